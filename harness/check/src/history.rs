@@ -1,0 +1,156 @@
+//! The history model: what clients asked, what they were told, and when. Shared by real and simulated runs.
+//! Reading and writing the file format lives in `format.rs`; judging lives in `checkers/`. No clock, no network here.
+
+use serde::{Deserialize, Serialize};
+
+/// Nanoseconds on the one monotonic clock of the recording process, counted from the start of the run.
+pub type Nanos = u64;
+
+/// What is known about the effect of an operation (DESIGN.md section 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It happened, and the client was told so.
+    Ok,
+    /// It definitely did not happen.
+    Failed,
+    /// It may have happened, or may still happen.
+    Unknown,
+}
+
+/// The part of a run an operation belongs to. Checkers judge all phases; figures come from `Measure` alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Creating the records the workload works on.
+    Load,
+    /// Load at the measured rate, excluded from figures.
+    Warmup,
+    /// The measured part, faults included.
+    Measure,
+    /// After every fault was healed: reads that watch convergence.
+    Settle,
+    /// One majority read, and one local read per node, of every key.
+    Final,
+}
+
+/// How strong a read was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadLevel {
+    /// The committed snapshot of the one server asked; may be stale.
+    Local,
+    /// Linearizable per item.
+    Majority,
+}
+
+/// The kind of an operation as the client sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OpKind {
+    /// Create one record.
+    Create,
+    /// Read one record.
+    Read,
+    /// Replace the value of one record.
+    Update,
+    /// Delete one record.
+    Delete,
+    /// Several steps in one transaction.
+    Transaction,
+}
+
+/// One access to one logical key inside an operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Logical key of the workload, dense from 0; one record each.
+    pub key: u64,
+    /// What is done to it.
+    pub action: Action,
+    /// The record id `#cluster:position`, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rid: Option<String>,
+    /// The record version the reply named (written or read).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+}
+
+/// What a step does. Values are unique over the whole run: the id of the operation that wrote them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Read; `None` until completed. `Some(Seen::Absent)` is a definite "not found".
+    Read(Option<Seen>),
+    /// Write this unique value.
+    Write(u64),
+    /// Delete; the number is the unique tombstone id (that of the operation).
+    Delete(u64),
+}
+
+/// What a read saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seen {
+    /// No record. The server names the tombstone's unique id when it knows one.
+    Absent(Option<u64>),
+    /// The unique value of some write.
+    Value(u64),
+}
+
+/// One operation: its invocation, and its completion if there was one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Unique in the run; also the value that its writes carry.
+    pub id: u64,
+    /// Logical client. One operation at a time per process; after `Unknown` the client goes on under a new number.
+    pub process: u64,
+    /// Which client session; several processes in a row may share one.
+    pub session: u64,
+    /// Kind as the client sees it.
+    pub kind: OpKind,
+    /// Part of the run.
+    pub phase: Phase,
+    /// Index into [`Header::nodes`] of the server asked.
+    pub node: u32,
+    /// Level of its reads; `None` for operations that read nothing.
+    pub level: Option<ReadLevel>,
+    /// Accesses, in order.
+    pub steps: Vec<Step>,
+    /// When the schedule wanted it to start. Equals `sent` in a closed loop.
+    pub intended: Nanos,
+    /// Just before the first byte was written.
+    pub sent: Nanos,
+    /// Just after the last byte of the reply was read; `None` when there was none: pending for ever.
+    pub done: Option<Nanos>,
+    /// What is known about its effect.
+    pub outcome: Outcome,
+    /// Machine-readable error code of the reply, or of the client (`client_timeout`, `connection_lost`).
+    pub code: Option<String>,
+}
+
+/// First line of a history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Always `quorate-history`.
+    pub format: String,
+    /// Format version; this crate writes [`FORMAT_VERSION`].
+    pub version: u32,
+    /// Server names, in the order that [`Operation::node`] counts.
+    pub nodes: Vec<String>,
+    /// Number of logical keys.
+    pub keys: u64,
+    /// True when the history comes from the simulator.
+    pub simulated: bool,
+}
+
+/// The version of the history format written by this crate.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// A whole history: every operation that was ever invoked, ordered by `sent`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// Its first line.
+    pub header: Header,
+    /// All operations, pending ones included (outcome `Unknown`, `done` absent).
+    pub operations: Vec<Operation>,
+}
