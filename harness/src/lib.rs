@@ -1,1 +1,5 @@
-//! Placeholder until the first slice lands.
+//! The `quorate` command: spec → plan → stage → drive → record → check → report.
+//! May not know the protocol, control or simulator crates (held by the edge test).
+
+pub mod folder;
+pub mod plan;

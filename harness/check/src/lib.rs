@@ -2,3 +2,4 @@
 //! May not know sockets, async runtimes, the node or the protocol crates (held by the edge test).
 
 pub mod history;
+pub mod verdict;

@@ -1,0 +1,232 @@
+//! The plan: everything a run will do, derived purely from a spec and a seed, saved before anything starts.
+//! Holds the types alone; building them from a spec lives in `build.rs`. No clock, no network, no files here.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of `plan.json` that this build writes.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// A complete plan. Same spec and seed, same plan, to the byte.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`PLAN_FORMAT`] of the writer.
+    pub format: u32,
+    /// Name of the experiment, `[a-z0-9-]+`; part of the run folder's name.
+    pub name: String,
+    /// One sentence for the report.
+    pub description: String,
+    /// Root of every random stream; streams are derived by name.
+    pub seed: u64,
+    /// Servers and links.
+    pub topology: Topology,
+    /// Records and operations.
+    pub workload: Workload,
+    /// How operations are sent.
+    pub load: Load,
+    /// Lengths of the parts of the run.
+    pub phases: Phases,
+    /// Faults in order of `at_ms`.
+    pub faults: Vec<PlannedFault>,
+    /// Expected verdict per checker name; everything not named is expected to be valid.
+    pub expect: BTreeMap<String, quorate_check::verdict::Verdict>,
+}
+
+/// Servers and how they are connected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Topology {
+    /// Names of the MASTERs, `n1`, `n2`, ….
+    pub masters: Vec<String>,
+    /// Write quorum as the node takes it: an integer, `majority` or `all`.
+    pub write_quorum: String,
+    /// True when every link between servers, and every client link, runs through a fault proxy.
+    pub proxied: bool,
+}
+
+/// Records and the mix of operations on them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Number of logical keys created in the load phase, dense from 0.
+    pub records: u64,
+    /// Bytes of padding in a value, beside its unique id.
+    pub value_bytes: u32,
+    /// Weights; the sum need not be 100.
+    pub mix: BTreeMap<OpClass, u32>,
+    /// How keys are drawn.
+    pub keys: KeyDistribution,
+}
+
+/// An operation class: what the mix, the histograms and the per-operation table count by.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum OpClass {
+    /// Majority read of one record.
+    ReadMajority,
+    /// Local read of one record.
+    ReadLocal,
+    /// Full replacement of one record without a version check.
+    Update,
+    /// Replacement that names the version last seen by the client (a conflict is a definite failure).
+    UpdateVersioned,
+    /// Creation of a further record (keys from `records` upwards).
+    Create,
+    /// Deletion of a record.
+    Delete,
+}
+
+/// How keys are drawn (YCSB's vocabulary).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case", tag = "distribution")]
+pub enum KeyDistribution {
+    /// Every key alike.
+    Uniform,
+    /// Scrambled Zipf with exponent `theta` in (0, 1).
+    Zipfian {
+        /// Skew; YCSB's usual value is 0.99.
+        theta: f64,
+    },
+    /// Zipf over recency: the newest key is the most popular one.
+    Latest {
+        /// Skew in (0, 1).
+        theta: f64,
+    },
+    /// A share of the keys takes a share of the operations.
+    Hotspot {
+        /// Share of keys that are hot, in (0, 1).
+        data_fraction: f64,
+        /// Share of operations that go to them, in (0, 1).
+        op_fraction: f64,
+    },
+    /// 0, 1, 2, … and round again.
+    Sequential,
+}
+
+/// How operations are sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Load {
+    /// Open loop at a rate, or closed loop with a number of clients.
+    pub mode: LoadMode,
+    /// Keep-alive connections; in the closed loop also the number of operations in flight.
+    pub clients: u32,
+    /// Client-side request timeout in milliseconds, also sent as the request's deadline.
+    pub timeout_ms: u64,
+    /// Operations in flight beyond which arrivals queue in the driver (counted, never dropped). 0: no cap but `clients`.
+    pub in_flight_cap: u32,
+    /// Names of the servers that clients talk to, in turn.
+    pub targets: Vec<String>,
+}
+
+/// Open or closed loop.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadMode {
+    /// Arrivals on a schedule of their own; latency counts from the intended start.
+    Open {
+        /// Arrivals per second.
+        rate: f64,
+        /// Gaps between arrivals.
+        arrivals: Arrivals,
+    },
+    /// Each client sends its next operation when the last one is done. For throughput search.
+    Closed,
+}
+
+/// Gaps between arrivals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrivals {
+    /// Exponential gaps.
+    Poisson,
+    /// Equal gaps.
+    Uniform,
+}
+
+/// Lengths in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phases {
+    /// Load sent but not counted.
+    pub warmup_ms: u64,
+    /// Load that counts; faults happen in here, `at_ms` counts from its start.
+    pub measure_ms: u64,
+    /// Longest wait for convergence after heal.
+    pub settle_ms: u64,
+}
+
+/// One fault of the plan: an inject, and a heal `for_ms` later.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedFault {
+    /// Unique name in the plan, shown in plots.
+    pub name: String,
+    /// Milliseconds after the start of the measure phase.
+    pub at_ms: u64,
+    /// How long it lasts; the heal is at `at_ms + for_ms`.
+    pub for_ms: u64,
+    /// What it does.
+    pub kind: FaultKind,
+}
+
+/// What a fault does, with its target as requested (symbolic); the resolved target is recorded when it fires.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "fault")]
+pub enum FaultKind {
+    /// SIGKILL; heal starts the process again.
+    Kill {
+        /// Whom.
+        target: Target,
+    },
+    /// SIGTERM and wait for exit; heal starts the process again.
+    Restart {
+        /// Whom.
+        target: Target,
+    },
+    /// SIGSTOP; heal is SIGCONT.
+    Pause {
+        /// Whom.
+        target: Target,
+    },
+    /// Cut all links between groups (server links, and client links of no group unless `clients`).
+    Partition {
+        /// Kind of cut.
+        cut: Cut,
+        /// Servers on the one side; the rest is the other side.
+        target: Target,
+    },
+    /// Delay on every server link from and to the target.
+    Latency {
+        /// Whom.
+        target: Target,
+        /// Added one-way delay in microseconds.
+        delay_us: u64,
+        /// Half width of the uniform jitter in microseconds.
+        jitter_us: u64,
+    },
+}
+
+/// The two kinds of cut (HARNESS.md part 3, item 8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cut {
+    /// Bytes are held, connections stay, everything is delivered after heal.
+    Silent,
+    /// Connections are reset, then refused.
+    Closed,
+}
+
+/// Whom a fault hits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// One server, drawn from the seed.
+    One,
+    /// The largest minority, drawn from the seed.
+    Minority,
+    /// The smallest majority, drawn from the seed.
+    Majority,
+    /// Every server.
+    All,
+    /// These servers.
+    Names(Vec<String>),
+}
