@@ -142,7 +142,7 @@ impl Default for Options {
 /// Runs the wanted checkers in the order of [`Checker::ALL`].
 ///
 /// A checker that panics or exceeds its budget, and every checker of a history whose values are
-/// not unique, says unknown, never valid. The order of the operations does not matter.
+/// not unique, says unknown, never valid. The same history gives the same report to the byte.
 pub fn check_all(history: &History, options: &Options) -> Report {
     let index = Index::new(history);
     let wanted = Checker::ALL

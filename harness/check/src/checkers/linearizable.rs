@@ -20,8 +20,8 @@ use super::versions;
 use super::zones::{Zone, Zones};
 use crate::budget::{Budget, OutOfBudget};
 use crate::describe::{counterexample, seen};
-use crate::history::{Nanos, Outcome, ReadLevel};
-use crate::index::{Index, Read};
+use crate::history::{Nanos, Outcome, ReadLevel, Seen};
+use crate::index::{Index, Read, Write};
 use crate::verdict::{Counts, Judgement};
 
 /// The number of the initial state among the zones of a key; writes have their position.
@@ -111,7 +111,7 @@ impl Clusters {
         findings: &mut Findings,
     ) -> Result<Self, OutOfBudget> {
         budget.spend(index.writes.len())?;
-        let zone_of = |write: &crate::index::Write| {
+        let zone_of = |write: &Write| {
             let operation = index.operation(write.op);
             let done = operation.done.filter(|_| operation.is_ok());
             Zone::of_write(write.op, operation.sent, done)
@@ -150,7 +150,7 @@ impl Clusters {
         let (key, sent) = (read.step.key, index.operation(read.op).sent);
         let told = || seen(read.seen);
         let Some(at) = index.source(key, read.seen) else {
-            if read.seen != crate::history::Seen::Absent(None) {
+            if read.seen != Seen::Absent(None) {
                 let reason = || format!("no operation ever wrote {} to key {key}", told());
                 findings.add(key, vec![read.op], reason);
             } else if deletes.get(&key).is_some_and(|&first| first <= done) {
@@ -200,7 +200,7 @@ impl Clusters {
             let key = of_key[0].key;
             let numbers = from..from + of_key.len();
             from = numbers.end;
-            let acked = |write: &&crate::index::Write| index.outcome(write) == Outcome::Ok;
+            let acked = |write: &&Write| index.outcome(write) == Outcome::Ok;
             writes += of_key.iter().filter(acked).count();
             keys += 1;
             let judged = numbers.clone().filter(|&at| self.is_judged(index, at));
@@ -330,3 +330,6 @@ fn told_ambiguous(index: &Index<'_>, key: u64, op: usize) -> String {
         deletes.count()
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,8 +125,14 @@ impl Zones {
     /// Of all contradicting pairs one with the fewest operations, then the first in time.
     pub(crate) fn contradiction(&self) -> Option<[(Zone, usize); 2]> {
         let pairs = self.sorted.iter().filter_map(|&(zone, number)| {
-            self.contradicts(&zone, number)
-                .map(|other| [(zone, number), other])
+            let other = self.contradicts(&zone, number)?;
+            // The value that was there first is told first.
+            let first = (zone.lo, zone.hi) <= (other.0.lo, other.0.hi);
+            Some(if first {
+                [(zone, number), other]
+            } else {
+                [other, (zone, number)]
+            })
         });
         pairs.min_by_key(|pair| {
             let mut ends: Vec<usize> = pair.iter().flat_map(|(zone, _)| zone.ends()).collect();
