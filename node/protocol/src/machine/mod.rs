@@ -8,7 +8,7 @@ use quorate_api::{Boot, ClusterKey, ItemId, NodeId, Operation, TxId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::io::{Config, Effect, Event, Note, Placement, Recovered, Store, Tick};
+use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
 use crate::message::{LogPosition, Message, Participant, TxRecord};
 
 mod acceptor;
@@ -266,9 +266,5 @@ impl Machine {
     /// Uniform in `0..bound`, from the machine's own stream.
     fn draw(&mut self, bound: u64) -> u64 {
         self.rng.next_u64() % bound.max(1)
-    }
-
-    fn note(&self, cx: &mut Cx<'_>, note: Note) {
-        cx.note(note);
     }
 }
