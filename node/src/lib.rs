@@ -2,4 +2,5 @@
 //! is not decided here.
 
 pub mod clock;
+pub mod config;
 pub mod runtime;

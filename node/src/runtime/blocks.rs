@@ -47,10 +47,7 @@ impl Allocator {
     }
 
     /// Next position of a cluster that this server owns.
-    pub(crate) async fn next(
-        self: &Arc<Self>,
-        cluster: ClusterKey,
-    ) -> Result<u64, StorageError> {
+    pub(crate) async fn next(self: &Arc<Self>, cluster: ClusterKey) -> Result<u64, StorageError> {
         loop {
             let reserved = self.reserved.notified();
             tokio::pin!(reserved);
@@ -71,7 +68,9 @@ impl Allocator {
                     return Ok(position);
                 }
                 (Some(position), false) => return Ok(position),
-                (None, true) => self.reserve(cluster).await.map_err(|_| StorageError::Stopping)??,
+                (None, true) => {
+                    self.reserve(cluster).await.map_err(|_| StorageError::Stopping)??
+                }
                 (None, false) => reserved.await,
             }
         }

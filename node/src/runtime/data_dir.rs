@@ -181,12 +181,13 @@ fn create_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
         let detail = "it is missing, but there is a boot counter".into();
         return Err(DataError::Damaged { path, detail });
     }
-    let random = getrandom::u64().map_err(|error| io_error("make", &path)(io::Error::other(error.to_string())))?;
+    let random = getrandom::u64()
+        .map_err(|error| io_error("make", &path)(io::Error::other(error.to_string())))?;
     // 0 means nobody in stamps and ballots.
     let node = NodeId(random.max(1));
     let file = IdentityFile { format: FORMAT, node_id: node.to_string(), name: name.to_owned() };
-    let text = serde_json::to_string(&file)
-        .map_err(|error| io_error("write", &path)(error.into()))?;
+    let text =
+        serde_json::to_string(&file).map_err(|error| io_error("write", &path)(error.into()))?;
     replace(root, "identity", format!("{text}\n").as_bytes())?;
     Ok(node)
 }

@@ -21,12 +21,7 @@ const MESSAGE_BYTES_MAX: usize = 64 << 20;
 /// Everything that can happen to the loop.
 pub(crate) enum Input {
     /// A client's transaction.
-    Submit {
-        ops: Vec<Proposal>,
-        deadline: Tick,
-        wall_us: u64,
-        reply: oneshot::Sender<Reply>,
-    },
+    Submit { ops: Vec<Proposal>, deadline: Tick, wall_us: u64, reply: oneshot::Sender<Reply> },
     /// A client's majority read.
     Read { items: Vec<ItemId>, deadline: Tick, reply: oneshot::Sender<Reply> },
     /// A message, from a peer in one of its boots or from this server itself.

@@ -313,8 +313,7 @@ impl Metrics {
         text.head("quorate_link_bytes_total", "counter");
         for (link, end, bytes) in self.links() {
             for (direction, count) in [("sent", bytes.sent()), ("received", bytes.received())] {
-                let labels =
-                    format!("link=\"{link}\",end=\"{end}\",direction=\"{direction}\"");
+                let labels = format!("link=\"{link}\",end=\"{end}\",direction=\"{direction}\"");
                 text.line(format_args!("quorate_link_bytes_total{{{labels}}}"), count);
             }
         }

@@ -56,13 +56,7 @@ impl Key {
 
     /// Checks the other side's proof in constant time.
     #[must_use]
-    pub(crate) fn verify(
-        &self,
-        role: Role,
-        dialer: &[u8],
-        acceptor: &[u8],
-        proof: &Proof,
-    ) -> bool {
+    pub(crate) fn verify(&self, role: Role, dialer: &[u8], acceptor: &[u8], proof: &Proof) -> bool {
         self.mac(role, dialer, acceptor).verify_slice(proof).is_ok()
     }
 

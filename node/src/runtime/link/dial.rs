@@ -7,7 +7,6 @@ use std::time::Duration;
 use quorate_api::Boot;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::Links;

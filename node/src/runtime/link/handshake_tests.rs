@@ -24,10 +24,7 @@ fn credentials(cluster: &str, password: &str) -> Credentials {
 
 type Side = Result<Hello, HandshakeError>;
 
-async fn run(
-    dialer: (Hello, Credentials),
-    acceptor: (Hello, Credentials),
-) -> (Side, Side) {
+async fn run(dialer: (Hello, Credentials), acceptor: (Hello, Credentials)) -> (Side, Side) {
     let (mut a, mut b) = duplex(1 << 16);
     let dial = async move {
         let bytes = LinkBytes::default();

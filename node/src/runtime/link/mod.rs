@@ -6,7 +6,7 @@ mod auth;
 mod dial;
 pub(crate) mod frame;
 pub(crate) mod handshake;
-pub(crate) mod metrics;
+pub mod metrics;
 mod peer;
 mod queue;
 

@@ -111,9 +111,7 @@ impl Storage {
         options.set_read_tier(ReadTier::BlockCache);
         match self.db.get_pinned_cf_opt(self.family(keys::ITEMS), &key, &options) {
             Ok(None) => Ok(Cached::Known(None)),
-            Ok(Some(bytes)) => {
-                Ok(Cached::Known(Some(value::decode(keys::ITEMS, &key, &bytes)?)))
-            }
+            Ok(Some(bytes)) => Ok(Cached::Known(Some(value::decode(keys::ITEMS, &key, &bytes)?))),
             Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::NeedsDisk),
             Err(source) => Err(StorageError::Engine { action: "read an item", source }),
         }

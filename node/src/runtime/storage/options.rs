@@ -1,6 +1,8 @@
 //! How the engine is set up: memory bounded, one log flush a group commit. May not open anything.
 
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options,
+};
 
 use super::keys;
 

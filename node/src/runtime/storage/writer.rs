@@ -51,11 +51,7 @@ impl Writer {
     ///
     /// # Panics
     /// When the machine skips or repeats a number: it counts without gaps.
-    pub(crate) fn apply(
-        &mut self,
-        seq: PersistSeq,
-        writes: &[Write],
-    ) -> Result<(), StorageError> {
+    pub(crate) fn apply(&mut self, seq: PersistSeq, writes: &[Write]) -> Result<(), StorageError> {
         assert_eq!(seq, self.last + 1, "the machine's batches count up without gaps");
         let mut batch = WriteBatch::default();
         for write in writes {
@@ -81,12 +77,8 @@ impl Writer {
                 self.put(batch, keys::ITEMS, &key, committed)
             }
             Write::Tx(tx, record) => self.put(batch, keys::TX, &keys::tx(*tx), record),
-            Write::Outcome(tx, outcome) => {
-                self.put(batch, keys::OUTCOMES, &keys::tx(*tx), outcome)
-            }
-            Write::Log(position, entry) => {
-                self.put(batch, keys::LOG, &keys::log(*position), entry)
-            }
+            Write::Outcome(tx, outcome) => self.put(batch, keys::OUTCOMES, &keys::tx(*tx), outcome),
+            Write::Log(position, entry) => self.put(batch, keys::LOG, &keys::log(*position), entry),
             Write::TruncateLog(position) => self.truncate(batch, *position),
             Write::Applied(node, position) => {
                 let key = keys::meta(keys::META_APPLIED, &node.0.to_be_bytes());
