@@ -150,3 +150,11 @@ fn nothing_acknowledged_is_unknown() {
     sample.create(0).unknown(1);
     assert_eq!(judged(&mut sample, Seen::Absent(None)).verdict, Unknown);
 }
+
+#[test]
+fn a_write_that_the_client_gave_up_on_may_still_win() {
+    let mut sample = Sample::new();
+    let late = sample.write(0).timed_out(1, 2);
+    sample.write(0).ok(10, 11);
+    assert_eq!(judged(&mut sample, Seen::Value(late)).verdict, Valid);
+}
