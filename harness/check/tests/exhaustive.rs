@@ -171,7 +171,7 @@ fn operation(
         intended: sent,
         sent,
         // A client that gives up knows when it did, but that says nothing about the write.
-        done: (outcome != Outcome::Unknown || id % 2 == 0).then_some(done),
+        done: (outcome != Outcome::Unknown || id.is_multiple_of(2)).then_some(done),
         outcome,
         code: None,
     }
