@@ -38,8 +38,14 @@ fn read_text(text: &str) -> Result<Reading, FormatError> {
 
 const HEADER: &str =
     r#"{"format":"quorate-history","version":1,"nodes":["a"],"keys":1,"simulated":true}"#;
-const INVOKE: &str = r#"{"invoke":{"id":1,"process":0,"session":0,"kind":"read","phase":"measure","node":0,"level":"local","steps":[{"key":0,"action":"read"}],"intended":1,"sent":2}}"#;
-const COMPLETE: &str = r#"{"complete":{"id":1,"sent":2,"done":3,"outcome":"ok","code":null,"steps":[{"version":4,"seen":{"value":9}}]}}"#;
+const INVOKE: &str = concat!(
+    r#"{"invoke":{"id":1,"process":0,"session":0,"kind":"read","phase":"measure","node":0,"#,
+    r#""level":"local","steps":[{"key":0,"action":"read"}],"intended":1,"sent":2}}"#
+);
+const COMPLETE: &str = concat!(
+    r#"{"complete":{"id":1,"sent":2,"done":3,"outcome":"ok","code":null,"#,
+    r#""steps":[{"version":4,"seen":{"value":9}}]}}"#
+);
 
 fn operation() -> impl Strategy<Value = Operation> {
     let outcome = prop_oneof![

@@ -172,9 +172,10 @@ impl Toy {
             Some(base) if kind != OpKind::Create => (base.rid, base.version + 1),
             Some(_) | None => (self.next_rid(), 1),
         };
-        let (action, seen) = match kind {
-            OpKind::Delete => (Action::Delete(id), Seen::Absent(Some(id))),
-            _ => (Action::Write(id), Seen::Value(id)),
+        let (action, seen) = if kind == OpKind::Delete {
+            (Action::Delete(id), Seen::Absent(Some(id)))
+        } else {
+            (Action::Write(id), Seen::Value(id))
         };
         let takes_effect = match outcome {
             Outcome::Ok => self.bug != Some(Bug::LostAcknowledged) || phase == Phase::Load,

@@ -70,7 +70,8 @@ fn conclude(counts: Counts, first: Option<(Counterexample, u64)>) -> Judgement {
         return Judgement::violated(checker, counts, said, example);
     }
     if counts.get("keys-not-read") > 0 {
-        let said = "some written keys have no acknowledged final majority read".to_owned();
+        let missing = counts.get("keys-not-read");
+        let said = format!("{missing} written keys have no acknowledged final majority read");
         return Judgement::unknown(checker, counts, said);
     }
     if counts.get("acked-present") + counts.get("acked-overwritten") == 0 {
