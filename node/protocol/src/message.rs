@@ -3,7 +3,9 @@
 
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{
+    Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
+};
 use serde::{Deserialize, Serialize};
 
 /// Wall time of the first attempt in microseconds, and that attempt's id; kept over automatic retries. Fairness only.

@@ -3,7 +3,9 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{
+    ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
+};
 
 use super::apply::Decision;
 use super::timers::Timer;
@@ -241,7 +243,9 @@ impl Machine {
             }
         }
         let finals = |value| {
-            c.clusters.values().filter(move |r| matches!(&r.stage, Stage::Final(v, _) if *v == value))
+            c.clusters
+                .values()
+                .filter(move |r| matches!(&r.stage, Stage::Final(v, _) if *v == value))
         };
         let outcome = if finals(Value::Aborted).next().is_some() {
             Some(Decided::Abort)
@@ -375,11 +379,7 @@ impl Machine {
                     let message = Message::Accept {
                         tx,
                         cluster: *cluster,
-                        ballot: Ballot {
-                            round: 1,
-                            node: self.config.node,
-                            boot: self.config.boot,
-                        },
+                        ballot: Ballot { round: 1, node: self.config.node, boot: self.config.boot },
                         value: *value,
                         participants: c.participants.clone(),
                         ops: match value {

@@ -226,9 +226,10 @@ impl Machine {
         assert!(boot >= peer.boot, "a closed boot came back");
         peer.boot = boot;
         peer.up = up;
-        peer.disconnect();
+        peer.reconnect();
         if up {
             self.acks_due.insert(node);
+            self.pump_all(cx);
             self.resend_to(cx, node);
             self.ask_about_orphans(cx, node);
         }

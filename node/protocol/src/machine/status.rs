@@ -109,9 +109,10 @@ impl Machine {
             self.ask_about_orphans(cx, node);
         }
         let (me, boot) = (self.config.node, self.config.boot);
-        let mine = self.txs.iter().filter(|(tx, _)| {
-            tx.node == me && tx.boot < boot && !self.recoveries.contains_key(tx)
-        });
+        let mine = self
+            .txs
+            .iter()
+            .filter(|(tx, _)| tx.node == me && tx.boot < boot && !self.recoveries.contains_key(tx));
         let mine = mine.take(ORPHANS_AT_ONCE);
         let mine: Vec<_> =
             mine.map(|(tx, r)| (*tx, r.participants.clone(), r.ops.clone())).collect();
