@@ -8,9 +8,9 @@ mod standard;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::USER_AGENT;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
@@ -20,6 +20,9 @@ use crate::model::Refusal;
 
 /// Version of Toxiproxy's API that is spoken, with this crate's own as build metadata.
 pub(crate) const API_VERSION: &str = concat!("2.12.0+quorate.", env!("CARGO_PKG_VERSION"));
+
+/// Longest request body: a populate of some tens of thousands of links.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// All paths: Toxiproxy's, and the extension's under `/quorate/v1`.
 pub(crate) fn router(control: Arc<Control>) -> Router {
@@ -57,6 +60,8 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .route("/quorate/v1/lease", lease)
         .fallback(|| async { Refused(Refusal::PathNotFound) })
         .method_not_allowed_fallback(|| async { Refused(Refusal::MethodNotAllowed) })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(map_response(reply::errors_as_json))
         .layer(from_fn(turn_browsers_away))
         .with_state(control)
 }

@@ -198,13 +198,19 @@ impl RuleChange {
             Some(Some(delay)) => {
                 delay.check()?;
                 for stream in Stream::BOTH.into_iter().filter(|s| delay.stream.covers(*s)) {
-                    // A delay of nothing is no delay, so one direction can be taken off alone.
-                    let placed = PlacedDelay {
-                        delay,
-                        uid: registry.next_id(),
+                    let slot = &mut state.delays[stream.index()];
+                    // The same identity re-times what the delay holds instead of letting it go.
+                    let (uid, revision) = match slot {
+                        Some(placed) => (placed.uid, placed.revision + 1),
+                        None => (registry.next_id(), 0),
                     };
+                    // A delay of nothing is no delay, so one direction can be taken off alone.
                     let delays = delay.latency_us.max(delay.jitter_us) > 0;
-                    state.delays[stream.index()] = delays.then_some(placed);
+                    *slot = delays.then_some(PlacedDelay {
+                        delay,
+                        uid,
+                        revision,
+                    });
                 }
             }
         }

@@ -21,6 +21,7 @@ pub(super) struct Placed {
 pub(super) struct PlacedDelay {
     pub(super) delay: Delay,
     pub(super) uid: u64,
+    pub(super) revision: u64,
 }
 
 /// What is asked of a link. A change is made on a copy and committed whole.
@@ -127,13 +128,13 @@ impl LinkState {
 
     /// The chain of one direction: the delay rule, then the toxics.
     fn stages(&self, stream: Stream) -> Vec<Arc<StageSpec>> {
-        let delay = self.delays[stream.index()].map(|PlacedDelay { delay, uid }| StageSpec {
-            uid,
-            revision: 0,
+        let delay = self.delays[stream.index()].map(|placed| StageSpec {
+            uid: placed.uid,
+            revision: placed.revision,
             // Toxics cannot take this name: it holds a control character.
             name: format!("\u{1}delay {}", stream.name()),
             toxicity: 1.0,
-            attributes: Attributes::Delay(delay),
+            attributes: Attributes::Delay(placed.delay),
         });
         let toxics = self
             .toxics
