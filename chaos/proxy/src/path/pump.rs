@@ -150,9 +150,7 @@ impl<'a> Pump<'a> {
                 _ = self.changes.changed() => return None,
                 read = self.source.read(&mut self.buffer) => read,
             };
-            let Some(count) = self.received(read) else {
-                return None;
-            };
+            let count = self.received(read)?;
             let mut sent = 0;
             while sent < count {
                 if self.is_stale() {
