@@ -4,3 +4,4 @@
 pub mod folder;
 pub mod plan;
 pub mod run;
+pub mod spec;
