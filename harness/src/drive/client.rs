@@ -92,6 +92,11 @@ impl Client {
         self.in_flight
     }
 
+    /// True if operations ended that nobody has taken note of yet.
+    pub(crate) fn has_finished(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
     /// Opens a connection ahead of need. A refusal is left for the operation that meets it.
     pub(crate) fn warm(&mut self, node: u32) {
         let index = self.vacant_slot();
@@ -111,8 +116,16 @@ impl Client {
                 let index = self.vacant_slot();
                 if self.connect(call.node, index).is_err() {
                     self.vacant.push(index);
-                    let pending = Pending { call, begun: now, sent: None };
-                    self.finish(pending, ClientFault::ConnectRefused.answer(), self.clock.now());
+                    let pending = Pending {
+                        call,
+                        begun: now,
+                        sent: None,
+                    };
+                    self.finish(
+                        pending,
+                        ClientFault::ConnectRefused.answer(),
+                        self.clock.now(),
+                    );
                     return;
                 }
                 index
@@ -121,8 +134,14 @@ impl Client {
         let slot = &mut self.slots[index];
         slot.serial += 1;
         let at = now + self.timeout;
-        self.deadlines.push_back(Deadline { at, index, serial: slot.serial });
-        let Some(connection) = &mut slot.connection else { return };
+        self.deadlines.push_back(Deadline {
+            at,
+            index,
+            serial: slot.serial,
+        });
+        let Some(connection) = &mut slot.connection else {
+            return;
+        };
         self.encoder.encode(&call, &mut connection.request);
         let progress = connection.start(call, now, self.clock);
         self.apply(index, progress);
@@ -130,7 +149,14 @@ impl Client {
 
     /// Waits for news until the clock shows `until`, and takes in what there is.
     pub(crate) fn turn(&mut self, until: Nanos) -> io::Result<()> {
-        let until = self.deadlines.front().map_or(until, |first| until.min(first.at));
+        let mut until = self
+            .deadlines
+            .front()
+            .map_or(until, |first| until.min(first.at));
+        if self.has_finished() {
+            // What ended at once, a refused connection for one, must not wait for other news.
+            until = 0;
+        }
         self.waiter.wait(until, &mut self.events)?;
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in events.iter().filter(|event| is_socket(event.token())) {
@@ -172,7 +198,10 @@ impl Client {
     }
 
     fn on_event(&mut self, index: usize, readable: bool, closed: bool) {
-        let Some(connection) = self.slots.get_mut(index).and_then(|slot| slot.connection.as_mut())
+        let Some(connection) = self
+            .slots
+            .get_mut(index)
+            .and_then(|slot| slot.connection.as_mut())
         else {
             return;
         };
@@ -188,14 +217,18 @@ impl Client {
         if !go_on || !readable {
             return;
         }
-        let Some(connection) = self.slots[index].connection.as_mut() else { return };
+        let Some(connection) = self.slots[index].connection.as_mut() else {
+            return;
+        };
         let progress = connection.on_readable(&mut self.buffer, closed, self.clock);
         self.apply(index, progress);
     }
 
     /// Carries out what a connection found.
     fn apply(&mut self, index: usize, progress: Progress) {
-        let Some(connection) = &mut self.slots[index].connection else { return };
+        let Some(connection) = &mut self.slots[index].connection else {
+            return;
+        };
         let (keep, ended) = match progress {
             Progress::None => return,
             Progress::Done(answer, at) => (true, Some((answer, at))),
@@ -215,7 +248,13 @@ impl Client {
     fn finish(&mut self, pending: Pending, answer: Answer, done: Nanos) {
         self.in_flight -= 1;
         let sent = pending.sent.unwrap_or(pending.begun);
-        self.finished.push(Completion { call: pending.call, sent, done, open: false, answer });
+        self.finished.push(Completion {
+            call: pending.call,
+            sent,
+            done,
+            open: false,
+            answer,
+        });
     }
 
     /// Ends the operations whose time is over and drops their connections: a late reply must
@@ -224,7 +263,10 @@ impl Client {
         let now = self.clock.now();
         while let Some(first) = self.deadlines.front().copied() {
             let slot = &self.slots[first.index];
-            let pending = slot.connection.as_ref().and_then(|connection| connection.pending);
+            let pending = slot
+                .connection
+                .as_ref()
+                .and_then(|connection| connection.pending);
             let live = pending.filter(|_| slot.serial == first.serial);
             if let Some(pending) = live {
                 if now < first.at {
@@ -244,7 +286,10 @@ impl Client {
 
     fn vacant_slot(&mut self) -> usize {
         self.vacant.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { connection: None, serial: 0 });
+            self.slots.push(Slot {
+                connection: None,
+                serial: 0,
+            });
             self.slots.len() - 1
         })
     }

@@ -99,25 +99,58 @@ impl Crew {
     }
 
     /// Records an operation of the schedule whose turn never came.
-    pub(crate) fn never_sent(&mut self, order: &Order, now: Nanos) -> Result<(), DriverError> {
+    pub(crate) fn never_sent(
+        &mut self,
+        order: &Order,
+        now: Nanos,
+    ) -> Result<Completion, DriverError> {
         let call = self.call(order)?;
         let answer = ClientFault::NeverSent.answer();
+        self.sessions.release(call.session, answer.outcome);
+        let completion = Completion {
+            call,
+            sent: now,
+            done: now,
+            open: false,
+            answer,
+        };
         self.recorder.invoked(&call, now);
-        self.finished.push(Completion { call, sent: now, done: now, open: false, answer });
-        Ok(())
+        self.recorder.completed(&completion);
+        Ok(completion)
     }
 
     fn call(&mut self, order: &Order) -> Result<Call, DriverError> {
         let (key, rid) = if order.class == OpClass::Create {
             (order.key, None)
         } else {
-            let (key, rid) = self.table.nearest(order.key).ok_or(DriverError::NothingLoaded)?;
+            let (key, rid) = self
+                .table
+                .nearest(order.key)
+                .ok_or(DriverError::NothingLoaded)?;
             (key, Some(rid))
         };
         let base = (order.class == OpClass::UpdateVersioned).then(|| self.table.version(key));
         let (session, process) = self.sessions.acquire();
-        let Order { id, node, class, phase, intended, .. } = *order;
-        Ok(Call { id, process, session, node, class, phase, key, rid, base, intended })
+        let Order {
+            id,
+            node,
+            class,
+            phase,
+            intended,
+            ..
+        } = *order;
+        Ok(Call {
+            id,
+            process,
+            session,
+            node,
+            class,
+            phase,
+            key,
+            rid,
+            base,
+            intended,
+        })
     }
 
     /// Waits for news until `until`; what ended is in `finished` afterwards, already recorded.
@@ -194,7 +227,10 @@ pub(crate) struct Later<T> {
 impl<T> Later<T> {
     /// Nothing is waiting; everything will wait for `pause`.
     pub(crate) fn new(pause: Nanos) -> Self {
-        Self { pause, queue: VecDeque::new() }
+        Self {
+            pause,
+            queue: VecDeque::new(),
+        }
     }
 
     /// Keeps `item` for the pause from `now`.
@@ -204,7 +240,9 @@ impl<T> Later<T> {
 
     /// The first item if it is due.
     pub(crate) fn pop(&mut self, now: Nanos) -> Option<T> {
-        self.queue.pop_front_if(|(at, _)| *at <= now).map(|(_, item)| item)
+        self.queue
+            .pop_front_if(|(at, _)| *at <= now)
+            .map(|(_, item)| item)
     }
 
     /// When the first item is due.

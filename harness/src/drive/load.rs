@@ -68,7 +68,15 @@ impl<'a> OpenLoop<'a> {
         cap: usize,
         drain: Nanos,
     ) -> Self {
-        Self { crew, meter, source, arrivals, cap, drain, backlog: VecDeque::new() }
+        Self {
+            crew,
+            meter,
+            source,
+            arrivals,
+            cap,
+            drain,
+            backlog: VecDeque::new(),
+        }
     }
 
     /// Runs the load to the end of its drain.
@@ -90,12 +98,15 @@ impl<'a> OpenLoop<'a> {
             self.take_finished();
             self.catch_up()?;
             let now = self.crew.clock.now();
-            self.meter.tick(now, self.crew.client.in_flight(), self.backlog.len());
+            self.meter
+                .tick(now, self.crew.client.in_flight(), self.backlog.len());
             if next < end && cancel.is_cancelled() {
                 end = now.min(next);
             }
             let open = self.crew.client.in_flight() + self.backlog.len();
-            if next >= end && (open == 0 && !self.crew.client.has_finished() || now >= end + self.drain) {
+            if next >= end
+                && (open == 0 && !self.crew.client.has_finished() || now >= end + self.drain)
+            {
                 return self.stop();
             }
         }
@@ -118,7 +129,9 @@ impl<'a> OpenLoop<'a> {
     /// Sends what waited for a free slot, before any new arrival gets one.
     fn catch_up(&mut self) -> Result<(), DriverError> {
         while self.crew.client.in_flight() < self.cap {
-            let Some(order) = self.backlog.pop_front() else { break };
+            let Some(order) = self.backlog.pop_front() else {
+                break;
+            };
             let now = self.crew.clock.now();
             self.meter.begun(order.phase, None, now);
             self.crew.begin(&order, now)?;
@@ -159,7 +172,13 @@ impl<'a> ClosedLoop<'a> {
     /// A loop of `clients` clients.
     pub(crate) fn new(meter: &'a mut Meter, source: Source, clients: usize) -> Self {
         let resting = Later::new(REFUSED_REST_NS);
-        Self { meter, source, clients, resting, in_flight: 0 }
+        Self {
+            meter,
+            source,
+            clients,
+            resting,
+            in_flight: 0,
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Counter-based random numbers: element k of a named stream is a function of (root seed, name, k).
-//! No state, no ambient randomness: two runs of a plan, or two builds, see the same numbers.
+//! The names are those of `plan::stream`, the only source of randomness; this file expands them
+//! at a few nanoseconds a number, where a cipher block would cost more than sending a request.
+
+use crate::plan::stream;
 
 /// The odd constant of SplitMix64, 2^64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -12,11 +15,7 @@ impl Stream {
     /// The stream called `name` under `root`. Different names give unrelated streams.
     #[must_use]
     pub fn named(root: u64, name: &str) -> Self {
-        let mut state = mix(root ^ GOLDEN);
-        for byte in name.bytes() {
-            state = mix(state.wrapping_add(GOLDEN) ^ u64::from(byte));
-        }
-        Self(state)
+        Self(stream::at(root, name, 0))
     }
 
     /// 64 random bits for element `k`.
@@ -81,7 +80,9 @@ mod tests {
     fn streams_of_different_names_or_seeds_are_unrelated() {
         let a = Stream::named(1, "keys");
         for b in [Stream::named(1, "class"), Stream::named(2, "keys")] {
-            let same = (0..1000).filter(|k| a.below(*k, 2) == b.below(*k, 2)).count();
+            let same = (0..1000)
+                .filter(|k| a.below(*k, 2) == b.below(*k, 2))
+                .count();
             assert!((400..600).contains(&same), "{same}");
         }
     }
