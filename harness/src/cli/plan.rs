@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use quorate_check::verdict::Verdict;
+
 use super::arguments::PlanArguments;
 use super::{Exit, Output};
 use crate::plan::{FaultKind, KeyDistribution, LoadMode, Plan, Target, build, estimate, target};
@@ -23,28 +25,45 @@ pub(super) fn plan(arguments: &PlanArguments) -> anyhow::Result<Exit> {
     Output.table(&[], settings(&plan))?;
     if !plan.faults.is_empty() {
         Output.line("")?;
-        Output.table(&["fault", "at", "for", "what", "target", "hits"], faults(&plan))?;
+        Output.table(
+            &["fault", "at", "for", "what", "target", "hits"],
+            faults(&plan),
+        )?;
     }
     Output.line(format!("\n{}", duration(&plan)))?;
     Ok(Exit::Good)
 }
 
 fn settings(plan: &Plan) -> Vec<Vec<String>> {
-    let links = if plan.topology.proxied { "through fault proxies" } else { "direct" };
+    let links = if plan.topology.proxied {
+        "through fault proxies"
+    } else {
+        "direct"
+    };
     let mix = plan.workload.mix.iter().map(|(class, weight)| {
         let name = serde_json::to_value(class).ok();
-        let name = name.as_ref().and_then(|name| name.as_str()).unwrap_or("?").to_owned();
+        let name = name
+            .as_ref()
+            .and_then(|name| name.as_str())
+            .unwrap_or("?")
+            .to_owned();
         format!("{name} {weight}")
     });
     let rows = [
         ("name", plan.name.clone()),
         ("description", plan.description.clone()),
         ("seed", plan.seed.to_string()),
-        ("servers", format!("{} MASTERs, links {links}", plan.topology.masters.len())),
+        (
+            "servers",
+            format!("{} MASTERs, links {links}", plan.topology.masters.len()),
+        ),
         ("write quorum", plan.topology.write_quorum.clone()),
         (
             "records",
-            format!("{} of {} bytes", plan.workload.records, plan.workload.value_bytes),
+            format!(
+                "{} of {} bytes",
+                plan.workload.records, plan.workload.value_bytes
+            ),
         ),
         ("mix", mix.collect::<Vec<_>>().join(", ")),
         ("keys", keys(plan.workload.keys)),
@@ -52,7 +71,9 @@ fn settings(plan: &Plan) -> Vec<Vec<String>> {
         ("expect", expect(plan)),
     ];
     let shown = rows.into_iter().filter(|(_, value)| !value.is_empty());
-    shown.map(|(key, value)| vec![key.to_owned(), value]).collect()
+    shown
+        .map(|(key, value)| vec![key.to_owned(), value])
+        .collect()
 }
 
 fn keys(keys: KeyDistribution) -> String {
@@ -60,7 +81,10 @@ fn keys(keys: KeyDistribution) -> String {
         KeyDistribution::Uniform => "uniform".to_owned(),
         KeyDistribution::Zipfian { theta } => format!("zipfian, theta {theta}"),
         KeyDistribution::Latest { theta } => format!("latest, theta {theta}"),
-        KeyDistribution::Hotspot { data_fraction, op_fraction } => {
+        KeyDistribution::Hotspot {
+            data_fraction,
+            op_fraction,
+        } => {
             format!("hotspot, {op_fraction} of the operations on {data_fraction} of the keys")
         }
         KeyDistribution::Sequential => "sequential".to_owned(),
@@ -70,7 +94,10 @@ fn keys(keys: KeyDistribution) -> String {
 fn load(plan: &Plan) -> String {
     let load = &plan.load;
     let targets = load.targets.join(", ");
-    let shared = format!("{} clients on {targets}, timeout {} ms", load.clients, load.timeout_ms);
+    let shared = format!(
+        "{} clients on {targets}, timeout {} ms",
+        load.clients, load.timeout_ms
+    );
     match load.mode {
         LoadMode::Open { rate, arrivals } => {
             format!("open loop, {rate}/s {arrivals:?}, {shared}").to_lowercase()
@@ -81,7 +108,12 @@ fn load(plan: &Plan) -> String {
 
 fn expect(plan: &Plan) -> String {
     let expected = plan.expect.iter().map(|(checker, verdict)| {
-        format!("{checker} {}", format!("{verdict:?}").to_lowercase())
+        let verdict = match verdict {
+            Verdict::Valid => "valid",
+            Verdict::Violated => "violated",
+            Verdict::Unknown => "any",
+        };
+        format!("{checker} {verdict}")
     });
     expected.collect::<Vec<_>>().join(", ")
 }
@@ -110,9 +142,11 @@ fn told(kind: &FaultKind) -> (String, &Target) {
         FaultKind::Partition { cut, target } => {
             (format!("partition {cut:?}").to_lowercase(), target)
         }
-        FaultKind::Latency { target, delay_us, jitter_us } => {
-            (format!("latency {delay_us} ± {jitter_us} µs"), target)
-        }
+        FaultKind::Latency {
+            target,
+            delay_us,
+            jitter_us,
+        } => (format!("latency {delay_us} ± {jitter_us} µs"), target),
     }
 }
 
@@ -126,7 +160,10 @@ fn requested(target: &Target) -> String {
 }
 
 fn duration(plan: &Plan) -> String {
-    let mut text = format!("takes at most about {:.0} s:", estimate::longest(plan).as_secs_f64());
+    let mut text = format!(
+        "takes at most about {:.0} s:",
+        estimate::longest(plan).as_secs_f64()
+    );
     for (index, (part, duration)) in estimate::parts(plan).iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
         // Writing to a string cannot fail.

@@ -37,6 +37,7 @@ pub struct Plan {
     /// Faults in order of `at_ms`.
     pub faults: Vec<PlannedFault>,
     /// Expected verdict per checker name; everything not named is expected to be valid.
+    /// `Unknown` says that any verdict will do.
     pub expect: BTreeMap<String, quorate_check::verdict::Verdict>,
 }
 

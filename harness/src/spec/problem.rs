@@ -67,16 +67,28 @@ impl From<Problem> for SpecError {
 }
 
 fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The word of `legal` that `word` is probably meant to be.
 #[must_use]
 pub fn nearest<'a>(word: &str, legal: &[&'a str]) -> Option<&'a str> {
-    let near = legal.iter().map(|known| (strsim::damerau_levenshtein(word, known), *known));
+    let begun = legal
+        .iter()
+        .find(|known| word.len() >= 3 && known.starts_with(word));
+    if let Some(known) = begun {
+        return Some(known);
+    }
+    let near = legal
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(word, known), *known));
     let (distance, known) = near.min()?;
-    // A third of the letters may be wrong, and two of a short word.
-    (distance <= known.len().max(6) / 3).then_some(known)
+    // A third of the letters may be wrong, and one of a short word.
+    (distance <= (known.len() / 3).max(1)).then_some(known)
 }
 
 /// `a, b, c`, preceded by a guess when `word` is nearly one of them.
@@ -96,6 +108,7 @@ mod tests {
         let legal = ["rate", "arrivals", "clients", "timeout"];
         assert_eq!(nearest("rte", &legal), Some("rate"));
         assert_eq!(nearest("time_out", &legal), Some("timeout"));
+        assert_eq!(nearest("client", &legal), Some("clients"));
         assert_eq!(nearest("banana", &legal), None);
         assert_eq!(nearest("x", &[]), None);
     }
