@@ -1,5 +1,9 @@
 //! The `quorate` command: spec → plan → stage → drive → record → check → report.
 //! May not know the protocol, control or simulator crates (held by the edge test).
 
+pub mod fault;
 pub mod folder;
+pub mod guard;
 pub mod plan;
+pub mod run;
+pub mod stage;
