@@ -3,7 +3,10 @@
 
 pub mod cli;
 pub mod drive;
+pub mod fault;
 pub mod folder;
+pub mod guard;
 pub mod plan;
 pub mod run;
 pub mod spec;
+pub mod stage;
