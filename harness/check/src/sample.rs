@@ -145,6 +145,11 @@ impl Added<'_> {
         self.end(Outcome::Unknown, sent, None)
     }
 
+    /// Sent, and given up on: the client knows when, but not what became of it.
+    pub(crate) fn timed_out(self, sent: u64, gave_up: u64) -> u64 {
+        self.end(Outcome::Unknown, sent, Some(gave_up))
+    }
+
     pub(crate) fn version(self, version: u64) -> Self {
         self.operation.steps[0].version = Some(version);
         self

@@ -114,13 +114,13 @@ fn random(rng: &mut ChaCha8Rng, absences: Absences) -> History {
         if let (true, Some(wrote)) = (happens, wrote) {
             *state = wrote;
         }
-        let action = match action {
-            Action::Read(Some(Seen::Absent(_)))
-                if absences == Absences::Unnamed && rng.random_bool(0.5) =>
-            {
-                Action::Read(Some(Seen::Absent(None)))
-            }
-            action => action,
+        let unnamed = absences == Absences::Unnamed
+            && matches!(action, Action::Read(Some(Seen::Absent(_))))
+            && rng.random_bool(0.5);
+        let action = if unnamed {
+            Action::Read(Some(Seen::Absent(None)))
+        } else {
+            action
         };
         operations.push(operation(id, key, action, (sent, done), outcome));
     }
@@ -170,7 +170,8 @@ fn operation(
         }],
         intended: sent,
         sent,
-        done: (outcome != Outcome::Unknown).then_some(done),
+        // A client that gives up knows when it did, but that says nothing about the write.
+        done: (outcome != Outcome::Unknown || id.is_multiple_of(2)).then_some(done),
         outcome,
         code: None,
     }

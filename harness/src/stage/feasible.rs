@@ -3,6 +3,7 @@
 
 use super::toxics::Milliseconds;
 use super::{StageError, StageOptions};
+use crate::folder::SoundnessFinding;
 use crate::plan::{Cut, FaultKind, Plan, PlannedFault, Topology};
 
 const OWN_PROXY: &str = "run it with the project's own proxy";
@@ -20,6 +21,19 @@ pub(crate) fn check(plan: &Plan, options: &StageOptions) -> Result<(), StageErro
         }
     }
     Ok(())
+}
+
+/// What is done less well than wanted, though not refused.
+pub(crate) fn notes(plan: &Plan, options: &StageOptions) -> Option<SoundnessFinding> {
+    let partitions = |fault: &PlannedFault| matches!(fault.kind, FaultKind::Partition { .. });
+    let affected = options.toxiproxy.is_some() && plan.faults.iter().any(partitions);
+    affected.then(|| SoundnessFinding {
+        code: "partition_not_atomic".to_string(),
+        fatal: false,
+        detail: "a foreign Toxiproxy is cut link by link: for a moment the network is neither \
+                 whole nor divided as planned"
+            .to_string(),
+    })
 }
 
 fn on_links(fault: &PlannedFault, topology: &Topology, foreign: bool) -> Result<(), StageError> {

@@ -68,6 +68,7 @@ impl ProcessStage {
         let cluster = started?;
         // From here on the stage itself cleans up.
         cleanup.keep();
+        findings.extend(feasible::notes(plan, &cluster.options));
         let ledger = Arc::new(Ledger::new(folder.faults()));
         let lease = keep_lease(&cluster);
         Ok(Self { cluster, ledger, folder: folder.clone(), clock, findings, lease })

@@ -62,7 +62,7 @@ async fn main() {
     for pair in words.chunks(2) {
         arguments.entry(pair[0].clone()).or_default().push(pair[1].clone());
     }
-    if std::env::var_os("FAKE_NODE_DIES").is_some() {
+    if planted("FAKE_NODE_DIES") {
         eprintln!("the planted reason of death");
         std::process::exit(3);
     }
@@ -91,9 +91,18 @@ async fn main() {
             accepted = http.accept() => {
                 tokio::spawn(serve(Arc::clone(&state), accepted.unwrap().0));
             }
-            _ = terminate.recv() => return,
+            _ = terminate.recv() => {
+                if !planted("FAKE_NODE_IGNORES_SIGTERM") {
+                    return;
+                }
+            }
         }
     }
+}
+
+/// Whether a test wants this misbehaviour.
+fn planted(variable: &str) -> bool {
+    std::env::var_os(variable).is_some()
 }
 
 fn identity(data: &Path, name: &str) -> (String, u64) {
@@ -126,7 +135,9 @@ async fn ping(
     let mut message = format!("hello {}\n", state.name);
     loop {
         stream.get_mut().write_all(message.as_bytes()).await?;
-        state.count(link, "dialer", message.len(), 0);
+        // One byte more than passed the proxy is what a second way round it would look like.
+        let past = usize::from(planted("FAKE_NODE_BYPASSES"));
+        state.count(link, "dialer", message.len() + past, 0);
         let mut echo = String::new();
         let read = stream.read_line(&mut echo).await?;
         state.count(link, "dialer", 0, read);

@@ -3,10 +3,10 @@
 //! "Linearizability", TOPLAS 12(3), 1990, theorem 1. The test of one record is in `zones.rs`, that
 //! of the versions which replies named in `versions.rs`.
 //!
-//! What goes in: intervals are closed, `[sent, done]`. Writes of unknown outcome never return, and
-//! those that nobody read are left out, as are failed writes and reads that were not acknowledged.
-//! Every record begins absent. Local reads promise less and are not judged here. Reads inside a
-//! transaction that follow its own write of the key are not judged.
+//! What goes in: intervals are closed, `[sent, done]`. Writes of unknown outcome never return; one
+//! that nobody read may always come last, and its zone forbids nothing. Failed writes and reads
+//! that were not acknowledged are left out. Every record begins absent. Local reads promise less
+//! and are not judged here, nor are reads inside a transaction that follow its own write.
 //!
 //! *Absent without a tombstone id* may be the state before the first create or that of any delete
 //! of the key. If no delete was sent in time it is the former. Otherwise each such read must be
@@ -95,8 +95,6 @@ impl Findings {
 struct Clusters {
     /// One for each of [`Index::writes`].
     zones: Vec<Zone>,
-    /// Which of them somebody has read.
-    read: Vec<bool>,
     /// Initial states that somebody has read, by key.
     initial: BTreeMap<u64, Zone>,
     /// What an absence without tombstone id may stand for, besides the initial state.
@@ -120,7 +118,6 @@ impl Clusters {
         };
         let mut clusters = Self {
             zones: index.writes.iter().map(zone_of).collect(),
-            read: vec![false; index.writes.len()],
             initial: BTreeMap::new(),
             deletes: deletes(index),
             ambiguous: BTreeMap::new(),
@@ -179,7 +176,6 @@ impl Clusters {
             "was sent only after the read had returned"
         } else {
             self.zones[at] = self.zones[at].with_read(read.op, sent, done);
-            self.read[at] = true;
             return;
         };
         findings.add(key, vec![read.op, write.op], || {
@@ -208,7 +204,11 @@ impl Clusters {
             let acked = |write: &&Write| index.outcome(write) == Outcome::Ok;
             writes += of_key.iter().filter(acked).count();
             keys += 1;
-            let judged = numbers.filter(|&at| self.is_judged(index, at));
+            let happened = |at: &usize| {
+                let write = &index.writes[*at];
+                write.last && index.outcome(write) != Outcome::Failed
+            };
+            let judged = numbers.filter(happened);
             let mut zones: Vec<(Zone, usize)> = judged.map(|at| (self.zones[at], at)).collect();
             zones.extend(self.initial.get(&key).map(|&zone| (zone, INITIAL)));
             let zones = Zones::new(zones);
@@ -232,16 +232,6 @@ impl Clusters {
         counts.set("keys", keys + unwritten.count() as u64);
         counts.set("writes", writes as u64);
         Ok(())
-    }
-
-    fn is_judged(&self, index: &Index<'_>, at: usize) -> bool {
-        let write = &index.writes[at];
-        write.last
-            && match index.outcome(write) {
-                Outcome::Ok => true,
-                Outcome::Failed => false,
-                Outcome::Unknown => self.read[at],
-            }
     }
 
     /// True if no candidate could have been what the ambiguous `read` of `key` saw.

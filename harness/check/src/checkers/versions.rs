@@ -208,8 +208,8 @@ mod tests {
     fn concurrent_operations_may_return_in_any_order() {
         let mut sample = Sample::new();
         sample.write(0).version(3).ok(1, 5);
-        sample.write(0).version(2).ok(1, 5);
-        sample.read(0, 1).version(3).ok(5, 6);
+        sample.write(0).version(2).ok(5, 6);
+        sample.read(0, 1).version(3).ok(6, 7);
         assert_eq!(verdict(&sample), Valid);
     }
 

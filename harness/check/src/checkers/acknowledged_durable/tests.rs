@@ -42,10 +42,10 @@ fn an_older_value_is_a_lost_write() {
 
 #[test]
 fn concurrent_writes_may_end_either_way() {
-    for winner in [1, 2] {
+    for (winner, sent) in [(1, 2), (2, 2), (1, 5), (2, 5)] {
         let mut sample = Sample::new();
         sample.write(0).ok(1, 5);
-        sample.write(0).ok(2, 4);
+        sample.write(0).ok(sent, 6);
         assert_eq!(judged(&mut sample, Seen::Value(winner)).verdict, Valid);
     }
 }
@@ -149,4 +149,12 @@ fn nothing_acknowledged_is_unknown() {
     let mut sample = Sample::new();
     sample.create(0).unknown(1);
     assert_eq!(judged(&mut sample, Seen::Absent(None)).verdict, Unknown);
+}
+
+#[test]
+fn a_write_that_the_client_gave_up_on_may_still_win() {
+    let mut sample = Sample::new();
+    let late = sample.write(0).timed_out(1, 2);
+    sample.write(0).ok(10, 11);
+    assert_eq!(judged(&mut sample, Seen::Value(late)).verdict, Valid);
 }

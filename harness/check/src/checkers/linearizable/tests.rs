@@ -180,3 +180,13 @@ fn a_transaction_reads_at_its_own_time_and_not_its_own_writes() {
         .ok(7, 8);
     assert_eq!(verdict(&sample), Violated);
 }
+
+#[test]
+fn a_write_that_the_client_gave_up_on_may_still_happen() {
+    let mut sample = Sample::new();
+    let late = sample.write(0).timed_out(1, 2);
+    let now = sample.write(0).ok(10, 11);
+    sample.read(0, now).ok(12, 13);
+    sample.read(0, late).ok(20, 21);
+    assert_eq!(verdict(&sample), Valid);
+}
