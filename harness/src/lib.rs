@@ -7,6 +7,7 @@ pub mod fault;
 pub mod folder;
 pub mod guard;
 pub mod plan;
+pub mod report;
 pub mod run;
 pub mod spec;
 pub mod stage;

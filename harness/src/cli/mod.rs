@@ -2,11 +2,17 @@
 //! May not know how anything is done; each subcommand is a file that calls the library.
 
 mod arguments;
+mod doctor;
 mod exit;
 mod list;
+mod offline;
 mod output;
 mod plan;
+mod progress;
+mod run;
 mod schema;
+mod suite;
+mod verdict;
 
 use clap::Parser;
 
@@ -43,6 +49,11 @@ pub fn main() -> Exit {
 fn dispatch(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Plan(arguments) => plan::plan(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Suite(arguments) => suite::suite(&arguments),
+        Command::Check(arguments) => offline::check(&arguments),
+        Command::Report(arguments) => offline::report(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::List(arguments) => list::list(&arguments),
     }

@@ -109,7 +109,7 @@ fn illegal(value: &Value, rule: &Value) -> String {
         Value::Object(_) => "a map".to_owned(),
         Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
         Value::String(text) => format!("`{text}`"),
-        other => format!("`{other}`"),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_)) => format!("`{other}`"),
     };
     let guess = value.as_str().and_then(|word| nearest(word, &words(rule)));
     let guess = guess.map_or(String::new(), |known| format!("did you mean `{known}`? "));
