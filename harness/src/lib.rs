@@ -4,3 +4,4 @@
 pub mod figures;
 pub mod folder;
 pub mod plan;
+pub mod report;
