@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod drive;
 pub mod fault;
+pub mod figures;
 pub mod folder;
 pub mod guard;
 pub mod plan;
