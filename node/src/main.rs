@@ -7,10 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use quorate_node::config::{Config, ServeArgs, password};
-use quorate_node::runtime::handle::NodeHandle;
+use quorate_node::http::auth::Authenticator;
+use quorate_node::http::{self, HttpConfig, Limits};
 use quorate_node::runtime::{Node, Settings};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 /// Exit code when settings are refused; everything else that goes wrong is 1.
 const EXIT_CONFIG: u8 = 3;
@@ -84,7 +86,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         Some(links) => Some(bind(links.listen).await?),
         None => None,
     };
-    let http = clients.local_addr()?;
+    let address = clients.local_addr()?;
     let peer = peers.as_ref().map(TcpListener::local_addr).transpose()?;
     let (root_password, made_up) =
         password::root(config.root_password.clone(), &config.data).context("root password")?;
@@ -94,13 +96,23 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let node = Node::start(settings(&config), peers).context("cannot start")?;
     let (node_id, boot) = node.identity();
     announce(&serde_json::json!({
-        "http": http.to_string(),
+        "http": address.to_string(),
         "peer": peer.map(|address| address.to_string()),
         "node_id": node_id.to_string(),
         "boot": boot.0,
     }))?;
     let name = &config.name;
-    tracing::info!(name, version = VERSION, %http, ?peer, "started");
+    tracing::info!(name, version = VERSION, http = %address, ?peer, "started");
+    let limits = Limits { shutdown_grace: STOP_BOUND, ..Limits::default() };
+    let authenticator = Authenticator::new(&root_password)?;
+    let write_quorum = config.write_quorum;
+    let http_config = HttpConfig { authenticator, write_quorum, limits };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let until_stopped = async {
+        // A sender that is gone means the same.
+        stopped.await.ok();
+    };
+    let serving = tokio::spawn(http::serve(node.handle(), clients, http_config, until_stopped));
     let failed = node.handle();
     let outcome = tokio::select! {
         reason = stop_signal() => {
@@ -108,16 +120,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             Ok(())
         }
         () = failed.storage_failed() => Err(anyhow::anyhow!("the storage failed")),
-        () = serve_clients(node.handle(), clients) => Ok(()),
     };
+    // Clients first: their running requests need the loop.
+    drop(stop);
+    serving.await.context("the HTTP layer broke")?;
     node.stop(STOP_BOUND).await.context("the last sync failed")?;
     tracing::info!("stopped");
     outcome
-}
-
-/// Holds the clients' port until the HTTP layer serves it.
-async fn serve_clients(_node: NodeHandle, _clients: TcpListener) {
-    std::future::pending().await
 }
 
 async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

@@ -2,6 +2,7 @@
 //!
 //! Three real servers run under `strace`; the test replays what each of them asked of the system, in order: what was
 //! written to its log, which part of it a finished `fdatasync` covers, and which frames it handed to a socket when.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 
 mod support;
 
@@ -257,10 +258,8 @@ mod the_judge {
     }
 
     fn vote(tx: TxId) -> Vec<u8> {
-        let vote = Message::Vote {
-            tx,
-            reply: VoteReply::Vote(quorate_protocol::message::Vote::Yes),
-        };
+        let vote =
+            Message::Vote { tx, reply: VoteReply::Vote(quorate_protocol::message::Vote::Yes) };
         let mut payload = vec![KIND_MESSAGE];
         payload.extend(postcard::to_allocvec(&(0u64, 0u64, vote)).unwrap());
         let mut frame = u32::try_from(payload.len()).unwrap().to_le_bytes().to_vec();

@@ -111,8 +111,7 @@ pub(crate) fn three_servers(data: &Path) -> [Vec<String>; 3] {
     let names = ["n1", "n2", "n3"];
     let held: Vec<TcpListener> =
         names.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let addresses: Vec<String> =
-        held.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
+    let addresses: Vec<String> = held.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
     [0, 1, 2].map(|own| {
         let mut arguments = vec![
             format!("--name={}", names[own]),
