@@ -8,14 +8,9 @@ fn main() {
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo:rerun-if-changed={log}");
     }
-    let commit = std::env::var("QUORATE_COMMIT")
-        .ok()
-        .filter(|commit| !commit.is_empty());
+    let commit = std::env::var("QUORATE_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = commit.or_else(|| git(&["rev-parse", "--short", "HEAD"]));
-    println!(
-        "cargo:rustc-env=QUORATE_COMMIT={}",
-        commit.as_deref().unwrap_or("unknown")
-    );
+    println!("cargo:rustc-env=QUORATE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

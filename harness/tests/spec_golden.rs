@@ -10,12 +10,8 @@ use quorate::spec::{Overrides, SpecError, workload};
 
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new("tests/spec").join(folder);
-    let entries = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries
-        .filter(|path| path.extension().unwrap() == "yaml")
-        .collect();
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().unwrap() == "yaml").collect();
     files.sort();
     assert!(!files.is_empty());
     files
@@ -52,10 +48,7 @@ fn good_specs_give_their_plans() {
 fn same_spec_and_seed_give_the_same_bytes() {
     let path = Path::new("tests/spec/good/everything.yaml");
     let bytes = |seed| {
-        let overrides = Overrides {
-            seed: Some(seed),
-            ..Overrides::default()
-        };
+        let overrides = Overrides { seed: Some(seed), ..Overrides::default() };
         serde_json::to_vec(&plan(path, &overrides).unwrap()).unwrap()
     };
     assert_eq!(bytes(7), bytes(7));
@@ -82,10 +75,7 @@ fn overrides_replace_values_and_name_themselves_in_messages() {
         "--set load.rate=x: load.rate: `x` is not legal here; \
          legal: a number from 1 to 100000"
     );
-    assert_eq!(
-        message(&["load"]),
-        "--set load: must be path=value, as in load.rate=500"
-    );
+    assert_eq!(message(&["load"]), "--set load: must be path=value, as in load.rate=500");
     assert_eq!(
         message(&["load.rte=1"]),
         "--set load.rte=1: load.rte: unknown key `rte`; did you mean `rate`? legal: mode, rate, \
@@ -97,14 +87,7 @@ fn overrides_replace_values_and_name_themselves_in_messages() {
 fn a_scenario_replaces_the_faults_of_a_workload() {
     let path = Path::new("tests/spec/good/everything.yaml");
     let scenario = Some(PathBuf::from("../chaos/pause.yaml"));
-    let plan = plan(
-        path,
-        &Overrides {
-            scenario,
-            ..Overrides::default()
-        },
-    )
-    .unwrap();
+    let plan = plan(path, &Overrides { scenario, ..Overrides::default() }).unwrap();
     assert_eq!(plan.faults.len(), 1);
     assert_eq!(plan.faults[0].name, "pause");
 }

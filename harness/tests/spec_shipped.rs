@@ -12,12 +12,9 @@ use quorate::spec::tree::Node;
 use quorate::spec::{Overrides, scenario, suite, workload};
 
 fn yaml_files(folder: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries
-        .filter(|path| path.extension().is_some_and(|end| end == "yaml"))
-        .collect();
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect();
     files.sort();
     assert!(!files.is_empty(), "{folder}");
     files
@@ -32,10 +29,7 @@ const KINDS: [(FileKind, &str, &str); 3] = [
 #[test]
 fn schemas_for_editors_are_those_of_this_build() {
     for (kind, _, name) in KINDS {
-        let path = format!(
-            "{}/../workloads/schema/{name}.json",
-            env!("CARGO_MANIFEST_DIR")
-        );
+        let path = format!("{}/../workloads/schema/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let json = serde_json::to_string_pretty(&kind.schema()).unwrap();
         expect_file![path].assert_eq(&format!("{json}\n"));
     }
@@ -48,16 +42,11 @@ fn every_file_fits_its_schema_and_names_it() {
         for path in yaml_files(folder) {
             let text = fs::read_to_string(&path).unwrap();
             let json = Node::parse("file", &text).unwrap().to_json();
-            let errors: Vec<_> = validator
-                .iter_errors(&json)
-                .map(|e| e.to_string())
-                .collect();
+            let errors: Vec<_> = validator.iter_errors(&json).map(|e| e.to_string()).collect();
             assert!(errors.is_empty(), "{}: {errors:?}", path.display());
 
             let first = text.lines().next().unwrap();
-            let schema = first
-                .strip_prefix("# yaml-language-server: $schema=")
-                .unwrap();
+            let schema = first.strip_prefix("# yaml-language-server: $schema=").unwrap();
             let schema = path.parent().unwrap().join(schema);
             assert!(schema.is_file(), "{}", schema.display());
             assert_eq!(schema.file_stem().unwrap(), name);
@@ -81,10 +70,7 @@ fn every_scenario_goes_under_the_baseline() {
         let alone = scenario(&path).unwrap();
         assert_eq!(alone.name, path.file_stem().unwrap().to_str().unwrap());
         assert!(!alone.description.is_empty());
-        let overrides = Overrides {
-            scenario: Some(path),
-            ..Overrides::default()
-        };
+        let overrides = Overrides { scenario: Some(path), ..Overrides::default() };
         let spec = workload(Path::new("../workloads/baseline.yaml"), &overrides).unwrap();
         build(&spec, spec.seed).unwrap();
     }
@@ -95,17 +81,10 @@ fn every_suite_keeps_inside_its_budgets() {
     for path in yaml_files("../workloads/suites") {
         let suite = suite(&path, None).unwrap();
         assert_eq!(suite.name, path.file_stem().unwrap().to_str().unwrap());
-        let sum: Duration = suite
-            .experiments
-            .iter()
-            .map(|experiment| experiment.budget)
-            .sum();
+        let sum: Duration = suite.experiments.iter().map(|experiment| experiment.budget).sum();
         assert!(sum <= suite.budget, "{}: {sum:?}", suite.name);
         for experiment in &suite.experiments {
-            assert!(
-                estimate::longest(&experiment.plan) <= experiment.budget,
-                "{experiment:?}"
-            );
+            assert!(estimate::longest(&experiment.plan) <= experiment.budget, "{experiment:?}");
         }
     }
 }

@@ -57,11 +57,7 @@ impl SpecArguments {
     /// The options as overrides.
     pub(super) fn overrides(&self) -> Result<Overrides, SpecError> {
         let scenario = self.scenario.clone();
-        let mut overrides = Overrides {
-            scenario,
-            seed: self.seed,
-            set: Vec::new(),
-        };
+        let mut overrides = Overrides { scenario, seed: self.seed, set: Vec::new() };
         for assignment in &self.set {
             overrides.add(assignment)?;
         }

@@ -157,9 +157,9 @@ fn ping(socket: &str) -> std::io::Result<()> {
 fn browser() -> Finding {
     let names = ["xdg-open", "firefox", "chromium", "google-chrome", "open"];
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = names.iter().find(|name| {
-        std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
-    });
+    let found = names
+        .iter()
+        .find(|name| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
     match found {
         Some(name) => Finding::new("browser", State::Ok, *name, ""),
         None => {

@@ -42,11 +42,7 @@ impl Exit {
             Self::Harness => 3,
             Self::Violation => 4,
         };
-        if weight(other) > weight(self) {
-            other
-        } else {
-            self
-        }
+        if weight(other) > weight(self) { other } else { self }
     }
 }
 

@@ -19,41 +19,42 @@ struct Entry {
 
 pub(super) fn list(arguments: &ListArguments) -> anyhow::Result<Exit> {
     let mut entries = Vec::new();
-    for (kind, folder) in [
-        ("workload", "workloads"),
-        ("scenario", "chaos"),
-        ("suite", "workloads/suites"),
-    ] {
-        for file in files(Path::new(folder), |path| {
-            path.extension().is_some_and(|e| e == "yaml")
-        })? {
+    for (kind, folder) in
+        [("workload", "workloads"), ("scenario", "chaos"), ("suite", "workloads/suites")]
+    {
+        for file in files(Path::new(folder), |path| path.extension().is_some_and(|e| e == "yaml"))?
+        {
             let about = about(kind, &file);
-            entries.push(Entry {
-                kind,
-                file: file.display().to_string(),
-                about,
-            });
+            entries.push(Entry { kind, file: file.display().to_string(), about });
         }
     }
-    for run in files(&arguments.out, |path| path.join("plan.json").is_file())? {
+    for run in runs(&arguments.out)? {
         let about = outcome(&RunFolder::new(&run));
-        entries.push(Entry {
-            kind: "run",
-            file: run.display().to_string(),
-            about,
-        });
+        entries.push(Entry { kind: "run", file: run.display().to_string(), about });
     }
     if arguments.json {
         Output.json(&entries)?;
     } else if entries.is_empty() {
         Output.line("nothing here: no workloads/, chaos/ or results/ in this folder")?;
     } else {
-        let rows = entries
-            .into_iter()
-            .map(|e| vec![e.kind.to_owned(), e.file, e.about]);
+        let rows = entries.into_iter().map(|e| vec![e.kind.to_owned(), e.file, e.about]);
         Output.table(&["kind", "file", "about"], rows.collect())?;
     }
     Ok(Exit::Good)
+}
+
+/// Run folders, those inside the folders of suites included.
+fn runs(out: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let is_run = |path: &Path| RunFolder::new(path).plan().is_file();
+    let mut found = Vec::new();
+    for folder in files(out, Path::is_dir)? {
+        if is_run(&folder) {
+            found.push(folder);
+        } else {
+            found.extend(files(&folder, is_run)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Entries of a folder that `wanted` accepts, sorted; none when there is no folder.
@@ -85,9 +86,7 @@ fn about(kind: &str, file: &Path) -> String {
 fn outcome(folder: &RunFolder) -> String {
     let verdict = std::fs::read_to_string(folder.verdicts()).ok();
     let verdict = verdict.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-    let verdict = verdict
-        .as_ref()
-        .and_then(|json| json.get("verdict")?.as_str());
+    let verdict = verdict.as_ref().and_then(|json| json.get("verdict")?.as_str());
     match verdict {
         Some(verdict) => format!("safety {verdict}"),
         None => "not judged".to_owned(),

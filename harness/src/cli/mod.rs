@@ -32,11 +32,7 @@ pub fn main() -> Exit {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version come here too; they are no mistake.
-            let exit = if error.use_stderr() {
-                Exit::BadSpec
-            } else {
-                Exit::Good
-            };
+            let exit = if error.use_stderr() { Exit::BadSpec } else { Exit::Good };
             return error.print().map_or(Exit::Harness, |()| exit);
         }
     };

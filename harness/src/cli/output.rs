@@ -23,9 +23,7 @@ impl Output {
             return Ok(());
         }
         let mut table = Table::new();
-        table
-            .load_preset(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         if !header.is_empty() {
             table.set_header(header);
         }

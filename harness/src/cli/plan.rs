@@ -25,55 +25,33 @@ pub(super) fn plan(arguments: &PlanArguments) -> anyhow::Result<Exit> {
     Output.table(&[], settings(&plan))?;
     if !plan.faults.is_empty() {
         Output.line("")?;
-        Output.table(
-            &["fault", "at", "for", "what", "target", "hits"],
-            faults(&plan),
-        )?;
+        Output.table(&["fault", "at", "for", "what", "target", "hits"], faults(&plan))?;
     }
     Output.line(format!("\n{}", duration(&plan)))?;
     Ok(Exit::Good)
 }
 
 fn settings(plan: &Plan) -> Vec<Vec<String>> {
-    let links = if plan.topology.proxied {
-        "through fault proxies"
-    } else {
-        "direct"
-    };
+    let links = if plan.topology.proxied { "through fault proxies" } else { "direct" };
     let mix = plan.workload.mix.iter().map(|(class, weight)| {
         let name = serde_json::to_value(class).ok();
-        let name = name
-            .as_ref()
-            .and_then(|name| name.as_str())
-            .unwrap_or("?")
-            .to_owned();
+        let name = name.as_ref().and_then(|name| name.as_str()).unwrap_or("?").to_owned();
         format!("{name} {weight}")
     });
     let rows = [
         ("name", plan.name.clone()),
         ("description", plan.description.clone()),
         ("seed", plan.seed.to_string()),
-        (
-            "servers",
-            format!("{} MASTERs, links {links}", plan.topology.masters.len()),
-        ),
+        ("servers", format!("{} MASTERs, links {links}", plan.topology.masters.len())),
         ("write quorum", plan.topology.write_quorum.clone()),
-        (
-            "records",
-            format!(
-                "{} of {} bytes",
-                plan.workload.records, plan.workload.value_bytes
-            ),
-        ),
+        ("records", format!("{} of {} bytes", plan.workload.records, plan.workload.value_bytes)),
         ("mix", mix.collect::<Vec<_>>().join(", ")),
         ("keys", keys(plan.workload.keys)),
         ("load", load(plan)),
         ("expect", expect(plan)),
     ];
     let shown = rows.into_iter().filter(|(_, value)| !value.is_empty());
-    shown
-        .map(|(key, value)| vec![key.to_owned(), value])
-        .collect()
+    shown.map(|(key, value)| vec![key.to_owned(), value]).collect()
 }
 
 fn keys(keys: KeyDistribution) -> String {
@@ -81,10 +59,7 @@ fn keys(keys: KeyDistribution) -> String {
         KeyDistribution::Uniform => "uniform".to_owned(),
         KeyDistribution::Zipfian { theta } => format!("zipfian, theta {theta}"),
         KeyDistribution::Latest { theta } => format!("latest, theta {theta}"),
-        KeyDistribution::Hotspot {
-            data_fraction,
-            op_fraction,
-        } => {
+        KeyDistribution::Hotspot { data_fraction, op_fraction } => {
             format!("hotspot, {op_fraction} of the operations on {data_fraction} of the keys")
         }
         KeyDistribution::Sequential => "sequential".to_owned(),
@@ -94,10 +69,7 @@ fn keys(keys: KeyDistribution) -> String {
 fn load(plan: &Plan) -> String {
     let load = &plan.load;
     let targets = load.targets.join(", ");
-    let shared = format!(
-        "{} clients on {targets}, timeout {} ms",
-        load.clients, load.timeout_ms
-    );
+    let shared = format!("{} clients on {targets}, timeout {} ms", load.clients, load.timeout_ms);
     match load.mode {
         LoadMode::Open { rate, arrivals } => {
             format!("open loop, {rate}/s {arrivals:?}, {shared}").to_lowercase()
@@ -142,11 +114,9 @@ fn told(kind: &FaultKind) -> (String, &Target) {
         FaultKind::Partition { cut, target } => {
             (format!("partition {cut:?}").to_lowercase(), target)
         }
-        FaultKind::Latency {
-            target,
-            delay_us,
-            jitter_us,
-        } => (format!("latency {delay_us} ± {jitter_us} µs"), target),
+        FaultKind::Latency { target, delay_us, jitter_us } => {
+            (format!("latency {delay_us} ± {jitter_us} µs"), target)
+        }
     }
 }
 
@@ -160,10 +130,7 @@ fn requested(target: &Target) -> String {
 }
 
 fn duration(plan: &Plan) -> String {
-    let mut text = format!(
-        "takes at most about {:.0} s:",
-        estimate::longest(plan).as_secs_f64()
-    );
+    let mut text = format!("takes at most about {:.0} s:", estimate::longest(plan).as_secs_f64());
     for (index, (part, duration)) in estimate::parts(plan).iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };
         // Writing to a string cannot fail.

@@ -56,11 +56,7 @@ pub(super) fn stage_options(place: &PlaceArguments) -> StageOptions {
 }
 
 /// Runs a job with its progress on stderr.
-pub(super) async fn shown(
-    job: Job,
-    interrupt: &Interrupt,
-    quiet: bool,
-) -> anyhow::Result<Ended> {
+pub(super) async fn shown(job: Job, interrupt: &Interrupt, quiet: bool) -> anyhow::Result<Ended> {
     let shown = Shown::start(&job.plan, quiet);
     let ended = run_job(job, interrupt, &shown.watched).await;
     shown.finish().await;

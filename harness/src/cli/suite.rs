@@ -97,12 +97,7 @@ async fn all(
     Ok((done, false))
 }
 
-fn job(
-    arguments: &SuiteArguments,
-    experiment: &Experiment,
-    choice: Choice,
-    folder: &Path,
-) -> Job {
+fn job(arguments: &SuiteArguments, experiment: &Experiment, choice: Choice, folder: &Path) -> Job {
     let cause = Cause {
         workload: experiment.workload.clone(),
         scenario: experiment.scenario.clone(),

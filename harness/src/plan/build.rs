@@ -24,10 +24,7 @@ pub fn build(spec: &Spec, seed: u64) -> Result<Plan, Vec<Problem>> {
         workload: spec.workload.clone(),
         load: spec.load.clone(),
         phases: spec.phases.clone(),
-        faults: faults
-            .into_iter()
-            .map(|fault| fault.fault.clone())
-            .collect(),
+        faults: faults.into_iter().map(|fault| fault.fault.clone()).collect(),
         expect: spec.expect.clone(),
     })
 }
@@ -68,11 +65,7 @@ fn overlaps(faults: &[&SpecFault], masters: &[String], seed: u64) -> Vec<Problem
                 earlier.fault.at_ms + earlier.fault.for_ms,
             );
             let origin = later.origin.clone();
-            problems.push(Problem {
-                origin,
-                key: "faults".to_owned(),
-                what,
-            });
+            problems.push(Problem { origin, key: "faults".to_owned(), what });
         }
     }
     problems
@@ -96,9 +89,6 @@ fn shared(
     }
     let hit_a = target::resolve(target_a, masters, seed, &earlier.name);
     let hit_b = target::resolve(target_b, masters, seed, &later.name);
-    let both: Vec<String> = hit_a
-        .into_iter()
-        .filter(|name| hit_b.contains(name))
-        .collect();
+    let both: Vec<String> = hit_a.into_iter().filter(|name| hit_b.contains(name)).collect();
     (!both.is_empty()).then(|| both.join(", "))
 }

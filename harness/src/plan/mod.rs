@@ -8,6 +8,7 @@ pub mod target;
 
 use std::collections::BTreeMap;
 
+use quorate_check::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
 pub use build::build;
@@ -38,7 +39,19 @@ pub struct Plan {
     pub faults: Vec<PlannedFault>,
     /// Expected verdict per checker name; everything not named is expected to be valid.
     /// `Unknown` says that any verdict will do.
-    pub expect: BTreeMap<String, quorate_check::verdict::Verdict>,
+    pub expect: BTreeMap<String, Verdict>,
+}
+
+impl Plan {
+    /// True if `found` is a verdict of `checker` that the plan accepts.
+    #[must_use]
+    pub fn accepts(&self, checker: &str, found: Verdict) -> bool {
+        match self.expect.get(checker) {
+            Some(Verdict::Unknown) => true,
+            Some(expected) => found == *expected,
+            None => found == Verdict::Valid,
+        }
+    }
 }
 
 /// Servers and how they are connected.

@@ -20,9 +20,7 @@ impl Stream {
         hash.update(b"quorate-stream-1\0");
         hash.update(seed.to_le_bytes());
         hash.update(name.as_bytes());
-        Self {
-            key: hash.finalize().into(),
-        }
+        Self { key: hash.finalize().into() }
     }
 
     /// A generator at the stream's beginning.
@@ -60,11 +58,7 @@ mod tests {
     #[test]
     fn values_are_fixed_for_ever() {
         // A change of these numbers would change every saved plan's meaning.
-        let values = [
-            at(1, "keys", 0),
-            at(1, "keys", 1),
-            rng(1, "keys").next_u64(),
-        ];
+        let values = [at(1, "keys", 0), at(1, "keys", 1), rng(1, "keys").next_u64()];
         expect_test::expect![[r#"
             [
                 14962823415000027255,
@@ -77,12 +71,7 @@ mod tests {
 
     #[test]
     fn streams_differ_by_name_seed_and_index() {
-        let values = [
-            at(1, "keys", 0),
-            at(1, "keys", 1),
-            at(1, "mix", 0),
-            at(2, "keys", 0),
-        ];
+        let values = [at(1, "keys", 0), at(1, "keys", 1), at(1, "mix", 0), at(2, "keys", 0)];
         for (i, a) in values.iter().enumerate() {
             assert!(values[i + 1..].iter().all(|b| a != b));
         }

@@ -25,20 +25,14 @@ pub fn size(target: &Target, masters: usize) -> usize {
 pub fn resolve(target: &Target, masters: &[String], seed: u64, fault: &str) -> Vec<String> {
     let chosen: Vec<usize> = match target {
         Target::Names(names) => {
-            let named = masters
-                .iter()
-                .enumerate()
-                .filter(|(_, master)| names.contains(master));
+            let named = masters.iter().enumerate().filter(|(_, master)| names.contains(master));
             named.map(|(index, _)| index).collect()
         }
         Target::One | Target::Minority | Target::Majority | Target::All => {
             draw(size(target, masters.len()), masters.len(), seed, fault)
         }
     };
-    chosen
-        .into_iter()
-        .filter_map(|index| masters.get(index).cloned())
-        .collect()
+    chosen.into_iter().filter_map(|index| masters.get(index).cloned()).collect()
 }
 
 /// `count` of the numbers below `of`, ascending.

@@ -64,25 +64,16 @@ pub enum Refused {
 /// # Errors
 /// A stage that cannot run the plan; the message names one that can.
 pub fn choose(asked: &str, plan: &Plan) -> Result<Choice, Refused> {
-    let process = |reason: &str| Choice {
-        stage: StageName::Process,
-        reason: reason.to_owned(),
-    };
+    let process = |reason: &str| Choice { stage: StageName::Process, reason: reason.to_owned() };
     match asked {
-        "auto" => Ok(process(
-            "the only stage of this build; needs nothing installed",
-        )),
+        "auto" => Ok(process("the only stage of this build; needs nothing installed")),
         "process" => Ok(process("asked for")),
-        "docker" | "sim" => Err(Refused::NotBuilt {
-            asked: asked.to_owned(),
-            plan: plan.name.clone(),
-        }),
+        "docker" | "sim" => {
+            Err(Refused::NotBuilt { asked: asked.to_owned(), plan: plan.name.clone() })
+        }
         other => {
             let hint = crate::spec::hint(other, &["auto", "process", "docker", "sim"]);
-            Err(Refused::Unknown {
-                asked: other.to_owned(),
-                hint,
-            })
+            Err(Refused::Unknown { asked: other.to_owned(), hint })
         }
     }
 }

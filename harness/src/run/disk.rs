@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn the_longest_mount_point_wins() {
-        let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/b /tmp/x\\040y xfs rw 0 0\n";
+        let mounts =
+            "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/b /tmp/x\\040y xfs rw 0 0\n";
         let kind = |path| mounted_on(mounts, Path::new(path)).unwrap();
         assert_eq!(kind("/home/u"), "ext4");
         assert_eq!(kind("/tmp/z"), "tmpfs");

@@ -59,9 +59,11 @@ pub fn judge(folder: &RunFolder) -> Result<Judged, RunError> {
 fn compare(report: &Report, plan: &Plan) -> Result<Comparison, UnknownChecker> {
     let expected = plan.expect.iter().map(|(name, verdict)| Ok((name.parse()?, *verdict)));
     let expectations = Expectations(expected.collect::<Result<_, UnknownChecker>>()?);
-    let any = |mismatch: &Mismatch| mismatch.expected == Verdict::Unknown;
+    let accepted = |mismatch: &Mismatch| {
+        mismatch.found.is_some_and(|found| plan.accepts(mismatch.checker.name(), found))
+    };
     let mut comparison = expectations.compare(report);
-    comparison.mismatches.retain(|mismatch| !any(mismatch));
+    comparison.mismatches.retain(|mismatch| !accepted(mismatch));
     let weight = |mismatch: &Mismatch| match mismatch.is_inconclusive() {
         true => Verdict::Unknown,
         false => Verdict::Violated,

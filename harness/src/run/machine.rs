@@ -35,6 +35,8 @@ pub fn describe(data: &Path) -> io::Result<Vec<(String, String)>> {
     Ok(entries.into_iter().map(told).collect())
 }
 
+/// Version 1 writes the largest number of pages that there can be, in bytes.
+const CGROUP_UNLIMITED: u64 = 1 << 60;
 const CLOCK_SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 
 /// Bytes of memory that could be used now; `None` where the system does not say.
@@ -80,7 +82,15 @@ fn cgroup(version_2: &str, version_1: &str) -> Option<String> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::"));
     let unified = own.map(|own| format!("/sys/fs/cgroup{}/{version_2}", own.trim_end_matches('/')));
     let limit = unified.and_then(|path| first_line(&path));
-    limit.or_else(|| first_line(&format!("/sys/fs/cgroup/{version_1}")))
+    limit.or_else(|| first_line(&format!("/sys/fs/cgroup/{version_1}"))).map(limit_in_words)
+}
+
+/// Each version has its own way to say that there is no limit.
+fn limit_in_words(limit: String) -> String {
+    let none = limit.starts_with("max")
+        || limit.starts_with('-')
+        || limit.parse::<u64>().is_ok_and(|bytes| bytes > CGROUP_UNLIMITED);
+    if none { "none".to_owned() } else { limit }
 }
 
 fn first_line(path: &str) -> Option<String> {
@@ -98,6 +108,20 @@ mod tests {
         let entries = describe(folder.path()).unwrap();
         assert_eq!(entries.first().unwrap().0, "cpu");
         assert!(entries.iter().all(|(_, value)| !value.is_empty()), "{entries:?}");
+    }
+
+    #[test]
+    fn a_missing_limit_is_none_in_either_version() {
+        for (written, told) in [
+            ("max", "none"),
+            ("max 100000", "none"),
+            ("-1", "none"),
+            ("9223372036854771712", "none"),
+            ("200000 100000", "200000 100000"),
+            ("1073741824", "1073741824"),
+        ] {
+            assert_eq!(limit_in_words(written.to_owned()), told);
+        }
     }
 
     #[test]

@@ -89,8 +89,7 @@ pub async fn run(
     let outcome = on_stage(&job, &folder, interrupt, watched).await;
     let interrupted = interrupt.stop.is_cancelled();
     watched.stand.send_replace(Stand::Judging);
-    let mut ended =
-        Ended { folder, repeat, judged: None, summary: None, interrupted, error: None };
+    let mut ended = Ended { folder, repeat, judged: None, summary: None, interrupted, error: None };
     conclude(&mut ended, outcome).await;
     Ok(ended)
 }

@@ -253,3 +253,7 @@ fn note(code: &str, detail: String) -> SoundnessFinding {
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+#[path = "orchestrate_test.rs"]
+mod tests;

@@ -45,10 +45,7 @@ impl RawExpect {
             Expected::Violated => Verdict::Violated,
             Expected::Any => Verdict::Unknown,
         };
-        self.0
-            .into_iter()
-            .map(|(checker, expected)| (checker, verdict(expected)))
-            .collect()
+        self.0.into_iter().map(|(checker, expected)| (checker, verdict(expected))).collect()
     }
 }
 
@@ -62,10 +59,7 @@ impl JsonSchema for RawExpect {
         let checkers = CHECKERS.map(|name| (name.to_owned(), json!({ "enum": verdicts })));
         let mut schema = Map::new();
         schema.insert("type".to_owned(), "object".into());
-        schema.insert(
-            "properties".to_owned(),
-            Value::Object(Map::from_iter(checkers)),
-        );
+        schema.insert("properties".to_owned(), Value::Object(Map::from_iter(checkers)));
         schema.insert("additionalProperties".to_owned(), Value::Bool(false));
         schema.into()
     }

@@ -30,12 +30,7 @@ pub(super) fn check(
         if let Some(kind) = kind(raw, &key, target, topology, findings) {
             let (at_ms, for_ms) = (raw.at.as_ms(), raw.lasts.as_ms());
             let origin = findings.tree().origin_of(&key);
-            let fault = PlannedFault {
-                name,
-                at_ms,
-                for_ms,
-                kind,
-            };
+            let fault = PlannedFault { name, at_ms, for_ms, kind };
             checked.push(SpecFault { origin, fault });
         }
     }
@@ -50,8 +45,7 @@ fn name(raw: &RawFault, taken: &BTreeMap<String, usize>) -> String {
     let kind = word(raw.fault);
     let numbered = (2..).map(|number| format!("{kind}-{number}"));
     let mut free = std::iter::once(kind.to_owned()).chain(numbered);
-    free.find(|name| !taken.contains_key(name))
-        .unwrap_or_default()
+    free.find(|name| !taken.contains_key(name)).unwrap_or_default()
 }
 
 fn word(kind: Kind) -> &'static str {
@@ -112,31 +106,13 @@ fn kind(
     findings: &mut Findings<'_>,
 ) -> Option<FaultKind> {
     let given = [
-        (
-            "cut",
-            raw.cut.is_some(),
-            raw.fault == Kind::Partition,
-            "partition",
-        ),
-        (
-            "delay",
-            raw.delay.is_some(),
-            raw.fault == Kind::Latency,
-            "latency",
-        ),
-        (
-            "jitter",
-            raw.jitter.is_some(),
-            raw.fault == Kind::Latency,
-            "latency",
-        ),
+        ("cut", raw.cut.is_some(), raw.fault == Kind::Partition, "partition"),
+        ("delay", raw.delay.is_some(), raw.fault == Kind::Latency, "latency"),
+        ("jitter", raw.jitter.is_some(), raw.fault == Kind::Latency, "latency"),
     ];
     for (part, given, belongs, of) in given {
         if given && !belongs {
-            findings.wrong(
-                &format!("{key}.{part}"),
-                format!("has a meaning for {of} alone"),
-            );
+            findings.wrong(&format!("{key}.{part}"), format!("has a meaning for {of} alone"));
         }
     }
     if matches!(raw.fault, Kind::Partition | Kind::Latency) {
@@ -146,10 +122,9 @@ fn kind(
         Kind::Kill => Some(FaultKind::Kill { target }),
         Kind::Restart => Some(FaultKind::Restart { target }),
         Kind::Pause => Some(FaultKind::Pause { target }),
-        Kind::Partition => Some(FaultKind::Partition {
-            cut: raw.cut.unwrap_or(Cut::Silent),
-            target,
-        }),
+        Kind::Partition => {
+            Some(FaultKind::Partition { cut: raw.cut.unwrap_or(Cut::Silent), target })
+        }
         Kind::Latency => latency(raw, key, target, findings),
     }
 }
@@ -193,9 +168,5 @@ fn latency(
         let what = format!("{jitter} is more than the delay ({delay}), which cannot go below 0s");
         findings.wrong(&format!("{key}.jitter"), what);
     }
-    Some(FaultKind::Latency {
-        target,
-        delay_us: delay.as_us(),
-        jitter_us: jitter.as_us(),
-    })
+    Some(FaultKind::Latency { target, delay_us: delay.as_us(), jitter_us: jitter.as_us() })
 }

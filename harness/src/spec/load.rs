@@ -30,17 +30,9 @@ impl Overrides {
     pub fn add(&mut self, assignment: &str) -> Result<(), SpecError> {
         let source = format!("--set {assignment}");
         let Some((path, value)) = assignment.split_once('=') else {
-            let origin = Origin {
-                source: source.into(),
-                line: 0,
-            };
+            let origin = Origin { source: source.into(), line: 0 };
             let what = "must be path=value, as in load.rate=500".to_owned();
-            return Err(Problem {
-                origin,
-                key: String::new(),
-                what,
-            }
-            .into());
+            return Err(Problem { origin, key: String::new(), what }.into());
         };
         let mut node = Node::parse(&source, value)?;
         node.origin.line = 0;
@@ -80,10 +72,7 @@ pub fn workload(path: &Path, overrides: &Overrides) -> Result<Spec, SpecError> {
 /// Everything wrong with it that shows without a workload.
 pub fn scenario(path: &Path) -> Result<Scenario, SpecError> {
     let raw: RawScenarioFile = typed(&scenario_tree(path)?)?;
-    Ok(Scenario {
-        name: raw.name,
-        description: raw.description,
-    })
+    Ok(Scenario { name: raw.name, description: raw.description })
 }
 
 /// Replaces `scenario` by the faults of the file it names, which keep their own lines.
@@ -95,29 +84,17 @@ fn put_in_scenario(tree: &mut Node, path: &Path, overrides: &Overrides) -> Resul
         (None, Some(file)) => beside(path, file),
         (None, None) => return Ok(()),
     };
-    let faults = tree
-        .get("faults")
-        .is_some_and(|node| node.content != Content::List(Vec::new()));
+    let faults = tree.get("faults").is_some_and(|node| node.content != Content::List(Vec::new()));
     if let (None, Some(entry), true) = (&overrides.scenario, &named, faults) {
         let what = "`faults` and `scenario` exclude each other; keep one".to_owned();
         let origin = entry.origin.clone();
-        return Err(Problem {
-            origin,
-            key: "scenario".to_owned(),
-            what,
-        }
-        .into());
+        return Err(Problem { origin, key: "scenario".to_owned(), what }.into());
     }
     let scenario = match (scenario_tree(&file), &named) {
         (Err(SpecError::Read { path, source }), Some(entry)) if overrides.scenario.is_none() => {
             let what = format!("{}: {source}", path.display());
             let origin = entry.origin.clone();
-            return Err(Problem {
-                origin,
-                key: "scenario".to_owned(),
-                what,
-            }
-            .into());
+            return Err(Problem { origin, key: "scenario".to_owned(), what }.into());
         }
         (scenario, _) => scenario?,
     };
@@ -137,11 +114,7 @@ fn scenario_tree(path: &Path) -> Result<Node, SpecError> {
 pub(super) fn checked(path: &Path, kind: FileKind) -> Result<Node, SpecError> {
     let tree = read(path)?;
     let problems = kind.problems(&tree);
-    if problems.is_empty() {
-        Ok(tree)
-    } else {
-        Err(SpecError::Invalid(problems))
-    }
+    if problems.is_empty() { Ok(tree) } else { Err(SpecError::Invalid(problems)) }
 }
 
 /// The typed form of a tree that fits its schema.
@@ -149,20 +122,13 @@ pub(super) fn typed<T: DeserializeOwned>(tree: &Node) -> Result<T, SpecError> {
     serde_json::from_value(tree.to_json()).map_err(|error| {
         // The schema admits everything that the types admit, up to durations of millennia.
         let what = error.to_string();
-        Problem {
-            origin: tree.origin.clone(),
-            key: String::new(),
-            what,
-        }
-        .into()
+        Problem { origin: tree.origin.clone(), key: String::new(), what }.into()
     })
 }
 
 fn read(path: &Path) -> Result<Node, SpecError> {
-    let text = std::fs::read_to_string(path).map_err(|source| SpecError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| SpecError::Read { path: path.to_owned(), source })?;
     Node::parse(&path.display().to_string(), &text)
 }
 
@@ -191,13 +157,7 @@ mod tests {
     fn files_are_named_relative_to_the_file_that_names_them() {
         let path = Path::new("workloads/suites/quick.yaml");
         assert_eq!(beside(path, "../cut.yaml"), Path::new("workloads/cut.yaml"));
-        assert_eq!(
-            beside(path, "../../chaos/x.yaml"),
-            Path::new("chaos/x.yaml")
-        );
-        assert_eq!(
-            beside(Path::new("w.yaml"), "../c.yaml"),
-            Path::new("../c.yaml")
-        );
+        assert_eq!(beside(path, "../../chaos/x.yaml"), Path::new("chaos/x.yaml"));
+        assert_eq!(beside(Path::new("w.yaml"), "../c.yaml"), Path::new("../c.yaml"));
     }
 }

@@ -67,25 +67,17 @@ impl From<Problem> for SpecError {
 }
 
 fn lines(problems: &[Problem]) -> String {
-    problems
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// The word of `legal` that `word` is probably meant to be.
 #[must_use]
 pub fn nearest<'a>(word: &str, legal: &[&'a str]) -> Option<&'a str> {
-    let begun = legal
-        .iter()
-        .find(|known| word.len() >= 3 && known.starts_with(word));
+    let begun = legal.iter().find(|known| word.len() >= 3 && known.starts_with(word));
     if let Some(known) = begun {
         return Some(known);
     }
-    let near = legal
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(word, known), *known));
+    let near = legal.iter().map(|known| (strsim::damerau_levenshtein(word, known), *known));
     let (distance, known) = near.min()?;
     // A third of the letters may be wrong, and one of a short word.
     (distance <= (known.len() / 3).max(1)).then_some(known)

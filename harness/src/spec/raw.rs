@@ -68,11 +68,7 @@ pub struct RawTopology {
 impl Default for RawTopology {
     fn default() -> Self {
         let write_quorum = RawQuorum::Word(QuorumWord::Majority);
-        Self {
-            masters: 3,
-            write_quorum,
-            links: RawLinks::Proxied,
-        }
+        Self { masters: 3, write_quorum, links: RawLinks::Proxied }
     }
 }
 
@@ -125,12 +121,7 @@ pub struct RawWorkload {
 
 impl Default for RawWorkload {
     fn default() -> Self {
-        Self {
-            records: 500,
-            value_bytes: 100,
-            mix: RawMix::default(),
-            keys: RawKeys::default(),
-        }
+        Self { records: 500, value_bytes: 100, mix: RawMix::default(), keys: RawKeys::default() }
     }
 }
 
@@ -191,12 +182,7 @@ pub struct RawKeys {
 impl Default for RawKeys {
     fn default() -> Self {
         let distribution = Distribution::Uniform;
-        Self {
-            distribution,
-            theta: None,
-            data_fraction: None,
-            op_fraction: None,
-        }
+        Self { distribution, theta: None, data_fraction: None, op_fraction: None }
     }
 }
 
@@ -300,11 +286,7 @@ pub struct RawPhases {
 
 impl Default for RawPhases {
     fn default() -> Self {
-        Self {
-            warmup: Span::secs(2),
-            measure: Span::secs(10),
-            settle: Span::secs(5),
-        }
+        Self { warmup: Span::secs(2), measure: Span::secs(10), settle: Span::secs(5) }
     }
 }
 

@@ -44,18 +44,11 @@ impl FileKind {
         let mut problems = match jsonschema::validator_for(&schema) {
             Ok(validator) => {
                 let json = tree.to_json();
-                validator
-                    .iter_errors(&json)
-                    .flat_map(|e| told(&schema, tree, &e))
-                    .collect()
+                validator.iter_errors(&json).flat_map(|e| told(&schema, tree, &e)).collect()
             }
             Err(error) => {
                 let what = format!("the schema of this file is itself broken: {error}");
-                vec![Problem {
-                    origin: tree.origin.clone(),
-                    key: String::new(),
-                    what,
-                }]
+                vec![Problem { origin: tree.origin.clone(), key: String::new(), what }]
             }
         };
         problems.sort_by_key(|problem| problem.origin.line);
@@ -67,33 +60,22 @@ impl FileKind {
 fn told(schema: &Value, tree: &Node, error: &jsonschema::ValidationError<'_>) -> Vec<Problem> {
     let at = dotted(error.instance_path().as_str());
     let rule_path = error.schema_path().as_str();
-    let rule = rule_path
-        .rsplit_once('/')
-        .and_then(|(parent, _)| schema.pointer(parent));
+    let rule = rule_path.rsplit_once('/').and_then(|(parent, _)| schema.pointer(parent));
     let rule = rule.unwrap_or(&Value::Null);
-    let problem = |key: String, what| Problem {
-        origin: tree.origin_of(&key),
-        key,
-        what,
-    };
+    let problem = |key: String, what| Problem { origin: tree.origin_of(&key), key, what };
     // Further kinds of errors all mean that the one value at hand is not what it should be.
     #[allow(clippy::wildcard_enum_match_arm, reason = "foreign enum that grows")]
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let legal = keys(rule);
             let unknown = unexpected.iter();
-            unknown
-                .map(|key| problem(join(&at, key), unknown_key(key, &legal)))
-                .collect()
+            unknown.map(|key| problem(join(&at, key), unknown_key(key, &legal))).collect()
         }
         ValidationErrorKind::Required { property } => {
             let key = property.as_str().unwrap_or_default();
             let meaning = rule.pointer(&format!("/properties/{key}/description"));
             let meaning = meaning.and_then(Value::as_str).unwrap_or("required");
-            vec![problem(
-                join(&at, key),
-                format!("missing key `{key}`: {}", one_line(meaning)),
-            )]
+            vec![problem(join(&at, key), format!("missing key `{key}`: {}", one_line(meaning)))]
         }
         _ => vec![problem(at, illegal(&error.instance().clone(), rule))],
     }
@@ -125,10 +107,7 @@ fn legal(rule: &Value) -> String {
     if !words.is_empty() {
         return words.join(", ");
     }
-    let branches = rule
-        .get("anyOf")
-        .or_else(|| rule.get("oneOf"))
-        .and_then(Value::as_array);
+    let branches = rule.get("anyOf").or_else(|| rule.get("oneOf")).and_then(Value::as_array);
     if let Some(branches) = branches {
         let told = branches.iter().map(legal).filter(|told| told != "nothing");
         return told.collect::<Vec<_>>().join(" or ");
@@ -138,10 +117,7 @@ fn legal(rule: &Value) -> String {
         Some(Value::String(one)) => vec![one],
         _ => Vec::new(),
     };
-    let noun = types
-        .into_iter()
-        .find(|name| *name != "null")
-        .map_or("nothing", noun);
+    let noun = types.into_iter().find(|name| *name != "null").map_or("nothing", noun);
     format!("{noun}{}", range(rule))
 }
 
@@ -169,11 +145,7 @@ fn range(rule: &Value) -> String {
 
 /// The words that a rule allows, those of its branches included.
 fn words(rule: &Value) -> Vec<&str> {
-    let mut found: Vec<&str> = rule
-        .get("const")
-        .and_then(Value::as_str)
-        .into_iter()
-        .collect();
+    let mut found: Vec<&str> = rule.get("const").and_then(Value::as_str).into_iter().collect();
     if let Some(values) = rule.get("enum").and_then(Value::as_array) {
         found.extend(values.iter().filter_map(Value::as_str));
     }
@@ -186,10 +158,7 @@ fn words(rule: &Value) -> Vec<&str> {
 
 fn keys(rule: &Value) -> Vec<&str> {
     let properties = rule.get("properties").and_then(Value::as_object);
-    properties
-        .into_iter()
-        .flat_map(|map| map.keys().map(String::as_str))
-        .collect()
+    properties.into_iter().flat_map(|map| map.keys().map(String::as_str)).collect()
 }
 
 fn one_line(text: &str) -> String {
@@ -197,18 +166,11 @@ fn one_line(text: &str) -> String {
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// `/load/rate` as `load.rate`.
 fn dotted(pointer: &str) -> String {
-    let parts = pointer
-        .split('/')
-        .skip(1)
-        .map(|part| part.replace("~1", "/").replace("~0", "~"));
+    let parts = pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
     parts.collect::<Vec<_>>().join(".")
 }

@@ -62,11 +62,7 @@ pub fn suite(path: &Path, seed: Option<u64>) -> Result<Suite, SpecError> {
             Err(error @ SpecError::Read { .. }) => {
                 let key = format!("experiments.{index}");
                 let origin = tree.origin_of(&key);
-                problems.push(Problem {
-                    origin,
-                    key,
-                    what: error.to_string(),
-                });
+                problems.push(Problem { origin, key, what: error.to_string() });
             }
         }
     }
@@ -74,11 +70,7 @@ pub fn suite(path: &Path, seed: Option<u64>) -> Result<Suite, SpecError> {
         if !names.insert(&experiment.name) {
             let key = format!("experiments.{index}.name");
             let what = format!("`{}` is already the name of an experiment", experiment.name);
-            problems.push(Problem {
-                origin: tree.origin_of(&key),
-                key,
-                what,
-            });
+            problems.push(Problem { origin: tree.origin_of(&key), key, what });
         }
     }
     problems.extend(over_budget(&tree, &raw));
@@ -86,20 +78,11 @@ pub fn suite(path: &Path, seed: Option<u64>) -> Result<Suite, SpecError> {
         return Err(SpecError::Invalid(problems));
     }
     let budget = raw.budget.get();
-    Ok(Suite {
-        name: raw.name,
-        description: raw.description,
-        budget,
-        experiments,
-    })
+    Ok(Suite { name: raw.name, description: raw.description, budget, experiments })
 }
 
 fn over_budget(tree: &Node, raw: &RawSuiteFile) -> Option<Problem> {
-    let sum: u64 = raw
-        .experiments
-        .iter()
-        .map(|experiment| experiment.budget.as_ms())
-        .sum();
+    let sum: u64 = raw.experiments.iter().map(|experiment| experiment.budget.as_ms()).sum();
     (sum > raw.budget.as_ms()).then(|| Problem {
         origin: tree.origin_of("budget"),
         key: "budget".to_owned(),
@@ -124,12 +107,7 @@ fn experiment(
     };
     let (Some(node), Some(raw)) = (node, raw.experiments.get(index)) else {
         let what = "experiment vanished while the suite was read".to_owned();
-        return Err(Problem {
-            origin: tree.origin.clone(),
-            key: String::new(),
-            what,
-        }
-        .into());
+        return Err(Problem { origin: tree.origin.clone(), key: String::new(), what }.into());
     };
     let file = beside(path, &raw.workload);
     let overrides = Overrides {
@@ -147,12 +125,7 @@ fn experiment(
             raw.budget,
             longest.as_secs_f64().ceil()
         );
-        return Err(Problem {
-            origin: tree.origin_of(&key),
-            key,
-            what,
-        }
-        .into());
+        return Err(Problem { origin: tree.origin_of(&key), key, what }.into());
     }
     Ok(Experiment {
         name: raw.name.clone(),

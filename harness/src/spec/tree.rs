@@ -57,12 +57,7 @@ impl Node {
                 let line = error.location().map_or(0, |at| at.line());
                 let origin = Origin { source, line };
                 let what = format!("not valid YAML: {}", without_location(&error.to_string()));
-                Err(Problem {
-                    origin,
-                    key: String::new(),
-                    what,
-                }
-                .into())
+                Err(Problem { origin, key: String::new(), what }.into())
             }
         }
     }
@@ -74,9 +69,7 @@ impl Node {
             Content::Scalar(value) => value.clone(),
             Content::List(nodes) => Value::Array(nodes.iter().map(Self::to_json).collect()),
             Content::Map(entries) => Value::Object(Map::from_iter(
-                entries
-                    .iter()
-                    .map(|entry| (entry.key.clone(), entry.node.to_json())),
+                entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json())),
             )),
         }
     }
@@ -114,10 +107,7 @@ impl Node {
             let next = match &at.content {
                 Content::Map(_) => at.entry(part).map(|entry| (&entry.origin, &entry.node)),
                 Content::List(nodes) => {
-                    let node = part
-                        .parse::<usize>()
-                        .ok()
-                        .and_then(|index| nodes.get(index));
+                    let node = part.parse::<usize>().ok().and_then(|index| nodes.get(index));
                     node.map(|node| (&node.origin, node))
                 }
                 Content::Scalar(_) => None,
@@ -135,9 +125,7 @@ impl Node {
     /// When the path leads through a value that is no map or list, or past the end of a list.
     pub fn set(&mut self, path: &str, value: Node) -> Result<(), Problem> {
         let mut at = self;
-        let (parents, last) = path
-            .rsplit_once('.')
-            .map_or((None, path), |(p, l)| (Some(p), l));
+        let (parents, last) = path.rsplit_once('.').map_or((None, path), |(p, l)| (Some(p), l));
         for part in parents.into_iter().flat_map(|parents| parents.split('.')) {
             at = match at.child(part, &value.origin) {
                 Some(child) => child,
@@ -176,15 +164,8 @@ impl Node {
                 let found = entries.iter().position(|entry| entry.key == key);
                 let index = found.unwrap_or_else(|| {
                     let content = Content::Scalar(Value::Null);
-                    let node = Self {
-                        origin: origin.clone(),
-                        content,
-                    };
-                    entries.push(Entry {
-                        key: key.to_owned(),
-                        origin: origin.clone(),
-                        node,
-                    });
+                    let node = Self { origin: origin.clone(), content };
+                    entries.push(Entry { key: key.to_owned(), origin: origin.clone(), node });
                     entries.len() - 1
                 });
                 entries.get_mut(index).map(|entry| &mut entry.node)
@@ -195,22 +176,14 @@ impl Node {
 
 fn nothing_holds(part: &str, path: &str, origin: Origin) -> Problem {
     let what = format!("there is nothing that could hold `{part}`");
-    Problem {
-        origin,
-        key: path.to_owned(),
-        what,
-    }
+    Problem { origin, key: path.to_owned(), what }
 }
 
 /// The parser ends its messages with the place, which is printed in front here, and with advice to
 /// programmers.
 fn without_location(message: &str) -> &str {
-    let end = [" at line ", ", set DuplicateKeyPolicy"]
-        .iter()
-        .filter_map(|end| message.find(end));
-    message
-        .get(..end.min().unwrap_or(message.len()))
-        .unwrap_or(message)
+    let end = [" at line ", ", set DuplicateKeyPolicy"].iter().filter_map(|end| message.find(end));
+    message.get(..end.min().unwrap_or(message.len())).unwrap_or(message)
 }
 
 /// What the parser hands over: lines, but not yet the name of the file.
@@ -224,10 +197,7 @@ enum RawContent {
 
 impl Raw {
     fn into_node(self, source: &Arc<str>) -> Node {
-        let origin = |line| Origin {
-            source: Arc::clone(source),
-            line,
-        };
+        let origin = |line| Origin { source: Arc::clone(source), line };
         let content = match self.0.value {
             RawContent::Scalar(value) => Content::Scalar(value),
             RawContent::List(items) => {
@@ -244,10 +214,7 @@ impl Raw {
                     .collect(),
             ),
         };
-        Node {
-            origin: origin(self.0.referenced.line()),
-            content,
-        }
+        Node { origin: origin(self.0.referenced.line()), content }
     }
 }
 
@@ -339,10 +306,7 @@ mod tests {
 
     #[test]
     fn words_that_other_parsers_take_for_booleans_stay_words() {
-        assert_eq!(
-            parse("a: no\nb: true").to_json(),
-            serde_json::json!({"a": "no", "b": true})
-        );
+        assert_eq!(parse("a: no\nb: true").to_json(), serde_json::json!({"a": "no", "b": true}));
     }
 
     #[test]
@@ -362,13 +326,9 @@ mod tests {
 
     #[test]
     fn broken_yaml_and_double_keys_name_the_line() {
-        let error = Node::parse("t.yaml", "a: 1\nb: [1, 2\n")
-            .unwrap_err()
-            .to_string();
+        let error = Node::parse("t.yaml", "a: 1\nb: [1, 2\n").unwrap_err().to_string();
         assert!(error.starts_with("t.yaml:"), "{error}");
-        let error = Node::parse("t.yaml", "a: 1\nb: 1\na: 2\n")
-            .unwrap_err()
-            .to_string();
+        let error = Node::parse("t.yaml", "a: 1\nb: 1\na: 2\n").unwrap_err().to_string();
         assert!(error.starts_with("t.yaml:3: not valid YAML: "), "{error}");
     }
 }

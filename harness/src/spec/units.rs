@@ -59,9 +59,7 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, NoSpan> {
         let no_span = || NoSpan(text.to_owned());
-        let unit_at = text
-            .find(|c: char| c.is_ascii_alphabetic())
-            .ok_or_else(no_span)?;
+        let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(no_span)?;
         let (number, unit) = text.split_at(unit_at);
         let legal = |c: char| c.is_ascii_digit() || c == '.';
         if !number.starts_with(|c: char| c.is_ascii_digit()) || !number.chars().all(legal) {
@@ -75,9 +73,7 @@ impl FromStr for Span {
             "m" => number * 60.0,
             _ => return Err(no_span()),
         };
-        Duration::try_from_secs_f64(seconds)
-            .map(Self)
-            .map_err(|_| no_span())
+        Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| no_span())
     }
 }
 
@@ -148,18 +144,9 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused() {
-        for text in [
-            "",
-            "5",
-            "s",
-            "5 s",
-            "-1s",
-            "1h",
-            "1e3s",
-            ".5s",
-            "1.2.3s",
-            "99999999999999999999m",
-        ] {
+        for text in
+            ["", "5", "s", "5 s", "-1s", "1h", "1e3s", ".5s", "1.2.3s", "99999999999999999999m"]
+        {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }

@@ -29,21 +29,13 @@ pub(super) struct Findings<'a> {
 
 impl<'a> Findings<'a> {
     pub(super) fn new(tree: &'a Node) -> Self {
-        Self {
-            tree,
-            problems: Vec::new(),
-            warnings: Vec::new(),
-        }
+        Self { tree, problems: Vec::new(), warnings: Vec::new() }
     }
 
     /// The value at the dotted `key` is wrong.
     pub(super) fn wrong(&mut self, key: &str, what: impl Into<String>) {
         let origin = self.tree.origin_of(key);
-        self.problems.push(Problem {
-            origin,
-            key: key.to_owned(),
-            what: what.into(),
-        });
+        self.problems.push(Problem { origin, key: key.to_owned(), what: what.into() });
     }
 
     /// The tree that is judged.
@@ -101,9 +93,7 @@ fn topology(raw: &RawTopology, findings: &mut Findings<'_>) -> Topology {
         }
     };
     Topology {
-        masters: (1..=raw.masters)
-            .map(|number| format!("n{number}"))
-            .collect(),
+        masters: (1..=raw.masters).map(|number| format!("n{number}")).collect(),
         write_quorum,
         proxied: raw.links == RawLinks::Proxied,
     }
@@ -112,10 +102,7 @@ fn topology(raw: &RawTopology, findings: &mut Findings<'_>) -> Topology {
 fn records(raw: &RawWorkload, findings: &mut Findings<'_>) -> Workload {
     let mix = weights(&raw.mix);
     if mix.is_empty() {
-        findings.wrong(
-            "workload.mix",
-            "every weight is 0, so there is nothing to do",
-        );
+        findings.wrong("workload.mix", "every weight is 0, so there is nothing to do");
     }
     Workload {
         records: raw.records,
@@ -138,10 +125,7 @@ fn weights(raw: &RawMix) -> BTreeMap<OpClass, u32> {
 }
 
 fn keys(raw: &RawKeys, findings: &mut Findings<'_>) -> KeyDistribution {
-    let skewed = matches!(
-        raw.distribution,
-        Distribution::Zipfian | Distribution::Latest
-    );
+    let skewed = matches!(raw.distribution, Distribution::Zipfian | Distribution::Latest);
     let hotspot = raw.distribution == Distribution::Hotspot;
     let mut parameter = |name: &str, given: Option<f64>, default: f64, belongs: bool, of: &str| {
         let key = format!("workload.keys.{name}");
@@ -162,10 +146,7 @@ fn keys(raw: &RawKeys, findings: &mut Findings<'_>) -> KeyDistribution {
         Distribution::Uniform => KeyDistribution::Uniform,
         Distribution::Zipfian => KeyDistribution::Zipfian { theta },
         Distribution::Latest => KeyDistribution::Latest { theta },
-        Distribution::Hotspot => KeyDistribution::Hotspot {
-            data_fraction,
-            op_fraction,
-        },
+        Distribution::Hotspot => KeyDistribution::Hotspot { data_fraction, op_fraction },
         Distribution::Sequential => KeyDistribution::Sequential,
     }
 }
@@ -177,10 +158,9 @@ fn load(raw: &RawLoad, topology: &Topology, findings: &mut Findings<'_>) -> Load
             arrivals: raw.arrivals.unwrap_or(Arrivals::Poisson),
         },
         Mode::Closed => {
-            for (key, given) in [
-                ("load.rate", raw.rate.is_some()),
-                ("load.arrivals", raw.arrivals.is_some()),
-            ] {
+            for (key, given) in
+                [("load.rate", raw.rate.is_some()), ("load.arrivals", raw.arrivals.is_some())]
+            {
                 if given {
                     let what = "a closed loop has no schedule; remove it, or set `mode: open`";
                     findings.wrong(key, what);
@@ -194,9 +174,7 @@ fn load(raw: &RawLoad, topology: &Topology, findings: &mut Findings<'_>) -> Load
     }
     Load {
         mode,
-        clients: raw
-            .clients
-            .unwrap_or_else(|| clients(mode, raw.timeout.get().as_secs_f64())),
+        clients: raw.clients.unwrap_or_else(|| clients(mode, raw.timeout.get().as_secs_f64())),
         timeout_ms: raw.timeout.as_ms(),
         in_flight_cap: raw.in_flight_cap,
         targets: targets(&raw.targets, topology, findings),
@@ -208,9 +186,7 @@ fn clients(mode: LoadMode, timeout_s: f64) -> u32 {
     match mode {
         LoadMode::Closed => CLIENTS_CLOSED_DEFAULT,
         LoadMode::Open { rate, .. } => {
-            let wanted = (rate * timeout_s)
-                .ceil()
-                .clamp(CLIENTS_OPEN_MIN, CLIENTS_OPEN_MAX);
+            let wanted = (rate * timeout_s).ceil().clamp(CLIENTS_OPEN_MIN, CLIENTS_OPEN_MAX);
             #[allow(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
@@ -241,19 +217,13 @@ pub(super) fn server_names(
 ) {
     let servers = topology.masters.join(", ");
     if names.is_empty() {
-        findings.wrong(
-            key,
-            format!("an empty list is not legal here; legal: {servers}"),
-        );
+        findings.wrong(key, format!("an empty list is not legal here; legal: {servers}"));
     }
     let mut seen = BTreeSet::new();
     for (index, name) in names.iter().enumerate() {
         let key = format!("{key}.{index}");
         if !topology.masters.contains(name) {
-            findings.wrong(
-                &key,
-                format!("there is no server `{name}`; legal: {servers}"),
-            );
+            findings.wrong(&key, format!("there is no server `{name}`; legal: {servers}"));
         } else if !seen.insert(name) {
             findings.wrong(&key, format!("`{name}` is named twice"));
         }
