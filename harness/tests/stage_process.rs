@@ -185,7 +185,8 @@ async fn a_server_that_dies_unasked_makes_the_run_unsound() {
     let n2 = running.endpoint("n2");
     eventually("n2 is dead", || async { !answers(n2.direct).await }).await;
     let findings = running.stage.stop().await.unwrap();
-    assert!(findings.iter().any(|finding| finding.code == "server_died" && finding.fatal));
+    let died = findings.iter().any(|finding| finding.code == "server_died" && finding.fatal);
+    assert!(died, "{findings:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

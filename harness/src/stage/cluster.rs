@@ -138,15 +138,22 @@ impl Cluster {
     }
 
     /// Servers that ended although no fault ended them.
-    pub(crate) fn died(&self) -> Vec<SoundnessFinding> {
-        let died = self.nodes.iter().filter_map(|node| {
-            let life = node.life()?;
-            let status = life.process.exit_status()?;
-            let words = life.process.last_words();
+    pub(crate) async fn died(&self) -> Vec<SoundnessFinding> {
+        let mut findings = Vec::new();
+        for node in &self.nodes {
+            let Some(Life { process, .. }) = node.life() else { continue };
+            if process.stat().is_some() {
+                continue;
+            }
+            // Dead for the kernel; the runtime learns it a moment later.
+            let status = process.exited(self.options.stop_limit).await;
+            let status = status.map_or_else(|| "unknown status".to_string(), |s| s.to_string());
+            let words = process.last_words();
             let detail = format!("{} ended by itself ({status}):\n{words}", node.name());
-            Some(SoundnessFinding { code: "server_died".to_string(), fatal: true, detail })
-        });
-        died.collect()
+            let code = "server_died".to_string();
+            findings.push(SoundnessFinding { code, fatal: true, detail });
+        }
+        findings
     }
 
     /// Kills everything at once, without a runtime. For the ways out where nobody can wait.
