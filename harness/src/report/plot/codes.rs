@@ -41,7 +41,7 @@ impl Plot for Codes<'_> {
         let total = |slot: usize| line.codes.values().map(|counts| counts[slot]).sum::<u64>();
         let most = (0..line.slots.len()).map(|slot| line.rate(total(slot))).fold(0.0, f64::max);
         let scale = Scale::linear(0.0, axes::round_top(most), frame.bottom, frame.top);
-        let ticks = scale.ticks(3.0).into_iter().map(|v| (scale.at(v), tick_number(v)));
+        let ticks = scale.ticks(4.0).into_iter().map(|v| (scale.at(v), tick_number(v)));
         let title = "not acknowledged, per second";
         vertical(canvas, frame, title, &ticks.collect::<Vec<_>>())?;
         self.axis.shade(canvas, frame)?;

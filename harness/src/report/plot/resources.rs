@@ -51,7 +51,7 @@ impl Resources<'_> {
         let most = points.map(|point| point.value).reduce(f64::max);
         let scale =
             Scale::linear(0.0, axes::round_top(most.unwrap_or(0.0)), frame.bottom, frame.top);
-        let ticks = scale.ticks(3.0).into_iter().map(|v| (scale.at(v), tick_number(v)));
+        let ticks = scale.ticks(4.0).into_iter().map(|v| (scale.at(v), tick_number(v)));
         vertical(canvas, frame, resource.label(), &ticks.collect::<Vec<_>>())?;
         self.axis.shade(canvas, frame)?;
         if most.is_none() {
