@@ -40,10 +40,7 @@
 //! # });
 //! ```
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that cannot go on has failed"))]
 
 mod api;
 mod control;

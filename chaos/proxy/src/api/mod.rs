@@ -35,9 +35,7 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .post(standard::update)
         .patch(standard::update)
         .delete(standard::delete);
-    let lease = get(extension::lease)
-        .put(extension::renew)
-        .delete(extension::release);
+    let lease = get(extension::lease).put(extension::renew).delete(extension::release);
     Router::new()
         .route("/reset", post(standard::reset))
         .route("/proxies", get(standard::proxies).post(standard::create))
@@ -53,10 +51,7 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
         .route("/quorate/v1/counters", get(extension::counters))
         .route("/quorate/v1/rules", post(extension::rules))
         .route("/quorate/v1/heal", post(extension::heal))
-        .route(
-            "/quorate/v1/seed",
-            get(extension::seed).put(extension::set_seed),
-        )
+        .route("/quorate/v1/seed", get(extension::seed).put(extension::set_seed))
         .route("/quorate/v1/lease", lease)
         .fallback(|| async { Refused(Refusal::PathNotFound) })
         .method_not_allowed_fallback(|| async { Refused(Refusal::MethodNotAllowed) })
@@ -68,10 +63,7 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
 
 /// Refuses browsers, as the original does: a web page could otherwise post to loopback.
 async fn turn_browsers_away(request: Request, next: Next) -> Response {
-    let agent = request
-        .headers()
-        .get(USER_AGENT)
-        .map(|value| value.as_bytes());
+    let agent = request.headers().get(USER_AGENT).map(|value| value.as_bytes());
     if agent.is_some_and(|agent| agent.starts_with(b"Mozilla/")) {
         return Refused(Refusal::Browser).into_response();
     }

@@ -128,15 +128,10 @@ impl<'a> Pump<'a> {
         if rules.generation != self.generation {
             return Some(End::Closed(rules.ending));
         }
-        if !self
-            .rules
-            .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, rules))
-        {
+        if !self.rules.as_ref().is_some_and(|known| Arc::ptr_eq(known, rules)) {
             let index = self.stream.index();
             self.silent = rules.silent[index];
-            self.pipeline
-                .reconcile(Instant::now(), world.seed, &rules.stages[index]);
+            self.pipeline.reconcile(Instant::now(), world.seed, &rules.stages[index]);
             self.rules = Some(Arc::clone(rules));
         }
         None

@@ -12,23 +12,14 @@ use crate::model::{Attributes, Delay, Distribution, Streams, Toxic};
 const DELAY_LINE_BYTES: usize = 1024 * 1024;
 
 fn chain() -> Pipeline {
-    let naming = Naming {
-        link: "a-b".to_owned(),
-        connection: 0,
-    };
+    let naming = Naming { link: "a-b".to_owned(), connection: 0 };
     Pipeline::new(naming, DELAY_LINE_BYTES)
 }
 
 fn spec(uid: u64, revision: u64, kind: &str, attributes: Value) -> Arc<StageSpec> {
     let toxic = Toxic::parse(json!({"type": kind, "attributes": attributes})).unwrap();
     let name = format!("{kind}-{uid}");
-    Arc::new(StageSpec {
-        uid,
-        revision,
-        name,
-        toxicity: 1.0,
-        attributes: toxic.attributes,
-    })
+    Arc::new(StageSpec { uid, revision, name, toxicity: 1.0, attributes: toxic.attributes })
 }
 
 fn data(bytes: &[u8]) -> Item {
@@ -78,13 +69,7 @@ fn sample(delay: Delay, count: u64) -> Vec<f64> {
     let mut chain = chain();
     let attributes = Attributes::Delay(delay);
     let (name, toxicity) = ("delay".to_owned(), 1.0);
-    let spec = StageSpec {
-        uid: 1,
-        revision: 0,
-        name,
-        toxicity,
-        attributes,
-    };
+    let spec = StageSpec { uid: 1, revision: 0, name, toxicity, attributes };
     chain.reconcile(start, 3, &[Arc::new(spec)]);
     let mut times = Vec::new();
     for index in 0..count {
@@ -115,10 +100,7 @@ fn applied_delays_are_distributed_as_asked() {
     let mut uniform = sample(ask(Distribution::Uniform), 20_000);
     let (mean, deviation) = moments(&uniform);
     assert!((mean - 800.0).abs() < 2.0, "{mean}");
-    assert!(
-        (deviation - 100.0 / 3.0_f64.sqrt()).abs() < 1.0,
-        "{deviation}"
-    );
+    assert!((deviation - 100.0 / 3.0_f64.sqrt()).abs() < 1.0, "{deviation}");
     // Kolmogorov-Smirnov distance; 1.63 over the root of n is the 1 % bound.
     uniform.sort_by(f64::total_cmp);
     let distance = uniform
@@ -127,10 +109,7 @@ fn applied_delays_are_distributed_as_asked() {
         .map(|(index, time)| ((time - 700.0) / 200.0 - index as f64 / uniform.len() as f64).abs());
     assert!(distance.fold(0.0, f64::max) < 1.63 / (uniform.len() as f64).sqrt());
     let (mean, deviation) = moments(&sample(ask(Distribution::Normal), 20_000));
-    assert!(
-        (mean - 800.0).abs() < 3.0 && (deviation - 100.0).abs() < 2.0,
-        "{mean} {deviation}"
-    );
+    assert!((mean - 800.0).abs() < 3.0 && (deviation - 100.0).abs() < 2.0, "{mean} {deviation}");
 }
 
 #[test]
@@ -154,10 +133,7 @@ fn a_line_of_a_rate_is_even_and_gives_no_credit_for_silence() {
 fn adding_a_toxic_redraws_nothing() {
     let start = Instant::now();
     for connection in 0..50 {
-        let naming = Naming {
-            link: "a-b".to_owned(),
-            connection,
-        };
+        let naming = Naming { link: "a-b".to_owned(), connection };
         let mut chain = Pipeline::new(naming, DELAY_LINE_BYTES);
         let half = Arc::new(StageSpec {
             toxicity: 0.5,
@@ -181,11 +157,7 @@ fn adding_a_toxic_redraws_nothing() {
 fn a_full_chain_says_so_and_bounds_what_it_holds() {
     let start = Instant::now();
     let mut chain = chain();
-    chain.reconcile(
-        start,
-        0,
-        &[spec(1, 0, "latency", json!({"latency": 60_000}))],
-    );
+    chain.reconcile(start, 0, &[spec(1, 0, "latency", json!({"latency": 60_000}))]);
     let mut pushed = 0;
     while chain.has_room() {
         chain.push(start, data(&[0]));
@@ -213,9 +185,8 @@ fn no_change_of_toxics_loses_doubles_or_reorders_bytes() {
                     let length = dice.between(1, 3_000) as usize;
                     // Bytes that tell their position.
                     let places = sent.len() as u64..(sent.len() + length) as u64;
-                    let bytes: Vec<u8> = places
-                        .map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8)
-                        .collect();
+                    let bytes: Vec<u8> =
+                        places.map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
                     sent.extend_from_slice(&bytes);
                     chain.push(now, data(&bytes));
                 }
@@ -242,12 +213,7 @@ fn no_change_of_toxics_loses_doubles_or_reorders_bytes() {
                     };
                     let toxicity = new.toxicity;
                     let name = old.name.clone();
-                    let spec = StageSpec {
-                        attributes,
-                        toxicity,
-                        name,
-                        ..*new
-                    };
+                    let spec = StageSpec { attributes, toxicity, name, ..*new };
                     specs[at] = Arc::new(spec);
                     chain.reconcile(now, seed, &specs);
                 }
@@ -266,18 +232,8 @@ fn no_change_of_toxics_loses_doubles_or_reorders_bytes() {
 /// A toxic that throws nothing away.
 fn harmless(dice: &mut Draws, uid: u64, revision: u64) -> Arc<StageSpec> {
     let made = match dice.between(0, 4) {
-        0 => spec(
-            uid,
-            revision,
-            "latency",
-            json!({"latency": dice.between(0, 4), "jitter": 2}),
-        ),
-        1 => spec(
-            uid,
-            revision,
-            "bandwidth",
-            json!({"rate": dice.between(0, 3_000)}),
-        ),
+        0 => spec(uid, revision, "latency", json!({"latency": dice.between(0, 4), "jitter": 2})),
+        1 => spec(uid, revision, "bandwidth", json!({"rate": dice.between(0, 3_000)})),
         2 => spec(uid, revision, "slow_close", json!({"delay": 5})),
         3 => spec(uid, revision, "reset_peer", json!({"timeout": 80_000_000})),
         _ => spec(
@@ -288,8 +244,5 @@ fn harmless(dice: &mut Draws, uid: u64, revision: u64) -> Arc<StageSpec> {
         ),
     };
     let toxicity = dice.unit() as f32;
-    Arc::new(StageSpec {
-        toxicity,
-        ..(*made).clone()
-    })
+    Arc::new(StageSpec { toxicity, ..(*made).clone() })
 }
