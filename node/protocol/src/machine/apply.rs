@@ -137,7 +137,7 @@ impl Machine {
 
     fn apply_commit(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         let mut writes = Vec::new();
-        for op in decision.ops.iter().filter(|op| op.writes()) {
+        for op in decision.ops.iter().filter(|op| op.writes() && self.holds(op.item.cluster)) {
             match self.fit(cx, decision.tx, op) {
                 Fit::Apply => writes.push(op.clone()),
                 Fit::Present => {}
@@ -159,6 +159,11 @@ impl Machine {
         }
         self.settle(cx, decision, &writes);
         true
+    }
+
+    /// A coordinator keeps the operations of clusters that others hold, to stream them; it applies its own alone.
+    fn holds(&self, cluster: ClusterKey) -> bool {
+        self.placements.get(&cluster).is_none_or(|p| p.masters.contains(&self.config.node))
     }
 
     fn fit(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Fit {

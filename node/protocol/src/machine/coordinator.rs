@@ -82,8 +82,8 @@ impl Machine {
         self.attempt(cx, Retry { submit, age, attempt: 0 });
     }
 
-    /// Resolves bases from committed state. A client that knows a newer version than this server makes it read
-    /// by majority first.
+    /// Resolves bases from committed state. A client that knows a newer version than this server, or a cluster of
+    /// which this server holds no state (3.5.1), makes it read by majority first.
     fn attempt(&mut self, cx: &mut Cx<'_>, retry: Retry) {
         let bases = retry.submit.ops.iter().map(|proposal| {
             let committed = cx.item(&proposal.item);
@@ -92,7 +92,10 @@ impl Machine {
         let bases: BTreeMap<ItemId, Option<Committed>> = bases.collect();
         let behind = retry.submit.ops.iter().any(|proposal| {
             let version = bases[&proposal.item].as_ref().map_or(0, |c| c.stamp.version);
+            let foreign = !self.is_master(self.config.node, proposal.item.cluster);
             match proposal.base {
+                Base::Current | Base::Version(_) if foreign => true,
+                Base::Exact(wanted) if foreign => wanted != Stamp::ABSENT,
                 Base::Current => false,
                 Base::Version(wanted) => wanted > version,
                 Base::Exact(wanted) => wanted.version > version,
