@@ -304,8 +304,11 @@ impl Machine {
         instance.promised = ballot;
         instance.accepted = Some((ballot, value));
         let record = self.txs.get_mut(&tx).expect("made above");
-        if record.ops.is_empty() {
-            record.ops = ops;
+        // A recoverer may know the operations of one cluster before those of another.
+        for op in ops {
+            if record.ops.iter().all(|known| known.item != op.item) {
+                record.ops.push(op);
+            }
         }
         cx.write(Write::Tx(tx, record.clone()));
         cx.send_durable(from, Message::Accepted { tx, cluster, ballot });

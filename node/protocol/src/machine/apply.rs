@@ -294,14 +294,24 @@ impl Machine {
         Some(Decision { tx, outcome, participants, ops })
     }
 
+    /// Whoever answers may hold fewer of the touched clusters than this server does: half of a commit is not taken.
     pub(super) fn on_fetch_reply(
         &mut self,
         cx: &mut Cx<'_>,
         tx: TxId,
         decision: Option<(Decided, Vec<Participant>, Vec<Operation>)>,
     ) {
-        if let Some((outcome, participants, ops)) = decision {
+        let Some((outcome, participants, ops)) = decision else { return };
+        if outcome == Decided::Abort || self.is_whole(&participants, &ops) {
             self.learn(cx, Decision { tx, outcome, participants, ops });
         }
+    }
+
+    /// True when these are the operations of every touched cluster that this server masters. Operations of one
+    /// cluster always travel together, so one of each will do.
+    pub(super) fn is_whole(&self, participants: &[Participant], ops: &[Operation]) -> bool {
+        let mine = participants.iter().filter(|p| self.is_master(self.config.node, p.cluster));
+        let has = |cluster| ops.iter().any(|op| op.item.cluster == cluster);
+        !participants.is_empty() && mine.into_iter().all(|p| has(p.cluster))
     }
 }

@@ -83,8 +83,8 @@ impl Machine {
         }
         let (participants, ops) =
             record.map(|r| (r.participants.clone(), r.ops.clone())).unwrap_or_default();
-        if outcome == Decided::Commit && ops.is_empty() {
-            // A commit is applied with its operations or not at all.
+        if outcome == Decided::Commit && !self.is_whole(&participants, &ops) {
+            // A commit is applied with all its operations or not at all (trap A12).
             cx.send_now(from, Message::Fetch { tx });
             return;
         }
