@@ -63,7 +63,9 @@ impl Machine {
             return Some(VoteReply::Finished);
         }
         if let Some(record) = self.txs.get(&tx) {
-            return Some(record.vote.clone().map_or(VoteReply::Refused, VoteReply::Vote));
+            let promised = record.instances.iter().map(|(_, instance)| instance.promised).max();
+            let refused = VoteReply::Refused(promised.unwrap_or_default());
+            return Some(record.vote.clone().map_or(refused, VoteReply::Vote));
         }
         if self.parked.contains(tx) {
             return Some(VoteReply::Decided(Decided::Commit));

@@ -202,8 +202,10 @@ impl Machine {
                 }
                 self.advance(cx, tx);
             }
+            // The own Accept overtook the Prepare, and no cluster waits for this vote any more.
+            VoteReply::Refused(promised) if promised.round < 2 && !c.waits_for_votes() => {}
             // A recoverer got there first: its value decides (3.5.3).
-            VoteReply::Refused => self.take_to_recovery(cx, tx),
+            VoteReply::Refused(_) => self.take_to_recovery(cx, tx),
             VoteReply::Decided(outcome) => {
                 let (participants, ops) = (c.participants.clone(), c.ops.clone());
                 self.decide(cx, Decision { tx, outcome, participants, ops });
@@ -533,6 +535,10 @@ impl Machine {
 }
 
 impl Coordination {
+    fn waits_for_votes(&self) -> bool {
+        self.clusters.values().any(|round| round.stage == Stage::Voting)
+    }
+
     /// Half of the time the client grants is gone (3.5.6).
     const fn half(&self) -> Tick {
         self.started + self.submit.deadline.saturating_sub(self.started) / 2
