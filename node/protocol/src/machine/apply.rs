@@ -223,6 +223,7 @@ impl Machine {
         }
         self.changed.extend(writes.iter().map(|op| op.item.clone()));
         self.held.remove(tx);
+        self.end_recovery(tx);
         self.tell_watchers(cx, tx, outcome);
         self.decided_for_reads(cx, tx, outcome);
     }

@@ -465,7 +465,7 @@ impl Machine {
         let Decision { tx, outcome, .. } = decision;
         let low = self.own_low().min(tx.seq);
         let coordination = self.coordinations.remove(&tx);
-        self.recoveries.remove(&tx);
+        self.end_recovery(tx);
         let at = self.next_log_position();
         if let Some(c) = coordination {
             self.timers.clear(c.armed, Timer::Coordination(tx));
