@@ -176,7 +176,7 @@ impl Machine {
             return Fit::Present;
         }
         if self.is_safe(op.item.cluster) {
-            return if local.version >= after.version {
+            return if local.version > after.version {
                 Fit::Present
             } else if local.version < op.base.version {
                 Fit::Missing(op.base.tx)
