@@ -272,8 +272,11 @@ impl Machine {
         cluster: ClusterKey,
         participants: Vec<Participant>,
     ) -> Option<&mut Instance> {
-        self.held.remove(tx);
         if !self.txs.contains_key(&tx) {
+            if !self.is_master(self.config.node, cluster) {
+                return None;
+            }
+            self.held.remove(tx);
             let instances = self.fresh_instances(&participants);
             let record = TxRecord { participants, instances, ..TxRecord::default() };
             self.txs.insert(tx, record);
