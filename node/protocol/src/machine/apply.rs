@@ -115,6 +115,15 @@ impl Machine {
         }
         // Whoever hears the outcome of its own transaction from elsewhere puts it into its log too (3.6.1).
         if tx.node == self.config.node && self.is_own_open(tx) {
+            let decision = match self.coordinations.get(&tx) {
+                // Other servers need the operations of clusters that are not held here.
+                Some(c) => Decision {
+                    participants: c.participants.clone(),
+                    ops: c.ops.clone(),
+                    ..decision
+                },
+                None => decision,
+            };
             return self.decide(cx, decision);
         }
         self.settle_or_park(cx, decision)

@@ -239,6 +239,7 @@ impl Machine {
             self.pump_all(cx);
             self.resend_to(cx, node);
             self.ask_about_orphans(cx, node);
+            self.recover_own_orphans(cx);
         }
         self.reconsider_reachability(cx);
     }

@@ -108,6 +108,11 @@ impl Machine {
         for node in peers {
             self.ask_about_orphans(cx, node);
         }
+        self.recover_own_orphans(cx);
+    }
+
+    /// What earlier boots of this server left undecided.
+    pub(super) fn recover_own_orphans(&mut self, cx: &mut Cx<'_>) {
         let (me, boot) = (self.config.node, self.config.boot);
         let mine = self
             .txs
