@@ -13,8 +13,6 @@ pub mod expect;
 pub mod format;
 pub mod history;
 pub mod verdict;
-<<<<<<< HEAD
-=======
 
 mod budget;
 mod describe;
@@ -24,4 +22,3 @@ mod sample;
 
 pub use checkers::{Checker, Options, UnknownChecker, check_all};
 pub use verdict::{Counterexample, Judgement, Report, Verdict};
->>>>>>> check

@@ -331,7 +331,7 @@ fn checkers(run: &Run) -> Vec<CheckerRow> {
             verdict: judgement.verdict,
             tone: tone(judgement.verdict),
             expected,
-            met: expected == judgement.verdict,
+            met: run.plan.accepts(name, judgement.verdict),
             explanation: judgement.explanation.clone(),
             counts: counts.join(", "),
             lines: example.map(|example| example.lines.clone()).unwrap_or_default(),

@@ -39,9 +39,7 @@ pub(super) fn judge(index: &Index<'_>, budget: &mut Budget) -> Result<Judgement,
     for writes in index.writes.chunk_by(|a, b| a.key == b.key) {
         budget.spend(writes.len())?;
         let key = writes[0].key;
-        let acked = writes
-            .iter()
-            .any(|write| index.outcome(write) == Outcome::Ok && write.last);
+        let acked = writes.iter().any(|write| index.outcome(write) == Outcome::Ok && write.last);
         let Some(read) = finals.get(&key) else {
             if acked {
                 counts.add("keys-not-read");
@@ -70,7 +68,8 @@ fn conclude(counts: Counts, first: Option<(Counterexample, u64)>) -> Judgement {
         return Judgement::violated(checker, counts, said, example);
     }
     if counts.get("keys-not-read") > 0 {
-        let said = "some written keys have no acknowledged final majority read".to_owned();
+        let missing = counts.get("keys-not-read");
+        let said = format!("{missing} written keys have no acknowledged final majority read");
         return Judgement::unknown(checker, counts, said);
     }
     if counts.get("acked-present") + counts.get("acked-overwritten") == 0 {
@@ -167,10 +166,7 @@ impl Fate {
             return Self::Legal(Some(write));
         };
         match last_acked(index, writes, Some(since), final_sent) {
-            Some(lost) => Self::Lost {
-                lost,
-                since: Some(by),
-            },
+            Some(lost) => Self::Lost { lost, since: Some(by) },
             None => Self::Legal(Some(write)),
         }
     }
@@ -189,10 +185,7 @@ impl Fate {
             }
         }
         match last_acked(index, writes, best.map(|(done, _)| done), final_sent) {
-            Some(lost) => Self::Lost {
-                lost,
-                since: best.map(|(_, op)| op),
-            },
+            Some(lost) => Self::Lost { lost, since: best.map(|(_, op)| op) },
             None => Self::Legal(None),
         }
     }
@@ -208,10 +201,7 @@ impl Fate {
             Self::Phantom => "phantom",
         });
         let Self::Legal(shown) = self else { return };
-        for write in writes
-            .iter()
-            .filter(|&write| write.last && Some(*write) != shown)
-        {
+        for write in writes.iter().filter(|&write| write.last && Some(*write) != shown) {
             match index.outcome(write) {
                 Outcome::Ok => counts.add("acked-overwritten"),
                 Outcome::Unknown => counts.add("unknown-absent"),
@@ -226,10 +216,9 @@ impl Fate {
         let told = seen(read.seen);
         let (operations, reason) = match self {
             Self::Legal(_) => return None,
-            Self::Phantom => (
-                vec![read.op],
-                format!("nobody ever wrote {told}, which the final read shows"),
-            ),
+            Self::Phantom => {
+                (vec![read.op], format!("nobody ever wrote {told}, which the final read shows"))
+            }
             Self::Failed(write) => (
                 vec![read.op, write.op],
                 format!(
@@ -252,12 +241,7 @@ impl Fate {
                 (operations, reason)
             }
         };
-        Some(counterexample(
-            index,
-            operations,
-            Some(read.step.key),
-            reason,
-        ))
+        Some(counterexample(index, operations, Some(read.step.key), reason))
     }
 }
 
@@ -274,161 +258,8 @@ fn last_acked(
         let after = since.is_none_or(|since| since < operation.sent);
         write.last && operation.is_ok() && in_time && after
     });
-    candidates
-        .max_by_key(|write| (index.operation(write.op).sent, write.op))
-        .copied()
+    candidates.max_by_key(|write| (index.operation(write.op).sent, write.op)).copied()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sample::Sample;
-    use crate::verdict::Verdict::{Unknown, Valid, Violated};
-
-    const CHECKER: Checker = Checker::AcknowledgedDurable;
-
-    fn judged(sample: &mut Sample, last: Seen) -> Judgement {
-        sample.saw(0, last).phase(Phase::Final).ok(100, 101);
-        sample.judge(CHECKER)
-    }
-
-    #[test]
-    fn the_last_acknowledged_write_is_valid() {
-        let mut sample = Sample::new();
-        sample.create(0).ok(1, 2);
-        let last = sample.write(0).ok(3, 4);
-        let judgement = judged(&mut sample, Seen::Value(last));
-        assert_eq!(judgement.verdict, Valid);
-        assert_eq!(judgement.counts["acked-present"], 1);
-        assert_eq!(judgement.counts["acked-overwritten"], 1);
-    }
-
-    #[test]
-    fn an_older_value_is_a_lost_write() {
-        let mut sample = Sample::new();
-        let old = sample.create(0).ok(1, 2);
-        sample.write(0).ok(3, 4);
-        let judgement = judged(&mut sample, Seen::Value(old));
-        assert_eq!(
-            (judgement.verdict, judgement.counts["acked-lost"]),
-            (Violated, 1)
-        );
-        let example = judgement.counterexample.unwrap();
-        assert_eq!(
-            example.lines.last().unwrap(),
-            "Impossible because value 1 was there when op 1 returned; op 2 was sent after that and \
-             acknowledged, and final read 3, sent later still, shows value 1 again: op 2 is lost"
-        );
-    }
-
-    #[test]
-    fn concurrent_writes_may_end_either_way() {
-        for winner in [1, 2] {
-            let mut sample = Sample::new();
-            sample.write(0).ok(1, 5);
-            sample.write(0).ok(2, 4);
-            assert_eq!(judged(&mut sample, Seen::Value(winner)).verdict, Valid);
-        }
-    }
-
-    #[test]
-    fn an_unknown_write_may_win_at_any_time_unless_it_was_seen_before() {
-        let mut sample = Sample::new();
-        let pending = sample.write(0).unknown(1);
-        sample.write(0).ok(10, 11);
-        let judgement = judged(&mut sample, Seen::Value(pending));
-        assert_eq!(
-            (judgement.verdict, judgement.counts["unknown-present"]),
-            (Valid, 1)
-        );
-
-        let mut sample = Sample::new();
-        let pending = sample.write(0).unknown(1);
-        sample.read(0, pending).ok(5, 6);
-        sample.write(0).ok(10, 11);
-        assert_eq!(judged(&mut sample, Seen::Value(pending)).verdict, Violated);
-    }
-
-    #[test]
-    fn an_unknown_write_may_be_absent() {
-        let mut sample = Sample::new();
-        let last = sample.write(0).ok(1, 2);
-        sample.write(0).unknown(3);
-        let judgement = judged(&mut sample, Seen::Value(last));
-        assert_eq!(
-            (judgement.verdict, judgement.counts["unknown-absent"]),
-            (Valid, 1)
-        );
-    }
-
-    #[test]
-    fn a_record_that_vanished_is_violated() {
-        let mut sample = Sample::new();
-        sample.create(0).ok(1, 2);
-        let judgement = judged(&mut sample, Seen::Absent(None));
-        assert_eq!(
-            (judgement.verdict, judgement.counts["acked-lost"]),
-            (Violated, 1)
-        );
-    }
-
-    #[test]
-    fn absence_after_a_delete_is_valid_and_a_value_resurrected_is_not() {
-        for last in [Seen::Absent(None), Seen::Absent(Some(2)), Seen::Value(1)] {
-            let mut sample = Sample::new();
-            sample.create(0).ok(1, 2);
-            sample.delete(0).ok(3, 4);
-            let judgement = judged(&mut sample, last);
-            let resurrected = last == Seen::Value(1);
-            assert_eq!(
-                judgement.verdict,
-                if resurrected { Violated } else { Valid }
-            );
-            assert_eq!(judgement.counts["resurrected"], u64::from(resurrected));
-        }
-    }
-
-    #[test]
-    fn a_write_after_the_delete_that_vanished_is_violated() {
-        let mut sample = Sample::new();
-        sample.create(0).ok(1, 2);
-        sample.delete(0).ok(3, 4);
-        sample.create(0).ok(5, 6);
-        assert_eq!(judged(&mut sample, Seen::Absent(None)).verdict, Violated);
-        sample.delete(0).unknown(1);
-        assert_eq!(judged(&mut sample, Seen::Absent(None)).verdict, Valid);
-    }
-
-    #[test]
-    fn failed_and_phantom_values_are_violated() {
-        let mut sample = Sample::new();
-        sample.create(0).ok(1, 2);
-        let failed = sample.write(0).failed(3, 4);
-        let judgement = judged(&mut sample, Seen::Value(failed));
-        assert_eq!(
-            (judgement.verdict, judgement.counts["failed-visible"]),
-            (Violated, 1)
-        );
-        let judgement = judged(&mut sample, Seen::Value(99));
-        assert_eq!(
-            (judgement.verdict, judgement.counts["phantom"]),
-            (Violated, 1)
-        );
-    }
-
-    #[test]
-    fn a_key_that_was_not_read_finally_is_unknown() {
-        let mut sample = Sample::new();
-        let last = sample.create(0).ok(1, 2);
-        sample.read(0, last).ok(3, 4);
-        sample.read(0, last).phase(Phase::Final).failed(100, 101);
-        assert_eq!(sample.judge(CHECKER).verdict, Unknown);
-    }
-
-    #[test]
-    fn nothing_acknowledged_is_unknown() {
-        let mut sample = Sample::new();
-        sample.create(0).unknown(1);
-        assert_eq!(judged(&mut sample, Seen::Absent(None)).verdict, Unknown);
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use super::linearizable::Findings;
 use crate::budget::{Budget, OutOfBudget};
 use crate::history::{Action, Nanos, OpKind, Operation, Outcome, ReadLevel, Seen};
-use crate::index::Index;
+use crate::index::{Index, Write};
 
 /// A version that an acknowledged operation named.
 #[derive(Debug, Clone, Copy)]
@@ -77,25 +77,12 @@ fn records<'h>(index: &Index<'h>, budget: &mut Budget) -> Result<Records<'h>, Ou
                 continue;
             };
             let rest = &operation.steps[at + 1..];
-            if rest
-                .iter()
-                .any(|later| later.key == step.key && later.is_write())
-            {
+            if rest.iter().any(|later| later.key == step.key && later.is_write()) {
                 continue; // Replaced inside its own transaction, so the version is not its own.
             }
             let sent = operation.sent;
-            let named = Named {
-                sent,
-                done,
-                version,
-                seen,
-                is_write,
-                op,
-            };
-            records
-                .entry((step.key, step.rid.as_deref()))
-                .or_default()
-                .push(named);
+            let named = Named { sent, done, version, seen, is_write, op };
+            records.entry((step.key, step.rid.as_deref())).or_default().push(named);
         }
     }
     Ok(records)
@@ -116,7 +103,7 @@ fn content(operation: &Operation, action: &Action) -> Option<(Seen, bool)> {
 }
 
 fn may_be_recreated(index: &Index<'_>, key: u64) -> bool {
-    let happened = |write: &&crate::index::Write| index.outcome(write) != Outcome::Failed;
+    let happened = |write: &&Write| index.outcome(write) != Outcome::Failed;
     let writes = index.writes_of(key).1.iter().filter(happened);
     let mut creates = 0;
     for write in writes {
@@ -154,4 +141,83 @@ fn out_of_order(named: &[Named]) -> Option<(Named, Named)> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Checker;
+    use crate::history::Seen;
+    use crate::sample::Sample;
+    use crate::verdict::Verdict::{self, Valid, Violated};
+
+    fn verdict(sample: &Sample) -> Verdict {
+        sample.judge(Checker::Linearizable).verdict
+    }
+
+    #[test]
+    fn versions_that_grow_with_every_write_are_valid() {
+        let mut sample = Sample::new();
+        sample.create(0).version(1).ok(1, 2);
+        let last = sample.write(0).version(2).ok(3, 4);
+        sample.read(0, last).version(2).ok(5, 6);
+        assert_eq!(verdict(&sample), Valid);
+    }
+
+    #[test]
+    fn one_version_with_two_contents_is_violated() {
+        let mut sample = Sample::new();
+        let one = sample.write(0).version(2).ok(1, 9);
+        sample.write(0).version(2).ok(1, 9);
+        sample.read(0, one).ok(10, 11);
+        let judgement = sample.judge(Checker::Linearizable);
+        assert_eq!(judgement.verdict, Violated);
+        let lines = judgement.counterexample.unwrap().lines;
+        assert_eq!(lines[2], "Impossible because version 2 of one record has two contents");
+    }
+
+    #[test]
+    fn a_version_that_goes_back_in_time_is_violated() {
+        // The values alone would be legal: nobody reads what the first two wrote.
+        let mut sample = Sample::new();
+        sample.write(0).version(3).ok(1, 2);
+        sample.write(0).version(2).ok(3, 4);
+        let last = sample.write(0).version(4).ok(5, 6);
+        sample.read(0, last).ok(7, 8);
+        let judgement = sample.judge(Checker::Linearizable);
+        assert_eq!(judgement.verdict, Violated);
+        assert_eq!(judgement.counterexample.unwrap().operations.len(), 2);
+    }
+
+    #[test]
+    fn concurrent_operations_may_return_in_any_order() {
+        let mut sample = Sample::new();
+        sample.write(0).version(3).ok(1, 5);
+        sample.write(0).version(2).ok(5, 6);
+        sample.read(0, 1).version(3).ok(6, 7);
+        assert_eq!(verdict(&sample), Valid);
+    }
+
+    #[test]
+    fn a_recreated_record_counts_from_the_start_again() {
+        let mut sample = Sample::new();
+        sample.create(0).version(1).ok(1, 2);
+        sample.delete(0).version(2).ok(3, 4);
+        let again = sample.create(0).version(1).ok(5, 6);
+        sample.read(0, again).version(1).ok(7, 8);
+        assert_eq!(verdict(&sample), Valid);
+        sample.write(0).rid("#1:1").version(2).ok(9, 10);
+        let back = sample.write(0).rid("#1:1").version(1).ok(11, 12);
+        sample.read(0, back).ok(13, 14);
+        assert_eq!(verdict(&sample), Violated);
+    }
+
+    #[test]
+    fn local_reads_and_forgotten_tombstones_prove_nothing() {
+        let mut sample = Sample::new();
+        let old = sample.create(0).rid("#1:0").version(1).ok(1, 2);
+        sample.delete(0).rid("#1:0").version(2).ok(3, 4);
+        sample.local(1, 0, Seen::Value(old)).rid("#1:0").version(1).ok(5, 6);
+        sample.saw(0, Seen::Absent(None)).rid("#1:0").version(0).ok(7, 8);
+        assert_eq!(verdict(&sample), Valid);
+    }
 }

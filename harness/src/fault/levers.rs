@@ -1,0 +1,56 @@
+//! What a stage must be able to do to its servers and links, so that the schedule need not know
+//! how. One method a verb; each says when it was acknowledged and how its effect was proven.
+
+use std::future::Future;
+use std::time::Instant;
+
+use quorate_check::history::Nanos;
+
+use crate::plan::{FaultKind, PlannedFault};
+use crate::stage::StageError;
+
+/// A fault to inject or heal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Until<'a> {
+    /// The fault of the plan.
+    pub fault: &'a PlannedFault,
+    /// Servers hit, in the order of the plan's masters.
+    pub servers: &'a [String],
+    /// When looking for proof must end.
+    pub proof: Instant,
+}
+
+/// What an inject or a heal came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// When the last part of it was acknowledged.
+    pub acknowledged: Nanos,
+    /// When its effect was seen, if it was.
+    pub proven: Option<Nanos>,
+    /// How it was seen, or what was seen instead.
+    pub evidence: String,
+}
+
+/// A stage's means to hurt its cluster.
+pub trait Levers: Send + Sync + 'static {
+    /// Names of the servers, in the order of the plan's masters.
+    fn servers(&self) -> &[String];
+
+    /// Nanoseconds on the run's clock.
+    fn now(&self) -> Nanos;
+
+    /// Applies a fault and looks for its effect until `until.proof`.
+    fn inject(&self, until: Until<'_>) -> impl Future<Output = Result<Effect, StageError>> + Send;
+
+    /// Undoes a fault and looks for proof. Idempotent, and right after a half-done inject.
+    fn heal(&self, until: Until<'_>) -> impl Future<Output = Result<Effect, StageError>> + Send;
+}
+
+/// True when a heal starts a process again, whose proof may take as long as a start takes.
+#[must_use]
+pub(crate) fn heals_by_start(kind: &FaultKind) -> bool {
+    match kind {
+        FaultKind::Kill { .. } | FaultKind::Restart { .. } => true,
+        FaultKind::Pause { .. } | FaultKind::Partition { .. } | FaultKind::Latency { .. } => false,
+    }
+}

@@ -1,0 +1,165 @@
+//! Items and what is done to them: what is versioned, locked and voted on (PROTOCOL.md 3.1).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{ClusterKey, TxId};
+
+/// Content of an item, opaque to the protocol. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Image(pub Arc<[u8]>);
+
+impl From<&[u8]> for Image {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<Vec<u8>> for Image {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl Serialize for Image {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Image {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = Image;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Image, E> {
+                Ok(Image(bytes.into()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Image, A::Error> {
+                let mut bytes = Vec::new();
+                while let Some(byte) = seq.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(bytes.into())
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// What a cluster holds: a record, a unique key, or a retry token. One rule set for all three.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ItemKey {
+    /// A record, by position.
+    Record(u64),
+    /// A unique key of an index whose own cluster this is, encoded in sort order.
+    Key(Vec<u8>),
+    /// A client's retry token.
+    Token(Vec<u8>),
+}
+
+/// Identity of an item.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ItemId {
+    /// The cluster it lives in, which decides who votes on it.
+    pub cluster: ClusterKey,
+    /// Which item of that cluster.
+    pub key: ItemKey,
+}
+
+impl ItemId {
+    /// The record at a position of a cluster.
+    #[must_use]
+    pub const fn record(cluster: ClusterKey, position: u64) -> Self {
+        Self { cluster, key: ItemKey::Record(position) }
+    }
+}
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            ItemKey::Record(position) => write!(f, "#{}:{position}", self.cluster.cluster),
+            ItemKey::Key(_) => write!(f, "a key of index cluster {}", self.cluster),
+            ItemKey::Token(_) => write!(f, "a retry token of cluster {}", self.cluster),
+        }
+    }
+}
+
+/// Version of an item together with the transaction that wrote it; absent is `(0, none)`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Stamp {
+    /// The base's version + 1.
+    pub version: u64,
+    /// Who wrote it.
+    pub tx: TxId,
+}
+
+impl Stamp {
+    /// The stamp of an item that was never written.
+    pub const ABSENT: Self = Self { version: 0, tx: TxId::NONE };
+}
+
+/// What an operation does to its item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum OpKind {
+    /// Write an item that is absent.
+    Create,
+    /// Replace a live item.
+    Update,
+    /// Write a tombstone over a live item; its image, if any, is kept in the tombstone.
+    Delete,
+    /// Read it: the transaction is valid only while the base stamp is current.
+    Check,
+}
+
+/// One operation of a transaction. At most one per item and transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// On what.
+    pub item: ItemId,
+    /// What.
+    pub kind: OpKind,
+    /// The committed stamp it builds on; an acceptor votes Yes only when its own equals this one (trap A4).
+    pub base: Stamp,
+    /// The after-image; `None` for `Check`, optional for `Delete`.
+    pub image: Option<Image>,
+}
+
+impl Operation {
+    /// The stamp the item has after transaction `tx` committed this operation.
+    #[must_use]
+    pub const fn stamp_after(&self, tx: TxId) -> Stamp {
+        match self.kind {
+            OpKind::Check => self.base,
+            OpKind::Create | OpKind::Update | OpKind::Delete => {
+                Stamp { version: self.base.version + 1, tx }
+            }
+        }
+    }
+
+    /// True when it changes its item.
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        !matches!(self.kind, OpKind::Check)
+    }
+}
+
+/// Committed state of an item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// False for a tombstone.
+    pub live: bool,
+    /// Content, or what a tombstone keeps.
+    pub image: Option<Image>,
+}

@@ -1,0 +1,329 @@
+//! The boundary of the machine: events in, effects out, and the store it may look into. Data and one trait, no behaviour.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use quorate_api::{
+    Boot, ClusterKey, Committed, ErrorCode, Image, ItemId, NodeId, OpKind, Stamp, TxId,
+};
+
+use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
+
+/// Microseconds on a monotonic clock of the server; where it starts does not matter.
+pub type Tick = u64;
+
+/// Number of a batch of writes handed to the disk; counts from 1 in each boot.
+pub type PersistSeq = u64;
+
+/// What happens to the machine.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A client's transaction.
+    Submit(Submit),
+    /// A client's majority read.
+    Read(ReadRequest),
+    /// A message from a server, this one included. The shell has dropped those of closed boots and from strangers.
+    Message {
+        /// Sender.
+        from: NodeId,
+        /// The sender's `cfg`.
+        cfg: u64,
+        /// The message.
+        message: Message,
+    },
+    /// A peer became reachable (both directions, in this boot of its) or stopped being so. Only says *when* to act.
+    Peer {
+        /// Whom.
+        node: NodeId,
+        /// Its current boot.
+        boot: Boot,
+        /// Believed reachable.
+        up: bool,
+    },
+    /// The control plane's state changed: the complete table of clusters, and its index.
+    Configure {
+        /// Index of the last control-plane entry applied.
+        cfg: u64,
+        /// All clusters of all databases.
+        placements: BTreeMap<ClusterKey, Placement>,
+    },
+    /// A batch of events was handled, or a deadline passed: timers run, acknowledgements go out.
+    Tick,
+}
+
+/// Fixed for one generation of a cluster (PROTOCOL.md 3.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// Counts the changes of `masters` and `write_quorum`.
+    pub generation: u32,
+    /// M(c), in order; never empty.
+    pub masters: Vec<NodeId>,
+    /// W(c), between 1 and N.
+    pub write_quorum: usize,
+    /// The one server that creates records here; `None`: any (the system cluster).
+    pub owner: Option<NodeId>,
+}
+
+impl Placement {
+    /// ⌊N/2⌋ + 1.
+    #[must_use]
+    pub fn majority(&self) -> usize {
+        self.masters.len() / 2 + 1
+    }
+
+    /// True when W is at least a majority; PROTOCOL.md 3.2–3.9 hold for such clusters, 3.10 for the others.
+    #[must_use]
+    pub fn is_safe(&self) -> bool {
+        self.write_quorum >= self.majority()
+    }
+}
+
+/// A client's transaction.
+#[derive(Debug, Clone)]
+pub struct Submit {
+    /// The shell's number for the request; comes back in the reply.
+    pub request: u64,
+    /// At most one operation an item.
+    pub ops: Vec<Proposal>,
+    /// When the client stops waiting.
+    pub deadline: Tick,
+    /// Wall clock in microseconds, for the age.
+    pub wall_us: u64,
+}
+
+/// One operation as a client proposes it.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// On what.
+    pub item: ItemId,
+    /// What.
+    pub kind: OpKind,
+    /// Which state it builds on.
+    pub base: Base,
+    /// The after-image.
+    pub image: Option<Image>,
+}
+
+/// Which state an operation builds on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// Whatever is committed at the coordinator.
+    Current,
+    /// The committed state with this version; any other is a version conflict.
+    Version(u64),
+    /// Exactly this stamp; any other is a version conflict.
+    Exact(Stamp),
+}
+
+/// A client's majority read.
+#[derive(Debug, Clone)]
+pub struct ReadRequest {
+    /// The shell's number for the request.
+    pub request: u64,
+    /// Items; each is linearizable, together they are no snapshot (PROTOCOL.md 3.8).
+    pub items: Vec<ItemId>,
+    /// When the client stops waiting.
+    pub deadline: Tick,
+}
+
+/// Answer to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// Committed.
+    Committed {
+        /// The attempt that did it.
+        tx: TxId,
+        /// Stamp after the transaction, one an operation, in order.
+        stamps: Vec<Stamp>,
+        /// Where the decision stands in this server's log, for the session token.
+        decision: LogPosition,
+    },
+    /// Read.
+    Read(Vec<(ItemId, Option<Committed>)>),
+    /// Not done, or not known; the code says which.
+    Failed(Failure),
+}
+
+/// Why a request did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The reason.
+    pub code: ErrorCode,
+    /// The item concerned.
+    pub item: Option<ItemId>,
+    /// Its committed stamp, as far as known.
+    pub current: Option<Stamp>,
+    /// The undecided transaction in the way; its `node` is the coordinator that can finish it.
+    pub holder: Option<TxId>,
+}
+
+/// What the machine wants done. Effects are carried out in order before the next `step`.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Make visible to [`Store`] at once, durable soon; `seq` counts up without gaps.
+    Persist {
+        /// Number of the batch.
+        seq: PersistSeq,
+        /// Atomic, in order.
+        writes: Vec<Write>,
+    },
+    /// Send once everything up to `after` is durable (0: at once). To oneself included. May be lost.
+    Send {
+        /// Receiver.
+        to: NodeId,
+        /// Durability the message waits for.
+        after: PersistSeq,
+        /// The message.
+        message: Message,
+    },
+    /// Answer a client once everything up to `after` is durable.
+    Reply {
+        /// The shell's number.
+        request: u64,
+        /// Durability the answer waits for.
+        after: PersistSeq,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Something worth counting or logging happened.
+    Note(Note),
+}
+
+/// A durable write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Committed state of an item.
+    Item(ItemId, Committed),
+    /// Votes and acceptor state of a transaction.
+    Tx(TxId, TxRecord),
+    /// Outcome of a transaction.
+    Outcome(TxId, Decided),
+    /// Entry of this server's own decision log.
+    Log(LogPosition, LogEntry),
+    /// Drop log entries up to and including this position.
+    TruncateLog(LogPosition),
+    /// How far another server's (or the own) decision log is applied.
+    Applied(NodeId, LogPosition),
+    /// Low-water mark of a coordinator's boot: records and outcomes of its transactions below are dropped.
+    Low(NodeId, Boot, u64),
+}
+
+/// Something worth counting or logging.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A transaction of this coordinator committed; true when one round sufficed.
+    Committed {
+        /// One round trip sufficed.
+        one_round: bool,
+    },
+    /// A transaction of this coordinator was decided to abort.
+    Aborted(NoReasonNote),
+    /// An automatic retry after `Busy` or `Generation`.
+    Retried,
+    /// A recovery was started for this transaction.
+    Recovering(TxId),
+    /// A decision did not fit the local state of a cluster with W below majority; the local value was kept.
+    Diverged {
+        /// Which item.
+        item: ItemId,
+        /// The stamp kept.
+        local: Stamp,
+        /// The stamp not applied.
+        other: Stamp,
+    },
+    /// The schema record changed; the shell re-reads it.
+    SystemChanged,
+    /// Two different contents under one stamp in a safe cluster, or a decision that contradicts another: never merged silently.
+    Corruption {
+        /// Which transaction.
+        tx: TxId,
+        /// What contradicts what.
+        detail: &'static str,
+    },
+}
+
+/// Reason of an abort, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoReasonNote {
+    /// Version conflict.
+    Version,
+    /// Lock held by another.
+    Busy,
+    /// Anything else.
+    Other,
+}
+
+/// What the machine may look up. Sees every `Persist` carried out so far, durable or not.
+pub trait Store {
+    /// Committed state of an item, tombstones included; `None` if never written.
+    fn item(&self, item: &ItemId) -> Option<Committed>;
+    /// Its stamp alone; [`Stamp::ABSENT`] if never written.
+    fn stamp(&self, item: &ItemId) -> Stamp {
+        self.item(item).map_or(Stamp::ABSENT, |c| c.stamp)
+    }
+    /// Record of a transaction, if not forgotten.
+    fn tx(&self, tx: TxId) -> Option<TxRecord>;
+    /// Outcome of a transaction, if known and not forgotten.
+    fn outcome(&self, tx: TxId) -> Option<Decided>;
+    /// First entry of the own decision log behind a position.
+    fn log_after(&self, position: LogPosition) -> Option<(LogPosition, LogEntry)>;
+}
+
+/// What a server finds on its disk when it starts.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// Transactions with a record and without an outcome.
+    pub undecided: Vec<(TxId, TxRecord)>,
+    /// How far each decision log is applied here.
+    pub applied: BTreeMap<NodeId, LogPosition>,
+    /// Low-water marks.
+    pub low: BTreeMap<(NodeId, Boot), u64>,
+    /// Last position of the own log; (0, 0) when empty since ever.
+    pub log_end: LogPosition,
+    /// Position before the first entry still in the own log.
+    pub log_start: LogPosition,
+}
+
+/// Settings of the machine.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This server.
+    pub node: NodeId,
+    /// This boot, already durable.
+    pub boot: Boot,
+    /// Seed of its random stream (back-off, retry jitter).
+    pub seed: u64,
+    /// How long a Prepare of an older transaction waits for a lock.
+    pub lock_wait: Tick,
+    /// How long a Prepare waits for missing decisions or configuration before it is dropped.
+    pub lag_wait: Tick,
+    /// Lower and upper bound of the wait for the last votes once W said Yes.
+    pub fast_wait: (Tick, Tick),
+    /// Resend interval of unanswered messages.
+    pub resend: Tick,
+    /// Automatic retries after `Busy`.
+    pub retries: u32,
+    /// Base of the jittered delay before a retry.
+    pub retry_delay: Tick,
+    /// Transactions in flight here beyond which requests are refused with `Overload`.
+    pub in_flight_max: usize,
+}
+
+impl Config {
+    /// Default settings for a server.
+    #[must_use]
+    pub const fn new(node: NodeId, boot: Boot, seed: u64) -> Self {
+        Self {
+            node,
+            boot,
+            seed,
+            lock_wait: 20_000,
+            lag_wait: 200_000,
+            fast_wait: (1_000, 10_000),
+            resend: 100_000,
+            retries: 10,
+            retry_delay: 2_000,
+            in_flight_max: 4_096,
+        }
+    }
+}

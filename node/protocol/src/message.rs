@@ -1,0 +1,378 @@
+//! Messages between servers (PROTOCOL.md 3.3) and the durable records they are made from. Data only, no behaviour
+//! beyond ordering; serialization is derived here because these types are the wire format (version in the link handshake).
+
+use alloc::vec::Vec;
+
+use quorate_api::{
+    Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
+};
+use serde::{Deserialize, Serialize};
+
+/// Wall time of the first attempt in microseconds, and that attempt's id; kept over automatic retries. Fairness only.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Age {
+    /// Microseconds since the epoch on the coordinator's clock; never trusted for safety.
+    pub wall_us: u64,
+    /// The first attempt.
+    pub first: TxId,
+}
+
+/// Ballot of one (transaction, cluster): round 0 is the votes, round 1 the coordinator's, from 2 on recovery.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Ballot {
+    /// Round number.
+    pub round: u32,
+    /// Who leads it.
+    pub node: NodeId,
+    /// In which of its boots.
+    pub boot: Boot,
+}
+
+/// Value that one cluster decides for one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Value {
+    /// Its MASTERs can commit it.
+    Prepared,
+    /// They cannot.
+    Aborted,
+}
+
+/// Outcome of a whole transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Decided {
+    /// Every touched cluster was prepared.
+    Commit,
+    /// At least one was aborted.
+    Abort,
+}
+
+/// A cluster that a transaction touches, with the generation it was prepared in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Participant {
+    /// Which cluster.
+    pub cluster: ClusterKey,
+    /// Its generation.
+    pub generation: u32,
+}
+
+/// Why an acceptor voted No.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum NoReason {
+    /// The cluster's generation is newer, or sealed.
+    Generation,
+    /// The acceptor's schema does not know the cluster any more.
+    Schema,
+    /// Another undecided transaction holds the item.
+    Busy,
+    /// The committed stamp is not the base.
+    Version,
+    /// The position is outside the blocks granted to the creator.
+    Position,
+}
+
+/// A No vote with its evidence.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct No {
+    /// Why.
+    pub reason: NoReason,
+    /// Which item stood in the way.
+    pub item: Option<ItemId>,
+    /// Its committed stamp at the acceptor.
+    pub current: Stamp,
+    /// The undecided transaction that holds it, for `Busy`.
+    pub holder: Option<TxId>,
+}
+
+/// An acceptor's durable vote.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Vote {
+    /// All checks passed, everything is locked.
+    Yes,
+    /// Not.
+    No(No),
+}
+
+/// Answer to a Prepare.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VoteReply {
+    /// The recorded vote.
+    Vote(Vote),
+    /// A recoverer was here first: a promise without a vote means never yes.
+    Refused,
+    /// Below the low-water mark: decided and forgotten.
+    Finished,
+    /// The outcome is known already.
+    Decided(Decided),
+}
+
+/// Per-cluster acceptor state of one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Instance {
+    /// Highest ballot promised.
+    pub promised: Ballot,
+    /// Highest ballot accepted, with its value.
+    pub accepted: Option<(Ballot, Value)>,
+}
+
+/// What a MASTER keeps durably of a transaction until it is forgotten (PROTOCOL.md 3.2). The outcome is a record of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TxRecord {
+    /// Its age.
+    pub age: Age,
+    /// All touched clusters, in order.
+    pub participants: Vec<Participant>,
+    /// Operations of the clusters this server masters (all of them at the coordinator).
+    pub ops: Vec<Operation>,
+    /// The vote, once cast.
+    pub vote: Option<Vote>,
+    /// Acceptor state per touched cluster, in the order of `participants`.
+    pub instances: Vec<(ClusterKey, Instance)>,
+}
+
+/// Position in a decider's decision log. Orders all decisions of one server over its boots.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct LogPosition {
+    /// The boot that appended it.
+    pub boot: Boot,
+    /// Counts from 1 within the boot; (0, 0) is the position before the first.
+    pub index: u64,
+}
+
+/// One decision in the decider's own log. Operations are in the transaction's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Which transaction.
+    pub tx: TxId,
+    /// What became of it.
+    pub outcome: Decided,
+    /// Smallest own sequence number still undecided when this was appended: `low` may rise to it once all before is acknowledged.
+    pub low: u64,
+}
+
+/// An undecided Yes vote, as a majority read meets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingVote {
+    /// Whose.
+    pub tx: TxId,
+    /// What it would do.
+    pub kind: OpKind,
+    /// The stamp it builds on.
+    pub base: Stamp,
+    /// What it would write.
+    pub image: Option<Image>,
+}
+
+/// One item's part of a read answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadAnswer {
+    /// Which item.
+    pub item: ItemId,
+    /// The generation the answerer is active in.
+    pub generation: u32,
+    /// Its committed state; `None` if never written.
+    pub committed: Option<Committed>,
+    /// Undecided Yes votes on it.
+    pub pending: Vec<PendingVote>,
+}
+
+/// What a server knows of a transaction, for `StatusReply`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Knowledge {
+    /// Its outcome.
+    Decided(Decided),
+    /// This server coordinates or recovers it; the outcome follows.
+    Working,
+    /// A vote without outcome.
+    Undecided,
+    /// Nothing, and not below the low-water mark.
+    Nothing,
+    /// Below the low-water mark.
+    Finished,
+}
+
+/// A promise in recovery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// The acceptor's vote, if it cast one before promising.
+    pub vote: Option<Vote>,
+    /// Highest ballot it accepted for the cluster.
+    pub accepted: Option<(Ballot, Value)>,
+    /// Its operations of the transaction.
+    pub ops: Vec<Operation>,
+    /// All touched clusters, if it knows them.
+    pub participants: Vec<Participant>,
+}
+
+/// A message from one server to another, or to itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// Ask for a vote.
+    Prepare {
+        /// Transaction.
+        tx: TxId,
+        /// Age, for wait-die.
+        age: Age,
+        /// All touched clusters.
+        participants: Vec<Participant>,
+        /// Operations of the receiver's clusters.
+        ops: Vec<Operation>,
+    },
+    /// Answer to `Prepare`.
+    Vote {
+        /// Transaction.
+        tx: TxId,
+        /// The vote.
+        reply: VoteReply,
+    },
+    /// Ask to accept a value for one cluster.
+    Accept {
+        /// Transaction.
+        tx: TxId,
+        /// Cluster.
+        cluster: ClusterKey,
+        /// Ballot.
+        ballot: Ballot,
+        /// Value.
+        value: Value,
+        /// All touched clusters.
+        participants: Vec<Participant>,
+        /// Operations of the receiver's clusters when the value is `Prepared`.
+        ops: Vec<Operation>,
+    },
+    /// The value was accepted.
+    Accepted {
+        /// Transaction.
+        tx: TxId,
+        /// Cluster.
+        cluster: ClusterKey,
+        /// Ballot.
+        ballot: Ballot,
+    },
+    /// A higher ballot was promised.
+    Rejected {
+        /// Transaction.
+        tx: TxId,
+        /// Cluster.
+        cluster: ClusterKey,
+        /// The ballot promised.
+        promised: Ballot,
+    },
+    /// Ask for a promise.
+    Recover {
+        /// Transaction.
+        tx: TxId,
+        /// Cluster.
+        cluster: ClusterKey,
+        /// Ballot.
+        ballot: Ballot,
+        /// All touched clusters as far as the recoverer knows.
+        participants: Vec<Participant>,
+    },
+    /// Answer to `Recover`.
+    Promise {
+        /// Transaction.
+        tx: TxId,
+        /// Cluster.
+        cluster: ClusterKey,
+        /// Ballot.
+        ballot: Ballot,
+        /// State.
+        promise: Promise,
+    },
+    /// One entry of the sender's decision log.
+    Decide {
+        /// Its position.
+        at: LogPosition,
+        /// The position before it in the sender's log.
+        prev: LogPosition,
+        /// Transaction.
+        tx: TxId,
+        /// Outcome.
+        outcome: Decided,
+        /// All touched clusters.
+        participants: Vec<Participant>,
+        /// Operations of the receiver's clusters; empty for an abort.
+        ops: Vec<Operation>,
+    },
+    /// Highest position up to which the receiver has applied the other's log without a gap.
+    DecideAck {
+        /// Position.
+        applied: LogPosition,
+    },
+    /// Ask what the receiver knows; names the touched clusters so that a restarted coordinator can finish it.
+    Status {
+        /// Transaction.
+        tx: TxId,
+        /// All touched clusters.
+        participants: Vec<Participant>,
+    },
+    /// Answer to `Status`; sent again when a `Working` transaction gets its outcome.
+    StatusReply {
+        /// Transaction.
+        tx: TxId,
+        /// What is known.
+        knowledge: Knowledge,
+    },
+    /// Majority read.
+    Read {
+        /// Number of the read at the sender.
+        read: u64,
+        /// Items.
+        items: Vec<ItemId>,
+    },
+    /// Answer to `Read`.
+    ReadReply {
+        /// Number of the read.
+        read: u64,
+        /// One answer an item, in order.
+        answers: Vec<ReadAnswer>,
+    },
+    /// Ask for the decision that a stamp names.
+    Fetch {
+        /// Transaction wanted.
+        tx: TxId,
+    },
+    /// Answer to `Fetch`.
+    FetchReply {
+        /// Transaction.
+        tx: TxId,
+        /// Outcome, participants and operations; `None` when not known here.
+        decision: Option<(Decided, Vec<Participant>, Vec<Operation>)>,
+    },
+    /// The sender's low-water mark in its current boot: everything below is finished everywhere.
+    Low {
+        /// Smallest unfinished sequence number.
+        seq: u64,
+    },
+}
+
+impl Message {
+    /// Short name for logs and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Prepare { .. } => "prepare",
+            Self::Vote { .. } => "vote",
+            Self::Accept { .. } => "accept",
+            Self::Accepted { .. } => "accepted",
+            Self::Rejected { .. } => "rejected",
+            Self::Recover { .. } => "recover",
+            Self::Promise { .. } => "promise",
+            Self::Decide { .. } => "decide",
+            Self::DecideAck { .. } => "decide_ack",
+            Self::Status { .. } => "status",
+            Self::StatusReply { .. } => "status_reply",
+            Self::Read { .. } => "read",
+            Self::ReadReply { .. } => "read_reply",
+            Self::Fetch { .. } => "fetch",
+            Self::FetchReply { .. } => "fetch_reply",
+            Self::Low { .. } => "low",
+        }
+    }
+}
