@@ -193,6 +193,8 @@ fn an_index_lists_runs_and_makes_a_matrix_of_quorums() {
             quorum,
             unsound: masters == 5 && quorum == "2",
             violated: quorum == "1",
+            seconds: 2,
+            outage: None,
             ..Synthetic::default()
         };
         let folder = run.write(&results.join(format!("2026-01-01 m{masters}-w{quorum}")));
