@@ -285,7 +285,7 @@ impl<B: Backend> Access<'_, B> {
             return name.to_owned();
         }
         let masters = self.app.backend.status().masters;
-        let known = masters.into_iter().find(|(_, m)| m.node == Some(node));
+        let known = masters.into_iter().find(|(_, (id, _))| *id == Some(node));
         known.map_or_else(|| node.to_string(), |(name, _)| name)
     }
 
@@ -297,7 +297,7 @@ impl<B: Backend> Access<'_, B> {
             text = conflict_text(failure, attempted);
         } else if matches!(code, ErrorCode::NoQuorum | ErrorCode::QuorumFailed) {
             let masters = self.app.backend.status().masters;
-            let up = masters.values().filter(|m| m.up).count();
+            let up = masters.values().filter(|(_, up)| *up).count();
             let (name, count) = (&self.app.name, masters.len());
             text.push_str(&format!(" on server '{name}': {up} of {count} MASTERs reachable"));
         }
@@ -367,7 +367,8 @@ fn conflict_text(failure: &Failure, attempted: &[Attempted]) -> String {
 fn conflict(verb: &str, item: &str, stored: &str, yours: &str) -> String {
     format!(
         "Cannot {verb} the record {item} because the version is not the latest. Probably you are \
-         updating an old record or it has been modified by another user (db=v{stored} your=v{yours})"
+         updating an old record or it has been modified by another user (db=v{stored} \
+         your=v{yours})"
     )
 }
 

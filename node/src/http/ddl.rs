@@ -61,7 +61,7 @@ impl<B: Backend> Access<'_, B> {
         if masters.is_empty() {
             return Ok(vec![(self.app.name.clone(), self.app.node)]);
         }
-        let known = |(name, master): (String, super::backend::Master)| match master.node {
+        let known = |(name, (node, _)): (String, (Option<NodeId>, bool))| match node {
             Some(node) => Ok((name, node)),
             None => {
                 let text = format!("MASTER '{name}' was never met, its identity is not known");
