@@ -1,9 +1,11 @@
-//! The history model: what clients asked, what they were told, and when. Shared by real and simulated runs.
-//! Reading and writing the file format lives in `format.rs`; judging lives in `checkers/`. No clock, no network here.
+//! The history model: what clients asked, what they were told, and when.
+//! Shared by real and simulated runs. Reading and writing the file format lives in `format.rs`;
+//! judging lives in `checkers/`. No clock, no network here.
 
 use serde::{Deserialize, Serialize};
 
-/// Nanoseconds on the one monotonic clock of the recording process, counted from the start of the run.
+/// Nanoseconds on the one monotonic clock of the recording process, counted from the start of the
+/// run.
 pub type Nanos = u64;
 
 /// What is known about the effect of an operation (DESIGN.md section 1).
@@ -18,7 +20,9 @@ pub enum Outcome {
     Unknown,
 }
 
-/// The part of a run an operation belongs to. Checkers judge all phases; figures come from `Measure` alone.
+/// The part of a run an operation belongs to.
+///
+/// Checkers judge all phases; figures come from `Measure` alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -75,7 +79,9 @@ pub struct Step {
     pub version: Option<u64>,
 }
 
-/// What a step does. Values are unique over the whole run: the id of the operation that wrote them.
+/// What a step does.
+///
+/// Values are unique over the whole run: the id of the operation that wrote them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -102,7 +108,8 @@ pub enum Seen {
 pub struct Operation {
     /// Unique in the run; also the value that its writes carry.
     pub id: u64,
-    /// Logical client. One operation at a time per process; after `Unknown` the client goes on under a new number.
+    /// Logical client. One operation at a time per process; after `Unknown` the client goes on
+    /// under a new number.
     pub process: u64,
     /// Which client session; several processes in a row may share one.
     pub session: u64,
@@ -120,12 +127,33 @@ pub struct Operation {
     pub intended: Nanos,
     /// Just before the first byte was written.
     pub sent: Nanos,
-    /// Just after the last byte of the reply was read; `None` when there was none: pending for ever.
+    /// Just after the last byte of the reply was read; `None` when there was none: pending for
+    /// ever.
     pub done: Option<Nanos>,
     /// What is known about its effect.
     pub outcome: Outcome,
-    /// Machine-readable error code of the reply, or of the client (`client_timeout`, `connection_lost`).
+    /// Machine-readable error code of the reply, or of the client (`client_timeout`,
+    /// `connection_lost`).
     pub code: Option<String>,
+}
+
+impl Step {
+    /// True if the step writes or deletes.
+    pub fn is_write(&self) -> bool {
+        matches!(self.action, Action::Write(_) | Action::Delete(_))
+    }
+}
+
+impl Operation {
+    /// True if the operation was acknowledged.
+    pub fn is_ok(&self) -> bool {
+        self.outcome == Outcome::Ok
+    }
+
+    /// True if it is an acknowledged operation whose reads were asked for at `level`.
+    pub fn is_ok_at(&self, level: ReadLevel) -> bool {
+        self.is_ok() && self.level == Some(level)
+    }
 }
 
 /// First line of a history.
@@ -145,6 +173,9 @@ pub struct Header {
 
 /// The version of the history format written by this crate.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// The [`Header::format`] of every history.
+pub const FORMAT_NAME: &str = "quorate-history";
 
 /// A whole history: every operation that was ever invoked, ordered by `sent`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,10 +10,11 @@ use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid, Stamp};
 use quorate_control::schema::{Class, Database, SCHEMA_ITEM, Schema};
 use quorate_protocol::io::{Base, Failure, Proposal};
 
-use super::backend::{Backend, Commit};
+use super::backend::Backend;
 use super::context::{App, Ctx, ReadLevel};
 use super::error::ApiError;
 use super::record;
+use crate::runtime::handle::Commit;
 
 /// The server answers at its deadline by itself; this much later it is not waited for any more.
 const DEADLINE_SLACK: Duration = Duration::from_millis(250);

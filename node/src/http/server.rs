@@ -11,11 +11,12 @@ use axum::http::{HeaderValue, Response, StatusCode};
 use quorate_api::ErrorCode;
 use serde_json::{Map, Value, json};
 
-use super::backend::{Backend, NodeState};
+use super::backend::Backend;
 use super::context::{App, Ctx};
 use super::ddl::database_names;
 use super::error::ApiError;
 use super::reply::{self, Reply};
+use crate::runtime::handle::NodeState;
 
 /// Content type of the Prometheus text format.
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");

@@ -12,7 +12,8 @@ use quorate_control::schema::{SCHEMA_ITEM, Schema};
 use quorate_protocol::io::{Base, Failure, Proposal};
 use quorate_protocol::message::LogPosition;
 
-use crate::http::backend::{Answers, Backend, Commit, NodeState, NodeStatus, Page, ReadError};
+use crate::http::backend::{Answers, Backend, Page, ReadError};
+use crate::runtime::handle::{Commit, NodeState, NodeStatus};
 
 /// This server's identity.
 pub(super) const NODE: NodeId = NodeId(1);

@@ -1,0 +1,355 @@
+//! The acceptor: votes (PROTOCOL.md 3.4), accepts (3.5, 3.7.4) and promises (3.7.2). Votes never change.
+
+use alloc::vec::Vec;
+
+use quorate_api::{ClusterKey, ItemKey, NodeId, OpKind, Operation, Stamp, TxId};
+
+use super::apply::Decision;
+use super::held::{HeldPrepare, Wait};
+use super::timers::Timer;
+use super::{Cx, Machine};
+use crate::io::Write;
+use crate::message::{
+    Age, Ballot, Decided, Instance, Knowledge, Message, No, NoReason, Participant, Promise,
+    TxRecord, Value, Vote, VoteReply,
+};
+
+/// The body of an `Accept`.
+#[derive(Debug)]
+pub(super) struct Proposed {
+    pub(super) cluster: ClusterKey,
+    pub(super) ballot: Ballot,
+    pub(super) value: Value,
+    pub(super) participants: Vec<Participant>,
+    pub(super) ops: Vec<Operation>,
+}
+
+/// Result of checking a Prepare.
+enum Judgement {
+    Yes,
+    No(No),
+    Wait(Wait),
+    /// The base proves that this lock holder committed (3.4.3a).
+    Proven(TxId),
+}
+
+impl Machine {
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    pub(super) fn on_prepare(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        cfg: u64,
+        tx: TxId,
+        age: Age,
+        participants: Vec<Participant>,
+        mut ops: Vec<Operation>,
+    ) {
+        if let Some(reply) = self.recorded_vote(cx, tx) {
+            cx.send_durable(from, Message::Vote { tx, reply });
+            return;
+        }
+        if self.is_closed(tx) || self.held.contains(tx) {
+            return;
+        }
+        ops.sort_by(|a, b| a.item.cmp(&b.item));
+        let prepare = HeldPrepare { from, cfg, age, participants, ops, since: self.now };
+        self.judge(cx, tx, prepare);
+    }
+
+    /// The answer to a Prepare that was answered before, or needs no vote (3.4.1).
+    fn recorded_vote(&self, cx: &Cx<'_>, tx: TxId) -> Option<VoteReply> {
+        if self.is_finished(tx) {
+            return Some(VoteReply::Finished);
+        }
+        if let Some(record) = self.txs.get(&tx) {
+            return Some(record.vote.clone().map_or(VoteReply::Refused, VoteReply::Vote));
+        }
+        if self.parked.contains(tx) {
+            return Some(VoteReply::Decided(Decided::Commit));
+        }
+        cx.outcome(tx).map(VoteReply::Decided)
+    }
+
+    /// A boot that ended casts no new transactions (3.9); its coordinator has forgotten what it was doing.
+    fn is_closed(&self, tx: TxId) -> bool {
+        let boot = if tx.node == self.config.node {
+            self.config.boot
+        } else {
+            self.peers.get(&tx.node).map_or(tx.boot, |peer| peer.boot)
+        };
+        tx.boot < boot
+    }
+
+    pub(super) fn judge(&mut self, cx: &mut Cx<'_>, tx: TxId, prepare: HeldPrepare) {
+        loop {
+            match self.check(cx, tx, &prepare) {
+                Judgement::Yes => self.cast(cx, tx, prepare, Vote::Yes),
+                Judgement::No(no) => self.cast(cx, tx, prepare, Vote::No(no)),
+                Judgement::Wait(wait) => self.hold(cx, tx, prepare, wait),
+                Judgement::Proven(holder) => {
+                    if self.apply_proven(cx, holder) {
+                        continue;
+                    }
+                    let item = prepare.ops.iter().find(|op| op.base.tx == holder);
+                    let item = item.map(|op| op.item.clone());
+                    let item = item.expect("the proof came from one of the operations");
+                    self.hold(cx, tx, prepare, Wait::Lag { item, writer: holder });
+                }
+            }
+            return;
+        }
+    }
+
+    /// A lock holder whose stamp somebody builds on has committed. False if its own base is missing here.
+    fn apply_proven(&mut self, cx: &mut Cx<'_>, holder: TxId) -> bool {
+        let record = self.txs.get(&holder).expect("a lock holder has a record").clone();
+        let decision = Decision {
+            tx: holder,
+            outcome: Decided::Commit,
+            participants: record.participants,
+            ops: record.ops,
+        };
+        self.learn(cx, decision)
+    }
+
+    fn check(&self, cx: &Cx<'_>, tx: TxId, prepare: &HeldPrepare) -> Judgement {
+        if let Some(judgement) = self.check_generations(prepare) {
+            return judgement;
+        }
+        for op in &prepare.ops {
+            if let Some(holder) = self.locks.conflict(&op.item, op.kind, tx) {
+                if op.base.tx == holder && op.base != Stamp::ABSENT {
+                    return Judgement::Proven(holder);
+                }
+                return self.wait_or_die(prepare, op, holder);
+            }
+            if let Some(judgement) = self.check_base(cx, tx, op) {
+                return judgement;
+            }
+        }
+        Judgement::Yes
+    }
+
+    fn check_generations(&self, prepare: &HeldPrepare) -> Option<Judgement> {
+        for participant in &prepare.participants {
+            let no = |reason| {
+                let no = No { reason, item: None, current: Stamp::ABSENT, holder: None };
+                Some(Judgement::No(no))
+            };
+            match self.placements.get(&participant.cluster) {
+                Some(mine) if mine.generation == participant.generation => {}
+                Some(mine) if mine.generation > participant.generation => {
+                    return no(NoReason::Generation);
+                }
+                // A newer configuration is caught up with, never answered with a durable No (trap A14).
+                _ if prepare.cfg > self.cfg => return Some(Judgement::Wait(Wait::Configuration)),
+                _ => return no(NoReason::Schema),
+            }
+        }
+        None
+    }
+
+    fn wait_or_die(&self, prepare: &HeldPrepare, op: &Operation, holder: TxId) -> Judgement {
+        let older = self.txs.get(&holder).is_some_and(|record| prepare.age < record.age);
+        let waited = self.now.saturating_sub(prepare.since);
+        if older && waited < self.config.lock_wait {
+            return Judgement::Wait(Wait::Lock { item: op.item.clone(), holder });
+        }
+        Judgement::No(No {
+            reason: NoReason::Busy,
+            item: Some(op.item.clone()),
+            current: Stamp::ABSENT,
+            holder: Some(holder),
+        })
+    }
+
+    /// 3.4.3b and c: the committed stamp equals the base, and a create stands where its creator may create.
+    fn check_base(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Option<Judgement> {
+        let current = cx.stamp(&op.item);
+        let no = |reason| {
+            let no = No { reason, item: Some(op.item.clone()), current, holder: None };
+            Some(Judgement::No(no))
+        };
+        if current == op.base {
+            return match (&op.kind, &op.item.key) {
+                (OpKind::Create, ItemKey::Record(_)) => {
+                    let owner = self.placements.get(&op.item.cluster).and_then(|p| p.owner);
+                    if owner.is_none_or(|owner| owner == tx.node) {
+                        None
+                    } else {
+                        no(NoReason::Position)
+                    }
+                }
+                _ => None,
+            };
+        }
+        if current.version >= op.base.version || self.has_diverged_from(cx, op) {
+            return no(NoReason::Version);
+        }
+        Some(Judgement::Wait(Wait::Lag { item: op.item.clone(), writer: op.base.tx }))
+    }
+
+    /// With W below majority: the base is known as committed, yet the local line went another way (3.10).
+    fn has_diverged_from(&self, cx: &Cx<'_>, op: &Operation) -> bool {
+        !self.is_safe(op.item.cluster) && cx.outcome(op.base.tx) == Some(Decided::Commit)
+    }
+
+    pub(super) fn is_safe(&self, cluster: ClusterKey) -> bool {
+        self.placements.get(&cluster).is_none_or(crate::io::Placement::is_safe)
+    }
+
+    fn hold(&mut self, cx: &mut Cx<'_>, tx: TxId, prepare: HeldPrepare, wait: Wait) {
+        if self.held.is_full() {
+            return;
+        }
+        let limit = match &wait {
+            Wait::Lock { .. } => self.config.lock_wait,
+            Wait::Lag { .. } | Wait::Configuration => self.config.lag_wait,
+        };
+        if let Wait::Lag { writer, .. } = &wait {
+            self.fetch_from(cx, prepare.from, *writer);
+        }
+        self.timers.set(prepare.since.max(self.now.saturating_sub(limit)) + limit, Timer::Held(tx));
+        self.held.insert(tx, prepare, wait);
+    }
+
+    /// Waited long enough: a lock becomes a No, anything else is dropped without a vote (3.4.3).
+    pub(super) fn held_expired(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        let Some((prepare, wait)) = self.held.remove(tx) else { return };
+        match wait {
+            Wait::Lock { .. } => self.judge(cx, tx, prepare),
+            Wait::Lag { .. } | Wait::Configuration => {
+                if self.now < prepare.since + self.config.lag_wait {
+                    self.judge(cx, tx, prepare);
+                }
+            }
+        }
+    }
+
+    fn cast(&mut self, cx: &mut Cx<'_>, tx: TxId, prepare: HeldPrepare, vote: Vote) {
+        let HeldPrepare { from, age, participants, ops, .. } = prepare;
+        let instances = self.fresh_instances(&participants);
+        if vote == Vote::Yes {
+            self.locks.take(tx, &ops);
+        }
+        let record = TxRecord { age, participants, ops, vote: Some(vote.clone()), instances };
+        cx.write(Write::Tx(tx, record.clone()));
+        let before = self.txs.insert(tx, record);
+        assert!(before.is_none(), "{tx} voted twice");
+        cx.send_durable(from, Message::Vote { tx, reply: VoteReply::Vote(vote) });
+    }
+
+    /// Acceptor state for the clusters of a transaction that this server masters.
+    fn fresh_instances(&self, participants: &[Participant]) -> Vec<(ClusterKey, Instance)> {
+        participants
+            .iter()
+            .filter(|p| self.is_master(self.config.node, p.cluster))
+            .map(|p| (p.cluster, Instance::default()))
+            .collect()
+    }
+
+    /// What must be answered instead of a promise or an accept, if anything.
+    pub(super) fn settled_knowledge(&self, cx: &Cx<'_>, tx: TxId) -> Option<Knowledge> {
+        if self.is_finished(tx) {
+            return Some(Knowledge::Finished);
+        }
+        if self.parked.contains(tx) {
+            return Some(Knowledge::Decided(Decided::Commit));
+        }
+        if self.txs.contains_key(&tx) {
+            return None;
+        }
+        cx.outcome(tx).map(Knowledge::Decided)
+    }
+
+    /// The record to promise or accept in; made without a vote if there is none, which forbids a Yes for ever.
+    fn instance_of(
+        &mut self,
+        tx: TxId,
+        cluster: ClusterKey,
+        participants: Vec<Participant>,
+    ) -> Option<&mut Instance> {
+        self.held.remove(tx);
+        if !self.txs.contains_key(&tx) {
+            let instances = self.fresh_instances(&participants);
+            let record = TxRecord { participants, instances, ..TxRecord::default() };
+            self.txs.insert(tx, record);
+        }
+        let record = self.txs.get_mut(&tx)?;
+        record.instances.iter_mut().find(|(c, _)| *c == cluster).map(|(_, instance)| instance)
+    }
+
+    pub(super) fn on_accept(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        tx: TxId,
+        proposed: Proposed,
+    ) {
+        if let Some(knowledge) = self.settled_knowledge(cx, tx) {
+            cx.send_durable(from, Message::StatusReply { tx, knowledge });
+            return;
+        }
+        let Proposed { cluster, ballot, value, participants, ops } = proposed;
+        let Some(instance) = self.instance_of(tx, cluster, participants) else { return };
+        if ballot < instance.promised {
+            let promised = instance.promised;
+            cx.send_durable(from, Message::Rejected { tx, cluster, promised });
+            return;
+        }
+        if let Some((before, other)) = instance.accepted {
+            assert!(before < ballot || other == value, "{tx}: two values in one ballot");
+        }
+        instance.promised = ballot;
+        instance.accepted = Some((ballot, value));
+        let record = self.txs.get_mut(&tx).expect("made above");
+        if record.ops.is_empty() {
+            record.ops = ops;
+        }
+        cx.write(Write::Tx(tx, record.clone()));
+        cx.send_durable(from, Message::Accepted { tx, cluster, ballot });
+    }
+
+    pub(super) fn on_recover(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        tx: TxId,
+        cluster: ClusterKey,
+        ballot: Ballot,
+        participants: Vec<Participant>,
+    ) {
+        if let Some(knowledge) = self.settled_knowledge(cx, tx) {
+            cx.send_durable(from, Message::StatusReply { tx, knowledge });
+            return;
+        }
+        let Some(instance) = self.instance_of(tx, cluster, participants) else { return };
+        // The same ballot again is the same recoverer asking again: its answer was lost.
+        if ballot < instance.promised {
+            let promised = instance.promised;
+            cx.send_durable(from, Message::Rejected { tx, cluster, promised });
+            return;
+        }
+        instance.promised = ballot;
+        let accepted = instance.accepted;
+        let record = self.txs.get(&tx).expect("made above");
+        cx.write(Write::Tx(tx, record.clone()));
+        let promise = Promise {
+            vote: record.vote.clone(),
+            accepted,
+            ops: record.ops.clone(),
+            participants: record.participants.clone(),
+        };
+        cx.send_durable(from, Message::Promise { tx, cluster, ballot, promise });
+    }
+
+    /// After the configuration changed: whoever waited for it is judged again.
+    pub(super) fn reconsider_configuration(&mut self, cx: &mut Cx<'_>) {
+        for tx in self.held.waiting_on_configuration() {
+            if let Some((prepare, _)) = self.held.remove(tx) {
+                self.judge(cx, tx, prepare);
+            }
+        }
+    }
+}

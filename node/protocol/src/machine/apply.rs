@@ -1,0 +1,302 @@
+//! Outcomes: learning, applying on exact bases, parking, fetching (PROTOCOL.md 3.6).
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use quorate_api::{ClusterKey, Committed, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
+
+use super::{Cx, Machine};
+use crate::io::{Note, Write};
+use crate::message::{Age, Decided, LogPosition, Message, Participant, TxRecord};
+
+/// A transaction with its outcome.
+#[derive(Debug, Clone)]
+pub(super) struct Decision {
+    pub(super) tx: TxId,
+    pub(super) outcome: Decided,
+    pub(super) participants: Vec<Participant>,
+    pub(super) ops: Vec<Operation>,
+}
+
+/// Commits that wait for the decision that wrote one of their bases.
+#[derive(Debug, Default)]
+pub(super) struct Parking {
+    txs: BTreeMap<TxId, Parked>,
+    by_item: BTreeMap<ItemId, BTreeSet<TxId>>,
+}
+
+#[derive(Debug)]
+struct Parked {
+    decision: Decision,
+    item: ItemId,
+    /// Who wrote the base that is missing.
+    writer: TxId,
+    /// Where it stands in decision logs, so that they are acknowledged once it is applied.
+    logs: Vec<(NodeId, LogPosition)>,
+}
+
+impl Parking {
+    pub(super) fn contains(&self, tx: TxId) -> bool {
+        self.txs.contains_key(&tx)
+    }
+
+    pub(super) fn decision(&self, tx: TxId) -> Option<&Decision> {
+        self.txs.get(&tx).map(|parked| &parked.decision)
+    }
+
+    pub(super) fn missing(&self) -> impl Iterator<Item = TxId> {
+        self.txs.values().map(|parked| parked.writer)
+    }
+
+    /// Remembers that a log waits for this transaction.
+    pub(super) fn add_log(&mut self, tx: TxId, node: NodeId, at: LogPosition) {
+        if let Some(parked) = self.txs.get_mut(&tx) {
+            parked.logs.push((node, at));
+        }
+    }
+
+    fn insert(&mut self, decision: Decision, item: ItemId, writer: TxId) {
+        let tx = decision.tx;
+        self.by_item.entry(item.clone()).or_default().insert(tx);
+        self.txs.insert(tx, Parked { decision, item, writer, logs: Vec::new() });
+    }
+
+    fn remove(&mut self, tx: TxId) -> Option<Parked> {
+        let parked = self.txs.remove(&tx)?;
+        if let Some(waiting) = self.by_item.get_mut(&parked.item) {
+            waiting.remove(&tx);
+            if waiting.is_empty() {
+                self.by_item.remove(&parked.item);
+            }
+        }
+        Some(parked)
+    }
+
+    fn waiting_on(&self, item: &ItemId) -> Vec<TxId> {
+        self.by_item.get(item).into_iter().flatten().copied().collect()
+    }
+}
+
+/// How one operation of a commit meets the local state.
+enum Fit {
+    /// The base is the local stamp: write.
+    Apply,
+    /// It is in already, or superseded.
+    Present,
+    /// The decision that wrote the base is missing.
+    Missing(TxId),
+    /// Another line of history is here (W below majority): keep the local value.
+    Diverged(Stamp),
+    /// Same version by another writer in a safe cluster.
+    Contradicts,
+}
+
+/// The record of the system's schema lives here.
+const SYSTEM: ClusterKey = ClusterKey { database: 0, cluster: 0 };
+
+impl Machine {
+    /// Takes note of an outcome found elsewhere. True once it is settled here, false while it is parked.
+    pub(super) fn learn(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
+        let tx = decision.tx;
+        if self.is_finished(tx) {
+            return true;
+        }
+        if self.parked.contains(tx) {
+            if decision.outcome == Decided::Abort {
+                cx.note(Note::Corruption { tx, detail: "aborted after it was found committed" });
+            }
+            return false;
+        }
+        if let Some(known) = cx.outcome(tx) {
+            if known != decision.outcome {
+                cx.note(Note::Corruption { tx, detail: "two outcomes of one transaction" });
+            }
+            return true;
+        }
+        // Whoever hears the outcome of its own transaction from elsewhere puts it into its log too (3.6.1).
+        if tx.node == self.config.node && self.is_own_open(tx) {
+            return self.decide(cx, decision);
+        }
+        self.settle_or_park(cx, decision)
+    }
+
+    pub(super) fn is_own_open(&self, tx: TxId) -> bool {
+        self.coordinations.contains_key(&tx) || self.recoveries.contains_key(&tx)
+    }
+
+    /// Applies, or parks. The outcome is not in the own log yet if this server is its finder; see `decide`.
+    pub(super) fn settle_or_park(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
+        match decision.outcome {
+            Decided::Abort => {
+                self.settle(cx, decision, &[]);
+                true
+            }
+            Decided::Commit => self.apply_commit(cx, decision),
+        }
+    }
+
+    fn apply_commit(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
+        let mut writes = Vec::new();
+        for op in decision.ops.iter().filter(|op| op.writes()) {
+            match self.fit(cx, decision.tx, op) {
+                Fit::Apply => writes.push(op.clone()),
+                Fit::Present => {}
+                Fit::Missing(writer) => {
+                    let (item, from) = (op.item.clone(), decision.tx.node);
+                    self.parked.insert(decision, item, writer);
+                    self.fetch_from(cx, from, writer);
+                    return false;
+                }
+                Fit::Diverged(local) => {
+                    let (item, other) = (op.item.clone(), op.stamp_after(decision.tx));
+                    cx.note(Note::Diverged { item, local, other });
+                }
+                Fit::Contradicts => {
+                    let detail = "another writer of the same version";
+                    cx.note(Note::Corruption { tx: decision.tx, detail });
+                }
+            }
+        }
+        self.settle(cx, decision, &writes);
+        true
+    }
+
+    fn fit(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Fit {
+        let local = cx.stamp(&op.item);
+        let after = op.stamp_after(tx);
+        if local == op.base {
+            return Fit::Apply;
+        }
+        if local == after {
+            return Fit::Present;
+        }
+        if self.is_safe(op.item.cluster) {
+            return if local.version >= after.version {
+                Fit::Present
+            } else if local.version < op.base.version {
+                Fit::Missing(op.base.tx)
+            } else {
+                Fit::Contradicts
+            };
+        }
+        let base_is_known = op.base == Stamp::ABSENT
+            || self.is_finished(op.base.tx)
+            || cx.outcome(op.base.tx) == Some(Decided::Commit);
+        if base_is_known || local.version >= op.base.version {
+            Fit::Diverged(local)
+        } else {
+            Fit::Missing(op.base.tx)
+        }
+    }
+
+    /// One atomic batch: the outcome, all images, the unlock (3.6.2).
+    fn settle(&mut self, cx: &mut Cx<'_>, decision: Decision, writes: &[Operation]) {
+        let Decision { tx, outcome, participants, ops } = decision;
+        for op in writes {
+            let committed = Committed {
+                stamp: op.stamp_after(tx),
+                live: op.kind != OpKind::Delete,
+                image: op.image.clone(),
+            };
+            cx.write(Write::Item(op.item.clone(), committed));
+            if op.item.cluster == SYSTEM {
+                cx.note(Note::SystemChanged);
+            }
+        }
+        cx.write(Write::Outcome(tx, outcome));
+        let record = self.txs.remove(&tx);
+        if let Some(record) = &record {
+            self.locks.release(tx, &record.ops);
+            self.changed.extend(record.ops.iter().map(|op| op.item.clone()));
+        }
+        // Others may have to fetch it from here: keep the operations until everybody has it.
+        let keeps_ops = record.as_ref().is_some_and(|r| r.ops.len() >= ops.len());
+        if outcome == Decided::Commit && !keeps_ops {
+            let age = Age::default();
+            let kept = TxRecord { age, participants, ops, ..record.unwrap_or_default() };
+            cx.write(Write::Tx(tx, kept));
+        }
+        self.changed.extend(writes.iter().map(|op| op.item.clone()));
+        self.held.remove(tx);
+        self.tell_watchers(cx, tx, outcome);
+        self.decided_for_reads(cx, tx, outcome);
+    }
+
+    /// Looks again at whatever waited for items that changed in this step, until nothing changes any more.
+    pub(super) fn reconsider_changed(&mut self, cx: &mut Cx<'_>) {
+        while let Some(item) = self.changed.pop_first() {
+            for tx in self.parked.waiting_on(&item) {
+                self.unpark(cx, tx);
+            }
+            for tx in self.held.waiting_on(&item) {
+                if let Some((prepare, _)) = self.held.remove(tx) {
+                    self.judge(cx, tx, prepare);
+                }
+            }
+        }
+    }
+
+    fn unpark(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        let Some(Parked { decision, logs, .. }) = self.parked.remove(tx) else { return };
+        if self.apply_commit(cx, decision) {
+            for (node, at) in logs {
+                self.log_entry_applied(cx, node, at);
+            }
+        } else {
+            for (node, at) in logs {
+                self.parked.add_log(tx, node, at);
+            }
+        }
+    }
+
+    /// Asks for the decision that wrote a missing base; the timer asks everybody else.
+    pub(super) fn fetch_from(&mut self, cx: &mut Cx<'_>, node: NodeId, writer: TxId) {
+        if node != self.config.node {
+            cx.send_now(node, Message::Fetch { tx: writer });
+        } else if writer.node != self.config.node {
+            cx.send_now(writer.node, Message::Fetch { tx: writer });
+        }
+    }
+
+    /// Missing bases asked of every reachable peer, a bounded number at a time.
+    pub(super) fn fetch_missing_bases(&mut self, cx: &mut Cx<'_>) {
+        const AT_ONCE: usize = 256;
+        let missing: BTreeSet<TxId> =
+            self.parked.missing().chain(self.held.missing()).take(AT_ONCE).collect();
+        for tx in missing {
+            for node in self.peers.iter().filter(|(_, peer)| peer.up).map(|(node, _)| *node) {
+                cx.send_now(node, Message::Fetch { tx });
+            }
+        }
+    }
+
+    pub(super) fn on_fetch(&mut self, cx: &mut Cx<'_>, from: NodeId, tx: TxId) {
+        let decision = self.decision_of(cx, tx).map(|d| {
+            let ops = self.ops_for(from, &d.ops);
+            (d.outcome, d.participants, ops)
+        });
+        cx.send_durable(from, Message::FetchReply { tx, decision });
+    }
+
+    /// A decided transaction that is not forgotten here.
+    pub(super) fn decision_of(&self, cx: &Cx<'_>, tx: TxId) -> Option<Decision> {
+        if let Some(parked) = self.parked.decision(tx) {
+            return Some(parked.clone());
+        }
+        let outcome = cx.outcome(tx)?;
+        let TxRecord { participants, ops, .. } = cx.tx(tx).unwrap_or_default();
+        let ops = if outcome == Decided::Commit { ops } else { Vec::new() };
+        Some(Decision { tx, outcome, participants, ops })
+    }
+
+    pub(super) fn on_fetch_reply(
+        &mut self,
+        cx: &mut Cx<'_>,
+        tx: TxId,
+        decision: Option<(Decided, Vec<Participant>, Vec<Operation>)>,
+    ) {
+        if let Some((outcome, participants, ops)) = decision {
+            self.learn(cx, Decision { tx, outcome, participants, ops });
+        }
+    }
+}

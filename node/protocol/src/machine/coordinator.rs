@@ -1,0 +1,608 @@
+//! The coordinator (PROTOCOL.md 3.5): one round when everybody says Yes, a second one when not.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
+
+use super::apply::Decision;
+use super::timers::Timer;
+use super::{Cx, Machine};
+use crate::io::{Base, Failure, NoReasonNote, Note, Placement, Proposal, Reply, Submit, Tick};
+use crate::message::{
+    Age, Ballot, Decided, LogPosition, Message, No, NoReason, Participant, Value, Vote, VoteReply,
+};
+
+/// One attempt of a transaction.
+#[derive(Debug)]
+pub(super) struct Coordination {
+    submit: Submit,
+    /// The client was not answered yet.
+    waiting: bool,
+    age: Age,
+    attempt: u32,
+    started: Tick,
+    pub(super) participants: Vec<Participant>,
+    /// In item order.
+    pub(super) ops: Vec<Operation>,
+    clusters: BTreeMap<ClusterKey, Round>,
+    /// No votes, for the reason told to the client.
+    noes: Vec<No>,
+    resend_at: Tick,
+    /// When its timer is set.
+    armed: Tick,
+    /// Recovery has taken over: round 1 is closed.
+    recovering: bool,
+}
+
+/// Where one cluster stands.
+#[derive(Debug, Default)]
+struct Round {
+    yes: BTreeSet<NodeId>,
+    no: BTreeSet<NodeId>,
+    /// When W was first reached.
+    quorum_at: Option<Tick>,
+    stage: Stage,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Voting,
+    /// Round 1: at most one value is ever sent.
+    Accepting(Value, BTreeSet<NodeId>),
+    /// The value is final; true when the votes alone made it so.
+    Final(Value, bool),
+}
+
+/// A transaction to be tried (again): nothing of an earlier attempt is open.
+#[derive(Debug)]
+pub(super) struct Retry {
+    pub(super) submit: Submit,
+    age: Age,
+    attempt: u32,
+}
+
+impl Machine {
+    pub(super) fn on_submit(&mut self, cx: &mut Cx<'_>, submit: Submit) {
+        if self.coordinations.len() + self.retries.len() >= self.config.in_flight_max {
+            refuse(cx, submit.request, Failure::of(ErrorCode::Overload));
+            return;
+        }
+        let mut items: Vec<&ItemId> = submit.ops.iter().map(|p| &p.item).collect();
+        items.sort();
+        items.dedup();
+        if items.is_empty() || items.len() != submit.ops.len() {
+            refuse(cx, submit.request, Failure::of(ErrorCode::BadRequest));
+            return;
+        }
+        let age = Age { wall_us: submit.wall_us, first: TxId::NONE };
+        self.attempt(cx, Retry { submit, age, attempt: 0 });
+    }
+
+    /// Resolves bases from committed state. A client that knows a newer version than this server makes it read
+    /// by majority first.
+    fn attempt(&mut self, cx: &mut Cx<'_>, retry: Retry) {
+        let bases = retry.submit.ops.iter().map(|proposal| {
+            let committed = cx.item(&proposal.item);
+            (proposal.item.clone(), committed)
+        });
+        let bases: BTreeMap<ItemId, Option<Committed>> = bases.collect();
+        let behind = retry.submit.ops.iter().any(|proposal| {
+            let version = bases[&proposal.item].as_ref().map_or(0, |c| c.stamp.version);
+            match proposal.base {
+                Base::Current => false,
+                Base::Version(wanted) => wanted > version,
+                Base::Exact(wanted) => wanted.version > version,
+            }
+        });
+        if behind {
+            self.read_bases(cx, retry);
+        } else {
+            self.attempt_on(cx, retry, &bases);
+        }
+    }
+
+    /// Starts an attempt on these committed states, found here or by a majority read.
+    pub(super) fn attempt_on(
+        &mut self,
+        cx: &mut Cx<'_>,
+        retry: Retry,
+        bases: &BTreeMap<ItemId, Option<Committed>>,
+    ) {
+        let Retry { submit, age, attempt } = retry;
+        if let Err(failure) = self.check_quorums(&submit) {
+            refuse(cx, submit.request, failure);
+            return;
+        }
+        let mut ops = Vec::with_capacity(submit.ops.len());
+        for proposal in &submit.ops {
+            match resolve(bases[&proposal.item].as_ref(), proposal) {
+                Ok(op) => ops.push(op),
+                Err(failure) => return refuse(cx, submit.request, failure),
+            }
+        }
+        ops.sort_by(|a, b| a.item.cmp(&b.item));
+        let tx = TxId { node: self.config.node, boot: self.config.boot, seq: self.next_seq };
+        self.next_seq += 1;
+        let age = if age.first == TxId::NONE { Age { first: tx, ..age } } else { age };
+        let clusters: BTreeSet<ClusterKey> = ops.iter().map(|op| op.item.cluster).collect();
+        let participants = clusters
+            .iter()
+            .map(|cluster| Participant {
+                cluster: *cluster,
+                generation: self.placements[cluster].generation,
+            })
+            .collect();
+        let coordination = Coordination {
+            submit,
+            waiting: true,
+            age,
+            attempt,
+            started: self.now,
+            participants,
+            ops,
+            clusters: clusters.into_iter().map(|c| (c, Round::default())).collect(),
+            noes: Vec::new(),
+            resend_at: self.now + self.config.resend,
+            armed: 0,
+            recovering: false,
+        };
+        for node in self.masters_of(&coordination.participants) {
+            self.send_prepare(cx, node, tx, &coordination);
+        }
+        self.coordinations.insert(tx, coordination);
+        self.arm_coordination(tx);
+    }
+
+    /// Refusal before anything is sent: fewer than W(c) MASTERs of some c believed reachable (3.5.1).
+    fn check_quorums(&self, submit: &Submit) -> Result<(), Failure> {
+        for proposal in &submit.ops {
+            let Some(placement) = self.placements.get(&proposal.item.cluster) else {
+                return Err(Failure::on(ErrorCode::UnknownCluster, &proposal.item));
+            };
+            let reachable = placement.masters.iter().filter(|node| self.is_up(**node)).count();
+            if reachable < placement.write_quorum {
+                return Err(Failure::on(ErrorCode::NoQuorum, &proposal.item));
+            }
+        }
+        Ok(())
+    }
+
+    fn send_prepare(&self, cx: &mut Cx<'_>, to: NodeId, tx: TxId, c: &Coordination) {
+        let message = Message::Prepare {
+            tx,
+            age: c.age,
+            participants: c.participants.clone(),
+            ops: self.ops_for(to, &c.ops),
+        };
+        cx.send_now(to, message);
+    }
+
+    pub(super) fn on_vote(&mut self, cx: &mut Cx<'_>, from: NodeId, tx: TxId, reply: VoteReply) {
+        let Some(c) = self.coordinations.get_mut(&tx) else { return };
+        match reply {
+            VoteReply::Vote(vote) => {
+                for (cluster, round) in &mut c.clusters {
+                    let placement = self.placements.get(cluster);
+                    if placement.is_some_and(|p| p.masters.contains(&from)) {
+                        match &vote {
+                            Vote::Yes => round.yes.insert(from),
+                            Vote::No(_) => round.no.insert(from),
+                        };
+                    }
+                }
+                if let Vote::No(no) = vote {
+                    c.noes.push(no);
+                }
+                self.advance(cx, tx);
+            }
+            // A recoverer got there first: its value decides (3.5.3).
+            VoteReply::Refused => self.take_to_recovery(cx, tx),
+            VoteReply::Decided(outcome) => {
+                let (participants, ops) = (c.participants.clone(), c.ops.clone());
+                self.decide(cx, Decision { tx, outcome, participants, ops });
+            }
+            // It was forgotten, so this coordinator decided it; nothing is open then.
+            VoteReply::Finished => {}
+        }
+    }
+
+    pub(super) fn on_accepted(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        tx: TxId,
+        cluster: ClusterKey,
+        ballot: Ballot,
+    ) {
+        if ballot.round >= 2 {
+            self.on_recovery_accepted(cx, from, tx, cluster, ballot);
+            return;
+        }
+        let Some(c) = self.coordinations.get_mut(&tx) else { return };
+        if ballot.boot != self.config.boot || c.recovering {
+            return;
+        }
+        if let Some(Round { stage: Stage::Accepting(_, accepted), .. }) =
+            c.clusters.get_mut(&cluster)
+        {
+            accepted.insert(from);
+            self.advance(cx, tx);
+        }
+    }
+
+    /// Moves every cluster as far as its votes and accepts allow, and decides when all is known.
+    fn advance(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        let Some(mut c) = self.coordinations.remove(&tx) else { return };
+        if !c.recovering {
+            for cluster in c.clusters.keys().copied().collect::<Vec<_>>() {
+                self.advance_cluster(cx, tx, &mut c, cluster);
+            }
+        }
+        let finals = |value| {
+            c.clusters.values().filter(move |r| matches!(&r.stage, Stage::Final(v, _) if *v == value))
+        };
+        let outcome = if finals(Value::Aborted).next().is_some() {
+            Some(Decided::Abort)
+        } else if finals(Value::Prepared).count() == c.clusters.len() {
+            Some(Decided::Commit)
+        } else {
+            None
+        };
+        let (participants, ops) = (c.participants.clone(), c.ops.clone());
+        self.coordinations.insert(tx, c);
+        match outcome {
+            Some(outcome) => {
+                self.decide(cx, Decision { tx, outcome, participants, ops });
+            }
+            None => self.arm_coordination(tx),
+        }
+    }
+
+    fn advance_cluster(
+        &self,
+        cx: &mut Cx<'_>,
+        tx: TxId,
+        c: &mut Coordination,
+        cluster: ClusterKey,
+    ) {
+        let Some(placement) = self.placements.get(&cluster) else { return };
+        let round = c.clusters.get_mut(&cluster).expect("named by the caller");
+        let value = match &round.stage {
+            Stage::Final(..) => return,
+            Stage::Accepting(value, accepted) => {
+                if accepted.len() >= placement.majority() {
+                    round.stage = Stage::Final(*value, false);
+                }
+                return;
+            }
+            Stage::Voting => match self.judge_votes(placement, round) {
+                Votes::Open => return,
+                Votes::Final(value) => {
+                    round.stage = Stage::Final(value, true);
+                    return;
+                }
+                Votes::SecondRound(value) => value,
+            },
+        };
+        round.stage = Stage::Accepting(value, BTreeSet::new());
+        let ballot = Ballot { round: 1, node: self.config.node, boot: self.config.boot };
+        for node in &placement.masters {
+            let ops = match value {
+                Value::Prepared => self.ops_for(*node, &c.ops),
+                Value::Aborted => Vec::new(),
+            };
+            let participants = c.participants.clone();
+            cx.send_now(*node, Message::Accept { tx, cluster, ballot, value, participants, ops });
+        }
+    }
+
+    /// What the votes of one cluster allow (3.5.3; 3.10 for W below majority).
+    fn judge_votes(&self, placement: &Placement, round: &mut Round) -> Votes {
+        let n = placement.masters.len();
+        let (w, majority) = (placement.write_quorum, placement.majority());
+        let (yes, no) = (round.yes.len(), round.no.len());
+        if !placement.is_safe() {
+            return if yes >= w {
+                Votes::Final(Value::Prepared)
+            } else if no > n - w {
+                Votes::Final(Value::Aborted)
+            } else {
+                Votes::Open
+            };
+        }
+        if yes == n {
+            return Votes::Final(Value::Prepared);
+        }
+        if no > n - majority {
+            return Votes::Final(Value::Aborted);
+        }
+        if no > n - w {
+            return Votes::SecondRound(Value::Aborted);
+        }
+        if yes < w {
+            return Votes::Open;
+        }
+        let quorum_at = *round.quorum_at.get_or_insert(self.now);
+        let missing_may_come = placement
+            .masters
+            .iter()
+            .any(|node| !round.yes.contains(node) && !round.no.contains(node) && self.is_up(*node));
+        if missing_may_come && self.now < quorum_at + self.fast_wait() {
+            return Votes::Open;
+        }
+        Votes::SecondRound(Value::Prepared)
+    }
+
+    /// How long the last votes are waited for: twice their usual spread, within bounds.
+    fn fast_wait(&self) -> Tick {
+        let (low, high) = self.config.fast_wait;
+        (2 * self.vote_spread).clamp(low, high)
+    }
+
+    /// A coordination whose peers' reachability changed may go on at once.
+    pub(super) fn reconsider_reachability(&mut self, cx: &mut Cx<'_>) {
+        for tx in self.coordinations.keys().copied().collect::<Vec<_>>() {
+            self.advance(cx, tx);
+        }
+        for read in self.reads.keys().copied().collect::<Vec<_>>() {
+            self.advance_read(cx, read);
+        }
+    }
+
+    /// After a reconnect: whatever the peer may have missed.
+    pub(super) fn resend_to(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        for (tx, c) in &self.coordinations {
+            self.resend_one(cx, *tx, c, node);
+        }
+    }
+
+    fn resend_one(&self, cx: &mut Cx<'_>, tx: TxId, c: &Coordination, node: NodeId) {
+        if c.recovering {
+            return;
+        }
+        for (cluster, round) in &c.clusters {
+            if !self.is_master(node, *cluster) {
+                continue;
+            }
+            match &round.stage {
+                Stage::Voting if !round.yes.contains(&node) && !round.no.contains(&node) => {
+                    self.send_prepare(cx, node, tx, c);
+                    return;
+                }
+                Stage::Accepting(value, accepted) if !accepted.contains(&node) => {
+                    let message = Message::Accept {
+                        tx,
+                        cluster: *cluster,
+                        ballot: Ballot {
+                            round: 1,
+                            node: self.config.node,
+                            boot: self.config.boot,
+                        },
+                        value: *value,
+                        participants: c.participants.clone(),
+                        ops: match value {
+                            Value::Prepared => self.ops_for(node, &c.ops),
+                            Value::Aborted => Vec::new(),
+                        },
+                    };
+                    cx.send_now(node, message);
+                }
+                Stage::Voting | Stage::Accepting(..) | Stage::Final(..) => {}
+            }
+        }
+    }
+
+    /// Sets the one timer of a coordination to the next thing that is due.
+    fn arm_coordination(&mut self, tx: TxId) {
+        let fast = self.fast_wait();
+        let Some(c) = self.coordinations.get_mut(&tx) else { return };
+        let mut at = c.resend_at;
+        if c.waiting {
+            at = at.min(c.submit.deadline);
+        }
+        if !c.recovering {
+            at = at.min(c.half());
+            for round in c.clusters.values().filter(|r| r.stage == Stage::Voting) {
+                if let Some(quorum_at) = round.quorum_at {
+                    at = at.min(quorum_at + fast);
+                }
+            }
+        }
+        let at = at.max(self.now + 1);
+        if c.armed != at {
+            self.timers.clear(c.armed, Timer::Coordination(tx));
+            c.armed = at;
+            self.timers.set(at, Timer::Coordination(tx));
+        }
+    }
+
+    pub(super) fn coordination_due(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        let Some(c) = self.coordinations.get_mut(&tx) else { return };
+        c.armed = 0;
+        if c.waiting && self.now >= c.submit.deadline {
+            // An unknown may take effect at any later time; the work goes on (3.5.6).
+            c.waiting = false;
+            let failure = Failure { holder: Some(tx), ..Failure::of(ErrorCode::Deadline) };
+            cx.reply_now(c.submit.request, Reply::Failed(failure));
+        }
+        if !c.recovering && self.now >= c.half() {
+            self.take_to_recovery(cx, tx);
+        }
+        let Some(c) = self.coordinations.get_mut(&tx) else { return };
+        if self.now >= c.resend_at {
+            c.resend_at = self.now + self.config.resend;
+            let c = &self.coordinations[&tx];
+            for node in self.masters_of(&c.participants) {
+                self.resend_one(cx, tx, c, node);
+            }
+        }
+        self.advance(cx, tx);
+    }
+
+    /// Round 1 is closed; recovery (3.7) finds the outcome.
+    pub(super) fn take_to_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        let Some(c) = self.coordinations.get_mut(&tx) else { return };
+        if c.recovering {
+            return;
+        }
+        c.recovering = true;
+        let (participants, ops) = (c.participants.clone(), c.ops.clone());
+        self.start_recovery(cx, tx, participants, ops);
+        self.arm_coordination(tx);
+    }
+
+    /// The outcome is known: answer, put it into the own log, apply, stream. True once settled here.
+    ///
+    /// The answer comes first on purpose: it is true whatever happens to this server's disk (see `cx.rs`).
+    pub(super) fn decide(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
+        let Decision { tx, outcome, .. } = decision;
+        let low = self.own_low().min(tx.seq);
+        let coordination = self.coordinations.remove(&tx);
+        self.recoveries.remove(&tx);
+        let at = self.next_log_position();
+        if let Some(c) = coordination {
+            self.timers.clear(c.armed, Timer::Coordination(tx));
+            match outcome {
+                Decided::Commit => self.answer_commit(cx, tx, c, at),
+                Decided::Abort => self.answer_abort(cx, c),
+            }
+        }
+        self.append_and_settle(cx, decision, at, low)
+    }
+
+    fn answer_commit(&mut self, cx: &mut Cx<'_>, tx: TxId, c: Coordination, at: LogPosition) {
+        let one_round = c.clusters.values().all(|r| matches!(r.stage, Stage::Final(_, true)));
+        if one_round && !c.recovering {
+            let quorum_at = c.clusters.values().filter_map(|r| r.quorum_at).min();
+            let spread = quorum_at.map_or(0, |t| self.now - t);
+            // Exponential average over about eight transactions.
+            self.vote_spread = (7 * self.vote_spread + spread) / 8;
+        } else {
+            self.vote_spread += (self.config.fast_wait.1 / 2).saturating_sub(self.vote_spread) / 64;
+        }
+        cx.note(Note::Committed { one_round });
+        if !c.waiting {
+            return;
+        }
+        let stamp_of = |item: &ItemId| {
+            c.ops.iter().find(|op| op.item == *item).map_or(Stamp::ABSENT, |op| op.stamp_after(tx))
+        };
+        let stamps = c.submit.ops.iter().map(|p| stamp_of(&p.item)).collect();
+        cx.reply_now(c.submit.request, Reply::Committed { tx, stamps, decision: at });
+    }
+
+    /// Reason busy or generation: again, as a new transaction of the same age. Reason version: the client's turn.
+    fn answer_abort(&mut self, cx: &mut Cx<'_>, c: Coordination) {
+        let (failure, reason) = reason_of(&c.noes);
+        cx.note(Note::Aborted(reason));
+        if !c.waiting {
+            return;
+        }
+        let retryable = matches!(failure.code, ErrorCode::Busy | ErrorCode::GenerationChanged);
+        if retryable && c.attempt < self.config.retries {
+            let delay = self.config.retry_delay << c.attempt.min(5);
+            let at = self.now + delay / 2 + self.draw(delay);
+            if at < c.submit.deadline {
+                let number = self.next_retry;
+                self.next_retry += 1;
+                let retry = Retry { submit: c.submit, age: c.age, attempt: c.attempt + 1 };
+                self.retries.insert(number, retry);
+                self.timers.set(at, Timer::Retry(number));
+                cx.note(Note::Retried);
+                return;
+            }
+        }
+        refuse(cx, c.submit.request, failure);
+    }
+
+    pub(super) fn retry_due(&mut self, cx: &mut Cx<'_>, number: u64) {
+        if let Some(retry) = self.retries.remove(&number) {
+            self.attempt(cx, retry);
+        }
+    }
+
+    /// Smallest own sequence number still undecided in this boot.
+    pub(super) fn own_low(&self) -> u64 {
+        self.coordinations.first_key_value().map_or(self.next_seq, |(tx, _)| tx.seq)
+    }
+}
+
+impl Coordination {
+    /// Half of the time the client grants is gone (3.5.6).
+    const fn half(&self) -> Tick {
+        self.started + self.submit.deadline.saturating_sub(self.started) / 2
+    }
+}
+
+/// What the votes of one cluster allow.
+enum Votes {
+    Open,
+    Final(Value),
+    SecondRound(Value),
+}
+
+impl Failure {
+    pub(super) const fn of(code: ErrorCode) -> Self {
+        Self { code, item: None, current: None, holder: None }
+    }
+
+    pub(super) fn on(code: ErrorCode, item: &ItemId) -> Self {
+        Self { item: Some(item.clone()), ..Self::of(code) }
+    }
+}
+
+fn refuse(cx: &mut Cx<'_>, request: u64, failure: Failure) {
+    cx.reply_now(request, Reply::Failed(failure));
+}
+
+/// Builds the operation on the committed state, if that is the one the client means.
+fn resolve(committed: Option<&Committed>, proposal: &Proposal) -> Result<Operation, Failure> {
+    let Proposal { item, kind, base, image } = proposal;
+    let stamp = committed.map_or(Stamp::ABSENT, |c| c.stamp);
+    let fails = |code| Failure { current: Some(stamp), ..Failure::on(code, item) };
+    let meant = match base {
+        Base::Current => true,
+        Base::Version(version) => *version == stamp.version,
+        Base::Exact(exact) => *exact == stamp,
+    };
+    if !meant {
+        return Err(fails(ErrorCode::VersionConflict));
+    }
+    match kind {
+        OpKind::Create if stamp != Stamp::ABSENT => return Err(fails(ErrorCode::VersionConflict)),
+        OpKind::Update | OpKind::Delete if !committed.is_some_and(|c| c.live) => {
+            return Err(fails(ErrorCode::NotFound));
+        }
+        OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Check => {}
+    }
+    Ok(Operation { item: item.clone(), kind: *kind, base: stamp, image: image.clone() })
+}
+
+/// The reason told to the client: a conflict that will not go away beats one that may.
+fn reason_of(noes: &[No]) -> (Failure, NoReasonNote) {
+    let with = |reason| noes.iter().find(|no| no.reason == reason);
+    let failure = |code, no: &No| Failure {
+        code,
+        item: no.item.clone(),
+        current: (no.current != Stamp::ABSENT).then_some(no.current),
+        holder: no.holder,
+    };
+    if let Some(no) = with(NoReason::Version) {
+        return (failure(ErrorCode::VersionConflict, no), NoReasonNote::Version);
+    }
+    if let Some(no) = with(NoReason::Position) {
+        return (failure(ErrorCode::NotOwner, no), NoReasonNote::Other);
+    }
+    if let Some(no) = with(NoReason::Schema) {
+        return (failure(ErrorCode::UnknownCluster, no), NoReasonNote::Other);
+    }
+    if let Some(no) = with(NoReason::Busy) {
+        return (failure(ErrorCode::Busy, no), NoReasonNote::Busy);
+    }
+    if let Some(no) = with(NoReason::Generation) {
+        return (failure(ErrorCode::GenerationChanged, no), NoReasonNote::Other);
+    }
+    (Failure::of(ErrorCode::QuorumFailed), NoReasonNote::Other)
+}

@@ -1,0 +1,76 @@
+//! The lock table: who holds which item. In memory only; rebuilt from the durable Yes votes at start.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+
+use quorate_api::{ItemId, OpKind, Operation, TxId};
+
+/// Exclusive locks for writes, shared ones for `check` (PROTOCOL.md 3.2).
+#[derive(Debug, Default)]
+pub(super) struct LockTable {
+    items: BTreeMap<ItemId, Lock>,
+}
+
+#[derive(Debug, Default)]
+struct Lock {
+    exclusive: Option<TxId>,
+    shared: BTreeSet<TxId>,
+}
+
+impl LockTable {
+    /// A holder that keeps `tx` from `kind` on the item; the exclusive one first.
+    pub(super) fn conflict(&self, item: &ItemId, kind: OpKind, tx: TxId) -> Option<TxId> {
+        let lock = self.items.get(item)?;
+        if let Some(holder) = lock.exclusive.filter(|holder| *holder != tx) {
+            return Some(holder);
+        }
+        match kind {
+            OpKind::Check => None,
+            OpKind::Create | OpKind::Update | OpKind::Delete => {
+                lock.shared.iter().find(|holder| **holder != tx).copied()
+            }
+        }
+    }
+
+    /// Everybody who holds the item.
+    pub(super) fn holders(&self, item: &ItemId) -> impl Iterator<Item = TxId> {
+        self.items
+            .get(item)
+            .into_iter()
+            .flat_map(|lock| lock.exclusive.into_iter().chain(lock.shared.iter().copied()))
+    }
+
+    /// Takes all locks of a Yes vote.
+    ///
+    /// # Panics
+    /// When another transaction holds one of them exclusively: two Yes votes would stand against each other.
+    pub(super) fn take(&mut self, tx: TxId, ops: &[Operation]) {
+        for op in ops {
+            assert!(
+                self.conflict(&op.item, op.kind, tx).is_none(),
+                "{tx} locks {} against its holder",
+                op.item
+            );
+            let lock = self.items.entry(op.item.clone()).or_default();
+            if op.writes() {
+                lock.exclusive = Some(tx);
+            } else {
+                lock.shared.insert(tx);
+            }
+        }
+    }
+
+    /// Releases whatever `tx` holds of these items.
+    pub(super) fn release(&mut self, tx: TxId, ops: &[Operation]) {
+        for op in ops {
+            if let Some(lock) = self.items.get_mut(&op.item) {
+                if lock.exclusive == Some(tx) {
+                    lock.exclusive = None;
+                }
+                lock.shared.remove(&tx);
+                if lock.exclusive.is_none() && lock.shared.is_empty() {
+                    self.items.remove(&op.item);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The machine: one server's acceptor, coordinator, reader and decision log in one synchronous state.
+//! This file holds the state, the dispatch of events and the small services its parts share; each part has a file.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use quorate_api::{Boot, ClusterKey, ItemId, NodeId, Operation, TxId};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
+use crate::message::{LogPosition, Message, Participant, TxRecord};
+
+mod acceptor;
+mod apply;
+mod coordinator;
+mod cx;
+mod held;
+mod locks;
+mod reads;
+mod recovery;
+mod status;
+mod stream;
+mod timers;
+
+use cx::Cx;
+
+/// One server's part of the data plane.
+#[derive(Debug)]
+pub struct Machine {
+    config: Config,
+    rng: ChaCha8Rng,
+    now: Tick,
+    /// Number of the last batch of writes handed to the disk.
+    persist_seq: u64,
+    /// Sequence number of the next own transaction.
+    next_seq: u64,
+    cfg: u64,
+    placements: BTreeMap<ClusterKey, Placement>,
+    /// Every server named in a placement, this one included.
+    members: BTreeSet<NodeId>,
+    peers: BTreeMap<NodeId, stream::Peer>,
+    /// Acceptor records without outcome.
+    txs: BTreeMap<TxId, TxRecord>,
+    locks: locks::LockTable,
+    held: held::Held,
+    /// Commits known here that wait for the decision that wrote their base.
+    parked: apply::Parking,
+    /// Decision logs of all servers, this one included, as applied here.
+    incoming: BTreeMap<NodeId, stream::Incoming>,
+    log_end: LogPosition,
+    log_start: LogPosition,
+    low: BTreeMap<(NodeId, Boot), u64>,
+    coordinations: BTreeMap<TxId, coordinator::Coordination>,
+    retries: BTreeMap<u64, coordinator::Retry>,
+    next_retry: u64,
+    recoveries: BTreeMap<TxId, recovery::Recovery>,
+    reads: BTreeMap<u64, reads::ReadState>,
+    next_read: u64,
+    /// Who asked for the outcome of a transaction that is still worked on here.
+    watchers: BTreeMap<TxId, BTreeSet<NodeId>>,
+    /// Items that changed or were unlocked in this step; whoever waited for them is looked at again.
+    changed: BTreeSet<ItemId>,
+    /// Peers owed a `DecideAck` at the next `Tick`.
+    acks_due: BTreeSet<NodeId>,
+    timers: timers::Timers,
+    /// Usual time between the Yes that made W and the last one.
+    vote_spread: Tick,
+    /// The own log was replayed after the start.
+    replayed: bool,
+}
+
+impl Machine {
+    /// Builds the machine from what the disk holds. The lock table is rebuilt before the first event
+    /// (PROTOCOL.md 3.2); a vote that was cast before the restart holds its locks as if nothing had happened.
+    #[must_use]
+    pub fn new(config: Config, recovered: Recovered) -> Self {
+        let mut locks = locks::LockTable::default();
+        let mut txs = BTreeMap::new();
+        for (tx, record) in recovered.undecided {
+            if record.vote == Some(crate::message::Vote::Yes) {
+                locks.take(tx, &record.ops);
+            }
+            txs.insert(tx, record);
+        }
+        let incoming = recovered
+            .applied
+            .into_iter()
+            .map(|(node, applied)| (node, stream::Incoming::starting_at(applied)))
+            .collect();
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(config.seed),
+            now: 0,
+            persist_seq: 0,
+            next_seq: 1,
+            cfg: 0,
+            placements: BTreeMap::new(),
+            members: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            txs,
+            locks,
+            held: held::Held::default(),
+            parked: apply::Parking::default(),
+            incoming,
+            log_end: recovered.log_end,
+            log_start: recovered.log_start,
+            low: recovered.low,
+            coordinations: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            next_retry: 0,
+            recoveries: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            next_read: 0,
+            watchers: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            acks_due: BTreeSet::new(),
+            timers: timers::Timers::default(),
+            vote_spread: 0,
+            replayed: false,
+            config,
+        }
+    }
+
+    /// Handles one event. Effects are to be carried out in order before the next call; all writes of one
+    /// step are one atomic batch, handed over before every message that depends on it.
+    pub fn step(&mut self, now: Tick, event: Event, store: &dyn Store, out: &mut Vec<Effect>) {
+        assert!(now >= self.now, "time went backwards");
+        self.now = now;
+        let mut cx = Cx::new(store, out, self.persist_seq);
+        if !self.replayed {
+            self.replayed = true;
+            self.replay_own_log(&mut cx);
+            self.arm_housekeeping();
+        }
+        match event {
+            Event::Submit(submit) => self.on_submit(&mut cx, submit),
+            Event::Read(request) => self.on_read_request(&mut cx, request),
+            Event::Message { from, cfg, message } => self.on_message(&mut cx, from, cfg, message),
+            Event::Peer { node, boot, up } => self.on_peer(&mut cx, node, boot, up),
+            Event::Configure { cfg, placements } => self.on_configure(&mut cx, cfg, placements),
+            Event::Tick => {
+                self.run_timers(&mut cx);
+                self.send_acks(&mut cx);
+            }
+        }
+        self.reconsider_changed(&mut cx);
+        self.persist_seq = cx.finish();
+    }
+
+    /// When `Event::Tick` is due even if nothing else happens.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Tick> {
+        if self.acks_due.is_empty() { self.timers.next() } else { Some(self.now) }
+    }
+
+    /// Undecided votes held here; for status pages and the simulator's invariants.
+    #[must_use]
+    pub fn undecided(&self) -> impl ExactSizeIterator<Item = (&TxId, &TxRecord)> {
+        self.txs.iter()
+    }
+
+    /// Transactions and reads of clients in flight here.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.coordinations.len() + self.retries.len() + self.reads.len()
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, message: Message) {
+        match message {
+            Message::Prepare { tx, age, participants, ops } => {
+                self.on_prepare(cx, from, cfg, tx, age, participants, ops);
+            }
+            Message::Vote { tx, reply } => self.on_vote(cx, from, tx, reply),
+            Message::Accept { tx, cluster, ballot, value, participants, ops } => {
+                let proposal = acceptor::Proposed { cluster, ballot, value, participants, ops };
+                self.on_accept(cx, from, tx, proposal);
+            }
+            Message::Accepted { tx, cluster, ballot } => {
+                self.on_accepted(cx, from, tx, cluster, ballot);
+            }
+            Message::Rejected { tx, promised, .. } => self.on_rejected(cx, tx, promised),
+            Message::Recover { tx, cluster, ballot, participants } => {
+                self.on_recover(cx, from, tx, cluster, ballot, participants);
+            }
+            Message::Promise { tx, cluster, ballot, promise } => {
+                self.on_promise(cx, from, tx, cluster, ballot, promise);
+            }
+            Message::Decide { at, prev, tx, outcome, participants, ops } => {
+                let decision = apply::Decision { tx, outcome, participants, ops };
+                self.on_decide(cx, from, at, prev, decision);
+            }
+            Message::DecideAck { applied } => self.on_decide_ack(cx, from, applied),
+            Message::Status { tx, participants } => self.on_status(cx, from, tx, participants),
+            Message::StatusReply { tx, knowledge } => {
+                self.on_status_reply(cx, from, tx, knowledge);
+            }
+            Message::Read { read, items } => self.on_read(cx, from, cfg, read, &items),
+            Message::ReadReply { read, answers } => self.on_read_reply(cx, from, read, answers),
+            Message::Fetch { tx } => self.on_fetch(cx, from, tx),
+            Message::FetchReply { tx, decision } => self.on_fetch_reply(cx, tx, decision),
+            Message::Low { seq } => self.on_low(cx, from, seq),
+        }
+    }
+
+    fn on_configure(
+        &mut self,
+        cx: &mut Cx<'_>,
+        cfg: u64,
+        placements: BTreeMap<ClusterKey, Placement>,
+    ) {
+        assert!(cfg >= self.cfg, "configuration went backwards");
+        for (cluster, placement) in &placements {
+            let n = placement.masters.len();
+            assert!(n > 0, "cluster {cluster} without MASTERs");
+            assert!((1..=n).contains(&placement.write_quorum), "write quorum of {cluster}");
+        }
+        self.cfg = cfg;
+        self.members = placements.values().flat_map(|p| p.masters.iter().copied()).collect();
+        self.placements = placements;
+        self.reconsider_configuration(cx);
+        self.pump_all(cx);
+    }
+
+    fn on_peer(&mut self, cx: &mut Cx<'_>, node: NodeId, boot: Boot, up: bool) {
+        let peer = self.peers.entry(node).or_default();
+        assert!(boot >= peer.boot, "a closed boot came back");
+        peer.boot = boot;
+        peer.up = up;
+        peer.disconnect();
+        if up {
+            self.acks_due.insert(node);
+            self.resend_to(cx, node);
+            self.ask_about_orphans(cx, node);
+        }
+        self.reconsider_reachability(cx);
+    }
+
+    /// Believed reachable; a server always reaches itself.
+    fn is_up(&self, node: NodeId) -> bool {
+        node == self.config.node || self.peers.get(&node).is_some_and(|p| p.up)
+    }
+
+    /// M(c) of every participant, each server once.
+    fn masters_of(&self, participants: &[Participant]) -> BTreeSet<NodeId> {
+        participants
+            .iter()
+            .filter_map(|p| self.placements.get(&p.cluster))
+            .flat_map(|p| p.masters.iter().copied())
+            .collect()
+    }
+
+    fn is_master(&self, node: NodeId, cluster: ClusterKey) -> bool {
+        self.placements.get(&cluster).is_some_and(|p| p.masters.contains(&node))
+    }
+
+    /// The operations of clusters that `node` masters.
+    fn ops_for(&self, node: NodeId, ops: &[Operation]) -> Vec<Operation> {
+        ops.iter().filter(|op| self.is_master(node, op.item.cluster)).cloned().collect()
+    }
+
+    /// Below the low-water mark of its coordinator's boot: decided everywhere, and forgotten.
+    fn is_finished(&self, tx: TxId) -> bool {
+        self.low.get(&(tx.node, tx.boot)).is_some_and(|low| tx.seq < *low)
+    }
+
+    /// Uniform in `0..bound`, from the machine's own stream.
+    fn draw(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound.max(1)
+    }
+}

@@ -1,0 +1,395 @@
+//! Majority reads (PROTOCOL.md 3.8): the highest stamp of a majority, with every undecided vote that could be above it
+//! resolved, never guessed.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use quorate_api::{Committed, ErrorCode, ItemId, NodeId, OpKind, TxId};
+
+use super::coordinator::Retry;
+use super::timers::Timer;
+use super::{Cx, Machine};
+use crate::io::{Failure, ReadRequest, Reply, Tick};
+use crate::message::{Decided, Knowledge, Message, PendingVote, ReadAnswer};
+
+/// One read in flight.
+#[derive(Debug)]
+pub(super) struct ReadState {
+    purpose: Purpose,
+    items: Vec<ItemId>,
+    deadline: Tick,
+    answers: BTreeMap<NodeId, Vec<ReadAnswer>>,
+    /// Outcomes heard for votes met.
+    outcomes: BTreeMap<TxId, Decided>,
+    /// Who said that it does not know the outcome of a vote.
+    ignorant: BTreeMap<TxId, BTreeSet<NodeId>>,
+    asked: BTreeSet<TxId>,
+    /// A vote that stood in the way last time it was looked at.
+    blocked_by: Option<TxId>,
+    armed: Tick,
+}
+
+/// What a read is for.
+#[derive(Debug)]
+enum Purpose {
+    Client { request: u64 },
+    /// To find the bases of a transaction whose client knows more than this server.
+    Bases(Retry),
+}
+
+/// How far one item is.
+enum Progress {
+    Waiting,
+    Unresolved(Vec<(TxId, Vec<NodeId>)>),
+    Known(Option<Committed>),
+}
+
+impl Machine {
+    pub(super) fn on_read_request(&mut self, cx: &mut Cx<'_>, request: ReadRequest) {
+        if self.reads.len() >= self.config.in_flight_max {
+            let reply = Reply::Failed(Failure::of(ErrorCode::Overload));
+            cx.reply_now(request.request, reply);
+            return;
+        }
+        let purpose = Purpose::Client { request: request.request };
+        self.begin_read(cx, purpose, request.items, request.deadline);
+    }
+
+    pub(super) fn read_bases(&mut self, cx: &mut Cx<'_>, retry: Retry) {
+        let items = retry.submit.ops.iter().map(|p| p.item.clone()).collect();
+        let deadline = retry.submit.deadline;
+        self.begin_read(cx, Purpose::Bases(retry), items, deadline);
+    }
+
+    fn begin_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        purpose: Purpose,
+        items: Vec<ItemId>,
+        deadline: Tick,
+    ) {
+        let number = self.next_read;
+        self.next_read += 1;
+        let read = ReadState {
+            purpose,
+            items,
+            deadline,
+            answers: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            ignorant: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            blocked_by: None,
+            armed: 0,
+        };
+        self.reads.insert(number, read);
+        if let Some(failure) = self.unreadable(number) {
+            self.fail_read(cx, number, failure);
+            return;
+        }
+        self.send_reads(cx, number);
+    }
+
+    /// Refusal before anything is sent: an unknown cluster, or no majority believed reachable.
+    fn unreadable(&self, number: u64) -> Option<Failure> {
+        for item in &self.reads.get(&number)?.items {
+            let Some(placement) = self.placements.get(&item.cluster) else {
+                return Some(Failure::on(ErrorCode::UnknownCluster, item));
+            };
+            let reachable = placement.masters.iter().filter(|n| self.is_up(**n)).count();
+            if reachable < placement.majority() {
+                return Some(Failure::on(ErrorCode::NoQuorum, item));
+            }
+        }
+        None
+    }
+
+    /// Asks everybody who has not answered; arms the timer for the next time.
+    fn send_reads(&mut self, cx: &mut Cx<'_>, number: u64) {
+        let Some(read) = self.reads.get_mut(&number) else { return };
+        let nodes: BTreeSet<NodeId> = read
+            .items
+            .iter()
+            .filter_map(|item| self.placements.get(&item.cluster))
+            .flat_map(|p| p.masters.iter().copied())
+            .filter(|node| !read.answers.contains_key(node))
+            .collect();
+        for node in nodes {
+            cx.send_now(node, Message::Read { read: number, items: read.items.clone() });
+        }
+        let at = (self.now + self.config.resend).min(read.deadline).max(self.now + 1);
+        self.timers.clear(read.armed, Timer::Read(number));
+        read.armed = at;
+        self.timers.set(at, Timer::Read(number));
+    }
+
+    pub(super) fn read_due(&mut self, cx: &mut Cx<'_>, number: u64) {
+        let Some(read) = self.reads.get_mut(&number) else { return };
+        if self.now >= read.deadline {
+            let failure = match read.blocked_by {
+                Some(tx) => {
+                    Failure { holder: Some(tx), ..Failure::of(ErrorCode::UnresolvedIntent) }
+                }
+                None => Failure::of(ErrorCode::ReadTimeout),
+            };
+            self.fail_read(cx, number, failure);
+            return;
+        }
+        read.asked.clear();
+        self.send_reads(cx, number);
+        self.advance_read(cx, number);
+    }
+
+    /// The acceptor's side: committed state and undecided Yes votes.
+    pub(super) fn on_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        cfg: u64,
+        read: u64,
+        items: &[ItemId],
+    ) {
+        let mut answers = Vec::with_capacity(items.len());
+        for item in items {
+            let Some(placement) = self.placements.get(&item.cluster) else {
+                // Behind the asker's configuration: it asks again.
+                debug_assert!(cfg >= self.cfg || !items.is_empty());
+                return;
+            };
+            answers.push(ReadAnswer {
+                item: item.clone(),
+                generation: placement.generation,
+                committed: cx.item(item),
+                pending: self.pending_on(item),
+            });
+        }
+        cx.send_durable(from, Message::ReadReply { read, answers });
+    }
+
+    fn pending_on(&self, item: &ItemId) -> Vec<PendingVote> {
+        let vote_of = |tx: TxId| {
+            let op = self.txs.get(&tx)?.ops.iter().find(|op| op.item == *item)?;
+            let image = op.image.clone();
+            Some(PendingVote { tx, kind: op.kind, base: op.base, image })
+        };
+        self.locks.holders(item).filter_map(vote_of).collect()
+    }
+
+    pub(super) fn on_read_reply(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        number: u64,
+        answers: Vec<ReadAnswer>,
+    ) {
+        let Some(read) = self.reads.get_mut(&number) else { return };
+        let matches = answers.len() == read.items.len()
+            && answers.iter().zip(&read.items).all(|(answer, item)| answer.item == *item);
+        if matches {
+            read.answers.insert(from, answers);
+            self.advance_read(cx, number);
+        }
+    }
+
+    pub(super) fn advance_read(&mut self, cx: &mut Cx<'_>, number: u64) {
+        let Some(read) = self.reads.get(&number) else { return };
+        let mut found = Vec::with_capacity(read.items.len());
+        let mut unresolved = Vec::new();
+        for (index, item) in read.items.iter().enumerate() {
+            match self.progress_of(cx, read, index, item) {
+                Progress::Waiting => return,
+                Progress::Unresolved(votes) => unresolved.extend(votes),
+                Progress::Known(committed) => found.push((item.clone(), committed)),
+            }
+        }
+        if unresolved.is_empty() {
+            self.finish_read(cx, number, found);
+        } else {
+            self.resolve_votes(cx, number, unresolved);
+        }
+    }
+
+    fn progress_of(
+        &self,
+        cx: &Cx<'_>,
+        read: &ReadState,
+        index: usize,
+        item: &ItemId,
+    ) -> Progress {
+        let Some(placement) = self.placements.get(&item.cluster) else { return Progress::Waiting };
+        let answers: Vec<(NodeId, &ReadAnswer)> = read
+            .answers
+            .iter()
+            .filter(|(node, _)| placement.masters.contains(node))
+            .map(|(node, answers)| (*node, &answers[index]))
+            .filter(|(_, answer)| answer.generation == placement.generation)
+            .collect();
+        if answers.len() < placement.majority() {
+            return Progress::Waiting;
+        }
+        let mut best = answers
+            .iter()
+            .filter_map(|(_, answer)| answer.committed.clone())
+            .max_by_key(|committed| committed.stamp);
+        let floor = best.as_ref().map_or(0, |c| c.stamp.version);
+        let mut unresolved: BTreeMap<TxId, Vec<NodeId>> = BTreeMap::new();
+        for (node, vote) in
+            answers.iter().flat_map(|(node, a)| a.pending.iter().map(move |vote| (*node, vote)))
+        {
+            if vote.kind == OpKind::Check || vote.base.version < floor {
+                continue;
+            }
+            match read.outcomes.get(&vote.tx).copied().or_else(|| self.known_outcome(cx, vote.tx)) {
+                Some(Decided::Abort) => {}
+                Some(Decided::Commit) => best = best.max_by_stamp(committed_by(vote)),
+                None => unresolved.entry(vote.tx).or_default().push(node),
+            }
+        }
+        if unresolved.is_empty() {
+            Progress::Known(best)
+        } else {
+            Progress::Unresolved(unresolved.into_iter().collect())
+        }
+    }
+
+    /// Asks the coordinator and all MASTERs. When the coordinator is not reachable and nobody who is knows the
+    /// outcome, the read fails: recovery by other servers does not exist yet, and guessing is never right.
+    fn resolve_votes(
+        &mut self,
+        cx: &mut Cx<'_>,
+        number: u64,
+        unresolved: Vec<(TxId, Vec<NodeId>)>,
+    ) {
+        let peers: BTreeSet<NodeId> =
+            self.members.iter().copied().filter(|n| self.is_up(*n)).collect();
+        let mut hopeless = None;
+        let Some(read) = self.reads.get_mut(&number) else { return };
+        read.blocked_by = unresolved.first().map(|(tx, _)| *tx);
+        let mut questions = Vec::new();
+        for (tx, _) in unresolved {
+            if read.asked.insert(tx) {
+                read.ignorant.remove(&tx);
+                questions.push(tx);
+            } else if !peers.contains(&tx.node)
+                && read.ignorant.get(&tx).is_some_and(|nodes| nodes.is_superset(&peers))
+            {
+                hopeless = Some(tx);
+            }
+        }
+        for tx in questions {
+            let participants =
+                self.txs.get(&tx).map(|r| r.participants.clone()).unwrap_or_default();
+            for node in &peers {
+                let participants = participants.clone();
+                cx.send_now(*node, Message::Status { tx, participants });
+            }
+        }
+        if let Some(tx) = hopeless {
+            let failure = Failure::of(ErrorCode::UnresolvedIntent);
+            self.fail_read(cx, number, Failure { holder: Some(tx), ..failure });
+        }
+    }
+
+    /// An answer to a question of a read.
+    pub(super) fn status_for_reads(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        tx: TxId,
+        knowledge: Knowledge,
+    ) {
+        for number in self.reads_blocked_by(tx) {
+            let Some(read) = self.reads.get_mut(&number) else { continue };
+            match &knowledge {
+                Knowledge::Decided(outcome) => {
+                    read.outcomes.insert(tx, *outcome);
+                }
+                Knowledge::Working => {}
+                // Finished: decided and forgotten while this read was under way; fresh answers show the result.
+                Knowledge::Finished => {
+                    read.answers.clear();
+                    self.send_reads(cx, number);
+                    continue;
+                }
+                Knowledge::Undecided | Knowledge::Nothing => {
+                    read.ignorant.entry(tx).or_default().insert(from);
+                }
+            }
+            self.advance_read(cx, number);
+        }
+    }
+
+    /// An outcome became known here.
+    pub(super) fn decided_for_reads(&mut self, cx: &mut Cx<'_>, tx: TxId, outcome: Decided) {
+        for number in self.reads_blocked_by(tx) {
+            if let Some(read) = self.reads.get_mut(&number) {
+                read.outcomes.insert(tx, outcome);
+            }
+            self.advance_read(cx, number);
+        }
+    }
+
+    fn reads_blocked_by(&self, tx: TxId) -> Vec<u64> {
+        let asked = self.reads.iter().filter(|(_, read)| read.asked.contains(&tx));
+        asked.map(|(number, _)| *number).collect()
+    }
+
+    fn finish_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        number: u64,
+        found: Vec<(ItemId, Option<Committed>)>,
+    ) {
+        let Some(read) = self.reads.remove(&number) else { return };
+        self.timers.clear(read.armed, Timer::Read(number));
+        match read.purpose {
+            Purpose::Client { request } => cx.reply_now(request, Reply::Read(found)),
+            Purpose::Bases(retry) => {
+                // This server may have caught up beyond the answers meanwhile.
+                let newest = |(item, found): (ItemId, Option<Committed>)| {
+                    let newest = found.max_by_stamp_opt(cx.item(&item));
+                    (item, newest)
+                };
+                let bases = found.into_iter().map(newest).collect();
+                self.attempt_on(cx, retry, &bases);
+            }
+        }
+    }
+
+    fn fail_read(&mut self, cx: &mut Cx<'_>, number: u64, failure: Failure) {
+        let Some(read) = self.reads.remove(&number) else { return };
+        self.timers.clear(read.armed, Timer::Read(number));
+        let request = match &read.purpose {
+            Purpose::Client { request } => *request,
+            Purpose::Bases(retry) => retry.submit.request,
+        };
+        cx.reply_now(request, Reply::Failed(failure));
+    }
+}
+
+/// The committed state that a vote becomes when its transaction commits.
+fn committed_by(vote: &PendingVote) -> Committed {
+    let stamp = quorate_api::Stamp { version: vote.base.version + 1, tx: vote.tx };
+    Committed { stamp, live: vote.kind != OpKind::Delete, image: vote.image.clone() }
+}
+
+/// The newer of two committed states.
+trait Newest {
+    fn max_by_stamp(self, other: Committed) -> Self;
+    fn max_by_stamp_opt(self, other: Option<Committed>) -> Self;
+}
+
+impl Newest for Option<Committed> {
+    fn max_by_stamp(self, other: Committed) -> Self {
+        match self {
+            Some(mine) if mine.stamp >= other.stamp => Some(mine),
+            Some(_) | None => Some(other),
+        }
+    }
+
+    fn max_by_stamp_opt(self, other: Self) -> Self {
+        match other {
+            Some(other) => self.max_by_stamp(other),
+            None => self,
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Recovery of a transaction by a higher ballot (PROTOCOL.md 3.7). For now only its own coordinator runs it: when half
+//! of the deadline is gone, when a vote was refused, and after a restart for what an earlier boot left behind.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use quorate_api::{ClusterKey, ItemId, NodeId, Operation, TxId};
+
+use super::apply::Decision;
+use super::timers::Timer;
+use super::{Cx, Machine};
+use crate::io::{Note, Placement, Tick};
+use crate::message::{Ballot, Decided, Message, Participant, Promise, Value, Vote};
+
+/// Bounds of the back-off after a rejected ballot.
+const BACKOFF: (Tick, Tick) = (5_000, 1_000_000);
+
+/// One recovery of one transaction.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    participants: Vec<Participant>,
+    ops: BTreeMap<ItemId, Operation>,
+    ballot: Ballot,
+    clusters: BTreeMap<ClusterKey, Instance>,
+    backoff: Tick,
+    /// Waiting to begin again after a rejection.
+    resting: bool,
+    armed: Tick,
+}
+
+#[derive(Debug, Default)]
+enum Instance {
+    #[default]
+    Fresh,
+    Promising(BTreeMap<NodeId, Promise>),
+    Accepting(Value, BTreeSet<NodeId>),
+    Final(Value),
+}
+
+impl Machine {
+    pub(super) fn start_recovery(
+        &mut self,
+        cx: &mut Cx<'_>,
+        tx: TxId,
+        participants: Vec<Participant>,
+        ops: Vec<Operation>,
+    ) {
+        if self.recoveries.contains_key(&tx) || participants.is_empty() {
+            return;
+        }
+        cx.note(Note::Recovering(tx));
+        let ballot = Ballot { round: 1, node: self.config.node, boot: self.config.boot };
+        let recovery = Recovery {
+            clusters: participants.iter().map(|p| (p.cluster, Instance::Fresh)).collect(),
+            participants,
+            ops: ops.into_iter().map(|op| (op.item.clone(), op)).collect(),
+            ballot,
+            backoff: BACKOFF.0,
+            resting: false,
+            armed: 0,
+        };
+        self.recoveries.insert(tx, recovery);
+        self.next_ballot(cx, tx, ballot);
+    }
+
+    /// Begins (again) with a ballot above every one seen. Values found final stay final.
+    fn next_ballot(&mut self, cx: &mut Cx<'_>, tx: TxId, above: Ballot) {
+        let (node, boot) = (self.config.node, self.config.boot);
+        let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
+        let round = above.round.max(recovery.ballot.round) + 1;
+        recovery.ballot = Ballot { round, node, boot };
+        recovery.resting = false;
+        for instance in recovery.clusters.values_mut() {
+            if !matches!(instance, Instance::Final(_)) {
+                *instance = Instance::Promising(BTreeMap::new());
+            }
+        }
+        self.send_recovery(cx, tx);
+    }
+
+    /// Sends, or sends again, what is unanswered; arms the timer for the next time.
+    fn send_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        let Some(recovery) = self.recoveries.get(&tx) else { return };
+        let ballot = recovery.ballot;
+        for (cluster, instance) in &recovery.clusters {
+            let Some(placement) = self.placements.get(cluster) else { continue };
+            for node in &placement.masters {
+                let participants = recovery.participants.clone();
+                let cluster = *cluster;
+                match instance {
+                    Instance::Promising(promises) if !promises.contains_key(node) => {
+                        cx.send_now(*node, Message::Recover { tx, cluster, ballot, participants });
+                    }
+                    Instance::Accepting(value, accepted) if !accepted.contains(node) => {
+                        let ops = self.recovered_ops(recovery, *node, *value);
+                        let value = *value;
+                        let accept =
+                            Message::Accept { tx, cluster, ballot, value, participants, ops };
+                        cx.send_now(*node, accept);
+                    }
+                    Instance::Fresh
+                    | Instance::Promising(_)
+                    | Instance::Accepting(..)
+                    | Instance::Final(_) => {}
+                }
+            }
+        }
+        self.arm_recovery(tx, self.now + self.config.resend);
+    }
+
+    fn recovered_ops(&self, recovery: &Recovery, node: NodeId, value: Value) -> Vec<Operation> {
+        match value {
+            Value::Aborted => Vec::new(),
+            Value::Prepared => {
+                let ops: Vec<Operation> = recovery.ops.values().cloned().collect();
+                self.ops_for(node, &ops)
+            }
+        }
+    }
+
+    fn arm_recovery(&mut self, tx: TxId, at: Tick) {
+        if let Some(recovery) = self.recoveries.get_mut(&tx) {
+            self.timers.clear(recovery.armed, Timer::Recovery(tx));
+            recovery.armed = at;
+            self.timers.set(at, Timer::Recovery(tx));
+        }
+    }
+
+    pub(super) fn recovery_due(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        let Some(recovery) = self.recoveries.get(&tx) else { return };
+        if recovery.resting {
+            let ballot = recovery.ballot;
+            self.next_ballot(cx, tx, ballot);
+        } else {
+            self.send_recovery(cx, tx);
+            self.advance_recovery(cx, tx);
+        }
+    }
+
+    pub(super) fn on_promise(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        tx: TxId,
+        cluster: ClusterKey,
+        ballot: Ballot,
+        promise: Promise,
+    ) {
+        let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
+        if ballot != recovery.ballot {
+            return;
+        }
+        for op in &promise.ops {
+            recovery.ops.entry(op.item.clone()).or_insert_with(|| op.clone());
+        }
+        // Whoever only heard of one cluster learns of the others from whoever voted.
+        for participant in &promise.participants {
+            if !recovery.participants.contains(participant) {
+                recovery.participants.push(*participant);
+                recovery.participants.sort();
+                let instance = Instance::Promising(BTreeMap::new());
+                recovery.clusters.insert(participant.cluster, instance);
+            }
+        }
+        if let Some(Instance::Promising(promises)) = recovery.clusters.get_mut(&cluster) {
+            promises.insert(from, promise);
+        }
+        self.advance_recovery(cx, tx);
+    }
+
+    /// The value each cluster must take from its promises (3.7.3), and the outcome once all values are final.
+    fn advance_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        let Some(mut recovery) = self.recoveries.remove(&tx) else { return };
+        let mut chosen = false;
+        for (cluster, instance) in &mut recovery.clusters {
+            let Some(placement) = self.placements.get(cluster) else { continue };
+            match instance {
+                Instance::Promising(promises) => {
+                    if let Some(value) = self.value_from(placement, promises) {
+                        chosen = true;
+                        *instance = if placement.is_safe() {
+                            Instance::Accepting(value, BTreeSet::new())
+                        } else {
+                            Instance::Final(value)
+                        };
+                    }
+                }
+                Instance::Accepting(value, accepted) => {
+                    if accepted.len() >= placement.majority() {
+                        *instance = Instance::Final(*value);
+                    }
+                }
+                Instance::Fresh | Instance::Final(_) => {}
+            }
+        }
+        let outcome = outcome_of(&recovery);
+        let participants = recovery.participants.clone();
+        let ops: Vec<Operation> = recovery.ops.values().cloned().collect();
+        let armed = recovery.armed;
+        self.recoveries.insert(tx, recovery);
+        if let Some(outcome) = outcome {
+            self.timers.clear(armed, Timer::Recovery(tx));
+            self.decide(cx, Decision { tx, outcome, participants, ops });
+        } else if chosen {
+            self.send_recovery(cx, tx);
+        }
+    }
+
+    fn value_from(
+        &self,
+        placement: &Placement,
+        promises: &BTreeMap<NodeId, Promise>,
+    ) -> Option<Value> {
+        let yes = promises.values().filter(|p| p.vote == Some(Vote::Yes)).count();
+        if !placement.is_safe() {
+            // 3.10: never waits for more than the reachable ones; it may contradict the coordinator.
+            let all = placement.masters.iter().all(|n| promises.contains_key(n) || !self.is_up(*n));
+            return if yes >= placement.write_quorum {
+                Some(Value::Prepared)
+            } else {
+                all.then_some(Value::Aborted)
+            };
+        }
+        if promises.len() < placement.majority() {
+            return None;
+        }
+        let accepted = promises.values().filter_map(|p| p.accepted).max();
+        Some(match accepted {
+            Some((_, value)) => value,
+            None if yes == promises.len() || yes >= placement.write_quorum => Value::Prepared,
+            None => Value::Aborted,
+        })
+    }
+
+    pub(super) fn on_recovery_accepted(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        tx: TxId,
+        cluster: ClusterKey,
+        ballot: Ballot,
+    ) {
+        let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
+        if ballot != recovery.ballot {
+            return;
+        }
+        if let Some(Instance::Accepting(_, accepted)) = recovery.clusters.get_mut(&cluster) {
+            accepted.insert(from);
+            self.advance_recovery(cx, tx);
+        }
+    }
+
+    /// Somebody promised a higher ballot: back off, random and doubling (3.7.6).
+    pub(super) fn on_rejected(&mut self, cx: &mut Cx<'_>, tx: TxId, promised: Ballot) {
+        if self.coordinations.contains_key(&tx) {
+            self.take_to_recovery(cx, tx);
+        }
+        let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
+        if promised <= recovery.ballot || recovery.resting {
+            return;
+        }
+        recovery.resting = true;
+        recovery.ballot.round = promised.round;
+        let backoff = recovery.backoff;
+        recovery.backoff = (backoff * 2).min(BACKOFF.1);
+        let at = self.now + backoff / 2 + self.draw(backoff);
+        self.arm_recovery(tx, at);
+    }
+}
+
+fn outcome_of(recovery: &Recovery) -> Option<Decided> {
+    let mut all_prepared = true;
+    for instance in recovery.clusters.values() {
+        match instance {
+            Instance::Final(Value::Aborted) => return Some(Decided::Abort),
+            Instance::Final(Value::Prepared) => {}
+            Instance::Fresh | Instance::Promising(_) | Instance::Accepting(..) => {
+                all_prepared = false;
+            }
+        }
+    }
+    all_prepared.then_some(Decided::Commit)
+}

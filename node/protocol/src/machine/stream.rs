@@ -1,0 +1,333 @@
+//! The decision log: appended by the finder of an outcome, streamed in order to every server, acknowledged up to the
+//! first gap, truncated and forgotten once everybody has it (PROTOCOL.md 3.6.1, 3.9 "Forgetting").
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use quorate_api::{Boot, NodeId, TxId};
+
+use super::apply::Decision;
+use super::{Cx, Machine};
+use crate::io::{Note, Tick, Write};
+use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
+
+/// Decisions sent to one peer and not acknowledged. Beyond it the peer is fed from the disk as it acknowledges,
+/// so that a blocked peer never grows memory here.
+const WINDOW: usize = 1_024;
+
+/// What is known of a peer, and how far it was sent the own log.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) boot: Boot,
+    pub(super) up: bool,
+    /// The peer said in this connection how far it is.
+    synced: bool,
+    acked: LogPosition,
+    cursor: LogPosition,
+    sent: VecDeque<LogPosition>,
+    progress_at: Tick,
+}
+
+impl Peer {
+    pub(super) fn disconnect(&mut self) {
+        self.synced = false;
+        self.sent.clear();
+    }
+}
+
+/// Another server's log (or the own one) as applied here.
+#[derive(Debug, Default)]
+pub(super) struct Incoming {
+    /// Everything up to here is applied, durably with what it wrote.
+    applied: LogPosition,
+    /// Everything up to here was handled; what is between is parked.
+    received: LogPosition,
+    /// Position → (position before it, transaction).
+    parked: BTreeMap<LogPosition, (LogPosition, TxId)>,
+}
+
+impl Incoming {
+    pub(super) fn starting_at(applied: LogPosition) -> Self {
+        Self { applied, received: applied, parked: BTreeMap::new() }
+    }
+
+    /// Moves `applied` to the last position before the first gap; true if it moved.
+    fn advance(&mut self) -> bool {
+        let to = self.parked.first_key_value().map_or(self.received, |(_, (prev, _))| *prev);
+        let moved = to > self.applied;
+        self.applied = self.applied.max(to);
+        moved
+    }
+}
+
+impl Machine {
+    pub(super) fn next_log_position(&self) -> LogPosition {
+        let boot = self.config.boot;
+        let index = if self.log_end.boot == boot { self.log_end.index + 1 } else { 1 };
+        LogPosition { boot, index }
+    }
+
+    /// Appends a decision found here to the own log, applies it, sends it out. True once settled here.
+    pub(super) fn append_and_settle(
+        &mut self,
+        cx: &mut Cx<'_>,
+        decision: Decision,
+        at: LogPosition,
+        low: u64,
+    ) -> bool {
+        let Decision { tx, outcome, .. } = decision;
+        let prev = self.log_end;
+        assert!(at > prev, "the decision log goes forward");
+        self.log_end = at;
+        self.keep_for_streaming(cx, &decision);
+        cx.write(Write::Log(at, LogEntry { tx, outcome, low }));
+        for peer in self.others() {
+            let Some(state) = self.peers.get(&peer) else { continue };
+            if state.up && state.synced && state.cursor == prev && state.sent.len() < WINDOW {
+                self.send_decision(cx, peer, at, prev, &decision);
+            }
+        }
+        self.take_log_entry(cx, self.config.node, at, prev, decision)
+    }
+
+    /// The log entry names the transaction only: its operations must be in the record, all of them.
+    fn keep_for_streaming(&self, cx: &mut Cx<'_>, decision: &Decision) {
+        if decision.outcome == Decided::Abort {
+            return;
+        }
+        let kept = self.txs.get(&decision.tx);
+        if kept.is_none_or(|record| record.ops.len() < decision.ops.len()) {
+            let record = kept.cloned().unwrap_or_default();
+            let (participants, ops) = (decision.participants.clone(), decision.ops.clone());
+            cx.write(Write::Tx(decision.tx, TxRecord { participants, ops, ..record }));
+        }
+    }
+
+    fn send_decision(
+        &mut self,
+        cx: &mut Cx<'_>,
+        to: NodeId,
+        at: LogPosition,
+        prev: LogPosition,
+        decision: &Decision,
+    ) {
+        let message = Message::Decide {
+            at,
+            prev,
+            tx: decision.tx,
+            outcome: decision.outcome,
+            participants: decision.participants.clone(),
+            ops: self.ops_for(to, &decision.ops),
+        };
+        cx.send_durable(to, message);
+        let now = self.now;
+        if let Some(peer) = self.peers.get_mut(&to) {
+            if peer.sent.is_empty() {
+                peer.progress_at = now;
+            }
+            peer.cursor = at;
+            peer.sent.push_back(at);
+        }
+    }
+
+    fn others(&self) -> Vec<NodeId> {
+        self.members.iter().copied().filter(|node| *node != self.config.node).collect()
+    }
+
+    pub(super) fn pump_all(&mut self, cx: &mut Cx<'_>) {
+        for node in self.others() {
+            self.pump(cx, node);
+        }
+    }
+
+    /// Sends a peer what its window has room for.
+    fn pump(&mut self, cx: &mut Cx<'_>, to: NodeId) {
+        loop {
+            let Some(peer) = self.peers.get(&to) else { return };
+            if !peer.up || !peer.synced || peer.sent.len() >= WINDOW {
+                return;
+            }
+            let prev = peer.cursor;
+            if prev == self.log_end {
+                return;
+            }
+            let Some((at, entry)) = cx.log_after(prev) else { return };
+            let Some(decision) = self.decision_of_entry(cx, &entry) else { return };
+            self.send_decision(cx, to, at, prev, &decision);
+        }
+    }
+
+    fn decision_of_entry(&self, cx: &mut Cx<'_>, entry: &LogEntry) -> Option<Decision> {
+        let LogEntry { tx, outcome, .. } = *entry;
+        if outcome == Decided::Abort {
+            return Some(Decision { tx, outcome, participants: [].into(), ops: [].into() });
+        }
+        let Some(TxRecord { participants, ops, .. }) = cx.tx(tx) else {
+            cx.note(Note::Corruption { tx, detail: "a logged commit without its record" });
+            return None;
+        };
+        Some(Decision { tx, outcome, participants, ops })
+    }
+
+    pub(super) fn on_decide(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        at: LogPosition,
+        prev: LogPosition,
+        decision: Decision,
+    ) {
+        self.acks_due.insert(from);
+        let incoming = self.incoming.entry(from).or_default();
+        // Behind a gap the acknowledgement makes the sender begin again after what is applied here.
+        if at <= incoming.received || prev > incoming.received {
+            return;
+        }
+        self.take_log_entry(cx, from, at, prev, decision);
+    }
+
+    fn take_log_entry(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        at: LogPosition,
+        prev: LogPosition,
+        decision: Decision,
+    ) -> bool {
+        let tx = decision.tx;
+        let settled = if from == self.config.node {
+            self.settle_or_park(cx, decision)
+        } else {
+            self.learn(cx, decision)
+        };
+        let incoming = self.incoming.entry(from).or_default();
+        incoming.received = at;
+        if !settled {
+            incoming.parked.insert(at, (prev, tx));
+            self.parked.add_log(tx, from, at);
+        }
+        self.note_applied(cx, from);
+        settled
+    }
+
+    /// A parked entry of a log was applied.
+    pub(super) fn log_entry_applied(&mut self, cx: &mut Cx<'_>, node: NodeId, at: LogPosition) {
+        if let Some(incoming) = self.incoming.get_mut(&node) {
+            incoming.parked.remove(&at);
+        }
+        self.note_applied(cx, node);
+    }
+
+    fn note_applied(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        let Some(incoming) = self.incoming.get_mut(&node) else { return };
+        if incoming.advance() {
+            cx.write(Write::Applied(node, incoming.applied));
+            if node != self.config.node {
+                self.acks_due.insert(node);
+            }
+        }
+    }
+
+    /// One acknowledgement a batch of events, not one a decision.
+    pub(super) fn send_acks(&mut self, cx: &mut Cx<'_>) {
+        while let Some(node) = self.acks_due.pop_first() {
+            let applied = self.incoming.get(&node).map_or(LogPosition::default(), |i| i.applied);
+            cx.send_durable(node, Message::DecideAck { applied });
+        }
+    }
+
+    pub(super) fn on_decide_ack(&mut self, cx: &mut Cx<'_>, from: NodeId, applied: LogPosition) {
+        let (now, start, end) = (self.now, self.log_start, self.log_end);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if applied > end || applied < start {
+            let detail = "a peer stands outside this server's decision log";
+            cx.note(Note::Corruption { tx: TxId::NONE, detail });
+            return;
+        }
+        if applied > peer.acked {
+            peer.acked = applied;
+            peer.progress_at = now;
+        }
+        if !peer.synced {
+            peer.synced = true;
+            peer.cursor = applied;
+            peer.sent.clear();
+        }
+        while peer.sent.front().is_some_and(|at| *at <= applied) {
+            peer.sent.pop_front();
+        }
+        self.pump(cx, from);
+    }
+
+    /// No acknowledgement for a while: begin again after the last one.
+    pub(super) fn rewind_stalled_streams(&mut self, cx: &mut Cx<'_>) {
+        let (now, patience) = (self.now, self.config.resend);
+        for peer in self.peers.values_mut() {
+            if !peer.sent.is_empty() && now >= peer.progress_at + patience {
+                peer.sent.clear();
+                peer.cursor = peer.acked;
+                peer.progress_at = now;
+            }
+        }
+        self.pump_all(cx);
+    }
+
+    /// What was logged and not yet applied when this server stopped (it had parked it).
+    pub(super) fn replay_own_log(&mut self, cx: &mut Cx<'_>) {
+        let me = self.config.node;
+        let mut prev = self.incoming.entry(me).or_default().applied;
+        while let Some((at, entry)) = cx.log_after(prev) {
+            if let Some(decision) = self.decision_of_entry(cx, &entry)
+                && cx.outcome(decision.tx).is_none()
+            {
+                self.take_log_entry(cx, me, at, prev, decision);
+            } else {
+                let incoming = self.incoming.entry(me).or_default();
+                incoming.received = at;
+                self.note_applied(cx, me);
+            }
+            prev = at;
+        }
+    }
+
+    /// Raises the own low-water mark: everything logged up to the slowest MASTER's acknowledgement is finished.
+    pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
+        let me = self.config.node;
+        let own = self.incoming.get(&me).map_or(LogPosition::default(), |i| i.applied);
+        let acked = |n: NodeId| self.peers.get(&n).map_or(LogPosition::default(), |p| p.acked);
+        let done = self.others().into_iter().map(acked).fold(own, core::cmp::min);
+        if done > self.log_start {
+            self.log_start = done;
+            cx.write(Write::TruncateLog(done));
+        }
+        let low = match cx.log_after(self.log_start) {
+            Some((at, entry)) if at.boot == self.config.boot => entry.low,
+            Some(_) => return,
+            None => self.own_low(),
+        };
+        let mark = self.low.entry((me, self.config.boot)).or_insert(1);
+        if low > *mark {
+            *mark = low;
+            cx.write(Write::Low(me, self.config.boot, low));
+            for node in self.others().into_iter().filter(|node| self.is_up(*node)) {
+                cx.send_durable(node, Message::Low { seq: low });
+            }
+        }
+    }
+
+    pub(super) fn on_low(&mut self, cx: &mut Cx<'_>, from: NodeId, seq: u64) {
+        let Some(boot) = self.peers.get(&from).map(|peer| peer.boot) else { return };
+        let first = TxId { node: from, boot, seq: 0 };
+        let end = TxId { node: from, boot, seq };
+        if let Some((tx, _)) = self.txs.range(first..end).next() {
+            let detail = "undecided here, and finished for its coordinator";
+            cx.note(Note::Corruption { tx: *tx, detail });
+            return;
+        }
+        let mark = self.low.entry((from, boot)).or_insert(1);
+        if seq > *mark {
+            *mark = seq;
+            cx.write(Write::Low(from, boot, seq));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Timers as an ordered set. They decide only *when* to act; a timer that fires for nothing is harmless.
+
+use alloc::collections::BTreeSet;
+
+use quorate_api::TxId;
+
+use super::{Cx, Machine};
+use crate::io::Tick;
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A held Prepare has waited long enough.
+    Held(TxId),
+    /// A coordination has something to resend, to give up or to recover.
+    Coordination(TxId),
+    /// A retry is due.
+    Retry(u64),
+    /// A recovery is to be resent or begun again.
+    Recovery(TxId),
+    /// A read is to be resent or given up.
+    Read(u64),
+    /// Decisions without acknowledgement, fetches without answer.
+    Stream,
+    /// The low-water mark, and old undecided votes.
+    Housekeeping,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    due: BTreeSet<(Tick, Timer)>,
+}
+
+impl Timers {
+    pub(super) fn set(&mut self, at: Tick, timer: Timer) {
+        self.due.insert((at, timer));
+    }
+
+    pub(super) fn clear(&mut self, at: Tick, timer: Timer) {
+        self.due.remove(&(at, timer));
+    }
+
+    pub(super) fn next(&self) -> Option<Tick> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    fn pop_due(&mut self, now: Tick) -> Option<Timer> {
+        if self.next()? > now {
+            return None;
+        }
+        self.due.pop_first().map(|(_, timer)| timer)
+    }
+}
+
+/// How often the low-water mark and old undecided votes are looked after.
+const HOUSEKEEPING: Tick = 500_000;
+
+impl Machine {
+    pub(super) fn arm_housekeeping(&mut self) {
+        self.timers.set(self.now + HOUSEKEEPING, Timer::Housekeeping);
+        self.timers.set(self.now + self.config.resend, Timer::Stream);
+    }
+
+    pub(super) fn run_timers(&mut self, cx: &mut Cx<'_>) {
+        while let Some(timer) = self.timers.pop_due(self.now) {
+            match timer {
+                Timer::Held(tx) => self.held_expired(cx, tx),
+                Timer::Coordination(tx) => self.coordination_due(cx, tx),
+                Timer::Retry(number) => self.retry_due(cx, number),
+                Timer::Recovery(tx) => self.recovery_due(cx, tx),
+                Timer::Read(read) => self.read_due(cx, read),
+                Timer::Stream => {
+                    self.rewind_stalled_streams(cx);
+                    self.fetch_missing_bases(cx);
+                    self.timers.set(self.now + self.config.resend, Timer::Stream);
+                }
+                Timer::Housekeeping => {
+                    self.raise_own_low(cx);
+                    self.ask_about_old_votes(cx);
+                    self.timers.set(self.now + HOUSEKEEPING, Timer::Housekeeping);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A disk in memory: writes are visible at once and durable once synced; a crash keeps a prefix of the unsynced ones.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_api::{Boot, Committed, ItemId, NodeId, TxId};
+use quorate_protocol::io::{PersistSeq, Recovered, Store, Write};
+use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
+
+/// Everything a server keeps.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    /// Committed items.
+    pub items: BTreeMap<ItemId, Committed>,
+    /// Votes and acceptor state.
+    pub txs: BTreeMap<TxId, TxRecord>,
+    /// Outcomes.
+    pub outcomes: BTreeMap<TxId, Decided>,
+    log: BTreeMap<LogPosition, LogEntry>,
+    log_start: LogPosition,
+    log_end: LogPosition,
+    applied: BTreeMap<NodeId, LogPosition>,
+    low: BTreeMap<(NodeId, Boot), u64>,
+}
+
+impl Contents {
+    fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Item(id, committed) => {
+                self.items.insert(id.clone(), committed.clone());
+            }
+            Write::Tx(tx, record) => {
+                self.txs.insert(*tx, record.clone());
+            }
+            Write::Outcome(tx, outcome) => {
+                self.outcomes.insert(*tx, *outcome);
+            }
+            Write::Log(at, entry) => {
+                self.log.insert(*at, entry.clone());
+                self.log_end = *at;
+            }
+            Write::TruncateLog(to) => {
+                self.log.retain(|at, _| at > to);
+                self.log_start = *to;
+            }
+            Write::Applied(node, at) => {
+                self.applied.insert(*node, *at);
+            }
+            Write::Low(node, boot, seq) => {
+                let below = |tx: &TxId| tx.node == *node && tx.boot == *boot && tx.seq < *seq;
+                self.txs.retain(|tx, _| !below(tx));
+                self.outcomes.retain(|tx, _| !below(tx));
+                self.low.insert((*node, *boot), *seq);
+            }
+        }
+    }
+}
+
+/// One server's disk.
+#[derive(Debug, Default)]
+pub struct Disk {
+    visible: Contents,
+    durable: Contents,
+    unsynced: VecDeque<(PersistSeq, Vec<Write>)>,
+}
+
+impl Disk {
+    /// What reads see.
+    #[must_use]
+    pub fn visible(&self) -> &Contents {
+        &self.visible
+    }
+
+    /// What a crash cannot take.
+    #[must_use]
+    pub fn durable(&self) -> &Contents {
+        &self.durable
+    }
+
+    /// Hands over a batch.
+    pub fn write(&mut self, seq: PersistSeq, writes: Vec<Write>) {
+        for write in &writes {
+            self.visible.apply(write);
+        }
+        self.unsynced.push_back((seq, writes));
+    }
+
+    /// Number of the last batch handed over, if it is not durable yet.
+    #[must_use]
+    pub fn unsynced(&self) -> Option<PersistSeq> {
+        self.unsynced.back().map(|(seq, _)| *seq)
+    }
+
+    /// A sync that covers everything up to `seq` returned.
+    pub fn synced(&mut self, seq: PersistSeq) {
+        while self.unsynced.front().is_some_and(|(first, _)| *first <= seq) {
+            if let Some((_, writes)) = self.unsynced.pop_front() {
+                for write in &writes {
+                    self.durable.apply(write);
+                }
+            }
+        }
+    }
+
+    /// Power is lost; the first `kept` unsynced batches happened to reach the disk.
+    pub fn crash(&mut self, kept: usize) {
+        for (_, writes) in self.unsynced.drain(..).take(kept) {
+            for write in &writes {
+                self.durable.apply(write);
+            }
+        }
+        self.unsynced.clear();
+        self.visible = self.durable.clone();
+    }
+
+    /// Batches that a crash could take.
+    #[must_use]
+    pub fn at_risk(&self) -> usize {
+        self.unsynced.len()
+    }
+
+    /// What a starting server finds.
+    #[must_use]
+    pub fn recover(&self) -> Recovered {
+        let open = |tx: &TxId| !self.visible.outcomes.contains_key(tx);
+        Recovered {
+            undecided: self
+                .visible
+                .txs
+                .iter()
+                .filter(|(tx, _)| open(tx))
+                .map(|(tx, record)| (*tx, record.clone()))
+                .collect(),
+            applied: self.visible.applied.clone(),
+            low: self.visible.low.clone(),
+            log_end: self.visible.log_end,
+            log_start: self.visible.log_start,
+        }
+    }
+}
+
+impl Store for Disk {
+    fn item(&self, item: &ItemId) -> Option<Committed> {
+        self.visible.items.get(item).cloned()
+    }
+
+    fn tx(&self, tx: TxId) -> Option<TxRecord> {
+        self.visible.txs.get(&tx).cloned()
+    }
+
+    fn outcome(&self, tx: TxId) -> Option<Decided> {
+        self.visible.outcomes.get(&tx).copied()
+    }
+
+    fn log_after(&self, position: LogPosition) -> Option<(LogPosition, LogEntry)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let mut after = self.visible.log.range((Excluded(position), Unbounded));
+        after.next().map(|(at, entry)| (*at, entry.clone()))
+    }
+}

@@ -1,0 +1,95 @@
+//! Invariants of PROTOCOL.md 3.11, checked as writes and answers happen.
+//!
+//! | file | invariant |
+//! |---|---|
+//! | `one_outcome` | one outcome per transaction, on every disk, for ever |
+//! | `one_commit_per_base` | of two transactions with the same base on an item at most one commits; one content per (item, version) |
+//! | `votes_stand` | no vote changes, no Yes after a promise without a vote |
+//! | `durable_before_ok` | no `ok` before W durable Yes votes, or a majority of durable accepts |
+//! | `acknowledged_stays` | what was acknowledged is in the final state's line of history |
+//!
+//! What clients see (linearizability, failed writes, session of values) is judged by `quorate-check` on the history.
+
+mod acknowledged_stays;
+mod durable_before_ok;
+mod one_commit_per_base;
+mod one_outcome;
+mod votes_stand;
+
+use std::collections::BTreeMap;
+
+use quorate_api::{Committed, ItemId, NodeId, TxId};
+use quorate_protocol::io::Write;
+
+use crate::disk::Contents;
+use crate::options::Options;
+
+/// A broken invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// All invariants with what they remember.
+#[derive(Debug, Default)]
+pub struct Invariants {
+    violations: Vec<Violation>,
+    outcomes: one_outcome::OneOutcome,
+    commits: one_commit_per_base::OneCommitPerBase,
+    votes: votes_stand::VotesStand,
+    acknowledged: acknowledged_stays::AcknowledgedStays,
+}
+
+impl Invariants {
+    /// Looks at a batch of writes of one server.
+    pub fn writes(&mut self, node: NodeId, writes: &[Write], options: &Options) {
+        let safe = options.write_quorum > options.masters / 2;
+        for write in writes {
+            let found = [
+                ("one-outcome", self.outcomes.see(write)),
+                ("one-commit-per-base", if safe { self.commits.see(write) } else { None }),
+                ("votes-stand", self.votes.see(node, write)),
+            ];
+            for (invariant, detail) in found {
+                if let Some(detail) = detail {
+                    self.report(invariant, format!("{node}: {detail}"));
+                }
+            }
+        }
+    }
+
+    /// Looks at an `ok`, with what every disk durably holds at that time.
+    pub fn acknowledged(&mut self, tx: TxId, disks: &[&Contents], options: &Options) {
+        self.acknowledged.see(tx);
+        if let Some(detail) = durable_before_ok::check(tx, disks, options) {
+            self.report("durable-before-ok", detail);
+        }
+    }
+
+    /// Looks at the state every server ended in.
+    pub fn final_state(&mut self, items: &BTreeMap<ItemId, Committed>) {
+        if let Some(detail) = self.acknowledged.check(items, &self.commits) {
+            self.report("acknowledged-stays", detail);
+        }
+    }
+
+    /// Takes note of a violation found elsewhere.
+    pub fn report(&mut self, invariant: &'static str, detail: String) {
+        self.violations.push(Violation { invariant, detail });
+    }
+
+    /// What was found so far.
+    #[must_use]
+    pub fn violations(&self) -> &[Violation] {
+        &self.violations
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn take(self) -> Vec<Violation> {
+        self.violations
+    }
+}
