@@ -103,16 +103,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }))?;
     let name = &config.name;
     tracing::info!(name, version = VERSION, http = %address, ?peer, "started");
+    let limits = Limits { shutdown_grace: STOP_BOUND, ..Limits::default() };
+    let authenticator = Authenticator::new(&root_password)?;
+    let write_quorum = config.write_quorum;
+    let http_config = HttpConfig { authenticator, write_quorum, limits };
     let (stop, stopped) = oneshot::channel::<()>();
-    let clients = tokio::spawn(http::serve(
-        node.handle(),
-        clients,
-        http_config(&config, &root_password)?,
-        async {
-            // Also when the sender is gone.
-            stopped.await.ok();
-        },
-    ));
+    let until_stopped = async {
+        // A sender that is gone means the same.
+        stopped.await.ok();
+    };
+    let serving = tokio::spawn(http::serve(node.handle(), clients, http_config, until_stopped));
     let failed = node.handle();
     let outcome = tokio::select! {
         reason = stop_signal() => {
@@ -121,17 +121,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
         () = failed.storage_failed() => Err(anyhow::anyhow!("the storage failed")),
     };
+    // Clients first: their running requests need the loop.
     drop(stop);
-    clients.await.context("the HTTP layer panicked")?;
+    serving.await.context("the HTTP layer broke")?;
     node.stop(STOP_BOUND).await.context("the last sync failed")?;
     tracing::info!("stopped");
     outcome
-}
-
-fn http_config(config: &Config, root_password: &str) -> anyhow::Result<HttpConfig> {
-    let authenticator = Authenticator::new(root_password).context("cannot check passwords")?;
-    let limits = Limits { shutdown_grace: STOP_BOUND, ..Limits::default() };
-    Ok(HttpConfig { authenticator, write_quorum: config.write_quorum, limits })
 }
 
 async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

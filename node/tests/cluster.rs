@@ -1,5 +1,6 @@
 //! Three servers in one process, linked over loopback, with the real machine: transactions end to end, without HTTP.
 //! Latency and throughput of the runtime alone are printed by the ignored test (`--ignored --nocapture`).
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -66,7 +67,7 @@ impl Cluster {
         let handle = self.handle(index);
         until("ONLINE, all up", || {
             let status = handle.status();
-            status.state == NodeState::Online && status.masters.values().all(|(_, up)| *up)
+            status.state == NodeState::Online && status.masters.values().all(|master| master.up)
         })
         .await;
     }
@@ -80,12 +81,8 @@ impl Cluster {
     /// A database with a class; returns the class's clusters by owner.
     async fn create_class(&self) -> BTreeMap<NodeId, ClusterKey> {
         let handle = self.handle(0);
-        let masters: Vec<(String, NodeId)> = handle
-            .status()
-            .masters
-            .into_iter()
-            .map(|(name, (id, _))| (name, id.unwrap()))
-            .collect();
+        let masters: Vec<(String, NodeId)> =
+            handle.status().masters.into_iter().map(|(name, m)| (name, m.node.unwrap())).collect();
         let new = NewDatabase {
             name: "bench".into(),
             kind: DatabaseKind::Plocal,
@@ -142,7 +139,7 @@ async fn what_one_server_commits_all_hold_also_after_restarts() {
     let mut cluster = Cluster::start().await;
     let clusters = cluster.create_class().await;
     let n1 = cluster.handle(0);
-    let own = clusters[&n1.status().node_id];
+    let own = clusters[&n1.status().node];
     let item = create(&n1, own, 1).await;
     assert_eq!(
         cluster.handle(1).allocate(own).await.unwrap_err().code,
@@ -185,7 +182,7 @@ async fn a_majority_goes_on_without_the_third() {
     let mut cluster = Cluster::start().await;
     let clusters = cluster.create_class().await;
     let n1 = cluster.handle(0);
-    let own = clusters[&n1.status().node_id];
+    let own = clusters[&n1.status().node];
     let stopped = cluster.nodes[2].take().unwrap();
     stopped.stop(PATIENCE).await.unwrap();
     let item = create(&n1, own, 1).await;
@@ -244,7 +241,7 @@ async fn measure_latency_and_throughput() {
     let cluster = Cluster::start().await;
     let clusters = cluster.create_class().await;
     let n1 = cluster.handle(0);
-    let own = clusters[&n1.status().node_id];
+    let own = clusters[&n1.status().node];
     for clients in [1, 8, 64, 256] {
         measure(&n1, own, clients, Duration::from_secs(4)).await;
     }

@@ -2,6 +2,7 @@
 //!
 //! Three real servers run under `strace`; the test replays what each of them asked of the system, in order: what was
 //! written to its log, which part of it a finished `fdatasync` covers, and which frames it handed to a socket when.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 
 mod support;
 

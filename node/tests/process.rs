@@ -1,4 +1,5 @@
 //! The real binary as a process: its first line, its folder, its signals, its exit codes.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! What the rest of the server may ask of the runtime. May not know HTTP or SQL.
+//! What the rest of the server may ask of the runtime, and the seam at which HTTP does so. May not know HTTP or SQL.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use quorate_api::{Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId, Stamp, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId};
 use quorate_control::members::Members;
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Placement, Proposal, Reply};
-use quorate_protocol::message::LogPosition;
 use tokio::sync::{oneshot, watch};
 
 use super::blocks::Allocator;
@@ -20,6 +19,9 @@ use super::link::frame::FRAME_MAX;
 use super::metrics::Metrics;
 use super::storage::{Storage, StorageError};
 use crate::clock::Clock;
+use crate::http::backend::{self, Answers, Backend, Page};
+
+pub use crate::http::backend::{Commit, Master, NodeState, NodeStatus};
 
 /// Content of one transaction; larger ones are refused.
 pub const TRANSACTION_BYTES_MAX: usize = 8 << 20;
@@ -28,55 +30,6 @@ const GRACE: Duration = Duration::from_millis(200);
 
 // Every message about a transaction must fit a frame: content once, keys and stamps beside it.
 const _: () = assert!(2 * TRANSACTION_BYTES_MAX <= FRAME_MAX);
-
-/// Where a server is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeState {
-    /// Some MASTER was never met yet.
-    Starting,
-    /// Serves.
-    Online,
-    /// Takes no more requests.
-    ShuttingDown,
-}
-
-impl NodeState {
-    /// The word in replies and logs.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "STARTING",
-            Self::Online => "ONLINE",
-            Self::ShuttingDown => "SHUTTINGDOWN",
-        }
-    }
-}
-
-/// A committed transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
-    /// The attempt that did it.
-    pub tx: TxId,
-    /// Stamps after it, one an operation, in order.
-    pub stamps: Vec<Stamp>,
-    /// Where the decision stands in this server's log.
-    pub decision: LogPosition,
-}
-
-/// This server and how it sees the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeStatus {
-    /// Its name.
-    pub name: String,
-    /// Its identity.
-    pub node_id: NodeId,
-    /// This start of it.
-    pub boot: Boot,
-    /// Where it is in its life.
-    pub state: NodeState,
-    /// All MASTERs: identity, once met, and whether reachable now.
-    pub masters: BTreeMap<String, (Option<NodeId>, bool)>,
-}
 
 /// What loop, links and handles share.
 pub(crate) struct Shared {
@@ -195,7 +148,7 @@ impl NodeHandle {
         &self,
         items: Vec<ItemId>,
         deadline: Instant,
-    ) -> Result<Vec<(ItemId, Option<Committed>)>, Failure> {
+    ) -> Result<Answers, Failure> {
         let (reply, answer) = oneshot::channel();
         let tick = self.shared.clock.tick_of(deadline);
         match self.ask(Input::Read { items, deadline: tick, reply }, answer, deadline).await {
@@ -250,7 +203,7 @@ impl NodeHandle {
         cluster: ClusterKey,
         from: u64,
         limit: usize,
-    ) -> Result<Vec<(u64, Committed)>, StorageError> {
+    ) -> Result<Page, StorageError> {
         let storage = self.shared.storage.clone();
         let scan = tokio::task::spawn_blocking(move || storage.scan(cluster, from, limit));
         let scanned = scan.await.map_err(|_| StorageError::Stopping)?;
@@ -294,12 +247,13 @@ impl NodeHandle {
         let masters = shared.members.names().iter().map(|name| {
             let peer = peers.and_then(|peers| peers.get(name));
             // A MASTER without a link is this server.
-            (name.clone(), peer.map_or((Some(shared.node), true), |peer| peer.status()))
+            let (node, up) = peer.map_or((Some(shared.node), true), |peer| peer.status());
+            (name.clone(), Master { node, up })
         });
         NodeStatus {
             name: shared.name.clone(),
-            node_id: shared.node,
-            boot: shared.boot,
+            node: shared.node,
+            boot: shared.boot.0,
             state: shared.state(),
             masters: masters.collect(),
         }
@@ -321,4 +275,53 @@ impl NodeHandle {
 /// A refusal that concerns no item.
 fn failure(code: ErrorCode) -> Failure {
     Failure { code, item: None, current: None, holder: None }
+}
+
+impl From<StorageError> for backend::StorageError {
+    fn from(error: StorageError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Backend for NodeHandle {
+    async fn submit(&self, ops: Vec<Proposal>, deadline: Instant) -> Result<Commit, Failure> {
+        self.submit(ops, deadline).await
+    }
+
+    async fn read_majority(
+        &self,
+        items: Vec<ItemId>,
+        deadline: Instant,
+    ) -> Result<Answers, Failure> {
+        self.read_majority(items, deadline).await
+    }
+
+    async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, backend::StorageError> {
+        Ok(self.read_local(item).await?)
+    }
+
+    async fn scan_local(
+        &self,
+        cluster: ClusterKey,
+        from: u64,
+        limit: usize,
+    ) -> Result<Page, backend::StorageError> {
+        Ok(self.scan_local(cluster, from, limit).await?)
+    }
+
+    async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {
+        self.allocate(cluster).await
+    }
+
+    fn schema(&self) -> Arc<Schema> {
+        self.schema()
+    }
+
+    fn status(&self) -> NodeStatus {
+        self.status()
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics().render()
+    }
 }

@@ -19,6 +19,7 @@ const MESSAGES_MAX: usize = 8_192;
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Everything that can happen to the loop.
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages; a box each costs more")]
 pub(crate) enum Input {
     /// A client's transaction.
     Submit { ops: Vec<Proposal>, deadline: Tick, wall_us: u64, reply: oneshot::Sender<Reply> },

@@ -53,6 +53,9 @@ pub(crate) struct Binding {
     pub(crate) durable: Durable,
 }
 
+/// Key and value as the engine hands them out.
+type Entry = (Box<[u8]>, Box<[u8]>);
+
 /// What a read without disk access found out.
 enum Cached {
     Known(Option<Committed>),
@@ -239,7 +242,7 @@ impl Storage {
     }
 
     /// Entries of `meta` whose key starts with a prefix.
-    fn meta_with(&self, prefix: &[u8]) -> Result<Vec<(Box<[u8]>, Box<[u8]>)>, StorageError> {
+    fn meta_with(&self, prefix: &[u8]) -> Result<Vec<Entry>, StorageError> {
         let mode = IteratorMode::From(prefix, Direction::Forward);
         let mut found = Vec::new();
         for entry in self.db.iterator_cf(self.family(keys::META), mode) {
