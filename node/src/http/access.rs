@@ -10,11 +10,10 @@ use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid, Stamp};
 use quorate_control::schema::{Class, Database, SCHEMA_ITEM, Schema};
 use quorate_protocol::io::{Base, Failure, Proposal};
 
-use super::backend::Backend;
+use super::backend::{Backend, Commit};
 use super::context::{App, Ctx, ReadLevel};
 use super::error::ApiError;
 use super::record;
-use crate::runtime::handle::Commit;
 
 /// The server answers at its deadline by itself; this much later it is not waited for any more.
 const DEADLINE_SLACK: Duration = Duration::from_millis(250);
@@ -286,7 +285,7 @@ impl<B: Backend> Access<'_, B> {
             return name.to_owned();
         }
         let masters = self.app.backend.status().masters;
-        let known = masters.into_iter().find(|(_, (id, _))| *id == Some(node));
+        let known = masters.into_iter().find(|(_, m)| m.node == Some(node));
         known.map_or_else(|| node.to_string(), |(name, _)| name)
     }
 
@@ -298,7 +297,7 @@ impl<B: Backend> Access<'_, B> {
             text = conflict_text(failure, attempted);
         } else if matches!(code, ErrorCode::NoQuorum | ErrorCode::QuorumFailed) {
             let masters = self.app.backend.status().masters;
-            let up = masters.values().filter(|(_, up)| *up).count();
+            let up = masters.values().filter(|m| m.up).count();
             let (name, count) = (&self.app.name, masters.len());
             text.push_str(&format!(" on server '{name}': {up} of {count} MASTERs reachable"));
         }

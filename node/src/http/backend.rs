@@ -1,16 +1,26 @@
 //! What the HTTP layer needs of a server, as one trait: the seam at which its tests put a fake.
 //! May not know HTTP, JSON or SQL.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId};
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Stamp, TxId};
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Proposal};
+use quorate_protocol::message::LogPosition;
 
-use crate::runtime::handle::{Commit, NodeHandle, NodeStatus};
-use crate::runtime::storage::StorageError;
+/// A committed transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The attempt that did it.
+    pub tx: TxId,
+    /// Stamps after it, one an operation, in order.
+    pub stamps: Vec<Stamp>,
+    /// Where the decision stands in the coordinator's log; reserved for session tokens.
+    pub decision: LogPosition,
+}
 
 /// A read of local state failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +30,53 @@ pub struct ReadError {
     pub code: ErrorCode,
     /// For people.
     pub text: String,
+}
+
+/// Where a server is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeState {
+    /// Some MASTER's identity is not known yet.
+    Starting,
+    /// Serving.
+    Online,
+    /// Told to stop.
+    ShuttingDown,
+}
+
+impl NodeState {
+    /// The original's word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "STARTING",
+            Self::Online => "ONLINE",
+            Self::ShuttingDown => "SHUTTINGDOWN",
+        }
+    }
+}
+
+/// A MASTER as this server sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Master {
+    /// Its identity; `None` until it was met once.
+    pub node: Option<NodeId>,
+    /// Believed reachable.
+    pub up: bool,
+}
+
+/// This server and how it sees the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub node: NodeId,
+    /// Counter of its starts.
+    pub boot: u32,
+    /// Where it is in its life.
+    pub state: NodeState,
+    /// All MASTERs by name, this server included.
+    pub masters: BTreeMap<String, Master>,
 }
 
 /// Records of a cluster with their positions, in position order.
@@ -70,60 +127,4 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Everything the server counts, as Prometheus text.
     fn metrics(&self) -> String;
-}
-
-impl From<StorageError> for ReadError {
-    fn from(error: StorageError) -> Self {
-        let code = match error {
-            StorageError::Stopping => ErrorCode::NotReady,
-            StorageError::Engine { .. }
-            | StorageError::Corrupt { .. }
-            | StorageError::Encode { .. }
-            | StorageError::Locked { .. } => ErrorCode::Storage,
-        };
-        Self { code, text: error.to_string() }
-    }
-}
-
-impl Backend for NodeHandle {
-    async fn submit(&self, ops: Vec<Proposal>, deadline: Instant) -> Result<Commit, Failure> {
-        Self::submit(self, ops, deadline).await
-    }
-
-    async fn read_majority(
-        &self,
-        items: Vec<ItemId>,
-        deadline: Instant,
-    ) -> Result<Answers, Failure> {
-        Self::read_majority(self, items, deadline).await
-    }
-
-    async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {
-        Ok(Self::read_local(self, item).await?)
-    }
-
-    async fn scan_local(
-        &self,
-        cluster: ClusterKey,
-        from: u64,
-        limit: usize,
-    ) -> Result<Page, ReadError> {
-        Ok(Self::scan_local(self, cluster, from, limit).await?)
-    }
-
-    async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {
-        Self::allocate(self, cluster).await
-    }
-
-    fn schema(&self) -> Arc<Schema> {
-        Self::schema(self)
-    }
-
-    fn status(&self) -> NodeStatus {
-        Self::status(self)
-    }
-
-    fn metrics(&self) -> String {
-        Self::metrics(self).render()
-    }
 }
