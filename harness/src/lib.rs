@@ -1,5 +1,14 @@
 //! The `quorate` command: spec → plan → stage → drive → record → check → report.
 //! May not know the protocol, control or simulator crates (held by the edge test).
 
+pub mod cli;
+pub mod drive;
+pub mod fault;
+pub mod figures;
 pub mod folder;
+pub mod guard;
 pub mod plan;
+pub mod report;
+pub mod run;
+pub mod spec;
+pub mod stage;

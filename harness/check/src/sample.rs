@@ -29,12 +29,7 @@ impl Sample {
             keys: 10,
             simulated: true,
         };
-        Self {
-            history: History {
-                header,
-                operations: Vec::new(),
-            },
-        }
+        Self { history: History { header, operations: Vec::new() } }
     }
 
     pub(crate) fn history(&self) -> History {
@@ -103,12 +98,7 @@ impl Sample {
         steps: Vec<(u64, Action)>,
     ) -> Added<'_> {
         let id = self.next();
-        let step = |(key, action)| Step {
-            key,
-            action,
-            rid: None,
-            version: None,
-        };
+        let step = |(key, action)| Step { key, action, rid: None, version: None };
         self.history.operations.push(Operation {
             id,
             process: id,
@@ -124,9 +114,7 @@ impl Sample {
             outcome: Outcome::Unknown,
             code: None,
         });
-        Added {
-            operation: self.history.operations.last_mut().unwrap(),
-        }
+        Added { operation: self.history.operations.last_mut().unwrap() }
     }
 }
 
@@ -143,6 +131,11 @@ impl Added<'_> {
     /// Sent, never answered.
     pub(crate) fn unknown(self, sent: u64) -> u64 {
         self.end(Outcome::Unknown, sent, None)
+    }
+
+    /// Sent, and given up on: the client knows when, but not what became of it.
+    pub(crate) fn timed_out(self, sent: u64, gave_up: u64) -> u64 {
+        self.end(Outcome::Unknown, sent, Some(gave_up))
     }
 
     pub(crate) fn version(self, version: u64) -> Self {

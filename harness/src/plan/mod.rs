@@ -1,9 +1,17 @@
 //! The plan: everything a run will do, derived purely from a spec and a seed, saved before anything starts.
 //! Holds the types alone; building them from a spec lives in `build.rs`. No clock, no network, no files here.
 
+mod build;
+pub mod estimate;
+pub mod stream;
+pub mod target;
+
 use std::collections::BTreeMap;
 
+use quorate_check::verdict::Verdict;
 use serde::{Deserialize, Serialize};
+
+pub use build::build;
 
 /// Version of `plan.json` that this build writes.
 pub const PLAN_FORMAT: u32 = 1;
@@ -30,7 +38,20 @@ pub struct Plan {
     /// Faults in order of `at_ms`.
     pub faults: Vec<PlannedFault>,
     /// Expected verdict per checker name; everything not named is expected to be valid.
-    pub expect: BTreeMap<String, quorate_check::verdict::Verdict>,
+    /// `Unknown` says that any verdict will do.
+    pub expect: BTreeMap<String, Verdict>,
+}
+
+impl Plan {
+    /// True if `found` is a verdict of `checker` that the plan accepts.
+    #[must_use]
+    pub fn accepts(&self, checker: &str, found: Verdict) -> bool {
+        match self.expect.get(checker) {
+            Some(Verdict::Unknown) => true,
+            Some(expected) => found == *expected,
+            None => found == Verdict::Valid,
+        }
+    }
 }
 
 /// Servers and how they are connected.
@@ -59,7 +80,17 @@ pub struct Workload {
 
 /// An operation class: what the mix, the histograms and the per-operation table count by.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum OpClass {

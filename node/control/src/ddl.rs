@@ -1,5 +1,6 @@
-//! DDL: each function takes the schema and gives the one that follows, or says why not. May not wait, retry or talk to
-//! anybody: the caller writes the new schema as a transaction on the exact stamp of the old one.
+//! DDL: each function takes the schema and gives the one that follows, or says why not. May not
+//! wait, retry or talk to anybody: the caller writes the new schema as a transaction on the exact
+//! stamp of the old one.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -98,8 +99,8 @@ pub struct NewDatabase {
 }
 
 impl Schema {
-    /// Adds a database with its built-in classes. `masters` are recorded by the first database and must be the same
-    /// for every later one.
+    /// Adds a database with its built-in classes. `masters` are recorded by the first database and
+    /// must be the same for every later one.
     ///
     /// # Errors
     /// Name illegal or taken, W above N, other MASTERs than before.
@@ -249,7 +250,8 @@ impl Database {
         Ok(())
     }
 
-    /// The wanted name, or one with the cluster's number behind it when a class named like `item_n2` took it.
+    /// The wanted name, or one with the cluster's number behind it when a class named like
+    /// `item_n2` took it.
     fn free_cluster_name(&self, wanted: &str, id: u32) -> String {
         let mut name = wanted.to_string();
         while self.cluster_named(&name).is_some() {

@@ -1,5 +1,5 @@
-//! The static list of MASTERs and the write quorum computed over it. May not know databases, clusters or how a server
-//! is reached.
+//! The static list of MASTERs and the write quorum computed over it. May not know databases,
+//! clusters or how a server is reached.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -183,8 +183,8 @@ impl fmt::Display for WriteQuorum {
 }
 
 impl WriteQuorum {
-    /// W for N configured MASTERs. A fixed number above N stays above N: such a cluster cannot be written, it is not
-    /// silently lowered.
+    /// W for N configured MASTERs. A fixed number above N stays above N: such a cluster cannot be
+    /// written, it is not silently lowered.
     #[must_use]
     pub fn effective(self, masters: usize) -> usize {
         match self {
@@ -207,8 +207,8 @@ impl WriteQuorum {
             return None;
         }
         Some(format!(
-            "writeQuorum {} of {masters} MASTERs is below the majority ({}): when the network splits, both sides can \
-             commit, updates can be lost and records can diverge until they are merged",
+            "writeQuorum {} of {masters} MASTERs is below the majority ({}): when the network \
+             splits, both sides can commit, updates can be lost and records can diverge until they are merged",
             self.effective(masters),
             masters / 2 + 1
         ))

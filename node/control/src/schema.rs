@@ -1,5 +1,5 @@
-//! The schema record: databases, classes, clusters, owners; its bytes; the placements that follow from it. May not
-//! change it (that is `ddl`) and may not know how servers come to agree on it.
+//! The schema record: databases, classes, clusters, owners; its bytes; the placements that follow
+//! from it. May not change it (that is `ddl`) and may not know how servers come to agree on it.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -31,7 +31,8 @@ pub struct Schema {
     pub format: u32,
     /// Number of the next database; 0 is the system database.
     pub next_database: u32,
-    /// The MASTERs with the identities they had when the first database was created; empty before that.
+    /// The MASTERs with the identities they had when the first database was created; empty before
+    /// that.
     pub masters: Vec<(String, NodeId)>,
     /// In order of creation.
     pub databases: Vec<Database>,
@@ -170,8 +171,8 @@ impl Schema {
         self.masters.iter().find(|(_, id)| *id == node).map(|(name, _)| name.as_str())
     }
 
-    /// Placement of every cluster of every database, the system cluster included. Generations stay 1 while MASTERs and
-    /// quorums of a cluster cannot change.
+    /// Placement of every cluster of every database, the system cluster included. Generations stay
+    /// 1 while MASTERs and quorums of a cluster cannot change.
     #[must_use]
     pub fn placements(&self, system: &SystemPlacement) -> BTreeMap<ClusterKey, Placement> {
         let mut placements = BTreeMap::new();

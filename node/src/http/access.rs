@@ -367,7 +367,8 @@ fn conflict_text(failure: &Failure, attempted: &[Attempted]) -> String {
 fn conflict(verb: &str, item: &str, stored: &str, yours: &str) -> String {
     format!(
         "Cannot {verb} the record {item} because the version is not the latest. Probably you are \
-         updating an old record or it has been modified by another user (db=v{stored} your=v{yours})"
+         updating an old record or it has been modified by another user (db=v{stored} \
+         your=v{yours})"
     )
 }
 

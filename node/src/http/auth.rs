@@ -1,13 +1,14 @@
 //! Basic authentication of the one server user. May not know paths or databases.
 //!
-//! What is compared is a SHA-256 over a secret random salt and the client's base64 text, in constant
-//! time: the password is sent with every request, so a slow password hash would cost more than the
-//! request itself. The salt lives in memory only; nothing that could be attacked offline is stored.
+//! What is compared is a SHA-256 over a secret random salt and the client's base64 text, in
+//! constant time: the password is sent with every request, so a slow password hash would cost more
+//! than the request itself. The salt lives in memory only; nothing that could be attacked offline
+//! is stored.
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -63,16 +64,6 @@ fn salted(salt: &[u8; 32], token: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(salt).chain_update(token).finalize().into()
 }
 
-/// A password for a server that was given none; the caller shows it once.
-///
-/// # Errors
-/// No randomness.
-pub fn generate_password() -> Result<String, RandomError> {
-    let mut bytes = [0; 18];
-    getrandom::fill(&mut bytes).map_err(RandomError)?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,11 +93,5 @@ mod tests {
             assert!(!auth.accepts(&map), "{junk}");
         }
         assert!(!auth.accepts(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn generated_passwords_differ() {
-        let (a, b) = (generate_password().unwrap(), generate_password().unwrap());
-        assert!(a.len() >= 24 && a != b);
     }
 }

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use quorate_api::{ClusterKey, Committed, ItemId, NodeId, Stamp, TxId};
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Stamp, TxId};
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Proposal};
 use quorate_protocol::message::LogPosition;
@@ -22,10 +22,15 @@ pub struct Commit {
     pub decision: LogPosition,
 }
 
-/// The disk did not give what it should hold.
+/// A read of local state failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("storage: {0}")]
-pub struct StorageError(pub String);
+#[error("{text}")]
+pub struct ReadError {
+    /// The reason.
+    pub code: ErrorCode,
+    /// For people.
+    pub text: String,
+}
 
 /// Where a server is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +64,7 @@ pub struct Master {
     pub up: bool,
 }
 
-/// A server and its view of the others.
+/// This server and how it sees the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeStatus {
     /// Its name.
@@ -68,9 +73,9 @@ pub struct NodeStatus {
     pub node: NodeId,
     /// Counter of its starts.
     pub boot: u32,
-    /// Its state.
+    /// Where it is in its life.
     pub state: NodeState,
-    /// The MASTERs in configured order of names, this server included.
+    /// All MASTERs by name, this server included.
     pub masters: BTreeMap<String, Master>,
 }
 
@@ -100,15 +105,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn read_local(
         &self,
         item: &ItemId,
-    ) -> impl Future<Output = Result<Option<Committed>, StorageError>> + Send;
+    ) -> impl Future<Output = Result<Option<Committed>, ReadError>> + Send;
 
-    /// Live records of a cluster from position `from` on, at most `limit`. Fewer: the end is reached.
+    /// Live records of a cluster from position `from` on, at most `limit`. Fewer: the end is
+    /// reached.
     fn scan_local(
         &self,
         cluster: ClusterKey,
         from: u64,
         limit: usize,
-    ) -> impl Future<Output = Result<Page, StorageError>> + Send;
+    ) -> impl Future<Output = Result<Page, ReadError>> + Send;
 
     /// The next free position of a cluster that this server owns.
     fn allocate(&self, cluster: ClusterKey) -> impl Future<Output = Result<u64, Failure>> + Send;

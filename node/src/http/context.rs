@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, HttpBody};
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
-use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -158,7 +157,7 @@ impl<B: Backend> FromRequest<Arc<App<B>>> for Ctx<B> {
         let (body, budget) = if matches!(parts.method, Method::GET | Method::HEAD) {
             (Bytes::new(), None)
         } else {
-            read_body(app, &parts.headers, body, deadline).await?
+            read_body(app, body, deadline).await?
         };
         Ok(Self {
             app: Arc::clone(app),
@@ -209,18 +208,13 @@ impl<B: Backend> Ctx<B> {
 /// Reads a body. It counts against the budget of all bodies until the request is done.
 async fn read_body<B: Backend>(
     app: &App<B>,
-    headers: &HeaderMap,
     body: Body,
     deadline: Instant,
 ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
     let limit = app.config.limits.body_bytes_max;
-    let declared = number_header(headers, CONTENT_LENGTH.as_str())?;
-    let expected = match declared {
-        Some(length) => usize::try_from(length).unwrap_or(usize::MAX),
-        None if body.is_end_stream() => 0,
-        // In chunks: anything up to the limit can come.
-        None => limit,
-    };
+    // Of a body in chunks nothing is known beforehand: anything up to the limit can come.
+    let declared = body.size_hint().upper();
+    let expected = declared.map_or(limit, |n| usize::try_from(n).unwrap_or(usize::MAX));
     if expected > limit {
         return Err(too_large(limit));
     }
@@ -248,7 +242,8 @@ fn database_of(params: Option<&RawPathParams>) -> Option<&str> {
     params?.iter().find(|(key, _)| *key == "db").map(|(_, value)| value)
 }
 
-/// The refusal of a stranger. Browsers' background requests get no challenge, so that no dialog pops up.
+/// The refusal of a stranger. Browsers' background requests get no challenge, so that no dialog
+/// pops up.
 fn unauthorized(database: Option<&str>, headers: &HeaderMap) -> ApiError {
     let mut error = ApiError::new(ErrorCode::Unauthorized, "401 Unauthorized.");
     if headers.get("x-requested-with").is_none_or(|v| v != "XMLHttpRequest") {

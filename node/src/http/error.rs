@@ -10,7 +10,7 @@ use quorate_control::ddl::DdlError;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::backend::StorageError;
+use super::backend::ReadError;
 
 /// Seconds that a refused client is asked to wait.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -100,9 +100,9 @@ impl From<DdlError> for ApiError {
     }
 }
 
-impl From<StorageError> for ApiError {
-    fn from(error: StorageError) -> Self {
-        Self::new(ErrorCode::Storage, error.to_string())
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        Self::new(error.code, error.text)
     }
 }
 

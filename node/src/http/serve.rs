@@ -117,7 +117,7 @@ async fn connection<B: Backend>(
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
-        .max_buf_size(limits.header_bytes_max)
+        .max_header_size(limits.header_bytes_max)
         .keep_alive(true);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let result = tokio::select! {

@@ -13,16 +13,21 @@
 //! (`<>` with another type is true), and its negation true; there is no third truth value.
 
 mod ast;
+mod cursor;
 mod eval;
+mod expression;
 mod lexer;
 mod parser;
+#[cfg(test)]
+mod tests;
 
 pub use ast::{
     Assignment, Column, Comparison, Condition, Delete, Insert, Limit, Operand, OrderKey,
     Projection, Select, Statement, Target, Update,
 };
+pub use cursor::Params;
 pub use eval::{Row, holds, order, order_keys, project};
-pub use parser::{Params, parse};
+pub use parser::parse;
 
 /// Why a text is no statement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

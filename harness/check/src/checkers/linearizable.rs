@@ -3,10 +3,10 @@
 //! "Linearizability", TOPLAS 12(3), 1990, theorem 1. The test of one record is in `zones.rs`, that
 //! of the versions which replies named in `versions.rs`.
 //!
-//! What goes in: intervals are closed, `[sent, done]`. Writes of unknown outcome never return, and
-//! those that nobody read are left out, as are failed writes and reads that were not acknowledged.
-//! Every record begins absent. Local reads promise less and are not judged here. Reads inside a
-//! transaction that follow its own write of the key are not judged.
+//! What goes in: intervals are closed, `[sent, done]`. Writes of unknown outcome never return; one
+//! that nobody read may always come last, and its zone forbids nothing. Failed writes and reads
+//! that were not acknowledged are left out. Every record begins absent. Local reads promise less
+//! and are not judged here, nor are reads inside a transaction that follow its own write.
 //!
 //! *Absent without a tombstone id* may be the state before the first create or that of any delete
 //! of the key. If no delete was sent in time it is the former. Otherwise each such read must be
@@ -81,11 +81,7 @@ impl Findings {
         operations.dedup();
         let smaller = |best: &Finding| operations.len() < best.operations.len();
         if self.best.as_ref().is_none_or(smaller) {
-            self.best = Some(Finding {
-                key,
-                operations,
-                reason: reason(),
-            });
+            self.best = Some(Finding { key, operations, reason: reason() });
         }
     }
 }
@@ -95,10 +91,10 @@ impl Findings {
 struct Clusters {
     /// One for each of [`Index::writes`].
     zones: Vec<Zone>,
-    /// Which of them somebody has read.
-    read: Vec<bool>,
     /// Initial states that somebody has read, by key.
     initial: BTreeMap<u64, Zone>,
+    /// What an absence without tombstone id may stand for, besides the initial state.
+    deletes: Deletes,
     /// Reads `(op, sent, done)` of an absence that may be more than one, by key.
     ambiguous: BTreeMap<u64, Vec<(usize, Nanos, Nanos)>>,
 }
@@ -118,11 +114,10 @@ impl Clusters {
         };
         let mut clusters = Self {
             zones: index.writes.iter().map(zone_of).collect(),
-            read: vec![false; index.writes.len()],
             initial: BTreeMap::new(),
+            deletes: deletes(index),
             ambiguous: BTreeMap::new(),
         };
-        let deletes = first_deletes(index);
         let mut reads: u64 = 0;
         for read in index.reads() {
             budget.spend(1)?;
@@ -131,7 +126,7 @@ impl Clusters {
                 && let Some(done) = operation.done
             {
                 reads += 1;
-                clusters.add_read(index, &read, done, &deletes, findings);
+                clusters.add_read(index, &read, done, findings);
             }
         }
         counts.set("reads", reads);
@@ -144,7 +139,6 @@ impl Clusters {
         index: &Index<'_>,
         read: &Read<'_>,
         done: Nanos,
-        deletes: &BTreeMap<u64, Nanos>,
         findings: &mut Findings,
     ) {
         let (key, sent) = (read.step.key, index.operation(read.op).sent);
@@ -153,11 +147,8 @@ impl Clusters {
             if read.seen != Seen::Absent(None) {
                 let reason = || format!("no operation ever wrote {} to key {key}", told());
                 findings.add(key, vec![read.op], reason);
-            } else if deletes.get(&key).is_some_and(|&first| first <= done) {
-                self.ambiguous
-                    .entry(key)
-                    .or_default()
-                    .push((read.op, sent, done));
+            } else if self.deletes.get(&key).is_some_and(|of_key| of_key[0].0 <= done) {
+                self.ambiguous.entry(key).or_default().push((read.op, sent, done));
             } else {
                 let initial = self.initial.entry(key).or_insert(Zone::INITIAL);
                 *initial = initial.with_read(read.op, sent, done);
@@ -174,15 +165,10 @@ impl Clusters {
             "was sent only after the read had returned"
         } else {
             self.zones[at] = self.zones[at].with_read(read.op, sent, done);
-            self.read[at] = true;
             return;
         };
         findings.add(key, vec![read.op, write.op], || {
-            format!(
-                "op {}, the only one that wrote {}, {reason}",
-                writer.id,
-                told()
-            )
+            format!("op {}, the only one that wrote {}, {reason}", writer.id, told())
         });
     }
 
@@ -199,11 +185,15 @@ impl Clusters {
             budget.spend(of_key.len())?;
             let key = of_key[0].key;
             let numbers = from..from + of_key.len();
-            from = numbers.end;
+            from += of_key.len();
             let acked = |write: &&Write| index.outcome(write) == Outcome::Ok;
             writes += of_key.iter().filter(acked).count();
             keys += 1;
-            let judged = numbers.clone().filter(|&at| self.is_judged(index, at));
+            let happened = |at: &usize| {
+                let write = &index.writes[*at];
+                write.last && index.outcome(write) != Outcome::Failed
+            };
+            let judged = numbers.filter(happened);
             let mut zones: Vec<(Zone, usize)> = judged.map(|at| (self.zones[at], at)).collect();
             zones.extend(self.initial.get(&key).map(|&zone| (zone, INITIAL)));
             let zones = Zones::new(zones);
@@ -214,52 +204,33 @@ impl Clusters {
             }
             for &read in self.ambiguous.get(&key).into_iter().flatten() {
                 counts.add("absences-ambiguous");
-                if self.is_impossible(index, budget, &zones, numbers.clone(), key, read)? {
+                if self.is_impossible(budget, &zones, key, read)? {
                     findings.add(key, vec![read.0], || told_ambiguous(index, key, read.0));
                     break;
                 }
             }
         }
-        let unwritten = self
-            .initial
-            .keys()
-            .filter(|&&key| index.writes_of(key).1.is_empty());
+        let unwritten = self.initial.keys().filter(|&&key| index.writes_of(key).1.is_empty());
         counts.set("keys", keys + unwritten.count() as u64);
         counts.set("writes", writes as u64);
         Ok(())
     }
 
-    fn is_judged(&self, index: &Index<'_>, at: usize) -> bool {
-        let write = &index.writes[at];
-        write.last
-            && match index.outcome(write) {
-                Outcome::Ok => true,
-                Outcome::Failed => false,
-                Outcome::Unknown => self.read[at],
-            }
-    }
-
-    /// True if no candidate could have been what the ambiguous `read` saw.
+    /// True if no candidate could have been what the ambiguous `read` of `key` saw.
     fn is_impossible(
         &self,
-        index: &Index<'_>,
         budget: &mut Budget,
         zones: &Zones,
-        numbers: std::ops::Range<usize>,
         key: u64,
         (op, sent, done): (usize, Nanos, Nanos),
     ) -> Result<bool, OutOfBudget> {
-        // Later deletes first: they are the likely ones.
-        for at in numbers.rev() {
+        let deletes = self.deletes.get(&key).map_or(&[][..], Vec::as_slice);
+        let in_time = deletes.partition_point(|&(deleted, _)| deleted <= done);
+        // The latest is the likeliest, so that a legal read costs a few steps.
+        for &(_, at) in deletes[..in_time].iter().rev() {
             budget.spend(1)?;
-            let write = &index.writes[at];
-            let writer = index.operation(write.op);
-            let candidate = write.tombstone
-                && write.last
-                && writer.outcome != Outcome::Failed
-                && writer.sent <= done;
             let zone = self.zones[at].with_read(op, sent, done);
-            if candidate && zones.contradicts(&zone, at).is_none() {
+            if zones.contradicts(&zone, at).is_none() {
                 return Ok(false);
             }
         }
@@ -269,19 +240,20 @@ impl Clusters {
     }
 }
 
-/// When the first delete of each key that may have happened was sent.
-fn first_deletes(index: &Index<'_>) -> BTreeMap<u64, Nanos> {
-    let mut first: BTreeMap<u64, Nanos> = BTreeMap::new();
-    let deletes = index
-        .writes
-        .iter()
-        .filter(|write| write.tombstone && write.last);
-    for write in deletes.filter(|write| index.outcome(write) != Outcome::Failed) {
-        let sent = index.operation(write.op).sent;
-        let earliest = first.entry(write.key).or_insert(sent);
-        *earliest = sent.min(*earliest);
+/// The deletes of each key that may have happened, as (sent, position in [`Index::writes`]), in
+/// the order in which they were sent.
+type Deletes = BTreeMap<u64, Vec<(Nanos, usize)>>;
+
+fn deletes(index: &Index<'_>) -> Deletes {
+    let mut deletes = Deletes::new();
+    for (at, write) in index.writes.iter().enumerate() {
+        if write.tombstone && write.last && index.outcome(write) != Outcome::Failed {
+            let sent = index.operation(write.op).sent;
+            deletes.entry(write.key).or_default().push((sent, at));
+        }
     }
-    first
+    deletes.values_mut().for_each(|of_key| of_key.sort_unstable());
+    deletes
 }
 
 fn told_state(index: &Index<'_>, number: usize) -> String {
@@ -289,11 +261,7 @@ fn told_state(index: &Index<'_>, number: usize) -> String {
         None => "the absence at the beginning".to_owned(),
         Some(write) if write.tombstone => format!("the absence after delete {}", write.value),
         Some(write) => {
-            format!(
-                "value {} (written by op {})",
-                write.value,
-                index.operation(write.op).id
-            )
+            format!("value {} (written by op {})", write.value, index.operation(write.op).id)
         }
     }
 }

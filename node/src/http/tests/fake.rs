@@ -13,7 +13,7 @@ use quorate_protocol::io::{Base, Failure, Proposal};
 use quorate_protocol::message::LogPosition;
 
 use crate::http::backend::{
-    Answers, Backend, Commit, Master, NodeState, NodeStatus, Page, StorageError,
+    Answers, Backend, Commit, Master, NodeState, NodeStatus, Page, ReadError,
 };
 
 /// This server's identity.
@@ -161,7 +161,7 @@ impl Backend for Fake {
         }
     }
 
-    async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, StorageError> {
+    async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {
         let state = self.state();
         match state.stale.get(item) {
             Some(stale) => Ok(stale.clone()),
@@ -174,7 +174,7 @@ impl Backend for Fake {
         cluster: ClusterKey,
         from: u64,
         limit: usize,
-    ) -> Result<Page, StorageError> {
+    ) -> Result<Page, ReadError> {
         let state = self.state();
         let range = ItemId::record(cluster, from)..;
         let records = state.items.range(range).take_while(|(item, _)| item.cluster == cluster);
@@ -205,16 +205,18 @@ impl Backend for Fake {
 
     fn status(&self) -> NodeStatus {
         let starting = self.state().starting;
-        let master = |id: u64, up| Master { node: Some(NodeId(id)), up };
-        let unmet = Master { node: None, up: false };
-        let third = if starting { unmet } else { master(3, false) };
-        let masters = [("n1", master(1, true)), ("n2", master(2, true)), ("n3", third)];
+        let third = if starting { None } else { Some(NodeId(3)) };
+        let masters =
+            [("n1", Some(NODE), true), ("n2", Some(NodeId(2)), true), ("n3", third, false)];
         NodeStatus {
             name: "n1".to_owned(),
             node: NODE,
             boot: 1,
             state: if starting { NodeState::Starting } else { NodeState::Online },
-            masters: masters.into_iter().map(|(name, m)| (name.to_owned(), m)).collect(),
+            masters: masters
+                .into_iter()
+                .map(|(name, node, up)| (name.to_owned(), Master { node, up }))
+                .collect(),
         }
     }
 

@@ -1,0 +1,179 @@
+//! Subcommands and options, with the help text.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::VERSION;
+use crate::spec::{Overrides, SpecError};
+
+/// Benchmark and chaos for multi-master quorum databases.
+///
+/// Exit codes: 0 good, 1 violation, 2 inconclusive or unsound, 3 bad spec, 4 the harness failed.
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version = VERSION, max_term_width = 100)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a workload and judge what happened
+    Run(RunArguments),
+    /// Run every experiment of a suite
+    Suite(SuiteArguments),
+    /// Show what a workload would do and how long it takes; starts nothing
+    Plan(PlanArguments),
+    /// Print the JSON Schema of a kind of spec file
+    Schema(SchemaArguments),
+    /// Judge the history of a run again, offline
+    Check(FolderArguments),
+    /// Draw the report of a run again, offline
+    Report(FolderArguments),
+    /// List workloads, scenarios, suites and runs
+    List(ListArguments),
+    /// Say what this machine lacks, and how to get it
+    Doctor(DoctorArguments),
+}
+
+/// Which experiment.
+#[derive(Debug, Args)]
+pub(super) struct SpecArguments {
+    /// Workload file, such as workloads/baseline.yaml
+    pub(super) file: PathBuf,
+    /// Scenario file whose faults replace those of the workload
+    #[arg(long, short = 'C', value_name = "FILE")]
+    pub(super) scenario: Option<PathBuf>,
+    /// Root of every random stream; replaces the seed of the file
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    /// Replace a value of the file, as in load.rate=500; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+impl SpecArguments {
+    /// The options as overrides.
+    pub(super) fn overrides(&self) -> Result<Overrides, SpecError> {
+        let scenario = self.scenario.clone();
+        let mut overrides = Overrides { scenario, seed: self.seed, set: Vec::new() };
+        for assignment in &self.set {
+            overrides.add(assignment)?;
+        }
+        Ok(overrides)
+    }
+}
+
+/// Where and how runs are done.
+#[derive(Debug, Args)]
+pub(super) struct PlaceArguments {
+    /// Where the servers run: auto, process, docker or sim
+    #[arg(long, default_value = "auto", env = "STAGE")]
+    pub(super) stage: String,
+    /// Folder that gets the run folders
+    #[arg(long, default_value = "results", value_name = "DIR")]
+    pub(super) out: PathBuf,
+    #[command(flatten)]
+    pub(super) programs: ProgramArguments,
+    /// Print the outcome as JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print the outcome alone, no progress
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+/// Programs that a run needs; looked for beside quorate when not given.
+#[derive(Debug, Args)]
+pub(super) struct ProgramArguments {
+    /// The server's executable
+    #[arg(long, env = "QUORATE_NODE_BIN", value_name = "FILE")]
+    pub(super) node_bin: Option<PathBuf>,
+    /// The fault proxy's executable
+    #[arg(long, env = "QUORATE_PROXY_BIN", value_name = "FILE")]
+    pub(super) proxy_bin: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    pub(super) spec: SpecArguments,
+    #[command(flatten)]
+    pub(super) place: PlaceArguments,
+    /// Leave the servers' data in the run folder
+    #[arg(long)]
+    pub(super) keep_data: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SuiteArguments {
+    /// Suite file, such as workloads/suites/quick.yaml
+    pub(super) file: PathBuf,
+    /// Replaces the seed of every experiment
+    #[arg(long)]
+    pub(super) seed: Option<u64>,
+    #[command(flatten)]
+    pub(super) place: PlaceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FolderArguments {
+    /// Run folder, such as results/latest
+    #[arg(default_value = "results/latest")]
+    pub(super) folder: PathBuf,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArguments {
+    #[command(flatten)]
+    pub(super) programs: ProgramArguments,
+    /// Folder that would get the run folders
+    #[arg(long, default_value = "results", value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArguments {
+    #[command(flatten)]
+    pub(super) spec: SpecArguments,
+    /// Where the servers would run
+    #[arg(long, default_value = "auto", env = "STAGE")]
+    pub(super) stage: String,
+    /// Print the plan as plan.json has it
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SchemaArguments {
+    /// Kind of file
+    #[arg(default_value = "workload")]
+    pub(super) kind: SchemaKind,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum SchemaKind {
+    /// workloads/*.yaml
+    Workload,
+    /// chaos/*.yaml
+    Scenario,
+    /// workloads/suites/*.yaml
+    Suite,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    /// Folder with the run folders
+    #[arg(long, default_value = "results", value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+}

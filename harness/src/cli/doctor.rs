@@ -1,0 +1,170 @@
+//! `quorate doctor`: what this machine lacks for a run, each with its fix. Changes nothing.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit};
+use serde::Serialize;
+
+use super::arguments::DoctorArguments;
+use super::{Exit, Output};
+use crate::run::{disk, machine};
+use crate::stage::Program;
+
+/// Memory that three servers, their proxy and the driver need to be comfortable.
+const MEMORY_MIN: u64 = 1 << 30;
+/// Descriptors that the largest shipped workload needs.
+const FILES_MIN: u64 = 4096;
+/// How long a container engine may take to answer.
+const ENGINE_WAIT: Duration = Duration::from_secs(2);
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    /// Something optional is missing.
+    Optional,
+    /// Runs work, but their figures are doubtful.
+    Doubtful,
+    /// Nothing can run.
+    Missing,
+}
+
+/// One thing looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: String,
+    state: State,
+    found: String,
+    /// What to do about it; empty when nothing is to be done.
+    fix: String,
+}
+
+impl Finding {
+    fn new(what: &str, state: State, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        let fix = if state == State::Ok { String::new() } else { fix.into() };
+        Self { what: what.to_owned(), state, found: found.into(), fix }
+    }
+}
+
+pub(super) fn doctor(arguments: &DoctorArguments) -> anyhow::Result<Exit> {
+    let programs = &arguments.programs;
+    let findings = vec![
+        program("server", Program::Node, programs.node_bin.clone()),
+        program("fault proxy", Program::Proxy, programs.proxy_bin.clone()),
+        program("guard", Program::Guard, None),
+        open_files(),
+        disk_of(&arguments.out),
+        memory(),
+        engine(),
+        browser(),
+    ];
+    let works = findings.iter().all(|finding| finding.state != State::Missing);
+    if arguments.json {
+        Output.json(&findings)?;
+    } else {
+        let word = |state| match state {
+            State::Ok => "ok",
+            State::Optional => "optional",
+            State::Doubtful => "doubtful",
+            State::Missing => "MISSING",
+        };
+        let rows = findings.into_iter();
+        let rows = rows.map(|f| vec![f.what, word(f.state).to_owned(), f.found, f.fix]).collect();
+        Output.table(&["what", "", "found", "fix"], rows)?;
+    }
+    Ok(if works { Exit::Good } else { Exit::Harness })
+}
+
+fn program(what: &str, program: Program, given: Option<PathBuf>) -> Finding {
+    match program.find(given) {
+        Ok(path) => Finding::new(what, State::Ok, path.display().to_string(), ""),
+        Err(_) => {
+            let fix = format!("make build, or set {} to its path", program.variable());
+            let found = format!("no {} beside quorate", program.file_name());
+            Finding::new(what, State::Missing, found, fix)
+        }
+    }
+}
+
+fn open_files() -> Finding {
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return Finding::new("open files", State::Doubtful, "unknown", "ulimit -n 65536");
+    };
+    let state = if hard < FILES_MIN { State::Doubtful } else { State::Ok };
+    let fix = "raise the hard limit (limits.conf, systemd LimitNOFILE, docker --ulimit nofile)";
+    Finding::new("open files", state, format!("at most {hard}"), fix)
+}
+
+fn disk_of(out: &Path) -> Finding {
+    let folder = out.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    let kind = disk::file_system(folder).unwrap_or_else(|| "unknown file system".to_owned());
+    match disk::sync_cost(folder) {
+        Ok(cost) => {
+            let lies = cost.p50 < disk::SYNC_P50_MIN || kind == "tmpfs";
+            let state = if lies { State::Doubtful } else { State::Ok };
+            let found = format!("{kind}, fdatasync p50 {:?}, p99 {:?}", cost.p50, cost.p99);
+            Finding::new("disk", state, found, "--out on a disk that syncs, not tmpfs")
+        }
+        Err(error) => {
+            let found = format!("{}: {error}", folder.display());
+            Finding::new("disk", State::Missing, found, "--out with a folder that can be written")
+        }
+    }
+}
+
+fn memory() -> Finding {
+    let Some(bytes) = machine::memory_available() else {
+        return Finding::new("memory", State::Doubtful, "unknown", "needs /proc/meminfo");
+    };
+    let state = if bytes < MEMORY_MIN { State::Doubtful } else { State::Ok };
+    let found = format!("{} MiB available", bytes >> 20);
+    Finding::new("memory", state, found, "stop other programs, or use fewer MASTERs")
+}
+
+fn engine() -> Finding {
+    let host = std::env::var("DOCKER_HOST").ok();
+    let socket = match host.as_deref().map(|host| host.strip_prefix("unix://")) {
+        None => Some("/var/run/docker.sock"),
+        Some(path) => path,
+    };
+    let what = "container engine";
+    let Some(socket) = socket else {
+        let found = format!("{} is not asked here", host.unwrap_or_default());
+        return Finding::new(what, State::Optional, found, "docker info tells more");
+    };
+    match ping(socket) {
+        Ok(()) => Finding::new(what, State::Ok, "answers; this build does not use it", ""),
+        Err(error) => {
+            let fix = "none needed: this build runs servers as processes";
+            Finding::new(what, State::Optional, format!("{socket}: {error}"), fix)
+        }
+    }
+}
+
+fn ping(socket: &str) -> std::io::Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(ENGINE_WAIT))?;
+    stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n")?;
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer)?;
+    if answer.ends_with(b"200") { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
+}
+
+fn browser() -> Finding {
+    let names = ["xdg-open", "firefox", "chromium", "google-chrome", "open"];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = names
+        .iter()
+        .find(|name| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
+    match found {
+        Some(name) => Finding::new("browser", State::Ok, *name, ""),
+        None => {
+            let fix = "copy report.html to a machine with a browser; it is one file";
+            Finding::new("browser", State::Optional, "none", fix)
+        }
+    }
+}

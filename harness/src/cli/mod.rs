@@ -1,0 +1,74 @@
+//! The command line front end: arguments, tables, exit codes. The only module that writes to stdout.
+//! May not know how anything is done; each subcommand is a file that calls the library.
+
+mod arguments;
+mod doctor;
+mod exit;
+mod list;
+mod offline;
+mod output;
+mod plan;
+mod progress;
+mod run;
+mod schema;
+mod suite;
+mod verdict;
+
+use clap::Parser;
+
+use self::arguments::{Arguments, Command};
+pub use self::exit::Exit;
+use self::output::Output;
+use crate::run::choice::Refused;
+use crate::spec::SpecError;
+
+/// Version and commit of this build.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("QUORATE_COMMIT"), ")");
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come here too; they are no mistake.
+            let exit = if error.use_stderr() { Exit::BadSpec } else { Exit::Good };
+            return error.print().map_or(Exit::Harness, |()| exit);
+        }
+    };
+    match dispatch(arguments.command) {
+        Ok(exit) => exit,
+        Err(error) => failed(&error),
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Plan(arguments) => plan::plan(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Suite(arguments) => suite::suite(&arguments),
+        Command::Check(arguments) => offline::check(&arguments),
+        Command::Report(arguments) => offline::report(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
+        Command::Schema(arguments) => schema::schema(&arguments),
+        Command::List(arguments) => list::list(&arguments),
+    }
+}
+
+/// Says why there is no result, and whose fault it is.
+fn failed(error: &anyhow::Error) -> Exit {
+    if let Some(problems) = error.downcast_ref::<SpecError>() {
+        eprintln!("{problems}");
+        return Exit::BadSpec;
+    }
+    if let Some(refused) = error.downcast_ref::<Refused>() {
+        eprintln!("{refused}");
+        return Exit::BadSpec;
+    }
+    if output::is_closed(error) {
+        // The reader of a pipe has seen enough.
+        return Exit::Good;
+    }
+    eprintln!("error: {error:#}");
+    Exit::Harness
+}

@@ -1,0 +1,49 @@
+//! `quorate check` and `quorate report`: verdicts and report of a run folder, long after the run.
+
+use super::arguments::FolderArguments;
+use super::{Exit, Output, verdict};
+use crate::folder::RunFolder;
+use crate::report;
+use crate::run::judge::judge;
+
+pub(super) fn check(arguments: &FolderArguments) -> anyhow::Result<Exit> {
+    let judged = judge(&RunFolder::new(&arguments.folder))?;
+    if arguments.json {
+        Output.json(&serde_json::json!({
+            "safety": judged.report,
+            "as_expected": judged.comparison,
+            "measurement": judged.findings,
+            "notes": judged.notes,
+        }))?;
+    } else {
+        Output.line(judged.report.to_string().trim_end())?;
+        for mismatch in &judged.comparison.mismatches {
+            Output.line(format!("not as expected: {mismatch}"))?;
+        }
+        for finding in &judged.findings {
+            let weight = if finding.fatal { "unsound" } else { "note" };
+            Output.line(format!("{weight}: {}: {}", finding.code, finding.detail))?;
+        }
+        for note in &judged.notes {
+            Output.line(format!("note: {note}"))?;
+        }
+    }
+    Ok(verdict::exit(&judged))
+}
+
+pub(super) fn report(arguments: &FolderArguments) -> anyhow::Result<Exit> {
+    let folder = RunFolder::new(&arguments.folder);
+    if folder.plan().exists() {
+        let written = report::write(&folder)?;
+        if arguments.json {
+            Output.json(&written.summary)?;
+        } else {
+            Output.line(format!("report: {}", written.report.display()))?;
+        }
+    } else {
+        // The folder of a suite holds run folders.
+        let index = report::index(&arguments.folder)?;
+        Output.line(format!("index: {}", index.page.display()))?;
+    }
+    Ok(Exit::Good)
+}

@@ -1,0 +1,140 @@
+//! `quorate plan`: what a workload would do, without starting anything.
+
+use std::fmt::Write as _;
+
+use quorate_check::verdict::Verdict;
+
+use super::arguments::PlanArguments;
+use super::{Exit, Output};
+use crate::plan::{FaultKind, KeyDistribution, LoadMode, Plan, Target, build, estimate, target};
+use crate::run::choice;
+use crate::spec::{SpecError, workload};
+
+pub(super) fn plan(arguments: &PlanArguments) -> anyhow::Result<Exit> {
+    let spec = workload(&arguments.spec.file, &arguments.spec.overrides()?)?;
+    let plan = build(&spec, spec.seed).map_err(SpecError::Invalid)?;
+    let choice = choice::choose(&arguments.stage, &plan)?;
+    if arguments.json {
+        Output.json(&plan)?;
+        return Ok(Exit::Good);
+    }
+    Output.line(&choice)?;
+    for warning in &spec.warnings {
+        Output.line(format!("warning: {warning}"))?;
+    }
+    Output.table(&[], settings(&plan))?;
+    if !plan.faults.is_empty() {
+        Output.line("")?;
+        Output.table(&["fault", "at", "for", "what", "target", "hits"], faults(&plan))?;
+    }
+    Output.line(format!("\n{}", duration(&plan)))?;
+    Ok(Exit::Good)
+}
+
+fn settings(plan: &Plan) -> Vec<Vec<String>> {
+    let links = if plan.topology.proxied { "through fault proxies" } else { "direct" };
+    let mix = plan.workload.mix.iter().map(|(class, weight)| {
+        let name = serde_json::to_value(class).ok();
+        let name = name.as_ref().and_then(|name| name.as_str()).unwrap_or("?").to_owned();
+        format!("{name} {weight}")
+    });
+    let rows = [
+        ("name", plan.name.clone()),
+        ("description", plan.description.clone()),
+        ("seed", plan.seed.to_string()),
+        ("servers", format!("{} MASTERs, links {links}", plan.topology.masters.len())),
+        ("write quorum", plan.topology.write_quorum.clone()),
+        ("records", format!("{} of {} bytes", plan.workload.records, plan.workload.value_bytes)),
+        ("mix", mix.collect::<Vec<_>>().join(", ")),
+        ("keys", keys(plan.workload.keys)),
+        ("load", load(plan)),
+        ("expect", expect(plan)),
+    ];
+    let shown = rows.into_iter().filter(|(_, value)| !value.is_empty());
+    shown.map(|(key, value)| vec![key.to_owned(), value]).collect()
+}
+
+fn keys(keys: KeyDistribution) -> String {
+    match keys {
+        KeyDistribution::Uniform => "uniform".to_owned(),
+        KeyDistribution::Zipfian { theta } => format!("zipfian, theta {theta}"),
+        KeyDistribution::Latest { theta } => format!("latest, theta {theta}"),
+        KeyDistribution::Hotspot { data_fraction, op_fraction } => {
+            format!("hotspot, {op_fraction} of the operations on {data_fraction} of the keys")
+        }
+        KeyDistribution::Sequential => "sequential".to_owned(),
+    }
+}
+
+fn load(plan: &Plan) -> String {
+    let load = &plan.load;
+    let targets = load.targets.join(", ");
+    let shared = format!("{} clients on {targets}, timeout {} ms", load.clients, load.timeout_ms);
+    match load.mode {
+        LoadMode::Open { rate, arrivals } => {
+            format!("open loop, {rate}/s {arrivals:?}, {shared}").to_lowercase()
+        }
+        LoadMode::Closed => format!("closed loop, {shared}"),
+    }
+}
+
+fn expect(plan: &Plan) -> String {
+    let expected = plan.expect.iter().map(|(checker, verdict)| {
+        let verdict = match verdict {
+            Verdict::Valid => "valid",
+            Verdict::Violated => "violated",
+            Verdict::Unknown => "any",
+        };
+        format!("{checker} {verdict}")
+    });
+    expected.collect::<Vec<_>>().join(", ")
+}
+
+fn faults(plan: &Plan) -> Vec<Vec<String>> {
+    let rows = plan.faults.iter().map(|fault| {
+        let (what, whom) = told(&fault.kind);
+        let hits = target::resolve(whom, &plan.topology.masters, plan.seed, &fault.name);
+        vec![
+            fault.name.clone(),
+            format!("{} ms", fault.at_ms),
+            format!("{} ms", fault.for_ms),
+            what,
+            requested(whom),
+            hits.join(", "),
+        ]
+    });
+    rows.collect()
+}
+
+fn told(kind: &FaultKind) -> (String, &Target) {
+    match kind {
+        FaultKind::Kill { target } => ("kill".to_owned(), target),
+        FaultKind::Restart { target } => ("restart".to_owned(), target),
+        FaultKind::Pause { target } => ("pause".to_owned(), target),
+        FaultKind::Partition { cut, target } => {
+            (format!("partition {cut:?}").to_lowercase(), target)
+        }
+        FaultKind::Latency { target, delay_us, jitter_us } => {
+            (format!("latency {delay_us} ± {jitter_us} µs"), target)
+        }
+    }
+}
+
+fn requested(target: &Target) -> String {
+    match target {
+        Target::Names(names) => names.join(", "),
+        Target::One | Target::Minority | Target::Majority | Target::All => {
+            format!("{target:?}").to_lowercase()
+        }
+    }
+}
+
+fn duration(plan: &Plan) -> String {
+    let mut text = format!("takes at most about {:.0} s:", estimate::longest(plan).as_secs_f64());
+    for (index, (part, duration)) in estimate::parts(plan).iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        // Writing to a string cannot fail.
+        write!(text, "{comma} {part} {:.1}", duration.as_secs_f64()).unwrap_or_default();
+    }
+    text
+}

@@ -1,0 +1,105 @@
+//! `quorate run`: one workload from file to verdict.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use super::arguments::{PlaceArguments, RunArguments};
+use super::progress::Shown;
+use super::{Exit, Output, verdict};
+use crate::plan::build;
+use crate::run::choice;
+use crate::run::interrupt::Interrupt;
+use crate::run::place::{Cause, link_latest};
+use crate::run::{Ended, Job, run as run_job};
+use crate::spec::{SpecError, workload};
+use crate::stage::StageOptions;
+
+/// How long threads may take to notice that a run was stopped at once.
+const THREADS_END: Duration = Duration::from_secs(1);
+
+pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
+    let spec = workload(&arguments.spec.file, &arguments.spec.overrides()?)?;
+    let plan = build(&spec, spec.seed).map_err(SpecError::Invalid)?;
+    let choice = choice::choose(&arguments.place.stage, &plan)?;
+    let place = &arguments.place;
+    if !place.json {
+        Output.line(&choice)?;
+        for warning in &spec.warnings {
+            Output.line(format!("warning: {warning}"))?;
+        }
+    }
+    let cause = Cause {
+        workload: arguments.spec.file.clone(),
+        scenario: arguments.spec.scenario.clone(),
+        set: arguments.spec.set.clone(),
+    };
+    let stage = StageOptions { keep_data: arguments.keep_data, ..stage_options(place) };
+    let job = Job { plan, cause, choice, out: place.out.clone(), stage };
+    let name = job.plan.name.clone();
+    let ended = blocking(async {
+        let interrupt = Interrupt::listen()?;
+        shown(job, &interrupt, place.quiet || place.json).await
+    })?;
+    link(ended.folder.root())?;
+    tell(&name, &ended, place)?;
+    Ok(verdict::exit_of(&ended))
+}
+
+/// Settings of the stage from the command line and the environment.
+pub(super) fn stage_options(place: &PlaceArguments) -> StageOptions {
+    StageOptions {
+        node: place.programs.node_bin.clone(),
+        proxy: place.programs.proxy_bin.clone(),
+        ..StageOptions::from_env()
+    }
+}
+
+/// Runs a job with its progress on stderr.
+pub(super) async fn shown(job: Job, interrupt: &Interrupt, quiet: bool) -> anyhow::Result<Ended> {
+    let shown = Shown::start(&job.plan, quiet);
+    let ended = run_job(job, interrupt, &shown.watched).await;
+    shown.finish().await;
+    Ok(ended?)
+}
+
+/// Runs a future to its end on a runtime that does not wait for threads that were given up.
+pub(super) fn blocking<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_timeout(THREADS_END);
+    result
+}
+
+/// Points `latest` at a run or suite.
+pub(super) fn link(target: &Path) -> anyhow::Result<()> {
+    Ok(link_latest(target)?)
+}
+
+fn tell(name: &str, ended: &Ended, place: &PlaceArguments) -> anyhow::Result<()> {
+    if place.json {
+        return Output.json(&verdict::json(name, ended));
+    }
+    if let (Some(judged), false) = (&ended.judged, place.quiet) {
+        Output.line("")?;
+        if let Some(summary) = &ended.summary {
+            Output.table(&[], verdict::figures(summary))?;
+            Output.line("")?;
+        }
+        Output.table(&["checker", "verdict", ""], verdict::rows(judged))?;
+        for judgement in &judged.report.judgements {
+            if let Some(example) = &judgement.counterexample {
+                Output.line(format!("\n{}:\n{example}", judgement.checker))?;
+            }
+        }
+        for finding in &judged.findings {
+            let weight = if finding.fatal { "unsound" } else { "note" };
+            Output.line(format!("{weight}: {}: {}", finding.code, finding.detail))?;
+        }
+    }
+    if let Some(error) = &ended.error {
+        // In full here, as the last line has room for its first line alone.
+        eprintln!("error: {error}");
+    }
+    Ok(Output.line(verdict::last_line(name, ended))?)
+}

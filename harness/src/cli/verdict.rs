@@ -1,0 +1,116 @@
+//! Both verdicts of a run in words, and the exit code that they amount to.
+//! May not judge: that was done when these functions are called.
+
+use quorate_check::verdict::Verdict;
+use serde_json::{Value, json};
+
+use super::Exit;
+use crate::report::Summary;
+use crate::run::Ended;
+use crate::run::judge::Judged;
+
+/// The exit code of a judged run.
+pub(super) fn exit(judged: &Judged) -> Exit {
+    match judged.comparison.verdict {
+        Verdict::Violated => Exit::Violation,
+        Verdict::Unknown => Exit::Inconclusive,
+        Verdict::Valid if judged.unsound().next().is_some() => Exit::Inconclusive,
+        Verdict::Valid => Exit::Good,
+    }
+}
+
+/// The exit code of a run, however it ended.
+pub(super) fn exit_of(ended: &Ended) -> Exit {
+    let judged = ended.judged.as_ref().map_or(Exit::Inconclusive, exit);
+    let whole = if ended.error.is_some() { Exit::Harness } else { Exit::Good };
+    judged.merge(whole)
+}
+
+/// One row a checker: name, verdict, remark.
+pub(super) fn rows(judged: &Judged) -> Vec<Vec<String>> {
+    let rows = judged.report.judgements.iter().map(|judgement| {
+        let mismatch = judged.comparison.mismatches.iter().find(|m| m.checker == judgement.checker);
+        let remark = match mismatch {
+            Some(mismatch) => format!("expected {}: {}", mismatch.expected, judgement.explanation),
+            None if judgement.verdict == Verdict::Valid => judgement.explanation.clone(),
+            None => format!("as expected: {}", judgement.explanation),
+        };
+        vec![judgement.checker.to_string(), judgement.verdict.to_string(), remark]
+    });
+    rows.collect()
+}
+
+/// The most telling figures.
+pub(super) fn figures(summary: &Summary) -> Vec<Vec<String>> {
+    let rate = match summary.asked_rate {
+        Some(asked) => format!("{:.0}/s acknowledged, {asked:.0}/s asked", summary.achieved_rate),
+        None => format!("{:.0}/s acknowledged", summary.achieved_rate),
+    };
+    let p99 = summary.p99().map_or("no figure".to_owned(), |bound| {
+        let sign = if bound.at_least { "≥ " } else { "" };
+        format!("{sign}{:.1} ms", bound.micros / 1e3)
+    });
+    let counts = &summary.counts;
+    let outcomes =
+        format!("{} ok, {} failed, {} unknown", counts.ok, counts.failed, counts.unknown);
+    let gap = format!("{:.0} ms", summary.gap.length_s * 1e3);
+    [
+        ("throughput", rate),
+        ("latency p99", p99),
+        ("outcomes", outcomes),
+        ("longest time without success", gap),
+    ]
+    .map(|(key, value)| vec![key.to_owned(), value])
+    .into()
+}
+
+/// Why a run is not good, in a few words; empty when it is.
+pub(super) fn reasons(ended: &Ended) -> String {
+    let mut reasons = Vec::new();
+    if let Some(judged) = &ended.judged {
+        reasons.extend(judged.comparison.mismatches.iter().map(ToString::to_string));
+    }
+    if let Some(error) = &ended.error {
+        reasons.push(format!("the harness failed: {}", first_line(&error.to_string())));
+    } else if let Some(judged) = &ended.judged {
+        let unsound = judged.unsound();
+        reasons.extend(unsound.map(|finding| format!("{}: {}", finding.code, finding.detail)));
+    }
+    reasons.join("; ")
+}
+
+/// The one line that ends a run: how it went, where the report is, how to repeat it.
+pub(super) fn last_line(name: &str, ended: &Ended) -> String {
+    let report = ended.folder.report();
+    let place = if report.exists() { report } else { ended.folder.root().to_owned() };
+    let place = place.display();
+    let word = match exit_of(ended) {
+        Exit::Good => return format!("ok: {name}; report: {place}"),
+        Exit::Violation => "FAILED",
+        Exit::Inconclusive => "INCONCLUSIVE",
+        Exit::BadSpec | Exit::Harness => "ERROR",
+    };
+    format!("{word}: {name}: {}; report: {place}; repeat: {}", reasons(ended), ended.repeat)
+}
+
+/// The outcome for programs.
+pub(super) fn json(name: &str, ended: &Ended) -> Value {
+    let judged = ended.judged.as_ref();
+    json!({
+        "name": name,
+        "exit": exit_of(ended).code(),
+        "folder": ended.folder.root(),
+        "report": ended.folder.report(),
+        "repeat": ended.repeat,
+        "interrupted": ended.interrupted,
+        "error": ended.error.as_ref().map(ToString::to_string),
+        "safety": judged.map(|judged| &judged.report),
+        "as_expected": judged.map(|judged| &judged.comparison),
+        "measurement": judged.map(|judged| &judged.findings),
+        "summary": ended.summary,
+    })
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

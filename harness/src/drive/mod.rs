@@ -1,0 +1,396 @@
+//! The driver: sends a plan's operations to the servers and records each of them.
+//! Does not start servers, inject faults, judge histories or print.
+//!
+//! One thread does everything that is timed: it walks the schedule, writes requests and reads
+//! replies on non-blocking sockets, and looks at the clock around them. A second thread, the
+//! recorder, writes files. The methods of [`Driver`] block; call them from a thread that may.
+//!
+//! What a reader of a history should know:
+//! - Ids: the load's first attempt at key i is operation i + 1, number k of the schedule is
+//!   operation `records` + 1 + k. All else (further attempts, settle and final reads) counts on
+//!   from 2^40.
+//! - Number k of the schedule asks server k mod n of the plan's targets.
+//! - An operation on a key that has no record yet (its creation failed, or is still on its way)
+//!   works on the nearest lower key that has one; the history shows the key really used.
+//! - `update_versioned` names the highest version that any client of this driver saw of the key.
+//!   After an update of unknown outcome that may be too low until somebody reads the key.
+//! - A timed-out operation completes, unknown, when the client gives up. What is still open when
+//!   the drain ends has no completion. Arrivals that never got a slot are `failed`, `never_sent`.
+
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use quorate_check::history::{FORMAT_NAME, FORMAT_VERSION, Header, Nanos, Phase};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use crate::drive::meter::Progress;
+pub use crate::drive::recorder::RecordError;
+pub use crate::drive::schedule::ScheduleError;
+pub use crate::drive::setup::SetupError;
+
+use crate::drive::afterwards::{FinalReads, Round};
+use crate::drive::client::Client;
+use crate::drive::crew::Crew;
+use crate::drive::fill::Fill;
+use crate::drive::load::{ClosedLoop, OpenLoop, Source};
+use crate::drive::meter::{Meter, Window};
+use crate::drive::recorder::{Output, Recorder};
+use crate::drive::request::Encoder;
+use crate::drive::schedule::{ArrivalTimes, Operations};
+use crate::folder::{DriverSummary, PhaseMark, RunFolder, SoundnessFinding};
+use crate::plan::{LoadMode, Plan};
+use crate::run::parts::{Clock, Endpoint};
+
+mod afterwards;
+mod client;
+mod connection;
+mod cpu;
+mod crew;
+mod fill;
+#[cfg(test)]
+mod fixture;
+pub mod keys;
+mod load;
+mod meter;
+pub mod null_server;
+pub mod random;
+mod recorder;
+mod recorder_thread;
+mod reply;
+mod request;
+pub mod schedule;
+mod sessions;
+mod setup;
+mod table;
+mod wake;
+
+/// Operations in flight while loading and reading back, if the plan has fewer clients: these
+/// phases are not measured, and one client would take long over many records.
+const WIDTH_MIN: usize = 32;
+/// Time between two looks at keys that had not converged.
+const SETTLE_NS: Nanos = 250_000_000;
+
+/// Why the driver had to give up. Never about an operation: those are recorded, not reported.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The plan names a server that has no endpoint.
+    #[error("the plan names server `{0}`, and the stage has none of that name")]
+    UnknownServer(String),
+    /// The plan names no server to send to.
+    #[error("the plan has no targets")]
+    NoTargets,
+    /// The workload cannot be turned into operations.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// The database could not be created.
+    #[error("cannot set up the database: {0}")]
+    Setup(#[from] SetupError),
+    /// Not every record could be created.
+    #[error("only {created} of {records} records could be created")]
+    LoadStalled {
+        /// Records created.
+        created: u64,
+        /// Records asked for.
+        records: u64,
+    },
+    /// An operation needs a record, and none has been created.
+    #[error("there is no record to work on")]
+    NothingLoaded,
+    /// Sockets cannot be waited for.
+    #[error("cannot wait for sockets: {0}")]
+    Poll(#[source] io::Error),
+    /// The history or the interval log cannot be written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A small file of the run folder cannot be written.
+    #[error("cannot write {file}: {source}")]
+    Write {
+        /// Name of the file.
+        file: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A histogram could not be made.
+    #[error("cannot make a histogram: {0}")]
+    Histogram(#[source] hdrhistogram::CreationError),
+}
+
+/// What the measured load came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadReport {
+    /// The driver about itself, as written to `driver.json`.
+    pub summary: DriverSummary,
+    /// Reasons to doubt the figures that lie with the driver.
+    pub findings: Vec<SoundnessFinding>,
+}
+
+/// What came of waiting for convergence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Start of the first look that found all servers alike; `None` if none did in time.
+    pub at: Option<Nanos>,
+    /// Keys that still differed, or could not be read everywhere, at the last look.
+    pub divergent: Vec<u64>,
+}
+
+/// Drives one run, phase by phase, in the order of the methods below.
+#[derive(Debug)]
+pub struct Driver {
+    plan: Plan,
+    password: String,
+    folder: RunFolder,
+    addrs: Vec<std::net::SocketAddr>,
+    targets: Vec<u32>,
+    crew: Crew,
+}
+
+impl Driver {
+    /// Opens the history and the connections that the plan asks for. `endpoints` are all servers,
+    /// in the order in which histories number them.
+    ///
+    /// # Errors
+    /// When the plan does not fit the endpoints, or files cannot be created.
+    pub fn new(
+        plan: &Plan,
+        endpoints: &[Endpoint],
+        password: &str,
+        clock: Clock,
+        folder: &RunFolder,
+    ) -> Result<Self, DriverError> {
+        // Refused here rather than after the load phase.
+        Operations::new(plan)?;
+        ArrivalTimes::new(plan)?;
+        let index_of = |name: &String| {
+            let found = endpoints.iter().position(|endpoint| endpoint.node == *name);
+            let found = found.and_then(|index| u32::try_from(index).ok());
+            found.ok_or_else(|| DriverError::UnknownServer(name.clone()))
+        };
+        let targets = plan
+            .load
+            .targets
+            .iter()
+            .map(index_of)
+            .collect::<Result<Vec<_>, _>>()?;
+        if targets.is_empty() {
+            return Err(DriverError::NoTargets);
+        }
+        raise_file_limit();
+        let output = Output {
+            history: folder.history(),
+            intervals: folder.intervals(),
+            header: Header {
+                format: FORMAT_NAME.to_owned(),
+                version: FORMAT_VERSION,
+                nodes: endpoints
+                    .iter()
+                    .map(|endpoint| endpoint.node.clone())
+                    .collect(),
+                keys: plan.workload.records,
+                simulated: false,
+            },
+            started: SystemTime::now() - std::time::Duration::from_nanos(clock.now()),
+        };
+        let load = &plan.load;
+        let value_bytes = plan.workload.value_bytes;
+        let encoder = Encoder::new(password, load.timeout_ms, value_bytes, plan.seed);
+        let addrs: Vec<_> = endpoints.iter().map(|endpoint| endpoint.client).collect();
+        let mut client = Client::new(clock, addrs.clone(), encoder, millis(load.timeout_ms))
+            .map_err(DriverError::Poll)?;
+        for connection in 0..load.clients as usize {
+            client.warm(targets[connection % targets.len()]);
+        }
+        let crew = Crew::new(clock, client, Recorder::start(&output)?);
+        let (plan, folder) = (plan.clone(), folder.clone());
+        Ok(Self {
+            plan,
+            password: password.to_owned(),
+            folder,
+            addrs,
+            targets,
+            crew,
+        })
+    }
+
+    /// Creates the database with the plan's write quorum, and its class. Not recorded.
+    ///
+    /// # Errors
+    /// When no server does so within a minute.
+    pub fn prepare(&mut self) -> Result<(), DriverError> {
+        let quorum = &self.plan.topology.write_quorum;
+        Ok(setup::create_database(&self.addrs, &self.password, quorum)?)
+    }
+
+    /// Creates every record, spread over all servers. A failed creation is recorded, and tried
+    /// again as a new operation.
+    ///
+    /// # Errors
+    /// When creations stop succeeding for half a minute; `Ok` when cancelled.
+    pub fn load(&mut self, cancel: &CancellationToken) -> Result<(), DriverError> {
+        let records = self.plan.workload.records;
+        let mut fill = Fill::new(records, self.nodes());
+        let from = self.crew.clock.now();
+        self.crew.work(self.width(), &mut fill, cancel)?;
+        self.mark(Phase::Load, from, self.crew.clock.now())?;
+        let created = fill.created;
+        if created < records && !cancel.is_cancelled() {
+            return Err(DriverError::LoadStalled { created, records });
+        }
+        Ok(())
+    }
+
+    /// Warm-up and measure phase, and their drain. The warm-up begins when the clock shows
+    /// `start`, so the measure phase begins at `start` plus the plan's `warmup_ms`, exactly.
+    ///
+    /// # Errors
+    /// When files or sockets fail. Whatever servers do is recorded, and no error.
+    pub fn run(
+        &mut self,
+        start: Nanos,
+        cancel: &CancellationToken,
+        progress: watch::Sender<Progress>,
+    ) -> Result<LoadReport, DriverError> {
+        let measure = start + millis(self.plan.phases.warmup_ms);
+        let end = measure + millis(self.plan.phases.measure_ms);
+        let window = Window {
+            start,
+            measure,
+            end,
+        };
+        let source = Source {
+            operations: Operations::new(&self.plan)?,
+            window,
+            targets: self.targets.clone(),
+            first_id: self.plan.workload.records + 1,
+        };
+        let load = &self.plan.load;
+        let (clients, timeout) = (load.clients.max(1) as usize, millis(load.timeout_ms));
+        let cap = if load.in_flight_cap == 0 {
+            clients
+        } else {
+            load.in_flight_cap as usize
+        };
+        let mut meter = Meter::new(window, progress)?;
+        let recorder_cpu = self.crew.recorder.cpu_ns();
+        match ArrivalTimes::new(&self.plan)? {
+            Some(arrivals) => {
+                OpenLoop::new(&mut self.crew, &mut meter, source, arrivals, cap, timeout)
+                    .run(cancel)?;
+            }
+            None => {
+                let mut closed = ClosedLoop::new(&mut meter, source, clients);
+                self.crew.work(clients, &mut closed, cancel)?;
+            }
+        }
+        let now = self.crew.clock.now();
+        if now < end {
+            meter.cut_short(now);
+        }
+        let asked = match load.mode {
+            LoadMode::Open { rate, .. } => rate,
+            LoadMode::Closed => 0.0,
+        };
+        let recorder_cpu = self.crew.recorder.cpu_ns().saturating_sub(recorder_cpu);
+        let (summary, findings) = meter.finish(now, asked, recorder_cpu);
+        self.mark(Phase::Warmup, start, measure.min(now))?;
+        self.mark(Phase::Measure, measure.min(now), end.min(now))?;
+        write_json(&self.folder.driver(), "driver.json", &summary)?;
+        Ok(LoadReport { summary, findings })
+    }
+
+    /// Reads every key on every server until they are alike, at most for the plan's `settle_ms`.
+    /// Keys that are alike are not read again.
+    ///
+    /// # Errors
+    /// When files or sockets fail.
+    pub fn settle(&mut self, cancel: &CancellationToken) -> Result<Settled, DriverError> {
+        let from = self.crew.clock.now();
+        let deadline = from + millis(self.plan.phases.settle_ms);
+        let mut divergent: Vec<u64> = self.crew.table.keys().collect();
+        let at = loop {
+            let look = self.crew.clock.now();
+            let mut round = Round::new(divergent, self.nodes(), deadline);
+            self.crew.work(self.width(), &mut round, cancel)?;
+            divergent = round.divergent();
+            if divergent.is_empty() {
+                break Some(look);
+            }
+            if look + SETTLE_NS >= deadline || cancel.is_cancelled() {
+                break None;
+            }
+            while self.crew.clock.now() < look + SETTLE_NS && !cancel.is_cancelled() {
+                self.crew.turn(look + SETTLE_NS)?;
+            }
+        };
+        self.mark(Phase::Settle, from, self.crew.clock.now())?;
+        Ok(Settled { at, divergent })
+    }
+
+    /// One majority read of every key, with a few more attempts if it fails, and one local read
+    /// on every server. Returns the keys that no majority read succeeded on.
+    ///
+    /// # Errors
+    /// When files or sockets fail.
+    pub fn final_reads(&mut self, cancel: &CancellationToken) -> Result<Vec<u64>, DriverError> {
+        let from = self.crew.clock.now();
+        let keys = self.crew.table.keys().collect();
+        let mut reads = FinalReads::new(keys, self.targets.clone(), self.nodes());
+        self.crew.work(self.width(), &mut reads, cancel)?;
+        self.mark(Phase::Final, from, self.crew.clock.now())?;
+        Ok(reads.unread)
+    }
+
+    /// Writes what is left of the history and the interval log, and closes them.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn finish(self) -> Result<(), DriverError> {
+        Ok(self.crew.recorder.finish()?)
+    }
+
+    fn nodes(&self) -> u32 {
+        u32::try_from(self.addrs.len()).unwrap_or(u32::MAX)
+    }
+
+    fn width(&self) -> usize {
+        (self.plan.load.clients as usize).max(WIDTH_MIN)
+    }
+
+    fn mark(&self, phase: Phase, from: Nanos, to: Nanos) -> Result<(), DriverError> {
+        let mut line = serde_json::to_vec(&PhaseMark { phase, from, to })
+            .map_err(|error| write_error("phases.jsonl", error.into()))?;
+        line.push(b'\n');
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.phases());
+        file.and_then(|mut file| io::Write::write_all(&mut file, &line))
+            .map_err(|error| write_error("phases.jsonl", error))
+    }
+}
+
+fn write_json(path: &Path, file: &'static str, value: &impl Serialize) -> Result<(), DriverError> {
+    let text = serde_json::to_vec_pretty(value).map_err(|error| write_error(file, error.into()))?;
+    std::fs::write(path, text).map_err(|error| write_error(file, error))
+}
+
+fn write_error(file: &'static str, source: io::Error) -> DriverError {
+    DriverError::Write { file, source }
+}
+
+fn millis(ms: u64) -> Nanos {
+    ms * 1_000_000
+}
+
+/// Lets the process have as many sockets as it is allowed to: an outage at a high rate needs one
+/// for every operation that waits. If that fails, the cap on operations in flight must do.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}

@@ -1,0 +1,89 @@
+//! Faults: each a pair of inject and heal with evidence that it took effect.
+//! Says what is done when (`schedule.rs`) and what is remembered (`ledger.rs`); how a stage does
+//! it is behind [`Levers`]. May not know processes, sockets or proxies.
+
+mod ledger;
+mod levers;
+mod schedule;
+
+pub use ledger::Ledger;
+pub use levers::{Effect, Levers, Until};
+pub use schedule::{heal_all, run};
+
+use crate::plan::{Cut, FaultKind, Target};
+
+/// A fault that shows no effect within this time makes the run unsound.
+pub const PROOF_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Kind and requested target, for people: `partition silent one`.
+#[must_use]
+pub fn describe(kind: &FaultKind) -> String {
+    let target = describe_target(target_of(kind));
+    match kind {
+        FaultKind::Kill { .. } => format!("kill {target}"),
+        FaultKind::Restart { .. } => format!("restart {target}"),
+        FaultKind::Pause { .. } => format!("pause {target}"),
+        FaultKind::Partition {
+            cut: Cut::Silent, ..
+        } => format!("partition silent {target}"),
+        FaultKind::Partition {
+            cut: Cut::Closed, ..
+        } => format!("partition closed {target}"),
+        FaultKind::Latency {
+            delay_us,
+            jitter_us,
+            ..
+        } => {
+            format!("latency {delay_us}±{jitter_us} µs {target}")
+        }
+    }
+}
+
+/// The target as requested.
+#[must_use]
+pub fn target_of(kind: &FaultKind) -> &Target {
+    match kind {
+        FaultKind::Kill { target }
+        | FaultKind::Restart { target }
+        | FaultKind::Pause { target }
+        | FaultKind::Partition { target, .. }
+        | FaultKind::Latency { target, .. } => target,
+    }
+}
+
+fn describe_target(target: &Target) -> String {
+    match target {
+        Target::One => "one".to_string(),
+        Target::Minority => "minority".to_string(),
+        Target::Majority => "majority".to_string(),
+        Target::All => "all".to_string(),
+        Target::Names(names) => names.join("+"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptions_name_kind_and_target() {
+        let kind = FaultKind::Partition {
+            cut: Cut::Silent,
+            target: Target::One,
+        };
+        assert_eq!(describe(&kind), "partition silent one");
+        let names = Target::Names(vec!["n1".to_string(), "n3".to_string()]);
+        assert_eq!(
+            describe(&FaultKind::Kill {
+                target: names.clone()
+            }),
+            "kill n1+n3"
+        );
+        let kind = FaultKind::Latency {
+            target: names,
+            delay_us: 500,
+            jitter_us: 50,
+        };
+        assert_eq!(describe(&kind), "latency 500±50 µs n1+n3");
+    }
+}

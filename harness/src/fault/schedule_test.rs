@@ -1,0 +1,219 @@
+//! The schedule against levers that only write down what they were told.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::plan::{FaultKind, Load, LoadMode, Phases, Target, Topology, Workload};
+
+struct Recorder {
+    servers: Vec<String>,
+    clock: Clock,
+    said: Mutex<Vec<String>>,
+    fail_inject_of: Option<&'static str>,
+}
+
+impl Levers for Recorder {
+    fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
+    fn now(&self) -> Nanos {
+        self.clock.now()
+    }
+
+    async fn inject(&self, until: Until<'_>) -> Result<Effect, StageError> {
+        self.said
+            .lock()
+            .unwrap()
+            .push(format!("inject {}", until.fault.name));
+        if self.fail_inject_of == Some(until.fault.name.as_str()) {
+            return Err(StageError::NotClean("planted".to_string()));
+        }
+        Ok(self.effect())
+    }
+
+    async fn heal(&self, until: Until<'_>) -> Result<Effect, StageError> {
+        self.said
+            .lock()
+            .unwrap()
+            .push(format!("heal {}", until.fault.name));
+        Ok(self.effect())
+    }
+}
+
+impl Recorder {
+    fn effect(&self) -> Effect {
+        let now = self.clock.now();
+        Effect {
+            acknowledged: now,
+            proven: Some(now),
+            evidence: "told".to_string(),
+        }
+    }
+}
+
+struct Bench {
+    levers: Arc<Recorder>,
+    ledger: Arc<Ledger>,
+    clock: Clock,
+    _folder: tempfile::TempDir,
+}
+
+fn bench(fail_inject_of: Option<&'static str>) -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::start();
+    let servers = ["n1", "n2"].map(String::from).to_vec();
+    let said = Mutex::default();
+    Bench {
+        levers: Arc::new(Recorder {
+            servers,
+            clock,
+            said,
+            fail_inject_of,
+        }),
+        ledger: Arc::new(Ledger::new(folder.path().join("faults.jsonl"))),
+        clock,
+        _folder: folder,
+    }
+}
+
+impl Bench {
+    async fn run(&self, plan: &Plan, cancel: CancellationToken) -> Result<(), StageError> {
+        run(
+            &self.levers,
+            &self.ledger,
+            self.clock,
+            plan,
+            self.clock.now(),
+            cancel,
+        )
+        .await
+    }
+
+    fn said(&self) -> Vec<String> {
+        self.levers.said.lock().unwrap().clone()
+    }
+}
+
+fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
+    let faults = faults
+        .iter()
+        .map(|(name, at_ms, for_ms, target)| PlannedFault {
+            name: (*name).to_string(),
+            at_ms: *at_ms,
+            for_ms: *for_ms,
+            kind: FaultKind::Pause {
+                target: target.clone(),
+            },
+        });
+    Plan {
+        format: crate::plan::PLAN_FORMAT,
+        name: "schedule".to_string(),
+        description: String::new(),
+        seed: 1,
+        topology: Topology {
+            masters: ["n1", "n2"].map(String::from).to_vec(),
+            write_quorum: "majority".to_string(),
+            proxied: true,
+        },
+        workload: Workload {
+            records: 1,
+            value_bytes: 1,
+            mix: BTreeMap::new(),
+            keys: crate::plan::KeyDistribution::Uniform,
+        },
+        load: Load {
+            mode: LoadMode::Closed,
+            clients: 1,
+            timeout_ms: 1000,
+            in_flight_cap: 0,
+            targets: Vec::new(),
+        },
+        phases: Phases {
+            warmup_ms: 0,
+            measure_ms: 0,
+            settle_ms: 0,
+        },
+        faults: faults.collect(),
+        expect: BTreeMap::new(),
+    }
+}
+
+#[tokio::test]
+async fn overlapping_faults_keep_their_own_times() {
+    let bench = bench(None);
+    let plan = plan(&[
+        ("long", 0, 120, Target::One),
+        ("short", 40, 40, Target::All),
+    ]);
+    bench.run(&plan, CancellationToken::new()).await.unwrap();
+    assert_eq!(
+        bench.said(),
+        ["inject long", "inject short", "heal short", "heal long"]
+    );
+    for record in bench.ledger.records() {
+        assert!(record.begun >= record.planned, "{record:?}");
+        assert!(
+            record.begun - record.planned < 30 * NANOS_PER_MS,
+            "{record:?}"
+        );
+    }
+    assert!(bench.ledger.findings().is_empty());
+}
+
+#[tokio::test]
+async fn a_cancelled_schedule_heals_at_once_and_starts_nothing_more() {
+    let bench = bench(None);
+    let plan = plan(&[
+        ("now", 0, 600_000, Target::One),
+        ("never", 300_000, 1, Target::One),
+    ]);
+    let cancel = CancellationToken::new();
+    let begun = Instant::now();
+    let (result, ()) = tokio::join!(bench.run(&plan, cancel.clone()), async {
+        while bench.said().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        cancel.cancel();
+    });
+    result.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(bench.said(), ["inject now", "heal now"]);
+}
+
+#[tokio::test]
+async fn a_failed_inject_is_healed_and_ends_the_others() {
+    let bench = bench(Some("bad"));
+    let plan = plan(&[
+        ("good", 0, 600_000, Target::One),
+        ("bad", 20, 600_000, Target::One),
+    ]);
+    assert!(bench.run(&plan, CancellationToken::new()).await.is_err());
+    let mut said = bench.said();
+    said.sort();
+    assert_eq!(said, ["heal bad", "heal good", "inject bad", "inject good"]);
+    assert!(bench.ledger.active().is_empty());
+}
+
+#[tokio::test]
+async fn a_dropped_schedule_is_healed_later_and_only_once() {
+    let bench = bench(None);
+    let plan = plan(&[("left", 0, 600_000, Target::One)]);
+    let running = bench.run(&plan, CancellationToken::new());
+    let dropped = tokio::time::timeout(Duration::from_millis(50), running).await;
+    assert!(dropped.is_err());
+    heal_all(&bench.levers, &bench.ledger).await.unwrap();
+    heal_all(&bench.levers, &bench.ledger).await.unwrap();
+    assert_eq!(bench.said(), ["inject left", "heal left"]);
+}
+
+#[tokio::test]
+async fn a_target_that_means_nobody_is_a_finding() {
+    let bench = bench(None);
+    let plan = plan(&[("minority", 0, 1, Target::Minority)]);
+    bench.run(&plan, CancellationToken::new()).await.unwrap();
+    assert!(bench.said().is_empty());
+    assert_eq!(bench.ledger.findings().len(), 2);
+}

@@ -1,0 +1,323 @@
+//! What each fault did to the clients: from its proven effect until service was good again.
+//! Groups are the servers hit and the rest, which for a partition are its two sides.
+
+use quorate_check::history::{Nanos, Operation, Outcome};
+use serde::{Deserialize, Serialize};
+
+use super::operations::is_write;
+use super::{
+    Counts, Gap, Input, Window, gaps, is_refusal, is_workload_reply, longest_gap_touching,
+};
+use crate::folder::{FaultAction, FaultRecord};
+use crate::plan::FaultKind;
+
+/// Service is good again when this share of a slot's operations is served well …
+const GOOD_SHARE: f64 = 0.95;
+
+/// … in this many slots in a row.
+const GOOD_SLOTS: usize = 3;
+
+/// How long after the heal service was good again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "recovery", content = "nanos")]
+pub enum Recovery {
+    /// No slot between effect and heal was bad.
+    Undisturbed,
+    /// Good for three slots in a row, beginning this many nanoseconds after the heal.
+    After(Nanos),
+    /// Not good within this many nanoseconds after the heal: the end of the measure phase or the
+    /// next fault came first. The real time is longer.
+    NotWithin(Nanos),
+    /// The fault was not healed while the run lasted.
+    NotHealed,
+}
+
+/// What clients of one group of servers saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupFigures {
+    /// `everywhere`, `hit (n3)`, `minority side (n3)`, ….
+    pub label: String,
+    /// The servers whose clients are meant.
+    pub nodes: Vec<String>,
+    /// Outcomes of operations intended while the fault was in force.
+    pub counts: Counts,
+    /// Explicit refusals among the failed.
+    pub refused: u64,
+    /// Longest time without an acknowledged operation that overlaps the fault.
+    pub gap: Gap,
+    /// The same for writing operations; `None` if nobody tried to write.
+    pub gap_writes: Option<Gap>,
+    /// How long after the heal service was good again.
+    pub recovery: Recovery,
+}
+
+/// A fault and its consequences. Times in nanoseconds on the history's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultFigures {
+    /// Its name in the plan.
+    pub name: String,
+    /// Kind and target as requested.
+    pub requested: String,
+    /// Servers hit.
+    pub resolved: Vec<String>,
+    /// When the harness began to apply it.
+    pub begun: Nanos,
+    /// When its effect was proven, else acknowledged.
+    pub effect: Nanos,
+    /// When the heal was proven, else acknowledged; `None` if there was none.
+    pub healed: Option<Nanos>,
+    /// From the effect to the first reply (or the first giving up) that was no success.
+    pub first_failure: Option<Nanos>,
+    /// From the effect to the first explicit refusal: from here on clients need not hang.
+    pub first_refusal: Option<Nanos>,
+    /// All servers together first, then the servers hit, then the rest.
+    pub groups: Vec<GroupFigures>,
+}
+
+impl FaultFigures {
+    /// While it was in force; until `end` if it was not healed.
+    #[must_use]
+    pub fn window(&self, end: Nanos) -> Window {
+        Window { from: self.begun, to: self.healed.unwrap_or(end).max(self.begun) }
+    }
+}
+
+/// One entry an inject.
+#[must_use]
+pub fn fault_figures(input: &Input<'_>, slot: Nanos) -> Vec<FaultFigures> {
+    let injects = input.faults.iter().filter(|record| record.action == FaultAction::Inject);
+    injects.map(|inject| consequences(input, slot, inject)).collect()
+}
+
+/// When a record took effect, as well as is known.
+fn effect(record: &FaultRecord) -> Nanos {
+    record.proven.unwrap_or(record.acknowledged)
+}
+
+fn consequences(input: &Input<'_>, slot: Nanos, inject: &FaultRecord) -> FaultFigures {
+    let heal = input.faults.iter().find(|record| {
+        record.action == FaultAction::Heal
+            && record.name == inject.name
+            && record.begun >= inject.begun
+    });
+    let healed = heal.map(effect);
+    let since = effect(inject);
+    let end = input.measure_window().to.max(since);
+    let span = Window { from: inject.begun, to: healed.unwrap_or(end) };
+    let first = |wanted: &dyn Fn(&Operation) -> bool| {
+        let failures = input.measured().filter(|op| wanted(op)).map(|op| input.answered(op));
+        let during = failures.filter(|at| span.contains(*at));
+        during.min().map(|at| at.saturating_sub(since))
+    };
+    let mut groups = vec![("everywhere".to_owned(), input.history.header.nodes.clone())];
+    groups.extend(sides(input, inject));
+    let groups = groups.into_iter().map(|(label, nodes)| {
+        let horizon = horizon(input, inject, healed);
+        group(input, slot, label, nodes, Times { since, span, healed, horizon })
+    });
+    FaultFigures {
+        name: inject.name.clone(),
+        requested: inject.requested.clone(),
+        resolved: inject.resolved.clone(),
+        begun: inject.begun,
+        effect: since,
+        healed,
+        first_failure: first(&|op| op.outcome != Outcome::Ok && !is_workload_reply(op)),
+        first_refusal: first(&is_refusal),
+        groups: groups.collect(),
+    }
+}
+
+/// Until when recovery can be watched: the next inject after the heal, or the end of measuring.
+fn horizon(input: &Input<'_>, inject: &FaultRecord, healed: Option<Nanos>) -> Nanos {
+    let after = healed.unwrap_or(inject.begun);
+    let later = input.faults.iter().filter(|record| {
+        record.action == FaultAction::Inject && record.name != inject.name && record.begun >= after
+    });
+    let next = later.map(|record| record.begun).min();
+    let end = input.measure_window().to;
+    next.map_or(end, |next| next.min(end))
+}
+
+/// The servers hit and the others, named as sides for a partition; a side without servers is left
+/// out.
+fn sides(input: &Input<'_>, inject: &FaultRecord) -> Vec<(String, Vec<String>)> {
+    let all = &input.history.header.nodes;
+    let (hit, rest): (Vec<String>, Vec<String>) =
+        all.iter().cloned().partition(|name| inject.resolved.contains(name));
+    let kind = input.plan.faults.iter().find(|fault| fault.name == inject.name);
+    let is_partition = kind.is_some_and(|fault| matches!(fault.kind, FaultKind::Partition { .. }));
+    let masters = &input.plan.topology.masters;
+    let label = |nodes: &[String], plain: &str| {
+        let names = nodes.join(", ");
+        if !is_partition {
+            return format!("{plain} ({names})");
+        }
+        let inside = nodes.iter().filter(|name| masters.contains(name)).count();
+        let side = if inside * 2 > masters.len() { "majority" } else { "minority" };
+        format!("{side} side ({names})")
+    };
+    let hit_label = label(&hit, "hit");
+    let rest_label = label(&rest, "others");
+    let groups = [(hit_label, hit), (rest_label, rest)];
+    groups.into_iter().filter(|(_, nodes)| !nodes.is_empty()).collect()
+}
+
+/// The times of a fault that its groups share.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// Its effect.
+    since: Nanos,
+    /// From begun to healed.
+    span: Window,
+    /// The heal, if any.
+    healed: Option<Nanos>,
+    /// Until when recovery can be watched.
+    horizon: Nanos,
+}
+
+fn group(
+    input: &Input<'_>,
+    slot: Nanos,
+    label: String,
+    nodes: Vec<String>,
+    times: Times,
+) -> GroupFigures {
+    let names = &input.history.header.nodes;
+    let inside =
+        |op: &Operation| names.get(op.node as usize).is_some_and(|name| nodes.contains(name));
+    let mut counts = Counts::default();
+    let mut refused = 0;
+    for op in input.measured().filter(|op| inside(op) && times.span.contains(op.intended)) {
+        counts.add(op.outcome);
+        refused += u64::from(is_refusal(op));
+    }
+    let gap = |wanted: &dyn Fn(&Operation) -> bool| {
+        let oks = gaps::acknowledged(input, wanted);
+        longest_gap_touching(&oks, input.measure_window(), times.span)
+    };
+    let writes = |op: &Operation| inside(op) && is_write(op);
+    let gap_writes = input.measured().any(writes).then(|| gap(&writes));
+    let operations: Vec<&Operation> = input.measured().filter(|op| inside(op)).collect();
+    let recovery = recovery(input, slot, &operations, times);
+    let gap = gap(&inside);
+    GroupFigures { label, nodes, counts, refused, gap, gap_writes, recovery }
+}
+
+fn recovery(input: &Input<'_>, slot: Nanos, operations: &[&Operation], times: Times) -> Recovery {
+    let Some(healed) = times.healed else {
+        return Recovery::NotHealed;
+    };
+    let during = goodness(input, slot, operations, Window { from: times.since, to: healed });
+    if during.iter().all(|(_, good)| *good) {
+        return Recovery::Undisturbed;
+    }
+    let watched = Window { from: healed, to: times.horizon };
+    let after = goodness(input, slot, operations, watched);
+    let steady = after.windows(GOOD_SLOTS).find(|slots| slots.iter().all(|(_, good)| *good));
+    let Some(first) = steady.map(|slots| slots[0].0) else {
+        return Recovery::NotWithin(watched.length());
+    };
+    let in_slot = Window { from: first, to: first + slot };
+    let served = operations
+        .iter()
+        .filter(|op| in_slot.contains(op.intended) && input.is_good(op))
+        .map(|op| input.answered(op))
+        .min();
+    Recovery::After(served.unwrap_or(first).saturating_sub(healed))
+}
+
+/// Begin and goodness of every slot of `window` that has operations, counted from its begin.
+fn goodness(
+    input: &Input<'_>,
+    slot: Nanos,
+    operations: &[&Operation],
+    window: Window,
+) -> Vec<(Nanos, bool)> {
+    let mut slots = vec![(0u64, 0u64); window.length().div_ceil(slot) as usize];
+    for op in operations.iter().filter(|op| window.contains(op.intended)) {
+        let (intended, good) = &mut slots[((op.intended - window.from) / slot) as usize];
+        *intended += 1;
+        *good += u64::from(input.is_good(op));
+    }
+    let begin = |index: usize| window.from + index as Nanos * slot;
+    let filled = slots.into_iter().enumerate().filter(|(_, (intended, _))| *intended > 0);
+    filled
+        .map(|(index, (intended, good))| {
+            (begin(index), good as f64 >= GOOD_SHARE * intended as f64)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::sample::{MS, Sample, fail};
+
+    /// One operation a millisecond and server for 10 s. From 2 s to 5 s n3 is cut off: its clients
+    /// hang for a second each until 3 s, then are refused; service is good from 5.6 s on.
+    fn cut() -> Sample {
+        let mut sample = Sample::new(10_000);
+        for at in 0..10_000 {
+            sample.update(0, at, 500);
+            sample.update(1, at, 500);
+            let op = sample.update(2, at, 500);
+            match at {
+                2000..3000 => {
+                    fail(op, Outcome::Unknown, "client_timeout");
+                    op.done = Some((at + 1000) * MS);
+                }
+                3000..5600 => fail(op, Outcome::Failed, "no_quorum"),
+                _ => {}
+            }
+        }
+        sample.partition("cut", 2000, 5000);
+        sample
+    }
+
+    #[test]
+    fn consequences_of_a_partition() {
+        let sample = cut();
+        let faults = fault_figures(&sample.input(), 100 * MS);
+        let fault = &faults[0];
+        assert_eq!((fault.effect, fault.healed), (2000 * MS, Some(5000 * MS)));
+        // The first hanging client gives up at 3000 ms; the first refusal comes 0.5 ms later.
+        assert_eq!(fault.first_failure, Some(1000 * MS));
+        assert_eq!(fault.first_refusal, Some(1000 * MS + 500_000));
+        let labels: Vec<&str> = fault.groups.iter().map(|group| group.label.as_str()).collect();
+        assert_eq!(labels, ["everywhere", "minority side (n3)", "majority side (n1, n2)"]);
+        let [all, minority, majority] = &fault.groups[..] else { panic!("three groups") };
+        assert_eq!(majority.counts, Counts { ok: 6000, failed: 0, unknown: 0 });
+        assert_eq!(majority.gap.length(), MS);
+        assert_eq!(majority.recovery, Recovery::Undisturbed);
+        assert_eq!(minority.counts, Counts { ok: 0, failed: 2000, unknown: 1000 });
+        assert_eq!(minority.refused, 2000);
+        // Last success done at 1999.5 ms, first after at 5600.5 ms.
+        assert_eq!(minority.gap.length(), 3601 * MS);
+        assert_eq!(minority.gap_writes, Some(minority.gap));
+        assert_eq!(minority.recovery, Recovery::After(600 * MS + 500_000));
+        assert_eq!(all.counts.total(), 9000);
+        assert_eq!(all.gap.length(), MS);
+        assert_eq!(all.recovery, Recovery::After(600 * MS + 500_000));
+    }
+
+    #[test]
+    fn recovery_is_watched_until_the_next_fault_only() {
+        let mut sample = cut();
+        sample.partition("next", 5300, 5400);
+        let faults = fault_figures(&sample.input(), 100 * MS);
+        assert_eq!(faults[0].groups[1].recovery, Recovery::NotWithin(300 * MS));
+        assert_eq!(faults[1].groups[1].recovery, Recovery::After(200 * MS + 500_000));
+    }
+
+    #[test]
+    fn a_fault_that_was_never_healed_says_so() {
+        let mut sample = cut();
+        sample.faults.pop();
+        let faults = fault_figures(&sample.input(), 100 * MS);
+        assert_eq!(faults[0].healed, None);
+        assert_eq!(faults[0].groups[0].recovery, Recovery::NotHealed);
+        assert_eq!(faults[0].window(7).to, faults[0].begun);
+        assert_eq!(faults[0].window(9000 * MS).to, 9000 * MS);
+    }
+}

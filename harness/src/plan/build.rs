@@ -1,0 +1,94 @@
+//! From a checked spec and a seed to a plan: pure, so that both repeat a run to the byte.
+//! No clock, no network, no files here.
+
+use super::{FaultKind, PLAN_FORMAT, Plan, PlannedFault, Target, target};
+use crate::spec::{Problem, Spec, SpecFault};
+
+/// The plan of `spec` under `seed`.
+///
+/// # Errors
+/// Faults that would overlap on a server, which only the seed decides.
+pub fn build(spec: &Spec, seed: u64) -> Result<Plan, Vec<Problem>> {
+    let mut faults: Vec<&SpecFault> = spec.faults.iter().collect();
+    faults.sort_by(|a, b| (a.fault.at_ms, &a.fault.name).cmp(&(b.fault.at_ms, &b.fault.name)));
+    let problems = overlaps(&faults, &spec.topology.masters, seed);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Plan {
+        format: PLAN_FORMAT,
+        name: spec.name.clone(),
+        description: spec.description.clone(),
+        seed,
+        topology: spec.topology.clone(),
+        workload: spec.workload.clone(),
+        load: spec.load.clone(),
+        phases: spec.phases.clone(),
+        faults: faults.into_iter().map(|fault| fault.fault.clone()).collect(),
+        expect: spec.expect.clone(),
+    })
+}
+
+/// What a fault holds on to; two of the same sort on the same server undo each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Process,
+    Cut,
+    Latency,
+}
+
+fn sort(kind: &FaultKind) -> (Sort, &Target) {
+    match kind {
+        FaultKind::Kill { target }
+        | FaultKind::Restart { target }
+        | FaultKind::Pause { target } => (Sort::Process, target),
+        FaultKind::Partition { target, .. } => (Sort::Cut, target),
+        FaultKind::Latency { target, .. } => (Sort::Latency, target),
+    }
+}
+
+fn overlaps(faults: &[&SpecFault], masters: &[String], seed: u64) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, later) in faults.iter().enumerate() {
+        let earlier = faults.iter().take(index).find_map(|earlier| {
+            let shared = shared(&earlier.fault, &later.fault, masters, seed)?;
+            Some((earlier, shared))
+        });
+        if let Some((earlier, shared)) = earlier {
+            let what = format!(
+                "`{}` begins at {} ms, while `{}` ({} to {} ms) still has {shared}; \
+                 let one end before the other begins",
+                later.fault.name,
+                later.fault.at_ms,
+                earlier.fault.name,
+                earlier.fault.at_ms,
+                earlier.fault.at_ms + earlier.fault.for_ms,
+            );
+            let origin = later.origin.clone();
+            problems.push(Problem { origin, key: "faults".to_owned(), what });
+        }
+    }
+    problems
+}
+
+/// What two faults that overlap in time both hold on to; `None` when they do not meet.
+fn shared(
+    earlier: &PlannedFault,
+    later: &PlannedFault,
+    masters: &[String],
+    seed: u64,
+) -> Option<String> {
+    let ((sort_a, target_a), (sort_b, target_b)) = (sort(&earlier.kind), sort(&later.kind));
+    let apart = later.at_ms >= earlier.at_ms.saturating_add(earlier.for_ms);
+    if apart || sort_a != sort_b {
+        return None;
+    }
+    if sort_a == Sort::Cut {
+        // Any two cuts have a link in common, which the first heal would open.
+        return Some("links cut".to_owned());
+    }
+    let hit_a = target::resolve(target_a, masters, seed, &earlier.name);
+    let hit_b = target::resolve(target_b, masters, seed, &later.name);
+    let both: Vec<String> = hit_a.into_iter().filter(|name| hit_b.contains(name)).collect();
+    (!both.is_empty()).then(|| both.join(", "))
+}

@@ -1,0 +1,97 @@
+//! Whom a fault hits: symbolic targets resolved to servers, purely from the seed and the fault's name.
+//! May not know what the fault does.
+
+use rand_chacha::rand_core::RngCore;
+
+use super::Target;
+use super::stream;
+
+/// How many of `masters` servers `target` means.
+#[must_use]
+pub fn size(target: &Target, masters: usize) -> usize {
+    match target {
+        Target::One => masters.min(1),
+        Target::Minority => masters.saturating_sub(1) / 2,
+        Target::Majority => masters / 2 + 1,
+        Target::All => masters,
+        Target::Names(names) => names.len(),
+    }
+}
+
+/// The servers that `target` means for the fault named `fault`, in the order of `masters`.
+///
+/// Same arguments, same answer; another fault's presence never changes it.
+#[must_use]
+pub fn resolve(target: &Target, masters: &[String], seed: u64, fault: &str) -> Vec<String> {
+    let chosen: Vec<usize> = match target {
+        Target::Names(names) => {
+            let named = masters.iter().enumerate().filter(|(_, master)| names.contains(master));
+            named.map(|(index, _)| index).collect()
+        }
+        Target::One | Target::Minority | Target::Majority | Target::All => {
+            draw(size(target, masters.len()), masters.len(), seed, fault)
+        }
+    };
+    chosen.into_iter().filter_map(|index| masters.get(index).cloned()).collect()
+}
+
+/// `count` of the numbers below `of`, ascending.
+fn draw(count: usize, of: usize, seed: u64, fault: &str) -> Vec<usize> {
+    let mut rng = stream::rng(seed, &format!("fault/{fault}/target"));
+    let mut numbers: Vec<usize> = (0..of).collect();
+    // The head of a Fisher-Yates shuffle. The modulo's bias is below 2^-60 for up to nine servers.
+    for i in 0..count.min(of) {
+        let left = u64::try_from(of - i).unwrap_or(u64::MAX);
+        let step = usize::try_from(rng.next_u64() % left).unwrap_or(0);
+        numbers.swap(i, i + step);
+    }
+    numbers.truncate(count);
+    numbers.sort_unstable();
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masters(count: usize) -> Vec<String> {
+        (1..=count).map(|i| format!("n{i}")).collect()
+    }
+
+    #[test]
+    fn sizes_follow_the_quorum_arithmetic() {
+        for (masters, minority, majority) in [(1, 0, 1), (2, 0, 2), (3, 1, 2), (4, 1, 3), (5, 2, 3)]
+        {
+            assert_eq!(size(&Target::Minority, masters), minority);
+            assert_eq!(size(&Target::Majority, masters), majority);
+        }
+    }
+
+    #[test]
+    fn one_is_any_server_and_repeats() {
+        let all = masters(3);
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..50 {
+            let hit = resolve(&Target::One, &all, seed, "cut");
+            assert_eq!(hit, resolve(&Target::One, &all, seed, "cut"));
+            assert_eq!(hit.len(), 1);
+            seen.extend(hit);
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn groups_are_distinct_and_in_order() {
+        for seed in 0..50 {
+            let hit = resolve(&Target::Majority, &masters(5), seed, "cut");
+            assert_eq!(hit.len(), 3);
+            assert!(hit.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+    }
+
+    #[test]
+    fn names_stay_in_the_order_of_the_masters() {
+        let target = Target::Names(vec!["n3".to_owned(), "n1".to_owned()]);
+        assert_eq!(resolve(&target, &masters(3), 1, "x"), ["n1", "n3"]);
+    }
+}

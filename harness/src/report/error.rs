@@ -1,0 +1,67 @@
+//! Why a report could not be made.
+
+use std::io;
+
+use quorate_check::format::FormatError;
+
+use super::plot::PlotError;
+
+/// Why a report could not be made. Files are named as they are in the run folder.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// The folder holds no plan, so nothing ever ran in it.
+    #[error("{folder} is not a run folder: it has no plan.json")]
+    NotARun {
+        /// The folder as given.
+        folder: String,
+    },
+    /// A file could not be read or written.
+    #[error("{file}: {source}")]
+    Io {
+        /// Which file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not what its name says.
+    #[error("{file}, line {line}: {source}")]
+    Malformed {
+        /// Which file.
+        file: String,
+        /// Which line of it, from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A file was written by another version of its format.
+    #[error("{file} has format version {found}; this program reads version {known}")]
+    UnsupportedVersion {
+        /// Which file.
+        file: String,
+        /// The version it names; 0 if it names none.
+        found: u64,
+        /// The version that this program reads.
+        known: u32,
+    },
+    /// The history can't be read.
+    #[error("history.jsonl: {0}")]
+    History(#[from] FormatError),
+    /// A plot can't be drawn.
+    #[error("plot: {0}")]
+    Plot(#[from] PlotError),
+    /// The pixels of a plot can't be written as PNG.
+    #[error("plots/{file}: {source}")]
+    Png {
+        /// Which file.
+        file: String,
+        /// What the encoder said.
+        source: image::ImageError,
+    },
+    /// The page can't be filled in.
+    #[error("page: {0}")]
+    Page(#[from] minijinja::Error),
+    /// A figure can't be written as JSON.
+    #[error("summary.json: {0}")]
+    Summary(serde_json::Error),
+}

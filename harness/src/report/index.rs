@@ -1,0 +1,150 @@
+//! The index of a suite: every run below a results folder with its verdicts, five numbers and a
+//! small time line; and a matrix where runs differ in MASTERs and write quorum.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use minijinja::context;
+use serde::Serialize;
+
+use super::error::ReportError;
+use super::figure::{Figure, index_figure, inline};
+use super::page::{Badge, Number, measurement, numbers, render, safety, style};
+use super::plot::{Cell, Matrix};
+use super::summary::Summary;
+use super::{load, read_summary, words, write_file};
+use crate::folder::RunFolder;
+
+const TEMPLATE: &str = include_str!("../../assets/index.html");
+
+/// What was written.
+#[derive(Debug)]
+pub struct Index {
+    /// The page.
+    pub page: PathBuf,
+    /// Summaries of the runs on it, by folder name.
+    pub runs: Vec<(String, Summary)>,
+    /// Run folders that are not on it, and why.
+    pub skipped: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry {
+    href: String,
+    folder: String,
+    name: String,
+    description: String,
+    safety: Badge,
+    measurement: Badge,
+    sound: bool,
+    simulated: bool,
+    numbers: [Number; 5],
+    thumbnail: String,
+}
+
+/// Writes `index.html` into a results folder, one entry for each run folder directly below it.
+///
+/// # Errors
+/// The folder can't be read or written. A run that can't be shown is no error; the page names it.
+pub fn index(results: &Path) -> Result<Index, ReportError> {
+    let mut runs = Vec::new();
+    let mut entries = Vec::new();
+    let mut skipped = Vec::new();
+    for folder in run_folders(results)? {
+        let name = load::name(&folder);
+        let folder = RunFolder::new(folder);
+        match read_summary(&folder) {
+            Ok(Some(summary)) => {
+                entries.push(entry(&folder, &name, &summary)?);
+                runs.push((name, summary));
+            }
+            Ok(None) => skipped.push(format!("{name}: has no summary.json yet")),
+            Err(error) => skipped.push(format!("{name}: {error}")),
+        }
+    }
+    let matrix = matrix(results, &runs)?;
+    let values = context! { style => style(), runs => entries, skipped, matrix };
+    let page = results.join("index.html");
+    write_file(&page, render("index.html", TEMPLATE, values)?.as_bytes())?;
+    Ok(Index { page, runs, skipped })
+}
+
+/// Folders with a plan, by name. A link is left out: `latest` would show a run twice.
+fn run_folders(results: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let failed = |source| ReportError::Io { file: load::name(results), source };
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(results).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let is_folder = entry.file_type().map_err(failed)?.is_dir();
+        if is_folder && RunFolder::new(entry.path()).plan().exists() {
+            folders.push(entry.path());
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+fn entry(folder: &RunFolder, name: &str, summary: &Summary) -> Result<Entry, ReportError> {
+    let thumbnail = load::text(&folder.plots().join("thumbnail.svg"))?.unwrap_or_default();
+    Ok(Entry {
+        href: format!("{}/report.html", percent(name)),
+        folder: name.to_owned(),
+        name: summary.name.clone(),
+        description: summary.description.clone(),
+        safety: safety(summary),
+        measurement: measurement(summary),
+        sound: summary.measurement.sound,
+        simulated: summary.simulated,
+        numbers: numbers(summary),
+        thumbnail: inline(&thumbnail, "Throughput over time by outcome, faults shaded"),
+    })
+}
+
+/// A folder's name inside a link.
+fn percent(name: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    name.bytes()
+        .map(|byte| if plain(&byte) { char::from(byte).into() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+/// The matrix for the template, and as files; `None` unless runs differ in MASTERs or quorum.
+fn matrix(
+    results: &Path,
+    runs: &[(String, Summary)],
+) -> Result<Option<minijinja::Value>, ReportError> {
+    let kinds: BTreeSet<_> = runs.iter().map(|(_, run)| (run.masters, &run.write_quorum)).collect();
+    if kinds.len() < 2 {
+        return Ok(None);
+    }
+    let cells: Vec<Cell> = runs.iter().map(|(_, run)| cell(run)).collect();
+    let rows: Vec<[String; 4]> = cells
+        .iter()
+        .map(|cell| {
+            let rate = words::rate(cell.rate);
+            [cell.masters.to_string(), cell.quorum.clone(), rate, cell.latency.clone()]
+        })
+        .collect();
+    let figure: Figure = index_figure("matrix", &Matrix { cells })?;
+    figure.write(results)?;
+    let label = "Throughput and p99 by number of MASTERs and write quorum";
+    Ok(Some(context! {
+        wide => inline(&figure.wide, label),
+        narrow => inline(&figure.narrow, label),
+        rows,
+    }))
+}
+
+fn cell(run: &Summary) -> Cell {
+    Cell {
+        masters: run.masters,
+        quorum: run.write_quorum.clone(),
+        rate: run.achieved_rate,
+        latency: match run.p99() {
+            Some(p99) => format!("p99 {}", words::bound(p99)),
+            None => "nothing acknowledged".to_owned(),
+        },
+        unsound: !run.measurement.sound,
+    }
+}

@@ -1,0 +1,68 @@
+//! The report of a run: figures, plots, one self-contained page, `summary.json`; and the index of
+//! a suite. Works offline on any run folder, also that of a crashed run.
+//! Measures nothing and judges nothing: figures come from `figures/`, verdicts from the checkers.
+
+mod error;
+mod figure;
+mod index;
+mod load;
+mod page;
+mod plot;
+mod sections;
+mod summary;
+mod words;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub use error::ReportError;
+pub use index::{Index, index};
+pub use plot::PlotError;
+pub use summary::{
+    ClassSummary, FaultSummary, GapSummary, GroupSummary, Measurement, NodeSummary, SUMMARY_FORMAT,
+    Safety, Summary,
+};
+
+use crate::figures::{Input, figures};
+use crate::folder::RunFolder;
+
+/// What was written.
+#[derive(Debug)]
+pub struct Written {
+    /// The page.
+    pub report: PathBuf,
+    /// The figures, as in `summary.json`.
+    pub summary: Summary,
+}
+
+/// Makes `report.html`, `summary.json` and `plots/` from what the run folder holds.
+///
+/// # Errors
+/// See [`ReportError`]. Files that a crashed run lacks are no error; the report names them.
+pub fn write(folder: &RunFolder) -> Result<Written, ReportError> {
+    let run = load::load(folder)?;
+    let input =
+        Input { history: &run.history, plan: &run.plan, phases: &run.phases, faults: &run.faults };
+    let figures = figures(&input);
+    let summary = summary::summary(&run, &figures);
+    let plots = figure::Plots::draw(&run, &figures)?;
+    plots.write(&folder.plots())?;
+    let json = serde_json::to_string_pretty(&summary).map_err(ReportError::Summary)?;
+    write_file(&folder.summary(), json.as_bytes())?;
+    let html = page::page(&run, &figures, &summary, &plots)?;
+    write_file(&folder.report(), html.as_bytes())?;
+    Ok(Written { report: folder.report(), summary })
+}
+
+/// Reads the `summary.json` of a run folder; `None` if it has none.
+///
+/// # Errors
+/// Another format version, or not a summary.
+pub fn read_summary(folder: &RunFolder) -> Result<Option<Summary>, ReportError> {
+    load::versioned(&folder.summary(), SUMMARY_FORMAT)
+}
+
+/// Writes a file as a whole.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
+    fs::write(path, bytes).map_err(|source| ReportError::Io { file: load::name(path), source })
+}

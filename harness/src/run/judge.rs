@@ -1,0 +1,149 @@
+//! Verdicts on a run folder: safety from the checkers against what the plan expects, measurement
+//! from the soundness findings. Works on any run folder, also long after the run.
+//! May not draw reports or know how the run was made.
+
+use std::path::Path;
+
+use quorate_check::expect::{Comparison, Expectations, Mismatch};
+use quorate_check::verdict::{Report, Verdict};
+use quorate_check::{Options, UnknownChecker, check_all, format};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::RunError;
+use crate::folder::{RunFolder, SoundnessFinding};
+use crate::plan::{PLAN_FORMAT, Plan};
+
+/// Both verdicts on a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// What the checkers say.
+    pub report: Report,
+    /// How that compares with what the plan expects.
+    pub comparison: Comparison,
+    /// What makes the figures doubtful.
+    pub findings: Vec<SoundnessFinding>,
+    /// What was odd about the history file, a sentence each.
+    pub notes: Vec<String>,
+}
+
+impl Judged {
+    /// The findings that make the run unsound.
+    pub fn unsound(&self) -> impl Iterator<Item = &SoundnessFinding> {
+        self.findings.iter().filter(|finding| finding.fatal)
+    }
+}
+
+/// Judges the history of a run folder and writes `verdicts.json`.
+///
+/// # Errors
+/// When a file is missing, malformed or of another format version.
+pub fn judge(folder: &RunFolder) -> Result<Judged, RunError> {
+    let plan = read_plan(folder)?;
+    let findings = if folder.soundness().exists() {
+        read_json(&folder.soundness())?
+    } else {
+        // A run that did not get to its end says nothing about its own measurement.
+        let detail = "the run ended before its figures were looked at".to_owned();
+        vec![SoundnessFinding { code: "crashed".to_owned(), fatal: true, detail }]
+    };
+    let reading = format::read_path(folder.history())?;
+    let report = check_all(&reading.history, &Options::default());
+    write_json(&folder.verdicts(), &report)?;
+    let comparison = compare(&report, &plan)?;
+    let notes = reading.notes.iter().map(ToString::to_string).collect();
+    Ok(Judged { report, comparison, findings, notes })
+}
+
+/// Compares with the plan's expectations, where unknown stands for any verdict.
+fn compare(report: &Report, plan: &Plan) -> Result<Comparison, UnknownChecker> {
+    let expected = plan.expect.iter().map(|(name, verdict)| Ok((name.parse()?, *verdict)));
+    let expectations = Expectations(expected.collect::<Result<_, UnknownChecker>>()?);
+    let accepted = |mismatch: &Mismatch| {
+        mismatch.found.is_some_and(|found| plan.accepts(mismatch.checker.name(), found))
+    };
+    let mut comparison = expectations.compare(report);
+    comparison.mismatches.retain(|mismatch| !accepted(mismatch));
+    let weight = |mismatch: &Mismatch| match mismatch.is_inconclusive() {
+        true => Verdict::Unknown,
+        false => Verdict::Violated,
+    };
+    let weights = comparison.mismatches.iter().map(weight);
+    comparison.verdict = weights.fold(Verdict::Valid, Verdict::merge);
+    Ok(comparison)
+}
+
+/// The plan of a run folder.
+///
+/// # Errors
+/// When there is none, or it has another format version.
+pub fn read_plan(folder: &RunFolder) -> Result<Plan, RunError> {
+    let path = folder.plan();
+    let json: serde_json::Value = read_json(&path)?;
+    let found = json.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    if found != u64::from(PLAN_FORMAT) {
+        return Err(RunError::Version { path, found, known: PLAN_FORMAT });
+    }
+    serde_json::from_value(json).map_err(RunError::json(&path))
+}
+
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RunError> {
+    let text = std::fs::read_to_string(path).map_err(RunError::file(path))?;
+    serde_json::from_str(&text).map_err(RunError::json(path))
+}
+
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), RunError> {
+    let mut text = serde_json::to_string_pretty(value).map_err(RunError::json(path))?;
+    text.push('\n');
+    std::fs::write(path, text).map_err(RunError::file(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_check::{Checker, Judgement};
+
+    fn report(verdicts: &[(Checker, Verdict)]) -> Report {
+        let judgement = |(checker, verdict): &(Checker, Verdict)| {
+            let json = serde_json::json!({
+                "name": checker, "verdict": verdict, "counts": {}, "explanation": "",
+            });
+            serde_json::from_value::<Judgement>(json).unwrap()
+        };
+        Report::new(verdicts.iter().map(judgement).collect())
+    }
+
+    fn expecting(expect: &str) -> Plan {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.yaml");
+        std::fs::write(&path, format!("name: x\nexpect: {expect}\n")).unwrap();
+        let spec = crate::spec::workload(&path, &crate::spec::Overrides::default()).unwrap();
+        crate::plan::build(&spec, 1).unwrap()
+    }
+
+    #[test]
+    fn any_forgives_and_an_expected_violation_must_be_found() {
+        let found = report(&[
+            (Checker::AcknowledgedDurable, Verdict::Violated),
+            (Checker::Linearizable, Verdict::Violated),
+        ]);
+        for (expect, verdict) in [
+            ("{}", Verdict::Violated),
+            ("{ acknowledged-durable: violated }", Verdict::Violated),
+            ("{ acknowledged-durable: violated, linearizable: any }", Verdict::Valid),
+            ("{ acknowledged-durable: any, linearizable: any }", Verdict::Valid),
+            (
+                "{ acknowledged-durable: any, linearizable: any, convergence: violated }",
+                Verdict::Violated,
+            ),
+        ] {
+            assert_eq!(compare(&found, &expecting(expect)).unwrap().verdict, verdict, "{expect}");
+        }
+    }
+
+    #[test]
+    fn unknown_where_valid_was_expected_is_inconclusive() {
+        let found = report(&[(Checker::NonVacuous, Verdict::Unknown)]);
+        assert_eq!(compare(&found, &expecting("{}")).unwrap().verdict, Verdict::Unknown);
+    }
+}

@@ -1,0 +1,162 @@
+//! The orchestrator: runs one plan from the first process started to the report written.
+//! May not parse specs, print to stdout, or know how a stage does its work.
+
+pub mod choice;
+pub mod disk;
+mod error;
+pub mod interrupt;
+pub mod judge;
+pub mod machine;
+mod manifest;
+mod orchestrate;
+pub mod parts;
+pub mod place;
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+pub use error::RunError;
+pub use manifest::MANIFEST_FORMAT;
+pub use orchestrate::{Stand, Watched};
+
+use self::choice::{Choice, StageName};
+use self::interrupt::Interrupt;
+use self::judge::{Judged, write_json};
+use self::manifest::Programs;
+use self::orchestrate::{Outcome, Setup, execute};
+use self::parts::Clock;
+use self::place::Cause;
+use crate::folder::{RunFolder, SoundnessFinding};
+use crate::plan::Plan;
+use crate::report::{self, Summary};
+use crate::stage::{ProcessStage, Program, StageOptions};
+
+/// Name of the variable with the password of the servers' user `root`.
+const PASSWORD: &str = "ORIENTDB_ROOT_PASSWORD";
+
+/// One run to be done.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// What to do.
+    pub plan: Plan,
+    /// What the plan was made from, for the command that repeats it.
+    pub cause: Cause,
+    /// Where.
+    pub choice: Choice,
+    /// Folder that gets the run folder.
+    pub out: PathBuf,
+    /// Settings of the stage.
+    pub stage: StageOptions,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its folder.
+    pub folder: RunFolder,
+    /// The command that repeats it.
+    pub repeat: String,
+    /// The verdicts, if there is a history to judge.
+    pub judged: Option<Judged>,
+    /// The figures, if a report could be made.
+    pub summary: Option<Summary>,
+    /// True when the user stopped it.
+    pub interrupted: bool,
+    /// What went wrong with the harness.
+    pub error: Option<RunError>,
+}
+
+/// Runs a job; everything that it learns is in the run folder, whatever happens.
+///
+/// # Errors
+/// When nothing could be run at all: a program or the results folder is missing.
+pub async fn run(
+    mut job: Job,
+    interrupt: &Interrupt,
+    watched: &Watched,
+) -> Result<Ended, RunError> {
+    let node = find(Program::Node, &mut job.stage.node)?;
+    let proxied = job.plan.topology.proxied && job.stage.toxiproxy.is_none();
+    let proxy = proxied.then(|| find(Program::Proxy, &mut job.stage.proxy)).transpose()?;
+    let started = SystemTime::now();
+    let folder = place::create(&job.out, &job.plan, started).map_err(RunError::file(&job.out))?;
+    write_json(&folder.plan(), &job.plan)?;
+    let repeat = job.cause.repeat(job.plan.seed);
+    let programs = Programs { node: &node, proxy: proxy.as_deref() };
+    let manifest = manifest::manifest(&folder, &job.choice, &programs, started, repeat.clone())?;
+    write_json(&folder.manifest(), &manifest)?;
+
+    let outcome = on_stage(&job, &folder, interrupt, watched).await;
+    let interrupted = interrupt.stop.is_cancelled();
+    watched.stand.send_replace(Stand::Judging);
+    let mut ended = Ended { folder, repeat, judged: None, summary: None, interrupted, error: None };
+    conclude(&mut ended, outcome).await;
+    Ok(ended)
+}
+
+fn find(program: Program, given: &mut Option<PathBuf>) -> Result<PathBuf, RunError> {
+    let path = program.find(given.take()).map_err(|error| RunError::stage("start", error))?;
+    *given = Some(path.clone());
+    Ok(path)
+}
+
+async fn on_stage(
+    job: &Job,
+    folder: &RunFolder,
+    interrupt: &Interrupt,
+    watched: &Watched,
+) -> Outcome {
+    let clock = Clock::start();
+    let secret = job.stage.secrets.iter().find(|(name, _)| name == PASSWORD);
+    let password = secret.map_or("root", |(_, password)| password);
+    let plan = &job.plan;
+    let setup = Setup { plan, folder, clock, password, interrupt, watched };
+    let executing = async {
+        match job.choice.stage {
+            StageName::Process => {
+                let options = job.stage.clone();
+                execute(&setup, ProcessStage::start_with(plan, folder, clock, options)).await
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        // Dropping the stage kills its processes.
+        () = interrupt.now.cancelled() => {
+            Outcome { error: Some(RunError::StoppedNow), ..Outcome::default() }
+        }
+        outcome = executing => outcome,
+    }
+}
+
+/// Judges and reports what there is, also after an error or an interrupt.
+async fn conclude(ended: &mut Ended, outcome: Outcome) {
+    let Outcome { mut findings, error } = outcome;
+    let fatal = |code: &str, detail: String| SoundnessFinding {
+        code: code.to_owned(),
+        fatal: true,
+        detail,
+    };
+    if let Some(error) = &error {
+        findings.push(fatal("harness_failed", error.to_string()));
+    } else if ended.interrupted {
+        findings.push(fatal("interrupted", "the user stopped the run before its end".to_owned()));
+    }
+    ended.error = error;
+    let folder = ended.folder.clone();
+    let concluding = tokio::task::spawn_blocking(move || {
+        write_json(&folder.soundness(), &findings)?;
+        let judged = folder.history().exists().then(|| judge::judge(&folder)).transpose()?;
+        let written = report::write(&folder)?;
+        Ok::<_, RunError>((judged, written.summary))
+    });
+    match concluding.await.map_err(RunError::from).and_then(|concluded| concluded) {
+        Ok((judged, summary)) => {
+            ended.judged = judged;
+            ended.summary = Some(summary);
+        }
+        Err(error) => {
+            ended.error.get_or_insert(error);
+        }
+    }
+}

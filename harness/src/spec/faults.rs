@@ -1,0 +1,172 @@
+//! The faults of a workload or scenario: each alone, and against the servers and the measure phase.
+//! Overlaps depend on the seed and are judged in `crate::plan::build`.
+
+use std::collections::BTreeMap;
+
+use super::SpecFault;
+use super::raw::{Kind, RawFault, RawTarget, TargetWord};
+use super::units::Span;
+use super::validate::{Findings, server_names};
+use crate::plan::{Cut, FaultKind, Phases, PlannedFault, Target, Topology, target};
+
+/// Checks all faults; what cannot be used is reported and left out.
+pub(super) fn check(
+    faults: &[RawFault],
+    topology: &Topology,
+    phases: &Phases,
+    findings: &mut Findings<'_>,
+) -> Vec<SpecFault> {
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    let mut checked = Vec::new();
+    for (index, raw) in faults.iter().enumerate() {
+        let key = format!("faults.{index}");
+        let name = name(raw, &names);
+        if let Some(first) = names.insert(name.clone(), index) {
+            let what = format!("`{name}` is already the name of faults.{first}");
+            findings.wrong(&format!("{key}.name"), what);
+        }
+        window(raw, &key, phases, findings);
+        let target = target_of(raw, &key, topology, findings);
+        if let Some(kind) = kind(raw, &key, target, topology, findings) {
+            let (at_ms, for_ms) = (raw.at.as_ms(), raw.lasts.as_ms());
+            let origin = findings.tree().origin_of(&key);
+            let fault = PlannedFault { name, at_ms, for_ms, kind };
+            checked.push(SpecFault { origin, fault });
+        }
+    }
+    checked
+}
+
+/// The given name, else the kind, numbered from the second one on.
+fn name(raw: &RawFault, taken: &BTreeMap<String, usize>) -> String {
+    if let Some(name) = &raw.name {
+        return name.clone();
+    }
+    let kind = word(raw.fault);
+    let numbered = (2..).map(|number| format!("{kind}-{number}"));
+    let mut free = std::iter::once(kind.to_owned()).chain(numbered);
+    free.find(|name| !taken.contains_key(name)).unwrap_or_default()
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Kill => "kill",
+        Kind::Restart => "restart",
+        Kind::Pause => "pause",
+        Kind::Partition => "partition",
+        Kind::Latency => "latency",
+    }
+}
+
+fn window(raw: &RawFault, key: &str, phases: &Phases, findings: &mut Findings<'_>) {
+    if raw.lasts.as_ms() == 0 {
+        findings.wrong(&format!("{key}.for"), "must be at least 1ms");
+    }
+    let end = raw.at.as_ms().saturating_add(raw.lasts.as_ms());
+    if end > phases.measure_ms {
+        let what = format!(
+            "ends at {}, after the measure phase ({}); faults happen inside it",
+            Span::millis(end),
+            Span::millis(phases.measure_ms)
+        );
+        findings.wrong(&format!("{key}.for"), what);
+    }
+}
+
+fn target_of(
+    raw: &RawFault,
+    key: &str,
+    topology: &Topology,
+    findings: &mut Findings<'_>,
+) -> Target {
+    let key = format!("{key}.target");
+    match &raw.target {
+        RawTarget::Word(TargetWord::One) => Target::One,
+        RawTarget::Word(TargetWord::Minority) => {
+            if topology.masters.len() < 3 {
+                let what = "there is no minority of less than 3 MASTERs; legal: one, all, names";
+                findings.wrong(&key, what);
+            }
+            Target::Minority
+        }
+        RawTarget::Word(TargetWord::Majority) => Target::Majority,
+        RawTarget::Word(TargetWord::All) => Target::All,
+        RawTarget::Names(names) => {
+            server_names(&key, names, topology, findings);
+            Target::Names(names.clone())
+        }
+    }
+}
+
+fn kind(
+    raw: &RawFault,
+    key: &str,
+    target: Target,
+    topology: &Topology,
+    findings: &mut Findings<'_>,
+) -> Option<FaultKind> {
+    let given = [
+        ("cut", raw.cut.is_some(), raw.fault == Kind::Partition, "partition"),
+        ("delay", raw.delay.is_some(), raw.fault == Kind::Latency, "latency"),
+        ("jitter", raw.jitter.is_some(), raw.fault == Kind::Latency, "latency"),
+    ];
+    for (part, given, belongs, of) in given {
+        if given && !belongs {
+            findings.wrong(&format!("{key}.{part}"), format!("has a meaning for {of} alone"));
+        }
+    }
+    if matches!(raw.fault, Kind::Partition | Kind::Latency) {
+        links(raw.fault, key, &target, topology, findings);
+    }
+    match raw.fault {
+        Kind::Kill => Some(FaultKind::Kill { target }),
+        Kind::Restart => Some(FaultKind::Restart { target }),
+        Kind::Pause => Some(FaultKind::Pause { target }),
+        Kind::Partition => {
+            Some(FaultKind::Partition { cut: raw.cut.unwrap_or(Cut::Silent), target })
+        }
+        Kind::Latency => latency(raw, key, target, findings),
+    }
+}
+
+/// Faults of links need links, and proxies on them.
+fn links(
+    fault: Kind,
+    key: &str,
+    target: &Target,
+    topology: &Topology,
+    findings: &mut Findings<'_>,
+) {
+    let fault = word(fault);
+    if !topology.proxied {
+        let what = format!("{fault} needs proxies on the links; set `topology.links: proxied`");
+        findings.wrong(&format!("{key}.fault"), what);
+    }
+    let masters = topology.masters.len();
+    if masters == 1 {
+        let what = format!("{fault} needs a link between servers, and there is 1 MASTER");
+        findings.wrong(&format!("{key}.fault"), what);
+    } else if fault == word(Kind::Partition) && target::size(target, masters) >= masters {
+        let what = "leaves no server on the other side of the cut";
+        findings.wrong(&format!("{key}.target"), what);
+    }
+}
+
+fn latency(
+    raw: &RawFault,
+    key: &str,
+    target: Target,
+    findings: &mut Findings<'_>,
+) -> Option<FaultKind> {
+    let Some(delay) = raw.delay else {
+        let what = format!("latency needs `delay`; legal: {}", Span::LEGAL);
+        findings.wrong(key, what);
+        return None;
+    };
+    let jitter = raw.jitter.unwrap_or_default();
+    if jitter > delay {
+        let what = format!("{jitter} is more than the delay ({delay}), which cannot go below 0s");
+        findings.wrong(&format!("{key}.jitter"), what);
+    }
+    Some(FaultKind::Latency { target, delay_us: delay.as_us(), jitter_us: jitter.as_us() })
+}

@@ -1,0 +1,71 @@
+//! Specs: YAML files checked into typed values, or refused with file, line, key and hint.
+//!
+//! YAML → [`tree`] (every value knows its line) → [`schema`] (unknown keys, wrong values) →
+//! [`raw`] (typed) → `validate` and `faults` (meaning across keys) → [`Spec`] → `crate::plan`.
+//! May not start anything, read a clock or draw a random number.
+
+mod expect;
+mod faults;
+mod load;
+mod problem;
+pub mod raw;
+pub mod schema;
+mod suite;
+pub mod tree;
+mod units;
+mod validate;
+
+use std::collections::BTreeMap;
+
+use quorate_check::verdict::Verdict;
+
+pub use expect::CHECKERS;
+pub use load::{Overrides, scenario, workload};
+pub use problem::{Origin, Problem, SpecError, hint, nearest};
+pub use suite::{Experiment, Suite, suite};
+pub use units::{NoSpan, Span};
+
+use crate::plan::{Load, Phases, PlannedFault, Topology, Workload};
+
+/// A checked workload: every default filled in, every relation between keys held.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// Name of the experiment.
+    pub name: String,
+    /// One sentence for the report.
+    pub description: String,
+    /// Root seed.
+    pub seed: u64,
+    /// Servers and links.
+    pub topology: Topology,
+    /// Records and operations.
+    pub workload: Workload,
+    /// How operations are sent.
+    pub load: Load,
+    /// Lengths of the parts of the run.
+    pub phases: Phases,
+    /// Faults, in the order written.
+    pub faults: Vec<SpecFault>,
+    /// Expected verdicts.
+    pub expect: BTreeMap<String, Verdict>,
+    /// What is allowed but deserves a word.
+    pub warnings: Vec<String>,
+}
+
+/// A fault and where it was written, for problems that show only once a seed is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpecFault {
+    /// Where.
+    pub origin: Origin,
+    /// What.
+    pub fault: PlannedFault,
+}
+
+/// A checked scenario file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scenario {
+    /// Its name.
+    pub name: String,
+    /// One sentence.
+    pub description: String,
+}

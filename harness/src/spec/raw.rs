@@ -1,0 +1,428 @@
+//! The YAML files as they are written: every key, its meaning, its default. Source of the JSON Schemas.
+//! Meaning beyond a single value is checked in `validate.rs` and `faults.rs`; nothing is checked here.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::expect::RawExpect;
+use super::units::Span;
+use crate::plan::{Arrivals, Cut};
+
+/// A Quorate workload: servers, records, load, faults, and what is expected of the outcome.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawWorkloadFile {
+    /// Name of the experiment: lower-case letters, digits and dashes. Part of the run folder's name.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
+    #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
+    pub name: String,
+    /// One sentence for the report: what this shows.
+    #[serde(default)]
+    pub description: String,
+    /// Root of every random stream. Same file and seed, same plan to the byte. `--seed` overrides it.
+    #[serde(default = "default_seed")]
+    pub seed: u64,
+    /// Servers and links.
+    #[serde(default)]
+    pub topology: RawTopology,
+    /// Records and operations.
+    #[serde(default)]
+    pub workload: RawWorkload,
+    /// How operations are sent.
+    #[serde(default)]
+    pub load: RawLoad,
+    /// Lengths of the parts of the run.
+    #[serde(default)]
+    pub phases: RawPhases,
+    /// Faults of the measure phase. Instead of them: `scenario`.
+    #[serde(default)]
+    pub faults: Vec<RawFault>,
+    /// A scenario file with the faults, relative to this file. `--scenario` overrides it.
+    #[serde(default)]
+    pub scenario: Option<String>,
+    /// Expected verdict by checker. A checker not named is expected to say `valid`.
+    #[serde(default)]
+    pub expect: RawExpect,
+}
+
+fn default_seed() -> u64 {
+    1
+}
+
+/// Servers and links.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawTopology {
+    /// Number of MASTER servers; they are called n1, n2, ….
+    #[schemars(range(min = 1, max = 9))]
+    pub masters: u8,
+    /// How many MASTERs must have voted for a write before it is acknowledged.
+    pub write_quorum: RawQuorum,
+    /// `proxied`: every link runs through the fault proxy, needed to cut or delay it.
+    pub links: RawLinks,
+}
+
+impl Default for RawTopology {
+    fn default() -> Self {
+        let write_quorum = RawQuorum::Word(QuorumWord::Majority);
+        Self { masters: 3, write_quorum, links: RawLinks::Proxied }
+    }
+}
+
+/// A write quorum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(extend("x-legal" = "a number from 1 to `masters`, or majority, or all"))]
+pub enum RawQuorum {
+    /// By arithmetic.
+    Word(QuorumWord),
+    /// So many MASTERs.
+    Count(#[schemars(range(min = 1, max = 9))] u8),
+}
+
+/// A write quorum by arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QuorumWord {
+    /// More than half of the MASTERs.
+    Majority,
+    /// Every MASTER.
+    All,
+}
+
+/// How servers and clients are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawLinks {
+    /// Through fault proxies.
+    Proxied,
+    /// Without proxies; links cannot be cut or delayed.
+    Direct,
+}
+
+/// Records and operations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawWorkload {
+    /// Records created before the load starts.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub records: u64,
+    /// Bytes of padding in each record.
+    #[schemars(range(max = 1_048_576))]
+    pub value_bytes: u32,
+    /// Weights of the operations; they need not sum to 100. An operation not named has weight 0.
+    pub mix: RawMix,
+    /// How keys are drawn.
+    pub keys: RawKeys,
+}
+
+impl Default for RawWorkload {
+    fn default() -> Self {
+        Self { records: 500, value_bytes: 100, mix: RawMix::default(), keys: RawKeys::default() }
+    }
+}
+
+/// Weights of the operations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawMix {
+    /// Read of one record that is linearizable: asks a majority.
+    #[serde(default)]
+    pub read_majority: u32,
+    /// Read of one record from the one server asked; may be stale.
+    #[serde(default)]
+    pub read_local: u32,
+    /// Replacement of one record, whatever its version.
+    #[serde(default)]
+    pub update: u32,
+    /// Replacement that fails if the record changed since it was last seen.
+    #[serde(default)]
+    pub update_versioned: u32,
+    /// Creation of a further record.
+    #[serde(default)]
+    pub create: u32,
+    /// Deletion of a record.
+    #[serde(default)]
+    pub delete: u32,
+}
+
+impl Default for RawMix {
+    fn default() -> Self {
+        Self {
+            read_majority: 40,
+            read_local: 10,
+            update: 40,
+            update_versioned: 5,
+            create: 5,
+            delete: 0,
+        }
+    }
+}
+
+/// How keys are drawn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawKeys {
+    /// The shape.
+    pub distribution: Distribution,
+    /// zipfian and latest: skew, between 0 and 1. Default 0.99.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub theta: Option<f64>,
+    /// hotspot: share of the keys that are hot, between 0 and 1. Default 0.2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_fraction: Option<f64>,
+    /// hotspot: share of the operations that go to hot keys, between 0 and 1. Default 0.8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub op_fraction: Option<f64>,
+}
+
+impl Default for RawKeys {
+    fn default() -> Self {
+        let distribution = Distribution::Uniform;
+        Self { distribution, theta: None, data_fraction: None, op_fraction: None }
+    }
+}
+
+/// Shape of the key distribution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// Every key alike.
+    Uniform,
+    /// Few keys take most operations, scattered over the key space.
+    Zipfian,
+    /// The newest keys take most operations.
+    Latest,
+    /// A share of the keys takes a share of the operations.
+    Hotspot,
+    /// 0, 1, 2, … and round again.
+    Sequential,
+}
+
+/// How operations are sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawLoad {
+    /// Open loop (a schedule of arrivals that waits for nobody), or closed loop.
+    pub mode: Mode,
+    /// open: arrivals per second. Default 300.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub rate: Option<f64>,
+    /// open: gaps between arrivals. Default poisson.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arrivals: Option<Arrivals>,
+    /// Keep-alive connections; closed: also the operations in flight. Default: closed 16; open
+    /// rate × timeout, so that a server that hangs does not hold up arrivals for the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub clients: Option<u32>,
+    /// How long a client waits; also sent to the server as the operation's deadline.
+    pub timeout: Span,
+    /// Operations in flight beyond which arrivals queue in the driver. 0: no cap but `clients`.
+    #[schemars(range(max = 100_000))]
+    pub in_flight_cap: u32,
+    /// Servers that clients talk to, in turn: `all`, or names such as [n1, n2].
+    pub targets: RawTargets,
+}
+
+impl Default for RawLoad {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Open,
+            rate: None,
+            arrivals: None,
+            clients: None,
+            timeout: Span::secs(1),
+            in_flight_cap: 0,
+            targets: RawTargets::Word(AllWord::All),
+        }
+    }
+}
+
+/// Open or closed loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Arrivals on a schedule; latency counts from the intended start.
+    Open,
+    /// Each client sends its next operation when the last one is done. For throughput.
+    Closed,
+}
+
+/// Servers that clients talk to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(extend("x-legal" = "all, or a list of servers such as [n1, n2]"))]
+pub enum RawTargets {
+    /// Every server.
+    Word(AllWord),
+    /// These.
+    Names(Vec<String>),
+}
+
+/// The word `all`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AllWord {
+    /// Every server.
+    All,
+}
+
+/// Lengths of the parts of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawPhases {
+    /// Load that is sent but not counted.
+    pub warmup: Span,
+    /// Load that counts; faults happen in here.
+    pub measure: Span,
+    /// Longest wait, after everything is healed, for the servers to hold the same.
+    pub settle: Span,
+}
+
+impl Default for RawPhases {
+    fn default() -> Self {
+        Self { warmup: Span::secs(2), measure: Span::secs(10), settle: Span::secs(5) }
+    }
+}
+
+/// One fault: it begins at `at` and is healed `for` later.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawFault {
+    /// Unique name, shown in plots. Default: the kind, numbered if it occurs again.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
+    #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What it does.
+    pub fault: Kind,
+    /// When it begins, counted from the start of the measure phase.
+    pub at: Span,
+    /// How long it lasts.
+    #[serde(rename = "for")]
+    pub lasts: Span,
+    /// Whom it hits. Default: one server, drawn from the seed.
+    #[serde(default)]
+    pub target: RawTarget,
+    /// partition: how links are cut. Default silent.
+    #[serde(default)]
+    pub cut: Option<Cut>,
+    /// latency: added to every message in each direction.
+    #[serde(default)]
+    pub delay: Option<Span>,
+    /// latency: half width of the uniform variation of `delay`. Default 0s.
+    #[serde(default)]
+    pub jitter: Option<Span>,
+}
+
+/// What a fault does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The process is killed without warning; it is started again at the end.
+    Kill,
+    /// The process is told to stop and does so; it is started again at the end.
+    Restart,
+    /// The process is frozen and continued at the end.
+    Pause,
+    /// Every link between the target and the other servers is cut.
+    Partition,
+    /// Every link between the target and the other servers gets slower.
+    Latency,
+}
+
+/// Whom a fault hits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(extend("x-legal" = "one, minority, majority, all, or a list such as [n1, n2]"))]
+pub enum RawTarget {
+    /// Drawn from the seed.
+    Word(TargetWord),
+    /// These servers.
+    Names(Vec<String>),
+}
+
+impl Default for RawTarget {
+    fn default() -> Self {
+        Self::Word(TargetWord::One)
+    }
+}
+
+/// A target by number, drawn from the seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetWord {
+    /// One server.
+    One,
+    /// The largest minority.
+    Minority,
+    /// The smallest majority.
+    Majority,
+    /// Every server.
+    All,
+}
+
+/// A Quorate fault scenario: faults that can be put under any workload.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawScenarioFile {
+    /// Name of the scenario: lower-case letters, digits and dashes.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
+    #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
+    pub name: String,
+    /// One sentence: what gives way, and what should be seen.
+    #[serde(default)]
+    pub description: String,
+    /// The faults.
+    #[schemars(length(min = 1))]
+    pub faults: Vec<RawFault>,
+}
+
+/// A Quorate suite: experiments that are run one after the other.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSuiteFile {
+    /// Name of the suite: lower-case letters, digits and dashes.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
+    #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
+    pub name: String,
+    /// One sentence: what it is for.
+    #[serde(default)]
+    pub description: String,
+    /// Upper limit of the sum of the experiments' budgets.
+    pub budget: Span,
+    /// The experiments, in order.
+    #[schemars(length(min = 1))]
+    pub experiments: Vec<RawExperiment>,
+}
+
+/// One experiment of a suite.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawExperiment {
+    /// Unique name; replaces the workload's name.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
+    #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
+    pub name: String,
+    /// The workload file, relative to the suite file.
+    pub workload: String,
+    /// A scenario file that replaces the workload's faults, relative to the suite file.
+    #[serde(default)]
+    pub scenario: Option<String>,
+    /// Replaces the workload's seed.
+    #[serde(default)]
+    pub seed: Option<u64>,
+    /// Values that replace those of the workload, by dotted path: `topology.masters: 5`.
+    #[serde(default)]
+    pub set: BTreeMap<String, Value>,
+    /// Longest time it may take, everything included.
+    pub budget: Span,
+    /// Expected verdicts, beside those of the workload file.
+    #[serde(default)]
+    pub expect: RawExpect,
+}

@@ -1,0 +1,307 @@
+//! Looks whether rules on links bite, and whether they are gone: by the proxy's counters, by
+//! connections of our own that carry no byte, by an echo through an entry of our own.
+//! May not change the rules of the cluster's links.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use quorate_check::history::Nanos;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::extension::{CutKind, LinkState};
+use super::network::Network;
+use super::{Link, StageError};
+use crate::run::parts::Clock;
+
+/// Time between two looks.
+const POLL: Duration = Duration::from_millis(5);
+/// After this time a link without traffic of its own gets a connection of ours.
+const QUIET: Duration = Duration::from_millis(250);
+/// Longest wait for the kernel's answer to a connection on loopback.
+const CONNECT_LIMIT: Duration = Duration::from_millis(200);
+
+/// What was seen on the way to a proof.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) proven: Option<Nanos>,
+    pub(crate) evidence: String,
+}
+
+/// Looks until every link shows that it is cut.
+pub(crate) async fn cut_bites(
+    network: &Network,
+    links: &[Link],
+    kind: CutKind,
+    before: &BTreeMap<Link, LinkState>,
+    clock: Clock,
+    deadline: Instant,
+) -> Result<Seen, StageError> {
+    let mut watch = Watch::new(links, clock, deadline);
+    // Held open until the proof is there, and gone before the heal: a silent cut keeps them
+    // from the server, and an empty connection is never dialled.
+    let mut ours: BTreeMap<Link, TcpStream> = BTreeMap::new();
+    while watch.goes_on() {
+        let states = states(network).await?;
+        for link in watch.pending() {
+            let quiet = watch.begun.elapsed() > QUIET;
+            let sign = match kind {
+                CutKind::Closed => refused(network, &link, &states, before).await,
+                CutKind::Silent => held(states.get(&link)),
+            };
+            if let Some(sign) = sign {
+                watch.saw(&link, sign);
+            } else if kind == CutKind::Silent && quiet && !ours.contains_key(&link) {
+                ours.extend(connect(network, &link).await.map(|stream| (link, stream)));
+            }
+        }
+        watch.pause().await;
+    }
+    Ok(watch.finish("not cut"))
+}
+
+/// Looks until every link shows that it is whole again.
+pub(crate) async fn cut_is_gone(
+    network: &Network,
+    links: &[Link],
+    kind: CutKind,
+    clock: Clock,
+    deadline: Instant,
+) -> Result<Seen, StageError> {
+    let mut watch = Watch::new(links, clock, deadline);
+    let before = states(network).await?;
+    while watch.goes_on() {
+        let states = states(network).await?;
+        for link in watch.pending() {
+            let state = states.get(&link);
+            let sign = match state.and_then(|state| state.cut) {
+                Some(_) => Some("still cut by another fault".to_string()),
+                None if kind == CutKind::Closed => accepted(network, &link).await,
+                None => flows(state, before.get(&link), watch.begun.elapsed()),
+            };
+            if let Some(sign) = sign {
+                watch.saw(&link, sign);
+            }
+        }
+        watch.pause().await;
+    }
+    Ok(watch.finish("not healed"))
+}
+
+/// Looks until every link has been seen to hold bytes back, which a delay does to any traffic.
+pub(crate) async fn delay_holds(
+    network: &Network,
+    links: &[Link],
+    clock: Clock,
+    deadline: Instant,
+) -> Result<Seen, StageError> {
+    let mut watch = Watch::new(links, clock, deadline);
+    while watch.goes_on() {
+        let states = states(network).await?;
+        for link in watch.pending() {
+            if let Some(sign) = held(states.get(&link)) {
+                watch.saw(&link, sign);
+            }
+        }
+        // Fine delays hold bytes shortly: look as often as the proxy answers.
+        watch.looked = true;
+    }
+    Ok(watch.finish("no byte held back"))
+}
+
+/// A Toxiproxy has no counters; there only connections tell.
+async fn states(network: &Network) -> Result<BTreeMap<Link, LinkState>, StageError> {
+    if network.is_own() {
+        network.states().await
+    } else {
+        Ok(BTreeMap::new())
+    }
+}
+
+fn held(state: Option<&LinkState>) -> Option<String> {
+    let state = state?;
+    let bytes = state.bytes.upstream.held_bytes + state.bytes.downstream.held_bytes;
+    match (bytes, state.connections.waiting) {
+        (0, 0) => None,
+        (0, waiting) => Some(format!("{waiting} connections held")),
+        (bytes, _) => Some(format!("{bytes} bytes held")),
+    }
+}
+
+/// Closed means: what was open is reset, and the kernel refuses what is new.
+async fn refused(
+    network: &Network,
+    link: &Link,
+    states: &BTreeMap<Link, LinkState>,
+    before: &BTreeMap<Link, LinkState>,
+) -> Option<String> {
+    let state = states.get(link);
+    if state.is_some_and(|state| state.connections.open > 0) {
+        return None;
+    }
+    let address = network.address(link)?;
+    match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+        Ok(_) | Err(_) => return None,
+    }
+    let count = |state: Option<&LinkState>| state.map_or(0, |state| state.connections.reset);
+    let reset = count(state).saturating_sub(count(before.get(link)));
+    Some(format!("{reset} connections reset, a new one refused"))
+}
+
+async fn accepted(network: &Network, link: &Link) -> Option<String> {
+    connect(network, link)
+        .await
+        .map(|_| "a new connection accepted".to_string())
+}
+
+async fn connect(network: &Network, link: &Link) -> Option<TcpStream> {
+    timeout(CONNECT_LIMIT, TcpStream::connect(network.address(link)?))
+        .await
+        .ok()?
+        .ok()
+}
+
+/// Whole means: nothing held, and bytes arrive, unless nobody sends any.
+fn flows(
+    state: Option<&LinkState>,
+    before: Option<&LinkState>,
+    waited: Duration,
+) -> Option<String> {
+    let (state, before) = (state?, before?);
+    if held(Some(state)).is_some() {
+        return None;
+    }
+    let delivered = |state: &LinkState| {
+        state.bytes.upstream.delivered_bytes + state.bytes.downstream.delivered_bytes
+    };
+    match delivered(state).saturating_sub(delivered(before)) {
+        0 if waited < QUIET => None,
+        0 => Some("nothing held, no traffic".to_string()),
+        bytes => Some(format!("{bytes} bytes delivered")),
+    }
+}
+
+/// Round trips through one delayed entry, compared with the delay asked for.
+pub(crate) async fn echo_takes(
+    address: SocketAddr,
+    at_least: Duration,
+    deadline: Instant,
+) -> io::Result<Option<Duration>> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut times = Vec::new();
+    while times.len() < 5 && Instant::now() < deadline {
+        let begun = Instant::now();
+        let round = async {
+            stream.write_all(b"?").await?;
+            stream.read_exact(&mut [0]).await
+        };
+        match tokio::time::timeout_at(deadline.into(), round).await {
+            Ok(result) => drop(result?),
+            Err(_) => break,
+        }
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times
+        .get(times.len() / 2)
+        .copied()
+        .filter(|median| *median >= at_least))
+}
+
+/// A server on loopback that sends everything back, until dropped.
+#[derive(Debug)]
+pub(crate) struct Echo {
+    pub(crate) address: SocketAddr,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Echo {
+    pub(crate) async fn start() -> io::Result<Self> {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = stream.split();
+                    if let Err(error) = tokio::io::copy(&mut from, &mut to).await {
+                        tracing::debug!(%error, "an echo ended");
+                    }
+                });
+            }
+        });
+        Ok(Self { address, task })
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Keeps count of which links have shown a sign.
+struct Watch {
+    signs: BTreeMap<Link, Option<String>>,
+    clock: Clock,
+    begun: Instant,
+    deadline: Instant,
+    looked: bool,
+}
+
+impl Watch {
+    fn new(links: &[Link], clock: Clock, deadline: Instant) -> Self {
+        let signs = links.iter().map(|link| (link.clone(), None)).collect();
+        Self {
+            signs,
+            clock,
+            begun: Instant::now(),
+            deadline,
+            looked: false,
+        }
+    }
+
+    fn pending(&self) -> Vec<Link> {
+        let pending = self.signs.iter().filter(|(_, sign)| sign.is_none());
+        pending.map(|(link, _)| link.clone()).collect()
+    }
+
+    /// At least one look is taken, however late it is.
+    fn goes_on(&self) -> bool {
+        let late = self.looked && Instant::now() >= self.deadline;
+        !late && self.signs.values().any(Option::is_none)
+    }
+
+    fn saw(&mut self, link: &Link, sign: String) {
+        self.signs.insert(link.clone(), Some(sign));
+    }
+
+    async fn pause(&mut self) {
+        self.looked = true;
+        if self.signs.values().any(Option::is_none) {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn finish(self, missing: &str) -> Seen {
+        if self.signs.is_empty() {
+            // Nothing to look at proves nothing.
+            let evidence = "no link between servers is affected".to_string();
+            return Seen {
+                proven: None,
+                evidence,
+            };
+        }
+        let complete = self.signs.values().all(Option::is_some);
+        let proven = complete.then(|| self.clock.now());
+        let line = |(link, sign): (&Link, &Option<String>)| {
+            format!("{link}: {}", sign.as_deref().unwrap_or(missing))
+        };
+        let evidence = self.signs.iter().map(line).collect::<Vec<_>>().join("; ");
+        Seen { proven, evidence }
+    }
+}

@@ -1,0 +1,242 @@
+//! The servers, the links between them and the processes they all are: what the stage starts and
+//! the faults work on.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+
+use super::child::Nest;
+use super::network::Network;
+use super::node::{Life, Node, NodeSetup};
+use super::{Link, Program, StageError, StageOptions, host};
+use crate::folder::{RunFolder, SoundnessFinding};
+use crate::plan::Plan;
+use crate::run::parts::{Clock, Endpoint};
+
+/// A running cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) names: Vec<String>,
+    pub(crate) clock: Clock,
+    pub(crate) options: StageOptions,
+    /// In the order of `names`.
+    pub(crate) nodes: Vec<Node>,
+    /// `None` when links are not proxied.
+    pub(crate) network: Option<Network>,
+    /// Last, so that servers and proxy end before the threads and the guard behind them.
+    pub(crate) nest: Nest,
+}
+
+impl Cluster {
+    /// Starts every server, behind the network's proxies if there are any, and waits until all
+    /// are ready.
+    pub(crate) async fn start(
+        plan: &Plan,
+        folder: &RunFolder,
+        clock: Clock,
+        options: StageOptions,
+        nest: Nest,
+        network: Option<Network>,
+    ) -> Result<Arc<Self>, StageError> {
+        let names = plan.topology.masters.clone();
+        let nodes = set_up(plan, folder, &options, network.as_ref())?;
+        let cluster = Arc::new(Self {
+            names,
+            clock,
+            options,
+            nodes,
+            network,
+            nest,
+        });
+        cluster
+            .each(|cluster, node| async move { cluster.launch(&node).await })
+            .await?;
+        if let Some(network) = &cluster.network {
+            network.open().await?;
+        }
+        cluster
+            .each(|cluster, node| async move { cluster.await_ready(&node).await })
+            .await?;
+        Ok(cluster)
+    }
+
+    /// Does the same with every server at the same time; the first error wins.
+    async fn each<F, R>(self: &Arc<Self>, act: F) -> Result<(), StageError>
+    where
+        F: Fn(Arc<Self>, String) -> R,
+        R: Future<Output = Result<(), StageError>> + Send + 'static,
+    {
+        let mut tasks = JoinSet::new();
+        for name in &self.names {
+            tasks.spawn(act(Arc::clone(self), name.clone()));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(|panic| StageError::Start {
+                process: "a server".to_string(),
+                source: std::io::Error::other(panic),
+            })??;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn node(&self, name: &str) -> Result<&Node, StageError> {
+        let found = self.nodes.iter().find(|node| node.name() == name);
+        found.ok_or_else(|| StageError::Start {
+            process: name.to_string(),
+            source: std::io::Error::other("no such server in this topology"),
+        })
+    }
+
+    /// Starts a server and points the proxies at where it listens now.
+    pub(crate) async fn launch(&self, name: &str) -> Result<(), StageError> {
+        let node = self.node(name)?;
+        let life = node.start(&self.nest, self.options.ready_limit).await?;
+        match &self.network {
+            Some(network) => network.aim(name, &life.said).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until a started server is ready to serve.
+    pub(crate) async fn await_ready(&self, name: &str) -> Result<(), StageError> {
+        let node = self.node(name)?;
+        let Some(life) = node.life() else {
+            let source = std::io::Error::other("it was never started");
+            return Err(StageError::Start {
+                process: name.to_string(),
+                source,
+            });
+        };
+        node.ready(&life, self.options.ready_limit).await
+    }
+
+    /// Where the servers are now.
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
+        let endpoint = |node: &Node| {
+            let Life { said, .. } = node.life()?;
+            let link = Link::new(super::CLIENT, node.name());
+            let proxied = self
+                .network
+                .as_ref()
+                .and_then(|network| network.address(&link));
+            let client = proxied.unwrap_or(said.http);
+            Some(Endpoint {
+                node: node.name().to_string(),
+                client,
+                direct: said.http,
+            })
+        };
+        self.nodes.iter().filter_map(endpoint).collect()
+    }
+
+    /// Ends every server in good order; what did not go well is a finding.
+    pub(crate) async fn stop_servers(self: &Arc<Self>) -> Vec<SoundnessFinding> {
+        let mut tasks = JoinSet::new();
+        for index in 0..self.nodes.len() {
+            let cluster = Arc::clone(self);
+            tasks.spawn(async move {
+                let (node, limit) = (&cluster.nodes[index], cluster.options.stop_limit);
+                let begun = Instant::now();
+                let detail = match node.terminate(limit).await {
+                    Ok(true) => return None,
+                    Ok(false) => {
+                        let words = node.life().map(|life| life.process.last_words());
+                        let words = words.unwrap_or_default();
+                        let time = begun.elapsed();
+                        format!("{} did not end cleanly ({time:?}):\n{words}", node.name())
+                    }
+                    Err(error) => error.to_string(),
+                };
+                Some(SoundnessFinding {
+                    code: "unclean_stop".to_string(),
+                    fatal: false,
+                    detail,
+                })
+            });
+        }
+        let mut findings: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+        findings.sort_by(|a, b| a.detail.cmp(&b.detail));
+        findings
+    }
+
+    /// Servers that ended although no fault ended them.
+    pub(crate) async fn died(&self) -> Vec<SoundnessFinding> {
+        let mut findings = Vec::new();
+        for node in &self.nodes {
+            let Some(Life { process, .. }) = node.life() else {
+                continue;
+            };
+            if process.stat().is_some() {
+                continue;
+            }
+            // Dead for the kernel; the runtime learns it a moment later.
+            let status = process.exited(self.options.stop_limit).await;
+            let status = status.map_or_else(|| "unknown status".to_string(), |s| s.to_string());
+            let words = process.last_words();
+            let detail = format!("{} ended by itself ({status}):\n{words}", node.name());
+            let code = "server_died".to_string();
+            findings.push(SoundnessFinding {
+                code,
+                fatal: true,
+                detail,
+            });
+        }
+        findings
+    }
+
+    /// Kills everything at once, without a runtime. For the ways out where nobody can wait.
+    pub(crate) fn kill_now(&self) {
+        // The end of the thread that started the children is their death.
+        self.nest.close();
+    }
+}
+
+fn set_up(
+    plan: &Plan,
+    folder: &RunFolder,
+    options: &StageOptions,
+    network: Option<&Network>,
+) -> Result<Vec<Node>, StageError> {
+    let names = &plan.topology.masters;
+    let program = Program::Node.find(options.node.clone())?;
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    // Without proxies everybody must know everybody's port before anybody is started.
+    let fixed = match network {
+        Some(_) => Vec::new(),
+        None => host::free_ports(2 * names.len())?,
+    };
+    let port = |index: usize| {
+        fixed
+            .get(index)
+            .map_or(any, |port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
+    };
+    let node = |(index, name): (usize, &String)| {
+        let others = names.iter().enumerate().filter(|(_, other)| *other != name);
+        let dials = others.filter_map(|(at, other)| {
+            let proxied = |network: &Network| network.address(&Link::new(name, other));
+            let address = network.map_or_else(|| Some(port(2 * at + 1)), proxied)?;
+            Some((other.clone(), address))
+        });
+        Node::new(NodeSetup {
+            name: name.clone(),
+            program: program.clone(),
+            data: data_folder(folder).join(name),
+            log: folder.logs().join(format!("{name}.log")),
+            masters: names.clone(),
+            write_quorum: plan.topology.write_quorum.clone(),
+            dials: dials.collect(),
+            secrets: options.secrets.clone(),
+            first_http: port(2 * index),
+            first_peer: port(2 * index + 1),
+        })
+    };
+    Ok(names.iter().enumerate().map(node).collect())
+}
+
+/// Where the servers' data lies while they run.
+pub(crate) fn data_folder(folder: &RunFolder) -> PathBuf {
+    folder.root().join("data")
+}

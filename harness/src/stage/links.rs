@@ -1,0 +1,98 @@
+//! Names of the directed links and of the proxy entries that stand for them.
+//! Pure: no sockets.
+
+use std::fmt;
+
+/// The name that stands for all clients.
+pub const CLIENT: &str = "client";
+
+/// A directed link: the connection that `from` dials to `to`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Link {
+    /// Who dials; [`CLIENT`] for the clients.
+    pub from: String,
+    /// Who is dialled.
+    pub to: String,
+}
+
+impl Link {
+    /// Names a link.
+    #[must_use]
+    pub fn new(from: &str, to: &str) -> Self {
+        Self {
+            from: from.to_string(),
+            to: to.to_string(),
+        }
+    }
+
+    /// True when a client dials.
+    #[must_use]
+    pub fn is_client(&self) -> bool {
+        self.from == CLIENT
+    }
+
+    /// Every directed link between two servers.
+    #[must_use]
+    pub fn between(servers: &[String]) -> Vec<Self> {
+        let ordered = |from: &String| {
+            let others = servers.iter().filter(|to| *to != from).cloned();
+            let from = from.clone();
+            others
+                .map(move |to| Self {
+                    from: from.clone(),
+                    to,
+                })
+                .collect::<Vec<_>>()
+        };
+        servers.iter().flat_map(ordered).collect()
+    }
+
+    /// The links of the clients.
+    #[must_use]
+    pub fn of_clients(servers: &[String]) -> Vec<Self> {
+        servers.iter().map(|to| Self::new(CLIENT, to)).collect()
+    }
+
+    /// The links between servers that cross from one side to the other, in both directions.
+    #[must_use]
+    pub fn crossing(servers: &[String], side: &[String]) -> Vec<Self> {
+        let mut links = Self::between(servers);
+        links.retain(|link| side.contains(&link.from) != side.contains(&link.to));
+        links
+    }
+
+    /// The links between servers that begin or end at one of these.
+    #[must_use]
+    pub fn touching(servers: &[String], some: &[String]) -> Vec<Self> {
+        let mut links = Self::between(servers);
+        links.retain(|link| some.contains(&link.from) || some.contains(&link.to));
+        links
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}->{}", self.from, self.to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(links: &[Link]) -> Vec<String> {
+        links.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_cut_crosses_and_a_delay_touches() {
+        let servers: Vec<String> = ["n1", "n2", "n3"].map(String::from).to_vec();
+        let side = vec!["n3".to_string()];
+        assert_eq!(Link::between(&servers).len(), 6);
+        let crossing = names(&Link::crossing(&servers, &side));
+        assert_eq!(crossing, ["n1->n3", "n2->n3", "n3->n1", "n3->n2"]);
+        assert_eq!(names(&Link::touching(&servers, &side)), crossing);
+        assert!(Link::crossing(&servers, &servers).is_empty());
+        assert_eq!(names(&Link::of_clients(&side)), ["client->n3"]);
+    }
+}

@@ -1,0 +1,221 @@
+//! One server of the process stage over all its lives: start, readiness, signals, restart on the
+//! same data. May not know faults or links beyond the addresses it is told to dial.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::StageError;
+use super::child::{ChildProcess, Nest, Recipe};
+use super::http::HttpError;
+use super::node_api::{Announcement, is_ready};
+
+/// Pause between two looks at a server that is not ready yet.
+const READY_POLL: Duration = Duration::from_millis(10);
+/// Longest wait for one answer of `/health`.
+const HEALTH_LIMIT: Duration = Duration::from_secs(1);
+/// Longest wait for a process to be reaped after SIGKILL.
+const REAP_LIMIT: Duration = Duration::from_secs(5);
+
+/// What stays the same over the lives of a server.
+#[derive(Debug)]
+pub(crate) struct NodeSetup {
+    pub(crate) name: String,
+    pub(crate) program: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) masters: Vec<String>,
+    pub(crate) write_quorum: String,
+    /// Address to dial, by name of the other server.
+    pub(crate) dials: Vec<(String, SocketAddr)>,
+    pub(crate) secrets: Vec<(String, String)>,
+    /// Ports to take from the first start on; port 0 for any.
+    pub(crate) first_http: SocketAddr,
+    pub(crate) first_peer: SocketAddr,
+}
+
+/// A server.
+#[derive(Debug)]
+pub(crate) struct Node {
+    setup: NodeSetup,
+    current: RwLock<Option<Life>>,
+}
+
+/// One life of a server: from a start to an exit.
+#[derive(Debug, Clone)]
+pub(crate) struct Life {
+    pub(crate) process: Arc<ChildProcess>,
+    pub(crate) said: Announcement,
+}
+
+impl Node {
+    pub(crate) fn new(setup: NodeSetup) -> Self {
+        Self {
+            setup,
+            current: RwLock::new(None),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.setup.name
+    }
+
+    /// The latest life, ended or not; `None` before the first start.
+    pub(crate) fn life(&self) -> Option<Life> {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The latest life if its process has not been reaped.
+    pub(crate) fn running(&self) -> Option<Life> {
+        self.life()
+            .filter(|life| life.process.exit_status().is_none())
+    }
+
+    /// Starts the process and reads where it listens. Not necessarily ready yet.
+    pub(crate) async fn start(&self, nest: &Nest, limit: Duration) -> Result<Life, StageError> {
+        let Some(former) = self.life() else {
+            return self
+                .start_at(nest, self.setup.first_http, self.setup.first_peer, limit)
+                .await;
+        };
+        // The same ports again, so that addresses handed out before stay true.
+        let peer = former.said.peer.unwrap_or(self.setup.first_peer);
+        let again = self.start_at(nest, former.said.http, peer, limit).await;
+        match again {
+            // Somebody else may have taken a port in between; only fixed ports must be kept.
+            Err(error) if self.setup.first_peer.port() == 0 => {
+                tracing::warn!(node = self.name(), %error, "restart on the same ports failed");
+                self.start_at(nest, self.setup.first_http, self.setup.first_peer, limit)
+                    .await
+            }
+            result => result,
+        }
+    }
+
+    async fn start_at(
+        &self,
+        nest: &Nest,
+        http: SocketAddr,
+        peer: SocketAddr,
+        limit: Duration,
+    ) -> Result<Life, StageError> {
+        let recipe = Recipe {
+            name: self.setup.name.clone(),
+            program: self.setup.program.clone(),
+            arguments: self.arguments(http, peer),
+            environment: self.setup.secrets.clone(),
+            log: self.setup.log.clone(),
+        };
+        let (process, first_line) = ChildProcess::start(nest, recipe).await?;
+        let line = match tokio::time::timeout(limit, first_line).await {
+            Ok(Ok(line)) => line,
+            Ok(Err(_)) => {
+                process.exited(REAP_LIMIT).await;
+                return Err(self.not_ready(&process, limit));
+            }
+            Err(_) => return Err(self.not_ready(&process, limit)),
+        };
+        let said = Announcement::parse(self.name(), &line)?;
+        let life = Life {
+            process: Arc::new(process),
+            said,
+        };
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(life.clone());
+        Ok(life)
+    }
+
+    fn arguments(&self, http: SocketAddr, peer: SocketAddr) -> Vec<String> {
+        let setup = &self.setup;
+        let mut arguments: Vec<String> = [
+            "serve",
+            "--name",
+            &setup.name,
+            "--data",
+            &setup.data.to_string_lossy(),
+            "--http",
+            &http.to_string(),
+            "--cluster-name",
+            "bench",
+            "--write-quorum",
+            &setup.write_quorum,
+            "--masters",
+            &setup.masters.join(","),
+            "--peer",
+            &peer.to_string(),
+        ]
+        .map(String::from)
+        .to_vec();
+        for (name, address) in &setup.dials {
+            arguments.extend(["--dial".to_string(), format!("{name}={address}")]);
+        }
+        arguments
+    }
+
+    /// Waits until the server answers that it is ready.
+    pub(crate) async fn ready(&self, life: &Life, limit: Duration) -> Result<(), StageError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match is_ready(life.said.http, HEALTH_LIMIT).await {
+                Ok(true) => return Ok(()),
+                Err(error @ HttpError::Protocol { .. }) => return Err(error.into()),
+                // It may not listen yet, or still be starting: the deadline decides.
+                Ok(false) | Err(HttpError::Connection { .. } | HttpError::Late { .. }) => {}
+            }
+            if life.process.exit_status().is_some() || Instant::now() > deadline {
+                return Err(self.not_ready(&life.process, limit));
+            }
+            tokio::time::sleep(READY_POLL).await;
+        }
+    }
+
+    fn not_ready(&self, process: &ChildProcess, limit: Duration) -> StageError {
+        let what = match process.exit_status() {
+            Some(status) => format!("ended while starting ({status})"),
+            None => format!("is not ready after {limit:?}"),
+        };
+        let last_words = process.last_words();
+        StageError::NotReady {
+            process: self.setup.name.clone(),
+            what,
+            last_words,
+        }
+    }
+
+    /// SIGKILL, and wait until it was reaped. Nothing happens when it does not run.
+    pub(crate) async fn kill(&self) -> Result<(), StageError> {
+        let Some(life) = self.running() else {
+            return Ok(());
+        };
+        life.process.signal(Signal::SIGKILL)?;
+        match life.process.exited(REAP_LIMIT).await {
+            Some(_) => Ok(()),
+            None => Err(StageError::Immortal {
+                process: self.setup.name.clone(),
+                limit: REAP_LIMIT,
+            }),
+        }
+    }
+
+    /// SIGTERM, and wait until it was reaped; SIGKILL when that takes longer than `limit`.
+    /// True when it ended by itself with status 0.
+    pub(crate) async fn terminate(&self, limit: Duration) -> Result<bool, StageError> {
+        let Some(life) = self.running() else {
+            return Ok(true);
+        };
+        life.process.signal(Signal::SIGTERM)?;
+        match life.process.exited(limit).await {
+            Some(status) => Ok(status.success()),
+            None => {
+                self.kill().await?;
+                Ok(false)
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What can be set about the process stage beside the plan.
+//! Values alone; finding programs lives in `binaries.rs`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Environment variable with the URL of a Toxiproxy to use instead of the project's own proxy.
+pub(crate) const TOXIPROXY_URL: &str = "QUORATE_TOXIPROXY";
+
+/// Longest wait for every server to get ready, unless set.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// Longest wait for a clean end before a process is killed, unless set.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Settings of the process stage.
+#[derive(Debug, Clone)]
+pub struct StageOptions {
+    /// The server's executable; `None`: looked for, see [`super::Program::find`].
+    pub node: Option<PathBuf>,
+    /// The proxy's executable; `None`: looked for.
+    pub proxy: Option<PathBuf>,
+    /// The guard's executable; `None`: looked for.
+    pub guard: Option<PathBuf>,
+    /// `HOST:PORT` or `http://HOST:PORT` of a Toxiproxy that runs already; `None`: own proxy.
+    pub toxiproxy: Option<String>,
+    /// Leave the servers' data in the run folder after the end.
+    pub keep_data: bool,
+    /// Longest wait for every server to get ready.
+    pub ready_limit: Duration,
+    /// Longest wait for a clean end of a process before it is killed.
+    pub stop_limit: Duration,
+    /// Passwords of the servers, by environment variable.
+    pub secrets: Vec<(String, String)>,
+}
+
+impl Default for StageOptions {
+    fn default() -> Self {
+        let secret = |name: &str, value: &str| (name.to_string(), value.to_string());
+        Self {
+            node: None,
+            proxy: None,
+            guard: None,
+            toxiproxy: None,
+            keep_data: false,
+            ready_limit: READY_LIMIT,
+            stop_limit: STOP_LIMIT,
+            // The servers live for one run and listen on loopback.
+            secrets: vec![
+                secret("QUORATE_CLUSTER_PASSWORD", "quorate-bench"),
+                secret("ORIENTDB_ROOT_PASSWORD", "root"),
+            ],
+        }
+    }
+}
+
+impl StageOptions {
+    /// The defaults, with a password for the user `root` and the Toxiproxy as the environment
+    /// names them.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let mut options = Self::default();
+        for (name, value) in &mut options.secrets {
+            if let Ok(given) = std::env::var(&*name) {
+                *value = given;
+            }
+        }
+        options.toxiproxy = std::env::var(TOXIPROXY_URL)
+            .ok()
+            .filter(|url| !url.is_empty());
+        options
+    }
+}

@@ -1,0 +1,102 @@
+//! Everything shipped in `workloads/` and `chaos/`: fits the schemas that editors use, gives a
+//! plan, and keeps inside its budgets.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use expect_test::expect_file;
+use quorate::plan::{build, estimate};
+use quorate::spec::schema::FileKind;
+use quorate::spec::tree::Node;
+use quorate::spec::{Overrides, scenario, suite, workload};
+
+fn yaml_files(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{folder}");
+    files
+}
+
+const KINDS: [(FileKind, &str, &str); 3] = [
+    (FileKind::Workload, "../workloads", "workload"),
+    (FileKind::Scenario, "../chaos", "scenario"),
+    (FileKind::Suite, "../workloads/suites", "suite"),
+];
+
+#[test]
+fn schemas_for_editors_are_those_of_this_build() {
+    for (kind, _, name) in KINDS {
+        let path = format!("{}/../workloads/schema/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let json = serde_json::to_string_pretty(&kind.schema()).unwrap();
+        expect_file![path].assert_eq(&format!("{json}\n"));
+    }
+}
+
+#[test]
+fn every_file_fits_its_schema_and_names_it() {
+    for (kind, folder, name) in KINDS {
+        let validator = jsonschema::validator_for(&kind.schema()).unwrap();
+        for path in yaml_files(folder) {
+            let text = fs::read_to_string(&path).unwrap();
+            let json = Node::parse("file", &text).unwrap().to_json();
+            let errors: Vec<_> = validator.iter_errors(&json).map(|e| e.to_string()).collect();
+            assert!(errors.is_empty(), "{}: {errors:?}", path.display());
+
+            let first = text.lines().next().unwrap();
+            let schema = first.strip_prefix("# yaml-language-server: $schema=").unwrap();
+            let schema = path.parent().unwrap().join(schema);
+            assert!(schema.is_file(), "{}", schema.display());
+            assert_eq!(schema.file_stem().unwrap(), name);
+        }
+    }
+}
+
+#[test]
+fn every_workload_gives_a_plan_and_says_what_it_shows() {
+    for path in yaml_files("../workloads") {
+        let spec = workload(&path, &Overrides::default()).unwrap();
+        assert_eq!(spec.name, path.file_stem().unwrap().to_str().unwrap());
+        assert!(!spec.description.is_empty());
+        build(&spec, spec.seed).unwrap();
+    }
+}
+
+#[test]
+fn every_scenario_goes_under_the_baseline() {
+    for path in yaml_files("../chaos") {
+        let alone = scenario(&path).unwrap();
+        assert_eq!(alone.name, path.file_stem().unwrap().to_str().unwrap());
+        assert!(!alone.description.is_empty());
+        let overrides = Overrides { scenario: Some(path), ..Overrides::default() };
+        let spec = workload(Path::new("../workloads/baseline.yaml"), &overrides).unwrap();
+        build(&spec, spec.seed).unwrap();
+    }
+}
+
+#[test]
+fn every_suite_keeps_inside_its_budgets() {
+    for path in yaml_files("../workloads/suites") {
+        let suite = suite(&path, None).unwrap();
+        assert_eq!(suite.name, path.file_stem().unwrap().to_str().unwrap());
+        let sum: Duration = suite.experiments.iter().map(|experiment| experiment.budget).sum();
+        assert!(sum <= suite.budget, "{}: {sum:?}", suite.name);
+        for experiment in &suite.experiments {
+            assert!(estimate::longest(&experiment.plan) <= experiment.budget, "{experiment:?}");
+        }
+    }
+}
+
+#[test]
+fn the_quick_suite_takes_less_than_six_minutes() {
+    let suite = suite(Path::new("../workloads/suites/quick.yaml"), None).unwrap();
+    assert!(suite.budget < Duration::from_secs(360));
+}
+
+#[test]
+fn a_suite_over_its_budget_is_refused_with_the_line() {
+    let error = suite(Path::new("tests/spec/suites/greedy.yaml"), None).unwrap_err();
+    expect_file!["spec/suites/greedy.txt"].assert_eq(&format!("{error}\n"));
+}
