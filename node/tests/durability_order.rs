@@ -27,7 +27,7 @@ const CALLS: &str = "trace=write,writev,pwrite64,sendto,sendmsg,fdatasync,fsync"
 struct Call<'a> {
     name: &'a str,
     /// What the descriptor stands for.
-    target: &'a str,
+    target: String,
     bytes: Vec<u8>,
     result: Option<i64>,
 }
@@ -55,8 +55,8 @@ impl Disk {
     fn begin(&mut self, thread: &str, call: &Call<'_>) -> Result<(), String> {
         match call.name {
             "fdatasync" | "fsync" => {
-                let written = self.files.get(call.target).map_or(0, |(bytes, _)| bytes.len());
-                self.syncing.insert(thread.to_owned(), (call.target.to_owned(), written));
+                let written = self.files.get(&call.target).map_or(0, |(bytes, _)| bytes.len());
+                self.syncing.insert(thread.to_owned(), (call.target.clone(), written));
                 Ok(())
             }
             "sendto" | "sendmsg" | "write" | "writev" if call.target.starts_with("TCP") => {
@@ -79,7 +79,7 @@ impl Disk {
             }
             "write" | "pwrite64" if call.target.ends_with(".log") => {
                 let written = usize::try_from(call.result.unwrap_or(0)).unwrap_or(0);
-                let (bytes, _) = self.files.entry(call.target.to_owned()).or_default();
+                let (bytes, _) = self.files.entry(call.target.clone()).or_default();
                 bytes.extend_from_slice(&call.bytes[..written.min(call.bytes.len())]);
             }
             _ => {}
@@ -87,14 +87,14 @@ impl Disk {
     }
 
     fn send(&mut self, call: &Call<'_>) -> Result<(), String> {
-        let mut stream = self.streams.remove(call.target).unwrap_or_default();
+        let mut stream = self.streams.remove(&call.target).unwrap_or_default();
         stream.extend_from_slice(&call.bytes);
         let mut rest = stream.as_slice();
         while let Some((body, behind)) = cut(rest) {
             self.check(body)?;
             rest = behind;
         }
-        self.streams.insert(call.target.to_owned(), rest.to_vec());
+        self.streams.insert(call.target.clone(), rest.to_vec());
         Ok(())
     }
 
@@ -102,10 +102,10 @@ impl Disk {
         let Some((&KIND_MESSAGE, body)) = payload.split_first() else { return Ok(()) };
         let envelope: Result<(u64, u64, Message), _> = postcard::from_bytes(body);
         let (_, _, message) = envelope.map_err(|error| format!("not a message: {error}"))?;
-        if let Message::Vote { tx, reply: VoteReply::Vote(_) } = message {
+        if let Message::Vote { tx, reply: VoteReply::Vote(vote) } = message {
             self.votes += 1;
             if !self.holds(&tx_key(tx)) {
-                return Err(format!("the vote on {tx} left before it was durable"));
+                return Err(format!("the vote on {tx} left before it was durable: {vote:?}"));
             }
         }
         Ok(())
@@ -179,18 +179,23 @@ fn parse(text: &str) -> Option<Call<'_>> {
     let end = target.find(">,").or_else(|| target.find(">)")).unwrap_or(target.len());
     let (target, rest) = target.split_at(end);
     let target = target.trim_end().trim_end_matches('>');
-    let mut bytes = Vec::new();
-    for (index, part) in rest.split('"').enumerate() {
-        if index % 2 == 1 {
-            let digits = part.split("\\x").skip(1);
-            bytes.extend(digits.filter_map(|digits| u8::from_str_radix(digits, 16).ok()));
-        }
-    }
+    // Paths are in hexadecimal like all strings; names of sockets are not.
+    let target = match unhex(target) {
+        path if path.is_empty() => target.to_owned(),
+        path => String::from_utf8(path).ok()?,
+    };
+    let quoted = rest.split('"').skip(1).step_by(2);
+    let bytes = quoted.flat_map(unhex).collect();
     Some(Call { name, target, bytes, result: result(text) })
 }
 
+fn unhex(text: &str) -> Vec<u8> {
+    text.split("\\x").skip(1).filter_map(|digits| u8::from_str_radix(digits, 16).ok()).collect()
+}
+
 fn result(text: &str) -> Option<i64> {
-    text.rsplit_once(") = ")?.1.split_whitespace().next()?.parse().ok()
+    // Short lines are padded in front of the sign.
+    text.rsplit_once(" = ")?.1.split_whitespace().next()?.parse().ok()
 }
 
 /// Sends a request to a server and returns status line and body.
@@ -276,7 +281,8 @@ mod the_judge {
     fn lines(order: &[&str]) -> String {
         let (key, frame) = (tx_key(tx()), vote(tx()));
         let piece = [&[0; 4][..], &[20, 0, 1], &key].concat();
-        let write = format!("10 write(7</d/000004.log>, \"{}\", 27) = 27\n", hex(&piece));
+        let log = hex(b"/d/000004.log");
+        let write = format!("10 write(7<{log}>, \"{}\", 27) = 27\n", hex(&piece));
         let send = format!(
             "11 sendto(9<TCP:[127.0.0.1:1->127.0.0.1:2]>, \"{}\", {n}, 0, NULL, 0) = {n}\n",
             hex(&frame),
@@ -287,9 +293,9 @@ mod the_judge {
             .map(|step| match *step {
                 "write" => write.clone(),
                 "send" => send.clone(),
-                "sync" => "12 fdatasync(7</d/000004.log>) = 0\n".to_owned(),
-                "start" => "12 fdatasync(7</d/000004.log> <unfinished ...>\n".to_owned(),
-                "finish" => "12 <... fdatasync resumed>) = 0\n".to_owned(),
+                "sync" => format!("12 fdatasync(7<{log}>) = 0\n"),
+                "start" => format!("12 fdatasync(7<{log}> <unfinished ...>\n"),
+                "finish" => "12 <... fdatasync resumed>)          = 0\n".to_owned(),
                 "fail" => "12 <... fdatasync resumed>) = -1 EIO (Input/output error)\n".to_owned(),
                 other => panic!("{other}"),
             })
