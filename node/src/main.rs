@@ -1,6 +1,6 @@
 //! Entry point: arguments, logging, signals, the order of start and stop. May not know what a request or a message is.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{self, HttpConfig, Limits};
 use quorate_node::runtime::{Node, Settings};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// Exit code when settings are refused; everything else that goes wrong is 1.
@@ -67,7 +67,11 @@ fn main() -> ExitCode {
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 fn run(config: Config) -> anyhow::Result<()> {
@@ -81,6 +85,8 @@ fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before anybody is told that this process runs.
+    let mut signals = StopSignals::listen()?;
     let clients = bind(config.http).await?;
     let peers = match &config.links {
         Some(links) => Some(bind(links.listen).await?),
@@ -115,8 +121,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let serving = tokio::spawn(http::serve(node.handle(), clients, http_config, until_stopped));
     let failed = node.handle();
     let outcome = tokio::select! {
-        reason = stop_signal() => {
-            tracing::info!(signal = reason?, "stopping");
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping");
             Ok(())
         }
         () = failed.storage_failed() => Err(anyhow::anyhow!("the storage failed")),
@@ -152,11 +158,24 @@ fn announce(line: &serde_json::Value) -> anyhow::Result<()> {
     writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-async fn stop_signal() -> anyhow::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// What ends this process in order.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Catches them from now on.
+    fn listen() -> anyhow::Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }

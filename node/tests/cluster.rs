@@ -74,8 +74,23 @@ impl Cluster {
 
     async fn restart(&mut self, index: usize) {
         self.nodes[index].take().unwrap().stop(PATIENCE).await.unwrap();
-        let listener = TcpListener::bind(self.addresses[index]).await.unwrap();
-        self.nodes[index] = Some(Node::start(self.settings(index), Some(listener)).unwrap());
+        self.start_again(index).await;
+    }
+
+    /// Starts a stopped server, once the last task of its earlier life has let go of the folder.
+    async fn start_again(&mut self, index: usize) {
+        let end = deadline();
+        loop {
+            let listener = TcpListener::bind(self.addresses[index]).await.unwrap();
+            match Node::start(self.settings(index), Some(listener)) {
+                Ok(node) => {
+                    self.nodes[index] = Some(node);
+                    return;
+                }
+                Err(error) => assert!(Instant::now() < end, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// A database with a class; returns the class's clusters by owner.
@@ -153,6 +168,8 @@ async fn what_one_server_commits_all_hold_also_after_restarts() {
     assert_eq!(stale.unwrap_err().code, ErrorCode::VersionConflict);
     let read = n1.read_majority(vec![item.clone()], deadline()).await.unwrap();
     assert_eq!(read[0].1.as_ref().unwrap().stamp.version, 2);
+    // Handles keep the folder open.
+    drop((n1, n2));
     for index in 0..NAMES.len() {
         cluster.restart(index).await;
     }
@@ -188,8 +205,7 @@ async fn a_majority_goes_on_without_the_third() {
     let item = create(&n1, own, 1).await;
     let read = cluster.handle(1).read_majority(vec![item.clone()], deadline()).await.unwrap();
     assert!(read[0].1.is_some());
-    let listener = TcpListener::bind(cluster.addresses[2]).await.unwrap();
-    cluster.nodes[2] = Some(Node::start(cluster.settings(2), Some(listener)).unwrap());
+    cluster.start_again(2).await;
     let n3 = cluster.handle(2);
     let end = deadline();
     while n3.read_local(&item).await.unwrap().is_none() {

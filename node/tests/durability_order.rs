@@ -232,6 +232,7 @@ fn no_vote_leaves_before_it_is_durable() {
         arguments.iter().enumerate().map(|(i, a)| traced(dir.path(), i, a)).collect();
     for (server, _) in &servers {
         server.wait_log("ONLINE");
+        server.wait_log_times("peer up", 2);
     }
     let first = &servers[0].0;
     expect(&http(first, "POST", "/database/bench/plocal", ""), ["200", "201"]);

@@ -75,6 +75,7 @@ fn three_servers_meet_and_a_killed_one_comes_back() {
     let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
     for server in &servers {
         server.wait_log("ONLINE");
+        server.wait_log_times("peer up", 2);
     }
     servers[2].end(Signal::SIGKILL);
     servers[0].wait_log("peer down");

@@ -188,8 +188,12 @@ impl<P: Protocol> NodeLoop<P> {
             }
             Input::Peer { node, boot, up } => self.step(Event::Peer { node, boot, up }),
             Input::Bound { peer, node, boot } => {
-                let met = self.peers.insert(node, Known { peer, boot, dirty: false }).is_some();
-                if !met {
+                let known = self.peers.insert(node, Known { peer, boot, dirty: false });
+                if known.as_ref().is_none_or(|known| known.boot < boot) {
+                    // Before its first message: a peer may believe in this server before this one does in it.
+                    self.step(Event::Peer { node, boot, up: false });
+                }
+                if known.is_none() {
                     self.configure_when_complete();
                 }
             }

@@ -54,7 +54,15 @@ impl Server {
 
     /// Waits until a line of the log contains a text.
     pub(crate) fn wait_log(&self, text: &str) {
-        until(text, || self.log.lock().unwrap().iter().any(|line| line.contains(text)));
+        self.wait_log_times(text, 1);
+    }
+
+    /// Waits until that many lines of the log contain a text.
+    pub(crate) fn wait_log_times(&self, text: &str, times: usize) {
+        until(text, || {
+            let log = self.log.lock().unwrap();
+            log.iter().filter(|line| line.contains(text)).count() >= times
+        });
     }
 
     /// Sends a signal and waits for the end.

@@ -138,7 +138,9 @@ async fn serve(
 ) {
     let number = peer.next_inward();
     let mut current = peer.current();
-    peer.link_up(Direction::In, links.clock.now());
+    let now = links.clock.now();
+    peer.link_up(Direction::In, now);
+    peer.heartbeat(now);
     let error = tokio::select! {
         error = read(links, peer, hello, &mut stream, &mut decoder) => error,
         _ = current.wait_for(|c| c.boot > hello.boot || c.inward > number) => ReadError::Replaced,

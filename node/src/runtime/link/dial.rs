@@ -99,8 +99,10 @@ async fn handshake(
 /// Runs an open link until it ends; says why it did.
 async fn serve(links: &Links, peer: &Peer, stream: TcpStream, boot: Boot) -> DialError {
     let stream = Arc::new(stream);
+    let now = links.clock.now();
+    peer.link_up(Direction::Out, now);
     peer.queue.attach(stream.clone());
-    peer.link_up(Direction::Out, links.clock.now());
+    peer.heartbeat(now);
     let mut current = peer.current();
     tokio::select! {
         error = peer.queue.drive(&peer.out_bytes) => error.into(),

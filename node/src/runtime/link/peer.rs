@@ -186,7 +186,8 @@ impl Peer {
         self.current.subscribe()
     }
 
-    /// A direction is linked. A relink is told to the machine as down and up, because messages may be lost.
+    /// A direction is linked. A relink is told to the machine as down and up, because messages may be lost. To be
+    /// called before anything is sent or read on the link, so that the machine hears of it before the peer's messages.
     pub(crate) fn link_up(&self, direction: Direction, now: Tick) {
         let mut state = self.lock();
         match direction {
@@ -197,8 +198,6 @@ impl Peer {
             state.lost = None;
         }
         self.set_up(&mut state, false);
-        drop(state);
-        self.heartbeat(now);
     }
 
     /// Takes a number for a connection from the peer; earlier ones end.
