@@ -1,4 +1,4 @@
-//! One keep-alive HTTP/1.1 connection: at most one request on it, read and written without blocking.
+//! One keep-alive HTTP/1.1 connection: at most one request on it, never blocking.
 //! Knows bytes and times; what a reply means is judged in `reply.rs`, when to wait in `wake.rs`.
 
 use std::io::{self, Read, Write};

@@ -92,7 +92,7 @@ impl Crew {
 
     /// Sends an operation.
     pub(crate) fn begin(&mut self, order: &Order, now: Nanos) -> Result<(), DriverError> {
-        let call = self.call(order)?;
+        let call = self.call(order, now)?;
         self.recorder.invoked(&call, now);
         self.client.begin(call, now);
         Ok(())
@@ -104,7 +104,7 @@ impl Crew {
         order: &Order,
         now: Nanos,
     ) -> Result<Completion, DriverError> {
-        let call = self.call(order)?;
+        let call = self.call(order, now)?;
         let answer = ClientFault::NeverSent.answer();
         self.sessions.release(call.session, answer.outcome);
         let completion = Completion {
@@ -119,7 +119,7 @@ impl Crew {
         Ok(completion)
     }
 
-    fn call(&mut self, order: &Order) -> Result<Call, DriverError> {
+    fn call(&mut self, order: &Order, now: Nanos) -> Result<Call, DriverError> {
         let (key, rid) = if order.class == OpClass::Create {
             (order.key, None)
         } else {
@@ -149,7 +149,7 @@ impl Crew {
             key,
             rid,
             base,
-            intended,
+            intended: intended.unwrap_or(now),
         })
     }
 

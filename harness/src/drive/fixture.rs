@@ -60,6 +60,6 @@ pub(crate) fn call() -> Call {
         key: 0,
         rid: None,
         base: None,
-        intended: None,
+        intended: 0,
     }
 }

@@ -136,7 +136,7 @@ impl Meter {
         if completion.call.phase != Phase::Measure {
             return;
         }
-        let response = completion.done.saturating_sub(completion.intended());
+        let response = completion.response();
         self.response_us.saturating_record((response / 1000).max(1));
         if !completion.open && completion.answer.code.as_deref() != Some("never_sent") {
             self.completed += 1;
@@ -217,8 +217,8 @@ impl Meter {
         let limit = START_DELAY_FREE_US.max(START_DELAY_SHARE * response_p99);
         if p99 > limit {
             let detail = format!(
-                "operations started late by {p99:.0} µs at p99 (max {max:.0} µs) with slots free; \
-                 up to {limit:.0} µs is tolerated"
+                "operations started late by {p99:.0} µs at p99 (max {max:.0} µs) with \
+                 slots free; up to {limit:.0} µs is tolerated"
             );
             note("driver_saturated", true, detail);
         }

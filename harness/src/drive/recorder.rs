@@ -48,9 +48,9 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    /// When it was due: its place in the schedule, or else when it was sent.
-    pub(crate) fn intended(&self) -> Nanos {
-        self.call.intended.unwrap_or(self.sent)
+    /// What a user waited: from when it was due to when it was over.
+    pub(crate) fn response(&self) -> Nanos {
+        self.done.saturating_sub(self.call.intended)
     }
 
     /// The line of the history it makes.
@@ -87,7 +87,7 @@ pub(crate) fn invocation(call: &Call, sent: Nanos) -> Operation {
             rid: call.rid.map(|rid| rid.to_string()),
             version: None,
         }],
-        intended: call.intended.unwrap_or(sent),
+        intended: call.intended,
         sent,
         done: None,
         outcome: Outcome::Unknown,

@@ -136,10 +136,7 @@ impl IntervalLog<'_, '_> {
             self.rotate()?;
             self.from = from;
         }
-        let response_us = completion
-            .done
-            .saturating_sub(completion.intended())
-            .div_ceil(1000);
+        let response_us = completion.response().div_ceil(1000);
         let slot = (completion.call.class, completion.answer.outcome);
         if !self.current.contains_key(&slot) {
             let empty = Histogram::new_with_bounds(1, RESPONSE_US_MAX, 3);

@@ -276,9 +276,7 @@ mod tests {
     }
 
     fn error(code: &str, outcome: &str) -> String {
-        format!(
-            r#"{{"errors":[{{"code":1,"content":"x","errorCode":"{code}","outcome":"{outcome}"}}]}}"#
-        )
+        format!(r#"{{"errors":[{{"code":1,"errorCode":"{code}","outcome":"{outcome}","x":[]}}]}}"#)
     }
 
     #[test]

@@ -55,8 +55,8 @@ pub(crate) struct Call {
     pub(crate) rid: Option<Rid>,
     /// Version that an update insists on.
     pub(crate) base: Option<u64>,
-    /// When the schedule wanted it. `None`: it has no schedule and is due when it is sent.
-    pub(crate) intended: Option<Nanos>,
+    /// When the schedule wanted it; without one, when the driver took it up.
+    pub(crate) intended: Nanos,
 }
 
 impl Call {
