@@ -5,7 +5,10 @@
 //! with, and the start delay at half that rate. If `wrk` is installed, its figure on the same
 //! server stands beside them.
 
-#![allow(clippy::print_stdout, reason = "printing figures is what this program is for")]
+#![allow(
+    clippy::print_stdout,
+    reason = "printing figures is what this program is for"
+)]
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -25,7 +28,9 @@ const CLIENTS: u32 = 64;
 
 fn main() -> anyhow::Result<()> {
     let seconds = match std::env::args().nth(1) {
-        Some(text) => text.parse::<u64>().context("the argument is a number of seconds")?,
+        Some(text) => text
+            .parse::<u64>()
+            .context("the argument is a number of seconds")?,
         None => 3,
     };
     let closed = measure(LoadMode::Closed, seconds)?;
@@ -39,13 +44,22 @@ fn main() -> anyhow::Result<()> {
         }
         rate = (rate * 0.93 / 1000.0).floor() * 1000.0;
     };
-    println!("highest rate kept up with: {:.0}/s", open.report.summary.achieved_rate);
-    print("open loop at half of it", &measure(self::open(rate / 2.0), seconds)?);
+    println!(
+        "highest rate kept up with: {:.0}/s",
+        open.report.summary.achieved_rate
+    );
+    print(
+        "open loop at half of it",
+        &measure(self::open(rate / 2.0), seconds)?,
+    );
     wrk(seconds)
 }
 
 fn open(rate: f64) -> LoadMode {
-    LoadMode::Open { rate, arrivals: Arrivals::Poisson }
+    LoadMode::Open {
+        rate,
+        arrivals: Arrivals::Poisson,
+    }
 }
 
 /// Sound by the driver's own rule, everything sent, and nothing piling up behind the cap.
@@ -66,7 +80,11 @@ fn measure(mode: LoadMode, seconds: u64) -> anyhow::Result<Measured> {
     let server = NullServer::start(clock, None)?;
     let dir = tempfile::tempdir()?;
     let addr = server.addr();
-    let endpoint = Endpoint { node: "n1".to_owned(), client: addr, direct: addr };
+    let endpoint = Endpoint {
+        node: "n1".to_owned(),
+        client: addr,
+        direct: addr,
+    };
     let folder = RunFolder::new(dir.path());
     let mut driver = Driver::new(&plan(mode, seconds), &[endpoint], "secret", clock, &folder)?;
     let cancel = CancellationToken::new();
@@ -103,7 +121,11 @@ fn plan(mode: LoadMode, seconds: u64) -> Plan {
             in_flight_cap: 1024,
             targets: vec!["n1".to_owned()],
         },
-        phases: Phases { warmup_ms: 500, measure_ms: seconds * 1000, settle_ms: 0 },
+        phases: Phases {
+            warmup_ms: 500,
+            measure_ms: seconds * 1000,
+            settle_ms: 0,
+        },
         faults: Vec::new(),
         expect: BTreeMap::new(),
     }
@@ -137,7 +159,10 @@ fn wrk(seconds: u64) -> anyhow::Result<()> {
         Ok(output) => {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             let line = text.lines().find(|line| line.contains("Requests/sec"));
-            println!("wrk on the same server: {}", line.unwrap_or("no figure").trim());
+            println!(
+                "wrk on the same server: {}",
+                line.unwrap_or("no figure").trim()
+            );
         }
         Err(error) => println!("wrk: {error}"),
     }

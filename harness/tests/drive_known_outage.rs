@@ -10,7 +10,7 @@ use std::sync::Mutex;
 
 use drive_common::{Run, plan};
 use quorate::drive::null_server::{NullServer, Outage};
-use quorate::plan::LoadMode;
+use quorate::plan::{LoadMode, Plan};
 use quorate::run::parts::Clock;
 
 const SECOND: u64 = 1_000_000_000;
@@ -18,41 +18,65 @@ const SECOND: u64 = 1_000_000_000;
 /// leave behind must be served in a time that does not matter, on a busy machine, unoptimised.
 const RATE: f64 = 200.0;
 /// Length of a run in milliseconds, T.
-const LENGTH_MS: u64 = 5000;
-
+const LENGTH_MS: u64 = 4000;
 /// One after the other even when the test runner would not.
 static SERIAL: Mutex<()> = Mutex::new(());
 
-/// Runs `plan` with an outage of 1.4 s in its middle; returns the run and the real P in seconds.
-fn run_with_outage(plan: &quorate::plan::Plan) -> (Run, f64) {
+/// Runs `plan` with an outage of 1.4 s in its middle; returns the run and the outage as it was.
+fn run_with_outage(plan: &Plan) -> (Run, Outage) {
     let clock = Clock::start();
-    // Preparing and loading take well under a second against this server.
-    let start = clock.now() + SECOND;
-    let planned = Outage { from: start + SECOND, to: start + SECOND * 24 / 10 };
+    // Preparing and loading take far less than this against this server.
+    let start = clock.now() + SECOND * 6 / 10;
+    let planned = Outage {
+        from: start + SECOND,
+        to: start + SECOND * 24 / 10,
+    };
     let server = NullServer::start(clock, Some(planned)).unwrap();
     let run = Run::new(clock);
     let report = run.measure(plan, server.addr(), Some(start));
     let outage = server.stop().unwrap().outage.unwrap();
     assert_eq!(report.summary.sent, report.summary.scheduled);
-    (run, (outage.to - outage.from) as f64 / 1e9)
+    (run, outage)
 }
 
-fn assert_known_quantiles(run: &Run, outage: f64) {
+/// Runs `plan` and compares quantiles with theory, to 3 %. The formula assumes that what the
+/// outage left behind is served at once; where a busy machine took its time over that, the time
+/// that it took, read from the history, is allowed on top.
+fn assert_known_quantiles(plan: &Plan) -> Run {
+    let (run, outage) = run_with_outage(plan);
+    let left_behind = run
+        .measured()
+        .into_iter()
+        .filter(|op| op.intended < outage.to);
+    let drained = left_behind.map(|op| op.done.unwrap()).max().unwrap();
+    let drain = seconds(drained.saturating_sub(outage.to));
+    let outage = seconds(outage.to - outage.from);
     let response = run.intervals(".ok");
     assert_eq!(response.len(), (RATE * LENGTH_MS as f64 / 1000.0) as u64);
     for q in [0.99, 0.97, 0.95, 0.90] {
         let expected = outage - (1.0 - q) * LENGTH_MS as f64 / 1000.0;
         let got = response.value_at_quantile(q) as f64 / 1e6;
-        println!("q {q}: {got:.3} s, expected {expected:.3} s");
-        assert!((got / expected - 1.0).abs() < 0.03, "q {q}: {got} s, expected {expected} s");
+        println!("q {q}: {got:.3} s, expected {expected:.3} s, drained in {drain:.3} s");
+        assert!(
+            got >= 0.97 * expected,
+            "q {q}: {got} s, expected {expected} s"
+        );
+        assert!(
+            got <= 1.03 * expected + drain,
+            "q {q}: {got} s, expected {expected} s"
+        );
     }
+    run
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
 }
 
 fn service_p99_ms(run: &Run) -> f64 {
-    let mut service: Vec<u64> = run
-        .history()
+    let operations = run.measured();
+    let mut service: Vec<u64> = operations
         .iter()
-        .filter(|op| op.phase == quorate_check::history::Phase::Measure)
         .map(|op| op.done.unwrap() - op.sent)
         .collect();
     service.sort_unstable();
@@ -61,18 +85,22 @@ fn service_p99_ms(run: &Run) -> f64 {
 
 #[test]
 fn known_outage_shows_in_full_when_every_arrival_gets_a_connection() {
-    let _serial = SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let (run, outage) = run_with_outage(&plan(RATE, LENGTH_MS));
-    assert_known_quantiles(&run, outage);
+    let _serial = SERIAL
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut plan = plan(RATE, LENGTH_MS);
+    plan.load.clients = 300;
+    assert_known_quantiles(&plan);
 }
 
 #[test]
 fn known_outage_shows_in_full_behind_a_cap_where_service_time_hides_it() {
-    let _serial = SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _serial = SERIAL
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut plan = plan(RATE, LENGTH_MS);
     plan.load.in_flight_cap = 8;
-    let (run, outage) = run_with_outage(&plan);
-    assert_known_quantiles(&run, outage);
+    let run = assert_known_quantiles(&plan);
     let service = service_p99_ms(&run);
     println!("service p99 {service:.3} ms");
     assert!(service < 100.0, "{service}");
@@ -80,13 +108,22 @@ fn known_outage_shows_in_full_behind_a_cap_where_service_time_hides_it() {
 
 #[test]
 fn known_outage_is_missed_by_a_closed_loop() {
-    let _serial = SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _serial = SERIAL
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut plan = plan(RATE, LENGTH_MS);
     plan.load.mode = LoadMode::Closed;
     let (run, outage) = run_with_outage(&plan);
     let response = run.intervals(".ok");
     let p99 = response.value_at_quantile(0.99) as f64 / 1e6;
+    let outage = seconds(outage.to - outage.from);
     println!("closed loop p99 {p99:.4} s of an outage of {outage:.3} s");
-    assert!(p99 < 0.1, "a closed loop was expected to miss the outage: {p99}");
-    assert!(response.max() as f64 / 1e6 > 1.3, "yet its slowest operation sat it out");
+    assert!(
+        p99 < 0.1,
+        "a closed loop was expected to miss the outage: {p99}"
+    );
+    assert!(
+        response.max() as f64 / 1e6 > 1.3,
+        "yet its slowest operation sat it out"
+    );
 }

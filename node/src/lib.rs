@@ -1,1 +1,8 @@
-//! Placeholder until the first slice lands.
+//! The server: storage, links between servers, the loop that owns the protocol machine, HTTP. What the
+//! protocol decides is not decided here.
+
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod runtime;
+pub mod sql;

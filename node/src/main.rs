@@ -1,2 +1,162 @@
-//! Entry point.
-fn main() {}
+//! Entry point: arguments, logging, signals, the order of start and stop. May not know what a request or a message is.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use quorate_node::config::{Config, ServeArgs, password};
+use quorate_node::http::auth::Authenticator;
+use quorate_node::http::{self, HttpConfig, Limits};
+use quorate_node::runtime::{Node, Settings};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// Exit code when settings are refused; everything else that goes wrong is 1.
+const EXIT_CONFIG: u8 = 3;
+/// Threads for HTTP and links. The loop and the sync thread come on top.
+const WORKERS: usize = 2;
+/// Longest wait for running requests when stopping.
+const STOP_BOUND: Duration = Duration::from_secs(3);
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("QUORATE_COMMIT"), ")");
+
+/// Quorate's server.
+#[derive(Parser)]
+#[command(version = VERSION)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a server until SIGTERM or SIGINT
+    Serve(ServeArgs),
+}
+
+fn main() -> ExitCode {
+    let Command::Serve(mut arguments) = Cli::parse().command;
+    start_logging();
+    // A thread that panicked has left something half done; what the others would do with it is not known.
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        default_hook(panic);
+        tracing::error!(%panic, "a thread panicked; this server stops");
+        std::process::abort();
+    }));
+    arguments.cluster_password = std::env::var("QUORATE_CLUSTER_PASSWORD").ok();
+    arguments.root_password = std::env::var("ORIENTDB_ROOT_PASSWORD").ok();
+    let config = match Config::load(arguments) {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("worker")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let clients = bind(config.http).await?;
+    let peers = match &config.links {
+        Some(links) => Some(bind(links.listen).await?),
+        None => None,
+    };
+    let address = clients.local_addr()?;
+    let peer = peers.as_ref().map(TcpListener::local_addr).transpose()?;
+    let (root_password, made_up) =
+        password::root(config.root_password.clone(), &config.data).context("root password")?;
+    if made_up {
+        eprintln!("password of user root, shown only now: {root_password}");
+    }
+    let node = Node::start(settings(&config), peers).context("cannot start")?;
+    let (node_id, boot) = node.identity();
+    announce(&serde_json::json!({
+        "http": address.to_string(),
+        "peer": peer.map(|address| address.to_string()),
+        "node_id": node_id.to_string(),
+        "boot": boot.0,
+    }))?;
+    let name = &config.name;
+    tracing::info!(name, version = VERSION, http = %address, ?peer, "started");
+    let limits = Limits { shutdown_grace: STOP_BOUND, ..Limits::default() };
+    let authenticator = Authenticator::new(&root_password)?;
+    let write_quorum = config.write_quorum;
+    let http_config = HttpConfig { authenticator, write_quorum, limits };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let until_stopped = async {
+        // A sender that is gone means the same.
+        stopped.await.ok();
+    };
+    let serving = tokio::spawn(http::serve(node.handle(), clients, http_config, until_stopped));
+    let failed = node.handle();
+    let outcome = tokio::select! {
+        reason = stop_signal() => {
+            tracing::info!(signal = reason?, "stopping");
+            Ok(())
+        }
+        () = failed.storage_failed() => Err(anyhow::anyhow!("the storage failed")),
+    };
+    // Clients first: their running requests need the loop.
+    drop(stop);
+    serving.await.context("the HTTP layer broke")?;
+    node.stop(STOP_BOUND).await.context("the last sync failed")?;
+    tracing::info!("stopped");
+    outcome
+}
+
+async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+fn settings(config: &Config) -> Settings {
+    let links = config.links.as_ref();
+    Settings {
+        name: config.name.clone(),
+        data: config.data.clone(),
+        members: config.members.clone(),
+        dial: links.map(|links| links.dial.clone()).unwrap_or_default(),
+        cluster: links.map(|links| links.cluster.clone()).unwrap_or_default(),
+        password: links.map(|links| links.password.clone()).unwrap_or_default(),
+        suspect_after: config.suspect_after,
+    }
+}
+
+/// The one line on standard output, for whoever started this process.
+fn announce(line: &serde_json::Value) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+async fn stop_signal() -> anyhow::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}

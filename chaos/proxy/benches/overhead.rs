@@ -1,17 +1,8 @@
 //! What the idle proxy costs: round trips and bulk data, direct and through the binary, and
 //! percentiles at a fixed rate.
-#![allow(
-    missing_docs,
-    reason = "criterion's macros make public items of their own"
-)]
-#![allow(
-    clippy::print_stdout,
-    reason = "percentiles are no criterion measure; they are printed"
-)]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a bench that cannot run has nothing to say"
-)]
+#![allow(missing_docs, reason = "criterion's macros make public items of their own")]
+#![allow(clippy::print_stdout, reason = "percentiles are no criterion measure; they are printed")]
+#![allow(clippy::unwrap_used, reason = "a bench that cannot run has nothing to say")]
 
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -23,7 +14,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use serde_json::{Value, json};
 
 const REQUEST_BYTES: usize = 128;
-const BULK_BYTES: usize = 16 * 1024 * 1024;
+const BULK_BYTES: usize = 8 * 1024 * 1024;
 /// Marks a connection on which the node swallows bulk data and answers each lot with one byte.
 const BULK: u8 = b'b';
 const ECHO: u8 = b'e';
@@ -35,17 +26,15 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn start(node: SocketAddr) -> Self {
+    fn start(node: SocketAddr, threads: &str) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quorate-proxy"));
         command
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", "127.0.0.1:0", "--threads", threads])
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let first: Value = serde_json::from_str(&line).unwrap();
         let body = json!({"name": "a", "listen": "", "upstream": node.to_string()}).to_string();
         let mut api = TcpStream::connect(first["api"].as_str().unwrap()).unwrap();
@@ -55,10 +44,7 @@ impl Proxy {
         let mut answer = String::new();
         api.read_to_string(&mut answer).unwrap();
         let made: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
-        Self {
-            child,
-            link: made["listen"].as_str().unwrap().parse().unwrap(),
-        }
+        Self { child, link: made["listen"].as_str().unwrap().parse().unwrap() }
     }
 }
 
@@ -124,13 +110,9 @@ fn paced(address: SocketAddr, rate: u32, time: Duration) -> Vec<Duration> {
         }
         times
     };
-    let threads: Vec<_> = (0..CONNECTIONS)
-        .map(|index| std::thread::spawn(move || session(index)))
-        .collect();
-    let mut times: Vec<_> = threads
-        .into_iter()
-        .flat_map(|t| t.join().unwrap())
-        .collect();
+    let threads: Vec<_> =
+        (0..CONNECTIONS).map(|index| std::thread::spawn(move || session(index))).collect();
+    let mut times: Vec<_> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
     times.sort_unstable();
     times
 }
@@ -138,20 +120,17 @@ fn paced(address: SocketAddr, rate: u32, time: Duration) -> Vec<Duration> {
 fn percentiles(paths: &[(&str, SocketAddr)]) {
     println!("round trips at 5,000 a second over 16 connections, counted from the write:");
     for (name, address) in paths.iter().chain(paths) {
-        let times = paced(*address, 5_000, Duration::from_secs(3));
+        let times = paced(*address, 5_000, Duration::from_secs(2));
         let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
         let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
-        println!(
-            "  {name:<8} n {} p50 {p50:?} p99 {p99:?} p99.9 {p999:?}",
-            times.len()
-        );
+        println!("  {name:<18} n {} p50 {p50:?} p99 {p99:?} p99.9 {p999:?}", times.len());
     }
 }
 
 fn overhead(criterion: &mut Criterion) {
     let node = node();
-    let proxy = Proxy::start(node);
-    let paths = [("direct", node), ("proxied", proxy.link)];
+    let (proxy, threaded) = (Proxy::start(node, "1"), Proxy::start(node, "2"));
+    let paths = [("direct", node), ("proxied", proxy.link), ("proxied, 2 threads", threaded.link)];
     percentiles(&paths);
 
     let mut group = criterion.benchmark_group("round_trip");
@@ -180,9 +159,9 @@ fn overhead(criterion: &mut Criterion) {
 
 fn quick() -> Criterion {
     Criterion::default()
-        .sample_size(20)
+        .sample_size(15)
         .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(3))
+        .measurement_time(Duration::from_secs(2))
 }
 
 criterion_group! { name = benches; config = quick(); targets = overhead }

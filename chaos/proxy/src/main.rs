@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Parser;
 use quorate_proxy::{COMMIT, DELAY_LINE_BYTES, Server, ServerConfig};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +31,10 @@ struct Options {
     /// Most bytes held by one delay on one direction of one connection.
     #[arg(long, default_value_t = DELAY_LINE_BYTES)]
     delay_line_bytes: usize,
+    /// Threads that move bytes. With one no event crosses threads, which is cheaper for one
+    /// request at a time; more help where one core cannot carry the traffic.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
     /// Print version and commit.
     #[arg(long, short = 'V')]
     version: bool,
@@ -43,13 +48,13 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match options.threads {
+        1 => Builder::new_current_thread().enable_all().build()?,
+        threads => {
+            Builder::new_multi_thread().worker_threads(threads.into()).enable_all().build()?
+        }
+    };
     runtime.block_on(run(options))
 }
 
@@ -64,20 +69,8 @@ async fn run(options: Options) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let Options {
-        listen,
-        seed,
-        delay_line_bytes,
-        port_file,
-        ..
-    } = options;
-    let handle = Server::start(ServerConfig {
-        listen,
-        seed,
-        delay_line_bytes,
-        populate,
-    })
-    .await?;
+    let Options { listen, seed, delay_line_bytes, port_file, .. } = options;
+    let handle = Server::start(ServerConfig { listen, seed, delay_line_bytes, populate }).await?;
     let address = handle.api().to_string();
     if let Some(path) = port_file {
         let written = std::fs::write(&path, format!("{address}\n"));

@@ -77,10 +77,7 @@ impl Server {
     /// # Errors
     /// When the API's address or the links to start with cannot be had.
     pub async fn start(config: ServerConfig) -> Result<ServerHandle, StartError> {
-        let listen = |source| StartError::Listen {
-            address: config.listen,
-            source,
-        };
+        let listen = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let api = listener.local_addr().map_err(listen)?;
         let control = Arc::new(Control::new(config.seed, config.delay_line_bytes));
@@ -102,13 +99,7 @@ impl Server {
         });
         let lease = tokio::spawn(Arc::clone(&control).keep_lease());
         tracing::info!(%api, seed = config.seed, "fault proxy started");
-        Ok(ServerHandle {
-            api,
-            control,
-            stop: Some(stop),
-            http,
-            lease,
-        })
+        Ok(ServerHandle { api, control, stop: Some(stop), http, lease })
     }
 }
 

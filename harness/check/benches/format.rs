@@ -48,9 +48,7 @@ fn write(operations: &[Operation]) -> Vec<u8> {
     let mut writer = Writer::new(buffered, &header()).expect("memory takes every write");
     for operation in operations {
         writer.invoke(operation).expect("memory takes every write");
-        writer
-            .complete(operation)
-            .expect("memory takes every write");
+        writer.complete(operation).expect("memory takes every write");
     }
     let buffered = writer.finish().expect("memory takes every write");
     buffered.into_inner().expect("memory takes every write")
@@ -60,9 +58,7 @@ fn format(criterion: &mut Criterion) {
     let operations: Vec<Operation> = (1..=OPERATIONS).map(update).collect();
     let file = write(&operations);
     let mut group = criterion.benchmark_group("format");
-    group
-        .throughput(Throughput::Elements(2 * OPERATIONS))
-        .sample_size(10);
+    group.throughput(Throughput::Elements(2 * OPERATIONS)).sample_size(10);
     group.bench_function("write events", |bencher| {
         bencher.iter(|| write(black_box(&operations)).len());
     });

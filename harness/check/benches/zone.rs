@@ -31,28 +31,15 @@ fn hot_key() -> History {
             id,
             process: id % CLIENTS,
             session: id % CLIENTS,
-            kind: if is_read {
-                OpKind::Read
-            } else {
-                OpKind::Update
-            },
+            kind: if is_read { OpKind::Read } else { OpKind::Update },
             phase: Phase::Measure,
             node: 0,
             level: is_read.then_some(ReadLevel::Majority),
-            steps: vec![Step {
-                key: 0,
-                action,
-                rid: None,
-                version: None,
-            }],
+            steps: vec![Step { key: 0, action, rid: None, version: None }],
             intended: id * 1000,
             sent: id * 1000,
             done: answered.then_some((id + CLIENTS) * 1000),
-            outcome: if answered {
-                Outcome::Ok
-            } else {
-                Outcome::Unknown
-            },
+            outcome: if answered { Outcome::Ok } else { Outcome::Unknown },
             code: None,
         });
     }
@@ -80,15 +67,10 @@ fn zone(criterion: &mut Criterion) {
     let before = peak_memory_mib();
     assert_eq!(check_all(&history, &options).verdict, Verdict::Valid);
     if let (Some(before), Some(after)) = (before, peak_memory_mib()) {
-        eprintln!(
-            "peak memory: history {before} MiB, checker {} MiB on top",
-            after - before
-        );
+        eprintln!("peak memory: history {before} MiB, checker {} MiB on top", after - before);
     }
     let mut group = criterion.benchmark_group("zone");
-    group
-        .throughput(Throughput::Elements(OPERATIONS))
-        .sample_size(10);
+    group.throughput(Throughput::Elements(OPERATIONS)).sample_size(10);
     group.bench_function("one key, 10^6 operations", |bencher| {
         bencher.iter(|| {
             let report = check_all(black_box(&history), &options);

@@ -86,9 +86,7 @@ impl FromStr for Checker {
 
     fn from_str(name: &str) -> Result<Self, UnknownChecker> {
         let found = Self::ALL.into_iter().find(|checker| checker.name() == name);
-        found.ok_or_else(|| UnknownChecker {
-            name: name.to_owned(),
-        })
+        found.ok_or_else(|| UnknownChecker { name: name.to_owned() })
     }
 }
 
@@ -119,23 +117,14 @@ impl Options {
     /// # Errors
     /// A name that is not one of [`Checker::ALL`]; the error lists the legal ones.
     pub fn only<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, UnknownChecker> {
-        let checkers: Result<_, _> = names
-            .into_iter()
-            .map(|name| name.as_ref().parse())
-            .collect();
-        Ok(Self {
-            checkers: checkers?,
-            ..Self::default()
-        })
+        let checkers: Result<_, _> = names.into_iter().map(|name| name.as_ref().parse()).collect();
+        Ok(Self { checkers: checkers?, ..Self::default() })
     }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            checkers: Checker::ALL.into(),
-            work_max: Self::WORK_MAX_DEFAULT,
-        }
+        Self { checkers: Checker::ALL.into(), work_max: Self::WORK_MAX_DEFAULT }
     }
 }
 
@@ -145,13 +134,9 @@ impl Default for Options {
 /// not unique, says unknown, never valid. The same history gives the same report to the byte.
 pub fn check_all(history: &History, options: &Options) -> Report {
     let index = Index::new(history);
-    let wanted = Checker::ALL
-        .into_iter()
-        .filter(|checker| options.checkers.contains(checker));
+    let wanted = Checker::ALL.into_iter().filter(|checker| options.checkers.contains(checker));
     let judgements = wanted.map(|checker| match &index {
-        Ok(index) => guarded(checker, || {
-            checker.judge(index, &mut Budget::new(options.work_max))
-        }),
+        Ok(index) => guarded(checker, || checker.judge(index, &mut Budget::new(options.work_max))),
         Err(clash) => Judgement::unknown(checker, Counts::default(), told_clash(clash)),
     });
     Report::new(judgements.collect())
@@ -165,10 +150,7 @@ fn guarded(checker: Checker, judge: impl FnOnce() -> Result<Judgement, OutOfBudg
         Err(panic) => {
             let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
             let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
-            format!(
-                "the checker itself failed: {}",
-                said.unwrap_or_else(|| "panic".to_owned())
-            )
+            format!("the checker itself failed: {}", said.unwrap_or_else(|| "panic".to_owned()))
         }
     };
     Judgement::unknown(checker, Counts::default(), reason)
@@ -219,10 +201,7 @@ mod tests {
         let mut sample = Sample::new();
         sample.write(0).ok(1, 2);
         sample.read(0, 1).ok(3, 4);
-        let options = Options {
-            work_max: 0,
-            ..Options::default()
-        };
+        let options = Options { work_max: 0, ..Options::default() };
         for judgement in check_all(&sample.history(), &options).judgements {
             assert_eq!(judgement.verdict, Verdict::Unknown, "{judgement}");
         }
@@ -235,10 +214,6 @@ mod tests {
         sample.write_value(0, 1).ok(3, 4);
         let report = check_all(&sample.history(), &Options::default());
         assert_eq!(report.verdict, Verdict::Unknown);
-        assert!(
-            report.judgements[0]
-                .explanation
-                .contains("operations 1 and 2 both write value 1")
-        );
+        assert!(report.judgements[0].explanation.contains("operations 1 and 2 both write value 1"));
     }
 }

@@ -14,9 +14,7 @@ pub(crate) fn millis(at: Nanos) -> String {
 
 /// The name of server `node`, or its number if the header does not name it.
 pub(crate) fn node_name(header: &Header, node: u32) -> String {
-    let named = usize::try_from(node)
-        .ok()
-        .and_then(|node| header.nodes.get(node));
+    let named = usize::try_from(node).ok().and_then(|node| header.nodes.get(node));
     named.cloned().unwrap_or_else(|| format!("#{node}"))
 }
 
@@ -31,23 +29,13 @@ pub(crate) fn seen(seen: Seen) -> String {
 
 /// One line: what, who, where, when. With `key`, only the steps on that key.
 pub(crate) fn operation(header: &Header, operation: &Operation, key: Option<u64>) -> String {
-    let mut steps = operation
-        .steps
-        .iter()
-        .filter(|step| key.is_none_or(|key| step.key == key));
-    let mut told: Vec<String> = steps
-        .by_ref()
-        .take(STEPS_SHOWN_MAX)
-        .map(|step| told_step(operation, step))
-        .collect();
+    let mut steps = operation.steps.iter().filter(|step| key.is_none_or(|key| step.key == key));
+    let mut told: Vec<String> =
+        steps.by_ref().take(STEPS_SHOWN_MAX).map(|step| told_step(operation, step)).collect();
     if steps.next().is_some() {
         told.push("…".to_owned());
     }
-    let within = if operation.kind == OpKind::Transaction {
-        "transaction: "
-    } else {
-        ""
-    };
+    let within = if operation.kind == OpKind::Transaction { "transaction: " } else { "" };
     format!(
         "op {} (process {}, session {}) at node {}, sent {}, {}: {within}{}",
         operation.id,
@@ -70,14 +58,10 @@ pub(crate) fn counterexample(
     let history = index.history;
     indexes.sort_by_key(|&at| (history.operations[at].sent, history.operations[at].id, at));
     indexes.dedup();
-    let operations: Vec<Operation> = indexes
-        .iter()
-        .map(|&at| history.operations[at].clone())
-        .collect();
-    let mut lines: Vec<String> = operations
-        .iter()
-        .map(|op| operation(&history.header, op, key))
-        .collect();
+    let operations: Vec<Operation> =
+        indexes.iter().map(|&at| history.operations[at].clone()).collect();
+    let mut lines: Vec<String> =
+        operations.iter().map(|op| operation(&history.header, op, key)).collect();
     lines.push(format!("Impossible because {reason}"));
     Counterexample { operations, lines }
 }
@@ -115,11 +99,9 @@ fn told_outcome(operation: &Operation) -> String {
         Outcome::Unknown => "unknown",
     };
     let when = match operation.done {
-        Some(done) => format!(
-            " after {} at {}",
-            millis(done.saturating_sub(operation.sent)),
-            millis(done)
-        ),
+        Some(done) => {
+            format!(" after {} at {}", millis(done.saturating_sub(operation.sent)), millis(done))
+        }
         None => ", never answered".to_owned(),
     };
     match &operation.code {

@@ -36,11 +36,7 @@ impl Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            checker,
-            expected,
-            found,
-        } = self;
+        let Self { checker, expected, found } = self;
         match found {
             Some(found) => write!(f, "{checker}: expected {expected}, found {found}"),
             None => write!(f, "{checker}: expected {expected}, but it did not run"),
@@ -76,23 +72,13 @@ impl Expectations {
             if found == Some(expected) {
                 continue;
             }
-            let mismatch = Mismatch {
-                checker,
-                expected,
-                found,
-            };
-            let weight = if mismatch.is_inconclusive() {
-                Verdict::Unknown
-            } else {
-                Verdict::Violated
-            };
+            let mismatch = Mismatch { checker, expected, found };
+            let weight =
+                if mismatch.is_inconclusive() { Verdict::Unknown } else { Verdict::Violated };
             verdict = verdict.merge(weight);
             mismatches.push(mismatch);
         }
-        Comparison {
-            verdict,
-            mismatches,
-        }
+        Comparison { verdict, mismatches }
     }
 }
 
@@ -104,10 +90,7 @@ mod tests {
 
     fn report(verdict: Verdict) -> Report {
         let checker = Checker::Linearizable;
-        let nothing = Counterexample {
-            operations: Vec::new(),
-            lines: Vec::new(),
-        };
+        let nothing = Counterexample { operations: Vec::new(), lines: Vec::new() };
         Report::new(vec![match verdict {
             Valid => Judgement::valid(checker, Counts::default(), String::new()),
             Unknown => Judgement::unknown(checker, Counts::default(), String::new()),
@@ -128,15 +111,10 @@ mod tests {
             (Some(Unknown), Unknown, Valid),
             (Some(Unknown), Valid, Violated),
         ] {
-            let expectations = expected
-                .map(|expected| (Checker::Linearizable, expected))
-                .into_iter()
-                .collect();
+            let expectations =
+                expected.map(|expected| (Checker::Linearizable, expected)).into_iter().collect();
             let comparison = Expectations(expectations).compare(&report(found));
-            assert_eq!(
-                comparison.verdict, verdict,
-                "expected {expected:?}, found {found}"
-            );
+            assert_eq!(comparison.verdict, verdict, "expected {expected:?}, found {found}");
             assert_eq!(comparison.mismatches.is_empty(), verdict == Valid);
         }
     }

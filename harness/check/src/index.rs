@@ -62,13 +62,7 @@ impl<'h> Index<'h> {
                 };
                 // A single step, the usual case, must not pay for the set.
                 let last = operation.steps.len() == 1 || rewritten.insert(step.key);
-                writes.push(Write {
-                    key: step.key,
-                    value,
-                    tombstone,
-                    op,
-                    last,
-                });
+                writes.push(Write { key: step.key, value, tombstone, op, last });
             }
         }
         writes.sort();
@@ -78,17 +72,12 @@ impl<'h> Index<'h> {
             first.last |= same && second.last;
             same
         });
-        let clash = writes
-            .windows(2)
-            .find(|pair| identity(&pair[0]) == identity(&pair[1]));
+        let clash = writes.windows(2).find(|pair| identity(&pair[0]) == identity(&pair[1]));
         match clash {
             Some(pair) => Err(ValueNotUnique {
                 key: pair[0].key,
                 value: pair[0].value,
-                operations: (
-                    history.operations[pair[0].op].id,
-                    history.operations[pair[1].op].id,
-                ),
+                operations: (history.operations[pair[0].op].id, history.operations[pair[1].op].id),
             }),
             None => Ok(Self { history, writes }),
         }
@@ -126,24 +115,19 @@ impl<'h> Index<'h> {
     /// operation had written before: those see the operation's own write and prove nothing.
     pub(crate) fn reads(&self) -> impl Iterator<Item = Read<'h>> {
         let operations = self.history.operations.iter().enumerate();
-        operations
-            .filter(|(_, operation)| operation.is_ok())
-            .flat_map(|(op, operation)| {
-                let mut written = BTreeSet::new();
-                operation
-                    .steps
-                    .iter()
-                    .filter_map(move |step| match step.action {
-                        Action::Read(Some(seen)) => {
-                            (!written.contains(&step.key)).then_some(Read { op, step, seen })
-                        }
-                        Action::Read(None) => None,
-                        Action::Write(_) | Action::Delete(_) => {
-                            written.insert(step.key);
-                            None
-                        }
-                    })
+        operations.filter(|(_, operation)| operation.is_ok()).flat_map(|(op, operation)| {
+            let mut written = BTreeSet::new();
+            operation.steps.iter().filter_map(move |step| match step.action {
+                Action::Read(Some(seen)) => {
+                    (!written.contains(&step.key)).then_some(Read { op, step, seen })
+                }
+                Action::Read(None) => None,
+                Action::Write(_) | Action::Delete(_) => {
+                    written.insert(step.key);
+                    None
+                }
             })
+        })
     }
 }
 

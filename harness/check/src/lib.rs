@@ -6,10 +6,7 @@
 //! that with what a spec said should be found. Same history, same report, to the byte: nothing
 //! here reads a clock or iterates over an unordered collection.
 
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test that panics has failed")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 pub mod checkers;
 pub mod expect;

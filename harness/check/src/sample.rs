@@ -29,12 +29,7 @@ impl Sample {
             keys: 10,
             simulated: true,
         };
-        Self {
-            history: History {
-                header,
-                operations: Vec::new(),
-            },
-        }
+        Self { history: History { header, operations: Vec::new() } }
     }
 
     pub(crate) fn history(&self) -> History {
@@ -103,12 +98,7 @@ impl Sample {
         steps: Vec<(u64, Action)>,
     ) -> Added<'_> {
         let id = self.next();
-        let step = |(key, action)| Step {
-            key,
-            action,
-            rid: None,
-            version: None,
-        };
+        let step = |(key, action)| Step { key, action, rid: None, version: None };
         self.history.operations.push(Operation {
             id,
             process: id,
@@ -124,9 +114,7 @@ impl Sample {
             outcome: Outcome::Unknown,
             code: None,
         });
-        Added {
-            operation: self.history.operations.last_mut().unwrap(),
-        }
+        Added { operation: self.history.operations.last_mut().unwrap() }
     }
 }
 

@@ -89,13 +89,7 @@ impl Judgement {
         explanation: String,
         example: Counterexample,
     ) -> Self {
-        Self::new(
-            checker,
-            Verdict::Violated,
-            counts,
-            explanation,
-            Some(example),
-        )
+        Self::new(checker, Verdict::Violated, counts, explanation, Some(example))
     }
 
     fn new(
@@ -105,28 +99,15 @@ impl Judgement {
         explanation: String,
         counterexample: Option<Counterexample>,
     ) -> Self {
-        Self {
-            checker,
-            verdict,
-            counts: counts.0,
-            explanation,
-            counterexample,
-        }
+        Self { checker, verdict, counts: counts.0, explanation, counterexample }
     }
 }
 
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:<21} {:<8} {}",
-            self.checker, self.verdict, self.explanation
-        )?;
-        let counts: Vec<String> = self
-            .counts
-            .iter()
-            .map(|(name, n)| format!("{name} {n}"))
-            .collect();
+        writeln!(f, "{:<21} {:<8} {}", self.checker, self.verdict, self.explanation)?;
+        let counts: Vec<String> =
+            self.counts.iter().map(|(name, n)| format!("{name} {n}")).collect();
         if !counts.is_empty() {
             writeln!(f, "  {}", counts.join(", "))?;
         }
@@ -154,17 +135,12 @@ impl Report {
             .map(|judgement| judgement.verdict)
             .reduce(Verdict::merge)
             .unwrap_or(Verdict::Unknown);
-        Self {
-            verdict,
-            judgements,
-        }
+        Self { verdict, judgements }
     }
 
     /// What `checker` said; `None` if it was not asked.
     pub fn of(&self, checker: Checker) -> Option<&Judgement> {
-        self.judgements
-            .iter()
-            .find(|judgement| judgement.checker == checker)
+        self.judgements.iter().find(|judgement| judgement.checker == checker)
     }
 }
 
@@ -234,17 +210,11 @@ mod tests {
 
     #[test]
     fn a_report_survives_json() {
-        let judgement = Judgement::valid(
-            Checker::Convergence,
-            Counts::of(&["keys"]),
-            "all agree".to_owned(),
-        );
+        let judgement =
+            Judgement::valid(Checker::Convergence, Counts::of(&["keys"]), "all agree".to_owned());
         let report = Report::new(vec![judgement]);
         let json = serde_json::to_string(&report).unwrap();
-        assert!(
-            json.contains(r#""name":"convergence","verdict":"valid""#),
-            "{json}"
-        );
+        assert!(json.contains(r#""name":"convergence","verdict":"valid""#), "{json}");
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
         assert!(report.to_string().starts_with("safety: valid\nconvergence"));
     }

@@ -20,18 +20,14 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    (
-        number(),
-        action(),
-        prop::option::of(0..3_u8),
-        prop::option::of(number()),
-    )
-        .prop_map(|(key, action, rid, version)| Step {
+    (number(), action(), prop::option::of(0..3_u8), prop::option::of(number())).prop_map(
+        |(key, action, rid, version)| Step {
             key,
             action,
             rid: rid.map(|rid| format!("#1:{rid}")),
             version,
-        })
+        },
+    )
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -44,40 +40,26 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]);
     let phase = prop::sample::select(vec![Phase::Load, Phase::Measure, Phase::Final]);
     let outcome = prop::sample::select(vec![Outcome::Ok, Outcome::Failed, Outcome::Unknown]);
-    let level = prop::sample::select(vec![
-        None,
-        Some(ReadLevel::Local),
-        Some(ReadLevel::Majority),
-    ]);
+    let level = prop::sample::select(vec![None, Some(ReadLevel::Local), Some(ReadLevel::Majority)]);
     let times = (number(), prop::option::of(number()));
     let steps = prop::collection::vec(step(), 0..4);
-    (
-        number(),
-        kind,
-        phase,
-        outcome,
-        level,
-        times,
-        steps,
-        0..5_u32,
+    (number(), kind, phase, outcome, level, times, steps, 0..5_u32).prop_map(
+        |(id, kind, phase, outcome, level, (sent, done), steps, node)| Operation {
+            id,
+            process: id,
+            session: id,
+            kind,
+            phase,
+            node,
+            level,
+            steps,
+            intended: sent,
+            sent,
+            done,
+            outcome,
+            code: None,
+        },
     )
-        .prop_map(
-            |(id, kind, phase, outcome, level, (sent, done), steps, node)| Operation {
-                id,
-                process: id,
-                session: id,
-                kind,
-                phase,
-                node,
-                level,
-                steps,
-                intended: sent,
-                sent,
-                done,
-                outcome,
-                code: None,
-            },
-        )
 }
 
 /// Gives every write a value of its own, without which nothing is judged.

@@ -46,11 +46,7 @@ fn search(
         return false;
     }
     let returned = |at: usize| {
-        if must(at) {
-            judged[at].done.unwrap()
-        } else {
-            Nanos::MAX
-        }
+        if must(at) { judged[at].done.unwrap() } else { Nanos::MAX }
     };
     let first_return = (0..judged.len()).filter(open).map(returned).min().unwrap();
     (0..judged.len()).filter(open).any(|at| {
@@ -117,16 +113,10 @@ fn random(rng: &mut ChaCha8Rng, absences: Absences) -> History {
         let unnamed = absences == Absences::Unnamed
             && matches!(action, Action::Read(Some(Seen::Absent(_))))
             && rng.random_bool(0.5);
-        let action = if unnamed {
-            Action::Read(Some(Seen::Absent(None)))
-        } else {
-            action
-        };
+        let action = if unnamed { Action::Read(Some(Seen::Absent(None))) } else { action };
         operations.push(operation(id, key, action, (sent, done), outcome));
     }
-    let deletes = operations
-        .iter()
-        .any(|op| matches!(op.steps[0].action, Action::Delete(_)));
+    let deletes = operations.iter().any(|op| matches!(op.steps[0].action, Action::Delete(_)));
     if deletes && absences == Absences::Named {
         // With deletes around, an unnamed absence is not certain to be the one at the beginning.
         let unnamed = Action::Read(Some(Seen::Absent(None)));
@@ -154,20 +144,11 @@ fn operation(
         id,
         process: id,
         session: 0,
-        kind: if is_read {
-            OpKind::Read
-        } else {
-            OpKind::Update
-        },
+        kind: if is_read { OpKind::Read } else { OpKind::Update },
         phase: Phase::Measure,
         node: 0,
         level: is_read.then_some(ReadLevel::Majority),
-        steps: vec![Step {
-            key,
-            action,
-            rid: None,
-            version: None,
-        }],
+        steps: vec![Step { key, action, rid: None, version: None }],
         intended: sent,
         sent,
         // A client that gives up knows when it did, but that says nothing about the write.
@@ -202,33 +183,21 @@ fn no_disagreement_when_absences_are_named() {
     let (legal, violated, missed) = compare(1, Absences::Named);
     eprintln!("legal {legal}, violated {violated}, missed {missed}");
     assert_eq!(missed, 0);
-    assert!(
-        legal > HISTORIES / 5 && violated > HISTORIES / 5,
-        "{legal} and {violated}"
-    );
+    assert!(legal > HISTORIES / 5 && violated > HISTORIES / 5, "{legal} and {violated}");
 }
 
 #[test]
 fn no_false_alarm_when_absences_are_unnamed() {
     let (legal, violated, missed) = compare(2, Absences::Unnamed);
     eprintln!("legal {legal}, violated {violated}, missed {missed}");
-    assert!(
-        missed < HISTORIES / 1000,
-        "the documented gap is small, not {missed}"
-    );
-    assert!(
-        legal > HISTORIES / 5 && violated > HISTORIES / 5,
-        "{legal} and {violated}"
-    );
+    assert!(missed < HISTORIES / 1000, "the documented gap is small, not {missed}");
+    assert!(legal > HISTORIES / 5 && violated > HISTORIES / 5, "{legal} and {violated}");
 }
 
 /// The history, healed: a final majority read of each key, of what some write may have left.
 fn with_final_reads(rng: &mut ChaCha8Rng, mut history: History) -> History {
     for key in 0..KEYS {
-        let of_key = history
-            .operations
-            .iter()
-            .filter(|operation| operation.steps[0].key == key);
+        let of_key = history.operations.iter().filter(|operation| operation.steps[0].key == key);
         let mut left: Vec<Seen> = of_key
             .filter_map(|operation| match operation.steps[0].action {
                 Action::Write(value) => Some(Seen::Value(value)),
@@ -258,9 +227,7 @@ fn durability_agrees_with_the_search() {
         let mut history = random(&mut rng, Absences::Unnamed);
         let only_writes = rng.random_bool(0.5);
         if only_writes {
-            history
-                .operations
-                .retain(|operation| operation.steps[0].is_write());
+            history.operations.retain(|operation| operation.steps[0].is_write());
         }
         let history = with_final_reads(&mut rng, history);
         // Keys without acknowledged write have nothing to lose.
@@ -270,24 +237,13 @@ fn durability_agrees_with_the_search() {
                 step.key == key && step.is_write() && operation.outcome == Outcome::Ok
             })
         };
-        let is_legal = (0..KEYS)
-            .filter(|&key| acked(key))
-            .all(|key| is_legal(&history, key));
+        let is_legal = (0..KEYS).filter(|&key| acked(key)).all(|key| is_legal(&history, key));
         let found = check_all(&history, &options).verdict == Verdict::Violated;
-        assert!(
-            !(is_legal && found),
-            "false alarm: history {number}: {history:#?}"
-        );
-        assert!(
-            !only_writes || is_legal || found,
-            "missed: history {number}: {history:#?}"
-        );
+        assert!(!(is_legal && found), "false alarm: history {number}: {history:#?}");
+        assert!(!only_writes || is_legal || found, "missed: history {number}: {history:#?}");
         legal += u64::from(is_legal);
         violated += u64::from(found);
     }
     eprintln!("legal {legal}, violated {violated}");
-    assert!(
-        legal > HISTORIES / 5 && violated > HISTORIES / 5,
-        "{legal} and {violated}"
-    );
+    assert!(legal > HISTORIES / 5 && violated > HISTORIES / 5, "{legal} and {violated}");
 }

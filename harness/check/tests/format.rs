@@ -48,37 +48,25 @@ const COMPLETE: &str = concat!(
 );
 
 fn operation() -> impl Strategy<Value = Operation> {
-    let outcome = prop_oneof![
-        Just(Outcome::Ok),
-        Just(Outcome::Failed),
-        Just(Outcome::Unknown)
-    ];
-    let step = (
-        0..3_u64,
-        0..6_u8,
-        any::<u64>(),
-        any::<Option<u64>>(),
-        any::<bool>(),
-    );
+    let outcome = prop_oneof![Just(Outcome::Ok), Just(Outcome::Failed), Just(Outcome::Unknown)];
+    let step = (0..3_u64, 0..6_u8, any::<u64>(), any::<Option<u64>>(), any::<bool>());
     let steps = prop::collection::vec(step, 1..4);
     let times = (0..1000_u64, 0..1000_u64, any::<bool>());
     (outcome, steps, times, 0..2_u32, any::<[u64; 2]>()).prop_map(
         |(outcome, steps, (sent, took, answered), node, [process, session])| {
             let done = (answered || outcome == Outcome::Ok).then_some(sent + took);
-            let steps = steps
-                .into_iter()
-                .map(|(key, action, value, version, has_rid)| Step {
-                    key,
-                    action: match action {
-                        0 => Action::Read(Some(Seen::Value(value))),
-                        1 => Action::Read(Some(Seen::Absent(Some(value)))),
-                        2 => Action::Read(Some(Seen::Absent(None))),
-                        3 | 4 => Action::Write(value),
-                        _ => Action::Delete(value),
-                    },
-                    rid: has_rid.then(|| format!("#{key}:{value}")),
-                    version,
-                });
+            let steps = steps.into_iter().map(|(key, action, value, version, has_rid)| Step {
+                key,
+                action: match action {
+                    0 => Action::Read(Some(Seen::Value(value))),
+                    1 => Action::Read(Some(Seen::Absent(Some(value)))),
+                    2 => Action::Read(Some(Seen::Absent(None))),
+                    3 | 4 => Action::Write(value),
+                    _ => Action::Delete(value),
+                },
+                rid: has_rid.then(|| format!("#{key}:{value}")),
+                version,
+            });
             Operation {
                 id: 0,
                 process,
@@ -139,10 +127,7 @@ proptest! {
 fn an_invocation_without_completion_is_pending() {
     let reading = read_text(&format!("{HEADER}\n{INVOKE}\n")).unwrap();
     let operation = &reading.history.operations[0];
-    assert_eq!(
-        (operation.outcome, operation.done),
-        (Outcome::Unknown, None)
-    );
+    assert_eq!((operation.outcome, operation.done), (Outcome::Unknown, None));
     assert_eq!(operation.steps[0].action, Action::Read(None));
 }
 
@@ -154,48 +139,23 @@ fn a_cut_anywhere_after_the_header_is_tolerated() {
     for end in HEADER.len() + 1..=text.len() {
         let reading = read_text(&text[..end]).unwrap();
         let operations = &reading.history.operations;
-        assert_eq!(
-            operations.len(),
-            usize::from(end >= invoked),
-            "cut at {end}"
-        );
-        let acknowledged = operations
-            .iter()
-            .any(|operation| operation.outcome == Outcome::Ok);
+        assert_eq!(operations.len(), usize::from(end >= invoked), "cut at {end}");
+        let acknowledged = operations.iter().any(|operation| operation.outcome == Outcome::Ok);
         assert_eq!(acknowledged, end >= completed, "cut at {end}");
-        let on_a_border = [
-            HEADER.len() + 1,
-            invoked,
-            invoked + 1,
-            completed,
-            text.len(),
-        ];
-        assert_eq!(
-            reading.notes.is_empty(),
-            on_a_border.contains(&end),
-            "cut at {end}"
-        );
+        let on_a_border = [HEADER.len() + 1, invoked, invoked + 1, completed, text.len()];
+        assert_eq!(reading.notes.is_empty(), on_a_border.contains(&end), "cut at {end}");
     }
     let reading = read_text(&text[..completed - 1]).unwrap();
     assert_eq!(reading.notes, [Note::TornLastLine { line: 3 }]);
-    assert_eq!(
-        reading.notes[0].to_string(),
-        "the last line (3) is cut off and was left out"
-    );
+    assert_eq!(reading.notes[0].to_string(), "the last line (3) is cut off and was left out");
 }
 
 #[test]
 fn headers_that_are_none_are_refused() {
     for (header, message) in [
         ("", "the history has no header line"),
-        (
-            "{\"format\":\"quorate-history\"",
-            "the history has no header line",
-        ),
-        (
-            "x\n",
-            "not a history: the first line is no header: expected value at line 1 column 1",
-        ),
+        ("{\"format\":\"quorate-history\"", "the history has no header line"),
+        ("x\n", "not a history: the first line is no header: expected value at line 1 column 1"),
         (
             "{\"format\":\"other\",\"version\":1}\n",
             "not a history: the first line names the format \"other\", not \"quorate-history\"",
@@ -209,11 +169,7 @@ fn headers_that_are_none_are_refused() {
             "not a history: the first line is no header: missing field `nodes` at line 1 column 40",
         ),
     ] {
-        assert_eq!(
-            read_text(header).unwrap_err().to_string(),
-            message,
-            "{header}"
-        );
+        assert_eq!(read_text(header).unwrap_err().to_string(), message, "{header}");
     }
 }
 
@@ -225,14 +181,8 @@ fn lines_that_cannot_be_are_refused_by_number_and_reason() {
     };
     let completed = |from, to| vec![INVOKE.to_owned(), changed(COMPLETE, from, to)];
     for (lines, message) in [
-        (
-            vec![INVOKE.to_owned(), INVOKE.to_owned()],
-            "line 3: operation 1 was invoked before",
-        ),
-        (
-            vec![COMPLETE.to_owned()],
-            "line 2: operation 1 completes without having been invoked",
-        ),
+        (vec![INVOKE.to_owned(), INVOKE.to_owned()], "line 3: operation 1 was invoked before"),
+        (vec![COMPLETE.to_owned()], "line 2: operation 1 completes without having been invoked"),
         (
             vec![INVOKE.to_owned(), COMPLETE.to_owned(), COMPLETE.to_owned()],
             "line 4: operation 1 was completed before",
@@ -245,10 +195,7 @@ fn lines_that_cannot_be_are_refused_by_number_and_reason() {
             completed("\"sent\":2", "\"sent\":1"),
             "line 3: operation 1 was sent at 1 ns, before its invocation at 2 ns",
         ),
-        (
-            completed("\"done\":3", "\"done\":null"),
-            "line 3: operation 1 is ok, but was never done",
-        ),
+        (completed("\"done\":3", "\"done\":null"), "line 3: operation 1 is ok, but was never done"),
         (
             completed(",\"seen\":{\"value\":9}", ""),
             "line 3: operation 1 is ok, but step 0 does not say what it saw",
@@ -258,16 +205,10 @@ fn lines_that_cannot_be_are_refused_by_number_and_reason() {
             "line 3: operation 1 was invoked with 1 steps and completed with 2",
         ),
         (
-            vec![
-                changed(INVOKE, "\"read\"}", "{\"write\":1}}"),
-                COMPLETE.to_owned(),
-            ],
+            vec![changed(INVOKE, "\"read\"}", "{\"write\":1}}"), COMPLETE.to_owned()],
             "line 3: operation 1: step 0 is no read, but says what it saw",
         ),
-        (
-            vec![changed(INVOKE, "\"local\"", "null")],
-            "line 2: operation 1 reads, but has no level",
-        ),
+        (vec![changed(INVOKE, "\"local\"", "null")], "line 2: operation 1 reads, but has no level"),
         (
             vec![changed(INVOKE, "\"node\":0", "\"node\":1")],
             "line 2: operation 1 went to node 1, but the header names 1 nodes",
@@ -286,14 +227,8 @@ fn lines_that_cannot_be_are_refused_by_number_and_reason() {
 #[test]
 fn damage_in_the_middle_is_an_error_and_so_is_an_unknown_field() {
     let text = format!("{HEADER}\n{}\n{COMPLETE}\n", &INVOKE[..50]);
-    assert!(matches!(
-        read_text(&text),
-        Err(FormatError::Malformed { line: 2, .. })
-    ));
-    let text = format!(
-        "{HEADER}\n{}\n",
-        INVOKE.replace("\"id\"", "\"colour\":1,\"id\"")
-    );
+    assert!(matches!(read_text(&text), Err(FormatError::Malformed { line: 2, .. })));
+    let text = format!("{HEADER}\n{}\n", INVOKE.replace("\"id\"", "\"colour\":1,\"id\""));
     let error = read_text(&text).unwrap_err().to_string();
     assert!(error.contains("unknown field `colour`"), "{error}");
 }

@@ -19,14 +19,8 @@ const TABLE: [(&str, &[(Checker, Verdict)]); 17] = [
         "acknowledged_write_is_lost_after_heal",
         &[(AcknowledgedDurable, Violated), (Linearizable, Violated)],
     ),
-    (
-        "created_record_vanished",
-        &[(AcknowledgedDurable, Violated), (Linearizable, Violated)],
-    ),
-    (
-        "deleted_record_is_resurrected",
-        &[(AcknowledgedDurable, Violated), (Linearizable, Violated)],
-    ),
+    ("created_record_vanished", &[(AcknowledgedDurable, Violated), (Linearizable, Violated)]),
+    ("deleted_record_is_resurrected", &[(AcknowledgedDurable, Violated), (Linearizable, Violated)]),
     (
         "final_read_failed_so_nothing_is_known",
         &[(AcknowledgedDurable, Unknown), (Convergence, Unknown)],
@@ -36,37 +30,16 @@ const TABLE: [(&str, &[(Checker, Verdict)]); 17] = [
         "late_unknown_write_beats_a_newer_acknowledged_one",
         &[(AcknowledgedDurable, Violated), (Linearizable, Violated)],
     ),
-    (
-        "local_read_sees_a_failed_write",
-        &[(FailedWriteVisible, Violated)],
-    ),
-    (
-        "local_read_sees_inside_a_transaction",
-        &[(FailedWriteVisible, Violated)],
-    ),
+    ("local_read_sees_a_failed_write", &[(FailedWriteVisible, Violated)]),
+    ("local_read_sees_inside_a_transaction", &[(FailedWriteVisible, Violated)]),
     ("majority_read_is_stale", &[(Linearizable, Violated)]),
-    (
-        "majority_reads_go_back_in_time_during_one_write",
-        &[(Linearizable, Violated)],
-    ),
+    ("majority_reads_go_back_in_time_during_one_write", &[(Linearizable, Violated)]),
     ("no_update_ever_succeeded", &[(NonVacuous, Unknown)]),
-    (
-        "one_server_cannot_be_read_after_heal",
-        &[(Convergence, Unknown)],
-    ),
-    (
-        "one_server_keeps_an_old_value_after_heal",
-        &[(Convergence, Violated)],
-    ),
+    ("one_server_cannot_be_read_after_heal", &[(Convergence, Unknown)]),
+    ("one_server_keeps_an_old_value_after_heal", &[(Convergence, Violated)]),
     ("one_server_lost_a_record", &[(Convergence, Violated)]),
-    (
-        "two_sides_of_a_split_allocate_one_rid",
-        &[(RidUnique, Violated)],
-    ),
-    (
-        "two_writes_are_given_one_version",
-        &[(Linearizable, Violated)],
-    ),
+    ("two_sides_of_a_split_allocate_one_rid", &[(RidUnique, Violated)]),
+    ("two_writes_are_given_one_version", &[(Linearizable, Violated)]),
     ("value_that_nobody_wrote", &[(FailedWriteVisible, Violated)]),
 ];
 
@@ -87,17 +60,10 @@ fn each_history_gets_the_verdicts_of_the_table() {
         let report = judged(name);
         let expected = Expectations(verdicts.iter().copied().collect());
         let comparison = expected.compare(&report);
-        assert!(
-            comparison.mismatches.is_empty(),
-            "{name}: {comparison:?}\n{report}"
-        );
+        assert!(comparison.mismatches.is_empty(), "{name}: {comparison:?}\n{report}");
         for judgement in &report.judgements {
             let violated = judgement.verdict == Violated;
-            assert_eq!(
-                judgement.counterexample.is_some(),
-                violated,
-                "{name}: {judgement}"
-            );
+            assert_eq!(judgement.counterexample.is_some(), violated, "{name}: {judgement}");
         }
     }
 }
@@ -106,21 +72,9 @@ fn each_history_gets_the_verdicts_of_the_table() {
 fn every_file_is_in_the_table() {
     let files: BTreeSet<String> = std::fs::read_dir(folder())
         .unwrap()
-        .map(|entry| {
-            entry
-                .unwrap()
-                .path()
-                .file_stem()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned()
-        })
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
-    assert_eq!(
-        files,
-        TABLE.iter().map(|(name, _)| (*name).to_owned()).collect()
-    );
+    assert_eq!(files, TABLE.iter().map(|(name, _)| (*name).to_owned()).collect());
 }
 
 /// FEATURES: H8
@@ -133,9 +87,6 @@ fn every_checker_that_can_be_violated_is_shown_to_be() {
         .filter(|v| v.1 == Violated)
         .collect();
     for checker in Checker::ALL {
-        assert!(
-            checker == NonVacuous || violated.contains_key(&checker),
-            "{checker}"
-        );
+        assert!(checker == NonVacuous || violated.contains_key(&checker), "{checker}");
     }
 }

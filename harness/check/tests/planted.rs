@@ -58,14 +58,7 @@ impl Toy {
         let rng = ChaCha8Rng::seed_from_u64(seed);
         let replicas = Default::default();
         let operations = Vec::new();
-        let mut toy = Self {
-            bug,
-            rng,
-            replicas,
-            operations,
-            now: 10_000_000,
-            rids: 0,
-        };
+        let mut toy = Self { bug, rng, replicas, operations, now: 10_000_000, rids: 0 };
         for key in 0..KEYS {
             toy.write(Phase::Load, OpKind::Create, key);
         }
@@ -83,28 +76,17 @@ impl Toy {
         let header = Header {
             format: FORMAT_NAME.to_owned(),
             version: FORMAT_VERSION,
-            nodes: (0..REPLICAS)
-                .map(|replica| format!("toy{replica}"))
-                .collect(),
+            nodes: (0..REPLICAS).map(|replica| format!("toy{replica}")).collect(),
             keys: KEYS,
             simulated: true,
         };
-        History {
-            header,
-            operations: toy.operations,
-        }
+        History { header, operations: toy.operations }
     }
 
     fn step(&mut self) {
         let key = self.rng.random_range(0..KEYS);
         let replica = self.rng.random_range(0..REPLICAS);
-        let exists = matches!(
-            self.newest(key),
-            Some(Cell {
-                seen: Seen::Value(_),
-                ..
-            })
-        );
+        let exists = matches!(self.newest(key), Some(Cell { seen: Seen::Value(_), .. }));
         match self.rng.random_range(0..10) {
             0 | 1 => self.read(Phase::Measure, ReadLevel::Local, key, replica),
             2..5 => self.read(Phase::Measure, ReadLevel::Majority, key, replica),
@@ -221,11 +203,7 @@ impl Toy {
         outcome: Outcome,
     ) {
         // Intervals overlap those of several neighbours, except across the heal.
-        self.now += if phase == Phase::Measure {
-            100_000
-        } else {
-            2_000_000
-        };
+        self.now += if phase == Phase::Measure { 100_000 } else { 2_000_000 };
         let sent = self.now - self.rng.random_range(0..300_000);
         let done = self.now + self.rng.random_range(0..300_000);
         let id = self.next_id();
@@ -270,11 +248,7 @@ fn every_planted_bug_is_caught_by_its_checker() {
         for seed in 0..SEEDS {
             let report = check_all(&Toy::run(Some(bug), seed), &Options::default());
             let judgement = report.of(checker).unwrap();
-            assert_eq!(
-                judgement.verdict,
-                Verdict::Violated,
-                "{bug:?}, seed {seed}\n{report}"
-            );
+            assert_eq!(judgement.verdict, Verdict::Violated, "{bug:?}, seed {seed}\n{report}");
             let example = judgement.counterexample.as_ref().unwrap();
             assert!((1..=4).contains(&example.operations.len()), "{example}");
         }
@@ -286,19 +260,14 @@ fn every_planted_bug_is_caught_by_its_checker() {
 /// FEATURES: H8
 #[test]
 fn the_bugs_of_one_promise_set_off_one_checker() {
-    for (bug, checker) in [
-        (Bug::StaleMajorityRead, Checker::Linearizable),
-        (Bug::Divergence, Checker::Convergence),
-    ] {
+    for (bug, checker) in
+        [(Bug::StaleMajorityRead, Checker::Linearizable), (Bug::Divergence, Checker::Convergence)]
+    {
         for seed in 0..SEEDS {
             let report = check_all(&Toy::run(Some(bug), seed), &Options::default());
             for judgement in &report.judgements {
                 let violated = judgement.verdict == Verdict::Violated;
-                assert_eq!(
-                    violated,
-                    judgement.checker == checker,
-                    "seed {seed}\n{judgement}"
-                );
+                assert_eq!(violated, judgement.checker == checker, "seed {seed}\n{judgement}");
             }
         }
     }

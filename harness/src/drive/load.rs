@@ -102,6 +102,7 @@ impl<'a> OpenLoop<'a> {
                 .tick(now, self.crew.client.in_flight(), self.backlog.len());
             if next < end && cancel.is_cancelled() {
                 end = now.min(next);
+                self.meter.cut_short(end);
             }
             let open = self.crew.client.in_flight() + self.backlog.len();
             if next >= end

@@ -105,6 +105,11 @@ impl Meter {
         })
     }
 
+    /// There will be no arrivals from `end` on, which may be earlier than planned.
+    pub(crate) fn cut_short(&mut self, end: Nanos) {
+        self.window.end = end.max(self.window.measure);
+    }
+
     /// An operation of `phase` was handed to the client at `now`. `due` is its place in the
     /// schedule, unless it had to wait for a free slot, which is not the driver's fault.
     pub(crate) fn begun(&mut self, phase: Phase, due: Option<Nanos>, now: Nanos) {
@@ -188,7 +193,7 @@ impl Meter {
             sent: self.sent,
             completed: self.completed,
             asked_rate,
-            achieved_rate: self.completed as f64 / (length as f64 / 1e9).max(1e-9),
+            achieved_rate: self.completed as f64 / (length.max(1) as f64 / 1e9),
             start_delay_us: [delay(0.5), delay(0.99), delay(1.0)],
             backlog_max: self.backlog_max,
             capped_ms: self.capped / 1_000_000,

@@ -285,6 +285,9 @@ impl Driver {
             }
         }
         let now = self.crew.clock.now();
+        if now < end {
+            meter.cut_short(now);
+        }
         let asked = match load.mode {
             LoadMode::Open { rate, .. } => rate,
             LoadMode::Closed => 0.0,

@@ -15,11 +15,14 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use quorate_check::history::Nanos;
 use serde::Deserialize;
+use socket2::{Domain, Socket, Type};
 
 use crate::run::parts::Clock;
 
 const LISTENER: Token = Token(usize::MAX - 1);
 const WAKER: Token = Token(usize::MAX - 2);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 4096;
 const EVENTS: usize = 512;
 const READ_BYTES: usize = 64 * 1024;
 
@@ -60,7 +63,7 @@ impl NullServer {
     /// When the system gives no socket or thread.
     pub fn start(clock: Clock, planned: Option<Outage>) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let mut listener = listen()?;
         let addr = listener.local_addr()?;
         poll.registry()
             .register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -122,6 +125,16 @@ impl Drop for NullServer {
             tracing::warn!(%error, "the null server failed");
         }
     }
+}
+
+/// The usual backlog of 128 would be full in the first moments of an outage, and connections
+/// beyond it are tried again by the kernel only after a whole second.
+fn listen() -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(socket.into()))
 }
 
 #[derive(Debug)]

@@ -40,10 +40,7 @@ pub trait Levers: Send + Sync + 'static {
     fn now(&self) -> Nanos;
 
     /// Applies a fault and looks for its effect until `until.proof`.
-    fn inject(
-        &self,
-        until: Until<'_>,
-    ) -> impl Future<Output = Result<Effect, StageError>> + Send;
+    fn inject(&self, until: Until<'_>) -> impl Future<Output = Result<Effect, StageError>> + Send;
 
     /// Undoes a fault and looks for proof. Idempotent, and right after a half-done inject.
     fn heal(&self, until: Until<'_>) -> impl Future<Output = Result<Effect, StageError>> + Send;

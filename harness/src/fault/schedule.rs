@@ -35,8 +35,12 @@ pub async fn run<L: Levers>(
     let cancel = cancel.child_token();
     let mut tasks = JoinSet::new();
     for fault in plan.faults.clone() {
-        let servers =
-            target::resolve(target_of(&fault.kind), levers.servers(), plan.seed, &fault.name);
+        let servers = target::resolve(
+            target_of(&fault.kind),
+            levers.servers(),
+            plan.seed,
+            &fault.name,
+        );
         let one = OneFault {
             levers: Arc::clone(levers),
             ledger: Arc::clone(ledger),
@@ -52,7 +56,10 @@ pub async fn run<L: Levers>(
     let mut first_error = None;
     while let Some(ended) = tasks.join_next().await {
         let result = ended.unwrap_or_else(|panic| {
-            Err(StageError::NotHealed { name: "?".to_string(), reason: panic.to_string() })
+            Err(StageError::NotHealed {
+                name: "?".to_string(),
+                reason: panic.to_string(),
+            })
         });
         if let Err(error) = result {
             cancel.cancel();
@@ -113,12 +120,17 @@ impl<L: Levers> OneFault<L> {
         let effect = if self.servers.is_empty() {
             nobody(begun)
         } else {
-            let until = Until { fault: &self.fault, servers: &self.servers, proof };
+            let until = Until {
+                fault: &self.fault,
+                servers: &self.servers,
+                proof,
+            };
             self.levers.inject(until).await?
         };
         let times = (self.inject_at, begun);
         let action = FaultAction::Inject;
-        self.ledger.record(to_record(&self.fault, action, &self.servers, times, effect))
+        self.ledger
+            .record(to_record(&self.fault, action, &self.servers, times, effect))
     }
 
     /// False when cancelled before that time.
@@ -143,11 +155,21 @@ async fn heal<L: Levers>(
         return Ok(());
     }
     let begun = levers.now();
-    let limit = if heals_by_start(&fault.kind) { START_LIMIT } else { PROOF_LIMIT };
+    let limit = if heals_by_start(&fault.kind) {
+        START_LIMIT
+    } else {
+        PROOF_LIMIT
+    };
     let effect = if servers.is_empty() {
         nobody(begun)
     } else {
-        levers.heal(Until { fault, servers, proof: Instant::now() + limit }).await?
+        levers
+            .heal(Until {
+                fault,
+                servers,
+                proof: Instant::now() + limit,
+            })
+            .await?
     };
     // Struck only when done: a heal that fails or is dropped half-way is tried again later.
     if !ledger.close(&fault.name) {
@@ -160,7 +182,11 @@ async fn heal<L: Levers>(
 /// A symbolic target may mean nobody: the minority of two servers.
 fn nobody(at: Nanos) -> Effect {
     let evidence = "the target means no server of this topology".to_string();
-    Effect { acknowledged: at, proven: None, evidence }
+    Effect {
+        acknowledged: at,
+        proven: None,
+        evidence,
+    }
 }
 
 fn to_record(

@@ -70,8 +70,15 @@ impl Resource {
 pub struct ResourceSeries {
     /// The server.
     pub node: String,
-    /// In order of time.
-    pub points: Vec<Point>,
+    /// Points in order of time; a new run begins where the figure was not known in between.
+    pub runs: Vec<Vec<Point>>,
+}
+
+impl ResourceSeries {
+    /// All points in order of time.
+    pub fn points(&self) -> impl Iterator<Item = &Point> {
+        self.runs.iter().flatten()
+    }
 }
 
 /// One series a server, by name. A server that is not running has no points.
@@ -83,15 +90,18 @@ pub fn resources(samples: &[NodeSample], resource: Resource) -> Vec<ResourceSeri
     }
     let series = |(node, mut samples): (&str, Vec<&NodeSample>)| {
         samples.sort_by_key(|sample| sample.at);
-        let before = std::iter::once(None).chain(samples.iter().copied().map(Some));
-        let points = before
-            .zip(&samples)
-            .filter(|(_, now)| now.state != "dead")
-            .filter_map(|(before, now)| {
-                Some(Point { at: now.at, value: resource.value(before, now)? })
-            })
-            .collect();
-        ResourceSeries { node: node.to_owned(), points }
+        let mut runs = vec![Vec::new()];
+        let mut before = None;
+        for now in samples {
+            let value = resource.value(before, now).filter(|_| now.state != "dead");
+            match (value, runs.last_mut()) {
+                (Some(value), Some(run)) => run.push(Point { at: now.at, value }),
+                _ => runs.push(Vec::new()),
+            }
+            before = Some(now);
+        }
+        runs.retain(|run| !run.is_empty());
+        ResourceSeries { node: node.to_owned(), runs }
     };
     by_node.into_iter().map(series).collect()
 }
@@ -120,7 +130,7 @@ mod tests {
     }
 
     fn values(samples: &[NodeSample], resource: Resource) -> Vec<f64> {
-        resources(samples, resource)[0].points.iter().map(|point| point.value).collect()
+        resources(samples, resource)[0].points().map(|point| point.value).collect()
     }
 
     #[test]
@@ -128,6 +138,7 @@ mod tests {
         let samples =
             [sample(0, 1.0, &[]), sample(2, 2.0, &[]), sample(4, 0.5, &[]), sample(5, 0.75, &[])];
         assert_eq!(values(&samples, Resource::Cpu), [0.5, 0.25]);
+        assert_eq!(resources(&samples, Resource::Cpu)[0].runs.len(), 2);
         assert_eq!(values(&samples, Resource::Memory), [3.0; 4]);
     }
 

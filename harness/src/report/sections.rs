@@ -164,8 +164,8 @@ pub(super) fn nodes(figures: &Figures) -> Table {
 /// What the plot of resources shows: least, mean and most.
 pub(super) fn resources(series: &[(Resource, Vec<ResourceSeries>)]) -> Table {
     let row = |resource: Resource, node: &ResourceSeries| {
-        let values = || node.points.iter().map(|point| point.value);
-        let count = node.points.len();
+        let values = || node.points().map(|point| point.value);
+        let count = node.points().count();
         let figures = if count == 0 {
             [(); 3].map(|()| NONE.to_owned())
         } else {

@@ -30,8 +30,12 @@ enum Place {
 }
 
 impl Place {
-    const ALL: [Self; 4] =
-        [Self::DialerSent, Self::DialerReceived, Self::AcceptorSent, Self::AcceptorReceived];
+    const ALL: [Self; 4] = [
+        Self::DialerSent,
+        Self::DialerReceived,
+        Self::AcceptorSent,
+        Self::AcceptorReceived,
+    ];
 
     /// Labels of the server's counter.
     fn labels(self) -> (&'static str, &'static str) {
@@ -85,7 +89,9 @@ impl Rule {
                 let later = |at: usize| readings[at + 1..].iter();
                 let same = |(at, first): (usize, &Pair)| {
                     let grown = |second: &&Pair| second.proxy > first.proxy;
-                    later(at).filter(grown).any(|second| second.surplus() == first.surplus())
+                    later(at)
+                        .filter(grown)
+                        .any(|second| second.surplus() == first.surplus())
                 };
                 let idle = readings.windows(2).all(|pair| pair[0] == pair[1]);
                 readings.iter().enumerate().any(same) || (readings.len() > 1 && idle)
@@ -102,7 +108,11 @@ pub(crate) async fn check(
     if !network.is_own() {
         let detail = "a foreign Toxiproxy counts no bytes: bypasses would go unseen".to_string();
         let code = "bytes_not_accounted".to_string();
-        return Ok(vec![SoundnessFinding { code, fatal: false, detail }]);
+        return Ok(vec![SoundnessFinding {
+            code,
+            fatal: false,
+            detail,
+        }]);
     }
     let mut readings: BTreeMap<(Link, Place), Vec<Pair>> = BTreeMap::new();
     let mut rules: BTreeMap<Link, Rule> = BTreeMap::new();
@@ -135,16 +145,27 @@ async fn read(
     }
     let states = network.states().await?;
     for link in Link::between(&cluster.names) {
-        let Some(state) = states.get(&link) else { continue };
+        let Some(state) = states.get(&link) else {
+            continue;
+        };
         let broken = network.is_disturbed(&link) || has_broken(state);
         rules.insert(link.clone(), if broken { Rule::Alike } else { Rule::Equal });
         for place in Place::ALL {
             let (end, direction) = place.labels();
-            let counter = if end == "dialer" { &link.from } else { &link.to };
+            let counter = if end == "dialer" {
+                &link.from
+            } else {
+                &link.to
+            };
             let pairs = readings.entry((link.clone(), place)).or_default();
-            let Some(metrics) = counted.get(counter.as_str()) else { continue };
+            let Some(metrics) = counted.get(counter.as_str()) else {
+                continue;
+            };
             let server = count(metrics, &link.to_string(), end, direction);
-            pairs.push(Pair { server, proxy: place.at_proxy(state).into() });
+            pairs.push(Pair {
+                server,
+                proxy: place.at_proxy(state).into(),
+            });
         }
     }
     Ok(())
@@ -167,7 +188,10 @@ fn count(metrics: &BTreeMap<String, f64>, link: &str, end: &str, direction: &str
             && label(name, "direction") == Some(direction)
     };
     let found = metrics.iter().find(|(name, _)| wanted(name));
-    #[allow(clippy::cast_possible_truncation, reason = "byte counts are whole, below 2^53")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "byte counts are whole, below 2^53"
+    )]
     let value = found.map_or(0, |(_, value)| *value as i128);
     value
 }
@@ -191,7 +215,11 @@ fn judge(
     }
     let mut findings = Vec::new();
     let mut add = |code: &str, fatal: bool, detail: String| {
-        findings.push(SoundnessFinding { code: code.to_string(), fatal, detail });
+        findings.push(SoundnessFinding {
+            code: code.to_string(),
+            fatal,
+            detail,
+        });
     };
     if !wrong.is_empty() {
         add("proxy_bypassed", true, wrong.join("; "));
@@ -219,7 +247,10 @@ mod tests {
     use super::*;
 
     fn pairs(values: &[(i128, i128)]) -> Vec<Pair> {
-        values.iter().map(|&(server, proxy)| Pair { server, proxy }).collect()
+        values
+            .iter()
+            .map(|&(server, proxy)| Pair { server, proxy })
+            .collect()
     }
 
     #[test]
@@ -231,11 +262,23 @@ mod tests {
 
     #[test]
     fn counts_of_a_broken_link_must_grow_alike() {
-        assert!(Rule::Alike.holds(&pairs(&[(5, 100), (15, 110)])), "restarted server");
+        assert!(
+            Rule::Alike.holds(&pairs(&[(5, 100), (15, 110)])),
+            "restarted server"
+        );
         assert!(Rule::Alike.holds(&pairs(&[(5, 5), (5, 5)])), "idle");
-        assert!(!Rule::Alike.holds(&pairs(&[(5, 5), (9, 5)])), "traffic past the proxy");
-        assert!(!Rule::Alike.holds(&pairs(&[(5, 5), (30, 15)])), "part of it past the proxy");
-        assert!(!Rule::Alike.holds(&pairs(&[(5, 5)])), "one reading tells nothing");
+        assert!(
+            !Rule::Alike.holds(&pairs(&[(5, 5), (9, 5)])),
+            "traffic past the proxy"
+        );
+        assert!(
+            !Rule::Alike.holds(&pairs(&[(5, 5), (30, 15)])),
+            "part of it past the proxy"
+        );
+        assert!(
+            !Rule::Alike.holds(&pairs(&[(5, 5)])),
+            "one reading tells nothing"
+        );
     }
 
     #[test]
@@ -245,6 +288,10 @@ mod tests {
         let findings = judge(&readings, &BTreeMap::from([(link, Rule::Equal)]));
         assert_eq!(findings.len(), 1);
         assert!(findings[0].fatal && findings[0].code == "proxy_bypassed");
-        assert!(findings[0].detail.contains("n1->n2 dialer sent: server 9 bytes, proxy 2"));
+        assert!(
+            findings[0]
+                .detail
+                .contains("n1->n2 dialer sent: server 9 bytes, proxy 2")
+        );
     }
 }

@@ -56,8 +56,15 @@ impl Program {
     }
 
     fn beside(self) -> Vec<PathBuf> {
-        let Ok(running) = std::env::current_exe() else { return Vec::new() };
+        let Ok(running) = std::env::current_exe() else {
+            return Vec::new();
+        };
         // Cargo puts test executables and examples one folder below the programs.
-        running.ancestors().skip(1).take(2).map(|dir| dir.join(self.file_name())).collect()
+        running
+            .ancestors()
+            .skip(1)
+            .take(2)
+            .map(|dir| dir.join(self.file_name()))
+            .collect()
     }
 }

@@ -43,12 +43,23 @@ impl Cluster {
     ) -> Result<Arc<Self>, StageError> {
         let names = plan.topology.masters.clone();
         let nodes = set_up(plan, folder, &options, network.as_ref())?;
-        let cluster = Arc::new(Self { names, clock, options, nodes, network, nest });
-        cluster.each(|cluster, node| async move { cluster.launch(&node).await }).await?;
+        let cluster = Arc::new(Self {
+            names,
+            clock,
+            options,
+            nodes,
+            network,
+            nest,
+        });
+        cluster
+            .each(|cluster, node| async move { cluster.launch(&node).await })
+            .await?;
         if let Some(network) = &cluster.network {
             network.open().await?;
         }
-        cluster.each(|cluster, node| async move { cluster.await_ready(&node).await }).await?;
+        cluster
+            .each(|cluster, node| async move { cluster.await_ready(&node).await })
+            .await?;
         Ok(cluster)
     }
 
@@ -94,7 +105,10 @@ impl Cluster {
         let node = self.node(name)?;
         let Some(life) = node.life() else {
             let source = std::io::Error::other("it was never started");
-            return Err(StageError::Start { process: name.to_string(), source });
+            return Err(StageError::Start {
+                process: name.to_string(),
+                source,
+            });
         };
         node.ready(&life, self.options.ready_limit).await
     }
@@ -104,9 +118,16 @@ impl Cluster {
         let endpoint = |node: &Node| {
             let Life { said, .. } = node.life()?;
             let link = Link::new(super::CLIENT, node.name());
-            let proxied = self.network.as_ref().and_then(|network| network.address(&link));
+            let proxied = self
+                .network
+                .as_ref()
+                .and_then(|network| network.address(&link));
             let client = proxied.unwrap_or(said.http);
-            Some(Endpoint { node: node.name().to_string(), client, direct: said.http })
+            Some(Endpoint {
+                node: node.name().to_string(),
+                client,
+                direct: said.http,
+            })
         };
         self.nodes.iter().filter_map(endpoint).collect()
     }
@@ -129,7 +150,11 @@ impl Cluster {
                     }
                     Err(error) => error.to_string(),
                 };
-                Some(SoundnessFinding { code: "unclean_stop".to_string(), fatal: false, detail })
+                Some(SoundnessFinding {
+                    code: "unclean_stop".to_string(),
+                    fatal: false,
+                    detail,
+                })
             });
         }
         let mut findings: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
@@ -138,15 +163,28 @@ impl Cluster {
     }
 
     /// Servers that ended although no fault ended them.
-    pub(crate) fn died(&self) -> Vec<SoundnessFinding> {
-        let died = self.nodes.iter().filter_map(|node| {
-            let life = node.life()?;
-            let status = life.process.exit_status()?;
-            let words = life.process.last_words();
+    pub(crate) async fn died(&self) -> Vec<SoundnessFinding> {
+        let mut findings = Vec::new();
+        for node in &self.nodes {
+            let Some(Life { process, .. }) = node.life() else {
+                continue;
+            };
+            if process.stat().is_some() {
+                continue;
+            }
+            // Dead for the kernel; the runtime learns it a moment later.
+            let status = process.exited(self.options.stop_limit).await;
+            let status = status.map_or_else(|| "unknown status".to_string(), |s| s.to_string());
+            let words = process.last_words();
             let detail = format!("{} ended by itself ({status}):\n{words}", node.name());
-            Some(SoundnessFinding { code: "server_died".to_string(), fatal: true, detail })
-        });
-        died.collect()
+            let code = "server_died".to_string();
+            findings.push(SoundnessFinding {
+                code,
+                fatal: true,
+                detail,
+            });
+        }
+        findings
     }
 
     /// Kills everything at once, without a runtime. For the ways out where nobody can wait.
@@ -171,7 +209,9 @@ fn set_up(
         None => host::free_ports(2 * names.len())?,
     };
     let port = |index: usize| {
-        fixed.get(index).map_or(any, |port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
+        fixed
+            .get(index)
+            .map_or(any, |port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
     };
     let node = |(index, name): (usize, &String)| {
         let others = names.iter().enumerate().filter(|(_, other)| *other != name);

@@ -23,6 +23,7 @@ mod process;
 pub mod procfs;
 pub mod proxy_client;
 mod proxy_process;
+mod rules;
 mod sampling;
 mod toxics;
 
@@ -181,6 +182,10 @@ impl StageError {
         instead: &'static str,
     ) -> Self {
         let what = format!("{} ({})", fault.name, crate::fault::describe(&fault.kind));
-        Self::CannotDo { what, reason, instead }
+        Self::CannotDo {
+            what,
+            reason,
+            instead,
+        }
     }
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use quorate_check::history::Nanos;
 
-use super::extension::{Cut, CutKind, Delay, Effective, Lease, LinkState, RuleChange};
+use super::extension::{Cut, CutKind, Effective, Lease, LinkState, RuleChange};
 use super::node_api::Announcement;
 use super::proxy_client::{Entry, EntryChange, ProxyClient};
 use super::proxy_process::ProxyProcess;
-use super::toxics::{self, Milliseconds};
+use super::rules::{Rule, Rules, Sum};
+use super::toxics;
 use super::{Link, StageError, host};
 use crate::folder::SoundnessFinding;
 use crate::run::parts::Clock;
@@ -34,18 +35,9 @@ pub(crate) struct Network {
     addresses: BTreeMap<Link, SocketAddr>,
     lease: Lease,
     /// Rules by fault name, then link. One at a time changes them, so that steps do not cross.
-    rules: tokio::sync::Mutex<BTreeMap<String, BTreeMap<Link, Rule>>>,
+    rules: tokio::sync::Mutex<Rules>,
     /// Links whose connections a fault has broken: their bytes need not balance to the last one.
     disturbed: Mutex<BTreeSet<Link>>,
-}
-
-/// What one fault asks of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rule {
-    /// Cut it.
-    Cut(CutKind),
-    /// Delay it.
-    Delay(Delay),
 }
 
 impl Network {
@@ -69,8 +61,11 @@ impl Network {
             Some(_) => vec![0; links.len()],
             None => host::free_ports(links.len())?,
         };
-        let lease =
-            Lease { holder: format!("quorate-{seed}"), ttl_ms: millis(LEASE_TTL), covers: "all" };
+        let lease = Lease {
+            holder: format!("quorate-{seed}"),
+            ttl_ms: millis(LEASE_TTL),
+            covers: "all",
+        };
         let mut network = Self {
             proxy,
             process,
@@ -96,10 +91,13 @@ impl Network {
             toxics: Vec::new(),
         };
         let created = self.proxy.create(&entry).await?;
-        created.listen.parse().map_err(|error| StageError::ProxyUnexpected {
-            request: format!("creating {link}"),
-            reason: format!("listens on {:?}: {error}", created.listen),
-        })
+        created
+            .listen
+            .parse()
+            .map_err(|error| StageError::ProxyUnexpected {
+                request: format!("creating {link}"),
+                reason: format!("listens on {:?}: {error}", created.listen),
+            })
     }
 
     /// Where a link listens.
@@ -116,14 +114,24 @@ impl Network {
     pub(crate) async fn aim(&self, server: &str, said: &Announcement) -> Result<(), StageError> {
         let entries = self.proxy.entries().await?;
         for link in self.addresses.keys().filter(|link| link.to == server) {
-            let target = if link.is_client() { Some(said.http) } else { said.peer };
+            let target = if link.is_client() {
+                Some(said.http)
+            } else {
+                said.peer
+            };
             let upstream = target.map_or_else(|| NOWHERE.to_string(), |peer| peer.to_string());
             let name = link.to_string();
             // A change of nothing would still end the connections of some proxies.
-            if entries.get(&name).is_some_and(|entry| entry.upstream == upstream) {
+            if entries
+                .get(&name)
+                .is_some_and(|entry| entry.upstream == upstream)
+            {
                 continue;
             }
-            let change = EntryChange { upstream: Some(upstream), enabled: None };
+            let change = EntryChange {
+                upstream: Some(upstream),
+                enabled: None,
+            };
             self.proxy.update(&name, &change).await?;
         }
         Ok(())
@@ -132,7 +140,10 @@ impl Network {
     /// Lets every link listen, when all of them lead somewhere.
     pub(crate) async fn open(&self) -> Result<(), StageError> {
         for link in self.addresses.keys() {
-            let change = EntryChange { upstream: None, enabled: Some(true) };
+            let change = EntryChange {
+                upstream: None,
+                enabled: Some(true),
+            };
             self.proxy.update(&link.to_string(), &change).await?;
         }
         Ok(())
@@ -158,7 +169,11 @@ impl Network {
 
     /// Tells the proxy that the harness is alive.
     pub(crate) async fn renew_lease(&self) -> Result<(), StageError> {
-        if self.is_own() { self.proxy.renew(&self.lease).await } else { Ok(()) }
+        if self.is_own() {
+            self.proxy.renew(&self.lease).await
+        } else {
+            Ok(())
+        }
     }
 
     /// The lease that every step carries.
@@ -204,8 +219,8 @@ impl Network {
 
     async fn change(
         &self,
-        before: &BTreeMap<String, BTreeMap<Link, Rule>>,
-        after: &BTreeMap<String, BTreeMap<Link, Rule>>,
+        before: &Rules,
+        after: &Rules,
         links: &[Link],
         clock: Clock,
     ) -> Result<Nanos, StageError> {
@@ -215,10 +230,17 @@ impl Network {
             if self.is_own() {
                 let name = vec![link.to_string()];
                 let cut = Some(new.cut.map(|kind| Cut { kind }));
-                changes.push(RuleChange { links: name, cut, delay: Some(new.fine()) });
+                changes.push(RuleChange {
+                    links: name,
+                    cut,
+                    delay: Some(new.fine()),
+                });
             } else if old.cut != new.cut {
                 let enabled = Some(new.cut.is_none());
-                let change = EntryChange { upstream: None, enabled };
+                let change = EntryChange {
+                    upstream: None,
+                    enabled,
+                };
                 self.proxy.update(&link.to_string(), &change).await?;
             }
         }
@@ -233,17 +255,23 @@ impl Network {
     /// Delays in whole milliseconds are standard toxics, on any proxy.
     async fn change_toxics(
         &self,
-        before: &BTreeMap<String, BTreeMap<Link, Rule>>,
-        after: &BTreeMap<String, BTreeMap<Link, Rule>>,
+        before: &Rules,
+        after: &Rules,
         links: &[Link],
     ) -> Result<(), StageError> {
         let coarse = |rules, link: &&Link| Sum::of(rules, link).coarse();
         let off = |link: &&Link| coarse(after, link).is_none();
         let gone: Vec<Link> = links.iter().filter(off).cloned().collect();
-        if before != after && gone.iter().any(|link| Sum::of(before, link).delay.is_some()) {
+        if before != after
+            && gone
+                .iter()
+                .any(|link| Sum::of(before, link).delay.is_some())
+        {
             toxics::undelay(&self.proxy, &gone).await?;
         }
-        let fresh = links.iter().filter(|link| coarse(before, link).is_none() && !off(link));
+        let fresh = links
+            .iter()
+            .filter(|link| coarse(before, link).is_none() && !off(link));
         let fresh: Vec<Link> = fresh.cloned().collect();
         match fresh.first().and_then(|link| Sum::of(after, link).coarse()) {
             Some(delay) => toxics::delay(&self.proxy, &fresh, delay).await,
@@ -263,13 +291,19 @@ impl Network {
 
     /// Notes that connections of these links were broken.
     pub(crate) fn disturb(&self, links: &[Link]) {
-        let mut disturbed = self.disturbed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut disturbed = self
+            .disturbed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         disturbed.extend(links.iter().cloned());
     }
 
     /// Whether connections of the link were broken on purpose.
     pub(crate) fn is_disturbed(&self, link: &Link) -> bool {
-        self.disturbed.lock().unwrap_or_else(PoisonError::into_inner).contains(link)
+        self.disturbed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(link)
     }
 
     /// Removes the entries from a Toxiproxy, and ends the own proxy; true when that ended well.
@@ -286,41 +320,12 @@ impl Network {
     }
 }
 
-/// The sum of the rules that the faults in force put on a link.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Sum {
-    cut: Option<CutKind>,
-    delay: Option<Delay>,
-}
-
-impl Sum {
-    fn of(rules: &BTreeMap<String, BTreeMap<Link, Rule>>, link: &Link) -> Self {
-        let mut sum = Self::default();
-        for rule in rules.values().filter_map(|of_fault| of_fault.get(link)) {
-            match *rule {
-                // A closed cut hides a silent one.
-                Rule::Cut(kind) => sum.cut = sum.cut.max(Some(kind)),
-                Rule::Delay(delay) => sum.delay = Some(delay),
-            }
-        }
-        sum
-    }
-
-    /// The delay as a standard toxic, if it can be one.
-    fn coarse(self) -> Option<Milliseconds> {
-        self.delay.and_then(|delay| Milliseconds::from_micros(delay.latency_us, delay.jitter_us))
-    }
-
-    /// The delay as a rule of the extension, if it cannot be a standard toxic.
-    fn fine(self) -> Option<Delay> {
-        if self.coarse().is_some() { None } else { self.delay }
-    }
-}
-
 /// A time of the proxy on the run's clock; both read the machine's monotonic clock.
 fn on_clock(effective: Effective, clock: Clock) -> Nanos {
     let now = clock.now();
-    let Ok(machine) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return now };
+    let Ok(machine) = clock_gettime(ClockId::CLOCK_MONOTONIC) else {
+        return now;
+    };
     let machine = Duration::from(machine);
     let ago = machine.saturating_sub(Duration::from_micros(effective.monotonic_us));
     now.saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX))
@@ -328,30 +333,4 @@ fn on_clock(effective: Effective, clock: Clock) -> Nanos {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_closed_cut_hides_a_silent_one_until_it_is_lifted() {
-        let link = Link::new("n1", "n2");
-        let one = |rule| BTreeMap::from([(link.clone(), rule)]);
-        let mut rules = BTreeMap::from([
-            ("a".to_string(), one(Rule::Cut(CutKind::Closed))),
-            ("b".to_string(), one(Rule::Cut(CutKind::Silent))),
-        ]);
-        assert_eq!(Sum::of(&rules, &link).cut, Some(CutKind::Closed));
-        rules.remove("a");
-        assert_eq!(Sum::of(&rules, &link).cut, Some(CutKind::Silent));
-        assert_eq!(Sum::of(&rules, &Link::new("n2", "n1")), Sum::default());
-    }
-
-    #[test]
-    fn a_delay_is_a_toxic_or_a_rule_but_never_both() {
-        let sum = |latency_us| Sum { cut: None, delay: Some(Delay { latency_us, jitter_us: 0 }) };
-        assert!(sum(2_000).coarse().is_some() && sum(2_000).fine().is_none());
-        assert!(sum(300).coarse().is_none() && sum(300).fine().is_some());
-    }
 }

@@ -57,7 +57,9 @@ impl ProcessStage {
         findings.extend(host::raise_open_files(servers.len(), plan.load.clients));
         let nest = nest(&options, folder)?;
         if !options.keep_data {
-            nest.guard.ask(Request::Temp { path: absolute(&data)? })?;
+            nest.guard.ask(Request::Temp {
+                path: absolute(&data)?,
+            })?;
         }
         let cleanup = RemoveOnDrop((!options.keep_data).then_some(data));
         let network = match plan.topology.proxied {
@@ -71,7 +73,14 @@ impl ProcessStage {
         findings.extend(feasible::notes(plan, &cluster.options));
         let ledger = Arc::new(Ledger::new(folder.faults()));
         let lease = keep_lease(&cluster);
-        Ok(Self { cluster, ledger, folder: folder.clone(), clock, findings, lease })
+        Ok(Self {
+            cluster,
+            ledger,
+            folder: folder.clone(),
+            clock,
+            findings,
+            lease,
+        })
     }
 
     /// Process ids of the servers that run, of the proxy, and of the guard: for tests and for
@@ -79,8 +88,9 @@ impl ProcessStage {
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
         let nodes = self.cluster.nodes.iter();
-        let mut pids: Vec<i32> =
-            nodes.filter_map(|node| Some(node.running()?.process.pid())).collect();
+        let mut pids: Vec<i32> = nodes
+            .filter_map(|node| Some(node.running()?.process.pid()))
+            .collect();
         pids.extend(self.cluster.network.as_ref().and_then(Network::pid));
         pids.extend(i32::try_from(self.cluster.nest.guard.pid()).ok());
         pids
@@ -95,7 +105,9 @@ impl ProcessStage {
     }
 
     async fn account(&self) -> Result<Vec<SoundnessFinding>, StageError> {
-        let Some(network) = &self.cluster.network else { return Ok(Vec::new()) };
+        let Some(network) = &self.cluster.network else {
+            return Ok(Vec::new());
+        };
         let mut findings = accounting::check(&self.cluster, network).await?;
         findings.extend(network.lease_finding().await?);
         Ok(findings)
@@ -106,7 +118,7 @@ impl ProcessStage {
         // Everything is stopped whatever goes wrong on the way; the first error is told.
         let healed = self.heal_all().await;
         findings.extend(self.ledger.findings());
-        findings.extend(self.cluster.died());
+        findings.extend(self.cluster.died().await);
         let accounted = self.account().await;
         self.lease = None;
         findings.extend(self.cluster.stop_servers().await);
@@ -119,7 +131,11 @@ impl ProcessStage {
         if !closed? {
             let detail = "the proxy did not end by itself".to_string();
             let code = "unclean_stop".to_string();
-            findings.push(SoundnessFinding { code, fatal: false, detail });
+            findings.push(SoundnessFinding {
+                code,
+                fatal: false,
+                detail,
+            });
         }
         Ok(findings)
     }
@@ -198,9 +214,16 @@ fn remove(data: &PathBuf) {
 fn nest(options: &StageOptions, folder: &RunFolder) -> Result<Nest, StageError> {
     let guard_program = Program::Guard.find(options.guard.clone())?;
     let guard = Guard::start(&guard_program, &folder.logs().join("guard.log"))?;
-    let failed = |source| StageError::Start { process: "nursery".to_string(), source };
+    let failed = |source| StageError::Start {
+        process: "nursery".to_string(),
+        source,
+    };
     let nursery = Nursery::start().map_err(failed)?;
-    Ok(Nest { nursery, guard: Arc::new(guard), guard_program })
+    Ok(Nest {
+        nursery,
+        guard: Arc::new(guard),
+        guard_program,
+    })
 }
 
 async fn establish(

@@ -76,8 +76,12 @@ async fn sample(node: &Node, clock: Clock) -> NodeSample {
         rss_bytes: 0,
         metrics: std::collections::BTreeMap::new(),
     };
-    let Some(life) = node.running() else { return sample };
-    let Some(stat) = life.process.stat() else { return sample };
+    let Some(life) = node.running() else {
+        return sample;
+    };
+    let Some(stat) = life.process.stat() else {
+        return sample;
+    };
     sample.cpu_seconds = stat.cpu_seconds;
     sample.rss_bytes = stat.rss_bytes;
     if stat.is_stopped() {

@@ -14,7 +14,7 @@ use quorate::plan::{
     Workload,
 };
 use quorate::run::parts::{Clock, Endpoint};
-use quorate_check::history::Operation;
+use quorate_check::history::{Operation, Phase};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) fn plan(rate: f64, measure_ms: u64) -> Plan {
@@ -35,20 +35,31 @@ pub(crate) fn plan(rate: f64, measure_ms: u64) -> Plan {
             keys: KeyDistribution::Uniform,
         },
         load: Load {
-            mode: LoadMode::Open { rate, arrivals: Arrivals::Uniform },
+            mode: LoadMode::Open {
+                rate,
+                arrivals: Arrivals::Uniform,
+            },
             clients: 4,
             timeout_ms: 5000,
             in_flight_cap: 4000,
             targets: vec!["n1".to_owned()],
         },
-        phases: Phases { warmup_ms: 0, measure_ms, settle_ms: 2000 },
+        phases: Phases {
+            warmup_ms: 0,
+            measure_ms,
+            settle_ms: 2000,
+        },
         faults: Vec::new(),
         expect: std::collections::BTreeMap::new(),
     }
 }
 
 pub(crate) fn endpoint(node: &str, addr: SocketAddr) -> Endpoint {
-    Endpoint { node: node.to_owned(), client: addr, direct: addr }
+    Endpoint {
+        node: node.to_owned(),
+        client: addr,
+        direct: addr,
+    }
 }
 
 /// A run folder that goes away with the test.
@@ -61,7 +72,11 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(clock: Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { clock, folder: RunFolder::new(dir.path()), _dir: dir }
+        Self {
+            clock,
+            folder: RunFolder::new(dir.path()),
+            _dir: dir,
+        }
     }
 
     pub(crate) fn driver(&self, plan: &Plan, endpoints: &[Endpoint]) -> Driver {
@@ -70,8 +85,12 @@ impl Run {
 
     /// Load and measured load against one address, from `start` if given.
     pub(crate) fn measure(&self, plan: &Plan, addr: SocketAddr, start: Option<u64>) -> LoadReport {
-        let endpoints: Vec<Endpoint> =
-            plan.topology.masters.iter().map(|node| endpoint(node, addr)).collect();
+        let endpoints: Vec<Endpoint> = plan
+            .topology
+            .masters
+            .iter()
+            .map(|node| endpoint(node, addr))
+            .collect();
         let mut driver = self.driver(plan, &endpoints);
         let cancel = CancellationToken::new();
         driver.prepare().unwrap();
@@ -88,13 +107,21 @@ impl Run {
         reading.history.operations
     }
 
+    pub(crate) fn measured(&self) -> Vec<Operation> {
+        let mut operations = self.history();
+        operations.retain(|op| op.phase == Phase::Measure);
+        operations
+    }
+
     /// All histograms of the interval log whose tag ends so, added up.
     pub(crate) fn intervals(&self, tag_end: &str) -> Histogram<u64> {
         let log = std::fs::read(self.folder.intervals()).unwrap();
         let mut sum = Histogram::new_with_bounds(1, 3_600_000_000, 3).unwrap();
         let mut deserializer = Deserializer::new();
         for entry in IntervalLogIterator::new(&log) {
-            let LogEntry::Interval(interval) = entry.unwrap() else { continue };
+            let LogEntry::Interval(interval) = entry.unwrap() else {
+                continue;
+            };
             if interval.tag().unwrap().as_str().ends_with(tag_end) {
                 let bytes = base64_decode(interval.encoded_histogram());
                 let part: Histogram<u64> = deserializer.deserialize(&mut &bytes[..]).unwrap();
@@ -107,5 +134,7 @@ impl Run {
 
 fn base64_decode(text: &str) -> Vec<u8> {
     use base64::Engine;
-    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+    base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .unwrap()
 }

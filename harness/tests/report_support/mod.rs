@@ -15,7 +15,7 @@ use quorate::plan::{
 };
 use quorate_check::format::Writer;
 use quorate_check::history::{
-    FORMAT_VERSION, Header, Nanos, OpKind, Operation, Outcome, Phase, ReadLevel,
+    Action, FORMAT_VERSION, Header, Nanos, OpKind, Operation, Outcome, Phase, ReadLevel, Seen, Step,
 };
 use quorate_check::{Checker, Counterexample, Judgement, Report, Verdict};
 
@@ -242,6 +242,11 @@ impl Synthetic {
             _ => (OpKind::Create, None),
         };
         let service = self.service(kind, level, noise);
+        let action = match level {
+            Some(_) => Action::Read(None),
+            None => Action::Write(k + 1),
+        };
+        let step = Step { key: k % 1000, action, rid: None, version: None };
         let mut op = Operation {
             id: k + 1,
             process: k % 32,
@@ -250,7 +255,7 @@ impl Synthetic {
             phase,
             node: (k % self.masters as u64) as u32,
             level,
-            steps: Vec::new(),
+            steps: vec![step],
             intended,
             sent: intended,
             done: Some(intended + service),
@@ -264,6 +269,11 @@ impl Synthetic {
         self.stand_still(&mut op, service);
         if self.faults && phase == Phase::Measure {
             self.suffer(&mut op, noise);
+        }
+        if let (Outcome::Ok, Some(Action::Read(seen))) =
+            (op.outcome, op.steps.first_mut().map(|step| &mut step.action))
+        {
+            *seen = Some(Seen::Absent(None));
         }
         op
     }

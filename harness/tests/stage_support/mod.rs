@@ -1,8 +1,11 @@
 //! What the stage tests share: plans, programs, and questions to a server. No tests here.
+#![allow(dead_code, reason = "every test program uses its part of this file")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -38,7 +41,11 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
             in_flight_cap: 0,
             targets: Vec::new(),
         },
-        phases: Phases { warmup_ms: 0, measure_ms: 1000, settle_ms: 1000 },
+        phases: Phases {
+            warmup_ms: 0,
+            measure_ms: 1000,
+            settle_ms: 1000,
+        },
         faults,
         expect: BTreeMap::new(),
     }
@@ -47,18 +54,22 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
 /// A fault on `n2` that begins at once.
 pub(crate) fn on_n2(for_ms: u64, kind: impl FnOnce(Target) -> FaultKind) -> PlannedFault {
     let kind = kind(Target::Names(vec!["n2".to_string()]));
-    PlannedFault { name: "fault".to_string(), at_ms: 0, for_ms, kind }
+    PlannedFault {
+        name: "fault".to_string(),
+        at_ms: 0,
+        for_ms,
+        kind,
+    }
 }
 
 /// Settings with the stand-in for the server, unless `QUORATE_NODE_BIN` names a real one.
 pub(crate) fn options() -> StageOptions {
-    let guard = PathBuf::from(env!("CARGO_BIN_EXE_quorate-guard"));
     let node = std::env::var_os("QUORATE_NODE_BIN").map_or_else(fake_node, PathBuf::from);
-    let proxy = std::env::var_os("QUORATE_PROXY_BIN").map(PathBuf::from);
+    let proxy = std::env::var_os("QUORATE_PROXY_BIN").map_or_else(proxy, PathBuf::from);
     StageOptions {
         node: Some(node),
-        proxy: Some(proxy.unwrap_or_else(|| guard.with_file_name("quorate-proxy"))),
-        guard: Some(guard),
+        proxy: Some(proxy),
+        guard: Some(programs().join("quorate-guard")),
         ready_limit: Duration::from_secs(30),
         ..StageOptions::default()
     }
@@ -77,7 +88,10 @@ pub(crate) fn is_alive(pid: i32) -> bool {
 }
 
 /// Waits until the condition holds; panics with `what` after ten seconds.
-pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition().await {
         assert!(Instant::now() < deadline, "not in time: {what}");
@@ -87,7 +101,53 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut conditi
 
 /// The stand-in for the server.
 pub(crate) fn fake_node() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_quorate-guard")).with_file_name("examples/fake-node")
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| build(&["-p", "quorate", "--example", "fake-node"]));
+    programs().join("examples/fake-node")
+}
+
+/// A harness to kill, told where the other programs are.
+pub(crate) fn stage_harness() -> Command {
+    build(&["-p", "quorate", "--example", "stage-harness"]);
+    let StageOptions { node, proxy, .. } = options();
+    let mut command = Command::new(programs().join("examples/stage-harness"));
+    command
+        .env("QUORATE_NODE_BIN", node.unwrap())
+        .env("QUORATE_PROXY_BIN", proxy.unwrap());
+    command
+}
+
+/// The fault proxy.
+fn proxy() -> PathBuf {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| build(&["-p", "quorate-proxy", "--bin", "quorate-proxy"]));
+    programs().join("quorate-proxy")
+}
+
+/// Builds a program that `cargo test` does not build by itself in every form of the command, or
+/// left as it was before a change. Does next to nothing when it is up to date.
+fn build(what: &[&str]) {
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .args(["build", "--quiet", "--target-dir"])
+        .arg(programs().parent().unwrap());
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    assert!(
+        command.args(what).status().unwrap().success(),
+        "cannot build {what:?}"
+    );
+}
+
+/// Where cargo puts the programs: tests and examples lie one folder below.
+fn programs() -> PathBuf {
+    std::env::current_exe()
+        .unwrap()
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_path_buf()
 }
 
 /// A proxy started by hand, as a Toxiproxy would be. Killed on drop.
@@ -101,15 +161,20 @@ impl StandaloneProxy {
     /// Starts it.
     pub(crate) fn start() -> Self {
         use std::io::BufRead;
-        let mut child = std::process::Command::new(options().proxy.unwrap())
+        let mut child = Command::new(options().proxy.unwrap())
             .args(["--listen", "127.0.0.1:0", "--seed", "1"])
-            .stdout(std::process::Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
-        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        std::io::BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        Self { child, url: format!("http://{}", line["api"].as_str().unwrap()) }
+        Self {
+            child,
+            url: format!("http://{}", line["api"].as_str().unwrap()),
+        }
     }
 }
 

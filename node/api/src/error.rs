@@ -137,10 +137,9 @@ impl ErrorCode {
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
-            Self::NotFound
-            | Self::UnknownDatabase
-            | Self::UnknownClass
-            | Self::UnknownCluster => 404,
+            Self::NotFound | Self::UnknownDatabase | Self::UnknownClass | Self::UnknownCluster => {
+                404
+            }
             Self::VersionConflict | Self::DatabaseExists => 409,
             Self::Busy => 423,
             Self::Overload | Self::NotReady => 503,

@@ -121,7 +121,8 @@ mod tests {
             assert_eq!(text.parse::<Rid>().unwrap().to_string(), text);
         }
         assert_eq!("7:1".parse::<Rid>().unwrap(), Rid { cluster: 7, position: 1 });
-        for text in ["", "#", "12", "#12:", "#:1", "#-1:0", "#+1:0", "#1:2:3", "#4294967296:0", "#a:b"]
+        for text in
+            ["", "#", "12", "#12:", "#:1", "#-1:0", "#+1:0", "#1:2:3", "#4294967296:0", "#a:b"]
         {
             assert_eq!(text.parse::<Rid>(), Err(ParseRidError), "{text}");
         }

@@ -1,1 +1,11 @@
-//! Placeholder until the first slice lands.
+//! The control plane as pure functions: who the MASTERs are, what databases, classes and clusters
+//! exist, which cluster is placed where. State in, new state out; agreement on the state is the
+//! protocol's job. `no_std`: may not know sockets, files, clocks, randomness or async runtimes
+//! (held by the purity test).
+#![no_std]
+
+extern crate alloc;
+
+pub mod ddl;
+pub mod members;
+pub mod schema;

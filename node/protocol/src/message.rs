@@ -3,7 +3,9 @@
 
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{
+    Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
+};
 use serde::{Deserialize, Serialize};
 
 /// Wall time of the first attempt in microseconds, and that attempt's id; kept over automatic retries. Fairness only.
@@ -99,8 +101,8 @@ pub enum Vote {
 pub enum VoteReply {
     /// The recorded vote.
     Vote(Vote),
-    /// A recoverer was here first: a promise without a vote means never yes.
-    Refused,
+    /// A promise without a vote means never yes. Names the ballot promised: round 1 is the coordinator's own.
+    Refused(Ballot),
     /// Below the low-water mark: decided and forgotten.
     Finished,
     /// The outcome is known already.

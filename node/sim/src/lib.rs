@@ -4,7 +4,9 @@
 
 pub mod clients;
 pub mod disk;
+mod faults;
 pub mod invariants;
 pub mod options;
 pub mod rng;
+mod trace;
 pub mod world;

@@ -38,7 +38,8 @@ impl Options {
         let rng = &mut Stream::new(seed, "options");
         let masters = [1, 2, 3, 3, 3, 4, 5, 5][usize::try_from(rng.below(8)).unwrap_or(0)];
         let majority = masters / 2 + 1;
-        let write_quorum = majority + usize::try_from(rng.below((masters - majority + 1) as u64)).unwrap_or(0);
+        let write_quorum =
+            majority + usize::try_from(rng.below((masters - majority + 1) as u64)).unwrap_or(0);
         let mut some = |chance: u64, low: u64, high: u64| {
             let drawn = rng.between(low, high);
             if rng.chance(chance) { drawn } else { 0 }

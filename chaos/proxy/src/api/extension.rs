@@ -44,9 +44,7 @@ pub(super) struct Links {
 }
 
 pub(super) async fn links(State(control): Shared) -> Json<Links> {
-    Json(Links {
-        links: control.links().await,
-    })
+    Json(Links { links: control.links().await })
 }
 
 pub(super) async fn link(State(control): Shared, Path(name): Path<String>) -> Answer<LinkView> {
@@ -73,21 +71,10 @@ struct Counts {
 
 pub(super) async fn counters(State(control): Shared) -> Json<Counters> {
     let links = control.links().await.into_iter().map(|(name, view)| {
-        let counts = Counts {
-            connections: view.connections,
-            bytes: view.bytes,
-        };
-        (
-            name,
-            LinkCounters {
-                listening: view.listening,
-                counts,
-            },
-        )
+        let counts = Counts { connections: view.connections, bytes: view.bytes };
+        (name, LinkCounters { listening: view.listening, counts })
     });
-    Json(Counters {
-        links: links.collect(),
-    })
+    Json(Counters { links: links.collect() })
 }
 
 /// Answer to a step.
@@ -116,11 +103,7 @@ struct Heal {
 }
 
 pub(super) async fn heal(State(control): Shared, body: Bytes) -> Answer<Applied> {
-    let heal = if body.is_empty() {
-        Heal::default()
-    } else {
-        read(&body)?
-    };
+    let heal = if body.is_empty() { Heal::default() } else { read(&body)? };
     Ok(Json(control.heal(heal.all).await?.into()))
 }
 
@@ -131,9 +114,7 @@ pub(super) struct Seed {
 }
 
 pub(super) async fn seed(State(control): Shared) -> Json<Seed> {
-    Json(Seed {
-        seed: control.seed().await,
-    })
+    Json(Seed { seed: control.seed().await })
 }
 
 pub(super) async fn set_seed(State(control): Shared, body: Bytes) -> Answer<Seed> {
@@ -156,7 +137,5 @@ pub(super) struct Released {
 }
 
 pub(super) async fn release(State(control): Shared) -> Answer<Released> {
-    Ok(Json(Released {
-        effective: control.release().await?,
-    }))
+    Ok(Json(Released { effective: control.release().await? }))
 }

@@ -11,54 +11,32 @@ use crate::control::{Control, LinkView};
 use crate::path::StreamCounts;
 
 /// A metric per link and direction: name, help, kind, how to read it.
-type StreamMetric = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&StreamCounts) -> u64,
-);
+type StreamMetric = (&'static str, &'static str, &'static str, fn(&StreamCounts) -> u64);
 /// A metric per link.
-type LinkMetric = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&LinkView) -> u64,
-);
+type LinkMetric = (&'static str, &'static str, &'static str, fn(&LinkView) -> u64);
 
 const STREAM_METRICS: [StreamMetric; 4] = [
-    (
-        "toxiproxy_proxy_received_bytes_total",
-        "Bytes read from the sender.",
-        "counter",
-        |counts| counts.received_bytes,
-    ),
-    (
-        "toxiproxy_proxy_sent_bytes_total",
-        "Bytes written to the receiver.",
-        "counter",
-        |counts| counts.delivered_bytes,
-    ),
+    ("toxiproxy_proxy_received_bytes_total", "Bytes read from the sender.", "counter", |counts| {
+        counts.received_bytes
+    }),
+    ("toxiproxy_proxy_sent_bytes_total", "Bytes written to the receiver.", "counter", |counts| {
+        counts.delivered_bytes
+    }),
     (
         "quorate_proxy_discarded_bytes_total",
         "Bytes thrown away by a toxic or an ended connection.",
         "counter",
         |counts| counts.discarded_bytes,
     ),
-    (
-        "quorate_proxy_held_bytes",
-        "Bytes inside the proxy now.",
-        "gauge",
-        |counts| counts.held_bytes,
-    ),
+    ("quorate_proxy_held_bytes", "Bytes inside the proxy now.", "gauge", |counts| {
+        counts.held_bytes
+    }),
 ];
 
 const LINK_METRICS: [LinkMetric; 6] = [
-    (
-        "quorate_proxy_connections_accepted_total",
-        "Connections accepted.",
-        "counter",
-        |view| view.connections.accepted,
-    ),
+    ("quorate_proxy_connections_accepted_total", "Connections accepted.", "counter", |view| {
+        view.connections.accepted
+    }),
     (
         "quorate_proxy_connections_refused_total",
         "Connections reset before they reached the node.",
@@ -71,34 +49,22 @@ const LINK_METRICS: [LinkMetric; 6] = [
         "counter",
         |view| view.connections.reset,
     ),
-    (
-        "quorate_proxy_connections_open",
-        "Connections that have not ended.",
-        "gauge",
-        |view| view.connections.open,
-    ),
-    (
-        "quorate_proxy_connections_waiting",
-        "Connections waiting to be dialled.",
-        "gauge",
-        |view| view.connections.waiting,
-    ),
-    (
-        "quorate_proxy_listening",
-        "1 while the link accepts connections.",
-        "gauge",
-        |view| u64::from(view.listening),
-    ),
+    ("quorate_proxy_connections_open", "Connections that have not ended.", "gauge", |view| {
+        view.connections.open
+    }),
+    ("quorate_proxy_connections_waiting", "Connections waiting to be dialled.", "gauge", |view| {
+        view.connections.waiting
+    }),
+    ("quorate_proxy_listening", "1 while the link accepts connections.", "gauge", |view| {
+        u64::from(view.listening)
+    }),
 ];
 
 pub(super) async fn metrics(State(control): State<Arc<Control>>) -> Response {
     let links = control.links().await;
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let written = render(
-        &mut text,
-        links.iter().map(|(name, view)| (name.as_str(), view)),
-    );
+    let written = render(&mut text, links.iter().map(|(name, view)| (name.as_str(), view)));
     match written {
         Ok(()) => ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {
@@ -115,17 +81,12 @@ fn render<'a>(
     for (metric, help, kind, read) in STREAM_METRICS {
         writeln!(text, "# HELP {metric} {help}\n# TYPE {metric} {kind}")?;
         for (name, view) in links.clone() {
-            let streams = [
-                ("upstream", &view.bytes.upstream),
-                ("downstream", &view.bytes.downstream),
-            ];
+            let streams =
+                [("upstream", &view.bytes.upstream), ("downstream", &view.bytes.downstream)];
             for (direction, counts) in streams {
                 let labels = labels(name, view);
                 let value = read(counts);
-                writeln!(
-                    text,
-                    "{metric}{{direction=\"{direction}\",{labels}}} {value}"
-                )?;
+                writeln!(text, "{metric}{{direction=\"{direction}\",{labels}}} {value}")?;
             }
         }
     }
@@ -144,8 +105,5 @@ fn labels(name: &str, view: &LinkView) -> String {
 }
 
 fn escape(label: &str) -> String {
-    label
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+    label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -44,22 +44,10 @@ pub(super) async fn populate(State(control): Shared, body: Bytes) -> Response {
         Err(refusal) => Err(refusal),
     };
     let (code, body) = match populated {
-        Ok(proxies) => (
-            StatusCode::CREATED,
-            Populated {
-                error: None,
-                proxies,
-            },
-        ),
+        Ok(proxies) => (StatusCode::CREATED, Populated { error: None, proxies }),
         Err(refusal) => {
             let (code, error) = Refused(refusal).parts();
-            (
-                code,
-                Populated {
-                    error: Some(error),
-                    proxies: Vec::new(),
-                },
-            )
+            (code, Populated { error: Some(error), proxies: Vec::new() })
         }
     };
     (code, Json(body)).into_response()
@@ -118,9 +106,7 @@ pub(super) async fn update_toxic(
     body: Bytes,
 ) -> Answer<Toxic> {
     control.toxic(&name, &toxic).await?;
-    Ok(Json(
-        control.update_toxic(&name, &toxic, read(&body)?).await?,
-    ))
+    Ok(Json(control.update_toxic(&name, &toxic, read(&body)?).await?))
 }
 
 pub(super) async fn remove_toxic(
@@ -137,7 +123,5 @@ pub(super) struct Version {
 }
 
 pub(super) async fn version() -> Json<Version> {
-    Json(Version {
-        version: API_VERSION,
-    })
+    Json(Version { version: API_VERSION })
 }

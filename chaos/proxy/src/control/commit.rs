@@ -32,29 +32,17 @@ pub(super) struct Change {
 impl Change {
     /// A new link, or one that moves to another port.
     pub(super) fn place(name: &str, state: LinkState, port: Port) -> Self {
-        Self {
-            name: name.to_owned(),
-            next: Some(state),
-            port: Some(port),
-        }
+        Self { name: name.to_owned(), next: Some(state), port: Some(port) }
     }
 
     /// A link that stays where it is.
     pub(super) fn update(name: &str, state: LinkState) -> Self {
-        Self {
-            name: name.to_owned(),
-            next: Some(state),
-            port: None,
-        }
+        Self { name: name.to_owned(), next: Some(state), port: None }
     }
 
     /// A link that goes.
     pub(super) fn remove(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            next: None,
-            port: None,
-        }
+        Self { name: name.to_owned(), next: None, port: None }
     }
 }
 
@@ -73,19 +61,12 @@ pub(crate) struct Effect {
 
 impl Effect {
     fn now(epoch: u64) -> Self {
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // The monotonic clock is always there on Linux; a zero would show that it was not.
         let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Into::into);
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let (unix_us, monotonic_us) = (micros(unix), micros(monotonic));
-        Self {
-            epoch,
-            unix_us,
-            monotonic_us,
-            settled: true,
-        }
+        Self { epoch, unix_us, monotonic_us, settled: true }
     }
 }
 
@@ -124,14 +105,7 @@ impl Control {
                 let path = Arc::new(path);
                 touched.push((Arc::clone(&path), false));
                 let (generation, ending) = (0, Ending::Close);
-                let link = Link {
-                    path,
-                    port,
-                    acceptor: None,
-                    state,
-                    generation,
-                    ending,
-                };
+                let link = Link { path, port, acceptor: None, state, generation, ending };
                 registry.links.insert(name, link);
             }
         }
@@ -146,10 +120,7 @@ impl Control {
                 link.acceptor = Some(Acceptor::start(path, listener));
             }
         }
-        let emptied = touched
-            .into_iter()
-            .filter(|(_, empties)| *empties)
-            .map(|(path, _)| path);
+        let emptied = touched.into_iter().filter(|(_, empties)| *empties).map(|(path, _)| path);
         let settled = settle(emptied.collect()).await;
         Ok(Effect { settled, ..effect })
     }
@@ -160,20 +131,12 @@ impl Control {
         let epoch = old.epoch + 1;
         let mut links = old.links.clone();
         for path in touched {
-            match registry
-                .links
-                .get(&path.name)
-                .filter(|link| link.path.id == path.id)
-            {
+            match registry.links.get(&path.name).filter(|link| link.path.id == path.id) {
                 Some(link) => links.insert(path.id, Arc::new(link.rules())),
                 None => links.remove(&path.id),
             };
         }
-        self.shared.world.store(Arc::new(World {
-            epoch,
-            seed: registry.seed,
-            links,
-        }));
+        self.shared.world.store(Arc::new(World { epoch, seed: registry.seed, links }));
         let effect = Effect::now(epoch);
         for path in touched {
             path.changes.send_replace(epoch);
@@ -191,11 +154,7 @@ impl Link {
             || self.state.upstream != state.upstream;
         if ends {
             self.generation += 1;
-            self.ending = if state.is_closed() {
-                Ending::Reset
-            } else {
-                Ending::Close
-            };
+            self.ending = if state.is_closed() { Ending::Reset } else { Ending::Close };
         }
         if let Some(port) = port {
             self.port = port;

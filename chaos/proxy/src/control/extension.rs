@@ -79,10 +79,7 @@ pub(crate) struct PerStream<T> {
 
 impl<T> PerStream<T> {
     fn of(make: impl Fn(Stream) -> T) -> Self {
-        Self {
-            upstream: make(Stream::Upstream),
-            downstream: make(Stream::Downstream),
-        }
+        Self { upstream: make(Stream::Upstream), downstream: make(Stream::Downstream) }
     }
 }
 
@@ -105,11 +102,7 @@ impl Control {
     /// Every link by name.
     pub(crate) async fn links(&self) -> BTreeMap<String, LinkView> {
         let registry = self.registry.lock().await;
-        registry
-            .links
-            .iter()
-            .map(|(name, link)| (name.clone(), view(link)))
-            .collect()
+        registry.links.iter().map(|(name, link)| (name.clone(), view(link))).collect()
     }
 
     /// One link.
@@ -135,9 +128,7 @@ impl Control {
             registry.check_lease(lease)?;
         }
         let names = states.keys().cloned().collect();
-        let changes = states
-            .into_iter()
-            .map(|(name, state)| Change::update(&name, state));
+        let changes = states.into_iter().map(|(name, state)| Change::update(&name, state));
         let effect = self.commit(&mut registry, changes.collect()).await?;
         if let Some(lease) = step.lease {
             self.take_lease(&mut registry, lease);
@@ -173,9 +164,7 @@ fn named(registry: &Registry, links: &[String]) -> Result<Vec<String>, Refusal> 
     if links.iter().any(|name| name == "*") {
         return Ok(registry.links.keys().cloned().collect());
     }
-    let unknown = links
-        .iter()
-        .find(|name| !registry.links.contains_key(*name));
+    let unknown = links.iter().find(|name| !registry.links.contains_key(*name));
     match unknown {
         Some(name) => Err(Refusal::LinkNotFound(name.clone())),
         None => Ok(links.to_vec()),
@@ -198,13 +187,15 @@ impl RuleChange {
             Some(Some(delay)) => {
                 delay.check()?;
                 for stream in Stream::BOTH.into_iter().filter(|s| delay.stream.covers(*s)) {
-                    // A delay of nothing is no delay, so one direction can be taken off alone.
-                    let placed = PlacedDelay {
-                        delay,
-                        uid: registry.next_id(),
+                    let slot = &mut state.delays[stream.index()];
+                    // The same identity re-times what the delay holds instead of letting it go.
+                    let (uid, revision) = match slot {
+                        Some(placed) => (placed.uid, placed.revision + 1),
+                        None => (registry.next_id(), 0),
                     };
+                    // A delay of nothing is no delay, so one direction can be taken off alone.
                     let delays = delay.latency_us.max(delay.jitter_us) > 0;
-                    state.delays[stream.index()] = delays.then_some(placed);
+                    *slot = delays.then_some(PlacedDelay { delay, uid, revision });
                 }
             }
         }

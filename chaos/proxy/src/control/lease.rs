@@ -64,9 +64,7 @@ impl Registry {
     pub(super) fn check_lease(&self, request: &LeaseRequest) -> Result<(), Refusal> {
         check_name("holder", &request.holder)?;
         if !(1..=DURATION_MS_MAX).contains(&request.ttl_ms) {
-            return Err(Refusal::Invalid(
-                "ttl_ms must be from 1 ms to a day".to_owned(),
-            ));
+            return Err(Refusal::Invalid("ttl_ms must be from 1 ms to a day".to_owned()));
         }
         match &self.lease {
             Some(lease) if lease.holder != request.holder => {
@@ -105,18 +103,9 @@ impl Control {
 
     /// Puts a checked lease in force; its time counts from now.
     pub(super) fn take_lease(&self, registry: &mut Registry, request: LeaseRequest) {
-        let LeaseRequest {
-            holder,
-            ttl_ms,
-            covers,
-        } = request;
+        let LeaseRequest { holder, ttl_ms, covers } = request;
         let ttl = Duration::from_millis(ttl_ms);
-        registry.lease = Some(Lease {
-            holder,
-            ttl,
-            covers,
-            deadline: Instant::now() + ttl,
-        });
+        registry.lease = Some(Lease { holder, ttl, covers, deadline: Instant::now() + ttl });
         self.lease_changed.notify_one();
     }
 
@@ -124,9 +113,7 @@ impl Control {
     pub(crate) async fn release(&self) -> Result<Effect, Refusal> {
         let mut registry = self.registry.lock().await;
         let lease = registry.lease.clone().ok_or(Refusal::NoLease)?;
-        let effect = self
-            .heal_all(&mut registry, lease.covers == Covers::All)
-            .await?;
+        let effect = self.heal_all(&mut registry, lease.covers == Covers::All).await?;
         registry.lease = None;
         Ok(effect)
     }
@@ -134,13 +121,7 @@ impl Control {
     /// Heals when the lease runs out, for as long as the process lives.
     pub(crate) async fn keep_lease(self: Arc<Self>) {
         loop {
-            let deadline = self
-                .registry
-                .lock()
-                .await
-                .lease
-                .as_ref()
-                .map(|l| l.deadline);
+            let deadline = self.registry.lock().await.lease.as_ref().map(|l| l.deadline);
             tokio::select! {
                 () = self.lease_changed.notified() => {}
                 () = until(deadline) => self.expire().await,
@@ -151,18 +132,11 @@ impl Control {
     async fn expire(&self) {
         let mut registry = self.registry.lock().await;
         // It may have been renewed while the lock was waited for.
-        let Some(lease) = registry
-            .lease
-            .clone()
-            .filter(|l| l.deadline <= Instant::now())
-        else {
+        let Some(lease) = registry.lease.clone().filter(|l| l.deadline <= Instant::now()) else {
             return;
         };
         tracing::warn!(holder = %lease.holder, "lease ran out, healing");
-        match self
-            .heal_all(&mut registry, lease.covers == Covers::All)
-            .await
-        {
+        match self.heal_all(&mut registry, lease.covers == Covers::All).await {
             Ok(_) => {
                 registry.lease = None;
                 registry.leases_expired += 1;

@@ -21,6 +21,7 @@ pub(super) struct Placed {
 pub(super) struct PlacedDelay {
     pub(super) delay: Delay,
     pub(super) uid: u64,
+    pub(super) revision: u64,
 }
 
 /// What is asked of a link. A change is made on a copy and committed whole.
@@ -38,13 +39,7 @@ pub(super) struct LinkState {
 impl LinkState {
     /// A link without faults.
     pub(super) fn new(upstream: String, enabled: bool) -> Self {
-        Self {
-            upstream,
-            enabled,
-            toxics: Vec::new(),
-            cut: None,
-            delays: [None; 2],
-        }
+        Self { upstream, enabled, toxics: Vec::new(), cut: None, delays: [None; 2] }
     }
 
     /// Whether it should listen.
@@ -75,19 +70,10 @@ impl LinkState {
         uid: u64,
         by_rule: bool,
     ) -> Result<(), Refusal> {
-        if self
-            .toxics
-            .iter()
-            .any(|placed| placed.toxic.name == toxic.name)
-        {
+        if self.toxics.iter().any(|placed| placed.toxic.name == toxic.name) {
             return Err(Refusal::ToxicAlreadyExists);
         }
-        self.toxics.push(Placed {
-            toxic,
-            uid,
-            revision: 0,
-            by_rule,
-        });
+        self.toxics.push(Placed { toxic, uid, revision: 0, by_rule });
         Ok(())
     }
 
@@ -97,9 +83,7 @@ impl LinkState {
     /// `ToxicNotFound`.
     pub(super) fn toxic_mut(&mut self, name: &str) -> Result<&mut Placed, Refusal> {
         let mut placed = self.toxics.iter_mut();
-        placed
-            .find(|placed| placed.toxic.name == name)
-            .ok_or(Refusal::ToxicNotFound)
+        placed.find(|placed| placed.toxic.name == name).ok_or(Refusal::ToxicNotFound)
     }
 
     /// Removes a toxic by name.
@@ -118,27 +102,20 @@ impl LinkState {
     /// Toxics as the original lists them: upstream ones first, each in order of creation.
     pub(super) fn listed_toxics(&self) -> Vec<Toxic> {
         let of = |stream| self.toxics.iter().filter(move |p| p.toxic.stream == stream);
-        Stream::BOTH
-            .into_iter()
-            .flat_map(of)
-            .map(|placed| placed.toxic.clone())
-            .collect()
+        Stream::BOTH.into_iter().flat_map(of).map(|placed| placed.toxic.clone()).collect()
     }
 
     /// The chain of one direction: the delay rule, then the toxics.
     fn stages(&self, stream: Stream) -> Vec<Arc<StageSpec>> {
-        let delay = self.delays[stream.index()].map(|PlacedDelay { delay, uid }| StageSpec {
-            uid,
-            revision: 0,
+        let delay = self.delays[stream.index()].map(|placed| StageSpec {
+            uid: placed.uid,
+            revision: placed.revision,
             // Toxics cannot take this name: it holds a control character.
             name: format!("\u{1}delay {}", stream.name()),
             toxicity: 1.0,
-            attributes: Attributes::Delay(delay),
+            attributes: Attributes::Delay(placed.delay),
         });
-        let toxics = self
-            .toxics
-            .iter()
-            .filter(|placed| placed.toxic.stream == stream);
+        let toxics = self.toxics.iter().filter(|placed| placed.toxic.stream == stream);
         let toxics = toxics.map(|placed| StageSpec {
             uid: placed.uid,
             revision: placed.revision,

@@ -59,15 +59,9 @@ impl Registry {
 impl Control {
     /// No links yet. `delay_line_bytes` bounds each delay.
     pub(crate) fn new(seed: u64, delay_line_bytes: usize) -> Self {
-        let world = ArcSwap::from_pointee(World {
-            seed,
-            ..World::default()
-        });
+        let world = ArcSwap::from_pointee(World { seed, ..World::default() });
         Self {
-            shared: Arc::new(Shared {
-                world,
-                delay_line_bytes,
-            }),
+            shared: Arc::new(Shared { world, delay_line_bytes }),
             registry: Mutex::new(Registry {
                 links: BTreeMap::new(),
                 last_id: 0,
@@ -94,11 +88,7 @@ impl Control {
     /// Takes every link away and waits until their connections are gone, up to a second.
     pub(crate) async fn shut_down(&self) {
         let mut registry = self.registry.lock().await;
-        let changes = registry
-            .links
-            .keys()
-            .map(|name| Change::remove(name))
-            .collect();
+        let changes = registry.links.keys().map(|name| Change::remove(name)).collect();
         if let Err(refusal) = self.commit(&mut registry, changes).await {
             // Removal listens nowhere, which is all that can be refused.
             tracing::error!(%refusal, "links could not be removed");

@@ -66,10 +66,7 @@ fn view(name: &str, link: &Link) -> ProxyView {
 }
 
 fn reserve(address: SocketAddr) -> Result<Port, Refusal> {
-    let listen = |source| Refusal::Listen {
-        address: address.to_string(),
-        source,
-    };
+    let listen = |source| Refusal::Listen { address: address.to_string(), source };
     Port::reserve(address).map_err(listen)
 }
 
@@ -83,11 +80,7 @@ impl Control {
     /// Every proxy by name.
     pub(crate) async fn proxies(&self) -> BTreeMap<String, ProxyView> {
         let registry = self.registry.lock().await;
-        registry
-            .links
-            .iter()
-            .map(|(name, link)| (name.clone(), view(name, link)))
-            .collect()
+        registry.links.iter().map(|(name, link)| (name.clone(), view(name, link))).collect()
     }
 
     /// One proxy.
@@ -139,8 +132,7 @@ impl Control {
     pub(crate) async fn delete(&self, name: &str) -> Result<(), Refusal> {
         let mut registry = self.registry.lock().await;
         registry.link(name)?;
-        self.commit(&mut registry, vec![Change::remove(name)])
-            .await?;
+        self.commit(&mut registry, vec![Change::remove(name)]).await?;
         Ok(())
     }
 
@@ -205,8 +197,7 @@ impl Control {
         let mut state = registry.link(name)?.state.clone();
         let toxic = Toxic::parse(value)?;
         state.add_toxic(toxic.clone(), registry.next_id(), false)?;
-        self.commit(&mut registry, vec![Change::update(name, state)])
-            .await?;
+        self.commit(&mut registry, vec![Change::update(name, state)]).await?;
         Ok(toxic)
     }
 
@@ -223,8 +214,7 @@ impl Control {
         placed.toxic = placed.toxic.updated(value)?;
         placed.revision += 1;
         let updated = placed.toxic.clone();
-        self.commit(&mut registry, vec![Change::update(name, state)])
-            .await?;
+        self.commit(&mut registry, vec![Change::update(name, state)]).await?;
         Ok(updated)
     }
 
@@ -233,8 +223,7 @@ impl Control {
         let mut registry = self.registry.lock().await;
         let mut state = registry.link(name)?.state.clone();
         state.remove_toxic(toxic)?;
-        self.commit(&mut registry, vec![Change::update(name, state)])
-            .await?;
+        self.commit(&mut registry, vec![Change::update(name, state)]).await?;
         Ok(())
     }
 }

@@ -13,10 +13,7 @@ fn split<'a>(what: &str, address: &'a str) -> Result<(&'a str, u16), Refusal> {
     let bad = || Refusal::Invalid(format!("{what}: {address:?} is not host:port"));
     let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
     let port = port.parse::<u16>().map_err(|_| bad())?;
-    let host = host
-        .strip_prefix('[')
-        .and_then(|h| h.strip_suffix(']'))
-        .unwrap_or(host);
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     Ok((host, port))
 }
 
@@ -54,10 +51,7 @@ pub(crate) async fn resolve_listen(address: &str) -> Result<SocketAddr, Refusal>
         .map_err(|error| Refusal::Invalid(format!("listen: {host}: {error}")))?;
     let mut found: Vec<SocketAddr> = found.collect();
     found.sort_by_key(SocketAddr::is_ipv6);
-    found
-        .first()
-        .copied()
-        .ok_or_else(|| Refusal::Invalid(format!("listen: {host} has no address")))
+    found.first().copied().ok_or_else(|| Refusal::Invalid(format!("listen: {host} has no address")))
 }
 
 #[cfg(test)]

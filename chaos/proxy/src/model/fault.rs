@@ -114,11 +114,6 @@ mod tests {
         assert!(serde_json::from_str::<Cut>(r#"{"kind":"silent","stream":"left"}"#).is_err());
         assert!(serde_json::from_str::<Delay>(r#"{"latency_us":5,"jiter_us":1}"#).is_err());
         let day_and_more = r#"{"latency_us":86400000001}"#;
-        assert!(
-            serde_json::from_str::<Delay>(day_and_more)
-                .unwrap()
-                .check()
-                .is_err()
-        );
+        assert!(serde_json::from_str::<Delay>(day_and_more).unwrap().check().is_err());
     }
 }

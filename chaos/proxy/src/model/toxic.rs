@@ -211,13 +211,7 @@ impl Toxic {
         check_name("name", &name)?;
         let toxicity = raw.toxicity.unwrap_or(1.0);
         check_toxicity(toxicity)?;
-        Ok(Self {
-            attributes,
-            name,
-            kind,
-            stream,
-            toxicity,
-        })
+        Ok(Self { attributes, name, kind, stream, toxicity })
     }
 
     /// The toxic with the fields of an update laid over it; attributes not named keep their value.
@@ -238,11 +232,7 @@ impl Toxic {
         let toxicity = update.toxicity.unwrap_or(self.toxicity);
         check_toxicity(toxicity)?;
         let attributes = Attributes::parse(&self.kind, merged)?;
-        Ok(Self {
-            attributes,
-            toxicity,
-            ..self.clone()
-        })
+        Ok(Self { attributes, toxicity, ..self.clone() })
     }
 }
 
@@ -282,34 +272,18 @@ mod tests {
             .unwrap()
             .updated(json!({"attributes": {"delay": 7, "average_size": null}}))
             .unwrap();
-        let wanted = SlicerAttributes {
-            average_size: 9,
-            size_variation: 0,
-            delay: 7,
-        };
+        let wanted = SlicerAttributes { average_size: 9, size_variation: 0, delay: 7 };
         assert_eq!(updated.attributes, Attributes::Slicer(wanted));
     }
 
     #[test]
     fn refusals_carry_the_words_clients_know() {
         for (body, words, status) in [
-            (
-                json!({"type": "latency", "stream": "sideways"}),
-                "stream was invalid",
-                400,
-            ),
+            (json!({"type": "latency", "stream": "sideways"}), "stream was invalid", 400),
             (json!({"type": "fire"}), "invalid toxic type", 400),
             (json!({}), "invalid toxic type", 400),
-            (
-                json!({"type": "latency", "attributes": {"latency": -1}}),
-                "bad request body",
-                400,
-            ),
-            (
-                json!({"type": "latency", "attributes": {"latency": 1.5}}),
-                "bad request body",
-                400,
-            ),
+            (json!({"type": "latency", "attributes": {"latency": -1}}), "bad request body", 400),
+            (json!({"type": "latency", "attributes": {"latency": 1.5}}), "bad request body", 400),
             (json!({"type": "latency", "toxicity": 2}), "toxicity", 400),
             (json!({"type": "slicer"}), "average_size", 400),
             (json!([1]), "bad request body", 400),

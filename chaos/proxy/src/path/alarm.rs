@@ -24,10 +24,7 @@ pub(crate) struct Alarm {
 }
 
 /// Puts a timer under the reactor's watch.
-#[allow(
-    deprecated,
-    reason = "the successor is unsafe; its condition holds, the timer owns its fd"
-)]
+#[allow(deprecated, reason = "the successor is unsafe; its condition holds, the timer owns its fd")]
 fn register(timer: Descriptor) -> std::io::Result<AsyncFd<Descriptor>> {
     AsyncFd::with_interest(timer, Interest::READABLE)
 }
@@ -66,9 +63,7 @@ impl Alarm {
         };
         // An interrupted wait leaves the timer armed; the same deadline need not be set again.
         if self.armed != Some(deadline) {
-            let left = deadline
-                .saturating_duration_since(Instant::now())
-                .max(SHORTEST);
+            let left = deadline.saturating_duration_since(Instant::now()).max(SHORTEST);
             let once = Expiration::OneShot(TimeSpec::from_duration(left));
             timer.get_ref().0.set(once, TimerSetTimeFlags::empty())?;
             self.armed = Some(deadline);

@@ -75,26 +75,12 @@ impl Accepted {
     pub(super) fn new(link: Arc<LinkPath>, client: TcpStream, place: OwnedSemaphorePermit) -> Self {
         let index = link.next_connection.fetch_add(1, Relaxed);
         let rules = link.rules().filter(|rules| rules.listening);
-        Self {
-            open: OpenGuard::new(&link),
-            link,
-            client,
-            place,
-            index,
-            rules,
-        }
+        Self { open: OpenGuard::new(&link), link, client, place, index, rules }
     }
 
     /// Carries the connection to its end.
     pub(super) async fn run(self) {
-        let Self {
-            link,
-            mut client,
-            place,
-            open,
-            index,
-            rules,
-        } = self;
+        let Self { link, mut client, place, open, index, rules } = self;
         let dialled = match &rules {
             Some(rules) => dial(&link, &client, rules.generation).await,
             None => Err(NotJoined::Ended(Ending::Reset)),
@@ -169,10 +155,7 @@ async fn dial(
         return Err(NotJoined::Abandoned);
     }
     drop(waiting);
-    let mut connect = pin!(tokio::time::timeout(
-        DIAL_TIMEOUT,
-        TcpStream::connect(upstream)
-    ));
+    let mut connect = pin!(tokio::time::timeout(DIAL_TIMEOUT, TcpStream::connect(upstream)));
     let connected = loop {
         tokio::select! {
             biased;
@@ -189,9 +172,7 @@ async fn dial(
         .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
         .map_err(NotJoined::Unreachable)?;
     // Without this, small requests meet delayed acknowledgements: stalls of 40 ms.
-    node.set_nodelay(true)
-        .and(client.set_nodelay(true))
-        .map_err(NotJoined::Unreachable)?;
+    node.set_nodelay(true).and(client.set_nodelay(true)).map_err(NotJoined::Unreachable)?;
     Ok(node)
 }
 
@@ -216,30 +197,13 @@ async fn join(
     let (node_read, node_write) = node.split();
     let (client_broken, node_broken) = (AtomicBool::new(false), AtomicBool::new(false));
     let chain = || {
-        let naming = Naming {
-            link: link.name.clone(),
-            connection: index,
-        };
+        let naming = Naming { link: link.name.clone(), connection: index };
         Pipeline::new(naming, link.shared.delay_line_bytes)
     };
     let ends = (client_read, node_write);
-    let mut up = Pump::new(
-        link,
-        Stream::Upstream,
-        generation,
-        ends,
-        chain(),
-        &client_broken,
-    );
+    let mut up = Pump::new(link, Stream::Upstream, generation, ends, chain(), &client_broken);
     let ends = (node_read, client_write);
-    let mut down = Pump::new(
-        link,
-        Stream::Downstream,
-        generation,
-        ends,
-        chain(),
-        &node_broken,
-    );
+    let mut down = Pump::new(link, Stream::Downstream, generation, ends, chain(), &node_broken);
     let ending = {
         let (mut up, mut down) = (pin!(up.run()), pin!(down.run()));
         let (mut up_done, mut down_done) = (false, false);

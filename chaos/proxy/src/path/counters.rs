@@ -66,12 +66,7 @@ impl StreamCounters {
         let discarded_bytes = self.discarded.load(Relaxed);
         let received_bytes = self.received.load(Relaxed);
         let held_bytes = received_bytes.saturating_sub(delivered_bytes + discarded_bytes);
-        StreamCounts {
-            received_bytes,
-            delivered_bytes,
-            discarded_bytes,
-            held_bytes,
-        }
+        StreamCounts { received_bytes, delivered_bytes, discarded_bytes, held_bytes }
     }
 }
 

@@ -39,10 +39,7 @@ impl Port {
             .local_addr()?
             .as_socket()
             .ok_or_else(|| std::io::Error::other("a TCP socket without an IP address"))?;
-        Ok(Self {
-            address,
-            _reservation: socket,
-        })
+        Ok(Self { address, _reservation: socket })
     }
 
     /// The real address.
@@ -64,11 +61,7 @@ impl Port {
 /// A bound socket. Both the reservation and the listener allow reuse of the address, which lets
 /// them share it; two listeners still exclude each other.
 fn bound(address: SocketAddr) -> std::io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -84,9 +77,7 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     /// Starts accepting.
     pub(crate) fn start(link: Arc<LinkPath>, listener: TcpListener) -> Self {
-        Self {
-            task: tokio::spawn(accept_all(link, listener)),
-        }
+        Self { task: tokio::spawn(accept_all(link, listener)) }
     }
 
     /// Closes the listener; what the kernel had accepted and the proxy had not is reset by it.

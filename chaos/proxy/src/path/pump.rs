@@ -128,15 +128,10 @@ impl<'a> Pump<'a> {
         if rules.generation != self.generation {
             return Some(End::Closed(rules.ending));
         }
-        if !self
-            .rules
-            .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, rules))
-        {
+        if !self.rules.as_ref().is_some_and(|known| Arc::ptr_eq(known, rules)) {
             let index = self.stream.index();
             self.silent = rules.silent[index];
-            self.pipeline
-                .reconcile(Instant::now(), world.seed, &rules.stages[index]);
+            self.pipeline.reconcile(Instant::now(), world.seed, &rules.stages[index]);
             self.rules = Some(Arc::clone(rules));
         }
         None
@@ -150,9 +145,7 @@ impl<'a> Pump<'a> {
                 _ = self.changes.changed() => return None,
                 read = self.source.read(&mut self.buffer) => read,
             };
-            let Some(count) = self.received(read) else {
-                return None;
-            };
+            let count = self.received(read)?;
             let mut sent = 0;
             while sent < count {
                 if self.is_stale() {

@@ -25,10 +25,7 @@ pub(crate) struct Bandwidth {
 
 impl Bandwidth {
     pub(crate) fn new(now: Instant, attributes: BandwidthAttributes) -> Self {
-        Self {
-            rate: attributes.rate,
-            free_at: now,
-        }
+        Self { rate: attributes.rate, free_at: now }
     }
 
     /// One write's worth of the front piece.
@@ -36,28 +33,15 @@ impl Bandwidth {
         let chunk = input.pop()?;
         let quantum = self.rate.saturating_mul(QUANTUM_MS).max(1);
         let quantum = usize::try_from(quantum).unwrap_or(usize::MAX);
-        let Chunk {
-            item: Item::Data(mut data),
-            at,
-        } = chunk
-        else {
+        let Chunk { item: Item::Data(mut data), at } = chunk else {
             return Some(chunk);
         };
         if data.len() <= quantum {
-            return Some(Chunk {
-                item: Item::Data(data),
-                at,
-            });
+            return Some(Chunk { item: Item::Data(data), at });
         }
         let head: Bytes = data.split_to(quantum);
-        input.put_back(Chunk {
-            item: Item::Data(data),
-            at,
-        });
-        Some(Chunk {
-            item: Item::Data(head),
-            at,
-        })
+        input.put_back(Chunk { item: Item::Data(data), at });
+        Some(Chunk { item: Item::Data(head), at })
     }
 }
 
@@ -86,9 +70,7 @@ impl Stage for Bandwidth {
                 step.wake_at(due);
                 break;
             }
-            self.free_at = now
-                .checked_sub(CATCH_UP)
-                .map_or(due, |oldest| due.max(oldest));
+            self.free_at = now.checked_sub(CATCH_UP).map_or(due, |oldest| due.max(oldest));
             chunk.at = due;
             out.push(chunk);
             step.moved = true;

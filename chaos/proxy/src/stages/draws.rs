@@ -23,9 +23,7 @@ impl Draws {
             hash.update(name.as_bytes());
         }
         hash.update(connection.to_le_bytes());
-        Self {
-            rng: ChaCha8Rng::from_seed(hash.finalize().into()),
-        }
+        Self { rng: ChaCha8Rng::from_seed(hash.finalize().into()) }
     }
 
     /// Evenly from 0 up to, not including, 1.

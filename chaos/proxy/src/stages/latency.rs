@@ -27,11 +27,7 @@ impl Latency {
 
     /// The extension's rule: microseconds, named distribution.
     pub(crate) fn rule(delay: Delay) -> Self {
-        Self {
-            delay,
-            deviations: VecDeque::new(),
-            last_due: None,
-        }
+        Self { delay, deviations: VecDeque::new(), last_due: None }
     }
 
     fn draw(&self, draws: &mut Draws) -> f64 {

@@ -15,11 +15,7 @@ pub(crate) struct LimitData {
 
 impl LimitData {
     pub(crate) fn new(attributes: LimitDataAttributes) -> Self {
-        Self {
-            attributes,
-            passed: 0,
-            closed: false,
-        }
+        Self { attributes, passed: 0, closed: false }
     }
 
     fn left(&self) -> u64 {
@@ -45,23 +41,15 @@ impl Stage for LimitData {
                 out.push(Chunk { item, at });
                 continue;
             };
-            let keep = usize::try_from(self.left())
-                .unwrap_or(usize::MAX)
-                .min(data.len());
+            let keep = usize::try_from(self.left()).unwrap_or(usize::MAX).min(data.len());
             step.discarded += (data.len() - keep) as u64;
             data.truncate(keep);
             self.passed += keep as u64;
             if !data.is_empty() {
-                out.push(Chunk {
-                    item: Item::Data(data),
-                    at,
-                });
+                out.push(Chunk { item: Item::Data(data), at });
             }
             if self.left() == 0 && !self.closed {
-                out.push(Chunk {
-                    item: Item::Close,
-                    at,
-                });
+                out.push(Chunk { item: Item::Close, at });
                 self.closed = true;
             }
         }

@@ -12,6 +12,9 @@ mod slicer;
 mod slow_close;
 mod timeout;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use draws::Draws;
 pub(crate) use pipeline::{Naming, Pipeline, StageSpec};
 pub(crate) use queue::{Chunk, Item, Queue};

@@ -54,12 +54,7 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// An empty chain. `delay_line_bytes` bounds what each delay holds.
     pub(crate) fn new(naming: Naming, delay_line_bytes: usize) -> Self {
-        Self {
-            slots: Vec::new(),
-            ready: Queue::new(STAGE_BYTES_MAX),
-            naming,
-            delay_line_bytes,
-        }
+        Self { slots: Vec::new(), ready: Queue::new(STAGE_BYTES_MAX), naming, delay_line_bytes }
     }
 
     /// Makes the chain that of `specs`. What a removed toxic held goes on to the next one.
@@ -94,14 +89,7 @@ impl Pipeline {
         let (stage, capacity) = build(now, &spec.attributes, self.delay_line_bytes);
         let stage = (luck < f64::from(spec.toxicity)).then_some(stage);
         let StageSpec { uid, revision, .. } = *spec;
-        Slot {
-            uid,
-            revision,
-            luck,
-            draws,
-            input: Queue::new(capacity),
-            stage,
-        }
+        Slot { uid, revision, luck, draws, input: Queue::new(capacity), stage }
     }
 
     fn update(&mut self, now: Instant, index: usize, spec: &StageSpec) {
@@ -128,16 +116,10 @@ impl Pipeline {
             return;
         };
         while let Some(chunk) = slot.input.pop() {
-            out.push(Chunk {
-                item: chunk.item,
-                at: now,
-            });
+            out.push(Chunk { item: chunk.item, at: now });
         }
         if stage.leaves_hole() {
-            out.push(Chunk {
-                item: Item::Close,
-                at: now,
-            });
+            out.push(Chunk { item: Item::Close, at: now });
         }
     }
 
@@ -162,15 +144,7 @@ impl Pipeline {
         loop {
             let mut round = Step::default();
             for index in 0..self.slots.len() {
-                let (
-                    Slot {
-                        stage,
-                        draws,
-                        input,
-                        ..
-                    },
-                    out,
-                ) = self.slot_and_output(index);
+                let (Slot { stage, draws, input, .. }, out) = self.slot_and_output(index);
                 if let Some(stage) = stage {
                     round.merge(&stage.advance(now, draws, input, out));
                 }
@@ -203,10 +177,6 @@ impl Pipeline {
 
     /// Payload bytes inside.
     pub(crate) fn payload(&self) -> usize {
-        self.slots
-            .iter()
-            .map(|slot| slot.input.payload())
-            .sum::<usize>()
-            + self.ready.payload()
+        self.slots.iter().map(|slot| slot.input.payload()).sum::<usize>() + self.ready.payload()
     }
 }

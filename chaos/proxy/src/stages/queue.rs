@@ -53,11 +53,7 @@ pub(crate) struct Queue {
 impl Queue {
     /// An empty queue for so many bytes, overhead included.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self {
-            chunks: VecDeque::new(),
-            payload: 0,
-            capacity,
-        }
+        Self { chunks: VecDeque::new(), payload: 0, capacity }
     }
 
     /// Whether another piece may be pushed.

@@ -15,10 +15,7 @@ pub(crate) struct ResetPeer {
 
 impl ResetPeer {
     pub(crate) fn new(attributes: ResetPeerAttributes) -> Self {
-        Self {
-            attributes,
-            fired: false,
-        }
+        Self { attributes, fired: false }
     }
 }
 
@@ -42,10 +39,7 @@ impl Stage for ResetPeer {
             step.wake_at(due);
             return step;
         }
-        out.push(Chunk {
-            item: Item::Reset,
-            at: due,
-        });
+        out.push(Chunk { item: Item::Reset, at: due });
         self.fired = true;
         step.moved = true;
         step

@@ -15,10 +15,7 @@ pub(crate) struct Slicer {
 
 impl Slicer {
     pub(crate) fn new(now: Instant, attributes: SlicerAttributes) -> Self {
-        Self {
-            attributes,
-            free_at: now,
-        }
+        Self { attributes, free_at: now }
     }
 }
 
@@ -51,15 +48,9 @@ impl Stage for Slicer {
             let size = usize::try_from(size).unwrap_or(usize::MAX).min(data.len());
             let slice = data.split_to(size);
             if !data.is_empty() {
-                input.put_back(Chunk {
-                    item: Item::Data(data),
-                    at,
-                });
+                input.put_back(Chunk { item: Item::Data(data), at });
             }
-            out.push(Chunk {
-                item: Item::Data(slice),
-                at,
-            });
+            out.push(Chunk { item: Item::Data(slice), at });
             self.free_at = at + Duration::from_micros(a.delay);
         }
         step

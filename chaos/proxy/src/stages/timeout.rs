@@ -16,11 +16,7 @@ pub(crate) struct Timeout {
 
 impl Timeout {
     pub(crate) fn new(now: Instant, attributes: TimeoutAttributes) -> Self {
-        Self {
-            attributes,
-            started: now,
-            closed: false,
-        }
+        Self { attributes, started: now, closed: false }
     }
 }
 
@@ -45,10 +41,7 @@ impl Stage for Timeout {
             if due > now {
                 step.wake_at(due);
             } else {
-                out.push(Chunk {
-                    item: Item::Close,
-                    at: due,
-                });
+                out.push(Chunk { item: Item::Close, at: due });
                 self.closed = true;
                 step.moved = true;
             }

@@ -25,19 +25,11 @@ fn it_says_where_its_api_is_and_stops_when_told() {
     let links = r#"[{"name":"a","listen":"127.0.0.1:0","upstream":"127.0.0.1:9","enabled":true}]"#;
     std::fs::write(&config, links).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate-proxy"));
-    command
-        .args(["--listen", "127.0.0.1:0", "--seed", "5", "--config"])
-        .arg(&config);
-    command
-        .arg("--port-file")
-        .arg(&port_file)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+    command.args(["--listen", "127.0.0.1:0", "--seed", "5", "--config"]).arg(&config);
+    command.arg("--port-file").arg(&port_file).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut running = Running(command.spawn().unwrap());
     let mut line = String::new();
-    BufReader::new(running.0.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let first: Value = serde_json::from_str(&line).unwrap();
     let api = first["api"].as_str().unwrap();
     assert_eq!(std::fs::read_to_string(&port_file).unwrap().trim(), api);
@@ -61,21 +53,8 @@ fn version_and_bad_options() {
         command.args(arguments).output().unwrap()
     };
     let version = run(&["--version"]);
-    assert!(
-        String::from_utf8(version.stdout)
-            .unwrap()
-            .starts_with("quorate-proxy 0.")
-    );
-    let missing = run(&[
-        "--listen",
-        "127.0.0.1:0",
-        "--config",
-        "/nonexistent/links.json",
-    ]);
+    assert!(String::from_utf8(version.stdout).unwrap().starts_with("quorate-proxy 0."));
+    let missing = run(&["--listen", "127.0.0.1:0", "--config", "/nonexistent/links.json"]);
     assert!(!missing.status.success());
-    assert!(
-        String::from_utf8(missing.stderr)
-            .unwrap()
-            .contains("links.json")
-    );
+    assert!(String::from_utf8(missing.stderr).unwrap().contains("links.json"));
 }

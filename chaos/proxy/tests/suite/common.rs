@@ -14,9 +14,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Awaits something that must happen.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what)
-        .await
-        .expect("it should have happened by now")
+    tokio::time::timeout(PATIENCE, what).await.expect("it should have happened by now")
 }
 
 /// A proxy with its API.
@@ -26,27 +24,14 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn start() -> Self {
-        Self {
-            handle: Server::start(ServerConfig::default()).await.unwrap(),
-        }
+        Self { handle: Server::start(ServerConfig::default()).await.unwrap() }
     }
 
     /// Sends a request; gives status and body, null when it is empty.
     pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        let body = if body.is_null() {
-            String::new()
-        } else {
-            body.to_string()
-        };
+        let body = if body.is_null() { String::new() } else { body.to_string() };
         let (status, text) = self.raw(method, path, &body).await;
-        (
-            status,
-            if text.is_empty() {
-                Value::Null
-            } else {
-                serde_json::from_str(&text).unwrap()
-            },
-        )
+        (status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() })
     }
 
     pub(crate) async fn raw(&self, method: &str, path: &str, body: &str) -> (u16, String) {
@@ -65,19 +50,13 @@ impl Proxy {
         let mut answer = String::new();
         soon(socket.read_to_string(&mut answer)).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (
-            head.split(' ').nth(1).unwrap().parse().unwrap(),
-            body.to_owned(),
-        )
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
     /// A request that must succeed; gives the body.
     pub(crate) async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
         let (status, answer) = self.call(method, path, body).await;
-        assert!(
-            (200..300).contains(&status),
-            "{method} {path}: {status} {answer}"
-        );
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
         answer
     }
 
@@ -93,19 +72,16 @@ impl Proxy {
     pub(crate) async fn rules(&self, links: &[&str], change: Value) -> Value {
         let mut change = change;
         change["links"] = json!(links);
-        self.ok("POST", "/quorate/v1/rules", json!({ "changes": [change] }))
-            .await
+        self.ok("POST", "/quorate/v1/rules", json!({ "changes": [change] })).await
     }
 
     pub(crate) async fn add_toxic(&self, link: &str, toxic: Value) -> Value {
-        self.ok("POST", &format!("/proxies/{link}/toxics"), toxic)
-            .await
+        self.ok("POST", &format!("/proxies/{link}/toxics"), toxic).await
     }
 
     /// State and counters of a link.
     pub(crate) async fn show(&self, link: &str) -> Value {
-        self.ok("GET", &format!("/quorate/v1/links/{link}"), Value::Null)
-            .await
+        self.ok("GET", &format!("/quorate/v1/links/{link}"), Value::Null).await
     }
 
     /// Waits until a link's state is as wanted; gives it.

@@ -13,23 +13,15 @@ async fn a_silent_cut_holds_everything_and_then_delivers_it_in_order() {
     let link = proxy.link("a", &node).await;
     let (mut client, mut server) = pair(link, &mut node).await;
     passes(&mut client, &mut server, b"before").await;
-    proxy
-        .rules(&["a"], json!({"cut": {"kind": "silent"}}))
-        .await;
+    proxy.rules(&["a"], json!({"cut": {"kind": "silent"}})).await;
 
     client.write_all(b"one ").await.unwrap();
     server.write_all(b"answer").await.unwrap();
-    proxy
-        .until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 4)
-        .await;
-    proxy
-        .until("a", |view| view["bytes"]["downstream"]["held_bytes"] == 6)
-        .await;
+    proxy.until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 4).await;
+    proxy.until("a", |view| view["bytes"]["downstream"]["held_bytes"] == 6).await;
     client.write_all(b"two").await.unwrap();
     client.shutdown().await.unwrap();
-    let view = proxy
-        .until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 7)
-        .await;
+    let view = proxy.until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 7).await;
     assert_eq!(view["bytes"]["upstream"]["delivered_bytes"], 6);
     assert_eq!(view["bytes"]["downstream"]["delivered_bytes"], 0);
     assert_eq!(view["connections"]["open"], 1);
@@ -50,9 +42,7 @@ async fn a_silent_cut_of_one_direction_lets_the_other_pass() {
     let cut = json!({"cut": {"kind": "silent", "stream": "upstream"}});
     proxy.rules(&["a"], cut).await;
     client.write_all(b"held").await.unwrap();
-    proxy
-        .until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 4)
-        .await;
+    proxy.until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 4).await;
     passes(&mut server, &mut client, b"passes").await;
     proxy.rules(&["a"], json!({"heal": true})).await;
     arrives(&mut server, b"held").await;
@@ -63,23 +53,17 @@ async fn a_silent_cut_takes_connections_and_joins_them_after_the_heal() {
     let proxy = Proxy::start().await;
     let mut node = Node::start().await;
     let link = proxy.link("a", &node).await;
-    proxy
-        .rules(&["a"], json!({"cut": {"kind": "silent"}}))
-        .await;
+    proxy.rules(&["a"], json!({"cut": {"kind": "silent"}})).await;
     let mut client = TcpStream::connect(link).await.unwrap();
     client.write_all(b"early").await.unwrap();
     drop(TcpStream::connect(link).await.unwrap());
-    proxy
-        .until("a", |view| view["connections"]["waiting"] == 2)
-        .await;
+    proxy.until("a", |view| view["connections"]["waiting"] == 2).await;
     assert!(!node.has_next());
     proxy.rules(&["a"], json!({"cut": null})).await;
     let mut server = node.next().await;
     arrives(&mut server, b"early").await;
     // The one that left without a word never reaches the node.
-    proxy
-        .until("a", |view| view["connections"]["open"] == 1)
-        .await;
+    proxy.until("a", |view| view["connections"]["open"] == 1).await;
     assert!(!node.has_next());
 }
 
@@ -89,19 +73,13 @@ async fn a_silent_cut_pushes_back_instead_of_buffering_without_bound() {
     let mut node = Node::start().await;
     let link = proxy.link("a", &node).await;
     let (mut client, mut server) = pair(link, &mut node).await;
-    proxy
-        .rules(&["a"], json!({"cut": {"kind": "silent"}}))
-        .await;
-    let data: Vec<u8> = (0..32 * 1024 * 1024_u32)
-        .map(|i| (i / 4096) as u8)
-        .collect();
+    proxy.rules(&["a"], json!({"cut": {"kind": "silent"}})).await;
+    let data: Vec<u8> = (0..32 * 1024 * 1024_u32).map(|i| (i / 4096) as u8).collect();
     let sent = data.clone();
     let sender = tokio::spawn(async move { client.write_all(&sent).await.map(|()| client) });
     let bound = 64 * 1024 + 128 * 1024;
     let view = proxy
-        .until("a", |view| {
-            view["bytes"]["upstream"]["held_bytes"].as_u64().unwrap() >= 65_536
-        })
+        .until("a", |view| view["bytes"]["upstream"]["held_bytes"].as_u64().unwrap() >= 65_536)
         .await;
     assert!(view["bytes"]["upstream"]["held_bytes"].as_u64().unwrap() <= bound);
     assert!(!sender.is_finished());
@@ -117,9 +95,7 @@ async fn a_closed_cut_resets_refuses_and_heals_on_the_same_port() {
     let link = proxy.link("a", &node).await;
     let (mut client, mut server) = pair(link, &mut node).await;
     passes(&mut client, &mut server, b"before").await;
-    let answer = proxy
-        .rules(&["a"], json!({"cut": {"kind": "closed"}}))
-        .await;
+    let answer = proxy.rules(&["a"], json!({"cut": {"kind": "closed"}})).await;
     assert_eq!(answer["effective"]["settled"], true);
     assert!(ends_by_reset(&mut client).await);
     assert!(ends_by_reset(&mut server).await);
@@ -141,16 +117,10 @@ async fn a_silent_cut_that_closes_resets_what_waits() {
     let proxy = Proxy::start().await;
     let node = Node::start().await;
     let link = proxy.link("a", &node).await;
-    proxy
-        .rules(&["a"], json!({"cut": {"kind": "silent"}}))
-        .await;
+    proxy.rules(&["a"], json!({"cut": {"kind": "silent"}})).await;
     let mut client = TcpStream::connect(link).await.unwrap();
-    proxy
-        .until("a", |view| view["connections"]["waiting"] == 1)
-        .await;
-    proxy
-        .rules(&["a"], json!({"cut": {"kind": "closed"}}))
-        .await;
+    proxy.until("a", |view| view["connections"]["waiting"] == 1).await;
+    proxy.rules(&["a"], json!({"cut": {"kind": "closed"}})).await;
     assert!(ends_by_reset(&mut client).await);
     assert_eq!(proxy.show("a").await["connections"]["refused"], 1);
 }
@@ -161,9 +131,7 @@ async fn a_reset_during_a_silent_cut_arrives_after_the_heal() {
     let mut node = Node::start().await;
     let link = proxy.link("a", &node).await;
     let (client, mut server) = pair(link, &mut node).await;
-    proxy
-        .rules(&["a"], json!({"cut": {"kind": "silent"}}))
-        .await;
+    proxy.rules(&["a"], json!({"cut": {"kind": "silent"}})).await;
     client.set_zero_linger().unwrap();
     drop(client);
     // The node may still write: for it nothing has happened yet.
@@ -186,9 +154,7 @@ async fn ends_of_stream_pass_each_way_on_their_own() {
     passes(&mut server, &mut client, b"answer").await;
     server.shutdown().await.unwrap();
     assert!(!ends_by_reset(&mut client).await);
-    proxy
-        .until("a", |view| view["connections"]["open"] == 0)
-        .await;
+    proxy.until("a", |view| view["connections"]["open"] == 0).await;
     let view = proxy.show("a").await;
     assert_eq!(view["connections"]["reset"], 0);
 }

@@ -68,8 +68,7 @@ async fn the_public_rust_client_works() {
         link.with_timeout("upstream".into(), 5, 1.0)
             .apply(|| assert!(echo(&listen).is_err()))
             .unwrap();
-        link.with_down(|| assert!(TcpStream::connect(&listen).is_err()))
-            .unwrap();
+        link.with_down(|| assert!(TcpStream::connect(&listen).is_err())).unwrap();
         echo(&listen).unwrap();
 
         let found = client.find_and_reset_proxy("link").unwrap();
@@ -80,8 +79,5 @@ async fn the_public_rust_client_works() {
         assert!(client.all().unwrap().is_empty());
         assert!(client.find_proxy("link").is_err());
     });
-    tokio::task::spawn_blocking(move || session.join())
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::task::spawn_blocking(move || session.join()).await.unwrap().unwrap();
 }

@@ -20,9 +20,7 @@ async fn a_partition_of_many_links_is_one_step() {
     }
     let before = proxy.show("link-0").await["bytes"].clone();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let step = proxy
-        .rules(&names, json!({"cut": {"kind": "silent"}}))
-        .await;
+    let step = proxy.rules(&names, json!({"cut": {"kind": "silent"}})).await;
     assert_eq!(step["links"].as_array().unwrap().len(), 30);
     assert!(step["effective"]["unix_us"].as_u64().unwrap() > 1_700_000_000_000_000);
     assert!(step["effective"]["monotonic_us"].as_u64().unwrap() > 0);
@@ -30,9 +28,7 @@ async fn a_partition_of_many_links_is_one_step() {
         client.write_all(b"held").await.unwrap();
     }
     for name in &names {
-        proxy
-            .until(name, |view| view["bytes"]["upstream"]["held_bytes"] == 4)
-            .await;
+        proxy.until(name, |view| view["bytes"]["upstream"]["held_bytes"] == 4).await;
     }
     let healed = proxy.ok("POST", "/quorate/v1/heal", Value::Null).await;
     assert!(healed["effective"]["epoch"].as_u64() > step["effective"]["epoch"].as_u64());
@@ -54,39 +50,23 @@ async fn a_step_with_one_bad_change_changes_nothing() {
     let good = json!({"links": ["a"], "cut": {"kind": "closed"}});
     for (bad, status) in [
         (json!({"links": ["zz"], "cut": {"kind": "closed"}}), 404),
-        (
-            json!({"links": ["b"], "cut": {"kind": "closed", "stream": "upstream"}}),
-            400,
-        ),
+        (json!({"links": ["b"], "cut": {"kind": "closed", "stream": "upstream"}}), 400),
         (json!({"links": ["b"], "cut": {"kind": "open"}}), 400),
         (json!({"links": ["b"], "delay": {"latency_us": -1}}), 400),
-        (
-            json!({"links": ["b"], "delay": {"latency_us": 1, "distribution": "zipf"}}),
-            400,
-        ),
+        (json!({"links": ["b"], "delay": {"latency_us": 1, "distribution": "zipf"}}), 400),
         (json!({"links": ["b"], "remove_toxics": ["zz"]}), 404),
         (json!({"links": ["b"], "add_toxics": [{"type": "zz"}]}), 400),
         (json!({"links": ["b"], "cuts": null}), 400),
     ] {
         let body = json!({"changes": [good, bad]});
         let (got, answer) = proxy.call("POST", "/quorate/v1/rules", body).await;
-        assert_eq!(
-            (got, &answer["status"]),
-            (status, &json!(status)),
-            "{answer}"
-        );
-        assert_eq!(
-            proxy.ok("GET", "/quorate/v1/links", Value::Null).await,
-            before
-        );
+        assert_eq!((got, &answer["status"]), (status, &json!(status)), "{answer}");
+        assert_eq!(proxy.ok("GET", "/quorate/v1/links", Value::Null).await, before);
     }
     let lease = json!({"holder": "x", "ttl_ms": 0});
     let body = json!({"changes": [good], "lease": lease});
     assert_eq!(proxy.call("POST", "/quorate/v1/rules", body).await.0, 400);
-    assert_eq!(
-        proxy.ok("GET", "/quorate/v1/links", Value::Null).await,
-        before
-    );
+    assert_eq!(proxy.ok("GET", "/quorate/v1/links", Value::Null).await, before);
 }
 
 /// The shortest of some round trips.
@@ -147,10 +127,7 @@ async fn a_lease_that_is_not_renewed_heals() {
     assert_eq!(status, 409, "{answer}");
     let again = json!({"holder": "run-1", "ttl_ms": 200});
     let lease = proxy.ok("PUT", "/quorate/v1/lease", again).await;
-    assert_eq!(
-        (&lease["holder"], &lease["ttl_ms"]),
-        (&json!("run-1"), &json!(200))
-    );
+    assert_eq!((&lease["holder"], &lease["ttl_ms"]), (&json!("run-1"), &json!(200)));
     client.write_all(b"held").await.unwrap();
     arrives(&mut server, b"held").await;
     assert!(started.elapsed() >= Duration::from_millis(200));
@@ -158,16 +135,11 @@ async fn a_lease_that_is_not_renewed_heals() {
     assert_eq!(view["cut"], Value::Null);
     // What the standard API set stays, unless the lease covers it.
     assert_eq!(view["toxics"].as_array().unwrap().len(), 1);
-    assert_eq!(
-        proxy.ok("GET", "/quorate/v1/lease", Value::Null).await["expired"],
-        1
-    );
+    assert_eq!(proxy.ok("GET", "/quorate/v1/lease", Value::Null).await["expired"], 1);
 
     let all = json!({"holder": "run-2", "ttl_ms": 20, "covers": "all"});
     proxy.ok("PUT", "/quorate/v1/lease", all).await;
-    proxy
-        .until("a", |view| view["toxics"].as_array().unwrap().is_empty())
-        .await;
+    proxy.until("a", |view| view["toxics"].as_array().unwrap().is_empty()).await;
 }
 
 #[tokio::test]
@@ -175,18 +147,10 @@ async fn giving_a_lease_up_heals_at_once() {
     let proxy = Proxy::start().await;
     let mut node = Node::start().await;
     let link = proxy.link("a", &node).await;
-    assert_eq!(
-        proxy
-            .call("DELETE", "/quorate/v1/lease", Value::Null)
-            .await
-            .0,
-        404
-    );
+    assert_eq!(proxy.call("DELETE", "/quorate/v1/lease", Value::Null).await.0, 404);
     let lease = json!({"holder": "run-1", "ttl_ms": 60_000});
     proxy.ok("PUT", "/quorate/v1/lease", lease).await;
-    proxy
-        .rules(&["a"], json!({"cut": {"kind": "closed"}}))
-        .await;
+    proxy.rules(&["a"], json!({"cut": {"kind": "closed"}})).await;
     proxy.ok("DELETE", "/quorate/v1/lease", Value::Null).await;
     pair(link, &mut node).await;
 }
@@ -195,9 +159,7 @@ async fn giving_a_lease_up_heals_at_once() {
 async fn bitten(seed: u64, disturb: bool) -> Vec<bool> {
     let proxy = Proxy::start().await;
     let mut node = Node::start().await;
-    proxy
-        .ok("PUT", "/quorate/v1/seed", json!({ "seed": seed }))
-        .await;
+    proxy.ok("PUT", "/quorate/v1/seed", json!({ "seed": seed })).await;
     let link = proxy.link("a", &node).await;
     proxy.link("b", &node).await;
     let half = json!({"type": "reset_peer", "stream": "upstream", "toxicity": 0.5});
@@ -240,25 +202,13 @@ async fn an_open_connection_keeps_its_draw_when_toxics_come_and_go() {
         proxy.add_toxic("a", noise).await;
         passes(&mut client, &mut server, b"still here").await;
         if index % 2 == 0 {
-            proxy
-                .ok(
-                    "DELETE",
-                    &format!("/proxies/a/toxics/n{index}"),
-                    Value::Null,
-                )
-                .await;
+            proxy.ok("DELETE", &format!("/proxies/a/toxics/n{index}"), Value::Null).await;
         }
     }
     let always = json!({"toxicity": 1.0});
-    proxy
-        .ok("PATCH", "/proxies/a/toxics/timeout_upstream", always)
-        .await;
+    proxy.ok("PATCH", "/proxies/a/toxics/timeout_upstream", always).await;
     client.write_all(b"swallowed").await.unwrap();
-    proxy
-        .until("a", |view| {
-            view["bytes"]["upstream"]["discarded_bytes"] == 9
-        })
-        .await;
+    proxy.until("a", |view| view["bytes"]["upstream"]["discarded_bytes"] == 9).await;
 }
 
 #[tokio::test]
@@ -269,18 +219,11 @@ async fn counters_are_exact() {
     let (mut client, mut server) = pair(link, &mut node).await;
     passes(&mut client, &mut server, &[1; 1_000]).await;
     passes(&mut server, &mut client, &[2; 70_000]).await;
-    proxy
-        .add_toxic(
-            "a",
-            json!({"type": "limit_data", "attributes": {"bytes": 10}}),
-        )
-        .await;
+    proxy.add_toxic("a", json!({"type": "limit_data", "attributes": {"bytes": 10}})).await;
     server.write_all(&[3; 25]).await.unwrap();
     arrives(&mut client, &[3; 10]).await;
     assert!(!ends_by_reset(&mut client).await);
-    let view = proxy
-        .until("a", |view| view["connections"]["open"] == 0)
-        .await;
+    let view = proxy.until("a", |view| view["connections"]["open"] == 0).await;
     assert_eq!(
         view["bytes"],
         json!({

@@ -40,9 +40,7 @@ async fn removing_latency_delivers_what_it_holds() {
     let toxic = json!({"type": "latency", "attributes": {"latency": 3_600_000}});
     let (proxy, _node, mut client, mut server) = under(toxic).await;
     client.write_all(b"held for an hour").await.unwrap();
-    proxy
-        .until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 16)
-        .await;
+    proxy.until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 16).await;
     proxy.ok("DELETE", "/proxies/a/toxics/t", Value::Null).await;
     arrives(&mut server, b"held for an hour").await;
 }
@@ -52,9 +50,7 @@ async fn shortening_latency_re_times_what_it_holds() {
     let toxic = json!({"type": "latency", "attributes": {"latency": 3_600_000}});
     let (proxy, _node, mut client, mut server) = under(toxic).await;
     client.write_all(b"held").await.unwrap();
-    proxy
-        .until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 4)
-        .await;
+    proxy.until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 4).await;
     let shorter = json!({"attributes": {"latency": 1}});
     proxy.ok("PATCH", "/proxies/a/toxics/t", shorter).await;
     arrives(&mut server, b"held").await;
@@ -67,22 +63,12 @@ async fn bandwidth_limits_the_rate_and_zero_holds() {
     let start = Instant::now();
     passes(&mut client, &mut server, &[5; 20_000]).await;
     // 20 kB at 100 kB/s, less what the line may catch up.
-    assert!(
-        start.elapsed() >= Duration::from_millis(170),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() >= Duration::from_millis(170), "{:?}", start.elapsed());
     let path = "/proxies/a/toxics/t";
-    proxy
-        .ok("PATCH", path, json!({"attributes": {"rate": 0}}))
-        .await;
+    proxy.ok("PATCH", path, json!({"attributes": {"rate": 0}})).await;
     client.write_all(b"held").await.unwrap();
-    proxy
-        .until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 4)
-        .await;
-    proxy
-        .ok("PATCH", path, json!({"attributes": {"rate": 1_000_000}}))
-        .await;
+    proxy.until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 4).await;
+    proxy.ok("PATCH", path, json!({"attributes": {"rate": 1_000_000}})).await;
     arrives(&mut server, b"held").await;
 }
 
@@ -107,9 +93,7 @@ async fn timeout_swallows_and_closes() {
     let mut rest = Vec::new();
     assert_eq!(soon(server.read_to_end(&mut rest)).await.unwrap(), 0);
     assert!(start.elapsed() >= Duration::from_millis(60));
-    let view = proxy
-        .until("a", |view| view["connections"]["open"] == 0)
-        .await;
+    let view = proxy.until("a", |view| view["connections"]["open"] == 0).await;
     assert_eq!(view["bytes"]["upstream"]["discarded_bytes"], 4);
 }
 
@@ -118,11 +102,7 @@ async fn removing_an_endless_timeout_closes_the_connection() {
     let toxic = json!({"type": "timeout", "attributes": {"timeout": 0}});
     let (proxy, _node, mut client, mut server) = under(toxic).await;
     client.write_all(b"lost").await.unwrap();
-    proxy
-        .until("a", |view| {
-            view["bytes"]["upstream"]["discarded_bytes"] == 4
-        })
-        .await;
+    proxy.until("a", |view| view["bytes"]["upstream"]["discarded_bytes"] == 4).await;
     passes(&mut server, &mut client, b"the other way").await;
     proxy.ok("DELETE", "/proxies/a/toxics/t", Value::Null).await;
     assert!(!ends_by_reset(&mut server).await);
@@ -139,9 +119,7 @@ async fn reset_peer_resets_both_sides_on_first_use() {
     assert!(ends_by_reset(&mut client).await);
     assert!(ends_by_reset(&mut server).await);
     assert!(start.elapsed() >= Duration::from_millis(40));
-    let view = proxy
-        .until("a", |view| view["connections"]["open"] == 0)
-        .await;
+    let view = proxy.until("a", |view| view["connections"]["open"] == 0).await;
     assert_eq!(view["connections"]["reset"], 1);
 }
 
@@ -150,9 +128,7 @@ async fn removing_reset_peer_in_time_loses_nothing() {
     let toxic = json!({"type": "reset_peer", "attributes": {"timeout": 3_600_000}});
     let (proxy, _node, mut client, mut server) = under(toxic).await;
     client.write_all(b"spared").await.unwrap();
-    proxy
-        .until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 6)
-        .await;
+    proxy.until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 6).await;
     proxy.ok("DELETE", "/proxies/a/toxics/t", Value::Null).await;
     arrives(&mut server, b"spared").await;
 }
@@ -170,11 +146,7 @@ async fn slicer_keeps_the_bytes_and_spaces_them() {
     assert_eq!(first[..count], data[..count]);
     arrives(&mut server, &data[count..]).await;
     // At least 200/13 slices with a pause after each but the last.
-    assert!(
-        start.elapsed() >= Duration::from_millis(30),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() >= Duration::from_millis(30), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -182,13 +154,7 @@ async fn limit_data_counts_over_updates() {
     let toxic = json!({"type": "limit_data", "attributes": {"bytes": 100}});
     let (proxy, _node, mut client, mut server) = under(toxic).await;
     passes(&mut client, &mut server, &[1; 60]).await;
-    proxy
-        .ok(
-            "PATCH",
-            "/proxies/a/toxics/t",
-            json!({"attributes": {"bytes": 80}}),
-        )
-        .await;
+    proxy.ok("PATCH", "/proxies/a/toxics/t", json!({"attributes": {"bytes": 80}})).await;
     client.write_all(&[2; 60]).await.unwrap();
     let mut rest = Vec::new();
     soon(server.read_to_end(&mut rest)).await.unwrap();

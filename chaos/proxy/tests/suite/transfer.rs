@@ -38,6 +38,10 @@ async fn send(mut socket: TcpStream, pattern: Arc<Vec<u8>>) {
     socket.shutdown().await.unwrap();
 }
 
+fn toxic(kind: &str, attributes: Value) -> Value {
+    json!({"type": kind, "stream": "upstream", "attributes": attributes})
+}
+
 /// Reads to the end, comparing every byte; gives the count.
 async fn receive(mut socket: TcpStream, pattern: Arc<Vec<u8>>) -> usize {
     let mut buffer = vec![0; 256 * 1024];
@@ -67,7 +71,6 @@ async fn much_data_survives_toxics_changing_under_it() {
     let pattern = pattern();
     let sender = tokio::spawn(send(client, Arc::clone(&pattern)));
     let receiver = tokio::spawn(receive(server, pattern));
-    let toxic = |kind: &str, attributes: Value| json!({"type": kind, "stream": "upstream", "attributes": attributes});
     let mut rounds = 0;
     while !receiver.is_finished() {
         rounds += 1;
@@ -75,38 +78,21 @@ async fn much_data_survives_toxics_changing_under_it() {
         proxy.add_toxic("a", toxic("slicer", slicer)).await;
         let latency = json!({"latency": 3, "jitter": 2});
         proxy.add_toxic("a", toxic("latency", latency)).await;
-        proxy
-            .rules(
-                &["a"],
-                json!({"delay": {"latency_us": 400, "jitter_us": 400}}),
-            )
-            .await;
-        proxy
-            .add_toxic("a", toxic("bandwidth", json!({"rate": 400_000})))
-            .await;
+        proxy.rules(&["a"], json!({"delay": {"latency_us": 400, "jitter_us": 400}})).await;
+        proxy.add_toxic("a", toxic("bandwidth", json!({"rate": 400_000}))).await;
         let other = json!({"attributes": {"average_size": 30_000, "delay": 0}});
-        proxy
-            .ok("PATCH", "/proxies/a/toxics/slicer_upstream", other)
-            .await;
-        proxy
-            .rules(&["a"], json!({"cut": {"kind": "silent"}}))
-            .await;
-        proxy
-            .ok("DELETE", "/proxies/a/toxics/latency_upstream", Value::Null)
-            .await;
+        proxy.ok("PATCH", "/proxies/a/toxics/slicer_upstream", other).await;
+        proxy.rules(&["a"], json!({"cut": {"kind": "silent"}})).await;
+        proxy.ok("DELETE", "/proxies/a/toxics/latency_upstream", Value::Null).await;
         proxy.rules(&["a"], json!({"heal": true})).await;
         let faster = json!({"attributes": {"rate": 900_000}});
-        proxy
-            .ok("PATCH", "/proxies/a/toxics/bandwidth_upstream", faster)
-            .await;
+        proxy.ok("PATCH", "/proxies/a/toxics/bandwidth_upstream", faster).await;
         proxy.ok("POST", "/reset", Value::Null).await;
     }
     assert_eq!(receiver.await.unwrap(), TOTAL);
     sender.await.unwrap();
     assert!(rounds > 1, "the toxics should have changed under the data");
-    let view = proxy
-        .until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 0)
-        .await;
+    let view = proxy.until("a", |view| view["bytes"]["upstream"]["held_bytes"] == 0).await;
     assert_eq!(view["bytes"]["upstream"]["received_bytes"], TOTAL);
     assert_eq!(view["bytes"]["upstream"]["delivered_bytes"], TOTAL);
 }

@@ -39,9 +39,7 @@ pub(super) fn judge(index: &Index<'_>, budget: &mut Budget) -> Result<Judgement,
     for writes in index.writes.chunk_by(|a, b| a.key == b.key) {
         budget.spend(writes.len())?;
         let key = writes[0].key;
-        let acked = writes
-            .iter()
-            .any(|write| index.outcome(write) == Outcome::Ok && write.last);
+        let acked = writes.iter().any(|write| index.outcome(write) == Outcome::Ok && write.last);
         let Some(read) = finals.get(&key) else {
             if acked {
                 counts.add("keys-not-read");
@@ -168,10 +166,7 @@ impl Fate {
             return Self::Legal(Some(write));
         };
         match last_acked(index, writes, Some(since), final_sent) {
-            Some(lost) => Self::Lost {
-                lost,
-                since: Some(by),
-            },
+            Some(lost) => Self::Lost { lost, since: Some(by) },
             None => Self::Legal(Some(write)),
         }
     }
@@ -190,10 +185,7 @@ impl Fate {
             }
         }
         match last_acked(index, writes, best.map(|(done, _)| done), final_sent) {
-            Some(lost) => Self::Lost {
-                lost,
-                since: best.map(|(_, op)| op),
-            },
+            Some(lost) => Self::Lost { lost, since: best.map(|(_, op)| op) },
             None => Self::Legal(None),
         }
     }
@@ -209,10 +201,7 @@ impl Fate {
             Self::Phantom => "phantom",
         });
         let Self::Legal(shown) = self else { return };
-        for write in writes
-            .iter()
-            .filter(|&write| write.last && Some(*write) != shown)
-        {
+        for write in writes.iter().filter(|&write| write.last && Some(*write) != shown) {
             match index.outcome(write) {
                 Outcome::Ok => counts.add("acked-overwritten"),
                 Outcome::Unknown => counts.add("unknown-absent"),
@@ -227,10 +216,9 @@ impl Fate {
         let told = seen(read.seen);
         let (operations, reason) = match self {
             Self::Legal(_) => return None,
-            Self::Phantom => (
-                vec![read.op],
-                format!("nobody ever wrote {told}, which the final read shows"),
-            ),
+            Self::Phantom => {
+                (vec![read.op], format!("nobody ever wrote {told}, which the final read shows"))
+            }
             Self::Failed(write) => (
                 vec![read.op, write.op],
                 format!(
@@ -253,12 +241,7 @@ impl Fate {
                 (operations, reason)
             }
         };
-        Some(counterexample(
-            index,
-            operations,
-            Some(read.step.key),
-            reason,
-        ))
+        Some(counterexample(index, operations, Some(read.step.key), reason))
     }
 }
 
@@ -275,9 +258,7 @@ fn last_acked(
         let after = since.is_none_or(|since| since < operation.sent);
         write.last && operation.is_ok() && in_time && after
     });
-    candidates
-        .max_by_key(|write| (index.operation(write.op).sent, write.op))
-        .copied()
+    candidates.max_by_key(|write| (index.operation(write.op).sent, write.op)).copied()
 }
 
 #[cfg(test)]

@@ -43,10 +43,7 @@ pub(super) fn judge(index: &Index<'_>, budget: &mut Budget) -> Result<Judgement,
             .map(|(&node, keys)| format!("{} on {keys}", node_name(header, node)))
             .collect();
         let (diverged, keys) = (counts.get("keys-diverged"), counts.get("keys"));
-        let said = format!(
-            "{diverged} of {keys} keys differ between servers: {}",
-            told.join(", ")
-        );
+        let said = format!("{diverged} of {keys} keys differ between servers: {}", told.join(", "));
         let reason = format!(
             "after heal key {key} is {} for others, yet {} at node {}",
             told_state(&common),
@@ -78,12 +75,7 @@ fn last_reads<'h>(index: &Index<'h>, budget: &mut Budget) -> Result<LastReads<'h
         operation.phase == Phase::Final && operation.level == Some(ReadLevel::Local)
     };
     let mut reads = LastReads::new();
-    for operation in index
-        .history
-        .operations
-        .iter()
-        .filter(|operation| is_wanted(operation))
-    {
+    for operation in index.history.operations.iter().filter(|operation| is_wanted(operation)) {
         budget.spend(operation.steps.len())?;
         for step in &operation.steps {
             if matches!(step.action, Action::Read(_)) {
@@ -161,11 +153,7 @@ mod tests {
     fn final_reads(states: &[(Seen, u64)]) -> Sample {
         let mut sample = Sample::new();
         for (node, &(seen, version)) in (0..).zip(states) {
-            sample
-                .local(node, 0, seen)
-                .version(version)
-                .phase(Phase::Final)
-                .ok(100, 101);
+            sample.local(node, 0, seen).version(version).phase(Phase::Final).ok(100, 101);
         }
         sample
     }
@@ -178,83 +166,49 @@ mod tests {
 
     #[test]
     fn another_value_on_one_server_is_violated_and_named() {
-        let states = [
-            (Seen::Value(2), 3),
-            (Seen::Value(1), 3),
-            (Seen::Value(1), 3),
-        ];
+        let states = [(Seen::Value(2), 3), (Seen::Value(1), 3), (Seen::Value(1), 3)];
         let judgement = final_reads(&states).judge(CHECKER);
         assert_eq!(judgement.verdict, Violated);
-        assert_eq!(
-            judgement.explanation,
-            "1 of 1 keys differ between servers: a on 1"
-        );
+        assert_eq!(judgement.explanation, "1 of 1 keys differ between servers: a on 1");
         assert_eq!(judgement.counterexample.unwrap().operations.len(), 2);
     }
 
     #[test]
     fn another_version_of_the_same_value_is_violated() {
-        let states = [
-            (Seen::Value(1), 3),
-            (Seen::Value(1), 4),
-            (Seen::Value(1), 3),
-        ];
+        let states = [(Seen::Value(1), 3), (Seen::Value(1), 4), (Seen::Value(1), 3)];
         assert_eq!(final_reads(&states).judge(CHECKER).verdict, Violated);
     }
 
     #[test]
     fn a_record_missing_on_one_server_is_violated() {
-        let states = [
-            (Seen::Value(1), 3),
-            (Seen::Value(1), 3),
-            (Seen::Absent(None), 0),
-        ];
+        let states = [(Seen::Value(1), 3), (Seen::Value(1), 3), (Seen::Absent(None), 0)];
         let judgement = final_reads(&states).judge(CHECKER);
-        assert_eq!(
-            judgement.explanation,
-            "1 of 1 keys differ between servers: c on 1"
-        );
+        assert_eq!(judgement.explanation, "1 of 1 keys differ between servers: c on 1");
     }
 
     #[test]
     fn forgotten_tombstones_agree_but_different_ones_do_not() {
         let mut sample = Sample::new();
         for (node, tombstone) in [(0, Some(7)), (1, None), (2, Some(7))] {
-            sample
-                .local(node, 0, Seen::Absent(tombstone))
-                .phase(Phase::Final)
-                .ok(100, 101);
+            sample.local(node, 0, Seen::Absent(tombstone)).phase(Phase::Final).ok(100, 101);
         }
         assert_eq!(sample.judge(CHECKER).verdict, Valid);
-        sample
-            .local(2, 0, Seen::Absent(Some(8)))
-            .phase(Phase::Final)
-            .ok(102, 103);
+        sample.local(2, 0, Seen::Absent(Some(8))).phase(Phase::Final).ok(102, 103);
         assert_eq!(sample.judge(CHECKER).verdict, Violated);
     }
 
     #[test]
     fn a_server_that_could_not_be_read_is_unknown() {
         let mut sample = final_reads(&[(Seen::Value(1), 3); 2]);
-        sample
-            .local(2, 0, Seen::Value(1))
-            .phase(Phase::Final)
-            .failed(100, 101);
+        sample.local(2, 0, Seen::Value(1)).phase(Phase::Final).failed(100, 101);
         assert_eq!(sample.judge(CHECKER).verdict, Unknown);
     }
 
     #[test]
     fn the_last_read_of_a_server_counts() {
-        let mut sample = final_reads(&[
-            (Seen::Value(1), 3),
-            (Seen::Value(1), 3),
-            (Seen::Value(2), 2),
-        ]);
-        sample
-            .local(2, 0, Seen::Value(1))
-            .version(3)
-            .phase(Phase::Final)
-            .ok(200, 201);
+        let mut sample =
+            final_reads(&[(Seen::Value(1), 3), (Seen::Value(1), 3), (Seen::Value(2), 2)]);
+        sample.local(2, 0, Seen::Value(1)).version(3).phase(Phase::Final).ok(200, 201);
         assert_eq!(sample.judge(CHECKER).verdict, Valid);
     }
 

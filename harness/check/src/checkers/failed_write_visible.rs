@@ -29,10 +29,7 @@ pub(super) fn judge(index: &Index<'_>, budget: &mut Budget) -> Result<Judgement,
             .map(|name| counts.get(name))
             .iter()
             .sum();
-        let said = format!(
-            "{bad} of {} reads saw what no read may see",
-            counts.get("reads")
-        );
+        let said = format!("{bad} of {} reads saw what no read may see", counts.get("reads"));
         let (operations, reason) = proof(index, &read, fault);
         let example = counterexample(index, operations, Some(read.step.key), reason);
         return Ok(Judgement::violated(checker, counts, said, example));
@@ -76,10 +73,7 @@ fn fault(index: &Index<'_>, read: &Read<'_>) -> Option<Fault> {
     if !write.last {
         return Some(Fault::Intermediate(write.op));
     }
-    let premature = index
-        .operation(read.op)
-        .done
-        .is_some_and(|done| done < writer.sent);
+    let premature = index.operation(read.op).done.is_some_and(|done| done < writer.sent);
     premature.then_some(Fault::Premature(write.op))
 }
 
@@ -88,20 +82,14 @@ fn proof(index: &Index<'_>, read: &Read<'_>, fault: Fault) -> (Vec<usize>, Strin
     let told = seen(read.seen);
     let (writer, why) = match fault {
         Fault::Phantom => {
-            return (
-                vec![read.op],
-                format!("no operation ever wrote {told} to key {key}"),
-            );
+            return (vec![read.op], format!("no operation ever wrote {told} to key {key}"));
         }
         Fault::Failed(writer) => (writer, "its client was told that it definitely failed"),
         Fault::Intermediate(writer) => (writer, "the same transaction replaced it before its end"),
         Fault::Premature(writer) => (writer, "it was sent only after the read had returned"),
     };
     let id = index.operation(writer).id;
-    (
-        vec![read.op, writer],
-        format!("{told} of key {key} was written by op {id} alone, and {why}"),
-    )
+    (vec![read.op, writer], format!("{told} of key {key} was written by op {id} alone, and {why}"))
 }
 
 #[cfg(test)]
@@ -153,10 +141,7 @@ mod tests {
         let write = sample.write(0).ok(1, 2);
         sample.read(1, write).ok(3, 4);
         let judgement = sample.judge(CHECKER);
-        assert_eq!(
-            (judgement.verdict, judgement.counts["phantom"]),
-            (Violated, 1)
-        );
+        assert_eq!((judgement.verdict, judgement.counts["phantom"]), (Violated, 1));
     }
 
     #[test]
@@ -178,12 +163,8 @@ mod tests {
     #[test]
     fn an_intermediate_value_of_a_transaction_is_violated_but_not_for_itself() {
         let own = Action::Read(Some(Seen::Value(10)));
-        let steps = vec![
-            (0, Action::Write(10)),
-            (0, own),
-            (0, Action::Write(1)),
-            (1, Action::Write(1)),
-        ];
+        let steps =
+            vec![(0, Action::Write(10)), (0, own), (0, Action::Write(1)), (1, Action::Write(1))];
         let mut sample = Sample::new();
         sample.transaction(steps).ok(1, 2);
         sample.read(0, 1).ok(3, 4);

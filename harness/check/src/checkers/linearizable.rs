@@ -81,11 +81,7 @@ impl Findings {
         operations.dedup();
         let smaller = |best: &Finding| operations.len() < best.operations.len();
         if self.best.as_ref().is_none_or(smaller) {
-            self.best = Some(Finding {
-                key,
-                operations,
-                reason: reason(),
-            });
+            self.best = Some(Finding { key, operations, reason: reason() });
         }
     }
 }
@@ -151,15 +147,8 @@ impl Clusters {
             if read.seen != Seen::Absent(None) {
                 let reason = || format!("no operation ever wrote {} to key {key}", told());
                 findings.add(key, vec![read.op], reason);
-            } else if self
-                .deletes
-                .get(&key)
-                .is_some_and(|of_key| of_key[0].0 <= done)
-            {
-                self.ambiguous
-                    .entry(key)
-                    .or_default()
-                    .push((read.op, sent, done));
+            } else if self.deletes.get(&key).is_some_and(|of_key| of_key[0].0 <= done) {
+                self.ambiguous.entry(key).or_default().push((read.op, sent, done));
             } else {
                 let initial = self.initial.entry(key).or_insert(Zone::INITIAL);
                 *initial = initial.with_read(read.op, sent, done);
@@ -179,11 +168,7 @@ impl Clusters {
             return;
         };
         findings.add(key, vec![read.op, write.op], || {
-            format!(
-                "op {}, the only one that wrote {}, {reason}",
-                writer.id,
-                told()
-            )
+            format!("op {}, the only one that wrote {}, {reason}", writer.id, told())
         });
     }
 
@@ -225,10 +210,7 @@ impl Clusters {
                 }
             }
         }
-        let unwritten = self
-            .initial
-            .keys()
-            .filter(|&&key| index.writes_of(key).1.is_empty());
+        let unwritten = self.initial.keys().filter(|&&key| index.writes_of(key).1.is_empty());
         counts.set("keys", keys + unwritten.count() as u64);
         counts.set("writes", writes as u64);
         Ok(())
@@ -270,9 +252,7 @@ fn deletes(index: &Index<'_>) -> Deletes {
             deletes.entry(write.key).or_default().push((sent, at));
         }
     }
-    deletes
-        .values_mut()
-        .for_each(|of_key| of_key.sort_unstable());
+    deletes.values_mut().for_each(|of_key| of_key.sort_unstable());
     deletes
 }
 
@@ -281,11 +261,7 @@ fn told_state(index: &Index<'_>, number: usize) -> String {
         None => "the absence at the beginning".to_owned(),
         Some(write) if write.tombstone => format!("the absence after delete {}", write.value),
         Some(write) => {
-            format!(
-                "value {} (written by op {})",
-                write.value,
-                index.operation(write.op).id
-            )
+            format!("value {} (written by op {})", write.value, index.operation(write.op).id)
         }
     }
 }

@@ -52,11 +52,7 @@ pub(super) fn judge(index: &Index<'_>, budget: &mut Budget) -> Result<Judgement,
         let said = format!("all {} kinds of operation succeeded", tried.len());
         return Ok(Judgement::valid(Checker::NonVacuous, counts, said));
     }
-    Ok(Judgement::unknown(
-        Checker::NonVacuous,
-        counts,
-        reasons.join("; "),
-    ))
+    Ok(Judgement::unknown(Checker::NonVacuous, counts, reasons.join("; ")))
 }
 
 /// How often one kind of operation was tried, and succeeded.
@@ -78,11 +74,7 @@ impl Tried {
     }
 
     fn succeeded(&self) -> bool {
-        if self.measured > 0 {
-            self.measured_ok > 0
-        } else {
-            self.anywhere_ok > 0
-        }
+        if self.measured > 0 { self.measured_ok > 0 } else { self.anywhere_ok > 0 }
     }
 
     fn told(&self, kind: OpKind, level: Option<ReadLevel>) -> String {
@@ -99,15 +91,9 @@ impl Tried {
             OpKind::Transaction => "transaction",
         };
         if self.measured > 0 {
-            format!(
-                "none of {} {level}{kind} operations succeeded while measured",
-                self.measured
-            )
+            format!("none of {} {level}{kind} operations succeeded while measured", self.measured)
         } else {
-            format!(
-                "none of {} {level}{kind} operations succeeded",
-                self.anywhere
-            )
+            format!("none of {} {level}{kind} operations succeeded", self.anywhere)
         }
     }
 }
@@ -142,10 +128,7 @@ mod tests {
         let mut sample = sample();
         sample.write(0).failed(5, 6);
         sample.write(0).unknown(7);
-        assert_eq!(
-            said(&sample),
-            "none of 2 update operations succeeded while measured"
-        );
+        assert_eq!(said(&sample), "none of 2 update operations succeeded while measured");
     }
 
     #[test]
@@ -153,20 +136,14 @@ mod tests {
         let mut sample = sample();
         sample.write(0).phase(Phase::Warmup).ok(5, 6);
         sample.write(0).failed(7, 8);
-        assert_eq!(
-            said(&sample),
-            "none of 1 update operations succeeded while measured"
-        );
+        assert_eq!(said(&sample), "none of 1 update operations succeeded while measured");
     }
 
     #[test]
     fn levels_count_apart() {
         let mut sample = sample();
         sample.local(0, 0, Seen::Value(1)).failed(5, 6);
-        assert_eq!(
-            said(&sample),
-            "none of 1 local read operations succeeded while measured"
-        );
+        assert_eq!(said(&sample), "none of 1 local read operations succeeded while measured");
     }
 
     #[test]

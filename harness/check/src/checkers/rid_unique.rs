@@ -29,11 +29,7 @@ pub(super) fn judge(index: &Index<'_>, budget: &mut Budget) -> Result<Judgement,
             if creates {
                 counts.add("creates");
             }
-            let owner = Owner {
-                key: step.key,
-                op,
-                creates,
-            };
+            let owner = Owner { key: step.key, op, creates };
             let Some(known) = rids.get_mut(rid) else {
                 rids.insert(rid, owner);
                 continue;
@@ -58,11 +54,7 @@ pub(super) fn judge(index: &Index<'_>, budget: &mut Budget) -> Result<Judgement,
         let said = "no acknowledged operation named a rid".to_owned();
         return Ok(Judgement::unknown(checker, counts, said));
     }
-    Ok(Judgement::valid(
-        checker,
-        counts,
-        "every rid belongs to one record".to_owned(),
-    ))
+    Ok(Judgement::valid(checker, counts, "every rid belongs to one record".to_owned()))
 }
 
 /// Whose a rid is, and the operation that shows it.

@@ -77,25 +77,12 @@ fn records<'h>(index: &Index<'h>, budget: &mut Budget) -> Result<Records<'h>, Ou
                 continue;
             };
             let rest = &operation.steps[at + 1..];
-            if rest
-                .iter()
-                .any(|later| later.key == step.key && later.is_write())
-            {
+            if rest.iter().any(|later| later.key == step.key && later.is_write()) {
                 continue; // Replaced inside its own transaction, so the version is not its own.
             }
             let sent = operation.sent;
-            let named = Named {
-                sent,
-                done,
-                version,
-                seen,
-                is_write,
-                op,
-            };
-            records
-                .entry((step.key, step.rid.as_deref()))
-                .or_default()
-                .push(named);
+            let named = Named { sent, done, version, seen, is_write, op };
+            records.entry((step.key, step.rid.as_deref())).or_default().push(named);
         }
     }
     Ok(records)
@@ -185,10 +172,7 @@ mod tests {
         let judgement = sample.judge(Checker::Linearizable);
         assert_eq!(judgement.verdict, Violated);
         let lines = judgement.counterexample.unwrap().lines;
-        assert_eq!(
-            lines[2],
-            "Impossible because version 2 of one record has two contents"
-        );
+        assert_eq!(lines[2], "Impossible because version 2 of one record has two contents");
     }
 
     #[test]
@@ -232,16 +216,8 @@ mod tests {
         let mut sample = Sample::new();
         let old = sample.create(0).rid("#1:0").version(1).ok(1, 2);
         sample.delete(0).rid("#1:0").version(2).ok(3, 4);
-        sample
-            .local(1, 0, Seen::Value(old))
-            .rid("#1:0")
-            .version(1)
-            .ok(5, 6);
-        sample
-            .saw(0, Seen::Absent(None))
-            .rid("#1:0")
-            .version(0)
-            .ok(7, 8);
+        sample.local(1, 0, Seen::Value(old)).rid("#1:0").version(1).ok(5, 6);
+        sample.saw(0, Seen::Absent(None)).rid("#1:0").version(0).ok(7, 8);
         assert_eq!(verdict(&sample), Valid);
     }
 }

@@ -33,22 +33,12 @@ pub(crate) struct Zone {
 
 impl Zone {
     /// The zone of the state before the first operation.
-    pub(crate) const INITIAL: Self = Self {
-        lo: START,
-        hi: START,
-        lo_op: None,
-        hi_op: None,
-    };
+    pub(crate) const INITIAL: Self = Self { lo: START, hi: START, lo_op: None, hi_op: None };
 
     /// The zone of a write; `done` is `None` if its outcome is unknown.
     pub(crate) fn of_write(op: usize, sent: Nanos, done: Option<Nanos>) -> Self {
         let lo = done.map_or(NEVER, shifted);
-        Self {
-            lo,
-            hi: shifted(sent),
-            lo_op: done.map(|_| op),
-            hi_op: Some(op),
-        }
+        Self { lo, hi: shifted(sent), lo_op: done.map(|_| op), hi_op: Some(op) }
     }
 
     /// The zone with one more read. Ties keep the operation that came first.
@@ -103,19 +93,14 @@ impl Zones {
             };
             tops.push(top);
         }
-        Self {
-            sorted: zones,
-            tops,
-        }
+        Self { sorted: zones, tops }
     }
 
     /// A zone, other than `number`, that `zone` must come both before and after.
     pub(crate) fn contradicts(&self, zone: &Zone, number: usize) -> Option<(Zone, usize)> {
         // Those that must come before `zone` are a prefix; among them, the latest `hi` is the one
         // most likely to have to come after it, too.
-        let before = self
-            .sorted
-            .partition_point(|(other, _)| other.precedes(zone));
+        let before = self.sorted.partition_point(|(other, _)| other.precedes(zone));
         let (first, second) = *self.tops.get(before.checked_sub(1)?)?;
         let own = self.sorted[first].1 == number;
         let (other, its_number) = self.sorted[if own { second? } else { first }];
@@ -128,11 +113,7 @@ impl Zones {
             let other = self.contradicts(&zone, number)?;
             // The value that was there first is told first.
             let first = (zone.lo, zone.hi) <= (other.0.lo, other.0.hi);
-            Some(if first {
-                [(zone, number), other]
-            } else {
-                [other, (zone, number)]
-            })
+            Some(if first { [(zone, number), other] } else { [other, (zone, number)] })
         });
         pairs.min_by_key(|pair| {
             let mut ends: Vec<usize> = pair.iter().flat_map(|(zone, _)| zone.ends()).collect();
@@ -148,16 +129,8 @@ mod tests {
     use super::*;
 
     fn contradicting(zones: &[(u64, u64)]) -> bool {
-        let zone = |&(lo, hi): &(u64, u64)| Zone {
-            lo,
-            hi,
-            lo_op: None,
-            hi_op: None,
-        };
-        let zones = zones
-            .iter()
-            .enumerate()
-            .map(|(number, ends)| (zone(ends), number));
+        let zone = |&(lo, hi): &(u64, u64)| Zone { lo, hi, lo_op: None, hi_op: None };
+        let zones = zones.iter().enumerate().map(|(number, ends)| (zone(ends), number));
         Zones::new(zones.collect()).contradiction().is_some()
     }
 
@@ -165,42 +138,19 @@ mod tests {
     fn the_two_cases_of_the_paper_and_their_edges() {
         // (lo, hi): forward if lo < hi, backward otherwise.
         assert!(!contradicting(&[(1, 4), (5, 8)]), "forward zones apart");
-        assert!(
-            !contradicting(&[(1, 4), (4, 8)]),
-            "forward zones that touch"
-        );
-        assert!(
-            contradicting(&[(1, 5), (4, 8)]),
-            "forward zones that overlap"
-        );
-        assert!(
-            contradicting(&[(1, 9), (5, 4)]),
-            "backward zone inside a forward one"
-        );
-        assert!(
-            !contradicting(&[(1, 9), (9, 4)]),
-            "backward zone that reaches the end"
-        );
-        assert!(
-            !contradicting(&[(1, 9), (5, 1)]),
-            "backward zone that reaches the start"
-        );
-        assert!(
-            !contradicting(&[(9, 1), (8, 2)]),
-            "backward zones never contradict"
-        );
-        assert!(
-            !contradicting(&[(1, 9)]),
-            "a zone does not contradict itself"
-        );
+        assert!(!contradicting(&[(1, 4), (4, 8)]), "forward zones that touch");
+        assert!(contradicting(&[(1, 5), (4, 8)]), "forward zones that overlap");
+        assert!(contradicting(&[(1, 9), (5, 4)]), "backward zone inside a forward one");
+        assert!(!contradicting(&[(1, 9), (9, 4)]), "backward zone that reaches the end");
+        assert!(!contradicting(&[(1, 9), (5, 1)]), "backward zone that reaches the start");
+        assert!(!contradicting(&[(9, 1), (8, 2)]), "backward zones never contradict");
+        assert!(!contradicting(&[(1, 9)]), "a zone does not contradict itself");
         assert!(!contradicting(&[]));
     }
 
     #[test]
     fn all_small_sets_agree_with_the_definition() {
-        let ends: Vec<(u64, u64)> = (0..4)
-            .flat_map(|lo| (0..4).map(move |hi| (lo, hi)))
-            .collect();
+        let ends: Vec<(u64, u64)> = (0..4).flat_map(|lo| (0..4).map(move |hi| (lo, hi))).collect();
         for &a in &ends {
             for &b in &ends {
                 for &c in &ends {

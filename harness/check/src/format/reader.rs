@@ -75,20 +75,12 @@ pub fn read(mut input: impl BufRead) -> Result<Reading, FormatError> {
                 break;
             }
             Err(error) => {
-                return Err(FormatError::Malformed {
-                    line,
-                    reason: error.into(),
-                });
+                return Err(FormatError::Malformed { line, reason: error.into() });
             }
         };
-        merging
-            .add(event)
-            .map_err(|reason| FormatError::Malformed { line, reason })?;
+        merging.add(event).map_err(|reason| FormatError::Malformed { line, reason })?;
     }
-    Ok(Reading {
-        history: merging.finish(),
-        notes,
-    })
+    Ok(Reading { history: merging.finish(), notes })
 }
 
 type OwnedEvent = Event<String, Vec<AskedStep<String>>, Vec<AnsweredStep<String>>>;
@@ -125,14 +117,8 @@ struct Merging {
 
 impl Merging {
     fn new(header: Header) -> Self {
-        let history = History {
-            header,
-            operations: Vec::new(),
-        };
-        Self {
-            history,
-            known: HashMap::new(),
-        }
+        let history = History { header, operations: Vec::new() };
+        Self { history, known: HashMap::new() }
     }
 
     fn add(&mut self, event: OwnedEvent) -> Result<(), Fault> {
@@ -147,11 +133,7 @@ impl Merging {
         let steps: Vec<Step> = invoke.steps.into_iter().map(Step::from).collect();
         let nodes = self.history.header.nodes.len();
         if usize::try_from(invoke.node).is_ok_and(|node| node >= nodes) {
-            return Err(Fault::NoSuchNode {
-                id,
-                node: invoke.node,
-                nodes,
-            });
+            return Err(Fault::NoSuchNode { id, node: invoke.node, nodes });
         }
         if steps.is_empty() {
             return Err(Fault::NoSteps { id });
@@ -159,11 +141,7 @@ impl Merging {
         if invoke.level.is_none() && !steps.iter().all(Step::is_write) {
             return Err(Fault::NoLevel { id });
         }
-        if self
-            .known
-            .insert(id, (self.history.operations.len(), false))
-            .is_some()
-        {
+        if self.known.insert(id, (self.history.operations.len(), false)).is_some() {
             return Err(Fault::DuplicateId { id });
         }
         self.history.operations.push(Operation {
@@ -188,25 +166,14 @@ impl Merging {
         &mut self,
         complete: Complete<String, Vec<AnsweredStep<String>>>,
     ) -> Result<(), Fault> {
-        let Complete {
-            id,
-            sent,
-            done,
-            outcome,
-            code,
-            steps,
-        } = complete;
+        let Complete { id, sent, done, outcome, code, steps } = complete;
         let (at, completed) = self.known.get_mut(&id).ok_or(Fault::NotInvoked { id })?;
         if std::mem::replace(completed, true) {
             return Err(Fault::CompletedTwice { id });
         }
         let operation = &mut self.history.operations[*at];
         if sent < operation.sent {
-            return Err(Fault::SentBeforeInvoked {
-                id,
-                sent,
-                invoked: operation.sent,
-            });
+            return Err(Fault::SentBeforeInvoked { id, sent, invoked: operation.sent });
         }
         match done {
             Some(done) if done < sent => return Err(Fault::DoneBeforeSent { id, done, sent }),
@@ -215,11 +182,7 @@ impl Merging {
         }
         let (asked, answered) = (operation.steps.len(), steps.len());
         if asked != answered {
-            return Err(Fault::StepsDiffer {
-                id,
-                asked,
-                answered,
-            });
+            return Err(Fault::StepsDiffer { id, asked, answered });
         }
         for (step, (known, answer)) in operation.steps.iter_mut().zip(steps).enumerate() {
             match &mut known.action {
@@ -241,20 +204,13 @@ impl Merging {
     }
 
     fn finish(mut self) -> History {
-        self.history
-            .operations
-            .sort_by_key(|operation| (operation.sent, operation.id));
+        self.history.operations.sort_by_key(|operation| (operation.sent, operation.id));
         self.history
     }
 }
 
 impl From<AskedStep<String>> for Step {
     fn from(step: AskedStep<String>) -> Self {
-        Self {
-            key: step.key,
-            action: step.action.into(),
-            rid: step.rid,
-            version: None,
-        }
+        Self { key: step.key, action: step.action.into(), rid: step.rid, version: None }
     }
 }

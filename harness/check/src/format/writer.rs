@@ -24,10 +24,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// Whatever `out` says.
     pub fn new(out: W, header: &Header) -> io::Result<Self> {
-        let mut writer = Self {
-            out,
-            line: Vec::with_capacity(512),
-        };
+        let mut writer = Self { out, line: Vec::with_capacity(512) };
         writer.write_line(header)?;
         Ok(writer)
     }

@@ -8,7 +8,8 @@ use super::axes::{
 };
 use super::canvas::{Canvas, Plot, PlotError};
 use super::palette::{self, Colour};
-use super::{LEFT, RIGHT, since};
+use super::timeline::stack;
+use super::{LEFT, RIGHT};
 use crate::figures::Timeline;
 
 /// Stacked areas, one a code.
@@ -41,7 +42,7 @@ impl Plot for Codes<'_> {
         let total = |slot: usize| line.codes.values().map(|counts| counts[slot]).sum::<u64>();
         let most = (0..line.slots.len()).map(|slot| line.rate(total(slot))).fold(0.0, f64::max);
         let scale = Scale::linear(0.0, axes::round_top(most), frame.bottom, frame.top);
-        let ticks = scale.ticks(3.0).into_iter().map(|v| (scale.at(v), tick_number(v)));
+        let ticks = scale.ticks(4.0).into_iter().map(|v| (scale.at(v), tick_number(v)));
         let title = "not acknowledged, per second";
         vertical(canvas, frame, title, &ticks.collect::<Vec<_>>())?;
         self.axis.shade(canvas, frame)?;
@@ -51,18 +52,11 @@ impl Plot for Codes<'_> {
         }
         let entries = self.entries();
         legend(canvas, (2.0, 9.0), &entries)?;
-        let times = self.axis.scale(frame);
-        let mut base = vec![0u64; line.slots.len()];
-        for (counts, (_, colour)) in line.codes.values().zip(entries) {
-            for (index, slot) in line.slots.iter().enumerate().filter(|(n, _)| counts[*n] > 0) {
-                let x0 = times.at(since(line.origin, slot.from));
-                let x1 = times.at(since(line.origin, slot.from + line.slot));
-                let top = base[index] + counts[index];
-                let (y0, y1) = (scale.at(line.rate(base[index])), scale.at(line.rate(top)));
-                canvas.fill((x0, y1), (x1.max(x0 + 0.5), y0), colour, 1.0)?;
-                base[index] = top;
-            }
-        }
-        Ok(())
+        let layers: Vec<(Colour, Vec<u64>)> = entries
+            .into_iter()
+            .zip(line.codes.values())
+            .map(|((_, colour), counts)| (colour, counts.clone()))
+            .collect();
+        stack(canvas, line, self.axis, (frame, scale), &layers)
     }
 }

@@ -68,8 +68,16 @@ fn nines(q: f64) -> f64 {
 }
 
 impl Percentiles {
+    /// Curves that the legend names: the first of each colour.
+    fn named(&self) -> impl Iterator<Item = &Curve> {
+        let earlier =
+            |index: usize, colour| self.curves[..index].iter().any(|c| c.colour == colour);
+        let all = self.curves.iter().enumerate();
+        all.filter(move |(index, curve)| !earlier(*index, curve.colour)).map(|(_, curve)| curve)
+    }
+
     fn frame(&self, width: f64) -> Frame {
-        let names = self.curves.iter().map(|curve| curve.name.as_str());
+        let names = self.named().map(|curve| curve.name.as_str());
         let top = legend_rows(width, names) * LEGEND_ROW + 30.0;
         Frame { left: LEFT, top, right: width - RIGHT, bottom: top + 220.0 }
     }
@@ -89,7 +97,7 @@ impl Plot for Percentiles {
             return nothing(canvas, frame, "no operations");
         };
         let entries: Vec<(String, Colour)> =
-            self.curves.iter().map(|curve| (curve.name.clone(), curve.colour)).collect();
+            self.named().map(|curve| (curve.name.clone(), curve.colour)).collect();
         legend(canvas, (2.0, 9.0), &entries)?;
         let scale = Scale::log(low, high, frame.bottom, frame.top);
         let ticks = scale.decades().into_iter().map(|v| (scale.at(v), tick_micros(v)));

@@ -47,11 +47,11 @@ impl Resources<'_> {
             let at = since(self.origin, at);
             self.axis.from <= at && at <= self.axis.to
         };
-        let points = nodes.iter().flat_map(|node| &node.points).filter(|point| inside(point.at));
+        let points = nodes.iter().flat_map(ResourceSeries::points).filter(|point| inside(point.at));
         let most = points.map(|point| point.value).reduce(f64::max);
         let scale =
             Scale::linear(0.0, axes::round_top(most.unwrap_or(0.0)), frame.bottom, frame.top);
-        let ticks = scale.ticks(3.0).into_iter().map(|v| (scale.at(v), tick_number(v)));
+        let ticks = scale.ticks(4.0).into_iter().map(|v| (scale.at(v), tick_number(v)));
         vertical(canvas, frame, resource.label(), &ticks.collect::<Vec<_>>())?;
         self.axis.shade(canvas, frame)?;
         if most.is_none() {
@@ -59,12 +59,13 @@ impl Resources<'_> {
         }
         let times = self.axis.scale(frame);
         for (index, node) in nodes.iter().enumerate() {
-            let line = node
-                .points
-                .iter()
-                .filter(|point| inside(point.at))
-                .map(|point| (times.at(since(self.origin, point.at)), scale.at(point.value)));
-            canvas.line(line, palette::series(index), 1.5)?;
+            for run in &node.runs {
+                let line = run
+                    .iter()
+                    .filter(|point| inside(point.at))
+                    .map(|point| (times.at(since(self.origin, point.at)), scale.at(point.value)));
+                canvas.line(line, palette::series(index), 1.5)?;
+            }
         }
         Ok(())
     }

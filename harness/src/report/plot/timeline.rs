@@ -55,7 +55,7 @@ impl TimelinePlot<'_> {
 
     fn frames(&self, width: f64) -> (Frame, Frame) {
         let legend = legend_rows(width, LEGEND.iter().map(|(name, _)| *name)) * LEGEND_ROW;
-        let top = legend + 20.0 + self.fault_height() + 26.0;
+        let top = legend + 20.0 + self.fault_height() + 34.0;
         let (left, right) = (LEFT, width - RIGHT);
         let upper = Frame { left, top, right, bottom: top + 165.0 };
         let lower_top = upper.bottom + 36.0;
@@ -75,14 +75,14 @@ impl TimelinePlot<'_> {
         lower: Frame,
     ) -> Result<(), PlotError> {
         let scale = self.axis.scale(upper);
-        let y = upper.top - 36.0 - self.fault_height();
+        let y = upper.top - 44.0 - self.fault_height();
         for phase in &self.axis.phases {
             let (x0, x1) = (scale.at(phase.from), scale.at(phase.to));
             let label = canvas.fitted(&phase.label, x1 - x0 - 8.0, PHASE)?;
             canvas.line([(x0 + 0.5, y), (x0 + 0.5, y + 10.0)], FAINT, 1.0)?;
             canvas.line([(x0, y), ((x1 - 1.0).max(x0), y)], FAINT, 1.0)?;
             canvas.text(&label, (x0 + 5.0, y + 8.5), Anchor::Start, PHASE)?;
-            if phase.from > self.axis.from {
+            if self.axis.from < phase.from && phase.from < self.axis.to {
                 canvas.dashes((x0, upper.top), (x0, upper.bottom), FAINT)?;
                 canvas.dashes((x0, lower.top), (x0, lower.bottom), FAINT)?;
             }
@@ -104,7 +104,7 @@ impl TimelinePlot<'_> {
         if line.slots.is_empty() {
             return nothing(canvas, frame, "no operations were recorded");
         }
-        stack(canvas, line, self.axis, frame, scale)
+        stack(canvas, line, self.axis, (frame, scale), &outcomes(line))
     }
 
     fn latency<DB: DrawingBackend>(
@@ -148,45 +148,46 @@ impl Plot for TimelinePlot<'_> {
         self.throughput(canvas, upper)?;
         self.latency(canvas, lower)?;
         self.phases(canvas, upper, lower)?;
-        let names_top = upper.top - 24.0 - self.fault_height();
+        let names_top = upper.top - 26.0 - self.fault_height();
         self.axis.name_faults(canvas, upper, names_top)?;
         self.axis.draw(canvas, lower)
     }
 }
 
-/// The three outcomes as areas on top of each other.
-fn stack<DB: DrawingBackend>(
+/// Counts a slot, by outcome.
+fn outcomes(line: &Timeline) -> [(Colour, Vec<u64>); 3] {
+    let counts = |count: fn(&Slot) -> u64| line.slots.iter().map(count).collect();
+    [
+        (OK, counts(|slot| slot.counts.ok)),
+        (FAILED, counts(|slot| slot.counts.failed)),
+        (UNKNOWN, counts(|slot| slot.counts.unknown)),
+    ]
+}
+
+/// Counts a slot as areas on top of each other.
+pub(super) fn stack<DB: DrawingBackend>(
     canvas: &Canvas<DB>,
     line: &Timeline,
     axis: &TimeAxis,
-    frame: Frame,
-    scale: Scale,
+    (frame, scale): (Frame, Scale),
+    layers: &[(Colour, Vec<u64>)],
 ) -> Result<(), PlotError> {
+    let times = axis.scale(frame);
+    let steps = |counts: &[u64]| -> Vec<(f64, f64)> {
+        let both = line.slots.iter().zip(counts).flat_map(|(slot, count)| {
+            let x0 = since(line.origin, slot.from);
+            let x1 = since(line.origin, slot.from + line.slot);
+            let y = scale.at(line.rate(*count));
+            [(times.at(x0), y), (times.at(x1), y)]
+        });
+        both.collect()
+    };
     let mut base = vec![0u64; line.slots.len()];
-    let outcomes: [(Colour, fn(&Slot) -> u64); 3] = [
-        (OK, |slot| slot.counts.ok),
-        (FAILED, |slot| slot.counts.failed),
-        (UNKNOWN, |slot| slot.counts.unknown),
-    ];
-    for (colour, count) in outcomes {
-        if line.slots.iter().all(|slot| count(slot) == 0) {
-            continue;
-        }
-        let top: Vec<u64> =
-            line.slots.iter().zip(&base).map(|(slot, base)| base + count(slot)).collect();
-        let steps = |counts: &[u64]| -> Vec<(f64, f64)> {
-            let times = axis.scale(frame);
-            let both = line.slots.iter().zip(counts).flat_map(|(slot, count)| {
-                let x0 = since(line.origin, slot.from);
-                let x1 = since(line.origin, slot.from + line.slot);
-                let y = scale.at(line.rate(*count));
-                [(times.at(x0), y), (times.at(x1), y)]
-            });
-            both.collect()
-        };
+    for (colour, counts) in layers.iter().filter(|(_, counts)| counts.iter().any(|n| *n > 0)) {
+        let top: Vec<u64> = counts.iter().zip(&base).map(|(count, base)| base + count).collect();
         let mut outline = steps(&top);
         outline.extend(steps(&base).into_iter().rev());
-        canvas.polygon(outline, colour, 1.0)?;
+        canvas.polygon(outline, *colour, 1.0)?;
         base = top;
     }
     Ok(())
@@ -240,6 +241,6 @@ impl Plot for Thumbnail<'_> {
         }
         let most = line.slots.iter().map(|slot| line.rate(slot.counts.total())).fold(0.0, f64::max);
         let scale = Scale::linear(0.0, most, frame.bottom, frame.top);
-        stack(canvas, line, self.axis, frame, scale)
+        stack(canvas, line, self.axis, (frame, scale), &outcomes(line))
     }
 }

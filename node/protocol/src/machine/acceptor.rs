@@ -63,7 +63,9 @@ impl Machine {
             return Some(VoteReply::Finished);
         }
         if let Some(record) = self.txs.get(&tx) {
-            return Some(record.vote.clone().map_or(VoteReply::Refused, VoteReply::Vote));
+            let promised = record.instances.iter().map(|(_, instance)| instance.promised).max();
+            let refused = VoteReply::Refused(promised.unwrap_or_default());
+            return Some(record.vote.clone().map_or(refused, VoteReply::Vote));
         }
         if self.parked.contains(tx) {
             return Some(VoteReply::Decided(Decided::Commit));
@@ -270,8 +272,11 @@ impl Machine {
         cluster: ClusterKey,
         participants: Vec<Participant>,
     ) -> Option<&mut Instance> {
-        self.held.remove(tx);
         if !self.txs.contains_key(&tx) {
+            if !self.is_master(self.config.node, cluster) {
+                return None;
+            }
+            self.held.remove(tx);
             let instances = self.fresh_instances(&participants);
             let record = TxRecord { participants, instances, ..TxRecord::default() };
             self.txs.insert(tx, record);
@@ -304,8 +309,11 @@ impl Machine {
         instance.promised = ballot;
         instance.accepted = Some((ballot, value));
         let record = self.txs.get_mut(&tx).expect("made above");
-        if record.ops.is_empty() {
-            record.ops = ops;
+        // A recoverer may know the operations of one cluster before those of another.
+        for op in ops {
+            if record.ops.iter().all(|known| known.item != op.item) {
+                record.ops.push(op);
+            }
         }
         cx.write(Write::Tx(tx, record.clone()));
         cx.send_durable(from, Message::Accepted { tx, cluster, ballot });

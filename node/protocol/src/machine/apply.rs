@@ -115,6 +115,15 @@ impl Machine {
         }
         // Whoever hears the outcome of its own transaction from elsewhere puts it into its log too (3.6.1).
         if tx.node == self.config.node && self.is_own_open(tx) {
+            let decision = match self.coordinations.get(&tx) {
+                // Other servers need the operations of clusters that are not held here.
+                Some(c) => Decision {
+                    participants: c.participants.clone(),
+                    ops: c.ops.clone(),
+                    ..decision
+                },
+                None => decision,
+            };
             return self.decide(cx, decision);
         }
         self.settle_or_park(cx, decision)
@@ -137,7 +146,7 @@ impl Machine {
 
     fn apply_commit(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         let mut writes = Vec::new();
-        for op in decision.ops.iter().filter(|op| op.writes()) {
+        for op in decision.ops.iter().filter(|op| op.writes() && self.holds(op.item.cluster)) {
             match self.fit(cx, decision.tx, op) {
                 Fit::Apply => writes.push(op.clone()),
                 Fit::Present => {}
@@ -161,6 +170,11 @@ impl Machine {
         true
     }
 
+    /// A coordinator keeps the operations of clusters that others hold, to stream them; it applies its own alone.
+    fn holds(&self, cluster: ClusterKey) -> bool {
+        self.placements.get(&cluster).is_none_or(|p| p.masters.contains(&self.config.node))
+    }
+
     fn fit(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Fit {
         let local = cx.stamp(&op.item);
         let after = op.stamp_after(tx);
@@ -171,7 +185,7 @@ impl Machine {
             return Fit::Present;
         }
         if self.is_safe(op.item.cluster) {
-            return if local.version >= after.version {
+            return if local.version > after.version {
                 Fit::Present
             } else if local.version < op.base.version {
                 Fit::Missing(op.base.tx)
@@ -218,6 +232,7 @@ impl Machine {
         }
         self.changed.extend(writes.iter().map(|op| op.item.clone()));
         self.held.remove(tx);
+        self.end_recovery(tx);
         self.tell_watchers(cx, tx, outcome);
         self.decided_for_reads(cx, tx, outcome);
     }
@@ -289,14 +304,24 @@ impl Machine {
         Some(Decision { tx, outcome, participants, ops })
     }
 
+    /// Whoever answers may hold fewer of the touched clusters than this server does: half of a commit is not taken.
     pub(super) fn on_fetch_reply(
         &mut self,
         cx: &mut Cx<'_>,
         tx: TxId,
         decision: Option<(Decided, Vec<Participant>, Vec<Operation>)>,
     ) {
-        if let Some((outcome, participants, ops)) = decision {
+        let Some((outcome, participants, ops)) = decision else { return };
+        if outcome == Decided::Abort || self.is_whole(&participants, &ops) {
             self.learn(cx, Decision { tx, outcome, participants, ops });
         }
+    }
+
+    /// True when these are the operations of every touched cluster that this server masters. Operations of one
+    /// cluster always travel together, so one of each will do.
+    pub(super) fn is_whole(&self, participants: &[Participant], ops: &[Operation]) -> bool {
+        let mine = participants.iter().filter(|p| self.is_master(self.config.node, p.cluster));
+        let has = |cluster| ops.iter().any(|op| op.item.cluster == cluster);
+        !participants.is_empty() && mine.into_iter().all(|p| has(p.cluster))
     }
 }

@@ -3,7 +3,9 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{
+    ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
+};
 
 use super::apply::Decision;
 use super::timers::Timer;
@@ -80,8 +82,8 @@ impl Machine {
         self.attempt(cx, Retry { submit, age, attempt: 0 });
     }
 
-    /// Resolves bases from committed state. A client that knows a newer version than this server makes it read
-    /// by majority first.
+    /// Resolves bases from committed state. A client that knows a newer version than this server, or a cluster of
+    /// which this server holds no state (3.5.1), makes it read by majority first.
     fn attempt(&mut self, cx: &mut Cx<'_>, retry: Retry) {
         let bases = retry.submit.ops.iter().map(|proposal| {
             let committed = cx.item(&proposal.item);
@@ -90,7 +92,10 @@ impl Machine {
         let bases: BTreeMap<ItemId, Option<Committed>> = bases.collect();
         let behind = retry.submit.ops.iter().any(|proposal| {
             let version = bases[&proposal.item].as_ref().map_or(0, |c| c.stamp.version);
+            let foreign = !self.is_master(self.config.node, proposal.item.cluster);
             match proposal.base {
+                Base::Current | Base::Version(_) if foreign => true,
+                Base::Exact(wanted) if foreign => wanted != Stamp::ABSENT,
                 Base::Current => false,
                 Base::Version(wanted) => wanted > version,
                 Base::Exact(wanted) => wanted.version > version,
@@ -197,8 +202,10 @@ impl Machine {
                 }
                 self.advance(cx, tx);
             }
+            // The own Accept overtook the Prepare, and no cluster waits for this vote any more.
+            VoteReply::Refused(promised) if promised.round < 2 && !c.waits_for_votes() => {}
             // A recoverer got there first: its value decides (3.5.3).
-            VoteReply::Refused => self.take_to_recovery(cx, tx),
+            VoteReply::Refused(_) => self.take_to_recovery(cx, tx),
             VoteReply::Decided(outcome) => {
                 let (participants, ops) = (c.participants.clone(), c.ops.clone());
                 self.decide(cx, Decision { tx, outcome, participants, ops });
@@ -241,7 +248,9 @@ impl Machine {
             }
         }
         let finals = |value| {
-            c.clusters.values().filter(move |r| matches!(&r.stage, Stage::Final(v, _) if *v == value))
+            c.clusters
+                .values()
+                .filter(move |r| matches!(&r.stage, Stage::Final(v, _) if *v == value))
         };
         let outcome = if finals(Value::Aborted).next().is_some() {
             Some(Decided::Abort)
@@ -375,11 +384,7 @@ impl Machine {
                     let message = Message::Accept {
                         tx,
                         cluster: *cluster,
-                        ballot: Ballot {
-                            round: 1,
-                            node: self.config.node,
-                            boot: self.config.boot,
-                        },
+                        ballot: Ballot { round: 1, node: self.config.node, boot: self.config.boot },
                         value: *value,
                         participants: c.participants.clone(),
                         ops: match value {
@@ -460,7 +465,7 @@ impl Machine {
         let Decision { tx, outcome, .. } = decision;
         let low = self.own_low().min(tx.seq);
         let coordination = self.coordinations.remove(&tx);
-        self.recoveries.remove(&tx);
+        self.end_recovery(tx);
         let at = self.next_log_position();
         if let Some(c) = coordination {
             self.timers.clear(c.armed, Timer::Coordination(tx));
@@ -530,6 +535,10 @@ impl Machine {
 }
 
 impl Coordination {
+    fn waits_for_votes(&self) -> bool {
+        self.clusters.values().any(|round| round.stage == Stage::Voting)
+    }
+
     /// Half of the time the client grants is gone (3.5.6).
     const fn half(&self) -> Tick {
         self.started + self.submit.deadline.saturating_sub(self.started) / 2

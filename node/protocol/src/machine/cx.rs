@@ -9,7 +9,6 @@
 //!   an abort once every majority contains a durable No, or a majority accepted it. If this server dies before its own
 //!   record of the decision is durable, recovery (3.7) reads the same outcome from those votes and accepts.
 
-
 use alloc::vec::Vec;
 
 use quorate_api::{Committed, ItemId, NodeId, Stamp, TxId};
@@ -27,11 +26,7 @@ pub(super) struct Cx<'a> {
 }
 
 impl<'a> Cx<'a> {
-    pub(super) fn new(
-        store: &'a dyn Store,
-        out: &'a mut Vec<Effect>,
-        before: PersistSeq,
-    ) -> Self {
+    pub(super) fn new(store: &'a dyn Store, out: &'a mut Vec<Effect>, before: PersistSeq) -> Self {
         let start = out.len();
         Self { store, out, start, before, writes: Vec::new() }
     }
@@ -128,4 +123,3 @@ impl<'a> Cx<'a> {
         found
     }
 }
-

@@ -127,10 +127,13 @@ impl Machine {
         assert!(now >= self.now, "time went backwards");
         self.now = now;
         let mut cx = Cx::new(store, out, self.persist_seq);
-        if !self.replayed {
-            self.replayed = true;
-            self.replay_own_log(&mut cx);
+        let first = !core::mem::replace(&mut self.replayed, true);
+        if first {
             self.arm_housekeeping();
+        }
+        let configures = matches!(event, Event::Configure { .. });
+        if first && !configures {
+            self.replay_own_log(&mut cx);
         }
         match event {
             Event::Submit(submit) => self.on_submit(&mut cx, submit),
@@ -142,6 +145,10 @@ impl Machine {
                 self.run_timers(&mut cx);
                 self.send_acks(&mut cx);
             }
+        }
+        // Which operations of the own log are for this server is known once the clusters are.
+        if first && configures {
+            self.replay_own_log(&mut cx);
         }
         self.reconsider_changed(&mut cx);
         self.persist_seq = cx.finish();
@@ -226,11 +233,13 @@ impl Machine {
         assert!(boot >= peer.boot, "a closed boot came back");
         peer.boot = boot;
         peer.up = up;
-        peer.disconnect();
+        peer.reconnect();
         if up {
             self.acks_due.insert(node);
+            self.pump_all(cx);
             self.resend_to(cx, node);
             self.ask_about_orphans(cx, node);
+            self.recover_own_orphans(cx);
         }
         self.reconsider_reachability(cx);
     }

@@ -32,7 +32,9 @@ pub(super) struct ReadState {
 /// What a read is for.
 #[derive(Debug)]
 enum Purpose {
-    Client { request: u64 },
+    Client {
+        request: u64,
+    },
     /// To find the bases of a transaction whose client knows more than this server.
     Bases(Retry),
 }
@@ -208,13 +210,7 @@ impl Machine {
         }
     }
 
-    fn progress_of(
-        &self,
-        cx: &Cx<'_>,
-        read: &ReadState,
-        index: usize,
-        item: &ItemId,
-    ) -> Progress {
+    fn progress_of(&self, cx: &Cx<'_>, read: &ReadState, index: usize, item: &ItemId) -> Progress {
         let Some(placement) = self.placements.get(&item.cluster) else { return Progress::Waiting };
         let answers: Vec<(NodeId, &ReadAnswer)> = read
             .answers

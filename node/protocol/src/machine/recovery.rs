@@ -45,7 +45,8 @@ impl Machine {
         participants: Vec<Participant>,
         ops: Vec<Operation>,
     ) {
-        if self.recoveries.contains_key(&tx) || participants.is_empty() {
+        let decided = self.parked.contains(tx);
+        if decided || self.recoveries.contains_key(&tx) || participants.is_empty() {
             return;
         }
         cx.note(Note::Recovering(tx));
@@ -106,6 +107,12 @@ impl Machine {
             }
         }
         self.arm_recovery(tx, self.now + self.config.resend);
+    }
+
+    pub(super) fn end_recovery(&mut self, tx: TxId) {
+        if let Some(recovery) = self.recoveries.remove(&tx) {
+            self.timers.clear(recovery.armed, Timer::Recovery(tx));
+        }
     }
 
     fn recovered_ops(&self, recovery: &Recovery, node: NodeId, value: Value) -> Vec<Operation> {

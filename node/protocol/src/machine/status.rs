@@ -83,8 +83,8 @@ impl Machine {
         }
         let (participants, ops) =
             record.map(|r| (r.participants.clone(), r.ops.clone())).unwrap_or_default();
-        if outcome == Decided::Commit && ops.is_empty() {
-            // A commit is applied with its operations or not at all.
+        if outcome == Decided::Commit && !self.is_whole(&participants, &ops) {
+            // A commit is applied with all its operations or not at all (trap A12).
             cx.send_now(from, Message::Fetch { tx });
             return;
         }
@@ -108,10 +108,16 @@ impl Machine {
         for node in peers {
             self.ask_about_orphans(cx, node);
         }
+        self.recover_own_orphans(cx);
+    }
+
+    /// What earlier boots of this server left undecided.
+    pub(super) fn recover_own_orphans(&mut self, cx: &mut Cx<'_>) {
         let (me, boot) = (self.config.node, self.config.boot);
-        let mine = self.txs.iter().filter(|(tx, _)| {
-            tx.node == me && tx.boot < boot && !self.recoveries.contains_key(tx)
-        });
+        let mine = self
+            .txs
+            .iter()
+            .filter(|(tx, _)| tx.node == me && tx.boot < boot && !self.recoveries.contains_key(tx));
         let mine = mine.take(ORPHANS_AT_ONCE);
         let mine: Vec<_> =
             mine.map(|(tx, r)| (*tx, r.participants.clone(), r.ops.clone())).collect();

@@ -20,7 +20,7 @@ const WINDOW: usize = 1_024;
 pub(super) struct Peer {
     pub(super) boot: Boot,
     pub(super) up: bool,
-    /// The peer said in this connection how far it is.
+    /// The peer said since this server started how far it is.
     synced: bool,
     acked: LogPosition,
     cursor: LogPosition,
@@ -29,8 +29,9 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn disconnect(&mut self) {
-        self.synced = false;
+    /// What was under way may be lost: begin again after what is acknowledged.
+    pub(super) fn reconnect(&mut self) {
+        self.cursor = self.acked;
         self.sent.clear();
     }
 }
@@ -44,11 +45,13 @@ pub(super) struct Incoming {
     received: LogPosition,
     /// Position → (position before it, transaction).
     parked: BTreeMap<LogPosition, (LogPosition, TxId)>,
+    /// Entries behind a gap, by the position before them; at most a sender's window.
+    early: BTreeMap<LogPosition, (LogPosition, Decision)>,
 }
 
 impl Incoming {
     pub(super) fn starting_at(applied: LogPosition) -> Self {
-        Self { applied, received: applied, parked: BTreeMap::new() }
+        Self { applied, received: applied, ..Self::default() }
     }
 
     /// Moves `applied` to the last position before the first gap; true if it moved.
@@ -179,11 +182,22 @@ impl Machine {
     ) {
         self.acks_due.insert(from);
         let incoming = self.incoming.entry(from).or_default();
-        // Behind a gap the acknowledgement makes the sender begin again after what is applied here.
-        if at <= incoming.received || prev > incoming.received {
+        if at <= incoming.received {
+            return;
+        }
+        if prev > incoming.received {
+            if incoming.early.len() < WINDOW {
+                incoming.early.insert(prev, (at, decision));
+            }
             return;
         }
         self.take_log_entry(cx, from, at, prev, decision);
+        while let Some(incoming) = self.incoming.get_mut(&from) {
+            let received = incoming.received;
+            incoming.early = incoming.early.split_off(&received);
+            let Some((next, decision)) = incoming.early.remove(&received) else { return };
+            self.take_log_entry(cx, from, next, received, decision);
+        }
     }
 
     fn take_log_entry(
@@ -239,9 +253,13 @@ impl Machine {
     pub(super) fn on_decide_ack(&mut self, cx: &mut Cx<'_>, from: NodeId, applied: LogPosition) {
         let (now, start, end) = (self.now, self.log_start, self.log_end);
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        if applied > end || applied < start {
+        if applied > end || (applied < start && !peer.synced) {
             let detail = "a peer stands outside this server's decision log";
             cx.note(Note::Corruption { tx: TxId::NONE, detail });
+            return;
+        }
+        if applied < peer.acked {
+            // Overtaken by a later one.
             return;
         }
         if applied > peer.acked {
@@ -262,10 +280,13 @@ impl Machine {
     /// No acknowledgement for a while: begin again after the last one.
     pub(super) fn rewind_stalled_streams(&mut self, cx: &mut Cx<'_>) {
         let (now, patience) = (self.now, self.config.resend);
-        for peer in self.peers.values_mut() {
-            if !peer.sent.is_empty() && now >= peer.progress_at + patience {
-                peer.sent.clear();
-                peer.cursor = peer.acked;
+        for (node, peer) in &mut self.peers {
+            if peer.up && !peer.synced {
+                // Its first word was lost; any mark is answered with one.
+                let seq = self.low.get(&(self.config.node, self.config.boot)).map_or(1, |low| *low);
+                cx.send_durable(*node, Message::Low { seq });
+            } else if !peer.sent.is_empty() && now >= peer.progress_at + patience {
+                peer.reconnect();
                 peer.progress_at = now;
             }
         }
@@ -317,6 +338,7 @@ impl Machine {
 
     pub(super) fn on_low(&mut self, cx: &mut Cx<'_>, from: NodeId, seq: u64) {
         let Some(boot) = self.peers.get(&from).map(|peer| peer.boot) else { return };
+        self.acks_due.insert(from);
         let first = TxId { node: from, boot, seq: 0 };
         let end = TxId { node: from, boot, seq };
         if let Some((tx, _)) = self.txs.range(first..end).next() {

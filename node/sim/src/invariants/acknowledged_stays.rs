@@ -28,7 +28,9 @@ impl AcknowledgedStays {
             for (item, version) in wrote {
                 let last = items.get(item).map_or(0, |c| c.stamp.version);
                 if last < *version {
-                    return Some(format!("{tx} wrote version {version} of {item}; it ended at {last}"));
+                    return Some(format!(
+                        "{tx} wrote version {version} of {item}; it ended at {last}"
+                    ));
                 }
             }
         }

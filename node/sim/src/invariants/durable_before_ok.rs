@@ -16,8 +16,7 @@ pub(super) fn check(tx: TxId, disks: &[&Contents], options: &Options) -> Option<
         let Some(record) = disk.txs.get(&tx) else { return false };
         record.instances.iter().any(|(_, i)| i.accepted.is_some_and(|(_, v)| v == Value::Prepared))
     };
-    let (yes, accepted) =
-        (disks.iter().filter(yes).count(), disks.iter().filter(accepted).count());
+    let (yes, accepted) = (disks.iter().filter(yes).count(), disks.iter().filter(accepted).count());
     let majority = options.masters / 2 + 1;
     let enough = if options.write_quorum < majority {
         yes >= options.write_quorum

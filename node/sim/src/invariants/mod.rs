@@ -18,7 +18,7 @@ mod votes_stand;
 
 use std::collections::BTreeMap;
 
-use quorate_api::{Committed, ItemId, NodeId, TxId};
+use quorate_api::{Boot, Committed, ItemId, NodeId, TxId};
 use quorate_protocol::io::Write;
 
 use crate::disk::Contents;
@@ -45,17 +45,17 @@ pub struct Invariants {
 
 impl Invariants {
     /// Looks at a batch of writes of one server.
-    pub fn writes(&mut self, node: NodeId, writes: &[Write], options: &Options) {
+    pub fn writes(&mut self, by: (NodeId, Boot), writes: &[Write], options: &Options) {
         let safe = options.write_quorum > options.masters / 2;
         for write in writes {
             let found = [
                 ("one-outcome", self.outcomes.see(write)),
                 ("one-commit-per-base", if safe { self.commits.see(write) } else { None }),
-                ("votes-stand", self.votes.see(node, write)),
+                ("votes-stand", self.votes.see(by, write)),
             ];
             for (invariant, detail) in found {
                 if let Some(detail) = detail {
-                    self.report(invariant, format!("{node}: {detail}"));
+                    self.report(invariant, format!("{}: {detail}", by.0));
                 }
             }
         }

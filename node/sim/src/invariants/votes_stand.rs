@@ -2,23 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use quorate_api::{NodeId, TxId};
+use quorate_api::{Boot, NodeId, TxId};
 use quorate_protocol::io::Write;
 use quorate_protocol::message::{TxRecord, Vote};
 
-/// What a server last wrote of a transaction; lost writes may be written anew, so only sequences seen by one boot's
-/// messages matter. A crash that loses a record loses it before any message told of it.
+/// What a boot of a server last wrote of a transaction. A crash may lose a record, but only before any message told
+/// of it, so each boot is looked at by itself.
 #[derive(Debug, Default)]
-pub(super) struct VotesStand(BTreeMap<(NodeId, TxId), TxRecord>);
+pub(super) struct VotesStand(BTreeMap<((NodeId, Boot), TxId), TxRecord>);
 
 impl VotesStand {
-    pub(super) fn see(&mut self, node: NodeId, write: &Write) -> Option<String> {
+    pub(super) fn see(&mut self, by: (NodeId, Boot), write: &Write) -> Option<String> {
         let Write::Tx(tx, record) = write else { return None };
-        let before = self.0.insert((node, *tx), record.clone())?;
+        let before = self.0.insert((by, *tx), record.clone())?;
         let promised = before.instances.iter().any(|(_, i)| i.promised.round > 0);
         match (&before.vote, &record.vote) {
             (None, Some(Vote::Yes)) if promised => Some(format!("{tx}: Yes after a promise")),
-            (Some(Vote::Yes), Some(Vote::No(_)) | None) => Some(format!("{tx}: a Yes was taken back")),
+            (Some(Vote::Yes), Some(Vote::No(_)) | None) => {
+                Some(format!("{tx}: a Yes was taken back"))
+            }
             _ => None,
         }
     }
@@ -33,12 +35,16 @@ mod tests {
     #[test]
     fn a_yes_after_a_promise_is_caught() {
         let mut invariant = VotesStand::default();
-        let promised = Instance { promised: Ballot { round: 2, ..Ballot::default() }, accepted: None };
+        let promised =
+            Instance { promised: Ballot { round: 2, ..Ballot::default() }, accepted: None };
         let instances = vec![(ClusterKey::default(), promised)];
         let promise = TxRecord { instances: instances.clone(), ..TxRecord::default() };
         let yes = TxRecord { vote: Some(Vote::Yes), instances, ..TxRecord::default() };
-        assert_eq!(invariant.see(NodeId(1), &Write::Tx(TxId::NONE, promise.clone())), None);
-        assert!(invariant.see(NodeId(1), &Write::Tx(TxId::NONE, yes.clone())).is_some());
-        assert!(invariant.see(NodeId(1), &Write::Tx(TxId::NONE, promise)).is_some());
+        assert_eq!(
+            invariant.see((NodeId(1), Boot(1)), &Write::Tx(TxId::NONE, promise.clone())),
+            None
+        );
+        assert!(invariant.see((NodeId(1), Boot(1)), &Write::Tx(TxId::NONE, yes.clone())).is_some());
+        assert!(invariant.see((NodeId(1), Boot(1)), &Write::Tx(TxId::NONE, promise)).is_some());
     }
 }

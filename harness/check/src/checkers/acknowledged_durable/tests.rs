@@ -28,10 +28,7 @@ fn an_older_value_is_a_lost_write() {
     let old = sample.create(0).ok(1, 2);
     sample.write(0).ok(3, 4);
     let judgement = judged(&mut sample, Seen::Value(old));
-    assert_eq!(
-        (judgement.verdict, judgement.counts["acked-lost"]),
-        (Violated, 1)
-    );
+    assert_eq!((judgement.verdict, judgement.counts["acked-lost"]), (Violated, 1));
     let example = judgement.counterexample.unwrap();
     assert_eq!(
         example.lines.last().unwrap(),
@@ -56,10 +53,7 @@ fn an_unknown_write_may_win_at_any_time_unless_it_was_seen_before() {
     let pending = sample.write(0).unknown(1);
     sample.write(0).ok(10, 11);
     let judgement = judged(&mut sample, Seen::Value(pending));
-    assert_eq!(
-        (judgement.verdict, judgement.counts["unknown-present"]),
-        (Valid, 1)
-    );
+    assert_eq!((judgement.verdict, judgement.counts["unknown-present"]), (Valid, 1));
 
     let mut sample = Sample::new();
     let pending = sample.write(0).unknown(1);
@@ -74,10 +68,7 @@ fn an_unknown_write_may_be_absent() {
     let last = sample.write(0).ok(1, 2);
     sample.write(0).unknown(3);
     let judgement = judged(&mut sample, Seen::Value(last));
-    assert_eq!(
-        (judgement.verdict, judgement.counts["unknown-absent"]),
-        (Valid, 1)
-    );
+    assert_eq!((judgement.verdict, judgement.counts["unknown-absent"]), (Valid, 1));
 }
 
 #[test]
@@ -85,10 +76,7 @@ fn a_record_that_vanished_is_violated() {
     let mut sample = Sample::new();
     sample.create(0).ok(1, 2);
     let judgement = judged(&mut sample, Seen::Absent(None));
-    assert_eq!(
-        (judgement.verdict, judgement.counts["acked-lost"]),
-        (Violated, 1)
-    );
+    assert_eq!((judgement.verdict, judgement.counts["acked-lost"]), (Violated, 1));
 }
 
 #[test]
@@ -99,10 +87,7 @@ fn absence_after_a_delete_is_valid_and_a_value_resurrected_is_not() {
         sample.delete(0).ok(3, 4);
         let judgement = judged(&mut sample, last);
         let resurrected = last == Seen::Value(1);
-        assert_eq!(
-            judgement.verdict,
-            if resurrected { Violated } else { Valid }
-        );
+        assert_eq!(judgement.verdict, if resurrected { Violated } else { Valid });
         assert_eq!(judgement.counts["resurrected"], u64::from(resurrected));
     }
 }
@@ -124,15 +109,9 @@ fn failed_and_phantom_values_are_violated() {
     sample.create(0).ok(1, 2);
     let failed = sample.write(0).failed(3, 4);
     let judgement = judged(&mut sample, Seen::Value(failed));
-    assert_eq!(
-        (judgement.verdict, judgement.counts["failed-visible"]),
-        (Violated, 1)
-    );
+    assert_eq!((judgement.verdict, judgement.counts["failed-visible"]), (Violated, 1));
     let judgement = judged(&mut sample, Seen::Value(99));
-    assert_eq!(
-        (judgement.verdict, judgement.counts["phantom"]),
-        (Violated, 1)
-    );
+    assert_eq!((judgement.verdict, judgement.counts["phantom"]), (Violated, 1));
 }
 
 #[test]

@@ -23,10 +23,7 @@ fn reads_of_the_last_write_are_valid() {
     sample.read(0, second).ok(10, 11);
     let judgement = sample.judge(CHECKER);
     assert_eq!(judgement.verdict, Valid);
-    assert_eq!(
-        (judgement.counts["reads"], judgement.counts["writes"]),
-        (4, 2)
-    );
+    assert_eq!((judgement.counts["reads"], judgement.counts["writes"]), (4, 2));
 }
 
 #[test]
@@ -54,11 +51,7 @@ fn intervals_are_closed() {
     let old = sample.create(0).ok(1, 2);
     sample.write(0).ok(3, 4);
     sample.read(0, old).ok(4, 5);
-    assert_eq!(
-        verdict(&sample),
-        Valid,
-        "a read sent as the write returns is concurrent"
-    );
+    assert_eq!(verdict(&sample), Valid, "a read sent as the write returns is concurrent");
 }
 
 #[test]
@@ -175,9 +168,7 @@ fn a_transaction_reads_at_its_own_time_and_not_its_own_writes() {
     sample.transaction(steps).ok(3, 4);
     sample.read(0, 2).ok(5, 6);
     assert_eq!(verdict(&sample), Valid);
-    sample
-        .transaction(vec![(0, read(old)), (1, Action::Write(4))])
-        .ok(7, 8);
+    sample.transaction(vec![(0, read(old)), (1, Action::Write(4))]).ok(7, 8);
     assert_eq!(verdict(&sample), Violated);
 }
 

@@ -1,0 +1,91 @@
+# Quorate's make targets. `make help` lists them; the commands behind them are cargo, quorate and quorate-sim.
+# The target folder lies outside the checkout: a fresh clone reuses a compiled RocksDB. CARGO_TARGET_DIR overrides it.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)
+export CARGO_TARGET_DIR ?= $(CACHE)/quorate/target
+BIN := $(CARGO_TARGET_DIR)/release
+QUORATE := $(BIN)/quorate
+export QUORATE_NODE_BIN := $(BIN)/quorate-node
+export QUORATE_PROXY_BIN := $(BIN)/quorate-proxy
+
+PROFILE ?= quick
+STAGE ?= auto
+SEEDS ?= 200
+SEED ?= 1
+IMAGE ?= quorate-node:local
+
+.PHONY: help
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install missing system packages (or print the one command that does)
+	@.ci/setup
+
+.PHONY: build
+build: setup ## Build everything in release
+	@.ci/build
+
+.PHONY: bench
+bench: build ## Run the suite: make bench [PROFILE=quick|full] [STAGE=process]
+	@$(QUORATE) suite workloads/suites/$(PROFILE).yaml --stage $(STAGE)
+
+.PHONY: run
+run: build ## Run one workload: make run W=workloads/baseline.yaml [C=chaos/pause.yaml]
+	@test -n "$(W)" || { echo "say which workload: make run W=workloads/baseline.yaml"; exit 3; }
+	@$(QUORATE) run $(W) $(if $(C),--scenario $(C)) --stage $(STAGE)
+
+.PHONY: chaos
+chaos: build ## Run a scenario against a workload: make chaos C=chaos/kill.yaml [W=…]
+	@test -n "$(C)" || { echo "say which scenario: make chaos C=chaos/kill.yaml"; $(QUORATE) list; exit 3; }
+	@$(QUORATE) run $(or $(W),workloads/baseline.yaml) --scenario $(C) --stage $(STAGE)
+
+.PHONY: report
+report: build ## Write a run's report again: make report [RUN=results/latest]
+	@$(QUORATE) report $(or $(RUN),results/latest)
+
+.PHONY: test
+test: build ## Run all tests, real processes included
+	cargo test --release --workspace --all-features --no-fail-fast
+
+.PHONY: verify
+verify: setup ## Formatting, lints, documentation, edges, tidiness; writes nothing in the checkout
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --document-private-items
+	cargo test --release -p quorate --test house
+
+.PHONY: fix
+fix: ## Format, and apply what the lints can apply
+	cargo fmt --all
+	cargo clippy --release --workspace --all-targets --all-features --fix --allow-dirty --allow-staged
+
+.PHONY: sim
+sim: setup ## Run the simulator: make sim [SEED=1] [SEEDS=200]
+	@cargo build --release -p quorate-sim
+	@$(BIN)/quorate-sim --seed $(SEED) --seeds $(SEEDS)
+
+.PHONY: soak
+soak: ## Run the simulator over many seeds: make soak [SEED=1] [SEEDS=20000]
+	@$(MAKE) --no-print-directory sim SEEDS=$(if $(filter command line,$(origin SEEDS)),$(SEEDS),20000)
+
+.PHONY: canary
+canary: setup ## Plant bugs in machine and checkers: each must be caught
+	cargo test --release -p quorate-check --test planted
+	cargo test --release -p quorate-sim --all-features --test planted
+
+.PHONY: micro
+micro: setup ## Criterion benches of proxy, checkers and driver
+	cargo bench -p quorate-proxy -p quorate-check -p quorate
+
+.PHONY: image
+image: build ## Build the node's container image from scratch (static binary)
+	@IMAGE=$(IMAGE) docker/build
+
+.PHONY: clean
+clean: ## Remove runs (not the baseline) and the build
+	find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name baseline -exec rm -rf {} +
+	cargo clean

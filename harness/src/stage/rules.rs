@@ -1,0 +1,88 @@
+//! The rules that faults put on links, and their sum where faults overlap.
+//! Pure: telling the proxy lives in `network.rs`.
+
+use std::collections::BTreeMap;
+
+use super::Link;
+use super::extension::{CutKind, Delay};
+use super::toxics::Milliseconds;
+
+/// Rules in force, by fault name, then link.
+pub(crate) type Rules = BTreeMap<String, BTreeMap<Link, Rule>>;
+
+/// What one fault asks of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// Cut it.
+    Cut(CutKind),
+    /// Delay it.
+    Delay(Delay),
+}
+
+/// The sum of the rules that the faults in force put on a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub(crate) cut: Option<CutKind>,
+    pub(crate) delay: Option<Delay>,
+}
+
+impl Sum {
+    pub(crate) fn of(rules: &Rules, link: &Link) -> Self {
+        let mut sum = Self::default();
+        for rule in rules.values().filter_map(|of_fault| of_fault.get(link)) {
+            match *rule {
+                // A closed cut hides a silent one.
+                Rule::Cut(kind) => sum.cut = sum.cut.max(Some(kind)),
+                Rule::Delay(delay) => sum.delay = Some(delay),
+            }
+        }
+        sum
+    }
+
+    /// The delay as a standard toxic, if it can be one.
+    pub(crate) fn coarse(self) -> Option<Milliseconds> {
+        self.delay
+            .and_then(|delay| Milliseconds::from_micros(delay.latency_us, delay.jitter_us))
+    }
+
+    /// The delay as a rule of the extension, if it cannot be a standard toxic.
+    pub(crate) fn fine(self) -> Option<Delay> {
+        if self.coarse().is_some() {
+            None
+        } else {
+            self.delay
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_cut_hides_a_silent_one_until_it_is_lifted() {
+        let link = Link::new("n1", "n2");
+        let one = |rule| BTreeMap::from([(link.clone(), rule)]);
+        let mut rules = BTreeMap::from([
+            ("a".to_string(), one(Rule::Cut(CutKind::Closed))),
+            ("b".to_string(), one(Rule::Cut(CutKind::Silent))),
+        ]);
+        assert_eq!(Sum::of(&rules, &link).cut, Some(CutKind::Closed));
+        rules.remove("a");
+        assert_eq!(Sum::of(&rules, &link).cut, Some(CutKind::Silent));
+        assert_eq!(Sum::of(&rules, &Link::new("n2", "n1")), Sum::default());
+    }
+
+    #[test]
+    fn a_delay_is_a_toxic_or_a_rule_but_never_both() {
+        let sum = |latency_us| Sum {
+            cut: None,
+            delay: Some(Delay {
+                latency_us,
+                jitter_us: 0,
+            }),
+        };
+        assert!(sum(2_000).coarse().is_some() && sum(2_000).fine().is_none());
+        assert!(sum(300).coarse().is_none() && sum(300).fine().is_some());
+    }
+}

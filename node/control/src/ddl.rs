@@ -1,0 +1,432 @@
+//! DDL: each function takes the schema and gives the one that follows, or says why not. May not
+//! wait, retry or talk to anybody: the caller writes the new schema as a transaction on the exact
+//! stamp of the old one.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use quorate_api::{ErrorCode, NodeId};
+
+use crate::members::WriteQuorum;
+use crate::schema::{Class, Cluster, Database, DatabaseKind, FIRST_CLUSTER, Schema};
+
+/// Longest legal name of a database or class, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Classes that every database has from its creation: vertices and edges.
+pub const BUILT_IN_CLASSES: [&str; 2] = ["V", "E"];
+
+/// Why a schema change is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DdlError {
+    /// Letters, digits, `_` and (databases only) `-`; classes begin with a letter or `_`.
+    #[error("'{0}' is not a legal name")]
+    Name(String),
+    /// There is one already.
+    #[error("Database named '{0}' already exists")]
+    DatabaseExists(String),
+    /// There is none.
+    #[error("Database '{0}' does not exist")]
+    UnknownDatabase(String),
+    /// There is one already, perhaps in another case.
+    #[error("Class '{0}' already exists")]
+    ClassExists(String),
+    /// There is none.
+    #[error("Class '{0}' was not found")]
+    UnknownClass(String),
+    /// Others extend it, or it is built in.
+    #[error("Class '{class}' cannot be dropped because {reason}")]
+    InUse {
+        /// Which.
+        class: String,
+        /// Why.
+        reason: String,
+    },
+    /// More Yes votes asked for than there are MASTERs.
+    #[error(
+        "writeQuorum {quorum} cannot be reached because it is major than the MASTERs ({masters})"
+    )]
+    QuorumTooLarge {
+        /// W.
+        quorum: usize,
+        /// N.
+        masters: usize,
+    },
+    /// The identities differ from those the first database was created with.
+    #[error("the MASTERs ({now}) are not those of the existing databases ({before})")]
+    MastersChanged {
+        /// Recorded, as `name=id` joined with commas.
+        before: String,
+        /// Given.
+        now: String,
+    },
+    /// No MASTER at all.
+    #[error("a database needs at least one MASTER")]
+    NoMasters,
+    /// Numbers are never reused and there are no more.
+    #[error("all {0} numbers are used up")]
+    Exhausted(&'static str),
+}
+
+impl DdlError {
+    /// What the client is told.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::DatabaseExists(_) => ErrorCode::DatabaseExists,
+            Self::UnknownDatabase(_) => ErrorCode::UnknownDatabase,
+            Self::ClassExists(_) => ErrorCode::ClassExists,
+            Self::UnknownClass(_) => ErrorCode::UnknownClass,
+            Self::Name(_)
+            | Self::InUse { .. }
+            | Self::QuorumTooLarge { .. }
+            | Self::MastersChanged { .. }
+            | Self::NoMasters
+            | Self::Exhausted(_) => ErrorCode::BadRequest,
+        }
+    }
+}
+
+/// What a new database shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDatabase {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: DatabaseKind,
+    /// W of its clusters.
+    pub write_quorum: WriteQuorum,
+}
+
+impl Schema {
+    /// Adds a database with its built-in classes. `masters` are recorded by the first database and
+    /// must be the same for every later one.
+    ///
+    /// # Errors
+    /// Name illegal or taken, W above N, other MASTERs than before.
+    pub fn create_database(
+        &self,
+        new: &NewDatabase,
+        masters: &[(String, NodeId)],
+    ) -> Result<Self, DdlError> {
+        if !is_database_name(&new.name) {
+            return Err(DdlError::Name(new.name.clone()));
+        }
+        if self.database(&new.name).is_some() {
+            return Err(DdlError::DatabaseExists(new.name.clone()));
+        }
+        if masters.is_empty() {
+            return Err(DdlError::NoMasters);
+        }
+        if !self.masters.is_empty() && self.masters != masters {
+            return Err(DdlError::MastersChanged {
+                before: describe(&self.masters),
+                now: describe(masters),
+            });
+        }
+        let quorum = new.write_quorum.effective(masters.len());
+        if quorum > masters.len() {
+            return Err(DdlError::QuorumTooLarge { quorum, masters: masters.len() });
+        }
+        let mut next = self.clone();
+        next.masters = masters.to_vec();
+        next.next_database =
+            self.next_database.checked_add(1).ok_or(DdlError::Exhausted("database"))?;
+        let mut database = Database {
+            id: self.next_database,
+            name: new.name.clone(),
+            kind: new.kind,
+            write_quorum: new.write_quorum,
+            next_cluster: FIRST_CLUSTER,
+            classes: Vec::new(),
+            clusters: Vec::new(),
+        };
+        for class in BUILT_IN_CLASSES {
+            database.add_class(class, &[], masters)?;
+        }
+        next.databases.push(database);
+        Ok(next)
+    }
+
+    /// Removes a database. Its number and its records' ids are never used again.
+    ///
+    /// # Errors
+    /// There is no such database.
+    pub fn drop_database(&self, name: &str) -> Result<Self, DdlError> {
+        let mut next = self.clone();
+        next.database_mut(name)?;
+        next.databases.retain(|d| d.name != name);
+        Ok(next)
+    }
+
+    /// Adds a class with one cluster a MASTER, each owned by that MASTER.
+    ///
+    /// # Errors
+    /// Name illegal or taken, database or a super class unknown.
+    pub fn create_class(
+        &self,
+        database: &str,
+        class: &str,
+        super_classes: &[String],
+    ) -> Result<Self, DdlError> {
+        let mut next = self.clone();
+        let masters = next.masters.clone();
+        let database = next.database_mut(database)?;
+        if !is_class_name(class) {
+            return Err(DdlError::Name(class.to_string()));
+        }
+        if database.class(class).is_some() {
+            return Err(DdlError::ClassExists(class.to_string()));
+        }
+        let mut supers: Vec<String> = Vec::new();
+        for name in super_classes {
+            let known = database.class(name).ok_or_else(|| DdlError::UnknownClass(name.clone()))?;
+            if !supers.contains(&known.name) {
+                supers.push(known.name.clone());
+            }
+        }
+        database.add_class(class, &supers, &masters)?;
+        Ok(next)
+    }
+
+    /// Removes a class and its clusters with all their records.
+    ///
+    /// # Errors
+    /// Database or class unknown, class built in or extended by another.
+    pub fn drop_class(&self, database: &str, class: &str) -> Result<Self, DdlError> {
+        let mut next = self.clone();
+        let database = next.database_mut(database)?;
+        let found = database
+            .class(class)
+            .cloned()
+            .ok_or_else(|| DdlError::UnknownClass(class.to_string()))?;
+        let refuse = |reason: String| Err(DdlError::InUse { class: found.name.clone(), reason });
+        if BUILT_IN_CLASSES.contains(&found.name.as_str()) {
+            return refuse("it is built in".to_string());
+        }
+        let child = database.classes.iter().find(|c| c.super_classes.contains(&found.name));
+        if let Some(child) = child {
+            return refuse(alloc::format!("class '{}' extends it", child.name));
+        }
+        database.classes.retain(|c| c.name != found.name);
+        database.clusters.retain(|c| !found.clusters.contains(&c.id));
+        Ok(next)
+    }
+
+    fn database_mut(&mut self, name: &str) -> Result<&mut Database, DdlError> {
+        self.databases
+            .iter_mut()
+            .find(|d| d.name == name)
+            .ok_or_else(|| DdlError::UnknownDatabase(name.to_string()))
+    }
+}
+
+impl Database {
+    fn add_class(
+        &mut self,
+        class: &str,
+        super_classes: &[String],
+        masters: &[(String, NodeId)],
+    ) -> Result<(), DdlError> {
+        let base = class.to_ascii_lowercase();
+        let mut clusters = Vec::with_capacity(masters.len());
+        for (index, (server, owner)) in masters.iter().enumerate() {
+            let wanted = if index == 0 {
+                base.clone()
+            } else {
+                alloc::format!("{base}_{}", server.to_ascii_lowercase())
+            };
+            let id = self.next_cluster;
+            self.next_cluster = id.checked_add(1).ok_or(DdlError::Exhausted("cluster"))?;
+            let name = self.free_cluster_name(&wanted, id);
+            self.clusters.push(Cluster { id, name, owner: *owner });
+            clusters.push(id);
+        }
+        self.classes.push(Class {
+            name: class.to_string(),
+            super_classes: super_classes.to_vec(),
+            clusters,
+        });
+        Ok(())
+    }
+
+    /// The wanted name, or one with the cluster's number behind it when a class named like
+    /// `item_n2` took it.
+    fn free_cluster_name(&self, wanted: &str, id: u32) -> String {
+        let mut name = wanted.to_string();
+        while self.cluster_named(&name).is_some() {
+            name = alloc::format!("{name}_{id}");
+        }
+        name
+    }
+}
+
+fn describe(masters: &[(String, NodeId)]) -> String {
+    let parts: Vec<String> =
+        masters.iter().map(|(name, id)| alloc::format!("{name}={id}")).collect();
+    parts.join(",")
+}
+
+fn is_database_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+}
+
+fn is_class_name(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::SystemPlacement;
+    use alloc::vec;
+    use quorate_api::ClusterKey;
+
+    fn masters() -> Vec<(String, NodeId)> {
+        vec![("n1".into(), NodeId(11)), ("n2".into(), NodeId(22)), ("n3".into(), NodeId(33))]
+    }
+
+    fn new(name: &str, write_quorum: WriteQuorum) -> NewDatabase {
+        NewDatabase { name: name.into(), kind: DatabaseKind::Plocal, write_quorum }
+    }
+
+    fn bench() -> Schema {
+        Schema::default().create_database(&new("bench", WriteQuorum::Majority), &masters()).unwrap()
+    }
+
+    #[test]
+    fn a_class_has_one_cluster_a_master_owned_by_it() {
+        let schema = bench().create_class("bench", "Item", &[]).unwrap();
+        let database = schema.database("bench").unwrap();
+        let class = database.class("ITEM").unwrap();
+        assert_eq!((class.name.as_str(), &class.clusters[..]), ("Item", &[16, 17, 18][..]));
+        let clusters: Vec<(&str, u64)> = class
+            .clusters
+            .iter()
+            .map(|id| database.cluster(*id).unwrap())
+            .map(|c| (c.name.as_str(), c.owner.0))
+            .collect();
+        assert_eq!(clusters, [("item", 11), ("item_n2", 22), ("item_n3", 33)]);
+        let own: Vec<u32> = database.clusters_owned(class, NodeId(22)).map(|c| c.id).collect();
+        assert_eq!(own, [17]);
+        assert_eq!(database.class_of(18).unwrap().name, "Item");
+        assert_eq!(
+            database.classes.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+            ["V", "E", "Item"]
+        );
+        assert_eq!(Schema::decode(&schema.encode().unwrap()).unwrap(), schema);
+    }
+
+    #[test]
+    fn the_same_ddl_twice_says_it_exists() {
+        let schema = bench().create_class("bench", "Item", &[]).unwrap();
+        let again = schema.create_class("bench", "item", &[]).unwrap_err();
+        assert_eq!(again, DdlError::ClassExists("item".into()));
+        assert_eq!(again.code(), ErrorCode::ClassExists);
+        let again =
+            schema.create_database(&new("bench", WriteQuorum::All), &masters()).unwrap_err();
+        assert_eq!(again.code(), ErrorCode::DatabaseExists);
+    }
+
+    #[test]
+    fn numbers_are_never_reused() {
+        let first = bench().create_class("bench", "Item", &[]).unwrap();
+        let dropped = first.drop_class("bench", "Item").unwrap();
+        assert!(dropped.database("bench").unwrap().cluster(16).is_none());
+        let second = dropped.create_class("bench", "Item", &[]).unwrap();
+        let class = second.database("bench").unwrap().class("Item").unwrap();
+        assert_eq!(class.clusters, [19, 20, 21]);
+        let gone = second.drop_database("bench").unwrap();
+        assert_eq!(gone.drop_database("bench").unwrap_err().code(), ErrorCode::UnknownDatabase);
+        let back = gone.create_database(&new("bench", WriteQuorum::Majority), &masters()).unwrap();
+        assert_eq!(back.database("bench").unwrap().id, 2);
+    }
+
+    #[test]
+    fn refusals() {
+        let schema = bench();
+        let quorum = schema.create_database(&new("x", WriteQuorum::Count(4)), &masters());
+        assert_eq!(quorum.unwrap_err(), DdlError::QuorumTooLarge { quorum: 4, masters: 3 });
+        let mut other = masters();
+        other[2].1 = NodeId(44);
+        let changed = schema.create_database(&new("x", WriteQuorum::All), &other).unwrap_err();
+        assert!(matches!(changed, DdlError::MastersChanged { .. }));
+        let nobody = Schema::default().create_database(&new("x", WriteQuorum::All), &[]);
+        assert_eq!(nobody.unwrap_err(), DdlError::NoMasters);
+        for bad in ["", "a/b", "a b", "ä", "a:b"] {
+            let refused = schema.create_database(&new(bad, WriteQuorum::All), &masters());
+            assert_eq!(refused.unwrap_err(), DdlError::Name(bad.into()));
+        }
+        for bad in ["", "1a", "a-b", "a.b", "@x"] {
+            let refused = schema.create_class("bench", bad, &[]).unwrap_err();
+            assert_eq!(refused, DdlError::Name(bad.into()));
+        }
+        let unknown = schema.create_class("bench", "A", &["Nope".into()]).unwrap_err();
+        assert_eq!(unknown.code(), ErrorCode::UnknownClass);
+        assert_eq!(
+            schema.create_class("none", "A", &[]).unwrap_err().code(),
+            ErrorCode::UnknownDatabase
+        );
+        let mut full = schema.clone();
+        full.databases[0].next_cluster = u32::MAX - 1;
+        assert_eq!(
+            full.create_class("bench", "A", &[]).unwrap_err(),
+            DdlError::Exhausted("cluster")
+        );
+    }
+
+    #[test]
+    fn classes_extend_classes() {
+        let schema = bench()
+            .create_class("bench", "Animal", &["v".into(), "V".into()])
+            .unwrap()
+            .create_class("bench", "Dog", &["Animal".into()])
+            .unwrap();
+        let database = schema.database("bench").unwrap();
+        assert_eq!(database.class("Animal").unwrap().super_classes, ["V"]);
+        assert!(database.is_a("dog", "v") && !database.is_a("V", "Dog"));
+        assert_eq!(database.clusters_of("Animal"), [16, 17, 18, 19, 20, 21]);
+        assert!(matches!(
+            schema.drop_class("bench", "Animal").unwrap_err(),
+            DdlError::InUse { .. }
+        ));
+        assert!(matches!(schema.drop_class("bench", "V").unwrap_err(), DdlError::InUse { .. }));
+        assert!(schema.drop_class("bench", "Dog").is_ok());
+    }
+
+    #[test]
+    fn cluster_names_stay_unique() {
+        let schema = bench()
+            .create_class("bench", "item_n2", &[])
+            .unwrap()
+            .create_class("bench", "Item", &[])
+            .unwrap();
+        let database = schema.database("bench").unwrap();
+        let mut names: Vec<&str> = database.clusters.iter().map(|c| c.name.as_str()).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn placements_follow_the_schema() {
+        let schema = bench()
+            .create_class("bench", "Item", &[])
+            .unwrap()
+            .create_database(&new("loose", WriteQuorum::Count(1)), &masters())
+            .unwrap();
+        let nodes: Vec<NodeId> = masters().iter().map(|(_, id)| *id).collect();
+        let placements = schema.placements(&SystemPlacement { masters: nodes.clone() });
+        assert_eq!(placements.len(), 1 + 9 + 6);
+        let item = &placements[&ClusterKey { database: 1, cluster: 17 }];
+        assert_eq!(item.masters, nodes);
+        assert_eq!((item.generation, item.write_quorum, item.owner), (1, 2, Some(NodeId(22))));
+        let loose = &placements[&ClusterKey { database: 2, cluster: 10 }];
+        assert!(!loose.is_safe());
+        assert_eq!(loose.owner, Some(NodeId(11)));
+    }
+}

@@ -1,0 +1,311 @@
+//! The schema record: databases, classes, clusters, owners; its bytes; the placements that follow
+//! from it. May not change it (that is `ddl`) and may not know how servers come to agree on it.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use quorate_api::{ClusterKey, ItemId, NodeId};
+use quorate_protocol::io::Placement;
+use serde::{Deserialize, Serialize};
+
+use crate::members::WriteQuorum;
+
+/// Version of the record's JSON; another one is refused, not guessed at.
+pub const FORMAT: u32 = 1;
+
+/// The cluster that holds the schema record.
+pub const SYSTEM_CLUSTER: ClusterKey = ClusterKey { database: 0, cluster: 0 };
+
+/// The item that the schema record is.
+pub const SCHEMA_ITEM: ItemId = ItemId::record(SYSTEM_CLUSTER, 0);
+
+/// First cluster number of every database; those below are reserved for internal clusters.
+pub const FIRST_CLUSTER: u32 = 10;
+
+/// Everything that DDL decides, in one record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schema {
+    /// Always [`FORMAT`].
+    pub format: u32,
+    /// Number of the next database; 0 is the system database.
+    pub next_database: u32,
+    /// The MASTERs with the identities they had when the first database was created; empty before
+    /// that.
+    pub masters: Vec<(String, NodeId)>,
+    /// In order of creation.
+    pub databases: Vec<Database>,
+}
+
+impl Default for Schema {
+    fn default() -> Self {
+        Self { format: FORMAT, next_database: 1, masters: Vec::new(), databases: Vec::new() }
+    }
+}
+
+/// Storage kind of a database, as named in the original's paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseKind {
+    /// On disk.
+    Plocal,
+    /// Named for compatibility; kept on disk like the other.
+    Memory,
+}
+
+impl DatabaseKind {
+    /// The word in paths and listings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plocal => "plocal",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// One database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Never reused, so records of a dropped namesake stay invisible.
+    pub id: u32,
+    /// Unique.
+    pub name: String,
+    /// As asked for at creation.
+    pub kind: DatabaseKind,
+    /// Of all its clusters.
+    pub write_quorum: WriteQuorum,
+    /// Number of the next cluster; never lowered.
+    pub next_cluster: u32,
+    /// In order of creation.
+    pub classes: Vec<Class>,
+    /// In order of their ids.
+    pub clusters: Vec<Cluster>,
+}
+
+/// A schema type of records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    /// Unique in the database, whatever the case.
+    pub name: String,
+    /// Names of the classes it extends.
+    pub super_classes: Vec<String>,
+    /// Ids of its clusters, one a MASTER, in the order of the MASTERs.
+    pub clusters: Vec<u32>,
+}
+
+/// A bucket of records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Unique in the database, never reused.
+    pub id: u32,
+    /// Unique in the database, lower case.
+    pub name: String,
+    /// The one server that creates records in it.
+    pub owner: NodeId,
+}
+
+/// Why bytes are no schema record.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// Not the JSON of a schema.
+    #[error("the schema record cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Written by another version.
+    #[error("the schema record has format {0}, this server reads format {FORMAT}")]
+    Format(u32),
+}
+
+/// Why a schema cannot become bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the schema record cannot be written: {0}")]
+pub struct EncodeError(String);
+
+/// Who keeps the system cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemPlacement {
+    /// All MASTERs, in configured order; W of the system cluster is their number.
+    pub masters: Vec<NodeId>,
+}
+
+/// Just the version, read first so that a newer record is called newer and not broken.
+#[derive(Deserialize)]
+struct Header {
+    format: u32,
+}
+
+impl Schema {
+    /// The record's image.
+    ///
+    /// # Errors
+    /// None with today's fields; the serializer's signature has one.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        serde_json::to_vec(self).map_err(|e| EncodeError(alloc::format!("{e}")))
+    }
+
+    /// Reads the record's image.
+    ///
+    /// # Errors
+    /// Not a schema, or one of another format.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let header: Header = serde_json::from_slice(bytes)?;
+        if header.format != FORMAT {
+            return Err(DecodeError::Format(header.format));
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// The database with this name.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Option<&Database> {
+        self.databases.iter().find(|d| d.name == name)
+    }
+
+    /// Name under which a MASTER was recorded.
+    #[must_use]
+    pub fn master_name(&self, node: NodeId) -> Option<&str> {
+        self.masters.iter().find(|(_, id)| *id == node).map(|(name, _)| name.as_str())
+    }
+
+    /// Placement of every cluster of every database, the system cluster included. Generations stay
+    /// 1 while MASTERs and quorums of a cluster cannot change.
+    #[must_use]
+    pub fn placements(&self, system: &SystemPlacement) -> BTreeMap<ClusterKey, Placement> {
+        let mut placements = BTreeMap::new();
+        placements.insert(
+            SYSTEM_CLUSTER,
+            Placement {
+                generation: 1,
+                masters: system.masters.clone(),
+                write_quorum: system.masters.len(),
+                owner: None,
+            },
+        );
+        let masters: Vec<NodeId> = self.masters.iter().map(|(_, id)| *id).collect();
+        for database in &self.databases {
+            let write_quorum = database.write_quorum.effective(masters.len());
+            for cluster in &database.clusters {
+                placements.insert(
+                    ClusterKey { database: database.id, cluster: cluster.id },
+                    Placement {
+                        generation: 1,
+                        masters: masters.clone(),
+                        write_quorum,
+                        owner: Some(cluster.owner),
+                    },
+                );
+            }
+        }
+        placements
+    }
+}
+
+impl Database {
+    /// The class with this name, whatever the case.
+    #[must_use]
+    pub fn class(&self, name: &str) -> Option<&Class> {
+        self.classes.iter().find(|c| c.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The cluster with this number.
+    #[must_use]
+    pub fn cluster(&self, id: u32) -> Option<&Cluster> {
+        self.clusters.binary_search_by_key(&id, |c| c.id).ok().map(|i| &self.clusters[i])
+    }
+
+    /// The cluster with this name, whatever the case.
+    #[must_use]
+    pub fn cluster_named(&self, name: &str) -> Option<&Cluster> {
+        self.clusters.iter().find(|c| c.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The class a cluster belongs to.
+    #[must_use]
+    pub fn class_of(&self, cluster: u32) -> Option<&Class> {
+        self.classes.iter().find(|c| c.clusters.contains(&cluster))
+    }
+
+    /// True when `class` is `ancestor` or extends it, directly or not.
+    #[must_use]
+    pub fn is_a(&self, class: &str, ancestor: &str) -> bool {
+        let mut seen: Vec<&str> = Vec::new();
+        let mut open: Vec<&str> = alloc::vec![class];
+        while let Some(name) = open.pop() {
+            if name.eq_ignore_ascii_case(ancestor) {
+                return true;
+            }
+            if seen.contains(&name) {
+                continue;
+            }
+            seen.push(name);
+            if let Some(class) = self.class(name) {
+                open.extend(class.super_classes.iter().map(String::as_str));
+            }
+        }
+        false
+    }
+
+    /// Clusters of a class and of every class that extends it, in order.
+    #[must_use]
+    pub fn clusters_of(&self, class: &str) -> Vec<u32> {
+        let mut ids: Vec<u32> = self
+            .classes
+            .iter()
+            .filter(|c| self.is_a(&c.name, class))
+            .flat_map(|c| c.clusters.iter().copied())
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The clusters of a class that one server creates records in.
+    pub fn clusters_owned<'a>(
+        &'a self,
+        class: &'a Class,
+        owner: NodeId,
+    ) -> impl Iterator<Item = &'a Cluster> {
+        class.clusters.iter().filter_map(|id| self.cluster(*id)).filter(move |c| c.owner == owner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn junk_and_other_formats_are_refused_with_a_reason() {
+        for junk in [&b""[..], b"{", b"[]", b"null", b"{\"format\":\"x\"}", b"\xff\xfe", b"{}"] {
+            assert!(matches!(Schema::decode(junk), Err(DecodeError::Json(_))), "{junk:?}");
+        }
+        let error = Schema::decode(br#"{"format":2,"something":"new"}"#).unwrap_err();
+        assert!(matches!(error, DecodeError::Format(2)));
+        let truncated = Schema::default().encode().unwrap();
+        assert!(Schema::decode(&truncated[..truncated.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn before_the_first_ddl_only_the_system_cluster_is_placed() {
+        let system = SystemPlacement { masters: vec![NodeId(1), NodeId(2), NodeId(3)] };
+        let placements = Schema::default().placements(&system);
+        assert_eq!(placements.len(), 1);
+        let placement = &placements[&SYSTEM_CLUSTER];
+        assert_eq!((placement.write_quorum, placement.owner), (3, None));
+        assert_eq!(
+            Schema::decode(&Schema::default().encode().unwrap()).unwrap(),
+            Schema::default()
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn decoding_never_panics(bytes in proptest::collection::vec(0_u8.., 0..200)) {
+            let decoded = Schema::decode(&bytes);
+            proptest::prop_assert!(decoded.is_err());
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The printed form of what servers say and hold: short, and without what scripts never vary.
+
+use quorate_api::{ClusterKey, Committed, Image, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_protocol::io::{Failure, Note, Reply};
+use quorate_protocol::message::{
+    Ballot, Decided, Instance, Knowledge, Message, No, TxRecord, Value, Vote, VoteReply,
+};
+
+pub(crate) fn node(node: NodeId) -> String {
+    format!("n{}", node.0)
+}
+
+pub(crate) fn tx(tx: TxId) -> String {
+    format!("{}.{}.{}", node(tx.node), tx.boot.0, tx.seq)
+}
+
+fn cluster(cluster: ClusterKey) -> String {
+    format!("c{}", cluster.cluster)
+}
+
+fn stamp(stamp: Stamp) -> String {
+    if stamp == Stamp::ABSENT {
+        "absent".into()
+    } else {
+        format!("{}@{}", stamp.version, tx(stamp.tx))
+    }
+}
+
+fn image(image: Option<&Image>) -> String {
+    image.map_or(String::new(), |i| format!("={}", String::from_utf8_lossy(&i.0)))
+}
+
+fn operation(op: &Operation) -> String {
+    let kind = match op.kind {
+        OpKind::Create => "create",
+        OpKind::Update => "update",
+        OpKind::Delete => "delete",
+        OpKind::Check => "check",
+    };
+    format!("{kind} {}{} on {}", op.item, image(op.image.as_ref()), stamp(op.base))
+}
+
+fn operations(ops: &[Operation]) -> String {
+    let each: Vec<String> = ops.iter().map(operation).collect();
+    if each.is_empty() { String::new() } else { format!(", {}", each.join(", ")) }
+}
+
+pub(crate) fn committed(committed: Option<&Committed>) -> String {
+    match committed {
+        None => " absent".to_owned(),
+        Some(c) if c.live => format!("{} at {}", image(c.image.as_ref()), stamp(c.stamp)),
+        Some(c) => format!(" deleted at {}", stamp(c.stamp)),
+    }
+}
+
+pub(crate) fn outcome(outcome: Decided) -> &'static str {
+    match outcome {
+        Decided::Commit => "commit",
+        Decided::Abort => "abort",
+    }
+}
+
+fn value(value: Value) -> &'static str {
+    match value {
+        Value::Prepared => "prepared",
+        Value::Aborted => "aborted",
+    }
+}
+
+fn ballot(ballot: Ballot) -> String {
+    format!("{}.{}.{}", ballot.round, node(ballot.node), ballot.boot.0)
+}
+
+fn no(no: &No) -> String {
+    let reason = format!("{:?}", no.reason).to_lowercase();
+    let item = no.item.as_ref().map_or(String::new(), |item| format!(" {item}"));
+    let current = if no.current == Stamp::ABSENT {
+        String::new()
+    } else {
+        format!(" at {}", stamp(no.current))
+    };
+    let holder = no.holder.map_or(String::new(), |holder| format!(" held by {}", tx(holder)));
+    format!("no({reason}{item}{current}{holder})")
+}
+
+fn vote(vote: &Vote) -> String {
+    match vote {
+        Vote::Yes => "yes".to_owned(),
+        Vote::No(why) => no(why),
+    }
+}
+
+fn accepted(accepted: Option<(Ballot, Value)>) -> String {
+    accepted.map_or("nothing".to_owned(), |(b, v)| format!("{} in {}", value(v), ballot(b)))
+}
+
+fn knowledge(knowledge: &Knowledge) -> String {
+    match knowledge {
+        Knowledge::Decided(decided) => outcome(*decided).to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+fn vote_reply(reply: &VoteReply) -> String {
+    match reply {
+        VoteReply::Vote(cast) => vote(cast),
+        VoteReply::Decided(decided) => format!("decided {}", outcome(*decided)),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+pub(crate) fn message(message: &Message) -> String {
+    let name = message.name();
+    match message {
+        Message::Prepare { tx: t, ops, .. } => format!("{name} {}{}", tx(*t), operations(ops)),
+        Message::Vote { tx: t, reply } => format!("{name} {} {}", tx(*t), vote_reply(reply)),
+        Message::Accept { tx: t, cluster: c, ballot: b, value: v, ops, .. } => {
+            let (t, c, b, v) = (tx(*t), cluster(*c), ballot(*b), value(*v));
+            format!("{name} {t} {c} ballot {b} {v}{}", operations(ops))
+        }
+        Message::Accepted { tx: t, cluster: c, ballot: b } => {
+            format!("{name} {} {} ballot {}", tx(*t), cluster(*c), ballot(*b))
+        }
+        Message::Rejected { tx: t, cluster: c, promised } => {
+            format!("{name} {} {} promised {}", tx(*t), cluster(*c), ballot(*promised))
+        }
+        Message::Recover { tx: t, cluster: c, ballot: b, .. } => {
+            format!("{name} {} {} ballot {}", tx(*t), cluster(*c), ballot(*b))
+        }
+        Message::Promise { tx: t, cluster: c, ballot: b, promise } => {
+            let cast = promise.vote.as_ref().map_or("none".to_owned(), vote);
+            let accepted = accepted(promise.accepted);
+            let (t, c, b) = (tx(*t), cluster(*c), ballot(*b));
+            format!("{name} {t} {c} ballot {b}, vote {cast}, accepted {accepted}")
+        }
+        Message::Decide { at, tx: t, outcome: decided, ops, .. } => {
+            let (t, decided) = (tx(*t), outcome(*decided));
+            format!("{name} {}:{} {t} {decided}{}", at.boot.0, at.index, operations(ops))
+        }
+        Message::DecideAck { applied } => {
+            format!("{name} {}:{}", applied.boot.0, applied.index)
+        }
+        Message::Status { tx: t, .. } | Message::Fetch { tx: t } => format!("{name} {}", tx(*t)),
+        Message::StatusReply { tx: t, knowledge: k } => {
+            format!("{name} {} {}", tx(*t), knowledge(k))
+        }
+        Message::Read { items, .. } => {
+            let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+            format!("{name} {}", items.join(" "))
+        }
+        Message::ReadReply { answers, .. } => {
+            let each = answers.iter().map(|a| {
+                let votes = a.pending.iter().map(|p| format!(", undecided {}", tx(p.tx)));
+                let votes: String = votes.collect();
+                format!("{}{}{votes}", a.item, committed(a.committed.as_ref()))
+            });
+            format!("{name} {}", each.collect::<Vec<_>>().join("; "))
+        }
+        Message::FetchReply { tx: t, decision } => match decision {
+            Some((decided, _, ops)) => {
+                format!("{name} {} {}{}", tx(*t), outcome(*decided), operations(ops))
+            }
+            None => format!("{name} {} not known", tx(*t)),
+        },
+        Message::Low { seq } => format!("{name} {seq}"),
+    }
+}
+
+pub(crate) fn reply(reply: &Reply) -> String {
+    match reply {
+        Reply::Committed { tx: t, stamps, .. } => {
+            let stamps: Vec<String> = stamps.iter().map(|s| stamp(*s)).collect();
+            format!("ok {}, {}", tx(*t), stamps.join(", "))
+        }
+        Reply::Read(found) => {
+            let each = found.iter().map(|(item, c)| format!("{item}{}", committed(c.as_ref())));
+            format!("read {}", each.collect::<Vec<_>>().join("; "))
+        }
+        Reply::Failed(Failure { code, item, current, holder }) => {
+            let known = format!("{:?}", code.outcome()).to_lowercase();
+            let item = item.as_ref().map_or(String::new(), |item| format!(" {item}"));
+            let current = current.map_or(String::new(), |s| format!(" at {}", stamp(s)));
+            let holder = holder.map_or(String::new(), |t| format!(", see {}", tx(t)));
+            format!("{known} {}{item}{current}{holder}", code.name())
+        }
+    }
+}
+
+pub(crate) fn note(note: &Note) -> String {
+    match note {
+        Note::Committed { one_round: true } => "committed in one round".to_owned(),
+        Note::Committed { one_round: false } => "committed in two rounds".to_owned(),
+        Note::Aborted(reason) => format!("aborted ({reason:?})").to_lowercase(),
+        Note::Retried => "retried".to_owned(),
+        Note::Recovering(t) => format!("recovering {}", tx(*t)),
+        Note::Diverged { item, local, other } => {
+            format!("{item} diverged, kept {}, not {}", stamp(*local), stamp(*other))
+        }
+        Note::SystemChanged => "system changed".to_owned(),
+        Note::Corruption { tx: t, detail } => format!("CORRUPTION {}: {detail}", tx(*t)),
+    }
+}
+
+pub(crate) fn record(record: &TxRecord) -> String {
+    let cast = record.vote.as_ref().map_or("none".to_owned(), vote);
+    let mut text = format!("vote {cast}");
+    for (c, Instance { promised, accepted: a }) in &record.instances {
+        if promised.round > 0 {
+            let promised = ballot(*promised);
+            text += &format!(", {} promised {promised}, accepted {}", cluster(*c), accepted(*a));
+        }
+    }
+    text
+}

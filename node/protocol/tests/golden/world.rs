@@ -1,0 +1,413 @@
+//! The world of a script: machines, the simulator's disks, and messages that wait to be delivered.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+
+use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_protocol::io::{
+    Base, Config, Effect, Event, PersistSeq, Placement, Proposal, ReadRequest, Reply, Submit, Tick,
+};
+use quorate_protocol::machine::Machine;
+use quorate_protocol::message::{Age, Message, Participant};
+
+use crate::command::{Body, Command, Shape, Syncing, Which};
+use crate::disk::Disk;
+use crate::show;
+
+/// Acknowledgements and marks are under way all the time; printing them would bury the rest.
+const QUIET: [&str; 2] = ["decide_ack", "low"];
+
+#[derive(Default)]
+struct Server {
+    boot: Boot,
+    disk: Disk,
+    machine: Option<Machine>,
+    outbox: VecDeque<(PersistSeq, Out)>,
+    durable: PersistSeq,
+    hold_sync: bool,
+    cut: bool,
+}
+
+enum Out {
+    Send(NodeId, Message),
+    Reply(u64, Reply),
+}
+
+/// A message under way, between two boots.
+#[derive(Clone)]
+struct Letter {
+    from: (NodeId, Boot),
+    to: (NodeId, Boot),
+    cfg: u64,
+    message: Message,
+}
+
+#[derive(Default)]
+pub(crate) struct World {
+    now: Tick,
+    cfg: BTreeMap<NodeId, u64>,
+    shapes: Vec<Shape>,
+    servers: BTreeMap<NodeId, Server>,
+    letters: Vec<Letter>,
+    output: String,
+    muted: bool,
+    /// The last line, when it is a message: who sent it to whom, and its text.
+    last: Option<(NodeId, Vec<NodeId>, String)>,
+    /// The time last printed.
+    printed_at: Tick,
+}
+
+impl World {
+    pub(crate) fn take_output(&mut self) -> String {
+        self.finish_line();
+        std::mem::take(&mut self.output)
+    }
+
+    pub(crate) fn run(&mut self, command: Command) {
+        match command {
+            Command::Cluster(shapes) => self.cluster(shapes),
+            Command::Given(items) => self.given(items),
+            Command::Submit { server, client, body } => {
+                let submit = self.submit(client, body);
+                self.step(server, Event::Submit(submit));
+            }
+            Command::Read { server, client, items, deadline } => {
+                let deadline = self.now + deadline;
+                self.step(server, Event::Read(ReadRequest { request: client, items, deadline }));
+            }
+            Command::Deliver(which) => self.deliver(&which, false),
+            Command::Drop(which) => self.letters.retain(|letter| !which.matches(letter)),
+            Command::Duplicate(which) => self.deliver(&which, true),
+            Command::Pending => self.pending(),
+            Command::Settle => {
+                while !self.letters.is_empty() {
+                    self.deliver(&Which::default(), false);
+                }
+            }
+            Command::Sync(server, syncing) => self.sync(server, &syncing),
+            Command::Tick(ticks) => self.tick(ticks),
+            Command::Crash { server, keep } => self.crash(server, keep),
+            Command::Restart(server) => self.start(server),
+            Command::Connect(server) => self.connect(server),
+            Command::Peer { server, peer, up } => {
+                let boot = self.servers[&peer].boot;
+                self.step(server, Event::Peer { node: peer, boot, up });
+            }
+            Command::Cut(server, cut) => {
+                self.server(server).cut = cut;
+                if cut {
+                    self.letters.retain(|l| l.from.0 != server && l.to.0 != server);
+                }
+            }
+            Command::Configure { server, cfg, generation, shapes } => {
+                self.cfg.insert(server, cfg);
+                let placements = placements(&shapes, generation);
+                self.step(server, Event::Configure { cfg, placements });
+            }
+            Command::SendPrepare { from, to, tx, body } => self.send_prepare(from, to, tx, body),
+            Command::Status(server) => self.status(server),
+            Command::Outcome(tx) => self.outcome(tx),
+        }
+    }
+
+    fn server(&mut self, node: NodeId) -> &mut Server {
+        self.servers.get_mut(&node).expect("a server of the script's cluster")
+    }
+
+    fn cluster(&mut self, shapes: Vec<Shape>) {
+        let nodes: BTreeSet<NodeId> = shapes.iter().flat_map(|(_, n, _)| n.clone()).collect();
+        self.shapes = shapes;
+        self.muted = true;
+        for node in &nodes {
+            self.servers.insert(*node, Server::default());
+            self.start(*node);
+        }
+        for node in &nodes {
+            self.connect(*node);
+        }
+        self.run(Command::Settle);
+        self.muted = false;
+    }
+
+    fn given(&mut self, items: Vec<(quorate_api::ItemId, quorate_api::Image)>) {
+        self.muted = true;
+        let propose = |(item, image)| {
+            let base = Base::Exact(Stamp::ABSENT);
+            Proposal { item, kind: OpKind::Create, base, image: Some(image) }
+        };
+        let proposals = items.into_iter().map(propose).collect();
+        let body = Body { proposals, deadline: 1_000_000, wall: None, cfg: 1 };
+        let submit = self.submit(0, body);
+        self.step(NodeId(1), Event::Submit(submit));
+        self.run(Command::Settle);
+        self.muted = false;
+    }
+
+    fn submit(&self, client: u64, body: Body) -> Submit {
+        let wall_us = body.wall.unwrap_or(self.now);
+        let deadline = self.now + body.deadline;
+        Submit { request: client, ops: body.proposals, deadline, wall_us }
+    }
+
+    fn start(&mut self, node: NodeId) {
+        let placements = placements(&self.shapes, 1);
+        self.cfg.insert(node, 1);
+        let server = self.server(node);
+        server.boot = Boot(server.boot.0 + 1);
+        server.durable = 0;
+        let config = Config::new(node, server.boot, node.0);
+        server.machine = Some(Machine::new(config, server.disk.recover()));
+        self.step(node, Event::Configure { cfg: 1, placements });
+    }
+
+    fn connect(&mut self, node: NodeId) {
+        let running = self.servers.iter().filter(|(_, s)| s.machine.is_some());
+        let running: Vec<(NodeId, Boot)> = running.map(|(node, s)| (*node, s.boot)).collect();
+        let boot = self.servers[&node].boot;
+        for (other, other_boot) in running.into_iter().filter(|(other, _)| *other != node) {
+            self.step(node, Event::Peer { node: other, boot: other_boot, up: true });
+            self.step(other, Event::Peer { node, boot, up: true });
+        }
+    }
+
+    fn crash(&mut self, node: NodeId, keep: usize) {
+        let server = self.server(node);
+        server.disk.crash(keep);
+        server.machine = None;
+        server.outbox.clear();
+        self.letters.retain(|l| l.from.0 != node && l.to.0 != node);
+    }
+
+    /// Hands an event to a machine, and to itself whatever it sends itself.
+    fn step(&mut self, node: NodeId, event: Event) {
+        let now = self.now;
+        let server = self.server(node);
+        let Some(machine) = &mut server.machine else { return };
+        let mut out = Vec::new();
+        machine.step(now, event, &server.disk, &mut out);
+        for effect in out {
+            let server = self.server(node);
+            match effect {
+                Effect::Persist { seq, writes } => {
+                    server.disk.write(seq, writes);
+                    if !server.hold_sync {
+                        server.disk.synced(seq);
+                        server.durable = seq;
+                    }
+                }
+                Effect::Send { to, after, message } => {
+                    server.outbox.push_back((after, Out::Send(to, message)));
+                }
+                Effect::Reply { request, after, reply } => {
+                    server.outbox.push_back((after, Out::Reply(request, reply)));
+                }
+                Effect::Note(note) => {
+                    self.print(&format!("{}: note {}", show::node(node), show::note(&note)));
+                }
+            }
+        }
+        self.flush(node);
+        let due = self.servers[&node].machine.as_ref().and_then(Machine::next_deadline);
+        if due.is_some_and(|due| due <= now) {
+            self.step(node, Event::Tick);
+        }
+    }
+
+    /// Lets out what is durable enough.
+    fn flush(&mut self, node: NodeId) {
+        let server = self.server(node);
+        let (durable, boot) = (server.durable, server.boot);
+        let outbox = std::mem::take(&mut server.outbox);
+        let (ready, kept): (VecDeque<_>, VecDeque<_>) =
+            outbox.into_iter().partition(|(after, _)| *after <= durable);
+        server.outbox = kept;
+        let mut own = Vec::new();
+        for (_, out) in ready {
+            match out {
+                Out::Send(to, message) => {
+                    let from = (node, boot);
+                    if to == node {
+                        self.print_message(node, to, &message);
+                        own.push(message);
+                        continue;
+                    }
+                    if self.servers[&node].cut || self.servers[&to].cut {
+                        continue;
+                    }
+                    self.print_message(node, to, &message);
+                    let to = (to, self.servers[&to].boot);
+                    if self.servers[&to.0].machine.is_some() {
+                        let cfg = self.cfg[&node];
+                        self.letters.push(Letter { from, to, cfg, message });
+                    }
+                }
+                Out::Reply(request, reply) => {
+                    let text = show::reply(&reply);
+                    self.print(&format!("{}: client {request} gets {text}", show::node(node)));
+                }
+            }
+        }
+        for message in own {
+            let cfg = self.cfg[&node];
+            self.step(node, Event::Message { from: node, cfg, message });
+        }
+    }
+
+    fn deliver(&mut self, which: &Which, keep: bool) {
+        let (matching, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.letters).into_iter().partition(|l| which.matches(l));
+        self.letters = kept;
+        if keep {
+            self.letters.extend(matching.iter().cloned());
+        }
+        for Letter { from: (from, _), to: (to, _), cfg, message } in matching {
+            self.step(to, Event::Message { from, cfg, message });
+        }
+    }
+
+    fn sync(&mut self, node: NodeId, syncing: &Syncing) {
+        let server = self.server(node);
+        server.hold_sync = match syncing {
+            Syncing::Hold => true,
+            Syncing::Once => server.hold_sync,
+            Syncing::Auto => false,
+        };
+        if *syncing != Syncing::Hold {
+            if let Some(seq) = server.disk.unsynced() {
+                server.disk.synced(seq);
+                server.durable = seq;
+            }
+            self.flush(node);
+        }
+    }
+
+    fn tick(&mut self, ticks: Tick) {
+        let end = self.now + ticks;
+        loop {
+            let due = self.servers.iter().filter_map(|(node, server)| {
+                server.machine.as_ref()?.next_deadline().map(|due| (due, *node))
+            });
+            let Some((due, node)) = due.min().filter(|(due, _)| *due <= end) else { break };
+            self.now = due.max(self.now);
+            self.step(node, Event::Tick);
+        }
+        self.now = end;
+    }
+
+    fn send_prepare(&mut self, from: NodeId, to: NodeId, tx: TxId, body: Body) {
+        let op = |p: Proposal| {
+            let base = match p.base {
+                Base::Exact(stamp) => stamp,
+                Base::Current | Base::Version(_) => panic!("a made-up Prepare has exact bases"),
+            };
+            Operation { item: p.item, kind: p.kind, base, image: p.image }
+        };
+        let cfg = body.cfg;
+        let age = Age { wall_us: body.wall.unwrap_or(self.now), first: tx };
+        let ops: Vec<Operation> = body.proposals.into_iter().map(op).collect();
+        let clusters: BTreeSet<_> = ops.iter().map(|op| op.item.cluster).collect();
+        let generation = if cfg > 1 { 2 } else { 1 };
+        let participant = |cluster| Participant { cluster, generation };
+        let participants = clusters.into_iter().map(participant).collect();
+        let message = Message::Prepare { tx, age, participants, ops };
+        self.print_message(from, to, &message);
+        let from = (from, self.servers[&from].boot);
+        let to = (to, self.servers[&to].boot);
+        self.letters.push(Letter { from, to, cfg, message });
+    }
+
+    fn pending(&mut self) {
+        for letter in self.letters.clone() {
+            self.print_message(letter.from.0, letter.to.0, &letter.message);
+        }
+    }
+
+    fn status(&mut self, only: Option<NodeId>) {
+        let mut lines = Vec::new();
+        for (node, server) in &self.servers {
+            if only.is_some_and(|only| only != *node) {
+                continue;
+            }
+            let name = show::node(*node);
+            let Some(machine) = &server.machine else {
+                lines.push(format!("{name} is down"));
+                continue;
+            };
+            for (item, committed) in &server.disk.visible().items {
+                lines.push(format!("{name} has {item}{}", show::committed(Some(committed))));
+            }
+            for (tx, record) in machine.undecided() {
+                let (tx, record) = (show::tx(*tx), show::record(record));
+                lines.push(format!("{name} undecided {tx}: {record}"));
+            }
+        }
+        lines.iter().for_each(|line| self.print(line));
+    }
+
+    fn outcome(&mut self, tx: TxId) {
+        let known = self.servers.iter().map(|(node, server)| {
+            let outcome = server.disk.visible().outcomes.get(&tx).copied();
+            format!("{} {}", show::node(*node), outcome.map_or("nothing", show::outcome))
+        });
+        let text = known.collect::<Vec<_>>().join(", ");
+        self.print(&format!("{}: {text}", show::tx(tx)));
+    }
+
+    fn print_message(&mut self, from: NodeId, to: NodeId, message: &Message) {
+        if self.muted || QUIET.contains(&message.name()) {
+            return;
+        }
+        let text = show::message(message);
+        if let Some((sender, receivers, last)) = &mut self.last
+            && *sender == from
+            && *last == text
+            && !receivers.contains(&to)
+        {
+            receivers.push(to);
+            return;
+        }
+        self.finish_line();
+        self.print_time();
+        self.last = Some((from, vec![to], text));
+    }
+
+    fn finish_line(&mut self) {
+        if let Some((from, to, text)) = self.last.take() {
+            let to: Vec<String> = to.into_iter().map(show::node).collect();
+            let (from, to) = (show::node(from), to.join(","));
+            writeln!(self.output, "{from} > {to} {text}").expect("writing to a String");
+        }
+    }
+
+    fn print(&mut self, line: &str) {
+        if !self.muted {
+            self.finish_line();
+            self.print_time();
+            writeln!(self.output, "{line}").expect("writing to a String");
+        }
+    }
+
+    /// A line of its own whenever time has passed.
+    fn print_time(&mut self) {
+        if self.now != self.printed_at {
+            self.printed_at = self.now;
+            writeln!(self.output, "[{} us]", self.now).expect("writing to a String");
+        }
+    }
+}
+
+impl Which {
+    fn matches(&self, letter: &Letter) -> bool {
+        self.from.is_none_or(|from| from == letter.from.0)
+            && self.to.is_none_or(|to| to == letter.to.0)
+            && self.kind.as_ref().is_none_or(|kind| kind == letter.message.name())
+    }
+}
+
+fn placements(shapes: &[Shape], generation: u32) -> BTreeMap<quorate_api::ClusterKey, Placement> {
+    let placement = |(cluster, masters, write_quorum): &Shape| {
+        let (masters, write_quorum) = (masters.clone(), *write_quorum);
+        (*cluster, Placement { generation, masters, write_quorum, owner: None })
+    };
+    shapes.iter().map(placement).collect()
+}

@@ -1,0 +1,336 @@
+//! Settings of a server: flags over environment over file over defaults, checked as a whole. May not open anything but
+//! the file.
+
+pub mod password;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use quorate_control::members::{Members, MembersError, QuorumError, WriteQuorum};
+use serde::Deserialize;
+
+/// Name of a server that stands alone and was given none.
+const DEFAULT_NAME: &str = "n1";
+/// Name of a cluster that was given none.
+const DEFAULT_CLUSTER: &str = "quorate";
+/// Where clients find a server that was not told where to listen.
+const DEFAULT_HTTP: &str = "127.0.0.1:2480";
+/// Where its peers do.
+const DEFAULT_PEER: &str = "127.0.0.1:2434";
+/// Silence after which a peer counts as unreachable, in milliseconds: default, and legal range. Below three heartbeats
+/// a busy processor looks like a failure.
+const SUSPECT_MS: u64 = 500;
+const SUSPECT_MS_RANGE: std::ops::RangeInclusive<u64> = 150..=60_000;
+
+/// Flags of `quorate-node serve`. What is left out comes from the file, then from the default.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArgs {
+    /// Name of this server
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Data folder
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Address for clients; port 0 picks a free one
+    #[arg(long)]
+    pub http: Option<SocketAddr>,
+    /// Address for other servers; port 0 picks a free one
+    #[arg(long)]
+    pub peer: Option<SocketAddr>,
+    /// Names of all MASTERs, this one included; without it the server stands alone
+    #[arg(long, value_delimiter = ',')]
+    pub masters: Option<Vec<String>>,
+    /// Address at which another MASTER is reached, as NAME=HOST:PORT; once for each
+    #[arg(long, value_parser = parse_dial)]
+    pub dial: Vec<(String, String)>,
+    /// Name of the cluster; servers of another one are refused
+    #[arg(long)]
+    pub cluster_name: Option<String>,
+    /// Default of new databases: majority, all or a number
+    #[arg(long)]
+    pub write_quorum: Option<String>,
+    /// Silence in milliseconds after which a peer counts as unreachable
+    #[arg(long)]
+    pub suspect_after_ms: Option<u64>,
+    /// File with settings, in YAML
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Password that the servers of the cluster share; never a flag, because others can read those
+    #[arg(skip)]
+    pub cluster_password: Option<String>,
+    /// Password of the user `root`; never a flag either
+    #[arg(skip)]
+    pub root_password: Option<String>,
+}
+
+/// The file, as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    name: Option<String>,
+    data: Option<PathBuf>,
+    http: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+    masters: Option<Vec<String>>,
+    dial: BTreeMap<String, String>,
+    cluster_name: Option<String>,
+    cluster_password: Option<String>,
+    root_password: Option<String>,
+    write_quorum: Option<WriteQuorum>,
+    suspect_after_ms: Option<u64>,
+}
+
+/// Settings that fit together.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of this server.
+    pub name: String,
+    /// Data folder.
+    pub data: PathBuf,
+    /// Address for clients.
+    pub http: SocketAddr,
+    /// Links to other servers; `None` for a server that stands alone.
+    pub links: Option<LinkSettings>,
+    /// All MASTERs, this one included.
+    pub members: Members,
+    /// Default of new databases.
+    pub write_quorum: WriteQuorum,
+    /// Password of `root`, if given.
+    pub root_password: Option<String>,
+    /// Silence after which a peer counts as unreachable.
+    pub suspect_after: Duration,
+}
+
+/// What a server among others needs.
+#[derive(Debug, Clone)]
+pub struct LinkSettings {
+    /// Address for other servers.
+    pub listen: SocketAddr,
+    /// Address of every other MASTER.
+    pub dial: BTreeMap<String, String>,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Password of the cluster.
+    pub password: String,
+}
+
+/// Why settings are refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", .path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The file is no settings file.
+    #[error("{}: {detail}", .path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Line, key and what would be legal.
+        detail: String,
+    },
+    /// The list of MASTERs.
+    #[error("masters: {0}")]
+    Members(#[from] MembersError),
+    /// The write quorum.
+    #[error("write_quorum: {0}; legal are majority, all and numbers from 1")]
+    Quorum(#[from] QuorumError),
+    /// Nowhere to keep data.
+    #[error("data: missing; give --data DIR, or `data:` in the file")]
+    NoData,
+    /// A MASTER that cannot be reached.
+    #[error("dial: no address for MASTER '{0}'; give --dial {0}=HOST:PORT, or `dial:` in the file")]
+    NoDial(String),
+    /// An address of nobody.
+    #[error("dial: '{0}' is not another MASTER")]
+    StrayDial(String),
+    /// No password for links.
+    #[error(
+        "cluster password: missing; servers prove to each other that they know it, set \
+         QUORATE_CLUSTER_PASSWORD or `cluster_password:` in the file"
+    )]
+    NoPassword,
+    /// Too short or too long.
+    #[error(
+        "suspect_after_ms: {0} is not legal; from {min} to {max}",
+        min = SUSPECT_MS_RANGE.start(), max = SUSPECT_MS_RANGE.end()
+    )]
+    Suspect(u64),
+}
+
+fn parse_dial(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, address)) if !name.is_empty() && address.contains(':') => {
+            Ok((name.to_owned(), address.to_owned()))
+        }
+        _ => Err("expected NAME=HOST:PORT".to_owned()),
+    }
+}
+
+impl Config {
+    /// Merges flags, which win, with the file they name, and checks the whole.
+    ///
+    /// # Errors
+    /// The file is unreadable, or settings do not fit together.
+    pub fn load(arguments: ServeArgs) -> Result<Self, ConfigError> {
+        let file = match &arguments.config {
+            Some(path) => read_file(path)?,
+            None => File::default(),
+        };
+        Self::merge(arguments, file)
+    }
+
+    fn merge(flags: ServeArgs, file: File) -> Result<Self, ConfigError> {
+        let name = flags.name.or(file.name).unwrap_or_else(|| DEFAULT_NAME.to_owned());
+        let masters = flags.masters.or(file.masters);
+        let stands_alone = masters.is_none();
+        let members = Members::new(masters.unwrap_or_else(|| vec![name.clone()]))?;
+        members.require(&name)?;
+        let mut dial = file.dial;
+        dial.extend(flags.dial);
+        check_dial(&dial, &members, &name)?;
+        let links = if stands_alone {
+            None
+        } else {
+            let password = flags.cluster_password.or(file.cluster_password);
+            Some(LinkSettings {
+                listen: flags.peer.or(file.peer).unwrap_or_else(|| default_address(DEFAULT_PEER)),
+                dial,
+                cluster: flags
+                    .cluster_name
+                    .or(file.cluster_name)
+                    .unwrap_or_else(|| DEFAULT_CLUSTER.to_owned()),
+                password: password.filter(|p| !p.is_empty()).ok_or(ConfigError::NoPassword)?,
+            })
+        };
+        let write_quorum = match flags.write_quorum {
+            Some(text) => text.parse()?,
+            None => file.write_quorum.unwrap_or_default(),
+        };
+        let suspect = flags.suspect_after_ms.or(file.suspect_after_ms).unwrap_or(SUSPECT_MS);
+        if !SUSPECT_MS_RANGE.contains(&suspect) {
+            return Err(ConfigError::Suspect(suspect));
+        }
+        Ok(Self {
+            name,
+            data: flags.data.or(file.data).ok_or(ConfigError::NoData)?,
+            http: flags.http.or(file.http).unwrap_or_else(|| default_address(DEFAULT_HTTP)),
+            links,
+            members,
+            write_quorum,
+            root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
+            suspect_after: Duration::from_millis(suspect),
+        })
+    }
+}
+
+fn check_dial(
+    dial: &BTreeMap<String, String>,
+    members: &Members,
+    own: &str,
+) -> Result<(), ConfigError> {
+    let others = || members.names().iter().filter(|name| *name != own);
+    if let Some(stray) = dial.keys().find(|name| !others().any(|other| other == *name)) {
+        return Err(ConfigError::StrayDial(stray.clone()));
+    }
+    match others().find(|name| !dial.contains_key(*name)) {
+        Some(missing) => Err(ConfigError::NoDial(missing.clone())),
+        None => Ok(()),
+    }
+}
+
+fn read_file(path: &Path) -> Result<File, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+    serde_saphyr::from_str(&text)
+        .map_err(|error| ConfigError::Parse { path: path.to_path_buf(), detail: error.to_string() })
+}
+
+fn default_address(text: &str) -> SocketAddr {
+    text.parse().expect("the default addresses are addresses")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.yaml");
+        std::fs::write(&path, text).unwrap();
+        let arguments = ServeArgs { config: Some(path.clone()), ..ServeArgs::default() };
+        Config::load(arguments)
+            .map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
+    }
+
+    const GOOD: &str = "\
+name: n1
+data: /tmp/n1
+masters: [n1, n2]
+dial:
+  n2: 127.0.0.1:7002
+cluster_password: secret
+";
+
+    #[test]
+    fn a_file_is_enough_and_flags_win() {
+        let config = file(GOOD).unwrap();
+        let links = config.links.unwrap();
+        assert_eq!(links.dial["n2"], "127.0.0.1:7002");
+        assert_eq!(
+            (links.cluster.as_str(), config.write_quorum),
+            ("quorate", WriteQuorum::Majority)
+        );
+        let from_file: File = serde_saphyr::from_str(GOOD).unwrap();
+        let flags = ServeArgs {
+            write_quorum: Some("all".into()),
+            dial: vec![("n2".into(), "h:1".into())],
+            ..ServeArgs::default()
+        };
+        let config = Config::merge(flags, from_file).unwrap();
+        assert_eq!(config.write_quorum, WriteQuorum::All);
+        assert_eq!(config.links.unwrap().dial["n2"], "h:1");
+    }
+
+    #[test]
+    fn without_masters_a_server_stands_alone() {
+        let config = file("data: /tmp/n1\n").unwrap();
+        assert!(config.links.is_none());
+        assert_eq!(config.members.names(), ["n1"]);
+    }
+
+    #[test]
+    fn errors_name_line_key_and_what_is_legal() {
+        let error = file("data: /tmp/n1\nmaster: [n1]\n").unwrap_err();
+        for part in ["FILE", "line 2", "master", "masters"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        let error = file("data: /tmp/n1\nhttp: here\n").unwrap_err();
+        assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let without = |key: &str| -> String {
+            GOOD.lines().filter(|l| !l.trim().starts_with(key)).map(|l| format!("{l}\n")).collect()
+        };
+        for (text, expected) in [
+            (without("data"), "data: missing"),
+            (without("cluster_password"), "cluster password: missing"),
+            (GOOD.replace("[n1, n2]", "[n1, n2, n3]"), "dial: no address for MASTER 'n3'"),
+            (GOOD.replace("[n1, n2]", "[n1]"), "dial: 'n2' is not another MASTER"),
+            (GOOD.replace("[n1, n2]", "[n2]"), "masters: server 'n1' is not in the list"),
+            (format!("{GOOD}suspect_after_ms: 5\n"), "5 is not legal; from 150 to 60000"),
+        ] {
+            let error = file(&text).unwrap_err();
+            assert!(error.contains(expected), "{expected} in {error}");
+        }
+    }
+}

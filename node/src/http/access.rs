@@ -1,0 +1,412 @@
+//! Reading, writing and looking up names for one request: everything that waits, each within the
+//! request's deadline, and the words for what went wrong. May not know paths, methods or SQL.
+
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid, Stamp};
+use quorate_control::schema::{Class, Database, SCHEMA_ITEM, Schema};
+use quorate_protocol::io::{Base, Failure, Proposal};
+
+use super::backend::{Backend, Commit};
+use super::context::{App, Ctx, ReadLevel};
+use super::error::ApiError;
+use super::record;
+
+/// The server answers at its deadline by itself; this much later it is not waited for any more.
+const DEADLINE_SLACK: Duration = Duration::from_millis(250);
+
+/// How long a name that only others know yet is waited for.
+const SCHEMA_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Pause between two looks at the applied schema.
+const SCHEMA_POLL: Duration = Duration::from_millis(2);
+
+/// A server seen through one request.
+pub(super) struct Access<'a, B> {
+    /// The application.
+    pub(super) app: &'a App<B>,
+    /// When the client stops waiting.
+    pub(super) deadline: Instant,
+    /// Which state reads may see.
+    pub(super) level: ReadLevel,
+}
+
+impl<B> Clone for Access<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Access<'_, B> {}
+
+/// A database in the schema it was found in.
+pub(super) struct Db {
+    schema: Arc<Schema>,
+    index: usize,
+}
+
+impl Deref for Db {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.schema.databases[self.index]
+    }
+}
+
+impl Db {
+    fn find(schema: &Arc<Schema>, name: &str) -> Option<Self> {
+        let index = schema.databases.iter().position(|d| d.name == name)?;
+        Some(Self { schema: Arc::clone(schema), index })
+    }
+
+    /// The schema it was found in.
+    pub(super) fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The item that a record of this database is.
+    pub(super) fn item(&self, rid: Rid) -> ItemId {
+        ItemId::record(self.key(rid.cluster), rid.position)
+    }
+
+    /// A cluster of this database.
+    pub(super) fn key(&self, cluster: u32) -> ClusterKey {
+        ClusterKey { database: self.id, cluster }
+    }
+
+    /// Name of the class that records of a cluster have.
+    pub(super) fn class_name(&self, cluster: u32) -> Result<&str, ApiError> {
+        match self.class_of(cluster) {
+            Some(class) => Ok(&class.name),
+            None => Err(self.unknown_cluster(&format!("#{cluster}"))),
+        }
+    }
+
+    /// The refusal for a cluster that is not there.
+    pub(super) fn unknown_cluster(&self, cluster: &str) -> ApiError {
+        let text = format!("Cluster '{cluster}' does not exist in database '{}'", self.name);
+        ApiError::new(ErrorCode::UnknownCluster, text)
+    }
+
+    /// The refusal for a class that is not there.
+    pub(super) fn unknown_class(&self, class: &str) -> ApiError {
+        let text = format!("Class '{class}' was not found in database '{}'", self.name);
+        ApiError::new(ErrorCode::UnknownClass, text)
+    }
+}
+
+impl<B: Backend> Ctx<B> {
+    /// The server as this request sees it.
+    pub(super) fn access(&self) -> Access<'_, B> {
+        Access { app: &self.app, deadline: self.deadline, level: self.level }
+    }
+
+    /// The database named in the path.
+    pub(super) async fn database(&self) -> Result<Db, ApiError> {
+        self.access().database(self.param("db")).await
+    }
+}
+
+impl<B: Backend> Access<'_, B> {
+    /// A database by name.
+    pub(super) async fn database(&self, name: &str) -> Result<Db, ApiError> {
+        let found = self.find(|schema| Db::find(schema, name)).await?;
+        found.ok_or_else(|| {
+            ApiError::new(ErrorCode::UnknownDatabase, format!("Database '{name}' does not exist"))
+        })
+    }
+
+    /// A database as it is once it knows the class; the refusal names the class when it never does.
+    pub(super) async fn database_with_class(&self, db: Db, class: &str) -> Result<Db, ApiError> {
+        if db.class(class).is_some() {
+            return Ok(db);
+        }
+        let with = |schema: &Arc<Schema>| {
+            Db::find(schema, &db.name).filter(|d| d.id == db.id && d.class(class).is_some())
+        };
+        self.find(with).await?.ok_or_else(|| db.unknown_class(class))
+    }
+
+    /// Looks into the applied schema and, when that does not have it, asks a majority: a name that
+    /// was created through another server must not be denied because it is not applied here yet.
+    async fn find<T>(
+        &self,
+        pick: impl Fn(&Arc<Schema>) -> Option<T> + Send,
+    ) -> Result<Option<T>, ApiError> {
+        if let Some(found) = pick(&self.app.backend.schema()) {
+            return Ok(Some(found));
+        }
+        let until = self.deadline.min(Instant::now() + SCHEMA_WAIT_MAX);
+        let (_, newest) = Access { deadline: until, ..*self }.newest_schema().await?;
+        if pick(&Arc::new(newest)).is_none() {
+            return Ok(None);
+        }
+        loop {
+            if let Some(found) = pick(&self.app.backend.schema()) {
+                return Ok(Some(found));
+            }
+            if Instant::now() >= until {
+                let text = "the schema change that made it has not reached this server yet";
+                return Err(ApiError::new(ErrorCode::NotReady, text));
+            }
+            tokio::time::sleep(SCHEMA_POLL).await;
+        }
+    }
+
+    /// The schema that a majority agrees on, with its stamp.
+    pub(super) async fn newest_schema(&self) -> Result<(Stamp, Schema), ApiError> {
+        let found = self.read_majority(SCHEMA_ITEM).await?;
+        let Some(committed) = found.filter(|c| c.live) else {
+            return Ok((Stamp::ABSENT, Schema::default()));
+        };
+        let bytes = committed.image.as_ref().map_or(&[][..], |i| &i.0);
+        match Schema::decode(bytes) {
+            Ok(schema) => Ok((committed.stamp, schema)),
+            Err(error) => Err(ApiError::new(ErrorCode::Storage, error.to_string())),
+        }
+    }
+
+    /// Waits until this server has applied a schema, not longer than a moment: what was asked for
+    /// is done, only the next request to this server might still see the state before.
+    pub(super) async fn await_schema(&self, schema: &Schema) {
+        let until = self.deadline.min(Instant::now() + SCHEMA_WAIT_MAX);
+        while *self.app.backend.schema() != *schema && Instant::now() < until {
+            tokio::time::sleep(SCHEMA_POLL).await;
+        }
+    }
+
+    /// A record, at the request's read level; tombstones included.
+    pub(super) async fn read(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {
+        match self.level {
+            ReadLevel::Local => self.read_local(item).await,
+            ReadLevel::Majority => self.read_majority(item.clone()).await,
+        }
+    }
+
+    async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {
+        Ok(self.in_time(ErrorCode::ReadTimeout, self.app.backend.read_local(item)).await??)
+    }
+
+    async fn read_majority(&self, item: ItemId) -> Result<Option<Committed>, ApiError> {
+        let read = self.app.backend.read_majority(vec![item.clone()], self.deadline);
+        match self.in_time(ErrorCode::ReadTimeout, read).await? {
+            Ok(answers) => {
+                Ok(answers.into_iter().find(|(id, _)| *id == item).and_then(|(_, found)| found))
+            }
+            Err(failure) => Err(self.explain(&failure, &[])),
+        }
+    }
+
+    /// A page of a cluster's live records, from this server's state.
+    pub(super) async fn scan(
+        &self,
+        cluster: ClusterKey,
+        from: u64,
+        limit: usize,
+    ) -> Result<super::backend::Page, ApiError> {
+        let page = self.app.backend.scan_local(cluster, from, limit);
+        Ok(self.in_time(ErrorCode::ReadTimeout, page).await??)
+    }
+
+    /// Runs a transaction; the refusal is in words, with what a tombstone in the way keeps.
+    pub(super) async fn submit(&self, ops: Vec<Proposal>) -> Result<Commit, ApiError> {
+        let bases: Vec<Attempted> = ops.iter().map(Attempted::of).collect();
+        let expected = ops.len();
+        let run = self.app.backend.submit(ops, self.deadline);
+        let failure = match self.in_time(ErrorCode::Deadline, run).await? {
+            Ok(commit) if commit.stamps.len() == expected => return Ok(commit),
+            Ok(commit) => {
+                let text = format!("{} stamps for {expected} operations", commit.stamps.len());
+                return Err(ApiError::new(ErrorCode::Storage, text));
+            }
+            Err(failure) => failure,
+        };
+        if failure.code == ErrorCode::NotFound
+            && let Some(item) = failure.item.as_ref().or(bases.first().map(|b| &b.item))
+            && let Some(rid) = rid_of(item)
+        {
+            // Only for its id: that the record is not there is decided already.
+            let found = self.read_local(item).await.ok().flatten();
+            return Err(record::not_found(rid, found.as_ref()));
+        }
+        Err(self.explain(&failure, &bases))
+    }
+
+    /// The id of a new record, in a cluster of the class that this server owns.
+    pub(super) async fn allocate(&self, db: &Db, class: &Class) -> Result<Rid, ApiError> {
+        let Some(cluster) = db.clusters_owned(class, self.app.node).next() else {
+            let text = format!(
+                "Cannot find best cluster for class '{}' on server '{}': it owns none",
+                class.name, self.app.name
+            );
+            return Err(ApiError::new(ErrorCode::NotOwner, text));
+        };
+        self.allocate_in(db, cluster.id).await
+    }
+
+    /// The id of a new record in a given cluster.
+    pub(super) async fn allocate_in(&self, db: &Db, cluster: u32) -> Result<Rid, ApiError> {
+        let next = self.app.backend.allocate(db.key(cluster));
+        // A position that was taken and not used leaves a hole, nothing else.
+        match self.in_time(ErrorCode::Overload, next).await? {
+            Ok(position) => Ok(Rid { cluster, position }),
+            Err(failure) if failure.code == ErrorCode::NotOwner => {
+                let found = db.cluster(cluster);
+                let text = format!(
+                    "Local node '{}' is not the owner for cluster '{}' (it is '{}')",
+                    self.app.name,
+                    found.map_or("?", |c| &c.name),
+                    found.map_or_else(|| "?".to_owned(), |c| self.server_name(c.owner)),
+                );
+                Err(ApiError::new(ErrorCode::NotOwner, text))
+            }
+            Err(failure) => Err(self.explain(&failure, &[])),
+        }
+    }
+
+    /// Bounds a wait by the deadline; `late` is what is told then.
+    async fn in_time<T>(
+        &self,
+        late: ErrorCode,
+        work: impl Future<Output = T> + Send,
+    ) -> Result<T, ApiError> {
+        let until = self.deadline + DEADLINE_SLACK;
+        match tokio::time::timeout_at(until.into(), work).await {
+            Ok(done) => Ok(done),
+            Err(_) => Err(ApiError::new(late, describe(late))),
+        }
+    }
+
+    fn server_name(&self, node: quorate_api::NodeId) -> String {
+        if let Some(name) = self.app.backend.schema().master_name(node) {
+            return name.to_owned();
+        }
+        let masters = self.app.backend.status().masters;
+        let known = masters.into_iter().find(|(_, (id, _))| *id == Some(node));
+        known.map_or_else(|| node.to_string(), |(name, _)| name)
+    }
+
+    /// A failure in words.
+    fn explain(&self, failure: &Failure, attempted: &[Attempted]) -> ApiError {
+        let code = failure.code;
+        let mut text = describe(code).to_owned();
+        if code == ErrorCode::VersionConflict {
+            text = conflict_text(failure, attempted);
+        } else if matches!(code, ErrorCode::NoQuorum | ErrorCode::QuorumFailed) {
+            let masters = self.app.backend.status().masters;
+            let up = masters.values().filter(|(_, up)| *up).count();
+            let (name, count) = (&self.app.name, masters.len());
+            text.push_str(&format!(" on server '{name}': {up} of {count} MASTERs reachable"));
+        }
+        if code != ErrorCode::VersionConflict
+            && let Some(item) = &failure.item
+        {
+            text.push_str(&format!(" ({item})"));
+        }
+        if let Some(holder) = failure.holder {
+            let server = self.server_name(holder.node);
+            text.push_str(&format!(
+                "; undecided transaction {holder} of coordinator '{server}' is in the way"
+            ));
+        }
+        ApiError::new(code, text)
+    }
+}
+
+/// What the words for a refusal need of an operation.
+struct Attempted {
+    item: ItemId,
+    kind: OpKind,
+    base: Base,
+}
+
+impl Attempted {
+    fn of(proposal: &Proposal) -> Self {
+        Self { item: proposal.item.clone(), kind: proposal.kind, base: proposal.base }
+    }
+}
+
+fn rid_of(item: &ItemId) -> Option<Rid> {
+    match item.key {
+        quorate_api::ItemKey::Record(position) => {
+            Some(Rid { cluster: item.cluster.cluster, position })
+        }
+        quorate_api::ItemKey::Key(_) | quorate_api::ItemKey::Token(_) => None,
+    }
+}
+
+/// The original's text (ORIENTDB.md 4.6).
+fn conflict_text(failure: &Failure, attempted: &[Attempted]) -> String {
+    let op = match &failure.item {
+        Some(item) => attempted.iter().find(|a| a.item == *item),
+        None => attempted.first(),
+    };
+    let verb = match op.map(|o| o.kind) {
+        Some(OpKind::Create) => "CREATE",
+        Some(OpKind::Delete) => "DELETE",
+        Some(OpKind::Check) => "CHECK",
+        Some(OpKind::Update) | None => "UPDATE",
+    };
+    let yours = match op.map(|o| o.base) {
+        Some(Base::Version(version)) => version.to_string(),
+        Some(Base::Exact(stamp)) => stamp.version.to_string(),
+        Some(Base::Current) | None => "?".to_owned(),
+    };
+    let item = failure.item.as_ref().or(op.map(|o| &o.item));
+    conflict(
+        verb,
+        &item.map_or_else(|| "?".to_owned(), ToString::to_string),
+        &failure.current.map_or_else(|| "?".to_owned(), |s| s.version.to_string()),
+        &yours,
+    )
+}
+
+fn conflict(verb: &str, item: &str, stored: &str, yours: &str) -> String {
+    format!(
+        "Cannot {verb} the record {item} because the version is not the latest. Probably you are \
+         updating an old record or it has been modified by another user (db=v{stored} \
+         your=v{yours})"
+    )
+}
+
+/// The refusal when this layer itself sees that the client's version is outdated.
+pub(super) fn version_conflict(verb: &str, rid: Rid, stored: u64, yours: u64) -> ApiError {
+    let text = conflict(verb, &rid.to_string(), &stored.to_string(), &yours.to_string());
+    ApiError::new(ErrorCode::VersionConflict, text)
+}
+
+/// The general text of a code.
+const fn describe(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::NoQuorum => "Quorum cannot be reached, nothing was sent",
+        ErrorCode::QuorumFailed => "Quorum not reached, the transaction is aborted",
+        ErrorCode::VersionConflict => "The version is not the latest",
+        ErrorCode::Busy => "The record is locked by another transaction",
+        ErrorCode::GenerationChanged => "The cluster's configuration changed meanwhile",
+        ErrorCode::NotFound => "The record was not found",
+        ErrorCode::UnknownDatabase => "The database does not exist",
+        ErrorCode::UnknownClass => "The class does not exist",
+        ErrorCode::UnknownCluster => "The cluster does not exist",
+        ErrorCode::DatabaseExists => "The database already exists",
+        ErrorCode::ClassExists => "The class already exists",
+        ErrorCode::NotOwner => "Another server owns the cluster",
+        ErrorCode::Deadline => {
+            "The deadline passed before the outcome was known; the transaction may still commit"
+        }
+        ErrorCode::UnresolvedIntent => {
+            "The read met an undecided write that could not be resolved in time"
+        }
+        ErrorCode::ReadTimeout => "The read did not finish in time",
+        ErrorCode::Overload => "The server has too much to do",
+        ErrorCode::NotReady => "The server is not ready",
+        ErrorCode::BadRequest => "The request cannot be understood",
+        ErrorCode::Unsupported => "Not supported",
+        ErrorCode::TooLarge => "Too large",
+        ErrorCode::Unauthorized => "401 Unauthorized.",
+        ErrorCode::UnknownRoute => "Command not found",
+        ErrorCode::Storage => "The storage failed",
+    }
+}

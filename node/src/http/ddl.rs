@@ -1,0 +1,241 @@
+//! Databases and classes: created, dropped, described, listed. A change is a transaction on the
+//! schema record that builds on the exact state it was computed from; of two equal creations one
+//! therefore finds that the thing exists. May not know record content.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::http::{Response, StatusCode};
+use quorate_api::{ErrorCode, NodeId, OpKind, Stamp};
+use quorate_control::ddl::{DdlError, NewDatabase};
+use quorate_control::members::WriteQuorum;
+use quorate_control::schema::{Class, Database, DatabaseKind, SCHEMA_ITEM, Schema};
+use quorate_protocol::io::{Base, Proposal};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::access::Access;
+use super::backend::Backend;
+use super::context::Ctx;
+use super::error::ApiError;
+use super::reply::{self, Reply};
+
+/// Times a schema change starts over when another one came first.
+const CHANGE_ATTEMPTS_MAX: u32 = 16;
+
+impl<B: Backend> Access<'_, B> {
+    /// Agrees on the schema that `step` makes of the newest one, and gives it.
+    async fn change(
+        &self,
+        step: impl Fn(&Schema) -> Result<Schema, DdlError> + Send + Sync,
+    ) -> Result<Schema, ApiError> {
+        let mut attempt = 1;
+        loop {
+            let (stamp, schema) = self.newest_schema().await?;
+            let next = step(&schema)?;
+            let image =
+                next.encode().map_err(|e| ApiError::new(ErrorCode::BadRequest, e.to_string()))?;
+            let kind = if stamp == Stamp::ABSENT { OpKind::Create } else { OpKind::Update };
+            let base = Base::Exact(stamp);
+            let op = Proposal { item: SCHEMA_ITEM, kind, base, image: Some(image.into()) };
+            match self.submit(vec![op]).await {
+                Ok(_) => {
+                    self.await_schema(&next).await;
+                    return Ok(next);
+                }
+                // Decided not to have happened; somebody else's change is in the schema now.
+                Err(error)
+                    if error.code == ErrorCode::VersionConflict
+                        && attempt < CHANGE_ATTEMPTS_MAX =>
+                {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The MASTERs with their identities; all must have been met once.
+    fn masters(&self) -> Result<Vec<(String, NodeId)>, ApiError> {
+        let masters = self.app.backend.status().masters;
+        if masters.is_empty() {
+            return Ok(vec![(self.app.name.clone(), self.app.node)]);
+        }
+        let known = |(name, (node, _)): (String, (Option<NodeId>, bool))| match node {
+            Some(node) => Ok((name, node)),
+            None => {
+                let text = format!("MASTER '{name}' was never met, its identity is not known");
+                Err(ApiError::new(ErrorCode::NotReady, text))
+            }
+        };
+        masters.into_iter().map(known).collect()
+    }
+}
+
+/// `POST /database/{db}/{kind}[/{model}]`.
+pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Options {
+        write_quorum: Option<WriteQuorum>,
+    }
+    let kind = match ctx.param("kind") {
+        "plocal" => DatabaseKind::Plocal,
+        "memory" => DatabaseKind::Memory,
+        other => {
+            let text = format!("database type '{other}' is neither plocal nor memory");
+            return Err(ApiError::bad_request(text));
+        }
+    };
+    if let Some(model) = ctx.optional_param("model")
+        && !matches!(model, "document" | "graph")
+    {
+        let text = format!("database model '{model}' is neither document nor graph");
+        return Err(ApiError::bad_request(text));
+    }
+    let options: Options = optional_json(&ctx.body)?;
+    let write_quorum = options.write_quorum.unwrap_or(ctx.app.config.write_quorum);
+    let name = ctx.param("db").to_owned();
+    let new = NewDatabase { name, kind, write_quorum };
+    let access = ctx.access();
+    let masters = access.masters()?;
+    let schema = access.change(|s| s.create_database(&new, &masters)).await?;
+    let warning = write_quorum.warning(masters.len());
+    if let Some(warning) = &warning {
+        tracing::warn!(database = new.name, "{warning}");
+    }
+    database_info(&ctx, &schema, warning)
+}
+
+/// `GET /database/{db}`.
+pub(super) async fn describe_database<B: Backend>(ctx: Ctx<B>) -> Reply {
+    let db = ctx.database().await?;
+    let warning = db.write_quorum.warning(db.schema().masters.len());
+    database_info(&ctx, db.schema(), warning)
+}
+
+/// `DELETE /database/{db}`.
+pub(super) async fn drop_database<B: Backend>(ctx: Ctx<B>) -> Reply {
+    ctx.access().change(|s| s.drop_database(ctx.param("db"))).await?;
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// `GET /listDatabases`.
+pub(super) async fn list_databases<B: Backend>(ctx: Ctx<B>) -> Reply {
+    let names = database_names(&ctx.app.backend.schema());
+    reply::json(StatusCode::OK, &json!({"@type": "d", "@version": 0, "databases": names}))
+}
+
+/// Names in the original's order, which looks at no case.
+pub(super) fn database_names(schema: &Schema) -> Vec<String> {
+    let mut names: Vec<String> = schema.databases.iter().map(|d| d.name.clone()).collect();
+    names.sort_by_key(|name| name.to_lowercase());
+    names
+}
+
+/// `POST /class/{db}/{class}`; the body may name super classes (an addition to the original).
+pub(super) async fn create_class<B: Backend>(ctx: Ctx<B>) -> Reply {
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Options {
+        super_class: Option<String>,
+        super_classes: Vec<String>,
+    }
+    let mut options: Options = optional_json(&ctx.body)?;
+    options.super_classes.extend(options.super_class);
+    let (db, class) = (ctx.param("db"), ctx.param("class"));
+    let supers = &options.super_classes;
+    let schema = ctx.access().change(|s| s.create_class(db, class, supers)).await?;
+    let count = schema.database(db).map_or(0, |d| d.classes.len());
+    Ok(reply::text(StatusCode::CREATED, count.to_string()))
+}
+
+/// `GET /class/{db}/{class}`.
+pub(super) async fn describe_class<B: Backend>(ctx: Ctx<B>) -> Reply {
+    let db = ctx.database().await?;
+    let db = ctx.access().database_with_class(db, ctx.param("class")).await?;
+    match db.class(ctx.param("class")) {
+        Some(class) => reply::json(StatusCode::OK, &class_info(class)),
+        None => Err(db.unknown_class(ctx.param("class"))),
+    }
+}
+
+/// `DELETE /class/{db}/{class}`.
+pub(super) async fn drop_class<B: Backend>(ctx: Ctx<B>) -> Reply {
+    let (db, class) = (ctx.param("db"), ctx.param("class"));
+    ctx.access().change(|s| s.drop_class(db, class)).await?;
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// An absent body stands for all defaults.
+fn optional_json<T: Default + for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, ApiError> {
+    if body.trim_ascii().is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body).map_err(|e| ApiError::bad_request(e.to_string()))
+}
+
+/// The original's description. Counts of records are left out: they would need a scan.
+fn database_info<B: Backend>(
+    ctx: &Ctx<B>,
+    schema: &Schema,
+    warning: Option<String>,
+) -> Result<Response<Body>, ApiError> {
+    let name = ctx.param("db");
+    let Some(database) = schema.database(name) else {
+        let text = format!("Database '{name}' does not exist");
+        return Err(ApiError::new(ErrorCode::UnknownDatabase, text));
+    };
+    let classes: Vec<Value> = database.classes.iter().map(class_info).collect();
+    let quorum = database.write_quorum.to_string();
+    let mut info = json!({
+        "server": {
+            "version": env!("CARGO_PKG_VERSION"),
+            "osName": std::env::consts::OS,
+            "osArch": std::env::consts::ARCH,
+            "conflictStrategies": [],
+            "clusterSelectionStrategies": ["round-robin"],
+        },
+        "classes": classes,
+        "clusters": clusters_info(schema, database),
+        "currentUser": super::auth::ROOT,
+        "indexes": [],
+        "config": {
+            "values": [
+                {"name": "storage", "value": database.kind.name()},
+                {"name": "writeQuorum", "value": quorum},
+            ],
+            "properties": [],
+        },
+    });
+    if let (Some(warning), Value::Object(fields)) = (warning, &mut info) {
+        fields.insert("warnings".to_owned(), json!([warning]));
+    }
+    reply::json(StatusCode::OK, &info)
+}
+
+fn clusters_info(schema: &Schema, database: &Database) -> Vec<Value> {
+    let names: BTreeMap<NodeId, &str> =
+        schema.masters.iter().map(|(name, id)| (*id, name.as_str())).collect();
+    let describe = |cluster: &quorate_control::schema::Cluster| {
+        let owner = names.get(&cluster.owner).copied();
+        json!({"id": cluster.id, "name": cluster.name, "owner": owner})
+    };
+    database.clusters.iter().map(describe).collect()
+}
+
+fn class_info(class: &Class) -> Value {
+    json!({
+        "name": class.name,
+        "superClass": class.super_classes.first().cloned().unwrap_or_default(),
+        "superClasses": class.super_classes,
+        "alias": null,
+        "abstract": false,
+        "strictmode": false,
+        "clusters": class.clusters,
+        "defaultCluster": class.clusters.first(),
+        "clusterSelection": "round-robin",
+        "properties": [],
+        "indexes": [],
+    })
+}

@@ -1,0 +1,128 @@
+//! The error reply: one JSON shape for every refusal, whatever raised it, always with its outcome.
+//! May not decide what an error proves: that is `ErrorCode`'s.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, Response, StatusCode};
+use axum::response::IntoResponse;
+use quorate_api::{ErrorCode, Outcome};
+use quorate_control::ddl::DdlError;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::backend::ReadError;
+
+/// Seconds that a refused client is asked to wait.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// A refusal on its way to the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {text}")]
+pub(super) struct ApiError {
+    /// The reason; gives status, outcome and retryable.
+    pub(super) code: ErrorCode,
+    /// For people.
+    pub(super) text: String,
+    /// Id in the tombstone of a deleted record.
+    pub(super) tombstone: Option<u64>,
+    /// Earlier parts of the request took effect, so the whole is neither done nor undone.
+    pub(super) partial: bool,
+    /// Realm of the challenge, for 401.
+    pub(super) realm: Option<String>,
+    /// Put beside `errors`, where a route's refusal says more than the error.
+    pub(super) beside: Option<Box<Map<String, Value>>>,
+}
+
+impl ApiError {
+    /// A refusal with a text.
+    #[must_use]
+    pub(super) fn new(code: ErrorCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into(), tombstone: None, partial: false, realm: None, beside: None }
+    }
+
+    /// The request cannot be understood.
+    #[must_use]
+    pub(super) fn bad_request(text: impl Into<String>) -> Self {
+        Self::new(ErrorCode::BadRequest, text)
+    }
+
+    /// What the client may conclude.
+    #[must_use]
+    pub(super) const fn outcome(&self) -> Outcome {
+        if self.partial { Outcome::Unknown } else { self.code.outcome() }
+    }
+
+    /// Reply's body.
+    fn body(&self) -> Vec<u8> {
+        let status = self.code.http_status();
+        let entry = Entry {
+            code: status,
+            reason: status,
+            content: &self.text,
+            error_code: self.code.name(),
+            outcome: self.outcome(),
+            retryable: self.code.retryable() && !self.partial,
+            tombstone: self.tombstone,
+        };
+        serde_json::to_vec(&Envelope { beside: self.beside.as_deref(), errors: [entry] })
+            .unwrap_or_else(|_| FALLBACK.to_vec())
+    }
+}
+
+/// What is sent should the serializer ever fail on strings and numbers.
+const FALLBACK: &[u8] = br#"{"errors":[{"code":500,"reason":500,"content":"error not serializable",
+"errorCode":"storage","outcome":"unknown","retryable":false}]}"#;
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    #[serde(flatten)]
+    beside: Option<&'a Map<String, Value>>,
+    errors: [Entry<'a>; 1],
+}
+
+/// `reason` repeats the number, as the original does.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry<'a> {
+    code: u16,
+    reason: u16,
+    content: &'a str,
+    error_code: &'static str,
+    outcome: Outcome,
+    retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tombstone: Option<u64>,
+}
+
+impl From<DdlError> for ApiError {
+    fn from(error: DdlError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        Self::new(error.code, error.text)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.body()));
+        *response.status_mut() = StatusCode::from_u16(self.code.http_status())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, super::reply::JSON);
+        if matches!(self.code, ErrorCode::Overload | ErrorCode::NotReady) {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if let Some(realm) = &self.realm
+            && let Ok(value) = HeaderValue::try_from(format!("Basic realm=\"{realm}\""))
+        {
+            headers.insert(WWW_AUTHENTICATE, value);
+        }
+        // For the counters, which see only the finished reply.
+        response.extensions_mut().insert(self.code);
+        response
+    }
+}

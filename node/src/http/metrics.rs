@@ -1,0 +1,126 @@
+//! What the HTTP layer counts itself, and its Prometheus text. May not count anything but requests
+//! and connections: the rest is the runtime's.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quorate_api::{ErrorCode, Outcome};
+
+/// All codes, for counters by code.
+const CODES: [ErrorCode; 23] = [
+    ErrorCode::NoQuorum,
+    ErrorCode::QuorumFailed,
+    ErrorCode::VersionConflict,
+    ErrorCode::Busy,
+    ErrorCode::GenerationChanged,
+    ErrorCode::NotFound,
+    ErrorCode::UnknownDatabase,
+    ErrorCode::UnknownClass,
+    ErrorCode::UnknownCluster,
+    ErrorCode::DatabaseExists,
+    ErrorCode::ClassExists,
+    ErrorCode::NotOwner,
+    ErrorCode::Deadline,
+    ErrorCode::UnresolvedIntent,
+    ErrorCode::ReadTimeout,
+    ErrorCode::Overload,
+    ErrorCode::NotReady,
+    ErrorCode::BadRequest,
+    ErrorCode::Unsupported,
+    ErrorCode::TooLarge,
+    ErrorCode::Unauthorized,
+    ErrorCode::UnknownRoute,
+    ErrorCode::Storage,
+];
+
+/// What the HTTP layer counts.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    requests: AtomicU64,
+    errors: [AtomicU64; CODES.len()],
+    /// Open connections.
+    pub(super) connections: AtomicU64,
+    /// Connections refused because there were too many.
+    pub(super) refused: AtomicU64,
+}
+
+impl Counters {
+    /// Counts an answered request; `error` is its refusal's code, if it was one.
+    pub(super) fn count(&self, error: Option<ErrorCode>) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(index) = CODES.iter().position(|code| Some(*code) == error) {
+            self.errors[index].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// As Prometheus text.
+    pub(super) fn render(&self) -> String {
+        let mut out = Text(String::with_capacity(2048));
+        let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        out.head("quorate_http_requests_total", "counter", "HTTP requests answered.");
+        out.line(format_args!("quorate_http_requests_total {}", number(&self.requests)));
+        out.head("quorate_http_errors_total", "counter", "HTTP requests refused or failed.");
+        for (code, count) in CODES.iter().zip(&self.errors).filter(|(_, n)| number(n) > 0) {
+            let outcome = match code.outcome() {
+                Outcome::Ok => "ok",
+                Outcome::Failed => "failed",
+                Outcome::Unknown => "unknown",
+            };
+            let labels = format!("{{code=\"{code}\",outcome=\"{outcome}\"}}");
+            out.line(format_args!("quorate_http_errors_total{labels} {}", number(count)));
+        }
+        out.head("quorate_http_connections", "gauge", "Open HTTP connections.");
+        out.line(format_args!("quorate_http_connections {}", number(&self.connections)));
+        let refused = "quorate_http_connections_refused_total";
+        out.head(refused, "counter", "HTTP connections refused: too many were open.");
+        out.line(format_args!("{refused} {}", number(&self.refused)));
+        out.0
+    }
+}
+
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn line(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a string has no way to fail.
+        if self.0.write_fmt(text).is_ok() {
+            self.0.push('\n');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_what_prometheus_reads() {
+        let counters = Counters::default();
+        counters.count(Some(ErrorCode::Deadline));
+        counters.count(None);
+        let text = counters.render();
+        for expected in [
+            "# TYPE quorate_http_requests_total counter\nquorate_http_requests_total 2\n",
+            "quorate_http_errors_total{code=\"deadline\",outcome=\"unknown\"} 1\n",
+            "quorate_http_connections 0\n",
+        ] {
+            assert!(text.contains(expected), "{expected} in\n{text}");
+        }
+        assert!(!text.contains("no_quorum"));
+    }
+
+    #[test]
+    fn every_code_is_counted() {
+        let counters = Counters::default();
+        for code in CODES {
+            counters.count(Some(code));
+        }
+        let counts = counters.errors.iter().map(|n| n.load(Ordering::Relaxed));
+        assert!(counts.into_iter().all(|count| count == 1));
+    }
+}

@@ -1,0 +1,29 @@
+//! The HTTP API: the original's paths, shapes and statuses (its REST interface), with an outcome in
+//! every refusal. Holds no state of its own beyond counters. May not know how transactions are
+//! agreed on, stored or sent: all of that is behind [`Backend`].
+
+pub mod auth;
+pub mod backend;
+
+mod access;
+mod batch;
+mod command;
+mod context;
+mod ddl;
+mod document;
+mod draft;
+mod error;
+mod execute;
+mod metrics;
+mod record;
+mod reply;
+mod router;
+mod serve;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+pub use backend::Backend;
+pub use context::{HttpConfig, Limits};
+pub use serve::serve;

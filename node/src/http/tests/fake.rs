@@ -1,0 +1,224 @@
+//! A server in memory: commits by itself, owns the first cluster of each class, fails on demand.
+//! May not be cleverer than the tests need.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use quorate_api::{
+    Boot, ClusterKey, Committed, ErrorCode, ItemId, ItemKey, NodeId, OpKind, Stamp, TxId,
+};
+use quorate_control::schema::{SCHEMA_ITEM, Schema};
+use quorate_protocol::io::{Base, Failure, Proposal};
+use quorate_protocol::message::LogPosition;
+
+use crate::http::backend::{Answers, Backend, Commit, NodeState, NodeStatus, Page, ReadError};
+
+/// This server's identity.
+pub(super) const NODE: NodeId = NodeId(1);
+
+#[derive(Clone, Default)]
+pub(super) struct Fake(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    items: BTreeMap<ItemId, Committed>,
+    /// What local reads see instead, for items where this server is behind.
+    stale: BTreeMap<ItemId, Option<Committed>>,
+    positions: BTreeMap<ClusterKey, u64>,
+    schema: Arc<Schema>,
+    seq: u64,
+    failures: VecDeque<Failure>,
+    hangs: bool,
+    starting: bool,
+    submitted: Vec<Vec<Proposal>>,
+}
+
+impl Fake {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// The next transactions or majority reads fail so.
+    pub(super) fn fail(&self, code: ErrorCode) -> &Self {
+        let holder = TxId { node: NodeId(2), boot: Boot(1), seq: 7 };
+        let holder =
+            matches!(code, ErrorCode::Busy | ErrorCode::UnresolvedIntent).then_some(holder);
+        self.state().failures.push_back(Failure { code, item: None, current: None, holder });
+        self
+    }
+
+    /// Transactions and majority reads are not answered from now on.
+    pub(super) fn hang(&self) {
+        self.state().hangs = true;
+    }
+
+    /// One MASTER was never met.
+    pub(super) fn starting(&self, is: bool) {
+        self.state().starting = is;
+    }
+
+    /// Local reads of an item see its state as of now for ever.
+    pub(super) fn freeze(&self, item: &ItemId) {
+        let mut state = self.state();
+        let now = state.items.get(item).cloned();
+        state.stale.insert(item.clone(), now);
+    }
+
+    /// A schema that was agreed on but is not applied here until [`Self::apply_schema`].
+    pub(super) fn unapply_schema(&self) {
+        self.state().schema = Arc::default();
+    }
+
+    /// Applies the agreed schema.
+    pub(super) fn apply_schema(&self) {
+        let mut state = self.state();
+        let image = state.items[&SCHEMA_ITEM].image.clone().unwrap();
+        state.schema = Arc::new(Schema::decode(&image.0).unwrap());
+    }
+
+    /// Puts bytes where a record's image is.
+    pub(super) fn corrupt(&self, item: &ItemId, bytes: &[u8]) {
+        self.state().items.get_mut(item).unwrap().image = Some(bytes.into());
+    }
+
+    pub(super) fn last_submitted(&self) -> Vec<Proposal> {
+        self.state().submitted.last().cloned().unwrap_or_default()
+    }
+}
+
+impl State {
+    fn commit(&mut self, ops: Vec<Proposal>) -> Result<Commit, Failure> {
+        self.seq += 1;
+        let tx = TxId { node: NODE, boot: Boot(1), seq: self.seq };
+        self.submitted.push(ops.clone());
+        let mut stamps = Vec::new();
+        let mut writes = Vec::new();
+        for op in ops {
+            let found = self.items.get(&op.item).cloned();
+            let stamp = found.as_ref().map_or(Stamp::ABSENT, |c| c.stamp);
+            let live = found.as_ref().is_some_and(|c| c.live);
+            let fail = |code| {
+                let (item, current) = (Some(op.item.clone()), Some(stamp));
+                Err(Failure { code, item, current, holder: None })
+            };
+            if !live && op.kind != OpKind::Create {
+                return fail(ErrorCode::NotFound);
+            }
+            let fits = match op.base {
+                Base::Current => true,
+                Base::Version(version) => version == stamp.version,
+                Base::Exact(exact) => exact == stamp,
+            };
+            if !fits {
+                return fail(ErrorCode::VersionConflict);
+            }
+            if op.kind == OpKind::Check {
+                stamps.push(stamp);
+                continue;
+            }
+            let stamp = Stamp { version: stamp.version + 1, tx };
+            let live = op.kind != OpKind::Delete;
+            stamps.push(stamp);
+            writes.push((op.item, Committed { stamp, live, image: op.image }));
+        }
+        for (item, committed) in writes {
+            if item == SCHEMA_ITEM {
+                let schema = Schema::decode(&committed.image.as_ref().unwrap().0).unwrap();
+                self.schema = Arc::new(schema);
+            }
+            self.items.insert(item, committed);
+        }
+        Ok(Commit { tx, stamps, decision: LogPosition::default() })
+    }
+}
+
+impl Backend for Fake {
+    async fn submit(&self, ops: Vec<Proposal>, _: Instant) -> Result<Commit, Failure> {
+        if self.state().hangs {
+            std::future::pending::<()>().await;
+        }
+        let mut state = self.state();
+        match state.failures.pop_front() {
+            Some(failure) => Err(failure),
+            None => state.commit(ops),
+        }
+    }
+
+    async fn read_majority(&self, items: Vec<ItemId>, _: Instant) -> Result<Answers, Failure> {
+        if self.state().hangs {
+            std::future::pending::<()>().await;
+        }
+        let mut state = self.state();
+        match state.failures.pop_front() {
+            Some(failure) => Err(failure),
+            None => Ok(items
+                .into_iter()
+                .map(|item| (item.clone(), state.items.get(&item).cloned()))
+                .collect()),
+        }
+    }
+
+    async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {
+        let state = self.state();
+        match state.stale.get(item) {
+            Some(stale) => Ok(stale.clone()),
+            None => Ok(state.items.get(item).cloned()),
+        }
+    }
+
+    async fn scan_local(
+        &self,
+        cluster: ClusterKey,
+        from: u64,
+        limit: usize,
+    ) -> Result<Page, ReadError> {
+        let state = self.state();
+        let range = ItemId::record(cluster, from)..;
+        let records = state.items.range(range).take_while(|(item, _)| item.cluster == cluster);
+        let live = records.filter(|(_, committed)| committed.live);
+        let positions = live.filter_map(|(item, committed)| match item.key {
+            ItemKey::Record(position) => Some((position, committed.clone())),
+            ItemKey::Key(_) | ItemKey::Token(_) => None,
+        });
+        Ok(positions.take(limit).collect())
+    }
+
+    async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {
+        let mut state = self.state();
+        let database = state.schema.databases.iter().find(|d| d.id == cluster.database);
+        let owner = database.and_then(|d| d.cluster(cluster.cluster)).map(|c| c.owner);
+        if owner != Some(NODE) {
+            let code = ErrorCode::NotOwner;
+            return Err(Failure { code, item: None, current: None, holder: None });
+        }
+        let next = state.positions.entry(cluster).or_default();
+        *next += 1;
+        Ok(*next - 1)
+    }
+
+    fn schema(&self) -> Arc<Schema> {
+        Arc::clone(&self.state().schema)
+    }
+
+    fn status(&self) -> NodeStatus {
+        let starting = self.state().starting;
+        let third = if starting { None } else { Some(NodeId(3)) };
+        let masters =
+            [("n1", Some(NODE), true), ("n2", Some(NodeId(2)), true), ("n3", third, false)];
+        NodeStatus {
+            name: "n1".to_owned(),
+            node_id: NODE,
+            boot: Boot(1),
+            state: if starting { NodeState::Starting } else { NodeState::Online },
+            masters: masters
+                .into_iter()
+                .map(|(name, id, up)| (name.to_owned(), (id, up)))
+                .collect(),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        "quorate_transactions_total{outcome=\"ok\"} 1\n".to_owned()
+    }
+}

@@ -1,0 +1,120 @@
+//! Authentication, headers, sizes, unknown routes, health, metrics.
+
+use serde_json::json;
+
+use super::{Limits, Setup, credentials};
+
+#[tokio::test]
+async fn strangers_are_refused_with_a_challenge() {
+    let setup = Setup::bench().await;
+    for (path, realm) in [
+        ("/document/bench/16:0", "Basic realm=\"OrientDB db-bench\""),
+        ("/listDatabases", "Basic realm=\"OrientDB Server\""),
+        ("/document/a%22b/16:0", "Basic realm=\"OrientDB Server\""),
+    ] {
+        for wrong in ["", "Basic", "Basic cm9vdDp3cm9uZw==", "Bearer x"] {
+            let answer = setup.send_with("GET", path, &[("authorization", wrong)], "").await;
+            assert_eq!(answer.header("www-authenticate"), realm);
+            assert_eq!(answer.fails(401, "unauthorized", "failed"), "401 Unauthorized.");
+        }
+    }
+    let script = [("authorization", ""), ("x-requested-with", "XMLHttpRequest")];
+    let answer = setup.send_with("GET", "/listDatabases", &script, "").await;
+    assert_eq!(answer.header("www-authenticate"), "");
+    let body = r#"{"@class":"Item"}"#;
+    let answer = setup.send_with("POST", "/document/bench", &[("authorization", "")], body).await;
+    answer.fails(401, "unauthorized", "failed");
+    for path in ["/ping", "/health", "/metrics"] {
+        setup.send_with("GET", path, &[("authorization", "")], "").await.expect(200);
+    }
+    let answer = setup.send("GET", "/disconnect", "").await;
+    assert_eq!(answer.fails(401, "unauthorized", "failed"), "Logged out");
+    assert!(credentials().starts_with("Basic "));
+}
+
+#[tokio::test]
+async fn unknown_routes_and_methods() {
+    let setup = Setup::bench().await;
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/nothing/here"),
+        ("POST", "/document"),
+        ("DELETE", "/document/bench"),
+        ("PUT", "/batch/bench"),
+        ("GET", "/document/bench/16:0/"),
+        ("OPTIONS", "/document/bench"),
+        ("DELETE", "/health"),
+    ] {
+        let text = setup.send(method, path, "").await.fails(405, "unknown_route", "failed");
+        assert!(text.starts_with(&format!("Command not found: {method}.")), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn headers_are_checked() {
+    let setup = Setup::bench().await;
+    for (name, value) in [
+        ("x-quorate-deadline-ms", "0"),
+        ("x-quorate-deadline-ms", "60001"),
+        ("x-quorate-deadline-ms", "1.5"),
+        ("x-quorate-deadline-ms", "-1"),
+        ("x-quorate-deadline-ms", "18446744073709551616"),
+        ("x-quorate-read-level", "strong"),
+        ("if-none-match", "abc"),
+    ] {
+        let answer = setup.send_with("GET", "/document/bench/16:0", &[(name, value)], "").await;
+        answer.fails(400, "bad_request", "failed");
+    }
+    let bad = [("x-quorate-tombstone-id", "x")];
+    let answer = setup.send_with("DELETE", "/document/bench/16:0", &bad, "").await;
+    answer.fails(400, "bad_request", "failed");
+    // Reserved: accepted and ignored.
+    let reserved = [("x-quorate-session-token", "x"), ("x-quorate-transaction-token", "y")];
+    setup.send_with("GET", "/listDatabases", &reserved, "").await.expect(200);
+    setup
+        .send_with("GET", "/listDatabases", &[("x-quorate-deadline-ms", "60000")], "")
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn bodies_have_a_limit_and_share_a_budget() {
+    let limits = Limits { body_bytes_max: 4096, bodies_bytes_max: 2048, ..Limits::default() };
+    let setup = Setup::with(limits);
+    let big = "x".repeat(4097);
+    let answer = setup.send("POST", "/document/bench", &big).await;
+    answer.fails(413, "too_large", "failed");
+    let answer = setup.send("POST", "/document/bench", &"x".repeat(3000)).await;
+    answer.fails(503, "overload", "failed");
+    let answer = setup.send("POST", "/document/bench", &"x".repeat(2048)).await;
+    answer.fails(400, "bad_request", "failed");
+}
+
+#[tokio::test]
+async fn health_says_who_is_missing() {
+    let setup = Setup::new();
+    let fine = setup.send("GET", "/health", "").await.expect(200).json();
+    let masters = json!({"n1": true, "n2": true, "n3": false});
+    assert_eq!(fine, json!({"status": "ONLINE", "masters": masters}));
+    setup.fake.starting(true);
+    let early = setup.send("GET", "/health", "").await;
+    assert_eq!((&early.json()["status"], &early.json()["masters"]), (&json!("STARTING"), &masters));
+    let text = early.fails(503, "not_ready", "failed");
+    assert!(text.contains("never met so far: n3"), "{text}");
+}
+
+#[tokio::test]
+async fn the_server_describes_itself() {
+    let setup = Setup::bench().await;
+    assert_eq!(setup.send("GET", "/ping", "").await.expect(200).text(), "pong");
+    let version = setup.send("GET", "/server/version", "").await.expect(200).text();
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+    let server = setup.send("GET", "/server", "").await.expect(200).json();
+    assert_eq!(server["dbs"], json!(["bench"]));
+    assert_eq!(server["storages"][0]["type"], "plocal");
+    let metrics = setup.send("GET", "/metrics", "").await.expect(200);
+    assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4");
+    for name in ["quorate_transactions_total{outcome=\"ok\"} 1\n", "quorate_http_requests_total "] {
+        assert!(metrics.text().contains(name), "{name}");
+    }
+}

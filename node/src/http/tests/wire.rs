@@ -1,0 +1,188 @@
+//! The accept loop over real sockets: keep-alive, junk, limits, an orderly end.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::fake::Fake;
+use super::{Limits, config, credentials};
+use crate::http::serve;
+
+struct Running {
+    address: std::net::SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+    fake: Fake,
+}
+
+async fn start(limits: Limits) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let fake = Fake::default();
+    let done = async move {
+        stopped.await.ok();
+    };
+    let task = tokio::spawn(serve(fake.clone(), listener, config(limits), done));
+    Running { address, stop, task, fake }
+}
+
+/// Sends bytes and reads until a whole reply with its declared length, or the end, is there.
+async fn exchange(stream: &mut TcpStream, request: &[u8]) -> String {
+    stream.write_all(request).await.unwrap();
+    let mut reply = Vec::new();
+    let mut buffer = [0; 4096];
+    let reading = async {
+        loop {
+            let text = String::from_utf8_lossy(&reply).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head
+                    .lines()
+                    .find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok());
+                if body.len() >= length.unwrap_or(0) {
+                    return text;
+                }
+            }
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return text,
+                Ok(count) => reply.extend_from_slice(&buffer[..count]),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), reading).await.unwrap()
+}
+
+fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
+    let credentials = credentials();
+    let length = body.len();
+    format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: {credentials}\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_requests() {
+    let running = start(Limits::default()).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let reply = exchange(&mut stream, &request("POST", "/database/bench/plocal", "")).await;
+    assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+    let reply = exchange(&mut stream, &request("POST", "/class/bench/Item", "")).await;
+    assert!(reply.starts_with("HTTP/1.1 201 Created\r\n"), "{reply}");
+    let body = r#"{"@class":"Item","v":1}"#;
+    for position in 0..3 {
+        let reply = exchange(&mut stream, &request("POST", "/document/bench", body)).await;
+        assert!(reply.contains(&format!("\"@rid\":\"#16:{position}\"")), "{reply}");
+    }
+    let chunked = format!(
+        "POST /document/bench HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\n\
+         transfer-encoding: chunked\r\n\r\n17\r\n{body}\r\n0\r\n\r\n",
+        credentials()
+    );
+    let reply = exchange(&mut stream, chunked.as_bytes()).await;
+    assert!(reply.starts_with("HTTP/1.1 201 Created\r\n"), "{reply}");
+    let reply = exchange(&mut stream, &request("GET", "/nope", "")).await;
+    assert!(reply.contains("\"errorCode\":\"unknown_route\""), "{reply}");
+    let reply = exchange(&mut stream, &request("GET", "/metrics", "")).await;
+    assert!(reply.contains("quorate_http_requests_total 7\n"), "{reply}");
+    assert!(reply.contains("code=\"unknown_route\",outcome=\"failed\"} 1\n"), "{reply}");
+    assert!(reply.contains("quorate_http_connections 1\n"), "{reply}");
+}
+
+#[tokio::test]
+async fn bodies_that_are_cut_or_too_long() {
+    let limits = Limits { body_bytes_max: 1000, ..Limits::default() };
+    let running = start(limits).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let long = format!(
+        "POST /document/bench HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\n\
+         transfer-encoding: chunked\r\n\r\n7d0\r\n{}\r\n0\r\n\r\n",
+        credentials(),
+        "x".repeat(2000)
+    );
+    let reply = exchange(&mut stream, long.as_bytes()).await;
+    assert!(reply.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{reply}");
+    assert!(reply.contains("\"outcome\":\"failed\""), "{reply}");
+
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let never = format!(
+        "POST /document/bench HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\n\
+         x-quorate-deadline-ms: 50\r\ncontent-length: 500\r\n\r\nabc",
+        credentials()
+    );
+    let reply = exchange(&mut stream, never.as_bytes()).await;
+    assert!(reply.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{reply}");
+    assert!(reply.contains("did not arrive before the deadline"), "{reply}");
+}
+
+#[tokio::test]
+async fn junk_does_not_stop_the_server() {
+    let running = start(Limits::default()).await;
+    for junk in [&b"\x00\xff\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"] {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        exchange(&mut stream, junk).await;
+    }
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let mut huge = b"GET /ping HTTP/1.1\r\nx: ".to_vec();
+    huge.extend(vec![b'a'; 80 << 10]);
+    huge.extend(b"\r\n\r\n");
+    let reply = exchange(&mut stream, &huge).await;
+    assert!(!reply.contains("pong"), "{reply}");
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let reply = exchange(&mut stream, &request("GET", "/ping", "")).await;
+    assert!(reply.ends_with("pong"), "{reply}");
+}
+
+#[tokio::test]
+async fn slow_headers_are_cut_off() {
+    let limits = Limits { header_timeout: Duration::from_millis(50), ..Limits::default() };
+    let running = start(limits).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let reply = exchange(&mut stream, b"GET /ping HT").await;
+    assert!(!reply.contains("pong"), "{reply}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_refused_with_an_outcome() {
+    let running = start(Limits { connections_max: 1, ..Limits::default() }).await;
+    let mut first = TcpStream::connect(running.address).await.unwrap();
+    exchange(&mut first, &request("GET", "/ping", "")).await;
+    let mut second = TcpStream::connect(running.address).await.unwrap();
+    let reply = exchange(&mut second, b"").await;
+    assert!(reply.starts_with("HTTP/1.1 503 "), "{reply}");
+    let body = reply.split_once("\r\n\r\n").unwrap().1;
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["errors"][0]["outcome"], "failed");
+    let reply = exchange(&mut first, &request("GET", "/metrics", "")).await;
+    assert!(reply.contains("quorate_http_connections_refused_total 1\n"), "{reply}");
+}
+
+#[tokio::test]
+async fn stopping_lets_requests_finish_and_closes_idle_connections() {
+    let limits = Limits { shutdown_grace: Duration::from_secs(3), ..Limits::default() };
+    let running = start(limits).await;
+    let mut idle = TcpStream::connect(running.address).await.unwrap();
+    exchange(&mut idle, &request("POST", "/database/bench/plocal", "")).await;
+    exchange(&mut idle, &request("POST", "/class/bench/Item", "")).await;
+    running.fake.hang();
+    let mut busy = TcpStream::connect(running.address).await.unwrap();
+    let body = r#"{"@class":"Item"}"#;
+    let credentials = credentials();
+    let length = body.len();
+    let head = format!(
+        "POST /document/bench HTTP/1.1\r\nhost: x\r\nauthorization: {credentials}\r\n\
+         x-quorate-deadline-ms: 100\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    let pending = tokio::spawn(async move { exchange(&mut busy, head.as_bytes()).await });
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    running.stop.send(()).unwrap();
+    let reply = pending.await.unwrap();
+    assert!(reply.contains("\"outcome\":\"unknown\""), "{reply}");
+    assert_eq!(exchange(&mut idle, b"").await, "");
+    tokio::time::timeout(Duration::from_secs(2), running.task).await.unwrap().unwrap();
+    assert!(TcpStream::connect(running.address).await.is_err());
+}

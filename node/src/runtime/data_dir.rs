@@ -1,0 +1,317 @@
+//! The data folder: who this server is, how often it started, and whether the store inside is really its own
+//! (PROTOCOL.md 3.1, trap A3). May not know the machine or the links.
+//!
+//! `identity` and `boot` lie beside `databases/`, so that a copied or restored database never carries an identity along.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use quorate_api::{Boot, NodeId};
+use serde::{Deserialize, Serialize};
+
+use super::storage::{Durable, Owner, Storage, StorageError};
+
+/// Format of the identity file.
+const FORMAT: u32 = 1;
+
+/// Why a server must not start on its folder.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The file system refused.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A small file does not hold what it should.
+    #[error("{} is damaged: {detail}; it cannot be rebuilt by guessing", .path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The folder belongs to a server of another name.
+    #[error("{} belongs to server '{found}', not to '{wanted}'", .path.display())]
+    Name {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who wants it.
+        wanted: String,
+    },
+    /// The store was opened by another identity.
+    #[error(
+        "{} was written by server {found}, this is server {own}: a copied database does not \
+         carry votes along, and joining with one is not supported yet",
+        .path.display()
+    )]
+    Foreign {
+        /// The store.
+        path: PathBuf,
+        /// Who wrote it.
+        found: NodeId,
+        /// This server.
+        own: NodeId,
+    },
+    /// The store is gone or older than the boot counter.
+    #[error(
+        "this server's data in {} is gone ({detail}); it must not rejoin under its old \
+         identity {own}, because its votes are lost",
+        .path.display()
+    )]
+    Gone {
+        /// The store.
+        path: PathBuf,
+        /// How that was noticed.
+        detail: String,
+        /// This server.
+        own: NodeId,
+    },
+    /// The store itself.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Who a server is, for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdentityFile {
+    format: u32,
+    node_id: String,
+    name: String,
+}
+
+/// An opened data folder; the boot is already durable.
+pub struct DataDir {
+    /// Identity of this server.
+    pub node: NodeId,
+    /// This start of it.
+    pub boot: Boot,
+    /// The last batch that the disk holds from earlier boots.
+    pub started_with: Durable,
+    /// Its store.
+    pub storage: Storage,
+}
+
+impl DataDir {
+    /// Opens a folder, creating what a first start needs, and raises the boot counter durably.
+    ///
+    /// # Errors
+    /// In use, damaged, another server's, or its data is gone.
+    pub fn open(root: &Path, name: &str) -> Result<Self, DataError> {
+        let databases = root.join("databases");
+        fs::create_dir_all(&databases).map_err(io_error("create", &databases))?;
+        let node = identity(root, name)?;
+        let previous = read_boot(root)?;
+        let path = databases.join("store");
+        if previous.0 > 0 && !path.join("CURRENT").exists() {
+            let detail = format!("boot counter {}, but no store", previous.0);
+            return Err(DataError::Gone { path, detail, own: node });
+        }
+        let storage = Storage::open(&path)?;
+        let owner = storage.owner()?;
+        let boot = next_boot(node, previous, owner, &path)?;
+        let started_with = storage.last_batch()?;
+        // The store first: a store that lags behind the counter is then always an older copy.
+        storage.set_owner(Owner { node, boot })?;
+        replace(root, "boot", format!("{}\n", boot.0).as_bytes())?;
+        sync_dir(&databases)?;
+        Ok(Self { node, boot, started_with, storage })
+    }
+}
+
+/// The boot that follows, if the store fits the identity and the counter.
+fn next_boot(
+    node: NodeId,
+    previous: Boot,
+    owner: Option<Owner>,
+    path: &Path,
+) -> Result<Boot, DataError> {
+    let gone = |detail| DataError::Gone { path: path.to_path_buf(), detail, own: node };
+    let stored = match owner {
+        None if previous.0 == 0 => Boot(0),
+        None => return Err(gone("the store is empty".into())),
+        Some(owner) if owner.node != node => {
+            let path = path.to_path_buf();
+            return Err(DataError::Foreign { path, found: owner.node, own: node });
+        }
+        Some(owner) => owner.boot,
+    };
+    if stored < previous {
+        let (stored, previous) = (stored.0, previous.0);
+        return Err(gone(format!("the store is of boot {stored}, the counter says {previous}")));
+    }
+    Ok(Boot(stored.0 + 1))
+}
+
+/// Reads the identity, or makes it on the first start.
+fn identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
+    let path = root.join("identity");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return create_identity(root, name);
+        }
+        Err(error) => return Err(io_error("read", &path)(error)),
+    };
+    let damaged = |detail: String| DataError::Damaged { path: path.clone(), detail };
+    let file: IdentityFile =
+        serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if file.format != FORMAT {
+        return Err(damaged(format!("format {} instead of {FORMAT}", file.format)));
+    }
+    if file.name != name {
+        let wanted = name.to_owned();
+        return Err(DataError::Name { path: root.to_path_buf(), found: file.name, wanted });
+    }
+    let id = u64::from_str_radix(&file.node_id, 16).map_err(|error| damaged(error.to_string()))?;
+    Ok(NodeId(id))
+}
+
+fn create_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
+    let path = root.join("identity");
+    if root.join("boot").exists() {
+        let detail = "it is missing, but there is a boot counter".into();
+        return Err(DataError::Damaged { path, detail });
+    }
+    let random = getrandom::u64()
+        .map_err(|error| io_error("make", &path)(io::Error::other(error.to_string())))?;
+    // 0 means nobody in stamps and ballots.
+    let node = NodeId(random.max(1));
+    let file = IdentityFile { format: FORMAT, node_id: node.to_string(), name: name.to_owned() };
+    let text =
+        serde_json::to_string(&file).map_err(|error| io_error("write", &path)(error.into()))?;
+    replace(root, "identity", format!("{text}\n").as_bytes())?;
+    Ok(node)
+}
+
+fn read_boot(root: &Path) -> Result<Boot, DataError> {
+    let path = root.join("boot");
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map(Boot).map_err(|error| DataError::Damaged {
+            path,
+            detail: format!("no boot counter: {error}"),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Boot(0)),
+        Err(error) => Err(io_error("read", &path)(error)),
+    }
+}
+
+/// Replaces a small file so that after a crash either the old or the new content is there, durably.
+fn replace(root: &Path, name: &str, content: &[u8]) -> Result<(), DataError> {
+    let (path, temporary) = (root.join(name), root.join(format!("{name}.new")));
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)
+    };
+    write().map_err(io_error("write", &path))?;
+    sync_dir(root)
+}
+
+fn sync_dir(path: &Path) -> Result<(), DataError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(io_error("sync", path))
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> DataError {
+    let path = path.to_path_buf();
+    move |source| DataError::Io { action, path: path.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(root: &Path) -> Result<DataDir, DataError> {
+        DataDir::open(root, "n1")
+    }
+
+    #[test]
+    fn identity_stays_and_every_start_is_a_new_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path()).unwrap();
+        let (node, boot) = (first.node, first.boot);
+        drop(first);
+        let second = open(dir.path()).unwrap();
+        assert_eq!((second.node, boot, second.boot), (node, Boot(1), Boot(2)));
+    }
+
+    #[test]
+    fn a_second_process_is_told_that_the_folder_is_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = open(dir.path()).unwrap();
+        let text = open(dir.path()).err().unwrap().to_string();
+        assert!(text.ends_with("is in use by another process"), "{text}");
+    }
+
+    #[test]
+    fn a_server_whose_data_is_gone_does_not_start() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        fs::remove_dir_all(dir.path().join("databases")).unwrap();
+        let text = open(dir.path()).err().unwrap().to_string();
+        assert!(text.contains("must not rejoin under its old identity"), "{text}");
+    }
+
+    #[test]
+    fn a_store_from_an_older_boot_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        let (store, copy) = (dir.path().join("databases/store"), dir.path().join("copy"));
+        copy_dir(&store, &copy);
+        drop(open(dir.path()).unwrap());
+        fs::remove_dir_all(&store).unwrap();
+        fs::rename(&copy, &store).unwrap();
+        let text = open(dir.path()).err().unwrap().to_string();
+        assert!(text.contains("the store is of boot 1, the counter says 2"), "{text}");
+    }
+
+    #[test]
+    fn another_servers_store_and_name_are_refused() {
+        let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        drop(open(own.path()).unwrap());
+        drop(open(other.path()).unwrap());
+        fs::remove_dir_all(own.path().join("databases")).unwrap();
+        copy_dir(&other.path().join("databases/store"), &own.path().join("databases/store"));
+        let text = open(own.path()).err().unwrap().to_string();
+        assert!(text.contains("was written by server"), "{text}");
+        let text = DataDir::open(other.path(), "n2").err().unwrap().to_string();
+        assert!(text.ends_with("belongs to server 'n1', not to 'n2'"), "{text}");
+    }
+
+    #[test]
+    fn a_crash_between_store_and_counter_wastes_a_boot_at_most() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        drop(open(dir.path()).unwrap());
+        replace(dir.path(), "boot", b"1\n").unwrap();
+        assert_eq!(open(dir.path()).unwrap().boot, Boot(3));
+    }
+
+    #[test]
+    fn damaged_small_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        fs::write(dir.path().join("boot"), "x").unwrap();
+        assert!(matches!(open(dir.path()), Err(DataError::Damaged { .. })));
+        fs::write(dir.path().join("boot"), "1").unwrap();
+        fs::remove_file(dir.path().join("identity")).unwrap();
+        assert!(matches!(open(dir.path()), Err(DataError::Damaged { .. })));
+    }
+
+    fn copy_dir(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! What the rest of the server may ask of the runtime, and the seam at which HTTP does so. May not know HTTP or SQL.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use quorate_api::{Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId};
+use quorate_control::members::Members;
+use quorate_control::schema::Schema;
+use quorate_protocol::io::{Failure, Placement, Proposal, Reply};
+use tokio::sync::{oneshot, watch};
+
+use super::blocks::Allocator;
+use super::inbox::{Inbox, Input, PushError};
+use super::link::Links;
+use super::link::frame::FRAME_MAX;
+use super::metrics::Metrics;
+use super::storage::{Storage, StorageError};
+use crate::clock::Clock;
+use crate::http::backend::{self, Answers, Backend, Page};
+
+pub use crate::http::backend::{Commit, Master, NodeState, NodeStatus};
+
+/// Content of one transaction; larger ones are refused.
+pub const TRANSACTION_BYTES_MAX: usize = 8 << 20;
+/// How much longer than the client's deadline the machine's own answer is waited for: it may be definite.
+const GRACE: Duration = Duration::from_millis(200);
+
+// Every message about a transaction must fit a frame: content once, keys and stamps beside it.
+const _: () = assert!(2 * TRANSACTION_BYTES_MAX <= FRAME_MAX);
+
+/// What loop, links and handles share.
+pub(crate) struct Shared {
+    pub(crate) name: String,
+    pub(crate) node: NodeId,
+    pub(crate) boot: Boot,
+    pub(crate) members: Members,
+    pub(crate) clock: Clock,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) links: Option<Arc<Links>>,
+    pub(crate) metrics: Metrics,
+    pub(crate) schema: ArcSwap<Schema>,
+    pub(crate) placements: ArcSwap<BTreeMap<ClusterKey, Placement>>,
+    pub(crate) allocator: Arc<Allocator>,
+    state: AtomicU8,
+    failed: watch::Sender<bool>,
+}
+
+/// What [`Shared`] is made from.
+pub(crate) struct Parts {
+    pub(crate) name: String,
+    pub(crate) node: NodeId,
+    pub(crate) boot: Boot,
+    pub(crate) members: Members,
+    pub(crate) clock: Clock,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) links: Option<Arc<Links>>,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let metrics = Metrics::default();
+        metrics.observe(&parts.name, &parts.inbox, &parts.storage, parts.links.as_ref());
+        Self {
+            name: parts.name,
+            node: parts.node,
+            boot: parts.boot,
+            members: parts.members,
+            clock: parts.clock,
+            inbox: parts.inbox,
+            allocator: Allocator::new(parts.storage.clone()),
+            storage: parts.storage,
+            links: parts.links,
+            metrics,
+            schema: ArcSwap::default(),
+            placements: ArcSwap::default(),
+            state: AtomicU8::new(NodeState::Starting as u8),
+            failed: watch::Sender::new(false),
+        }
+    }
+
+    pub(crate) fn state(&self) -> NodeState {
+        let state = self.state.load(Ordering::Acquire);
+        [NodeState::Starting, NodeState::Online, NodeState::ShuttingDown][usize::from(state)]
+    }
+
+    pub(crate) fn set_state(&self, state: NodeState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Stops serving: the disk gave an answer that nothing may be built on.
+    fn fail(&self, error: &StorageError) {
+        if matches!(error, StorageError::Stopping) {
+            return;
+        }
+        tracing::error!(%error, "the storage failed; this server stops serving");
+        self.set_state(NodeState::ShuttingDown);
+        self.failed.send_replace(true);
+    }
+}
+
+/// A server, as the layers above see it. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeHandle {
+    shared: Arc<Shared>,
+}
+
+impl NodeHandle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Runs a transaction; stamps come in the order of `ops`.
+    ///
+    /// # Errors
+    /// The code says whether it definitely did not happen.
+    pub async fn submit(&self, ops: Vec<Proposal>, deadline: Instant) -> Result<Commit, Failure> {
+        let reply = self.submit_inner(ops, deadline).await;
+        self.shared.metrics.answered(&reply);
+        match reply {
+            Reply::Committed { tx, stamps, decision } => Ok(Commit { tx, stamps, decision }),
+            Reply::Failed(failure) => Err(failure),
+            Reply::Read(_) => unreachable!("the machine answers a transaction by its outcome"),
+        }
+    }
+
+    async fn submit_inner(&self, ops: Vec<Proposal>, deadline: Instant) -> Reply {
+        let size: usize = ops.iter().filter_map(|op| op.image.as_ref()).map(|i| i.0.len()).sum();
+        if size > TRANSACTION_BYTES_MAX {
+            return Reply::Failed(failure(ErrorCode::TooLarge));
+        }
+        let clock = self.shared.clock;
+        let (reply, answer) = oneshot::channel();
+        let (tick, wall_us) = (clock.tick_of(deadline), clock.wall_us());
+        let input = Input::Submit { ops, deadline: tick, wall_us, reply };
+        self.ask(input, answer, deadline).await
+    }
+
+    /// Reads by majority; each item is linearizable, together they are no snapshot.
+    ///
+    /// # Errors
+    /// No majority in time, or an undecided vote that could not be resolved.
+    pub async fn read_majority(
+        &self,
+        items: Vec<ItemId>,
+        deadline: Instant,
+    ) -> Result<Answers, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let tick = self.shared.clock.tick_of(deadline);
+        match self.ask(Input::Read { items, deadline: tick, reply }, answer, deadline).await {
+            Reply::Read(found) => Ok(found),
+            // Whatever became of the read, it changed nothing.
+            Reply::Failed(Failure { code: ErrorCode::Deadline, item, current, holder }) => {
+                Err(Failure { code: ErrorCode::ReadTimeout, item, current, holder })
+            }
+            Reply::Failed(failure) => Err(failure),
+            Reply::Committed { .. } => unreachable!("the machine answers a read by what it read"),
+        }
+    }
+
+    async fn ask(
+        &self,
+        input: Input,
+        answer: oneshot::Receiver<Reply>,
+        deadline: Instant,
+    ) -> Reply {
+        if self.shared.state() != NodeState::Online {
+            return Reply::Failed(failure(ErrorCode::NotReady));
+        }
+        if let Err(refused) = self.shared.inbox.push_client(input) {
+            return Reply::Failed(failure(match refused {
+                PushError::Full => ErrorCode::Overload,
+                PushError::Closed => ErrorCode::NotReady,
+            }));
+        }
+        match tokio::time::timeout_at((deadline + GRACE).into(), answer).await {
+            Ok(Ok(reply)) => reply,
+            // The loop ended, or did not answer: the request may have taken effect.
+            Ok(Err(_)) | Err(_) => Reply::Failed(failure(ErrorCode::Deadline)),
+        }
+    }
+
+    /// Committed local state of an item, once it is durable here.
+    ///
+    /// # Errors
+    /// The disk failed; the server stops serving.
+    pub async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, StorageError> {
+        let found = self.shared.storage.committed_durable(item).await;
+        found.inspect_err(|error| self.shared.fail(error))
+    }
+
+    /// Live records of a cluster from a position on, in order, at most `limit`. One page is one snapshot; another page
+    /// is another snapshot.
+    ///
+    /// # Errors
+    /// The disk failed; the server stops serving.
+    pub async fn scan_local(
+        &self,
+        cluster: ClusterKey,
+        from: u64,
+        limit: usize,
+    ) -> Result<Page, StorageError> {
+        let storage = self.shared.storage.clone();
+        let scan = tokio::task::spawn_blocking(move || storage.scan(cluster, from, limit));
+        let scanned = scan.await.map_err(|_| StorageError::Stopping)?;
+        let (page, visible) = scanned.inspect_err(|error| self.shared.fail(error))?;
+        self.shared.storage.durability().wait_for(visible).await;
+        Ok(page)
+    }
+
+    /// Next position of a cluster that this server owns.
+    ///
+    /// # Errors
+    /// The cluster is unknown, or another server creates its records.
+    pub async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {
+        let owner = self.shared.placements.load().get(&cluster).map(|placement| placement.owner);
+        match owner {
+            None => return Err(failure(ErrorCode::UnknownCluster)),
+            Some(owner) if owner != Some(self.shared.node) => {
+                return Err(failure(ErrorCode::NotOwner));
+            }
+            Some(_) => {}
+        }
+        let position = self.shared.allocator.next(cluster).await;
+        position.map_err(|error| {
+            self.shared.fail(&error);
+            // Nothing was written under a position yet.
+            failure(ErrorCode::NotReady)
+        })
+    }
+
+    /// The schema as last applied here.
+    #[must_use]
+    pub fn schema(&self) -> Arc<Schema> {
+        self.shared.schema.load_full()
+    }
+
+    /// This server and how it sees the others.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        let shared = &self.shared;
+        let peers = shared.links.as_ref().map(|links| links.peers());
+        let masters = shared.members.names().iter().map(|name| {
+            let peer = peers.and_then(|peers| peers.get(name));
+            // A MASTER without a link is this server.
+            let (node, up) = peer.map_or((Some(shared.node), true), |peer| peer.status());
+            (name.clone(), Master { node, up })
+        });
+        NodeStatus {
+            name: shared.name.clone(),
+            node: shared.node,
+            boot: shared.boot.0,
+            state: shared.state(),
+            masters: masters.collect(),
+        }
+    }
+
+    /// Everything this server counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Returns when the disk has failed and the process should end.
+    pub async fn storage_failed(&self) {
+        // The sender lives in `shared`, so the wait cannot end early.
+        self.shared.failed.subscribe().wait_for(|failed| *failed).await.ok();
+    }
+}
+
+/// A refusal that concerns no item.
+fn failure(code: ErrorCode) -> Failure {
+    Failure { code, item: None, current: None, holder: None }
+}
+
+impl From<StorageError> for backend::StorageError {
+    fn from(error: StorageError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Backend for NodeHandle {
+    async fn submit(&self, ops: Vec<Proposal>, deadline: Instant) -> Result<Commit, Failure> {
+        self.submit(ops, deadline).await
+    }
+
+    async fn read_majority(
+        &self,
+        items: Vec<ItemId>,
+        deadline: Instant,
+    ) -> Result<Answers, Failure> {
+        self.read_majority(items, deadline).await
+    }
+
+    async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, backend::StorageError> {
+        Ok(self.read_local(item).await?)
+    }
+
+    async fn scan_local(
+        &self,
+        cluster: ClusterKey,
+        from: u64,
+        limit: usize,
+    ) -> Result<Page, backend::StorageError> {
+        Ok(self.scan_local(cluster, from, limit).await?)
+    }
+
+    async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {
+        self.allocate(cluster).await
+    }
+
+    fn schema(&self) -> Arc<Schema> {
+        self.schema()
+    }
+
+    fn status(&self) -> NodeStatus {
+        self.status()
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics().render()
+    }
+}

@@ -1,0 +1,242 @@
+//! The one queue into the loop: closed set of inputs, bounded, emptied in one go. May not know what becomes of an input.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use quorate_api::{Boot, ItemId, NodeId};
+use quorate_protocol::io::{Proposal, Reply, Tick};
+use quorate_protocol::message::Message;
+use tokio::sync::{Notify, oneshot};
+
+use super::link::Peer;
+
+/// Client requests waiting for the loop; when full, the next is refused with `Overload`.
+const CLIENTS_MAX: usize = 4_096;
+/// Messages waiting for the loop; when full, the links stop reading and TCP pushes back to the sender.
+const MESSAGES_MAX: usize = 8_192;
+/// Their bytes; same consequence.
+const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Everything that can happen to the loop.
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages; a box each costs more")]
+pub(crate) enum Input {
+    /// A client's transaction.
+    Submit { ops: Vec<Proposal>, deadline: Tick, wall_us: u64, reply: oneshot::Sender<Reply> },
+    /// A client's majority read.
+    Read { items: Vec<ItemId>, deadline: Tick, reply: oneshot::Sender<Reply> },
+    /// A message, from a peer in one of its boots or from this server itself.
+    Message { from: NodeId, boot: Boot, cfg: u64, message: Message },
+    /// A peer became reachable, or stopped being so.
+    Peer { node: NodeId, boot: Boot, up: bool },
+    /// It is known which server stands behind a name, and in which boot it is.
+    Bound { peer: Arc<Peer>, node: NodeId, boot: Boot },
+    /// No new requests; end when the running ones are answered, or at the deadline.
+    Stop { deadline: Tick },
+}
+
+/// The queue was full, or the loop has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PushError {
+    /// Too many requests wait.
+    Full,
+    /// Nobody will look at it any more.
+    Closed,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Input>,
+    clients: usize,
+    messages: usize,
+    bytes: usize,
+    signalled: bool,
+    waiting: bool,
+    closed: bool,
+}
+
+impl State {
+    fn has_space(&self) -> bool {
+        self.messages < MESSAGES_MAX && self.bytes < MESSAGE_BYTES_MAX
+    }
+}
+
+/// The queue.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    wake: Condvar,
+    space: Notify,
+}
+
+impl Inbox {
+    /// Puts a client's request in, unless too many wait already.
+    pub(crate) fn push_client(&self, input: Input) -> Result<(), PushError> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(PushError::Closed);
+        }
+        if state.clients >= CLIENTS_MAX {
+            return Err(PushError::Full);
+        }
+        state.clients += 1;
+        state.queue.push_back(input);
+        self.notify(state);
+        Ok(())
+    }
+
+    /// Puts messages of together `bytes` in, waiting for space.
+    pub(crate) async fn push_messages(&self, inputs: &mut Vec<Input>, bytes: usize) {
+        loop {
+            let space = self.space.notified();
+            tokio::pin!(space);
+            // Registered before looking, so that space made in between is not missed.
+            space.as_mut().enable();
+            if self.offer(inputs, bytes) {
+                return;
+            }
+            space.await;
+        }
+    }
+
+    fn offer(&self, inputs: &mut Vec<Input>, bytes: usize) -> bool {
+        let mut state = self.lock();
+        if state.closed {
+            inputs.clear();
+            return true;
+        }
+        if !state.has_space() {
+            return false;
+        }
+        state.messages += inputs.len();
+        state.bytes += bytes;
+        state.queue.extend(inputs.drain(..));
+        self.notify(state);
+        true
+    }
+
+    /// Puts in what is rare and must not be lost. Bounded by the number of peers and their changes.
+    pub(crate) fn push_control(&self, input: Input) {
+        let mut state = self.lock();
+        if !state.closed {
+            state.queue.push_back(input);
+            self.notify(state);
+        }
+    }
+
+    /// Wakes the loop although nothing is in the queue: the disk has got further.
+    pub(crate) fn signal(&self) {
+        let mut state = self.lock();
+        state.signalled = true;
+        self.notify(state);
+    }
+
+    /// Moves everything to `into`, at first waiting for an input or a signal, at most for `wait` (`None`: for ever).
+    pub(crate) fn take(&self, into: &mut VecDeque<Input>, wait: Option<Duration>) {
+        let mut state = self.lock();
+        if state.queue.is_empty() && !state.signalled {
+            state.waiting = true;
+            state = match wait {
+                Some(wait) => match self.wake.wait_timeout(state, wait) {
+                    Ok((state, _)) => state,
+                    Err(poisoned) => poisoned.into_inner().0,
+                },
+                None => self.wake.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner()),
+            };
+            state.waiting = false;
+        }
+        state.signalled = false;
+        if into.is_empty() {
+            std::mem::swap(&mut state.queue, into);
+        } else {
+            into.append(&mut state.queue);
+        }
+        let was_full = !state.has_space();
+        (state.clients, state.messages, state.bytes) = (0, 0, 0);
+        drop(state);
+        if was_full {
+            self.space.notify_waiters();
+        }
+    }
+
+    /// Refuses everything from now on; what is queued is dropped.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.queue.clear();
+        drop(state);
+        self.space.notify_waiters();
+    }
+
+    /// Inputs waiting now.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().queue.len()
+    }
+
+    fn notify(&self, state: MutexGuard<'_, State>) {
+        // Waking costs a system call; a loop that is busy looks into the queue by itself.
+        let waiting = state.waiting;
+        drop(state);
+        if waiting {
+            self.wake.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message() -> Input {
+        let message = Message::Low { seq: 1 };
+        Input::Message { from: NodeId(1), boot: Boot(1), cfg: 0, message }
+    }
+
+    #[tokio::test]
+    async fn a_full_inbox_holds_links_back_until_it_is_emptied() {
+        let inbox = Arc::new(Inbox::default());
+        let mut batch: Vec<Input> = (0..MESSAGES_MAX).map(|_| message()).collect();
+        inbox.push_messages(&mut batch, 0).await;
+        let pushing = tokio::spawn({
+            let inbox = inbox.clone();
+            async move { inbox.push_messages(&mut vec![message()], 1).await }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(inbox.len(), MESSAGES_MAX);
+        let mut work = VecDeque::new();
+        inbox.take(&mut work, None);
+        assert_eq!(work.len(), MESSAGES_MAX);
+        pushing.await.unwrap();
+        assert_eq!(inbox.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn many_bytes_count_like_many_messages() {
+        let inbox = Inbox::default();
+        inbox.push_messages(&mut vec![message()], MESSAGE_BYTES_MAX).await;
+        assert!(!inbox.offer(&mut vec![message()], 1));
+    }
+
+    #[test]
+    fn clients_are_refused_when_too_many_wait() {
+        let inbox = Inbox::default();
+        let read = || Input::Read { items: vec![], deadline: 0, reply: oneshot::channel().0 };
+        for _ in 0..CLIENTS_MAX {
+            inbox.push_client(read()).unwrap();
+        }
+        assert_eq!(inbox.push_client(read()), Err(PushError::Full));
+        inbox.close();
+        assert_eq!(inbox.push_client(read()), Err(PushError::Closed));
+    }
+
+    #[test]
+    fn a_signal_given_before_the_wait_is_not_lost() {
+        let inbox = Inbox::default();
+        inbox.signal();
+        inbox.take(&mut VecDeque::new(), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! Keeps the link that this server dials: connect, handshake, drive the queue, back off, again. May not read messages:
+//! they come over the link that the peer dials.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_api::Boot;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use tokio::net::TcpStream;
+
+use super::Links;
+use super::handshake::{HandshakeError, Refusal, Talk};
+use super::peer::{Direction, Peer};
+
+/// Longest wait for a connection and for the handshake, each.
+const CONNECT: Duration = Duration::from_millis(500);
+const HANDSHAKE: Duration = Duration::from_secs(2);
+/// Bounds of the pause before dialing again; doubles from the lower to the upper, with jitter.
+const BACK_OFF_MS: (u64, u64) = (20, 500);
+
+/// Why the link is not up, or not any more.
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    #[error("no answer in time")]
+    Timeout,
+    #[error("closed by the other side")]
+    Closed,
+    #[error("the peer has started anew")]
+    NewBoot,
+    #[error("data on a link that only carries this server's messages")]
+    UnexpectedData,
+    #[error("no randomness: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Dials for ever.
+pub(super) async fn keep(links: Arc<Links>, peer: Arc<Peer>, address: String) {
+    let mut jitter = ChaCha8Rng::seed_from_u64(links.me.process);
+    let mut pause = BACK_OFF_MS.0;
+    let mut told = String::new();
+    loop {
+        let error = match open(&links, &peer, &address).await {
+            Ok((stream, boot)) => {
+                (pause, told) = (BACK_OFF_MS.0, String::new());
+                tracing::info!(peer = peer.name, address, "link up");
+                let error = serve(&links, &peer, stream, boot).await;
+                peer.queue.detach();
+                peer.link_down(Direction::Out, 0, links.clock.now());
+                error
+            }
+            Err(error) => error,
+        };
+        // A peer that stays away is one line, not two a second.
+        let text = error.to_string();
+        if text != told {
+            tracing::info!(peer = peer.name, address, reason = text, "no link");
+            told = text;
+        }
+        let wait = pause / 2 + jitter.next_u64() % pause;
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        pause = (pause * 2).min(BACK_OFF_MS.1);
+    }
+}
+
+async fn open(
+    links: &Arc<Links>,
+    peer: &Peer,
+    address: &str,
+) -> Result<(TcpStream, Boot), DialError> {
+    let connect = TcpStream::connect(address);
+    let mut stream =
+        tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)??;
+    super::prepare(&stream)?;
+    let shake = handshake(links, peer, &mut stream);
+    let boot = tokio::time::timeout(HANDSHAKE, shake).await.map_err(|_| DialError::Timeout)??;
+    Ok((stream, boot))
+}
+
+async fn handshake(
+    links: &Arc<Links>,
+    peer: &Peer,
+    stream: &mut TcpStream,
+) -> Result<Boot, DialError> {
+    let hello = links.hello(&peer.name).map_err(DialError::Random)?;
+    let mut talk = Talk::new(stream, &peer.out_bytes);
+    let theirs = talk.dial(&hello, &links.credentials).await?;
+    let boot = theirs.boot;
+    match links.admit(theirs).await {
+        Ok(_) => Ok(boot),
+        Err(refusal) => Err(talk.refuse(refusal).await.into()),
+    }
+}
+
+/// Runs an open link until it ends; says why it did.
+async fn serve(links: &Links, peer: &Peer, stream: TcpStream, boot: Boot) -> DialError {
+    let stream = Arc::new(stream);
+    peer.queue.attach(stream.clone());
+    peer.link_up(Direction::Out, links.clock.now());
+    let mut current = peer.current();
+    tokio::select! {
+        error = peer.queue.drive(&peer.out_bytes) => error.into(),
+        error = closed(&stream, peer) => error,
+        _ = current.wait_for(|current| current.boot > boot) => DialError::NewBoot,
+    }
+}
+
+/// Returns when the other side closes, or sends what does not belong here: a late refusal.
+async fn closed(stream: &TcpStream, peer: &Peer) -> DialError {
+    let mut decoder = super::frame::Decoder::default();
+    loop {
+        if let Err(error) = stream.readable().await {
+            return error.into();
+        }
+        match stream.try_read_buf(decoder.space()) {
+            Ok(0) => return DialError::Closed,
+            Ok(count) => peer.out_bytes.add_received(count),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(error) => return error.into(),
+        }
+        return match decoder.next(super::frame::HANDSHAKE_FRAME_MAX) {
+            Ok(Some((super::frame::Kind::Refused, body))) => {
+                match super::frame::decode::<Refusal>(body) {
+                    Ok(refusal) => HandshakeError::RefusedByPeer(refusal).into(),
+                    Err(error) => HandshakeError::from(error).into(),
+                }
+            }
+            Ok(_) => DialError::UnexpectedData,
+            Err(error) => HandshakeError::from(error).into(),
+        };
+    }
+}

@@ -1,0 +1,258 @@
+//! The first four frames of a link: introductions, proofs, acceptance or the reason against it. May not know what is
+//! remembered of peers; the caller judges the introduction.
+
+use std::fmt;
+
+use quorate_api::{Boot, NodeId};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::auth::{Key, Proof, Role};
+use super::frame::{self, Decoder, FrameError, HANDSHAKE_FRAME_MAX, Kind};
+use super::metrics::LinkBytes;
+use crate::runtime::storage::Durable;
+
+/// First bytes of an introduction.
+const MAGIC: [u8; 8] = *b"quorate\0";
+/// Version of everything on the link, messages included. Raised with every change of a type.
+pub(crate) const VERSION: u16 = 1;
+
+/// A server's introduction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// Name of the cluster.
+    pub(crate) cluster: String,
+    /// Own name.
+    pub(crate) name: String,
+    /// Whom the dialer wants to reach; in an answer, whom the acceptor answers.
+    pub(crate) to: String,
+    /// Own identity.
+    pub(crate) node: NodeId,
+    /// Own boot.
+    pub(crate) boot: Boot,
+    /// Random number of the own process: two processes in one boot are copies of one server.
+    pub(crate) process: u64,
+    /// Last batch that the own disk held when this boot started.
+    pub(crate) started_with: Durable,
+    /// Makes the conversation unrepeatable.
+    pub(crate) nonce: [u8; 32],
+}
+
+/// Why a link is refused. Told to the other side; says nothing about the password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// Another version of the link protocol.
+    #[error("the link protocol has another version, this server speaks {VERSION}")]
+    Version,
+    /// One of the two differs; which one is nobody's business.
+    #[error("cluster name or password differ")]
+    Credentials,
+    /// The dial map leads to another server than it says.
+    #[error("the address belongs to another server")]
+    OtherServer,
+    /// Not in the list of MASTERs.
+    #[error("the server is not in the list of MASTERs")]
+    UnknownName,
+    /// The name belongs to another node id, or the id to another name.
+    #[error("the name is bound to another identity; a wiped server must join under a new name")]
+    OtherIdentity,
+    /// A boot that is over.
+    #[error("a later boot of the server was seen")]
+    ClosedBoot,
+    /// Two processes with one identity and boot.
+    #[error("another process runs under the same identity: a copied data folder")]
+    Twin,
+    /// The disk holds less than the server once said it had.
+    #[error("the server has lost data it had acknowledged; it must not rejoin under its identity")]
+    LostData,
+    /// The store that remembers peers failed, or the server stops.
+    #[error("the server cannot take links now")]
+    Unavailable,
+}
+
+/// Why there is no link.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The other side sent something else.
+    #[error("malformed handshake: {0}")]
+    Frame(#[from] FrameError),
+    /// This side refuses.
+    #[error("refused: {0}")]
+    Refused(Refusal),
+    /// The other side refuses.
+    #[error("refused by the other side: {0}")]
+    RefusedByPeer(Refusal),
+}
+
+/// What introductions are checked with.
+#[derive(Debug, Clone)]
+pub(crate) struct Credentials {
+    /// Name of the cluster.
+    pub(crate) cluster: String,
+    /// Its key.
+    pub(crate) key: Key,
+}
+
+/// A connection during the handshake.
+pub(crate) struct Talk<'a, S> {
+    stream: &'a mut S,
+    bytes: &'a LinkBytes,
+    decoder: Decoder,
+    claimed: Option<String>,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
+    /// Starts on a fresh connection whose bytes are counted.
+    pub(crate) fn new(stream: &'a mut S, bytes: &'a LinkBytes) -> Self {
+        Self { stream, bytes, decoder: Decoder::default(), claimed: None }
+    }
+
+    /// The dialer's part up to the acceptor's proof. The caller may still refuse.
+    pub(crate) async fn dial(
+        &mut self,
+        hello: &Hello,
+        credentials: &Credentials,
+    ) -> Result<Hello, HandshakeError> {
+        let own = introduction(hello)?;
+        self.send(Kind::Hello, &Raw(&own)).await?;
+        let theirs = self.receive_raw(Kind::Welcome).await?;
+        let peer = self.check(&theirs, credentials).await?;
+        if peer.name != hello.to || peer.to != hello.name {
+            return Err(self.refuse(Refusal::OtherServer).await);
+        }
+        let proof = credentials.key.prove(Role::Dialer, &own, &theirs);
+        self.send(Kind::Proof, &proof).await?;
+        let proof: Proof = frame::decode(&self.receive(Kind::Accepted).await?)?;
+        if !credentials.key.verify(Role::Acceptor, &own, &theirs, &proof) {
+            return Err(self.refuse(Refusal::Credentials).await);
+        }
+        Ok(peer)
+    }
+
+    /// The acceptor's part up to the dialer's proof; then the caller judges, and answers by `accept` or `refuse`.
+    pub(crate) async fn answer(
+        &mut self,
+        mut hello: Hello,
+        credentials: &Credentials,
+    ) -> Result<(Hello, Proof), HandshakeError> {
+        let theirs = self.receive_raw(Kind::Hello).await?;
+        let peer = self.check(&theirs, credentials).await?;
+        if peer.to != hello.name {
+            return Err(self.refuse(Refusal::OtherServer).await);
+        }
+        hello.to.clone_from(&peer.name);
+        let own = introduction(&hello)?;
+        self.send(Kind::Welcome, &Raw(&own)).await?;
+        let proof: Proof = frame::decode(&self.receive(Kind::Proof).await?)?;
+        if !credentials.key.verify(Role::Dialer, &theirs, &own, &proof) {
+            return Err(self.refuse(Refusal::Credentials).await);
+        }
+        Ok((peer, credentials.key.prove(Role::Acceptor, &theirs, &own)))
+    }
+
+    /// The link is up, as far as the acceptor is concerned.
+    pub(crate) async fn accept(&mut self, proof: &Proof) -> Result<(), HandshakeError> {
+        self.send(Kind::Accepted, proof).await
+    }
+
+    /// Tells the other side why there will be no link.
+    pub(crate) async fn refuse(&mut self, refusal: Refusal) -> HandshakeError {
+        // The reason is for the other side's log; the connection is closed either way.
+        self.send(Kind::Refused, &refusal).await.ok();
+        HandshakeError::Refused(refusal)
+    }
+
+    /// The name that the other side gave, proven or not.
+    pub(crate) fn take_claimed(&mut self) -> Option<String> {
+        self.claimed.take()
+    }
+
+    /// What was received behind the handshake.
+    pub(crate) fn into_decoder(self) -> Decoder {
+        self.decoder
+    }
+
+    async fn check(
+        &mut self,
+        introduction: &[u8],
+        credentials: &Credentials,
+    ) -> Result<Hello, HandshakeError> {
+        let body = match version_of(introduction)? {
+            (VERSION, body) => body,
+            _ => return Err(self.refuse(Refusal::Version).await),
+        };
+        let hello: Hello = frame::decode(body)?;
+        self.claimed = Some(hello.name.clone());
+        if hello.cluster != credentials.cluster {
+            return Err(self.refuse(Refusal::Credentials).await);
+        }
+        Ok(hello)
+    }
+
+    async fn send<T: Serialize>(&mut self, kind: Kind, value: &T) -> Result<(), HandshakeError> {
+        let mut buffer = Vec::new();
+        frame::append(&mut buffer, kind, value)?;
+        self.stream.write_all(&buffer).await?;
+        self.bytes.add_sent(buffer.len());
+        Ok(())
+    }
+
+    async fn receive_raw(&mut self, wanted: Kind) -> Result<Vec<u8>, HandshakeError> {
+        let body = self.receive(wanted).await?;
+        Ok(frame::decode(&body)?)
+    }
+
+    async fn receive(&mut self, wanted: Kind) -> Result<Vec<u8>, HandshakeError> {
+        loop {
+            if let Some((kind, body)) = self.decoder.next(HANDSHAKE_FRAME_MAX)? {
+                if kind == wanted {
+                    return Ok(body.to_vec());
+                }
+                if kind == Kind::Refused {
+                    return Err(HandshakeError::RefusedByPeer(frame::decode(body)?));
+                }
+                return Err(FrameError::Turn(kind).into());
+            }
+            let count = self.stream.read_buf(self.decoder.space()).await?;
+            if count == 0 {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+            self.bytes.add_received(count);
+        }
+    }
+}
+
+/// Bytes as they are, behind their length.
+struct Raw<'a>(&'a [u8]);
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+/// Magic and version stay where they are in all versions; the rest may change.
+fn introduction(hello: &Hello) -> Result<Vec<u8>, FrameError> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    postcard::to_extend(hello, bytes).map_err(|_| FrameError::Body)
+}
+
+fn version_of(introduction: &[u8]) -> Result<(u16, &[u8]), FrameError> {
+    let rest = introduction.strip_prefix(&MAGIC).ok_or(FrameError::Body)?;
+    let (version, body) = rest.split_first_chunk().ok_or(FrameError::Body)?;
+    Ok((u16::from_le_bytes(*version), body))
+}
+
+impl fmt::Display for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}, boot {})", self.name, self.node, self.boot.0)
+    }
+}
+
+#[cfg(test)]
+#[path = "handshake_tests.rs"]
+mod tests;

@@ -1,0 +1,184 @@
+//! Handshakes over an in-memory connection: the good one, and every way to fail.
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+use super::*;
+
+fn hello(name: &str, to: &str) -> Hello {
+    Hello {
+        cluster: "bench".into(),
+        name: name.into(),
+        to: to.into(),
+        node: NodeId(u64::from(name.as_bytes()[1])),
+        boot: Boot(1),
+        process: 9,
+        started_with: (Boot(0), 0),
+        nonce: [name.as_bytes()[1]; 32],
+    }
+}
+
+fn credentials(cluster: &str, password: &str) -> Credentials {
+    Credentials { cluster: cluster.into(), key: Key::derive(cluster, password) }
+}
+
+type Side = Result<Hello, HandshakeError>;
+
+async fn run(dialer: (Hello, Credentials), acceptor: (Hello, Credentials)) -> (Side, Side) {
+    let (mut a, mut b) = duplex(1 << 16);
+    let dial = async move {
+        let bytes = LinkBytes::default();
+        Talk::new(&mut a, &bytes).dial(&dialer.0, &dialer.1).await
+    };
+    let answer = async move {
+        let bytes = LinkBytes::default();
+        let mut talk = Talk::new(&mut b, &bytes);
+        let (peer, proof) = talk.answer(acceptor.0, &acceptor.1).await?;
+        talk.accept(&proof).await?;
+        Ok(peer)
+    };
+    tokio::join!(dial, answer)
+}
+
+fn text(side: Side) -> String {
+    side.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn both_sides_learn_who_the_other_is() {
+    let good = credentials("bench", "secret");
+    let (a, b) = run((hello("n1", "n2"), good.clone()), (hello("n2", ""), good)).await;
+    assert_eq!(a.unwrap().name, "n2");
+    assert_eq!(b.unwrap(), hello("n1", "n2"));
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused_and_logged_on_both_sides() {
+    let (good, bad) = (credentials("bench", "secret"), credentials("bench", "guess"));
+    let (a, b) = run((hello("n1", "n2"), bad), (hello("n2", ""), good)).await;
+    assert_eq!(text(a), "refused by the other side: cluster name or password differ");
+    assert_eq!(text(b), "refused: cluster name or password differ");
+}
+
+#[tokio::test]
+async fn a_wrong_cluster_looks_like_a_wrong_password() {
+    let mut other = hello("n1", "n2");
+    other.cluster = "prod".into();
+    let acceptor = (hello("n2", ""), credentials("bench", "secret"));
+    let (a, b) = run((other, credentials("prod", "secret")), acceptor).await;
+    assert_eq!(text(a), "refused by the other side: cluster name or password differ");
+    assert_eq!(text(b), "refused: cluster name or password differ");
+}
+
+#[tokio::test]
+async fn an_acceptor_without_the_password_is_not_believed() {
+    let (mut a, mut b) = duplex(1 << 16);
+    let dial = async move {
+        let bytes = LinkBytes::default();
+        let good = credentials("bench", "secret");
+        Talk::new(&mut a, &bytes).dial(&hello("n1", "n2"), &good).await
+    };
+    let impostor = async move {
+        let bytes = LinkBytes::default();
+        let mut talk = Talk::new(&mut b, &bytes);
+        talk.receive(Kind::Hello).await.unwrap();
+        let own = introduction(&hello("n2", "n1")).unwrap();
+        talk.send(Kind::Welcome, &Raw(&own)).await.unwrap();
+        // The dialer's own proof, handed back.
+        let proof: Proof = frame::decode(&talk.receive(Kind::Proof).await.unwrap()).unwrap();
+        talk.accept(&proof).await.unwrap();
+    };
+    let (a, ()) = tokio::join!(dial, impostor);
+    assert_eq!(text(a), "refused: cluster name or password differ");
+}
+
+#[tokio::test]
+async fn a_recorded_conversation_does_not_work_twice() {
+    let good = credentials("bench", "secret");
+    let (first, mut replayed) = (hello("n2", "n1"), hello("n2", ""));
+    let own = introduction(&hello("n1", "n2")).unwrap();
+    let recorded = good.key.prove(Role::Dialer, &own, &introduction(&first).unwrap());
+    replayed.nonce = [1; 32];
+    let (mut a, mut b) = duplex(1 << 16);
+    let replay = async move {
+        let bytes = LinkBytes::default();
+        let mut talk = Talk::new(&mut a, &bytes);
+        talk.send(Kind::Hello, &Raw(&own)).await.unwrap();
+        talk.receive(Kind::Welcome).await.unwrap();
+        talk.send(Kind::Proof, &recorded).await.unwrap();
+        talk.receive(Kind::Accepted).await.unwrap_err()
+    };
+    let answer = async move {
+        let bytes = LinkBytes::default();
+        Talk::new(&mut b, &bytes).answer(replayed, &good).await.map(|(peer, _)| peer)
+    };
+    let (a, b) = tokio::join!(replay, answer);
+    assert!(matches!(a, HandshakeError::RefusedByPeer(Refusal::Credentials)));
+    assert_eq!(text(b), "refused: cluster name or password differ");
+}
+
+#[tokio::test]
+async fn a_dial_map_that_leads_elsewhere_is_noticed() {
+    let good = credentials("bench", "secret");
+    let (a, b) = run((hello("n1", "n3"), good.clone()), (hello("n2", ""), good)).await;
+    assert_eq!(text(a), "refused by the other side: the address belongs to another server");
+    assert_eq!(text(b), "refused: the address belongs to another server");
+}
+
+#[tokio::test]
+async fn another_version_is_refused_by_name() {
+    let (mut a, mut b) = duplex(1 << 16);
+    let newer = async move {
+        let bytes = LinkBytes::default();
+        let mut own = introduction(&hello("n1", "n2")).unwrap();
+        own[MAGIC.len()] = 99;
+        own.truncate(MAGIC.len() + 2);
+        let mut talk = Talk::new(&mut a, &bytes);
+        talk.send(Kind::Hello, &Raw(&own)).await.unwrap();
+        talk.receive(Kind::Welcome).await.unwrap_err()
+    };
+    let answer = async move {
+        let bytes = LinkBytes::default();
+        let good = credentials("bench", "secret");
+        Talk::new(&mut b, &bytes).answer(hello("n2", ""), &good).await.map(|(peer, _)| peer)
+    };
+    let (a, b) = tokio::join!(newer, answer);
+    assert!(matches!(a, HandshakeError::RefusedByPeer(Refusal::Version)));
+    assert!(text(b).contains("another version"));
+}
+
+#[test]
+fn garbage_ends_the_handshake_without_a_panic() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    proptest!(|(garbage: Vec<u8>, framed: bool)| {
+        let outcome = runtime.block_on(async {
+            let (mut a, mut b) = duplex(1 << 16);
+            let bytes = LinkBytes::default();
+            if framed {
+                let mut buffer = Vec::new();
+                frame::append(&mut buffer, Kind::Hello, &Raw(&garbage)).unwrap();
+                a.write_all(&buffer).await.unwrap();
+            } else {
+                a.write_all(&garbage).await.unwrap();
+            }
+            a.shutdown().await.unwrap();
+            let good = credentials("bench", "secret");
+            let answer = Talk::new(&mut b, &bytes).answer(hello("n2", ""), &good).await;
+            drop(b);
+            a.read_to_end(&mut Vec::new()).await.unwrap();
+            answer
+        });
+        prop_assert!(outcome.is_err());
+    });
+}
+
+#[tokio::test]
+async fn an_oversize_frame_ends_the_handshake() {
+    let (mut a, mut b) = duplex(1 << 16);
+    a.write_all(&(HANDSHAKE_FRAME_MAX as u32 + 1).to_le_bytes()).await.unwrap();
+    a.write_all(&[0; 4]).await.unwrap();
+    let bytes = LinkBytes::default();
+    let good = credentials("bench", "secret");
+    let answer = Talk::new(&mut b, &bytes).answer(hello("n2", ""), &good).await;
+    assert!(matches!(answer, Err(HandshakeError::Frame(FrameError::Length(_)))));
+}

@@ -1,0 +1,302 @@
+//! What this server knows of one peer right now: its identity and boot, its two links, whether both directions work.
+//! May not open connections.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use quorate_api::{Boot, NodeId};
+use quorate_protocol::io::Tick;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::frame::Kind;
+use super::handshake::{Hello, Refusal};
+use super::metrics::LinkBytes;
+use super::queue::OutQueue;
+use crate::runtime::inbox::{Inbox, Input};
+use crate::runtime::storage::{Binding, Durable};
+
+/// After a link was closed, how long it may take to come back before the peer counts as down: a crash shows earlier
+/// than by silence, a reset that repairs itself does not show.
+const RELINK: Tick = 100_000;
+/// Between heartbeats that answer a peer not yet known to be up.
+const ANSWER_PAUSE: Tick = 2_000;
+
+/// Sign of life on a link. Ticks are the sender's own and mean nothing to the receiver, which hands them back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Heartbeat {
+    /// The sender's clock.
+    pub(crate) sent: Tick,
+    /// The newest `sent` that the sender had from the receiver.
+    pub(crate) echo: Tick,
+}
+
+/// One direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Dialed by this server.
+    Out,
+    /// Dialed by the peer.
+    In,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    binding: Option<Binding>,
+    binding_stored: bool,
+    /// Since when each direction is linked.
+    out: Option<Tick>,
+    inward: Option<Tick>,
+    /// When the last link was lost, while one is missing.
+    lost: Option<Tick>,
+    /// Newest own tick that came back.
+    echo: Tick,
+    /// Newest tick of the peer, to be handed back.
+    heard: Tick,
+    last_heartbeat: Tick,
+    told_up: bool,
+}
+
+impl State {
+    fn linked_since(&self) -> Option<Tick> {
+        Some(self.out?.max(self.inward?))
+    }
+
+    fn is_up(&self, now: Tick, suspect_after: Tick) -> bool {
+        let fresh = now.saturating_sub(self.echo) < suspect_after && self.echo > 0;
+        match self.linked_since() {
+            // An echo from before the links says nothing about them.
+            Some(since) => fresh && self.echo >= since,
+            None => {
+                let back_in_time = self.lost.is_some_and(|lost| now.saturating_sub(lost) < RELINK);
+                self.told_up && fresh && back_in_time
+            }
+        }
+    }
+}
+
+/// Which connections may go on; those of lower boots, and replaced ones, end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Current {
+    /// The peer's boot.
+    pub(crate) boot: Boot,
+    /// Number of the newest connection that it dialed.
+    pub(crate) inward: u64,
+}
+
+/// One other MASTER.
+pub(crate) struct Peer {
+    /// Its configured name.
+    pub(crate) name: String,
+    /// Frames to it.
+    pub(crate) queue: OutQueue,
+    /// Bytes of the link that this server dials.
+    pub(crate) out_bytes: Arc<LinkBytes>,
+    /// Bytes of the link that the peer dials.
+    pub(crate) in_bytes: Arc<LinkBytes>,
+    current: watch::Sender<Current>,
+    state: Mutex<State>,
+    inbox: Arc<Inbox>,
+    suspect_after: Tick,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        name: String,
+        binding: Option<Binding>,
+        inbox: Arc<Inbox>,
+        suspect_after: Tick,
+    ) -> Self {
+        let state = State { binding, binding_stored: true, ..State::default() };
+        Self {
+            name,
+            queue: OutQueue::default(),
+            out_bytes: Arc::default(),
+            in_bytes: Arc::default(),
+            current: watch::Sender::new(Current::default()),
+            state: Mutex::new(state),
+            inbox,
+            suspect_after,
+        }
+    }
+
+    /// Who it is, once met, ever; and whether it is reachable now.
+    pub(crate) fn status(&self) -> (Option<NodeId>, bool) {
+        let state = self.lock();
+        (state.binding.map(|b| b.node), state.told_up)
+    }
+
+    /// What is remembered of it.
+    pub(crate) fn binding(&self) -> Option<Binding> {
+        self.lock().binding
+    }
+
+    /// Judges an introduction against what is remembered. Nothing changes yet.
+    pub(crate) fn judge(&self, hello: &Hello) -> Result<Binding, Refusal> {
+        let state = self.lock();
+        let Some(known) = state.binding else {
+            let (node, boot, process) = (hello.node, hello.boot, hello.process);
+            return Ok(Binding { node, boot, process, durable: hello.started_with });
+        };
+        if known.node != hello.node {
+            return Err(Refusal::OtherIdentity);
+        }
+        if hello.boot < known.boot {
+            return Err(Refusal::ClosedBoot);
+        }
+        if hello.boot == known.boot {
+            return if hello.process == known.process { Ok(known) } else { Err(Refusal::Twin) };
+        }
+        if hello.started_with < known.durable {
+            return Err(Refusal::LostData);
+        }
+        Ok(Binding {
+            boot: hello.boot,
+            process: hello.process,
+            durable: hello.started_with,
+            ..known
+        })
+    }
+
+    /// Takes over a judged introduction, already remembered durably. A new boot closes the links of the old one.
+    pub(crate) fn bind(self: &Arc<Self>, binding: Binding) {
+        let mut state = self.lock();
+        let known = state.binding.replace(binding);
+        state.binding_stored = true;
+        if known.is_none_or(|known| known.boot != binding.boot) {
+            if state.told_up {
+                state.told_up = false;
+                self.tell(&known.unwrap_or(binding), false);
+            }
+            let cleared =
+                State { binding: state.binding, binding_stored: true, ..State::default() };
+            *state = cleared;
+        }
+        let (node, boot) = (binding.node, binding.boot);
+        self.inbox.push_control(Input::Bound { peer: self.clone(), node, boot });
+        drop(state);
+        self.current.send_if_modified(|current| {
+            let newer = current.boot < boot;
+            current.boot = current.boot.max(boot);
+            newer
+        });
+    }
+
+    /// Watches which connections may go on.
+    pub(crate) fn current(&self) -> watch::Receiver<Current> {
+        self.current.subscribe()
+    }
+
+    /// A direction is linked. A relink is told to the machine as down and up, because messages may be lost.
+    pub(crate) fn link_up(&self, direction: Direction, now: Tick) {
+        let mut state = self.lock();
+        match direction {
+            Direction::Out => state.out = Some(now),
+            Direction::In => state.inward = Some(now),
+        }
+        if state.linked_since().is_some() {
+            state.lost = None;
+        }
+        self.set_up(&mut state, false);
+        drop(state);
+        self.heartbeat(now);
+    }
+
+    /// Takes a number for a connection from the peer; earlier ones end.
+    pub(crate) fn next_inward(&self) -> u64 {
+        let mut number = 0;
+        self.current.send_modify(|current| {
+            current.inward += 1;
+            number = current.inward;
+        });
+        number
+    }
+
+    /// A direction is lost. `inward` is the connection's number: a replaced one changes nothing.
+    pub(crate) fn link_down(&self, direction: Direction, inward: u64, now: Tick) {
+        let mut state = self.lock();
+        match direction {
+            Direction::Out => state.out = None,
+            Direction::In if self.current.borrow().inward == inward => state.inward = None,
+            Direction::In => return,
+        }
+        state.lost = Some(now);
+    }
+
+    /// A sign of life came in.
+    pub(crate) fn heard(&self, heartbeat: Heartbeat, now: Tick) {
+        let mut state = self.lock();
+        state.heard = state.heard.max(heartbeat.sent);
+        // A later tick than now was sent by an earlier process of this server.
+        if heartbeat.echo <= now {
+            state.echo = state.echo.max(heartbeat.echo);
+        }
+        self.evaluate_locked(&mut state, now);
+        let answer = !state.told_up && now - state.last_heartbeat >= ANSWER_PAUSE;
+        drop(state);
+        if answer {
+            self.heartbeat(now);
+        }
+    }
+
+    /// The peer says how far its disk is.
+    pub(crate) fn saw_durable(&self, durable: Durable) {
+        let mut state = self.lock();
+        if let Some(binding) = &mut state.binding
+            && binding.durable < durable
+        {
+            binding.durable = durable;
+            state.binding_stored = false;
+        }
+    }
+
+    /// A binding that changed since the last call, to be stored.
+    pub(crate) fn unstored(&self) -> Option<Binding> {
+        let mut state = self.lock();
+        let stored = std::mem::replace(&mut state.binding_stored, true);
+        if stored { None } else { state.binding }
+    }
+
+    /// Sends a sign of life.
+    pub(crate) fn heartbeat(&self, now: Tick) {
+        let mut state = self.lock();
+        state.last_heartbeat = now;
+        let heartbeat = Heartbeat { sent: now, echo: state.heard };
+        drop(state);
+        self.queue.push(Kind::Heartbeat, &heartbeat);
+        self.queue.flush(&self.out_bytes);
+    }
+
+    /// Tells the machine when reachability has changed.
+    pub(crate) fn evaluate(&self, now: Tick) {
+        self.evaluate_locked(&mut self.lock(), now);
+    }
+
+    fn evaluate_locked(&self, state: &mut State, now: Tick) {
+        let up = state.is_up(now, self.suspect_after);
+        self.set_up(state, up);
+    }
+
+    fn set_up(&self, state: &mut State, up: bool) {
+        if let Some(binding) = state.binding
+            && state.told_up != up
+        {
+            state.told_up = up;
+            self.tell(&binding, up);
+        }
+    }
+
+    /// Under the state's lock, so that the machine hears of changes in their order.
+    fn tell(&self, binding: &Binding, up: bool) {
+        let state = if up { "up" } else { "down" };
+        tracing::info!(peer = self.name, boot = binding.boot.0, "peer {state}");
+        self.inbox.push_control(Input::Peer { node: binding.node, boot: binding.boot, up });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;

@@ -1,0 +1,153 @@
+//! Reachability and judgement of a peer, by hand-made events.
+
+use std::collections::VecDeque;
+
+use super::*;
+use std::time::Duration;
+
+const SUSPECT: Tick = 500_000;
+const NOTHING: [bool; 0] = [];
+
+fn hello(boot: u32, process: u64, started_with: Durable) -> Hello {
+    Hello {
+        cluster: "bench".into(),
+        name: "n2".into(),
+        to: "n1".into(),
+        node: NodeId(2),
+        boot: Boot(boot),
+        process,
+        started_with,
+        nonce: [0; 32],
+    }
+}
+
+fn peer() -> (Arc<Peer>, Arc<Inbox>) {
+    let inbox = Arc::new(Inbox::default());
+    let peer = Arc::new(Peer::new("n2".into(), None, inbox.clone(), SUSPECT));
+    peer.bind(peer.judge(&hello(1, 7, (Boot(0), 0))).unwrap());
+    (peer, inbox)
+}
+
+/// What the machine was told, in order.
+fn told(inbox: &Inbox) -> Vec<bool> {
+    let mut inputs = VecDeque::new();
+    inbox.take(&mut inputs, Some(Duration::ZERO));
+    inputs
+        .iter()
+        .filter_map(|i| if let Input::Peer { up, .. } = i { Some(*up) } else { None })
+        .collect()
+}
+
+fn beat(peer: &Peer, echo: Tick, now: Tick) {
+    peer.heard(Heartbeat { sent: 1, echo }, now);
+}
+
+/// Both directions linked at 1000, echoed at once.
+fn up_peer() -> (Arc<Peer>, Arc<Inbox>) {
+    let (peer, inbox) = peer();
+    peer.link_up(Direction::Out, 900);
+    peer.next_inward();
+    peer.link_up(Direction::In, 1_000);
+    assert_eq!(told(&inbox), NOTHING);
+    beat(&peer, 1_000, 1_100);
+    assert_eq!(told(&inbox), [true]);
+    (peer, inbox)
+}
+
+#[test]
+fn up_means_that_both_directions_work() {
+    let (peer, inbox) = peer();
+    peer.link_up(Direction::Out, 900);
+    beat(&peer, 950, 960);
+    assert_eq!(told(&inbox), NOTHING, "the peer's link is missing");
+    peer.next_inward();
+    peer.link_up(Direction::In, 1_000);
+    beat(&peer, 999, 1_010);
+    assert_eq!(told(&inbox), NOTHING, "an echo from before the link");
+    beat(&peer, 1_000, 1_020);
+    assert_eq!(told(&inbox), [true]);
+    assert_eq!(peer.status(), (Some(NodeId(2)), true));
+}
+
+#[test]
+fn silence_and_a_cut_in_one_direction_show_after_the_limit() {
+    let (peer, inbox) = up_peer();
+    // The peer still talks, but hears nothing: its echo stands still.
+    for now in (10_000..SUSPECT).step_by(50_000) {
+        beat(&peer, 1_000, now);
+    }
+    assert_eq!(told(&inbox), NOTHING);
+    beat(&peer, 1_000, 1_000 + SUSPECT);
+    assert_eq!(told(&inbox), [false]);
+}
+
+#[test]
+fn a_closed_link_may_come_back_for_a_moment() {
+    let (peer, inbox) = up_peer();
+    peer.link_down(Direction::Out, 0, 2_000);
+    peer.evaluate(2_000 + RELINK - 1);
+    assert_eq!(told(&inbox), NOTHING);
+    peer.evaluate(2_000 + RELINK);
+    assert_eq!(told(&inbox), [false]);
+}
+
+#[test]
+fn a_relink_is_told_as_down_and_up_because_messages_may_be_lost() {
+    let (peer, inbox) = up_peer();
+    peer.link_down(Direction::Out, 0, 2_000);
+    peer.link_up(Direction::Out, 3_000);
+    beat(&peer, 3_000, 3_100);
+    assert_eq!(told(&inbox), [false, true]);
+}
+
+#[test]
+fn the_end_of_a_replaced_link_changes_nothing() {
+    let (peer, inbox) = up_peer();
+    let newer = peer.next_inward();
+    peer.link_up(Direction::In, 2_000);
+    beat(&peer, 2_000, 2_100);
+    peer.link_down(Direction::In, newer - 1, 2_200);
+    peer.evaluate(2_200 + RELINK);
+    assert_eq!(told(&inbox), [false, true]);
+}
+
+#[test]
+fn an_echo_of_an_earlier_process_is_not_believed() {
+    let (peer, inbox) = peer();
+    peer.link_up(Direction::Out, 900);
+    peer.next_inward();
+    peer.link_up(Direction::In, 1_000);
+    beat(&peer, 5_000_000, 1_100);
+    assert_eq!(told(&inbox), NOTHING);
+}
+
+#[test]
+fn a_new_boot_takes_the_old_one_down() {
+    let (peer, inbox) = up_peer();
+    peer.bind(peer.judge(&hello(2, 8, (Boot(1), 3))).unwrap());
+    assert_eq!(told(&inbox), [false]);
+    assert_eq!(peer.current().borrow().boot, Boot(2));
+}
+
+#[test]
+fn who_comes_back_with_less_is_refused() {
+    let (peer, _inbox) = peer();
+    peer.saw_durable((Boot(1), 40));
+    assert_eq!(peer.judge(&hello(2, 8, (Boot(1), 39))), Err(Refusal::LostData));
+    assert_eq!(peer.judge(&hello(2, 8, (Boot(0), 99))), Err(Refusal::LostData));
+    assert!(peer.judge(&hello(2, 8, (Boot(1), 40))).is_ok());
+    assert!(peer.judge(&hello(1, 7, (Boot(0), 0))).is_ok(), "a reconnect in the same boot");
+    assert_eq!(peer.judge(&hello(1, 8, (Boot(0), 0))), Err(Refusal::Twin));
+    assert_eq!(peer.judge(&hello(0, 8, (Boot(0), 0))), Err(Refusal::ClosedBoot));
+    let stranger = Hello { node: NodeId(3), ..hello(2, 8, (Boot(1), 40)) };
+    assert_eq!(peer.judge(&stranger), Err(Refusal::OtherIdentity));
+}
+
+#[test]
+fn how_far_a_peer_got_is_stored_when_it_changed() {
+    let (peer, _inbox) = peer();
+    assert_eq!(peer.unstored(), None);
+    peer.saw_durable((Boot(1), 40));
+    assert_eq!(peer.unstored().map(|b| b.durable), Some((Boot(1), 40)));
+    assert_eq!(peer.unstored(), None);
+}

@@ -1,0 +1,242 @@
+//! Frames on their way to one peer: a bounded buffer that the loop fills and flushes, and a task that finishes what the
+//! socket did not take at once. May not wait for a peer, ever.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde::Serialize;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::frame::{self, FRAME_MAX, Kind};
+use super::metrics::LinkBytes;
+
+/// Frames waiting for a peer; when full, the next is dropped and counted: the protocol sends again.
+pub(crate) const QUEUE_FRAMES_MAX: usize = 16_384;
+/// Their bytes; same consequence.
+pub(crate) const QUEUE_BYTES_MAX: usize = 32 << 20;
+/// Space that an empty buffer may keep.
+const KEEP_BYTES: usize = 1 << 20;
+
+const _: () = assert!(QUEUE_BYTES_MAX >= 2 * FRAME_MAX);
+
+#[derive(Default)]
+struct State {
+    stream: Option<Arc<TcpStream>>,
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that the socket has taken.
+    taken: usize,
+    /// Where in the buffer the frames end that are not taken completely.
+    ends: VecDeque<usize>,
+}
+
+/// What became of a flush.
+enum Flushed {
+    All,
+    Blocked(Arc<TcpStream>),
+    Broken(io::Error),
+    Detached,
+}
+
+/// The queue to one peer.
+#[derive(Default)]
+pub(crate) struct OutQueue {
+    state: Mutex<State>,
+    wake: Notify,
+    dropped: AtomicU64,
+}
+
+impl OutQueue {
+    /// Appends a frame; false when it was dropped because there is no link or too much waits already.
+    pub(crate) fn push<T: Serialize>(&self, kind: Kind, value: &T) -> bool {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let waiting = state.buffer.len() - state.taken;
+        let room = state.stream.is_some()
+            && state.ends.len() < QUEUE_FRAMES_MAX
+            && waiting < QUEUE_BYTES_MAX - FRAME_MAX;
+        if !room {
+            // A missing sign of life is no loss; a message is one, and worth counting.
+            self.dropped.fetch_add(u64::from(kind == Kind::Message), Ordering::Relaxed);
+            return false;
+        }
+        if let Err(error) = frame::append(&mut state.buffer, kind, value) {
+            tracing::error!(%error, "a message does not fit a frame and was dropped");
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        state.ends.push_back(state.buffer.len());
+        true
+    }
+
+    /// Hands what waits to the socket, as far as it takes it without waiting; the task does the rest. Sending from the
+    /// caller's thread spares a thread switch for every batch.
+    pub(crate) fn flush(&self, bytes: &LinkBytes) {
+        match self.try_flush(bytes) {
+            Flushed::All | Flushed::Detached => {}
+            Flushed::Blocked(_) | Flushed::Broken(_) => self.wake.notify_one(),
+        }
+    }
+
+    /// Takes a fresh connection; what waited for the old one is gone.
+    pub(crate) fn attach(&self, stream: Arc<TcpStream>) {
+        *self.lock() = State { stream: Some(stream), ..State::default() };
+    }
+
+    /// The connection is lost, and what waits with it.
+    pub(crate) fn detach(&self) {
+        *self.lock() = State::default();
+    }
+
+    /// Sends what `flush` could not; returns when the connection breaks or is detached.
+    pub(crate) async fn drive(&self, bytes: &LinkBytes) -> io::Error {
+        loop {
+            match self.try_flush(bytes) {
+                Flushed::All => self.wake.notified().await,
+                Flushed::Blocked(stream) => {
+                    if let Err(error) = stream.writable().await {
+                        return error;
+                    }
+                }
+                Flushed::Broken(error) => return error,
+                Flushed::Detached => return io::ErrorKind::NotConnected.into(),
+            }
+        }
+    }
+
+    /// Frames and bytes that wait.
+    pub(crate) fn depth(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.ends.len(), state.buffer.len() - state.taken)
+    }
+
+    /// Frames dropped so far.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn try_flush(&self, bytes: &LinkBytes) -> Flushed {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(stream) = &state.stream else { return Flushed::Detached };
+        while state.taken < state.buffer.len() {
+            match stream.try_write(&state.buffer[state.taken..]) {
+                Ok(count) => {
+                    bytes.add_sent(count);
+                    state.taken += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let stream = stream.clone();
+                    compact(state);
+                    return Flushed::Blocked(stream);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Flushed::Broken(error),
+            }
+        }
+        compact(state);
+        Flushed::All
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Forgets what the socket has taken.
+fn compact(state: &mut State) {
+    let taken = state.taken;
+    while state.ends.front().is_some_and(|end| *end <= taken) {
+        state.ends.pop_front();
+    }
+    if taken == state.buffer.len() {
+        state.buffer.clear();
+        state.buffer.shrink_to(KEEP_BYTES);
+        state.taken = 0;
+    } else if taken > KEEP_BYTES {
+        state.buffer.drain(..taken);
+        state.ends.iter_mut().for_each(|end| *end -= taken);
+        state.taken = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (Arc<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialed = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Arc::new(dialed), listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_costs_bounded_memory_and_no_time() {
+        let (stream, _blocked) = pair().await;
+        let (queue, bytes) = (OutQueue::default(), LinkBytes::default());
+        queue.attach(stream);
+        let body = vec![0u8; 64 << 10];
+        for _ in 0..4_000 {
+            queue.push(Kind::Message, &body);
+            queue.flush(&bytes);
+        }
+        let (frames, waiting) = queue.depth();
+        assert!(waiting <= QUEUE_BYTES_MAX, "{waiting}");
+        assert!(queue.dropped() > 3_000, "{} dropped, {frames} wait", queue.dropped());
+        let capacity = queue.lock().buffer.capacity();
+        assert!(capacity <= 2 * QUEUE_BYTES_MAX, "{capacity}");
+    }
+
+    #[tokio::test]
+    async fn small_frames_are_bounded_by_their_number() {
+        let (stream, _blocked) = pair().await;
+        let queue = OutQueue::default();
+        queue.attach(stream);
+        for _ in 0..QUEUE_FRAMES_MAX {
+            assert!(queue.push(Kind::Heartbeat, &(1u64, 1u64)));
+        }
+        assert!(!queue.push(Kind::Heartbeat, &(1u64, 1u64)));
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_does_not_take_at_once_follows_in_order() {
+        let (stream, mut reader) = pair().await;
+        let queue = Arc::new(OutQueue::default());
+        let bytes = Arc::new(LinkBytes::default());
+        queue.attach(stream);
+        let driver = tokio::spawn({
+            let (queue, bytes) = (queue.clone(), bytes.clone());
+            async move { queue.drive(&bytes).await }
+        });
+        let count = 200u32;
+        for n in 0..count {
+            assert!(queue.push(Kind::Message, &(n, vec![0u8; 50_000])));
+            queue.flush(&bytes);
+        }
+        let mut decoder = frame::Decoder::default();
+        let mut next = 0;
+        while next < count {
+            assert!(reader.read_buf(decoder.space()).await.unwrap() > 0);
+            while let Some((_, body)) = decoder.next(FRAME_MAX).unwrap() {
+                let (n, _): (u32, Vec<u8>) = frame::decode(body).unwrap();
+                assert_eq!(n, next);
+                next += 1;
+            }
+        }
+        assert_eq!(queue.depth(), (0, 0));
+        driver.abort();
+    }
+
+    #[test]
+    fn without_a_link_frames_are_dropped() {
+        let queue = OutQueue::default();
+        assert!(!queue.push(Kind::Heartbeat, &(1u64, 1u64)));
+        assert_eq!(queue.dropped(), 0);
+        assert!(!queue.push(Kind::Message, &1u64));
+        assert_eq!(queue.dropped(), 1);
+    }
+}

@@ -1,0 +1,405 @@
+//! Counters of this server, and their text for Prometheus. May not influence anything.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use quorate_api::Outcome;
+use quorate_protocol::io::{NoReasonNote, Note, Reply};
+use quorate_protocol::message::Message;
+
+use super::inbox::Inbox;
+use super::link::{LinkBytes, Links};
+use super::storage::Storage;
+
+/// Upper bounds of the buckets of a sync's duration, in microseconds.
+const FSYNC_BUCKETS_US: [u64; 15] = [
+    50, 100, 200, 400, 700, 1_000, 2_000, 4_000, 7_000, 10_000, 20_000, 50_000, 100_000, 300_000,
+    1_000_000,
+];
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// More of it.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How long syncs of the log took.
+#[derive(Debug, Default)]
+pub struct FsyncHistogram {
+    buckets: [Counter; FSYNC_BUCKETS_US.len()],
+    count: Counter,
+    sum_us: Counter,
+}
+
+impl FsyncHistogram {
+    pub(crate) fn record(&self, took: Duration) {
+        let us = crate::clock::micros(took);
+        if let Some(index) = FSYNC_BUCKETS_US.iter().position(|bound| us <= *bound) {
+            self.buckets[index].increment();
+        }
+        self.count.increment();
+        self.sum_us.add(us);
+    }
+
+    /// Syncs so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.get()
+    }
+}
+
+/// Where queues and links are looked up when somebody asks.
+struct Sources {
+    inbox: Arc<Inbox>,
+    storage: Weak<Storage>,
+    links: Option<Weak<Links>>,
+    name: String,
+}
+
+/// Everything this server counts.
+#[derive(Default)]
+pub struct Metrics {
+    /// Transactions of clients that were committed.
+    pub transactions_ok: Counter,
+    /// Those that definitely did not happen.
+    pub transactions_failed: Counter,
+    /// Those whose outcome was not known in time.
+    pub transactions_unknown: Counter,
+    /// Commits that took one round.
+    pub one_round: Counter,
+    /// Commits that took two.
+    pub two_rounds: Counter,
+    /// Aborts for a version conflict.
+    pub conflicts: Counter,
+    /// Aborts for a lock held by another transaction.
+    pub busy: Counter,
+    /// Aborts for anything else.
+    pub aborted_otherwise: Counter,
+    /// Automatic retries.
+    pub retries: Counter,
+    /// Recoveries started.
+    pub recoveries: Counter,
+    /// Local values kept against another decision, in clusters with W below majority.
+    pub diverged: Counter,
+    /// Contradictions that must never happen.
+    pub corruptions: Counter,
+    /// Messages of closed boots that were dropped.
+    pub stale_messages: Counter,
+    /// Syncs of the log.
+    pub fsync: FsyncHistogram,
+    /// Effects that wait for the disk.
+    pub held: AtomicU64,
+    /// Requests that wait for an answer.
+    pub in_flight: AtomicU64,
+    sent: [Counter; MESSAGES.len()],
+    received: [Counter; MESSAGES.len()],
+    sources: OnceLock<Sources>,
+}
+
+/// Names of the messages, in the order of [`message_index`].
+const MESSAGES: [&str; 16] = [
+    "prepare",
+    "vote",
+    "accept",
+    "accepted",
+    "rejected",
+    "recover",
+    "promise",
+    "decide",
+    "decide_ack",
+    "status",
+    "status_reply",
+    "read",
+    "read_reply",
+    "fetch",
+    "fetch_reply",
+    "low",
+];
+
+const fn message_index(message: &Message) -> usize {
+    match message {
+        Message::Prepare { .. } => 0,
+        Message::Vote { .. } => 1,
+        Message::Accept { .. } => 2,
+        Message::Accepted { .. } => 3,
+        Message::Rejected { .. } => 4,
+        Message::Recover { .. } => 5,
+        Message::Promise { .. } => 6,
+        Message::Decide { .. } => 7,
+        Message::DecideAck { .. } => 8,
+        Message::Status { .. } => 9,
+        Message::StatusReply { .. } => 10,
+        Message::Read { .. } => 11,
+        Message::ReadReply { .. } => 12,
+        Message::Fetch { .. } => 13,
+        Message::FetchReply { .. } => 14,
+        Message::Low { .. } => 15,
+    }
+}
+
+impl Metrics {
+    pub(crate) fn observe(
+        &self,
+        name: &str,
+        inbox: &Arc<Inbox>,
+        storage: &Arc<Storage>,
+        links: Option<&Arc<Links>>,
+    ) {
+        let sources = Sources {
+            inbox: inbox.clone(),
+            storage: Arc::downgrade(storage),
+            links: links.map(Arc::downgrade),
+            name: name.to_owned(),
+        };
+        // Set once, when the server starts.
+        self.sources.set(sources).ok();
+    }
+
+    pub(crate) fn sent(&self, message: &Message) {
+        self.sent[message_index(message)].increment();
+    }
+
+    pub(crate) fn received(&self, message: &Message) {
+        self.received[message_index(message)].increment();
+    }
+
+    pub(crate) fn note(&self, note: &Note) {
+        match note {
+            Note::Committed { one_round: true } => self.one_round.increment(),
+            Note::Committed { one_round: false } => self.two_rounds.increment(),
+            Note::Aborted(NoReasonNote::Version) => self.conflicts.increment(),
+            Note::Aborted(NoReasonNote::Busy) => self.busy.increment(),
+            Note::Aborted(NoReasonNote::Other) => self.aborted_otherwise.increment(),
+            Note::Retried => self.retries.increment(),
+            Note::Recovering(_) => self.recoveries.increment(),
+            Note::Diverged { .. } => self.diverged.increment(),
+            Note::Corruption { .. } => self.corruptions.increment(),
+            Note::SystemChanged => {}
+        }
+    }
+
+    /// Counts the answer to a transaction.
+    pub(crate) fn answered(&self, reply: &Reply) {
+        match reply {
+            Reply::Committed { .. } | Reply::Read(_) => self.transactions_ok.increment(),
+            Reply::Failed(failure) => match failure.code.outcome() {
+                Outcome::Ok => {}
+                Outcome::Failed => self.transactions_failed.increment(),
+                Outcome::Unknown => self.transactions_unknown.increment(),
+            },
+        }
+    }
+
+    /// Bytes per directed link and end, as `("n1->n2", "dialer", bytes)`.
+    #[must_use]
+    pub fn links(&self) -> Vec<(String, &'static str, Arc<LinkBytes>)> {
+        let Some(sources) = self.sources.get() else { return Vec::new() };
+        let Some(links) = sources.links.as_ref().and_then(Weak::upgrade) else {
+            return Vec::new();
+        };
+        let own = &sources.name;
+        let mut all = Vec::new();
+        for (name, peer) in links.peers() {
+            all.push((format!("{own}->{name}"), "dialer", peer.out_bytes.clone()));
+            all.push((format!("{name}->{own}"), "acceptor", peer.in_bytes.clone()));
+        }
+        all
+    }
+
+    /// Everything as Prometheus text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = Text(String::with_capacity(8 << 10));
+        self.render_transactions(&mut text);
+        self.render_messages(&mut text);
+        self.render_fsync(&mut text);
+        self.render_queues(&mut text);
+        self.render_links(&mut text);
+        render_process(&mut text);
+        text.0
+    }
+
+    fn render_transactions(&self, text: &mut Text) {
+        text.head("quorate_transactions_total", "counter");
+        let outcomes = [
+            ("ok", &self.transactions_ok),
+            ("failed", &self.transactions_failed),
+            ("unknown", &self.transactions_unknown),
+        ];
+        for (outcome, counter) in outcomes {
+            text.line(
+                format_args!("quorate_transactions_total{{outcome=\"{outcome}\"}}"),
+                counter.get(),
+            );
+        }
+        for (name, counter) in [
+            ("quorate_one_round_commits_total", &self.one_round),
+            ("quorate_two_round_commits_total", &self.two_rounds),
+            ("quorate_conflicts_total", &self.conflicts),
+            ("quorate_busy_total", &self.busy),
+            ("quorate_aborts_otherwise_total", &self.aborted_otherwise),
+            ("quorate_busy_retries_total", &self.retries),
+            ("quorate_recoveries_total", &self.recoveries),
+            ("quorate_diverged_total", &self.diverged),
+            ("quorate_corruptions_total", &self.corruptions),
+            ("quorate_stale_messages_total", &self.stale_messages),
+        ] {
+            text.head(name, "counter");
+            text.line(format_args!("{name}"), counter.get());
+        }
+    }
+
+    fn render_messages(&self, text: &mut Text) {
+        text.head("quorate_messages_total", "counter");
+        for (direction, counters) in [("sent", &self.sent), ("received", &self.received)] {
+            for (name, counter) in MESSAGES.iter().zip(counters) {
+                let labels = format_args!("direction=\"{direction}\",message=\"{name}\"");
+                text.line(format_args!("quorate_messages_total{{{labels}}}"), counter.get());
+            }
+        }
+    }
+
+    fn render_fsync(&self, text: &mut Text) {
+        text.head("quorate_fsync_seconds", "histogram");
+        let mut below = 0;
+        for (bound, bucket) in FSYNC_BUCKETS_US.iter().zip(&self.fsync.buckets) {
+            below += bucket.get();
+            let bound = seconds(*bound);
+            text.line(format_args!("quorate_fsync_seconds_bucket{{le=\"{bound}\"}}"), below);
+        }
+        let count = self.fsync.count.get();
+        text.line(format_args!("quorate_fsync_seconds_bucket{{le=\"+Inf\"}}"), count);
+        text.line(format_args!("quorate_fsync_seconds_sum"), seconds(self.fsync.sum_us.get()));
+        text.line(format_args!("quorate_fsync_seconds_count"), count);
+    }
+
+    fn render_queues(&self, text: &mut Text) {
+        let Some(sources) = self.sources.get() else { return };
+        let persist = sources.storage.upgrade().map_or(0, |storage| {
+            let durability = storage.durability();
+            durability.written().saturating_sub(durability.durable())
+        });
+        for (name, depth) in [
+            ("quorate_persist_queue", persist),
+            ("quorate_held_effects", self.held.load(Ordering::Relaxed)),
+            ("quorate_requests_in_flight", self.in_flight.load(Ordering::Relaxed)),
+            ("quorate_inbox_depth", sources.inbox.len() as u64),
+        ] {
+            text.head(name, "gauge");
+            text.line(format_args!("{name}"), depth);
+        }
+    }
+
+    fn render_links(&self, text: &mut Text) {
+        text.head("quorate_link_bytes_total", "counter");
+        for (link, end, bytes) in self.links() {
+            for (direction, count) in [("sent", bytes.sent()), ("received", bytes.received())] {
+                let labels = format!("link=\"{link}\",end=\"{end}\",direction=\"{direction}\"");
+                text.line(format_args!("quorate_link_bytes_total{{{labels}}}"), count);
+            }
+        }
+        let Some(sources) = self.sources.get() else { return };
+        let Some(links) = sources.links.as_ref().and_then(Weak::upgrade) else { return };
+        let mut depths = BTreeMap::new();
+        text.head("quorate_link_dropped_messages_total", "counter");
+        for (name, peer) in links.peers() {
+            let line = format!("quorate_link_dropped_messages_total{{peer=\"{name}\"}}");
+            text.line(format_args!("{line}"), peer.queue.dropped());
+            depths.insert(name, peer.queue.depth());
+        }
+        text.head("quorate_link_queue_bytes", "gauge");
+        for (name, (_, bytes)) in depths {
+            text.line(format_args!("quorate_link_queue_bytes{{peer=\"{name}\"}}"), bytes);
+        }
+    }
+}
+
+/// Seconds of a number of microseconds.
+fn seconds(us: u64) -> f64 {
+    Duration::from_micros(us).as_secs_f64()
+}
+
+/// CPU time and memory of this process, where the system tells.
+fn render_process(text: &mut Text) {
+    use nix::sys::resource::{UsageWho, getrusage};
+    use nix::sys::time::TimeValLike;
+    if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
+        let us = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+        text.head("process_cpu_seconds_total", "counter");
+        text.line(format_args!("process_cpu_seconds_total"), seconds(us.unsigned_abs()));
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| {
+        line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    });
+    if let Some(kib) = resident {
+        text.head("process_resident_memory_bytes", "gauge");
+        text.line(format_args!("process_resident_memory_bytes"), kib * 1024);
+    }
+}
+
+/// Lines of Prometheus text.
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, kind: &str) {
+        // Writing to a string cannot fail.
+        writeln!(self.0, "# TYPE {name} {kind}").ok();
+    }
+
+    fn line(&mut self, series: std::fmt::Arguments<'_>, value: impl std::fmt::Display) {
+        writeln!(self.0, "{series} {value}").ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_the_messages() {
+        let low = Message::Low { seq: 1 };
+        assert_eq!(MESSAGES[message_index(&low)], low.name());
+        let fetch = Message::Fetch { tx: quorate_api::TxId::NONE };
+        assert_eq!(MESSAGES[message_index(&fetch)], fetch.name());
+    }
+
+    #[test]
+    fn the_text_has_cumulative_buckets() {
+        let metrics = Metrics::default();
+        metrics.fsync.record(Duration::from_micros(60));
+        metrics.fsync.record(Duration::from_secs(5));
+        metrics.note(&Note::Committed { one_round: true });
+        let text = metrics.render();
+        for line in [
+            "quorate_fsync_seconds_bucket{le=\"0.00005\"} 0",
+            "quorate_fsync_seconds_bucket{le=\"0.0001\"} 1",
+            "quorate_fsync_seconds_bucket{le=\"1\"} 1",
+            "quorate_fsync_seconds_bucket{le=\"+Inf\"} 2",
+            "quorate_fsync_seconds_sum 5.00006",
+            "quorate_one_round_commits_total 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in {text}");
+        }
+        assert!(text.contains("process_resident_memory_bytes"));
+    }
+}

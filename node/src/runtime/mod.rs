@@ -1,0 +1,184 @@
+//! The runtime round the protocol machine: disk, links, the loop, and their common life. May not know HTTP or SQL.
+
+mod blocks;
+pub mod data_dir;
+pub mod handle;
+mod inbox;
+pub mod link;
+pub mod metrics;
+mod node_loop;
+pub mod storage;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use quorate_api::{Boot, NodeId};
+use quorate_control::members::Members;
+use quorate_protocol::io::Config;
+use quorate_protocol::machine::Machine;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+use crate::clock::{Clock, micros};
+use data_dir::{DataDir, DataError};
+use handle::{NodeHandle, Parts, Shared};
+use inbox::{Inbox, Input};
+use link::{LinkConfig, Links, Me};
+use node_loop::NodeLoop;
+use storage::{StorageError, SyncThread, Writer};
+
+/// What a server is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its name.
+    pub name: String,
+    /// Its data folder.
+    pub data: PathBuf,
+    /// All MASTERs, this one included.
+    pub members: Members,
+    /// Address per other MASTER; empty: it stands alone.
+    pub dial: BTreeMap<String, String>,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Password that all its servers share.
+    pub password: String,
+    /// Silence after which a peer counts as unreachable.
+    pub suspect_after: Duration,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its data folder.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// Its store.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Its threads.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// Its seed.
+    #[error("no randomness from the operating system: {0}")]
+    Random(getrandom::Error),
+}
+
+/// A running server without its outer layers.
+pub struct Node {
+    handle: NodeHandle,
+    shared: Arc<Shared>,
+    looping: JoinHandle<()>,
+    sync: SyncThread,
+    links: JoinSet<()>,
+}
+
+impl Node {
+    /// Opens the data folder, raises the boot, starts loop and links. `peers` is the listener for other servers, `None`
+    /// for a server that stands alone.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or the system lacks something.
+    pub fn start(settings: Settings, peers: Option<TcpListener>) -> Result<Self, StartError> {
+        let clock = Clock::start();
+        let data = DataDir::open(&settings.data, &settings.name)?;
+        let (node, boot) = (data.node, data.boot);
+        let seed = getrandom::u64().map_err(StartError::Random)?;
+        let process = getrandom::u64().map_err(StartError::Random)?;
+        let storage = Arc::new(data.storage);
+        let recovered = storage.recover()?;
+        tracing::info!(
+            node_id = %node, boot = boot.0, seed, undecided = recovered.undecided.len(),
+            "data folder opened"
+        );
+        let writer = Writer::new(storage.clone(), boot, &recovered);
+        let machine = Machine::new(Config::new(node, boot, seed), recovered);
+        let inbox = Arc::new(Inbox::default());
+        let links = match &peers {
+            None => None,
+            Some(_) => {
+                let name = settings.name.clone();
+                let started_with = data.started_with;
+                let config = LinkConfig {
+                    me: Me { name, node, boot, process, started_with },
+                    cluster: settings.cluster,
+                    password: settings.password,
+                    dial: settings.dial,
+                    suspect_after: settings.suspect_after,
+                };
+                Some(Links::new(config, storage.clone(), inbox.clone(), clock)?)
+            }
+        };
+        let shared = Arc::new(Shared::new(Parts {
+            name: settings.name,
+            node,
+            boot,
+            members: settings.members,
+            clock,
+            inbox,
+            storage,
+            links,
+        }));
+        Self::run(shared, machine, writer, peers)
+    }
+
+    fn run(
+        shared: Arc<Shared>,
+        machine: Machine,
+        writer: Writer,
+        peers: Option<TcpListener>,
+    ) -> Result<Self, StartError> {
+        let sync = start_sync(&shared)?;
+        let node_loop = NodeLoop::new(shared.clone(), Handle::current(), machine, writer);
+        let looping =
+            std::thread::Builder::new().name("loop".into()).spawn(move || node_loop.run())?;
+        let links = match (&shared.links, peers) {
+            (Some(links), Some(listener)) => links.run(listener),
+            (None, _) | (_, None) => JoinSet::new(),
+        };
+        let handle = NodeHandle::new(shared.clone());
+        Ok(Self { handle, shared, looping, sync, links })
+    }
+
+    /// What the layers above work with.
+    #[must_use]
+    pub fn handle(&self) -> NodeHandle {
+        self.handle.clone()
+    }
+
+    /// Identity and boot.
+    #[must_use]
+    pub fn identity(&self) -> (NodeId, Boot) {
+        (self.shared.node, self.shared.boot)
+    }
+
+    /// Takes no more requests, answers the running ones within the bound, makes everything durable, ends.
+    ///
+    /// # Errors
+    /// The last sync failed.
+    pub async fn stop(mut self, bound: Duration) -> Result<(), StorageError> {
+        let deadline = self.shared.clock.now() + micros(bound);
+        self.shared.inbox.push_control(Input::Stop { deadline });
+        let (looping, sync) = (self.looping, self.sync);
+        let stopped = tokio::task::spawn_blocking(move || {
+            looping.join().map_err(|_| StorageError::Stopping)?;
+            sync.stop()
+        });
+        let outcome = stopped.await.map_err(|_| StorageError::Stopping)?;
+        self.links.shutdown().await;
+        outcome
+    }
+}
+
+fn start_sync(shared: &Arc<Shared>) -> Result<SyncThread, std::io::Error> {
+    let (inbox, waker) = (shared.inbox.clone(), Arc::downgrade(shared));
+    SyncThread::start(shared.storage.clone(), shared.clock, move |took| {
+        if let Some(shared) = waker.upgrade() {
+            shared.metrics.fsync.record(took);
+        }
+        inbox.signal();
+    })
+}

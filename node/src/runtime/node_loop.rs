@@ -1,0 +1,351 @@
+//! The thread that owns the protocol machine: takes inputs in batches, lets the machine handle them one by one, carries
+//! out what it wants done. May not decide anything about data, and may not wait for a peer or a client.
+//!
+//! Nothing leaves before what it depends on is durable: effects that wait are held in the order in which the machine
+//! made them, so what waits for one peer also arrives in that order. What waits for nothing overtakes them; the
+//! protocol does not rely on the order.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use quorate_api::{Boot, ErrorCode, NodeId};
+use quorate_control::schema::{SCHEMA_ITEM, Schema, SystemPlacement};
+use quorate_protocol::io::{
+    Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Store, Submit, Tick,
+};
+use quorate_protocol::machine::Machine;
+use quorate_protocol::message::Message;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::handle::{NodeState, Shared};
+use super::inbox::Input;
+use super::link::frame::Kind;
+use super::link::{Envelope, Peer};
+use super::storage::{Writer, die};
+
+/// Inputs handled between two ticks of the machine, so that acknowledgements are not put off for ever.
+const BATCH_MAX: usize = 256;
+/// Effects waiting for the disk; when full, the loop takes no inputs until the disk got further, the inbox fills, links
+/// stop reading and clients are refused.
+const HELD_MAX: usize = 65_536;
+
+/// What the loop drives; a seam for its tests.
+pub(crate) trait Protocol: Send + 'static {
+    /// Handles one event.
+    fn step(&mut self, now: Tick, event: Event, store: &dyn Store, out: &mut Vec<Effect>);
+    /// When a tick is due even if nothing happens.
+    fn next_deadline(&self) -> Option<Tick>;
+}
+
+impl Protocol for Machine {
+    fn step(&mut self, now: Tick, event: Event, store: &dyn Store, out: &mut Vec<Effect>) {
+        Self::step(self, now, event, store, out);
+    }
+
+    fn next_deadline(&self) -> Option<Tick> {
+        Self::next_deadline(self)
+    }
+}
+
+/// Something that leaves the machine.
+enum Out {
+    Send(NodeId, Message),
+    Reply(u64, Reply),
+}
+
+/// A peer whose identity is known.
+struct Known {
+    peer: Arc<Peer>,
+    boot: Boot,
+    /// Frames were queued since the last flush.
+    dirty: bool,
+}
+
+/// The loop's state.
+pub(crate) struct NodeLoop<P> {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    protocol: P,
+    writer: Writer,
+    peers: BTreeMap<NodeId, Known>,
+    cfg: u64,
+    work: VecDeque<Input>,
+    effects: Vec<Effect>,
+    held: VecDeque<(PersistSeq, Out)>,
+    durable: PersistSeq,
+    waiting: HashMap<u64, oneshot::Sender<Reply>>,
+    next_request: u64,
+    schema_changed: bool,
+    stop: Option<Tick>,
+}
+
+impl<P: Protocol> NodeLoop<P> {
+    pub(crate) fn new(shared: Arc<Shared>, runtime: Handle, protocol: P, writer: Writer) -> Self {
+        Self {
+            shared,
+            runtime,
+            protocol,
+            writer,
+            peers: BTreeMap::new(),
+            cfg: 0,
+            work: VecDeque::new(),
+            effects: Vec::new(),
+            held: VecDeque::new(),
+            durable: 0,
+            waiting: HashMap::new(),
+            next_request: 1,
+            schema_changed: false,
+            stop: None,
+        }
+    }
+
+    /// Runs until it is told to stop and nobody waits any more, or the time for that is over.
+    pub(crate) fn run(mut self) {
+        self.configure_when_complete();
+        while !self.is_done() {
+            self.turn();
+        }
+        self.shared.inbox.close();
+        let unanswered = self.waiting.len();
+        if unanswered > 0 {
+            tracing::warn!(unanswered, "stopping with requests whose outcome is not known yet");
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.stop.is_some_and(|deadline| {
+            self.shared.clock.now() >= deadline || (self.waiting.is_empty() && self.held.is_empty())
+        })
+    }
+
+    fn turn(&mut self) {
+        if self.held.len() >= HELD_MAX {
+            self.wait_for_disk();
+        }
+        let wait = if self.work.is_empty() { self.wait() } else { Some(Duration::ZERO) };
+        self.shared.inbox.take(&mut self.work, wait);
+        self.release();
+        let mut handled = 0;
+        while handled < BATCH_MAX
+            && let Some(input) = self.work.pop_front()
+        {
+            self.handle(input);
+            handled += 1;
+        }
+        let due = self.protocol.next_deadline().is_some_and(|at| at <= self.shared.clock.now());
+        if handled > 0 || due {
+            self.step(Event::Tick);
+        }
+        self.release();
+        self.flush();
+        let metrics = &self.shared.metrics;
+        metrics.held.store(self.held.len() as u64, Ordering::Relaxed);
+        metrics.in_flight.store(self.waiting.len() as u64, Ordering::Relaxed);
+    }
+
+    /// How long nothing needs to be done; `None`: until something happens.
+    fn wait(&self) -> Option<Duration> {
+        let deadline = match (self.protocol.next_deadline(), self.stop) {
+            (Some(a), Some(b)) => a.min(b),
+            (a, b) => a.or(b)?,
+        };
+        Some(Duration::from_micros(deadline.saturating_sub(self.shared.clock.now())))
+    }
+
+    fn wait_for_disk(&mut self) {
+        if let Some((after, _)) = self.held.front() {
+            self.runtime.block_on(self.shared.storage.durability().wait_for(*after));
+            self.release();
+            self.flush();
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Submit { ops, deadline, wall_us, reply } => {
+                if let Some(request) = self.admit(reply) {
+                    let submit = Submit { request, ops, deadline, wall_us };
+                    self.step(Event::Submit(submit));
+                }
+            }
+            Input::Read { items, deadline, reply } => {
+                if let Some(request) = self.admit(reply) {
+                    self.step(Event::Read(ReadRequest { request, items, deadline }));
+                }
+            }
+            Input::Message { from, boot, cfg, message } => {
+                if from != self.shared.node {
+                    if self.peers.get(&from).is_none_or(|known| boot < known.boot) {
+                        self.shared.metrics.stale_messages.increment();
+                        return;
+                    }
+                    self.shared.metrics.received(&message);
+                }
+                self.step(Event::Message { from, cfg, message });
+            }
+            Input::Peer { node, boot, up } => self.step(Event::Peer { node, boot, up }),
+            Input::Bound { peer, node, boot } => {
+                let met = self.peers.insert(node, Known { peer, boot, dirty: false }).is_some();
+                if !met {
+                    self.configure_when_complete();
+                }
+            }
+            Input::Stop { deadline } => {
+                self.stop = Some(deadline);
+                self.shared.set_state(NodeState::ShuttingDown);
+            }
+        }
+    }
+
+    /// Takes a request on, or refuses it before the machine has seen it.
+    fn admit(&mut self, reply: oneshot::Sender<Reply>) -> Option<u64> {
+        if self.shared.state() != NodeState::Online {
+            let failure =
+                Failure { code: ErrorCode::NotReady, item: None, current: None, holder: None };
+            // A client that has gone needs no answer.
+            reply.send(Reply::Failed(failure)).ok();
+            return None;
+        }
+        let request = self.next_request;
+        self.next_request += 1;
+        self.waiting.insert(request, reply);
+        Some(request)
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let now = self.shared.clock.now();
+        self.protocol.step(now, event, &self.writer, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect);
+        }
+        self.effects = effects;
+        if std::mem::take(&mut self.schema_changed) {
+            self.configure();
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist { seq, writes } => {
+                // A batch that is not written cannot be answered for, nor taken back in the machine.
+                self.writer.apply(seq, &writes).unwrap_or_else(|error| die(&error));
+            }
+            Effect::Send { to, after, message } => self.hold(after, Out::Send(to, message)),
+            Effect::Reply { request, after, reply } => {
+                self.hold(after, Out::Reply(request, reply));
+            }
+            Effect::Note(note) => self.note(&note),
+        }
+    }
+
+    fn note(&mut self, note: &Note) {
+        self.shared.metrics.note(note);
+        match note {
+            Note::SystemChanged => self.schema_changed = true,
+            Note::Corruption { tx, detail } => {
+                tracing::error!(%tx, detail, "two servers contradict each other");
+            }
+            Note::Diverged { item, .. } => tracing::warn!(%item, "kept the local value"),
+            Note::Recovering(tx) => tracing::debug!(%tx, "recovering"),
+            Note::Committed { .. } | Note::Aborted(_) | Note::Retried => {}
+        }
+    }
+
+    /// Lets out what waits for nothing, holds the rest.
+    fn hold(&mut self, after: PersistSeq, out: Out) {
+        if after == 0 || (self.held.is_empty() && after <= self.durable) {
+            self.let_out(out);
+        } else {
+            self.held.push_back((after, out));
+        }
+    }
+
+    /// Lets out everything that has become durable.
+    fn release(&mut self) {
+        self.durable = self.shared.storage.durability().durable();
+        while let Some((after, _)) = self.held.front()
+            && *after <= self.durable
+        {
+            if let Some((_, out)) = self.held.pop_front() {
+                self.let_out(out);
+            }
+        }
+    }
+
+    fn let_out(&mut self, out: Out) {
+        match out {
+            Out::Send(to, message) if to == self.shared.node => {
+                let (from, boot, cfg) = (to, self.shared.boot, self.cfg);
+                self.work.push_back(Input::Message { from, boot, cfg, message });
+            }
+            Out::Send(to, message) => {
+                let Some(known) = self.peers.get_mut(&to) else {
+                    tracing::debug!(%to, message = message.name(), "nobody to send to");
+                    return;
+                };
+                let envelope = Envelope { cfg: self.cfg, durable: self.durable, message: &message };
+                if known.peer.queue.push(Kind::Message, &envelope) {
+                    self.shared.metrics.sent(&message);
+                    known.dirty = true;
+                }
+            }
+            Out::Reply(request, reply) => {
+                if let Some(client) = self.waiting.remove(&request) {
+                    // A client that has gone needs no answer.
+                    client.send(reply).ok();
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for known in self.peers.values_mut().filter(|known| known.dirty) {
+            known.dirty = false;
+            known.peer.queue.flush(&known.peer.out_bytes);
+        }
+    }
+
+    /// Once every MASTER was met, ever, the system cluster has a place and the server can serve.
+    fn configure_when_complete(&mut self) {
+        if self.peers.len() + 1 < self.shared.members.count() {
+            return;
+        }
+        self.configure();
+        if self.shared.state() == NodeState::Starting {
+            self.shared.set_state(NodeState::Online);
+            tracing::info!(masters = self.shared.members.count(), "ONLINE");
+        }
+    }
+
+    /// Reads the schema record again and tells the machine where everything is placed.
+    fn configure(&mut self) {
+        let record = self.writer.item(&SCHEMA_ITEM);
+        self.cfg = record.as_ref().map_or(0, |record| record.stamp.version);
+        let schema = match record.as_ref().and_then(|record| record.image.as_ref()) {
+            // A schema that cannot be read leaves no way to know who votes on what.
+            Some(image) => Schema::decode(&image.0).unwrap_or_else(|error| {
+                tracing::error!(%error, "this server stops rather than guess");
+                std::process::abort()
+            }),
+            None => Schema::default(),
+        };
+        // By name, so that all servers have the same order.
+        let mut masters: BTreeMap<&str, NodeId> =
+            self.peers.iter().map(|(id, known)| (known.peer.name.as_str(), *id)).collect();
+        masters.insert(&self.shared.name, self.shared.node);
+        let system = SystemPlacement { masters: masters.into_values().collect() };
+        let placements = schema.placements(&system);
+        self.shared.schema.store(Arc::new(schema));
+        self.shared.placements.store(Arc::new(placements.clone()));
+        tracing::info!(cfg = self.cfg, clusters = placements.len(), "configured");
+        self.step(Event::Configure { cfg: self.cfg, placements });
+    }
+}
+
+#[cfg(test)]
+#[path = "node_loop_tests.rs"]
+mod tests;

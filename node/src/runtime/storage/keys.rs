@@ -1,0 +1,155 @@
+//! Keys as bytes, so that the engine's order is the order of the numbers. May not know values.
+
+use quorate_api::{Boot, ClusterKey, ItemId, ItemKey, NodeId, TxId};
+use quorate_protocol::message::LogPosition;
+
+/// Committed items.
+pub(crate) const ITEMS: &str = "items";
+/// Votes and acceptor state.
+pub(crate) const TX: &str = "tx";
+/// Outcomes.
+pub(crate) const OUTCOMES: &str = "outcomes";
+/// The own decision log.
+pub(crate) const LOG: &str = "log";
+/// Owner, marks, what is known of the peers.
+pub(crate) const META: &str = "meta";
+/// Reserved positions.
+pub(crate) const BLOCKS: &str = "blocks";
+/// All column families.
+pub(crate) const FAMILIES: [&str; 6] = [ITEMS, TX, OUTCOMES, LOG, META, BLOCKS];
+
+/// Node id and last boot of the server that the store belongs to.
+pub(crate) const META_OWNER: &[u8] = b"owner";
+/// Number of the last batch of writes.
+pub(crate) const META_LAST: &[u8] = b"last";
+/// Position up to which the own log is dropped.
+pub(crate) const META_LOG_START: &[u8] = b"log_start";
+/// Prefix of the positions up to which decision logs are applied.
+pub(crate) const META_APPLIED: &[u8] = b"applied/";
+/// Prefix of the low-water marks.
+pub(crate) const META_LOW: &[u8] = b"low/";
+/// Prefix of what is known of the peers.
+pub(crate) const META_PEER: &[u8] = b"peer/";
+
+const KIND_RECORD: u8 = 0;
+const KIND_KEY: u8 = 1;
+const KIND_TOKEN: u8 = 2;
+
+/// Length of what comes before the key bytes of an item.
+const ITEM_PREFIX: usize = 9;
+
+/// Key of an item.
+pub(crate) fn item(item: &ItemId) -> Vec<u8> {
+    let (kind, number, bytes): (u8, [u8; 8], Option<&[u8]>) = match &item.key {
+        ItemKey::Record(position) => (KIND_RECORD, position.to_be_bytes(), None),
+        ItemKey::Key(key) => (KIND_KEY, [0; 8], Some(key)),
+        ItemKey::Token(token) => (KIND_TOKEN, [0; 8], Some(token)),
+    };
+    let bytes = bytes.unwrap_or(&number);
+    let mut key = Vec::with_capacity(ITEM_PREFIX + bytes.len());
+    key.extend_from_slice(&cluster(item.cluster));
+    key.push(kind);
+    key.extend_from_slice(bytes);
+    key
+}
+
+/// Key of a cluster in `blocks`, and prefix of its items.
+pub(crate) fn cluster(cluster: ClusterKey) -> [u8; 8] {
+    let mut key = [0; 8];
+    key[..4].copy_from_slice(&cluster.database.to_be_bytes());
+    key[4..].copy_from_slice(&cluster.cluster.to_be_bytes());
+    key
+}
+
+/// Position in the key of a record of this cluster; `None` for any other key.
+pub(crate) fn record_position(in_cluster: ClusterKey, key: &[u8]) -> Option<u64> {
+    let rest = key.strip_prefix(&cluster(in_cluster))?.strip_prefix(&[KIND_RECORD])?;
+    Some(u64::from_be_bytes(rest.try_into().ok()?))
+}
+
+/// Key of a transaction in `tx` and `outcomes`.
+pub(crate) fn tx(tx: TxId) -> [u8; 20] {
+    let mut key = [0; 20];
+    key[..12].copy_from_slice(&node_boot(tx.node, tx.boot));
+    key[12..].copy_from_slice(&tx.seq.to_be_bytes());
+    key
+}
+
+/// The transaction of a key of `tx` or `outcomes`.
+pub(crate) fn parse_tx(key: &[u8]) -> Option<TxId> {
+    let (head, seq) = key.split_at_checked(12)?;
+    let (node, boot) = parse_node_boot(head)?;
+    Some(TxId { node, boot, seq: u64::from_be_bytes(seq.try_into().ok()?) })
+}
+
+/// Twelve bytes of a server in one of its boots.
+pub(crate) fn node_boot(node: NodeId, boot: Boot) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&node.0.to_be_bytes());
+    key[8..].copy_from_slice(&boot.0.to_be_bytes());
+    key
+}
+
+/// Back again.
+pub(crate) fn parse_node_boot(bytes: &[u8]) -> Option<(NodeId, Boot)> {
+    let (node, boot) = bytes.split_at_checked(8)?;
+    Some((
+        NodeId(u64::from_be_bytes(node.try_into().ok()?)),
+        Boot(u32::from_be_bytes(boot.try_into().ok()?)),
+    ))
+}
+
+/// Key of a log entry.
+pub(crate) fn log(position: LogPosition) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&position.boot.0.to_be_bytes());
+    key[4..].copy_from_slice(&position.index.to_be_bytes());
+    key
+}
+
+/// Back again.
+pub(crate) fn parse_log(key: &[u8]) -> Option<LogPosition> {
+    let (boot, index) = key.split_at_checked(4)?;
+    Some(LogPosition {
+        boot: Boot(u32::from_be_bytes(boot.try_into().ok()?)),
+        index: u64::from_be_bytes(index.try_into().ok()?),
+    })
+}
+
+/// A key of `meta` with a prefix.
+pub(crate) fn meta(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
+    [prefix, rest].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keys_order_like_the_numbers(a: (u32, u32, u64), b: (u32, u32, u64)) {
+            let key = |(database, cluster, position)| {
+                item(&ItemId::record(ClusterKey { database, cluster }, position))
+            };
+            prop_assert_eq!(a.cmp(&b), key(a).cmp(&key(b)));
+            let c = ClusterKey { database: a.0, cluster: a.1 };
+            prop_assert_eq!(record_position(c, &key(a)), Some(a.2));
+        }
+
+        #[test]
+        fn tx_and_log_keys_come_back(node: u64, boot: u32, seq: u64) {
+            let id = TxId { node: NodeId(node), boot: Boot(boot), seq };
+            prop_assert_eq!(parse_tx(&tx(id)), Some(id));
+            let position = LogPosition { boot: Boot(boot), index: seq };
+            prop_assert_eq!(parse_log(&log(position)), Some(position));
+        }
+    }
+
+    #[test]
+    fn a_key_of_an_index_is_no_record() {
+        let cluster = ClusterKey { database: 1, cluster: 10 };
+        let key = item(&ItemId { cluster, key: ItemKey::Key(vec![0; 8]) });
+        assert_eq!(record_position(cluster, &key), None);
+    }
+}

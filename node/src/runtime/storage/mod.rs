@@ -1,0 +1,267 @@
+//! The server's durable state in one RocksDB: opening, reading, reserving, remembering peers. Writing for the machine is
+//! in `writer`, syncing in `sync`. May not know links, requests or what the records mean.
+
+mod error;
+pub(crate) mod keys;
+mod options;
+mod recent;
+mod recover;
+mod sync;
+mod value;
+mod writer;
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Mutex;
+
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId};
+use quorate_protocol::io::PersistSeq;
+use rocksdb::{
+    ColumnFamily, DB, Direction, ErrorKind, IteratorMode, ReadOptions, ReadTier, WriteBatch,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use error::StorageError;
+pub(crate) use sync::{Durability, SyncThread};
+pub(crate) use writer::Writer;
+
+use recent::RecentWrites;
+
+/// The last batch of writes of a boot: how far a disk got. Orders over boots.
+pub(crate) type Durable = (Boot, PersistSeq);
+
+/// Whose store this is, and in which boot it was last opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    /// The server's identity.
+    pub(crate) node: NodeId,
+    /// Its last boot.
+    pub(crate) boot: Boot,
+}
+
+/// What is remembered of a peer: who it is, and how far it got. One that comes back with less is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Binding {
+    /// Identity behind the name; never changes.
+    pub(crate) node: NodeId,
+    /// Highest boot seen.
+    pub(crate) boot: Boot,
+    /// Random number of the process that runs this boot; two of them are two copies of one server.
+    pub(crate) process: u64,
+    /// Highest durable batch seen.
+    pub(crate) durable: Durable,
+}
+
+/// Key and value as the engine hands them out.
+type Entry = (Box<[u8]>, Box<[u8]>);
+
+/// What a read without disk access found out.
+enum Cached {
+    Known(Option<Committed>),
+    NeedsDisk,
+}
+
+/// The store. Readers share it; only [`Writer`] writes for the machine.
+pub struct Storage {
+    db: DB,
+    durability: Durability,
+    recent: RecentWrites,
+    reserving: Mutex<()>,
+}
+
+impl Storage {
+    /// Opens or creates the store in a folder and takes its lock.
+    ///
+    /// # Errors
+    /// In use by another process, or the engine refuses.
+    pub fn open(path: &Path) -> Result<Self, StorageError> {
+        let opened = DB::open_cf_descriptors(&options::database(), path, options::families());
+        let db = opened.map_err(|source| {
+            if source.kind() == ErrorKind::IOError && source.to_string().contains("lock") {
+                StorageError::Locked { path: path.to_path_buf() }
+            } else {
+                StorageError::Engine { action: "open the store", source }
+            }
+        })?;
+        Ok(Self {
+            db,
+            durability: Durability::new(),
+            recent: RecentWrites::new(),
+            reserving: Mutex::new(()),
+        })
+    }
+
+    /// How far writes are visible and durable.
+    pub(crate) fn durability(&self) -> &Durability {
+        &self.durability
+    }
+
+    /// Writes and syncs the log: everything written before the call is durable after it.
+    pub(crate) fn sync(&self) -> Result<(), StorageError> {
+        self.db.flush_wal(true).map_err(StorageError::engine("sync the log"))
+    }
+
+    /// Committed state of an item, durable or not.
+    pub(crate) fn committed(&self, item: &ItemId) -> Result<Option<Committed>, StorageError> {
+        self.get(keys::ITEMS, &keys::item(item))
+    }
+
+    /// Like [`Self::committed`], but gives up where it would have to wait for the disk.
+    fn committed_cached(&self, item: &ItemId) -> Result<Cached, StorageError> {
+        let key = keys::item(item);
+        let mut options = ReadOptions::default();
+        options.set_read_tier(ReadTier::BlockCache);
+        match self.db.get_pinned_cf_opt(self.family(keys::ITEMS), &key, &options) {
+            Ok(None) => Ok(Cached::Known(None)),
+            Ok(Some(bytes)) => Ok(Cached::Known(Some(value::decode(keys::ITEMS, &key, &bytes)?))),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Cached::NeedsDisk),
+            Err(source) => Err(StorageError::Engine { action: "read an item", source }),
+        }
+    }
+
+    /// Committed state of an item once it is durable, without blocking the runtime.
+    ///
+    /// # Errors
+    /// Corrupt value, or the engine refuses.
+    pub(crate) async fn committed_durable(
+        self: &std::sync::Arc<Self>,
+        item: &ItemId,
+    ) -> Result<Option<Committed>, StorageError> {
+        let found = match self.committed_cached(item)? {
+            Cached::Known(found) => found,
+            Cached::NeedsDisk => {
+                let (store, item) = (self.clone(), item.clone());
+                tokio::task::spawn_blocking(move || store.committed(&item))
+                    .await
+                    .map_err(|_| StorageError::Stopping)??
+            }
+        };
+        // Looked up after the read: a batch marks its items before it becomes visible.
+        self.durability.wait_for(self.recent.last_write(&keys::item(item))).await;
+        Ok(found)
+    }
+
+    /// Live records of a cluster from a position on, in order, at most `limit`; all from one snapshot.
+    pub(crate) fn scan(
+        &self,
+        cluster: ClusterKey,
+        from: u64,
+        limit: usize,
+    ) -> Result<(Vec<(u64, Committed)>, PersistSeq), StorageError> {
+        let start = keys::item(&ItemId::record(cluster, from));
+        let snapshot = self.db.snapshot();
+        // Read after the snapshot was taken, so it covers every batch the snapshot shows.
+        let visible = self.durability.written();
+        let mode = IteratorMode::From(&start, Direction::Forward);
+        let mut page = Vec::new();
+        for entry in snapshot.iterator_cf(self.family(keys::ITEMS), mode) {
+            let (key, bytes) = entry.map_err(StorageError::engine("scan a cluster"))?;
+            let Some(position) = keys::record_position(cluster, &key) else { break };
+            if page.len() == limit {
+                break;
+            }
+            let committed: Committed = value::decode(keys::ITEMS, &key, &bytes)?;
+            if committed.live {
+                page.push((position, committed));
+            }
+        }
+        Ok((page, visible))
+    }
+
+    /// Reserves the next positions of a cluster, durably before it returns.
+    pub(crate) fn reserve(
+        &self,
+        cluster: ClusterKey,
+        count: u64,
+    ) -> Result<Range<u64>, StorageError> {
+        let key = keys::cluster(cluster);
+        let guard = self.reserving.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let start: u64 = self.get(keys::BLOCKS, &key)?.unwrap_or(0);
+        let end = start + count;
+        self.put(keys::BLOCKS, &key, &end)?;
+        drop(guard);
+        self.sync()?;
+        Ok(start..end)
+    }
+
+    /// Whose store this is; `None` when it was just made.
+    pub(crate) fn owner(&self) -> Result<Option<Owner>, StorageError> {
+        self.get(keys::META, keys::META_OWNER)
+    }
+
+    /// Makes the store this server's in this boot, durably.
+    pub(crate) fn set_owner(&self, owner: Owner) -> Result<(), StorageError> {
+        self.put(keys::META, keys::META_OWNER, &owner)?;
+        self.sync()
+    }
+
+    /// The last batch found on the disk.
+    pub(crate) fn last_batch(&self) -> Result<Durable, StorageError> {
+        Ok(self.get(keys::META, keys::META_LAST)?.unwrap_or_default())
+    }
+
+    /// All peers ever met, by name.
+    pub(crate) fn bindings(&self) -> Result<Vec<(String, Binding)>, StorageError> {
+        let mut bindings = Vec::new();
+        for (key, bytes) in self.meta_with(keys::META_PEER)? {
+            let name = String::from_utf8_lossy(&key[keys::META_PEER.len()..]).into_owned();
+            bindings.push((name, value::decode(keys::META, &key, &bytes)?));
+        }
+        Ok(bindings)
+    }
+
+    /// Remembers a peer; durable with the next sync.
+    pub(crate) fn bind(&self, name: &str, binding: &Binding) -> Result<(), StorageError> {
+        self.put(keys::META, &keys::meta(keys::META_PEER, name.as_bytes()), binding)
+    }
+
+    fn family(&self, name: &'static str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("every family is opened with the store")
+    }
+
+    fn get<T: DeserializeOwned>(
+        &self,
+        family: &'static str,
+        key: &[u8],
+    ) -> Result<Option<T>, StorageError> {
+        let found = self.db.get_pinned_cf(self.family(family), key);
+        let found = found.map_err(StorageError::engine("read a value"))?;
+        found.map(|bytes| value::decode(family, key, &bytes)).transpose()
+    }
+
+    fn put<T: Serialize>(
+        &self,
+        family: &'static str,
+        key: &[u8],
+        value: &T,
+    ) -> Result<(), StorageError> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.family(family), key, value::encode(family, key, value)?);
+        self.db.write(batch).map_err(StorageError::engine("write a value"))
+    }
+
+    /// Entries of `meta` whose key starts with a prefix.
+    fn meta_with(&self, prefix: &[u8]) -> Result<Vec<Entry>, StorageError> {
+        let mode = IteratorMode::From(prefix, Direction::Forward);
+        let mut found = Vec::new();
+        for entry in self.db.iterator_cf(self.family(keys::META), mode) {
+            let (key, bytes) = entry.map_err(StorageError::engine("scan the marks"))?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            found.push((key, bytes));
+        }
+        Ok(found)
+    }
+}
+
+/// Ends the process: the disk gave an answer that nothing may be built on. Used where no caller can be told, the
+/// machine's view of the store and the sync thread; whoever can return an error returns it.
+pub(crate) fn die(error: &StorageError) -> ! {
+    tracing::error!(%error, "the storage failed; this server stops rather than guess");
+    std::process::abort()
+}
+
+#[cfg(test)]
+mod tests;

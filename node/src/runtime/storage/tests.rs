@@ -1,0 +1,187 @@
+//! The store through its own doors: round trips, forgetting, what a reopened store holds.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use quorate_api::{Image, ItemKey, Stamp, TxId};
+use quorate_protocol::io::{Store, Write};
+use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
+
+use super::*;
+use crate::clock::Clock;
+
+const NODE: NodeId = NodeId(7);
+const BOOT: Boot = Boot(1);
+
+fn tx(seq: u64) -> TxId {
+    TxId { node: NODE, boot: BOOT, seq }
+}
+
+fn at(index: u64) -> LogPosition {
+    LogPosition { boot: BOOT, index }
+}
+
+fn entry(seq: u64) -> LogEntry {
+    LogEntry { tx: tx(seq), outcome: Decided::Commit, low: 1 }
+}
+
+fn committed(version: u64, live: bool) -> Committed {
+    let stamp = Stamp { version, tx: tx(version) };
+    Committed { stamp, live, image: Some(Image::from(vec![1, 2, 3])) }
+}
+
+fn writer(storage: &Arc<Storage>) -> Writer {
+    Writer::new(storage.clone(), BOOT, &storage.recover().unwrap())
+}
+
+fn open(dir: &tempfile::TempDir) -> Arc<Storage> {
+    Arc::new(Storage::open(&dir.path().join("store")).unwrap())
+}
+
+#[test]
+fn what_is_applied_is_visible_and_survives_once_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = ClusterKey { database: 1, cluster: 10 };
+    let item = ItemId::record(cluster, 5);
+    let token = ItemId { cluster, key: ItemKey::Token(vec![9]) };
+    {
+        let storage = open(&dir);
+        let mut writer = writer(&storage);
+        let writes = [
+            Write::Item(item.clone(), committed(1, true)),
+            Write::Item(token.clone(), committed(2, false)),
+            Write::Tx(tx(1), TxRecord::default()),
+            Write::Tx(tx(2), TxRecord::default()),
+            Write::Outcome(tx(1), Decided::Commit),
+            Write::Log(at(1), entry(1)),
+            Write::Applied(NODE, at(1)),
+        ];
+        writer.apply(1, &writes).unwrap();
+        assert_eq!(writer.item(&item), Some(committed(1, true)));
+        assert_eq!(writer.item(&token), Some(committed(2, false)));
+        assert_eq!(writer.outcome(tx(1)), Some(Decided::Commit));
+        assert_eq!(writer.log_after(LogPosition::default()), Some((at(1), entry(1))));
+        storage.sync().unwrap();
+    }
+    let storage = open(&dir);
+    let recovered = storage.recover().unwrap();
+    assert_eq!(recovered.undecided, [(tx(2), TxRecord::default())]);
+    assert_eq!(recovered.applied[&NODE], at(1));
+    assert_eq!((recovered.log_start, recovered.log_end), (LogPosition::default(), at(1)));
+    assert_eq!(storage.last_batch().unwrap(), (BOOT, 1));
+    assert_eq!(storage.committed(&item).unwrap(), Some(committed(1, true)));
+}
+
+#[test]
+fn the_forgotten_is_hidden_at_once_and_dropped_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(&dir);
+    let mut writer = writer(&storage);
+    let last = 1500;
+    let mut writes = Vec::new();
+    for n in 1..=last {
+        writes.push(Write::Tx(tx(n), TxRecord::default()));
+        writes.push(Write::Log(at(n), entry(n)));
+    }
+    writer.apply(1, &writes).unwrap();
+    writer.apply(2, &[Write::Low(NODE, BOOT, 3), Write::TruncateLog(at(2))]).unwrap();
+    assert_eq!(writer.tx(tx(2)), None);
+    assert_eq!(writer.tx(tx(3)), Some(TxRecord::default()));
+    assert_eq!(writer.log_after(LogPosition::default()), Some((at(3), entry(3))));
+    writer.apply(3, &[Write::Low(NODE, BOOT, 1400), Write::TruncateLog(at(1400))]).unwrap();
+    assert_eq!(storage.get::<TxRecord>(keys::TX, &keys::tx(tx(1399))).unwrap(), None);
+    assert_eq!(storage.get::<LogEntry>(keys::LOG, &keys::log(at(1400))).unwrap(), None);
+    assert_eq!(writer.tx(tx(1400)), Some(TxRecord::default()));
+    assert_eq!(writer.log_after(at(7)), Some((at(1401), entry(1401))));
+    assert_eq!(writer.log_after(at(last)), None);
+    let recovered = storage.recover().unwrap();
+    assert_eq!(recovered.undecided.len(), 101);
+    assert_eq!(recovered.low[&(NODE, BOOT)], 1400);
+    assert_eq!((recovered.log_start, recovered.log_end), (at(1400), at(last)));
+}
+
+#[test]
+fn the_log_goes_on_over_boots() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(&dir);
+    let mut writer = writer(&storage);
+    let next = LogPosition { boot: Boot(3), index: 1 };
+    writer.apply(1, &[Write::Log(at(1), entry(1)), Write::Log(next, entry(2))]).unwrap();
+    assert_eq!(writer.log_after(at(1)), Some((next, entry(2))));
+}
+
+#[test]
+fn a_scan_is_ordered_paged_and_shows_the_living() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(&dir);
+    let mut writer = writer(&storage);
+    let cluster = ClusterKey { database: 1, cluster: 10 };
+    let next = ClusterKey { database: 1, cluster: 11 };
+    let mut writes: Vec<Write> = [300, 2, 1, 0]
+        .map(|n| Write::Item(ItemId::record(cluster, n), committed(1, n != 1)))
+        .into();
+    writes.push(Write::Item(ItemId::record(next, 0), committed(1, true)));
+    writer.apply(1, &writes).unwrap();
+    let positions = |from, limit| -> Vec<u64> {
+        storage.scan(cluster, from, limit).unwrap().0.into_iter().map(|(p, _)| p).collect()
+    };
+    assert_eq!(positions(0, 10), [0, 2, 300]);
+    assert_eq!(positions(1, 1), [2]);
+    assert_eq!(positions(301, 10), [0u64; 0]);
+}
+
+#[test]
+fn a_corrupt_value_is_an_error_that_names_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(&dir);
+    let item = ItemId::record(ClusterKey { database: 1, cluster: 10 }, 5);
+    let key = keys::item(&item);
+    storage.db.put_cf(storage.family(keys::ITEMS), &key, [1, 2, 3, 4, 5, 6]).unwrap();
+    let text = storage.committed(&item).unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "corrupt value in items, key 000000010000000a000000000000000005: checksum does not match"
+    );
+}
+
+#[test]
+fn reserved_blocks_never_overlap_and_survive() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = ClusterKey { database: 1, cluster: 10 };
+    let storage = open(&dir);
+    assert_eq!(storage.reserve(cluster, 1024).unwrap(), 0..1024);
+    assert_eq!(storage.reserve(cluster, 1024).unwrap(), 1024..2048);
+    drop(storage);
+    assert_eq!(open(&dir).reserve(cluster, 10).unwrap(), 2048..2058);
+}
+
+#[tokio::test]
+async fn a_local_read_waits_until_what_it_saw_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(&dir);
+    let item = ItemId::record(ClusterKey { database: 1, cluster: 10 }, 5);
+    writer(&storage).apply(1, &[Write::Item(item.clone(), committed(1, true))]).unwrap();
+    let read = storage.committed_durable(&item);
+    tokio::pin!(read);
+    let early = std::future::poll_fn(|cx| std::task::Poll::Ready(read.as_mut().poll(cx)));
+    assert!(early.await.is_pending());
+    let thread = SyncThread::start(storage.clone(), Clock::start(), |_| ()).unwrap();
+    assert_eq!(read.await.unwrap(), Some(committed(1, true)));
+    thread.stop().unwrap();
+    assert_eq!(storage.durability().durable(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn any_item_comes_back(key: Vec<u8>, image: Option<Vec<u8>>, version: u64, live: bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open(&dir);
+        let cluster = ClusterKey { database: 1, cluster: 10 };
+        let item = ItemId { cluster, key: ItemKey::Key(key) };
+        let stamp = Stamp { version, tx: tx(version) };
+        let value = Committed { stamp, live, image: image.map(Image::from) };
+        writer(&storage).apply(1, &[Write::Item(item.clone(), value.clone())]).unwrap();
+        prop_assert_eq!(storage.committed(&item).unwrap(), Some(value));
+    }
+}

@@ -1,0 +1,196 @@
+//! The machine's side of the store: what it looks up and what it hands to the disk. Owned by the loop's thread.
+//! A lookup that fails ends the process (`die`): the machine has no error to answer with, and a guess could cost an
+//! acknowledged commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_api::{Boot, Committed, ItemId, NodeId, TxId};
+use quorate_protocol::io::{PersistSeq, Recovered, Store, Write};
+use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
+use rocksdb::{Direction, IteratorMode, WriteBatch};
+
+use super::{Storage, StorageError, die, keys, value};
+
+/// Forgotten entries are dropped from the disk this many at a time: a range deletion costs every later read a little.
+/// Until then they are hidden.
+const DROP_BATCH: u64 = 512;
+
+/// A low-water mark, and how far the entries below it are dropped from the disk.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    low: u64,
+    dropped: u64,
+}
+
+/// Applies batches in order and answers the machine's lookups.
+pub(crate) struct Writer {
+    storage: Arc<Storage>,
+    boot: Boot,
+    last: PersistSeq,
+    marks: BTreeMap<(NodeId, Boot), Mark>,
+    log_start: LogPosition,
+    log_dropped: LogPosition,
+}
+
+impl Writer {
+    /// A writer for this boot, going on from what the disk holds.
+    pub(crate) fn new(storage: Arc<Storage>, boot: Boot, recovered: &Recovered) -> Self {
+        let mark = |low: u64| Mark { low, dropped: 0 };
+        Self {
+            storage,
+            boot,
+            last: 0,
+            marks: recovered.low.iter().map(|(key, low)| (*key, mark(*low))).collect(),
+            log_start: recovered.log_start,
+            log_dropped: LogPosition::default(),
+        }
+    }
+
+    /// Makes a batch visible at once; the sync thread makes it durable.
+    ///
+    /// # Panics
+    /// When the machine skips or repeats a number: it counts without gaps.
+    pub(crate) fn apply(&mut self, seq: PersistSeq, writes: &[Write]) -> Result<(), StorageError> {
+        assert_eq!(seq, self.last + 1, "the machine's batches count up without gaps");
+        let mut batch = WriteBatch::default();
+        for write in writes {
+            self.add(&mut batch, seq, write)?;
+        }
+        self.put(&mut batch, keys::META, keys::META_LAST, &(self.boot, seq))?;
+        self.storage.db.write(batch).map_err(StorageError::engine("write a batch"))?;
+        self.last = seq;
+        self.storage.durability.advance(seq);
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        batch: &mut WriteBatch,
+        seq: PersistSeq,
+        write: &Write,
+    ) -> Result<(), StorageError> {
+        match write {
+            Write::Item(item, committed) => {
+                let key = keys::item(item);
+                self.storage.recent.mark(&key, seq);
+                self.put(batch, keys::ITEMS, &key, committed)
+            }
+            Write::Tx(tx, record) => self.put(batch, keys::TX, &keys::tx(*tx), record),
+            Write::Outcome(tx, outcome) => self.put(batch, keys::OUTCOMES, &keys::tx(*tx), outcome),
+            Write::Log(position, entry) => self.put(batch, keys::LOG, &keys::log(*position), entry),
+            Write::TruncateLog(position) => self.truncate(batch, *position),
+            Write::Applied(node, position) => {
+                let key = keys::meta(keys::META_APPLIED, &node.0.to_be_bytes());
+                self.put(batch, keys::META, &key, position)
+            }
+            Write::Low(node, boot, low) => self.forget(batch, *node, *boot, *low),
+        }
+    }
+
+    fn put<T: serde::Serialize>(
+        &self,
+        batch: &mut WriteBatch,
+        family: &'static str,
+        key: &[u8],
+        value: &T,
+    ) -> Result<(), StorageError> {
+        batch.put_cf(self.storage.family(family), key, value::encode(family, key, value)?);
+        Ok(())
+    }
+
+    fn truncate(
+        &mut self,
+        batch: &mut WriteBatch,
+        position: LogPosition,
+    ) -> Result<(), StorageError> {
+        if position <= self.log_start {
+            return Ok(());
+        }
+        self.log_start = position;
+        self.put(batch, keys::META, keys::META_LOG_START, &position)?;
+        let dropped = self.log_dropped;
+        if position.boot != dropped.boot || position.index - dropped.index >= DROP_BATCH {
+            let end = LogPosition { index: position.index + 1, ..position };
+            let family = self.storage.family(keys::LOG);
+            batch.delete_range_cf(family, keys::log(dropped), keys::log(end));
+            self.log_dropped = position;
+        }
+        Ok(())
+    }
+
+    fn forget(
+        &mut self,
+        batch: &mut WriteBatch,
+        node: NodeId,
+        boot: Boot,
+        low: u64,
+    ) -> Result<(), StorageError> {
+        let mut mark = self.marks.get(&(node, boot)).copied().unwrap_or_default();
+        if low <= mark.low {
+            return Ok(());
+        }
+        mark.low = low;
+        let key = keys::meta(keys::META_LOW, &keys::node_boot(node, boot));
+        self.put(batch, keys::META, &key, &low)?;
+        if low - mark.dropped >= DROP_BATCH {
+            let key = |seq| keys::tx(TxId { node, boot, seq });
+            for family in [keys::TX, keys::OUTCOMES] {
+                let family = self.storage.family(family);
+                batch.delete_range_cf(family, key(mark.dropped), key(low));
+            }
+            mark.dropped = low;
+        }
+        self.marks.insert((node, boot), mark);
+        Ok(())
+    }
+
+    fn forgotten(&self, tx: TxId) -> bool {
+        self.marks.get(&(tx.node, tx.boot)).is_some_and(|mark| tx.seq < mark.low)
+    }
+
+    fn log_entry(
+        &self,
+        position: LogPosition,
+    ) -> Result<Option<(LogPosition, LogEntry)>, StorageError> {
+        let from = position.max(self.log_start);
+        let next = LogPosition { index: from.index + 1, ..from };
+        // Within a boot entries are dense, so this nearly always hits; an iterator costs several times as much.
+        if let Some(entry) = self.storage.get(keys::LOG, &keys::log(next))? {
+            return Ok(Some((next, entry)));
+        }
+        let start = keys::log(next);
+        let mode = IteratorMode::From(&start, Direction::Forward);
+        let family = self.storage.family(keys::LOG);
+        let Some(entry) = self.storage.db.iterator_cf(family, mode).next() else {
+            return Ok(None);
+        };
+        let (key, bytes) = entry.map_err(StorageError::engine("read the decision log"))?;
+        let entry = value::decode(keys::LOG, &key, &bytes)?;
+        Ok(keys::parse_log(&key).map(|position| (position, entry)))
+    }
+}
+
+impl Store for Writer {
+    fn item(&self, item: &ItemId) -> Option<Committed> {
+        self.storage.committed(item).unwrap_or_else(|error| die(&error))
+    }
+
+    fn tx(&self, tx: TxId) -> Option<TxRecord> {
+        if self.forgotten(tx) {
+            return None;
+        }
+        self.storage.get(keys::TX, &keys::tx(tx)).unwrap_or_else(|error| die(&error))
+    }
+
+    fn outcome(&self, tx: TxId) -> Option<Decided> {
+        if self.forgotten(tx) {
+            return None;
+        }
+        self.storage.get(keys::OUTCOMES, &keys::tx(tx)).unwrap_or_else(|error| die(&error))
+    }
+
+    fn log_after(&self, position: LogPosition) -> Option<(LogPosition, LogEntry)> {
+        self.log_entry(position).unwrap_or_else(|error| die(&error))
+    }
+}

@@ -1,0 +1,180 @@
+//! Statements as data. May not know text or records.
+
+use quorate_api::Rid;
+use serde_json::{Map, Value};
+
+/// One statement.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statement {
+    /// Reads.
+    Select(Select),
+    /// Makes records.
+    Insert(Insert),
+    /// Changes fields.
+    Update(Update),
+    /// Removes records.
+    Delete(Delete),
+}
+
+impl Statement {
+    /// True when it changes nothing.
+    #[must_use]
+    pub const fn is_idempotent(&self) -> bool {
+        matches!(self, Self::Select(_))
+    }
+}
+
+/// `SELECT`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Select {
+    /// What is shown; empty: whole records.
+    pub projections: Vec<Projection>,
+    /// Of what.
+    pub target: Target,
+    /// Of which.
+    pub filter: Option<Condition>,
+    /// In which order; empty: by record id.
+    pub order: Vec<OrderKey>,
+    /// Records left out at the beginning.
+    pub skip: usize,
+    /// Most records shown; `None`: the statement does not say.
+    pub limit: Option<Limit>,
+}
+
+/// `LIMIT`; -1 asks for everything.
+pub type Limit = Option<usize>;
+
+/// One column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Projection {
+    /// What.
+    pub what: Column,
+    /// Its name in the result.
+    pub name: String,
+}
+
+/// What a column shows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Column {
+    /// Everything; stands alone.
+    All,
+    /// How many; stands alone.
+    Count,
+    /// A field or attribute.
+    Operand(Operand),
+}
+
+/// Where records come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A class with those that extend it.
+    Class(String),
+    /// A cluster by name or number.
+    Cluster(String),
+    /// Records by id.
+    Rids(Vec<Rid>),
+}
+
+/// One key of an order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OrderKey {
+    /// By what.
+    pub by: Operand,
+    /// Largest first.
+    pub descending: bool,
+}
+
+/// `INSERT`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Insert {
+    /// Of which class.
+    pub class: String,
+    /// Into which of its clusters; `None`: one owned by the server.
+    pub cluster: Option<String>,
+    /// Content of the new records, at least one.
+    pub rows: Vec<Map<String, Value>>,
+}
+
+/// `UPDATE`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Update {
+    /// Which records.
+    pub target: Target,
+    /// New values, at least one.
+    pub set: Vec<Assignment>,
+    /// Of which.
+    pub filter: Option<Condition>,
+    /// Most records changed.
+    pub limit: Limit,
+}
+
+/// `field = value`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    /// Field.
+    pub field: String,
+    /// Its new value.
+    pub value: Value,
+}
+
+/// `DELETE`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Delete {
+    /// Which records.
+    pub target: Target,
+    /// Of which.
+    pub filter: Option<Condition>,
+    /// Most records deleted.
+    pub limit: Limit,
+}
+
+/// A condition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// All of them.
+    And(Vec<Condition>),
+    /// Any of them.
+    Or(Vec<Condition>),
+    /// The opposite.
+    Not(Box<Condition>),
+    /// Two values compared.
+    Compare(Operand, Comparison, Operand),
+    /// Null or missing.
+    IsNull(Operand),
+    /// Equal to one of a list.
+    In(Operand, Operand),
+    /// A text with `%` for any part.
+    Like(Operand, Operand),
+}
+
+/// How two values are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `=`.
+    Equal,
+    /// `<>`, `!=`.
+    NotEqual,
+    /// `<`.
+    Less,
+    /// `<=`.
+    LessOrEqual,
+    /// `>`.
+    Greater,
+    /// `>=`.
+    GreaterOrEqual,
+}
+
+/// A value or where to find it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operand {
+    /// A field, or a field within fields.
+    Field(Vec<String>),
+    /// `@rid`.
+    Rid,
+    /// `@class`.
+    Class,
+    /// `@version`.
+    Version,
+    /// Itself; record ids are their text.
+    Value(Value),
+}

@@ -1,0 +1,252 @@
+//! Three servers in one process, linked over loopback, with the real machine: transactions end to end, without HTTP.
+//! Latency and throughput of the runtime alone are printed by the ignored test (`--ignored --nocapture`).
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use quorate_api::{ClusterKey, ErrorCode, Image, ItemId, NodeId, OpKind, Stamp};
+use quorate_control::ddl::NewDatabase;
+use quorate_control::members::{Members, WriteQuorum};
+use quorate_control::schema::{DatabaseKind, SCHEMA_ITEM, Schema};
+use quorate_node::runtime::handle::{NodeHandle, NodeState};
+use quorate_node::runtime::{Node, Settings};
+use quorate_protocol::io::{Base, Proposal};
+use tokio::net::TcpListener;
+
+const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Cluster {
+    dir: tempfile::TempDir,
+    nodes: Vec<Option<Node>>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let mut listeners = Vec::new();
+        for _ in NAMES {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        }
+        let addresses: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap()).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = Self { dir, nodes: Vec::new(), addresses };
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let node = Node::start(cluster.settings(index), Some(listener)).unwrap();
+            cluster.nodes.push(Some(node));
+        }
+        for index in 0..NAMES.len() {
+            cluster.online(index).await;
+        }
+        cluster
+    }
+
+    fn settings(&self, index: usize) -> Settings {
+        let others = (0..NAMES.len()).filter(|other| *other != index);
+        Settings {
+            name: NAMES[index].into(),
+            data: self.dir.path().join(NAMES[index]),
+            members: Members::new(NAMES).unwrap(),
+            dial: others.map(|o| (NAMES[o].to_owned(), self.addresses[o].to_string())).collect(),
+            cluster: "bench".into(),
+            password: "secret".into(),
+            suspect_after: Duration::from_millis(500),
+        }
+    }
+
+    fn handle(&self, index: usize) -> NodeHandle {
+        self.nodes[index].as_ref().unwrap().handle()
+    }
+
+    async fn online(&self, index: usize) {
+        let handle = self.handle(index);
+        until("ONLINE, all up", || {
+            let status = handle.status();
+            status.state == NodeState::Online && status.masters.values().all(|master| master.up)
+        })
+        .await;
+    }
+
+    async fn restart(&mut self, index: usize) {
+        self.nodes[index].take().unwrap().stop(PATIENCE).await.unwrap();
+        let listener = TcpListener::bind(self.addresses[index]).await.unwrap();
+        self.nodes[index] = Some(Node::start(self.settings(index), Some(listener)).unwrap());
+    }
+
+    /// A database with a class; returns the class's clusters by owner.
+    async fn create_class(&self) -> BTreeMap<NodeId, ClusterKey> {
+        let handle = self.handle(0);
+        let masters: Vec<(String, NodeId)> =
+            handle.status().masters.into_iter().map(|(name, m)| (name, m.node.unwrap())).collect();
+        let new = NewDatabase {
+            name: "bench".into(),
+            kind: DatabaseKind::Plocal,
+            write_quorum: WriteQuorum::Majority,
+        };
+        let schema = Schema::default().create_database(&new, &masters).unwrap();
+        let schema = schema.create_class("bench", "Item", &[]).unwrap();
+        let schema_image = Image::from(schema.encode().unwrap());
+        let proposal = Proposal {
+            item: SCHEMA_ITEM,
+            kind: OpKind::Create,
+            base: Base::Exact(Stamp::ABSENT),
+            image: Some(schema_image),
+        };
+        handle.submit(vec![proposal], deadline()).await.unwrap();
+        for index in 0..NAMES.len() {
+            let handle = self.handle(index);
+            until("schema", || handle.schema().database("bench").is_some()).await;
+        }
+        let database = schema.database("bench").unwrap();
+        let class = database.classes.iter().find(|class| class.name == "Item").unwrap();
+        let of_class = database.clusters.iter().filter(|c| class.clusters.contains(&c.id));
+        of_class.map(|c| (c.owner, ClusterKey { database: database.id, cluster: c.id })).collect()
+    }
+}
+
+fn deadline() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = deadline();
+    while !done() {
+        assert!(Instant::now() < end, "no {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn write(item: &ItemId, kind: OpKind, base: Base, value: u64) -> Vec<Proposal> {
+    let image = Some(Image::from(value.to_be_bytes().to_vec()));
+    vec![Proposal { item: item.clone(), kind, base, image }]
+}
+
+/// A new record in this server's own cluster.
+async fn create(handle: &NodeHandle, cluster: ClusterKey, value: u64) -> ItemId {
+    let item = ItemId::record(cluster, handle.allocate(cluster).await.unwrap());
+    let proposal = write(&item, OpKind::Create, Base::Exact(Stamp::ABSENT), value);
+    handle.submit(proposal, deadline()).await.unwrap();
+    item
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_server_commits_all_hold_also_after_restarts() {
+    let mut cluster = Cluster::start().await;
+    let clusters = cluster.create_class().await;
+    let n1 = cluster.handle(0);
+    let own = clusters[&n1.status().node];
+    let item = create(&n1, own, 1).await;
+    assert_eq!(
+        cluster.handle(1).allocate(own).await.unwrap_err().code,
+        ErrorCode::NotOwner,
+        "another server's cluster"
+    );
+    // Any server coordinates updates; the second one wins over a stale base.
+    let n2 = cluster.handle(1);
+    n2.submit(write(&item, OpKind::Update, Base::Version(1), 2), deadline()).await.unwrap();
+    let stale = n1.submit(write(&item, OpKind::Update, Base::Version(1), 3), deadline()).await;
+    assert_eq!(stale.unwrap_err().code, ErrorCode::VersionConflict);
+    let read = n1.read_majority(vec![item.clone()], deadline()).await.unwrap();
+    assert_eq!(read[0].1.as_ref().unwrap().stamp.version, 2);
+    for index in 0..NAMES.len() {
+        cluster.restart(index).await;
+    }
+    for index in 0..NAMES.len() {
+        cluster.online(index).await;
+    }
+    for index in 0..NAMES.len() {
+        let handle = cluster.handle(index);
+        let end = deadline();
+        loop {
+            let found = handle.read_local(&item).await.unwrap();
+            if found.as_ref().is_some_and(|found| found.stamp.version == 2) {
+                let page = handle.scan_local(own, 0, 10).await.unwrap();
+                assert_eq!(page, [(0, found.unwrap())]);
+                break;
+            }
+            assert!(Instant::now() < end, "{found:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let position = cluster.handle(0).allocate(own).await.unwrap();
+    assert!(position >= 1_024, "a block is never continued: {position}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_majority_goes_on_without_the_third() {
+    let mut cluster = Cluster::start().await;
+    let clusters = cluster.create_class().await;
+    let n1 = cluster.handle(0);
+    let own = clusters[&n1.status().node];
+    let stopped = cluster.nodes[2].take().unwrap();
+    stopped.stop(PATIENCE).await.unwrap();
+    let item = create(&n1, own, 1).await;
+    let read = cluster.handle(1).read_majority(vec![item.clone()], deadline()).await.unwrap();
+    assert!(read[0].1.is_some());
+    let listener = TcpListener::bind(cluster.addresses[2]).await.unwrap();
+    cluster.nodes[2] = Some(Node::start(cluster.settings(2), Some(listener)).unwrap());
+    let n3 = cluster.handle(2);
+    let end = deadline();
+    while n3.read_local(&item).await.unwrap().is_none() {
+        assert!(Instant::now() < end, "the third server catches up");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Writes by this many clients for a while; prints what a client would feel.
+async fn measure(handle: &NodeHandle, own: ClusterKey, clients: usize, time: Duration) {
+    let latencies = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let failed = Arc::new(AtomicU64::new(0));
+    let end = Instant::now() + time;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..clients {
+        let (handle, latencies, failed) = (handle.clone(), latencies.clone(), failed.clone());
+        tasks.spawn(async move {
+            let item = create(&handle, own, 0).await;
+            let mut own = Vec::new();
+            while Instant::now() < end {
+                let start = Instant::now();
+                let proposal = write(&item, OpKind::Update, Base::Current, 1);
+                match handle.submit(proposal, deadline()).await {
+                    Ok(_) => own.push(start.elapsed()),
+                    Err(_) => {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+            latencies.lock().unwrap().append(&mut own);
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+    let mut latencies = latencies.lock().unwrap().clone();
+    latencies.sort();
+    let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
+    eprintln!(
+        "{clients} clients: {:.0}/s, p50 {:?}, p99 {:?}, failed {}",
+        latencies.len() as f64 / time.as_secs_f64(),
+        at(50),
+        at(99),
+        failed.load(Ordering::Relaxed)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, for people; set TMPDIR to choose the disk"]
+async fn measure_latency_and_throughput() {
+    let cluster = Cluster::start().await;
+    let clusters = cluster.create_class().await;
+    let n1 = cluster.handle(0);
+    let own = clusters[&n1.status().node];
+    for clients in [1, 8, 64, 256] {
+        measure(&n1, own, clients, Duration::from_secs(4)).await;
+    }
+    let text = n1.metrics().render();
+    for line in text.lines().filter(|line| line.contains("fsync") || line.contains("commits")) {
+        eprintln!("{line}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Starts the real binary and waits for what it says. Processes are killed when dropped.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Far more than anything here takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_quorate-node");
+
+/// A running server.
+pub(crate) struct Server {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    /// Its first line.
+    pub(crate) line: serde_json::Value,
+    /// The process to signal; a tracer's child is not the tracer.
+    pid: Pid,
+}
+
+impl Server {
+    /// Starts `quorate-node serve`, by way of `wrapper` (program and arguments) when there is one.
+    pub(crate) fn start(wrapper: &[&str], arguments: &[&str]) -> Self {
+        let mut words = wrapper.to_vec();
+        words.extend([BINARY, "serve"]);
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
+            .args(arguments)
+            .env("QUORATE_CLUSTER_PASSWORD", "secret")
+            .env("ORIENTDB_ROOT_PASSWORD", "root")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (errors, lines) = (child.stderr.take().unwrap(), log.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(errors).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let line = first_line(child.stdout.take().unwrap());
+        let pid = if wrapper.is_empty() { child.id() } else { only_child(child.id()) };
+        Self { child, log, line, pid: Pid::from_raw(i32::try_from(pid).unwrap()) }
+    }
+
+    /// Waits until a line of the log contains a text.
+    pub(crate) fn wait_log(&self, text: &str) {
+        until(text, || self.log.lock().unwrap().iter().any(|line| line.contains(text)));
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) fn end(&mut self, signal: Signal) -> ExitStatus {
+        kill(self.pid, signal).unwrap();
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "the server does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // Whoever is gone already needs no signal.
+            kill(self.pid, Signal::SIGKILL).ok();
+            self.child.wait().ok();
+        }
+        if std::thread::panicking() {
+            for line in self.log.lock().unwrap().iter() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+fn first_line(out: ChildStdout) -> serde_json::Value {
+    let mut line = String::new();
+    BufReader::new(out).read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap_or(serde_json::Value::Null)
+}
+
+fn only_child(pid: u32) -> u32 {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    std::fs::read_to_string(path).unwrap().trim().parse().unwrap()
+}
+
+/// Waits for a condition.
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "waited in vain for: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Arguments of three servers that know each other. Ports are free now and stay so for all practical purposes.
+pub(crate) fn three_servers(data: &Path) -> [Vec<String>; 3] {
+    let names = ["n1", "n2", "n3"];
+    let held: Vec<TcpListener> =
+        names.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let addresses: Vec<String> = held.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
+    [0, 1, 2].map(|own| {
+        let mut arguments = vec![
+            format!("--name={}", names[own]),
+            format!("--data={}", data.join(names[own]).display()),
+            "--http=127.0.0.1:0".to_owned(),
+            format!("--peer={}", addresses[own]),
+            "--masters=n1,n2,n3".to_owned(),
+            "--cluster-name=bench".to_owned(),
+        ];
+        for other in (0..3).filter(|other| *other != own) {
+            arguments.push(format!("--dial={}={}", names[other], addresses[other]));
+        }
+        arguments
+    })
+}
