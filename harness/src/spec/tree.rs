@@ -78,9 +78,9 @@ impl Node {
     #[must_use]
     pub fn to_yaml(&self) -> String {
         let json = self.to_json();
-        let plain = json.as_str().filter(|word| {
-            Self::parse("", word).is_ok_and(|parsed| parsed.as_str() == Some(word))
-        });
+        let plain = json
+            .as_str()
+            .filter(|word| Self::parse("", word).is_ok_and(|parsed| parsed.as_str() == Some(word)));
         plain.map_or_else(|| json.to_string(), str::to_owned)
     }
 
