@@ -142,7 +142,8 @@ fn planted(variable: &str) -> StageOptions {
 async fn a_server_that_dies_while_starting_is_quoted() {
     let (error, folder) = refused(&plan(Vec::new()), planted("FAKE_NODE_DIES")).await;
     let text = error.to_string();
-    assert!(text.contains("the planted reason of death") && text.contains("exit status: 3"));
+    let quoted = text.contains("the planted reason of death") && text.contains("exit status: 3");
+    assert!(quoted, "{text}");
     let gone = || async { Processes::left_behind(folder.path()).await.is_empty() };
     eventually("nothing is left", gone).await;
 }
@@ -203,15 +204,21 @@ async fn a_server_that_ignores_sigterm_is_killed_and_reported() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_unasked_makes_the_run_unsound() {
     let running = Running::<Processes>::start(plan(Vec::new())).await;
-    let victim = nix::unistd::Pid::from_raw(running.stage.pids()[1]);
-    nix::sys::signal::kill(victim, nix::sys::signal::Signal::SIGKILL).unwrap();
-    let n2 = running.endpoint("n2");
-    eventually("n2 is dead", || async { !answers(n2.direct).await }).await;
+    let victim = running.stage.pids()[1];
+    let pid = nix::unistd::Pid::from_raw(victim);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    eventually("n2 is dead", || async { !is_alive(victim) }).await;
     let findings = running.stage.stop().await.unwrap();
     let died = findings
         .iter()
         .any(|finding| finding.code == "server_died" && finding.fatal);
     assert!(died, "{findings:?}");
+    // Its own end is what was wrong, and nothing else.
+    assert_eq!(
+        findings.iter().filter(|finding| finding.fatal).count(),
+        1,
+        "{findings:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

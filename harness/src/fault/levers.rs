@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use quorate_check::history::Nanos;
 
-use crate::plan::{FaultKind, PlannedFault};
+use super::PROOF_LIMIT;
+use crate::plan::PlannedFault;
 use crate::stage::StageError;
 
 /// A fault to inject or heal.
@@ -16,8 +17,18 @@ pub struct Until<'a> {
     pub fault: &'a PlannedFault,
     /// Servers hit, in the order of the plan's masters.
     pub servers: &'a [String],
-    /// When looking for proof must end.
-    pub proof: Instant,
+    /// When the heal is due, which looking for proof of the inject must not put off; `None` in a
+    /// heal.
+    pub heal_at: Option<Instant>,
+}
+
+impl Until<'_> {
+    /// When looking for proof must end, to be asked when the last part was acknowledged.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        let limit = Instant::now() + PROOF_LIMIT;
+        self.heal_at.map_or(limit, |heal_at| heal_at.min(limit))
+    }
 }
 
 /// What an inject or a heal came to.
@@ -39,18 +50,9 @@ pub trait Levers: Send + Sync + 'static {
     /// Nanoseconds on the run's clock.
     fn now(&self) -> Nanos;
 
-    /// Applies a fault and looks for its effect until `until.proof`.
+    /// Applies a fault and looks for its effect until `until.deadline()`.
     fn inject(&self, until: Until<'_>) -> impl Future<Output = Result<Effect, StageError>> + Send;
 
     /// Undoes a fault and looks for proof. Idempotent, and right after a half-done inject.
     fn heal(&self, until: Until<'_>) -> impl Future<Output = Result<Effect, StageError>> + Send;
-}
-
-/// True when a heal starts a process again, whose proof may take as long as a start takes.
-#[must_use]
-pub(crate) fn heals_by_start(kind: &FaultKind) -> bool {
-    match kind {
-        FaultKind::Kill { .. } | FaultKind::Restart { .. } => true,
-        FaultKind::Pause { .. } | FaultKind::Partition { .. } | FaultKind::Latency { .. } => false,
-    }
 }

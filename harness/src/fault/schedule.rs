@@ -2,21 +2,17 @@
 //! way out: its time, cancellation, an error elsewhere. Never sleeps past a cancellation.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use quorate_check::history::Nanos;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::levers::heals_by_start;
-use super::{Effect, Ledger, Levers, PROOF_LIMIT, Until, describe, target_of};
+use super::{Effect, Ledger, Levers, Until, describe, target_of};
 use crate::folder::{FaultAction, FaultRecord};
 use crate::plan::{Plan, PlannedFault, target};
 use crate::run::parts::Clock;
 use crate::stage::StageError;
 
-/// Longest wait for a server that was started again to be ready.
-const START_LIMIT: Duration = Duration::from_secs(60);
 const NANOS_PER_MS: u64 = 1_000_000;
 
 /// Injects and heals the plan's faults; everything is healed when it returns.
@@ -114,16 +110,13 @@ impl<L: Levers> OneFault<L> {
 
     async fn inject(&self) -> Result<(), StageError> {
         let begun = self.levers.now();
-        let heal = self.clock.instant(self.heal_at);
-        // Looking for proof must not put off the heal.
-        let proof = (Instant::now() + PROOF_LIMIT).min(heal);
         let effect = if self.servers.is_empty() {
             nobody(begun)
         } else {
             let until = Until {
                 fault: &self.fault,
                 servers: &self.servers,
-                proof,
+                heal_at: Some(self.clock.instant(self.heal_at)),
             };
             self.levers.inject(until).await?
         };
@@ -155,11 +148,6 @@ async fn heal<L: Levers>(
         return Ok(());
     }
     let begun = levers.now();
-    let limit = if heals_by_start(&fault.kind) {
-        START_LIMIT
-    } else {
-        PROOF_LIMIT
-    };
     let effect = if servers.is_empty() {
         nobody(begun)
     } else {
@@ -167,7 +155,7 @@ async fn heal<L: Levers>(
             .heal(Until {
                 fault,
                 servers,
-                proof: Instant::now() + limit,
+                heal_at: None,
             })
             .await?
     };

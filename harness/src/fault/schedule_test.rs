@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::plan::{FaultKind, Load, LoadMode, Phases, Target, Topology, Workload};

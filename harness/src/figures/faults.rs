@@ -4,6 +4,7 @@
 use quorate_check::history::{Nanos, Operation, Outcome};
 use serde::{Deserialize, Serialize};
 
+use super::operations::is_write;
 use super::{
     Counts, Gap, Input, Window, gaps, is_refusal, is_workload_reply, longest_gap_touching,
 };
@@ -44,6 +45,8 @@ pub struct GroupFigures {
     pub refused: u64,
     /// Longest time without an acknowledged operation that overlaps the fault.
     pub gap: Gap,
+    /// The same for writing operations; `None` if nobody tried to write.
+    pub gap_writes: Option<Gap>,
     /// How long after the heal service was good again.
     pub recovery: Recovery,
 }
@@ -189,11 +192,16 @@ fn group(
         counts.add(op.outcome);
         refused += u64::from(is_refusal(op));
     }
-    let oks = gaps::acknowledged(input, inside);
-    let gap = longest_gap_touching(&oks, input.measure_window(), times.span);
+    let gap = |wanted: &dyn Fn(&Operation) -> bool| {
+        let oks = gaps::acknowledged(input, wanted);
+        longest_gap_touching(&oks, input.measure_window(), times.span)
+    };
+    let writes = |op: &Operation| inside(op) && is_write(op);
+    let gap_writes = input.measured().any(writes).then(|| gap(&writes));
     let operations: Vec<&Operation> = input.measured().filter(|op| inside(op)).collect();
     let recovery = recovery(input, slot, &operations, times);
-    GroupFigures { label, nodes, counts, refused, gap, recovery }
+    let gap = gap(&inside);
+    GroupFigures { label, nodes, counts, refused, gap, gap_writes, recovery }
 }
 
 fn recovery(input: &Input<'_>, slot: Nanos, operations: &[&Operation], times: Times) -> Recovery {
@@ -286,6 +294,7 @@ mod tests {
         assert_eq!(minority.refused, 2000);
         // Last success done at 1999.5 ms, first after at 5600.5 ms.
         assert_eq!(minority.gap.length(), 3601 * MS);
+        assert_eq!(minority.gap_writes, Some(minority.gap));
         assert_eq!(minority.recovery, Recovery::After(600 * MS + 500_000));
         assert_eq!(all.counts.total(), 9000);
         assert_eq!(all.gap.length(), MS);

@@ -36,9 +36,8 @@ pub use timeline::{Slot, Timeline, slot_length, timeline};
 /// failed.
 const WORKLOAD_CODES: [&str; 4] = ["version_conflict", "not_found", "busy", "class_exists"];
 
-/// Codes that the client gives itself, so no server refused anything.
-const CLIENT_CODES: [&str; 4] =
-    ["client_timeout", "connection_lost", "connection_refused", "pending"];
+/// Codes of definite failures that the client found itself, so no server refused anything.
+const CLIENT_CODES: [&str; 4] = ["connect_refused", "connect_timeout", "not_sent", "never_sent"];
 
 /// A span of time, nanoseconds on the history's clock; `to` is excluded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

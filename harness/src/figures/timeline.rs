@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(counts, [1, 30, 0, 30]);
         assert_eq!(line.slots[1].max, Some(Bound { micros: 30_000.0, at_least: false }));
         assert_eq!(line.slots[2].p50, None);
-        assert_eq!(line.slots[3].p50.unwrap().at_least, true);
+        assert!(line.slots[3].p50.unwrap().at_least);
         assert_eq!(line.codes["deadline"], [0, 0, 0, 30]);
         assert!((line.rate(30) - 300.0).abs() < 1e-9);
         assert_eq!(line.window(), Window { from: 100 * MS, to: 500 * MS });

@@ -32,6 +32,7 @@ pub struct Index {
 #[derive(Debug, Serialize)]
 struct Entry {
     href: String,
+    folder: String,
     name: String,
     description: String,
     safety: Badge,
@@ -88,6 +89,7 @@ fn entry(folder: &RunFolder, name: &str, summary: &Summary) -> Result<Entry, Rep
     let thumbnail = load::text(&folder.plots().join("thumbnail.svg"))?.unwrap_or_default();
     Ok(Entry {
         href: format!("{}/report.html", percent(name)),
+        folder: name.to_owned(),
         name: summary.name.clone(),
         description: summary.description.clone(),
         safety: safety(summary),

@@ -64,7 +64,7 @@ struct CheckerRow {
     name: &'static str,
     verdict: Verdict,
     tone: &'static str,
-    expected: Verdict,
+    expected: String,
     met: bool,
     explanation: String,
     counts: String,
@@ -321,7 +321,10 @@ fn checkers(run: &Run) -> Vec<CheckerRow> {
     let judgements = run.verdicts.iter().flat_map(|report| &report.judgements);
     let row = |judgement: &quorate_check::Judgement| {
         let name = judgement.checker.name();
-        let expected = run.plan.expect.get(name).copied().unwrap_or(Verdict::Valid);
+        let expected = match run.plan.expect.get(name).copied().unwrap_or(Verdict::Valid) {
+            Verdict::Unknown => "any".to_owned(),
+            named @ (Verdict::Valid | Verdict::Violated) => named.to_string(),
+        };
         let counts = judgement.counts.iter();
         let counts: Vec<String> =
             counts.map(|(what, n)| format!("{what}\u{a0}{}", words::count(*n))).collect();

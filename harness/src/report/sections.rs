@@ -6,8 +6,8 @@ use super::load::Run;
 use super::plot::since;
 use super::words::{self, NONE};
 use crate::figures::{
-    Bound, ClassFigures, Distribution, FaultFigures, Figures, GroupFigures, Latencies, Recovery,
-    Resource, ResourceSeries, Timeline,
+    Bound, ClassFigures, Distribution, FaultFigures, Figures, Gap, GroupFigures, Latencies,
+    Recovery, Resource, ResourceSeries, Timeline,
 };
 use crate::folder::{FaultAction, FaultRecord};
 use crate::plan::PlannedFault;
@@ -216,6 +216,7 @@ struct GroupRow {
     other_failed: String,
     unknown: String,
     gap: String,
+    gap_writes: String,
     recovery: String,
 }
 
@@ -277,15 +278,21 @@ fn fault_step(origin: u64, record: &FaultRecord) -> FaultStep {
     }
 }
 
+/// The length of a gap; a lower bound if it reached the end of the measure phase.
+fn gap(gap: Gap) -> String {
+    let open = if gap.open { "≥\u{a0}" } else { "" };
+    format!("{open}{}", words::nanos(gap.length()))
+}
+
 fn group_row(group: &GroupFigures) -> GroupRow {
-    let open = if group.gap.open { "≥\u{a0}" } else { "" };
     GroupRow {
         label: group.label.clone(),
         ok: words::count(group.counts.ok),
         refused: words::count(group.refused),
         other_failed: words::count(group.counts.failed - group.refused),
         unknown: words::count(group.counts.unknown),
-        gap: format!("{open}{}", words::nanos(group.gap.length())),
+        gap: gap(group.gap),
+        gap_writes: group.gap_writes.map_or_else(|| NONE.to_owned(), gap),
         recovery: match group.recovery {
             Recovery::Undisturbed => "not disturbed".to_owned(),
             Recovery::After(nanos) => words::nanos(nanos),

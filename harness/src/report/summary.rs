@@ -176,6 +176,8 @@ pub struct GroupSummary {
     pub refused: u64,
     /// Longest time without an acknowledged operation.
     pub gap: GapSummary,
+    /// The same for writing operations; `None` if nobody tried to write.
+    pub gap_writes: Option<GapSummary>,
     /// True if clients noticed.
     pub disturbed: bool,
     /// Seconds from the heal until service was good again; exact unless `at_least`. `None` if not
@@ -328,6 +330,7 @@ fn group(origin: u64, group: &GroupFigures) -> GroupSummary {
         counts: group.counts,
         refused: group.refused,
         gap: gap(origin, group.gap),
+        gap_writes: group.gap_writes.map(|found| gap(origin, found)),
         disturbed: group.recovery != Recovery::Undisturbed,
         recovery_s,
         recovery_at_least,

@@ -39,7 +39,7 @@ pub(super) fn bound_or_none(figure: Option<Bound>) -> String {
 /// Three significant digits, whole above that.
 fn digits(value: f64) -> String {
     match value.abs() {
-        size if size == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         size if size < 9.995 => format!("{value:.2}"),
         size if size < 99.95 => format!("{value:.1}"),
         size if value < 0.0 => format!("-{}", count(size.round() as u64)),

@@ -58,16 +58,29 @@ impl Place {
     }
 }
 
-/// Two counts of the same bytes, read at about the same time.
+/// Two counts of the same bytes: the server's, and the proxy's before and after it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pair {
+struct Reading {
     server: i128,
-    proxy: i128,
+    before: i128,
+    after: i128,
 }
 
-impl Pair {
-    fn surplus(self) -> i128 {
-        self.server - self.proxy
+impl Reading {
+    /// True when nothing passed the proxy meanwhile.
+    fn is_still(&self) -> bool {
+        self.before == self.after
+    }
+
+    /// Whether the server may have counted this much more than the proxy.
+    fn allows(&self, surplus: i128) -> bool {
+        (self.server - self.after..=self.server - self.before).contains(&surplus)
+    }
+
+    /// Whether both may show the same surplus.
+    fn agrees(&self, other: &Self) -> bool {
+        let low = |reading: &Self| reading.server - reading.after;
+        self.allows(low(other)) || other.allows(low(self))
     }
 }
 
@@ -82,16 +95,32 @@ enum Rule {
 }
 
 impl Rule {
-    fn holds(self, readings: &[Pair]) -> bool {
+    /// Judges still readings alone, in which a surplus cannot hide behind traffic.
+    fn holds(self, readings: &[Reading]) -> bool {
+        self.holds_for(
+            &readings
+                .iter()
+                .filter(|reading| reading.is_still())
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    /// Judges all readings when traffic never let one be still.
+    fn holds_at_last(self, readings: &[Reading]) -> bool {
+        if readings.iter().any(Reading::is_still) {
+            return self.holds(readings);
+        }
+        self.holds_for(&readings.iter().collect::<Vec<_>>())
+    }
+
+    fn holds_for(self, readings: &[&Reading]) -> bool {
         match self {
-            Self::Equal => readings.iter().any(|pair| pair.surplus() == 0),
+            Self::Equal => readings.iter().any(|reading| reading.allows(0)),
             Self::Alike => {
-                let later = |at: usize| readings[at + 1..].iter();
-                let same = |(at, first): (usize, &Pair)| {
-                    let grown = |second: &&Pair| second.proxy > first.proxy;
-                    later(at)
-                        .filter(grown)
-                        .any(|second| second.surplus() == first.surplus())
+                let same = |(at, first): (usize, &&Reading)| {
+                    let later = readings[at + 1..].iter();
+                    let mut grown = later.filter(|second| second.before > first.after);
+                    grown.any(|second| second.agrees(first))
                 };
                 let idle = readings.windows(2).all(|pair| pair[0] == pair[1]);
                 readings.iter().enumerate().any(same) || (readings.len() > 1 && idle)
@@ -114,15 +143,17 @@ pub(crate) async fn check(
             detail,
         }]);
     }
-    let mut readings: BTreeMap<(Link, Place), Vec<Pair>> = BTreeMap::new();
+    let mut readings: BTreeMap<(Link, Place), Vec<Reading>> = BTreeMap::new();
     let mut rules: BTreeMap<Link, Rule> = BTreeMap::new();
     let deadline = Instant::now() + LIMIT;
     loop {
         read(cluster, network, &mut readings, &mut rules).await?;
-        let open = |((link, _), pairs): (&(Link, Place), &Vec<Pair>)| !rules[link].holds(pairs);
+        let open = |((link, _), pairs): (&(Link, Place), &Vec<Reading>)| !rules[link].holds(pairs);
         // A look at the idle needs a second reading.
         if !readings.iter().any(open) || Instant::now() > deadline {
-            return Ok(judge(&readings, &rules));
+            let mut findings = judge(&readings, &rules);
+            findings.extend(left_out(&Link::between(&cluster.names), &rules));
+            return Ok(findings);
         }
         tokio::time::sleep(POLL).await;
     }
@@ -131,9 +162,10 @@ pub(crate) async fn check(
 async fn read(
     cluster: &Cluster,
     network: &Network,
-    readings: &mut BTreeMap<(Link, Place), Vec<Pair>>,
+    readings: &mut BTreeMap<(Link, Place), Vec<Reading>>,
     rules: &mut BTreeMap<Link, Rule>,
 ) -> Result<(), StageError> {
+    let before = network.states().await?;
     let mut counted = BTreeMap::new();
     for node in &cluster.nodes {
         let Some(life) = node.running() else { continue };
@@ -143,12 +175,21 @@ async fn read(
             Err(error) => tracing::warn!(node = node.name(), %error, "no metrics"),
         }
     }
-    let states = network.states().await?;
+    let after = network.states().await?;
     for link in Link::between(&cluster.names) {
-        let Some(state) = states.get(&link) else {
+        let runs = |name: &str| {
+            cluster
+                .node(name)
+                .is_ok_and(|node| node.running().is_some())
+        };
+        // Who dials a dead server loses its greeting every time; there is nothing to compare.
+        let Some(state) = states
+            .get(&link)
+            .filter(|_| runs(&link.from) && runs(&link.to))
+        else {
             continue;
         };
-        let broken = network.is_disturbed(&link) || has_broken(state);
+        let broken = network.is_disturbed(&link) || has_broken(after);
         rules.insert(link.clone(), if broken { Rule::Alike } else { Rule::Equal });
         for place in Place::ALL {
             let (end, direction) = place.labels();
@@ -162,9 +203,11 @@ async fn read(
                 continue;
             };
             let server = count(metrics, &link.to_string(), end, direction);
-            pairs.push(Pair {
+            let (before, after) = (place.at_proxy(before).into(), place.at_proxy(after).into());
+            pairs.push(Reading {
                 server,
-                proxy: place.at_proxy(state).into(),
+                before,
+                after,
             });
         }
     }
@@ -196,8 +239,19 @@ fn count(metrics: &BTreeMap<String, f64>, link: &str, end: &str, direction: &str
     value
 }
 
+/// Says which links could not be compared at all.
+fn left_out(links: &[Link], rules: &BTreeMap<Link, Rule>) -> Option<SoundnessFinding> {
+    let absent = links.iter().filter(|link| !rules.contains_key(link));
+    let absent: Vec<String> = absent.map(ToString::to_string).collect();
+    (!absent.is_empty()).then(|| SoundnessFinding {
+        code: "bytes_not_accounted".to_string(),
+        fatal: false,
+        detail: format!("a server does not run at an end of {}", absent.join(", ")),
+    })
+}
+
 fn judge(
-    readings: &BTreeMap<(Link, Place), Vec<Pair>>,
+    readings: &BTreeMap<(Link, Place), Vec<Reading>>,
     rules: &BTreeMap<Link, Rule>,
 ) -> Vec<SoundnessFinding> {
     let mut wrong = Vec::new();
@@ -206,9 +260,9 @@ fn judge(
         let (end, direction) = place.labels();
         match pairs.last() {
             None => unread.push(format!("{link} {end}")),
-            Some(last) if !rules[link].holds(pairs) => wrong.push(format!(
+            Some(last) if !rules[link].holds_at_last(pairs) => wrong.push(format!(
                 "{link} {end} {direction}: server {} bytes, proxy {}",
-                last.server, last.proxy
+                last.server, last.after
             )),
             Some(_) => {}
         }
@@ -246,11 +300,14 @@ fn judge(
 mod tests {
     use super::*;
 
-    fn pairs(values: &[(i128, i128)]) -> Vec<Pair> {
-        values
-            .iter()
-            .map(|&(server, proxy)| Pair { server, proxy })
-            .collect()
+    /// Readings of server and proxy, still ones.
+    fn pairs(values: &[(i128, i128)]) -> Vec<Reading> {
+        let still = |&(server, proxy)| Reading {
+            server,
+            before: proxy,
+            after: proxy,
+        };
+        values.iter().map(still).collect()
     }
 
     #[test]
@@ -279,6 +336,38 @@ mod tests {
             !Rule::Alike.holds(&pairs(&[(5, 5)])),
             "one reading tells nothing"
         );
+    }
+
+    #[test]
+    fn readings_amid_traffic_count_only_when_there_are_no_others() {
+        let amid = Reading {
+            server: 12,
+            before: 10,
+            after: 15,
+        };
+        assert!(!Rule::Equal.holds(&[amid]));
+        assert!(Rule::Equal.holds_at_last(&[amid]));
+        let still = Reading {
+            server: 22,
+            before: 20,
+            after: 20,
+        };
+        assert!(
+            !Rule::Equal.holds_at_last(&[amid, still]),
+            "a surplus of two"
+        );
+        let later = Reading {
+            server: 40,
+            before: 38,
+            after: 43,
+        };
+        assert!(Rule::Alike.holds_at_last(&[amid, later]));
+        let past = Reading {
+            server: 90,
+            before: 38,
+            after: 43,
+        };
+        assert!(!Rule::Alike.holds_at_last(&[amid, past]));
     }
 
     #[test]

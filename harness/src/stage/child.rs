@@ -97,7 +97,12 @@ impl ChildProcess {
             .and_then(|id| i32::try_from(id).ok())
             .ok_or_else(gone)?;
         let started = ProcStat::read(pid).map_err(failed)?.started;
-        nest.guard.ask(Request::Add { pid, started })?;
+        if let Err(error) = nest.guard.ask(Request::Add { pid, started })
+            // One that has ended already is refused, and needs no guard.
+            && !ProcStat::read(pid).is_ok_and(|stat| stat.is_dead())
+        {
+            return Err(error.into());
+        }
         let first_line = follow(lines, log).map_err(failed)?;
         let (report, exit) = watch::channel(None);
         let guard = Arc::clone(&nest.guard);

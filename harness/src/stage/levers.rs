@@ -158,11 +158,11 @@ impl Cluster {
             }
         }
         let acknowledged = self.clock.now();
-        let wants_stopped = signal == Signal::SIGSTOP;
+        let (deadline, wants_stopped) = (until.deadline(), signal == Signal::SIGSTOP);
         let mut evidence = Vec::new();
         let mut proven = true;
         for name in until.servers {
-            let (seen, state) = watch_state(self.node(name)?, wants_stopped, until.proof).await;
+            let (seen, state) = watch_state(self.node(name)?, wants_stopped, deadline).await;
             proven &= seen;
             evidence.push(format!("{name}: {state}"));
         }
@@ -236,7 +236,8 @@ impl Cluster {
         };
         let (fault, clock) = (&until.fault.name, self.clock);
         let acknowledged = network.apply(fault, &links, Rule::Cut(kind), clock).await?;
-        let seen = canary::cut_bites(network, &links, kind, &before, clock, until.proof).await?;
+        let seen =
+            canary::cut_bites(network, &links, kind, &before, clock, until.deadline()).await?;
         Ok(effect(acknowledged, seen))
     }
 
@@ -244,7 +245,7 @@ impl Cluster {
         let network = self.network(until)?;
         let links = Link::crossing(&self.names, until.servers);
         let acknowledged = network.lift(&until.fault.name, &links, self.clock).await?;
-        let seen = canary::cut_is_gone(network, &links, kind, self.clock, until.proof).await?;
+        let seen = canary::cut_is_gone(network, &links, kind, self.clock, until.deadline()).await?;
         Ok(effect(acknowledged, seen))
     }
 
@@ -258,13 +259,14 @@ impl Cluster {
         let read_back = network.delays_of(&links, delay).await?;
         // A round trip of our own under the same rule, or else real bytes held back on every link.
         let least = 2 * Duration::from_micros(delay.latency_us.saturating_sub(delay.jitter_us));
-        let median = network.through_delay(delay, least, until.proof).await?;
+        let deadline = until.deadline();
+        let median = network.through_delay(delay, least, deadline).await?;
         let seen = match median {
             Some(median) => Seen {
                 proven: Some(self.clock.now()),
                 evidence: format!("round trip under the same rule {median:?}, asked {least:?}"),
             },
-            None => canary::delay_holds(network, &links, self.clock, until.proof).await?,
+            None => canary::delay_holds(network, &links, self.clock, deadline).await?,
         };
         let evidence = format!("{read_back}; {}", seen.evidence);
         Ok(effect(acknowledged, Seen { evidence, ..seen }))

@@ -118,8 +118,8 @@ impl ProcessStage {
         // Everything is stopped whatever goes wrong on the way; the first error is told.
         let healed = self.heal_all().await;
         findings.extend(self.ledger.findings());
-        findings.extend(self.cluster.died().await);
         let accounted = self.account().await;
+        findings.extend(self.cluster.died().await);
         self.lease = None;
         findings.extend(self.cluster.stop_servers().await);
         let closed = match &self.cluster.network {

@@ -326,7 +326,7 @@ impl Synthetic {
             }
             50_000..50_012 if op.node == 0 => fail(op, Outcome::Unknown, "connection_lost", 3 * MS),
             50_012..53_600 if op.node == 0 => {
-                fail(op, Outcome::Failed, "connection_refused", 150_000);
+                fail(op, Outcome::Failed, "connect_refused", 150_000);
             }
             _ if op.kind == OpKind::Update && noise.next().is_multiple_of(400) => {
                 fail(op, Outcome::Failed, "version_conflict", MS);

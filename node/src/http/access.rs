@@ -285,7 +285,7 @@ impl<B: Backend> Access<'_, B> {
             return name.to_owned();
         }
         let masters = self.app.backend.status().masters;
-        let known = masters.into_iter().find(|(_, (id, _))| *id == Some(node));
+        let known = masters.into_iter().find(|(_, m)| m.node == Some(node));
         known.map_or_else(|| node.to_string(), |(name, _)| name)
     }
 
@@ -297,7 +297,7 @@ impl<B: Backend> Access<'_, B> {
             text = conflict_text(failure, attempted);
         } else if matches!(code, ErrorCode::NoQuorum | ErrorCode::QuorumFailed) {
             let masters = self.app.backend.status().masters;
-            let up = masters.values().filter(|(_, up)| *up).count();
+            let up = masters.values().filter(|m| m.up).count();
             let (name, count) = (&self.app.name, masters.len());
             text.push_str(&format!(" on server '{name}': {up} of {count} MASTERs reachable"));
         }

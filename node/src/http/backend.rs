@@ -6,7 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use quorate_api::{Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId, Stamp, TxId};
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Stamp, TxId};
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Proposal};
 use quorate_protocol::message::LogPosition;
@@ -55,19 +55,28 @@ impl NodeState {
     }
 }
 
+/// A MASTER as this server sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Master {
+    /// Its identity; `None` until it was met once.
+    pub node: Option<NodeId>,
+    /// Believed reachable.
+    pub up: bool,
+}
+
 /// This server and how it sees the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeStatus {
     /// Its name.
     pub name: String,
     /// Its identity.
-    pub node_id: NodeId,
-    /// This start of it.
-    pub boot: Boot,
+    pub node: NodeId,
+    /// Counter of its starts.
+    pub boot: u32,
     /// Where it is in its life.
     pub state: NodeState,
-    /// All MASTERs: identity, once met, and whether reachable now.
-    pub masters: BTreeMap<String, (Option<NodeId>, bool)>,
+    /// All MASTERs by name, this server included.
+    pub masters: BTreeMap<String, Master>,
 }
 
 /// Records of a cluster with their positions, in position order.

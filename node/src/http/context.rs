@@ -97,7 +97,7 @@ impl<B: Backend> App<B> {
         let units = config.limits.bodies_bytes_max.div_ceil(BUDGET_UNIT);
         Self {
             backend,
-            node: status.node_id,
+            node: status.node,
             name: status.name,
             config,
             counters: Counters::default(),

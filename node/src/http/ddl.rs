@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::Access;
-use super::backend::Backend;
+use super::backend::{Backend, Master};
 use super::context::Ctx;
 use super::error::ApiError;
 use super::reply::{self, Reply};
@@ -61,7 +61,7 @@ impl<B: Backend> Access<'_, B> {
         if masters.is_empty() {
             return Ok(vec![(self.app.name.clone(), self.app.node)]);
         }
-        let known = |(name, (node, _)): (String, (Option<NodeId>, bool))| match node {
+        let known = |(name, master): (String, Master)| match master.node {
             Some(node) => Ok((name, node)),
             None => {
                 let text = format!("MASTER '{name}' was never met, its identity is not known");

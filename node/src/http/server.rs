@@ -60,8 +60,8 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
         "storages": storages,
         "properties": [
             {"name": "node.name", "value": status.name},
-            {"name": "node.id", "value": status.node_id.to_string()},
-            {"name": "node.boot", "value": status.boot.0},
+            {"name": "node.id", "value": status.node.to_string()},
+            {"name": "node.boot", "value": status.boot},
             {"name": "node.status", "value": status.state.name()},
             {"name": "http.connections", "value": connections},
         ],
@@ -74,12 +74,12 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
 pub(super) async fn health<B: Backend>(State(app): State<Arc<App<B>>>) -> Reply {
     let status = app.backend.status();
     let masters: Map<String, Value> =
-        status.masters.iter().map(|(name, (_, up))| (name.clone(), Value::Bool(*up))).collect();
+        status.masters.iter().map(|(name, m)| (name.clone(), Value::Bool(m.up))).collect();
     if status.state == NodeState::Online {
         let body = json!({"status": status.state.name(), "masters": masters});
         return reply::json(StatusCode::OK, &body);
     }
-    let unmet = status.masters.iter().filter(|(_, (id, _))| id.is_none());
+    let unmet = status.masters.iter().filter(|(_, m)| m.node.is_none());
     let unmet: Vec<&str> = unmet.map(|(name, _)| name.as_str()).collect();
     let mut text = format!("server '{}' is {}", status.name, status.state.name());
     if !unmet.is_empty() {

@@ -19,7 +19,7 @@ use super::link::frame::FRAME_MAX;
 use super::metrics::Metrics;
 use super::storage::{Storage, StorageError};
 use crate::clock::Clock;
-use crate::http::backend::{self, Answers, Backend, Page};
+use crate::http::backend::{Answers, Backend, Page, ReadError};
 
 pub use crate::http::backend::{Commit, Master, NodeState, NodeStatus};
 
@@ -277,9 +277,16 @@ fn failure(code: ErrorCode) -> Failure {
     Failure { code, item: None, current: None, holder: None }
 }
 
-impl From<StorageError> for backend::StorageError {
+impl From<StorageError> for ReadError {
     fn from(error: StorageError) -> Self {
-        Self(error.to_string())
+        let code = match error {
+            StorageError::Stopping => ErrorCode::NotReady,
+            StorageError::Engine { .. }
+            | StorageError::Corrupt { .. }
+            | StorageError::Encode { .. }
+            | StorageError::Locked { .. } => ErrorCode::Storage,
+        };
+        Self { code, text: error.to_string() }
     }
 }
 
@@ -296,7 +303,7 @@ impl Backend for NodeHandle {
         self.read_majority(items, deadline).await
     }
 
-    async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, backend::StorageError> {
+    async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {
         Ok(self.read_local(item).await?)
     }
 
@@ -305,7 +312,7 @@ impl Backend for NodeHandle {
         cluster: ClusterKey,
         from: u64,
         limit: usize,
-    ) -> Result<Page, backend::StorageError> {
+    ) -> Result<Page, ReadError> {
         Ok(self.scan_local(cluster, from, limit).await?)
     }
 

@@ -68,7 +68,8 @@ fn statements_are_read_whole() {
             cluster: None,
             rows: vec![row(json!({"a": {"b": "}"}}))],
         })
-    );}
+    );
+}
 
 #[test]
 fn changes_are_read_whole() {

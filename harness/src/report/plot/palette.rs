@@ -64,7 +64,7 @@ const CODES: [(&str, Colour); 10] = [
     ("client_timeout", colour(0xC8371C, 0xF0694B)),
     ("deadline", colour(0xE88E7B, 0xF5A594)),
     ("connection_lost", colour(0x7D1F0E, 0xB5442E)),
-    ("connection_refused", colour(0x5B3A29, 0x9C6B52)),
+    ("connect_refused", colour(0x5B3A29, 0x9C6B52)),
 ];
 
 impl Colour {

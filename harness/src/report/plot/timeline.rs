@@ -21,6 +21,9 @@ const LEGEND: [(&str, Colour); 6] = [
     ("max", MAX),
 ];
 
+/// Colour, width of the line, and which figure of a slot.
+type Series = (Colour, f64, fn(&Slot) -> Option<Bound>);
+
 const PHASE: Look = Look::new(11.0, INK);
 
 /// Name and colour of each series, as plot files name it.
@@ -124,7 +127,7 @@ impl TimelinePlot<'_> {
         let title = "response time (logarithmic), ok and unanswered operations";
         vertical(canvas, frame, title, &ticks.collect::<Vec<_>>())?;
         self.axis.shade(canvas, frame)?;
-        let series: [(Colour, f64, fn(&Slot) -> Option<Bound>); 3] =
+        let series: [Series; 3] =
             [(MAX, 1.0, |slot| slot.max), (P99, 1.5, |slot| slot.p99), (P50, 1.5, |slot| slot.p50)];
         for (colour, width, figure) in series {
             for run in runs(self.timeline, self.axis, frame, |slot| {
@@ -218,7 +221,7 @@ fn runs(
     runs
 }
 
-/// A small throughput plot without axes for lists of runs.
+/// Throughput and p99 without axes, for lists of runs.
 pub(crate) struct Thumbnail<'a> {
     pub(crate) timeline: &'a Timeline,
     pub(crate) axis: &'a TimeAxis,
@@ -226,21 +229,35 @@ pub(crate) struct Thumbnail<'a> {
 
 impl Plot for Thumbnail<'_> {
     fn height(&self, width: f64) -> f64 {
-        (width * 0.22).round()
+        (width * 0.26).round()
     }
 
     fn draw<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Result<(), PlotError> {
-        let frame =
-            Frame { left: 1.0, top: 2.0, right: canvas.width - 1.0, bottom: canvas.height - 1.0 };
         let line = self.timeline;
-        self.axis.shade(canvas, frame)?;
-        canvas.line([(frame.left, frame.bottom), (frame.right, frame.bottom)], FAINT, 1.0)?;
+        let (left, right) = (1.0, canvas.width - 1.0);
+        let split = (canvas.height * 0.58).round();
+        let upper = Frame { left, top: 2.0, right, bottom: split - 3.0 };
+        let lower = Frame { left, top: split + 3.0, right, bottom: canvas.height - 1.0 };
+        for frame in [upper, lower] {
+            self.axis.shade(canvas, frame)?;
+            canvas.line([(left, frame.bottom), (right, frame.bottom)], FAINT, 1.0)?;
+        }
         if line.slots.is_empty() {
             let middle = (canvas.width / 2.0, canvas.height / 2.0);
             return canvas.text("no operations", middle, Anchor::Middle, TICK);
         }
         let most = line.slots.iter().map(|slot| line.rate(slot.counts.total())).fold(0.0, f64::max);
-        let scale = Scale::linear(0.0, most, frame.bottom, frame.top);
-        stack(canvas, line, self.axis, (frame, scale), &outcomes(line))
+        let scale = Scale::linear(0.0, most, upper.bottom, upper.top);
+        stack(canvas, line, self.axis, (upper, scale), &outcomes(line))?;
+        let figures = line.slots.iter().filter_map(|slot| slot.p99);
+        let Some((low, high)) = axes::decades_of(figures.map(|bound| bound.micros)) else {
+            return Ok(());
+        };
+        let scale = Scale::log(low, high, lower.bottom, lower.top);
+        let p99 = |slot: &Slot| slot.p99.map(|bound| scale.at(bound.micros));
+        for run in runs(line, self.axis, lower, p99) {
+            canvas.line(run, P99, 1.0)?;
+        }
+        Ok(())
     }
 }

@@ -12,7 +12,9 @@ use quorate_control::schema::{SCHEMA_ITEM, Schema};
 use quorate_protocol::io::{Base, Failure, Proposal};
 use quorate_protocol::message::LogPosition;
 
-use crate::http::backend::{Answers, Backend, Commit, NodeState, NodeStatus, Page, ReadError};
+use crate::http::backend::{
+    Answers, Backend, Commit, Master, NodeState, NodeStatus, Page, ReadError,
+};
 
 /// This server's identity.
 pub(super) const NODE: NodeId = NodeId(1);
@@ -208,12 +210,12 @@ impl Backend for Fake {
             [("n1", Some(NODE), true), ("n2", Some(NodeId(2)), true), ("n3", third, false)];
         NodeStatus {
             name: "n1".to_owned(),
-            node_id: NODE,
-            boot: Boot(1),
+            node: NODE,
+            boot: 1,
             state: if starting { NodeState::Starting } else { NodeState::Online },
             masters: masters
                 .into_iter()
-                .map(|(name, id, up)| (name.to_owned(), (id, up)))
+                .map(|(name, node, up)| (name.to_owned(), Master { node, up }))
                 .collect(),
         }
     }
