@@ -146,8 +146,8 @@ pub struct Load {
     pub clients: u32,
     /// Client-side request timeout in milliseconds, also sent as the request's deadline.
     pub timeout_ms: u64,
-    /// Operations in flight beyond which arrivals queue in the driver (counted, never dropped). 0: no
-    /// cap but `clients`.
+    /// Operations in flight beyond which arrivals queue in the driver (counted, never dropped).
+    /// 0: no cap but `clients`.
     pub in_flight_cap: u32,
     /// Names of the servers that clients talk to, in turn.
     pub targets: Vec<String>,
