@@ -5,10 +5,7 @@
 //! with, and the start delay at half that rate. If `wrk` is installed, its figure on the same
 //! server stands beside them.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "printing figures is what this program is for"
-)]
+#![allow(clippy::print_stdout, reason = "printing figures is what this program is for")]
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -30,9 +27,7 @@ const CLIENTS: u32 = 64;
 
 fn main() -> anyhow::Result<()> {
     let seconds = match std::env::args().nth(1) {
-        Some(text) => text
-            .parse::<u64>()
-            .context("the argument is a number of seconds")?,
+        Some(text) => text.parse::<u64>().context("the argument is a number of seconds")?,
         None => 3,
     };
     let closed = measure(LoadMode::Closed, seconds)?;
@@ -51,19 +46,13 @@ fn main() -> anyhow::Result<()> {
     }
     println!("highest rate kept up with: {low:.0}/s");
     for rate in [low / 2.0, 5000.0] {
-        print(
-            &format!("open loop at {rate:.0}/s"),
-            &measure(open(rate.max(1000.0)), seconds)?,
-        );
+        print(&format!("open loop at {rate:.0}/s"), &measure(open(rate.max(1000.0)), seconds)?);
     }
     wrk(seconds)
 }
 
 fn open(rate: f64) -> LoadMode {
-    LoadMode::Open {
-        rate,
-        arrivals: Arrivals::Poisson,
-    }
+    LoadMode::Open { rate, arrivals: Arrivals::Poisson }
 }
 
 /// Sound by the driver's own rule, everything sent, and nothing piling up behind the cap.
@@ -91,10 +80,7 @@ fn cpu_of_threads() -> anyhow::Result<[f64; 3]> {
             _ => 0,
         };
         let schedstat = std::fs::read_to_string(path.join("schedstat"))?;
-        let ns = schedstat
-            .split(' ')
-            .next()
-            .and_then(|ns| ns.parse::<f64>().ok());
+        let ns = schedstat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok());
         seconds[index] += ns.unwrap_or(0.0) / 1e9;
     }
     Ok(seconds)
@@ -105,11 +91,7 @@ fn measure(mode: LoadMode, seconds: u64) -> anyhow::Result<Measured> {
     let server = NullServer::start(clock, None)?;
     let dir = tempfile::tempdir()?;
     let addr = server.addr();
-    let endpoint = Endpoint {
-        node: "n1".to_owned(),
-        client: addr,
-        direct: addr,
-    };
+    let endpoint = Endpoint { node: "n1".to_owned(), client: addr, direct: addr };
     let folder = RunFolder::new(dir.path());
     let mut driver = Driver::new(&plan(mode, seconds), &[endpoint], "secret", clock, &folder)?;
     let cancel = CancellationToken::new();
@@ -148,11 +130,7 @@ fn plan(mode: LoadMode, seconds: u64) -> Plan {
             in_flight_cap: 1024,
             targets: vec!["n1".to_owned()],
         },
-        phases: Phases {
-            warmup_ms: 0,
-            measure_ms: seconds * 1000,
-            settle_ms: 0,
-        },
+        phases: Phases { warmup_ms: 0, measure_ms: seconds * 1000, settle_ms: 0 },
         faults: Vec::new(),
         expect: BTreeMap::new(),
     }

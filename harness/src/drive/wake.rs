@@ -40,14 +40,8 @@ impl Waiter {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         let fd = timer.as_fd().as_raw_fd();
-        poll.registry()
-            .register(&mut SourceFd(&fd), TIMER, Interest::READABLE)?;
-        Ok(Self {
-            clock,
-            poll,
-            timer,
-            armed: None,
-        })
+        poll.registry().register(&mut SourceFd(&fd), TIMER, Interest::READABLE)?;
+        Ok(Self { clock, poll, timer, armed: None })
     }
 
     /// Where sockets are registered.
@@ -77,8 +71,7 @@ impl Waiter {
             return Ok(());
         }
         let wait = TimeSpec::from_duration(Duration::from_nanos(gap));
-        self.timer
-            .set(Expiration::OneShot(wait), TimerSetTimeFlags::empty())?;
+        self.timer.set(Expiration::OneShot(wait), TimerSetTimeFlags::empty())?;
         self.armed = Some(until);
         Ok(())
     }
