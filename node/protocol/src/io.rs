@@ -307,6 +307,9 @@ pub struct Config {
     pub retry_delay: Tick,
     /// Transactions in flight here beyond which requests are refused with `Overload`.
     pub in_flight_max: usize,
+    /// A wrong rule to follow; for the simulator's own tests.
+    #[cfg(feature = "planted-bugs")]
+    pub planted: Option<crate::planted::Bug>,
 }
 
 impl Config {
@@ -324,6 +327,8 @@ impl Config {
             retries: 10,
             retry_delay: 2_000,
             in_flight_max: 4_096,
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
         }
     }
 }

@@ -7,3 +7,4 @@ extern crate alloc;
 pub mod io;
 pub mod machine;
 pub mod message;
+pub mod planted;

@@ -101,7 +101,8 @@ pub enum Vote {
 pub enum VoteReply {
     /// The recorded vote.
     Vote(Vote),
-    /// A promise without a vote means never yes. Names the ballot promised: round 1 is the coordinator's own.
+    /// A promise without a vote means never yes. Names the ballot promised: round 1 is the
+    /// coordinator's own.
     Refused(Ballot),
     /// Below the low-water mark: decided and forgotten.
     Finished,

@@ -13,6 +13,7 @@ use crate::message::{
     Age, Ballot, Decided, Instance, Knowledge, Message, No, NoReason, Participant, Promise,
     TxRecord, Value, Vote, VoteReply,
 };
+use crate::planted::Bug;
 
 /// The body of an `Accept`.
 #[derive(Debug)]
@@ -173,7 +174,8 @@ impl Machine {
             let no = No { reason, item: Some(op.item.clone()), current, holder: None };
             Some(Judgement::No(no))
         };
-        if current == op.base {
+        let by_version = self.config.has(Bug::BaseByVersion);
+        if current == op.base || (by_version && current.version <= op.base.version) {
             return match (&op.kind, &op.item.key) {
                 (OpKind::Create, ItemKey::Record(_)) => {
                     let owner = self.placements.get(&op.item.cluster).and_then(|p| p.owner);
@@ -239,7 +241,12 @@ impl Machine {
         cx.write(Write::Tx(tx, record.clone()));
         let before = self.txs.insert(tx, record);
         assert!(before.is_none(), "{tx} voted twice");
-        cx.send_durable(from, Message::Vote { tx, reply: VoteReply::Vote(vote) });
+        let message = Message::Vote { tx, reply: VoteReply::Vote(vote) };
+        if self.config.has(Bug::VoteBeforeDurable) {
+            cx.send_now(from, message);
+        } else {
+            cx.send_durable(from, message);
+        }
     }
 
     /// Acceptor state for the clusters of a transaction that this server masters.

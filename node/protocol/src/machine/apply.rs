@@ -8,6 +8,7 @@ use quorate_api::{ClusterKey, Committed, ItemId, NodeId, OpKind, Operation, Stam
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
 use crate::message::{Age, Decided, LogPosition, Message, Participant, TxRecord};
+use crate::planted::Bug;
 
 /// A transaction with its outcome.
 #[derive(Debug, Clone)]
@@ -170,7 +171,8 @@ impl Machine {
         true
     }
 
-    /// A coordinator keeps the operations of clusters that others hold, to stream them; it applies its own alone.
+    /// A coordinator keeps the operations of clusters that others hold, to stream them; it applies
+    /// its own alone.
     fn holds(&self, cluster: ClusterKey) -> bool {
         self.placements.get(&cluster).is_none_or(|p| p.masters.contains(&self.config.node))
     }
@@ -178,7 +180,8 @@ impl Machine {
     fn fit(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Fit {
         let local = cx.stamp(&op.item);
         let after = op.stamp_after(tx);
-        if local == op.base {
+        let by_version = self.config.has(Bug::BaseByVersion);
+        if local == op.base || (by_version && local.version <= op.base.version) {
             return Fit::Apply;
         }
         if local == after {
@@ -217,7 +220,9 @@ impl Machine {
                 cx.note(Note::SystemChanged);
             }
         }
-        cx.write(Write::Outcome(tx, outcome));
+        if !self.config.has(Bug::ForgetOnLearning) {
+            cx.write(Write::Outcome(tx, outcome));
+        }
         let record = self.txs.remove(&tx);
         if let Some(record) = &record {
             self.locks.release(tx, &record.ops);
@@ -304,7 +309,8 @@ impl Machine {
         Some(Decision { tx, outcome, participants, ops })
     }
 
-    /// Whoever answers may hold fewer of the touched clusters than this server does: half of a commit is not taken.
+    /// Whoever answers may hold fewer of the touched clusters than this server does: half of a
+    /// commit is not taken.
     pub(super) fn on_fetch_reply(
         &mut self,
         cx: &mut Cx<'_>,
@@ -317,8 +323,8 @@ impl Machine {
         }
     }
 
-    /// True when these are the operations of every touched cluster that this server masters. Operations of one
-    /// cluster always travel together, so one of each will do.
+    /// True when these are the operations of every touched cluster that this server masters.
+    /// Operations of one cluster always travel together, so one of each will do.
     pub(super) fn is_whole(&self, participants: &[Participant], ops: &[Operation]) -> bool {
         let mine = participants.iter().filter(|p| self.is_master(self.config.node, p.cluster));
         let has = |cluster| ops.iter().any(|op| op.item.cluster == cluster);

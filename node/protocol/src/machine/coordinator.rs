@@ -10,10 +10,13 @@ use quorate_api::{
 use super::apply::Decision;
 use super::timers::Timer;
 use super::{Cx, Machine};
-use crate::io::{Base, Failure, NoReasonNote, Note, Placement, Proposal, Reply, Submit, Tick};
+use crate::io::{
+    Base, Failure, NoReasonNote, Note, Placement, Proposal, Reply, Submit, Tick, Write,
+};
 use crate::message::{
     Age, Ballot, Decided, LogPosition, Message, No, NoReason, Participant, Value, Vote, VoteReply,
 };
+use crate::planted::Bug;
 
 /// One attempt of a transaction.
 #[derive(Debug)]
@@ -82,25 +85,27 @@ impl Machine {
         self.attempt(cx, Retry { submit, age, attempt: 0 });
     }
 
-    /// Resolves bases from committed state. A client that knows a newer version than this server, or a cluster of
-    /// which this server holds no state (3.5.1), makes it read by majority first.
+    /// Resolves bases from committed state. A client that knows a newer version than this server,
+    /// or a cluster of which this server holds no state (3.5.1), makes it read by majority first.
     fn attempt(&mut self, cx: &mut Cx<'_>, retry: Retry) {
         let bases = retry.submit.ops.iter().map(|proposal| {
             let committed = cx.item(&proposal.item);
             (proposal.item.clone(), committed)
         });
         let bases: BTreeMap<ItemId, Option<Committed>> = bases.collect();
-        let behind = retry.submit.ops.iter().any(|proposal| {
-            let version = bases[&proposal.item].as_ref().map_or(0, |c| c.stamp.version);
-            let foreign = !self.is_master(self.config.node, proposal.item.cluster);
-            match proposal.base {
-                Base::Current | Base::Version(_) if foreign => true,
-                Base::Exact(wanted) if foreign => wanted != Stamp::ABSENT,
-                Base::Current => false,
-                Base::Version(wanted) => wanted > version,
-                Base::Exact(wanted) => wanted.version > version,
-            }
-        });
+        let believed = self.config.has(Bug::BaseByVersion);
+        let behind = !believed
+            && retry.submit.ops.iter().any(|proposal| {
+                let version = bases[&proposal.item].as_ref().map_or(0, |c| c.stamp.version);
+                let foreign = !self.is_master(self.config.node, proposal.item.cluster);
+                match proposal.base {
+                    Base::Current | Base::Version(_) if foreign => true,
+                    Base::Exact(wanted) if foreign => wanted != Stamp::ABSENT,
+                    Base::Current => false,
+                    Base::Version(wanted) => wanted > version,
+                    Base::Exact(wanted) => wanted.version > version,
+                }
+            });
         if behind {
             self.read_bases(cx, retry);
         } else {
@@ -122,7 +127,13 @@ impl Machine {
         }
         let mut ops = Vec::with_capacity(submit.ops.len());
         for proposal in &submit.ops {
-            match resolve(bases[&proposal.item].as_ref(), proposal) {
+            let mut committed = bases[&proposal.item].clone();
+            if let (true, Base::Version(version), Some(c)) =
+                (self.config.has(Bug::BaseByVersion), proposal.base, &mut committed)
+            {
+                c.stamp.version = version.max(c.stamp.version);
+            }
+            match resolve(committed.as_ref(), proposal) {
                 Ok(op) => ops.push(op),
                 Err(failure) => return refuse(cx, submit.request, failure),
             }
@@ -245,6 +256,9 @@ impl Machine {
         if !c.recovering {
             for cluster in c.clusters.keys().copied().collect::<Vec<_>>() {
                 self.advance_cluster(cx, tx, &mut c, cluster);
+                if self.config.has(Bug::ApplyOwnValue) {
+                    self.apply_own_value(cx, tx, &c, cluster);
+                }
             }
         }
         let finals = |value| {
@@ -269,6 +283,19 @@ impl Machine {
         }
     }
 
+    /// X5: what must not be done.
+    fn apply_own_value(&self, cx: &mut Cx<'_>, tx: TxId, c: &Coordination, cluster: ClusterKey) {
+        let prepared = matches!(c.clusters[&cluster].stage, Stage::Final(Value::Prepared, _));
+        let ops = c.ops.iter().filter(|op| op.writes() && op.item.cluster == cluster);
+        for op in ops.filter(|_| prepared && self.is_master(self.config.node, cluster)) {
+            if cx.stamp(&op.item) == op.base {
+                let (stamp, live) = (op.stamp_after(tx), op.kind != OpKind::Delete);
+                let committed = Committed { stamp, live, image: op.image.clone() };
+                cx.write(Write::Item(op.item.clone(), committed));
+            }
+        }
+    }
+
     fn advance_cluster(
         &self,
         cx: &mut Cx<'_>,
@@ -283,10 +310,14 @@ impl Machine {
             Stage::Accepting(value, accepted) => {
                 if accepted.len() >= placement.majority() {
                     round.stage = Stage::Final(*value, false);
+                } else if round.yes.len() == placement.masters.len()
+                    && self.config.has(Bug::AbortOnSilence)
+                {
+                    round.stage = Stage::Final(Value::Prepared, true);
                 }
                 return;
             }
-            Stage::Voting => match self.judge_votes(placement, round) {
+            Stage::Voting => match self.judge_votes(placement, round, c.started) {
                 Votes::Open => return,
                 Votes::Final(value) => {
                     round.stage = Stage::Final(value, true);
@@ -308,7 +339,7 @@ impl Machine {
     }
 
     /// What the votes of one cluster allow (3.5.3; 3.10 for W below majority).
-    fn judge_votes(&self, placement: &Placement, round: &mut Round) -> Votes {
+    fn judge_votes(&self, placement: &Placement, round: &mut Round, started: Tick) -> Votes {
         let n = placement.masters.len();
         let (w, majority) = (placement.write_quorum, placement.majority());
         let (yes, no) = (round.yes.len(), round.no.len());
@@ -321,7 +352,7 @@ impl Machine {
                 Votes::Open
             };
         }
-        if yes == n {
+        if yes == n || (yes >= w && self.config.has(Bug::CommitOnQuorum)) {
             return Votes::Final(Value::Prepared);
         }
         if no > n - majority {
@@ -331,7 +362,12 @@ impl Machine {
             return Votes::SecondRound(Value::Aborted);
         }
         if yes < w {
-            return Votes::Open;
+            let silent = no == 0 && self.config.has(Bug::AbortOnSilence);
+            return if silent && self.now >= started + self.config.fast_wait.1 {
+                Votes::SecondRound(Value::Aborted)
+            } else {
+                Votes::Open
+            };
         }
         let quorum_at = *round.quorum_at.get_or_insert(self.now);
         let missing_may_come = placement
@@ -412,6 +448,9 @@ impl Machine {
             for round in c.clusters.values().filter(|r| r.stage == Stage::Voting) {
                 if let Some(quorum_at) = round.quorum_at {
                     at = at.min(quorum_at + fast);
+                }
+                if self.config.has(Bug::AbortOnSilence) {
+                    at = at.min(c.started + self.config.fast_wait.1);
                 }
             }
         }

@@ -10,6 +10,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
 use crate::message::{LogPosition, Message, Participant, TxRecord};
+use crate::planted::Bug;
 
 mod acceptor;
 mod apply;
@@ -78,6 +79,10 @@ impl Machine {
         let mut locks = locks::LockTable::default();
         let mut txs = BTreeMap::new();
         for (tx, record) in recovered.undecided {
+            let no = matches!(record.vote, Some(crate::message::Vote::No(_)));
+            if no && config.has(Bug::NoIsForgotten) {
+                continue;
+            }
             if record.vote == Some(crate::message::Vote::Yes) {
                 locks.take(tx, &record.ops);
             }

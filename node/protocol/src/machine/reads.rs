@@ -11,6 +11,7 @@ use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Failure, ReadRequest, Reply, Tick};
 use crate::message::{Decided, Knowledge, Message, PendingVote, ReadAnswer};
+use crate::planted::Bug;
 
 /// One read in flight.
 #[derive(Debug)]
@@ -231,7 +232,8 @@ impl Machine {
         for (node, vote) in
             answers.iter().flat_map(|(node, a)| a.pending.iter().map(move |vote| (*node, vote)))
         {
-            if vote.kind == OpKind::Check || vote.base.version < floor {
+            let ignored = self.config.has(Bug::ReadIgnoresVotes);
+            if ignored || vote.kind == OpKind::Check || vote.base.version < floor {
                 continue;
             }
             match read.outcomes.get(&vote.tx).copied().or_else(|| self.known_outcome(cx, vote.tx)) {
