@@ -1,5 +1,6 @@
 //! The data plane as a synchronous machine: `step(now, event, store, out)`.
-//! `no_std`: may not know sockets, files, clocks, ambient randomness or async runtimes (held by the purity test).
+//! `no_std`: may not know sockets, files, clocks, ambient randomness or async runtimes (held by the
+//! purity test).
 #![no_std]
 
 extern crate alloc;

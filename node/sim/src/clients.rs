@@ -1,5 +1,5 @@
-//! Clients: registers read, written, created and deleted, one and two at a time; their history is judged by the
-//! checkers that judge real runs.
+//! Clients: registers read, written, created and deleted, one and two at a time; their history is
+//! judged by the checkers that judge real runs.
 
 use std::collections::BTreeMap;
 

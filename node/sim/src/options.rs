@@ -1,4 +1,5 @@
-//! What a seed decides about a run, drawn as a swarm: most runs leave most faults out, so that each is seen alone too.
+//! What a seed decides about a run, drawn as a swarm: most runs leave most faults out, so that each
+//! is seen alone too.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! The world: servers, links, disks and clients on one virtual clock. Runs a seed and says what went wrong.
-//! Faults live in `faults.rs`.
+//! The world: servers, links, disks and clients on one virtual clock. Runs a seed and says what
+//! went wrong. Faults live in `faults.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;

@@ -1,4 +1,5 @@
-//! The acceptor: votes (PROTOCOL.md 3.4), accepts (3.5, 3.7.4) and promises (3.7.2). Votes never change.
+//! The acceptor: votes (PROTOCOL.md 3.4), accepts (3.5, 3.7.4) and promises (3.7.2). Votes never
+//! change.
 
 use alloc::vec::Vec;
 
@@ -74,7 +75,8 @@ impl Machine {
         cx.outcome(tx).map(VoteReply::Decided)
     }
 
-    /// A boot that ended casts no new transactions (3.9); its coordinator has forgotten what it was doing.
+    /// A boot that ended casts no new transactions (3.9); its coordinator has forgotten what it was
+    /// doing.
     fn is_closed(&self, tx: TxId) -> bool {
         let boot = if tx.node == self.config.node {
             self.config.boot
@@ -104,7 +106,8 @@ impl Machine {
         }
     }
 
-    /// A lock holder whose stamp somebody builds on has committed. False if its own base is missing here.
+    /// A lock holder whose stamp somebody builds on has committed. False if its own base is missing
+    /// here.
     fn apply_proven(&mut self, cx: &mut Cx<'_>, holder: TxId) -> bool {
         let record = self.txs.get(&holder).expect("a lock holder has a record").clone();
         let decision = Decision {
@@ -145,7 +148,8 @@ impl Machine {
                 Some(mine) if mine.generation > participant.generation => {
                     return no(NoReason::Generation);
                 }
-                // A newer configuration is caught up with, never answered with a durable No (trap A14).
+                // A newer configuration is caught up with, never answered with a durable No (trap
+                // A14).
                 _ if prepare.cfg > self.cfg => return Some(Judgement::Wait(Wait::Configuration)),
                 _ => return no(NoReason::Schema),
             }
@@ -167,7 +171,8 @@ impl Machine {
         })
     }
 
-    /// 3.4.3b and c: the committed stamp equals the base, and a create stands where its creator may create.
+    /// 3.4.3b and c: the committed stamp equals the base, and a create stands where its creator may
+    /// create.
     fn check_base(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Option<Judgement> {
         let current = cx.stamp(&op.item);
         let no = |reason| {
@@ -194,7 +199,8 @@ impl Machine {
         Some(Judgement::Wait(Wait::Lag { item: op.item.clone(), writer: op.base.tx }))
     }
 
-    /// With W below majority: the base is known as committed, yet the local line went another way (3.10).
+    /// With W below majority: the base is known as committed, yet the local line went another way
+    /// (3.10).
     fn has_diverged_from(&self, cx: &Cx<'_>, op: &Operation) -> bool {
         !self.is_safe(op.item.cluster) && cx.outcome(op.base.tx) == Some(Decided::Commit)
     }
@@ -272,7 +278,8 @@ impl Machine {
         cx.outcome(tx).map(Knowledge::Decided)
     }
 
-    /// The record to promise or accept in; made without a vote if there is none, which forbids a Yes for ever.
+    /// The record to promise or accept in; made without a vote if there is none, which forbids a
+    /// Yes for ever.
     fn instance_of(
         &mut self,
         tx: TxId,

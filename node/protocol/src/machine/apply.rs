@@ -96,7 +96,8 @@ enum Fit {
 const SYSTEM: ClusterKey = ClusterKey { database: 0, cluster: 0 };
 
 impl Machine {
-    /// Takes note of an outcome found elsewhere. True once it is settled here, false while it is parked.
+    /// Takes note of an outcome found elsewhere. True once it is settled here, false while it is
+    /// parked.
     pub(super) fn learn(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         let tx = decision.tx;
         if self.is_finished(tx) {
@@ -114,7 +115,8 @@ impl Machine {
             }
             return true;
         }
-        // Whoever hears the outcome of its own transaction from elsewhere puts it into its log too (3.6.1).
+        // Whoever hears the outcome of its own transaction from elsewhere puts it into its log too
+        // (3.6.1).
         if tx.node == self.config.node && self.is_own_open(tx) {
             let decision = match self.coordinations.get(&tx) {
                 // Other servers need the operations of clusters that are not held here.
@@ -134,7 +136,8 @@ impl Machine {
         self.coordinations.contains_key(&tx) || self.recoveries.contains_key(&tx)
     }
 
-    /// Applies, or parks. The outcome is not in the own log yet if this server is its finder; see `decide`.
+    /// Applies, or parks. The outcome is not in the own log yet if this server is its finder; see
+    /// `decide`.
     pub(super) fn settle_or_park(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         match decision.outcome {
             Decided::Abort => {
@@ -242,7 +245,8 @@ impl Machine {
         self.decided_for_reads(cx, tx, outcome);
     }
 
-    /// Looks again at whatever waited for items that changed in this step, until nothing changes any more.
+    /// Looks again at whatever waited for items that changed in this step, until nothing changes
+    /// any more.
     pub(super) fn reconsider_changed(&mut self, cx: &mut Cx<'_>) {
         while let Some(item) = self.changed.pop_first() {
             for tx in self.parked.waiting_on(&item) {

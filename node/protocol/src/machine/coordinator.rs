@@ -171,7 +171,8 @@ impl Machine {
         self.arm_coordination(tx);
     }
 
-    /// Refusal before anything is sent: fewer than W(c) MASTERs of some c believed reachable (3.5.1).
+    /// Refusal before anything is sent: fewer than W(c) MASTERs of some c believed reachable
+    /// (3.5.1).
     fn check_quorums(&self, submit: &Submit) -> Result<(), Failure> {
         for proposal in &submit.ops {
             let Some(placement) = self.placements.get(&proposal.item.cluster) else {
@@ -497,9 +498,11 @@ impl Machine {
         self.arm_coordination(tx);
     }
 
-    /// The outcome is known: answer, put it into the own log, apply, stream. True once settled here.
+    /// The outcome is known: answer, put it into the own log, apply, stream. True once settled
+    /// here.
     ///
-    /// The answer comes first on purpose: it is true whatever happens to this server's disk (see `cx.rs`).
+    /// The answer comes first on purpose: it is true whatever happens to this server's disk (see
+    /// `cx.rs`).
     pub(super) fn decide(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         let Decision { tx, outcome, .. } = decision;
         let low = self.own_low().min(tx.seq);
@@ -537,7 +540,8 @@ impl Machine {
         cx.reply_now(c.submit.request, Reply::Committed { tx, stamps, decision: at });
     }
 
-    /// Reason busy or generation: again, as a new transaction of the same age. Reason version: the client's turn.
+    /// Reason busy or generation: again, as a new transaction of the same age. Reason version: the
+    /// client's turn.
     fn answer_abort(&mut self, cx: &mut Cx<'_>, c: Coordination) {
         let (failure, reason) = reason_of(&c.noes);
         cx.note(Note::Aborted(reason));

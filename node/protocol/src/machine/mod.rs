@@ -1,5 +1,6 @@
-//! The machine: one server's acceptor, coordinator, reader and decision log in one synchronous state.
-//! This file holds the state, the dispatch of events and the small services its parts share; each part has a file.
+//! The machine: one server's acceptor, coordinator, reader and decision log in one synchronous
+//! state. This file holds the state, the dispatch of events and the small services its parts share;
+//! each part has a file.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -60,7 +61,8 @@ pub struct Machine {
     next_read: u64,
     /// Who asked for the outcome of a transaction that is still worked on here.
     watchers: BTreeMap<TxId, BTreeSet<NodeId>>,
-    /// Items that changed or were unlocked in this step; whoever waited for them is looked at again.
+    /// Items that changed or were unlocked in this step; whoever waited for them is looked at
+    /// again.
     changed: BTreeSet<ItemId>,
     /// Peers owed a `DecideAck` at the next `Tick`.
     acks_due: BTreeSet<NodeId>,
@@ -72,8 +74,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Builds the machine from what the disk holds. The lock table is rebuilt before the first event
-    /// (PROTOCOL.md 3.2); a vote that was cast before the restart holds its locks as if nothing had happened.
+    /// Builds the machine from what the disk holds. The lock table is rebuilt before the first
+    /// event (PROTOCOL.md 3.2); a vote that was cast before the restart holds its locks as if
+    /// nothing had happened.
     #[must_use]
     pub fn new(config: Config, recovered: Recovered) -> Self {
         let mut locks = locks::LockTable::default();
@@ -126,8 +129,8 @@ impl Machine {
         }
     }
 
-    /// Handles one event. Effects are to be carried out in order before the next call; all writes of one
-    /// step are one atomic batch, handed over before every message that depends on it.
+    /// Handles one event. Effects are to be carried out in order before the next call; all writes
+    /// of one step are one atomic batch, handed over before every message that depends on it.
     pub fn step(&mut self, now: Tick, event: Event, store: &dyn Store, out: &mut Vec<Effect>) {
         assert!(now >= self.now, "time went backwards");
         self.now = now;

@@ -1,5 +1,5 @@
-//! Majority reads (PROTOCOL.md 3.8): the highest stamp of a majority, with every undecided vote that could be above it
-//! resolved, never guessed.
+//! Majority reads (PROTOCOL.md 3.8): the highest stamp of a majority, with every undecided vote
+//! that could be above it resolved, never guessed.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -249,8 +249,9 @@ impl Machine {
         }
     }
 
-    /// Asks the coordinator and all MASTERs. When the coordinator is not reachable and nobody who is knows the
-    /// outcome, the read fails: recovery by other servers does not exist yet, and guessing is never right.
+    /// Asks the coordinator and all MASTERs. When the coordinator is not reachable and nobody who
+    /// is knows the outcome, the read fails: recovery by other servers does not exist yet, and
+    /// guessing is never right.
     fn resolve_votes(
         &mut self,
         cx: &mut Cx<'_>,
@@ -302,7 +303,8 @@ impl Machine {
                     read.outcomes.insert(tx, *outcome);
                 }
                 Knowledge::Working => {}
-                // Finished: decided and forgotten while this read was under way; fresh answers show the result.
+                // Finished: decided and forgotten while this read was under way; fresh answers show
+                // the result.
                 Knowledge::Finished => {
                     read.answers.clear();
                     self.send_reads(cx, number);

@@ -25,7 +25,8 @@ fn check_cluster(tx: TxId, disks: &[&Contents], shape: &Shape) -> Option<String>
     let enough = if shape.write_quorum < shape.majority() {
         yes >= shape.write_quorum
     } else {
-        // One round: everybody; two rounds: W votes and a majority of accepts, or a recovered majority.
+        // One round: everybody; two rounds: W votes and a majority of accepts, or a recovered
+        // majority.
         yes == disks.len() || accepted >= shape.majority()
     };
     let cluster = shape.cluster;

@@ -9,7 +9,8 @@
 //! | `durable_before_ok` | no `ok` before W durable Yes votes, or a majority of durable accepts |
 //! | `acknowledged_stays` | what was acknowledged is in the final state's line of history |
 //!
-//! What clients see (linearizability, failed writes, session of values) is judged by `quorate-check` on the history.
+//! What clients see (linearizability, failed writes, session of values) is judged by
+//! `quorate-check` on the history.
 
 mod acknowledged_stays;
 mod all_or_nothing;

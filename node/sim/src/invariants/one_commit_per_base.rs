@@ -1,5 +1,6 @@
-//! Of two transactions with the same base stamp on an item at most one commits, so that there is one content per
-//! (item, version) (PROTOCOL.md 3.11, traps A1 and A4; Adya, "Weak Consistency", 1999: lost update).
+//! Of two transactions with the same base stamp on an item at most one commits, so that there is
+//! one content per (item, version) (PROTOCOL.md 3.11, traps A1 and A4; Adya, "Weak Consistency",
+//! 1999: lost update).
 
 use std::collections::BTreeMap;
 

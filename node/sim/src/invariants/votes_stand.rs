@@ -1,4 +1,5 @@
-//! A vote never changes, and there is no Yes after a promise without a vote (PROTOCOL.md 3.4, trap A11).
+//! A vote never changes, and there is no Yes after a promise without a vote (PROTOCOL.md 3.4, trap
+//! A11).
 
 use std::collections::BTreeMap;
 
