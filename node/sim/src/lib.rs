@@ -8,6 +8,7 @@ pub mod disk;
 mod faults;
 pub mod invariants;
 pub mod options;
+mod outbox;
 pub mod rng;
 mod trace;
 pub mod world;

@@ -21,6 +21,7 @@ mod held;
 mod locks;
 mod reads;
 mod recovery;
+mod request;
 mod status;
 mod stream;
 mod timers;
@@ -54,7 +55,7 @@ pub struct Machine {
     log_start: LogPosition,
     low: BTreeMap<(NodeId, Boot), u64>,
     coordinations: BTreeMap<TxId, coordinator::Coordination>,
-    retries: BTreeMap<u64, coordinator::Retry>,
+    retries: BTreeMap<u64, request::Retry>,
     next_retry: u64,
     recoveries: BTreeMap<TxId, recovery::Recovery>,
     reads: BTreeMap<u64, reads::ReadState>,

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use quorate_api::{Committed, ErrorCode, ItemId, NodeId, OpKind, TxId};
 
-use super::coordinator::Retry;
+use super::request::Retry;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Failure, ReadRequest, Reply, Tick};

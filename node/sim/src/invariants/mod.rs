@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `all_or_nothing` | nothing of an aborted transaction, all of a committed one |
 //! | `one_outcome` | one outcome per transaction, on every disk, for ever |
-//! | `one_commit_per_base` | of two transactions with the same base on an item at most one commits; one content per (item, version) |
+//! | `one_commit_per_base` | two transactions on one base never both commit |
 //! | `votes_stand` | no vote changes, no Yes after a promise without a vote |
 //! | `durable_before_ok` | no `ok` before W durable Yes votes, or a majority of durable accepts |
 //! | `acknowledged_stays` | what was acknowledged is in the final state's line of history |
