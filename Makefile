@@ -49,19 +49,19 @@ report: build ## Write a run's report again: make report [RUN=results/latest]
 
 .PHONY: test
 test: build ## Run all tests, real processes included
-	cargo test --release --workspace --all-features --no-fail-fast
+	cargo test --release --workspace --no-fail-fast
 
 .PHONY: verify
 verify: setup ## Formatting, lints, documentation, edges, tidiness; writes nothing in the checkout
 	cargo fmt --all --check
-	cargo clippy --release --workspace --all-targets --all-features -- -D warnings
+	cargo clippy --release --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --document-private-items
 	cargo test --release -p quorate --test house
 
 .PHONY: fix
 fix: ## Format, and apply what the lints can apply
 	cargo fmt --all
-	cargo clippy --release --workspace --all-targets --all-features --fix --allow-dirty --allow-staged
+	cargo clippy --release --workspace --all-targets --fix --allow-dirty --allow-staged
 
 .PHONY: sim
 sim: setup ## Run the simulator: make sim [SEED=1] [SEEDS=200]

@@ -1,5 +1,5 @@
-//! Tells the binary which commit it was built from: `QUORATE_COMMIT` from the environment (builds without git), else
-//! what git says, else `unknown`.
+//! Tells the binary which commit it was built from: `QUORATE_COMMIT` from the environment (builds
+//! without git), else what git says, else `unknown`.
 
 use std::path::Path;
 use std::process::Command;

@@ -5,15 +5,14 @@
 //! with, and the start delay at half that rate. If `wrk` is installed, its figure on the same
 //! server stands beside them.
 
-#![allow(
-    clippy::print_stdout,
-    reason = "printing figures is what this program is for"
-)]
+#![allow(clippy::print_stdout, reason = "printing figures is what this program is for")]
 
 use std::collections::BTreeMap;
 use std::process::Command;
 
 use anyhow::Context;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use quorate::drive::null_server::NullServer;
 use quorate::drive::{Driver, LoadReport, Progress};
 use quorate::folder::RunFolder;
@@ -28,38 +27,32 @@ const CLIENTS: u32 = 64;
 
 fn main() -> anyhow::Result<()> {
     let seconds = match std::env::args().nth(1) {
-        Some(text) => text
-            .parse::<u64>()
-            .context("the argument is a number of seconds")?,
+        Some(text) => text.parse::<u64>().context("the argument is a number of seconds")?,
         None => 3,
     };
     let closed = measure(LoadMode::Closed, seconds)?;
     print("closed loop, 64 connections", &closed);
-    let mut rate = (closed.report.summary.achieved_rate * 0.9 / 1000.0).floor() * 1000.0;
-    let open = loop {
-        let open = measure(open(rate), seconds)?;
-        print(&format!("open loop at {rate:.0}/s"), &open);
-        if kept_up(&open.report) || rate < 2000.0 {
-            break open;
+    // Between a rate that is surely kept up with and one that is not, by halving four times.
+    let (mut low, mut high) = (0.0, closed.report.summary.achieved_rate * 1.2);
+    for _ in 0..4 {
+        let rate = (low * 0.25 + high * 0.75_f64).round();
+        let tried = measure(open(rate), seconds)?;
+        print(&format!("open loop at {rate:.0}/s"), &tried);
+        if kept_up(&tried.report) {
+            low = rate;
+        } else {
+            high = rate;
         }
-        rate = (rate * 0.93 / 1000.0).floor() * 1000.0;
-    };
-    println!(
-        "highest rate kept up with: {:.0}/s",
-        open.report.summary.achieved_rate
-    );
-    print(
-        "open loop at half of it",
-        &measure(self::open(rate / 2.0), seconds)?,
-    );
+    }
+    println!("highest rate kept up with: {low:.0}/s");
+    for rate in [low / 2.0, 5000.0] {
+        print(&format!("open loop at {rate:.0}/s"), &measure(open(rate.max(1000.0)), seconds)?);
+    }
     wrk(seconds)
 }
 
 fn open(rate: f64) -> LoadMode {
-    LoadMode::Open {
-        rate,
-        arrivals: Arrivals::Poisson,
-    }
+    LoadMode::Open { rate, arrivals: Arrivals::Poisson }
 }
 
 /// Sound by the driver's own rule, everything sent, and nothing piling up behind the cap.
@@ -72,7 +65,25 @@ fn kept_up(report: &LoadReport) -> bool {
 
 struct Measured {
     report: LoadReport,
-    server_cpu: f64,
+    /// CPU seconds by thread: the driver's, the recorder's, the server's.
+    cpu: [f64; 3],
+}
+
+/// CPU seconds that this process's threads of these names have used.
+fn cpu_of_threads() -> anyhow::Result<[f64; 3]> {
+    let mut seconds = [0.0; 3];
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let path = task?.path();
+        let index = match std::fs::read_to_string(path.join("comm"))?.trim() {
+            "recorder" => 1,
+            "null-server" => 2,
+            _ => 0,
+        };
+        let schedstat = std::fs::read_to_string(path.join("schedstat"))?;
+        let ns = schedstat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok());
+        seconds[index] += ns.unwrap_or(0.0) / 1e9;
+    }
+    Ok(seconds)
 }
 
 fn measure(mode: LoadMode, seconds: u64) -> anyhow::Result<Measured> {
@@ -80,21 +91,19 @@ fn measure(mode: LoadMode, seconds: u64) -> anyhow::Result<Measured> {
     let server = NullServer::start(clock, None)?;
     let dir = tempfile::tempdir()?;
     let addr = server.addr();
-    let endpoint = Endpoint {
-        node: "n1".to_owned(),
-        client: addr,
-        direct: addr,
-    };
+    let endpoint = Endpoint { node: "n1".to_owned(), client: addr, direct: addr };
     let folder = RunFolder::new(dir.path());
     let mut driver = Driver::new(&plan(mode, seconds), &[endpoint], "secret", clock, &folder)?;
     let cancel = CancellationToken::new();
     driver.prepare()?;
     driver.load(&cancel)?;
     let progress = tokio::sync::watch::Sender::new(Progress::default());
+    let before = cpu_of_threads()?;
     let report = driver.run(clock.now() + 10_000_000, &cancel, progress)?;
+    let after = cpu_of_threads()?;
     driver.finish()?;
-    let server_cpu = server.stop()?.cpu_seconds;
-    Ok(Measured { report, server_cpu })
+    let cpu = [0, 1, 2].map(|thread| after[thread] - before[thread]);
+    Ok(Measured { report, cpu })
 }
 
 fn plan(mode: LoadMode, seconds: u64) -> Plan {
@@ -121,11 +130,7 @@ fn plan(mode: LoadMode, seconds: u64) -> Plan {
             in_flight_cap: 1024,
             targets: vec!["n1".to_owned()],
         },
-        phases: Phases {
-            warmup_ms: 500,
-            measure_ms: seconds * 1000,
-            settle_ms: 0,
-        },
+        phases: Phases { warmup_ms: 0, measure_ms: seconds * 1000, settle_ms: 0 },
         faults: Vec::new(),
         expect: BTreeMap::new(),
     }
@@ -135,13 +140,11 @@ fn print(what: &str, measured: &Measured) {
     let summary = &measured.report.summary;
     let operations = summary.completed.max(1) as f64;
     let [p50, p99, max] = summary.start_delay_us;
+    let [driver, recorder, server] = measured.cpu.map(|seconds| seconds * 1e6 / operations);
     println!(
-        "{what}: {:.0} op/s, CPU-µs/op {:.2} driver and recorder, {:.2} server; \
-         start delay p50 {p50:.0} p99 {p99:.0} max {max:.0} µs, backlog {}",
-        summary.achieved_rate,
-        summary.cpu_seconds * 1e6 / operations,
-        measured.server_cpu * 1e6 / operations,
-        summary.backlog_max,
+        "{what}: {:.0} op/s; CPU µs/op: driver {driver:.2}, recorder {recorder:.2}, \
+         server {server:.2}; start delay µs: p50 {p50:.0}, p99 {p99:.0}, max {max:.0}; backlog {}",
+        summary.achieved_rate, summary.backlog_max,
     );
     for finding in &measured.report.findings {
         println!("  {}: {}", finding.code, finding.detail);
@@ -149,20 +152,27 @@ fn print(what: &str, measured: &Measured) {
 }
 
 /// `wrk`, one thread, on the same kind of server: a read of nothing, so even less than ours.
-fn wrk(seconds: u64) -> anyhow::Result<()> {
+fn wrk(length: u64) -> anyhow::Result<()> {
     let server = NullServer::start(Clock::start(), None)?;
+    let cpu = || getrusage(UsageWho::RUSAGE_CHILDREN);
+    let before = cpu()?;
     let output = Command::new("wrk")
-        .args(["-t1", &format!("-c{CLIENTS}"), &format!("-d{seconds}s")])
+        .args(["-t1", &format!("-c{CLIENTS}"), &format!("-d{length}s")])
         .arg(format!("http://{}/", server.addr()))
         .output();
     match output {
         Ok(output) => {
+            let after = cpu()?;
+            let seconds = |usage: nix::sys::resource::Usage| {
+                let spent = usage.user_time() + usage.system_time();
+                spent.num_microseconds() as f64 / 1e6
+            };
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             let line = text.lines().find(|line| line.contains("Requests/sec"));
-            println!(
-                "wrk on the same server: {}",
-                line.unwrap_or("no figure").trim()
-            );
+            let rate = line.and_then(|line| line.split(':').nth(1)?.trim().parse::<f64>().ok());
+            let rate = rate.context("wrk gave no figure")?;
+            let each = (seconds(after) - seconds(before)) * 1e6 / (rate * length as f64);
+            println!("wrk on the same server: {rate:.0} req/s; CPU µs/req: {each:.2}");
         }
         Err(error) => println!("wrk: {error}"),
     }

@@ -1,5 +1,6 @@
-//! The run folder: its file names, and the record types of the small JSON files that parts of the harness hand each other.
-//! Written from the first second of a run, so that a crash loses nothing. The history's format lives in `quorate-check`.
+//! The run folder: its file names, and the record types of the small JSON files that parts of the
+//! harness hand each other. Written from the first second of a run, so that a crash loses nothing.
+//! The history's format lives in `quorate-check`.
 
 use std::path::{Path, PathBuf};
 
@@ -57,7 +58,8 @@ impl RunFolder {
     pub fn driver(&self) -> PathBuf {
         self.root.join("driver.json")
     }
-    /// `intervals.hlog`: HdrHistogram interval log, one tagged histogram per operation class, outcome and second.
+    /// `intervals.hlog`: HdrHistogram interval log, one tagged histogram per operation class,
+    /// outcome and second.
     #[must_use]
     pub fn intervals(&self) -> PathBuf {
         self.root.join("intervals.hlog")
@@ -113,8 +115,9 @@ pub struct Manifest {
     pub started: String,
     /// The exact command that repeats the run.
     pub repeat: String,
-    /// Host name-free description of the machine: CPU model, cores, memory, kernel, OS, file system of the data,
-    /// fdatasync p50 and p99 in microseconds, cgroup limits, clock source; key → value in display order.
+    /// Host name-free description of the machine: CPU model, cores, memory, kernel, OS, file system
+    /// of the data, fdatasync p50 and p99 in microseconds, cgroup limits, clock source; key → value
+    /// in display order.
     pub environment: Vec<(String, String)>,
 }
 
@@ -164,7 +167,8 @@ pub struct NodeSample {
     pub cpu_seconds: f64,
     /// Resident bytes.
     pub rss_bytes: u64,
-    /// Counters and gauges read from its `/metrics`, by metric name with labels; empty when it did not answer.
+    /// Counters and gauges read from its `/metrics`, by metric name with labels; empty when it did
+    /// not answer.
     pub metrics: std::collections::BTreeMap<String, f64>,
 }
 
@@ -205,7 +209,8 @@ pub struct DriverSummary {
 /// One reason to doubt the figures (not the safety verdict).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SoundnessFinding {
-    /// Stable code: `driver_saturated`, `fault_without_effect`, `proxy_bypassed`, `disk_does_not_sync`, ….
+    /// Stable code: `driver_saturated`, `fault_without_effect`, `proxy_bypassed`,
+    /// `disk_does_not_sync`, ….
     pub code: String,
     /// True when it makes the run unsound; false for a note.
     pub fatal: bool,

@@ -46,10 +46,7 @@ fn a_whole_run_leaves_a_history_in_which_nothing_is_missing() {
 
     assert!(settled.at.is_some() && settled.divergent.is_empty());
     assert_eq!(report.summary.scheduled, 2000);
-    assert_eq!(
-        (report.summary.sent, report.summary.completed),
-        (2000, 2000)
-    );
+    assert_eq!((report.summary.sent, report.summary.completed), (2000, 2000));
     let saved: DriverSummary = read_json(&std::fs::read(run.folder.driver()).unwrap());
     assert_eq!(saved, report.summary);
     assert!(progress.borrow().ok > 1000 && progress.borrow().measuring);
@@ -61,31 +58,16 @@ fn a_whole_run_leaves_a_history_in_which_nothing_is_missing() {
     assert_eq!(phases[&Phase::Measure], 2000);
     assert_eq!(phases[&Phase::Final], phases[&Phase::Settle] / 2 * 3);
     assert_the_schedule_was_kept(&history, start);
-    assert_eq!(
-        run.intervals(".ok").len() + run.intervals(".failed").len(),
-        2000
-    );
+    assert_eq!(run.intervals(".ok").len() + run.intervals(".failed").len(), 2000);
     let updates = run.intervals("update.ok").len() + run.intervals("update_versioned.ok").len();
     assert_eq!(updates, ok_updates(&history));
 
     let marks = std::fs::read_to_string(run.folder.phases()).unwrap();
-    let marks: Vec<PhaseMark> = marks
-        .lines()
-        .map(|line| read_json(line.as_bytes()))
-        .collect();
+    let marks: Vec<PhaseMark> = marks.lines().map(|line| read_json(line.as_bytes())).collect();
     let named: Vec<Phase> = marks.iter().map(|mark| mark.phase).collect();
-    let all = [
-        Phase::Load,
-        Phase::Warmup,
-        Phase::Measure,
-        Phase::Settle,
-        Phase::Final,
-    ];
+    let all = [Phase::Load, Phase::Warmup, Phase::Measure, Phase::Settle, Phase::Final];
     assert_eq!(named, all);
-    assert_eq!(
-        (marks[2].from, marks[2].to),
-        (start + 200_000_000, start + 1_200_000_000)
-    );
+    assert_eq!((marks[2].from, marks[2].to), (start + 200_000_000, start + 1_200_000_000));
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> T {
@@ -101,9 +83,7 @@ fn count(history: &[Operation]) -> BTreeMap<Phase, usize> {
 }
 
 fn ok_updates(history: &[Operation]) -> u64 {
-    let measured = history
-        .iter()
-        .filter(|op| op.phase == Phase::Measure && op.is_ok());
+    let measured = history.iter().filter(|op| op.phase == Phase::Measure && op.is_ok());
     measured.filter(|op| op.kind == OpKind::Update).count() as u64
 }
 
@@ -113,10 +93,7 @@ fn assert_ids_are_unique_and_processes_sequential(history: &[Operation]) {
     let mut last_done: BTreeMap<u64, u64> = BTreeMap::new();
     for operation in history {
         let before = last_done.insert(operation.process, operation.done.unwrap());
-        assert!(
-            before.is_none_or(|done| done <= operation.sent),
-            "{operation:?}"
-        );
+        assert!(before.is_none_or(|done| done <= operation.sent), "{operation:?}");
         if let Action::Write(value) | Action::Delete(value) = operation.steps[0].action {
             assert_eq!(value, operation.id);
         }
@@ -124,10 +101,7 @@ fn assert_ids_are_unique_and_processes_sequential(history: &[Operation]) {
 }
 
 fn assert_the_schedule_was_kept(history: &[Operation], start: u64) {
-    for operation in history
-        .iter()
-        .filter(|op| op.id < 1 << 40 && op.phase != Phase::Load)
-    {
+    for operation in history.iter().filter(|op| op.id < 1 << 40 && op.phase != Phase::Load) {
         let k = operation.id - 101;
         assert_eq!(operation.intended, start + k * 500_000, "{operation:?}");
         assert_eq!(u64::from(operation.node), k % 2);
@@ -139,37 +113,19 @@ fn assert_the_schedule_was_kept(history: &[Operation], start: u64) {
 fn arrivals_beyond_the_cap_wait_and_are_counted() {
     let clock = Clock::start();
     let start = clock.now() + 300_000_000;
-    let planned = Outage {
-        from: start + 200_000_000,
-        to: start + 500_000_000,
-    };
+    let planned = Outage { from: start + 200_000_000, to: start + 500_000_000 };
     let server = NullServer::start(clock, Some(planned)).unwrap();
     let run = Run::new(clock);
     let mut plan = plan(1000.0, 1000);
     plan.load.in_flight_cap = 10;
     let report = run.measure(&plan, server.addr(), Some(start));
     let summary = &report.summary;
-    assert_eq!(
-        (summary.scheduled, summary.sent, summary.completed),
-        (1000, 1000, 1000)
-    );
+    assert_eq!((summary.scheduled, summary.sent, summary.completed), (1000, 1000, 1000));
     assert!((250..500).contains(&summary.backlog_max), "{summary:?}");
     assert!((250..800).contains(&summary.capped_ms), "{summary:?}");
-    assert!(
-        report
-            .findings
-            .iter()
-            .any(|finding| finding.code == "in_flight_cap_reached")
-    );
-    let late = run
-        .measured()
-        .iter()
-        .filter(|op| op.sent - op.intended > 100_000_000)
-        .count();
-    assert!(
-        late > 100,
-        "waiting for a slot must show between intended and sent: {late}"
-    );
+    assert!(report.findings.iter().any(|finding| finding.code == "in_flight_cap_reached"));
+    let late = run.measured().iter().filter(|op| op.sent - op.intended > 100_000_000).count();
+    assert!(late > 100, "waiting for a slot must show between intended and sent: {late}");
 }
 
 #[test]
@@ -177,10 +133,7 @@ fn what_never_got_a_slot_is_in_the_history_as_such() {
     let clock = Clock::start();
     let start = clock.now() + 300_000_000;
     // Longer than the run and its drain: nothing that is sent in it is ever answered.
-    let planned = Outage {
-        from: start,
-        to: start + 1_500_000_000,
-    };
+    let planned = Outage { from: start, to: start + 1_500_000_000 };
     let server = NullServer::start(clock, Some(planned)).unwrap();
     let run = Run::new(clock);
     let mut plan = plan(100.0, 500);
@@ -189,35 +142,17 @@ fn what_never_got_a_slot_is_in_the_history_as_such() {
     let report = run.measure(&plan, server.addr(), Some(start));
     let measured = run.measured();
     assert_eq!((report.summary.scheduled, measured.len()), (50, 50));
-    let coded = |code: &str| {
-        measured
-            .iter()
-            .filter(|op| op.code.as_deref() == Some(code))
-            .count()
-    };
+    let coded = |code: &str| measured.iter().filter(|op| op.code.as_deref() == Some(code)).count();
     let pending = measured.iter().filter(|op| op.done.is_none()).count();
-    assert_eq!(
-        coded("never_sent") as u64,
-        50 - report.summary.sent,
-        "{report:?}"
-    );
-    assert!(
-        coded("client_timeout") >= 10 && coded("never_sent") >= 10,
-        "{measured:?}"
-    );
+    assert_eq!(coded("never_sent") as u64, 50 - report.summary.sent, "{report:?}");
+    assert!(coded("client_timeout") >= 10 && coded("never_sent") >= 10, "{measured:?}");
     assert_eq!(coded("client_timeout") + coded("never_sent") + pending, 50);
-    let backlog = report
-        .findings
-        .iter()
-        .any(|finding| finding.code == "backlog_not_drained");
+    let backlog = report.findings.iter().any(|finding| finding.code == "backlog_not_drained");
     assert!(backlog, "{report:?}");
     // Each of them has its place among the response times, as long as it was waited for.
     let waited = run.intervals(".failed").len() + run.intervals(".unknown").len();
     assert_eq!(waited, 50);
-    assert!(
-        run.intervals(".unknown").min() >= 200_000,
-        "censored at the drain's end or later"
-    );
+    assert!(run.intervals(".unknown").min() >= 200_000, "censored at the drain's end or later");
 }
 
 #[test]
@@ -233,11 +168,7 @@ fn a_driver_asked_for_too_much_says_so() {
     assert_eq!(report.summary.scheduled, 100_000);
     assert_eq!(report.summary.sent, 100_000);
     assert!(report.summary.achieved_rate < 900_000.0);
-    let codes: Vec<&str> = report
-        .findings
-        .iter()
-        .map(|finding| finding.code.as_str())
-        .collect();
+    let codes: Vec<&str> = report.findings.iter().map(|finding| finding.code.as_str()).collect();
     let told = codes.contains(&"driver_saturated") || codes.contains(&"in_flight_cap_reached");
     assert!(told, "{report:?}");
 }
@@ -282,8 +213,5 @@ fn a_cancelled_run_ends_at_once_and_keeps_what_it_has() {
     thread.join().unwrap();
     assert!((20..1000).contains(&report.summary.scheduled), "{report:?}");
     assert_eq!(run.measured().len() as u64, report.summary.sent);
-    assert!(
-        report.summary.achieved_rate > 50.0,
-        "the rate is over the time that it ran"
-    );
+    assert!(report.summary.achieved_rate > 50.0, "the rate is over the time that it ran");
 }

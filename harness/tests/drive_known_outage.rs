@@ -27,10 +27,7 @@ fn run_with_outage(plan: &Plan) -> (Run, Outage) {
     let clock = Clock::start();
     // Preparing and loading take far less than this against this server.
     let start = clock.now() + SECOND * 6 / 10;
-    let planned = Outage {
-        from: start + SECOND,
-        to: start + SECOND * 24 / 10,
-    };
+    let planned = Outage { from: start + SECOND, to: start + SECOND * 24 / 10 };
     let server = NullServer::start(clock, Some(planned)).unwrap();
     let run = Run::new(clock);
     let report = run.measure(plan, server.addr(), Some(start));
@@ -44,10 +41,7 @@ fn run_with_outage(plan: &Plan) -> (Run, Outage) {
 /// that it took, read from the history, is allowed on top.
 fn assert_known_quantiles(plan: &Plan) -> Run {
     let (run, outage) = run_with_outage(plan);
-    let left_behind = run
-        .measured()
-        .into_iter()
-        .filter(|op| op.intended < outage.to);
+    let left_behind = run.measured().into_iter().filter(|op| op.intended < outage.to);
     let drained = left_behind.map(|op| op.done.unwrap()).max().unwrap();
     let drain = seconds(drained.saturating_sub(outage.to));
     let outage = seconds(outage.to - outage.from);
@@ -57,14 +51,8 @@ fn assert_known_quantiles(plan: &Plan) -> Run {
         let expected = outage - (1.0 - q) * LENGTH_MS as f64 / 1000.0;
         let got = response.value_at_quantile(q) as f64 / 1e6;
         println!("q {q}: {got:.3} s, expected {expected:.3} s, drained in {drain:.3} s");
-        assert!(
-            got >= 0.97 * expected,
-            "q {q}: {got} s, expected {expected} s"
-        );
-        assert!(
-            got <= 1.03 * expected + drain,
-            "q {q}: {got} s, expected {expected} s"
-        );
+        assert!(got >= 0.97 * expected, "q {q}: {got} s, expected {expected} s");
+        assert!(got <= 1.03 * expected + drain, "q {q}: {got} s, expected {expected} s");
     }
     run
 }
@@ -75,19 +63,14 @@ fn seconds(ns: u64) -> f64 {
 
 fn service_p99_ms(run: &Run) -> f64 {
     let operations = run.measured();
-    let mut service: Vec<u64> = operations
-        .iter()
-        .map(|op| op.done.unwrap() - op.sent)
-        .collect();
+    let mut service: Vec<u64> = operations.iter().map(|op| op.done.unwrap() - op.sent).collect();
     service.sort_unstable();
     service[service.len() * 99 / 100] as f64 / 1e6
 }
 
 #[test]
 fn known_outage_shows_in_full_when_every_arrival_gets_a_connection() {
-    let _serial = SERIAL
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _serial = SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut plan = plan(RATE, LENGTH_MS);
     plan.load.clients = 300;
     assert_known_quantiles(&plan);
@@ -95,9 +78,7 @@ fn known_outage_shows_in_full_when_every_arrival_gets_a_connection() {
 
 #[test]
 fn known_outage_shows_in_full_behind_a_cap_where_service_time_hides_it() {
-    let _serial = SERIAL
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _serial = SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut plan = plan(RATE, LENGTH_MS);
     plan.load.in_flight_cap = 8;
     let run = assert_known_quantiles(&plan);
@@ -108,9 +89,7 @@ fn known_outage_shows_in_full_behind_a_cap_where_service_time_hides_it() {
 
 #[test]
 fn known_outage_is_missed_by_a_closed_loop() {
-    let _serial = SERIAL
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _serial = SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut plan = plan(RATE, LENGTH_MS);
     plan.load.mode = LoadMode::Closed;
     let (run, outage) = run_with_outage(&plan);
@@ -118,12 +97,6 @@ fn known_outage_is_missed_by_a_closed_loop() {
     let p99 = response.value_at_quantile(0.99) as f64 / 1e6;
     let outage = seconds(outage.to - outage.from);
     println!("closed loop p99 {p99:.4} s of an outage of {outage:.3} s");
-    assert!(
-        p99 < 0.1,
-        "a closed loop was expected to miss the outage: {p99}"
-    );
-    assert!(
-        response.max() as f64 / 1e6 > 1.3,
-        "yet its slowest operation sat it out"
-    );
+    assert!(p99 < 0.1, "a closed loop was expected to miss the outage: {p99}");
+    assert!(response.max() as f64 / 1e6 > 1.3, "yet its slowest operation sat it out");
 }

@@ -74,9 +74,7 @@ fn converse(mut stream: TcpStream, trick: Trick) -> bool {
         if head.starts_with("POST /document") {
             stream.write_all(CREATED.as_bytes()).unwrap();
         } else if head.starts_with("POST") {
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
         } else {
             return play(stream, trick);
         }
@@ -89,22 +87,15 @@ fn play(mut stream: TcpStream, trick: Trick) -> bool {
         Trick::Garbage => stream.write_all(b"I am no HTTP server\r\n\r\n").unwrap(),
         Trick::Say(status, body) => {
             let length = body.len();
-            write!(
-                stream,
-                "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{body}"
-            )
-            .unwrap();
+            write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n{body}")
+                .unwrap();
         }
         Trick::HalfThenClose => {
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"v\":")
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{\"v\":").unwrap();
         }
         Trick::ResetAfterRequest => {
             // Closing with a zero linger time sends a reset.
-            socket2::SockRef::from(&stream)
-                .set_linger(Some(std::time::Duration::ZERO))
-                .unwrap();
+            socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         }
         Trick::Silence => {
             // Until the client has had enough.
@@ -120,10 +111,7 @@ fn play(mut stream: TcpStream, trick: Trick) -> bool {
 fn one(class: OpClass, trick: Trick) -> Operation {
     let (addr, thread) = serve(trick);
     let operation = run_one(class, addr, || {});
-    TcpStream::connect(addr)
-        .unwrap()
-        .write_all(b"stop")
-        .unwrap();
+    TcpStream::connect(addr).unwrap().write_all(b"stop").unwrap();
     thread.join().unwrap();
     operation
 }
@@ -136,10 +124,7 @@ fn run_one(class: OpClass, addr: SocketAddr, before_run: impl FnOnce()) -> Opera
     plan.load.timeout_ms = 300;
     plan.load.clients = 0;
     plan.load.mode = match plan.load.mode {
-        LoadMode::Open { arrivals, .. } => LoadMode::Open {
-            rate: 10.0,
-            arrivals,
-        },
+        LoadMode::Open { arrivals, .. } => LoadMode::Open { rate: 10.0, arrivals },
         LoadMode::Closed => LoadMode::Closed,
     };
     let cancel = CancellationToken::new();
@@ -157,11 +142,7 @@ fn run_one(class: OpClass, addr: SocketAddr, before_run: impl FnOnce()) -> Opera
 }
 
 fn assert_ends(operation: &Operation, outcome: Outcome, code: Option<&str>) {
-    assert_eq!(
-        (operation.outcome, operation.code.as_deref()),
-        (outcome, code),
-        "{operation:?}"
-    );
+    assert_eq!((operation.outcome, operation.code.as_deref()), (outcome, code), "{operation:?}");
     assert!(operation.done.unwrap() >= operation.sent && operation.sent >= operation.intended);
 }
 
@@ -215,10 +196,7 @@ fn not_found_is_what_a_read_saw() {
     let body = r#"{"errors":[{"errorCode":"not_found","outcome":"failed","tombstone":9}]}"#;
     let operation = one(OpClass::ReadLocal, Trick::Say(404, body));
     assert_ends(&operation, Outcome::Ok, None);
-    assert_eq!(
-        operation.steps[0].action,
-        Action::Read(Some(Seen::Absent(Some(9))))
-    );
+    assert_eq!(operation.steps[0].action, Action::Read(Some(Seen::Absent(Some(9)))));
     assert_eq!(operation.phase, Phase::Measure);
 }
 

@@ -1,5 +1,5 @@
-//! The node's container image: one server in it takes a write and gives it back. Needs an engine and the image
-//! (`make image`); without either it says loudly that it was skipped.
+//! The node's container image: one server in it takes a write and gives it back. Needs an engine
+//! and the image (`make image`); without either it says loudly that it was skipped.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! The report as a whole, from synthetic run folders: figures equal those computed by hand, the page
-//! is complete and self-contained, and what a crash leaves behind is enough.
+//! The report as a whole, from synthetic run folders: figures equal those computed by hand, the
+//! page is complete and self-contained, and what a crash leaves behind is enough.
 
 mod report_support;
 

@@ -26,19 +26,11 @@ fn guard_program() -> PathBuf {
 #[tokio::test]
 async fn a_killed_harness_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
-    let mut harness = support::stage_harness()
-        .arg(folder.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut harness =
+        support::stage_harness().arg(folder.path()).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
-    BufReader::new(harness.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let pids: Vec<i32> = line
-        .split_whitespace()
-        .map(|pid| pid.parse().unwrap())
-        .collect();
+    BufReader::new(harness.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let pids: Vec<i32> = line.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
     assert_eq!(pids.len(), 5, "three servers, proxy, guard");
     assert!(folder.path().join("data").exists());
 
@@ -59,30 +51,17 @@ async fn the_guard_kills_what_is_registered_and_nothing_else() {
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
     let guard = Guard::start(&guard_program(), &folder.path().join("guard.log")).unwrap();
-    let mut sleepers: Vec<_> = (0..3)
-        .map(|_| Command::new("sleep").arg("600").spawn().unwrap())
-        .collect();
-    let pids: Vec<i32> = sleepers
-        .iter()
-        .map(|child| i32::try_from(child.id()).unwrap())
-        .collect();
+    let mut sleepers: Vec<_> =
+        (0..3).map(|_| Command::new("sleep").arg("600").spawn().unwrap()).collect();
+    let pids: Vec<i32> = sleepers.iter().map(|child| i32::try_from(child.id()).unwrap()).collect();
     for &pid in &pids {
         let started = ProcStat::read(pid).unwrap().started;
         guard.ask(Request::Add { pid, started }).unwrap();
     }
     guard.ask(Request::Drop { pid: pids[2] }).unwrap();
     guard.ask(Request::Temp { path: data.clone() }).unwrap();
-    let wrong = Request::Add {
-        pid: pids[2],
-        started: 1,
-    };
-    assert!(
-        guard
-            .ask(wrong)
-            .unwrap_err()
-            .to_string()
-            .contains("is not there")
-    );
+    let wrong = Request::Add { pid: pids[2], started: 1 };
+    assert!(guard.ask(wrong).unwrap_err().to_string().contains("is not there"));
 
     send(pids[0], Signal::SIGSTOP);
     // The pipe closes, as it does when the harness dies.
@@ -101,9 +80,5 @@ async fn the_guard_ignores_signals_to_the_harness_and_its_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let guard = Guard::start(&guard_program(), &folder.path().join("guard.log")).unwrap();
     let pid = Pid::from_raw(i32::try_from(guard.pid()).unwrap());
-    assert_eq!(
-        nix::unistd::getsid(Some(pid)).unwrap(),
-        pid,
-        "a session of its own"
-    );
+    assert_eq!(nix::unistd::getsid(Some(pid)).unwrap(), pid, "a session of its own");
 }

@@ -22,9 +22,7 @@ impl Starter for Processes {
     type Stage = ProcessStage;
 
     async fn start(plan: &Plan, folder: &RunFolder, clock: Clock) -> ProcessStage {
-        ProcessStage::start_with(plan, folder, clock, options())
-            .await
-            .unwrap()
+        ProcessStage::start_with(plan, folder, clock, options()).await.unwrap()
     }
 
     async fn left_behind(folder: &Path) -> Vec<String> {
@@ -132,9 +130,7 @@ async fn refused(plan: &Plan, options: StageOptions) -> (StageError, tempfile::T
 fn planted(variable: &str) -> StageOptions {
     let mut options = options();
     options.node = Some(support::fake_node());
-    options
-        .secrets
-        .push((variable.to_string(), "1".to_string()));
+    options.secrets.push((variable.to_string(), "1".to_string()));
     options
 }
 
@@ -150,10 +146,7 @@ async fn a_server_that_dies_while_starting_is_quoted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_fault_without_proxies_is_refused_before_anything_starts() {
-    let kind = |target| FaultKind::Partition {
-        cut: Cut::Closed,
-        target,
-    };
+    let kind = |target| FaultKind::Partition { cut: Cut::Closed, target };
     let mut plan = plan(vec![on_n2(1, kind)]);
     plan.topology.proxied = false;
     let (error, folder) = refused(&plan, options()).await;
@@ -166,18 +159,11 @@ async fn bytes_past_the_proxy_make_the_run_unsound() {
     let folder = tempfile::tempdir().unwrap();
     let run = RunFolder::new(folder.path());
     let options = planted("FAKE_NODE_BYPASSES");
-    let stage = ProcessStage::start_with(&plan(Vec::new()), &run, Clock::start(), options)
-        .await
-        .unwrap();
+    let stage =
+        ProcessStage::start_with(&plan(Vec::new()), &run, Clock::start(), options).await.unwrap();
     let findings = stage.stop().await.unwrap();
-    let bypassed = findings
-        .iter()
-        .find(|finding| finding.code == "proxy_bypassed")
-        .unwrap();
-    assert!(
-        bypassed.fatal && bypassed.detail.contains("n1->n2"),
-        "{bypassed:?}"
-    );
+    let bypassed = findings.iter().find(|finding| finding.code == "proxy_bypassed").unwrap();
+    assert!(bypassed.fatal && bypassed.detail.contains("n1->n2"), "{bypassed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,18 +172,11 @@ async fn a_server_that_ignores_sigterm_is_killed_and_reported() {
     let run = RunFolder::new(folder.path());
     let mut options = planted("FAKE_NODE_IGNORES_SIGTERM");
     options.stop_limit = std::time::Duration::from_millis(300);
-    let stage = ProcessStage::start_with(&plan(Vec::new()), &run, Clock::start(), options)
-        .await
-        .unwrap();
+    let stage =
+        ProcessStage::start_with(&plan(Vec::new()), &run, Clock::start(), options).await.unwrap();
     let pids = stage.pids();
     let findings = stage.stop().await.unwrap();
-    assert_eq!(
-        findings
-            .iter()
-            .filter(|finding| finding.code == "unclean_stop")
-            .count(),
-        3
-    );
+    assert_eq!(findings.iter().filter(|finding| finding.code == "unclean_stop").count(), 3);
     assert!(!pids.iter().any(|pid| is_alive(*pid)));
 }
 
@@ -209,55 +188,32 @@ async fn a_server_that_dies_unasked_makes_the_run_unsound() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     eventually("n2 is dead", || async { !is_alive(victim) }).await;
     let findings = running.stage.stop().await.unwrap();
-    let died = findings
-        .iter()
-        .any(|finding| finding.code == "server_died" && finding.fatal);
+    let died = findings.iter().any(|finding| finding.code == "server_died" && finding.fatal);
     assert!(died, "{findings:?}");
     // Its own end is what was wrong, and nothing else.
-    assert_eq!(
-        findings.iter().filter(|finding| finding.fatal).count(),
-        1,
-        "{findings:?}"
-    );
+    assert_eq!(findings.iter().filter(|finding| finding.fatal).count(), 1, "{findings:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_toxiproxy_does_what_the_standard_api_can_say() {
     let proxy = support::StandaloneProxy::start();
-    let silent = |target| FaultKind::Partition {
-        cut: Cut::Silent,
-        target,
-    };
-    let options = StageOptions {
-        toxiproxy: Some(proxy.url.clone()),
-        ..options()
-    };
+    let silent = |target| FaultKind::Partition { cut: Cut::Silent, target };
+    let options = StageOptions { toxiproxy: Some(proxy.url.clone()), ..options() };
     let (error, _folder) = refused(&plan(vec![on_n2(1, silent)]), options.clone()).await;
     assert!(error.to_string().contains("partition silent n2"), "{error}");
 
-    let closed = |target| FaultKind::Partition {
-        cut: Cut::Closed,
-        target,
-    };
+    let closed = |target| FaultKind::Partition { cut: Cut::Closed, target };
     let plan = plan(vec![on_n2(300, closed)]);
     let folder = tempfile::tempdir().unwrap();
     let (run, clock) = (RunFolder::new(folder.path()), Clock::start());
-    let stage = ProcessStage::start_with(&plan, &run, clock, options.clone())
-        .await
-        .unwrap();
+    let stage = ProcessStage::start_with(&plan, &run, clock, options.clone()).await.unwrap();
     let (second, _other) = refused(&plan, options).await;
     assert!(matches!(second, StageError::NotClean(_)), "{second}");
     let cancel = tokio_util::sync::CancellationToken::new();
     let records = stage.run_faults(&plan, clock.now(), cancel).await.unwrap();
     suite::proven(&records, folder.path());
     let findings = stage.stop().await.unwrap();
-    let codes: Vec<&str> = findings
-        .iter()
-        .map(|finding| finding.code.as_str())
-        .collect();
+    let codes: Vec<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
     assert!(codes.contains(&"bytes_not_accounted") && codes.contains(&"partition_not_atomic"));
-    assert!(
-        findings.iter().all(|finding| !finding.fatal),
-        "{findings:?}"
-    );
+    assert!(findings.iter().all(|finding| !finding.fatal), "{findings:?}");
 }

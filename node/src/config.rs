@@ -1,5 +1,5 @@
-//! Settings of a server: flags over environment over file over defaults, checked as a whole. May not open anything but
-//! the file.
+//! Settings of a server: flags over environment over file over defaults, checked as a whole. May
+//! not open anything but the file.
 
 pub mod password;
 
@@ -20,8 +20,8 @@ const DEFAULT_CLUSTER: &str = "quorate";
 const DEFAULT_HTTP: &str = "127.0.0.1:2480";
 /// Where its peers do.
 const DEFAULT_PEER: &str = "127.0.0.1:2434";
-/// Silence after which a peer counts as unreachable, in milliseconds: default, and legal range. Below three heartbeats
-/// a busy processor looks like a failure.
+/// Silence after which a peer counts as unreachable, in milliseconds: default, and legal range.
+/// Below three heartbeats a busy processor looks like a failure.
 const SUSPECT_MS: u64 = 500;
 const SUSPECT_MS_RANGE: std::ops::RangeInclusive<u64> = 150..=60_000;
 

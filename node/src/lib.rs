@@ -1,5 +1,5 @@
-//! The server: storage, links between servers, the loop that owns the protocol machine, HTTP. What the
-//! protocol decides is not decided here.
+//! The server: storage, links between servers, the loop that owns the protocol machine, HTTP. What
+//! the protocol decides is not decided here.
 
 pub mod clock;
 pub mod config;

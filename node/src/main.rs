@@ -1,4 +1,5 @@
-//! Entry point: arguments, logging, signals, the order of start and stop. May not know what a request or a message is.
+//! Entry point: arguments, logging, signals, the order of start and stop. May not know what a
+//! request or a message is.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -39,7 +40,8 @@ enum Command {
 fn main() -> ExitCode {
     let Command::Serve(mut arguments) = Cli::parse().command;
     start_logging();
-    // A thread that panicked has left something half done; what the others would do with it is not known.
+    // A thread that panicked has left something half done; what the others would do with it is not
+    // known.
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         default_hook(panic);

@@ -1,5 +1,6 @@
-//! Three servers in one process, linked over loopback, with the real machine: transactions end to end, without HTTP.
-//! Latency and throughput of the runtime alone are printed by the ignored test (`--ignored --nocapture`).
+//! Three servers in one process, linked over loopback, with the real machine: transactions end to
+//! end, without HTTP. Latency and throughput of the runtime alone are printed by the ignored test
+//! (`--ignored --nocapture`).
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 
 use std::collections::BTreeMap;

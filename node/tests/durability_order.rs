@@ -1,7 +1,9 @@
-//! No vote leaves a server before the sync that covers it has returned (PROTOCOL.md 3.2, the durability rule).
+//! No vote leaves a server before the sync that covers it has returned (PROTOCOL.md 3.2, the
+//! durability rule).
 //!
-//! Three real servers run under `strace`; the test replays what each of them asked of the system, in order: what was
-//! written to its log, which part of it a finished `fdatasync` covers, and which frames it handed to a socket when.
+//! Three real servers run under `strace`; the test replays what each of them asked of the system,
+//! in order: what was written to its log, which part of it a finished `fdatasync` covers, and which
+//! frames it handed to a socket when.
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 
 mod support;
@@ -112,8 +114,9 @@ impl Disk {
     }
 }
 
-/// Contents of the store's log without the headers that cut it into blocks, which may fall into the middle of a key:
-/// checksum, length (2 bytes), type in front of each piece; no piece crosses a block.
+/// Contents of the store's log without the headers that cut it into blocks, which may fall into the
+/// middle of a key: checksum, length (2 bytes), type in front of each piece; no piece crosses a
+/// block.
 fn unblock(log: &[u8]) -> Vec<u8> {
     const BLOCK: usize = 32 << 10;
     const PIECE: usize = 7;
@@ -174,7 +177,8 @@ fn replay(trace: &str) -> Result<usize, String> {
 /// `write(7</path/000004.log>, "\x01\x02", 2) = 2`
 fn parse(text: &str) -> Option<Call<'_>> {
     let (name, rest) = text.split_once('(')?;
-    // Arrows in the names of sockets contain the closing bracket too: the name ends where the argument does.
+    // Arrows in the names of sockets contain the closing bracket too: the name ends where the
+    // argument does.
     let target = rest.split_once('<')?.1;
     let end = target.find(">,").or_else(|| target.find(">)")).unwrap_or(target.len());
     let (target, rest) = target.split_at(end);

@@ -23,10 +23,7 @@ fn run() -> anyhow::Result<()> {
         Some("watch") => Ok(quorate::guard::watch::run()?),
         Some("exec") => {
             let parent = arguments.next().and_then(|pid| pid.into_string().ok());
-            let parent = parent
-                .context("no parent")?
-                .parse()
-                .context("parent is a pid")?;
+            let parent = parent.context("no parent")?.parse().context("parent is a pid")?;
             let program = arguments.next().context("no program")?;
             let rest: Vec<OsString> = arguments.collect();
             match quorate::guard::exec::run(parent, &program, &rest)

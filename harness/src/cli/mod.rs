@@ -1,5 +1,5 @@
-//! The command line front end: arguments, tables, exit codes. The only module that writes to stdout.
-//! May not know how anything is done; each subcommand is a file that calls the library.
+//! The command line front end: arguments, tables, exit codes. The only module that writes to
+//! stdout. May not know how anything is done; each subcommand is a file that calls the library.
 
 mod arguments;
 mod doctor;

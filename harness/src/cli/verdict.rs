@@ -72,6 +72,8 @@ pub(super) fn reasons(ended: &Ended) -> String {
     }
     if let Some(error) = &ended.error {
         reasons.push(format!("the harness failed: {}", first_line(&error.to_string())));
+    } else if ended.interrupted {
+        reasons.push("stopped by the user before its end".to_owned());
     } else if let Some(judged) = &ended.judged {
         let unsound = judged.unsound();
         reasons.extend(unsound.map(|finding| format!("{}: {}", finding.code, finding.detail)));

@@ -41,23 +41,12 @@ enum Look {
 impl Round {
     /// A look at `keys`, cut short at `deadline`.
     pub(crate) fn new(keys: Vec<u64>, nodes: u32, deadline: Nanos) -> Self {
-        Self {
-            keys,
-            nodes,
-            next: 0,
-            deadline,
-            seen: BTreeMap::new(),
-        }
+        Self { keys, nodes, next: 0, deadline, seen: BTreeMap::new() }
     }
 
     /// The keys that not every server showed alike, in order.
     pub(crate) fn divergent(self) -> Vec<u64> {
-        let Self {
-            mut keys,
-            nodes,
-            seen,
-            ..
-        } = self;
+        let Self { mut keys, nodes, seen, .. } = self;
         keys.retain(|key| seen.get(key).is_none_or(|sight| sight.agreeing < nodes));
         keys
     }
@@ -75,14 +64,7 @@ impl Work for Round {
         let node = (self.next % nodes) as u32;
         self.next += 1;
         let (id, class, phase) = (ids.fresh(), OpClass::ReadLocal, Phase::Settle);
-        Next::Begin(Order {
-            id,
-            node,
-            class,
-            phase,
-            key,
-            intended: None,
-        })
+        Next::Begin(Order { id, node, class, phase, key, intended: None })
     }
 
     fn done(&mut self, completion: &Completion) {
@@ -91,10 +73,7 @@ impl Work for Round {
             (Outcome::Ok, Some(Seen::Absent(_))) => Look::Absent,
             (Outcome::Ok | Outcome::Failed | Outcome::Unknown, _) => return,
         };
-        let first = Sight {
-            first: look,
-            agreeing: 0,
-        };
+        let first = Sight { first: look, agreeing: 0 };
         let sight = self.seen.entry(completion.call.key).or_insert(first);
         if sight.first == look {
             sight.agreeing += 1;
@@ -137,14 +116,7 @@ impl FinalReads {
         let turn = (key + u64::from(attempt)) % self.targets.len() as u64;
         let node = self.targets[turn as usize];
         let (class, phase) = (OpClass::ReadMajority, Phase::Final);
-        Next::Begin(Order {
-            id,
-            node,
-            class,
-            phase,
-            key,
-            intended: None,
-        })
+        Next::Begin(Order { id, node, class, phase, key, intended: None })
     }
 }
 
@@ -163,14 +135,7 @@ impl Work for FinalReads {
             }
             let (node, id) = ((turn - 1) as u32, ids.fresh());
             let (class, phase) = (OpClass::ReadLocal, Phase::Final);
-            return Next::Begin(Order {
-                id,
-                node,
-                class,
-                phase,
-                key,
-                intended: None,
-            });
+            return Next::Begin(Order { id, node, class, phase, key, intended: None });
         }
         match self.again.first() {
             Some(at) => Next::Wait(at),

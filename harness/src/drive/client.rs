@@ -116,16 +116,8 @@ impl Client {
                 let index = self.vacant_slot();
                 if self.connect(call.node, index).is_err() {
                     self.vacant.push(index);
-                    let pending = Pending {
-                        call,
-                        begun: now,
-                        sent: None,
-                    };
-                    self.finish(
-                        pending,
-                        ClientFault::ConnectRefused.answer(),
-                        self.clock.now(),
-                    );
+                    let pending = Pending { call, begun: now, sent: None };
+                    self.finish(pending, ClientFault::ConnectRefused.answer(), self.clock.now());
                     return;
                 }
                 index
@@ -134,11 +126,7 @@ impl Client {
         let slot = &mut self.slots[index];
         slot.serial += 1;
         let at = now + self.timeout;
-        self.deadlines.push_back(Deadline {
-            at,
-            index,
-            serial: slot.serial,
-        });
+        self.deadlines.push_back(Deadline { at, index, serial: slot.serial });
         let Some(connection) = &mut slot.connection else {
             return;
         };
@@ -149,10 +137,7 @@ impl Client {
 
     /// Waits for news until the clock shows `until`, and takes in what there is.
     pub(crate) fn turn(&mut self, until: Nanos) -> io::Result<()> {
-        let mut until = self
-            .deadlines
-            .front()
-            .map_or(until, |first| until.min(first.at));
+        let mut until = self.deadlines.front().map_or(until, |first| until.min(first.at));
         if self.has_finished() {
             // What ended at once, a refused connection for one, must not wait for other news.
             until = 0;
@@ -198,10 +183,7 @@ impl Client {
     }
 
     fn on_event(&mut self, index: usize, readable: bool, closed: bool) {
-        let Some(connection) = self
-            .slots
-            .get_mut(index)
-            .and_then(|slot| slot.connection.as_mut())
+        let Some(connection) = self.slots.get_mut(index).and_then(|slot| slot.connection.as_mut())
         else {
             return;
         };
@@ -248,13 +230,7 @@ impl Client {
     fn finish(&mut self, pending: Pending, answer: Answer, done: Nanos) {
         self.in_flight -= 1;
         let sent = pending.sent.unwrap_or(pending.begun);
-        self.finished.push(Completion {
-            call: pending.call,
-            sent,
-            done,
-            open: false,
-            answer,
-        });
+        self.finished.push(Completion { call: pending.call, sent, done, open: false, answer });
     }
 
     /// Ends the operations whose time is over and drops their connections: a late reply must
@@ -263,10 +239,7 @@ impl Client {
         let now = self.clock.now();
         while let Some(first) = self.deadlines.front().copied() {
             let slot = &self.slots[first.index];
-            let pending = slot
-                .connection
-                .as_ref()
-                .and_then(|connection| connection.pending);
+            let pending = slot.connection.as_ref().and_then(|connection| connection.pending);
             let live = pending.filter(|_| slot.serial == first.serial);
             if let Some(pending) = live {
                 if now < first.at {
@@ -286,10 +259,7 @@ impl Client {
 
     fn vacant_slot(&mut self) -> usize {
         self.vacant.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                connection: None,
-                serial: 0,
-            });
+            self.slots.push(Slot { connection: None, serial: 0 });
             self.slots.len() - 1
         })
     }

@@ -1,4 +1,4 @@
-//! One keep-alive HTTP/1.1 connection: at most one request on it, read and written without blocking.
+//! One keep-alive HTTP/1.1 connection: at most one request on it, never blocking.
 //! Knows bytes and times; what a reply means is judged in `reply.rs`, when to wait in `wake.rs`.
 
 use std::io::{self, Read, Write};
@@ -111,11 +111,7 @@ impl Connection {
     /// written at once, with `now` as its time, or when the handshake ends.
     pub(crate) fn start(&mut self, call: Call, now: Nanos, clock: Clock) -> Progress {
         self.written = 0;
-        self.pending = Some(Pending {
-            call,
-            begun: now,
-            sent: None,
-        });
+        self.pending = Some(Pending { call, begun: now, sent: None });
         match self.stage {
             Stage::Connecting => Progress::None,
             Stage::Open => self.write(now, clock),
@@ -189,11 +185,7 @@ impl Connection {
                 Progress::None
             }
             Frame::Malformed => self.closed(ClientFault::MalformedReply, clock),
-            Frame::Whole {
-                status,
-                body,
-                close,
-            } => {
+            Frame::Whole { status, body, close } => {
                 let done = clock.now();
                 // Neither more bytes than the reply has, nor a reply to half a request, leaves the
                 // connection in a state to rely on.

@@ -92,7 +92,7 @@ impl Crew {
 
     /// Sends an operation.
     pub(crate) fn begin(&mut self, order: &Order, now: Nanos) -> Result<(), DriverError> {
-        let call = self.call(order)?;
+        let call = self.call(order, now)?;
         self.recorder.invoked(&call, now);
         self.client.begin(call, now);
         Ok(())
@@ -104,41 +104,25 @@ impl Crew {
         order: &Order,
         now: Nanos,
     ) -> Result<Completion, DriverError> {
-        let call = self.call(order)?;
+        let call = self.call(order, now)?;
         let answer = ClientFault::NeverSent.answer();
         self.sessions.release(call.session, answer.outcome);
-        let completion = Completion {
-            call,
-            sent: now,
-            done: now,
-            open: false,
-            answer,
-        };
+        let completion = Completion { call, sent: now, done: now, open: false, answer };
         self.recorder.invoked(&call, now);
         self.recorder.completed(&completion);
         Ok(completion)
     }
 
-    fn call(&mut self, order: &Order) -> Result<Call, DriverError> {
+    fn call(&mut self, order: &Order, now: Nanos) -> Result<Call, DriverError> {
         let (key, rid) = if order.class == OpClass::Create {
             (order.key, None)
         } else {
-            let (key, rid) = self
-                .table
-                .nearest(order.key)
-                .ok_or(DriverError::NothingLoaded)?;
+            let (key, rid) = self.table.nearest(order.key).ok_or(DriverError::NothingLoaded)?;
             (key, Some(rid))
         };
         let base = (order.class == OpClass::UpdateVersioned).then(|| self.table.version(key));
         let (session, process) = self.sessions.acquire();
-        let Order {
-            id,
-            node,
-            class,
-            phase,
-            intended,
-            ..
-        } = *order;
+        let Order { id, node, class, phase, intended, .. } = *order;
         Ok(Call {
             id,
             process,
@@ -149,7 +133,7 @@ impl Crew {
             key,
             rid,
             base,
-            intended,
+            intended: intended.unwrap_or(now),
         })
     }
 
@@ -227,10 +211,7 @@ pub(crate) struct Later<T> {
 impl<T> Later<T> {
     /// Nothing is waiting; everything will wait for `pause`.
     pub(crate) fn new(pause: Nanos) -> Self {
-        Self {
-            pause,
-            queue: VecDeque::new(),
-        }
+        Self { pause, queue: VecDeque::new() }
     }
 
     /// Keeps `item` for the pause from `now`.
@@ -240,9 +221,7 @@ impl<T> Later<T> {
 
     /// The first item if it is due.
     pub(crate) fn pop(&mut self, now: Nanos) -> Option<T> {
-        self.queue
-            .pop_front_if(|(at, _)| *at <= now)
-            .map(|(_, item)| item)
+        self.queue.pop_front_if(|(at, _)| *at <= now).map(|(_, item)| item)
     }
 
     /// When the first item is due.

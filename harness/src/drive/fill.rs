@@ -42,14 +42,7 @@ impl Fill {
         let node = (self.attempts % u64::from(self.nodes)) as u32;
         self.attempts += 1;
         let class = OpClass::Create;
-        Next::Begin(Order {
-            id,
-            node,
-            class,
-            phase: Phase::Load,
-            key,
-            intended: None,
-        })
+        Next::Begin(Order { id, node, class, phase: Phase::Load, key, intended: None })
     }
 }
 

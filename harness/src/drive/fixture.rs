@@ -29,20 +29,13 @@ pub(crate) fn plan() -> Plan {
             keys: KeyDistribution::Uniform,
         },
         load: Load {
-            mode: LoadMode::Open {
-                rate: 1000.0,
-                arrivals: Arrivals::Uniform,
-            },
+            mode: LoadMode::Open { rate: 1000.0, arrivals: Arrivals::Uniform },
             clients: 4,
             timeout_ms: 1000,
             in_flight_cap: 100,
             targets: vec!["n1".to_owned()],
         },
-        phases: Phases {
-            warmup_ms: 0,
-            measure_ms: 1000,
-            settle_ms: 1000,
-        },
+        phases: Phases { warmup_ms: 0, measure_ms: 1000, settle_ms: 1000 },
         faults: Vec::new(),
         expect: BTreeMap::new(),
     }
@@ -60,6 +53,6 @@ pub(crate) fn call() -> Call {
         key: 0,
         rid: None,
         base: None,
-        intended: None,
+        intended: 0,
     }
 }

@@ -30,13 +30,8 @@ impl KeyChooser {
                 ranks: Zipf::new(count, theta),
                 scramble: Scramble::new(count, salt),
             },
-            KeyDistribution::Latest { theta } => Shape::Latest {
-                ranks: Zipf::new(count, theta),
-            },
-            KeyDistribution::Hotspot {
-                data_fraction,
-                op_fraction,
-            } => Shape::Hotspot {
+            KeyDistribution::Latest { theta } => Shape::Latest { ranks: Zipf::new(count, theta) },
+            KeyDistribution::Hotspot { data_fraction, op_fraction } => Shape::Hotspot {
                 hot: ((count as f64 * data_fraction).ceil() as u64).clamp(1, count.max(1)),
                 op_fraction,
             },
@@ -150,11 +145,7 @@ impl Scramble {
         while gcd(factor, n) != 1 {
             factor += 1;
         }
-        Self {
-            n,
-            factor,
-            offset: salt % n,
-        }
+        Self { n, factor, offset: salt % n }
     }
 
     fn apply(self, rank: u64) -> u64 {
@@ -208,19 +199,13 @@ mod tests {
         for (rank, tolerance) in [(0usize, 0.01), (1, 0.02)] {
             let p = ((rank + 1) as f64).powf(-theta) / zeta;
             let got = seen[rank] as f64 / draws as f64;
-            assert!(
-                (got / p - 1.0).abs() < tolerance,
-                "rank {rank}: {got} for {p}"
-            );
+            assert!((got / p - 1.0).abs() < tolerance, "rank {rank}: {got} for {p}");
         }
         // The approximation is judged by mass: the ten and the hundred most popular ranks.
         for (head, tolerance) in [(10usize, 0.05), (100, 0.03)] {
             let p: f64 = (1..=head).map(|i| (i as f64).powf(-theta)).sum::<f64>() / zeta;
             let got = seen[..head].iter().sum::<u64>() as f64 / draws as f64;
-            assert!(
-                (got / p - 1.0).abs() < tolerance,
-                "head {head}: {got} for {p}"
-            );
+            assert!((got / p - 1.0).abs() < tolerance, "head {head}: {got} for {p}");
         }
     }
 
@@ -254,25 +239,18 @@ mod tests {
         chooser.grow();
         assert_eq!(chooser.key(0, 0.0, 0.0), 100);
         assert!(chooser.key(0, 0.999_999, 0.0) < 10);
-        let grown = Zipf {
-            ..chooser_ranks(&chooser)
-        };
+        let grown = Zipf { ..chooser_ranks(&chooser) };
         assert!((grown.zeta_n - Zipf::new(101, 0.9).zeta_n).abs() < 1e-9);
     }
 
     fn chooser_ranks(chooser: &KeyChooser) -> Zipf {
-        let Shape::Latest { ranks } = &chooser.shape else {
-            panic!("not latest")
-        };
+        let Shape::Latest { ranks } = &chooser.shape else { panic!("not latest") };
         ranks.clone()
     }
 
     #[test]
     fn hotspot_sends_its_share_to_the_hot_keys() {
-        let shape = KeyDistribution::Hotspot {
-            data_fraction: 0.2,
-            op_fraction: 0.8,
-        };
+        let shape = KeyDistribution::Hotspot { data_fraction: 0.2, op_fraction: 0.8 };
         let counts = counts(&KeyChooser::new(shape, 100, 0), 100, 100_000);
         let hot = counts[..20].iter().sum::<u64>() as f64 / 100_000.0;
         assert!((hot - 0.8).abs() < 0.01, "{hot}");
@@ -292,10 +270,7 @@ mod tests {
             for shape in [
                 KeyDistribution::Zipfian { theta: 0.99 },
                 KeyDistribution::Latest { theta: 0.99 },
-                KeyDistribution::Hotspot {
-                    data_fraction: 0.5,
-                    op_fraction: 0.5,
-                },
+                KeyDistribution::Hotspot { data_fraction: 0.5, op_fraction: 0.5 },
             ] {
                 let chooser = KeyChooser::new(shape, n, 5);
                 for step in 0..1000 {

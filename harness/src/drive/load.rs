@@ -68,15 +68,7 @@ impl<'a> OpenLoop<'a> {
         cap: usize,
         drain: Nanos,
     ) -> Self {
-        Self {
-            crew,
-            meter,
-            source,
-            arrivals,
-            cap,
-            drain,
-            backlog: VecDeque::new(),
-        }
+        Self { crew, meter, source, arrivals, cap, drain, backlog: VecDeque::new() }
     }
 
     /// Runs the load to the end of its drain.
@@ -98,8 +90,7 @@ impl<'a> OpenLoop<'a> {
             self.take_finished();
             self.catch_up()?;
             let now = self.crew.clock.now();
-            self.meter
-                .tick(now, self.crew.client.in_flight(), self.backlog.len());
+            self.meter.tick(now, self.crew.client.in_flight(), self.backlog.len());
             if next < end && cancel.is_cancelled() {
                 end = now.min(next);
                 self.meter.cut_short(end);
@@ -173,13 +164,7 @@ impl<'a> ClosedLoop<'a> {
     /// A loop of `clients` clients.
     pub(crate) fn new(meter: &'a mut Meter, source: Source, clients: usize) -> Self {
         let resting = Later::new(REFUSED_REST_NS);
-        Self {
-            meter,
-            source,
-            clients,
-            resting,
-            in_flight: 0,
-        }
+        Self { meter, source, clients, resting, in_flight: 0 }
     }
 }
 

@@ -49,11 +49,7 @@ pub(crate) struct Window {
 impl Window {
     /// The phase of an operation that is due at `at`.
     pub(crate) fn phase(&self, at: Nanos) -> Phase {
-        if at < self.measure {
-            Phase::Warmup
-        } else {
-            Phase::Measure
-        }
+        if at < self.measure { Phase::Warmup } else { Phase::Measure }
     }
 }
 
@@ -118,8 +114,7 @@ impl Meter {
         }
         self.sent += 1;
         if let Some(due) = due {
-            self.start_delay_ns
-                .saturating_record(now.saturating_sub(due).max(1));
+            self.start_delay_ns.saturating_record(now.saturating_sub(due).max(1));
         }
     }
 
@@ -136,7 +131,7 @@ impl Meter {
         if completion.call.phase != Phase::Measure {
             return;
         }
-        let response = completion.done.saturating_sub(completion.intended());
+        let response = completion.response();
         self.response_us.saturating_record((response / 1000).max(1));
         if !completion.open && completion.answer.code.as_deref() != Some("never_sent") {
             self.completed += 1;
@@ -185,9 +180,7 @@ impl Meter {
         }
         let length = self.window.end.max(self.last_done) - self.window.measure;
         let delay = |q: f64| self.start_delay_ns.value_at_quantile(q) as f64 / 1000.0;
-        let own_cpu = self
-            .cpu_before
-            .map_or(0, |before| cpu::thread_ns().saturating_sub(before));
+        let own_cpu = self.cpu_before.map_or(0, |before| cpu::thread_ns().saturating_sub(before));
         let summary = DriverSummary {
             scheduled: self.scheduled,
             sent: self.sent,
@@ -206,19 +199,15 @@ impl Meter {
     fn findings(&self, summary: &DriverSummary) -> Vec<SoundnessFinding> {
         let mut findings = Vec::new();
         let mut note = |code: &str, fatal, detail| {
-            findings.push(SoundnessFinding {
-                code: code.to_owned(),
-                fatal,
-                detail,
-            });
+            findings.push(SoundnessFinding { code: code.to_owned(), fatal, detail });
         };
         let [_, p99, max] = summary.start_delay_us;
         let response_p99 = self.response_us.value_at_quantile(0.99) as f64;
         let limit = START_DELAY_FREE_US.max(START_DELAY_SHARE * response_p99);
         if p99 > limit {
             let detail = format!(
-                "operations started late by {p99:.0} µs at p99 (max {max:.0} µs) with slots free; \
-                 up to {limit:.0} µs is tolerated"
+                "operations started late by {p99:.0} µs at p99 (max {max:.0} µs) with \
+                 slots free; up to {limit:.0} µs is tolerated"
             );
             note("driver_saturated", true, detail);
         }

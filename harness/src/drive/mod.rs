@@ -168,12 +168,7 @@ impl Driver {
             let found = found.and_then(|index| u32::try_from(index).ok());
             found.ok_or_else(|| DriverError::UnknownServer(name.clone()))
         };
-        let targets = plan
-            .load
-            .targets
-            .iter()
-            .map(index_of)
-            .collect::<Result<Vec<_>, _>>()?;
+        let targets = plan.load.targets.iter().map(index_of).collect::<Result<Vec<_>, _>>()?;
         if targets.is_empty() {
             return Err(DriverError::NoTargets);
         }
@@ -184,10 +179,7 @@ impl Driver {
             header: Header {
                 format: FORMAT_NAME.to_owned(),
                 version: FORMAT_VERSION,
-                nodes: endpoints
-                    .iter()
-                    .map(|endpoint| endpoint.node.clone())
-                    .collect(),
+                nodes: endpoints.iter().map(|endpoint| endpoint.node.clone()).collect(),
                 keys: plan.workload.records,
                 simulated: false,
             },
@@ -204,14 +196,7 @@ impl Driver {
         }
         let crew = Crew::new(clock, client, Recorder::start(&output)?);
         let (plan, folder) = (plan.clone(), folder.clone());
-        Ok(Self {
-            plan,
-            password: password.to_owned(),
-            folder,
-            addrs,
-            targets,
-            crew,
-        })
+        Ok(Self { plan, password: password.to_owned(), folder, addrs, targets, crew })
     }
 
     /// Creates the database with the plan's write quorum, and its class. Not recorded.
@@ -254,11 +239,7 @@ impl Driver {
     ) -> Result<LoadReport, DriverError> {
         let measure = start + millis(self.plan.phases.warmup_ms);
         let end = measure + millis(self.plan.phases.measure_ms);
-        let window = Window {
-            start,
-            measure,
-            end,
-        };
+        let window = Window { start, measure, end };
         let source = Source {
             operations: Operations::new(&self.plan)?,
             window,
@@ -267,11 +248,7 @@ impl Driver {
         };
         let load = &self.plan.load;
         let (clients, timeout) = (load.clients.max(1) as usize, millis(load.timeout_ms));
-        let cap = if load.in_flight_cap == 0 {
-            clients
-        } else {
-            load.in_flight_cap as usize
-        };
+        let cap = if load.in_flight_cap == 0 { clients } else { load.in_flight_cap as usize };
         let mut meter = Meter::new(window, progress)?;
         let recorder_cpu = self.crew.recorder.cpu_ns();
         match ArrivalTimes::new(&self.plan)? {
@@ -362,10 +339,7 @@ impl Driver {
         let mut line = serde_json::to_vec(&PhaseMark { phase, from, to })
             .map_err(|error| write_error("phases.jsonl", error.into()))?;
         line.push(b'\n');
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.folder.phases());
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.phases());
         file.and_then(|mut file| io::Write::write_all(&mut file, &line))
             .map_err(|error| write_error("phases.jsonl", error))
     }

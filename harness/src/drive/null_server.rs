@@ -65,8 +65,7 @@ impl NullServer {
         let poll = Poll::new()?;
         let mut listener = listen()?;
         let addr = listener.local_addr()?;
-        poll.registry()
-            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let stop = Arc::new(AtomicBool::new(false));
         let mut server = Server {
@@ -83,12 +82,7 @@ impl NullServer {
         let thread = std::thread::Builder::new()
             .name("null-server".to_owned())
             .spawn(move || server.serve(&stopped))?;
-        Ok(Self {
-            addr,
-            stop,
-            waker,
-            thread: Some(thread),
-        })
+        Ok(Self { addr, stop, waker, thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -111,9 +105,7 @@ impl NullServer {
         let Some(thread) = self.thread.take() else {
             return Ok(Served::default());
         };
-        thread
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the null server panicked")))
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the null server panicked")))
     }
 }
 
@@ -189,10 +181,7 @@ impl Server {
         };
         self.planned = None;
         std::thread::sleep(Duration::from_nanos(planned.to - planned.from));
-        self.served.outage = Some(Outage {
-            from,
-            to: self.clock.now(),
-        });
+        self.served.outage = Some(Outage { from, to: self.clock.now() });
     }
 
     fn accept(&mut self) -> io::Result<()> {
@@ -201,16 +190,8 @@ impl Server {
                 Ok((mut stream, _)) => {
                     stream.set_nodelay(true)?;
                     let token = Token(self.next);
-                    self.poll
-                        .registry()
-                        .register(&mut stream, token, Interest::READABLE)?;
-                    self.clients.insert(
-                        self.next,
-                        Peer {
-                            stream,
-                            partial: Vec::new(),
-                        },
-                    );
+                    self.poll.registry().register(&mut stream, token, Interest::READABLE)?;
+                    self.clients.insert(self.next, Peer { stream, partial: Vec::new() });
                     self.next += 1;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -279,10 +260,7 @@ fn respond(data: &[u8], store: &mut Store, reply: &mut Vec<u8>) -> io::Result<bo
         httparse::Status::Partial => return Ok(false),
     };
     let header = |name: &str| {
-        let found = request
-            .headers
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name));
+        let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         found.and_then(|header| std::str::from_utf8(header.value).ok()?.parse::<u64>().ok())
     };
     let length = header("content-length").unwrap_or(0) as usize;
@@ -295,9 +273,7 @@ fn respond(data: &[u8], store: &mut Store, reply: &mut Vec<u8>) -> io::Result<bo
         write!(reply, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{{}}")?;
         return Ok(true);
     };
-    let position = record
-        .strip_prefix("/12:")
-        .and_then(|text| text.parse::<usize>().ok());
+    let position = record.strip_prefix("/12:").and_then(|text| text.parse::<usize>().ok());
     let posted = || serde_json::from_slice::<Posted>(body).map_err(|_| invalid());
     match (method, position) {
         ("POST", None) => {
@@ -342,10 +318,7 @@ impl Store {
             None => return error(reply, "404 Not Found", "not_found", None),
         };
         // The length is written before the body is known, in as many digits as it can need.
-        write!(
-            reply,
-            "HTTP/1.1 {status}\r\nETag: {version}\r\nContent-Length: 000\r\n\r\n"
-        )?;
+        write!(reply, "HTTP/1.1 {status}\r\nETag: {version}\r\nContent-Length: 000\r\n\r\n")?;
         let body = reply.len();
         write!(
             reply,
@@ -364,9 +337,5 @@ fn error(reply: &mut Vec<u8>, status: &str, code: &str, tombstone: Option<u64>) 
         "{{\"errors\":[{{\"content\":\"null server\",\"errorCode\":\"{code}\",\
          \"outcome\":\"failed\",\"retryable\":false{tombstone}}}]}}"
     );
-    write!(
-        reply,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
+    write!(reply, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }

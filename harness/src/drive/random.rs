@@ -80,9 +80,7 @@ mod tests {
     fn streams_of_different_names_or_seeds_are_unrelated() {
         let a = Stream::named(1, "keys");
         for b in [Stream::named(1, "class"), Stream::named(2, "keys")] {
-            let same = (0..1000)
-                .filter(|k| a.below(*k, 2) == b.below(*k, 2))
-                .count();
+            let same = (0..1000).filter(|k| a.below(*k, 2) == b.below(*k, 2)).count();
             assert!((400..600).contains(&same), "{same}");
         }
     }

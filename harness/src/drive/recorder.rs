@@ -48,9 +48,9 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    /// When it was due: its place in the schedule, or else when it was sent.
-    pub(crate) fn intended(&self) -> Nanos {
-        self.call.intended.unwrap_or(self.sent)
+    /// What a user waited: from when it was due to when it was over.
+    pub(crate) fn response(&self) -> Nanos {
+        self.done.saturating_sub(self.call.intended)
     }
 
     /// The line of the history it makes.
@@ -87,7 +87,7 @@ pub(crate) fn invocation(call: &Call, sent: Nanos) -> Operation {
             rid: call.rid.map(|rid| rid.to_string()),
             version: None,
         }],
-        intended: call.intended.unwrap_or(sent),
+        intended: call.intended,
         sent,
         done: None,
         outcome: Outcome::Unknown,
@@ -145,19 +145,9 @@ impl Recorder {
         let thread = std::thread::Builder::new()
             .name("recorder".to_owned())
             .spawn(move || files.record(&events, &give_back, &thread_cpu))
-            .map_err(|source| RecordError::Write {
-                file: "the history",
-                source,
-            })?;
+            .map_err(|source| RecordError::Write { file: "the history", source })?;
         let batch = Vec::with_capacity(BATCH);
-        Ok(Self {
-            batch,
-            handed_over: 0,
-            full: Some(full),
-            empty,
-            thread: Some(thread),
-            cpu_ns,
-        })
+        Ok(Self { batch, handed_over: 0, full: Some(full), empty, thread: Some(thread), cpu_ns })
     }
 
     /// Notes that `call` is about to be sent.
@@ -205,16 +195,10 @@ impl Recorder {
     }
 
     fn hand_over(&mut self) {
-        let next = self
-            .empty
-            .try_recv()
-            .unwrap_or_else(|_| Vec::with_capacity(BATCH));
+        let next = self.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
         let batch = std::mem::replace(&mut self.batch, next);
         // A closed channel means that the thread has failed; the next flush says why.
-        let closed = self
-            .full
-            .as_ref()
-            .is_none_or(|full| full.send(batch).is_err());
+        let closed = self.full.as_ref().is_none_or(|full| full.send(batch).is_err());
         if closed {
             self.full = None;
         }

@@ -40,11 +40,7 @@ impl Files {
             .and_then(|file| Writer::new(BufWriter::with_capacity(1 << 18, file), &output.header))
             .map_err(history_error)?;
         let intervals = File::create(&output.intervals).map_err(intervals_error)?;
-        Ok(Self {
-            history,
-            intervals,
-            started: output.started,
-        })
+        Ok(Self { history, intervals, started: output.started })
     }
 
     /// Writes events until the sender is gone.
@@ -54,11 +50,7 @@ impl Files {
         give_back: &SyncSender<Vec<Event>>,
         cpu_ns: &AtomicU64,
     ) -> Result<(), RecordError> {
-        let Self {
-            mut history,
-            mut intervals,
-            started,
-        } = self;
+        let Self { mut history, mut intervals, started } = self;
         let mut serializer = V2DeflateSerializer::new();
         let log = IntervalLogWriterBuilder::new()
             .add_comment("response times in microseconds, done - intended, measure phase only")
@@ -68,11 +60,7 @@ impl Files {
             .with_max_value_divisor(1.0)
             .begin_log_with(&mut intervals, &mut serializer)
             .map_err(intervals_error)?;
-        let mut log = IntervalLog {
-            log,
-            current: BTreeMap::new(),
-            from: 0,
-        };
+        let mut log = IntervalLog { log, current: BTreeMap::new(), from: 0 };
         let mut flushed = Instant::now();
         loop {
             match events.recv_timeout(FLUSH_EVERY) {
@@ -103,9 +91,7 @@ fn note(
     log: &mut IntervalLog<'_, '_>,
 ) -> Result<(), RecordError> {
     match event {
-        Event::Invoked(call, now) => history
-            .invoke(&invocation(call, *now))
-            .map_err(history_error),
+        Event::Invoked(call, now) => history.invoke(&invocation(call, *now)).map_err(history_error),
         Event::Completed(completion) => {
             if completion.call.phase == Phase::Measure {
                 log.record(completion).map_err(intervals_error)?;
@@ -114,9 +100,7 @@ fn note(
             if completion.open {
                 return Ok(());
             }
-            history
-                .complete(&completion.operation())
-                .map_err(history_error)
+            history.complete(&completion.operation()).map_err(history_error)
         }
     }
 }
@@ -136,10 +120,7 @@ impl IntervalLog<'_, '_> {
             self.rotate()?;
             self.from = from;
         }
-        let response_us = completion
-            .done
-            .saturating_sub(completion.intended())
-            .div_ceil(1000);
+        let response_us = completion.response().div_ceil(1000);
         let slot = (completion.call.class, completion.answer.outcome);
         if !self.current.contains_key(&slot) {
             let empty = Histogram::new_with_bounds(1, RESPONSE_US_MAX, 3);
@@ -160,9 +141,7 @@ impl IntervalLog<'_, '_> {
                 continue;
             }
             let tag = tag(*class, *outcome);
-            let written = self
-                .log
-                .write_histogram(histogram, start, length, Tag::new(&tag));
+            let written = self.log.write_histogram(histogram, start, length, Tag::new(&tag));
             written.map_err(|error| io::Error::other(format!("{error:?}")))?;
             histogram.reset();
         }
@@ -193,15 +172,9 @@ pub(crate) fn class_name(class: OpClass) -> &'static str {
 }
 
 fn history_error(source: io::Error) -> RecordError {
-    RecordError::Write {
-        file: "history.jsonl",
-        source,
-    }
+    RecordError::Write { file: "history.jsonl", source }
 }
 
 fn intervals_error(source: io::Error) -> RecordError {
-    RecordError::Write {
-        file: "intervals.hlog",
-        source,
-    }
+    RecordError::Write { file: "intervals.hlog", source }
 }

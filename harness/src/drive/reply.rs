@@ -30,13 +30,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     fn bare(outcome: Outcome, code: Option<Cow<'static, str>>) -> Self {
-        Self {
-            outcome,
-            code,
-            seen: None,
-            rid: None,
-            version: None,
-        }
+        Self { outcome, code, seen: None, rid: None, version: None }
     }
 }
 
@@ -120,11 +114,7 @@ pub(crate) fn frame(data: &[u8]) -> Frame {
     let Some(status) = response.code else {
         return Frame::Malformed;
     };
-    let mut length = if status == 204 || status == 304 {
-        Some(0)
-    } else {
-        None
-    };
+    let mut length = if status == 204 || status == 304 { Some(0) } else { None };
     let mut close = response.version == Some(0);
     for header in response.headers.iter() {
         if header.name.eq_ignore_ascii_case("content-length") {
@@ -142,11 +132,7 @@ pub(crate) fn frame(data: &[u8]) -> Frame {
             if data.len() < end {
                 Frame::Partial
             } else {
-                Frame::Whole {
-                    status,
-                    body: head..end,
-                    close,
-                }
+                Frame::Whole { status, body: head..end, close }
             }
         }
         _ => Frame::Malformed,
@@ -234,9 +220,7 @@ mod tests {
     use super::*;
 
     fn reply(text: &str) -> (u16, String) {
-        let Frame::Whole { status, body, .. } = frame(text.as_bytes()) else {
-            panic!("{text}")
-        };
+        let Frame::Whole { status, body, .. } = frame(text.as_bytes()) else { panic!("{text}") };
         (status, text[body].to_owned())
     }
 
@@ -247,10 +231,7 @@ mod tests {
         for cut in 0..whole.len() {
             assert_eq!(frame(&whole.as_bytes()[..cut]), Frame::Partial, "{cut}");
         }
-        assert_eq!(
-            reply("HTTP/1.1 204 No Content\r\n\r\n"),
-            (204, String::new())
-        );
+        assert_eq!(reply("HTTP/1.1 204 No Content\r\n\r\n"), (204, String::new()));
     }
 
     #[test]
@@ -276,9 +257,7 @@ mod tests {
     }
 
     fn error(code: &str, outcome: &str) -> String {
-        format!(
-            r#"{{"errors":[{{"code":1,"content":"x","errorCode":"{code}","outcome":"{outcome}"}}]}}"#
-        )
+        format!(r#"{{"errors":[{{"code":1,"errorCode":"{code}","outcome":"{outcome}","x":[]}}]}}"#)
     }
 
     #[test]
@@ -294,20 +273,8 @@ mod tests {
             (UpdateVersioned, 200, record, Ok, None),
             (Delete, 204, "", Ok, None),
             (ReadLocal, 404, &error("not_found", "failed"), Ok, None),
-            (
-                ReadMajority,
-                404,
-                &error("unknown_class", "failed"),
-                Failed,
-                Some("unknown_class"),
-            ),
-            (
-                Update,
-                404,
-                &error("not_found", "failed"),
-                Failed,
-                Some("not_found"),
-            ),
+            (ReadMajority, 404, &error("unknown_class", "failed"), Failed, Some("unknown_class")),
+            (Update, 404, &error("not_found", "failed"), Failed, Some("not_found")),
             (
                 UpdateVersioned,
                 409,
@@ -316,54 +283,18 @@ mod tests {
                 Some("version_conflict"),
             ),
             (Update, 423, &error("busy", "failed"), Failed, Some("busy")),
-            (
-                Create,
-                500,
-                &error("no_quorum", "failed"),
-                Failed,
-                Some("no_quorum"),
-            ),
-            (
-                Create,
-                500,
-                &error("deadline", "unknown"),
-                Unknown,
-                Some("deadline"),
-            ),
-            (
-                Create,
-                503,
-                &error("overload", "failed"),
-                Failed,
-                Some("overload"),
-            ),
+            (Create, 500, &error("no_quorum", "failed"), Failed, Some("no_quorum")),
+            (Create, 500, &error("deadline", "unknown"), Unknown, Some("deadline")),
+            (Create, 503, &error("overload", "failed"), Failed, Some("overload")),
             (Create, 500, &error("odd", "ok"), Unknown, Some("odd")),
-            (
-                Create,
-                500,
-                r#"{"errors":[{"errorCode":"old"}]}"#,
-                Unknown,
-                Some("old"),
-            ),
-            (
-                Create,
-                500,
-                r#"{"errors":[{"outcome":"failed"}]}"#,
-                Failed,
-                Some("http_500"),
-            ),
+            (Create, 500, r#"{"errors":[{"errorCode":"old"}]}"#, Unknown, Some("old")),
+            (Create, 500, r#"{"errors":[{"outcome":"failed"}]}"#, Failed, Some("http_500")),
             (Create, 500, r#"{"errors":[]}"#, Unknown, Some("http_500")),
             (Create, 502, "<html>", Unknown, Some("http_502")),
             (ReadLocal, 404, "", Unknown, Some("http_404")),
             (Update, 302, "", Unknown, Some("http_302")),
             (Create, 201, "{}", Unknown, Some("malformed_reply")),
-            (
-                ReadLocal,
-                200,
-                r#"{"@version":3}"#,
-                Unknown,
-                Some("malformed_reply"),
-            ),
+            (ReadLocal, 200, r#"{"@version":3}"#, Unknown, Some("malformed_reply")),
             (Update, 200, "not json", Unknown, Some("malformed_reply")),
         ];
         for (class, status, body, outcome, code) in table {
@@ -386,11 +317,7 @@ mod tests {
         let gone = r#"{"errors":[{"errorCode":"not_found","outcome":"failed","tombstone":77}]}"#;
         let read = judge(OpClass::ReadMajority, 404, gone.as_bytes());
         assert_eq!(read.seen, Some(Seen::Absent(Some(77))));
-        let never = judge(
-            OpClass::ReadMajority,
-            404,
-            error("not_found", "failed").as_bytes(),
-        );
+        let never = judge(OpClass::ReadMajority, 404, error("not_found", "failed").as_bytes());
         assert_eq!(never.seen, Some(Seen::Absent(None)));
     }
 
@@ -400,14 +327,7 @@ mod tests {
         let sent = [ClientTimeout, ConnectionLost, MalformedReply];
         assert!(sent.iter().all(|fault| fault.outcome() == Outcome::Unknown));
         let unsent = [ConnectRefused, ConnectTimeout, NotSent, NeverSent];
-        assert!(
-            unsent
-                .iter()
-                .all(|fault| fault.outcome() == Outcome::Failed)
-        );
-        assert_eq!(
-            ClientTimeout.answer().code.as_deref(),
-            Some("client_timeout")
-        );
+        assert!(unsent.iter().all(|fault| fault.outcome() == Outcome::Failed));
+        assert_eq!(ClientTimeout.answer().code.as_deref(), Some("client_timeout"));
     }
 }

@@ -25,10 +25,7 @@ impl Rid {
     /// Reads `#12:0`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (cluster, position) = text.strip_prefix('#')?.split_once(':')?;
-        Some(Self {
-            cluster: cluster.parse().ok()?,
-            position: position.parse().ok()?,
-        })
+        Some(Self { cluster: cluster.parse().ok()?, position: position.parse().ok()? })
     }
 }
 
@@ -55,8 +52,8 @@ pub(crate) struct Call {
     pub(crate) rid: Option<Rid>,
     /// Version that an update insists on.
     pub(crate) base: Option<u64>,
-    /// When the schedule wanted it. `None`: it has no schedule and is due when it is sent.
-    pub(crate) intended: Option<Nanos>,
+    /// When the schedule wanted it; without one, when the driver took it up.
+    pub(crate) intended: Nanos,
 }
 
 impl Call {
@@ -113,12 +110,7 @@ impl Encoder {
         let padding = (0..PADDING_POOL + value_bytes)
             .map(|i| alphabet[(letters.bits(i as u64) % 64) as usize])
             .collect();
-        Self {
-            common: common.into_bytes(),
-            padding,
-            value_bytes,
-            body: Vec::new(),
-        }
+        Self { common: common.into_bytes(), padding, value_bytes, body: Vec::new() }
     }
 
     /// Replaces the content of `out` by the request of `call`.
@@ -208,24 +200,11 @@ mod tests {
     fn text(class: OpClass, rid: Option<Rid>, base: Option<u64>) -> String {
         let mut encoder = Encoder::new("secret", 1000, 4, 1);
         let mut out = b"left over".to_vec();
-        encoder.encode(
-            &Call {
-                class,
-                rid,
-                base,
-                id: 9,
-                key: 5,
-                ..call()
-            },
-            &mut out,
-        );
+        encoder.encode(&Call { class, rid, base, id: 9, key: 5, ..call() }, &mut out);
         String::from_utf8(out).unwrap()
     }
 
-    const RID: Option<Rid> = Some(Rid {
-        cluster: 12,
-        position: 7,
-    });
+    const RID: Option<Rid> = Some(Rid { cluster: 12, position: 7 });
 
     #[test]
     fn a_read_names_record_level_login_and_deadline() {
@@ -247,28 +226,19 @@ mod tests {
         ] {
             let text = text(class, rid, base);
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
-            assert!(
-                head.ends_with(&format!("Content-Length: {}", body.len())),
-                "{head}"
-            );
+            assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{head}");
             let record: serde_json::Value = serde_json::from_str(body).unwrap();
             assert_eq!(record["@class"], "Item");
             assert_eq!((&record["k"], &record["v"]), (&5.into(), &9.into()));
             assert_eq!(record["pad"].as_str().unwrap().len(), 4);
-            assert_eq!(
-                record.get("@version").and_then(serde_json::Value::as_u64),
-                base
-            );
+            assert_eq!(record.get("@version").and_then(serde_json::Value::as_u64), base);
         }
     }
 
     #[test]
     fn a_delete_names_its_tombstone() {
         let text = text(OpClass::Delete, RID, None);
-        assert!(
-            text.starts_with("DELETE /document/bench/12:7 HTTP/1.1\r\n"),
-            "{text}"
-        );
+        assert!(text.starts_with("DELETE /document/bench/12:7 HTTP/1.1\r\n"), "{text}");
         assert!(text.contains("X-Quorate-Tombstone-Id: 9\r\n"), "{text}");
     }
 

@@ -95,8 +95,7 @@ impl Operations {
             self.next_new_key - 1
         } else {
             self.keyed += 1;
-            self.chooser
-                .key(self.keyed - 1, self.key.unit(k), self.second.unit(k))
+            self.chooser.key(self.keyed - 1, self.key.unit(k), self.second.unit(k))
         };
         PlannedOp { k, class, key }
     }
@@ -127,12 +126,7 @@ impl ArrivalTimes {
             Arrivals::Poisson => Some(Stream::named(plan.seed, "driver/arrivals")),
             Arrivals::Uniform => None,
         };
-        Ok(Some(Self {
-            gap_ns: 1e9 / rate,
-            poisson,
-            next_k: 0,
-            sum_ns: 0.0,
-        }))
+        Ok(Some(Self { gap_ns: 1e9 / rate, poisson, next_k: 0, sum_ns: 0.0 }))
     }
 
     /// The next arrival: k/λ, or the sum of k+1 exponential gaps of mean 1/λ.
@@ -191,16 +185,11 @@ mod tests {
     #[test]
     fn two_walks_are_equal_and_another_seed_differs() {
         let mut plan = plan();
-        plan.load.mode = LoadMode::Open {
-            rate: 500.0,
-            arrivals: Arrivals::Poisson,
-        };
+        plan.load.mode = LoadMode::Open { rate: 500.0, arrivals: Arrivals::Poisson };
         let walk = |plan: &Plan| {
             let mut ops = Operations::new(plan).unwrap();
             let mut times = ArrivalTimes::new(plan).unwrap().unwrap();
-            (0..5000)
-                .map(|_| (ops.take(), times.take()))
-                .collect::<Vec<_>>()
+            (0..5000).map(|_| (ops.take(), times.take())).collect::<Vec<_>>()
         };
         let first = walk(&plan);
         assert_eq!(first, walk(&plan));
@@ -221,12 +210,8 @@ mod tests {
     #[test]
     fn mix_follows_the_weights_and_creations_take_new_keys() {
         let mut plan = plan();
-        plan.workload.mix = [
-            (OpClass::ReadLocal, 70),
-            (OpClass::Update, 20),
-            (OpClass::Create, 10),
-        ]
-        .into();
+        plan.workload.mix =
+            [(OpClass::ReadLocal, 70), (OpClass::Update, 20), (OpClass::Create, 10)].into();
         let mut ops = Operations::new(&plan).unwrap();
         let taken: Vec<PlannedOp> = (0..100_000).map(|_| ops.take()).collect();
         let share =
@@ -251,13 +236,7 @@ mod tests {
         bare.workload.keys = KeyDistribution::Uniform;
         assert_eq!(Operations::new(&bare).err(), Some(ScheduleError::NoRecords));
         let mut still = plan();
-        still.load.mode = LoadMode::Open {
-            rate: 0.0,
-            arrivals: Arrivals::Uniform,
-        };
-        assert_eq!(
-            ArrivalTimes::new(&still).err(),
-            Some(ScheduleError::BadRate)
-        );
+        still.load.mode = LoadMode::Open { rate: 0.0, arrivals: Arrivals::Uniform };
+        assert_eq!(ArrivalTimes::new(&still).err(), Some(ScheduleError::BadRate));
     }
 }

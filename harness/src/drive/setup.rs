@@ -45,17 +45,14 @@ pub(crate) fn create_database(
     write_quorum: &str,
 ) -> Result<(), SetupError> {
     // A number stays a number; words are texts.
-    let quorum = write_quorum.parse::<u32>().map_or_else(
-        |_| serde_json::Value::from(write_quorum),
-        serde_json::Value::from,
-    );
+    let quorum = write_quorum
+        .parse::<u32>()
+        .map_or_else(|_| serde_json::Value::from(write_quorum), serde_json::Value::from);
     let body = serde_json::json!({ "writeQuorum": quorum }).to_string();
     let path = format!("/database/{DATABASE}/plocal");
     insist(addrs, password, &path, &body, |status, _| status == 409)?;
     let path = format!("/class/{DATABASE}/{CLASS}");
-    insist(addrs, password, &path, "", |_, body| {
-        body.contains("\"class_exists\"")
-    })
+    insist(addrs, password, &path, "", |_, body| body.contains("\"class_exists\""))
 }
 
 /// Posts to one server after the other until one says yes, or that it `exists` already.
@@ -89,16 +86,9 @@ fn insist(
     Err(match refused {
         Some((status, body)) => {
             let body = body.chars().take(300).collect();
-            SetupError::Refused {
-                what: what(),
-                status,
-                body,
-            }
+            SetupError::Refused { what: what(), status, body }
         }
-        None => SetupError::Io {
-            what: what(),
-            source: last,
-        },
+        None => SetupError::Io { what: what(), source: last },
     })
 }
 

@@ -22,10 +22,7 @@ impl KeyTable {
         if self.rows.len() <= index {
             self.rows.resize(index + 1, Row::default());
         }
-        self.rows[index] = Row {
-            rid: Some(rid),
-            version,
-        };
+        self.rows[index] = Row { rid: Some(rid), version };
     }
 
     /// Keeps a version that a reply named. Replies may overtake each other, and local reads may
@@ -53,16 +50,13 @@ impl KeyTable {
         }
         let end = self.rows.len() as u64;
         let below = (0..key.min(end)).rev();
-        below
-            .chain((key.min(end)..end).rev())
-            .find_map(|at| self.rid(at).map(|rid| (at, rid)))
+        below.chain((key.min(end)..end).rev()).find_map(|at| self.rid(at).map(|rid| (at, rid)))
     }
 
     /// All keys that have a record, in order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = u64> + '_ {
         let rows = self.rows.iter().enumerate();
-        rows.filter(|(_, row)| row.rid.is_some())
-            .map(|(key, _)| key as u64)
+        rows.filter(|(_, row)| row.rid.is_some()).map(|(key, _)| key as u64)
     }
 }
 
@@ -70,10 +64,7 @@ impl KeyTable {
 mod tests {
     use super::*;
 
-    const RID: Rid = Rid {
-        cluster: 12,
-        position: 0,
-    };
+    const RID: Rid = Rid { cluster: 12, position: 0 };
 
     #[test]
     fn the_highest_version_counts() {

@@ -29,10 +29,7 @@ impl Ledger {
     /// A ledger that appends its records to the file at `path`.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self {
-            path,
-            inner: Mutex::default(),
-        }
+        Self { path, inner: Mutex::default() }
     }
 
     /// Notes a fault before anything of it is done, so that it will be healed whatever happens.
@@ -62,19 +59,12 @@ impl Ledger {
         if record.proven.is_none() {
             inner.findings.push(unproven(&record));
         }
-        let failed = |source| StageError::File {
-            path: self.path.clone(),
-            source,
-        };
+        let failed = |source| StageError::File { path: self.path.clone(), source };
         let mut line = serde_json::to_vec(&record).map_err(|error| failed(error.into()))?;
         line.push(b'\n');
         inner.records.push(record);
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&self.path);
-        file.and_then(|mut file| file.write_all(&line))
-            .map_err(failed)
+        let file = OpenOptions::new().create(true).append(true).open(&self.path);
+        file.and_then(|mut file| file.write_all(&line)).map_err(failed)
     }
 
     /// Every record so far, in order of effect.
@@ -104,10 +94,7 @@ fn unproven(record: &FaultRecord) -> SoundnessFinding {
     SoundnessFinding {
         code: "fault_without_effect".to_string(),
         fatal: true,
-        detail: format!(
-            "{} ({}) {what}: {}",
-            record.name, record.requested, record.evidence
-        ),
+        detail: format!("{} ({}) {what}: {}", record.name, record.requested, record.evidence),
     }
 }
 
@@ -137,16 +124,10 @@ mod tests {
         ledger.record(record(Some(9), 5)).unwrap();
         ledger.record(record(None, 3)).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
-        let read: Vec<FaultRecord> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let read: Vec<FaultRecord> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(read.len(), 2);
-        let order: Vec<u64> = ledger
-            .records()
-            .iter()
-            .map(|record| record.acknowledged)
-            .collect();
+        let order: Vec<u64> = ledger.records().iter().map(|record| record.acknowledged).collect();
         assert_eq!(order, [3, 5]);
         let findings = ledger.findings();
         assert_eq!(findings.len(), 1);

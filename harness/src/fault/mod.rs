@@ -23,17 +23,9 @@ pub fn describe(kind: &FaultKind) -> String {
         FaultKind::Kill { .. } => format!("kill {target}"),
         FaultKind::Restart { .. } => format!("restart {target}"),
         FaultKind::Pause { .. } => format!("pause {target}"),
-        FaultKind::Partition {
-            cut: Cut::Silent, ..
-        } => format!("partition silent {target}"),
-        FaultKind::Partition {
-            cut: Cut::Closed, ..
-        } => format!("partition closed {target}"),
-        FaultKind::Latency {
-            delay_us,
-            jitter_us,
-            ..
-        } => {
+        FaultKind::Partition { cut: Cut::Silent, .. } => format!("partition silent {target}"),
+        FaultKind::Partition { cut: Cut::Closed, .. } => format!("partition closed {target}"),
+        FaultKind::Latency { delay_us, jitter_us, .. } => {
             format!("latency {delay_us}±{jitter_us} µs {target}")
         }
     }
@@ -67,23 +59,11 @@ mod tests {
 
     #[test]
     fn descriptions_name_kind_and_target() {
-        let kind = FaultKind::Partition {
-            cut: Cut::Silent,
-            target: Target::One,
-        };
+        let kind = FaultKind::Partition { cut: Cut::Silent, target: Target::One };
         assert_eq!(describe(&kind), "partition silent one");
         let names = Target::Names(vec!["n1".to_string(), "n3".to_string()]);
-        assert_eq!(
-            describe(&FaultKind::Kill {
-                target: names.clone()
-            }),
-            "kill n1+n3"
-        );
-        let kind = FaultKind::Latency {
-            target: names,
-            delay_us: 500,
-            jitter_us: 50,
-        };
+        assert_eq!(describe(&FaultKind::Kill { target: names.clone() }), "kill n1+n3");
+        let kind = FaultKind::Latency { target: names, delay_us: 500, jitter_us: 50 };
         assert_eq!(describe(&kind), "latency 500±50 µs n1+n3");
     }
 }

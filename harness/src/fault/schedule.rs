@@ -31,12 +31,8 @@ pub async fn run<L: Levers>(
     let cancel = cancel.child_token();
     let mut tasks = JoinSet::new();
     for fault in plan.faults.clone() {
-        let servers = target::resolve(
-            target_of(&fault.kind),
-            levers.servers(),
-            plan.seed,
-            &fault.name,
-        );
+        let servers =
+            target::resolve(target_of(&fault.kind), levers.servers(), plan.seed, &fault.name);
         let one = OneFault {
             levers: Arc::clone(levers),
             ledger: Arc::clone(ledger),
@@ -52,10 +48,7 @@ pub async fn run<L: Levers>(
     let mut first_error = None;
     while let Some(ended) = tasks.join_next().await {
         let result = ended.unwrap_or_else(|panic| {
-            Err(StageError::NotHealed {
-                name: "?".to_string(),
-                reason: panic.to_string(),
-            })
+            Err(StageError::NotHealed { name: "?".to_string(), reason: panic.to_string() })
         });
         if let Err(error) = result {
             cancel.cancel();
@@ -122,8 +115,7 @@ impl<L: Levers> OneFault<L> {
         };
         let times = (self.inject_at, begun);
         let action = FaultAction::Inject;
-        self.ledger
-            .record(to_record(&self.fault, action, &self.servers, times, effect))
+        self.ledger.record(to_record(&self.fault, action, &self.servers, times, effect))
     }
 
     /// False when cancelled before that time.
@@ -151,13 +143,7 @@ async fn heal<L: Levers>(
     let effect = if servers.is_empty() {
         nobody(begun)
     } else {
-        levers
-            .heal(Until {
-                fault,
-                servers,
-                heal_at: None,
-            })
-            .await?
+        levers.heal(Until { fault, servers, heal_at: None }).await?
     };
     // Struck only when done: a heal that fails or is dropped half-way is tried again later.
     if !ledger.close(&fault.name) {
@@ -170,11 +156,7 @@ async fn heal<L: Levers>(
 /// A symbolic target may mean nobody: the minority of two servers.
 fn nobody(at: Nanos) -> Effect {
     let evidence = "the target means no server of this topology".to_string();
-    Effect {
-        acknowledged: at,
-        proven: None,
-        evidence,
-    }
+    Effect { acknowledged: at, proven: None, evidence }
 }
 
 fn to_record(

@@ -24,10 +24,7 @@ impl Levers for Recorder {
     }
 
     async fn inject(&self, until: Until<'_>) -> Result<Effect, StageError> {
-        self.said
-            .lock()
-            .unwrap()
-            .push(format!("inject {}", until.fault.name));
+        self.said.lock().unwrap().push(format!("inject {}", until.fault.name));
         if self.fail_inject_of == Some(until.fault.name.as_str()) {
             return Err(StageError::NotClean("planted".to_string()));
         }
@@ -35,10 +32,7 @@ impl Levers for Recorder {
     }
 
     async fn heal(&self, until: Until<'_>) -> Result<Effect, StageError> {
-        self.said
-            .lock()
-            .unwrap()
-            .push(format!("heal {}", until.fault.name));
+        self.said.lock().unwrap().push(format!("heal {}", until.fault.name));
         Ok(self.effect())
     }
 }
@@ -46,11 +40,7 @@ impl Levers for Recorder {
 impl Recorder {
     fn effect(&self) -> Effect {
         let now = self.clock.now();
-        Effect {
-            acknowledged: now,
-            proven: Some(now),
-            evidence: "told".to_string(),
-        }
+        Effect { acknowledged: now, proven: Some(now), evidence: "told".to_string() }
     }
 }
 
@@ -67,12 +57,7 @@ fn bench(fail_inject_of: Option<&'static str>) -> Bench {
     let servers = ["n1", "n2"].map(String::from).to_vec();
     let said = Mutex::default();
     Bench {
-        levers: Arc::new(Recorder {
-            servers,
-            clock,
-            said,
-            fail_inject_of,
-        }),
+        levers: Arc::new(Recorder { servers, clock, said, fail_inject_of }),
         ledger: Arc::new(Ledger::new(folder.path().join("faults.jsonl"))),
         clock,
         _folder: folder,
@@ -81,15 +66,7 @@ fn bench(fail_inject_of: Option<&'static str>) -> Bench {
 
 impl Bench {
     async fn run(&self, plan: &Plan, cancel: CancellationToken) -> Result<(), StageError> {
-        run(
-            &self.levers,
-            &self.ledger,
-            self.clock,
-            plan,
-            self.clock.now(),
-            cancel,
-        )
-        .await
+        run(&self.levers, &self.ledger, self.clock, plan, self.clock.now(), cancel).await
     }
 
     fn said(&self) -> Vec<String> {
@@ -98,16 +75,12 @@ impl Bench {
 }
 
 fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
-    let faults = faults
-        .iter()
-        .map(|(name, at_ms, for_ms, target)| PlannedFault {
-            name: (*name).to_string(),
-            at_ms: *at_ms,
-            for_ms: *for_ms,
-            kind: FaultKind::Pause {
-                target: target.clone(),
-            },
-        });
+    let faults = faults.iter().map(|(name, at_ms, for_ms, target)| PlannedFault {
+        name: (*name).to_string(),
+        at_ms: *at_ms,
+        for_ms: *for_ms,
+        kind: FaultKind::Pause { target: target.clone() },
+    });
     Plan {
         format: crate::plan::PLAN_FORMAT,
         name: "schedule".to_string(),
@@ -131,11 +104,7 @@ fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
             in_flight_cap: 0,
             targets: Vec::new(),
         },
-        phases: Phases {
-            warmup_ms: 0,
-            measure_ms: 0,
-            settle_ms: 0,
-        },
+        phases: Phases { warmup_ms: 0, measure_ms: 0, settle_ms: 0 },
         faults: faults.collect(),
         expect: BTreeMap::new(),
     }
@@ -144,21 +113,12 @@ fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
 #[tokio::test]
 async fn overlapping_faults_keep_their_own_times() {
     let bench = bench(None);
-    let plan = plan(&[
-        ("long", 0, 120, Target::One),
-        ("short", 40, 40, Target::All),
-    ]);
+    let plan = plan(&[("long", 0, 120, Target::One), ("short", 40, 40, Target::All)]);
     bench.run(&plan, CancellationToken::new()).await.unwrap();
-    assert_eq!(
-        bench.said(),
-        ["inject long", "inject short", "heal short", "heal long"]
-    );
+    assert_eq!(bench.said(), ["inject long", "inject short", "heal short", "heal long"]);
     for record in bench.ledger.records() {
         assert!(record.begun >= record.planned, "{record:?}");
-        assert!(
-            record.begun - record.planned < 30 * NANOS_PER_MS,
-            "{record:?}"
-        );
+        assert!(record.begun - record.planned < 30 * NANOS_PER_MS, "{record:?}");
     }
     assert!(bench.ledger.findings().is_empty());
 }
@@ -166,10 +126,7 @@ async fn overlapping_faults_keep_their_own_times() {
 #[tokio::test]
 async fn a_cancelled_schedule_heals_at_once_and_starts_nothing_more() {
     let bench = bench(None);
-    let plan = plan(&[
-        ("now", 0, 600_000, Target::One),
-        ("never", 300_000, 1, Target::One),
-    ]);
+    let plan = plan(&[("now", 0, 600_000, Target::One), ("never", 300_000, 1, Target::One)]);
     let cancel = CancellationToken::new();
     let begun = Instant::now();
     let (result, ()) = tokio::join!(bench.run(&plan, cancel.clone()), async {
@@ -186,10 +143,7 @@ async fn a_cancelled_schedule_heals_at_once_and_starts_nothing_more() {
 #[tokio::test]
 async fn a_failed_inject_is_healed_and_ends_the_others() {
     let bench = bench(Some("bad"));
-    let plan = plan(&[
-        ("good", 0, 600_000, Target::One),
-        ("bad", 20, 600_000, Target::One),
-    ]);
+    let plan = plan(&[("good", 0, 600_000, Target::One), ("bad", 20, 600_000, Target::One)]);
     assert!(bench.run(&plan, CancellationToken::new()).await.is_err());
     let mut said = bench.said();
     said.sort();

@@ -1,5 +1,5 @@
 //! Figures over time, in slots of equal length by *intended* time, so that an absence of
-//! completions cannot hide an outage. Covers warm-up, measure and settle phases.
+//! completions cannot hide an outage. Covers warm-up and measure phases.
 
 use std::collections::BTreeMap;
 
@@ -89,8 +89,9 @@ pub fn timeline(input: &Input<'_>) -> Timeline {
     let measure = input.measure_window();
     let slot = slot_length(input.measured().count() as u64, measure.length());
     let shown = |op: &&Operation| match op.phase {
-        Phase::Warmup | Phase::Measure | Phase::Settle => true,
-        Phase::Load | Phase::Final => false,
+        Phase::Warmup | Phase::Measure => true,
+        // Bursts of reads that watch the servers settle would dwarf the load.
+        Phase::Load | Phase::Settle | Phase::Final => false,
     };
     // Slots are numbered from the begin of the measure phase, so that none straddles it.
     let origin = measure.from;

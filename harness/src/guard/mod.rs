@@ -85,15 +85,8 @@ impl Guard {
     /// # Errors
     /// When it cannot be started or does not report.
     pub fn start(program: &Path, log: &Path) -> Result<Self, GuardError> {
-        let failed = |source| GuardError::Start {
-            program: program.to_path_buf(),
-            source,
-        };
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(log)
-            .map_err(failed)?;
+        let failed = |source| GuardError::Start { program: program.to_path_buf(), source };
+        let log = OpenOptions::new().create(true).append(true).open(log).map_err(failed)?;
         let mut child = Command::new(program)
             .arg("watch")
             .stdin(Stdio::piped())
@@ -103,20 +96,12 @@ impl Guard {
             .map_err(failed)?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (requests, answers) = pipes.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
-        let mut pipes = Pipes {
-            requests,
-            answers: BufReader::new(answers),
-        };
+        let mut pipes = Pipes { requests, answers: BufReader::new(answers) };
         let ready = pipes.read_answer().map_err(failed)?;
         if ready != "ready" {
-            return Err(failed(io::Error::other(format!(
-                "it said {ready:?} instead of ready"
-            ))));
+            return Err(failed(io::Error::other(format!("it said {ready:?} instead of ready"))));
         }
-        Ok(Self {
-            pipes: Mutex::new(Some(pipes)),
-            child: Mutex::new(child),
-        })
+        Ok(Self { pipes: Mutex::new(Some(pipes)), child: Mutex::new(child) })
     }
 
     /// Sends one request and waits for the answer.
@@ -136,20 +121,14 @@ impl Guard {
         pipes.requests.write_all(&line).map_err(GuardError::Gone)?;
         match pipes.read_answer().map_err(GuardError::Gone)?.as_str() {
             "ok" => Ok(()),
-            reason => Err(GuardError::Refused {
-                request,
-                reason: reason.to_string(),
-            }),
+            reason => Err(GuardError::Refused { request, reason: reason.to_string() }),
         }
     }
 
     /// Process id of the guard.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .id()
+        self.child.lock().unwrap_or_else(PoisonError::into_inner).id()
     }
 }
 
@@ -166,13 +145,7 @@ impl Pipes {
 impl Guard {
     /// Closes the pipe and waits for the guard's end; it bounds its own work. Idempotent.
     pub fn finish(&self) {
-        if self
-            .pipes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .is_none()
-        {
+        if self.pipes.lock().unwrap_or_else(PoisonError::into_inner).take().is_none() {
             return;
         }
         let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);

@@ -97,11 +97,7 @@ impl Watched {
             process.kill(*pid);
         }
         let deadline = Instant::now() + SWEEP_MAX;
-        while self
-            .processes
-            .iter()
-            .any(|(pid, process)| is_same(*pid, process.started))
-        {
+        while self.processes.iter().any(|(pid, process)| is_same(*pid, process.started)) {
             if Instant::now() > deadline {
                 eprintln!("guard: some processes did not die within {SWEEP_MAX:?}");
                 break;

@@ -1,5 +1,6 @@
-//! The plan: everything a run will do, derived purely from a spec and a seed, saved before anything starts.
-//! Holds the types alone; building them from a spec lives in `build.rs`. No clock, no network, no files here.
+//! The plan: everything a run will do, derived purely from a spec and a seed, saved before anything
+//! starts. Holds the types alone; building them from a spec lives in `build.rs`. No clock, no
+//! network, no files here.
 
 mod build;
 pub mod estimate;
@@ -100,7 +101,8 @@ pub enum OpClass {
     ReadLocal,
     /// Full replacement of one record without a version check.
     Update,
-    /// Replacement that names the version last seen by the client (a conflict is a definite failure).
+    /// Replacement that names the version last seen by the client (a conflict is a definite
+    /// failure).
     UpdateVersioned,
     /// Creation of a further record (keys from `records` upwards).
     Create,
@@ -144,7 +146,8 @@ pub struct Load {
     pub clients: u32,
     /// Client-side request timeout in milliseconds, also sent as the request's deadline.
     pub timeout_ms: u64,
-    /// Operations in flight beyond which arrivals queue in the driver (counted, never dropped). 0: no cap but `clients`.
+    /// Operations in flight beyond which arrivals queue in the driver (counted, never dropped).
+    /// 0: no cap but `clients`.
     pub in_flight_cap: u32,
     /// Names of the servers that clients talk to, in turn.
     pub targets: Vec<String>,
@@ -199,7 +202,8 @@ pub struct PlannedFault {
     pub kind: FaultKind,
 }
 
-/// What a fault does, with its target as requested (symbolic); the resolved target is recorded when it fires.
+/// What a fault does, with its target as requested (symbolic); the resolved target is recorded when
+/// it fires.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "fault")]
 pub enum FaultKind {

@@ -1,4 +1,5 @@
-//! Whom a fault hits: symbolic targets resolved to servers, purely from the seed and the fault's name.
+//! Whom a fault hits: symbolic targets resolved to servers, purely from the seed and the fault's
+//! name.
 //! May not know what the fault does.
 
 use rand_chacha::rand_core::RngCore;

@@ -95,7 +95,7 @@ pub(super) fn page(
         by_outcome => Drawn::new(&plots.by_outcome, "Percentile curves by outcome"),
         codes => Drawn::new(&plots.codes, "Operations not acknowledged, by code, over time"),
         availability => Drawn::new(&plots.availability, "Share served well, by server, over time"),
-        resources => Drawn::new(&plots.resources, "CPU, memory, disk sync and queue of each server"),
+        resources => Drawn::new(&plots.resources, "CPU, memory, sync and queue of each server"),
         tables => context! {
             timeline => sections::timeline(line),
             by_class => sections::percentiles(&by_class),

@@ -1,4 +1,5 @@
-//! The machine's fingerprint, printed in every report: figures of different machines do not compare.
+//! The machine's fingerprint, printed in every report: figures of different machines do not
+//! compare.
 //! Reads alone. What cannot be read is said to be unknown; it never stops a run.
 
 use std::fs;

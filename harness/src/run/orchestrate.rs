@@ -1,5 +1,6 @@
-//! The order of a run on a stage: load, warm up, measure with faults, heal, settle, read back, stop.
-//! Whatever goes wrong or is interrupted on the way, faults are healed, servers stopped, files closed.
+//! The order of a run on a stage: load, warm up, measure with faults, heal, settle, read back,
+//! stop. Whatever goes wrong or is interrupted on the way, faults are healed, servers stopped and
+//! files closed.
 //! May not judge; may not know which stage it works on.
 
 use std::future::Future;

@@ -1,5 +1,6 @@
-//! What the orchestrator needs from a stage and from the clock: the seam between the parts of a run.
-//! Types and traits alone; a stage lives in `crate::stage`, the order of a run in the files beside this one.
+//! What the orchestrator needs from a stage and from the clock: the seam between the parts of a
+//! run. Types and traits alone; a stage lives in `crate::stage`, the order of a run in the files
+//! beside this one.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -62,7 +63,8 @@ pub trait Stage: Sized + Send + Sync {
     /// Where the servers are, in the order of the plan's masters.
     fn endpoints(&self) -> Vec<Endpoint>;
 
-    /// Injects and heals the plan's faults on schedule; returns early, everything healed, when cancelled.
+    /// Injects and heals the plan's faults on schedule; returns early, everything healed, when
+    /// cancelled.
     fn run_faults(
         &self,
         plan: &Plan,

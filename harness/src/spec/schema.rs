@@ -1,4 +1,4 @@
-//! JSON Schemas of the spec files, made from `raw.rs`, and the check of a file against them.
+//! JSON Schemas of the spec files, made from `raw`, and the check of a file against them.
 //! One source for editors and for this command; what a schema cannot say is checked elsewhere.
 
 use jsonschema::error::ValidationErrorKind;

@@ -134,7 +134,7 @@ fn experiment(
         set: overrides
             .set
             .iter()
-            .map(|(key, value)| format!("{key}={}", value.to_json()))
+            .map(|(key, value)| format!("{key}={}", value.to_yaml()))
             .collect(),
         warnings: spec.warnings,
         plan,

@@ -74,6 +74,16 @@ impl Node {
         }
     }
 
+    /// The tree on one line; JSON is YAML, and a word needs no quotes where it stays a word.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        let json = self.to_json();
+        let plain = json
+            .as_str()
+            .filter(|word| Self::parse("", word).is_ok_and(|parsed| parsed.as_str() == Some(word)));
+        plain.map_or_else(|| json.to_string(), str::to_owned)
+    }
+
     /// The value under `key`, if this is a map that has it.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Self> {
@@ -322,6 +332,20 @@ mod tests {
         assert_eq!(tree.origin_of("load.rate").to_string(), "--set:1");
         assert!(tree.set("name.rate", value("7")).is_err());
         assert!(tree.set("list.4.a", value("7")).is_err());
+    }
+
+    #[test]
+    fn values_are_written_as_short_as_they_stay_the_same() {
+        for (value, written) in [
+            (r#""majority""#, "majority"),
+            (r#""2""#, r#""2""#),
+            ("2", "2"),
+            (r#""a: b""#, r#""a: b""#),
+            ("[n1, n2]", r#"["n1","n2"]"#),
+        ] {
+            assert_eq!(parse(value).to_yaml(), written);
+            assert_eq!(parse(written).to_json(), parse(value).to_json());
+        }
     }
 
     #[test]

@@ -183,10 +183,8 @@ async fn read(
                 .is_ok_and(|node| node.running().is_some())
         };
         // Who dials a dead server loses its greeting every time; there is nothing to compare.
-        let Some(state) = states
-            .get(&link)
-            .filter(|_| runs(&link.from) && runs(&link.to))
-        else {
+        let both = before.get(&link).zip(after.get(&link));
+        let Some((before, after)) = both.filter(|_| runs(&link.from) && runs(&link.to)) else {
             continue;
         };
         let broken = network.is_disturbed(&link) || has_broken(after);

@@ -35,31 +35,20 @@ pub(crate) fn plan(rate: f64, measure_ms: u64) -> Plan {
             keys: KeyDistribution::Uniform,
         },
         load: Load {
-            mode: LoadMode::Open {
-                rate,
-                arrivals: Arrivals::Uniform,
-            },
+            mode: LoadMode::Open { rate, arrivals: Arrivals::Uniform },
             clients: 4,
             timeout_ms: 5000,
             in_flight_cap: 4000,
             targets: vec!["n1".to_owned()],
         },
-        phases: Phases {
-            warmup_ms: 0,
-            measure_ms,
-            settle_ms: 2000,
-        },
+        phases: Phases { warmup_ms: 0, measure_ms, settle_ms: 2000 },
         faults: Vec::new(),
         expect: std::collections::BTreeMap::new(),
     }
 }
 
 pub(crate) fn endpoint(node: &str, addr: SocketAddr) -> Endpoint {
-    Endpoint {
-        node: node.to_owned(),
-        client: addr,
-        direct: addr,
-    }
+    Endpoint { node: node.to_owned(), client: addr, direct: addr }
 }
 
 /// A run folder that goes away with the test.
@@ -72,11 +61,7 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(clock: Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self {
-            clock,
-            folder: RunFolder::new(dir.path()),
-            _dir: dir,
-        }
+        Self { clock, folder: RunFolder::new(dir.path()), _dir: dir }
     }
 
     pub(crate) fn driver(&self, plan: &Plan, endpoints: &[Endpoint]) -> Driver {
@@ -85,12 +70,8 @@ impl Run {
 
     /// Load and measured load against one address, from `start` if given.
     pub(crate) fn measure(&self, plan: &Plan, addr: SocketAddr, start: Option<u64>) -> LoadReport {
-        let endpoints: Vec<Endpoint> = plan
-            .topology
-            .masters
-            .iter()
-            .map(|node| endpoint(node, addr))
-            .collect();
+        let endpoints: Vec<Endpoint> =
+            plan.topology.masters.iter().map(|node| endpoint(node, addr)).collect();
         let mut driver = self.driver(plan, &endpoints);
         let cancel = CancellationToken::new();
         driver.prepare().unwrap();
@@ -134,7 +115,5 @@ impl Run {
 
 fn base64_decode(text: &str) -> Vec<u8> {
     use base64::Engine;
-    base64::engine::general_purpose::STANDARD
-        .decode(text)
-        .unwrap()
+    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
 }

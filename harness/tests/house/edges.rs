@@ -1,4 +1,5 @@
-//! Edges between packages (DESIGN.md section 2), transitive ones included, read from `cargo metadata`.
+//! Edges between packages (DESIGN.md section 2), transitive ones included, read from `cargo
+//! metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +13,21 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "the judge may not use the accused's arithmetic; other programs are started as processes",
     ),
     ("quorate-node", &["quorate", "quorate-check", "quorate-sim"], "the accused may not judge"),
-    ("quorate-sim", &["quorate-node", "quorate", "tokio"], "the simulator runs machines, not shells"),
+    (
+        "quorate-sim",
+        &["quorate-node", "quorate", "tokio"],
+        "the simulator runs machines, not shells",
+    ),
     (
         "quorate-proxy",
         &["quorate", "quorate-node", "quorate-api", "quorate-protocol", "quorate-check"],
         "the proxy moves bytes and knows nobody",
     ),
-    ("quorate-check", &["tokio", "quorate", "quorate-api", "quorate-protocol"], "checkers are pure"),
+    (
+        "quorate-check",
+        &["tokio", "quorate", "quorate-api", "quorate-protocol"],
+        "checkers are pure",
+    ),
     ("quorate-api", &["tokio", "rand", "getrandom", "std-detect"], "words only"),
     ("quorate-protocol", &["tokio", "rand", "getrandom", "quorate-control"], "no I/O, no chance"),
     ("quorate-control", &["tokio", "rand", "getrandom", "quorate-node"], "no I/O, no chance"),
@@ -94,7 +103,10 @@ fn the_search_finds_transitive_edges() {
 #[test]
 fn wanted_edges_exist() {
     let graph = graph();
-    assert!(graph["quorate-sim"].contains("quorate-check"), "the simulator is judged by the checkers");
+    assert!(
+        graph["quorate-sim"].contains("quorate-check"),
+        "the simulator is judged by the checkers"
+    );
     assert!(graph["quorate-sim"].contains("quorate-protocol"), "the simulator runs the machine");
 }
 
@@ -103,7 +115,8 @@ fn pure_packages_are_no_std() {
     for package in NO_STD {
         let lib = super::root().join(package).join("src/lib.rs");
         let text = std::fs::read_to_string(&lib).expect("a lib.rs");
-        let marked = text.contains("#![no_std]") || text.contains("#![cfg_attr(not(test), no_std)]");
+        let marked =
+            text.contains("#![no_std]") || text.contains("#![cfg_attr(not(test), no_std)]");
         assert!(marked, "{} is not no_std", lib.display());
     }
 }

@@ -1,5 +1,5 @@
-//! The house's own rules, read from the sources and from cargo: edges that must never exist, purity, tidiness.
-//! Rules about behaviour are tested where the behaviour lives.
+//! The house's own rules, read from the sources and from cargo: edges that must never exist,
+//! purity, tidiness. Rules about behaviour are tested where the behaviour lives.
 
 mod edges;
 mod tidy;

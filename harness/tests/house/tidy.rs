@@ -1,4 +1,5 @@
-//! Tidiness of every source file: header, line length, function length, file length, words that mark unfinished work.
+//! Tidiness of every source file: header, line length, function length, file length, words that
+//! mark unfinished work.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,9 +16,23 @@ const LONG_FUNCTIONS: &[(&str, &str)] = &[];
 
 /// The rooms of the house (DESIGN.md section 2).
 const ROOMS: &[&str] = &[
-    "Cargo.toml", "Makefile", "README.md", "ARCHITECTURE.md", "LICENSE", "node", "node/api",
-    "node/protocol", "node/control", "node/sim", "harness", "harness/check", "chaos",
-    "chaos/proxy", "workloads", "docker", "results",
+    "Cargo.toml",
+    "Makefile",
+    "README.md",
+    "ARCHITECTURE.md",
+    "LICENSE",
+    "node",
+    "node/api",
+    "node/protocol",
+    "node/control",
+    "node/sim",
+    "harness",
+    "harness/check",
+    "chaos",
+    "chaos/proxy",
+    "workloads",
+    "docker",
+    "results",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -125,8 +140,14 @@ fn lines_functions_and_files_are_short() {
 fn nothing_is_left_unfinished_or_local() {
     // Spelled apart, so that this file does not complain about itself.
     let words = [
-        ["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["todo", "!("], ["unimplemented", "!("],
-        ["#[ig", "nore"], ["/ro", "ot/"], ["/wo", "rk/"],
+        ["TO", "DO"],
+        ["FIX", "ME"],
+        ["XX", "X"],
+        ["todo", "!("],
+        ["unimplemented", "!("],
+        ["#[ig", "nore"],
+        ["/ro", "ot/"],
+        ["/wo", "rk/"],
     ];
     each_source(|name, text, complaints| {
         for word in words.map(|halves| halves.concat()) {
@@ -146,10 +167,8 @@ fn the_house_has_its_rooms() {
 
 #[test]
 fn the_measure_of_functions_works() {
-    let text = "fn a() {\n    x();\n}\npub(crate) async fn b(\n    x: u8,\n) {\n}\nconst fn c() {}\n";
+    let text =
+        "fn a() {\n    x();\n}\npub(crate) async fn b(\n    x: u8,\n) {\n}\nconst fn c() {}\n";
     let found = functions(text);
-    assert_eq!(
-        found,
-        [(1, "a".to_owned(), 3), (4, "b".to_owned(), 4), (8, "c".to_owned(), 1)]
-    );
+    assert_eq!(found, [(1, "a".to_owned(), 3), (4, "b".to_owned(), 4), (8, "c".to_owned(), 1)]);
 }

@@ -62,10 +62,7 @@ async fn main() {
     let mut arguments: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let words: Vec<String> = std::env::args().skip(2).collect();
     for pair in words.chunks(2) {
-        arguments
-            .entry(pair[0].clone())
-            .or_default()
-            .push(pair[1].clone());
+        arguments.entry(pair[0].clone()).or_default().push(pair[1].clone());
     }
     if planted("FAKE_NODE_DIES") {
         eprintln!("the planted reason of death");
@@ -74,16 +71,8 @@ async fn main() {
     let one = |name: &str| arguments[name][0].clone();
     let name = one("--name");
     let masters = one("--masters");
-    let others = masters
-        .split(',')
-        .filter(|other| *other != name)
-        .map(String::from)
-        .collect();
-    let state = Arc::new(State {
-        name,
-        others,
-        ..State::default()
-    });
+    let others = masters.split(',').filter(|other| *other != name).map(String::from).collect();
+    let state = Arc::new(State { name, others, ..State::default() });
     let (node_id, boot) = identity(&PathBuf::from(one("--data")), &state.name);
     let http = TcpListener::bind(one("--http")).await.unwrap();
     let peer = TcpListener::bind(one("--peer")).await.unwrap();
@@ -123,9 +112,7 @@ fn identity(data: &Path, name: &str) -> (String, u64) {
     let path = data.join("identity");
     let boot = std::fs::read_to_string(&path).map_or(0, |text| text.trim().parse().unwrap()) + 1;
     std::fs::write(path, boot.to_string()).unwrap();
-    let sum = name.bytes().fold(7_u64, |sum, byte| {
-        sum.wrapping_mul(31).wrapping_add(byte.into())
-    });
+    let sum = name.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
     (format!("{sum:016x}"), boot)
 }
 
@@ -201,10 +188,7 @@ async fn serve(state: Arc<State>, mut stream: TcpStream) -> std::io::Result<()> 
     let request = String::from_utf8_lossy(&request);
     let (status, body) = match request.split(' ').nth(1) {
         Some("/health") if state.is_ready() => ("200 OK", r#"{"status":"ONLINE"}"#.to_string()),
-        Some("/health") => (
-            "503 Service Unavailable",
-            r#"{"status":"STARTING"}"#.to_string(),
-        ),
+        Some("/health") => ("503 Service Unavailable", r#"{"status":"STARTING"}"#.to_string()),
         Some("/metrics") => ("200 OK", state.metrics()),
         _ => ("404 Not Found", String::new()),
     };

@@ -13,9 +13,7 @@ use quorate::stage::ProcessStage;
 async fn main() {
     let folder = RunFolder::new(std::env::args().nth(1).unwrap());
     let (plan, options) = (support::plan(Vec::new()), support::options());
-    let stage = ProcessStage::start_with(&plan, &folder, Clock::start(), options)
-        .await
-        .unwrap();
+    let stage = ProcessStage::start_with(&plan, &folder, Clock::start(), options).await.unwrap();
     let pids: Vec<String> = stage.pids().iter().map(ToString::to_string).collect();
     println!("{}", pids.join(" "));
     std::future::pending::<()>().await;

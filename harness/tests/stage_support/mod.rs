@@ -41,11 +41,7 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
             in_flight_cap: 0,
             targets: Vec::new(),
         },
-        phases: Phases {
-            warmup_ms: 0,
-            measure_ms: 1000,
-            settle_ms: 1000,
-        },
+        phases: Phases { warmup_ms: 0, measure_ms: 1000, settle_ms: 1000 },
         faults,
         expect: BTreeMap::new(),
     }
@@ -54,12 +50,7 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
 /// A fault on `n2` that begins at once.
 pub(crate) fn on_n2(for_ms: u64, kind: impl FnOnce(Target) -> FaultKind) -> PlannedFault {
     let kind = kind(Target::Names(vec!["n2".to_string()]));
-    PlannedFault {
-        name: "fault".to_string(),
-        at_ms: 0,
-        for_ms,
-        kind,
-    }
+    PlannedFault { name: "fault".to_string(), at_ms: 0, for_ms, kind }
 }
 
 /// Settings with the stand-in for the server, unless `QUORATE_NODE_BIN` names a real one.
@@ -111,9 +102,7 @@ pub(crate) fn stage_harness() -> Command {
     build(&["-p", "quorate", "--example", "stage-harness"]);
     let StageOptions { node, proxy, .. } = options();
     let mut command = Command::new(programs().join("examples/stage-harness"));
-    command
-        .env("QUORATE_NODE_BIN", node.unwrap())
-        .env("QUORATE_PROXY_BIN", proxy.unwrap());
+    command.env("QUORATE_NODE_BIN", node.unwrap()).env("QUORATE_PROXY_BIN", proxy.unwrap());
     command
 }
 
@@ -128,26 +117,16 @@ fn proxy() -> PathBuf {
 /// left as it was before a change. Does next to nothing when it is up to date.
 fn build(what: &[&str]) {
     let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["build", "--quiet", "--target-dir"])
-        .arg(programs().parent().unwrap());
+    command.args(["build", "--quiet", "--target-dir"]).arg(programs().parent().unwrap());
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
-    assert!(
-        command.args(what).status().unwrap().success(),
-        "cannot build {what:?}"
-    );
+    assert!(command.args(what).status().unwrap().success(), "cannot build {what:?}");
 }
 
 /// Where cargo puts the programs: tests and examples lie one folder below.
 fn programs() -> PathBuf {
-    std::env::current_exe()
-        .unwrap()
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .to_path_buf()
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_path_buf()
 }
 
 /// A proxy started by hand, as a Toxiproxy would be. Killed on drop.
@@ -167,14 +146,9 @@ impl StandaloneProxy {
             .spawn()
             .unwrap();
         let mut line = String::new();
-        std::io::BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        Self {
-            child,
-            url: format!("http://{}", line["api"].as_str().unwrap()),
-        }
+        Self { child, url: format!("http://{}", line["api"].as_str().unwrap()) }
     }
 }
 

@@ -34,20 +34,11 @@ impl<S: Starter> Running<S> {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::start();
         let stage = S::start(&plan, &RunFolder::new(folder.path()), clock).await;
-        Self {
-            stage,
-            folder,
-            clock,
-            plan,
-        }
+        Self { stage, folder, clock, plan }
     }
 
     pub(crate) fn endpoint(&self, node: &str) -> Endpoint {
-        self.stage
-            .endpoints()
-            .into_iter()
-            .find(|endpoint| endpoint.node == node)
-            .unwrap()
+        self.stage.endpoints().into_iter().find(|endpoint| endpoint.node == node).unwrap()
     }
 
     /// Runs the plan's faults, and `during` beside them.
@@ -63,23 +54,15 @@ impl<S: Starter> Running<S> {
         let findings = self.stage.stop().await.unwrap();
         let fatal: Vec<_> = findings.iter().filter(|finding| finding.fatal).collect();
         assert!(fatal.is_empty(), "{fatal:?}");
-        assert_eq!(
-            S::left_behind(self.folder.path()).await,
-            Vec::<String>::new()
-        );
+        assert_eq!(S::left_behind(self.folder.path()).await, Vec::<String>::new());
         findings
     }
 }
 
 /// One inject and one heal, both proven, in order, written to the file as well.
 pub(crate) fn proven(records: &[FaultRecord], folder: &Path) {
-    let [inject, heal] = records else {
-        panic!("{records:#?}")
-    };
-    assert_eq!(
-        (inject.action, heal.action),
-        (FaultAction::Inject, FaultAction::Heal)
-    );
+    let [inject, heal] = records else { panic!("{records:#?}") };
+    assert_eq!((inject.action, heal.action), (FaultAction::Inject, FaultAction::Heal));
     for record in [inject, heal] {
         assert!(record.proven.is_some(), "{record:#?}");
         assert!(record.planned <= record.begun && record.begun <= record.acknowledged);
@@ -94,10 +77,7 @@ pub(crate) fn proven(records: &[FaultRecord], folder: &Path) {
 pub(crate) async fn endpoints_answer_and_stop_leaves_nothing<S: Starter>() {
     let running = Running::<S>::start(plan(Vec::new())).await;
     let endpoints = running.stage.endpoints();
-    let names: Vec<_> = endpoints
-        .iter()
-        .map(|endpoint| endpoint.node.as_str())
-        .collect();
+    let names: Vec<_> = endpoints.iter().map(|endpoint| endpoint.node.as_str()).collect();
     assert_eq!(names, ["n1", "n2", "n3"]);
     for endpoint in endpoints {
         assert_ne!(endpoint.client, endpoint.direct);
@@ -147,10 +127,7 @@ pub(crate) async fn a_pause_stops_and_goes_on<S: Starter>() {
 }
 
 pub(crate) async fn a_partition_bites_and_heals<S: Starter>(cut: Cut) {
-    let plan = plan(vec![on_n2(1200, |target| FaultKind::Partition {
-        cut,
-        target,
-    })]);
+    let plan = plan(vec![on_n2(1200, |target| FaultKind::Partition { cut, target })]);
     let running = Running::<S>::start(plan).await;
     let n2 = running.endpoint("n2");
     let records = running
@@ -160,20 +137,12 @@ pub(crate) async fn a_partition_bites_and_heals<S: Starter>(cut: Cut) {
         })
         .await;
     proven(&records, running.folder.path());
-    assert!(
-        records[0].evidence.matches("n2").count() >= 4,
-        "{}",
-        records[0].evidence
-    );
+    assert!(records[0].evidence.matches("n2").count() >= 4, "{}", records[0].evidence);
     running.end().await;
 }
 
 pub(crate) async fn a_delay_is_measured_and_goes<S: Starter>(delay_us: u64) {
-    let kind = |target| FaultKind::Latency {
-        target,
-        delay_us,
-        jitter_us: 0,
-    };
+    let kind = |target| FaultKind::Latency { target, delay_us, jitter_us: 0 };
     let running = Running::<S>::start(plan(vec![on_n2(1200, kind)])).await;
     let records = running.faults(async {}).await;
     proven(&records, running.folder.path());
@@ -185,9 +154,7 @@ pub(crate) async fn a_cancelled_schedule_leaves_a_healed_cluster<S: Starter>() {
     let running = Running::<S>::start(plan).await;
     let n2 = running.endpoint("n2");
     let cancel = CancellationToken::new();
-    let faults = running
-        .stage
-        .run_faults(&running.plan, running.clock.now(), cancel.clone());
+    let faults = running.stage.run_faults(&running.plan, running.clock.now(), cancel.clone());
     let (records, ()) = tokio::join!(faults, async {
         eventually("n2 is paused", || async { !answers(n2.direct).await }).await;
         cancel.cancel();
@@ -198,20 +165,11 @@ pub(crate) async fn a_cancelled_schedule_leaves_a_healed_cluster<S: Starter>() {
 }
 
 pub(crate) async fn an_abandoned_schedule_is_healed_by_heal_all<S: Starter>() {
-    let kind = |target| FaultKind::Partition {
-        cut: Cut::Silent,
-        target,
-    };
+    let kind = |target| FaultKind::Partition { cut: Cut::Silent, target };
     let running = Running::<S>::start(plan(vec![on_n2(600_000, kind)])).await;
     let faults =
-        running
-            .stage
-            .run_faults(&running.plan, running.clock.now(), CancellationToken::new());
-    assert!(
-        tokio::time::timeout(Duration::from_millis(600), faults)
-            .await
-            .is_err()
-    );
+        running.stage.run_faults(&running.plan, running.clock.now(), CancellationToken::new());
+    assert!(tokio::time::timeout(Duration::from_millis(600), faults).await.is_err());
     running.stage.heal_all().await.unwrap();
     running.stage.heal_all().await.unwrap();
     let text = std::fs::read_to_string(running.folder.path().join("faults.jsonl")).unwrap();
@@ -235,25 +193,14 @@ pub(crate) async fn samples_show_state_and_counters<S: Starter>() {
     });
     sampled.unwrap();
     let text = std::fs::read_to_string(running.folder.path().join("nodes.jsonl")).unwrap();
-    let samples: Vec<quorate::folder::NodeSample> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let samples: Vec<quorate::folder::NodeSample> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let paused = |sample: &&quorate::folder::NodeSample| sample.state == "paused";
-    assert!(
-        samples
-            .iter()
-            .filter(paused)
-            .all(|sample| sample.node == "n2")
-    );
+    assert!(samples.iter().filter(paused).all(|sample| sample.node == "n2"));
     assert!(samples.iter().any(|sample| paused(&sample)));
     let last = samples.last().unwrap();
     assert_eq!(last.state, "running");
     assert!(last.rss_bytes > 0);
-    assert!(
-        last.metrics
-            .keys()
-            .any(|name| name.starts_with("quorate_link_bytes_total"))
-    );
+    assert!(last.metrics.keys().any(|name| name.starts_with("quorate_link_bytes_total")));
     running.end().await;
 }

@@ -1,4 +1,5 @@
-//! Error codes, each with what it proves about the operation. The one place that says so; every `match` is exhaustive.
+//! Error codes, each with what it proves about the operation. The one place that says so; every
+//! `match` is exhaustive.
 
 use core::fmt;
 
@@ -26,7 +27,8 @@ pub enum ErrorCode {
     QuorumFailed,
     /// The item's version is not the one the operation builds on.
     VersionConflict,
-    /// Another undecided transaction holds the item; automatic retries are used up and the abort is decided.
+    /// Another undecided transaction holds the item; automatic retries are used up and the abort is
+    /// decided.
     Busy,
     /// The cluster's configuration changed under the transaction.
     GenerationChanged,

@@ -5,7 +5,8 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Identity of a server: made at its first start, kept outside database directories, never copied (PROTOCOL.md 3.1).
+/// Identity of a server: made at its first start, kept outside database directories, never copied
+/// (PROTOCOL.md 3.1).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -23,7 +24,8 @@ impl fmt::Display for NodeId {
 )]
 pub struct Boot(pub u32);
 
-/// Identity of one attempt of a transaction. Automatic retries get new ones (PROTOCOL.md 3.1, trap A6).
+/// Identity of one attempt of a transaction. Automatic retries get new ones (PROTOCOL.md 3.1, trap
+/// A6).
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -47,7 +49,8 @@ impl fmt::Display for TxId {
     }
 }
 
-/// A record cluster of one database. Database 0 is the system database; its cluster 0 holds the schema record.
+/// A record cluster of one database. Database 0 is the system database; its cluster 0 holds the
+/// schema record.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

@@ -128,7 +128,8 @@ pub struct Operation {
     pub item: ItemId,
     /// What.
     pub kind: OpKind,
-    /// The committed stamp it builds on; an acceptor votes Yes only when its own equals this one (trap A4).
+    /// The committed stamp it builds on; an acceptor votes Yes only when its own equals this one
+    /// (trap A4).
     pub base: Stamp,
     /// The after-image; `None` for `Check`, optional for `Delete`.
     pub image: Option<Image>,

@@ -1,5 +1,7 @@
-//! Words that every part of Quorate shares: ids, stamps, items, operations, error codes with their outcome.
-//! `no_std`: may not know sockets, files, clocks, randomness or async runtimes (held by the purity test).
+//! Words that every part of Quorate shares: ids, stamps, items, operations, error codes with their
+//! outcome.
+//! `no_std`: may not know sockets, files, clocks, randomness or async runtimes (held by the purity
+//! test).
 #![no_std]
 
 extern crate alloc;

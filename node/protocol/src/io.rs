@@ -1,4 +1,5 @@
-//! The boundary of the machine: events in, effects out, and the store it may look into. Data and one trait, no behaviour.
+//! The boundary of the machine: events in, effects out, and the store it may look into. Data and
+//! one trait, no behaviour.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -22,7 +23,8 @@ pub enum Event {
     Submit(Submit),
     /// A client's majority read.
     Read(ReadRequest),
-    /// A message from a server, this one included. The shell has dropped those of closed boots and from strangers.
+    /// A message from a server, this one included. The shell has dropped those of closed boots and
+    /// from strangers.
     Message {
         /// Sender.
         from: NodeId,
@@ -31,7 +33,8 @@ pub enum Event {
         /// The message.
         message: Message,
     },
-    /// A peer became reachable (both directions, in this boot of its) or stopped being so. Only says *when* to act.
+    /// A peer became reachable (both directions, in this boot of its) or stopped being so. Only
+    /// says *when* to act.
     Peer {
         /// Whom.
         node: NodeId,
@@ -71,7 +74,8 @@ impl Placement {
         self.masters.len() / 2 + 1
     }
 
-    /// True when W is at least a majority; PROTOCOL.md 3.2–3.9 hold for such clusters, 3.10 for the others.
+    /// True when W is at least a majority; PROTOCOL.md 3.2–3.9 hold for such clusters, 3.10 for the
+    /// others.
     #[must_use]
     pub fn is_safe(&self) -> bool {
         self.write_quorum >= self.majority()
@@ -167,7 +171,8 @@ pub enum Effect {
         /// Atomic, in order.
         writes: Vec<Write>,
     },
-    /// Send once everything up to `after` is durable (0: at once). To oneself included. May be lost.
+    /// Send once everything up to `after` is durable (0: at once). To oneself included. May be
+    /// lost.
     Send {
         /// Receiver.
         to: NodeId,
@@ -204,7 +209,8 @@ pub enum Write {
     TruncateLog(LogPosition),
     /// How far another server's (or the own) decision log is applied.
     Applied(NodeId, LogPosition),
-    /// Low-water mark of a coordinator's boot: records and outcomes of its transactions below are dropped.
+    /// Low-water mark of a coordinator's boot: records and outcomes of its transactions below are
+    /// dropped.
     Low(NodeId, Boot, u64),
 }
 
@@ -222,7 +228,8 @@ pub enum Note {
     Retried,
     /// A recovery was started for this transaction.
     Recovering(TxId),
-    /// A decision did not fit the local state of a cluster with W below majority; the local value was kept.
+    /// A decision did not fit the local state of a cluster with W below majority; the local value
+    /// was kept.
     Diverged {
         /// Which item.
         item: ItemId,
@@ -233,7 +240,8 @@ pub enum Note {
     },
     /// The schema record changed; the shell re-reads it.
     SystemChanged,
-    /// Two different contents under one stamp in a safe cluster, or a decision that contradicts another: never merged silently.
+    /// Two different contents under one stamp in a safe cluster, or a decision that contradicts
+    /// another: never merged silently.
     Corruption {
         /// Which transaction.
         tx: TxId,
@@ -307,6 +315,9 @@ pub struct Config {
     pub retry_delay: Tick,
     /// Transactions in flight here beyond which requests are refused with `Overload`.
     pub in_flight_max: usize,
+    /// A wrong rule to follow; for the simulator's own tests.
+    #[cfg(feature = "planted-bugs")]
+    pub planted: Option<crate::planted::Bug>,
 }
 
 impl Config {
@@ -324,6 +335,8 @@ impl Config {
             retries: 10,
             retry_delay: 2_000,
             in_flight_max: 4_096,
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The data plane as a synchronous machine: `step(now, event, store, out)`.
-//! `no_std`: may not know sockets, files, clocks, ambient randomness or async runtimes (held by the purity test).
+//! `no_std`: may not know sockets, files, clocks, ambient randomness or async runtimes (held by the
+//! purity test).
 #![no_std]
 
 extern crate alloc;
@@ -7,3 +8,4 @@ extern crate alloc;
 pub mod io;
 pub mod machine;
 pub mod message;
+pub mod planted;

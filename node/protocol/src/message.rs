@@ -1,5 +1,6 @@
-//! Messages between servers (PROTOCOL.md 3.3) and the durable records they are made from. Data only, no behaviour
-//! beyond ordering; serialization is derived here because these types are the wire format (version in the link handshake).
+//! Messages between servers (PROTOCOL.md 3.3) and the durable records they are made from. Data
+//! only, no behaviour beyond ordering; serialization is derived here because these types are the
+//! wire format (version in the link handshake).
 
 use alloc::vec::Vec;
 
@@ -8,7 +9,8 @@ use quorate_api::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Wall time of the first attempt in microseconds, and that attempt's id; kept over automatic retries. Fairness only.
+/// Wall time of the first attempt in microseconds, and that attempt's id; kept over automatic
+/// retries. Fairness only.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -19,7 +21,8 @@ pub struct Age {
     pub first: TxId,
 }
 
-/// Ballot of one (transaction, cluster): round 0 is the votes, round 1 the coordinator's, from 2 on recovery.
+/// Ballot of one (transaction, cluster): round 0 is the votes, round 1 the coordinator's, from 2 on
+/// recovery.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -101,7 +104,8 @@ pub enum Vote {
 pub enum VoteReply {
     /// The recorded vote.
     Vote(Vote),
-    /// A promise without a vote means never yes. Names the ballot promised: round 1 is the coordinator's own.
+    /// A promise without a vote means never yes. Names the ballot promised: round 1 is the
+    /// coordinator's own.
     Refused(Ballot),
     /// Below the low-water mark: decided and forgotten.
     Finished,
@@ -118,7 +122,8 @@ pub struct Instance {
     pub accepted: Option<(Ballot, Value)>,
 }
 
-/// What a MASTER keeps durably of a transaction until it is forgotten (PROTOCOL.md 3.2). The outcome is a record of its own.
+/// What a MASTER keeps durably of a transaction until it is forgotten (PROTOCOL.md 3.2). The
+/// outcome is a record of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TxRecord {
     /// Its age.
@@ -151,7 +156,8 @@ pub struct LogEntry {
     pub tx: TxId,
     /// What became of it.
     pub outcome: Decided,
-    /// Smallest own sequence number still undecided when this was appended: `low` may rise to it once all before is acknowledged.
+    /// Smallest own sequence number still undecided when this was appended: `low` may rise to it
+    /// once all before is acknowledged.
     pub low: u64,
 }
 
@@ -305,7 +311,8 @@ pub enum Message {
         /// Position.
         applied: LogPosition,
     },
-    /// Ask what the receiver knows; names the touched clusters so that a restarted coordinator can finish it.
+    /// Ask what the receiver knows; names the touched clusters so that a restarted coordinator can
+    /// finish it.
     Status {
         /// Transaction.
         tx: TxId,

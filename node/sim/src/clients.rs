@@ -1,5 +1,5 @@
-//! Clients: registers read, written, created and deleted, one and two at a time; their history is judged by the
-//! checkers that judge real runs.
+//! Clients: registers read, written, created and deleted, one and two at a time; their history is
+//! judged by the checkers that judge real runs.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,6 @@ use quorate_protocol::io::{Base, Event, Proposal, ReadRequest, Reply, Submit, Ti
 
 use crate::options::Options;
 use crate::rng::Stream;
-use crate::world::CLUSTER;
 
 /// Operations that each client still does after everything healed: the cluster must serve.
 const AFTER_HEAL: u32 = 5;
@@ -25,6 +24,7 @@ const PATIENCE: Tick = 600_000;
 #[derive(Debug)]
 pub struct Clients {
     rng: Stream,
+    options: Options,
     keys: u64,
     servers: usize,
     history: Vec<Operation>,
@@ -64,8 +64,9 @@ impl Clients {
     pub fn new(seed: u64, options: &Options) -> Self {
         Self {
             rng: Stream::new(seed, "clients"),
+            options: options.clone(),
             keys: options.keys,
-            servers: options.masters,
+            servers: options.servers(),
             history: Vec::new(),
             in_flight: BTreeMap::new(),
             process: (0..options.clients).map(|c| (c, c)).collect(),
@@ -115,19 +116,19 @@ impl Clients {
         let id = self.history.len() as u64 + 1;
         let deadline = now + PATIENCE;
         let first = self.rng.below(self.keys);
-        let pair = self.rng.chance(150) && self.keys > 1;
+        let pair = self.rng.chance(self.options.pairs) && self.keys > 1;
         let second = (first + 1 + self.rng.below(self.keys.max(2) - 1)) % self.keys;
         let reads = self.rng.chance(400);
         let keys = if pair { vec![first, second] } else { vec![first] };
         let (kind, steps, event) = if reads {
-            let items = keys.iter().map(|key| item(*key)).collect();
+            let items = keys.iter().map(|key| self.item(*key)).collect();
             let steps = keys.iter().map(|key| step(*key, Action::Read(None))).collect();
             (Kind::Read, steps, Event::Read(ReadRequest { request: id, items, deadline }))
         } else {
             let mut steps = Vec::new();
             let mut ops = Vec::new();
             for key in &keys {
-                let (proposal, action) = self.proposal(client, *key, id, committed);
+                let (proposal, action) = self.proposal(client, server, *key, id, committed);
                 ops.push(proposal);
                 steps.push(step(*key, action));
             }
@@ -157,23 +158,40 @@ impl Clients {
     fn proposal(
         &mut self,
         client: u64,
+        server: usize,
         key: u64,
         id: u64,
         committed: &BTreeMap<ItemId, Committed>,
     ) -> (Proposal, Action) {
-        let item = item(key);
+        let item = self.item(key);
         let image = Some(Image::from(id.to_be_bytes().as_slice()));
-        let current = committed.get(&item);
-        let base = match self.seen.get(&(client, key)) {
-            Some(version) if self.rng.chance(250) => Base::Version(*version),
+        let seen = self.seen.get(&(client, key)).copied();
+        // A server that does not hold the record is asked by who has seen it.
+        let exists = committed.contains_key(&item)
+            || (!self.holds(server, key) && seen.is_some_and(|version| version > 0));
+        let base = match seen {
+            Some(version) if self.rng.chance(250) => Base::Version(version),
+            // A client may claim anything (trap A4).
+            Some(version) if self.rng.chance(20) => Base::Version(version + 3),
             _ => Base::Current,
         };
-        let (kind, base, action) = match current {
+        let (kind, base, action) = match exists.then_some(()) {
             None => (OpKind::Create, Base::Exact(Stamp::ABSENT), Action::Write(id)),
             Some(_) if self.rng.chance(15) => (OpKind::Delete, base, Action::Delete(id)),
             Some(_) => (OpKind::Update, base, Action::Write(id)),
         };
         (Proposal { item, kind, base, image }, action)
+    }
+
+    /// True when a server masters the cluster of a record.
+    fn holds(&self, server: usize, key: u64) -> bool {
+        let cluster = self.options.cluster_of(key);
+        let shapes = self.options.clusters();
+        shapes.iter().any(|s| s.cluster == cluster && s.masters.contains(&server))
+    }
+
+    fn item(&self, key: u64) -> ItemId {
+        ItemId { cluster: self.options.cluster_of(key), key: ItemKey::Record(key) }
     }
 
     /// A client found its server down before anything was sent.
@@ -272,9 +290,10 @@ impl Clients {
     /// Judges the whole history, with the final state as a read of every key on every server.
     pub fn judge(&mut self, items: &BTreeMap<ItemId, Committed>, now: Tick) -> Vec<String> {
         for key in 0..self.keys {
-            let committed = items.get(&item(key));
+            let committed = items.get(&self.item(key));
             let majority = std::iter::once((0, ReadLevel::Majority));
-            let local = (0..self.servers).map(|server| (server, ReadLevel::Local));
+            let holders: Vec<usize> = (0..self.servers).filter(|s| self.holds(*s, key)).collect();
+            let local = holders.into_iter().map(|server| (server, ReadLevel::Local));
             for (server, level) in majority.chain(local) {
                 self.final_read(key, server, level, committed, now);
             }
@@ -326,10 +345,6 @@ impl Clients {
             code: None,
         });
     }
-}
-
-fn item(key: u64) -> ItemId {
-    ItemId { cluster: CLUSTER, key: ItemKey::Record(key) }
 }
 
 fn step(key: u64, action: Action) -> Step {

@@ -1,4 +1,5 @@
-//! A disk in memory: writes are visible at once and durable once synced; a crash keeps a prefix of the unsynced ones.
+//! A disk in memory: writes are visible at once and durable once synced; a crash keeps a prefix of
+//! the unsynced ones.
 
 use std::collections::{BTreeMap, VecDeque};
 

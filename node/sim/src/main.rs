@@ -6,9 +6,12 @@ use clap::Parser;
 use quorate_sim::options::Options;
 use quorate_sim::world::{Report, World};
 
+/// Version and commit.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("QUORATE_COMMIT"), ")");
+
 /// Deterministic simulator of Quorate's transaction protocol.
 #[derive(Debug, Parser)]
-#[command(name = "quorate-sim", version = concat!(env!("CARGO_PKG_VERSION"), " (", env!("QUORATE_COMMIT"), ")"))]
+#[command(name = "quorate-sim", version = VERSION)]
 struct Args {
     /// First seed.
     #[arg(long, default_value_t = 1)]

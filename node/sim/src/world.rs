@@ -1,10 +1,10 @@
-//! The world: servers, links, disks and clients on one virtual clock. Runs a seed and says what went wrong.
-//! Faults live in `faults.rs`.
+//! The world: servers, links, disks and clients on one virtual clock. Runs a seed and says what
+//! went wrong. Faults live in `faults.rs`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
-use quorate_api::{Boot, ClusterKey, NodeId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId};
 use quorate_protocol::io::{Config, Effect, Event, Note, PersistSeq, Placement, Reply, Tick};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
@@ -12,12 +12,9 @@ use quorate_protocol::message::Message;
 use crate::clients::{Clients, Counts};
 use crate::disk::Disk;
 use crate::invariants::{Invariants, Violation};
-use crate::options::Options;
+use crate::options::{Options, Shape};
 use crate::rng::Stream;
 use crate::trace::Trace;
-
-/// The one record cluster that clients work on.
-pub const CLUSTER: ClusterKey = ClusterKey { database: 1, cluster: 10 };
 
 /// How long a healed cluster may take to converge and serve.
 const LIVENESS: Tick = 20_000_000;
@@ -54,7 +51,7 @@ pub(crate) enum Happening {
         to_boot: Boot,
         from: usize,
         from_boot: Boot,
-        message: Message,
+        message: Box<Message>,
     },
     Synced {
         server: usize,
@@ -102,6 +99,7 @@ pub struct World {
     pub(crate) clients: Clients,
     invariants: Invariants,
     pub(crate) trace: Trace,
+    tune: fn(&mut Config),
 }
 
 /// What came of a run.
@@ -129,6 +127,17 @@ impl World {
     /// Builds the world of a seed.
     #[must_use]
     pub fn new(seed: u64, options: Options, keep_trace: bool) -> Self {
+        Self::with_machines(seed, options, keep_trace, |_| {})
+    }
+
+    /// Builds the world of a seed, its machines with settings of the caller's.
+    #[must_use]
+    pub fn with_machines(
+        seed: u64,
+        options: Options,
+        keep_trace: bool,
+        tune: fn(&mut Config),
+    ) -> Self {
         let server = |index: usize| Server {
             id: NodeId(index as u64 + 1),
             boot: Boot(0),
@@ -146,7 +155,7 @@ impl World {
             now: 1,
             queue: BTreeMap::new(),
             next_id: 0,
-            servers: (0..options.masters).map(server).collect(),
+            servers: (0..options.servers()).map(server).collect(),
             cuts: BTreeMap::new(),
             next_cut: 0,
             healed: false,
@@ -157,6 +166,7 @@ impl World {
             invariants: Invariants::default(),
             trace: Trace::new(keep_trace),
             options,
+            tune,
         };
         world.schedule_start();
         world
@@ -219,7 +229,7 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Arrive { to, to_boot, from, from_boot, message } => {
-                self.arrive(to, to_boot, from, from_boot, message);
+                self.arrive(to, to_boot, from, from_boot, *message);
             }
             Happening::Synced { server, boot, seq } => self.synced(server, boot, seq),
             Happening::Wake { server, boot } => {
@@ -251,7 +261,9 @@ impl World {
         let server = &mut self.servers[index];
         server.boot = Boot(server.boot.0 + 1);
         let (id, boot) = (server.id, server.boot);
-        let config = Config::new(id, boot, id.0 ^ u64::from(boot.0) << 32);
+        let mut config = Config::new(id, boot, id.0 ^ u64::from(boot.0) << 32);
+        (self.tune)(&mut config);
+        self.invariants.restarted((id, boot), server.disk.durable());
         server.machine = Some(Machine::new(config, server.disk.recover()));
         server.durable = 0;
         server.syncing = false;
@@ -262,13 +274,12 @@ impl World {
     }
 
     fn placements(&self) -> BTreeMap<ClusterKey, Placement> {
-        let placement = Placement {
-            generation: 1,
-            masters: self.servers.iter().map(|s| s.id).collect(),
-            write_quorum: self.options.write_quorum,
-            owner: None,
+        let placement = |shape: Shape| {
+            let masters = self.servers[shape.masters].iter().map(|s| s.id).collect();
+            let write_quorum = shape.write_quorum;
+            (shape.cluster, Placement { generation: 1, masters, write_quorum, owner: None })
         };
-        BTreeMap::from([(CLUSTER, placement)])
+        self.options.clusters().into_iter().map(placement).collect()
     }
 
     pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
@@ -354,7 +365,8 @@ impl World {
         match effect {
             Effect::Persist { seq, writes } => {
                 self.invariants.writes((server.id, server.boot), &writes, &self.options);
-                server.disk.write(seq, writes);
+                server.disk.write(seq, writes.clone());
+                self.invariants.wrote(index, &writes, server.disk.visible(), &self.options);
             }
             Effect::Send { to, after, message } => {
                 server.outbox.push_back((after, Out::Send(to, message)));
@@ -378,67 +390,6 @@ impl World {
             Note::Diverged { .. } | Note::Aborted(_) | Note::Retried | Note::SystemChanged => {}
         }
         self.trace.line(self.now, format_args!("{id} note {note:?}"));
-    }
-
-    /// Sends and answers whatever its durability allows.
-    fn flush_outbox(&mut self, index: usize) {
-        let durable = self.servers[index].durable;
-        let outbox = std::mem::take(&mut self.servers[index].outbox);
-        let (ready, kept): (VecDeque<_>, VecDeque<_>) =
-            outbox.into_iter().partition(|(after, _)| *after <= durable);
-        self.servers[index].outbox = kept;
-        for (_, out) in ready {
-            match out {
-                Out::Send(to, message) => self.send(index, to, message),
-                Out::Reply(request, reply) => self.reply(request, &reply),
-            }
-        }
-    }
-
-    fn send(&mut self, from: usize, to: NodeId, message: Message) {
-        let Some(to) = self.servers.iter().position(|s| s.id == to) else { return };
-        let from_boot = self.servers[from].boot;
-        if to == from {
-            let to_boot = from_boot;
-            self.at(self.now, Happening::Arrive { to, to_boot, from, from_boot, message });
-            return;
-        }
-        let lossy = !self.healed;
-        if self.is_cut(from, to) || (lossy && self.network.chance(self.options.loss)) {
-            return;
-        }
-        let to_boot = self.servers[to].boot;
-        let copies = 1 + u64::from(lossy && self.network.chance(self.options.duplication));
-        for _ in 0..copies {
-            let max = if lossy { self.options.delay_max } else { 200 };
-            let at = self.now + self.network.between(50, max);
-            let message = message.clone();
-            self.at(at, Happening::Arrive { to, to_boot, from, from_boot, message });
-        }
-    }
-
-    fn begin_sync(&mut self, index: usize) {
-        let server = &mut self.servers[index];
-        let Some(seq) = server.disk.unsynced().filter(|_| !server.syncing) else { return };
-        server.syncing = true;
-        let boot = server.boot;
-        let max = if self.healed { 200 } else { self.options.sync_max };
-        let at = self.now + self.disks.between(50, max);
-        self.at(at, Happening::Synced { server: index, boot, seq });
-    }
-
-    fn synced(&mut self, index: usize, boot: Boot, seq: PersistSeq) {
-        let server = &mut self.servers[index];
-        if server.boot != boot || server.machine.is_none() {
-            return;
-        }
-        server.syncing = false;
-        server.durable = seq;
-        server.disk.synced(seq);
-        if !server.paused {
-            self.flush_outbox(index);
-        }
-        self.begin_sync(index);
     }
 
     fn client_turn(&mut self, client: u64) {
@@ -472,14 +423,29 @@ impl World {
     }
 
     fn has_converged(&self) -> bool {
-        let first = &self.servers[0].disk.visible().items;
-        self.servers.iter().all(|server| {
+        let whole = self.items();
+        self.servers.iter().enumerate().all(|(index, server)| {
             let quiet = server
                 .machine
                 .as_ref()
                 .is_some_and(|machine| machine.undecided().len() == 0 && machine.in_flight() == 0);
-            quiet && server.disk.visible().items == *first
+            let items = &server.disk.visible().items;
+            let mut shapes = self.options.clusters();
+            shapes.retain(|shape| shape.masters.contains(&index));
+            let mine = |item: &ItemId| shapes.iter().any(|s| s.cluster == item.cluster);
+            quiet && items.iter().eq(whole.iter().filter(|(item, _)| mine(item)))
         })
+    }
+
+    /// All records, each as the first MASTER of its cluster has it.
+    fn items(&self) -> BTreeMap<ItemId, Committed> {
+        let mut all = BTreeMap::new();
+        for Shape { cluster, masters, .. } in self.options.clusters() {
+            let items = &self.servers[masters.start].disk.visible().items;
+            let of_cluster = items.iter().filter(|(item, _)| item.cluster == cluster);
+            all.extend(of_cluster.map(|(item, committed)| (item.clone(), committed.clone())));
+        }
+        all
     }
 
     fn judge_end(&mut self) {
@@ -505,9 +471,9 @@ impl World {
             self.invariants.report("converges-after-heal", text);
             return;
         }
-        let items = &self.servers[0].disk.visible().items;
-        self.invariants.final_state(items);
-        for violation in self.clients.judge(items, self.now) {
+        let items = self.items();
+        self.invariants.final_state(&items);
+        for violation in self.clients.judge(&items, self.now) {
             self.invariants.report("client-history", violation);
         }
     }

@@ -1,4 +1,5 @@
-//! The password of `root`: as configured, else the one that an earlier start made up. May not check anybody's password.
+//! The password of `root`: as configured, else the one that an earlier start made up. May not check
+//! anybody's password.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

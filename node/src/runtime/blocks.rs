@@ -1,5 +1,5 @@
-//! Positions for new records: from blocks reserved durably before use, never continued after a restart (trap A20). May
-//! not know who owns a cluster; the caller has checked it.
+//! Positions for new records: from blocks reserved durably before use, never continued after a
+//! restart (trap A20). May not know who owns a cluster; the caller has checked it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

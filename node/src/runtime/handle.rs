@@ -1,4 +1,5 @@
-//! What the rest of the server may ask of the runtime, and the seam at which HTTP does so. May not know HTTP or SQL.
+//! What the rest of the server may ask of the runtime, and the seam at which HTTP does so. May not
+//! know HTTP or SQL.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +26,8 @@ pub use crate::http::backend::{Commit, Master, NodeState, NodeStatus};
 
 /// Content of one transaction; larger ones are refused.
 pub const TRANSACTION_BYTES_MAX: usize = 8 << 20;
-/// How much longer than the client's deadline the machine's own answer is waited for: it may be definite.
+/// How much longer than the client's deadline the machine's own answer is waited for: it may be
+/// definite.
 const GRACE: Duration = Duration::from_millis(200);
 
 // Every message about a transaction must fit a frame: content once, keys and stamps beside it.
@@ -193,8 +195,8 @@ impl NodeHandle {
         found.inspect_err(|error| self.shared.fail(error))
     }
 
-    /// Live records of a cluster from a position on, in order, at most `limit`. One page is one snapshot; another page
-    /// is another snapshot.
+    /// Live records of a cluster from a position on, in order, at most `limit`. One page is one
+    /// snapshot; another page is another snapshot.
     ///
     /// # Errors
     /// The disk failed; the server stops serving.

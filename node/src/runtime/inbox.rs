@@ -1,4 +1,5 @@
-//! The one queue into the loop: closed set of inputs, bounded, emptied in one go. May not know what becomes of an input.
+//! The one queue into the loop: closed set of inputs, bounded, emptied in one go. May not know what
+//! becomes of an input.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -13,7 +14,8 @@ use super::link::Peer;
 
 /// Client requests waiting for the loop; when full, the next is refused with `Overload`.
 const CLIENTS_MAX: usize = 4_096;
-/// Messages waiting for the loop; when full, the links stop reading and TCP pushes back to the sender.
+/// Messages waiting for the loop; when full, the links stop reading and TCP pushes back to the
+/// sender.
 const MESSAGES_MAX: usize = 8_192;
 /// Their bytes; same consequence.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -131,7 +133,8 @@ impl Inbox {
         self.notify(state);
     }
 
-    /// Moves everything to `into`, at first waiting for an input or a signal, at most for `wait` (`None`: for ever).
+    /// Moves everything to `into`, at first waiting for an input or a signal, at most for `wait`
+    /// (`None`: for ever).
     pub(crate) fn take(&self, into: &mut VecDeque<Input>, wait: Option<Duration>) {
         let mut state = self.lock();
         if state.queue.is_empty() && !state.signalled {

@@ -1,4 +1,5 @@
-//! The runtime round the protocol machine: disk, links, the loop, and their common life. May not know HTTP or SQL.
+//! The runtime round the protocol machine: disk, links, the loop, and their common life. May not
+//! know HTTP or SQL.
 
 mod blocks;
 pub mod data_dir;
@@ -77,8 +78,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens the data folder, raises the boot, starts loop and links. `peers` is the listener for other servers, `None`
-    /// for a server that stands alone.
+    /// Opens the data folder, raises the boot, starts loop and links. `peers` is the listener for
+    /// other servers, `None` for a server that stands alone.
     ///
     /// # Errors
     /// The folder cannot be used, or the system lacks something.
@@ -155,7 +156,8 @@ impl Node {
         (self.shared.node, self.shared.boot)
     }
 
-    /// Takes no more requests, answers the running ones within the bound, makes everything durable, ends.
+    /// Takes no more requests, answers the running ones within the bound, makes everything durable,
+    /// ends.
     ///
     /// # Errors
     /// The last sync failed.

@@ -1,9 +1,10 @@
-//! The thread that owns the protocol machine: takes inputs in batches, lets the machine handle them one by one, carries
-//! out what it wants done. May not decide anything about data, and may not wait for a peer or a client.
+//! The thread that owns the protocol machine: takes inputs in batches, lets the machine handle them
+//! one by one, carries out what it wants done. May not decide anything about data, and may not wait
+//! for a peer or a client.
 //!
-//! Nothing leaves before what it depends on is durable: effects that wait are held in the order in which the machine
-//! made them, so what waits for one peer also arrives in that order. What waits for nothing overtakes them; the
-//! protocol does not rely on the order.
+//! Nothing leaves before what it depends on is durable: effects that wait are held in the order in
+//! which the machine made them, so what waits for one peer also arrives in that order. What waits
+//! for nothing overtakes them; the protocol does not rely on the order.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,10 +27,11 @@ use super::link::frame::Kind;
 use super::link::{Envelope, Peer};
 use super::storage::{Writer, die};
 
-/// Inputs handled between two ticks of the machine, so that acknowledgements are not put off for ever.
+/// Inputs handled between two ticks of the machine, so that acknowledgements are not put off for
+/// ever.
 const BATCH_MAX: usize = 256;
-/// Effects waiting for the disk; when full, the loop takes no inputs until the disk got further, the inbox fills, links
-/// stop reading and clients are refused.
+/// Effects waiting for the disk; when full, the loop takes no inputs until the disk got further,
+/// the inbox fills, links stop reading and clients are refused.
 const HELD_MAX: usize = 65_536;
 
 /// What the loop drives; a seam for its tests.
@@ -190,7 +192,8 @@ impl<P: Protocol> NodeLoop<P> {
             Input::Bound { peer, node, boot } => {
                 let known = self.peers.insert(node, Known { peer, boot, dirty: false });
                 if known.as_ref().is_none_or(|known| known.boot < boot) {
-                    // Before its first message: a peer may believe in this server before this one does in it.
+                    // Before its first message: a peer may believe in this server before this one
+                    // does in it.
                     self.step(Event::Peer { node, boot, up: false });
                 }
                 if known.is_none() {
@@ -235,7 +238,8 @@ impl<P: Protocol> NodeLoop<P> {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Persist { seq, writes } => {
-                // A batch that is not written cannot be answered for, nor taken back in the machine.
+                // A batch that is not written cannot be answered for, nor taken back in the
+                // machine.
                 self.writer.apply(seq, &writes).unwrap_or_else(|error| die(&error));
             }
             Effect::Send { to, after, message } => self.hold(after, Out::Send(to, message)),

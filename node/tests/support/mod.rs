@@ -114,7 +114,8 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Arguments of three servers that know each other. Ports are free now and stay so for all practical purposes.
+/// Arguments of three servers that know each other. Ports are free now and stay so for all
+/// practical purposes.
 pub(crate) fn three_servers(data: &Path) -> [Vec<String>; 3] {
     let names = ["n1", "n2", "n3"];
     let held: Vec<TcpListener> =

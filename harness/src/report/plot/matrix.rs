@@ -59,7 +59,7 @@ impl Plot for Matrix {
 
     fn draw<DB: DrawingBackend>(&self, canvas: &Canvas<DB>) -> Result<(), PlotError> {
         let (rows, columns) = (self.rows(), self.columns());
-        let title = "acknowledged operations per second, and p99: MASTERs across, W down";
+        let title = "acknowledged per second, and p99";
         let title = canvas.fitted(title, canvas.width - 2.0, TITLE)?;
         canvas.text(&title, (2.0, 10.0), Anchor::Start, TITLE)?;
         let frame =

@@ -49,8 +49,9 @@ pub(super) fn time_axis(figures: &Figures, phases: &[PhaseMark]) -> TimeAxis {
         }
     };
     let shown = |mark: &&PhaseMark| match mark.phase {
-        Phase::Warmup | Phase::Measure | Phase::Settle => true,
-        Phase::Load | Phase::Final => false,
+        Phase::Warmup | Phase::Measure => true,
+        // Bursts of reads that watch the servers settle would dwarf the load.
+        Phase::Load | Phase::Settle | Phase::Final => false,
     };
     let phase = |mark: &PhaseMark| Band {
         from: since(origin, mark.from.clamp(from, to)),

@@ -1,4 +1,5 @@
-//! The acceptor: votes (PROTOCOL.md 3.4), accepts (3.5, 3.7.4) and promises (3.7.2). Votes never change.
+//! The acceptor: votes (PROTOCOL.md 3.4), accepts (3.5, 3.7.4) and promises (3.7.2). Votes never
+//! change.
 
 use alloc::vec::Vec;
 
@@ -13,6 +14,7 @@ use crate::message::{
     Age, Ballot, Decided, Instance, Knowledge, Message, No, NoReason, Participant, Promise,
     TxRecord, Value, Vote, VoteReply,
 };
+use crate::planted::Bug;
 
 /// The body of an `Accept`.
 #[derive(Debug)]
@@ -73,7 +75,8 @@ impl Machine {
         cx.outcome(tx).map(VoteReply::Decided)
     }
 
-    /// A boot that ended casts no new transactions (3.9); its coordinator has forgotten what it was doing.
+    /// A boot that ended casts no new transactions (3.9); its coordinator has forgotten what it was
+    /// doing.
     fn is_closed(&self, tx: TxId) -> bool {
         let boot = if tx.node == self.config.node {
             self.config.boot
@@ -103,7 +106,8 @@ impl Machine {
         }
     }
 
-    /// A lock holder whose stamp somebody builds on has committed. False if its own base is missing here.
+    /// A lock holder whose stamp somebody builds on has committed. False if its own base is missing
+    /// here.
     fn apply_proven(&mut self, cx: &mut Cx<'_>, holder: TxId) -> bool {
         let record = self.txs.get(&holder).expect("a lock holder has a record").clone();
         let decision = Decision {
@@ -144,7 +148,8 @@ impl Machine {
                 Some(mine) if mine.generation > participant.generation => {
                     return no(NoReason::Generation);
                 }
-                // A newer configuration is caught up with, never answered with a durable No (trap A14).
+                // A newer configuration is caught up with, never answered with a durable No (trap
+                // A14).
                 _ if prepare.cfg > self.cfg => return Some(Judgement::Wait(Wait::Configuration)),
                 _ => return no(NoReason::Schema),
             }
@@ -166,14 +171,16 @@ impl Machine {
         })
     }
 
-    /// 3.4.3b and c: the committed stamp equals the base, and a create stands where its creator may create.
+    /// 3.4.3b and c: the committed stamp equals the base, and a create stands where its creator may
+    /// create.
     fn check_base(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Option<Judgement> {
         let current = cx.stamp(&op.item);
         let no = |reason| {
             let no = No { reason, item: Some(op.item.clone()), current, holder: None };
             Some(Judgement::No(no))
         };
-        if current == op.base {
+        let by_version = self.config.has(Bug::BaseByVersion);
+        if current == op.base || (by_version && current.version <= op.base.version) {
             return match (&op.kind, &op.item.key) {
                 (OpKind::Create, ItemKey::Record(_)) => {
                     let owner = self.placements.get(&op.item.cluster).and_then(|p| p.owner);
@@ -192,7 +199,8 @@ impl Machine {
         Some(Judgement::Wait(Wait::Lag { item: op.item.clone(), writer: op.base.tx }))
     }
 
-    /// With W below majority: the base is known as committed, yet the local line went another way (3.10).
+    /// With W below majority: the base is known as committed, yet the local line went another way
+    /// (3.10).
     fn has_diverged_from(&self, cx: &Cx<'_>, op: &Operation) -> bool {
         !self.is_safe(op.item.cluster) && cx.outcome(op.base.tx) == Some(Decided::Commit)
     }
@@ -239,7 +247,12 @@ impl Machine {
         cx.write(Write::Tx(tx, record.clone()));
         let before = self.txs.insert(tx, record);
         assert!(before.is_none(), "{tx} voted twice");
-        cx.send_durable(from, Message::Vote { tx, reply: VoteReply::Vote(vote) });
+        let message = Message::Vote { tx, reply: VoteReply::Vote(vote) };
+        if self.config.has(Bug::VoteBeforeDurable) {
+            cx.send_now(from, message);
+        } else {
+            cx.send_durable(from, message);
+        }
     }
 
     /// Acceptor state for the clusters of a transaction that this server masters.
@@ -265,7 +278,8 @@ impl Machine {
         cx.outcome(tx).map(Knowledge::Decided)
     }
 
-    /// The record to promise or accept in; made without a vote if there is none, which forbids a Yes for ever.
+    /// The record to promise or accept in; made without a vote if there is none, which forbids a
+    /// Yes for ever.
     fn instance_of(
         &mut self,
         tx: TxId,

@@ -8,6 +8,7 @@ use quorate_api::{ClusterKey, Committed, ItemId, NodeId, OpKind, Operation, Stam
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
 use crate::message::{Age, Decided, LogPosition, Message, Participant, TxRecord};
+use crate::planted::Bug;
 
 /// A transaction with its outcome.
 #[derive(Debug, Clone)]
@@ -95,7 +96,8 @@ enum Fit {
 const SYSTEM: ClusterKey = ClusterKey { database: 0, cluster: 0 };
 
 impl Machine {
-    /// Takes note of an outcome found elsewhere. True once it is settled here, false while it is parked.
+    /// Takes note of an outcome found elsewhere. True once it is settled here, false while it is
+    /// parked.
     pub(super) fn learn(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         let tx = decision.tx;
         if self.is_finished(tx) {
@@ -113,7 +115,8 @@ impl Machine {
             }
             return true;
         }
-        // Whoever hears the outcome of its own transaction from elsewhere puts it into its log too (3.6.1).
+        // Whoever hears the outcome of its own transaction from elsewhere puts it into its log too
+        // (3.6.1).
         if tx.node == self.config.node && self.is_own_open(tx) {
             let decision = match self.coordinations.get(&tx) {
                 // Other servers need the operations of clusters that are not held here.
@@ -133,7 +136,8 @@ impl Machine {
         self.coordinations.contains_key(&tx) || self.recoveries.contains_key(&tx)
     }
 
-    /// Applies, or parks. The outcome is not in the own log yet if this server is its finder; see `decide`.
+    /// Applies, or parks. The outcome is not in the own log yet if this server is its finder; see
+    /// `decide`.
     pub(super) fn settle_or_park(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         match decision.outcome {
             Decided::Abort => {
@@ -170,7 +174,8 @@ impl Machine {
         true
     }
 
-    /// A coordinator keeps the operations of clusters that others hold, to stream them; it applies its own alone.
+    /// A coordinator keeps the operations of clusters that others hold, to stream them; it applies
+    /// its own alone.
     fn holds(&self, cluster: ClusterKey) -> bool {
         self.placements.get(&cluster).is_none_or(|p| p.masters.contains(&self.config.node))
     }
@@ -178,7 +183,8 @@ impl Machine {
     fn fit(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Fit {
         let local = cx.stamp(&op.item);
         let after = op.stamp_after(tx);
-        if local == op.base {
+        let by_version = self.config.has(Bug::BaseByVersion);
+        if local == op.base || (by_version && local.version <= op.base.version) {
             return Fit::Apply;
         }
         if local == after {
@@ -217,7 +223,9 @@ impl Machine {
                 cx.note(Note::SystemChanged);
             }
         }
-        cx.write(Write::Outcome(tx, outcome));
+        if !self.config.has(Bug::ForgetOnLearning) {
+            cx.write(Write::Outcome(tx, outcome));
+        }
         let record = self.txs.remove(&tx);
         if let Some(record) = &record {
             self.locks.release(tx, &record.ops);
@@ -237,7 +245,8 @@ impl Machine {
         self.decided_for_reads(cx, tx, outcome);
     }
 
-    /// Looks again at whatever waited for items that changed in this step, until nothing changes any more.
+    /// Looks again at whatever waited for items that changed in this step, until nothing changes
+    /// any more.
     pub(super) fn reconsider_changed(&mut self, cx: &mut Cx<'_>) {
         while let Some(item) = self.changed.pop_first() {
             for tx in self.parked.waiting_on(&item) {
@@ -304,7 +313,8 @@ impl Machine {
         Some(Decision { tx, outcome, participants, ops })
     }
 
-    /// Whoever answers may hold fewer of the touched clusters than this server does: half of a commit is not taken.
+    /// Whoever answers may hold fewer of the touched clusters than this server does: half of a
+    /// commit is not taken.
     pub(super) fn on_fetch_reply(
         &mut self,
         cx: &mut Cx<'_>,
@@ -317,8 +327,8 @@ impl Machine {
         }
     }
 
-    /// True when these are the operations of every touched cluster that this server masters. Operations of one
-    /// cluster always travel together, so one of each will do.
+    /// True when these are the operations of every touched cluster that this server masters.
+    /// Operations of one cluster always travel together, so one of each will do.
     pub(super) fn is_whole(&self, participants: &[Participant], ops: &[Operation]) -> bool {
         let mine = participants.iter().filter(|p| self.is_master(self.config.node, p.cluster));
         let has = |cluster| ops.iter().any(|op| op.item.cluster == cluster);

@@ -8,12 +8,14 @@ use quorate_api::{
 };
 
 use super::apply::Decision;
+use super::request::{Retry, reason_of, refuse, resolve};
 use super::timers::Timer;
 use super::{Cx, Machine};
-use crate::io::{Base, Failure, NoReasonNote, Note, Placement, Proposal, Reply, Submit, Tick};
+use crate::io::{Base, Failure, Note, Placement, Reply, Submit, Tick, Write};
 use crate::message::{
-    Age, Ballot, Decided, LogPosition, Message, No, NoReason, Participant, Value, Vote, VoteReply,
+    Age, Ballot, Decided, LogPosition, Message, No, Participant, Value, Vote, VoteReply,
 };
+use crate::planted::Bug;
 
 /// One attempt of a transaction.
 #[derive(Debug)]
@@ -57,57 +59,7 @@ enum Stage {
     Final(Value, bool),
 }
 
-/// A transaction to be tried (again): nothing of an earlier attempt is open.
-#[derive(Debug)]
-pub(super) struct Retry {
-    pub(super) submit: Submit,
-    age: Age,
-    attempt: u32,
-}
-
 impl Machine {
-    pub(super) fn on_submit(&mut self, cx: &mut Cx<'_>, submit: Submit) {
-        if self.coordinations.len() + self.retries.len() >= self.config.in_flight_max {
-            refuse(cx, submit.request, Failure::of(ErrorCode::Overload));
-            return;
-        }
-        let mut items: Vec<&ItemId> = submit.ops.iter().map(|p| &p.item).collect();
-        items.sort();
-        items.dedup();
-        if items.is_empty() || items.len() != submit.ops.len() {
-            refuse(cx, submit.request, Failure::of(ErrorCode::BadRequest));
-            return;
-        }
-        let age = Age { wall_us: submit.wall_us, first: TxId::NONE };
-        self.attempt(cx, Retry { submit, age, attempt: 0 });
-    }
-
-    /// Resolves bases from committed state. A client that knows a newer version than this server, or a cluster of
-    /// which this server holds no state (3.5.1), makes it read by majority first.
-    fn attempt(&mut self, cx: &mut Cx<'_>, retry: Retry) {
-        let bases = retry.submit.ops.iter().map(|proposal| {
-            let committed = cx.item(&proposal.item);
-            (proposal.item.clone(), committed)
-        });
-        let bases: BTreeMap<ItemId, Option<Committed>> = bases.collect();
-        let behind = retry.submit.ops.iter().any(|proposal| {
-            let version = bases[&proposal.item].as_ref().map_or(0, |c| c.stamp.version);
-            let foreign = !self.is_master(self.config.node, proposal.item.cluster);
-            match proposal.base {
-                Base::Current | Base::Version(_) if foreign => true,
-                Base::Exact(wanted) if foreign => wanted != Stamp::ABSENT,
-                Base::Current => false,
-                Base::Version(wanted) => wanted > version,
-                Base::Exact(wanted) => wanted.version > version,
-            }
-        });
-        if behind {
-            self.read_bases(cx, retry);
-        } else {
-            self.attempt_on(cx, retry, &bases);
-        }
-    }
-
     /// Starts an attempt on these committed states, found here or by a majority read.
     pub(super) fn attempt_on(
         &mut self,
@@ -122,7 +74,13 @@ impl Machine {
         }
         let mut ops = Vec::with_capacity(submit.ops.len());
         for proposal in &submit.ops {
-            match resolve(bases[&proposal.item].as_ref(), proposal) {
+            let mut committed = bases[&proposal.item].clone();
+            if let (true, Base::Version(version), Some(c)) =
+                (self.config.has(Bug::BaseByVersion), proposal.base, &mut committed)
+            {
+                c.stamp.version = version.max(c.stamp.version);
+            }
+            match resolve(committed.as_ref(), proposal) {
                 Ok(op) => ops.push(op),
                 Err(failure) => return refuse(cx, submit.request, failure),
             }
@@ -158,20 +116,6 @@ impl Machine {
         }
         self.coordinations.insert(tx, coordination);
         self.arm_coordination(tx);
-    }
-
-    /// Refusal before anything is sent: fewer than W(c) MASTERs of some c believed reachable (3.5.1).
-    fn check_quorums(&self, submit: &Submit) -> Result<(), Failure> {
-        for proposal in &submit.ops {
-            let Some(placement) = self.placements.get(&proposal.item.cluster) else {
-                return Err(Failure::on(ErrorCode::UnknownCluster, &proposal.item));
-            };
-            let reachable = placement.masters.iter().filter(|node| self.is_up(**node)).count();
-            if reachable < placement.write_quorum {
-                return Err(Failure::on(ErrorCode::NoQuorum, &proposal.item));
-            }
-        }
-        Ok(())
     }
 
     fn send_prepare(&self, cx: &mut Cx<'_>, to: NodeId, tx: TxId, c: &Coordination) {
@@ -245,6 +189,9 @@ impl Machine {
         if !c.recovering {
             for cluster in c.clusters.keys().copied().collect::<Vec<_>>() {
                 self.advance_cluster(cx, tx, &mut c, cluster);
+                if self.config.has(Bug::ApplyOwnValue) {
+                    self.apply_own_value(cx, tx, &c, cluster);
+                }
             }
         }
         let finals = |value| {
@@ -269,6 +216,19 @@ impl Machine {
         }
     }
 
+    /// X5: what must not be done.
+    fn apply_own_value(&self, cx: &mut Cx<'_>, tx: TxId, c: &Coordination, cluster: ClusterKey) {
+        let prepared = matches!(c.clusters[&cluster].stage, Stage::Final(Value::Prepared, _));
+        let ops = c.ops.iter().filter(|op| op.writes() && op.item.cluster == cluster);
+        for op in ops.filter(|_| prepared && self.is_master(self.config.node, cluster)) {
+            if cx.stamp(&op.item) == op.base {
+                let (stamp, live) = (op.stamp_after(tx), op.kind != OpKind::Delete);
+                let committed = Committed { stamp, live, image: op.image.clone() };
+                cx.write(Write::Item(op.item.clone(), committed));
+            }
+        }
+    }
+
     fn advance_cluster(
         &self,
         cx: &mut Cx<'_>,
@@ -283,10 +243,14 @@ impl Machine {
             Stage::Accepting(value, accepted) => {
                 if accepted.len() >= placement.majority() {
                     round.stage = Stage::Final(*value, false);
+                } else if round.yes.len() == placement.masters.len()
+                    && self.config.has(Bug::AbortOnSilence)
+                {
+                    round.stage = Stage::Final(Value::Prepared, true);
                 }
                 return;
             }
-            Stage::Voting => match self.judge_votes(placement, round) {
+            Stage::Voting => match self.judge_votes(placement, round, c.started) {
                 Votes::Open => return,
                 Votes::Final(value) => {
                     round.stage = Stage::Final(value, true);
@@ -308,7 +272,7 @@ impl Machine {
     }
 
     /// What the votes of one cluster allow (3.5.3; 3.10 for W below majority).
-    fn judge_votes(&self, placement: &Placement, round: &mut Round) -> Votes {
+    fn judge_votes(&self, placement: &Placement, round: &mut Round, started: Tick) -> Votes {
         let n = placement.masters.len();
         let (w, majority) = (placement.write_quorum, placement.majority());
         let (yes, no) = (round.yes.len(), round.no.len());
@@ -321,7 +285,7 @@ impl Machine {
                 Votes::Open
             };
         }
-        if yes == n {
+        if yes == n || (yes >= w && self.config.has(Bug::CommitOnQuorum)) {
             return Votes::Final(Value::Prepared);
         }
         if no > n - majority {
@@ -331,7 +295,12 @@ impl Machine {
             return Votes::SecondRound(Value::Aborted);
         }
         if yes < w {
-            return Votes::Open;
+            let silent = no == 0 && self.config.has(Bug::AbortOnSilence);
+            return if silent && self.now >= started + self.config.fast_wait.1 {
+                Votes::SecondRound(Value::Aborted)
+            } else {
+                Votes::Open
+            };
         }
         let quorum_at = *round.quorum_at.get_or_insert(self.now);
         let missing_may_come = placement
@@ -413,6 +382,9 @@ impl Machine {
                 if let Some(quorum_at) = round.quorum_at {
                     at = at.min(quorum_at + fast);
                 }
+                if self.config.has(Bug::AbortOnSilence) {
+                    at = at.min(c.started + self.config.fast_wait.1);
+                }
             }
         }
         let at = at.max(self.now + 1);
@@ -458,9 +430,11 @@ impl Machine {
         self.arm_coordination(tx);
     }
 
-    /// The outcome is known: answer, put it into the own log, apply, stream. True once settled here.
+    /// The outcome is known: answer, put it into the own log, apply, stream. True once settled
+    /// here.
     ///
-    /// The answer comes first on purpose: it is true whatever happens to this server's disk (see `cx.rs`).
+    /// The answer comes first on purpose: it is true whatever happens to this server's disk (see
+    /// `cx.rs`).
     pub(super) fn decide(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         let Decision { tx, outcome, .. } = decision;
         let low = self.own_low().min(tx.seq);
@@ -498,7 +472,8 @@ impl Machine {
         cx.reply_now(c.submit.request, Reply::Committed { tx, stamps, decision: at });
     }
 
-    /// Reason busy or generation: again, as a new transaction of the same age. Reason version: the client's turn.
+    /// Reason busy or generation: again, as a new transaction of the same age. Reason version: the
+    /// client's turn.
     fn answer_abort(&mut self, cx: &mut Cx<'_>, c: Coordination) {
         let (failure, reason) = reason_of(&c.noes);
         cx.note(Note::Aborted(reason));
@@ -520,12 +495,6 @@ impl Machine {
             }
         }
         refuse(cx, c.submit.request, failure);
-    }
-
-    pub(super) fn retry_due(&mut self, cx: &mut Cx<'_>, number: u64) {
-        if let Some(retry) = self.retries.remove(&number) {
-            self.attempt(cx, retry);
-        }
     }
 
     /// Smallest own sequence number still undecided in this boot.
@@ -550,68 +519,4 @@ enum Votes {
     Open,
     Final(Value),
     SecondRound(Value),
-}
-
-impl Failure {
-    pub(super) const fn of(code: ErrorCode) -> Self {
-        Self { code, item: None, current: None, holder: None }
-    }
-
-    pub(super) fn on(code: ErrorCode, item: &ItemId) -> Self {
-        Self { item: Some(item.clone()), ..Self::of(code) }
-    }
-}
-
-fn refuse(cx: &mut Cx<'_>, request: u64, failure: Failure) {
-    cx.reply_now(request, Reply::Failed(failure));
-}
-
-/// Builds the operation on the committed state, if that is the one the client means.
-fn resolve(committed: Option<&Committed>, proposal: &Proposal) -> Result<Operation, Failure> {
-    let Proposal { item, kind, base, image } = proposal;
-    let stamp = committed.map_or(Stamp::ABSENT, |c| c.stamp);
-    let fails = |code| Failure { current: Some(stamp), ..Failure::on(code, item) };
-    let meant = match base {
-        Base::Current => true,
-        Base::Version(version) => *version == stamp.version,
-        Base::Exact(exact) => *exact == stamp,
-    };
-    if !meant {
-        return Err(fails(ErrorCode::VersionConflict));
-    }
-    match kind {
-        OpKind::Create if stamp != Stamp::ABSENT => return Err(fails(ErrorCode::VersionConflict)),
-        OpKind::Update | OpKind::Delete if !committed.is_some_and(|c| c.live) => {
-            return Err(fails(ErrorCode::NotFound));
-        }
-        OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Check => {}
-    }
-    Ok(Operation { item: item.clone(), kind: *kind, base: stamp, image: image.clone() })
-}
-
-/// The reason told to the client: a conflict that will not go away beats one that may.
-fn reason_of(noes: &[No]) -> (Failure, NoReasonNote) {
-    let with = |reason| noes.iter().find(|no| no.reason == reason);
-    let failure = |code, no: &No| Failure {
-        code,
-        item: no.item.clone(),
-        current: (no.current != Stamp::ABSENT).then_some(no.current),
-        holder: no.holder,
-    };
-    if let Some(no) = with(NoReason::Version) {
-        return (failure(ErrorCode::VersionConflict, no), NoReasonNote::Version);
-    }
-    if let Some(no) = with(NoReason::Position) {
-        return (failure(ErrorCode::NotOwner, no), NoReasonNote::Other);
-    }
-    if let Some(no) = with(NoReason::Schema) {
-        return (failure(ErrorCode::UnknownCluster, no), NoReasonNote::Other);
-    }
-    if let Some(no) = with(NoReason::Busy) {
-        return (failure(ErrorCode::Busy, no), NoReasonNote::Busy);
-    }
-    if let Some(no) = with(NoReason::Generation) {
-        return (failure(ErrorCode::GenerationChanged, no), NoReasonNote::Other);
-    }
-    (Failure::of(ErrorCode::QuorumFailed), NoReasonNote::Other)
 }

@@ -1,13 +1,17 @@
-//! What one step reads and writes: the store with this step's own writes laid over it, and the effects.
+//! What one step reads and writes: the store with this step's own writes laid over it, and the
+//! effects.
 //!
-//! Durability (PROTOCOL.md 3.2). Answers of an acceptor (votes, accepts, promises, acknowledgements, read and status
-//! replies, decisions) wait for everything handed to the disk before them: [`Cx::send_durable`]. Two kinds of message
-//! state only what is final without this disk, and leave at once ([`Cx::send_now`], [`Cx::reply_now`]):
-//! - a coordinator's requests. They claim a transaction id (its boot was synced before the first message), base stamps
-//!   of committed transactions, and at most one round-1 value per boot, which lives and dies with the boot's memory.
-//! - `ok` and `failed`. A commit is final once the durable votes of all MASTERs, or a majority's durable accepts, exist;
-//!   an abort once every majority contains a durable No, or a majority accepted it. If this server dies before its own
-//!   record of the decision is durable, recovery (3.7) reads the same outcome from those votes and accepts.
+//! Durability (PROTOCOL.md 3.2). Answers of an acceptor (votes, accepts, promises,
+//! acknowledgements, read and status replies, decisions) wait for everything handed to the disk
+//! before them: [`Cx::send_durable`]. Two kinds of message state only what is final without this
+//! disk, and leave at once ([`Cx::send_now`], [`Cx::reply_now`]):
+//! - a coordinator's requests. They claim a transaction id (its boot was synced before the first
+//!   message), base stamps of committed transactions, and at most one round-1 value per boot, which
+//!   lives and dies with the boot's memory.
+//! - `ok` and `failed`. A commit is final once the durable votes of all MASTERs, or a majority's
+//!   durable accepts, exist; an abort once every majority contains a durable No, or a majority
+//!   accepted it. If this server dies before its own record of the decision is durable, recovery
+//!   (3.7) reads the same outcome from those votes and accepts.
 
 use alloc::vec::Vec;
 

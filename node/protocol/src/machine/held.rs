@@ -1,4 +1,5 @@
-//! Prepares that wait without a vote: for a lock, for missing decisions, for configuration. Holding writes nothing.
+//! Prepares that wait without a vote: for a lock, for missing decisions, for configuration. Holding
+//! writes nothing.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;

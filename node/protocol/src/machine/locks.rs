@@ -1,4 +1,5 @@
-//! The lock table: who holds which item. In memory only; rebuilt from the durable Yes votes at start.
+//! The lock table: who holds which item. In memory only; rebuilt from the durable Yes votes at
+//! start.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +43,8 @@ impl LockTable {
     /// Takes all locks of a Yes vote.
     ///
     /// # Panics
-    /// When another transaction holds one of them exclusively: two Yes votes would stand against each other.
+    /// When another transaction holds one of them exclusively: two Yes votes would stand against
+    /// each other.
     pub(super) fn take(&mut self, tx: TxId, ops: &[Operation]) {
         for op in ops {
             assert!(

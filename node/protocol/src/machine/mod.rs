@@ -1,5 +1,6 @@
-//! The machine: one server's acceptor, coordinator, reader and decision log in one synchronous state.
-//! This file holds the state, the dispatch of events and the small services its parts share; each part has a file.
+//! The machine: one server's acceptor, coordinator, reader and decision log in one synchronous
+//! state. This file holds the state, the dispatch of events and the small services its parts share;
+//! each part has a file.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -10,6 +11,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
 use crate::message::{LogPosition, Message, Participant, TxRecord};
+use crate::planted::Bug;
 
 mod acceptor;
 mod apply;
@@ -19,6 +21,7 @@ mod held;
 mod locks;
 mod reads;
 mod recovery;
+mod request;
 mod status;
 mod stream;
 mod timers;
@@ -52,14 +55,15 @@ pub struct Machine {
     log_start: LogPosition,
     low: BTreeMap<(NodeId, Boot), u64>,
     coordinations: BTreeMap<TxId, coordinator::Coordination>,
-    retries: BTreeMap<u64, coordinator::Retry>,
+    retries: BTreeMap<u64, request::Retry>,
     next_retry: u64,
     recoveries: BTreeMap<TxId, recovery::Recovery>,
     reads: BTreeMap<u64, reads::ReadState>,
     next_read: u64,
     /// Who asked for the outcome of a transaction that is still worked on here.
     watchers: BTreeMap<TxId, BTreeSet<NodeId>>,
-    /// Items that changed or were unlocked in this step; whoever waited for them is looked at again.
+    /// Items that changed or were unlocked in this step; whoever waited for them is looked at
+    /// again.
     changed: BTreeSet<ItemId>,
     /// Peers owed a `DecideAck` at the next `Tick`.
     acks_due: BTreeSet<NodeId>,
@@ -71,13 +75,18 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Builds the machine from what the disk holds. The lock table is rebuilt before the first event
-    /// (PROTOCOL.md 3.2); a vote that was cast before the restart holds its locks as if nothing had happened.
+    /// Builds the machine from what the disk holds. The lock table is rebuilt before the first
+    /// event (PROTOCOL.md 3.2); a vote that was cast before the restart holds its locks as if
+    /// nothing had happened.
     #[must_use]
     pub fn new(config: Config, recovered: Recovered) -> Self {
         let mut locks = locks::LockTable::default();
         let mut txs = BTreeMap::new();
         for (tx, record) in recovered.undecided {
+            let no = matches!(record.vote, Some(crate::message::Vote::No(_)));
+            if no && config.has(Bug::NoIsForgotten) {
+                continue;
+            }
             if record.vote == Some(crate::message::Vote::Yes) {
                 locks.take(tx, &record.ops);
             }
@@ -121,8 +130,8 @@ impl Machine {
         }
     }
 
-    /// Handles one event. Effects are to be carried out in order before the next call; all writes of one
-    /// step are one atomic batch, handed over before every message that depends on it.
+    /// Handles one event. Effects are to be carried out in order before the next call; all writes
+    /// of one step are one atomic batch, handed over before every message that depends on it.
     pub fn step(&mut self, now: Tick, event: Event, store: &dyn Store, out: &mut Vec<Effect>) {
         assert!(now >= self.now, "time went backwards");
         self.now = now;

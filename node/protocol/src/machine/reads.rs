@@ -1,16 +1,17 @@
-//! Majority reads (PROTOCOL.md 3.8): the highest stamp of a majority, with every undecided vote that could be above it
-//! resolved, never guessed.
+//! Majority reads (PROTOCOL.md 3.8): the highest stamp of a majority, with every undecided vote
+//! that could be above it resolved, never guessed.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use quorate_api::{Committed, ErrorCode, ItemId, NodeId, OpKind, TxId};
 
-use super::coordinator::Retry;
+use super::request::Retry;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Failure, ReadRequest, Reply, Tick};
 use crate::message::{Decided, Knowledge, Message, PendingVote, ReadAnswer};
+use crate::planted::Bug;
 
 /// One read in flight.
 #[derive(Debug)]
@@ -231,7 +232,8 @@ impl Machine {
         for (node, vote) in
             answers.iter().flat_map(|(node, a)| a.pending.iter().map(move |vote| (*node, vote)))
         {
-            if vote.kind == OpKind::Check || vote.base.version < floor {
+            let ignored = self.config.has(Bug::ReadIgnoresVotes);
+            if ignored || vote.kind == OpKind::Check || vote.base.version < floor {
                 continue;
             }
             match read.outcomes.get(&vote.tx).copied().or_else(|| self.known_outcome(cx, vote.tx)) {
@@ -247,8 +249,9 @@ impl Machine {
         }
     }
 
-    /// Asks the coordinator and all MASTERs. When the coordinator is not reachable and nobody who is knows the
-    /// outcome, the read fails: recovery by other servers does not exist yet, and guessing is never right.
+    /// Asks the coordinator and all MASTERs. When the coordinator is not reachable and nobody who
+    /// is knows the outcome, the read fails: recovery by other servers does not exist yet, and
+    /// guessing is never right.
     fn resolve_votes(
         &mut self,
         cx: &mut Cx<'_>,
@@ -300,7 +303,8 @@ impl Machine {
                     read.outcomes.insert(tx, *outcome);
                 }
                 Knowledge::Working => {}
-                // Finished: decided and forgotten while this read was under way; fresh answers show the result.
+                // Finished: decided and forgotten while this read was under way; fresh answers show
+                // the result.
                 Knowledge::Finished => {
                     read.answers.clear();
                     self.send_reads(cx, number);

@@ -1,5 +1,6 @@
-//! Recovery of a transaction by a higher ballot (PROTOCOL.md 3.7). For now only its own coordinator runs it: when half
-//! of the deadline is gone, when a vote was refused, and after a restart for what an earlier boot left behind.
+//! Recovery of a transaction by a higher ballot (PROTOCOL.md 3.7). For now only its own coordinator
+//! runs it: when half of the deadline is gone, when a vote was refused, and after a restart for
+//! what an earlier boot left behind.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -175,7 +176,8 @@ impl Machine {
         self.advance_recovery(cx, tx);
     }
 
-    /// The value each cluster must take from its promises (3.7.3), and the outcome once all values are final.
+    /// The value each cluster must take from its promises (3.7.3), and the outcome once all values
+    /// are final.
     fn advance_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let Some(mut recovery) = self.recoveries.remove(&tx) else { return };
         let mut chosen = false;
@@ -220,7 +222,8 @@ impl Machine {
     ) -> Option<Value> {
         let yes = promises.values().filter(|p| p.vote == Some(Vote::Yes)).count();
         if !placement.is_safe() {
-            // 3.10: never waits for more than the reachable ones; it may contradict the coordinator.
+            // 3.10: never waits for more than the reachable ones; it may contradict the
+            // coordinator.
             let all = placement.masters.iter().all(|n| promises.contains_key(n) || !self.is_up(*n));
             return if yes >= placement.write_quorum {
                 Some(Value::Prepared)

@@ -1,4 +1,5 @@
-//! Who knows what of a transaction: questions to coordinators, answers, and telling those who asked once it is decided.
+//! Who knows what of a transaction: questions to coordinators, answers, and telling those who asked
+//! once it is decided.
 
 use alloc::vec::Vec;
 
@@ -20,14 +21,16 @@ impl Machine {
         participants: Vec<Participant>,
     ) {
         let mut knowledge = self.knowledge(cx, tx);
-        // What an earlier boot of this server left behind, and it has forgotten: others hold votes, so it finishes it.
+        // What an earlier boot of this server left behind, and it has forgotten: others hold votes,
+        // so it finishes it.
         let mine = tx.node == self.config.node;
         if mine && matches!(knowledge, Knowledge::Nothing | Knowledge::Undecided) {
             let record = self.txs.get(&tx);
             let ops = record.map(|record| record.ops.clone()).unwrap_or_default();
             let known = record.map(|record| record.participants.clone()).unwrap_or_default();
             let participants = if participants.is_empty() { known } else { participants };
-            // Without the touched clusters there is nobody to ask; whoever holds a vote asks with them.
+            // Without the touched clusters there is nobody to ask; whoever holds a vote asks with
+            // them.
             if !participants.is_empty() {
                 self.start_recovery(cx, tx, participants, ops);
                 knowledge = Knowledge::Working;
@@ -101,7 +104,8 @@ impl Machine {
         }
     }
 
-    /// Votes of boots that have ended are asked about again and again; the own ones are recovered at once.
+    /// Votes of boots that have ended are asked about again and again; the own ones are recovered
+    /// at once.
     pub(super) fn ask_about_old_votes(&mut self, cx: &mut Cx<'_>) {
         let peers: Vec<NodeId> =
             self.peers.iter().filter(|(_, peer)| peer.up).map(|(node, _)| *node).collect();

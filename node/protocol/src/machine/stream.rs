@@ -1,5 +1,6 @@
-//! The decision log: appended by the finder of an outcome, streamed in order to every server, acknowledged up to the
-//! first gap, truncated and forgotten once everybody has it (PROTOCOL.md 3.6.1, 3.9 "Forgetting").
+//! The decision log: appended by the finder of an outcome, streamed in order to every server,
+//! acknowledged up to the first gap, truncated and forgotten once everybody has it (PROTOCOL.md
+//! 3.6.1, 3.9 "Forgetting").
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -11,8 +12,8 @@ use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
-/// Decisions sent to one peer and not acknowledged. Beyond it the peer is fed from the disk as it acknowledges,
-/// so that a blocked peer never grows memory here.
+/// Decisions sent to one peer and not acknowledged. Beyond it the peer is fed from the disk as it
+/// acknowledges, so that a blocked peer never grows memory here.
 const WINDOW: usize = 1_024;
 
 /// What is known of a peer, and how far it was sent the own log.
@@ -70,7 +71,8 @@ impl Machine {
         LogPosition { boot, index }
     }
 
-    /// Appends a decision found here to the own log, applies it, sends it out. True once settled here.
+    /// Appends a decision found here to the own log, applies it, sends it out. True once settled
+    /// here.
     pub(super) fn append_and_settle(
         &mut self,
         cx: &mut Cx<'_>,
@@ -311,7 +313,8 @@ impl Machine {
         }
     }
 
-    /// Raises the own low-water mark: everything logged up to the slowest MASTER's acknowledgement is finished.
+    /// Raises the own low-water mark: everything logged up to the slowest MASTER's acknowledgement
+    /// is finished.
     pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
         let me = self.config.node;
         let own = self.incoming.get(&me).map_or(LogPosition::default(), |i| i.applied);

@@ -1,4 +1,5 @@
-//! Timers as an ordered set. They decide only *when* to act; a timer that fires for nothing is harmless.
+//! Timers as an ordered set. They decide only *when* to act; a timer that fires for nothing is
+//! harmless.
 
 use alloc::collections::BTreeSet;
 

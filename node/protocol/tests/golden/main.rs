@@ -6,6 +6,8 @@
 //! what was printed into the files; the diff is to be read before it is committed. The commands
 //! are documented in `command.rs`, the printed form of messages in `show.rs`.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod command;
 #[expect(dead_code, unreachable_pub, reason = "the simulator's disk, as it is; no crate edge")]
 #[path = "../../../sim/src/disk.rs"]

@@ -97,7 +97,10 @@ fn accepted(accepted: Option<(Ballot, Value)>) -> String {
 fn knowledge(knowledge: &Knowledge) -> String {
     match knowledge {
         Knowledge::Decided(decided) => outcome(*decided).to_owned(),
-        other => format!("{other:?}").to_lowercase(),
+        Knowledge::Working => "working".to_owned(),
+        Knowledge::Undecided => "undecided".to_owned(),
+        Knowledge::Nothing => "nothing".to_owned(),
+        Knowledge::Finished => "finished".to_owned(),
     }
 }
 
@@ -105,7 +108,8 @@ fn vote_reply(reply: &VoteReply) -> String {
     match reply {
         VoteReply::Vote(cast) => vote(cast),
         VoteReply::Decided(decided) => format!("decided {}", outcome(*decided)),
-        other => format!("{other:?}").to_lowercase(),
+        VoteReply::Refused(promised) => format!("refused, promised {}", ballot(*promised)),
+        VoteReply::Finished => "finished".to_owned(),
     }
 }
 

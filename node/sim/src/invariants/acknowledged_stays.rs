@@ -1,5 +1,5 @@
-//! An acknowledged commit is never lost: every version it wrote is at or below the final one of its item, and was
-//! really written (PROTOCOL.md 3.11).
+//! An acknowledged commit is never lost: every version it wrote is at or below the final one of its
+//! item, and was really written (PROTOCOL.md 3.11).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,30 +1,49 @@
-//! No `ok` before W durable Yes votes, or a commit accepted durably by a majority (PROTOCOL.md 3.11). Looks at what the
-//! disks would still hold if every server lost power at the moment of the answer.
+//! No `ok` before W durable Yes votes, or a commit accepted durably by a majority, in every touched
+//! cluster (PROTOCOL.md 3.11). Looks at what the disks would still hold if every server lost power
+//! at the moment of the answer.
 
-use quorate_api::TxId;
+use quorate_api::{ClusterKey, TxId};
 use quorate_protocol::message::{Decided, Value, Vote};
 
 use crate::disk::Contents;
-use crate::options::Options;
+use crate::options::{Options, Shape};
 
 pub(super) fn check(tx: TxId, disks: &[&Contents], options: &Options) -> Option<String> {
-    let yes = |disk: &&&Contents| {
-        disk.txs.get(&tx).is_some_and(|record| record.vote == Some(Vote::Yes))
-            || disk.outcomes.get(&tx) == Some(&Decided::Commit)
+    let participants = disks.iter().filter_map(|disk| disk.txs.get(&tx)).map(|r| &r.participants);
+    let Some(participants) = participants.max_by_key(|participants| participants.len()) else {
+        return Some(format!("{tx} acknowledged without a trace of it"));
     };
-    let accepted = |disk: &&&Contents| {
-        let Some(record) = disk.txs.get(&tx) else { return false };
-        record.instances.iter().any(|(_, i)| i.accepted.is_some_and(|(_, v)| v == Value::Prepared))
-    };
-    let (yes, accepted) = (disks.iter().filter(yes).count(), disks.iter().filter(accepted).count());
-    let majority = options.masters / 2 + 1;
-    let enough = if options.write_quorum < majority {
-        yes >= options.write_quorum
+    let touched = |shape: &Shape| participants.iter().any(|p| p.cluster == shape.cluster);
+    let shapes = options.clusters();
+    shapes.iter().filter(|shape| touched(shape)).find_map(|shape| check_cluster(tx, disks, shape))
+}
+
+fn check_cluster(tx: TxId, disks: &[&Contents], shape: &Shape) -> Option<String> {
+    let disks = &disks[shape.masters.clone()];
+    let yes = disks.iter().filter(|disk| voted_yes(disk, tx)).count();
+    let accepted = disks.iter().filter(|disk| accepted(disk, tx, shape.cluster)).count();
+    let enough = if shape.write_quorum < shape.majority() {
+        yes >= shape.write_quorum
     } else {
-        // One round: everybody; two rounds: W votes and a majority of accepts, or a recovered majority.
-        yes == options.masters || accepted >= majority
+        // One round: everybody; two rounds: W votes and a majority of accepts, or a recovered
+        // majority.
+        yes == disks.len() || accepted >= shape.majority()
     };
-    (!enough).then(|| format!("{tx} acknowledged with {yes} durable Yes, {accepted} accepts"))
+    let cluster = shape.cluster;
+    let detail =
+        || format!("{tx} acknowledged with {yes} durable Yes, {accepted} accepts in {cluster}");
+    (!enough).then(detail)
+}
+
+fn voted_yes(disk: &Contents, tx: TxId) -> bool {
+    disk.txs.get(&tx).is_some_and(|record| record.vote == Some(Vote::Yes))
+        || disk.outcomes.get(&tx) == Some(&Decided::Commit)
+}
+
+fn accepted(disk: &Contents, tx: TxId, cluster: ClusterKey) -> bool {
+    let Some(record) = disk.txs.get(&tx) else { return false };
+    let mut of_cluster = record.instances.iter().filter(|(c, _)| *c == cluster);
+    of_cluster.any(|(_, i)| i.accepted.is_some_and(|(_, value)| value == Value::Prepared))
 }
 
 #[cfg(test)]
@@ -35,7 +54,7 @@ mod tests {
     fn an_ok_without_votes_is_caught() {
         let options = Options::of_seed(1);
         let empty = Contents::default();
-        let disks = vec![&empty; options.masters];
+        let disks = vec![&empty; options.servers()];
         assert!(check(TxId::NONE, &disks, &options).is_some());
     }
 }

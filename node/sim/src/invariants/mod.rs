@@ -2,15 +2,18 @@
 //!
 //! | file | invariant |
 //! |---|---|
+//! | `all_or_nothing` | nothing of an aborted transaction, all of a committed one |
 //! | `one_outcome` | one outcome per transaction, on every disk, for ever |
-//! | `one_commit_per_base` | of two transactions with the same base on an item at most one commits; one content per (item, version) |
+//! | `one_commit_per_base` | two transactions on one base never both commit |
 //! | `votes_stand` | no vote changes, no Yes after a promise without a vote |
 //! | `durable_before_ok` | no `ok` before W durable Yes votes, or a majority of durable accepts |
 //! | `acknowledged_stays` | what was acknowledged is in the final state's line of history |
 //!
-//! What clients see (linearizability, failed writes, session of values) is judged by `quorate-check` on the history.
+//! What clients see (linearizability, failed writes, session of values) is judged by
+//! `quorate-check` on the history.
 
 mod acknowledged_stays;
+mod all_or_nothing;
 mod durable_before_ok;
 mod one_commit_per_base;
 mod one_outcome;
@@ -40,13 +43,14 @@ pub struct Invariants {
     outcomes: one_outcome::OneOutcome,
     commits: one_commit_per_base::OneCommitPerBase,
     votes: votes_stand::VotesStand,
+    whole: all_or_nothing::AllOrNothing,
     acknowledged: acknowledged_stays::AcknowledgedStays,
 }
 
 impl Invariants {
     /// Looks at a batch of writes of one server.
     pub fn writes(&mut self, by: (NodeId, Boot), writes: &[Write], options: &Options) {
-        let safe = options.write_quorum > options.masters / 2;
+        let safe = options.clusters().iter().all(|s| s.write_quorum >= s.majority());
         for write in writes {
             let found = [
                 ("one-outcome", self.outcomes.see(write)),
@@ -59,6 +63,18 @@ impl Invariants {
                 }
             }
         }
+    }
+
+    /// Looks at what a server holds after a batch was written.
+    pub fn wrote(&mut self, by: usize, writes: &[Write], holds: &Contents, options: &Options) {
+        if let Some(detail) = self.whole.see(by, writes, holds, options) {
+            self.report("all-or-nothing", format!("server {by}: {detail}"));
+        }
+    }
+
+    /// A server starts in a new boot, from what its disk kept.
+    pub fn restarted(&mut self, by: (NodeId, Boot), kept: &Contents) {
+        self.votes.restarted(by, kept);
     }
 
     /// Looks at an `ok`, with what every disk durably holds at that time.

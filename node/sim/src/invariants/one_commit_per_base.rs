@@ -1,5 +1,6 @@
-//! Of two transactions with the same base stamp on an item at most one commits, so that there is one content per
-//! (item, version) (PROTOCOL.md 3.11, traps A1 and A4; Adya, "Weak Consistency", 1999: lost update).
+//! Of two transactions with the same base stamp on an item at most one commits, so that there is
+//! one content per (item, version) (PROTOCOL.md 3.11, traps A1 and A4; Adya, "Weak Consistency",
+//! 1999: lost update).
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,9 @@ impl OneCommitPerBase {
             };
             return (before != committed).then(text);
         }
+        if version > 1 && !self.written.contains_key(&(item.clone(), version - 1)) {
+            return Some(format!("{item} version {version} builds on one that nobody wrote"));
+        }
         self.written.insert((item.clone(), version), committed.clone());
         self.by_tx.entry(committed.stamp.tx).or_default().push((item.clone(), version));
         None
@@ -48,7 +52,7 @@ mod tests {
         let item = ItemId::record(ClusterKey::default(), 0);
         let by = |seq| {
             let tx = TxId { node: NodeId(1), boot: Boot(1), seq };
-            let stamp = Stamp { version: 2, tx };
+            let stamp = Stamp { version: 1, tx };
             Write::Item(item.clone(), Committed { stamp, live: true, image: None })
         };
         assert_eq!(invariant.see(&by(1)), None);

@@ -1,5 +1,5 @@
-//! One outcome per transaction, whoever writes it and whenever (PROTOCOL.md 3.11; Gray & Lamport, "Consensus on
-//! Transaction Commit", 2006: stability and consistency).
+//! One outcome per transaction, whoever writes it and whenever (PROTOCOL.md 3.11; Gray & Lamport,
+//! "Consensus on Transaction Commit", 2006: stability and consistency).
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! A vote never changes, and there is no Yes after a promise without a vote (PROTOCOL.md 3.4, trap A11).
+//! A vote never changes, and there is no Yes after a promise without a vote (PROTOCOL.md 3.4, trap
+//! A11).
 
 use std::collections::BTreeMap;
 
@@ -6,20 +7,27 @@ use quorate_api::{Boot, NodeId, TxId};
 use quorate_protocol::io::Write;
 use quorate_protocol::message::{TxRecord, Vote};
 
-/// What a boot of a server last wrote of a transaction. A crash may lose a record, but only before any message told
-/// of it, so each boot is looked at by itself.
+use crate::disk::Contents;
+
+/// What a boot of a server last wrote of a transaction, or found on its disk when it started. A
+/// crash may lose a record, but only before any message told of it.
 #[derive(Debug, Default)]
 pub(super) struct VotesStand(BTreeMap<((NodeId, Boot), TxId), TxRecord>);
 
 impl VotesStand {
+    pub(super) fn restarted(&mut self, by: (NodeId, Boot), kept: &Contents) {
+        let open = kept.txs.iter().filter(|(tx, _)| !kept.outcomes.contains_key(tx));
+        self.0.extend(open.map(|(tx, record)| ((by, *tx), record.clone())));
+    }
+
     pub(super) fn see(&mut self, by: (NodeId, Boot), write: &Write) -> Option<String> {
         let Write::Tx(tx, record) = write else { return None };
         let before = self.0.insert((by, *tx), record.clone())?;
         let promised = before.instances.iter().any(|(_, i)| i.promised.round > 0);
         match (&before.vote, &record.vote) {
             (None, Some(Vote::Yes)) if promised => Some(format!("{tx}: Yes after a promise")),
-            (Some(Vote::Yes), Some(Vote::No(_)) | None) => {
-                Some(format!("{tx}: a Yes was taken back"))
+            (Some(cast), now) if now.as_ref() != Some(cast) => {
+                Some(format!("{tx}: {cast:?} became {now:?}"))
             }
             _ => None,
         }

@@ -1,5 +1,5 @@
-//! Takes the links that peers dial and hands their messages to the loop. May not send: answers travel over the link that
-//! this server dials.
+//! Takes the links that peers dial and hands their messages to the loop. May not send: answers
+//! travel over the link that this server dials.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +26,8 @@ const HANDSHAKES_MAX: usize = 64;
 const HANDSHAKE: Duration = Duration::from_secs(2);
 /// Longest silence on an open link; heartbeats come every 50 ms.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Pause after the system refused a connection (out of file descriptors), so that the loop does not spin.
+/// Pause after the system refused a connection (out of file descriptors), so that the loop does not
+/// spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A message as it arrives, with what travels beside it.

@@ -1,8 +1,9 @@
-//! Proof that a server knows the cluster's password, made so that it fits one connection, one pair of servers and one
-//! role only. May not know sockets.
+//! Proof that a server knows the cluster's password, made so that it fits one connection, one pair
+//! of servers and one role only. May not know sockets.
 //!
-//! It keeps strangers and misconfigured servers out. It does not encrypt, and whoever can change bytes on the way can
-//! change them after the handshake; links belong on a network that is trusted that far.
+//! It keeps strangers and misconfigured servers out. It does not encrypt, and whoever can change
+//! bytes on the way can change them after the handshake; links belong on a network that is trusted
+//! that far.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Keeps the link that this server dials: connect, handshake, drive the queue, back off, again. May not read messages:
-//! they come over the link that the peer dials.
+//! Keeps the link that this server dials: connect, handshake, drive the queue, back off, again. May
+//! not read messages: they come over the link that the peer dials.
 
 use std::sync::Arc;
 use std::time::Duration;

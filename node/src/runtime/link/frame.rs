@@ -1,12 +1,14 @@
-//! Frames on a link: length, checksum, kind, body. A frame that does not fit is an error that closes the connection,
-//! never a panic. May not know what the bodies mean.
+//! Frames on a link: length, checksum, kind, body. A frame that does not fit is an error that
+//! closes the connection, never a panic. May not know what the bodies mean.
 //!
-//! Layout, little-endian: `u32` length of kind and body, `u32` crc32 of kind and body, `u8` kind, body.
+//! Layout, little-endian: `u32` length of kind and body, `u32` crc32 of kind and body, `u8` kind,
+//! body.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Longest kind and body. A transaction must fit into one; clients' transactions are limited far below.
+/// Longest kind and body. A transaction must fit into one; clients' transactions are limited far
+/// below.
 pub(crate) const FRAME_MAX: usize = 16 << 20;
 /// Same before the other side has proven who it is.
 pub(crate) const HANDSHAKE_FRAME_MAX: usize = 4 << 10;

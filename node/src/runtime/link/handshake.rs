@@ -1,5 +1,5 @@
-//! The first four frames of a link: introductions, proofs, acceptance or the reason against it. May not know what is
-//! remembered of peers; the caller judges the introduction.
+//! The first four frames of a link: introductions, proofs, acceptance or the reason against it. May
+//! not know what is remembered of peers; the caller judges the introduction.
 
 use std::fmt;
 
@@ -132,7 +132,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         Ok(peer)
     }
 
-    /// The acceptor's part up to the dialer's proof; then the caller judges, and answers by `accept` or `refuse`.
+    /// The acceptor's part up to the dialer's proof; then the caller judges, and answers by
+    /// `accept` or `refuse`.
     pub(crate) async fn answer(
         &mut self,
         mut hello: Hello,

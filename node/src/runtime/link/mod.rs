@@ -1,5 +1,5 @@
-//! Links between servers: one TCP connection per direction, authenticated, framed, bounded. May not know what the
-//! messages mean, and dials a peer only at the address that the dial map gives.
+//! Links between servers: one TCP connection per direction, authenticated, framed, bounded. May not
+//! know what the messages mean, and dials a peer only at the address that the dial map gives.
 
 mod accept;
 mod auth;
@@ -37,7 +37,8 @@ const REMEMBER_EVERY: u32 = 20;
 /// A connection on which nothing is acknowledged for so long is given up by the system.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(2);
 
-/// A message with what travels beside every message (PROTOCOL.md 3.3). Sender and boot are the link's.
+/// A message with what travels beside every message (PROTOCOL.md 3.3). Sender and boot are the
+/// link's.
 #[derive(Serialize)]
 pub(crate) struct Envelope<'a> {
     /// The sender's `cfg`.
@@ -147,7 +148,8 @@ impl Links {
         })
     }
 
-    /// Judges an authenticated introduction and remembers what is new of it, durably, before the link is used.
+    /// Judges an authenticated introduction and remembers what is new of it, durably, before the
+    /// link is used.
     async fn admit(self: &Arc<Self>, hello: Hello) -> Result<Arc<Peer>, Refusal> {
         let links = self.clone();
         tokio::task::spawn_blocking(move || links.admit_blocking(&hello))
@@ -194,7 +196,8 @@ async fn beat(links: Arc<Links>) {
     }
 }
 
-/// Durable with whatever is synced next: what is lost in a crash only makes this server less suspicious.
+/// Durable with whatever is synced next: what is lost in a crash only makes this server less
+/// suspicious.
 fn remember(links: &Links) {
     for peer in links.peers.values() {
         if let Some(binding) = peer.unstored()

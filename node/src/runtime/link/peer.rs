@@ -1,5 +1,5 @@
-//! What this server knows of one peer right now: its identity and boot, its two links, whether both directions work.
-//! May not open connections.
+//! What this server knows of one peer right now: its identity and boot, its two links, whether both
+//! directions work. May not open connections.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -15,13 +15,14 @@ use super::queue::OutQueue;
 use crate::runtime::inbox::{Inbox, Input};
 use crate::runtime::storage::{Binding, Durable};
 
-/// After a link was closed, how long it may take to come back before the peer counts as down: a crash shows earlier
-/// than by silence, a reset that repairs itself does not show.
+/// After a link was closed, how long it may take to come back before the peer counts as down: a
+/// crash shows earlier than by silence, a reset that repairs itself does not show.
 const RELINK: Tick = 100_000;
 /// Between heartbeats that answer a peer not yet known to be up.
 const ANSWER_PAUSE: Tick = 2_000;
 
-/// Sign of life on a link. Ticks are the sender's own and mean nothing to the receiver, which hands them back.
+/// Sign of life on a link. Ticks are the sender's own and mean nothing to the receiver, which hands
+/// them back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heartbeat {
     /// The sender's clock.
@@ -157,7 +158,8 @@ impl Peer {
         })
     }
 
-    /// Takes over a judged introduction, already remembered durably. A new boot closes the links of the old one.
+    /// Takes over a judged introduction, already remembered durably. A new boot closes the links of
+    /// the old one.
     pub(crate) fn bind(self: &Arc<Self>, binding: Binding) {
         let mut state = self.lock();
         let known = state.binding.replace(binding);
@@ -186,8 +188,9 @@ impl Peer {
         self.current.subscribe()
     }
 
-    /// A direction is linked. A relink is told to the machine as down and up, because messages may be lost. To be
-    /// called before anything is sent or read on the link, so that the machine hears of it before the peer's messages.
+    /// A direction is linked. A relink is told to the machine as down and up, because messages may
+    /// be lost. To be called before anything is sent or read on the link, so that the machine hears
+    /// of it before the peer's messages.
     pub(crate) fn link_up(&self, direction: Direction, now: Tick) {
         let mut state = self.lock();
         match direction {

@@ -1,5 +1,5 @@
-//! Frames on their way to one peer: a bounded buffer that the loop fills and flushes, and a task that finishes what the
-//! socket did not take at once. May not wait for a peer, ever.
+//! Frames on their way to one peer: a bounded buffer that the loop fills and flushes, and a task
+//! that finishes what the socket did not take at once. May not wait for a peer, ever.
 
 use std::collections::VecDeque;
 use std::io;
@@ -49,7 +49,8 @@ pub(crate) struct OutQueue {
 }
 
 impl OutQueue {
-    /// Appends a frame; false when it was dropped because there is no link or too much waits already.
+    /// Appends a frame; false when it was dropped because there is no link or too much waits
+    /// already.
     pub(crate) fn push<T: Serialize>(&self, kind: Kind, value: &T) -> bool {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -71,8 +72,8 @@ impl OutQueue {
         true
     }
 
-    /// Hands what waits to the socket, as far as it takes it without waiting; the task does the rest. Sending from the
-    /// caller's thread spares a thread switch for every batch.
+    /// Hands what waits to the socket, as far as it takes it without waiting; the task does the
+    /// rest. Sending from the caller's thread spares a thread switch for every batch.
     pub(crate) fn flush(&self, bytes: &LinkBytes) {
         match self.try_flush(bytes) {
             Flushed::All | Flushed::Detached => {}

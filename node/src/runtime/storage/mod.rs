@@ -1,5 +1,6 @@
-//! The server's durable state in one RocksDB: opening, reading, reserving, remembering peers. Writing for the machine is
-//! in `writer`, syncing in `sync`. May not know links, requests or what the records mean.
+//! The server's durable state in one RocksDB: opening, reading, reserving, remembering peers.
+//! Writing for the machine is in `writer`, syncing in `sync`. May not know links, requests or what
+//! the records mean.
 
 mod error;
 pub(crate) mod keys;
@@ -40,7 +41,8 @@ pub(crate) struct Owner {
     pub(crate) boot: Boot,
 }
 
-/// What is remembered of a peer: who it is, and how far it got. One that comes back with less is refused.
+/// What is remembered of a peer: who it is, and how far it got. One that comes back with less is
+/// refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Binding {
     /// Identity behind the name; never changes.
@@ -142,7 +144,8 @@ impl Storage {
         Ok(found)
     }
 
-    /// Live records of a cluster from a position on, in order, at most `limit`; all from one snapshot.
+    /// Live records of a cluster from a position on, in order, at most `limit`; all from one
+    /// snapshot.
     pub(crate) fn scan(
         &self,
         cluster: ClusterKey,
@@ -256,8 +259,9 @@ impl Storage {
     }
 }
 
-/// Ends the process: the disk gave an answer that nothing may be built on. Used where no caller can be told, the
-/// machine's view of the store and the sync thread; whoever can return an error returns it.
+/// Ends the process: the disk gave an answer that nothing may be built on. Used where no caller can
+/// be told, the machine's view of the store and the sync thread; whoever can return an error
+/// returns it.
 pub(crate) fn die(error: &StorageError) -> ! {
     tracing::error!(%error, "the storage failed; this server stops rather than guess");
     std::process::abort()

@@ -1,11 +1,12 @@
-//! Which batch wrote an item last, roughly: enough to know whether a reader must wait for the disk. May err only
-//! towards waiting.
+//! Which batch wrote an item last, roughly: enough to know whether a reader must wait for the disk.
+//! May err only towards waiting.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_protocol::io::PersistSeq;
 
-/// Slots; two items that share one wait for each other's batch, which costs a reader one group commit at worst.
+/// Slots; two items that share one wait for each other's batch, which costs a reader one group
+/// commit at worst.
 const SLOTS: usize = 4096;
 
 const _: () = assert!(SLOTS.is_power_of_two());

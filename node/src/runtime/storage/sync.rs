@@ -1,5 +1,6 @@
-//! Group commit: a thread that writes and syncs the log as often as it can while batches arrive, and tells how far it
-//! got. One sync covers everything written before it started. May not know what is in the batches.
+//! Group commit: a thread that writes and syncs the log as often as it can while batches arrive,
+//! and tells how far it got. One sync covers everything written before it started. May not know
+//! what is in the batches.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -94,7 +95,8 @@ pub(crate) struct SyncThread {
 }
 
 impl SyncThread {
-    /// Starts it. `synced` is called after every sync with its duration, once the progress is published.
+    /// Starts it. `synced` is called after every sync with its duration, once the progress is
+    /// published.
     pub(crate) fn start(
         storage: Arc<Storage>,
         clock: Clock,

@@ -1,5 +1,5 @@
-//! Values as bytes: a format byte, a checksum over key and body, the body in postcard. May not know column families
-//! beyond their names.
+//! Values as bytes: a format byte, a checksum over key and body, the body in postcard. May not know
+//! column families beyond their names.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

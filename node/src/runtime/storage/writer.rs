@@ -1,6 +1,6 @@
-//! The machine's side of the store: what it looks up and what it hands to the disk. Owned by the loop's thread.
-//! A lookup that fails ends the process (`die`): the machine has no error to answer with, and a guess could cost an
-//! acknowledged commit.
+//! The machine's side of the store: what it looks up and what it hands to the disk. Owned by the
+//! loop's thread. A lookup that fails ends the process (`die`): the machine has no error to answer
+//! with, and a guess could cost an acknowledged commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use super::{Storage, StorageError, die, keys, value};
 
-/// Forgotten entries are dropped from the disk this many at a time: a range deletion costs every later read a little.
-/// Until then they are hidden.
+/// Forgotten entries are dropped from the disk this many at a time: a range deletion costs every
+/// later read a little. Until then they are hidden.
 const DROP_BATCH: u64 = 512;
 
 /// A low-water mark, and how far the entries below it are dropped from the disk.
@@ -155,7 +155,8 @@ impl Writer {
     ) -> Result<Option<(LogPosition, LogEntry)>, StorageError> {
         let from = position.max(self.log_start);
         let next = LogPosition { index: from.index + 1, ..from };
-        // Within a boot entries are dense, so this nearly always hits; an iterator costs several times as much.
+        // Within a boot entries are dense, so this nearly always hits; an iterator costs several
+        // times as much.
         if let Some(entry) = self.storage.get(keys::LOG, &keys::log(next))? {
             return Ok(Some((next, entry)));
         }

@@ -1,28 +1,33 @@
-//! The YAML files as they are written: every key, its meaning, its default. Source of the JSON Schemas.
-//! Meaning beyond a single value is checked in `validate.rs` and `faults.rs`; nothing is checked here.
+//! The YAML files as they are written: every key, its meaning, its default. Source of the JSON
+//! Schemas. Workload files here, faults and suites beside. Meaning beyond a single value is checked
+//! in `validate.rs` and `faults.rs`; nothing is checked here.
 
-use std::collections::BTreeMap;
+mod fault;
+mod suite;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+pub use self::fault::{Kind, RawFault, RawScenarioFile, RawTarget, TargetWord};
+pub use self::suite::{RawExperiment, RawSuiteFile};
 use super::expect::RawExpect;
 use super::units::Span;
-use crate::plan::{Arrivals, Cut};
+use crate::plan::Arrivals;
 
 /// A Quorate workload: servers, records, load, faults, and what is expected of the outcome.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawWorkloadFile {
-    /// Name of the experiment: lower-case letters, digits and dashes. Part of the run folder's name.
+    /// Name of the experiment: lower-case letters, digits and dashes. Part of the run folder's
+    /// name.
     #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
     #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
     pub name: String,
     /// One sentence for the report: what this shows.
     #[serde(default)]
     pub description: String,
-    /// Root of every random stream. Same file and seed, same plan to the byte. `--seed` overrides it.
+    /// Root of every random stream. Same file and seed, same plan to the byte. `--seed` overrides
+    /// it.
     #[serde(default = "default_seed")]
     pub seed: u64,
     /// Servers and links.
@@ -288,141 +293,4 @@ impl Default for RawPhases {
     fn default() -> Self {
         Self { warmup: Span::secs(2), measure: Span::secs(10), settle: Span::secs(5) }
     }
-}
-
-/// One fault: it begins at `at` and is healed `for` later.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawFault {
-    /// Unique name, shown in plots. Default: the kind, numbered if it occurs again.
-    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
-    #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
-    #[serde(default)]
-    pub name: Option<String>,
-    /// What it does.
-    pub fault: Kind,
-    /// When it begins, counted from the start of the measure phase.
-    pub at: Span,
-    /// How long it lasts.
-    #[serde(rename = "for")]
-    pub lasts: Span,
-    /// Whom it hits. Default: one server, drawn from the seed.
-    #[serde(default)]
-    pub target: RawTarget,
-    /// partition: how links are cut. Default silent.
-    #[serde(default)]
-    pub cut: Option<Cut>,
-    /// latency: added to every message in each direction.
-    #[serde(default)]
-    pub delay: Option<Span>,
-    /// latency: half width of the uniform variation of `delay`. Default 0s.
-    #[serde(default)]
-    pub jitter: Option<Span>,
-}
-
-/// What a fault does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// The process is killed without warning; it is started again at the end.
-    Kill,
-    /// The process is told to stop and does so; it is started again at the end.
-    Restart,
-    /// The process is frozen and continued at the end.
-    Pause,
-    /// Every link between the target and the other servers is cut.
-    Partition,
-    /// Every link between the target and the other servers gets slower.
-    Latency,
-}
-
-/// Whom a fault hits.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(untagged)]
-#[schemars(extend("x-legal" = "one, minority, majority, all, or a list such as [n1, n2]"))]
-pub enum RawTarget {
-    /// Drawn from the seed.
-    Word(TargetWord),
-    /// These servers.
-    Names(Vec<String>),
-}
-
-impl Default for RawTarget {
-    fn default() -> Self {
-        Self::Word(TargetWord::One)
-    }
-}
-
-/// A target by number, drawn from the seed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TargetWord {
-    /// One server.
-    One,
-    /// The largest minority.
-    Minority,
-    /// The smallest majority.
-    Majority,
-    /// Every server.
-    All,
-}
-
-/// A Quorate fault scenario: faults that can be put under any workload.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawScenarioFile {
-    /// Name of the scenario: lower-case letters, digits and dashes.
-    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
-    #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
-    pub name: String,
-    /// One sentence: what gives way, and what should be seen.
-    #[serde(default)]
-    pub description: String,
-    /// The faults.
-    #[schemars(length(min = 1))]
-    pub faults: Vec<RawFault>,
-}
-
-/// A Quorate suite: experiments that are run one after the other.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawSuiteFile {
-    /// Name of the suite: lower-case letters, digits and dashes.
-    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
-    #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
-    pub name: String,
-    /// One sentence: what it is for.
-    #[serde(default)]
-    pub description: String,
-    /// Upper limit of the sum of the experiments' budgets.
-    pub budget: Span,
-    /// The experiments, in order.
-    #[schemars(length(min = 1))]
-    pub experiments: Vec<RawExperiment>,
-}
-
-/// One experiment of a suite.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RawExperiment {
-    /// Unique name; replaces the workload's name.
-    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
-    #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
-    pub name: String,
-    /// The workload file, relative to the suite file.
-    pub workload: String,
-    /// A scenario file that replaces the workload's faults, relative to the suite file.
-    #[serde(default)]
-    pub scenario: Option<String>,
-    /// Replaces the workload's seed.
-    #[serde(default)]
-    pub seed: Option<u64>,
-    /// Values that replace those of the workload, by dotted path: `topology.masters: 5`.
-    #[serde(default)]
-    pub set: BTreeMap<String, Value>,
-    /// Longest time it may take, everything included.
-    pub budget: Span,
-    /// Expected verdicts, beside those of the workload file.
-    #[serde(default)]
-    pub expect: RawExpect,
 }

@@ -1,0 +1,100 @@
+//! Faults and scenario files as they are written. Nothing is checked here.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::plan::Cut;
+use crate::spec::units::Span;
+
+/// One fault: it begins at `at` and is healed `for` later.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawFault {
+    /// Unique name, shown in plots. Default: the kind, numbered if it occurs again.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
+    #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What it does.
+    pub fault: Kind,
+    /// When it begins, counted from the start of the measure phase.
+    pub at: Span,
+    /// How long it lasts.
+    #[serde(rename = "for")]
+    pub lasts: Span,
+    /// Whom it hits. Default: one server, drawn from the seed.
+    #[serde(default)]
+    pub target: RawTarget,
+    /// partition: how links are cut. Default silent.
+    #[serde(default)]
+    pub cut: Option<Cut>,
+    /// latency: added to every message in each direction.
+    #[serde(default)]
+    pub delay: Option<Span>,
+    /// latency: half width of the uniform variation of `delay`. Default 0s.
+    #[serde(default)]
+    pub jitter: Option<Span>,
+}
+
+/// What a fault does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The process is killed without warning; it is started again at the end.
+    Kill,
+    /// The process is told to stop and does so; it is started again at the end.
+    Restart,
+    /// The process is frozen and continued at the end.
+    Pause,
+    /// Every link between the target and the other servers is cut.
+    Partition,
+    /// Every link between the target and the other servers gets slower.
+    Latency,
+}
+
+/// Whom a fault hits.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(extend("x-legal" = "one, minority, majority, all, or a list such as [n1, n2]"))]
+pub enum RawTarget {
+    /// Drawn from the seed.
+    Word(TargetWord),
+    /// These servers.
+    Names(Vec<String>),
+}
+
+impl Default for RawTarget {
+    fn default() -> Self {
+        Self::Word(TargetWord::One)
+    }
+}
+
+/// A target by number, drawn from the seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetWord {
+    /// One server.
+    One,
+    /// The largest minority.
+    Minority,
+    /// The smallest majority.
+    Majority,
+    /// Every server.
+    All,
+}
+
+/// A Quorate fault scenario: faults that can be put under any workload.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawScenarioFile {
+    /// Name of the scenario: lower-case letters, digits and dashes.
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]*$"))]
+    #[schemars(extend("x-legal" = "lower-case letters, digits and dashes"))]
+    pub name: String,
+    /// One sentence: what gives way, and what should be seen.
+    #[serde(default)]
+    pub description: String,
+    /// The faults.
+    #[schemars(length(min = 1))]
+    pub faults: Vec<RawFault>,
+}

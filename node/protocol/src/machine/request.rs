@@ -1,0 +1,153 @@
+//! What a client asks for, before and after an attempt: bases, refusals, retries, reasons of failure.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use quorate_api::{Committed, ErrorCode, ItemId, OpKind, Operation, Stamp, TxId};
+
+use super::{Cx, Machine};
+use crate::io::{Base, Failure, NoReasonNote, Proposal, Reply, Submit};
+use crate::message::{Age, No, NoReason};
+use crate::planted::Bug;
+
+/// A transaction to be tried (again): nothing of an earlier attempt is open.
+#[derive(Debug)]
+pub(super) struct Retry {
+    pub(super) submit: Submit,
+    pub(super) age: Age,
+    pub(super) attempt: u32,
+}
+
+impl Machine {
+    pub(super) fn on_submit(&mut self, cx: &mut Cx<'_>, submit: Submit) {
+        if self.coordinations.len() + self.retries.len() >= self.config.in_flight_max {
+            refuse(cx, submit.request, Failure::of(ErrorCode::Overload));
+            return;
+        }
+        let mut items: Vec<&ItemId> = submit.ops.iter().map(|p| &p.item).collect();
+        items.sort();
+        items.dedup();
+        if items.is_empty() || items.len() != submit.ops.len() {
+            refuse(cx, submit.request, Failure::of(ErrorCode::BadRequest));
+            return;
+        }
+        let age = Age { wall_us: submit.wall_us, first: TxId::NONE };
+        self.attempt(cx, Retry { submit, age, attempt: 0 });
+    }
+
+    /// Resolves bases from committed state. A client that knows a newer version than this server,
+    /// or a cluster of which this server holds no state (3.5.1), makes it read by majority first.
+    fn attempt(&mut self, cx: &mut Cx<'_>, retry: Retry) {
+        let bases = retry.submit.ops.iter().map(|proposal| {
+            let committed = cx.item(&proposal.item);
+            (proposal.item.clone(), committed)
+        });
+        let bases: BTreeMap<ItemId, Option<Committed>> = bases.collect();
+        let believed = self.config.has(Bug::BaseByVersion);
+        let behind = !believed
+            && retry.submit.ops.iter().any(|proposal| {
+                let version = bases[&proposal.item].as_ref().map_or(0, |c| c.stamp.version);
+                let foreign = !self.is_master(self.config.node, proposal.item.cluster);
+                match proposal.base {
+                    Base::Current | Base::Version(_) if foreign => true,
+                    Base::Exact(wanted) if foreign => wanted != Stamp::ABSENT,
+                    Base::Current => false,
+                    Base::Version(wanted) => wanted > version,
+                    Base::Exact(wanted) => wanted.version > version,
+                }
+            });
+        if behind {
+            self.read_bases(cx, retry);
+        } else {
+            self.attempt_on(cx, retry, &bases);
+        }
+    }
+
+    /// Refusal before anything is sent: fewer than W(c) MASTERs of some c believed reachable
+    /// (3.5.1).
+    pub(super) fn check_quorums(&self, submit: &Submit) -> Result<(), Failure> {
+        for proposal in &submit.ops {
+            let Some(placement) = self.placements.get(&proposal.item.cluster) else {
+                return Err(Failure::on(ErrorCode::UnknownCluster, &proposal.item));
+            };
+            let reachable = placement.masters.iter().filter(|node| self.is_up(**node)).count();
+            if reachable < placement.write_quorum {
+                return Err(Failure::on(ErrorCode::NoQuorum, &proposal.item));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn retry_due(&mut self, cx: &mut Cx<'_>, number: u64) {
+        if let Some(retry) = self.retries.remove(&number) {
+            self.attempt(cx, retry);
+        }
+    }
+}
+
+impl Failure {
+    pub(super) const fn of(code: ErrorCode) -> Self {
+        Self { code, item: None, current: None, holder: None }
+    }
+
+    pub(super) fn on(code: ErrorCode, item: &ItemId) -> Self {
+        Self { item: Some(item.clone()), ..Self::of(code) }
+    }
+}
+
+pub(super) fn refuse(cx: &mut Cx<'_>, request: u64, failure: Failure) {
+    cx.reply_now(request, Reply::Failed(failure));
+}
+
+/// Builds the operation on the committed state, if that is the one the client means.
+pub(super) fn resolve(
+    committed: Option<&Committed>,
+    proposal: &Proposal,
+) -> Result<Operation, Failure> {
+    let Proposal { item, kind, base, image } = proposal;
+    let stamp = committed.map_or(Stamp::ABSENT, |c| c.stamp);
+    let fails = |code| Failure { current: Some(stamp), ..Failure::on(code, item) };
+    let meant = match base {
+        Base::Current => true,
+        Base::Version(version) => *version == stamp.version,
+        Base::Exact(exact) => *exact == stamp,
+    };
+    if !meant {
+        return Err(fails(ErrorCode::VersionConflict));
+    }
+    match kind {
+        OpKind::Create if stamp != Stamp::ABSENT => return Err(fails(ErrorCode::VersionConflict)),
+        OpKind::Update | OpKind::Delete if !committed.is_some_and(|c| c.live) => {
+            return Err(fails(ErrorCode::NotFound));
+        }
+        OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Check => {}
+    }
+    Ok(Operation { item: item.clone(), kind: *kind, base: stamp, image: image.clone() })
+}
+
+/// The reason told to the client: a conflict that will not go away beats one that may.
+pub(super) fn reason_of(noes: &[No]) -> (Failure, NoReasonNote) {
+    let with = |reason| noes.iter().find(|no| no.reason == reason);
+    let failure = |code, no: &No| Failure {
+        code,
+        item: no.item.clone(),
+        current: (no.current != Stamp::ABSENT).then_some(no.current),
+        holder: no.holder,
+    };
+    if let Some(no) = with(NoReason::Version) {
+        return (failure(ErrorCode::VersionConflict, no), NoReasonNote::Version);
+    }
+    if let Some(no) = with(NoReason::Position) {
+        return (failure(ErrorCode::NotOwner, no), NoReasonNote::Other);
+    }
+    if let Some(no) = with(NoReason::Schema) {
+        return (failure(ErrorCode::UnknownCluster, no), NoReasonNote::Other);
+    }
+    if let Some(no) = with(NoReason::Busy) {
+        return (failure(ErrorCode::Busy, no), NoReasonNote::Busy);
+    }
+    if let Some(no) = with(NoReason::Generation) {
+        return (failure(ErrorCode::GenerationChanged, no), NoReasonNote::Other);
+    }
+    (Failure::of(ErrorCode::QuorumFailed), NoReasonNote::Other)
+}

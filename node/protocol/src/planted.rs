@@ -1,0 +1,42 @@
+//! Bugs to be planted: simpler rules that look right and are wrong (PROTOCOL.md part 2), so that
+//! the simulator can prove that its invariants see them. Without the feature `planted-bugs` none
+//! can be chosen, and the tests of [`Config::has`] are constants.
+
+use crate::io::Config;
+
+/// A wrong rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// X1: commit on W Yes, without the Accept round.
+    CommitOnQuorum,
+    /// X2: `Accept(1, aborted)` on mere silence, while late Yes votes still count.
+    AbortOnSilence,
+    /// X3: a No is forgotten by a restart and may become a Yes.
+    NoIsForgotten,
+    /// X4: outcome and vote are dropped as soon as the outcome is learned.
+    ForgetOnLearning,
+    /// X5: a cluster applies its own value before the whole transaction has an outcome.
+    ApplyOwnValue,
+    /// Votes leave before they are durable.
+    VoteBeforeDurable,
+    /// A majority read does not look at undecided votes.
+    ReadIgnoresVotes,
+    /// A base is compared by its version only: a client's version is believed, and an acceptor that
+    /// is behind says Yes (trap A4).
+    BaseByVersion,
+}
+
+impl Config {
+    /// True when this bug is planted.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn has(&self, bug: Bug) -> bool {
+        self.planted == Some(bug)
+    }
+
+    /// True when this bug is planted: never.
+    #[cfg(not(feature = "planted-bugs"))]
+    #[expect(clippy::unused_self, reason = "the same call with and without the feature")]
+    pub(crate) const fn has(&self, _bug: Bug) -> bool {
+        false
+    }
+}
