@@ -208,7 +208,8 @@ impl WriteQuorum {
         }
         Some(format!(
             "writeQuorum {} of {masters} MASTERs is below the majority ({}): when the network \
-             splits, both sides can commit, updates can be lost and records can diverge until they are merged",
+             splits, both sides can commit, updates can be lost and records can diverge until they \
+             are merged",
             self.effective(masters),
             masters / 2 + 1
         ))

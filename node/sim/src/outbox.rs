@@ -1,4 +1,5 @@
-//! What waits for durability and what travels: outboxes, syncs, and a network that loses, delays and duplicates.
+//! What waits for durability and what travels: outboxes, syncs, and a network that loses, delays
+//! and duplicates.
 
 use std::collections::VecDeque;
 

@@ -29,8 +29,8 @@ pub(crate) struct Server {
     pub(crate) paused: bool,
     /// Sends and replies in order, each with the durability it waits for.
     pub(crate) outbox: VecDeque<(PersistSeq, Out)>,
-    durable: PersistSeq,
-    syncing: bool,
+    pub(crate) durable: PersistSeq,
+    pub(crate) syncing: bool,
     /// Boots of peers as this server knows them, and whether it believes them reachable.
     peers: BTreeMap<usize, (Boot, bool)>,
     /// Events that arrived while paused.
@@ -93,7 +93,7 @@ pub struct World {
     pub(crate) cuts: BTreeMap<usize, BTreeSet<(usize, usize)>>,
     pub(crate) next_cut: usize,
     pub(crate) healed: bool,
-    network: Stream,
+    pub(crate) network: Stream,
     pub(crate) faults: Stream,
     pub(crate) disks: Stream,
     pub(crate) clients: Clients,
@@ -410,7 +410,7 @@ impl World {
         self.step(target, event);
     }
 
-    fn reply(&mut self, request: u64, reply: &Reply) {
+    pub(crate) fn reply(&mut self, request: u64, reply: &Reply) {
         self.trace.line(self.now, format_args!("reply {request} {reply:?}"));
         if let Reply::Committed { tx, .. } = &reply {
             let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();

@@ -184,7 +184,7 @@ impl Machine {
     }
 
     /// Moves every cluster as far as its votes and accepts allow, and decides when all is known.
-    fn advance(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+    pub(super) fn advance(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let Some(mut c) = self.coordinations.remove(&tx) else { return };
         if !c.recovering {
             for cluster in c.clusters.keys().copied().collect::<Vec<_>>() {
@@ -260,15 +260,28 @@ impl Machine {
             },
         };
         round.stage = Stage::Accepting(value, BTreeSet::new());
-        let ballot = Ballot { round: 1, node: self.config.node, boot: self.config.boot };
         for node in &placement.masters {
-            let ops = match value {
-                Value::Prepared => self.ops_for(*node, &c.ops),
-                Value::Aborted => Vec::new(),
-            };
-            let participants = c.participants.clone();
-            cx.send_now(*node, Message::Accept { tx, cluster, ballot, value, participants, ops });
+            self.send_accept(cx, *node, tx, cluster, value, c);
         }
+    }
+
+    /// Round 1: the coordinator's own ballot.
+    fn send_accept(
+        &self,
+        cx: &mut Cx<'_>,
+        to: NodeId,
+        tx: TxId,
+        cluster: ClusterKey,
+        value: Value,
+        c: &Coordination,
+    ) {
+        let ballot = Ballot { round: 1, node: self.config.node, boot: self.config.boot };
+        let ops = match value {
+            Value::Prepared => self.ops_for(to, &c.ops),
+            Value::Aborted => Vec::new(),
+        };
+        let participants = c.participants.clone();
+        cx.send_now(to, Message::Accept { tx, cluster, ballot, value, participants, ops });
     }
 
     /// What the votes of one cluster allow (3.5.3; 3.10 for W below majority).
@@ -313,22 +326,6 @@ impl Machine {
         Votes::SecondRound(Value::Prepared)
     }
 
-    /// How long the last votes are waited for: twice their usual spread, within bounds.
-    fn fast_wait(&self) -> Tick {
-        let (low, high) = self.config.fast_wait;
-        (2 * self.vote_spread).clamp(low, high)
-    }
-
-    /// A coordination whose peers' reachability changed may go on at once.
-    pub(super) fn reconsider_reachability(&mut self, cx: &mut Cx<'_>) {
-        for tx in self.coordinations.keys().copied().collect::<Vec<_>>() {
-            self.advance(cx, tx);
-        }
-        for read in self.reads.keys().copied().collect::<Vec<_>>() {
-            self.advance_read(cx, read);
-        }
-    }
-
     /// After a reconnect: whatever the peer may have missed.
     pub(super) fn resend_to(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         for (tx, c) in &self.coordinations {
@@ -350,18 +347,7 @@ impl Machine {
                     return;
                 }
                 Stage::Accepting(value, accepted) if !accepted.contains(&node) => {
-                    let message = Message::Accept {
-                        tx,
-                        cluster: *cluster,
-                        ballot: Ballot { round: 1, node: self.config.node, boot: self.config.boot },
-                        value: *value,
-                        participants: c.participants.clone(),
-                        ops: match value {
-                            Value::Prepared => self.ops_for(node, &c.ops),
-                            Value::Aborted => Vec::new(),
-                        },
-                    };
-                    cx.send_now(node, message);
+                    self.send_accept(cx, node, tx, *cluster, *value, c);
                 }
                 Stage::Voting | Stage::Accepting(..) | Stage::Final(..) => {}
             }
@@ -495,11 +481,6 @@ impl Machine {
             }
         }
         refuse(cx, c.submit.request, failure);
-    }
-
-    /// Smallest own sequence number still undecided in this boot.
-    pub(super) fn own_low(&self) -> u64 {
-        self.coordinations.first_key_value().map_or(self.next_seq, |(tx, _)| tx.seq)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a client asks for, before and after an attempt: bases, refusals, retries, reasons of failure.
+//! What a client asks for, before and after an attempt: bases, refusals, retries, reasons.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

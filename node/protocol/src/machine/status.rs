@@ -129,4 +129,14 @@ impl Machine {
             self.start_recovery(cx, tx, participants, ops);
         }
     }
+
+    /// A coordination whose peers' reachability changed may go on at once.
+    pub(super) fn reconsider_reachability(&mut self, cx: &mut Cx<'_>) {
+        for tx in self.coordinations.keys().copied().collect::<Vec<_>>() {
+            self.advance(cx, tx);
+        }
+        for read in self.reads.keys().copied().collect::<Vec<_>>() {
+            self.advance_read(cx, read);
+        }
+    }
 }

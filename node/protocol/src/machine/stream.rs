@@ -355,4 +355,9 @@ impl Machine {
             cx.write(Write::Low(from, boot, seq));
         }
     }
+
+    /// Smallest own sequence number still undecided in this boot.
+    pub(super) fn own_low(&self) -> u64 {
+        self.coordinations.first_key_value().map_or(self.next_seq, |(tx, _)| tx.seq)
+    }
 }

@@ -83,4 +83,10 @@ impl Machine {
             }
         }
     }
+
+    /// How long the last votes are waited for: twice their usual spread, within bounds.
+    pub(super) fn fast_wait(&self) -> Tick {
+        let (low, high) = self.config.fast_wait;
+        (2 * self.vote_spread).clamp(low, high)
+    }
 }

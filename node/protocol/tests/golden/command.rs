@@ -3,7 +3,7 @@
 //!
 //! | command | what it does |
 //! |---|---|
-//! | `cluster masters=3 w=majority` | three servers with cluster 10 on all of them; `w=2`, `w=all` |
+//! | `cluster masters=3 w=majority` | three servers with cluster 10 on each; `w=2`, `w=all` |
 //! | `cluster c10=n1,n2,n3:2 c20=n3,n4:2` | clusters with their MASTERs and write quorum |
 //! | `given #10:0=a #10:1=b` | commits it through `n1` to everybody, prints nothing |
 //! | `submit n1 c1 update #10:0=b …` | a client's transaction; see below |

@@ -99,7 +99,8 @@ async fn versions_are_checked_only_when_given() {
             assert_eq!(
                 answer.fails(409, "version_conflict", "failed"),
                 "Cannot UPDATE the record #16:0 because the version is not the latest. Probably \
-                 you are updating an old record or it has been modified by another user (db=v4 your=v3)"
+                 you are updating an old record or it has been modified by another user (db=v4 \
+                 your=v3)"
             );
         }
     }
