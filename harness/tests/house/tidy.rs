@@ -9,7 +9,8 @@ const FUNCTION_MAX: usize = 70;
 const FILE_MAX: usize = 500;
 
 /// Files longer than [`FILE_MAX`], each with its reason.
-const LONG_FILES: &[(&str, &str)] = &[];
+const LONG_FILES: &[(&str, &str)] =
+    &[("node/protocol/src/machine/coordinator.rs", "one role with one state, read top to bottom")];
 
 /// Functions longer than [`FUNCTION_MAX`], as `file:function`, each with its reason.
 const LONG_FUNCTIONS: &[(&str, &str)] = &[];
