@@ -30,12 +30,8 @@ enum Place {
 }
 
 impl Place {
-    const ALL: [Self; 4] = [
-        Self::DialerSent,
-        Self::DialerReceived,
-        Self::AcceptorSent,
-        Self::AcceptorReceived,
-    ];
+    const ALL: [Self; 4] =
+        [Self::DialerSent, Self::DialerReceived, Self::AcceptorSent, Self::AcceptorReceived];
 
     /// Labels of the server's counter.
     fn labels(self) -> (&'static str, &'static str) {
@@ -97,12 +93,7 @@ enum Rule {
 impl Rule {
     /// Judges still readings alone, in which a surplus cannot hide behind traffic.
     fn holds(self, readings: &[Reading]) -> bool {
-        self.holds_for(
-            &readings
-                .iter()
-                .filter(|reading| reading.is_still())
-                .collect::<Vec<_>>(),
-        )
+        self.holds_for(&readings.iter().filter(|reading| reading.is_still()).collect::<Vec<_>>())
     }
 
     /// Judges all readings when traffic never let one be still.
@@ -137,11 +128,7 @@ pub(crate) async fn check(
     if !network.is_own() {
         let detail = "a foreign Toxiproxy counts no bytes: bypasses would go unseen".to_string();
         let code = "bytes_not_accounted".to_string();
-        return Ok(vec![SoundnessFinding {
-            code,
-            fatal: false,
-            detail,
-        }]);
+        return Ok(vec![SoundnessFinding { code, fatal: false, detail }]);
     }
     let mut readings: BTreeMap<(Link, Place), Vec<Reading>> = BTreeMap::new();
     let mut rules: BTreeMap<Link, Rule> = BTreeMap::new();
@@ -177,11 +164,7 @@ async fn read(
     }
     let after = network.states().await?;
     for link in Link::between(&cluster.names) {
-        let runs = |name: &str| {
-            cluster
-                .node(name)
-                .is_ok_and(|node| node.running().is_some())
-        };
+        let runs = |name: &str| cluster.node(name).is_ok_and(|node| node.running().is_some());
         // Who dials a dead server loses its greeting every time; there is nothing to compare.
         let both = before.get(&link).zip(after.get(&link));
         let Some((before, after)) = both.filter(|_| runs(&link.from) && runs(&link.to)) else {
@@ -191,22 +174,14 @@ async fn read(
         rules.insert(link.clone(), if broken { Rule::Alike } else { Rule::Equal });
         for place in Place::ALL {
             let (end, direction) = place.labels();
-            let counter = if end == "dialer" {
-                &link.from
-            } else {
-                &link.to
-            };
+            let counter = if end == "dialer" { &link.from } else { &link.to };
             let pairs = readings.entry((link.clone(), place)).or_default();
             let Some(metrics) = counted.get(counter.as_str()) else {
                 continue;
             };
             let server = count(metrics, &link.to_string(), end, direction);
             let (before, after) = (place.at_proxy(before).into(), place.at_proxy(after).into());
-            pairs.push(Reading {
-                server,
-                before,
-                after,
-            });
+            pairs.push(Reading { server, before, after });
         }
     }
     Ok(())
@@ -229,10 +204,7 @@ fn count(metrics: &BTreeMap<String, f64>, link: &str, end: &str, direction: &str
             && label(name, "direction") == Some(direction)
     };
     let found = metrics.iter().find(|(name, _)| wanted(name));
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "byte counts are whole, below 2^53"
-    )]
+    #[allow(clippy::cast_possible_truncation, reason = "byte counts are whole, below 2^53")]
     let value = found.map_or(0, |(_, value)| *value as i128);
     value
 }
@@ -267,11 +239,7 @@ fn judge(
     }
     let mut findings = Vec::new();
     let mut add = |code: &str, fatal: bool, detail: String| {
-        findings.push(SoundnessFinding {
-            code: code.to_string(),
-            fatal,
-            detail,
-        });
+        findings.push(SoundnessFinding { code: code.to_string(), fatal, detail });
     };
     if !wrong.is_empty() {
         add("proxy_bypassed", true, wrong.join("; "));
@@ -300,11 +268,7 @@ mod tests {
 
     /// Readings of server and proxy, still ones.
     fn pairs(values: &[(i128, i128)]) -> Vec<Reading> {
-        let still = |&(server, proxy)| Reading {
-            server,
-            before: proxy,
-            after: proxy,
-        };
+        let still = |&(server, proxy)| Reading { server, before: proxy, after: proxy };
         values.iter().map(still).collect()
     }
 
@@ -317,54 +281,23 @@ mod tests {
 
     #[test]
     fn counts_of_a_broken_link_must_grow_alike() {
-        assert!(
-            Rule::Alike.holds(&pairs(&[(5, 100), (15, 110)])),
-            "restarted server"
-        );
+        assert!(Rule::Alike.holds(&pairs(&[(5, 100), (15, 110)])), "restarted server");
         assert!(Rule::Alike.holds(&pairs(&[(5, 5), (5, 5)])), "idle");
-        assert!(
-            !Rule::Alike.holds(&pairs(&[(5, 5), (9, 5)])),
-            "traffic past the proxy"
-        );
-        assert!(
-            !Rule::Alike.holds(&pairs(&[(5, 5), (30, 15)])),
-            "part of it past the proxy"
-        );
-        assert!(
-            !Rule::Alike.holds(&pairs(&[(5, 5)])),
-            "one reading tells nothing"
-        );
+        assert!(!Rule::Alike.holds(&pairs(&[(5, 5), (9, 5)])), "traffic past the proxy");
+        assert!(!Rule::Alike.holds(&pairs(&[(5, 5), (30, 15)])), "part of it past the proxy");
+        assert!(!Rule::Alike.holds(&pairs(&[(5, 5)])), "one reading tells nothing");
     }
 
     #[test]
     fn readings_amid_traffic_count_only_when_there_are_no_others() {
-        let amid = Reading {
-            server: 12,
-            before: 10,
-            after: 15,
-        };
+        let amid = Reading { server: 12, before: 10, after: 15 };
         assert!(!Rule::Equal.holds(&[amid]));
         assert!(Rule::Equal.holds_at_last(&[amid]));
-        let still = Reading {
-            server: 22,
-            before: 20,
-            after: 20,
-        };
-        assert!(
-            !Rule::Equal.holds_at_last(&[amid, still]),
-            "a surplus of two"
-        );
-        let later = Reading {
-            server: 40,
-            before: 38,
-            after: 43,
-        };
+        let still = Reading { server: 22, before: 20, after: 20 };
+        assert!(!Rule::Equal.holds_at_last(&[amid, still]), "a surplus of two");
+        let later = Reading { server: 40, before: 38, after: 43 };
         assert!(Rule::Alike.holds_at_last(&[amid, later]));
-        let past = Reading {
-            server: 90,
-            before: 38,
-            after: 43,
-        };
+        let past = Reading { server: 90, before: 38, after: 43 };
         assert!(!Rule::Alike.holds_at_last(&[amid, past]));
     }
 
@@ -375,10 +308,6 @@ mod tests {
         let findings = judge(&readings, &BTreeMap::from([(link, Rule::Equal)]));
         assert_eq!(findings.len(), 1);
         assert!(findings[0].fatal && findings[0].code == "proxy_bypassed");
-        assert!(
-            findings[0]
-                .detail
-                .contains("n1->n2 dialer sent: server 9 bytes, proxy 2")
-        );
+        assert!(findings[0].detail.contains("n1->n2 dialer sent: server 9 bytes, proxy 2"));
     }
 }

@@ -60,11 +60,6 @@ impl Program {
             return Vec::new();
         };
         // Cargo puts test executables and examples one folder below the programs.
-        running
-            .ancestors()
-            .skip(1)
-            .take(2)
-            .map(|dir| dir.join(self.file_name()))
-            .collect()
+        running.ancestors().skip(1).take(2).map(|dir| dir.join(self.file_name())).collect()
     }
 }

@@ -113,11 +113,7 @@ pub(crate) async fn delay_holds(
 
 /// A Toxiproxy has no counters; there only connections tell.
 async fn states(network: &Network) -> Result<BTreeMap<Link, LinkState>, StageError> {
-    if network.is_own() {
-        network.states().await
-    } else {
-        Ok(BTreeMap::new())
-    }
+    if network.is_own() { network.states().await } else { Ok(BTreeMap::new()) }
 }
 
 fn held(state: Option<&LinkState>) -> Option<String> {
@@ -152,16 +148,11 @@ async fn refused(
 }
 
 async fn accepted(network: &Network, link: &Link) -> Option<String> {
-    connect(network, link)
-        .await
-        .map(|_| "a new connection accepted".to_string())
+    connect(network, link).await.map(|_| "a new connection accepted".to_string())
 }
 
 async fn connect(network: &Network, link: &Link) -> Option<TcpStream> {
-    timeout(CONNECT_LIMIT, TcpStream::connect(network.address(link)?))
-        .await
-        .ok()?
-        .ok()
+    timeout(CONNECT_LIMIT, TcpStream::connect(network.address(link)?)).await.ok()?.ok()
 }
 
 /// Whole means: nothing held, and bytes arrive, unless nobody sends any.
@@ -207,10 +198,7 @@ pub(crate) async fn echo_takes(
         times.push(begun.elapsed());
     }
     times.sort_unstable();
-    Ok(times
-        .get(times.len() / 2)
-        .copied()
-        .filter(|median| *median >= at_least))
+    Ok(times.get(times.len() / 2).copied().filter(|median| *median >= at_least))
 }
 
 /// A server on loopback that sends everything back, until dropped.
@@ -256,13 +244,7 @@ struct Watch {
 impl Watch {
     fn new(links: &[Link], clock: Clock, deadline: Instant) -> Self {
         let signs = links.iter().map(|link| (link.clone(), None)).collect();
-        Self {
-            signs,
-            clock,
-            begun: Instant::now(),
-            deadline,
-            looked: false,
-        }
+        Self { signs, clock, begun: Instant::now(), deadline, looked: false }
     }
 
     fn pending(&self) -> Vec<Link> {
@@ -291,10 +273,7 @@ impl Watch {
         if self.signs.is_empty() {
             // Nothing to look at proves nothing.
             let evidence = "no link between servers is affected".to_string();
-            return Seen {
-                proven: None,
-                evidence,
-            };
+            return Seen { proven: None, evidence };
         }
         let complete = self.signs.values().all(Option::is_some);
         let proven = complete.then(|| self.clock.now());

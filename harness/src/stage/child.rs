@@ -71,10 +71,7 @@ impl ChildProcess {
         nest: &Nest,
         recipe: Recipe,
     ) -> Result<(Self, oneshot::Receiver<String>), StageError> {
-        let failed = |source| StageError::Start {
-            process: recipe.name.clone(),
-            source,
-        };
+        let failed = |source| StageError::Start { process: recipe.name.clone(), source };
         let mut log = open_log(&recipe.log).map_err(failed)?;
         // Restarts append; the mark tells them apart.
         writeln!(log, "--- start of {} ---", recipe.name).map_err(failed)?;
@@ -92,10 +89,7 @@ impl ChildProcess {
             .process_group(0);
         let mut child = nest.nursery.spawn(command).await.map_err(failed)?;
         let gone = || failed(io::Error::other("it ended at once"));
-        let pid = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .ok_or_else(gone)?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).ok_or_else(gone)?;
         let started = ProcStat::read(pid).map_err(failed)?.started;
         if let Err(error) = nest.guard.ask(Request::Add { pid, started })
             // One that has ended already is refused, and needs no guard.
@@ -118,16 +112,7 @@ impl ChildProcess {
                 Err(error) => tracing::warn!(%name, %error, "cannot await a child"),
             }
         });
-        Ok((
-            Self {
-                name: recipe.name,
-                pid,
-                started,
-                log: recipe.log,
-                exit,
-            },
-            first_line,
-        ))
+        Ok((Self { name: recipe.name, pid, started, log: recipe.log, exit }, first_line))
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -199,21 +184,19 @@ fn open_log(path: &Path) -> io::Result<File> {
 fn follow(output: PipeReader, mut log: File) -> io::Result<oneshot::Receiver<String>> {
     let mut lines = BufReader::new(output);
     let (send, first) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("output".into())
-        .spawn(move || {
-            let mut send = Some(send);
-            let mut line = Vec::new();
-            while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
-                if let Some(send) = send.take() {
-                    drop(send.send(String::from_utf8_lossy(&line).trim_end().to_string()));
-                }
-                if let Err(error) = log.write_all(&line) {
-                    tracing::warn!(%error, "cannot write a log");
-                }
-                line.clear();
+    std::thread::Builder::new().name("output".into()).spawn(move || {
+        let mut send = Some(send);
+        let mut line = Vec::new();
+        while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
+            if let Some(send) = send.take() {
+                drop(send.send(String::from_utf8_lossy(&line).trim_end().to_string()));
             }
-        })?;
+            if let Err(error) = log.write_all(&line) {
+                tracing::warn!(%error, "cannot write a log");
+            }
+            line.clear();
+        }
+    })?;
     Ok(first)
 }
 

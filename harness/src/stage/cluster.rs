@@ -43,23 +43,12 @@ impl Cluster {
     ) -> Result<Arc<Self>, StageError> {
         let names = plan.topology.masters.clone();
         let nodes = set_up(plan, folder, &options, network.as_ref())?;
-        let cluster = Arc::new(Self {
-            names,
-            clock,
-            options,
-            nodes,
-            network,
-            nest,
-        });
-        cluster
-            .each(|cluster, node| async move { cluster.launch(&node).await })
-            .await?;
+        let cluster = Arc::new(Self { names, clock, options, nodes, network, nest });
+        cluster.each(|cluster, node| async move { cluster.launch(&node).await }).await?;
         if let Some(network) = &cluster.network {
             network.open().await?;
         }
-        cluster
-            .each(|cluster, node| async move { cluster.await_ready(&node).await })
-            .await?;
+        cluster.each(|cluster, node| async move { cluster.await_ready(&node).await }).await?;
         Ok(cluster)
     }
 
@@ -105,10 +94,7 @@ impl Cluster {
         let node = self.node(name)?;
         let Some(life) = node.life() else {
             let source = std::io::Error::other("it was never started");
-            return Err(StageError::Start {
-                process: name.to_string(),
-                source,
-            });
+            return Err(StageError::Start { process: name.to_string(), source });
         };
         node.ready(&life, self.options.ready_limit).await
     }
@@ -118,16 +104,9 @@ impl Cluster {
         let endpoint = |node: &Node| {
             let Life { said, .. } = node.life()?;
             let link = Link::new(super::CLIENT, node.name());
-            let proxied = self
-                .network
-                .as_ref()
-                .and_then(|network| network.address(&link));
+            let proxied = self.network.as_ref().and_then(|network| network.address(&link));
             let client = proxied.unwrap_or(said.http);
-            Some(Endpoint {
-                node: node.name().to_string(),
-                client,
-                direct: said.http,
-            })
+            Some(Endpoint { node: node.name().to_string(), client, direct: said.http })
         };
         self.nodes.iter().filter_map(endpoint).collect()
     }
@@ -150,11 +129,7 @@ impl Cluster {
                     }
                     Err(error) => error.to_string(),
                 };
-                Some(SoundnessFinding {
-                    code: "unclean_stop".to_string(),
-                    fatal: false,
-                    detail,
-                })
+                Some(SoundnessFinding { code: "unclean_stop".to_string(), fatal: false, detail })
             });
         }
         let mut findings: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
@@ -178,11 +153,7 @@ impl Cluster {
             let words = process.last_words();
             let detail = format!("{} ended by itself ({status}):\n{words}", node.name());
             let code = "server_died".to_string();
-            findings.push(SoundnessFinding {
-                code,
-                fatal: true,
-                detail,
-            });
+            findings.push(SoundnessFinding { code, fatal: true, detail });
         }
         findings
     }
@@ -209,9 +180,7 @@ fn set_up(
         None => host::free_ports(2 * names.len())?,
     };
     let port = |index: usize| {
-        fixed
-            .get(index)
-            .map_or(any, |port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
+        fixed.get(index).map_or(any, |port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
     };
     let node = |(index, name): (usize, &String)| {
         let others = names.iter().enumerate().filter(|(_, other)| *other != name);

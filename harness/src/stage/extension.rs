@@ -177,10 +177,7 @@ impl ProxyClient {
             return Ok(Some(info));
         }
         let reason = format!("it speaks {}, this harness {VERSION}", info.extension);
-        Err(StageError::ProxyUnexpected {
-            request: format!("GET {path}"),
-            reason,
-        })
+        Err(StageError::ProxyUnexpected { request: format!("GET {path}"), reason })
     }
 
     /// State and counters of every link.
@@ -188,9 +185,7 @@ impl ProxyClient {
     /// # Errors
     /// When the proxy does not answer as it should; so below.
     pub async fn links(&self) -> Result<BTreeMap<String, LinkState>, StageError> {
-        let answer: Links = self
-            .json(Method::GET, "/quorate/v1/links", None::<&()>)
-            .await?;
+        let answer: Links = self.json(Method::GET, "/quorate/v1/links", None::<&()>).await?;
         Ok(answer.links)
     }
 
@@ -203,13 +198,8 @@ impl ProxyClient {
         changes: &[RuleChange],
         lease: &Lease,
     ) -> Result<Effective, StageError> {
-        let step = Step {
-            changes,
-            lease: Some(lease),
-        };
-        let applied: Applied = self
-            .json(Method::POST, "/quorate/v1/rules", Some(&step))
-            .await?;
+        let step = Step { changes, lease: Some(lease) };
+        let applied: Applied = self.json(Method::POST, "/quorate/v1/rules", Some(&step)).await?;
         Ok(applied.effective)
     }
 
@@ -218,9 +208,7 @@ impl ProxyClient {
     /// # Errors
     /// When the proxy does not answer as it should.
     pub async fn leases_expired(&self) -> Result<u64, StageError> {
-        let view: LeaseView = self
-            .json(Method::GET, "/quorate/v1/lease", None::<&()>)
-            .await?;
+        let view: LeaseView = self.json(Method::GET, "/quorate/v1/lease", None::<&()>).await?;
         Ok(view.expired)
     }
 
@@ -229,9 +217,7 @@ impl ProxyClient {
     /// # Errors
     /// When somebody else holds it.
     pub async fn renew(&self, lease: &Lease) -> Result<(), StageError> {
-        self.call(Method::PUT, "/quorate/v1/lease", Some(lease))
-            .await
-            .map(drop)
+        self.call(Method::PUT, "/quorate/v1/lease", Some(lease)).await.map(drop)
     }
 }
 
@@ -242,11 +228,7 @@ mod tests {
     #[test]
     fn no_cut_is_not_the_same_as_an_unchanged_cut() {
         let links = vec!["n1->n2".to_string()];
-        let change = RuleChange {
-            links,
-            cut: Some(None),
-            delay: None,
-        };
+        let change = RuleChange { links, cut: Some(None), delay: None };
         let json = serde_json::to_string(&change).unwrap();
         assert_eq!(json, r#"{"links":["n1->n2"],"cut":null}"#);
     }

@@ -17,11 +17,7 @@ pub(crate) fn check(plan: &Plan, options: &StageOptions) -> Result<(), StageErro
         let mut delays = earlier.filter(|other| is_delay(other) && is_delay(fault));
         if delays.any(|other| overlap(other, fault)) {
             let reason = "two delays at the same time on one link have no defined sum here";
-            return Err(StageError::cannot(
-                fault,
-                reason,
-                "let one end before the other begins",
-            ));
+            return Err(StageError::cannot(fault, reason, "let one end before the other begins"));
         }
     }
     Ok(())
@@ -47,17 +43,12 @@ fn on_links(fault: &PlannedFault, topology: &Topology, foreign: bool) -> Result<
         FaultKind::Partition { .. } | FaultKind::Latency { .. } if !topology.proxied => {
             refuse("links are not proxied", "set proxied in the topology")
         }
-        FaultKind::Partition {
-            cut: Cut::Silent, ..
-        } if foreign => refuse(
-            "Toxiproxy closes connections when a timeout toxic is removed",
-            OWN_PROXY,
-        ),
-        FaultKind::Latency {
-            delay_us,
-            jitter_us,
-            ..
-        } if foreign && Milliseconds::from_micros(*delay_us, *jitter_us).is_none() => {
+        FaultKind::Partition { cut: Cut::Silent, .. } if foreign => {
+            refuse("Toxiproxy closes connections when a timeout toxic is removed", OWN_PROXY)
+        }
+        FaultKind::Latency { delay_us, jitter_us, .. }
+            if foreign && Milliseconds::from_micros(*delay_us, *jitter_us).is_none() =>
+        {
             refuse("Toxiproxy delays by whole milliseconds only", OWN_PROXY)
         }
         FaultKind::Partition { .. } | FaultKind::Latency { .. } => Ok(()),
@@ -78,81 +69,36 @@ mod tests {
     use crate::plan::Target;
 
     fn fault(kind: FaultKind) -> PlannedFault {
-        PlannedFault {
-            name: "f".to_string(),
-            at_ms: 10,
-            for_ms: 5,
-            kind,
-        }
+        PlannedFault { name: "f".to_string(), at_ms: 10, for_ms: 5, kind }
     }
 
     fn refusal(kind: FaultKind, proxied: bool, foreign: bool) -> Option<String> {
         let masters = vec!["n1".to_string()];
-        let topology = Topology {
-            masters,
-            write_quorum: "all".to_string(),
-            proxied,
-        };
-        on_links(&fault(kind), &topology, foreign)
-            .err()
-            .map(|error| error.to_string())
+        let topology = Topology { masters, write_quorum: "all".to_string(), proxied };
+        on_links(&fault(kind), &topology, foreign).err().map(|error| error.to_string())
     }
 
     #[test]
     fn what_cannot_be_done_is_named_with_what_can() {
-        let silent = FaultKind::Partition {
-            cut: Cut::Silent,
-            target: Target::One,
-        };
-        let closed = FaultKind::Partition {
-            cut: Cut::Closed,
-            target: Target::One,
-        };
-        let fine = FaultKind::Latency {
-            target: Target::One,
-            delay_us: 300,
-            jitter_us: 0,
-        };
+        let silent = FaultKind::Partition { cut: Cut::Silent, target: Target::One };
+        let closed = FaultKind::Partition { cut: Cut::Closed, target: Target::One };
+        let fine = FaultKind::Latency { target: Target::One, delay_us: 300, jitter_us: 0 };
         let text = refusal(silent.clone(), true, true).unwrap();
-        assert!(
-            text.contains("partition silent one") && text.contains("own proxy"),
-            "{text}"
-        );
+        assert!(text.contains("partition silent one") && text.contains("own proxy"), "{text}");
         assert!(refusal(fine.clone(), true, true).unwrap().contains("300±0"));
-        assert!(
-            refusal(closed.clone(), false, false)
-                .unwrap()
-                .contains("proxied")
-        );
+        assert!(refusal(closed.clone(), false, false).unwrap().contains("proxied"));
         assert_eq!(refusal(closed, true, true), None);
         assert_eq!(refusal(silent, true, false), None);
         assert_eq!(refusal(fine, true, false), None);
-        assert_eq!(
-            refusal(
-                FaultKind::Kill {
-                    target: Target::One
-                },
-                false,
-                false
-            ),
-            None
-        );
+        assert_eq!(refusal(FaultKind::Kill { target: Target::One }, false, false), None);
     }
 
     #[test]
     fn delays_overlap_when_one_begins_before_the_other_ends() {
-        let kill = FaultKind::Kill {
-            target: Target::One,
-        };
+        let kill = FaultKind::Kill { target: Target::One };
         let first = fault(kill.clone());
-        let second = PlannedFault {
-            at_ms: 14,
-            ..fault(kill.clone())
-        };
-        let third = PlannedFault {
-            at_ms: 16,
-            ..fault(kill)
-        };
+        let second = PlannedFault { at_ms: 14, ..fault(kill.clone()) };
+        let third = PlannedFault { at_ms: 16, ..fault(kill) };
         assert!(overlap(&first, &second) && overlap(&second, &first));
         assert!(!overlap(&first, &third));
     }

@@ -29,10 +29,7 @@ const TMPFS_MAGIC: i64 = 0x0102_1994;
 /// When the directory cannot be written.
 pub(crate) fn probe_disk(directory: &Path) -> Result<Option<SoundnessFinding>, StageError> {
     let path = directory.join(".sync-probe");
-    let failed = |source| StageError::File {
-        path: path.clone(),
-        source,
-    };
+    let failed = |source| StageError::File { path: path.clone(), source };
     let median = sync_median(&path).map_err(failed)?;
     std::fs::remove_file(&path).map_err(failed)?;
     Ok(judge_sync(median, is_tmpfs(directory)))
@@ -56,19 +53,12 @@ fn judge_sync(median: Duration, tmpfs: bool) -> Option<SoundnessFinding> {
     if median >= SYNC_P50_MIN && !tmpfs {
         return None;
     }
-    let place = if tmpfs {
-        "the data lies on tmpfs, which"
-    } else {
-        "the data's disk"
-    };
+    let place = if tmpfs { "the data lies on tmpfs, which" } else { "the data's disk" };
     Some(SoundnessFinding {
         code: "disk_does_not_sync".to_string(),
         // On tmpfs the missing sync is a choice that the environment's list shows as well.
         fatal: !tmpfs,
-        detail: format!(
-            "{place} syncs in {} ns (p50): nothing is synced",
-            median.as_nanos()
-        ),
+        detail: format!("{place} syncs in {} ns (p50): nothing is synced", median.as_nanos()),
     })
 }
 
@@ -87,11 +77,7 @@ pub(crate) fn raise_open_files(servers: usize, clients: u32) -> Option<Soundness
     // The proxy holds two descriptors a connection: clients to servers, servers to each other.
     let needed = FILES_BASE + 2 * (u64::from(clients) + servers * servers);
     let finding = |detail: String| {
-        Some(SoundnessFinding {
-            code: "open_file_limit".to_string(),
-            fatal: true,
-            detail,
-        })
+        Some(SoundnessFinding { code: "open_file_limit".to_string(), fatal: true, detail })
     };
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(limits) => limits,
@@ -102,12 +88,8 @@ pub(crate) fn raise_open_files(servers: usize, clients: u32) -> Option<Soundness
     }
     match setrlimit(Resource::RLIMIT_NOFILE, hard.min(needed.max(soft)), hard) {
         Ok(()) if hard >= needed => None,
-        Ok(()) => finding(format!(
-            "{needed} open files may be needed, {hard} are allowed"
-        )),
-        Err(errno) => finding(format!(
-            "{needed} open files may be needed, {soft} set: {errno}"
-        )),
+        Ok(()) => finding(format!("{needed} open files may be needed, {hard} are allowed")),
+        Err(errno) => finding(format!("{needed} open files may be needed, {soft} set: {errno}")),
     }
 }
 
@@ -120,9 +102,7 @@ pub(crate) fn free_ports(wanted: usize) -> Result<Vec<u16>, StageError> {
     let width = u32::from(PORTS.end - PORTS.start);
     let offset = (std::process::id().wrapping_mul(97)) % width;
     let rotated = (0..width).map(|step| (offset + step) % width);
-    let ports = rotated
-        .filter_map(|at| u16::try_from(at).ok())
-        .map(|at| PORTS.start + at);
+    let ports = rotated.filter_map(|at| u16::try_from(at).ok()).map(|at| PORTS.start + at);
     let mut held = Vec::new();
     for port in ports {
         if held.len() == wanted {
@@ -131,11 +111,7 @@ pub(crate) fn free_ports(wanted: usize) -> Result<Vec<u16>, StageError> {
         held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|socket| (socket, port)));
     }
     if held.len() < wanted {
-        return Err(StageError::NoPorts {
-            wanted,
-            first: PORTS.start,
-            last: PORTS.end - 1,
-        });
+        return Err(StageError::NoPorts { wanted, first: PORTS.start, last: PORTS.end - 1 });
     }
     Ok(held.into_iter().map(|(_, port)| port).collect())
 }

@@ -109,13 +109,9 @@ async fn exchange(
     // The connection must be driven beside the exchange; it ends with it or with the deadline.
     let mut driver = tokio::spawn(connection);
     let result = async {
-        let (status, body) = exchange
-            .await
-            .map_err(|error| broken(io::Error::other(error)))?;
+        let (status, body) = exchange.await.map_err(|error| broken(io::Error::other(error)))?;
         let body = Limited::new(body, REPLY_BYTES_MAX).collect().await;
-        let body = body
-            .map_err(|error| protocol(error.to_string()))?
-            .to_bytes();
+        let body = body.map_err(|error| protocol(error.to_string()))?.to_bytes();
         Ok(Reply { status, body })
     };
     let _stop = AbortOnDrop(&mut driver);

@@ -34,19 +34,8 @@ impl Levers for Cluster {
             FaultKind::Restart { .. } => self.terminate(until.servers).await,
             FaultKind::Pause { .. } => self.stop_or_continue(&until, Signal::SIGSTOP).await,
             FaultKind::Partition { cut, .. } => self.cut(&until, kind_of(cut)).await,
-            FaultKind::Latency {
-                delay_us,
-                jitter_us,
-                ..
-            } => {
-                self.delay(
-                    &until,
-                    Delay {
-                        latency_us: delay_us,
-                        jitter_us,
-                    },
-                )
-                .await
+            FaultKind::Latency { delay_us, jitter_us, .. } => {
+                self.delay(&until, Delay { latency_us: delay_us, jitter_us }).await
             }
         }
     }
@@ -141,10 +130,7 @@ impl Cluster {
             });
         }
         let pid = life.process.pid();
-        Ok(format!(
-            "{name}: ready as {} in boot {} (pid {pid})",
-            new.node_id, new.boot
-        ))
+        Ok(format!("{name}: ready as {} in boot {} (pid {pid})", new.node_id, new.boot))
     }
 
     async fn stop_or_continue(
@@ -167,11 +153,7 @@ impl Cluster {
             evidence.push(format!("{name}: {state}"));
         }
         let proven = proven.then(|| self.clock.now());
-        Ok(Effect {
-            acknowledged,
-            proven,
-            evidence: evidence.join("; "),
-        })
+        Ok(Effect { acknowledged, proven, evidence: evidence.join("; ") })
     }
 
     fn disturb(&self, servers: &[String]) {
@@ -183,11 +165,7 @@ impl Cluster {
     fn done(&self, proven: bool, evidence: &[String]) -> Effect {
         let now = self.clock.now();
         let evidence = evidence.join("; ");
-        Effect {
-            acknowledged: now,
-            proven: proven.then_some(now),
-            evidence,
-        }
+        Effect { acknowledged: now, proven: proven.then_some(now), evidence }
     }
 }
 
@@ -229,11 +207,7 @@ impl Cluster {
     async fn cut(&self, until: &Until<'_>, kind: CutKind) -> Result<Effect, StageError> {
         let network = self.network(until)?;
         let links = Link::crossing(&self.names, until.servers);
-        let before = if network.is_own() {
-            network.states().await?
-        } else {
-            Default::default()
-        };
+        let before = if network.is_own() { network.states().await? } else { Default::default() };
         let (fault, clock) = (&until.fault.name, self.clock);
         let acknowledged = network.apply(fault, &links, Rule::Cut(kind), clock).await?;
         let seen =
@@ -253,9 +227,7 @@ impl Cluster {
         let network = self.network(until)?;
         let links = Link::touching(&self.names, until.servers);
         let rule = Rule::Delay(delay);
-        let acknowledged = network
-            .apply(&until.fault.name, &links, rule, self.clock)
-            .await?;
+        let acknowledged = network.apply(&until.fault.name, &links, rule, self.clock).await?;
         let read_back = network.delays_of(&links, delay).await?;
         // A round trip of our own under the same rule, or else real bytes held back on every link.
         let least = 2 * Duration::from_micros(delay.latency_us.saturating_sub(delay.jitter_us));
@@ -277,18 +249,10 @@ impl Cluster {
         let links = Link::touching(&self.names, until.servers);
         let acknowledged = network.lift(&until.fault.name, &links, self.clock).await?;
         let evidence = network.no_delay_on(&links).await?;
-        Ok(Effect {
-            acknowledged,
-            proven: Some(self.clock.now()),
-            evidence,
-        })
+        Ok(Effect { acknowledged, proven: Some(self.clock.now()), evidence })
     }
 }
 
 fn effect(acknowledged: Nanos, seen: Seen) -> Effect {
-    Effect {
-        acknowledged,
-        proven: seen.proven,
-        evidence: seen.evidence,
-    }
+    Effect { acknowledged, proven: seen.proven, evidence: seen.evidence }
 }

@@ -19,10 +19,7 @@ impl Link {
     /// Names a link.
     #[must_use]
     pub fn new(from: &str, to: &str) -> Self {
-        Self {
-            from: from.to_string(),
-            to: to.to_string(),
-        }
+        Self { from: from.to_string(), to: to.to_string() }
     }
 
     /// True when a client dials.
@@ -37,12 +34,7 @@ impl Link {
         let ordered = |from: &String| {
             let others = servers.iter().filter(|to| *to != from).cloned();
             let from = from.clone();
-            others
-                .map(move |to| Self {
-                    from: from.clone(),
-                    to,
-                })
-                .collect::<Vec<_>>()
+            others.map(move |to| Self { from: from.clone(), to }).collect::<Vec<_>>()
         };
         servers.iter().flat_map(ordered).collect()
     }

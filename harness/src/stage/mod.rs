@@ -182,10 +182,6 @@ impl StageError {
         instead: &'static str,
     ) -> Self {
         let what = format!("{} ({})", fault.name, crate::fault::describe(&fault.kind));
-        Self::CannotDo {
-            what,
-            reason,
-            instead,
-        }
+        Self::CannotDo { what, reason, instead }
     }
 }

@@ -53,10 +53,7 @@ pub(crate) struct Life {
 
 impl Node {
     pub(crate) fn new(setup: NodeSetup) -> Self {
-        Self {
-            setup,
-            current: RwLock::new(None),
-        }
+        Self { setup, current: RwLock::new(None) }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -65,24 +62,18 @@ impl Node {
 
     /// The latest life, ended or not; `None` before the first start.
     pub(crate) fn life(&self) -> Option<Life> {
-        self.current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The latest life if its process has not been reaped.
     pub(crate) fn running(&self) -> Option<Life> {
-        self.life()
-            .filter(|life| life.process.exit_status().is_none())
+        self.life().filter(|life| life.process.exit_status().is_none())
     }
 
     /// Starts the process and reads where it listens. Not necessarily ready yet.
     pub(crate) async fn start(&self, nest: &Nest, limit: Duration) -> Result<Life, StageError> {
         let Some(former) = self.life() else {
-            return self
-                .start_at(nest, self.setup.first_http, self.setup.first_peer, limit)
-                .await;
+            return self.start_at(nest, self.setup.first_http, self.setup.first_peer, limit).await;
         };
         // The same ports again, so that addresses handed out before stay true.
         let peer = former.said.peer.unwrap_or(self.setup.first_peer);
@@ -91,8 +82,7 @@ impl Node {
             // Somebody else may have taken a port in between; only fixed ports must be kept.
             Err(error) if self.setup.first_peer.port() == 0 => {
                 tracing::warn!(node = self.name(), %error, "restart on the same ports failed");
-                self.start_at(nest, self.setup.first_http, self.setup.first_peer, limit)
-                    .await
+                self.start_at(nest, self.setup.first_http, self.setup.first_peer, limit).await
             }
             result => result,
         }
@@ -122,10 +112,7 @@ impl Node {
             Err(_) => return Err(self.not_ready(&process, limit)),
         };
         let said = Announcement::parse(self.name(), &line)?;
-        let life = Life {
-            process: Arc::new(process),
-            said,
-        };
+        let life = Life { process: Arc::new(process), said };
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Some(life.clone());
         Ok(life)
@@ -181,11 +168,7 @@ impl Node {
             None => format!("is not ready after {limit:?}"),
         };
         let last_words = process.last_words();
-        StageError::NotReady {
-            process: self.setup.name.clone(),
-            what,
-            last_words,
-        }
+        StageError::NotReady { process: self.setup.name.clone(), what, last_words }
     }
 
     /// SIGKILL, and wait until it was reaped. Nothing happens when it does not run.
@@ -196,10 +179,9 @@ impl Node {
         life.process.signal(Signal::SIGKILL)?;
         match life.process.exited(REAP_LIMIT).await {
             Some(_) => Ok(()),
-            None => Err(StageError::Immortal {
-                process: self.setup.name.clone(),
-                limit: REAP_LIMIT,
-            }),
+            None => {
+                Err(StageError::Immortal { process: self.setup.name.clone(), limit: REAP_LIMIT })
+            }
         }
     }
 

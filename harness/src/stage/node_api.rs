@@ -55,10 +55,7 @@ pub async fn metrics(
     let reply = request(direct, Method::GET, "/metrics", None, limit).await?;
     if reply.status != StatusCode::OK {
         let reason = format!("/metrics answered {}", reply.status);
-        return Err(HttpError::Protocol {
-            address: direct,
-            reason,
-        });
+        return Err(HttpError::Protocol { address: direct, reason });
     }
     Ok(parse_metrics(&reply.text()))
 }
@@ -76,10 +73,7 @@ fn parse_line(line: &str) -> Option<(String, f64)> {
         return None;
     }
     // Label values may contain spaces, so the name ends at the last bracket if there is one.
-    let end = line
-        .rfind('}')
-        .map(|at| at + 1)
-        .or_else(|| line.find(' '))?;
+    let end = line.rfind('}').map(|at| at + 1).or_else(|| line.find(' '))?;
     let (name, rest) = line.split_at(end);
     let value: f64 = rest.split_ascii_whitespace().next()?.parse().ok()?;
     value.is_finite().then(|| (name.to_string(), value))
@@ -123,9 +117,7 @@ mod tests {
     fn a_first_line_of_a_standalone_server_has_no_peer_port() {
         let line = r#"{"http":"127.0.0.1:1","node_id":"ab","boot":3}"#;
         assert_eq!(Announcement::parse("n1", line).unwrap().peer, None);
-        let error = Announcement::parse("n1", "panicked")
-            .unwrap_err()
-            .to_string();
+        let error = Announcement::parse("n1", "panicked").unwrap_err().to_string();
         assert!(error.contains("panicked"), "{error}");
     }
 }

@@ -24,18 +24,14 @@ impl Nursery {
     pub(crate) fn start() -> io::Result<Self> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
         let (orders, inbox) = mpsc::channel::<Order>();
-        let thread = std::thread::Builder::new()
-            .name("nursery".into())
-            .spawn(move || {
-                let _entered = runtime.enter();
-                for (mut command, answer) in inbox {
-                    // An asker who is gone drops the child, which kills it.
-                    drop(answer.send(command.spawn()));
-                }
-            })?;
-        Ok(Self {
-            running: Mutex::new(Some((orders, thread))),
-        })
+        let thread = std::thread::Builder::new().name("nursery".into()).spawn(move || {
+            let _entered = runtime.enter();
+            for (mut command, answer) in inbox {
+                // An asker who is gone drops the child, which kills it.
+                drop(answer.send(command.spawn()));
+            }
+        })?;
+        Ok(Self { running: Mutex::new(Some((orders, thread))) })
     }
 
     /// Starts a child.
@@ -45,9 +41,7 @@ impl Nursery {
         {
             let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             let (orders, _) = running.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
-            orders
-                .send((command, answer))
-                .map_err(|_| io::ErrorKind::BrokenPipe)?;
+            orders.send((command, answer)).map_err(|_| io::ErrorKind::BrokenPipe)?;
         }
         result.await.map_err(|_| io::ErrorKind::BrokenPipe)?
     }
@@ -56,11 +50,7 @@ impl Nursery {
 impl Nursery {
     /// Ends the thread, and with it every child. Nothing can be started any more.
     pub(crate) fn close(&self) {
-        let running = self
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((orders, thread)) = running else {
             return;
         };

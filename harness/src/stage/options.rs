@@ -64,9 +64,7 @@ impl StageOptions {
                 *value = given;
             }
         }
-        options.toxiproxy = std::env::var(TOXIPROXY_URL)
-            .ok()
-            .filter(|url| !url.is_empty());
+        options.toxiproxy = std::env::var(TOXIPROXY_URL).ok().filter(|url| !url.is_empty());
         options
     }
 }

@@ -57,9 +57,7 @@ impl ProcessStage {
         findings.extend(host::raise_open_files(servers.len(), plan.load.clients));
         let nest = nest(&options, folder)?;
         if !options.keep_data {
-            nest.guard.ask(Request::Temp {
-                path: absolute(&data)?,
-            })?;
+            nest.guard.ask(Request::Temp { path: absolute(&data)? })?;
         }
         let cleanup = RemoveOnDrop((!options.keep_data).then_some(data));
         let network = match plan.topology.proxied {
@@ -73,14 +71,7 @@ impl ProcessStage {
         findings.extend(feasible::notes(plan, &cluster.options));
         let ledger = Arc::new(Ledger::new(folder.faults()));
         let lease = keep_lease(&cluster);
-        Ok(Self {
-            cluster,
-            ledger,
-            folder: folder.clone(),
-            clock,
-            findings,
-            lease,
-        })
+        Ok(Self { cluster, ledger, folder: folder.clone(), clock, findings, lease })
     }
 
     /// Process ids of the servers that run, of the proxy, and of the guard: for tests and for
@@ -88,9 +79,8 @@ impl ProcessStage {
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
         let nodes = self.cluster.nodes.iter();
-        let mut pids: Vec<i32> = nodes
-            .filter_map(|node| Some(node.running()?.process.pid()))
-            .collect();
+        let mut pids: Vec<i32> =
+            nodes.filter_map(|node| Some(node.running()?.process.pid())).collect();
         pids.extend(self.cluster.network.as_ref().and_then(Network::pid));
         pids.extend(i32::try_from(self.cluster.nest.guard.pid()).ok());
         pids
@@ -131,11 +121,7 @@ impl ProcessStage {
         if !closed? {
             let detail = "the proxy did not end by itself".to_string();
             let code = "unclean_stop".to_string();
-            findings.push(SoundnessFinding {
-                code,
-                fatal: false,
-                detail,
-            });
+            findings.push(SoundnessFinding { code, fatal: false, detail });
         }
         Ok(findings)
     }
@@ -214,16 +200,9 @@ fn remove(data: &PathBuf) {
 fn nest(options: &StageOptions, folder: &RunFolder) -> Result<Nest, StageError> {
     let guard_program = Program::Guard.find(options.guard.clone())?;
     let guard = Guard::start(&guard_program, &folder.logs().join("guard.log"))?;
-    let failed = |source| StageError::Start {
-        process: "nursery".to_string(),
-        source,
-    };
+    let failed = |source| StageError::Start { process: "nursery".to_string(), source };
     let nursery = Nursery::start().map_err(failed)?;
-    Ok(Nest {
-        nursery,
-        guard: Arc::new(guard),
-        guard_program,
-    })
+    Ok(Nest { nursery, guard: Arc::new(guard), guard_program })
 }
 
 async fn establish(

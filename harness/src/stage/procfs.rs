@@ -26,10 +26,7 @@ impl ProcStat {
     pub fn read(pid: i32) -> io::Result<Self> {
         let line = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         Self::parse(&line, ticks_per_second(), page_size()).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("unexpected stat line {line:?}"),
-            )
+            io::Error::new(io::ErrorKind::InvalidData, format!("unexpected stat line {line:?}"))
         })
     }
 
@@ -51,10 +48,7 @@ impl ProcStat {
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
         // Field numbers of proc(5) minus 3, as pid and name are cut off.
-        #[allow(
-            clippy::cast_precision_loss,
-            reason = "2^53 ticks are three million years"
-        )]
+        #[allow(clippy::cast_precision_loss, reason = "2^53 ticks are three million years")]
         let ticks = (number(11)? + number(12)?) as f64;
         Some(Self {
             state: fields.first()?.chars().next()?,
@@ -73,10 +67,7 @@ fn ticks_per_second() -> f64 {
 }
 
 fn page_size() -> u64 {
-    let size = sysconf(SysconfVar::PAGE_SIZE)
-        .ok()
-        .flatten()
-        .unwrap_or(4096);
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
     u64::try_from(size).unwrap_or(4096)
 }
 
@@ -91,12 +82,7 @@ mod tests {
         let stat = ProcStat::parse(line, 100.0, 4096).unwrap();
         assert_eq!(
             stat,
-            ProcStat {
-                state: 'T',
-                started: 777,
-                cpu_seconds: 2.0,
-                rss_bytes: 25 * 4096
-            }
+            ProcStat { state: 'T', started: 777, cpu_seconds: 2.0, rss_bytes: 25 * 4096 }
         );
         assert!(stat.is_stopped());
     }

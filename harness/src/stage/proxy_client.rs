@@ -77,20 +77,13 @@ impl ProxyClient {
     /// # Errors
     /// When that names no address.
     pub fn at_url(url: &str) -> Result<Self, StageError> {
-        let host = url
-            .strip_prefix("http://")
-            .unwrap_or(url)
-            .trim_end_matches('/');
+        let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
         let unusable = |reason: String| StageError::ProxyUnexpected {
             request: format!("address {url:?}"),
             reason,
         };
-        let mut addresses = host
-            .to_socket_addrs()
-            .map_err(|error| unusable(error.to_string()))?;
-        let api = addresses
-            .next()
-            .ok_or_else(|| unusable("it names no address".to_string()))?;
+        let mut addresses = host.to_socket_addrs().map_err(|error| unusable(error.to_string()))?;
+        let api = addresses.next().ok_or_else(|| unusable("it names no address".to_string()))?;
         Ok(Self { api })
     }
 
@@ -121,12 +114,7 @@ impl ProxyClient {
     /// # Errors
     /// See [`Self::entries`].
     pub async fn update(&self, name: &str, change: &EntryChange) -> Result<Entry, StageError> {
-        self.json(
-            Method::POST,
-            &format!("/proxies/{}", encoded(name)),
-            Some(change),
-        )
-        .await
+        self.json(Method::POST, &format!("/proxies/{}", encoded(name)), Some(change)).await
     }
 
     /// Removes an entry.
@@ -135,9 +123,7 @@ impl ProxyClient {
     /// See [`Self::entries`].
     pub async fn delete(&self, name: &str) -> Result<(), StageError> {
         let path = format!("/proxies/{}", encoded(name));
-        self.call(Method::DELETE, &path, None::<&()>)
-            .await
-            .map(drop)
+        self.call(Method::DELETE, &path, None::<&()>).await.map(drop)
     }
 
     /// The toxics of an entry.
@@ -155,9 +141,7 @@ impl ProxyClient {
     /// See [`Self::entries`].
     pub async fn remove_toxic(&self, name: &str, toxic: &str) -> Result<(), StageError> {
         let path = format!("/proxies/{}/toxics/{}", encoded(name), encoded(toxic));
-        self.call(Method::DELETE, &path, None::<&()>)
-            .await
-            .map(drop)
+        self.call(Method::DELETE, &path, None::<&()>).await.map(drop)
     }
 
     pub(super) async fn json<T: DeserializeOwned>(
@@ -183,21 +167,14 @@ impl ProxyClient {
     ) -> Result<Reply, StageError> {
         let what = format!("{method} {path}");
         let body = body.map(serde_json::to_vec).transpose().map_err(|error| {
-            StageError::ProxyUnexpected {
-                request: what.clone(),
-                reason: error.to_string(),
-            }
+            StageError::ProxyUnexpected { request: what.clone(), reason: error.to_string() }
         })?;
         let reply = request(self.api, method, path, body, LIMIT).await?;
         if reply.status.is_success() {
             return Ok(reply);
         }
         let (status, answer) = (reply.status.as_u16(), reply.text());
-        Err(StageError::ProxyRefused {
-            request: what,
-            status,
-            answer,
-        })
+        Err(StageError::ProxyRefused { request: what, status, answer })
     }
 }
 

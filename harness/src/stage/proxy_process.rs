@@ -46,18 +46,11 @@ impl ProxyProcess {
         let Ok(Ok(line)) = tokio::time::timeout(LIMIT, first_line).await else {
             let what = "did not say where it listens".to_string();
             let last_words = process.last_words();
-            return Err(StageError::NotReady {
-                process: name,
-                what,
-                last_words,
-            });
+            return Err(StageError::NotReady { process: name, what, last_words });
         };
-        let FirstLine { api } =
-            serde_json::from_str(&line).map_err(|error| StageError::FirstLine {
-                process: name,
-                line,
-                reason: error.to_string(),
-            })?;
+        let FirstLine { api } = serde_json::from_str(&line).map_err(|error| {
+            StageError::FirstLine { process: name, line, reason: error.to_string() }
+        })?;
         Ok(Self { process, api })
     }
 

@@ -41,17 +41,12 @@ impl Sum {
 
     /// The delay as a standard toxic, if it can be one.
     pub(crate) fn coarse(self) -> Option<Milliseconds> {
-        self.delay
-            .and_then(|delay| Milliseconds::from_micros(delay.latency_us, delay.jitter_us))
+        self.delay.and_then(|delay| Milliseconds::from_micros(delay.latency_us, delay.jitter_us))
     }
 
     /// The delay as a rule of the extension, if it cannot be a standard toxic.
     pub(crate) fn fine(self) -> Option<Delay> {
-        if self.coarse().is_some() {
-            None
-        } else {
-            self.delay
-        }
+        if self.coarse().is_some() { None } else { self.delay }
     }
 }
 
@@ -75,13 +70,7 @@ mod tests {
 
     #[test]
     fn a_delay_is_a_toxic_or_a_rule_but_never_both() {
-        let sum = |latency_us| Sum {
-            cut: None,
-            delay: Some(Delay {
-                latency_us,
-                jitter_us: 0,
-            }),
-        };
+        let sum = |latency_us| Sum { cut: None, delay: Some(Delay { latency_us, jitter_us: 0 }) };
         assert!(sum(2_000).coarse().is_some() && sum(2_000).fine().is_none());
         assert!(sum(300).coarse().is_none() && sum(300).fine().is_some());
     }
