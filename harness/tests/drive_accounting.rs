@@ -1,5 +1,7 @@
 //! Every operation of a run is accounted for: in the history, in the interval log, in the summary.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+
 mod drive_common;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,6 +4,9 @@
 //! Alone in its binary, so that no other test takes the cores away:
 //! `cargo test -p quorate --test drive_known_outage -- --test-threads=1`.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+#![allow(clippy::print_stdout, reason = "figures for whoever reads the test's output")]
+
 mod drive_common;
 
 use std::sync::Mutex;
@@ -80,7 +83,8 @@ fn known_outage_shows_in_full_when_every_arrival_gets_a_connection() {
 fn known_outage_shows_in_full_behind_a_cap_where_service_time_hides_it() {
     let _serial = SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut plan = plan(RATE, LENGTH_MS);
-    plan.load.in_flight_cap = 8;
+    // Fewer operations sit the outage out than one in a hundred, so that service time hides it.
+    plan.load.in_flight_cap = 4;
     let run = assert_known_quantiles(&plan);
     let service = service_p99_ms(&run);
     println!("service p99 {service:.3} ms");

@@ -1,6 +1,8 @@
 //! What servers can do to a client, and what the history says of it: a scripted server that
 //! resets, falls silent, sends half a reply or none that makes sense.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+
 mod drive_common;
 
 use std::io::{Read, Write};

@@ -1,6 +1,8 @@
 //! The report as a whole, from synthetic run folders: figures equal those computed by hand, the
 //! page is complete and self-contained, and what a crash leaves behind is enough.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+
 mod report_support;
 
 use std::fs;

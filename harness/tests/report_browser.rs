@@ -4,6 +4,9 @@
 //! `QUORATE_REPORT=path/to/report.html` checks a real report instead of a synthetic one;
 //! `QUORATE_BROWSER` names a browser that is not found under its usual names.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+#![allow(clippy::print_stdout, reason = "figures for whoever reads the test's output")]
+
 mod report_support;
 
 use std::fs;

@@ -1,6 +1,8 @@
 //! Golden tests of spec files: every file in `spec/good` gives the plan beside it, every file in
 //! `spec/bad` the messages beside it. `UPDATE_EXPECT=1 cargo test` rewrites them; review the diff.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,8 @@
 //! Everything shipped in `workloads/` and `chaos/`: fits the schemas that editors use, gives a
 //! plan, and keeps inside its budgets.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

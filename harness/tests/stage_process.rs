@@ -14,7 +14,7 @@ use quorate::plan::{Cut, FaultKind, Plan};
 use quorate::run::parts::{Clock, Stage};
 use quorate::stage::{ProcessStage, StageError, StageOptions};
 use suite::{Running, Starter};
-use support::{answers, eventually, is_alive, on_n2, options, plan};
+use support::{eventually, is_alive, on_n2, options, plan};
 
 struct Processes;
 

@@ -1,12 +1,9 @@
 //! Three servers in one process, linked over loopback, with the real machine: transactions end to
-//! end, without HTTP. Latency and throughput of the runtime alone are printed by the ignored test
-//! (`--ignored --nocapture`).
+//! end, without HTTP.
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, ErrorCode, Image, ItemId, NodeId, OpKind, Stamp};
@@ -212,58 +209,5 @@ async fn a_majority_goes_on_without_the_third() {
     while n3.read_local(&item).await.unwrap().is_none() {
         assert!(Instant::now() < end, "the third server catches up");
         tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Writes by this many clients for a while; prints what a client would feel.
-async fn measure(handle: &NodeHandle, own: ClusterKey, clients: usize, time: Duration) {
-    let latencies = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let failed = Arc::new(AtomicU64::new(0));
-    let end = Instant::now() + time;
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..clients {
-        let (handle, latencies, failed) = (handle.clone(), latencies.clone(), failed.clone());
-        tasks.spawn(async move {
-            let item = create(&handle, own, 0).await;
-            let mut own = Vec::new();
-            while Instant::now() < end {
-                let start = Instant::now();
-                let proposal = write(&item, OpKind::Update, Base::Current, 1);
-                match handle.submit(proposal, deadline()).await {
-                    Ok(_) => own.push(start.elapsed()),
-                    Err(_) => {
-                        failed.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
-            latencies.lock().unwrap().append(&mut own);
-        });
-    }
-    while tasks.join_next().await.is_some() {}
-    let mut latencies = latencies.lock().unwrap().clone();
-    latencies.sort();
-    let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
-    eprintln!(
-        "{clients} clients: {:.0}/s, p50 {:?}, p99 {:?}, failed {}",
-        latencies.len() as f64 / time.as_secs_f64(),
-        at(50),
-        at(99),
-        failed.load(Ordering::Relaxed)
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement, for people; set TMPDIR to choose the disk"]
-async fn measure_latency_and_throughput() {
-    let cluster = Cluster::start().await;
-    let clusters = cluster.create_class().await;
-    let n1 = cluster.handle(0);
-    let own = clusters[&n1.status().node];
-    for clients in [1, 8, 64, 256] {
-        measure(&n1, own, clients, Duration::from_secs(4)).await;
-    }
-    let text = n1.metrics().render();
-    for line in text.lines().filter(|line| line.contains("fsync") || line.contains("commits")) {
-        eprintln!("{line}");
     }
 }

@@ -156,7 +156,7 @@ impl Connection {
                         Progress::Done(answer, at) if hang_up => {
                             return Progress::Closed(Some((answer, at)));
                         }
-                        other => return other,
+                        other @ (Progress::Done(..) | Progress::Closed(_)) => return other,
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::None,

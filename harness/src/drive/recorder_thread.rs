@@ -2,6 +2,7 @@
 //! Sees events in the order they happened and knows nothing of connections or schedules.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -122,13 +123,14 @@ impl IntervalLog<'_, '_> {
         }
         let response_us = completion.response().div_ceil(1000);
         let slot = (completion.call.class, completion.answer.outcome);
-        if !self.current.contains_key(&slot) {
-            let empty = Histogram::new_with_bounds(1, RESPONSE_US_MAX, 3);
-            self.current.insert(slot, empty.map_err(io::Error::other)?);
-        }
-        if let Some(histogram) = self.current.get_mut(&slot) {
-            histogram.saturating_record(response_us.max(1));
-        }
+        let histogram = match self.current.entry(slot) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => {
+                let empty = Histogram::new_with_bounds(1, RESPONSE_US_MAX, 3);
+                vacant.insert(empty.map_err(io::Error::other)?)
+            }
+        };
+        histogram.saturating_record(response_us.max(1));
         Ok(())
     }
 

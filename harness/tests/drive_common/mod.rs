@@ -84,7 +84,7 @@ impl Run {
     }
 
     pub(crate) fn history(&self) -> Vec<Operation> {
-        let reading = quorate_check::format::read_path(&self.folder.history()).unwrap();
+        let reading = quorate_check::format::read_path(self.folder.history()).unwrap();
         reading.history.operations
     }
 

@@ -74,10 +74,10 @@ fn functions(text: &str) -> Vec<(usize, String, usize)> {
     for (number, line) in text.lines().enumerate() {
         let trimmed = line.trim_start();
         let indent = line.len() - trimmed.len();
-        if open.is_none() {
-            if let Some(name) = function_name(trimmed) {
-                open = Some((number, indent, name));
-            }
+        if open.is_none()
+            && let Some(name) = function_name(trimmed)
+        {
+            open = Some((number, indent, name));
         }
         if let Some((first, depth, name)) = &open {
             let ends = (trimmed == "}" && indent == *depth)
