@@ -37,10 +37,7 @@ impl Network {
         for link in links {
             let toxics = self.proxy.toxics(&link.to_string()).await?;
             if toxics.iter().any(|toxic| toxic.r#type == "latency") {
-                return Err(not_as_told(
-                    link,
-                    &format!("no latency, read back {toxics:?}"),
-                ));
+                return Err(not_as_told(link, &format!("no latency, read back {toxics:?}")));
             }
         }
         if self.is_own() {
@@ -71,11 +68,7 @@ impl Network {
         if self.proxy.entries().await?.contains_key(&name) {
             self.proxy.delete(&name).await?;
         }
-        let port = if self.is_own() {
-            0
-        } else {
-            host::free_ports(1)?[0]
-        };
+        let port = if self.is_own() { 0 } else { host::free_ports(1)?[0] };
         let entry = Entry {
             name: name.clone(),
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string(),
@@ -97,25 +90,16 @@ impl Network {
         least: Duration,
         deadline: Instant,
     ) -> Result<Option<Duration>, StageError> {
-        let address = entry
-            .listen
-            .parse()
-            .map_err(|_| not_as_told(&link, "an address"))?;
+        let address = entry.listen.parse().map_err(|_| not_as_told(&link, "an address"))?;
         match Milliseconds::from_micros(delay.latency_us, delay.jitter_us) {
             Some(delay) => toxics::delay(&self.proxy, &[link], delay).await?,
             None => {
                 let links = vec![link.to_string()];
-                let change = RuleChange {
-                    links,
-                    cut: None,
-                    delay: Some(Some(delay)),
-                };
+                let change = RuleChange { links, cut: None, delay: Some(Some(delay)) };
                 self.proxy.step(&[change], self.lease()).await?;
             }
         }
-        echo_takes(address, least, deadline)
-            .await
-            .map_err(echo_failed)
+        echo_takes(address, least, deadline).await.map_err(echo_failed)
     }
 }
 
@@ -127,8 +111,5 @@ fn not_as_told(link: &Link, told: &str) -> StageError {
 }
 
 fn echo_failed(source: std::io::Error) -> StageError {
-    StageError::Start {
-        process: "echo of the canary".to_string(),
-        source,
-    }
+    StageError::Start { process: "echo of the canary".to_string(), source }
 }

@@ -61,11 +61,8 @@ impl Network {
             Some(_) => vec![0; links.len()],
             None => host::free_ports(links.len())?,
         };
-        let lease = Lease {
-            holder: format!("quorate-{seed}"),
-            ttl_ms: millis(LEASE_TTL),
-            covers: "all",
-        };
+        let lease =
+            Lease { holder: format!("quorate-{seed}"), ttl_ms: millis(LEASE_TTL), covers: "all" };
         let mut network = Self {
             proxy,
             process,
@@ -91,13 +88,10 @@ impl Network {
             toxics: Vec::new(),
         };
         let created = self.proxy.create(&entry).await?;
-        created
-            .listen
-            .parse()
-            .map_err(|error| StageError::ProxyUnexpected {
-                request: format!("creating {link}"),
-                reason: format!("listens on {:?}: {error}", created.listen),
-            })
+        created.listen.parse().map_err(|error| StageError::ProxyUnexpected {
+            request: format!("creating {link}"),
+            reason: format!("listens on {:?}: {error}", created.listen),
+        })
     }
 
     /// Where a link listens.
@@ -114,24 +108,14 @@ impl Network {
     pub(crate) async fn aim(&self, server: &str, said: &Announcement) -> Result<(), StageError> {
         let entries = self.proxy.entries().await?;
         for link in self.addresses.keys().filter(|link| link.to == server) {
-            let target = if link.is_client() {
-                Some(said.http)
-            } else {
-                said.peer
-            };
+            let target = if link.is_client() { Some(said.http) } else { said.peer };
             let upstream = target.map_or_else(|| NOWHERE.to_string(), |peer| peer.to_string());
             let name = link.to_string();
             // A change of nothing would still end the connections of some proxies.
-            if entries
-                .get(&name)
-                .is_some_and(|entry| entry.upstream == upstream)
-            {
+            if entries.get(&name).is_some_and(|entry| entry.upstream == upstream) {
                 continue;
             }
-            let change = EntryChange {
-                upstream: Some(upstream),
-                enabled: None,
-            };
+            let change = EntryChange { upstream: Some(upstream), enabled: None };
             self.proxy.update(&name, &change).await?;
         }
         Ok(())
@@ -140,10 +124,7 @@ impl Network {
     /// Lets every link listen, when all of them lead somewhere.
     pub(crate) async fn open(&self) -> Result<(), StageError> {
         for link in self.addresses.keys() {
-            let change = EntryChange {
-                upstream: None,
-                enabled: Some(true),
-            };
+            let change = EntryChange { upstream: None, enabled: Some(true) };
             self.proxy.update(&link.to_string(), &change).await?;
         }
         Ok(())
@@ -169,11 +150,7 @@ impl Network {
 
     /// Tells the proxy that the harness is alive.
     pub(crate) async fn renew_lease(&self) -> Result<(), StageError> {
-        if self.is_own() {
-            self.proxy.renew(&self.lease).await
-        } else {
-            Ok(())
-        }
+        if self.is_own() { self.proxy.renew(&self.lease).await } else { Ok(()) }
     }
 
     /// The lease that every step carries.
@@ -230,17 +207,10 @@ impl Network {
             if self.is_own() {
                 let name = vec![link.to_string()];
                 let cut = Some(new.cut.map(|kind| Cut { kind }));
-                changes.push(RuleChange {
-                    links: name,
-                    cut,
-                    delay: Some(new.fine()),
-                });
+                changes.push(RuleChange { links: name, cut, delay: Some(new.fine()) });
             } else if old.cut != new.cut {
                 let enabled = Some(new.cut.is_none());
-                let change = EntryChange {
-                    upstream: None,
-                    enabled,
-                };
+                let change = EntryChange { upstream: None, enabled };
                 self.proxy.update(&link.to_string(), &change).await?;
             }
         }
@@ -262,16 +232,10 @@ impl Network {
         let coarse = |rules, link: &&Link| Sum::of(rules, link).coarse();
         let off = |link: &&Link| coarse(after, link).is_none();
         let gone: Vec<Link> = links.iter().filter(off).cloned().collect();
-        if before != after
-            && gone
-                .iter()
-                .any(|link| Sum::of(before, link).delay.is_some())
-        {
+        if before != after && gone.iter().any(|link| Sum::of(before, link).delay.is_some()) {
             toxics::undelay(&self.proxy, &gone).await?;
         }
-        let fresh = links
-            .iter()
-            .filter(|link| coarse(before, link).is_none() && !off(link));
+        let fresh = links.iter().filter(|link| coarse(before, link).is_none() && !off(link));
         let fresh: Vec<Link> = fresh.cloned().collect();
         match fresh.first().and_then(|link| Sum::of(after, link).coarse()) {
             Some(delay) => toxics::delay(&self.proxy, &fresh, delay).await,
@@ -291,19 +255,13 @@ impl Network {
 
     /// Notes that connections of these links were broken.
     pub(crate) fn disturb(&self, links: &[Link]) {
-        let mut disturbed = self
-            .disturbed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut disturbed = self.disturbed.lock().unwrap_or_else(PoisonError::into_inner);
         disturbed.extend(links.iter().cloned());
     }
 
     /// Whether connections of the link were broken on purpose.
     pub(crate) fn is_disturbed(&self, link: &Link) -> bool {
-        self.disturbed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(link)
+        self.disturbed.lock().unwrap_or_else(PoisonError::into_inner).contains(link)
     }
 
     /// Removes the entries from a Toxiproxy, and ends the own proxy; true when that ended well.

@@ -26,25 +26,15 @@ impl Milliseconds {
     /// The delay, if whole milliseconds can express it.
     pub(crate) fn from_micros(delay_us: u64, jitter_us: u64) -> Option<Self> {
         let whole = |micros: u64| {
-            micros
-                .is_multiple_of(1_000)
-                .then(|| u32::try_from(micros / 1_000).ok())
-                .flatten()
+            micros.is_multiple_of(1_000).then(|| u32::try_from(micros / 1_000).ok()).flatten()
         };
-        Some(Self {
-            delay: whole(delay_us)?,
-            jitter: whole(jitter_us)?,
-        })
+        Some(Self { delay: whole(delay_us)?, jitter: whole(jitter_us)? })
     }
 
     /// Whether the toxic is this delay.
     fn is_said_by(self, toxic: &Toxic) -> bool {
         let says = |name: &str, value: u32| {
-            toxic
-                .attributes
-                .get(name)
-                .and_then(serde_json::Value::as_u64)
-                == Some(value.into())
+            toxic.attributes.get(name).and_then(serde_json::Value::as_u64) == Some(value.into())
         };
         toxic.r#type == "latency" && says("latency", self.delay) && says("jitter", self.jitter)
     }
@@ -114,9 +104,12 @@ fn set(api: SocketAddr, names: &[String], delay: Milliseconds) -> Result<(), Str
     let client = Client::new(api);
     for name in names {
         let proxy = client.find_proxy(name)?;
-        proxy
-            .with_latency("upstream".to_string(), delay.delay, delay.jitter, 1.0)
-            .with_latency("downstream".to_string(), delay.delay, delay.jitter, 1.0);
+        proxy.with_latency("upstream".to_string(), delay.delay, delay.jitter, 1.0).with_latency(
+            "downstream".to_string(),
+            delay.delay,
+            delay.jitter,
+            1.0,
+        );
     }
     Ok(())
 }
@@ -128,13 +121,7 @@ mod tests {
     #[test]
     fn only_whole_milliseconds_can_be_said() {
         let said = Milliseconds::from_micros(3_000, 1_000);
-        assert_eq!(
-            said,
-            Some(Milliseconds {
-                delay: 3,
-                jitter: 1
-            })
-        );
+        assert_eq!(said, Some(Milliseconds { delay: 3, jitter: 1 }));
         assert_eq!(Milliseconds::from_micros(500, 0), None);
         assert_eq!(Milliseconds::from_micros(2_000, 1), None);
     }
@@ -144,9 +131,6 @@ mod tests {
         let nobody: SocketAddr = "127.0.0.1:9".parse().unwrap();
         let delay = Milliseconds::from_micros(1_000, 0).unwrap();
         let result = on_a_thread(nobody, vec!["n1->n2".to_string()], delay).await;
-        assert!(
-            matches!(result, Err(StageError::ProxyUnexpected { .. })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(StageError::ProxyUnexpected { .. })), "{result:?}");
     }
 }
