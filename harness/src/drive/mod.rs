@@ -262,7 +262,10 @@ impl Driver {
             }
         }
         let now = self.crew.clock.now();
-        if now < end {
+        // The last operation may be done a moment before the schedule ends; only a stop cuts it.
+        let cut = cancel.is_cancelled() && now < end;
+        let end = if cut { now } else { end };
+        if cut {
             meter.cut_short(now);
         }
         let asked = match load.mode {
@@ -272,7 +275,7 @@ impl Driver {
         let recorder_cpu = self.crew.recorder.cpu_ns().saturating_sub(recorder_cpu);
         let (summary, findings) = meter.finish(now, asked, recorder_cpu);
         self.mark(Phase::Warmup, start, measure.min(now))?;
-        self.mark(Phase::Measure, measure.min(now), end.min(now))?;
+        self.mark(Phase::Measure, measure.min(end), end)?;
         write_json(&self.folder.driver(), "driver.json", &summary)?;
         Ok(LoadReport { summary, findings })
     }

@@ -1,6 +1,6 @@
 //! Bugs to be planted: simpler rules that look right and are wrong (PROTOCOL.md part 2), so that
 //! the simulator can prove that its invariants see them. Without the feature `planted-bugs` none
-//! can be chosen, and the tests of [`Config::has`] are constants.
+//! can be chosen, and the tests of `Config::has` are constants.
 
 use crate::io::Config;
 
