@@ -96,12 +96,20 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let address = clients.local_addr()?;
     let peer = peers.as_ref().map(TcpListener::local_addr).transpose()?;
-    let (root_password, made_up) =
-        password::root(config.root_password.clone(), &config.data).context("root password")?;
-    if made_up {
-        eprintln!("password of user root, shown only now: {root_password}");
-    }
     let node = Node::start(settings(&config), peers).context("cannot start")?;
+    // Only now the folder is known to be this server's alone.
+    let root_password = match password::root(config.root_password.clone(), &config.data) {
+        Ok((password, made_up)) => {
+            if made_up {
+                eprintln!("password of user root, shown only now: {password}");
+            }
+            password
+        }
+        Err(error) => {
+            node.stop(STOP_BOUND).await.context("the last sync failed")?;
+            return Err(error).context("root password");
+        }
+    };
     let (node_id, boot) = node.identity();
     announce(&serde_json::json!({
         "http": address.to_string(),

@@ -13,7 +13,7 @@ use crate::spec::{SpecError, workload};
 pub(super) fn plan(arguments: &PlanArguments) -> anyhow::Result<Exit> {
     let spec = workload(&arguments.spec.file, &arguments.spec.overrides()?)?;
     let plan = build(&spec, spec.seed).map_err(SpecError::Invalid)?;
-    let choice = choice::choose(&arguments.stage, &plan)?;
+    let choice = choice::choose(&arguments.stage.stage, &plan, &arguments.stage.options())?;
     if arguments.json {
         Output.json(&plan)?;
         return Ok(Exit::Good);

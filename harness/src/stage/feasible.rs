@@ -9,7 +9,10 @@ use crate::plan::{Cut, FaultKind, Plan, PlannedFault, Topology};
 const OWN_PROXY: &str = "run it with the project's own proxy";
 
 /// Checks every planned fault against topology and proxy.
-pub(crate) fn check(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
+///
+/// # Errors
+/// The first that cannot be done, with what could be done instead.
+pub fn can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
     let foreign = options.toxiproxy.is_some();
     for (index, fault) in plan.faults.iter().enumerate() {
         on_links(fault, &plan.topology, foreign)?;

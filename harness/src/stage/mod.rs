@@ -32,6 +32,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use binaries::Program;
+pub use feasible::can_do;
 pub use links::{CLIENT, Link};
 pub use options::StageOptions;
 pub use process::ProcessStage;

@@ -46,7 +46,7 @@ impl ProcessStage {
         clock: Clock,
         options: StageOptions,
     ) -> Result<Self, StageError> {
-        feasible::check(plan, &options)?;
+        feasible::can_do(plan, &options)?;
         let data = data_folder(folder);
         for path in [folder.logs(), data.clone()] {
             std::fs::create_dir_all(&path).map_err(StageError::file(path))?;
