@@ -106,8 +106,15 @@ pub(crate) fn stage_harness() -> Command {
     command
 }
 
+/// The server itself.
+pub(crate) fn node() -> PathBuf {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| build(&["--bin", "quorate-node"]));
+    programs().join("quorate-node")
+}
+
 /// The fault proxy.
-fn proxy() -> PathBuf {
+pub(crate) fn proxy() -> PathBuf {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| build(&["--bin", "quorate-proxy"]));
     programs().join("quorate-proxy")
