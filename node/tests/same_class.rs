@@ -1,5 +1,5 @@
-//! Several servers create one class at the same moment: there is one class, with the same ids on all
-//! of them. Real processes.
+//! Several servers create one class at the same moment: there is one class, with the same ids
+//! everywhere. Real processes.
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 
 mod support;
