@@ -161,8 +161,8 @@ fn headers_that_are_none_are_refused() {
             "not a history: the first line names the format \"other\", not \"quorate-history\"",
         ),
         (
-            "{\"format\":\"quorate-history\",\"version\":2,\"servers\":3}\n",
-            "history format version 2 is not supported; this program reads version 1",
+            "{\"format\":\"quorate-history\",\"version\":3,\"servers\":3}\n",
+            "history format version 3 is not supported; this program reads versions 1 to 2",
         ),
         (
             "{\"format\":\"quorate-history\",\"version\":1}\n",

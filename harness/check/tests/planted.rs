@@ -73,13 +73,8 @@ impl Toy {
             }
         }
         toy.operations.sort_by_key(|operation| operation.sent);
-        let header = Header {
-            format: FORMAT_NAME.to_owned(),
-            version: FORMAT_VERSION,
-            nodes: (0..REPLICAS).map(|replica| format!("toy{replica}")).collect(),
-            keys: KEYS,
-            simulated: true,
-        };
+        let nodes = (0..REPLICAS).map(|replica| format!("toy{replica}")).collect();
+        let header = Header::new(nodes, KEYS, true);
         History { header, operations: toy.operations }
     }
 
@@ -132,10 +127,9 @@ impl Toy {
         };
         let seen = cell.map_or(Seen::Absent(None), |cell| cell.seen);
         let step = Step {
-            key,
-            action: Action::Read(Some(seen)),
             rid: cell.map(|cell| format!("#1:{}", cell.rid)),
             version: cell.map(|cell| cell.version),
+            ..Step::new(key, Action::Read(Some(seen)))
         };
         self.record(OpKind::Read, phase, Some(level), replica, step, Outcome::Ok);
     }
@@ -172,10 +166,9 @@ impl Toy {
         }
         let acknowledged = outcome == Outcome::Ok;
         let step = Step {
-            key,
-            action,
             rid: acknowledged.then(|| format!("#1:{rid}")),
             version: acknowledged.then_some(version),
+            ..Step::new(key, action)
         };
         self.record(kind, phase, None, coordinator, step, outcome);
     }
