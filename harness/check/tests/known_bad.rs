@@ -32,10 +32,7 @@ const TABLE: [(&str, &[(Checker, Verdict)]); 26] = [
         "late_unknown_write_beats_a_newer_acknowledged_one",
         &[(AcknowledgedDurable, Violated), (Linearizable, Violated)],
     ),
-    (
-        "local_read_sees_a_failed_write",
-        &[(FailedWriteVisible, Violated), (AbortedRead, Violated)],
-    ),
+    ("local_read_sees_a_failed_write", &[(FailedWriteVisible, Violated), (AbortedRead, Violated)]),
     (
         "local_read_sees_inside_a_transaction",
         &[
@@ -51,10 +48,7 @@ const TABLE: [(&str, &[(Checker, Verdict)]); 26] = [
     ("one_server_keeps_an_old_value_after_heal", &[(Convergence, Violated)]),
     ("one_server_lost_a_record", &[(Convergence, Violated)]),
     ("session_does_not_read_its_own_write", &[(SessionGuarantees, Violated)]),
-    (
-        "snapshot_sees_half_a_transfer",
-        &[(BankTotal, Violated), (DependencyCycles, Violated)],
-    ),
+    ("snapshot_sees_half_a_transfer", &[(BankTotal, Violated), (DependencyCycles, Violated)]),
     ("two_records_own_one_unique_key", &[(UniqueKey, Violated)]),
     ("two_sides_of_a_split_allocate_one_rid", &[(RidUnique, Violated)]),
     ("two_transactions_each_read_what_the_other_replaces", &[(DependencyCycles, Violated)]),

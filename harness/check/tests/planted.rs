@@ -222,9 +222,11 @@ impl Toy {
 #[test]
 fn without_a_bug_every_checker_is_valid() {
     for seed in 0..SEEDS {
-        let report = check_all(&Toy::run(None, seed), &Options::default());
+        let history = Toy::run(None, seed);
+        let report = check_all(&history, &Options::default());
         assert_eq!(report.verdict, Verdict::Valid, "seed {seed}\n{report}");
-        assert_eq!(report.judgements.len(), Checker::ALL.len());
+        let applicable = Checker::ALL.into_iter().filter(|checker| checker.applies(&history));
+        assert_eq!(report.judgements.len(), applicable.count());
     }
 }
 
