@@ -74,7 +74,7 @@ soak: ## Run the simulator over many seeds: make soak [SEED=1] [SEEDS=20000]
 
 .PHONY: canary
 canary: setup ## Plant bugs in machine and checkers: each must be caught
-	cargo test --release -p quorate-check --test planted
+	cargo test --release -p quorate-check --test planted --test planted_transactions
 	cargo test --release -p quorate-sim --test planted
 
 .PHONY: micro
