@@ -1,4 +1,5 @@
-//! The history file: JSON Lines, version 2; version 1 is read too. No judging here, and no opinion on where files live.
+//! The history file: JSON Lines, version 2; version 1 is read too. No judging here, and no opinion
+//! on where files live.
 //!
 //! ```text
 //! {"format":"quorate-history","version":2,"nodes":["europe","usa"],"keys":100,"simulated":false}
@@ -12,8 +13,8 @@
 //! request goes out, so that a crash loses no write that may have happened: an invocation without
 //! completion is pending, its outcome unknown. The completion's steps are those of the invocation,
 //! in order, with what the reply added: `rid`, `version`, `evidence`, and for reads `seen` and
-//! `content`. What a write means is in its invocation, as `content`; what the run was promised is in
-//! the header, as `promises` (see [`crate::history::Promises`]).
+//! `content`. What a write means is in its invocation, as `content`; what the run was promised is
+//! in the header, as `promises` (see [`crate::history::Promises`]).
 
 mod error;
 mod reader;

@@ -1,6 +1,7 @@
-//! A toy database with transactions, sessions, unique keys and edges, and bugs that can be planted in
-//! it: each must be caught by the checker it is mapped to, and without any the run must be valid.
-//! One log of transactions; a server's state is a prefix of it. Knows nothing of the real protocol.
+//! A toy database with transactions, sessions, unique keys and edges, and bugs that can be planted
+//! in it: each must be caught by the checker it is mapped to, and without any the run must be
+//! valid. One log of transactions; a server's state is a prefix of it. Knows nothing of the real
+//! protocol.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 

@@ -7,8 +7,8 @@
 //! - G0 (write cycle) and G1c (circular information flow), of everything that committed;
 //! - G-single (read skew) and G2-item (write skew), over reads to which a transaction was held when
 //!   it committed: of keys that it writes, and all of them if the history is declared serializable;
-//! - G-single of a local snapshot, over the keys it read: exact bases mean that a server which has a
-//!   transaction has whole everything that this built on. Two snapshots of different servers may
+//! - G-single of a local snapshot, over the keys it read: exact bases mean that a server which has
+//!   a transaction has whole everything that this built on. Two snapshots of different servers may
 //!   disagree on the order of unrelated writes (a long fork), which is not judged.
 //!
 //! Records whose versions are not known, or claimed twice, have no order and add no edges; the

@@ -1,10 +1,11 @@
 //! An edge is there in both directions or not at all: the vertex it leaves names it as outgoing and
 //! the vertex it enters names it as incoming, in every snapshot and, after heal, on every server
-//! (issue of half-created edges: ORIENTDB.md; PROTOCOL.md 3.11, "all-or-nothing, also in local
-//! snapshots", since both vertices and the edge are written by one transaction).
+//! (the original makes an edge by two operations outside a transaction, ORIENTDB.md, and promises
+//! both directions on each server; PROTOCOL.md 3.11, "all-or-nothing, also in local snapshots").
 //!
-//! Only what was seen in one state is compared, so a snapshot may be of any part of the graph. Loops
-//! and several edges between two vertices are allowed; one edge named twice by one vertex is not.
+//! Only what was seen in one state is compared, so a snapshot may be of any part of the graph.
+//! Loops and several edges between two vertices are allowed; one edge named twice by one vertex is
+//! not.
 
 use std::collections::{BTreeMap, BTreeSet};
 

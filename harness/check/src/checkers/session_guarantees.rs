@@ -1,11 +1,12 @@
-//! What a session has done and seen, it goes on seeing: read your writes, monotonic reads, monotonic
-//! writes, writes follow reads, after Terry et al., "Session Guarantees for Weakly Consistent
-//! Replicated Data", PDIS 1994, judged record by record on versions (PROTOCOL.md 3.8: session
-//! tokens give the first two; the other two follow from exact bases).
+//! What a session has done and seen, it goes on seeing: read your writes, monotonic reads,
+//! monotonic writes, writes follow reads, after Terry et al., "Session Guarantees for Weakly
+//! Consistent Replicated Data", PDIS 1994, judged record by record on versions (PROTOCOL.md 3.8:
+//! session tokens give the first two; the other two follow from exact bases).
 //!
-//! Majority reads are always judged, local ones if the history says that sessions sent their tokens.
-//! Across records nothing is judged: a local snapshot need not have two unrelated writes in the order
-//! of one session. An operation precedes another of its session if it returned before that was sent.
+//! Majority reads are always judged, local ones if the history says that sessions sent their
+//! tokens. Across records nothing is judged: a local snapshot need not have two unrelated writes in
+//! the order of one session. An operation precedes another of its session if it returned before
+//! that was sent.
 
 use super::Checker;
 use crate::budget::{Budget, OutOfBudget};
