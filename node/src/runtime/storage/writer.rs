@@ -88,6 +88,12 @@ impl Writer {
                 let key = keys::meta(keys::META_APPLIED, &node.0.to_be_bytes());
                 self.put(batch, keys::META, &key, position)
             }
+            Write::Forget(tx) => {
+                for family in [keys::TX, keys::OUTCOMES] {
+                    batch.delete_cf(self.storage.family(family), keys::tx(*tx));
+                }
+                Ok(())
+            }
             Write::Low(node, boot, low) => self.forget(batch, *node, *boot, *low),
         }
     }
