@@ -106,6 +106,16 @@ pub(crate) fn stage_harness() -> Command {
     command
 }
 
+/// The server itself.
+pub(crate) fn node() -> PathBuf {
+    static BUILT: Once = Once::new();
+    let build = || {
+        BUILT.call_once(|| build(&["-p", "quorate-node", "--bin", "quorate-node"]));
+        programs().join("quorate-node")
+    };
+    std::env::var_os("QUORATE_NODE_BIN").map_or_else(build, PathBuf::from)
+}
+
 /// The fault proxy.
 fn proxy() -> PathBuf {
     static BUILT: Once = Once::new();

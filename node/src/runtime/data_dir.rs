@@ -1,7 +1,7 @@
 //! The data folder: who this server is, how often it started, and whether the store inside is
 //! really its own (PROTOCOL.md 3.1, trap A3). May not know the machine or the links.
 //!
-//! `identity` and `boot` lie beside `databases/`, so that a copied or restored database never
+//! `identity`, `boot` and `synced` lie beside `databases/`, so that a copied or restored database never
 //! carries an identity along.
 
 use std::fs::{self, File};
@@ -11,10 +11,14 @@ use std::path::{Path, PathBuf};
 use quorate_api::{Boot, NodeId};
 use serde::{Deserialize, Serialize};
 
+use super::storage::witness::Witness;
 use super::storage::{Durable, Owner, Storage, StorageError};
 
 /// Format of the identity file.
 const FORMAT: u32 = 1;
+
+/// Name of the file that says how far the store was synced.
+const WITNESS: &str = "synced";
 
 /// Why a server must not start on its folder.
 #[derive(Debug, thiserror::Error)]
@@ -75,9 +79,51 @@ pub enum DataError {
         /// This server.
         own: NodeId,
     },
+    /// The store holds less than its disk confirmed once.
+    #[error(
+        "the store in {} has lost writes that were synced: it ends at batch {} of boot {}, and \
+         batch {} of boot {} was confirmed ({}); the end of its log, or a table, is damaged or \
+         missing; {REMEDY}",
+        .path.display(), .found.1, .found.0.0, .confirmed.1, .confirmed.0.0, .witness.display()
+    )]
+    Lost {
+        /// The store.
+        path: PathBuf,
+        /// The file that says how far it was synced.
+        witness: PathBuf,
+        /// Where the store ends.
+        found: Durable,
+        /// Where it should.
+        confirmed: Durable,
+    },
     /// The store itself.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
+    #[error("the store in {} cannot be used: {source}; {}", .path.display(), .source.remedy())]
+    Storage {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong.
+        source: StorageError,
+    },
+}
+
+/// What to do about a store whose end is gone.
+const REMEDY: &str = "check the disk; put the files back as they were if there is an exact copy; \
+    otherwise this server's votes are lost, and it must not rejoin under its identity";
+
+impl DataError {
+    /// Whether the disk or what lies on it is to blame.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Io { .. }
+            | Self::Damaged { .. }
+            | Self::Foreign { .. }
+            | Self::Gone { .. }
+            | Self::Lost { .. } => true,
+            Self::Storage { source, .. } => !matches!(source, StorageError::Locked { .. }),
+            Self::Name { .. } => false,
+        }
+    }
 }
 
 /// Who a server is, for good.
@@ -99,6 +145,8 @@ pub struct DataDir {
     pub started_with: Durable,
     /// Its store.
     pub storage: Storage,
+    /// How far the store is synced, beside it.
+    pub(crate) witness: Witness,
 }
 
 impl DataDir {
@@ -116,16 +164,41 @@ impl DataDir {
             let detail = format!("boot counter {}, but no store", previous.0);
             return Err(DataError::Gone { path, detail, own: node });
         }
-        let storage = Storage::open(&path)?;
-        let owner = storage.owner()?;
+        let failed = |source| DataError::Storage { path: path.clone(), source };
+        let storage = match previous {
+            Boot(0) => Storage::open(&path),
+            _ => Storage::open_existing(&path),
+        };
+        let storage = storage.map_err(failed)?;
+        let owner = storage.owner().map_err(failed)?;
         let boot = next_boot(node, previous, owner, &path)?;
-        let started_with = storage.last_batch()?;
+        let started_with = storage.last_batch().map_err(failed)?;
+        if previous == Boot(0) && !root.join(WITNESS).exists() {
+            replace(root, WITNESS, &Witness::first())?;
+        }
+        let witness = witness(root, &path, started_with)?;
         // The store first: a store that lags behind the counter is then always an older copy.
-        storage.set_owner(Owner { node, boot })?;
+        storage.set_owner(Owner { node, boot }).map_err(failed)?;
         replace(root, "boot", format!("{}\n", boot.0).as_bytes())?;
         sync_dir(&databases)?;
-        Ok(Self { node, boot, started_with, storage })
+        Ok(Self { node, boot, started_with, storage, witness })
     }
+}
+
+/// Opens the note of how far the store was synced, if the store holds that much.
+fn witness(root: &Path, store: &Path, found: Durable) -> Result<Witness, DataError> {
+    let path = root.join(WITNESS);
+    let (witness, claim) = Witness::open(&path).map_err(io_error("open", &path))?;
+    let Some(confirmed) = claim else {
+        let detail = "it does not say how far the store was synced".into();
+        return Err(DataError::Damaged { path, detail });
+    };
+    if found < confirmed {
+        let store = store.to_path_buf();
+        return Err(DataError::Lost { path: store, witness: path, found, confirmed });
+    }
+    witness.sync().map_err(io_error("sync", &path))?;
+    Ok(witness)
 }
 
 /// The boot that follows, if the store fits the identity and the counter.
