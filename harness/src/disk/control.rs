@@ -26,8 +26,10 @@ pub struct Announcement {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "command")]
 pub enum Command {
-    /// Power is cut and comes back.
+    /// Power is cut.
     Cut(Survival),
+    /// Power comes back.
+    PowerOn,
     /// Every write and every sync is held up.
     Slow {
         /// Microseconds a write.
@@ -96,6 +98,7 @@ fn obey(disk: &Disk, command: Command) -> io::Result<Answer> {
     let mut cut = None;
     match command {
         Command::Cut(survival) => cut = Some(disk.cut(survival)?),
+        Command::PowerOn => disk.power_on(),
         Command::Slow { write_us, sync_us } => {
             disk.slow_down(Duration::from_micros(write_us), Duration::from_micros(sync_us));
         }

@@ -8,11 +8,13 @@
 //!   and truncations since, [`Survival`] says what is left: nothing; a prefix in their order, the
 //!   last write of it cut at a 512-byte sector; or any subset of sectors, each old or new as a
 //!   whole, under any of the lengths in between, as from a disk that writes in an order of its own.
+//!   A write over exactly the bytes of the write before it replaces it, as in a page cache: what
+//!   the first of the two wrote is not among what can be left.
 //! - **A name** (create, remove, rename, each as one step) that was there at its directory's last
 //!   `fsync` is there. Of the steps since, none are left, or a prefix in their order, as a journal
 //!   leaves them. Syncing a file does not sync its name, which POSIX leaves open and most file
 //!   systems do. Syncing a directory syncs the steps that touch it, and those they build on.
-//! - **A handle** from before the cut answers `EIO`.
+//! - **A handle** from before the cut answers `EIO`, and so does everything until power comes back.
 //!
 //! Not modelled: damage to what was synced (tests flip bytes themselves), a disk that acknowledges a
 //! sync and lies, lost directories that were synced in part of their path only, hard and symbolic

@@ -55,7 +55,12 @@ impl Disk {
         Self { volume: Mutex::new(volume), delays: Mutex::default() }
     }
 
-    /// Power is cut and comes back.
+    /// Power comes back.
+    pub fn power_on(&self) {
+        self.volume().power_on();
+    }
+
+    /// Power is cut: everything answers `EIO` until it comes back, a sync under way too.
     ///
     /// # Errors
     /// The backing folder.

@@ -48,6 +48,8 @@ pub struct Volume {
     next: Ino,
     /// Number of cuts so far; handles from before the last one are dead.
     epoch: u64,
+    /// Without power nothing answers.
+    powered: bool,
     /// Bytes that all files may have together.
     capacity: Option<u64>,
     counts: Counts,
@@ -67,6 +69,7 @@ impl Volume {
             nodes: BTreeMap::from([(ROOT, root)]),
             next: ROOT + 1,
             epoch: 0,
+            powered: true,
             capacity: None,
             counts: Counts::default(),
         })
@@ -119,6 +122,7 @@ impl Volume {
     /// # Errors
     /// `ENOTDIR`.
     pub fn names(&self, dir: Ino) -> io::Result<&Names> {
+        self.has_power()?;
         Ok(self.tree.names(dir).ok_or(Errno::ENOTDIR)?)
     }
 
@@ -314,12 +318,18 @@ impl Volume {
         self.forget_lost()
     }
 
-    /// Power is cut and comes back.
+    /// Power comes back.
+    pub fn power_on(&mut self) {
+        self.powered = true;
+    }
+
+    /// Power is cut: everything answers `EIO` until it comes back.
     ///
     /// # Errors
     /// The backing folder.
     pub fn cut(&mut self, survival: Survival) -> io::Result<CutReport> {
         let mut report = CutReport::default();
+        self.powered = false;
         self.epoch += 1;
         self.counts.cuts += 1;
         let cut = self.counts.cuts;
@@ -371,7 +381,15 @@ impl Volume {
         Ok(())
     }
 
+    fn has_power(&self) -> io::Result<()> {
+        match self.powered {
+            true => Ok(()),
+            false => Err(Errno::EIO.into()),
+        }
+    }
+
     fn alive(&self, handle: u64) -> io::Result<()> {
+        self.has_power()?;
         match handle == self.epoch {
             true => Ok(()),
             false => Err(Errno::EIO.into()),
@@ -395,10 +413,12 @@ impl Volume {
     }
 
     fn node(&self, ino: Ino) -> io::Result<&Node> {
+        self.has_power()?;
         Ok(self.nodes.get(&ino).ok_or(Errno::ENOENT)?)
     }
 
     fn node_mut(&mut self, ino: Ino) -> io::Result<&mut Node> {
+        self.has_power()?;
         Ok(self.nodes.get_mut(&ino).ok_or(Errno::ENOENT)?)
     }
 

@@ -41,6 +41,7 @@ fn a_new_file_needs_its_own_sync_and_its_directorys() {
     volume.write(late, handle, 0, b"data").unwrap();
     volume.sync_file(late, handle).unwrap();
     let report = volume.cut(Survival::Nothing).unwrap();
+    volume.power_on();
     assert_eq!((report.files, report.lost_bytes, report.lost_names), (3, 12, 1));
     let sizes: Vec<(String, u64)> = volume
         .names(ROOT)
@@ -65,6 +66,7 @@ fn the_same_seed_leaves_the_same_and_another_something_else() {
             volume.write(ino, handle, u64::from(part) * 600, &[part; 600]).unwrap();
         }
         let report = volume.cut(Survival::Sectors { seed }).unwrap();
+        volume.power_on();
         let handle = volume.open(ino).unwrap();
         (report, volume.read(ino, handle, 0, 1 << 20).unwrap())
     };
@@ -99,6 +101,10 @@ fn handles_from_before_a_cut_are_dead() {
     let root = volume.open(ROOT).unwrap();
     volume.sync_directory(ROOT, root).unwrap();
     volume.cut(Survival::Nothing).unwrap();
+    assert_eq!(errno(volume.lookup(ROOT, name("file"))), Some(Errno::EIO));
+    assert_eq!(errno(volume.create_file(ROOT, name("new"), 0o644)), Some(Errno::EIO));
+    assert_eq!(errno(volume.open(ino)), Some(Errno::EIO));
+    volume.power_on();
     assert_eq!(errno(volume.write(ino, handle, 0, b"x")), Some(Errno::EIO));
     assert_eq!(errno(volume.sync_file(ino, handle)), Some(Errno::EIO));
     assert_eq!(errno(volume.read(ino, handle, 0, 1)), Some(Errno::EIO));
@@ -120,6 +126,7 @@ fn a_removed_file_is_readable_while_open_and_back_after_a_cut() {
     assert_eq!(volume.read(ino, handle, 0, 9).unwrap(), b"data");
     volume.close(ino, handle).unwrap();
     volume.cut(Survival::Nothing).unwrap();
+    volume.power_on();
     assert_eq!(volume.lookup(ROOT, name("file")).unwrap().size, 4);
     volume.remove(ROOT, name("file"), false).unwrap();
     let root = volume.open(ROOT).unwrap();

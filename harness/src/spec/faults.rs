@@ -27,7 +27,7 @@ pub(super) fn check(
         }
         let every_ms = repetition(raw, &key, findings);
         let times = u64::from(raw.times.unwrap_or(1));
-        window(raw, every_ms * times.saturating_sub(1), &key, phases, findings);
+        window(raw, every_ms.saturating_mul(times.saturating_sub(1)), &key, phases, findings);
         let target = target_of(raw, &key, topology, findings);
         if let Some(kind) = kind(raw, &key, target, topology, findings) {
             let (at_ms, for_ms) = (raw.at.as_ms(), raw.lasts.as_ms());
@@ -39,7 +39,7 @@ pub(super) fn check(
                     let what = format!("`{name}` is already the name of faults.{first}");
                     findings.wrong(&format!("{key}.times"), what);
                 }
-                let at_ms = at_ms + every_ms * time;
+                let at_ms = at_ms.saturating_add(every_ms.saturating_mul(time));
                 let origin = findings.tree().origin_of(&key);
                 let fault = PlannedFault { name, at_ms, for_ms, kind: kind.clone() };
                 checked.push(SpecFault { origin, fault });

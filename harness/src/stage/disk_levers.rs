@@ -36,8 +36,9 @@ impl Cluster {
     ) -> Result<Effect, StageError> {
         match fault {
             DiskFault::PowerCut { survives } => {
-                let killed = self.kill(until.servers).await?;
-                let mut evidence = vec![killed.evidence];
+                // Disks first: a kill waits for a sync under way, which a power cut does not. A server
+                // that lives on for a moment is told EIO for everything.
+                let mut evidence = Vec::new();
                 for server in until.servers {
                     let survival = survives.of_fault(self.seed, &until.fault.name);
                     let answer = self.disk(server)?.tell(Command::Cut(survival)).await?;
@@ -51,6 +52,8 @@ impl Cluster {
                         report.kept_names
                     ));
                 }
+                let killed = self.kill(until.servers).await?;
+                evidence.push(killed.evidence);
                 let acknowledged = self.clock.now();
                 let proven = killed.proven.is_some();
                 Ok(self.effect(Seen { acknowledged, proven, evidence }))
@@ -73,8 +76,7 @@ impl Cluster {
         fault: DiskFault,
     ) -> Result<Effect, StageError> {
         let good = match fault {
-            // The disk has had power again since.
-            DiskFault::PowerCut { .. } => return self.start_again(until.servers).await,
+            DiskFault::PowerCut { .. } => Command::PowerOn,
             DiskFault::Slow { .. } => Command::Slow { write_us: 0, sync_us: 0 },
             DiskFault::Full => Command::Limit { free: None },
         };
@@ -82,9 +84,9 @@ impl Cluster {
             self.disk(server)?.tell(good.clone()).await?;
         }
         match fault {
-            // Whoever ended for want of room is started again.
-            DiskFault::Full => self.start_again(until.servers).await,
-            DiskFault::Slow { .. } | DiskFault::PowerCut { .. } => {
+            // Whoever ended for want of room is started again too.
+            DiskFault::PowerCut { .. } | DiskFault::Full => self.start_again(until.servers).await,
+            DiskFault::Slow { .. } => {
                 Ok(self.done(true, &["every disk answered that it obeys".to_owned()]))
             }
         }

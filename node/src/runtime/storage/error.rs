@@ -76,6 +76,11 @@ impl StorageError {
         }
     }
 
+    /// Whether the engine merely repeats that something failed before.
+    pub(crate) fn is_consequence(&self) -> bool {
+        matches!(self, Self::Engine { source, .. } if source.as_ref().contains("Seen error"))
+    }
+
     /// Wraps the engine's refusal of an action.
     pub(crate) fn engine(action: &'static str) -> impl FnOnce(rocksdb::Error) -> Self {
         move |source| Self::Engine { action, source }

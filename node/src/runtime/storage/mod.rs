@@ -15,6 +15,7 @@ mod writer;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId};
 use quorate_protocol::io::PersistSeq;
@@ -57,6 +58,8 @@ pub(crate) struct Binding {
     pub(crate) durable: Durable,
 }
 
+/// How long the report of a consequence waits for that of its cause.
+const CAUSE_WAIT: Duration = Duration::from_secs(1);
 /// Exit code of a server whose disk or data cannot be used: damaged, lost or full.
 pub const EXIT_STORAGE: u8 = 4;
 
@@ -285,6 +288,10 @@ impl Storage {
 ///
 /// No thread is waited for: the machine may already count on the write that failed.
 pub(crate) fn die(error: &StorageError) -> ! {
+    if error.is_consequence() {
+        // The thread that met the cause is about to tell it and end the process.
+        std::thread::park_timeout(CAUSE_WAIT);
+    }
     let remedy = error.remedy();
     tracing::error!(%error, remedy, "the storage failed; this server stops rather than guess");
     std::process::exit(EXIT_STORAGE.into())
