@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use quorate_api::{Boot, NodeId};
 use serde::{Deserialize, Serialize};
 
-use super::storage::witness::Witness;
+use super::storage::witness::{Claim, Manifest, Witness};
 use super::storage::{Durable, Owner, Storage, StorageError};
 
 /// Format of the identity file.
@@ -81,20 +81,17 @@ pub enum DataError {
     },
     /// The store holds less than its disk confirmed once.
     #[error(
-        "the store in {} has lost writes that were synced: it ends at batch {} of boot {}, and \
-         batch {} of boot {} was confirmed ({}); the end of its log, or a table, is damaged or \
-         missing; {REMEDY}",
-        .path.display(), .found.1, .found.0.0, .confirmed.1, .confirmed.0.0, .witness.display()
+        "the store in {} has lost what was synced: {detail} (says {}); the file, or one that it \
+         needs, is damaged or missing; {REMEDY}",
+        .path.display(), .witness.display()
     )]
     Lost {
         /// The store.
         path: PathBuf,
         /// The file that says how far it was synced.
         witness: PathBuf,
-        /// Where the store ends.
-        found: Durable,
-        /// Where it should.
-        confirmed: Durable,
+        /// What is less than it should be.
+        detail: String,
     },
     /// The store itself.
     #[error("the store in {} cannot be used: {source}; {}", .path.display(), .source.remedy())]
@@ -164,6 +161,10 @@ impl DataDir {
             let detail = format!("boot counter {}, but no store", previous.0);
             return Err(DataError::Gone { path, detail, own: node });
         }
+        let claim = claim(root, previous)?;
+        if let Some(claim) = &claim {
+            check_manifest(root, &path, claim)?;
+        }
         let failed = |source| DataError::Storage { path: path.clone(), source };
         let storage = match previous {
             Boot(0) => Storage::open(&path),
@@ -173,32 +174,83 @@ impl DataDir {
         let owner = storage.owner().map_err(failed)?;
         let boot = next_boot(node, previous, owner, &path)?;
         let started_with = storage.last_batch().map_err(failed)?;
-        if previous == Boot(0) && !root.join(WITNESS).exists() {
-            replace(root, WITNESS, &Witness::first())?;
+        match &claim {
+            Some(claim) => check_end(root, &path, claim, started_with)?,
+            None => replace(root, WITNESS, &Claim::default().encode())?,
         }
-        let witness = witness(root, &path, started_with)?;
         // The store first: a store that lags behind the counter is then always an older copy.
         storage.set_owner(Owner { node, boot }).map_err(failed)?;
+        let witness = bear_witness(root, &path, started_with)?;
         replace(root, "boot", format!("{}\n", boot.0).as_bytes())?;
         sync_dir(&databases)?;
         Ok(Self { node, boot, started_with, storage, witness })
     }
 }
 
-/// Opens the note of how far the store was synced, if the store holds that much.
-fn witness(root: &Path, store: &Path, found: Durable) -> Result<Witness, DataError> {
+/// What the note beside the store claims; `None` before the first start is over.
+fn claim(root: &Path, previous: Boot) -> Result<Option<Claim>, DataError> {
     let path = root.join(WITNESS);
-    let (witness, claim) = Witness::open(&path).map_err(io_error("open", &path))?;
-    let Some(confirmed) = claim else {
-        let detail = "it does not say how far the store was synced".into();
-        return Err(DataError::Damaged { path, detail });
-    };
-    if found < confirmed {
-        let store = store.to_path_buf();
-        return Err(DataError::Lost { path: store, witness: path, found, confirmed });
+    let damaged = |detail: &str| DataError::Damaged { path: path.clone(), detail: detail.into() };
+    match Claim::read(&path) {
+        Ok(Some(claim)) => Ok(Some(claim)),
+        Ok(None) => Err(damaged("it does not say how far the store was synced")),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("read", &path)(error))
+        }
+        Err(_) if previous == Boot(0) => Ok(None),
+        Err(_) => Err(damaged("it is missing, but there is a boot counter")),
     }
-    witness.sync().map_err(io_error("sync", &path))?;
-    Ok(witness)
+}
+
+/// Refuses a list of files that is shorter, or older, than was synced. To be asked before the
+/// engine opens the store, since it removes tables that are not listed.
+fn check_manifest(root: &Path, store: &Path, claim: &Claim) -> Result<(), DataError> {
+    let confirmed = claim.manifest;
+    match Manifest::of_store(store).map_err(io_error("read", store))? {
+        Some(found) if found < confirmed => {
+            let Manifest { number, length } = found;
+            Err(lost(
+                root,
+                store,
+                format!(
+                    "MANIFEST-{number:06} has {length} bytes, and {} of MANIFEST-{:06} were \
+                     confirmed",
+                    confirmed.length, confirmed.number
+                ),
+            ))
+        }
+        // Without a list the engine refuses.
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Refuses a store that ends before what was synced.
+fn check_end(root: &Path, store: &Path, claim: &Claim, found: Durable) -> Result<(), DataError> {
+    let ((boot, batch), (found_boot, found_batch)) = (claim.durable, found);
+    if found >= claim.durable {
+        return Ok(());
+    }
+    let detail = format!(
+        "it ends at batch {found_batch} of boot {}, and batch {batch} of boot {} was confirmed",
+        found_boot.0, boot.0
+    );
+    Err(lost(root, store, detail))
+}
+
+/// Goes on with the note of how far the store is synced.
+fn bear_witness(root: &Path, store: &Path, durable: Durable) -> Result<Witness, DataError> {
+    let path = root.join(WITNESS);
+    let open = || {
+        let witness = Witness::open(&path, store)?;
+        witness.claim(durable)?;
+        witness.sync()?;
+        Ok(witness)
+    };
+    open().map_err(io_error("write", &path))
+}
+
+fn lost(root: &Path, store: &Path, detail: String) -> DataError {
+    DataError::Lost { path: store.to_path_buf(), witness: root.join(WITNESS), detail }
 }
 
 /// The boot that follows, if the store fits the identity and the counter.
