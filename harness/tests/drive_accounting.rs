@@ -112,6 +112,24 @@ fn assert_the_schedule_was_kept(history: &[Operation], start: u64) {
 }
 
 #[test]
+fn deletes_do_not_turn_a_skewed_load_into_one_on_nothing() {
+    let clock = Clock::start();
+    let server = NullServer::start(clock, None).unwrap();
+    let run = Run::new(clock);
+    let mut plan = plan(2000.0, 1000);
+    plan.workload.keys = KeyDistribution::Zipfian { theta: 0.9 };
+    plan.workload.mix = [(OpClass::Update, 90), (OpClass::Create, 8), (OpClass::Delete, 2)].into();
+    run.measure(&plan, server.addr(), None);
+    let measured = run.measured();
+    let deleted = measured.iter().filter(|op| op.kind == OpKind::Delete && op.is_ok());
+    let keys: BTreeSet<u64> = deleted.map(|op| op.steps[0].key).collect();
+    assert!((20..60).contains(&keys.len()), "{}", keys.len());
+    // Writes that were under way together with a delete may come too late.
+    let missed = measured.iter().filter(|op| op.code.as_deref() == Some("not_found")).count();
+    assert!(missed <= keys.len(), "{missed} writes of {} found nothing", measured.len());
+}
+
+#[test]
 fn arrivals_beyond_the_cap_wait_and_are_counted() {
     let clock = Clock::start();
     let start = clock.now() + 300_000_000;
