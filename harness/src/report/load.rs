@@ -18,7 +18,7 @@ use crate::folder::{
 use crate::plan::{PLAN_FORMAT, Plan};
 
 /// Version of `manifest.json` that this program reads.
-const MANIFEST_FORMAT: u32 = 1;
+pub(super) const MANIFEST_FORMAT: u32 = 1;
 
 /// Everything a run folder holds.
 #[derive(Debug)]
