@@ -34,14 +34,14 @@ pub enum ReportError {
         source: io::Error,
     },
     /// A file is not what its name says.
-    #[error("{file}, line {line}: {}", without_line(source))]
+    #[error("{file}, line {line}: {}", without_line(cause))]
     Malformed {
         /// Which file.
         file: String,
         /// Which line of it, from 1.
         line: usize,
-        /// What is wrong with it.
-        source: serde_json::Error,
+        /// What is wrong with it; told in full above, so no source of this error.
+        cause: serde_json::Error,
     },
     /// A file was written by another version of its format.
     #[error("{file} has format version {found}; this program reads version {known}")]

@@ -128,8 +128,8 @@ pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn malformed(path: &Path, line: usize, source: serde_json::Error) -> ReportError {
-    ReportError::Malformed { file: name(path), line, source }
+fn malformed(path: &Path, line: usize, cause: serde_json::Error) -> ReportError {
+    ReportError::Malformed { file: name(path), line, cause }
 }
 
 fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReportError> {
