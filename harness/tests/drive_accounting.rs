@@ -132,7 +132,7 @@ fn deletes_do_not_turn_a_skewed_load_into_one_on_nothing() {
 #[test]
 fn arrivals_beyond_the_cap_wait_and_are_counted() {
     let clock = Clock::start();
-    let start = clock.now() + 300_000_000;
+    let start = clock.now() + 1_000_000_000;
     let planned = Outage { from: start + 200_000_000, to: start + 500_000_000 };
     let server = NullServer::start(clock, Some(planned)).unwrap();
     let run = Run::new(clock);
@@ -151,7 +151,7 @@ fn arrivals_beyond_the_cap_wait_and_are_counted() {
 #[test]
 fn what_never_got_a_slot_is_in_the_history_as_such() {
     let clock = Clock::start();
-    let start = clock.now() + 300_000_000;
+    let start = clock.now() + 1_000_000_000;
     // Longer than the run and its drain: nothing that is sent in it is ever answered.
     let planned = Outage { from: start, to: start + 1_500_000_000 };
     let server = NullServer::start(clock, Some(planned)).unwrap();
