@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use quorate_api::{Boot, NodeId};
 use serde::{Deserialize, Serialize};
 
-use super::storage::witness::{Claim, Manifest, Witness};
+use super::storage::witness::{Claim, Witness};
 use super::storage::{Durable, Owner, Storage, StorageError};
 
 /// Format of the identity file.
@@ -202,26 +202,11 @@ fn claim(root: &Path, previous: Boot) -> Result<Option<Claim>, DataError> {
     }
 }
 
-/// Refuses a list of files that is shorter, or older, than was synced. To be asked before the
-/// engine opens the store, since it removes tables that are not listed.
+/// Refuses a list of files that is less than, or differs from, what was synced. To be asked before
+/// the engine opens the store, since it removes tables that are not listed.
 fn check_manifest(root: &Path, store: &Path, claim: &Claim) -> Result<(), DataError> {
-    let confirmed = claim.manifest;
-    match Manifest::of_store(store).map_err(io_error("read", store))? {
-        Some(found) if found < confirmed => {
-            let Manifest { number, length } = found;
-            Err(lost(
-                root,
-                store,
-                format!(
-                    "MANIFEST-{number:06} has {length} bytes, and {} of MANIFEST-{:06} were \
-                     confirmed",
-                    confirmed.length, confirmed.number
-                ),
-            ))
-        }
-        // Without a list the engine refuses.
-        Some(_) | None => Ok(()),
-    }
+    let contradiction = claim.manifest.contradicted_by(store).map_err(io_error("read", store))?;
+    contradiction.map_or(Ok(()), |detail| Err(lost(root, store, detail)))
 }
 
 /// Refuses a store that ends before what was synced.
@@ -240,7 +225,7 @@ fn check_end(root: &Path, store: &Path, claim: &Claim, found: Durable) -> Result
 /// Goes on with the note of how far the store is synced.
 fn bear_witness(root: &Path, store: &Path, durable: Durable) -> Result<Witness, DataError> {
     let path = root.join(WITNESS);
-    let open = || {
+    let open = || -> io::Result<Witness> {
         let witness = Witness::open(&path, store)?;
         witness.claim(durable)?;
         witness.sync()?;
