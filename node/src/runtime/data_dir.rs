@@ -1,8 +1,8 @@
 //! The data folder: who this server is, how often it started, and whether the store inside is
 //! really its own (PROTOCOL.md 3.1, trap A3). May not know the machine or the links.
 //!
-//! `identity`, `boot` and `synced` lie beside `databases/`, so that a copied or restored database never
-//! carries an identity along.
+//! `identity`, `boot` and `synced` lie beside `databases/`, so that a copied or restored database
+//! never carries an identity along.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -1,15 +1,15 @@
 //! A second opinion on how much of the store was synced: a small file of its own, overwritten after
 //! every sync. May not know what the store holds.
 //!
-//! The engine reads its log, and its list of files, up to the first record that does not check,
-//! because the unsynced end of a file may look like anything after a power cut. Damage in the synced
-//! part looks the same to it, and everything behind the damage would be gone without a word: tables
-//! that are not listed are even removed. So a start compares the store with this file, and a store
-//! that holds less has lost what was acknowledged. The list is compared before the engine opens it.
+//! The engine reads its log, and its list of files, up to the first record that does not check: the
+//! unsynced end of a file may look like anything after a power cut. Damage in the synced part looks
+//! the same to it, and everything behind the damage would be gone without a word; tables that are
+//! not listed are even removed. So a start compares the store with this file, and a store that
+//! holds less has lost what was acknowledged. The list is compared before the engine opens it.
 //!
 //! The file is written after the sync, and nothing waits for it, so it never claims more than was
-//! synced. It is synced itself only when the server starts and stops: after a power cut it may claim
-//! less, and then less damage is noticed here. Peers compare too, by what they were told
+//! synced. It is synced itself only when the server starts and stops: after a power cut it may
+//! claim less, and then less damage is noticed here. Peers compare too, by what they were told
 //! (`Binding::durable`).
 
 use std::fs::{self, File};
@@ -22,8 +22,8 @@ use quorate_api::Boot;
 
 use super::Durable;
 
-/// Format, boot, batch, the list's number, length and checksum, own checksum. Less than a sector, so a power cut
-/// leaves the old or the new.
+/// Format, boot, batch, the list's number, length and checksum, own checksum. Less than a sector,
+/// so a power cut leaves the old or the new.
 const LENGTH: usize = 37;
 /// Where the checksum begins.
 const SUM_AT: usize = LENGTH - 4;
