@@ -81,8 +81,8 @@ pub enum DataError {
     },
     /// The store holds less than its disk confirmed once.
     #[error(
-        "the store in {} has lost what was synced: {detail} (says {}); the file, or one that it \
-         needs, is damaged or missing; {REMEDY}",
+        "the store in {} has lost what was synced: {detail} (says {}): a file is damaged or missing, \
+         or this is another store or an older copy; {REMEDY}",
         .path.display(), .witness.display()
     )]
     Lost {
@@ -270,7 +270,7 @@ fn identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return create_identity(root, name);
         }
-        Err(error) => return Err(io_error("read", &path)(error)),
+        Err(error) => return Err(unreadable(&path, error)),
     };
     let damaged = |detail: String| DataError::Damaged { path: path.clone(), detail };
     let file: IdentityFile =
@@ -311,7 +311,7 @@ fn read_boot(root: &Path) -> Result<Boot, DataError> {
             detail: format!("no boot counter: {error}"),
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Boot(0)),
-        Err(error) => Err(io_error("read", &path)(error)),
+        Err(error) => Err(unreadable(&path, error)),
     }
 }
 
@@ -330,6 +330,14 @@ fn replace(root: &Path, name: &str, content: &[u8]) -> Result<(), DataError> {
 
 fn sync_dir(path: &Path) -> Result<(), DataError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(io_error("sync", path))
+}
+
+/// A file that should be text and is not is damaged.
+fn unreadable(path: &Path, error: io::Error) -> DataError {
+    if error.kind() == io::ErrorKind::InvalidData {
+        return DataError::Damaged { path: path.to_path_buf(), detail: error.to_string() };
+    }
+    io_error("read", path)(error)
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> DataError {
@@ -382,6 +390,10 @@ mod tests {
         fs::remove_dir_all(&store).unwrap();
         fs::rename(&copy, &store).unwrap();
         let text = open(dir.path()).err().unwrap().to_string();
+        assert!(text.contains("or this is another store or an older copy"), "{text}");
+        // Whoever takes the note back too is found out by the boot.
+        replace(dir.path(), WITNESS, &Claim::default().encode()).unwrap();
+        let text = open(dir.path()).err().unwrap().to_string();
         assert!(text.contains("the store is of boot 1, the counter says 2"), "{text}");
     }
 
@@ -392,6 +404,7 @@ mod tests {
         drop(open(other.path()).unwrap());
         fs::remove_dir_all(own.path().join("databases")).unwrap();
         copy_dir(&other.path().join("databases/store"), &own.path().join("databases/store"));
+        replace(own.path(), WITNESS, &Claim::default().encode()).unwrap();
         let text = open(own.path()).err().unwrap().to_string();
         assert!(text.contains("was written by server"), "{text}");
         let text = DataDir::open(other.path(), "n2").err().unwrap().to_string();

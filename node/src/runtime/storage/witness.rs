@@ -264,11 +264,11 @@ mod tests {
         };
         for (number, bytes, wanted) in [
             (25, &[1; 70][..], None),
-            (25, &[1; 71], None),
-            (26, &[], None),
-            (25, &[1; 69], Some("has 69 bytes, and 70 of MANIFEST-000025")),
-            (24, &[1; 90], Some("MANIFEST-000024 has 90 bytes")),
-            (25, &[2; 70], Some("is not what was confirmed")),
+            (25, &[1; 71][..], None),
+            (26, &[][..], None),
+            (25, &[1; 69][..], Some("has 69 bytes, and 70 of MANIFEST-000025")),
+            (24, &[1; 90][..], Some("MANIFEST-000024 has 90 bytes")),
+            (25, &[2; 70][..], Some("is not what was confirmed")),
         ] {
             list(number, bytes);
             let found = found();
