@@ -59,7 +59,7 @@ pub enum StartError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// Its store.
-    #[error(transparent)]
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
     Storage(#[from] StorageError),
     /// Its threads.
     #[error("cannot start a thread: {0}")]
