@@ -133,7 +133,7 @@ impl Clients {
                 steps.push(step(*key, action));
             }
             let kind = if pair { Kind::Transaction } else { Kind::Update };
-            let submit = Submit { request: id, ops, deadline, wall_us: now };
+            let submit = Submit { request: id, ops, deadline, wall_us: now, schema: 0 };
             (kind, steps, Event::Submit(submit))
         };
         self.history.push(Operation {

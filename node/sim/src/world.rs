@@ -277,7 +277,7 @@ impl World {
         let placement = |shape: Shape| {
             let masters = self.servers[shape.masters].iter().map(|s| s.id).collect();
             let write_quorum = shape.write_quorum;
-            (shape.cluster, Placement { generation: 1, masters, write_quorum, owner: None })
+            (shape.cluster, Placement { generation: 1, masters, write_quorum, owner: None, schema_min: 0 })
         };
         self.options.clusters().into_iter().map(placement).collect()
     }
