@@ -4,9 +4,9 @@
 //! What the HTTP library refuses by itself (malformed request lines, oversized headers) is answered
 //! by it without a JSON body; such a reply has no outcome and must be taken for `unknown`.
 //!
-//! A request can be refused before all of it was read. Closing the socket then would make the kernel
-//! reset the connection, and the reset can destroy the refusal before the client has read it; so the
-//! end is announced first, and what still comes is read and thrown away, within bounds.
+//! A request can be refused before all of it was read. Closing the socket then would make the
+//! kernel reset the connection, and the reset can destroy the refusal before the client has read
+//! it; so the end is announced first, and what still comes is read and thrown away, within bounds.
 
 use std::future::Future;
 use std::pin::Pin;

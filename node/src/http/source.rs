@@ -166,12 +166,15 @@ fn equalities(filter: Option<&Condition>) -> Vec<(&str, &Value)> {
     while let Some(condition) = open.pop() {
         match condition {
             Condition::And(list) => open.extend(list.iter().rev()),
-            Condition::Compare(Operand::Field(path), Comparison::Equal, Operand::Value(value))
-            | Condition::Compare(Operand::Value(value), Comparison::Equal, Operand::Field(path)) => {
-                if let [field] = path.as_slice() {
-                    found.push((field.as_str(), value));
+            Condition::Compare(left, Comparison::Equal, right) => match (left, right) {
+                (Operand::Field(path), Operand::Value(value))
+                | (Operand::Value(value), Operand::Field(path)) => {
+                    if let [field] = path.as_slice() {
+                        found.push((field.as_str(), value));
+                    }
                 }
-            }
+                _ => {}
+            },
             Condition::Compare(..)
             | Condition::Or(_)
             | Condition::Not(_)

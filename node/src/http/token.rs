@@ -5,9 +5,9 @@
 //! item of the database's internal cluster, created in the transaction itself: of two attempts one
 //! loses on it. Its image is the answer, so whoever finds it gives the first one's. The same
 //! transaction checks the session's own item; once that is deleted nothing runs under it any more,
-//! whatever any clock says, and its tokens may be forgotten. A clock only decides that a session is
-//! refused early. An acknowledged token (`DELETE /retry/{db}/{session}/{number}`) leaves a tombstone
-//! behind and is refused too.
+//! whatever any clock says, and its tokens may be forgotten. A clock only decides that a session
+//! is refused early. An acknowledged token (`DELETE /retry/{db}/{session}/{number}`) leaves a
+//! tombstone behind and is refused too.
 //!
 //! A refusal under a token is about this attempt. If an earlier one is still undecided its majority
 //! read fails, and the answer's outcome is `unknown`.

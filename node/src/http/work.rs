@@ -229,9 +229,10 @@ impl<'a, B: Backend> Work<'a, B> {
             Graph::Edge => {
                 let mut end = |name: &str| match fields.shift_remove(name) {
                     Some(Value::String(text)) => record::parse_rid(&text),
-                    _ => Err(ApiError::bad_request(format!(
-                        "an edge needs the record ids of its ends in 'out' and 'in'; '{name}' is none"
-                    ))),
+                    _ => {
+                        let text = format!("an edge needs the record id of its end in '{name}'");
+                        Err(ApiError::bad_request(text))
+                    }
                 };
                 let (from, to) = (end("out")?, end("in")?);
                 self.create_edge(class, cluster, from, to, fields).await

@@ -74,7 +74,10 @@ pub(crate) async fn run<B: Backend>(backend: B) {
 /// Indexes that are building and wait for this server's report too.
 fn unreported<B: Backend>(backend: &B) -> Vec<ClusterKey> {
     let (schema, node) = (backend.schema(), backend.status().node);
-    let open = |index: &&Index| matches!(&index.state, IndexState::Building(done) if !done.contains(&node));
+    let open = |index: &&Index| match &index.state {
+        IndexState::Building(done) => !done.contains(&node),
+        IndexState::Ready | IndexState::Failed(_) => false,
+    };
     let of = |d: &Database| {
         let key = |cluster| ClusterKey { database: d.id, cluster };
         d.indexes.iter().filter(open).map(|i| key(i.cluster)).collect::<Vec<_>>()

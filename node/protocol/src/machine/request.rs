@@ -161,3 +161,32 @@ pub(super) fn reason_of(noes: &[No]) -> (Failure, NoReasonNote) {
     }
     (Failure::of(ErrorCode::QuorumFailed), NoReasonNote::Other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_api::ClusterKey;
+
+    fn create(key: ItemKey, stamp: Stamp) -> Proposal {
+        let item = ItemId { cluster: ClusterKey { database: 1, cluster: 20 }, key };
+        Proposal { item, kind: OpKind::Create, base: Base::Exact(stamp), image: None }
+    }
+
+    /// A released key is free; a record's position and a retry token are used once.
+    #[test]
+    fn only_keys_are_made_again_on_their_tombstones() {
+        let stamp = Stamp { version: 2, tx: TxId { seq: 7, ..TxId::NONE } };
+        let gone = Committed { stamp, live: false, image: None };
+        let key = create(ItemKey::Key(alloc::vec![1]), stamp);
+        assert_eq!(resolve(Some(&gone), &key).map(|op| op.base), Ok(stamp));
+        let held = Committed { live: true, ..gone.clone() };
+        let refused = |found: &Committed, proposal: &Proposal| {
+            resolve(Some(found), proposal).map(|_| ()).map_err(|failure| failure.code)
+        };
+        assert_eq!(refused(&held, &key), Err(ErrorCode::VersionConflict));
+        for used in [ItemKey::Record(1), ItemKey::Token(alloc::vec![1])] {
+            let again = create(used, stamp);
+            assert_eq!(refused(&gone, &again), Err(ErrorCode::VersionConflict));
+        }
+    }
+}

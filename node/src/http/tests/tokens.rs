@@ -19,7 +19,8 @@ async fn a_request_under_a_token_happens_once() {
     let setup = Setup::bench().await;
     let session = session(&setup, "").await;
     let batch = r#"{"transaction":true,"operations":[
-        {"type":"c","record":{"@class":"Item","v":1}},{"type":"c","record":{"@class":"Item","v":2}}]}"#;
+        {"type":"c","record":{"@class":"Item","v":1}},
+        {"type":"c","record":{"@class":"Item","v":2}}]}"#;
     let mut answers: Vec<(u16, Value)> = Vec::new();
     for (number, method, path, body) in [
         (1, "POST", "/document/bench", r#"{"@class":"Item","v":0}"#),
