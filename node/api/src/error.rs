@@ -44,6 +44,17 @@ pub enum ErrorCode {
     DatabaseExists,
     /// The class exists.
     ClassExists,
+    /// No such index.
+    UnknownIndex,
+    /// The index exists.
+    IndexExists,
+    /// Another live record has this key of a unique index.
+    DuplicateKey,
+    /// The schema changed between the request's planning and its vote; planned anew it can succeed.
+    SchemaChanged,
+    /// The retry session of the transaction token has ended, or the token was acknowledged: whether
+    /// it was used is not known any more, so it is not executed.
+    TokenExpired,
     /// Records of this cluster are created by another server.
     NotOwner,
     /// The deadline passed before the outcome was known.
@@ -87,6 +98,11 @@ impl ErrorCode {
             | Self::UnknownCluster
             | Self::DatabaseExists
             | Self::ClassExists
+            | Self::UnknownIndex
+            | Self::IndexExists
+            | Self::DuplicateKey
+            | Self::SchemaChanged
+            | Self::TokenExpired
             | Self::NotOwner
             | Self::Overload
             | Self::NotReady
@@ -113,6 +129,7 @@ impl ErrorCode {
             | Self::QuorumFailed
             | Self::Busy
             | Self::GenerationChanged
+            | Self::SchemaChanged
             | Self::UnresolvedIntent
             | Self::ReadTimeout
             | Self::Overload
@@ -124,6 +141,10 @@ impl ErrorCode {
             | Self::UnknownCluster
             | Self::DatabaseExists
             | Self::ClassExists
+            | Self::UnknownIndex
+            | Self::IndexExists
+            | Self::DuplicateKey
+            | Self::TokenExpired
             | Self::NotOwner
             | Self::Deadline
             | Self::BadRequest
@@ -139,9 +160,12 @@ impl ErrorCode {
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
-            Self::NotFound | Self::UnknownDatabase | Self::UnknownClass | Self::UnknownCluster => {
-                404
-            }
+            Self::NotFound
+            | Self::UnknownDatabase
+            | Self::UnknownClass
+            | Self::UnknownCluster
+            | Self::UnknownIndex => 404,
+            Self::TokenExpired => 410,
             Self::VersionConflict | Self::DatabaseExists => 409,
             Self::Busy => 423,
             Self::Overload | Self::NotReady => 503,
@@ -154,6 +178,9 @@ impl ErrorCode {
             | Self::QuorumFailed
             | Self::GenerationChanged
             | Self::ClassExists
+            | Self::IndexExists
+            | Self::DuplicateKey
+            | Self::SchemaChanged
             | Self::NotOwner
             | Self::Deadline
             | Self::UnresolvedIntent
@@ -177,6 +204,11 @@ impl ErrorCode {
             Self::UnknownCluster => "unknown_cluster",
             Self::DatabaseExists => "database_exists",
             Self::ClassExists => "class_exists",
+            Self::UnknownIndex => "unknown_index",
+            Self::IndexExists => "index_exists",
+            Self::DuplicateKey => "duplicate_key",
+            Self::SchemaChanged => "schema_changed",
+            Self::TokenExpired => "token_expired",
             Self::NotOwner => "not_owner",
             Self::Deadline => "deadline",
             Self::UnresolvedIntent => "unresolved_intent",

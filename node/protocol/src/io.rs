@@ -65,6 +65,9 @@ pub struct Placement {
     pub write_quorum: usize,
     /// The one server that creates records here; `None`: any (the system cluster).
     pub owner: Option<NodeId>,
+    /// Schema revision below which writers are refused: what they write lacks the keys of an index
+    /// that came since (PROTOCOL.md 3.9). 0: nobody is.
+    pub schema_min: u64,
 }
 
 impl Placement {
@@ -93,6 +96,8 @@ pub struct Submit {
     pub deadline: Tick,
     /// Wall clock in microseconds, for the age.
     pub wall_us: u64,
+    /// Revision of the schema that the operations were made with.
+    pub schema: u64,
 }
 
 /// One operation as a client proposes it.
@@ -316,8 +321,10 @@ pub struct Config {
     pub resend: Tick,
     /// Automatic retries after `Busy`.
     pub retries: u32,
-    /// Base of the jittered delay before a retry.
+    /// Delay before the first retry; doubles up to 32 times with every further one.
     pub retry_delay: Tick,
+    /// Share of the delay that chance decides, in percent: half of it either way.
+    pub retry_jitter: u8,
     /// Transactions in flight here beyond which requests are refused with `Overload`.
     pub in_flight_max: usize,
     /// A wrong rule to follow; for the simulator's own tests.
@@ -340,6 +347,7 @@ impl Config {
             resend: 100_000,
             retries: 10,
             retry_delay: 2_000,
+            retry_jitter: 100,
             in_flight_max: 4_096,
             #[cfg(feature = "planted-bugs")]
             planted: None,

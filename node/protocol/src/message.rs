@@ -67,7 +67,8 @@ pub struct Participant {
 pub enum NoReason {
     /// The cluster's generation is newer, or sealed.
     Generation,
-    /// The acceptor's schema does not know the cluster any more.
+    /// The acceptor's schema does not know the cluster any more, or has an index whose keys the
+    /// writer did not know of.
     Schema,
     /// Another undecided transaction holds the item.
     Busy,
@@ -233,6 +234,8 @@ pub enum Message {
         participants: Vec<Participant>,
         /// Operations of the receiver's clusters.
         ops: Vec<Operation>,
+        /// Revision of the schema that they were made with.
+        schema: u64,
     },
     /// Answer to `Prepare`.
     Vote {

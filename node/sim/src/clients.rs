@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use quorate_api::{Committed, ErrorCode, Image, ItemId, ItemKey, OpKind, Outcome as Known, Stamp};
 use quorate_check::history::{
-    Action, Header, History, OpKind as Kind, Operation, Outcome, Phase, ReadLevel,
-    Seen, Step,
+    Action, Header, History, OpKind as Kind, Operation, Outcome, Phase, ReadLevel, Seen, Step,
 };
 use quorate_check::{Verdict, check_all};
 use quorate_protocol::io::{Base, Event, Proposal, ReadRequest, Reply, Submit, Tick};
@@ -133,7 +132,7 @@ impl Clients {
                 steps.push(step(*key, action));
             }
             let kind = if pair { Kind::Transaction } else { Kind::Update };
-            let submit = Submit { request: id, ops, deadline, wall_us: now };
+            let submit = Submit { request: id, ops, deadline, wall_us: now, schema: 0 };
             (kind, steps, Event::Submit(submit))
         };
         self.history.push(Operation {

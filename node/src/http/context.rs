@@ -4,8 +4,8 @@
 //!
 //! Request headers: `X-Quorate-Deadline-Ms` (how long the client waits; default and maximum in
 //! `Limits`), `X-Quorate-Read-Level` (`local` | `majority`), `X-Quorate-Tombstone-Id`, `If-Match`,
-//! `If-None-Match`. Reserved, accepted and ignored until they mean something:
-//! `X-Quorate-Session-Token`, `X-Quorate-Transaction-Token`.
+//! `If-None-Match`, `X-Quorate-Transaction-Token` (see `token`). Reserved, accepted and ignored
+//! until it means something: `X-Quorate-Session-Token`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ use super::auth::Authenticator;
 use super::backend::Backend;
 use super::error::ApiError;
 use super::metrics::Counters;
+use super::token::Token;
+use super::tries::RetryPolicy;
 
 /// Bounds of what one client, and all together, can make the server hold.
 #[derive(Debug, Clone)]
@@ -68,6 +70,8 @@ pub struct HttpConfig {
     pub authenticator: Authenticator,
     /// W of databases whose creation does not name one.
     pub write_quorum: WriteQuorum,
+    /// How requests start over by themselves.
+    pub retry: RetryPolicy,
     /// Bounds.
     pub limits: Limits,
 }
@@ -128,6 +132,8 @@ pub(super) struct Ctx<B> {
     pub(super) deadline: Instant,
     /// Which state reads may see.
     pub(super) level: ReadLevel,
+    /// Under which token the request's transaction runs.
+    pub(super) token: Option<Token>,
     params: Option<RawPathParams>,
     query: Option<String>,
     /// Its body; empty for methods that have none.
@@ -159,12 +165,16 @@ impl<B: Backend> FromRequest<Arc<App<B>>> for Ctx<B> {
         } else {
             read_body(app, body, deadline).await?
         };
+        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+        let request = [parts.method.as_str().as_bytes(), path.as_bytes(), &body];
+        let token = Token::of(&parts.headers, &request)?;
         Ok(Self {
             app: Arc::clone(app),
             method: parts.method,
             headers: parts.headers,
             deadline,
             level,
+            token,
             params,
             query: parts.uri.query().map(str::to_owned),
             body,

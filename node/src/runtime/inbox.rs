@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use quorate_api::{Boot, ItemId, NodeId};
+use quorate_api::{Boot, ItemId, NodeId, TxId};
 use quorate_protocol::io::{Proposal, Reply, Tick};
 use quorate_protocol::message::Message;
 use tokio::sync::{Notify, oneshot};
@@ -21,12 +21,19 @@ const MESSAGES_MAX: usize = 8_192;
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Everything that can happen to the loop.
-#[expect(clippy::large_enum_variant, reason = "nearly all are messages; a box each costs more")]
 pub(crate) enum Input {
     /// A client's transaction.
-    Submit { ops: Vec<Proposal>, deadline: Tick, wall_us: u64, reply: oneshot::Sender<Reply> },
+    Submit {
+        ops: Vec<Proposal>,
+        schema: u64,
+        deadline: Tick,
+        wall_us: u64,
+        reply: oneshot::Sender<Reply>,
+    },
     /// A client's majority read.
     Read { items: Vec<ItemId>, deadline: Tick, reply: oneshot::Sender<Reply> },
+    /// Which transactions have a vote and no outcome here?
+    Undecided { reply: oneshot::Sender<Vec<TxId>> },
     /// A message, from a peer in one of its boots or from this server itself.
     Message { from: NodeId, boot: Boot, cfg: u64, message: Message },
     /// A peer became reachable, or stopped being so.

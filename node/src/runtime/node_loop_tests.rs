@@ -99,6 +99,10 @@ impl Protocol for Fake {
         self.events.lock().unwrap().push(name);
     }
 
+    fn undecided(&self) -> Vec<TxId> {
+        Vec::new()
+    }
+
     fn next_deadline(&self) -> Option<Tick> {
         self.deadline
     }

@@ -11,8 +11,8 @@ use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::Write;
 use crate::message::{
-    Age, Ballot, Decided, Instance, Knowledge, Message, No, NoReason, Participant, Promise,
-    TxRecord, Value, Vote, VoteReply,
+    Ballot, Decided, Instance, Knowledge, Message, No, NoReason, Participant, Promise, TxRecord,
+    Value, Vote, VoteReply,
 };
 use crate::planted::Bug;
 
@@ -36,26 +36,15 @@ enum Judgement {
 }
 
 impl Machine {
-    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
-    pub(super) fn on_prepare(
-        &mut self,
-        cx: &mut Cx<'_>,
-        from: NodeId,
-        cfg: u64,
-        tx: TxId,
-        age: Age,
-        participants: Vec<Participant>,
-        mut ops: Vec<Operation>,
-    ) {
+    pub(super) fn on_prepare(&mut self, cx: &mut Cx<'_>, tx: TxId, mut prepare: HeldPrepare) {
         if let Some(reply) = self.recorded_vote(cx, tx) {
-            cx.send_durable(from, Message::Vote { tx, reply });
+            cx.send_durable(prepare.from, Message::Vote { tx, reply });
             return;
         }
         if self.is_closed(tx) || self.held.contains(tx) {
             return;
         }
-        ops.sort_by(|a, b| a.item.cmp(&b.item));
-        let prepare = HeldPrepare { from, cfg, age, participants, ops, since: self.now };
+        prepare.ops.sort_by(|a, b| a.item.cmp(&b.item));
         self.judge(cx, tx, prepare);
     }
 
@@ -148,6 +137,8 @@ impl Machine {
                 Some(Judgement::No(no))
             };
             match self.placements.get(&participant.cluster) {
+                // An older writer does not know of an index: its keys would be missing.
+                Some(mine) if prepare.schema < mine.schema_min => return no(NoReason::Schema),
                 Some(mine) if mine.generation == participant.generation => {}
                 Some(mine) if mine.generation > participant.generation => {
                     return no(NoReason::Generation);

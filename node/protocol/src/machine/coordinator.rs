@@ -124,6 +124,7 @@ impl Machine {
             age: c.age,
             participants: c.participants.clone(),
             ops: self.ops_for(to, &c.ops),
+            schema: c.submit.schema,
         };
         cx.send_now(to, message);
     }
@@ -471,7 +472,8 @@ impl Machine {
         let retryable = matches!(failure.code, ErrorCode::Busy | ErrorCode::GenerationChanged);
         if retryable && c.attempt < self.config.retries {
             let delay = self.config.retry_delay << c.attempt.min(5);
-            let at = self.now + delay / 2 + self.draw(delay);
+            let chance = delay * u64::from(self.config.retry_jitter) / 100;
+            let at = self.now + delay - chance / 2 + self.draw(chance);
             if at < c.submit.deadline {
                 let number = self.next_retry;
                 self.next_retry += 1;

@@ -189,8 +189,11 @@ impl Machine {
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, message: Message) {
         match message {
-            Message::Prepare { tx, age, participants, ops } => {
-                self.on_prepare(cx, from, cfg, tx, age, participants, ops);
+            Message::Prepare { tx, age, participants, ops, schema } => {
+                let since = self.now;
+                let prepare =
+                    held::HeldPrepare { from, cfg, schema, age, participants, ops, since };
+                self.on_prepare(cx, tx, prepare);
             }
             Message::Vote { tx, reply } => self.on_vote(cx, from, tx, reply),
             Message::Accept { tx, cluster, ballot, value, participants, ops } => {

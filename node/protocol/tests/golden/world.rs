@@ -146,7 +146,7 @@ impl World {
     fn submit(&self, client: u64, body: Body) -> Submit {
         let wall_us = body.wall.unwrap_or(self.now);
         let deadline = self.now + body.deadline;
-        Submit { request: client, ops: body.proposals, deadline, wall_us }
+        Submit { request: client, ops: body.proposals, deadline, wall_us, schema: 0 }
     }
 
     fn start(&mut self, node: NodeId) {
@@ -309,7 +309,7 @@ impl World {
         let generation = if cfg > 1 { 2 } else { 1 };
         let participant = |cluster| Participant { cluster, generation };
         let participants = clusters.into_iter().map(participant).collect();
-        let message = Message::Prepare { tx, age, participants, ops };
+        let message = Message::Prepare { tx, age, participants, ops, schema: 0 };
         self.print_message(from, to, &message);
         let from = (from, self.servers[&from].boot);
         let to = (to, self.servers[&to].boot);
@@ -407,7 +407,7 @@ impl Which {
 fn placements(shapes: &[Shape], generation: u32) -> BTreeMap<quorate_api::ClusterKey, Placement> {
     let placement = |(cluster, masters, write_quorum): &Shape| {
         let (masters, write_quorum) = (masters.clone(), *write_quorum);
-        (*cluster, Placement { generation, masters, write_quorum, owner: None })
+        (*cluster, Placement { generation, masters, write_quorum, owner: None, schema_min: 0 })
     };
     shapes.iter().map(placement).collect()
 }

@@ -69,7 +69,7 @@ async fn headers_are_checked() {
     let answer = setup.send_with("DELETE", "/document/bench/16:0", &bad, "").await;
     answer.fails(400, "bad_request", "failed");
     // Reserved: accepted and ignored.
-    let reserved = [("x-quorate-session-token", "x"), ("x-quorate-transaction-token", "y")];
+    let reserved = [("x-quorate-session-token", "x")];
     setup.send_with("GET", "/listDatabases", &reserved, "").await.expect(200);
     setup
         .send_with("GET", "/listDatabases", &[("x-quorate-deadline-ms", "60000")], "")
