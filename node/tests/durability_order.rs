@@ -9,8 +9,6 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write as _};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
@@ -202,24 +200,6 @@ fn result(text: &str) -> Option<i64> {
     text.rsplit_once(" = ")?.1.split_whitespace().next()?.parse().ok()
 }
 
-/// Sends a request to a server and returns status line and body.
-fn http(server: &Server, method: &str, path: &str, body: &str) -> String {
-    // root:root
-    let authorization = "Basic cm9vdDpyb290";
-    let mut stream = TcpStream::connect(server.line["http"].as_str().unwrap()).unwrap();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\
-         Authorization: {authorization}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 fn expect(answer: &str, statuses: [&str; 2]) {
     let status = answer.split_whitespace().nth(1).unwrap_or_default();
     assert!(statuses.contains(&status), "{answer}");
@@ -244,11 +224,11 @@ fn no_vote_leaves_before_it_is_durable() {
         server.wait_log_times("peer up", 2);
     }
     let first = &servers[0].0;
-    expect(&http(first, "POST", "/database/bench/plocal", ""), ["200", "201"]);
-    expect(&http(first, "POST", "/class/bench/Item", ""), ["200", "201"]);
+    expect(&first.http("POST", "/database/bench/plocal", ""), ["200", "201"]);
+    expect(&first.http("POST", "/class/bench/Item", ""), ["200", "201"]);
     for n in 0..50 {
         let body = format!("{{\"@class\":\"Item\",\"v\":{n}}}");
-        expect(&http(first, "POST", "/document/bench", &body), ["200", "201"]);
+        expect(&first.http("POST", "/document/bench", &body), ["200", "201"]);
     }
     for (index, (server, trace)) in servers.iter_mut().enumerate() {
         server.end(Signal::SIGTERM);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quorate_api::{ErrorCode, Outcome};
 
 /// All codes, for counters by code.
-const CODES: [ErrorCode; 23] = [
+const CODES: [ErrorCode; 24] = [
     ErrorCode::NoQuorum,
     ErrorCode::QuorumFailed,
     ErrorCode::VersionConflict,
@@ -23,6 +23,7 @@ const CODES: [ErrorCode; 23] = [
     ErrorCode::Deadline,
     ErrorCode::UnresolvedIntent,
     ErrorCode::ReadTimeout,
+    ErrorCode::SessionBehind,
     ErrorCode::Overload,
     ErrorCode::NotReady,
     ErrorCode::BadRequest,

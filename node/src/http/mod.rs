@@ -20,6 +20,7 @@ mod reply;
 mod router;
 mod serve;
 mod server;
+mod session;
 
 #[cfg(test)]
 mod tests;

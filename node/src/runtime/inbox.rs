@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use quorate_api::{Boot, ItemId, NodeId};
-use quorate_protocol::io::{Proposal, Reply, Tick};
+use quorate_api::{Boot, ItemId, NodeId, Stamp};
+use quorate_protocol::io::{Proposal, Reply, SessionToken, Tick};
 use quorate_protocol::message::Message;
 use tokio::sync::{Notify, oneshot};
 
@@ -27,6 +27,13 @@ pub(crate) enum Input {
     Submit { ops: Vec<Proposal>, deadline: Tick, wall_us: u64, reply: oneshot::Sender<Reply> },
     /// A client's majority read.
     Read { items: Vec<ItemId>, deadline: Tick, reply: oneshot::Sender<Reply> },
+    /// A session's question whether this server has caught up.
+    Session {
+        token: SessionToken,
+        seen: Vec<(ItemId, Stamp)>,
+        deadline: Tick,
+        reply: oneshot::Sender<Reply>,
+    },
     /// A message, from a peer in one of its boots or from this server itself.
     Message { from: NodeId, boot: Boot, cfg: u64, message: Message },
     /// A peer became reachable, or stopped being so.

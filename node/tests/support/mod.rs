@@ -1,7 +1,7 @@
 //! Starts the real binary and waits for what it says. Processes are killed when dropped.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -65,6 +65,16 @@ impl Server {
         });
     }
 
+    /// Sends a request and returns status line, headers and body.
+    pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> String {
+        request(self.address(), method, path, body).unwrap()
+    }
+
+    /// Where it answers HTTP.
+    pub(crate) fn address(&self) -> &str {
+        self.line["http"].as_str().unwrap()
+    }
+
     /// Sends a signal and waits for the end.
     pub(crate) fn end(&mut self, signal: Signal) -> ExitStatus {
         kill(self.pid, signal).unwrap();
@@ -92,6 +102,28 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// Sends a request and returns status line, headers and body; fails when the server goes away.
+pub(crate) fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<String> {
+    // root:root
+    let authorization = "Basic cm9vdDpyb290";
+    let mut stream = TcpStream::connect(address)?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\
+         Authorization: {authorization}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn first_line(out: ChildStdout) -> serde_json::Value {

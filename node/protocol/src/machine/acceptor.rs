@@ -47,6 +47,12 @@ impl Machine {
         participants: Vec<Participant>,
         mut ops: Vec<Operation>,
     ) {
+        if self.config.has(Bug::VoteAfterPromise) {
+            self.txs.retain(|id, record| *id != tx || record.vote.is_some());
+        }
+        if self.config.has(Bug::VoteTwice) {
+            self.txs.retain(|id, record| *id != tx || record.vote == Some(Vote::Yes));
+        }
         if let Some(reply) = self.recorded_vote(cx, tx) {
             cx.send_durable(from, Message::Vote { tx, reply });
             return;
@@ -119,6 +125,9 @@ impl Machine {
             participants: record.participants,
             ops: record.ops,
         };
+        if holder.node != self.config.node {
+            self.unlogged.insert(holder);
+        }
         self.learn(cx, decision)
     }
 
@@ -188,6 +197,9 @@ impl Machine {
             let no = No { reason, item: Some(op.item.clone()), current, holder: None };
             Some(Judgement::No(no))
         };
+        if self.config.has(Bug::SkipVersionCheck) {
+            return None;
+        }
         let by_version = self.config.has(Bug::BaseByVersion);
         if current == op.base || (by_version && current.version <= op.base.version) {
             return match (&op.kind, &op.item.key) {
@@ -366,13 +378,13 @@ impl Machine {
         }
         instance.promised = ballot;
         let accepted = instance.accepted;
-        let record = self.txs.get(&tx).expect("made above");
+        let record = self.txs.get(&tx).expect("made above").clone();
         cx.write(Write::Tx(tx, record.clone()));
         let promise = Promise {
-            vote: record.vote.clone(),
+            vote: record.vote,
             accepted,
-            ops: record.ops.clone(),
-            participants: record.participants.clone(),
+            ops: record.ops,
+            participants: record.participants,
         };
         cx.send_durable(from, Message::Promise { tx, cluster, ballot, promise });
     }
