@@ -63,6 +63,8 @@ pub enum ErrorCode {
     UnresolvedIntent,
     /// A read did not hear from a majority in time.
     ReadTimeout,
+    /// The server did not catch up in time with what the session has seen.
+    SessionBehind,
     /// A queue is full; come back later.
     Overload,
     /// The server is not ready yet, or is shutting down.
@@ -113,7 +115,8 @@ impl ErrorCode {
             | Self::UnknownRoute
             // Reads change nothing.
             | Self::UnresolvedIntent
-            | Self::ReadTimeout => Outcome::Failed,
+            | Self::ReadTimeout
+            | Self::SessionBehind => Outcome::Failed,
             // The transaction goes on and may commit at any later time (trap A22).
             Self::Deadline => Outcome::Unknown,
             // The write may or may not be on disk.
@@ -132,6 +135,7 @@ impl ErrorCode {
             | Self::SchemaChanged
             | Self::UnresolvedIntent
             | Self::ReadTimeout
+            | Self::SessionBehind
             | Self::Overload
             | Self::NotReady => true,
             Self::VersionConflict
@@ -168,7 +172,7 @@ impl ErrorCode {
             Self::TokenExpired => 410,
             Self::VersionConflict | Self::DatabaseExists => 409,
             Self::Busy => 423,
-            Self::Overload | Self::NotReady => 503,
+            Self::Overload | Self::NotReady | Self::SessionBehind => 503,
             Self::BadRequest => 400,
             Self::Unsupported => 501,
             Self::TooLarge => 413,
@@ -213,6 +217,7 @@ impl ErrorCode {
             Self::Deadline => "deadline",
             Self::UnresolvedIntent => "unresolved_intent",
             Self::ReadTimeout => "read_timeout",
+            Self::SessionBehind => "session_behind",
             Self::Overload => "overload",
             Self::NotReady => "not_ready",
             Self::BadRequest => "bad_request",

@@ -23,6 +23,8 @@ pub enum Event {
     Submit(Submit),
     /// A client's majority read.
     Read(ReadRequest),
+    /// A client's session token: answered when this server has caught up with it.
+    Session(SessionRequest),
     /// A message from a server, this one included. The shell has dropped those of closed boots and
     /// from strangers.
     Message {
@@ -124,6 +126,28 @@ pub enum Base {
     Exact(Stamp),
 }
 
+/// How many MASTERs of an item's cluster answer a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadQuorum {
+    /// A majority: linearizable.
+    #[default]
+    Majority,
+    /// So many, at most all. Below a majority the highest of their committed stamps is the answer,
+    /// and no more is promised; from a majority on it is linearizable.
+    Count(usize),
+}
+
+impl ReadQuorum {
+    /// Answers needed from a cluster's MASTERs.
+    #[must_use]
+    pub fn of(self, placement: &Placement) -> usize {
+        match self {
+            Self::Majority => placement.majority(),
+            Self::Count(count) => count.clamp(1, placement.masters.len()),
+        }
+    }
+}
+
 /// A client's majority read.
 #[derive(Debug, Clone)]
 pub struct ReadRequest {
@@ -131,6 +155,25 @@ pub struct ReadRequest {
     pub request: u64,
     /// Items; each is linearizable, together they are no snapshot (PROTOCOL.md 3.8).
     pub items: Vec<ItemId>,
+    /// How many MASTERs must answer.
+    pub quorum: ReadQuorum,
+    /// When the client stops waiting.
+    pub deadline: Tick,
+}
+
+/// What a session has seen: by decider and boot, an index of that decision log (PROTOCOL.md 3.8).
+pub type SessionToken = BTreeMap<(NodeId, Boot), u64>;
+
+/// A client's question whether this server is as far as its session.
+#[derive(Debug, Clone)]
+pub struct SessionRequest {
+    /// The shell's number for the request.
+    pub request: u64,
+    /// Merged from all replies of the session.
+    pub token: SessionToken,
+    /// Items read from a majority: this server's own state must be as new before its token covers
+    /// them. Items of clusters that it does not hold are not covered.
+    pub seen: Vec<(ItemId, Stamp)>,
     /// When the client stops waiting.
     pub deadline: Tick,
 }
@@ -149,6 +192,8 @@ pub enum Reply {
     },
     /// Read.
     Read(Vec<(ItemId, Option<Committed>)>),
+    /// Caught up; what this server has applied, to be merged into the session's token.
+    Session(SessionToken),
     /// Not done, or not known; the code says which.
     Failed(Failure),
 }

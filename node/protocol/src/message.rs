@@ -365,6 +365,18 @@ pub enum Message {
         /// Smallest unfinished sequence number.
         seq: u64,
     },
+    /// The sender wants to close its earlier boots; see `machine/closing.rs` for the stages.
+    Ended {
+        /// From 1 to 3.
+        stage: u8,
+    },
+    /// Answer to `Ended`.
+    EndedReply {
+        /// Which stage.
+        stage: u8,
+        /// The receiver is as far.
+        agreed: bool,
+    },
 }
 
 impl Message {
@@ -388,6 +400,8 @@ impl Message {
             Self::Fetch { .. } => "fetch",
             Self::FetchReply { .. } => "fetch_reply",
             Self::Low { .. } => "low",
+            Self::Ended { .. } => "ended",
+            Self::EndedReply { .. } => "ended_reply",
         }
     }
 }

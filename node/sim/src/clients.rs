@@ -8,7 +8,7 @@ use quorate_check::history::{
     Action, Header, History, OpKind as Kind, Operation, Outcome, Phase, ReadLevel, Seen, Step,
 };
 use quorate_check::{Verdict, check_all};
-use quorate_protocol::io::{Base, Event, Proposal, ReadRequest, Reply, Submit, Tick};
+use quorate_protocol::io::{Base, Event, Proposal, ReadQuorum, ReadRequest, Reply, Submit, Tick};
 
 use crate::options::Options;
 use crate::rng::Stream;
@@ -122,7 +122,16 @@ impl Clients {
         let (kind, steps, event) = if reads {
             let items = keys.iter().map(|key| self.item(*key)).collect();
             let steps = keys.iter().map(|key| step(*key, Action::Read(None))).collect();
-            (Kind::Read, steps, Event::Read(ReadRequest { request: id, items, deadline }))
+            (
+                Kind::Read,
+                steps,
+                Event::Read(ReadRequest {
+                    request: id,
+                    items,
+                    quorum: ReadQuorum::Majority,
+                    deadline,
+                }),
+            )
         } else {
             let mut steps = Vec::new();
             let mut ops = Vec::new();
@@ -223,6 +232,7 @@ impl Clients {
                     self.seen.insert((client, step.key), step.version.unwrap_or(0));
                 }
             }
+            Reply::Session(_) => {}
             Reply::Failed(failure) => {
                 operation.code = Some(failure.code.name().to_owned());
                 let unknown = failure.code.outcome() != Known::Failed;

@@ -14,6 +14,7 @@ use super::backend::{Backend, Commit, Planned};
 use super::context::{App, Ctx, ReadLevel};
 use super::error::ApiError;
 use super::record;
+use super::session::Trail;
 use super::token::Token;
 use crate::index::table;
 
@@ -38,6 +39,8 @@ pub(super) struct Access<'a, B> {
     pub(super) fresh: bool,
     /// Under which token a transaction runs.
     pub(super) token: Option<&'a Token>,
+    /// What the session must remember, if the request belongs to one.
+    pub(super) trail: Option<&'a Trail>,
 }
 
 impl<B> Clone for Access<'_, B> {
@@ -107,9 +110,14 @@ impl Db {
 impl<B: Backend> Ctx<B> {
     /// The server as this request sees it.
     pub(super) fn access(&self) -> Access<'_, B> {
-        let token = self.token.as_ref();
-        let (deadline, level) = (self.deadline, self.level);
-        Access { app: &self.app, deadline, level, fresh: false, token }
+        Access {
+            app: &self.app,
+            deadline: self.deadline,
+            level: self.level,
+            fresh: false,
+            token: self.token.as_ref(),
+            trail: self.trail.as_deref(),
+        }
     }
 
     /// The database named in the path.
@@ -222,7 +230,12 @@ impl<B: Backend> Access<'_, B> {
         let read = self.app.backend.read_majority(vec![item.clone()], self.deadline);
         match self.in_time(ErrorCode::ReadTimeout, read).await? {
             Ok(answers) => {
-                Ok(answers.into_iter().find(|(id, _)| *id == item).and_then(|(_, found)| found))
+                let found = answers.into_iter().find(|(id, _)| *id == item);
+                let found = found.and_then(|(_, found)| found);
+                if let (Some(trail), Some(committed)) = (self.trail, &found) {
+                    trail.saw(item, committed.stamp);
+                }
+                Ok(found)
             }
             Err(failure) => Err(self.explain(&failure, &[])),
         }
@@ -251,7 +264,12 @@ impl<B: Backend> Access<'_, B> {
         let run = self.app.backend.submit(Planned { ops, schema }, self.deadline);
         let run = self.in_time(ErrorCode::Deadline, run).await;
         let failure = match run.map_err(|error| (error, None))? {
-            Ok(commit) if commit.stamps.len() == expected => return Ok(commit),
+            Ok(commit) if commit.stamps.len() == expected => {
+                if let Some(trail) = self.trail {
+                    trail.committed(self.app.node, &commit);
+                }
+                return Ok(commit);
+            }
             Ok(commit) => {
                 let text = format!("{} stamps for {expected} operations", commit.stamps.len());
                 return Err((ApiError::new(ErrorCode::Storage, text), None));
@@ -432,6 +450,7 @@ const fn describe(code: ErrorCode) -> &'static str {
             "The read met an undecided write that could not be resolved in time"
         }
         ErrorCode::ReadTimeout => "The read did not finish in time",
+        ErrorCode::SessionBehind => "This server has not caught up with the session",
         ErrorCode::Overload => "The server has too much to do",
         ErrorCode::NotReady => "The server is not ready",
         ErrorCode::BadRequest => "The request cannot be understood",

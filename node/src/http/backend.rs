@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
 use quorate_control::schema::Schema;
-use quorate_protocol::io::{Failure, Proposal};
+use quorate_protocol::io::{Failure, Proposal, SessionToken};
 use quorate_protocol::message::LogPosition;
 use tokio::sync::watch;
 
@@ -19,7 +19,7 @@ pub struct Commit {
     pub tx: TxId,
     /// Stamps after it, one an operation, in order.
     pub stamps: Vec<Stamp>,
-    /// Where the decision stands in the coordinator's log; reserved for session tokens.
+    /// Where the decision stands in the coordinator's log, for the session token.
     pub decision: LogPosition,
 }
 
@@ -111,6 +111,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
         items: Vec<ItemId>,
         deadline: Instant,
     ) -> impl Future<Output = Result<Answers, Failure>> + Send;
+
+    /// Waits until this server has applied everything a session has seen; gives what it has
+    /// applied.
+    fn session(
+        &self,
+        token: SessionToken,
+        seen: Vec<(ItemId, Stamp)>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<SessionToken, Failure>> + Send;
 
     /// Committed, durable local state of an item, tombstones included.
     fn read_local(

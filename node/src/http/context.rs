@@ -4,8 +4,8 @@
 //!
 //! Request headers: `X-Quorate-Deadline-Ms` (how long the client waits; default and maximum in
 //! `Limits`), `X-Quorate-Read-Level` (`local` | `majority`), `X-Quorate-Tombstone-Id`, `If-Match`,
-//! `If-None-Match`, `X-Quorate-Transaction-Token` (see `token`). Reserved, accepted and ignored
-//! until it means something: `X-Quorate-Session-Token`.
+//! `If-None-Match`, `X-Quorate-Transaction-Token` (see `token`), `X-Quorate-Session-Token` (see
+//! `session`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ use super::auth::Authenticator;
 use super::backend::Backend;
 use super::error::ApiError;
 use super::metrics::Counters;
+use super::session::Trail;
 use super::token::Token;
 use super::tries::RetryPolicy;
 
@@ -134,6 +135,8 @@ pub(super) struct Ctx<B> {
     pub(super) level: ReadLevel,
     /// Under which token the request's transaction runs.
     pub(super) token: Option<Token>,
+    /// What the session must remember, if the request belongs to one.
+    pub(super) trail: Option<Arc<Trail>>,
     params: Option<RawPathParams>,
     query: Option<String>,
     /// Its body; empty for methods that have none.
@@ -175,6 +178,7 @@ impl<B: Backend> FromRequest<Arc<App<B>>> for Ctx<B> {
             deadline,
             level,
             token,
+            trail: parts.extensions.remove(),
             params,
             query: parts.uri.query().map(str::to_owned),
             body,
@@ -266,7 +270,8 @@ fn unauthorized(database: Option<&str>, headers: &HeaderMap) -> ApiError {
     error
 }
 
-fn deadline(headers: &HeaderMap, limits: &Limits) -> Result<Duration, ApiError> {
+/// How long the client waits.
+pub(super) fn deadline(headers: &HeaderMap, limits: &Limits) -> Result<Duration, ApiError> {
     let max = limits.deadline_max;
     match number_header(headers, "x-quorate-deadline-ms")? {
         None => Ok(limits.deadline_default),

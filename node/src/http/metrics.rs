@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quorate_api::{ErrorCode, Outcome};
 
 /// All codes, for counters by code.
-const CODES: [ErrorCode; 28] = [
+const CODES: [ErrorCode; 29] = [
     ErrorCode::NoQuorum,
     ErrorCode::QuorumFailed,
     ErrorCode::VersionConflict,
@@ -28,6 +28,7 @@ const CODES: [ErrorCode; 28] = [
     ErrorCode::Deadline,
     ErrorCode::UnresolvedIntent,
     ErrorCode::ReadTimeout,
+    ErrorCode::SessionBehind,
     ErrorCode::Overload,
     ErrorCode::NotReady,
     ErrorCode::BadRequest,

@@ -21,6 +21,7 @@ mod reply;
 mod router;
 mod serve;
 mod server;
+mod session;
 mod source;
 mod token;
 mod tries;

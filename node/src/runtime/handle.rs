@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use quorate_api::{Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
 use quorate_control::members::Members;
 use quorate_control::schema::Schema;
-use quorate_protocol::io::{Failure, Placement, Proposal, Reply};
+use quorate_protocol::io::{Failure, Placement, Proposal, Reply, SessionToken};
 use tokio::sync::{oneshot, watch};
 
 use super::blocks::Allocator;
@@ -138,7 +138,9 @@ impl NodeHandle {
         match reply {
             Reply::Committed { tx, stamps, decision } => Ok(Commit { tx, stamps, decision }),
             Reply::Failed(failure) => Err(failure),
-            Reply::Read(_) => unreachable!("the machine answers a transaction by its outcome"),
+            Reply::Read(_) | Reply::Session(_) => {
+                unreachable!("the machine answers a transaction by its outcome")
+            }
         }
     }
 
@@ -173,7 +175,34 @@ impl NodeHandle {
                 Err(Failure { code: ErrorCode::ReadTimeout, item, current, holder })
             }
             Reply::Failed(failure) => Err(failure),
-            Reply::Committed { .. } => unreachable!("the machine answers a read by what it read"),
+            Reply::Committed { .. } | Reply::Session(_) => {
+                unreachable!("the machine answers a read by what it read")
+            }
+        }
+    }
+
+    /// Waits until everything a session has seen is applied here; gives what is applied here.
+    ///
+    /// # Errors
+    /// Not caught up in time.
+    pub async fn session(
+        &self,
+        token: SessionToken,
+        seen: Vec<(ItemId, Stamp)>,
+        deadline: Instant,
+    ) -> Result<SessionToken, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let tick = self.shared.clock.tick_of(deadline);
+        let input = Input::Session { token, seen, deadline: tick, reply };
+        match self.ask(input, answer, deadline).await {
+            Reply::Session(reached) => Ok(reached),
+            Reply::Failed(Failure { code: ErrorCode::Deadline, item, current, holder }) => {
+                Err(Failure { code: ErrorCode::SessionBehind, item, current, holder })
+            }
+            Reply::Failed(failure) => Err(failure),
+            Reply::Committed { .. } | Reply::Read(_) => {
+                unreachable!("the machine answers a session by a session")
+            }
         }
     }
 
@@ -362,6 +391,15 @@ impl Backend for NodeHandle {
         deadline: Instant,
     ) -> Result<Answers, Failure> {
         self.read_majority(items, deadline).await
+    }
+
+    async fn session(
+        &self,
+        token: SessionToken,
+        seen: Vec<(ItemId, Stamp)>,
+        deadline: Instant,
+    ) -> Result<SessionToken, Failure> {
+        self.session(token, seen, deadline).await
     }
 
     async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use quorate_api::{Boot, ItemId, NodeId, TxId};
-use quorate_protocol::io::{Proposal, Reply, Tick};
+use quorate_api::{Boot, ItemId, NodeId, Stamp, TxId};
+use quorate_protocol::io::{Proposal, Reply, SessionToken, Tick};
 use quorate_protocol::message::Message;
 use tokio::sync::{Notify, oneshot};
 
@@ -34,6 +34,13 @@ pub(crate) enum Input {
     Read { items: Vec<ItemId>, deadline: Tick, reply: oneshot::Sender<Reply> },
     /// Which transactions have a vote and no outcome here?
     Undecided { reply: oneshot::Sender<Vec<TxId>> },
+    /// A session's question whether this server has caught up.
+    Session {
+        token: SessionToken,
+        seen: Vec<(ItemId, Stamp)>,
+        deadline: Tick,
+        reply: oneshot::Sender<Reply>,
+    },
     /// A message, from a peer in one of its boots or from this server itself.
     Message { from: NodeId, boot: Boot, cfg: u64, message: Message },
     /// A peer became reachable, or stopped being so.

@@ -14,7 +14,8 @@ use std::time::Duration;
 use quorate_api::{Boot, ErrorCode, NodeId, TxId};
 use quorate_control::schema::{SCHEMA_ITEM, Schema, SystemPlacement};
 use quorate_protocol::io::{
-    Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Store, Submit, Tick,
+    Effect, Event, Failure, Note, PersistSeq, ReadQuorum, ReadRequest, Reply, SessionRequest,
+    Store, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
@@ -189,7 +190,14 @@ impl<P: Protocol> NodeLoop<P> {
             }
             Input::Read { items, deadline, reply } => {
                 if let Some(request) = self.admit(reply) {
-                    self.step(Event::Read(ReadRequest { request, items, deadline }));
+                    let quorum = ReadQuorum::Majority;
+                    self.step(Event::Read(ReadRequest { request, items, quorum, deadline }));
+                }
+            }
+            Input::Session { token, seen, deadline, reply } => {
+                if let Some(request) = self.admit(reply) {
+                    let session = SessionRequest { request, token, seen, deadline };
+                    self.step(Event::Session(session));
                 }
             }
             // Whoever asked may be gone.

@@ -94,7 +94,11 @@ impl Protocol for Fake {
                 assert_eq!(placements.len(), 1);
                 "configure"
             }
-            Event::Read(_) | Event::Message { .. } | Event::Peer { .. } | Event::Tick => return,
+            Event::Read(_)
+            | Event::Session(_)
+            | Event::Message { .. }
+            | Event::Peer { .. }
+            | Event::Tick => return,
         };
         self.events.lock().unwrap().push(name);
     }

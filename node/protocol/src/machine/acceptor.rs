@@ -37,6 +37,12 @@ enum Judgement {
 
 impl Machine {
     pub(super) fn on_prepare(&mut self, cx: &mut Cx<'_>, tx: TxId, mut prepare: HeldPrepare) {
+        if self.config.has(Bug::VoteAfterPromise) {
+            self.txs.retain(|id, record| *id != tx || record.vote.is_some());
+        }
+        if self.config.has(Bug::VoteTwice) {
+            self.txs.retain(|id, record| *id != tx || record.vote == Some(Vote::Yes));
+        }
         if let Some(reply) = self.recorded_vote(cx, tx) {
             cx.send_durable(prepare.from, Message::Vote { tx, reply });
             return;
@@ -108,6 +114,9 @@ impl Machine {
             participants: record.participants,
             ops: record.ops,
         };
+        if holder.node != self.config.node {
+            self.unlogged.insert(holder);
+        }
         self.learn(cx, decision)
     }
 
@@ -179,6 +188,9 @@ impl Machine {
             let no = No { reason, item: Some(op.item.clone()), current, holder: None };
             Some(Judgement::No(no))
         };
+        if self.config.has(Bug::SkipVersionCheck) {
+            return None;
+        }
         let by_version = self.config.has(Bug::BaseByVersion);
         if current == op.base || (by_version && current.version <= op.base.version) {
             return match (&op.kind, &op.item.key) {
@@ -357,13 +369,13 @@ impl Machine {
         }
         instance.promised = ballot;
         let accepted = instance.accepted;
-        let record = self.txs.get(&tx).expect("made above");
+        let record = self.txs.get(&tx).expect("made above").clone();
         cx.write(Write::Tx(tx, record.clone()));
         let promise = Promise {
-            vote: record.vote.clone(),
+            vote: record.vote,
             accepted,
-            ops: record.ops.clone(),
-            participants: record.participants.clone(),
+            ops: record.ops,
+            participants: record.participants,
         };
         cx.send_durable(from, Message::Promise { tx, cluster, ballot, promise });
     }

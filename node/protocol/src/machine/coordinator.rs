@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use quorate_api::{
-    ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
+    Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
 
 use super::apply::Decision;
@@ -86,7 +86,9 @@ impl Machine {
             }
         }
         ops.sort_by(|a, b| a.item.cmp(&b.item));
-        let tx = TxId { node: self.config.node, boot: self.config.boot, seq: self.next_seq };
+        let reused = self.config.has(Bug::ReuseIds);
+        let boot = if reused { Boot(1) } else { self.config.boot };
+        let tx = TxId { node: self.config.node, boot, seq: self.next_seq };
         self.next_seq += 1;
         let age = if age.first == TxId::NONE { Age { first: tx, ..age } } else { age };
         let clusters: BTreeSet<ClusterKey> = ops.iter().map(|op| op.item.cluster).collect();
@@ -300,7 +302,9 @@ impl Machine {
                 Votes::Open
             };
         }
-        if yes == n || (yes >= w && self.config.has(Bug::CommitOnQuorum)) {
+        let early = (yes >= w && self.config.has(Bug::CommitOnQuorum))
+            || (yes > 0 && self.config.has(Bug::AckBeforeQuorum));
+        if yes == n || early {
             return Votes::Final(Value::Prepared);
         }
         if no > n - majority {

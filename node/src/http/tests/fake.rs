@@ -9,7 +9,7 @@ use quorate_api::{
     Boot, ClusterKey, Committed, ErrorCode, ItemId, ItemKey, NodeId, OpKind, Rid, Stamp, TxId,
 };
 use quorate_control::schema::{SCHEMA_ITEM, Schema};
-use quorate_protocol::io::{Base, Failure, Proposal};
+use quorate_protocol::io::{Base, Failure, Proposal, SessionToken};
 use quorate_protocol::message::LogPosition;
 use tokio::sync::watch;
 
@@ -145,7 +145,8 @@ impl State {
             }
             self.items.insert(item, committed);
         }
-        Ok(Commit { tx, stamps, decision: LogPosition::default() })
+        let decision = LogPosition { boot: Boot(1), index: self.seq };
+        Ok(Commit { tx, stamps, decision })
     }
 }
 
@@ -183,6 +184,20 @@ impl Backend for Fake {
                 .map(|item| (item.clone(), state.items.get(&item).cloned()))
                 .collect()),
         }
+    }
+
+    async fn session(
+        &self,
+        token: SessionToken,
+        _: Vec<(ItemId, Stamp)>,
+        _: Instant,
+    ) -> Result<SessionToken, Failure> {
+        let applied = self.state().seq;
+        if token.values().any(|index| *index > applied) {
+            let code = ErrorCode::SessionBehind;
+            return Err(Failure { code, item: None, current: None, holder: None });
+        }
+        Ok([((NODE, Boot(1)), applied)].into())
     }
 
     async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {
