@@ -74,12 +74,12 @@ soak: ## Run the simulator over many seeds: make soak [SEED=1] [SEEDS=20000]
 
 .PHONY: canary
 canary: setup ## Plant bugs in machine and checkers: each must be caught
-	cargo test --release -p quorate-check --test planted
+	cargo test --release -p quorate-check --test planted --test planted_transactions
 	cargo test --release -p quorate-sim --test planted
 
 .PHONY: micro
-micro: setup ## Criterion benches of proxy, checkers and driver
-	cargo bench -p quorate-proxy -p quorate-check -p quorate
+micro: setup ## Criterion benches of proxy, checkers, driver, machine, codec and storage
+	cargo bench -p quorate-proxy -p quorate-check -p quorate -p quorate-protocol -p quorate-node
 
 .PHONY: image
 image: build ## Build the node's container image from scratch (static binary)

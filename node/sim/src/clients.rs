@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use quorate_api::{Committed, ErrorCode, Image, ItemId, ItemKey, OpKind, Outcome as Known, Stamp};
 use quorate_check::history::{
-    Action, FORMAT_VERSION, Header, History, OpKind as Kind, Operation, Outcome, Phase, ReadLevel,
+    Action, Header, History, OpKind as Kind, Operation, Outcome, Phase, ReadLevel,
     Seen, Step,
 };
 use quorate_check::{Verdict, check_all};
@@ -298,13 +298,8 @@ impl Clients {
                 self.final_read(key, server, level, committed, now);
             }
         }
-        let header = Header {
-            format: "quorate-history".to_owned(),
-            version: FORMAT_VERSION,
-            nodes: (0..self.servers).map(|n| format!("n{}", n + 1)).collect(),
-            keys: self.keys,
-            simulated: true,
-        };
+        let nodes = (0..self.servers).map(|n| format!("n{}", n + 1)).collect();
+        let header = Header::new(nodes, self.keys, true);
         let history = History { header, operations: std::mem::take(&mut self.history) };
         let names = ["acknowledged-durable", "linearizable", "failed-write-visible"];
         let options = match quorate_check::Options::only(names) {
@@ -348,7 +343,7 @@ impl Clients {
 }
 
 fn step(key: u64, action: Action) -> Step {
-    Step { key, action, rid: None, version: None }
+    Step::new(key, action)
 }
 
 fn seen_in(committed: Option<&Committed>) -> Seen {

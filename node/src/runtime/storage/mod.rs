@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::StorageError;
 pub(crate) use sync::{Durability, SyncThread};
-pub(crate) use writer::Writer;
+pub use writer::Writer;
 
 use recent::RecentWrites;
 
@@ -100,7 +100,10 @@ impl Storage {
     }
 
     /// Writes and syncs the log: everything written before the call is durable after it.
-    pub(crate) fn sync(&self) -> Result<(), StorageError> {
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub fn sync(&self) -> Result<(), StorageError> {
         self.db.flush_wal(true).map_err(StorageError::engine("sync the log"))
     }
 
