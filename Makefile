@@ -72,6 +72,11 @@ sim: setup ## Run the simulator: make sim [SEED=1] [SEEDS=200]
 soak: ## Run the simulator over many seeds: make soak [SEED=1] [SEEDS=20000]
 	@$(MAKE) --no-print-directory sim SEEDS=$(if $(filter command line,$(origin SEEDS)),$(SEEDS),20000)
 
+.PHONY: soak-disk
+soak-disk: build ## Kill random servers 200 times and cut the power 20 times, under load (6 minutes)
+	@$(QUORATE) run workloads/kill-storm.yaml --stage process --seed $(SEED)
+	@$(QUORATE) run workloads/power-cuts.yaml --stage process --seed $(SEED)
+
 .PHONY: canary
 canary: setup ## Plant bugs in machine and checkers: each must be caught
 	cargo test --release -p quorate-check --test planted --test planted_transactions

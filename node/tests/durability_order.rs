@@ -9,15 +9,13 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write as _};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
 use quorate_api::TxId;
 use quorate_protocol::message::{Message, VoteReply};
-use support::{Server, three_servers};
+use support::{Server, http, three_servers};
 
 /// Bytes of a frame before its kind: length and checksum.
 const HEADER: usize = 8;
@@ -201,24 +199,6 @@ fn unhex(text: &str) -> Vec<u8> {
 fn result(text: &str) -> Option<i64> {
     // Short lines are padded in front of the sign.
     text.rsplit_once(" = ")?.1.split_whitespace().next()?.parse().ok()
-}
-
-/// Sends a request to a server and returns status line and body.
-fn http(server: &Server, method: &str, path: &str, body: &str) -> String {
-    // root:root
-    let authorization = "Basic cm9vdDpyb290";
-    let mut stream = TcpStream::connect(server.line["http"].as_str().unwrap()).unwrap();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\
-         Authorization: {authorization}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 fn expect(answer: &str, statuses: [&str; 2]) {

@@ -18,6 +18,8 @@ pub struct StageOptions {
     pub proxy: Option<PathBuf>,
     /// The guard's executable; `None`: looked for.
     pub guard: Option<PathBuf>,
+    /// The disk's executable; `None`: looked for.
+    pub disk: Option<PathBuf>,
     /// `HOST:PORT` or `http://HOST:PORT` of a Toxiproxy that runs already; `None`: own proxy.
     pub toxiproxy: Option<String>,
     /// Leave the servers' data in the run folder after the end.
@@ -37,6 +39,7 @@ impl Default for StageOptions {
             node: None,
             proxy: None,
             guard: None,
+            disk: None,
             toxiproxy: None,
             keep_data: false,
             ready_limit: READY_LIMIT,
