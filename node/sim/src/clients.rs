@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use quorate_api::{Committed, ErrorCode, Image, ItemId, ItemKey, OpKind, Outcome as Known, Stamp};
 use quorate_check::history::{
-    Action, Header, History, OpKind as Kind, Operation, Outcome, Phase, ReadLevel,
-    Seen, Step,
+    Action, Header, History, OpKind as Kind, Operation, Outcome, Phase, ReadLevel, Seen, Step,
 };
 use quorate_check::{Verdict, check_all};
 use quorate_protocol::io::{Base, Event, Proposal, ReadRequest, Reply, Submit, Tick};
