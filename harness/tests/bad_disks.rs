@@ -121,11 +121,11 @@ fn servers_that_lose_power_lose_nothing() {
     if skipped("servers_that_lose_power_lose_nothing") {
         return;
     }
-    let few = ["--set", "faults.0.times=5", "--set", "faults.0.every=1200ms"];
-    let short = ["--set", "phases.measure=7s", "--set", "faults.1.for=7s"];
+    let few = ["--set", "faults.0.times=3", "--set", "faults.0.every=3s"];
+    let short = ["--set", "phases.measure=11s", "--set", "faults.1.for=11s"];
     let run = run("workloads/power-cuts.yaml", &[few, short].concat());
     // The disks are slow all the while.
-    run.check(5 + 1);
+    run.check(3 + 1);
 }
 
 /// Two faults in one run, so that the tests stay short.
