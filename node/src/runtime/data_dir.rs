@@ -81,8 +81,8 @@ pub enum DataError {
     },
     /// The store holds less than its disk confirmed once.
     #[error(
-        "the store in {} has lost what was synced: {detail} (says {}): a file is damaged or missing, \
-         or this is another store or an older copy; {REMEDY}",
+        "the store in {} has lost what was synced: {detail} (says {}): a file is damaged or \
+         missing, or this is another store or an older copy; {REMEDY}",
         .path.display(), .witness.display()
     )]
     Lost {
