@@ -55,7 +55,7 @@ test: build ## Run all tests, real processes included
 verify: setup ## Formatting, lints, documentation, edges, tidiness; writes nothing in the checkout
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
-	cargo doc --release --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --document-private-items
 	@# The selection of `make test`, so that nothing is compiled for this alone.
 	cargo test --release --workspace --quiet -- edges:: tidy::
 
