@@ -6,7 +6,7 @@ use super::explore::{full, holds};
 use super::generations::Changes;
 use super::realign::{Realign, Rule as Marks};
 use super::rounds::Rounds;
-use super::{GROW, GROW_SHRINK, MOVE, SHIFT};
+use super::{GROW, GROW_SHRINK, MOVE, SHIFT, SWAP};
 
 #[test]
 fn one_transaction_against_spurious_noes() {
@@ -115,9 +115,13 @@ fn invented_bases() {
 #[test]
 fn changes_of_generation() {
     let change = |generations: &[_], recoverers| Changes::new(generations, recoverers);
-    holds("move {ABC}→{D}", change(&MOVE, [0, 0]).prepared_in(&[0], &[1]));
-    holds("move {ABC}→{D}, carry", change(&MOVE, [0, 0]).elsewhere().prepared_in(&[0], &[1]));
+    let swap = |recoverers| change(&SWAP, recoverers).elsewhere().prepared_in(&[0], &[1]);
+    holds("swap {AB}→{BC}, carry", swap([0, 0]));
     if full() {
+        holds("swap {AB}→{BC}, carry, 1 recoverer", swap([1, 0]));
+        holds("move {ABC}→{D}", change(&MOVE, [0, 0]).prepared_in(&[0], &[1]));
+        let carry = change(&MOVE, [0, 0]).elsewhere().prepared_in(&[0], &[1]);
+        holds("move {ABC}→{D}, carry", carry);
         holds("move {ABC}→{D}, any generation", change(&MOVE, [0, 0]));
         holds("shift {ABC}→{BCD}", change(&SHIFT, [0, 0]).prepared_in(&[0], &[0, 1]));
         let carry = change(&SHIFT, [1, 0]).elsewhere().prepared_in(&[0], &[1]);
