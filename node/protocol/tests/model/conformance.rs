@@ -10,7 +10,7 @@ use quorate_protocol::message::{
     Decided, Knowledge, Message, Promise, TxRecord, Value, Vote, VoteReply,
 };
 
-use super::acceptor::{Acceptor, Disk, plain_no};
+use super::acceptor::{Disk, plain_no};
 use super::case::{Case, ballot, item, node};
 use super::rounds::Rounds;
 
@@ -194,22 +194,6 @@ fn recoverers_propose_what_the_machine_proposes() {
                 let got = recovered(&case, &promises);
                 assert_eq!(got, Some(name(expected)), "W={w} {promises:?}");
             }
-        }
-    }
-}
-
-/// Servers may be kept sorted, and transactions may have any coordinator, because no acceptor looks
-/// at either.
-#[test]
-fn acceptors_do_not_care_who_they_are_and_who_asks() {
-    let case = Case::pair(3, 2, [1, 1]).spurious();
-    let reference = Acceptor::explore(&case, 0);
-    for server in 0..3 {
-        for other in [case.clone(), case.clone().coordinated_by(0), case.clone().coordinated_by(5)]
-        {
-            let table = Acceptor::explore(&other, server);
-            assert!(table.steps == reference.steps, "server {server}: {:?}", other.txs);
-            assert!(table.facts == reference.facts, "server {server}: {:?}", other.txs);
         }
     }
 }
