@@ -192,6 +192,9 @@ impl Changes {
         after.synced |= 1 << generation;
         if !matches!(self.rule, Rule::NoTransfer | Rule::NoSeal) {
             for (held, moved) in after.txs.iter_mut().zip(moved) {
+                if self.rule == Rule::SyncForgets {
+                    held.drop_vote();
+                }
                 take(held, moved);
             }
         }

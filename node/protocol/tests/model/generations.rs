@@ -31,6 +31,8 @@ pub(crate) enum Rule {
     CarriedUnlocked,
     /// A member that has not synced answers for a closed generation.
     UnsyncedAnswers,
+    /// What a member takes in the transfer replaces what it promised and accepted, before it enters.
+    SyncForgets,
     /// The drain waits for no final value: what one Yes stands for is taken for prepared.
     DrainByVotes,
 }
