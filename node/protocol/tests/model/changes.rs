@@ -142,9 +142,13 @@ impl Changes {
     fn transfer(&self, state: &State, sealed: u8, asks: bool) -> Option<[Moved; TXS]> {
         let generation = Self::leaving(state)?;
         let members = || self.members(generation).filter(|s| sealed & (1 << s) != 0);
+        let needed = match self.rule {
+            Rule::SealMinority => 1,
+            _ => self.majority(generation),
+        };
         let answered = |s: &usize| state.servers[*s].listed[generation] != 0;
         if members().count() != sealed.count_ones() as usize
-            || members().count() < self.majority(generation)
+            || members().count() < needed
             || !members().all(|s| answered(&s))
         {
             return None;

@@ -10,8 +10,9 @@ use quorate_protocol::message::{
     Decided, Knowledge, Message, Promise, TxRecord, Value, Vote, VoteReply,
 };
 
-use super::acceptor::{Acceptor, Answer, Disk, plain_no};
+use super::acceptor::{Acceptor, Answer, plain_no};
 use super::case::{Case, SERVERS, ballot, item, node};
+use super::disk::Disk;
 use super::rounds::Rounds;
 
 /// What a leader did.
@@ -64,7 +65,7 @@ fn coordinated(case: &Case, votes: &[Option<Vote>]) -> Done {
     let mut machine = machine(case, Boot(1), Recovered::default(), &mut effects);
     let image = Some(Image([0].into()));
     let op = Proposal { item: item(0), kind: OpKind::Create, base: Base::Current, image };
-    let submit = Submit { request: 1, ops: vec![op], deadline: 10_000_000, wall_us: 0 };
+    let submit = Submit { request: 1, ops: vec![op], deadline: 10_000_000, wall_us: 0, schema: 0 };
     machine.step(0, Event::Submit(submit), &disk, &mut effects);
     for (server, vote) in votes.iter().enumerate() {
         if let Some(vote) = vote {

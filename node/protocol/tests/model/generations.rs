@@ -33,6 +33,10 @@ pub(crate) enum Rule {
     UnsyncedAnswers,
     /// What a member takes in the transfer replaces what it promised and accepted, before it enters.
     SyncForgets,
+    /// A19: one member's seal is enough to go on.
+    SealMinority,
+    /// A10: a sealed member goes on answering reads.
+    SealedAnswersReads,
     /// The drain waits for no final value: what one Yes stands for is taken for prepared.
     DrainByVotes,
 }
@@ -310,6 +314,12 @@ impl Changes {
             && state.sealed & (1 << generation) == 0
     }
 
+    fn answers_reads(&self, server: usize, state: &Server, generation: usize) -> bool {
+        let unsealed = Server { sealed: 0, ..*state };
+        let sealed_too = self.rule == Rule::SealedAnswersReads;
+        self.is_active(server, if sealed_too { &unsealed } else { state }, generation)
+    }
+
     /// No majority of answers from one active generation is blind to a commit.
     pub(crate) fn reads_see_commits(&self, state: &State) -> bool {
         let committed = |tx: &usize| self.is_decided(state, *tx, Decided::Commit);
@@ -317,7 +327,7 @@ impl Changes {
             (0..self.generations.len()).all(|generation| {
                 let blind = self.members(generation).filter(|server| {
                     let held = &state.servers[*server].txs[tx];
-                    self.is_active(*server, &state.servers[*server], generation)
+                    self.answers_reads(*server, &state.servers[*server], generation)
                         && !held.blocks()
                         && held.outcome != Some(Decided::Commit)
                 });

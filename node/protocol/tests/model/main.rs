@@ -23,12 +23,15 @@ mod acceptor;
 mod case;
 mod changes;
 mod conformance;
+mod disk;
 mod explore;
 mod generations;
+mod leaders;
 mod properties;
 mod realign;
 mod rounds;
 mod sound;
+mod waiting;
 mod wrong;
 
 /// MASTERs of successive generations, one bit each, and W.

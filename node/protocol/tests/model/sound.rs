@@ -58,6 +58,19 @@ fn two_clusters() {
     }
 }
 
+/// Two records in two clusters on the same servers: all of a transaction is seen, or nothing.
+#[test]
+fn two_records() {
+    let two = |n, recoverers: &[usize]| Rounds::new(Case::two_records(n, recoverers));
+    holds("records on N=2, 1 tx, 1 recoverer", two(2, &[1]));
+    if full() {
+        let spurious = Case::two_records(3, &[1]).spurious();
+        holds("records on N=3, 1 tx, 1 recoverer, spurious", Rounds::new(spurious));
+        holds("records on N=2, 2 tx, coordinators only", two(2, &[0, 0]));
+        holds("records on N=2, 2 tx, 1 recoverer on one", two(2, &[1, 0]));
+    }
+}
+
 /// Low-water marks: whatever was forgotten is answered as finished, and no late message, vote or
 /// promise makes anything of it.
 #[test]
