@@ -65,8 +65,8 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// True for what is said to or of this transaction.
-    pub(crate) fn is_about(self, case: &Case, id: TxId) -> bool {
+    /// The transaction that it is about.
+    pub(crate) const fn tx(self) -> Option<usize> {
         match self {
             Self::Prepare { tx }
             | Self::PrepareUntilTired { tx }
@@ -77,9 +77,13 @@ impl Input {
             | Self::Low { tx }
             | Self::Lose { tx }
             | Self::CopyVote { tx }
-            | Self::CopyItem { tx, .. } => case.id(tx) == id,
-            Self::Wipe => false,
+            | Self::CopyItem { tx, .. } => Some(tx),
+            Self::Wipe => None,
         }
+    }
+
+    pub(crate) fn is_about(self, case: &Case, id: TxId) -> bool {
+        self.tx().is_some_and(|tx| case.id(tx) == id)
     }
 }
 

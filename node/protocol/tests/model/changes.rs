@@ -7,7 +7,7 @@ use stateright::{Model, Property};
 use super::generations::{Action, Changes, Held, Moved, Promise, Rule, Server, State, TXS};
 
 impl Changes {
-    fn vote(&self, state: &State, server: usize, tx: usize) -> Option<Server> {
+    pub(crate) fn vote(&self, state: &State, server: usize, tx: usize) -> Option<Server> {
         let mut after = state.servers[server];
         let generation = state.prepared_in[tx];
         let held = after.txs[tx];
@@ -44,7 +44,13 @@ impl Changes {
             && at.txs[tx].outcome.is_none()
     }
 
-    fn accept(&self, state: &State, server: usize, tx: usize, round: usize) -> Option<Server> {
+    pub(crate) fn accept(
+        &self,
+        state: &State,
+        server: usize,
+        tx: usize,
+        round: usize,
+    ) -> Option<Server> {
         let value = state.proposed[tx][round - 1]?;
         let mut after = state.servers[server];
         let held = &mut after.txs[tx];
@@ -57,7 +63,13 @@ impl Changes {
         (after != state.servers[server]).then_some(after)
     }
 
-    fn promise(&self, state: &State, server: usize, tx: usize, round: usize) -> Option<Server> {
+    pub(crate) fn promise(
+        &self,
+        state: &State,
+        server: usize,
+        tx: usize,
+        round: usize,
+    ) -> Option<Server> {
         let mut after = state.servers[server];
         let held = &mut after.txs[tx];
         if !self.still_answers(state, server, tx) || round < usize::from(held.promised) {
@@ -379,7 +391,7 @@ impl Changes {
 }
 
 /// A server takes what is moved to it, or told.
-fn take(held: &mut Held, moved: Moved) {
+pub(crate) fn take(held: &mut Held, moved: Moved) {
     match moved {
         Moved::Nothing => {}
         Moved::Outcome(outcome) => {

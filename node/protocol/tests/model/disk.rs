@@ -243,8 +243,9 @@ impl Disk {
                 };
                 let at = LogPosition { boot: Boot(1), index: 1 };
                 let (prev, participants) = (LogPosition::default(), case.participants(tx));
+                let decider = NodeId(80 + tx as u64);
                 let tx = case.id(tx);
-                (NodeId(80 + tx as u64), Message::Decide { at, prev, tx, outcome, participants, ops })
+                (decider, Message::Decide { at, prev, tx, outcome, participants, ops })
             }
             Input::Low { tx } => {
                 let TxId { node, boot, seq } = case.id(tx);

@@ -76,7 +76,13 @@ impl Rounds {
     }
 
     /// Values that a leader may propose in a round, given all that was said.
-    pub(crate) fn proposals(&self, state: &State, tx: usize, cluster: usize, round: usize) -> [bool; 2] {
+    pub(crate) fn proposals(
+        &self,
+        state: &State,
+        tx: usize,
+        cluster: usize,
+        round: usize,
+    ) -> [bool; 2] {
         if round > 1 {
             return self.recovered_values(state, tx, cluster, round);
         }
@@ -154,8 +160,13 @@ impl Rounds {
         if prepared { Value::Prepared } else { Value::Aborted }
     }
 
-    /// What a coordinator concludes from votes alone, and what it may propose.
-    pub(crate) fn after_votes(&self, votes: &[Option<Vote>]) -> (Option<Decided>, Vec<Value>) {
+    /// What a coordinator concludes for a cluster from votes alone, by server, and what it may
+    /// propose.
+    pub(crate) fn after_votes(
+        &self,
+        cluster: usize,
+        votes: &[Option<Vote>],
+    ) -> (Option<Value>, Vec<Value>) {
         let mut state = State::default();
         for (server, vote) in state.servers.iter_mut().zip(votes) {
             server.votes[0] = match vote {
@@ -164,11 +175,9 @@ impl Rounds {
                 Some(Vote::No(_)) => NO,
             };
         }
-        let outcomes = [Decided::Commit, Decided::Abort].into_iter();
-        let decided = outcomes.into_iter().find(|outcome| self.is_decided(&state, 0, *outcome));
-        let [prepared, aborted] = self.proposals(&state, 0, 0, 1);
-        let values = [(prepared, Value::Prepared), (aborted, Value::Aborted)];
-        let possible = values.into_iter().filter(|(possible, _)| *possible);
-        (decided, possible.map(|(_, value)| value).collect())
+        let values = [Value::Prepared, Value::Aborted];
+        let known = values.into_iter().find(|value| self.is_final(&state, 0, cluster, *value));
+        let possible = values.into_iter().zip(self.proposals(&state, 0, cluster, 1));
+        (known, possible.filter(|(_, possible)| *possible).map(|(value, _)| value).collect())
     }
 }

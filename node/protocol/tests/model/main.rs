@@ -27,6 +27,7 @@ mod disk;
 mod explore;
 mod generations;
 mod leaders;
+mod one_generation;
 mod properties;
 mod realign;
 mod rounds;

@@ -219,9 +219,8 @@ impl Rounds {
         let recovered = |tx: &usize| self.case.txs[*tx].recoverers > 0;
         let heard = |tx: usize| {
             let touched = || self.case.txs[tx].touches.iter();
-            let masters = |server| {
-                touched().any(|c| self.case.clusters[*c].masters.contains(&server))
-            };
+            let masters =
+                |server| touched().any(|c| self.case.clusters[*c].masters.contains(&server));
             let mut alive = (0..self.alive()).filter(|server| masters(*server));
             alive.all(|server| self.facts(state, server).settled & (1 << tx) != 0)
         };

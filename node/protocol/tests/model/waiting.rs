@@ -21,6 +21,10 @@ fn holds(name: &str, case: &Case) {
             for (j, second) in inputs() {
                 let Some(two) = table.steps[usize::from(one.to)][j] else { continue };
                 let Some(again) = table.steps[usize::from(two.to)][i] else { continue };
+                // Contradictory outcomes come from nobody.
+                if table.facts[usize::from(again.to)].corrupt {
+                    continue;
+                }
                 let waited = one.answer == Answer::Nothing && usize::from(one.to) == number;
                 let mut answers = vec![one.answer, two.answer];
                 if waited {
@@ -28,8 +32,14 @@ fn holds(name: &str, case: &Case) {
                 }
                 answers.retain(|answer| *answer != Answer::Nothing);
                 let expected = &table.states[usize::from(again.to)];
-                let (disk, said) = disk.live(case, 0, &[*first, *second], &mut promises);
-                assert_eq!(&disk, expected, "{name}: state {number}, {first:?}, {second:?}");
+                let (after, said) = disk.live(case, 0, &[*first, *second], &mut promises);
+                // Whoever knows the outcome, if only in memory, tells it instead of an answer: as
+                // if the question had been lost.
+                let parked = waited && matches!(first, Input::Outcome { .. });
+                if parked && first.tx() == second.tx() && after == *disk && said.is_empty() {
+                    continue;
+                }
+                assert_eq!(&after, expected, "{name}: state {number}, {first:?}, {second:?}");
                 assert_eq!(said, answers, "{name}: state {number}, {first:?}, {second:?}");
                 compared += 1;
                 woken += usize::from(waited && again.to != two.to);

@@ -5,8 +5,8 @@ use super::case::{Builds, Case, Rule, SERVERS};
 use super::explore::refuted;
 use super::generations::{Changes, Rule as Change};
 use super::properties::{
-    ALL_OR_NOTHING, BASE_WAS_COMMITTED, HALF, NO_CONTRADICTION, NOT_STUCK, ONE_OF_TWO,
-    ONE_OUTCOME, ONE_VALUE, READ_SEES, WHOLE,
+    ALL_OR_NOTHING, BASE_WAS_COMMITTED, HALF, NO_CONTRADICTION, NOT_STUCK, ONE_OF_TWO, ONE_OUTCOME,
+    ONE_VALUE, READ_SEES, WHOLE,
 };
 use super::realign::{Realign, Rule as Marks};
 use super::rounds::Rounds;
