@@ -69,6 +69,10 @@ sim: setup ## Run the simulator: make sim [SEED=1] [SEEDS=200]
 	@cargo build --release -p quorate-sim
 	@$(BIN)/quorate-sim --seed $(SEED) --seeds $(SEEDS)
 
+.PHONY: model
+model: setup ## Explore the protocol's rules to the end of larger spaces (MINUTES)
+	QUORATE_MODEL=full cargo test --release -p quorate-protocol --test model -- --test-threads=2 --nocapture
+
 .PHONY: soak
 soak: ## Run the simulator over many seeds: make soak [SEED=1] [SEEDS=20000]
 	@$(MAKE) --no-print-directory sim SEEDS=$(if $(filter command line,$(origin SEEDS)),$(SEEDS),20000)

@@ -6,7 +6,7 @@ use super::explore::{full, holds};
 use super::generations::Changes;
 use super::realign::{Realign, Rule as Marks};
 use super::rounds::Rounds;
-use super::{GROW, GROW_SHRINK, MOVE, SHIFT};
+use super::{GROW, GROW_SHRINK, MOVE, SHIFT, SWAP};
 
 #[test]
 fn one_transaction_against_spurious_noes() {
@@ -55,6 +55,19 @@ fn two_clusters() {
         holds("R6 clusters N=3 and N=2, 1 tx, 1 recoverer", Rounds::new(two(3, 2, &[1])));
         let calm = Case::two_clusters(2, 1, &[1, 0]);
         holds("R9' clusters N=2 and N=1, 2 tx, 1 recoverer on one", Rounds::new(calm));
+    }
+}
+
+/// Two records in two clusters on the same servers: all of a transaction is seen, or nothing.
+#[test]
+fn two_records() {
+    let two = |n, recoverers: &[usize]| Rounds::new(Case::two_records(n, recoverers));
+    holds("records on N=2, 1 tx, 1 recoverer", two(2, &[1]));
+    if full() {
+        let spurious = Case::two_records(3, &[1]).spurious();
+        holds("records on N=3, 1 tx, 1 recoverer, spurious", Rounds::new(spurious));
+        holds("records on N=2, 2 tx, coordinators only", two(2, &[0, 0]));
+        holds("records on N=2, 2 tx, 1 recoverer on one", two(2, &[1, 0]));
     }
 }
 
@@ -115,9 +128,13 @@ fn invented_bases() {
 #[test]
 fn changes_of_generation() {
     let change = |generations: &[_], recoverers| Changes::new(generations, recoverers);
-    holds("move {ABC}→{D}", change(&MOVE, [0, 0]).prepared_in(&[0], &[1]));
-    holds("move {ABC}→{D}, carry", change(&MOVE, [0, 0]).elsewhere().prepared_in(&[0], &[1]));
+    let swap = |recoverers| change(&SWAP, recoverers).elsewhere().prepared_in(&[0], &[1]);
+    holds("swap {AB}→{BC}, carry", swap([0, 0]));
     if full() {
+        holds("swap {AB}→{BC}, carry, 1 recoverer", swap([1, 0]));
+        holds("move {ABC}→{D}", change(&MOVE, [0, 0]).prepared_in(&[0], &[1]));
+        let carry = change(&MOVE, [0, 0]).elsewhere().prepared_in(&[0], &[1]);
+        holds("move {ABC}→{D}, carry", carry);
         holds("move {ABC}→{D}, any generation", change(&MOVE, [0, 0]));
         holds("shift {ABC}→{BCD}", change(&SHIFT, [0, 0]).prepared_in(&[0], &[0, 1]));
         let carry = change(&SHIFT, [1, 0]).elsewhere().prepared_in(&[0], &[1]);
