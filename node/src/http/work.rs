@@ -384,9 +384,8 @@ impl<'a, B: Backend> Work<'a, B> {
             // starting over cannot do it twice.
             let named = record.and_then(|rid| self.staged.get(&rid)).is_some_and(|s| s.named);
             let moved = matches!(error.code, ErrorCode::VersionConflict | ErrorCode::NotFound);
-            let is_read = |rid| {
-                self.staged.get(&rid).is_some_and(|s| matches!(s.base, Base::Exact(_)))
-            };
+            let is_read =
+                |rid| self.staged.get(&rid).is_some_and(|s| matches!(s.base, Base::Exact(_)));
             // Keys and tokens are not the client's to name, and always read.
             let read = item.is_some() && record.is_none_or(is_read);
             error.again = error.code == ErrorCode::SchemaChanged || (moved && read && !named);

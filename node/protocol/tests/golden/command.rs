@@ -58,9 +58,24 @@ pub(crate) struct Body {
 pub(crate) enum Command {
     Cluster(Vec<Shape>),
     Given(Vec<(ItemId, Image)>),
-    Submit { server: NodeId, client: u64, body: Body },
-    Read { server: NodeId, client: u64, items: Vec<ItemId>, quorum: ReadQuorum, deadline: Tick },
-    Session { server: NodeId, client: u64, token: SessionToken, deadline: Tick },
+    Submit {
+        server: NodeId,
+        client: u64,
+        body: Body,
+    },
+    Read {
+        server: NodeId,
+        client: u64,
+        items: Vec<ItemId>,
+        quorum: ReadQuorum,
+        deadline: Tick,
+    },
+    Session {
+        server: NodeId,
+        client: u64,
+        token: SessionToken,
+        deadline: Tick,
+    },
     Deliver(Which),
     Drop(Which),
     Duplicate(Which),
@@ -68,10 +83,17 @@ pub(crate) enum Command {
     Settle,
     Sync(NodeId, Syncing),
     Tick(Tick),
-    Crash { server: NodeId, keep: usize },
+    Crash {
+        server: NodeId,
+        keep: usize,
+    },
     Restart(NodeId),
     Connect(NodeId),
-    Peer { server: NodeId, peer: NodeId, up: bool },
+    Peer {
+        server: NodeId,
+        peer: NodeId,
+        up: bool,
+    },
     Cut(NodeId, bool),
     Configure {
         server: NodeId,
@@ -81,7 +103,12 @@ pub(crate) enum Command {
         owner: Option<NodeId>,
         shapes: Vec<Shape>,
     },
-    SendPrepare { from: NodeId, to: NodeId, tx: TxId, body: Body },
+    SendPrepare {
+        from: NodeId,
+        to: NodeId,
+        tx: TxId,
+        body: Body,
+    },
     Status(Option<NodeId>),
     Outcome(TxId),
 }
