@@ -1,6 +1,6 @@
-//! The model's coordinators and recoverers (`leaders.rs`) against the machine's: given the same votes
-//! and the same promises, both conclude and propose the same. Acceptors need no such test, they are
-//! the machine.
+//! The model's coordinators and recoverers (`leaders.rs`) against the machine's: given the same
+//! votes and the same promises, both conclude and propose the same. Acceptors need no such test,
+//! they are the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 

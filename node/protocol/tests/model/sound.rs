@@ -1,5 +1,5 @@
-//! The rules of PROTOCOL.md part 1, explored to the end of each space. Names are those of its part 3
-//! where the space is the same.
+//! The rules of PROTOCOL.md part 1, explored to the end of each space. Names are those of its part
+//! 3 where the space is the same.
 
 use super::case::{Builds, Case, SERVERS};
 use super::explore::{full, holds};
