@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_api::{Boot, ClusterKey, Image, OpKind};
+use quorate_api::{Boot, ClusterKey, Image, OpKind, Stamp};
 use quorate_protocol::io::{Base, Config, Effect, Event, Note, Proposal, Recovered, Submit, Tick};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{
@@ -68,7 +68,7 @@ fn coordinated(case: &Case, votes: &[Option<Vote>]) -> Done {
     let ops = touched.map(|cluster| Proposal {
         item: item(*cluster),
         kind: OpKind::Create,
-        base: Base::Current,
+        base: Base::Exact(Stamp::ABSENT),
         image: Some(Image([0].into())),
     });
     let submit =
