@@ -172,6 +172,19 @@ impl Case {
         case
     }
 
+    /// Two rivals of which each builds on what a first transaction writes.
+    pub(crate) fn chain(n: usize, write_quorum: usize, recoverers: [usize; 3]) -> Self {
+        let mut case = Self::pair(n, write_quorum, [0, 0]);
+        let mut third = case.txs[1].clone();
+        third.coordinator += 1;
+        case.txs.push(third);
+        for (number, tx) in case.txs.iter_mut().enumerate() {
+            tx.recoverers = recoverers[number];
+            tx.builds = if number == 0 { Builds::OnNothing } else { Builds::On(0) };
+        }
+        case
+    }
+
     pub(crate) const fn spurious(mut self) -> Self {
         self.spurious_no = true;
         self

@@ -26,6 +26,7 @@ mod conformance;
 mod disk;
 mod explore;
 mod generations;
+mod large;
 mod leaders;
 mod one_generation;
 mod properties;
