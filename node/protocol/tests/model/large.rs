@@ -1,17 +1,11 @@
 //! Larger spaces than those of `sound.rs`, each to its end: `make model`, or one of them with
 //! `cargo test --release -p quorate-protocol --test model -- --ignored --nocapture large::r1b`.
 
-use super::case::{Case, SERVERS};
+use super::case::Case;
 use super::explore::holds;
 use super::generations::Changes;
 use super::rounds::Rounds;
-use super::{GROW, GROW_SHRINK, MOVE, SHIFT, SWAP};
-
-#[test]
-#[ignore = "takes minutes"]
-fn n3_w2_1_recoverer() {
-    holds("pair, N=3 W=2, 1 recoverer on one", Rounds::new(Case::pair(3, 2, [1, 0])));
-}
+use super::{MOVE, SWAP};
 
 #[test]
 #[ignore = "takes minutes"]
@@ -49,15 +43,6 @@ fn r3() {
     holds(
         "R3 N=2 W=2, 2 recoverers each, spurious",
         Rounds::new(Case::pair(2, 2, [2, 2]).spurious()),
-    );
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn r4b() {
-    holds(
-        "R4b N=3 W=3, 1 tx, 2 recoverers, spurious",
-        Rounds::new(Case::single(3, 3, 2).spurious()),
     );
 }
 
@@ -135,62 +120,11 @@ fn records_2_tx() {
 
 #[test]
 #[ignore = "takes minutes"]
-fn low_w3() {
-    holds(
-        "low N=3 W=3, 1 tx, 1 recoverer, spurious",
-        Rounds::new(Case::single(3, 3, 1).spurious().forgetting()),
-    );
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn low_2_recoverers() {
-    holds(
-        "low N=2 W=2, one coordinator, 1 recoverer each",
-        Rounds::new(Case::pair(2, 2, [1, 1]).coordinated_by(SERVERS).forgetting()),
-    );
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn low_n3() {
-    holds(
-        "low N=3 W=2, one coordinator, no recoverer",
-        Rounds::new(Case::pair(3, 2, [0, 0]).coordinated_by(SERVERS).forgetting()),
-    );
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn chain_n3() {
-    holds("chain N=3 W=2, coordinators only", Rounds::new(Case::chain(3, 2, [0, 0, 0])));
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn chain_first() {
-    holds("chain N=2 W=2, 1 recoverer on the first", Rounds::new(Case::chain(2, 2, [1, 0, 0])));
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn chain_rival() {
-    holds("chain N=2 W=2, 1 recoverer on a rival", Rounds::new(Case::chain(2, 2, [0, 1, 0])));
-}
-
-#[test]
-#[ignore = "takes minutes"]
 fn swap() {
     holds(
         "swap {AB}→{BC}, carry, 1 recoverer",
         Changes::new(&SWAP, [1, 0]).elsewhere().prepared_in(&[0], &[1]),
     );
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn move_one() {
-    holds("move {ABC}→{D}", Changes::new(&MOVE, [0, 0]).prepared_in(&[0], &[1]));
 }
 
 #[test]
@@ -203,28 +137,4 @@ fn move_carry() {
 #[ignore = "takes minutes"]
 fn move_recover() {
     holds("move {ABC}→{D}, 1 recoverer", Changes::new(&MOVE, [1, 0]).prepared_in(&[0], &[1]));
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn shift() {
-    holds("shift {ABC}→{BCD}", Changes::new(&SHIFT, [0, 0]).prepared_in(&[0], &[1]));
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn shift_recover() {
-    holds("shift {ABC}→{BCD}, 1 recoverer", Changes::new(&SHIFT, [1, 0]).prepared_in(&[0], &[1]));
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn grow() {
-    holds("grow {ABC}→{ABCD}", Changes::new(&GROW, [0, 0]).prepared_in(&[0], &[1]));
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn e2() {
-    holds("E2 {ABC}→{ABCD}→{BCD}", Changes::new(&GROW_SHRINK, [0, 0]).prepared_in(&[0], &[2]));
 }
