@@ -69,7 +69,7 @@ sim: setup ## Run the simulator: make sim [SEED=1] [SEEDS=200]
 	@$(BIN)/quorate-sim --seed $(SEED) --seeds $(SEEDS)
 
 .PHONY: model
-model: setup ## Explore the protocol's rules to the end of larger spaces (MINUTES)
+model: setup ## Explore the protocol's rules to the end of larger spaces (10 minutes)
 	cargo test --release -p quorate-protocol --test model -- --include-ignored --nocapture
 
 .PHONY: soak

@@ -1,5 +1,5 @@
-//! What is explored: servers, clusters, transactions, and the rule in force. Also the messages that
-//! such a case is made of, in the protocol's own types. Data only: rules live in `rounds.rs`.
+//! What is explored: servers, clusters, transactions, and the rule in force. Also the messages
+//! that such a case is made of, in the protocol's own types. Data only: rules live in `rounds.rs`.
 
 use std::collections::BTreeMap;
 
@@ -308,7 +308,8 @@ pub(crate) const fn item(cluster: usize) -> ItemId {
     ItemId::record(key(cluster), 0)
 }
 
-/// The ballot of a round: round 1 is the coordinator's, every later one has a recoverer of its own.
+/// The ballot of a round: round 1 is the coordinator's, every later one has a recoverer of its
+/// own.
 pub(crate) fn ballot(case: &Case, tx: usize, round: usize) -> Ballot {
     let leader =
         if round == 1 { node(case.txs[tx].coordinator) } else { NodeId(50 + round as u64) };

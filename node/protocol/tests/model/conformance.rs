@@ -1,6 +1,6 @@
-//! The model's coordinators and recoverers (`leaders.rs`) against the machine's: given the same votes
-//! and the same promises, both conclude and propose the same. Acceptors need no such test, they are
-//! the machine.
+//! The model's coordinators and recoverers (`leaders.rs`) against the machine's: given the same
+//! votes and the same promises, both conclude and propose the same. Acceptors need no such test,
+//! they are the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -268,8 +268,8 @@ fn plain(table: &Acceptor) -> Vec<Vec<String>> {
     steps.map(Iterator::collect).collect()
 }
 
-/// Servers may be kept sorted, and transactions may have any coordinator, because no acceptor looks
-/// at either.
+/// Servers may be kept sorted, and transactions may have any coordinator, because no acceptor
+/// looks at either.
 #[test]
 fn acceptors_do_not_care_who_they_are_and_who_asks() {
     let case = Case::pair(3, 2, [1, 1]).spurious();

@@ -1,5 +1,5 @@
-//! Runs a model: shows a space clean to its end, or finds the counterexample that must be there. May
-//! not know what is modelled.
+//! Runs a model: shows a space clean to its end, or finds the counterexample that must be there.
+//! May not know what is modelled.
 
 use std::fmt::Debug;
 use std::hash::Hash;

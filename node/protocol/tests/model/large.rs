@@ -24,25 +24,10 @@ fn r1b() {
 
 #[test]
 #[ignore = "takes minutes"]
-fn r2() {
-    holds("R2 N=3 W=3, 1 recoverer each", Rounds::new(Case::pair(3, 3, [1, 1])));
-}
-
-#[test]
-#[ignore = "takes minutes"]
 fn r2b() {
     holds(
         "R2b N=3 W=3, 1 recoverer on one, spurious",
         Rounds::new(Case::pair(3, 3, [1, 0]).spurious()),
-    );
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn r3() {
-    holds(
-        "R3 N=2 W=2, 2 recoverers each, spurious",
-        Rounds::new(Case::pair(2, 2, [2, 2]).spurious()),
     );
 }
 
@@ -75,31 +60,10 @@ fn r7b() {
 
 #[test]
 #[ignore = "takes minutes"]
-fn n4_w4() {
-    holds("N=4 W=4, coordinators only, spurious", Rounds::new(Case::pair(4, 4, [0, 0]).spurious()));
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn r7c() {
-    holds("R7c N=4 W=3, 1 recoverer on one", Rounds::new(Case::pair(4, 3, [1, 0])));
-}
-
-#[test]
-#[ignore = "takes minutes"]
 fn r9b() {
     holds(
         "R9b clusters N=1 and N=1, 2 tx, 1 recoverer each, spurious",
         Rounds::new(Case::two_clusters(1, 1, &[1, 1]).spurious()),
-    );
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn r9c() {
-    holds(
-        "R9c clusters N=2 and N=1, 2 tx, 1 recoverer on one",
-        Rounds::new(Case::two_clusters(2, 1, &[1, 0])),
     );
 }
 
@@ -131,10 +95,4 @@ fn swap() {
 #[ignore = "takes minutes"]
 fn move_carry() {
     holds("move {ABC}→{D}, carry", Changes::new(&MOVE, [0, 0]).elsewhere().prepared_in(&[0], &[1]));
-}
-
-#[test]
-#[ignore = "takes minutes"]
-fn move_recover() {
-    holds("move {ABC}→{D}, 1 recoverer", Changes::new(&MOVE, [1, 0]).prepared_in(&[0], &[1]));
 }

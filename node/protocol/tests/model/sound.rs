@@ -1,5 +1,5 @@
-//! The rules of PROTOCOL.md part 1, explored to the end of small spaces. Names are those of its part
-//! 3 where the space is the same. Larger spaces are in `large.rs`.
+//! The rules of PROTOCOL.md part 1, explored to the end of small spaces. Names are those of its
+//! part 3 where the space is the same. Larger spaces are in `large.rs`.
 
 use super::case::{Builds, Case, SERVERS};
 use super::explore::holds;

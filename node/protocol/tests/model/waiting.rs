@@ -1,7 +1,7 @@
-//! What a running machine only holds (a Prepare that waits for a lock or for its base, a commit that
-//! waits for its base) makes no difference: two messages in one life come to what they come to with
-//! a restart before each of them, where the one that waited is delivered once more. This is what
-//! allows `acceptor.rs` to be a table.
+//! What a running machine only holds (a Prepare that waits for a lock or for its base, a commit
+//! that waits for its base) makes no difference: two messages in one life come to what they come
+//! to with a restart before each of them, where the one that waited is delivered once more. This
+//! is what allows `acceptor.rs` to be a table.
 
 use super::acceptor::{Acceptor, Answer, Input};
 use super::case::{Builds, Case, SERVERS};
