@@ -9,12 +9,6 @@ use super::{MOVE, SWAP};
 
 #[test]
 #[ignore = "takes minutes"]
-fn r1() {
-    holds("R1 N=3 W=2, 1 recoverer each", Rounds::new(Case::pair(3, 2, [1, 1])));
-}
-
-#[test]
-#[ignore = "takes minutes"]
 fn r1b() {
     holds(
         "R1b N=3 W=2, 1 recoverer on one, spurious",

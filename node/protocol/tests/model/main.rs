@@ -74,8 +74,9 @@
 //! | same, carried over * | 2,894,115 | 34 | 92.9 |
 //! | Realign, N=3 | 21,992 | 15 | 0.1 |
 //!
-//! Not to the end: {ABC}→{BCD} under two transactions, 285 s without a violation; larger ones of
-//! 3.9 (a second change, recoverers on a change of three) were not tried for longer.
+//! Not to the end, without a violation: two rivals, N=3 W=2, 1 recoverer each (R1) and {ABC}→{BCD},
+//! 285 s each. Not tried: R2, R3, R7c, R9 and E2 of PROTOCOL.md part 3, two rivals on N=4 W=4, a
+//! recoverer or a second change on three servers of 3.9.
 //!
 //! Refuted, with the shortest counterexample in steps (45 runs, 4 s): one round with quorum W (O1
 //! 6 and 8, O2 11, O3 11, O4 8, O5 8, O6 3) · A3 wiped disk 5 and 9, copied votes 9 · A4 3 · A5 7,
