@@ -75,7 +75,7 @@
 //! | Realign, N=3 | 21,992 | 15 | 0.1 |
 //!
 //! Not to the end, without a violation: two rivals, N=3 W=2, 1 recoverer each (R1) and {ABC}→{BCD},
-//! 285 s each. Not tried: R2, R3, R7c, R9 and E2 of PROTOCOL.md part 3, two rivals on N=4 W=4, a
+//! 285 s each, two rivals on N=4 W=4, 110 s. Not tried: R2, R3, R7c, R9 and E2 of part 3, a
 //! recoverer or a second change on three servers of 3.9.
 //!
 //! Refuted, with the shortest counterexample in steps (45 runs, 4 s): one round with quorum W (O1
