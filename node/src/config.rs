@@ -392,7 +392,7 @@ cluster_password: secret
             ),
             (format!("{GOOD}retry_delay_ms: 20000\n"), "retry_delay_ms: 20000 is not legal"),
             (format!("{GOOD}retry_jitter_percent: 101\n"), "retry_jitter_percent: 101"),
-            (format!("{GOOD}retry_count: -1\n"), "line 8"),
+            (format!("{GOOD}retry_count: -1\n"), "line 7"),
         ] {
             let error = file(&text).unwrap_err();
             assert!(error.contains(expected), "{expected} in {error}");

@@ -99,13 +99,18 @@ impl Cluster {
         }
     }
 
-    /// Stops all servers and starts them again on their data.
-    async fn restart(&mut self) {
+    /// Ends every server: the storage engine must not be at work when its folder goes.
+    async fn stop(&mut self) {
         for server in self.servers.drain(..) {
             drop(server.stop);
             server.serving.await.unwrap();
             server.node.stop(PATIENCE).await.unwrap();
         }
+    }
+
+    /// Stops all servers and starts them again on their data.
+    async fn restart(&mut self) {
+        self.stop().await;
         self.http.clear();
         for index in 0..NAMES.len() {
             let listener = TcpListener::bind(self.peers[index]).await.unwrap();
@@ -214,6 +219,7 @@ async fn of_concurrent_duplicates_exactly_one_wins() {
         assert_eq!(step["executionPlan"]["steps"][0]["type"], "FetchFromIndexStep");
         assert_eq!(cluster.sql(server, "SELECT FROM Item WHERE k = 3").await.len(), 1);
     }
+    cluster.stop().await;
 }
 
 /// FEATURES: A18
@@ -262,12 +268,13 @@ async fn an_index_made_while_writing_misses_nothing_and_survives_a_restart() {
         }
         cluster.restart().await;
     }
+    cluster.stop().await;
 }
 
 /// FEATURES: A19
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn edges_stay_symmetric_while_vertices_are_deleted() {
-    let cluster = Cluster::start().await;
+    let mut cluster = Cluster::start().await;
     cluster.sql(0, "CREATE CLASS Person EXTENDS V").await;
     cluster.sql(1, "CREATE CLASS Knows EXTENDS E").await;
     let mut people = Vec::new();
@@ -324,12 +331,13 @@ async fn edges_stay_symmetric_while_vertices_are_deleted() {
         list
     };
     assert_eq!(sorted(ends), sorted(listed));
+    cluster.stop().await;
 }
 
 /// FEATURES: A9
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_counts_once_through_all_servers() {
-    let cluster = Cluster::start().await;
+    let mut cluster = Cluster::start().await;
     cluster.sql(0, "CREATE CLASS Item").await;
     let made = cluster.ask(0, "POST", "/retry/bench", "").await.expect(201);
     let session = made.body["session"].as_str().unwrap();
@@ -358,4 +366,5 @@ async fn a_token_counts_once_through_all_servers() {
         let rows = cluster.agreed(&format!("SELECT v FROM {class} ORDER BY v")).await;
         assert_eq!(rows, (0..10).map(|v| json!({"v": v})).collect::<Vec<_>>());
     }
+    cluster.stop().await;
 }

@@ -1,8 +1,6 @@
 //! How fast the messages of a usual commit are encoded and decoded, as the links do it (`postcard`,
 //! without frame and checksum). No correctness here.
 
-#![allow(clippy::expect_used, reason = "a bench that panics has failed")]
-
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -21,8 +19,13 @@ fn messages() -> [(&'static str, Message); 4] {
     let participants = vec![Participant { cluster, generation: 2 }];
     let at = |index| LogPosition { boot: Boot(3), index };
     let age = Age { wall_us: 1_700_000_000_000_000, first: tx };
-    let prepare =
-        Message::Prepare { tx, age, participants: participants.clone(), ops: ops.clone() };
+    let prepare = Message::Prepare {
+        tx,
+        age,
+        participants: participants.clone(),
+        ops: ops.clone(),
+        schema: 1,
+    };
     let decide = Message::Decide {
         at: at(1_000),
         prev: at(999),

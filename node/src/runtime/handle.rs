@@ -284,6 +284,16 @@ impl NodeHandle {
         Ok(Some(rids))
     }
 
+    /// Local reads wait for ONLINE: before, what this server acknowledged in its last life may be
+    /// missing.
+    fn check_started(&self) -> Result<(), ReadError> {
+        if self.shared.state() == NodeState::Starting {
+            let text = "the server has not started yet".to_owned();
+            return Err(ReadError { code: ErrorCode::NotReady, text });
+        }
+        Ok(())
+    }
+
     /// Returns once every vote cast here before the call has its outcome applied here.
     async fn votes_settled(&self) {
         let mut before: Option<BTreeSet<TxId>> = None;
@@ -403,6 +413,7 @@ impl Backend for NodeHandle {
     }
 
     async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {
+        self.check_started()?;
         Ok(self.read_local(item).await?)
     }
 
@@ -412,6 +423,7 @@ impl Backend for NodeHandle {
         from: u64,
         limit: usize,
     ) -> Result<Page, ReadError> {
+        self.check_started()?;
         Ok(self.scan_local(cluster, from, limit).await?)
     }
 
@@ -420,6 +432,7 @@ impl Backend for NodeHandle {
         index: ClusterKey,
         key: Vec<u8>,
     ) -> Result<Option<Vec<Rid>>, ReadError> {
+        self.check_started()?;
         Ok(self.index_scan(index, key).await?)
     }
 

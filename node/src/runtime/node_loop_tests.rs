@@ -9,6 +9,7 @@ use quorate_protocol::message::LogPosition;
 
 use super::*;
 use crate::clock::Clock;
+use crate::http::backend::Backend;
 use crate::runtime::handle::{NodeHandle, Parts};
 use crate::runtime::inbox::Inbox;
 use crate::runtime::storage::{Storage, SyncThread};
@@ -35,6 +36,7 @@ struct Fake {
     pending: Vec<u64>,
     deadline: Option<Tick>,
     events: Arc<Mutex<Vec<&'static str>>>,
+    undecided: Arc<Mutex<Vec<TxId>>>,
 }
 
 fn item() -> ItemId {
@@ -104,7 +106,7 @@ impl Protocol for Fake {
     }
 
     fn undecided(&self) -> Vec<TxId> {
-        Vec::new()
+        self.undecided.lock().unwrap().clone()
     }
 
     fn next_deadline(&self) -> Option<Tick> {
@@ -116,12 +118,22 @@ struct Rig {
     handle: NodeHandle,
     shared: Arc<Shared>,
     events: Arc<Mutex<Vec<&'static str>>>,
+    undecided: Arc<Mutex<Vec<TxId>>>,
     looping: std::thread::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
 
 impl Rig {
     fn start(plan: Plan) -> Self {
+        let rig = Self::starting(plan, Vec::new());
+        while rig.shared.state() == NodeState::Starting {
+            std::thread::yield_now();
+        }
+        rig
+    }
+
+    /// With these transactions undecided on its disk.
+    fn starting(plan: Plan, undecided: Vec<TxId>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let storage = Arc::new(Storage::open(&dir.path().join("store")).unwrap());
         let writer = Writer::new(storage.clone(), BOOT, &Recovered::default());
@@ -136,13 +148,19 @@ impl Rig {
             links: None,
         }));
         let events = Arc::new(Mutex::new(Vec::new()));
-        let fake = Fake { plan, seq: 0, pending: vec![], deadline: None, events: events.clone() };
+        let undecided = Arc::new(Mutex::new(undecided));
+        let fake = Fake {
+            plan,
+            seq: 0,
+            pending: vec![],
+            deadline: None,
+            events: events.clone(),
+            undecided: undecided.clone(),
+        };
         let node_loop = NodeLoop::new(shared.clone(), Handle::current(), fake, writer);
         let looping = std::thread::spawn(move || node_loop.run());
-        while shared.state() == NodeState::Starting {
-            std::thread::yield_now();
-        }
-        Self { handle: NodeHandle::new(shared.clone()), shared, events, looping, _dir: dir }
+        let handle = NodeHandle::new(shared.clone());
+        Self { handle, shared, events, undecided, looping, _dir: dir }
     }
 
     fn sync(&self) -> SyncThread {
@@ -158,6 +176,13 @@ impl Rig {
             let outcome = handle.submit(vec![], deadline).await;
             outcome.map(|commit| commit.tx).map_err(|failure| failure.code)
         })
+    }
+
+    /// Returns once the loop has gone round.
+    async fn turned(&self) {
+        let (reply, answer) = oneshot::channel();
+        self.shared.inbox.push_control(Input::Undecided { reply });
+        answer.await.unwrap();
     }
 
     async fn saw(&self, name: &str) {
@@ -224,4 +249,37 @@ async fn what_is_unanswered_when_the_time_is_over_is_unknown() {
     rig.shared.inbox.push_control(Input::Stop { deadline: 0 });
     assert_eq!(running.await.unwrap(), Err(ErrorCode::Deadline));
     assert_eq!(rig.shared.metrics.transactions_unknown.get(), 1);
+}
+
+fn left(node: NodeId) -> TxId {
+    TxId { node, boot: Boot(0), seq: 1 }
+}
+
+#[tokio::test]
+async fn a_server_serves_when_its_earlier_boots_are_decided() {
+    let (own, other) = (left(NODE), left(NodeId(2)));
+    let rig = Rig::starting(Plan::Write, vec![own, other]);
+    // The second answer comes from a turn that began after the first one ended.
+    rig.turned().await;
+    rig.turned().await;
+    assert_eq!(rig.shared.state(), NodeState::Starting);
+    assert_eq!(rig.submit().await.unwrap(), Err(ErrorCode::NotReady));
+    let read = Backend::read_local(&rig.handle, &item()).await;
+    assert_eq!(read.unwrap_err().code, ErrorCode::NotReady);
+    *rig.undecided.lock().unwrap() = vec![other];
+    rig.turned().await;
+    rig.turned().await;
+    assert_eq!(rig.shared.state(), NodeState::Online);
+    assert!(Backend::read_local(&rig.handle, &item()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn without_a_majority_to_decide_it_serves_after_a_while() {
+    let rig = Rig::starting(Plan::Write, vec![left(NODE)]);
+    while rig.shared.state() == NodeState::Starting {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(rig.shared.clock.now() >= SETTLE_MAX);
+    assert_eq!(rig.shared.state(), NodeState::Online);
+    assert_eq!(*rig.undecided.lock().unwrap(), [left(NODE)]);
 }

@@ -132,7 +132,7 @@ impl Machine {
                 }
                 return self.wait_or_die(prepare, op, &holders);
             }
-            if let Some(judgement) = self.check_base(cx, tx, op) {
+            if let Some(judgement) = self.check_base(cx, tx, prepare.cfg, op) {
                 return judgement;
             }
         }
@@ -181,8 +181,8 @@ impl Machine {
     }
 
     /// 3.4.3b and c: the committed stamp equals the base, and a create stands where its creator may
-    /// create.
-    fn check_base(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Option<Judgement> {
+    /// create. Who may is configuration: a newer one is caught up with first (3.3).
+    fn check_base(&self, cx: &Cx<'_>, tx: TxId, cfg: u64, op: &Operation) -> Option<Judgement> {
         let current = cx.stamp(&op.item);
         let no = |reason| {
             let no = No { reason, item: Some(op.item.clone()), current, holder: None };
@@ -198,6 +198,8 @@ impl Machine {
                     let owner = self.placements.get(&op.item.cluster).and_then(|p| p.owner);
                     if owner.is_none_or(|owner| owner == tx.node) {
                         None
+                    } else if cfg > self.cfg {
+                        Some(Judgement::Wait(Wait::Configuration))
                     } else {
                         no(NoReason::Position)
                     }

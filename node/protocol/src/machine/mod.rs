@@ -177,6 +177,10 @@ impl Machine {
         // Which operations of the own log are for this server is known once the clusters are.
         if first && configures {
             self.replay_own_log(&mut cx);
+            // A server alone waits for nobody.
+            if self.members.iter().all(|node| self.is_up(*node)) {
+                self.recover_own_orphans(&mut cx);
+            }
         }
         self.reconsider_changed(&mut cx);
         self.reconsider_sessions(&mut cx);

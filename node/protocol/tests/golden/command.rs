@@ -20,7 +20,7 @@
 //! | `connect n2` | n2 and every running server believe each other reachable |
 //! | `peer n1 n2 down` | n1 believes n2 unreachable (`up`: reachable) |
 //! | `cut n3`, `heal n3` | whatever n3 sends and is sent is lost; no more |
-//! | `configure n1 cfg=2 c10=n1,n2:2 generation=2` | n1 applies control-plane state |
+//! | `configure n1 cfg=2 c10=n1,n2:2 generation=2 owner=n1` | n1 applies control-plane state |
 //! | `send n1 n2 prepare n1.1.9 update #10:0=x base=…` | a made-up Prepare; `age=5ms`, `cfg=2` |
 //! | `status [n1]`, `outcome n1.1.2` | prints state; what each server knows of it |
 //!
@@ -58,9 +58,24 @@ pub(crate) struct Body {
 pub(crate) enum Command {
     Cluster(Vec<Shape>),
     Given(Vec<(ItemId, Image)>),
-    Submit { server: NodeId, client: u64, body: Body },
-    Read { server: NodeId, client: u64, items: Vec<ItemId>, quorum: ReadQuorum, deadline: Tick },
-    Session { server: NodeId, client: u64, token: SessionToken, deadline: Tick },
+    Submit {
+        server: NodeId,
+        client: u64,
+        body: Body,
+    },
+    Read {
+        server: NodeId,
+        client: u64,
+        items: Vec<ItemId>,
+        quorum: ReadQuorum,
+        deadline: Tick,
+    },
+    Session {
+        server: NodeId,
+        client: u64,
+        token: SessionToken,
+        deadline: Tick,
+    },
     Deliver(Which),
     Drop(Which),
     Duplicate(Which),
@@ -68,13 +83,32 @@ pub(crate) enum Command {
     Settle,
     Sync(NodeId, Syncing),
     Tick(Tick),
-    Crash { server: NodeId, keep: usize },
+    Crash {
+        server: NodeId,
+        keep: usize,
+    },
     Restart(NodeId),
     Connect(NodeId),
-    Peer { server: NodeId, peer: NodeId, up: bool },
+    Peer {
+        server: NodeId,
+        peer: NodeId,
+        up: bool,
+    },
     Cut(NodeId, bool),
-    Configure { server: NodeId, cfg: u64, generation: u32, shapes: Vec<Shape> },
-    SendPrepare { from: NodeId, to: NodeId, tx: TxId, body: Body },
+    Configure {
+        server: NodeId,
+        cfg: u64,
+        generation: u32,
+        /// Who creates records in all of them; nobody named: anybody.
+        owner: Option<NodeId>,
+        shapes: Vec<Shape>,
+    },
+    SendPrepare {
+        from: NodeId,
+        to: NodeId,
+        tx: TxId,
+        body: Body,
+    },
     Status(Option<NodeId>),
     Outcome(TxId),
 }
@@ -144,8 +178,9 @@ impl Command {
                 let cfg = setting(rest, "cfg").map_or(Ok(2), number)?;
                 let generation = setting(rest, "generation").map_or(Ok(1), number)?;
                 let generation = u32::try_from(generation).map_err(|e| e.to_string())?;
+                let owner = setting(rest, "owner").map(node).transpose()?;
                 let shapes = shapes(&rest[1..])?;
-                Self::Configure { server: server(0)?, cfg, generation, shapes }
+                Self::Configure { server: server(0)?, cfg, generation, owner, shapes }
             }
             "send" => {
                 let body = body(rest.get(4..).unwrap_or_default())?;

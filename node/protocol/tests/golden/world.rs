@@ -109,9 +109,9 @@ impl World {
                     self.letters.retain(|l| l.from.0 != server && l.to.0 != server);
                 }
             }
-            Command::Configure { server, cfg, generation, shapes } => {
+            Command::Configure { server, cfg, generation, owner, shapes } => {
                 self.cfg.insert(server, cfg);
-                let placements = placements(&shapes, generation);
+                let placements = placements(&shapes, generation, owner);
                 self.step(server, Event::Configure { cfg, placements });
             }
             Command::SendPrepare { from, to, tx, body } => self.send_prepare(from, to, tx, body),
@@ -160,7 +160,7 @@ impl World {
     }
 
     fn start(&mut self, node: NodeId) {
-        let placements = placements(&self.shapes, 1);
+        let placements = placements(&self.shapes, 1, None);
         self.cfg.insert(node, 1);
         let server = self.server(node);
         server.boot = Boot(server.boot.0 + 1);
@@ -414,10 +414,14 @@ impl Which {
     }
 }
 
-fn placements(shapes: &[Shape], generation: u32) -> BTreeMap<quorate_api::ClusterKey, Placement> {
+fn placements(
+    shapes: &[Shape],
+    generation: u32,
+    owner: Option<NodeId>,
+) -> BTreeMap<quorate_api::ClusterKey, Placement> {
     let placement = |(cluster, masters, write_quorum): &Shape| {
         let (masters, write_quorum) = (masters.clone(), *write_quorum);
-        (*cluster, Placement { generation, masters, write_quorum, owner: None, schema_min: 0 })
+        (*cluster, Placement { generation, masters, write_quorum, owner, schema_min: 0 })
     };
     shapes.iter().map(placement).collect()
 }

@@ -155,10 +155,12 @@ async fn a_writer_that_meets_another_starts_over_by_itself() {
     setup.sql("CREATE INDEX Item.k UNIQUE").await;
     let busy = |code| setup.fake.fail(code);
     busy(ErrorCode::SchemaChanged);
-    setup.send("POST", "/document/bench", r#"{"@class":"Item","k":1}"#).await.expect(201);
+    let made = setup.send("POST", "/document/bench", r#"{"@class":"Item","k":1}"#).await;
+    // The first attempt's position stays a hole.
+    assert_eq!(made.expect(201).json()["@rid"], "#16:1");
     // A version that the client names is its own business.
     let stale = r#"{"@version":9,"k":2}"#;
-    let conflict = setup.send("PUT", "/document/bench/16:0", stale).await;
+    let conflict = setup.send("PUT", "/document/bench/16:1", stale).await;
     conflict.fails(409, "version_conflict", "failed");
     busy(ErrorCode::Overload);
     let full = setup.send("POST", "/document/bench", r#"{"@class":"Item","k":3}"#).await;
