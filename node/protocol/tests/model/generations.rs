@@ -191,8 +191,8 @@ pub(crate) enum Action {
     Seals {
         server: usize,
     },
-    /// The leader has drained what these servers listed; true: it takes the outcomes that the other
-    /// cluster gives.
+    /// The leader has drained what these servers listed; true: it takes the outcomes that the
+    /// other cluster gives.
     Transfers {
         sealed: u8,
         asks_elsewhere: bool,
