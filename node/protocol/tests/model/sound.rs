@@ -1,10 +1,5 @@
-<<<<<<< HEAD
-//! The rules of PROTOCOL.md part 1, explored to the end of each space. Names are those of its part
-//! 3 where the space is the same.
-=======
 //! The rules of PROTOCOL.md part 1, explored to the end of small spaces. Names are those of its
 //! part 3 where the space is the same. Larger spaces are in `large.rs`.
->>>>>>> i3/model
 
 use super::case::{Builds, Case, SERVERS};
 use super::explore::holds;
