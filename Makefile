@@ -30,7 +30,7 @@ build: setup ## Build everything in release
 	@.ci/build
 
 .PHONY: bench
-bench: build ## Run the suite: make bench [PROFILE=quick|full] [STAGE=process]
+bench: build ## Run the suite: make bench [PROFILE=quick|full|capacity] [STAGE=process]
 	@$(QUORATE) suite workloads/suites/$(PROFILE).yaml --stage $(STAGE)
 
 .PHONY: run

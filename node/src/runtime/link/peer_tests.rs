@@ -122,6 +122,14 @@ fn an_echo_of_an_earlier_process_is_not_believed() {
 }
 
 #[test]
+fn a_tick_read_before_another_thread_sent_is_no_earlier_age() {
+    let (peer, inbox) = peer();
+    peer.heartbeat(2_000);
+    beat(&peer, 0, 1_500);
+    assert_eq!(told(&inbox), NOTHING);
+}
+
+#[test]
 fn a_new_boot_takes_the_old_one_down() {
     let (peer, inbox) = up_peer();
     peer.bind(peer.judge(&hello(2, 8, (Boot(1), 3))).unwrap());
