@@ -181,6 +181,7 @@ impl Schema {
             Placement {
                 generation: 1,
                 masters: system.masters.clone(),
+                replicas: Vec::new(),
                 write_quorum: system.masters.len(),
                 owner: None,
             },
@@ -194,6 +195,7 @@ impl Schema {
                     Placement {
                         generation: 1,
                         masters: masters.clone(),
+                        replicas: Vec::new(),
                         write_quorum,
                         owner: Some(cluster.owner),
                     },

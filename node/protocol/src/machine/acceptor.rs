@@ -106,10 +106,14 @@ impl Machine {
         }
     }
 
-    /// A lock holder whose stamp somebody builds on has committed. False if its own base is missing
-    /// here.
+    /// A lock holder whose stamp somebody builds on has committed. False if its own base, or a part
+    /// of it, is missing here.
     fn apply_proven(&mut self, cx: &mut Cx<'_>, holder: TxId) -> bool {
         let record = self.txs.get(&holder).expect("a lock holder has a record").clone();
+        // A vote carries the clusters mastered here; those of which this is a REPLICA are missing.
+        if !self.is_whole(&record.participants, &record.ops) {
+            return false;
+        }
         let decision = Decision {
             tx: holder,
             outcome: Decided::Commit,

@@ -177,7 +177,7 @@ impl Machine {
     /// A coordinator keeps the operations of clusters that others hold, to stream them; it applies
     /// its own alone.
     fn holds(&self, cluster: ClusterKey) -> bool {
-        self.placements.get(&cluster).is_none_or(|p| p.masters.contains(&self.config.node))
+        self.placements.get(&cluster).is_none_or(|p| p.is_held_by(self.config.node))
     }
 
     fn fit(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Fit {
@@ -296,7 +296,7 @@ impl Machine {
 
     pub(super) fn on_fetch(&mut self, cx: &mut Cx<'_>, from: NodeId, tx: TxId) {
         let decision = self.decision_of(cx, tx).map(|d| {
-            let ops = self.ops_for(from, &d.ops);
+            let ops = self.ops_held_by(from, &d.ops);
             (d.outcome, d.participants, ops)
         });
         cx.send_durable(from, Message::FetchReply { tx, decision });
@@ -327,10 +327,12 @@ impl Machine {
         }
     }
 
-    /// True when these are the operations of every touched cluster that this server masters.
+    /// True when these are the operations of every touched cluster that this server keeps.
     /// Operations of one cluster always travel together, so one of each will do.
     pub(super) fn is_whole(&self, participants: &[Participant], ops: &[Operation]) -> bool {
-        let mine = participants.iter().filter(|p| self.is_master(self.config.node, p.cluster));
+        let me = self.config.node;
+        let held = |cluster| self.placements.get(&cluster).is_some_and(|p| p.is_held_by(me));
+        let mine = participants.iter().filter(|p| held(p.cluster));
         let has = |cluster| ops.iter().any(|op| op.item.cluster == cluster);
         !participants.is_empty() && mine.into_iter().all(|p| has(p.cluster))
     }

@@ -32,6 +32,11 @@ impl LockTable {
         }
     }
 
+    /// Number of items somebody holds.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// Everybody who holds the item.
     pub(super) fn holders(&self, item: &ItemId) -> impl Iterator<Item = TxId> {
         self.items

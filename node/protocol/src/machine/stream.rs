@@ -122,7 +122,7 @@ impl Machine {
             tx: decision.tx,
             outcome: decision.outcome,
             participants: decision.participants.clone(),
-            ops: self.ops_for(to, &decision.ops),
+            ops: self.ops_held_by(to, &decision.ops),
         };
         cx.send_durable(to, message);
         let now = self.now;

@@ -407,7 +407,8 @@ impl Which {
 fn placements(shapes: &[Shape], generation: u32) -> BTreeMap<quorate_api::ClusterKey, Placement> {
     let placement = |(cluster, masters, write_quorum): &Shape| {
         let (masters, write_quorum) = (masters.clone(), *write_quorum);
-        (*cluster, Placement { generation, masters, write_quorum, owner: None })
+        let replicas = Vec::new();
+        (*cluster, Placement { generation, masters, replicas, write_quorum, owner: None })
     };
     shapes.iter().map(placement).collect()
 }

@@ -1,0 +1,232 @@
+//! The history of a run, in the model of the checkers that judge real runs too.
+
+use std::collections::BTreeMap;
+
+use quorate_api::{Committed, ItemId, OpKind, Stamp};
+use quorate_check::history::{
+    Action, FORMAT_NAME, FORMAT_VERSION, Header, History, OpKind as Kind, Operation, Outcome,
+    Phase, ReadLevel, Seen, Step,
+};
+use quorate_check::{Checker, Verdict, check_all};
+use quorate_protocol::io::{Proposal, Tick};
+
+use crate::workload::decode;
+
+/// What the history is judged by.
+const CHECKERS: [Checker; 4] = [
+    Checker::AcknowledgedDurable,
+    Checker::Linearizable,
+    Checker::FailedWriteVisible,
+    Checker::Convergence,
+];
+
+/// Nanoseconds of a tick.
+const NANOS: u64 = 1_000;
+
+/// Every operation so far.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    operations: Vec<Operation>,
+    /// Logical key of each item, dense from 0.
+    keys: BTreeMap<ItemId, u64>,
+    next_process: u64,
+}
+
+/// Who asks what, when.
+pub(crate) struct Asked {
+    pub(crate) process: u64,
+    pub(crate) session: u64,
+    pub(crate) server: usize,
+    pub(crate) now: Tick,
+}
+
+impl Recorder {
+    /// Number of the next operation.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.operations.len() as u64 + 1
+    }
+
+    /// A process number that was never used.
+    pub(crate) fn new_process(&mut self) -> u64 {
+        self.next_process += 1;
+        self.next_process - 1
+    }
+
+    fn key(&mut self, item: &ItemId) -> u64 {
+        let next = self.keys.len() as u64;
+        *self.keys.entry(item.clone()).or_insert(next)
+    }
+
+    fn push(&mut self, asked: &Asked, kind: Kind, phase: Phase, steps: Vec<Step>) -> u64 {
+        let id = self.next_id();
+        let at = asked.now * NANOS;
+        self.operations.push(Operation {
+            id,
+            process: asked.process,
+            session: asked.session,
+            kind,
+            phase,
+            node: u32::try_from(asked.server).unwrap_or(0),
+            level: None,
+            steps,
+            intended: at,
+            sent: at,
+            done: None,
+            outcome: Outcome::Unknown,
+            code: None,
+        });
+        id
+    }
+
+    /// What the disks held before the run, as one acknowledged transaction.
+    pub(crate) fn load(&mut self, items: &[ItemId]) {
+        let process = self.new_process();
+        let asked = Asked { process, session: process, server: 0, now: 0 };
+        let id = self.next_id();
+        let steps = items.iter().map(|item| step(self.key(item), Action::Write(id))).collect();
+        self.push(&asked, Kind::Transaction, Phase::Load, steps);
+        self.end(id, 0, Outcome::Ok, None);
+    }
+
+    /// A transaction is sent.
+    pub(crate) fn write(&mut self, asked: &Asked, ops: &[Proposal]) -> u64 {
+        let id = self.next_id();
+        let mut steps = Vec::with_capacity(ops.len());
+        for op in ops {
+            let action = match op.kind {
+                OpKind::Create | OpKind::Update => Action::Write(id),
+                OpKind::Delete => Action::Delete(id),
+                OpKind::Check => Action::Read(None),
+            };
+            steps.push(step(self.key(&op.item), action));
+        }
+        let checks = ops.iter().any(|op| op.kind == OpKind::Check);
+        let kind = match ops {
+            [op] if op.kind == OpKind::Create => Kind::Create,
+            [op] if op.kind == OpKind::Update => Kind::Update,
+            [op] if op.kind == OpKind::Delete => Kind::Delete,
+            _ => Kind::Transaction,
+        };
+        self.push(asked, kind, Phase::Measure, steps);
+        if checks {
+            self.set_level(id, ReadLevel::Majority);
+        }
+        id
+    }
+
+    /// A read is sent.
+    pub(crate) fn read(&mut self, asked: &Asked, items: &[ItemId], level: ReadLevel) -> u64 {
+        let steps = items.iter().map(|item| step(self.key(item), Action::Read(None))).collect();
+        let id = self.push(asked, Kind::Read, Phase::Measure, steps);
+        self.set_level(id, level);
+        id
+    }
+
+    fn set_level(&mut self, id: u64, level: ReadLevel) {
+        if let Some(operation) = self.get(id) {
+            operation.level = Some(level);
+        }
+    }
+
+    fn get(&mut self, id: u64) -> Option<&mut Operation> {
+        self.operations.get_mut(usize::try_from(id).ok()?.checked_sub(1)?)
+    }
+
+    /// The server that was asked.
+    pub(crate) fn server(&self, id: u64) -> Option<usize> {
+        let index = usize::try_from(id).ok()?.checked_sub(1)?;
+        self.operations.get(index).map(|operation| operation.node as usize)
+    }
+
+    /// What a `check` of a committed transaction proved.
+    pub(crate) fn checked(&mut self, id: u64, nth: usize, state: Option<&Committed>) {
+        if let Some(step) = self.get(id).and_then(|operation| operation.steps.get_mut(nth)) {
+            step.action = Action::Read(Some(seen_in(state)));
+            step.version = state.map(|committed| committed.stamp.version);
+        }
+    }
+
+    /// Versions that a reply named.
+    pub(crate) fn stamped(&mut self, id: u64, stamps: &[Stamp]) {
+        if let Some(operation) = self.get(id) {
+            for (step, stamp) in operation.steps.iter_mut().zip(stamps) {
+                step.version = Some(stamp.version);
+            }
+        }
+    }
+
+    /// What a read found.
+    pub(crate) fn found<'a>(
+        &mut self,
+        id: u64,
+        found: impl Iterator<Item = Option<&'a Committed>>,
+    ) {
+        for (nth, state) in found.enumerate() {
+            self.checked(id, nth, state);
+        }
+    }
+
+    /// An operation is over. Whose outcome is unknown stays pending for ever.
+    pub(crate) fn end(&mut self, id: u64, now: Tick, outcome: Outcome, code: Option<&str>) {
+        if let Some(operation) = self.get(id) {
+            operation.done = (outcome != Outcome::Unknown).then_some(now * NANOS + 1);
+            operation.outcome = outcome;
+            operation.code = code.map(str::to_owned);
+        }
+    }
+
+    /// One majority read of every item, and a local one at each server given with what it holds.
+    pub(crate) fn scan(
+        &mut self,
+        now: Tick,
+        items: &BTreeMap<ItemId, Committed>,
+        local: &[(usize, &BTreeMap<ItemId, Committed>)],
+        holds: impl Fn(usize, &ItemId) -> bool,
+    ) {
+        let keys: Vec<ItemId> = self.keys.keys().cloned().collect();
+        for item in keys {
+            let majority = std::iter::once((0, ReadLevel::Majority, items.get(&item)));
+            let held = local.iter().filter(|(server, _)| holds(*server, &item));
+            let locals = held.map(|(s, local)| (*s, ReadLevel::Local, local.get(&item)));
+            for (server, level, state) in majority.chain(locals) {
+                let process = self.new_process();
+                let asked = Asked { process, session: process, server, now };
+                let steps = vec![step(self.key(&item), Action::Read(None))];
+                let id = self.push(&asked, Kind::Read, Phase::Final, steps);
+                self.set_level(id, level);
+                self.checked(id, 0, state);
+                self.end(id, now, Outcome::Ok, None);
+            }
+        }
+    }
+
+    /// Judges the whole history.
+    pub(crate) fn judge(&mut self, servers: usize) -> Vec<(&'static str, String)> {
+        let header = Header {
+            format: FORMAT_NAME.to_owned(),
+            version: FORMAT_VERSION,
+            nodes: (0..servers).map(|n| format!("n{}", n + 1)).collect(),
+            keys: self.keys.len() as u64,
+            simulated: true,
+        };
+        let history = History { header, operations: std::mem::take(&mut self.operations) };
+        let options =
+            quorate_check::Options { checkers: CHECKERS.into(), ..quorate_check::Options::default() };
+        let report = check_all(&history, &options);
+        let violated = report.judgements.iter().filter(|j| j.verdict == Verdict::Violated);
+        violated.map(|judgement| (judgement.checker.name(), judgement.to_string())).collect()
+    }
+}
+
+fn step(key: u64, action: Action) -> Step {
+    Step { key, action, rid: None, version: None }
+}
+
+fn seen_in(state: Option<&Committed>) -> Seen {
+    let id = |committed| decode(committed).map(|(id, _)| id);
+    match state {
+        Some(committed) if committed.live => id(committed).map_or(Seen::Absent(None), Seen::Value),
+        Some(committed) => Seen::Absent(id(committed)),
+        None => Seen::Absent(None),
+    }
+}
