@@ -65,7 +65,7 @@ fix: ## Format, and apply what the lints can apply
 
 .PHONY: sim
 sim: setup ## Run the simulator: make sim [SEED=1] [SEEDS=200]
-	@cargo build --release -p quorate-sim
+	@cargo build --release -p quorate-sim --features marks
 	@$(BIN)/quorate-sim --seed $(SEED) --seeds $(SEEDS)
 
 .PHONY: soak
@@ -75,7 +75,7 @@ soak: ## Run the simulator over many seeds: make soak [SEED=1] [SEEDS=20000]
 .PHONY: canary
 canary: setup ## Plant bugs in machine and checkers: each must be caught
 	cargo test --release -p quorate-check --test planted
-	cargo test --release -p quorate-sim --test planted
+	cargo test --release -p quorate-sim --test planted -- --campaigns 10
 
 .PHONY: micro
 micro: setup ## Criterion benches of proxy, checkers and driver

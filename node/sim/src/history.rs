@@ -210,8 +210,10 @@ impl Recorder {
             simulated: true,
         };
         let history = History { header, operations: std::mem::take(&mut self.operations) };
-        let options =
-            quorate_check::Options { checkers: CHECKERS.into(), ..quorate_check::Options::default() };
+        let options = quorate_check::Options {
+            checkers: CHECKERS.into(),
+            ..quorate_check::Options::default()
+        };
         let report = check_all(&history, &options);
         let violated = report.judgements.iter().filter(|j| j.verdict == Verdict::Violated);
         violated.map(|judgement| (judgement.checker.name(), judgement.to_string())).collect()

@@ -117,6 +117,7 @@ fn campaign(args: &Args) -> ExitCode {
         sums.reads,
         sums.recoveries,
     );
+    print_marks();
     if sums.violated.is_empty() {
         println!("no violation");
         return ExitCode::SUCCESS;
@@ -124,6 +125,28 @@ fn campaign(args: &Args) -> ExitCode {
     println!("{} seeds with violations: {:?}", sums.violated.len(), sums.violated);
     ExitCode::from(1)
 }
+
+/// Rare branches of the machine, and which of them nobody took.
+#[cfg(feature = "marks")]
+#[expect(clippy::print_stdout, reason = "the command's output")]
+fn print_marks() {
+    use quorate_protocol::marks::Mark;
+
+    let mut marks: Vec<_> = Mark::ALL.iter().map(|mark| (mark.hits(), mark)).collect();
+    marks.sort_by_key(|(hits, _)| *hits);
+    let rare: Vec<_> =
+        marks.iter().take(8).map(|(hits, mark)| format!("{mark:?} {hits}")).collect();
+    println!("{} marks, rarest: {}", marks.len(), rare.join(", "));
+    let never: Vec<_> = marks.iter().filter(|(hits, _)| *hits == 0).map(|(_, mark)| mark).collect();
+    if never.is_empty() {
+        println!("every mark was hit");
+    } else {
+        println!("{} marks not hit: {never:?}", never.len());
+    }
+}
+
+#[cfg(not(feature = "marks"))]
+const fn print_marks() {}
 
 #[expect(clippy::print_stdout, reason = "the command's output")]
 fn reproduce(seed: u64) -> ExitCode {

@@ -11,7 +11,7 @@ use crate::workload::Kind;
 const FIRST_CLUSTER: u32 = 10;
 
 /// Shortest and longest safety phase.
-const DURATION: (Tick, Tick) = (250_000, 3_000_000);
+const DURATION: (Tick, Tick) = (120_000, 3_000_000);
 
 /// Options of one run. Times in microseconds of virtual time, chances per mille.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,14 +179,14 @@ impl Options {
             straggling: some(300, 1, 20),
             delay_max: 200 + some(600, 100, 20_000),
             sync_max: 200 + some(500, 100, 10_000),
-            cut_every: some(600, 60_000, 600_000),
-            crash_every: some(600, 60_000, 600_000),
-            pause_every: some(300, 60_000, 600_000),
-            slow_every: some(250, 60_000, 600_000),
-            jump_every: some(250, 60_000, 600_000),
+            cut_every: some(600, 40_000, 600_000),
+            crash_every: some(600, 40_000, 600_000),
+            pause_every: some(300, 40_000, 600_000),
+            slow_every: some(250, 40_000, 600_000),
+            jump_every: some(250, 40_000, 600_000),
             drift: some(250, 1, 300),
-            entry_every: some(250, 60_000, 600_000),
-            bit_flip: some(150, 1, 1) == 1,
+            entry_every: some(250, 40_000, 600_000),
+            bit_flip: false,
         };
         options.set_duration(some(1_000, 60, 200));
         options
@@ -203,7 +203,7 @@ impl Options {
 
 fn draw_clusters(rng: &mut Stream, masters: usize, extra: usize) -> Vec<Shape> {
     let count = if masters == 1 { 1 } else { *rng.pick(&[1, 1, 1, 2, 2, 3, 4]) };
-    let mut clusters = Vec::new();
+    let mut clusters: Vec<Shape> = Vec::new();
     for number in 0..count {
         let whole = rng.chance(500);
         let size = if whole { masters } else { rng.index(masters) + 1 };
@@ -220,6 +220,11 @@ fn draw_clusters(rng: &mut Stream, masters: usize, extra: usize) -> Vec<Shape> {
         shape.replicas.sort_unstable();
         clusters.push(shape);
     }
+    // Every server keeps something: one that is in no cluster is no part of the database.
+    let idle = |server: &usize| clusters.iter().all(|shape| !shape.is_held_by(*server));
+    let idle: Vec<usize> = (0..masters + extra).filter(idle).collect();
+    clusters[0].replicas.extend(idle);
+    clusters[0].replicas.sort_unstable();
     clusters
 }
 

@@ -79,7 +79,8 @@ impl World {
             self.invariants.report("serves-after-heal", refusal.clone());
         }
         if !self.has_converged() {
-            let items = |(_, s): (usize, &Server)| format!("{}: {}", s.id, s.disk.visible().items.len());
+            let items =
+                |(_, s): (usize, &Server)| format!("{}: {}", s.id, s.disk.visible().items.len());
             let items: Vec<_> = self.alive().map(items).collect();
             let doubts = self.in_doubt().join("; ");
             let text = format!("items {}; {doubts}", items.join(", "));

@@ -230,7 +230,9 @@ impl World {
             Happening::Arrive(arrival) => self.arrive(*arrival),
             Happening::Synced { server, boot, seq } => self.synced(server, boot, seq),
             Happening::Wake { server, boot } => {
-                if self.servers[server].boot == boot {
+                // An earlier one took its place, if it is not the one waited for.
+                let due = self.servers[server].wake == self.now;
+                if due && self.servers[server].boot == boot {
                     self.servers[server].wake = Tick::MAX;
                     self.step(server, Event::Tick);
                 }

@@ -10,6 +10,7 @@ use super::held::{HeldPrepare, Wait};
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::Write;
+use crate::marks::Mark;
 use crate::message::{
     Age, Ballot, Decided, Instance, Knowledge, Message, No, NoReason, Participant, Promise,
     TxRecord, Value, Vote, VoteReply,
@@ -51,7 +52,11 @@ impl Machine {
             cx.send_durable(from, Message::Vote { tx, reply });
             return;
         }
-        if self.is_closed(tx) || self.held.contains(tx) {
+        if self.is_closed(tx) {
+            Mark::PrepareOfClosedBoot.hit();
+            return;
+        }
+        if self.held.contains(tx) {
             return;
         }
         ops.sort_by(|a, b| a.item.cmp(&b.item));
@@ -62,9 +67,12 @@ impl Machine {
     /// The answer to a Prepare that was answered before, or needs no vote (3.4.1).
     fn recorded_vote(&self, cx: &Cx<'_>, tx: TxId) -> Option<VoteReply> {
         if self.is_finished(tx) {
+            Mark::PrepareFinished.hit();
             return Some(VoteReply::Finished);
         }
         if let Some(record) = self.txs.get(&tx) {
+            let mark = if record.vote.is_some() { Mark::VoteAgain } else { Mark::PrepareRefused };
+            mark.hit();
             let promised = record.instances.iter().map(|(_, instance)| instance.promised).max();
             let refused = VoteReply::Refused(promised.unwrap_or_default());
             return Some(record.vote.clone().map_or(refused, VoteReply::Vote));
@@ -72,7 +80,9 @@ impl Machine {
         if self.parked.contains(tx) {
             return Some(VoteReply::Decided(Decided::Commit));
         }
-        cx.outcome(tx).map(VoteReply::Decided)
+        let outcome = cx.outcome(tx)?;
+        Mark::PrepareDecided.hit();
+        Some(VoteReply::Decided(outcome))
     }
 
     /// A boot that ended casts no new transactions (3.9); its coordinator has forgotten what it was
@@ -93,9 +103,11 @@ impl Machine {
                 Judgement::No(no) => self.cast(cx, tx, prepare, Vote::No(no)),
                 Judgement::Wait(wait) => self.hold(cx, tx, prepare, wait),
                 Judgement::Proven(holder) => {
+                    Mark::HolderProven.hit();
                     if self.apply_proven(cx, holder) {
                         continue;
                     }
+                    Mark::ProofWithoutBase.hit();
                     let item = prepare.ops.iter().find(|op| op.base.tx == holder);
                     let item = item.map(|op| op.item.clone());
                     let item = item.expect("the proof came from one of the operations");
@@ -221,6 +233,9 @@ impl Machine {
             Wait::Lock { .. } => self.config.lock_wait,
             Wait::Lag { .. } | Wait::Configuration => self.config.lag_wait,
         };
+        let for_lock = matches!(wait, Wait::Lock { .. });
+        let mark = if for_lock { Mark::HeldForLock } else { Mark::HeldForLag };
+        mark.hit();
         if let Wait::Lag { writer, .. } = &wait {
             self.fetch_from(cx, prepare.from, *writer);
         }
@@ -236,6 +251,8 @@ impl Machine {
             Wait::Lag { .. } | Wait::Configuration => {
                 if self.now < prepare.since + self.config.lag_wait {
                     self.judge(cx, tx, prepare);
+                } else {
+                    Mark::HeldDropped.hit();
                 }
             }
         }
@@ -244,6 +261,7 @@ impl Machine {
     fn cast(&mut self, cx: &mut Cx<'_>, tx: TxId, prepare: HeldPrepare, vote: Vote) {
         let HeldPrepare { from, age, participants, ops, .. } = prepare;
         let instances = self.fresh_instances(&participants);
+        mark_no(&vote);
         if vote == Vote::Yes {
             self.locks.take(tx, &ops);
         }
@@ -294,6 +312,7 @@ impl Machine {
             if !self.is_master(self.config.node, cluster) {
                 return None;
             }
+            Mark::RecordWithoutVote.hit();
             self.held.remove(tx);
             let instances = self.fresh_instances(&participants);
             let record = TxRecord { participants, instances, ..TxRecord::default() };
@@ -317,6 +336,7 @@ impl Machine {
         let Proposed { cluster, ballot, value, participants, ops } = proposed;
         let Some(instance) = self.instance_of(tx, cluster, participants) else { return };
         if ballot < instance.promised {
+            Mark::AcceptRejected.hit();
             let promised = instance.promised;
             cx.send_durable(from, Message::Rejected { tx, cluster, promised });
             return;
@@ -353,6 +373,7 @@ impl Machine {
         let Some(instance) = self.instance_of(tx, cluster, participants) else { return };
         // The same ballot again is the same recoverer asking again: its answer was lost.
         if ballot < instance.promised {
+            Mark::RecoverRejected.hit();
             let promised = instance.promised;
             cx.send_durable(from, Message::Rejected { tx, cluster, promised });
             return;
@@ -377,5 +398,15 @@ impl Machine {
                 self.judge(cx, tx, prepare);
             }
         }
+    }
+}
+
+fn mark_no(vote: &Vote) {
+    let Vote::No(no) = vote else { return };
+    match no.reason {
+        NoReason::Busy => Mark::NoBusy.hit(),
+        NoReason::Version => Mark::NoVersion.hit(),
+        NoReason::Position => Mark::NoPosition.hit(),
+        NoReason::Generation | NoReason::Schema => {}
     }
 }

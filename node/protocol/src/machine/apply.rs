@@ -7,6 +7,7 @@ use quorate_api::{ClusterKey, Committed, ItemId, NodeId, OpKind, Operation, Stam
 
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
+use crate::marks::Mark;
 use crate::message::{Age, Decided, LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
@@ -153,8 +154,9 @@ impl Machine {
         for op in decision.ops.iter().filter(|op| op.writes() && self.holds(op.item.cluster)) {
             match self.fit(cx, decision.tx, op) {
                 Fit::Apply => writes.push(op.clone()),
-                Fit::Present => {}
+                Fit::Present => Mark::CommitPresent.hit(),
                 Fit::Missing(writer) => {
+                    Mark::Parked.hit();
                     let (item, from) = (op.item.clone(), decision.tx.node);
                     self.parked.insert(decision, item, writer);
                     self.fetch_from(cx, from, writer);
@@ -267,6 +269,7 @@ impl Machine {
                 self.log_entry_applied(cx, node, at);
             }
         } else {
+            Mark::ParkedAgain.hit();
             for (node, at) in logs {
                 self.parked.add_log(tx, node, at);
             }
@@ -324,6 +327,8 @@ impl Machine {
         let Some((outcome, participants, ops)) = decision else { return };
         if outcome == Decided::Abort || self.is_whole(&participants, &ops) {
             self.learn(cx, Decision { tx, outcome, participants, ops });
+        } else {
+            Mark::FetchedHalf.hit();
         }
     }
 

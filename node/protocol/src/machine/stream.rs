@@ -10,6 +10,7 @@ use quorate_api::{Boot, NodeId, TxId};
 use super::apply::Decision;
 use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
+use crate::marks::Mark;
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
 /// Decisions sent to one peer and not acknowledged. Beyond it the peer is fed from the disk as it
@@ -188,6 +189,7 @@ impl Machine {
             return;
         }
         if prev > incoming.received {
+            Mark::LogEntryEarly.hit();
             if incoming.early.len() < WINDOW {
                 incoming.early.insert(prev, (at, decision));
             }
@@ -262,6 +264,7 @@ impl Machine {
         }
         if applied < peer.acked {
             // Overtaken by a later one.
+            Mark::AckOvertaken.hit();
             return;
         }
         if applied > peer.acked {
@@ -288,6 +291,7 @@ impl Machine {
                 let seq = self.low.get(&(self.config.node, self.config.boot)).map_or(1, |low| *low);
                 cx.send_durable(*node, Message::Low { seq });
             } else if !peer.sent.is_empty() && now >= peer.progress_at + patience {
+                Mark::StreamRewound.hit();
                 peer.reconnect();
                 peer.progress_at = now;
             }
@@ -303,6 +307,7 @@ impl Machine {
             if let Some(decision) = self.decision_of_entry(cx, &entry)
                 && cx.outcome(decision.tx).is_none()
             {
+                Mark::OwnLogReplayed.hit();
                 self.take_log_entry(cx, me, at, prev, decision);
             } else {
                 let incoming = self.incoming.entry(me).or_default();
@@ -331,6 +336,7 @@ impl Machine {
         };
         let mark = self.low.entry((me, self.config.boot)).or_insert(1);
         if low > *mark {
+            Mark::LowRaised.hit();
             *mark = low;
             cx.write(Write::Low(me, self.config.boot, low));
             for node in self.others().into_iter().filter(|node| self.is_up(*node)) {

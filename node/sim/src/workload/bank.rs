@@ -48,8 +48,7 @@ fn audit(view: &mut View<'_>) -> Plan {
     let items: Vec<_> = (0..view.options.keys).map(|key| view.options.record_of(key)).collect();
     let states: Vec<_> = items.iter().map(|item| view.get(item)).collect();
     let checks = items.iter().zip(&states);
-    let check = |(item, state): (_, &Option<_>)| {
-        view.exact(item, OpKind::Check, state.as_ref(), &[])
-    };
+    let check =
+        |(item, state): (_, &Option<_>)| view.exact(item, OpKind::Check, state.as_ref(), &[]);
     Plan::Write(checks.map(check).collect())
 }

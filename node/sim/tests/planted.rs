@@ -1,0 +1,216 @@
+//! Proof that the invariants can fail: each planted bug is caught, by what is meant to catch it, in
+//! plain seeds of the swarm, and the same seeds without it are clean. A program of its own:
+//! `--campaigns N` runs N ranges of seeds a bug and prints bug, catcher, seeds needed (median and
+//! maximum). Without it there is one.
+//!
+//! FEATURES: A1, A8, A9, A10, A11, A15, H8
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use quorate_protocol::io::Config;
+use quorate_protocol::planted::Bug;
+use quorate_sim::options::Options;
+use quorate_sim::plant::{Plant, ShellBug};
+use quorate_sim::world::World;
+
+/// Seeds between the beginnings of two campaigns.
+const STRIDE: u64 = 100_000;
+
+/// After so many seeds without a catch a bug counts as missed.
+const SEEDS_MAX: u64 = 4_000;
+
+/// A bug and what must catch it.
+struct Row {
+    name: &'static str,
+    /// The rule it breaks: of PROTOCOL.md, or of its part 2.
+    rule: &'static str,
+    plant: Plant,
+    /// The invariant or checker meant for it. A machine that stops because its own state has
+    /// become impossible does not count.
+    caught_by: &'static [&'static str],
+}
+
+const fn machine(
+    name: &'static str,
+    rule: &'static str,
+    machine: fn(&mut Config),
+    caught_by: &'static [&'static str],
+) -> Row {
+    Row { name, rule, plant: Plant { machine, shell: None }, caught_by }
+}
+
+const fn shell(
+    name: &'static str,
+    rule: &'static str,
+    bug: ShellBug,
+    caught_by: &'static [&'static str],
+) -> Row {
+    let plant = Plant { machine: |_| {}, shell: Some(bug) };
+    Row { name, rule, plant, caught_by }
+}
+
+/// Every bug. Where the first thing to notice may differ from seed to seed, each is listed.
+fn rows() -> Vec<Row> {
+    vec![
+        machine(
+            "commit on W Yes, without the Accept round",
+            "3.5.3, X1, O1",
+            |c| c.planted = Some(Bug::CommitOnQuorum),
+            &["durable-before-ok"],
+        ),
+        machine(
+            "Accept(1, aborted) on silence",
+            "3.5.3, X2, A7",
+            |c| c.planted = Some(Bug::AbortOnSilence),
+            &["one-outcome", "failed-write-visible", "all-or-nothing"],
+        ),
+        machine(
+            "a No becomes a Yes after a restart",
+            "3.4.4, X3",
+            |c| c.planted = Some(Bug::NoIsForgotten),
+            &["votes-stand"],
+        ),
+        machine(
+            "state forgotten when the outcome is learned",
+            "3.9, X4, A5",
+            |c| c.planted = Some(Bug::ForgetOnLearning),
+            &["votes-stand", "one-outcome", "exact-bases"],
+        ),
+        machine(
+            "a cluster applies its own value",
+            "3.5.4, X5, O6, A8",
+            |c| c.planted = Some(Bug::ApplyOwnValue),
+            &["all-or-nothing", "bank-total", "unique-key", "edges-symmetric"],
+        ),
+        machine(
+            "votes leave before they are durable",
+            "3.2, A11",
+            |c| c.planted = Some(Bug::VoteBeforeDurable),
+            &["durable-before-ok"],
+        ),
+        machine(
+            "a majority read ignores undecided votes",
+            "3.8, O5, A9",
+            |c| c.planted = Some(Bug::ReadIgnoresVotes),
+            &["linearizable"],
+        ),
+        machine(
+            "a base is compared by its version only",
+            "3.4.3b, A4",
+            |c| c.planted = Some(Bug::BaseByVersion),
+            &["one-commit-per-base", "exact-bases"],
+        ),
+        shell(
+            "everything leaves before it is durable",
+            "3.2, A11",
+            ShellBug::SendBeforeDurable,
+            &["durable-before-ok"],
+        ),
+        shell(
+            "a sync returns before the disk has it",
+            "3.2",
+            ShellBug::SyncLies,
+            &["durable-before-ok", "votes-stand", "one-commit-per-base"],
+        ),
+        shell(
+            "a torn batch counts as far as it can be read",
+            "3.6.2, A12",
+            ShellBug::TornBatchCounts,
+            &["all-or-nothing", "bank-total", "unique-key", "edges-symmetric", "exact-bases"],
+        ),
+        shell(
+            "transaction ids come again after a restart",
+            "3.1, A6",
+            ShellBug::SameBoot,
+            &["one-content", "votes-stand"],
+        ),
+    ]
+}
+
+/// Seeds until the catch, and by what; `None` when missed.
+fn campaign(row: &Row, number: u64) -> Option<(u64, &'static str)> {
+    for tried in 1..=SEEDS_MAX {
+        let seed = number * STRIDE + tried;
+        let report = World::planted(seed, Options::of_seed(seed), false, row.plant).run();
+        let found = report.violations.iter().map(|violation| violation.invariant);
+        let caught = found.into_iter().find(|name| row.caught_by.contains(name));
+        if let Some(name) = caught {
+            return Some((tried, name));
+        }
+    }
+    None
+}
+
+/// What the clean machine shows in the seeds that the bugs needed.
+fn dirty_seeds(number: u64, seeds: u64) -> Vec<u64> {
+    let seeds = (1..=seeds).map(|tried| number * STRIDE + tried);
+    let dirty = |seed: &u64| {
+        let report = World::new(*seed, Options::of_seed(*seed), false).run();
+        !report.violations.is_empty()
+    };
+    seeds.filter(dirty).collect()
+}
+
+/// Runs `count` jobs on all cores; results in order.
+fn parallel<T: Send>(count: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= count {
+                        return;
+                    }
+                    let result = job(index);
+                    results.lock().unwrap().push((index, result));
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap();
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+#[expect(clippy::print_stdout, reason = "the table is the result")]
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip_while(|arg| arg != "--campaigns").skip(1);
+    let campaigns: usize = args.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+    // A machine that stops because its state is impossible is told in the report of its seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    let rows = rows();
+    let caught = parallel(rows.len() * campaigns, |job| {
+        campaign(&rows[job / campaigns], (job % campaigns) as u64)
+    });
+    let mut missed = 0;
+    println!("{:<46} {:<18} {:>6} {:>6}  caught by", "bug", "rule", "median", "max");
+    for (row, results) in rows.iter().zip(caught.chunks(campaigns)) {
+        let mut needed: Vec<u64> = results.iter().flatten().map(|(seeds, _)| *seeds).collect();
+        needed.sort_unstable();
+        let mut catchers: Vec<&str> = results.iter().flatten().map(|(_, name)| *name).collect();
+        catchers.sort_unstable();
+        catchers.dedup();
+        let catchers = catchers.join(", ");
+        let (name, rule) = (row.name, row.rule);
+        if needed.len() < campaigns {
+            missed += 1;
+            println!("{name:<46} {rule:<18} missed in {} of {campaigns}", campaigns - needed.len());
+        } else {
+            let (median, max) = (needed[campaigns / 2], needed[campaigns - 1]);
+            println!("{name:<46} {rule:<18} {median:>6} {max:>6}  {catchers}");
+        }
+    }
+    let most = |number: usize| {
+        let of_campaign = caught.iter().skip(number).step_by(campaigns);
+        of_campaign.flatten().map(|(seeds, _)| *seeds).max().unwrap_or(0)
+    };
+    let dirty = parallel(campaigns, |number| dirty_seeds(number as u64, most(number)));
+    let dirty: Vec<u64> = dirty.into_iter().flatten().collect();
+    println!("{} bugs, {missed} missed; the same seeds without them: {dirty:?} dirty", rows.len());
+    if missed == 0 && dirty.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
