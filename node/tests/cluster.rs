@@ -75,6 +75,13 @@ impl Cluster {
         self.start_again(index).await;
     }
 
+    /// Ends every server: the storage engine must not be at work when the process leaves.
+    async fn stop(&mut self) {
+        for node in self.nodes.iter_mut().filter_map(Option::take) {
+            node.stop(PATIENCE).await.unwrap();
+        }
+    }
+
     /// Starts a stopped server, once the last task of its earlier life has let go of the folder.
     async fn start_again(&mut self, index: usize) {
         let end = deadline();
@@ -190,6 +197,7 @@ async fn what_one_server_commits_all_hold_also_after_restarts() {
     }
     let position = cluster.handle(0).allocate(own).await.unwrap();
     assert!(position >= 1_024, "a block is never continued: {position}");
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,4 +218,6 @@ async fn a_majority_goes_on_without_the_third() {
         assert!(Instant::now() < end, "the third server catches up");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    drop((n1, n3));
+    cluster.stop().await;
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::arguments::SuiteArguments;
-use super::run::{blocking, link, shown, stage_options};
+use super::run::{blocking, link, program, shown};
 use super::{Exit, Output, verdict};
 use crate::report;
 use crate::run::choice::{self, Choice};
@@ -24,8 +24,9 @@ struct Done {
 pub(super) fn suite(arguments: &SuiteArguments) -> anyhow::Result<Exit> {
     let suite = spec::suite(&arguments.file, arguments.seed)?;
     let mut choices = Vec::new();
+    let (stage, options) = (&arguments.place.stage.stage, arguments.place.options());
     for experiment in &suite.experiments {
-        choices.push(choice::choose(&arguments.place.stage, &experiment.plan)?);
+        choices.push(choice::choose(stage, &experiment.plan, &options)?);
     }
     let speaks = !arguments.place.json;
     if let (Some(choice), true) = (choices.first(), speaks) {
@@ -102,8 +103,10 @@ fn job(arguments: &SuiteArguments, experiment: &Experiment, choice: Choice, fold
         workload: experiment.workload.clone(),
         scenario: experiment.scenario.clone(),
         set: experiment.set.clone(),
+        program: program(),
+        options: arguments.place.given(),
     };
-    let stage = stage_options(&arguments.place);
+    let stage = arguments.place.options();
     Job { plan: experiment.plan.clone(), cause, choice, out: folder.to_owned(), stage }
 }
 

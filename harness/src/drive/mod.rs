@@ -21,7 +21,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use quorate_check::history::{FORMAT_NAME, FORMAT_VERSION, Header, Nanos, Phase};
+use quorate_check::history::{Header, Nanos, Phase};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -176,13 +176,11 @@ impl Driver {
         let output = Output {
             history: folder.history(),
             intervals: folder.intervals(),
-            header: Header {
-                format: FORMAT_NAME.to_owned(),
-                version: FORMAT_VERSION,
-                nodes: endpoints.iter().map(|endpoint| endpoint.node.clone()).collect(),
-                keys: plan.workload.records,
-                simulated: false,
-            },
+            header: Header::new(
+                endpoints.iter().map(|endpoint| endpoint.node.clone()).collect(),
+                plan.workload.records,
+                false,
+            ),
             started: SystemTime::now() - std::time::Duration::from_nanos(clock.now()),
         };
         let load = &plan.load;

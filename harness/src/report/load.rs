@@ -7,7 +7,7 @@ use std::path::Path;
 
 use quorate_check::Report as Verdicts;
 use quorate_check::format::{self, FormatError};
-use quorate_check::history::{FORMAT_VERSION, Header, History};
+use quorate_check::history::{Header, History};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -104,13 +104,7 @@ fn history(
 }
 
 fn empty_history(plan: &Plan) -> History {
-    let header = Header {
-        format: "quorate-history".to_owned(),
-        version: FORMAT_VERSION,
-        nodes: plan.topology.masters.clone(),
-        keys: plan.workload.records,
-        simulated: false,
-    };
+    let header = Header::new(plan.topology.masters.clone(), plan.workload.records, false);
     History { header, operations: Vec::new() }
 }
 

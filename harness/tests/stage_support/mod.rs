@@ -106,8 +106,18 @@ pub(crate) fn stage_harness() -> Command {
     command
 }
 
+/// The server itself.
+pub(crate) fn node() -> PathBuf {
+    if let Some(given) = std::env::var_os("QUORATE_NODE_BIN") {
+        return PathBuf::from(given);
+    }
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| build(&["--bin", "quorate-node"]));
+    programs().join("quorate-node")
+}
+
 /// The fault proxy.
-fn proxy() -> PathBuf {
+pub(crate) fn proxy() -> PathBuf {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| build(&["--bin", "quorate-proxy"]));
     programs().join("quorate-proxy")

@@ -218,6 +218,9 @@ pub enum Write {
     TruncateLog(LogPosition),
     /// How far another server's (or the own) decision log is applied.
     Applied(NodeId, LogPosition),
+    /// Drop what is known of one transaction: it is finished everywhere else, and its items are
+    /// realigned here.
+    Forget(TxId),
     /// Low-water mark of a coordinator's boot: records and outcomes of its transactions below are
     /// dropped.
     Low(NodeId, Boot, u64),
@@ -316,6 +319,8 @@ pub struct Config {
     pub lag_wait: Tick,
     /// Lower and upper bound of the wait for the last votes once W said Yes.
     pub fast_wait: (Tick, Tick),
+    /// How long an undecided vote waits for its coordinator before others look after it.
+    pub orphan_after: Tick,
     /// Resend interval of unanswered messages.
     pub resend: Tick,
     /// Automatic retries after `Busy`.
@@ -340,6 +345,7 @@ impl Config {
             lock_wait: 20_000,
             lag_wait: 200_000,
             fast_wait: (1_000, 10_000),
+            orphan_after: 150_000,
             resend: 100_000,
             retries: 10,
             retry_delay: 2_000,

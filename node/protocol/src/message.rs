@@ -194,8 +194,13 @@ pub enum Knowledge {
     Decided(Decided),
     /// This server coordinates or recovers it; the outcome follows.
     Working,
-    /// A vote without outcome.
-    Undecided,
+    /// A record without outcome.
+    Undecided {
+        /// It contains a Yes.
+        yes: bool,
+        /// All touched clusters as far as known, so that who asks can finish it.
+        participants: Vec<Participant>,
+    },
     /// Nothing, and not below the low-water mark.
     Nothing,
     /// Below the low-water mark.

@@ -87,8 +87,8 @@ pub(crate) struct Turn<'a> {
 impl Clients {
     /// The clients of a seed.
     #[must_use]
-    pub fn new(seed: u64, options: &Options, loaded: &[ItemId]) -> Self {
-        let mut recorder = Recorder::default();
+    pub fn new(seed: u64, options: &Options, loaded: &[(ItemId, Vec<u8>)]) -> Self {
+        let mut recorder = Recorder::new(options);
         if !loaded.is_empty() {
             recorder.load(loaded);
         }

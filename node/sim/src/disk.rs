@@ -48,6 +48,10 @@ impl Contents {
             Write::Applied(node, at) => {
                 self.applied.insert(*node, *at);
             }
+            Write::Forget(tx) => {
+                self.txs.remove(tx);
+                self.outcomes.remove(tx);
+            }
             Write::Low(node, boot, seq) => {
                 let below = |tx: &TxId| tx.node == *node && tx.boot == *boot && tx.seq < *seq;
                 self.txs.retain(|tx, _| !below(tx));

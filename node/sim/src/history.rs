@@ -2,30 +2,39 @@
 
 use std::collections::BTreeMap;
 
-use quorate_api::{Committed, ItemId, OpKind, Stamp};
+use quorate_api::{Committed, ItemId, ItemKey, OpKind, Stamp};
 use quorate_check::history::{
-    Action, FORMAT_NAME, FORMAT_VERSION, Header, History, OpKind as Kind, Operation, Outcome,
-    Phase, ReadLevel, Seen, Step,
+    Action, Bank, Content, Edge, Header, History, OpKind as Kind, Operation, Outcome, Phase,
+    Promises, ReadLevel, Seen, Step, Vertex,
 };
 use quorate_check::{Checker, Verdict, check_all};
 use quorate_protocol::io::{Proposal, Tick};
 
-use crate::workload::decode;
+use crate::options::Options;
+use crate::workload::{Kind as Workload, bank, decode, graph};
 
 /// What the history is judged by.
-const CHECKERS: [Checker; 4] = [
+const CHECKERS: [Checker; 11] = [
     Checker::AcknowledgedDurable,
     Checker::Linearizable,
     Checker::FailedWriteVisible,
     Checker::Convergence,
+    Checker::BankTotal,
+    Checker::UniqueKey,
+    Checker::EdgeSymmetry,
+    Checker::AbortedRead,
+    Checker::IntermediateRead,
+    Checker::DependencyCycles,
+    Checker::LostUpdate,
 ];
 
 /// Nanoseconds of a tick.
 const NANOS: u64 = 1_000;
 
 /// Every operation so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Recorder {
+    options: Options,
     operations: Vec<Operation>,
     /// Logical key of each item, dense from 0.
     keys: BTreeMap<ItemId, u64>,
@@ -41,6 +50,11 @@ pub(crate) struct Asked {
 }
 
 impl Recorder {
+    pub(crate) fn new(options: &Options) -> Self {
+        let options = options.clone();
+        Self { options, operations: Vec::new(), keys: BTreeMap::new(), next_process: 0 }
+    }
+
     /// Number of the next operation.
     pub(crate) fn next_id(&self) -> u64 {
         self.operations.len() as u64 + 1
@@ -78,12 +92,43 @@ impl Recorder {
         id
     }
 
+    /// What an image means to the workload.
+    fn content(&mut self, item: &ItemId, body: &[u8]) -> Option<Content> {
+        let ItemKey::Record(position) = item.key else { return None };
+        match self.options.workload {
+            Workload::Registers => None,
+            Workload::Bank => body.try_into().ok().map(|b| Content::Balance(i64::from_be_bytes(b))),
+            Workload::Unique => {
+                body.try_into().ok().map(|b| Content::Unique(u64::from_be_bytes(b)))
+            }
+            Workload::Graph if position < self.options.keys => {
+                let mut vertex = Vertex::default();
+                for end in graph::ends_in(body)? {
+                    let from = if end.out { position } else { end.other };
+                    let edge = self.key(&graph::edge_item(&self.options, from, end.edge));
+                    let list = if end.out { &mut vertex.outgoing } else { &mut vertex.incoming };
+                    list.push(edge);
+                }
+                Some(Content::Vertex(Box::new(vertex)))
+            }
+            Workload::Graph => {
+                let (from, to) = graph::joined(body)?;
+                // Vertices were loaded first, so their logical keys are their own.
+                Some(Content::Edge(Edge { from, to }))
+            }
+        }
+    }
+
     /// What the disks held before the run, as one acknowledged transaction.
-    pub(crate) fn load(&mut self, items: &[ItemId]) {
+    pub(crate) fn load(&mut self, items: &[(ItemId, Vec<u8>)]) {
         let process = self.new_process();
         let asked = Asked { process, session: process, server: 0, now: 0 };
         let id = self.next_id();
-        let steps = items.iter().map(|item| step(self.key(item), Action::Write(id))).collect();
+        let mut steps = Vec::with_capacity(items.len());
+        for (item, body) in items {
+            let content = self.content(item, body);
+            steps.push(Step { content, ..Step::new(self.key(item), Action::Write(id)) });
+        }
         self.push(&asked, Kind::Transaction, Phase::Load, steps);
         self.end(id, 0, Outcome::Ok, None);
     }
@@ -98,7 +143,10 @@ impl Recorder {
                 OpKind::Delete => Action::Delete(id),
                 OpKind::Check => Action::Read(None),
             };
-            steps.push(step(self.key(&op.item), action));
+            let body = op.image.as_ref().and_then(|image| image.0.get(8..));
+            let body = body.filter(|_| op.kind != OpKind::Delete);
+            let content = body.and_then(|body| self.content(&op.item, body));
+            steps.push(Step { content, ..Step::new(self.key(&op.item), action) });
         }
         let checks = ops.iter().any(|op| op.kind == OpKind::Check);
         let kind = match ops {
@@ -116,7 +164,8 @@ impl Recorder {
 
     /// A read is sent.
     pub(crate) fn read(&mut self, asked: &Asked, items: &[ItemId], level: ReadLevel) -> u64 {
-        let steps = items.iter().map(|item| step(self.key(item), Action::Read(None))).collect();
+        let steps =
+            items.iter().map(|item| Step::new(self.key(item), Action::Read(None))).collect();
         let id = self.push(asked, Kind::Read, Phase::Measure, steps);
         self.set_level(id, level);
         id
@@ -191,7 +240,7 @@ impl Recorder {
             for (server, level, state) in majority.chain(locals) {
                 let process = self.new_process();
                 let asked = Asked { process, session: process, server, now };
-                let steps = vec![step(self.key(&item), Action::Read(None))];
+                let steps = vec![Step::new(self.key(&item), Action::Read(None))];
                 let id = self.push(&asked, Kind::Read, Phase::Final, steps);
                 self.set_level(id, level);
                 self.checked(id, 0, state);
@@ -202,13 +251,16 @@ impl Recorder {
 
     /// Judges the whole history.
     pub(crate) fn judge(&mut self, servers: usize) -> Vec<(&'static str, String)> {
-        let header = Header {
-            format: FORMAT_NAME.to_owned(),
-            version: FORMAT_VERSION,
-            nodes: (0..servers).map(|n| format!("n{}", n + 1)).collect(),
-            keys: self.keys.len() as u64,
-            simulated: true,
+        let nodes = (0..servers).map(|n| format!("n{}", n + 1)).collect();
+        let accounts = self.options.keys;
+        let total = bank::OPENING * i64::try_from(accounts).unwrap_or(0);
+        let has_bank = self.options.workload == Workload::Bank;
+        let promises = Promises {
+            bank: has_bank.then_some(Bank { accounts, total }),
+            serializable: true,
+            ..Promises::default()
         };
+        let header = Header { promises, ..Header::new(nodes, self.keys.len() as u64, true) };
         let history = History { header, operations: std::mem::take(&mut self.operations) };
         let options = quorate_check::Options {
             checkers: CHECKERS.into(),
@@ -218,10 +270,6 @@ impl Recorder {
         let violated = report.judgements.iter().filter(|j| j.verdict == Verdict::Violated);
         violated.map(|judgement| (judgement.checker.name(), judgement.to_string())).collect()
     }
-}
-
-fn step(key: u64, action: Action) -> Step {
-    Step { key, action, rid: None, version: None }
 }
 
 fn seen_in(state: Option<&Committed>) -> Seen {

@@ -186,7 +186,7 @@ impl Options {
             jump_every: some(250, 40_000, 600_000),
             drift: some(250, 1, 300),
             entry_every: some(250, 40_000, 600_000),
-            bit_flip: false,
+            bit_flip: some(150, 1, 1) == 1,
         };
         options.set_duration(some(1_000, 60, 200));
         options

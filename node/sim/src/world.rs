@@ -281,7 +281,7 @@ impl World {
         let boot = server.boot;
         let mut config = Config::new(id, boot, id.0 ^ u64::from(boot.0) << 32);
         (self.plant.machine)(&mut config);
-        self.invariants.restarted((id, boot), server.disk.durable());
+        self.invariants.restarted((id, boot), index, server.disk.durable(), &self.options);
         server.machine = Some(Machine::new(config, recovered));
         server.durable = 0;
         self.trace.line(self.now, format_args!("start {id} boot {}", boot.0));
@@ -444,18 +444,21 @@ impl World {
 }
 
 /// Puts the workload's records on every disk that keeps them.
-fn load(options: &Options, servers: &mut [Server], invariants: &mut Invariants) -> Vec<ItemId> {
-    let mut loaded = Vec::new();
-    for (item, body) in workload::preloaded(options) {
-        let bytes: Vec<u8> = 1_u64.to_be_bytes().into_iter().chain(body).collect();
+fn load(
+    options: &Options,
+    servers: &mut [Server],
+    invariants: &mut Invariants,
+) -> Vec<(ItemId, Vec<u8>)> {
+    let loaded = workload::preloaded(options);
+    for (item, body) in &loaded {
+        let bytes: Vec<u8> = 1_u64.to_be_bytes().iter().chain(body).copied().collect();
         let stamp = Stamp { version: 1, tx: LOADER };
         let committed = Committed { stamp, live: true, image: Some(bytes.into()) };
         let keepers = (0..options.servers).filter(|s| options.holds(*s, item.cluster));
         for index in keepers {
-            servers[index].disk.preload(&item, &committed);
+            servers[index].disk.preload(item, &committed);
         }
-        invariants.loaded(&item, &committed);
-        loaded.push(item);
+        invariants.loaded(item, &committed);
     }
     loaded
 }

@@ -115,6 +115,12 @@ fn rows() -> Vec<Row> {
             &["durable-before-ok", "votes-stand", "one-commit-per-base"],
         ),
         shell(
+            "a damaged disk is served from as if it were new",
+            "3.9, A3",
+            ShellBug::DamageForgotten,
+            &["bank-total", "edges-symmetric", "exact-bases", "one-commit-per-base"],
+        ),
+        shell(
             "a torn batch counts as far as it can be read",
             "3.6.2, A12",
             ShellBug::TornBatchCounts,

@@ -99,7 +99,8 @@ impl Shared {
         if matches!(error, StorageError::Stopping) {
             return;
         }
-        tracing::error!(%error, "the storage failed; this server stops serving");
+        let remedy = error.remedy();
+        tracing::error!(%error, remedy, "the storage failed; this server stops serving");
         self.set_state(NodeState::ShuttingDown);
         self.failed.send_replace(true);
     }
@@ -286,6 +287,7 @@ impl From<StorageError> for ReadError {
             StorageError::Engine { .. }
             | StorageError::Corrupt { .. }
             | StorageError::Encode { .. }
+            | StorageError::Witness { .. }
             | StorageError::Locked { .. } => ErrorCode::Storage,
         };
         Self { code, text: error.to_string() }

@@ -30,7 +30,8 @@ use handle::{NodeHandle, Parts, Shared};
 use inbox::{Inbox, Input};
 use link::{LinkConfig, Links, Me};
 use node_loop::NodeLoop;
-use storage::{StorageError, SyncThread, Writer};
+use storage::witness::Witness;
+use storage::{StorageError, SyncThread, Writer, die};
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -68,12 +69,25 @@ pub enum StartError {
     Random(getrandom::Error),
 }
 
+impl StartError {
+    /// Whether the disk or the data is to blame, and not the settings or the system.
+    #[must_use]
+    pub fn is_storage(&self) -> bool {
+        match self {
+            Self::Data(error) => error.is_damage(),
+            Self::Storage(_) => true,
+            Self::Thread(_) | Self::Random(_) => false,
+        }
+    }
+}
+
 /// A running server without its outer layers.
 pub struct Node {
     handle: NodeHandle,
     shared: Arc<Shared>,
     looping: JoinHandle<()>,
     sync: SyncThread,
+    witness: Arc<Witness>,
     links: JoinSet<()>,
 }
 
@@ -123,16 +137,17 @@ impl Node {
             storage,
             links,
         }));
-        Self::run(shared, machine, writer, peers)
+        Self::run(shared, machine, writer, Arc::new(data.witness), peers)
     }
 
     fn run(
         shared: Arc<Shared>,
         machine: Machine,
         writer: Writer,
+        witness: Arc<Witness>,
         peers: Option<TcpListener>,
     ) -> Result<Self, StartError> {
-        let sync = start_sync(&shared)?;
+        let sync = start_sync(&shared, witness.clone())?;
         let node_loop = NodeLoop::new(shared.clone(), Handle::current(), machine, writer);
         let looping =
             std::thread::Builder::new().name("loop".into()).spawn(move || node_loop.run())?;
@@ -141,7 +156,7 @@ impl Node {
             (None, _) | (_, None) => JoinSet::new(),
         };
         let handle = NodeHandle::new(shared.clone());
-        Ok(Self { handle, shared, looping, sync, links })
+        Ok(Self { handle, shared, looping, sync, witness, links })
     }
 
     /// What the layers above work with.
@@ -164,10 +179,11 @@ impl Node {
     pub async fn stop(mut self, bound: Duration) -> Result<(), StorageError> {
         let deadline = self.shared.clock.now() + micros(bound);
         self.shared.inbox.push_control(Input::Stop { deadline });
-        let (looping, sync) = (self.looping, self.sync);
+        let (looping, sync, witness) = (self.looping, self.sync, self.witness);
         let stopped = tokio::task::spawn_blocking(move || {
             looping.join().map_err(|_| StorageError::Stopping)?;
-            sync.stop()
+            sync.stop()?;
+            witness.sync().map_err(|source| StorageError::Witness { source })
         });
         let outcome = stopped.await.map_err(|_| StorageError::Stopping)?;
         self.links.shutdown().await;
@@ -175,9 +191,12 @@ impl Node {
     }
 }
 
-fn start_sync(shared: &Arc<Shared>) -> Result<SyncThread, std::io::Error> {
+fn start_sync(shared: &Arc<Shared>, witness: Arc<Witness>) -> Result<SyncThread, std::io::Error> {
     let (inbox, waker) = (shared.inbox.clone(), Arc::downgrade(shared));
-    SyncThread::start(shared.storage.clone(), shared.clock, move |took| {
+    let boot = shared.boot;
+    SyncThread::start(shared.storage.clone(), shared.clock, move |batch, took| {
+        let claimed = witness.claim((boot, batch));
+        claimed.unwrap_or_else(|source| die(&StorageError::Witness { source }));
         if let Some(shared) = waker.upgrade() {
             shared.metrics.fsync.record(took);
         }

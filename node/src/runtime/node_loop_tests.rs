@@ -140,7 +140,7 @@ impl Rig {
     fn sync(&self) -> SyncThread {
         let inbox = self.shared.inbox.clone();
         let clock = self.shared.clock;
-        SyncThread::start(self.shared.storage.clone(), clock, move |_| inbox.signal()).unwrap()
+        SyncThread::start(self.shared.storage.clone(), clock, move |_, _| inbox.signal()).unwrap()
     }
 
     fn submit(&self) -> tokio::task::JoinHandle<Result<TxId, ErrorCode>> {

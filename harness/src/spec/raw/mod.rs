@@ -8,7 +8,7 @@ mod suite;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::fault::{Kind, RawFault, RawScenarioFile, RawTarget, TargetWord};
+pub use self::fault::{DiskWord, Kind, RawFault, RawScenarioFile, RawTarget, TargetWord};
 pub use self::suite::{RawExperiment, RawSuiteFile};
 use super::expect::RawExpect;
 use super::units::Span;

@@ -97,6 +97,9 @@ impl Machine {
     }
 
     pub(super) fn judge(&mut self, cx: &mut Cx<'_>, tx: TxId, prepare: HeldPrepare) {
+        if self.is_closed(tx) {
+            return;
+        }
         loop {
             match self.check(cx, tx, &prepare) {
                 Judgement::Yes => self.cast(cx, tx, prepare, Vote::Yes),
@@ -140,11 +143,12 @@ impl Machine {
             return judgement;
         }
         for op in &prepare.ops {
-            if let Some(holder) = self.locks.conflict(&op.item, op.kind, tx) {
-                if op.base.tx == holder && op.base != Stamp::ABSENT {
-                    return Judgement::Proven(holder);
+            let holders = self.locks.conflicts(&op.item, op.kind, tx);
+            if let Some(holder) = holders.first() {
+                if op.base.tx == *holder && op.base != Stamp::ABSENT {
+                    return Judgement::Proven(*holder);
                 }
-                return self.wait_or_die(prepare, op, holder);
+                return self.wait_or_die(prepare, op, &holders);
             }
             if let Some(judgement) = self.check_base(cx, tx, op) {
                 return judgement;
@@ -173,10 +177,15 @@ impl Machine {
         None
     }
 
-    fn wait_or_die(&self, prepare: &HeldPrepare, op: &Operation, holder: TxId) -> Judgement {
-        let older = self.txs.get(&holder).is_some_and(|record| prepare.age < record.age);
+    /// Waits only when it is older than every holder: waiting for an older one could close a circle
+    /// of waits.
+    fn wait_or_die(&self, prepare: &HeldPrepare, op: &Operation, holders: &[TxId]) -> Judgement {
+        let is_younger =
+            |holder: &TxId| self.txs.get(holder).is_some_and(|record| prepare.age < record.age);
         let waited = self.now.saturating_sub(prepare.since);
-        if older && waited < self.config.lock_wait {
+        let older = holders.iter().find(|holder| !is_younger(holder));
+        let holder = *older.unwrap_or(&holders[0]);
+        if older.is_none() && waited < self.config.lock_wait {
             return Judgement::Wait(Wait::Lock { item: op.item.clone(), holder });
         }
         Judgement::No(No {
@@ -269,6 +278,7 @@ impl Machine {
         cx.write(Write::Tx(tx, record.clone()));
         let before = self.txs.insert(tx, record);
         assert!(before.is_none(), "{tx} voted twice");
+        self.note_undecided(tx);
         let message = Message::Vote { tx, reply: VoteReply::Vote(vote) };
         if self.config.has(Bug::VoteBeforeDurable) {
             cx.send_now(from, message);
@@ -317,6 +327,7 @@ impl Machine {
             let instances = self.fresh_instances(&participants);
             let record = TxRecord { participants, instances, ..TxRecord::default() };
             self.txs.insert(tx, record);
+            self.note_undecided(tx);
         }
         let record = self.txs.get_mut(&tx)?;
         record.instances.iter_mut().find(|(c, _)| *c == cluster).map(|(_, instance)| instance)
@@ -389,6 +400,15 @@ impl Machine {
             participants: record.participants.clone(),
         };
         cx.send_durable(from, Message::Promise { tx, cluster, ballot, promise });
+    }
+
+    /// A boot ended: what it asked for and has no vote yet never gets one (3.9).
+    pub(super) fn drop_held_of_closed_boots(&mut self, node: NodeId) {
+        for tx in self.held.of_coordinator(node) {
+            if self.is_closed(tx) {
+                self.held.remove(tx);
+            }
+        }
     }
 
     /// After the configuration changed: whoever waited for it is judged again.

@@ -119,16 +119,16 @@ impl Machine {
         // Whoever hears the outcome of its own transaction from elsewhere puts it into its log too
         // (3.6.1).
         if tx.node == self.config.node && self.is_own_open(tx) {
-            let decision = match self.coordinations.get(&tx) {
-                // Other servers need the operations of clusters that are not held here.
-                Some(c) => Decision {
-                    participants: c.participants.clone(),
-                    ops: c.ops.clone(),
-                    ..decision
-                },
-                None => decision,
-            };
-            return self.decide(cx, decision);
+            // Other servers need the operations of clusters that are not held here.
+            if let Some(c) = self.coordinations.get(&tx) {
+                let (participants, ops) = (c.participants.clone(), c.ops.clone());
+                return self.decide(cx, Decision { participants, ops, ..decision });
+            }
+            // Left by an earlier boot, which knew them and took them along. Half of a commit is not
+            // logged: its finder's log has all of it, and nothing here waits for this log entry.
+            if decision.outcome == Decided::Abort || is_complete(&decision) {
+                return self.decide(cx, decision);
+            }
         }
         self.settle_or_park(cx, decision)
     }
@@ -243,6 +243,7 @@ impl Machine {
         self.changed.extend(writes.iter().map(|op| op.item.clone()));
         self.held.remove(tx);
         self.end_recovery(tx);
+        self.end_watch(tx);
         self.tell_watchers(cx, tx, outcome);
         self.decided_for_reads(cx, tx, outcome);
     }
@@ -341,4 +342,10 @@ impl Machine {
         let has = |cluster| ops.iter().any(|op| op.item.cluster == cluster);
         !participants.is_empty() && mine.into_iter().all(|p| has(p.cluster))
     }
+}
+
+/// True when there are operations of every touched cluster.
+pub(super) fn is_complete(decision: &Decision) -> bool {
+    let has = |cluster| decision.ops.iter().any(|op| op.item.cluster == cluster);
+    !decision.participants.is_empty() && decision.participants.iter().all(|p| has(p.cluster))
 }

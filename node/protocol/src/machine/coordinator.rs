@@ -180,8 +180,9 @@ impl Machine {
         if ballot.boot != self.config.boot || c.recovering {
             return;
         }
+        let votes = self.placements.get(&cluster).is_some_and(|p| p.masters.contains(&from));
         if let Some(Round { stage: Stage::Accepting(_, accepted), .. }) =
-            c.clusters.get_mut(&cluster)
+            c.clusters.get_mut(&cluster).filter(|_| votes)
         {
             accepted.insert(from);
             self.advance(cx, tx);
@@ -434,7 +435,8 @@ impl Machine {
     /// `cx.rs`).
     pub(super) fn decide(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         let Decision { tx, outcome, .. } = decision;
-        let low = self.own_low().min(tx.seq);
+        let own = tx.node == self.config.node && tx.boot == self.config.boot;
+        let low = if own { self.own_low().min(tx.seq) } else { self.own_low() };
         let coordination = self.coordinations.remove(&tx);
         self.end_recovery(tx);
         let at = self.next_log_position();

@@ -85,6 +85,11 @@ impl Held {
         self.by_item.get(item).into_iter().flatten().map(|(_, tx)| *tx).collect()
     }
 
+    /// Whose Prepares of this coordinator wait.
+    pub(super) fn of_coordinator(&self, node: NodeId) -> Vec<TxId> {
+        self.prepares.keys().filter(|tx| tx.node == node).copied().collect()
+    }
+
     /// Who waits for configuration.
     pub(super) fn waiting_on_configuration(&self) -> Vec<TxId> {
         self.prepares

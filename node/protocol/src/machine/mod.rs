@@ -19,6 +19,7 @@ mod coordinator;
 mod cx;
 mod held;
 mod locks;
+mod orphans;
 mod reads;
 mod recovery;
 mod request;
@@ -58,6 +59,7 @@ pub struct Machine {
     retries: BTreeMap<u64, request::Retry>,
     next_retry: u64,
     recoveries: BTreeMap<TxId, recovery::Recovery>,
+    orphans: orphans::Orphans,
     reads: BTreeMap<u64, reads::ReadState>,
     next_read: u64,
     /// Who asked for the outcome of a transaction that is still worked on here.
@@ -118,6 +120,7 @@ impl Machine {
             retries: BTreeMap::new(),
             next_retry: 0,
             recoveries: BTreeMap::new(),
+            orphans: orphans::Orphans::default(),
             reads: BTreeMap::new(),
             next_read: 0,
             watchers: BTreeMap::new(),
@@ -139,6 +142,9 @@ impl Machine {
         let first = !core::mem::replace(&mut self.replayed, true);
         if first {
             self.arm_housekeeping();
+            for tx in self.txs.keys().copied().collect::<Vec<_>>() {
+                self.note_undecided(tx);
+            }
         }
         let configures = matches!(event, Event::Configure { .. });
         if first && !configures {
@@ -256,9 +262,10 @@ impl Machine {
             self.acks_due.insert(node);
             self.pump_all(cx);
             self.resend_to(cx, node);
-            self.ask_about_orphans(cx, node);
             self.recover_own_orphans(cx);
         }
+        self.drop_held_of_closed_boots(node);
+        self.reconsider_orphans(cx, node);
         self.reconsider_reachability(cx);
     }
 

@@ -168,6 +168,10 @@ impl Machine {
         if outcome == Decided::Abort {
             return Some(Decision { tx, outcome, participants: [].into(), ops: [].into() });
         }
+        if self.is_finished(tx) {
+            // Another server's log had it too, and everybody acknowledged it there.
+            return Some(Decision { tx, outcome, participants: [].into(), ops: [].into() });
+        }
         let Some(TxRecord { participants, ops, .. }) = cx.tx(tx) else {
             cx.note(Note::Corruption { tx, detail: "a logged commit without its record" });
             return None;
@@ -306,6 +310,7 @@ impl Machine {
         while let Some((at, entry)) = cx.log_after(prev) {
             if let Some(decision) = self.decision_of_entry(cx, &entry)
                 && cx.outcome(decision.tx).is_none()
+                && !self.is_finished(decision.tx)
             {
                 Mark::OwnLogReplayed.hit();
                 self.take_log_entry(cx, me, at, prev, decision);

@@ -17,13 +17,17 @@ pub(super) enum Timer {
     Coordination(TxId),
     /// A retry is due.
     Retry(u64),
+    /// The oldest undecided record is old enough to be looked after.
+    Young,
+    /// The next step for a transaction whose outcome does not come is due.
+    Orphan(TxId),
     /// A recovery is to be resent or begun again.
     Recovery(TxId),
     /// A read is to be resent or given up.
     Read(u64),
     /// Decisions without acknowledgement, fetches without answer.
     Stream,
-    /// The low-water mark, and old undecided votes.
+    /// The low-water mark, and the ended boots.
     Housekeeping,
 }
 
@@ -53,7 +57,7 @@ impl Timers {
     }
 }
 
-/// How often the low-water mark and old undecided votes are looked after.
+/// How often the low-water mark is looked after.
 const HOUSEKEEPING: Tick = 500_000;
 
 impl Machine {
@@ -68,6 +72,8 @@ impl Machine {
                 Timer::Held(tx) => self.held_expired(cx, tx),
                 Timer::Coordination(tx) => self.coordination_due(cx, tx),
                 Timer::Retry(number) => self.retry_due(cx, number),
+                Timer::Young => self.look_at_young(),
+                Timer::Orphan(tx) => self.orphan_due(cx, tx),
                 Timer::Recovery(tx) => self.recovery_due(cx, tx),
                 Timer::Read(read) => self.read_due(cx, read),
                 Timer::Stream => {
@@ -77,7 +83,6 @@ impl Machine {
                 }
                 Timer::Housekeeping => {
                     self.raise_own_low(cx);
-                    self.ask_about_old_votes(cx);
                     self.timers.set(self.now + HOUSEKEEPING, Timer::Housekeeping);
                 }
             }

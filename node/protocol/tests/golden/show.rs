@@ -98,7 +98,7 @@ fn knowledge(knowledge: &Knowledge) -> String {
     match knowledge {
         Knowledge::Decided(decided) => outcome(*decided).to_owned(),
         Knowledge::Working => "working".to_owned(),
-        Knowledge::Undecided => "undecided".to_owned(),
+        Knowledge::Undecided { .. } => "undecided".to_owned(),
         Knowledge::Nothing => "nothing".to_owned(),
         Knowledge::Finished => "finished".to_owned(),
     }

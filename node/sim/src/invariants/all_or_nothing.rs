@@ -49,7 +49,11 @@ impl AllOrNothing {
                 Write::Outcome(tx, Decided::Commit) => {
                     committed = committed.or_else(|| self.missing(by, *tx, holds, options));
                 }
-                Write::Log(..) | Write::TruncateLog(_) | Write::Applied(..) | Write::Low(..) => {}
+                Write::Log(..)
+                | Write::TruncateLog(_)
+                | Write::Applied(..)
+                | Write::Forget(_)
+                | Write::Low(..) => {}
             }
         }
         committed

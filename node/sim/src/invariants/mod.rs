@@ -114,8 +114,20 @@ impl Invariants {
     }
 
     /// A server starts in a new boot, from what its disk kept.
-    pub fn restarted(&mut self, by: (NodeId, Boot), kept: &Contents) {
+    pub fn restarted(
+        &mut self,
+        by: (NodeId, Boot),
+        index: usize,
+        kept: &Contents,
+        options: &Options,
+    ) {
         self.votes.restarted(by, kept);
+        if options.holds_all(index) {
+            let (invariant, detail) = snapshot(&kept.items, options);
+            if let Some(detail) = detail {
+                self.report(invariant, format!("server {index} starts: {detail}"));
+            }
+        }
     }
 
     /// Looks at an `ok`, with what every disk durably holds at that time.

@@ -19,6 +19,7 @@ impl OneOutcome {
             | Write::Tx(..)
             | Write::TruncateLog(_)
             | Write::Applied(..)
+            | Write::Forget(_)
             | Write::Low(..) => return None,
         };
         let before = *self.0.entry(tx).or_insert(outcome);

@@ -20,14 +20,28 @@ pub struct End {
 /// The edges a vertex lists, if it is a live vertex.
 #[must_use]
 pub fn ends(committed: Option<&Committed>) -> Option<Vec<End>> {
-    let (chunks, []) = live_body(committed)?.as_chunks::<17>() else { return None };
-    let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
+    live_body(committed).and_then(ends_in)
+}
+
+/// The edges in the body of a vertex.
+pub(crate) fn ends_in(body: &[u8]) -> Option<Vec<End>> {
+    let (chunks, []) = body.as_chunks::<17>() else { return None };
     let end = |bytes: &[u8; 17]| End {
         edge: number(&bytes[..8]),
         other: number(&bytes[8..16]),
         out: bytes[16] == 1,
     };
     Some(chunks.iter().map(end).collect())
+}
+
+/// The vertices that the body of an edge names.
+pub(crate) fn joined(body: &[u8]) -> Option<(u64, u64)> {
+    let (from, to) = body.split_first_chunk::<8>()?;
+    Some((number(from), number(to)))
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte))
 }
 
 fn body(ends: &[End]) -> Vec<u8> {
@@ -71,7 +85,8 @@ pub(super) fn plan(view: &mut View<'_>, rng: &mut Stream, position: &mut u64) ->
             first.push(End { edge, other: pair[1], out: true });
             second.push(End { edge, other: pair[0], out: false });
             let item = edge_item(view.options, pair[0], edge);
-            view.exact(&item, OpKind::Create, None, &[])
+            let joined: Vec<u8> = pair.iter().flat_map(|key| key.to_be_bytes()).collect();
+            view.exact(&item, OpKind::Create, None, &joined)
         }
     };
     Plan::Write(vec![

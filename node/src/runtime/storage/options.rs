@@ -1,7 +1,8 @@
 //! How the engine is set up: memory bounded, one log flush a group commit. May not open anything.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options,
 };
 
 use super::keys;
@@ -27,8 +28,12 @@ const _: () = assert!(2 * MEMTABLE_BYTES <= MEMTABLES_BYTES);
 /// Options of the whole store.
 pub(super) fn database() -> Options {
     let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
+    // Up to the first record that does not check: behind the last sync anything may lie after a
+    // power cut. Damage before it is told apart by the witness.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // A log that is missing or shorter than when it was closed is refused.
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_paranoid_checks(true);
     // Batches gather in the log's buffer; the sync thread writes and syncs them together.
     options.set_manual_wal_flush(true);
     options.set_max_total_wal_size(WAL_BYTES);

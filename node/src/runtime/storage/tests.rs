@@ -165,7 +165,7 @@ async fn a_local_read_waits_until_what_it_saw_is_durable() {
     tokio::pin!(read);
     let early = std::future::poll_fn(|cx| std::task::Poll::Ready(read.as_mut().poll(cx)));
     assert!(early.await.is_pending());
-    let thread = SyncThread::start(storage.clone(), Clock::start(), |_| ()).unwrap();
+    let thread = SyncThread::start(storage.clone(), Clock::start(), |_, _| ()).unwrap();
     assert_eq!(read.await.unwrap(), Some(committed(1, true)));
     thread.stop().unwrap();
     assert_eq!(storage.durability().durable(), 1);

@@ -24,7 +24,7 @@ struct Mark {
 }
 
 /// Applies batches in order and answers the machine's lookups.
-pub(crate) struct Writer {
+pub struct Writer {
     storage: Arc<Storage>,
     boot: Boot,
     last: PersistSeq,
@@ -35,7 +35,8 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// A writer for this boot, going on from what the disk holds.
-    pub(crate) fn new(storage: Arc<Storage>, boot: Boot, recovered: &Recovered) -> Self {
+    #[must_use]
+    pub fn new(storage: Arc<Storage>, boot: Boot, recovered: &Recovered) -> Self {
         let mark = |low: u64| Mark { low, dropped: 0 };
         Self {
             storage,
@@ -49,9 +50,12 @@ impl Writer {
 
     /// Makes a batch visible at once; the sync thread makes it durable.
     ///
+    /// # Errors
+    /// The engine refuses.
+    ///
     /// # Panics
     /// When the machine skips or repeats a number: it counts without gaps.
-    pub(crate) fn apply(&mut self, seq: PersistSeq, writes: &[Write]) -> Result<(), StorageError> {
+    pub fn apply(&mut self, seq: PersistSeq, writes: &[Write]) -> Result<(), StorageError> {
         assert_eq!(seq, self.last + 1, "the machine's batches count up without gaps");
         let mut batch = WriteBatch::default();
         for write in writes {
@@ -83,6 +87,12 @@ impl Writer {
             Write::Applied(node, position) => {
                 let key = keys::meta(keys::META_APPLIED, &node.0.to_be_bytes());
                 self.put(batch, keys::META, &key, position)
+            }
+            Write::Forget(tx) => {
+                for family in [keys::TX, keys::OUTCOMES] {
+                    batch.delete_cf(self.storage.family(family), keys::tx(*tx));
+                }
+                Ok(())
             }
             Write::Low(node, boot, low) => self.forget(batch, *node, *boot, *low),
         }
