@@ -13,8 +13,8 @@ fn run(seed: u64) -> Report {
     World::new(seed, Options::of_seed(seed), false).run()
 }
 
-/// Crashes, cuts, pauses, slowness, lost, delayed, doubled and straggling messages, slow disks, torn
-/// tails, clocks that drift and jump, owners that change; one to four clusters, MASTERs and
+/// Crashes, cuts, pauses, slowness, lost, delayed, doubled and straggling messages, slow disks,
+/// torn tails, clocks that drift and jump, owners that change; one to four clusters, MASTERs and
 /// REPLICAs, four workloads.
 ///
 /// FEATURES: A1, A8, A9, A11, A12, H11
