@@ -56,7 +56,7 @@ verify: setup ## Formatting, lints, documentation, edges, tidiness; writes nothi
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo doc --release --workspace --no-deps --document-private-items
-	cargo test --release -p quorate --test house
+	cargo test --release --workspace --test house
 
 .PHONY: fix
 fix: ## Format, and apply what the lints can apply

@@ -137,7 +137,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let limits = Limits { shutdown_grace: STOP_BOUND, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;
     let write_quorum = config.write_quorum;
-    let http_config = HttpConfig { authenticator, write_quorum, limits };
+    let retry = config.retry;
+    let http_config = HttpConfig { authenticator, write_quorum, retry, limits };
     let (stop, stopped) = oneshot::channel::<()>();
     let until_stopped = async {
         // A sender that is gone means the same.
@@ -174,6 +175,7 @@ fn settings(config: &Config) -> Settings {
         cluster: links.map(|links| links.cluster.clone()).unwrap_or_default(),
         password: links.map(|links| links.password.clone()).unwrap_or_default(),
         suspect_after: config.suspect_after,
+        retry: config.retry,
     }
 }
 

@@ -10,6 +10,7 @@ use quorate_api::{ClusterKey, ErrorCode, Image, ItemId, NodeId, OpKind, Stamp};
 use quorate_control::ddl::NewDatabase;
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::schema::{DatabaseKind, SCHEMA_ITEM, Schema};
+use quorate_node::http::RetryPolicy;
 use quorate_node::runtime::handle::{NodeHandle, NodeState};
 use quorate_node::runtime::{Node, Settings};
 use quorate_protocol::io::{Base, Proposal};
@@ -54,6 +55,7 @@ impl Cluster {
             cluster: "bench".into(),
             password: "secret".into(),
             suspect_after: Duration::from_millis(500),
+            retry: RetryPolicy::default(),
         }
     }
 

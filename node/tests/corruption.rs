@@ -260,7 +260,9 @@ fn an_unsynced_end_of_the_log_is_dropped_and_a_hole_before_it_is_refused() {
         log.extend([0x55; 100]);
     };
     assert_eq!(case("half a record behind the end", &half), Fate::Whole);
-    assert_eq!(case("the last byte gone", &|log| drop(log.pop())), Fate::Refused);
+    // Some records' worth: of the very last one it may not be noted yet that it was synced.
+    let shorter = |log: &mut Vec<u8>| log.truncate(log.len() - 4000);
+    assert_eq!(case("the last records gone", &shorter), Fate::Refused);
     let hole = |log: &mut Vec<u8>| {
         let middle = log.len() / 2;
         log[middle..middle + 512].fill(0);

@@ -9,13 +9,14 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
 use quorate_api::TxId;
 use quorate_protocol::message::{Message, VoteReply};
-use support::{Server, http, three_servers};
+use support::{Server, three_servers};
 
 /// Bytes of a frame before its kind: length and checksum.
 const HEADER: usize = 8;
@@ -239,11 +240,11 @@ fn no_vote_leaves_before_it_is_durable() {
         server.wait_log_times("peer up", 2);
     }
     let first = &servers[0].0;
-    expect(&http(first, "POST", "/database/bench/plocal", ""), ["200", "201"]);
-    expect(&http(first, "POST", "/class/bench/Item", ""), ["200", "201"]);
+    expect(&first.http("POST", "/database/bench/plocal", ""), ["200", "201"]);
+    expect(&first.http("POST", "/class/bench/Item", ""), ["200", "201"]);
     for n in 0..50 {
         let body = format!("{{\"@class\":\"Item\",\"v\":{n}}}");
-        expect(&http(first, "POST", "/document/bench", &body), ["200", "201"]);
+        expect(&first.http("POST", "/document/bench", &body), ["200", "201"]);
     }
     for (index, (server, trace)) in servers.iter_mut().enumerate() {
         server.end(Signal::SIGTERM);

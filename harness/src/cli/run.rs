@@ -1,7 +1,7 @@
 //! `quorate run`: one workload from file to verdict.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::arguments::{PlaceArguments, RunArguments};
@@ -10,7 +10,7 @@ use super::{Exit, Output, verdict};
 use crate::plan::build;
 use crate::run::choice;
 use crate::run::interrupt::Interrupt;
-use crate::run::place::{Cause, link_latest};
+use crate::run::place::Cause;
 use crate::run::{Ended, Job, run as run_job};
 use crate::spec::{SpecError, workload};
 use crate::stage::StageOptions;
@@ -37,13 +37,12 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
         program: program(),
         options: place.given(),
     };
-    let job = Job { plan, cause, choice, out: place.out.clone(), stage };
+    let job = Job { plan, cause, choice, out: place.out.clone(), latest: true, stage };
     let name = job.plan.name.clone();
     let ended = blocking(async {
         let interrupt = Interrupt::listen()?;
         shown(job, &interrupt, place.quiet || place.json).await
     })?;
-    link(ended.folder.root())?;
     tell(&name, &ended, place)?;
     Ok(verdict::exit_of(&ended))
 }
@@ -67,11 +66,6 @@ pub(super) fn blocking<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     let result = runtime.block_on(future);
     runtime.shutdown_timeout(THREADS_END);
     result
-}
-
-/// Points `latest` at a run or suite.
-pub(super) fn link(target: &Path) -> anyhow::Result<()> {
-    Ok(link_latest(target)?)
 }
 
 fn tell(name: &str, ended: &Ended, place: &PlaceArguments) -> anyhow::Result<()> {

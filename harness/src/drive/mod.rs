@@ -11,7 +11,11 @@
 //!   from 2^40.
 //! - Number k of the schedule asks server k mod n of the plan's targets.
 //! - An operation on a key that has no record yet (its creation failed, or is still on its way)
-//!   works on the nearest lower key that has one; the history shows the key really used.
+//!   works on the nearest lower key that has one and was not deleted; the history shows the key
+//!   really used.
+//! - After a delete the schedule means no operation for its key, whether the delete succeeds or
+//!   not; the next key to be created takes over its share of the draws (`places.rs`). A write that
+//!   is told `not_found` was under way together with the delete.
 //! - `update_versioned` names the highest version that any client of this driver saw of the key.
 //!   After an update of unknown outcome that may be too low until somebody reads the key.
 //! - A timed-out operation completes, unknown, when the client gives up. What is still open when
@@ -56,6 +60,7 @@ pub mod keys;
 mod load;
 mod meter;
 pub mod null_server;
+mod places;
 pub mod random;
 mod recorder;
 mod recorder_thread;

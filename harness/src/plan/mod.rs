@@ -114,7 +114,7 @@ pub enum OpClass {
     UpdateVersioned,
     /// Creation of a further record (keys from `records` upwards).
     Create,
-    /// Deletion of a record.
+    /// Deletion of a record, which no later operation is meant for.
     Delete,
 }
 

@@ -18,7 +18,7 @@ use crate::folder::{
 use crate::plan::{PLAN_FORMAT, Plan};
 
 /// Version of `manifest.json` that this program reads.
-const MANIFEST_FORMAT: u32 = 1;
+pub(super) const MANIFEST_FORMAT: u32 = 1;
 
 /// Everything a run folder holds.
 #[derive(Debug)]
@@ -122,8 +122,8 @@ pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn malformed(path: &Path, line: usize, source: serde_json::Error) -> ReportError {
-    ReportError::Malformed { file: name(path), line, source }
+fn malformed(path: &Path, line: usize, cause: serde_json::Error) -> ReportError {
+    ReportError::Malformed { file: name(path), line, cause }
 }
 
 fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReportError> {

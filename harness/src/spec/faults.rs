@@ -233,6 +233,10 @@ fn latency(
         findings.wrong(key, what);
         return None;
     };
+    if delay.as_us() == 0 {
+        let what = "must be at least 1us: a delay of nothing never bites";
+        findings.wrong(&format!("{key}.delay"), what);
+    }
     let jitter = raw.jitter.unwrap_or_default();
     if jitter > delay {
         let what = format!("{jitter} is more than the delay ({delay}), which cannot go below 0s");

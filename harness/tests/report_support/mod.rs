@@ -185,6 +185,7 @@ impl Synthetic {
             stage_reason: "no container engine answers".to_owned(),
             started: "2026-01-01T00:00:00Z".to_owned(),
             repeat: format!("quorate run workloads/{}.yaml --seed 7 --stage process", self.name),
+            workload: format!("workloads/{}.yaml", self.name),
             environment: pairs.map(pair).to_vec(),
         }
     }

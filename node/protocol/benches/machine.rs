@@ -41,8 +41,14 @@ impl Servers {
         let machines = nodes.iter().map(start).collect();
         let events = VecDeque::new();
         let mut servers = Self { now: 0, machines, events, committed: 0, requests: 0 };
-        let placement =
-            Placement { generation: 1, masters: nodes.clone(), write_quorum: 2, owner: None };
+        let placement = Placement {
+            generation: 1,
+            masters: nodes.clone(),
+            replicas: Vec::new(),
+            write_quorum: 2,
+            owner: None,
+            schema_min: 0,
+        };
         for at in 0..nodes.len() {
             let placements = [(CLUSTER, placement.clone())].into();
             servers.events.push_back((at, Event::Configure { cfg: 1, placements }));

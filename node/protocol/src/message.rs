@@ -67,7 +67,8 @@ pub struct Participant {
 pub enum NoReason {
     /// The cluster's generation is newer, or sealed.
     Generation,
-    /// The acceptor's schema does not know the cluster any more.
+    /// The acceptor's schema does not know the cluster any more, or has an index whose keys the
+    /// writer did not know of.
     Schema,
     /// Another undecided transaction holds the item.
     Busy,
@@ -233,6 +234,8 @@ pub enum Message {
         participants: Vec<Participant>,
         /// Operations of the receiver's clusters.
         ops: Vec<Operation>,
+        /// Revision of the schema that they were made with.
+        schema: u64,
     },
     /// Answer to `Prepare`.
     Vote {
@@ -362,6 +365,18 @@ pub enum Message {
         /// Smallest unfinished sequence number.
         seq: u64,
     },
+    /// The sender wants to close its earlier boots; see `machine/closing.rs` for the stages.
+    Ended {
+        /// From 1 to 3.
+        stage: u8,
+    },
+    /// Answer to `Ended`.
+    EndedReply {
+        /// Which stage.
+        stage: u8,
+        /// The receiver is as far.
+        agreed: bool,
+    },
 }
 
 impl Message {
@@ -385,6 +400,8 @@ impl Message {
             Self::Fetch { .. } => "fetch",
             Self::FetchReply { .. } => "fetch_reply",
             Self::Low { .. } => "low",
+            Self::Ended { .. } => "ended",
+            Self::EndedReply { .. } => "ended_reply",
         }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use quorate_api::{Committed, ErrorCode, ItemId, OpKind, Outcome as Known, Stamp, TxId};
 use quorate_check::history::{Outcome, ReadLevel};
-use quorate_protocol::io::{Event, Failure, Proposal, ReadRequest, Reply, Submit, Tick};
+use quorate_protocol::io::{
+    Event, Failure, Proposal, ReadQuorum, ReadRequest, Reply, Submit, Tick,
+};
 
 use crate::history::{Asked, Recorder};
 use crate::options::Options;
@@ -152,14 +154,16 @@ impl Clients {
             }
             Plan::Read(items) => {
                 self.recorder.read(&asked, &items, ReadLevel::Majority);
-                Event::Read(ReadRequest { request: id, items, deadline })
+                let quorum = ReadQuorum::Majority;
+                Event::Read(ReadRequest { request: id, items, quorum, deadline })
             }
             Plan::Write(ops) => {
                 self.recorder.write(&asked, &ops);
                 let state = |op: &Proposal| local.get(&op.item).or_else(|| seen.get(&op.item));
                 flight.bases = ops.iter().map(|op| state(op).cloned()).collect();
                 flight.ops = ops.clone();
-                Event::Submit(Submit { request: id, ops, deadline, wall_us: turn.wall })
+                let wall_us = turn.wall;
+                Event::Submit(Submit { request: id, ops, deadline, wall_us, schema: 0 })
             }
         };
         self.in_flight.insert(turn.client, flight);
@@ -195,6 +199,7 @@ impl Clients {
                     };
                 }
             }
+            Reply::Session(_) => {}
             Reply::Failed(failure) => {
                 self.failed(client, &flight, failure, now);
                 if healed && !is_excused(failure.code) {

@@ -25,6 +25,7 @@ pub(crate) fn first_entry(options: &Options, nodes: &[NodeId], rng: &mut Stream)
             replicas: of(&shape.replicas),
             write_quorum: shape.write_quorum,
             owner,
+            schema_min: 0,
         };
         (shape.cluster, placement)
     };

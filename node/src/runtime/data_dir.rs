@@ -1,8 +1,8 @@
 //! The data folder: who this server is, how often it started, and whether the store inside is
 //! really its own (PROTOCOL.md 3.1, trap A3). May not know the machine or the links.
 //!
-//! `identity`, `boot` and `synced` lie beside `databases/`, so that a copied or restored database never
-//! carries an identity along.
+//! `identity`, `boot` and `synced` lie beside `databases/`, so that a copied or restored database
+//! never carries an identity along.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use quorate_api::{Boot, NodeId};
 use serde::{Deserialize, Serialize};
 
-use super::storage::witness::{Claim, Manifest, Witness};
+use super::storage::witness::{Claim, Witness};
 use super::storage::{Durable, Owner, Storage, StorageError};
 
 /// Format of the identity file.
@@ -81,8 +81,8 @@ pub enum DataError {
     },
     /// The store holds less than its disk confirmed once.
     #[error(
-        "the store in {} has lost what was synced: {detail} (says {}); the file, or one that it \
-         needs, is damaged or missing; {REMEDY}",
+        "the store in {} has lost what was synced: {detail} (says {}): a file is damaged or missing, \
+         or this is another store or an older copy; {REMEDY}",
         .path.display(), .witness.display()
     )]
     Lost {
@@ -202,26 +202,11 @@ fn claim(root: &Path, previous: Boot) -> Result<Option<Claim>, DataError> {
     }
 }
 
-/// Refuses a list of files that is shorter, or older, than was synced. To be asked before the
-/// engine opens the store, since it removes tables that are not listed.
+/// Refuses a list of files that is less than, or differs from, what was synced. To be asked before
+/// the engine opens the store, since it removes tables that are not listed.
 fn check_manifest(root: &Path, store: &Path, claim: &Claim) -> Result<(), DataError> {
-    let confirmed = claim.manifest;
-    match Manifest::of_store(store).map_err(io_error("read", store))? {
-        Some(found) if found < confirmed => {
-            let Manifest { number, length } = found;
-            Err(lost(
-                root,
-                store,
-                format!(
-                    "MANIFEST-{number:06} has {length} bytes, and {} of MANIFEST-{:06} were \
-                     confirmed",
-                    confirmed.length, confirmed.number
-                ),
-            ))
-        }
-        // Without a list the engine refuses.
-        Some(_) | None => Ok(()),
-    }
+    let contradiction = claim.manifest.contradicted_by(store).map_err(io_error("read", store))?;
+    contradiction.map_or(Ok(()), |detail| Err(lost(root, store, detail)))
 }
 
 /// Refuses a store that ends before what was synced.
@@ -240,7 +225,7 @@ fn check_end(root: &Path, store: &Path, claim: &Claim, found: Durable) -> Result
 /// Goes on with the note of how far the store is synced.
 fn bear_witness(root: &Path, store: &Path, durable: Durable) -> Result<Witness, DataError> {
     let path = root.join(WITNESS);
-    let open = || {
+    let open = || -> io::Result<Witness> {
         let witness = Witness::open(&path, store)?;
         witness.claim(durable)?;
         witness.sync()?;
@@ -285,7 +270,7 @@ fn identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return create_identity(root, name);
         }
-        Err(error) => return Err(io_error("read", &path)(error)),
+        Err(error) => return Err(unreadable(&path, error)),
     };
     let damaged = |detail: String| DataError::Damaged { path: path.clone(), detail };
     let file: IdentityFile =
@@ -326,7 +311,7 @@ fn read_boot(root: &Path) -> Result<Boot, DataError> {
             detail: format!("no boot counter: {error}"),
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Boot(0)),
-        Err(error) => Err(io_error("read", &path)(error)),
+        Err(error) => Err(unreadable(&path, error)),
     }
 }
 
@@ -345,6 +330,14 @@ fn replace(root: &Path, name: &str, content: &[u8]) -> Result<(), DataError> {
 
 fn sync_dir(path: &Path) -> Result<(), DataError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(io_error("sync", path))
+}
+
+/// A file that should be text and is not is damaged.
+fn unreadable(path: &Path, error: io::Error) -> DataError {
+    if error.kind() == io::ErrorKind::InvalidData {
+        return DataError::Damaged { path: path.to_path_buf(), detail: error.to_string() };
+    }
+    io_error("read", path)(error)
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> DataError {
@@ -397,6 +390,10 @@ mod tests {
         fs::remove_dir_all(&store).unwrap();
         fs::rename(&copy, &store).unwrap();
         let text = open(dir.path()).err().unwrap().to_string();
+        assert!(text.contains("or this is another store or an older copy"), "{text}");
+        // Whoever takes the note back too is found out by the boot.
+        replace(dir.path(), WITNESS, &Claim::default().encode()).unwrap();
+        let text = open(dir.path()).err().unwrap().to_string();
         assert!(text.contains("the store is of boot 1, the counter says 2"), "{text}");
     }
 
@@ -407,6 +404,7 @@ mod tests {
         drop(open(other.path()).unwrap());
         fs::remove_dir_all(own.path().join("databases")).unwrap();
         copy_dir(&other.path().join("databases/store"), &own.path().join("databases/store"));
+        replace(own.path(), WITNESS, &Claim::default().encode()).unwrap();
         let text = open(own.path()).err().unwrap().to_string();
         assert!(text.contains("was written by server"), "{text}");
         let text = DataDir::open(other.path(), "n2").err().unwrap().to_string();

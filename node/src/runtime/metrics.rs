@@ -116,7 +116,7 @@ pub struct Metrics {
 }
 
 /// Names of the messages, in the order of [`message_index`].
-const MESSAGES: [&str; 16] = [
+const MESSAGES: [&str; 18] = [
     "prepare",
     "vote",
     "accept",
@@ -133,6 +133,8 @@ const MESSAGES: [&str; 16] = [
     "fetch",
     "fetch_reply",
     "low",
+    "ended",
+    "ended_reply",
 ];
 
 const fn message_index(message: &Message) -> usize {
@@ -153,6 +155,8 @@ const fn message_index(message: &Message) -> usize {
         Message::Fetch { .. } => 13,
         Message::FetchReply { .. } => 14,
         Message::Low { .. } => 15,
+        Message::Ended { .. } => 16,
+        Message::EndedReply { .. } => 17,
     }
 }
 
@@ -200,7 +204,9 @@ impl Metrics {
     /// Counts the answer to a transaction.
     pub(crate) fn answered(&self, reply: &Reply) {
         match reply {
-            Reply::Committed { .. } | Reply::Read(_) => self.transactions_ok.increment(),
+            Reply::Committed { .. } | Reply::Read(_) | Reply::Session(_) => {
+                self.transactions_ok.increment();
+            }
             Reply::Failed(failure) => match failure.code.outcome() {
                 Outcome::Ok => {}
                 Outcome::Failed => self.transactions_failed.increment(),

@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, micros};
+use crate::http::RetryPolicy;
 use data_dir::{DataDir, DataError};
 use handle::{NodeHandle, Parts, Shared};
 use inbox::{Inbox, Input};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub password: String,
     /// Silence after which a peer counts as unreachable.
     pub suspect_after: Duration,
+    /// How transactions that meet a lock are tried again.
+    pub retry: RetryPolicy,
 }
 
 /// Why a server does not start.
@@ -59,7 +62,7 @@ pub enum StartError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// Its store.
-    #[error(transparent)]
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
     Storage(#[from] StorageError),
     /// Its threads.
     #[error("cannot start a thread: {0}")]
@@ -88,7 +91,8 @@ pub struct Node {
     looping: JoinHandle<()>,
     sync: SyncThread,
     witness: Arc<Witness>,
-    links: JoinSet<()>,
+    /// Links, and the task that fills new indexes.
+    tasks: JoinSet<()>,
 }
 
 impl Node {
@@ -110,7 +114,13 @@ impl Node {
             "data folder opened"
         );
         let writer = Writer::new(storage.clone(), boot, &recovered);
-        let machine = Machine::new(Config::new(node, boot, seed), recovered);
+        let machine_config = Config {
+            retries: settings.retry.count,
+            retry_delay: micros(settings.retry.delay),
+            retry_jitter: settings.retry.jitter_percent,
+            ..Config::new(node, boot, seed)
+        };
+        let machine = Machine::new(machine_config, recovered);
         let inbox = Arc::new(Inbox::default());
         let links = match &peers {
             None => None,
@@ -151,12 +161,13 @@ impl Node {
         let node_loop = NodeLoop::new(shared.clone(), Handle::current(), machine, writer);
         let looping =
             std::thread::Builder::new().name("loop".into()).spawn(move || node_loop.run())?;
-        let links = match (&shared.links, peers) {
+        let mut tasks = match (&shared.links, peers) {
             (Some(links), Some(listener)) => links.run(listener),
             (None, _) | (_, None) => JoinSet::new(),
         };
         let handle = NodeHandle::new(shared.clone());
-        Ok(Self { handle, shared, looping, sync, witness, links })
+        tasks.spawn(crate::index::worker::run(handle.clone()));
+        Ok(Self { handle, shared, looping, sync, witness, tasks })
     }
 
     /// What the layers above work with.
@@ -186,7 +197,7 @@ impl Node {
             witness.sync().map_err(|source| StorageError::Witness { source })
         });
         let outcome = stopped.await.map_err(|_| StorageError::Stopping)?;
-        self.links.shutdown().await;
+        self.tasks.shutdown().await;
         outcome
     }
 }

@@ -94,9 +94,17 @@ impl Protocol for Fake {
                 assert_eq!(placements.len(), 1);
                 "configure"
             }
-            Event::Read(_) | Event::Message { .. } | Event::Peer { .. } | Event::Tick => return,
+            Event::Read(_)
+            | Event::Session(_)
+            | Event::Message { .. }
+            | Event::Peer { .. }
+            | Event::Tick => return,
         };
         self.events.lock().unwrap().push(name);
+    }
+
+    fn undecided(&self) -> Vec<TxId> {
+        Vec::new()
     }
 
     fn next_deadline(&self) -> Option<Tick> {

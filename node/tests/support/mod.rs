@@ -84,6 +84,16 @@ impl Server {
         self.child.try_wait().unwrap()
     }
 
+    /// Sends a request and returns status line, headers and body.
+    pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> String {
+        request(self.address(), method, path, body).unwrap()
+    }
+
+    /// Where it answers HTTP.
+    pub(crate) fn address(&self) -> &str {
+        self.line["http"].as_str().unwrap()
+    }
+
     /// Sends a signal and waits for the end.
     pub(crate) fn end(&mut self, signal: Signal) -> ExitStatus {
         kill(self.pid, signal).unwrap();
@@ -125,9 +135,19 @@ pub(crate) fn try_http(
     path: &str,
     body: &str,
 ) -> std::io::Result<String> {
+    request(server.address(), method, path, body)
+}
+
+/// Sends a request and returns status line, headers and body; fails when the server goes away.
+pub(crate) fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<String> {
     // root:root
     let authorization = "Basic cm9vdDpyb290";
-    let mut stream = TcpStream::connect(server.line["http"].as_str().unwrap())?;
+    let mut stream = TcpStream::connect(address)?;
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\

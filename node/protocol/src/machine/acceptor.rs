@@ -12,8 +12,8 @@ use super::{Cx, Machine};
 use crate::io::Write;
 use crate::marks::Mark;
 use crate::message::{
-    Age, Ballot, Decided, Instance, Knowledge, Message, No, NoReason, Participant, Promise,
-    TxRecord, Value, Vote, VoteReply,
+    Ballot, Decided, Instance, Knowledge, Message, No, NoReason, Participant, Promise, TxRecord,
+    Value, Vote, VoteReply,
 };
 use crate::planted::Bug;
 
@@ -37,19 +37,15 @@ enum Judgement {
 }
 
 impl Machine {
-    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
-    pub(super) fn on_prepare(
-        &mut self,
-        cx: &mut Cx<'_>,
-        from: NodeId,
-        cfg: u64,
-        tx: TxId,
-        age: Age,
-        participants: Vec<Participant>,
-        mut ops: Vec<Operation>,
-    ) {
+    pub(super) fn on_prepare(&mut self, cx: &mut Cx<'_>, tx: TxId, mut prepare: HeldPrepare) {
+        if self.config.has(Bug::VoteAfterPromise) {
+            self.txs.retain(|id, record| *id != tx || record.vote.is_some());
+        }
+        if self.config.has(Bug::VoteTwice) {
+            self.txs.retain(|id, record| *id != tx || record.vote == Some(Vote::Yes));
+        }
         if let Some(reply) = self.recorded_vote(cx, tx) {
-            cx.send_durable(from, Message::Vote { tx, reply });
+            cx.send_durable(prepare.from, Message::Vote { tx, reply });
             return;
         }
         if self.is_closed(tx) {
@@ -59,8 +55,7 @@ impl Machine {
         if self.held.contains(tx) {
             return;
         }
-        ops.sort_by(|a, b| a.item.cmp(&b.item));
-        let prepare = HeldPrepare { from, cfg, age, participants, ops, since: self.now };
+        prepare.ops.sort_by(|a, b| a.item.cmp(&b.item));
         self.judge(cx, tx, prepare);
     }
 
@@ -135,6 +130,9 @@ impl Machine {
             participants: record.participants,
             ops: record.ops,
         };
+        if holder.node != self.config.node {
+            self.unlogged.insert(holder);
+        }
         self.learn(cx, decision)
     }
 
@@ -164,6 +162,8 @@ impl Machine {
                 Some(Judgement::No(no))
             };
             match self.placements.get(&participant.cluster) {
+                // An older writer does not know of an index: its keys would be missing.
+                Some(mine) if prepare.schema < mine.schema_min => return no(NoReason::Schema),
                 Some(mine) if mine.generation == participant.generation => {}
                 Some(mine) if mine.generation > participant.generation => {
                     return no(NoReason::Generation);
@@ -204,6 +204,9 @@ impl Machine {
             let no = No { reason, item: Some(op.item.clone()), current, holder: None };
             Some(Judgement::No(no))
         };
+        if self.config.has(Bug::SkipVersionCheck) {
+            return None;
+        }
         let by_version = self.config.has(Bug::BaseByVersion);
         if current == op.base || (by_version && current.version <= op.base.version) {
             return match (&op.kind, &op.item.key) {
@@ -391,13 +394,13 @@ impl Machine {
         }
         instance.promised = ballot;
         let accepted = instance.accepted;
-        let record = self.txs.get(&tx).expect("made above");
+        let record = self.txs.get(&tx).expect("made above").clone();
         cx.write(Write::Tx(tx, record.clone()));
         let promise = Promise {
-            vote: record.vote.clone(),
+            vote: record.vote,
             accepted,
-            ops: record.ops.clone(),
-            participants: record.participants.clone(),
+            ops: record.ops,
+            participants: record.participants,
         };
         cx.send_durable(from, Message::Promise { tx, cluster, ballot, promise });
     }

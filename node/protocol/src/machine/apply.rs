@@ -111,6 +111,10 @@ impl Machine {
             return false;
         }
         if let Some(known) = cx.outcome(tx) {
+            if known == Decided::Commit && self.config.has(Bug::ApplyTwice) {
+                self.apply_again(cx, &decision);
+                return true;
+            }
             if known != decision.outcome {
                 cx.note(Note::Corruption { tx, detail: "two outcomes of one transaction" });
             }
@@ -131,6 +135,15 @@ impl Machine {
             }
         }
         self.settle_or_park(cx, decision)
+    }
+
+    /// What must not be done.
+    fn apply_again(&self, cx: &mut Cx<'_>, decision: &Decision) {
+        for op in decision.ops.iter().filter(|op| op.writes() && self.holds(op.item.cluster)) {
+            let (stamp, live) = (op.stamp_after(decision.tx), op.kind != OpKind::Delete);
+            let committed = Committed { stamp, live, image: op.image.clone() };
+            cx.write(Write::Item(op.item.clone(), committed));
+        }
     }
 
     pub(super) fn is_own_open(&self, tx: TxId) -> bool {

@@ -14,6 +14,7 @@ use crate::message::{Age, Participant};
 pub(super) struct HeldPrepare {
     pub(super) from: NodeId,
     pub(super) cfg: u64,
+    pub(super) schema: u64,
     pub(super) age: Age,
     pub(super) participants: Vec<Participant>,
     /// In item order.

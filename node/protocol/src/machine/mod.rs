@@ -9,12 +9,13 @@ use quorate_api::{Boot, ClusterKey, ItemId, NodeId, Operation, TxId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
+use crate::io::{Config, Effect, Event, Placement, Recovered, SessionRequest, Store, Tick};
 use crate::message::{LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
 mod acceptor;
 mod apply;
+mod closing;
 mod coordinator;
 mod cx;
 mod held;
@@ -23,6 +24,7 @@ mod orphans;
 mod reads;
 mod recovery;
 mod request;
+mod session;
 mod status;
 mod stream;
 mod timers;
@@ -62,6 +64,12 @@ pub struct Machine {
     orphans: orphans::Orphans,
     reads: BTreeMap<u64, reads::ReadState>,
     next_read: u64,
+    sessions: BTreeMap<u64, SessionRequest>,
+    /// A log was applied further, or a boot closed, in this step.
+    session_progress: bool,
+    closing: closing::Closing,
+    /// Applied because a base proved them, and not seen in anybody's log yet.
+    unlogged: BTreeSet<TxId>,
     /// Who asked for the outcome of a transaction that is still worked on here.
     watchers: BTreeMap<TxId, BTreeSet<NodeId>>,
     /// Items that changed or were unlocked in this step; whoever waited for them is looked at
@@ -89,7 +97,7 @@ impl Machine {
             if no && config.has(Bug::NoIsForgotten) {
                 continue;
             }
-            if record.vote == Some(crate::message::Vote::Yes) {
+            if record.vote == Some(crate::message::Vote::Yes) && !config.has(Bug::LoseLocks) {
                 locks.take(tx, &record.ops);
             }
             txs.insert(tx, record);
@@ -123,6 +131,10 @@ impl Machine {
             orphans: orphans::Orphans::default(),
             reads: BTreeMap::new(),
             next_read: 0,
+            sessions: BTreeMap::new(),
+            session_progress: false,
+            closing: closing::Closing::default(),
+            unlogged: BTreeSet::new(),
             watchers: BTreeMap::new(),
             changed: BTreeSet::new(),
             acks_due: BTreeSet::new(),
@@ -153,6 +165,7 @@ impl Machine {
         match event {
             Event::Submit(submit) => self.on_submit(&mut cx, submit),
             Event::Read(request) => self.on_read_request(&mut cx, request),
+            Event::Session(request) => self.on_session(&mut cx, request),
             Event::Message { from, cfg, message } => self.on_message(&mut cx, from, cfg, message),
             Event::Peer { node, boot, up } => self.on_peer(&mut cx, node, boot, up),
             Event::Configure { cfg, placements } => self.on_configure(&mut cx, cfg, placements),
@@ -166,6 +179,7 @@ impl Machine {
             self.replay_own_log(&mut cx);
         }
         self.reconsider_changed(&mut cx);
+        self.reconsider_sessions(&mut cx);
         self.persist_seq = cx.finish();
     }
 
@@ -190,13 +204,16 @@ impl Machine {
     /// Transactions and reads of clients in flight here.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.coordinations.len() + self.retries.len() + self.reads.len()
+        self.coordinations.len() + self.retries.len() + self.reads.len() + self.sessions.len()
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, message: Message) {
         match message {
-            Message::Prepare { tx, age, participants, ops } => {
-                self.on_prepare(cx, from, cfg, tx, age, participants, ops);
+            Message::Prepare { tx, age, participants, ops, schema } => {
+                let since = self.now;
+                let prepare =
+                    held::HeldPrepare { from, cfg, schema, age, participants, ops, since };
+                self.on_prepare(cx, tx, prepare);
             }
             Message::Vote { tx, reply } => self.on_vote(cx, from, tx, reply),
             Message::Accept { tx, cluster, ballot, value, participants, ops } => {
@@ -227,6 +244,10 @@ impl Machine {
             Message::Fetch { tx } => self.on_fetch(cx, from, tx),
             Message::FetchReply { tx, decision } => self.on_fetch_reply(cx, tx, decision),
             Message::Low { seq } => self.on_low(cx, from, seq),
+            Message::Ended { stage } => self.on_ended(cx, from, stage),
+            Message::EndedReply { stage, agreed } => {
+                self.on_ended_reply(cx, from, stage, agreed);
+            }
         }
     }
 
@@ -266,6 +287,7 @@ impl Machine {
         }
         self.drop_held_of_closed_boots(node);
         self.reconsider_orphans(cx, node);
+        self.log_what_was_proven(cx);
         self.reconsider_reachability(cx);
     }
 

@@ -9,7 +9,7 @@ use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, TxId
 use super::request::Retry;
 use super::timers::Timer;
 use super::{Cx, Machine};
-use crate::io::{Failure, Placement, ReadRequest, Reply, Tick, Write};
+use crate::io::{Failure, Placement, ReadQuorum, ReadRequest, Reply, Tick, Write};
 use crate::message::{Decided, Knowledge, Message, Participant, PendingVote, ReadAnswer};
 use crate::planted::Bug;
 
@@ -21,6 +21,7 @@ const REALIGN_WAIT: Tick = 1_000_000;
 pub(super) struct ReadState {
     purpose: Purpose,
     items: Vec<ItemId>,
+    quorum: ReadQuorum,
     deadline: Tick,
     answers: BTreeMap<NodeId, Vec<ReadAnswer>>,
     /// Outcomes heard for votes met.
@@ -68,7 +69,7 @@ impl Machine {
             return;
         }
         let purpose = Purpose::Client { request: request.request };
-        self.begin_read(cx, purpose, request.items, request.deadline);
+        self.begin_read(cx, purpose, request.items, request.quorum, request.deadline);
     }
 
     /// Everybody has finished with a transaction that this server missed: its items are fetched from
@@ -88,7 +89,7 @@ impl Machine {
         self.end_recovery(tx);
         self.end_watch(tx);
         let deadline = self.now + REALIGN_WAIT;
-        self.begin_read(cx, Purpose::Realign(tx), items, deadline);
+        self.begin_read(cx, Purpose::Realign(tx), items, ReadQuorum::Majority, deadline);
     }
 
     fn realigned(&mut self, cx: &mut Cx<'_>, tx: TxId, found: Vec<(ItemId, Option<Committed>)>) {
@@ -109,7 +110,7 @@ impl Machine {
     pub(super) fn read_bases(&mut self, cx: &mut Cx<'_>, retry: Retry) {
         let items = retry.submit.ops.iter().map(|p| p.item.clone()).collect();
         let deadline = retry.submit.deadline;
-        self.begin_read(cx, Purpose::Bases(retry), items, deadline);
+        self.begin_read(cx, Purpose::Bases(retry), items, ReadQuorum::Majority, deadline);
     }
 
     fn begin_read(
@@ -117,6 +118,7 @@ impl Machine {
         cx: &mut Cx<'_>,
         purpose: Purpose,
         items: Vec<ItemId>,
+        quorum: ReadQuorum,
         deadline: Tick,
     ) {
         let number = self.next_read;
@@ -124,6 +126,7 @@ impl Machine {
         let read = ReadState {
             purpose,
             items,
+            quorum,
             deadline,
             answers: BTreeMap::new(),
             outcomes: BTreeMap::new(),
@@ -142,12 +145,13 @@ impl Machine {
 
     /// Refusal before anything is sent: an unknown cluster, or no majority believed reachable.
     fn unreadable(&self, number: u64) -> Option<Failure> {
-        for item in &self.reads.get(&number)?.items {
+        let read = self.reads.get(&number)?;
+        for item in &read.items {
             let Some(placement) = self.placements.get(&item.cluster) else {
                 return Some(Failure::on(ErrorCode::UnknownCluster, item));
             };
             let reachable = placement.masters.iter().filter(|n| self.is_up(**n)).count();
-            if reachable < placement.majority() {
+            if reachable < read.quorum.of(placement) {
                 return Some(Failure::on(ErrorCode::NoQuorum, item));
             }
         }
@@ -276,7 +280,9 @@ impl Machine {
             .map(|(node, answers)| (*node, &answers[index]))
             .filter(|(_, answer)| answer.generation == placement.generation)
             .collect();
-        if answers.len() < placement.majority() {
+        let from_one = self.config.has(Bug::ReadOneServer);
+        let needed = if from_one { 1 } else { read.quorum.of(placement) };
+        if answers.len() < needed {
             return Progress::Waiting;
         }
         let mut best = answers
@@ -290,7 +296,9 @@ impl Machine {
         };
         let mut unresolved = BTreeSet::new();
         for vote in answers.iter().flat_map(|(_, answer)| &answer.pending) {
-            let ignored = self.config.has(Bug::ReadIgnoresVotes) || realigned == Some(vote.tx);
+            let ignored = self.config.has(Bug::ReadIgnoresVotes)
+                || realigned == Some(vote.tx)
+                || needed < placement.majority();
             if ignored || vote.kind == OpKind::Check || vote.base.version < floor {
                 continue;
             }

@@ -16,6 +16,7 @@ use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Note, Placement, Tick};
 use crate::message::{Ballot, Decided, Knowledge, Message, Participant, Promise, Value, Vote};
+use crate::planted::Bug;
 
 /// Bounds of the back-off after a rejected ballot.
 const BACKOFF: (Tick, Tick) = (5_000, 1_000_000);
@@ -285,6 +286,14 @@ impl Machine {
         }
         if promises.len() < placement.majority() {
             return None;
+        }
+        let n = placement.masters.len();
+        if self.config.has(Bug::RecoverToAbort) {
+            return Some(Value::Aborted);
+        }
+        let silent = n - promises.len();
+        if self.config.has(Bug::RecoverFromSilence) && yes + silent >= placement.write_quorum {
+            return Some(Value::Prepared);
         }
         let accepted = promises.values().filter_map(|p| p.accepted).max();
         Some(match accepted {

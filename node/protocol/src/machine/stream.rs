@@ -47,6 +47,8 @@ pub(super) struct Incoming {
     received: LogPosition,
     /// Position → (position before it, transaction).
     parked: BTreeMap<LogPosition, (LogPosition, TxId)>,
+    /// Last positions of ended boots, as later entries told.
+    ended: BTreeMap<Boot, u64>,
     /// Entries behind a gap, by the position before them; at most a sender's window.
     early: BTreeMap<LogPosition, (LogPosition, Decision)>,
 }
@@ -54,6 +56,20 @@ pub(super) struct Incoming {
 impl Incoming {
     pub(super) fn starting_at(applied: LogPosition) -> Self {
         Self { applied, received: applied, ..Self::default() }
+    }
+
+    pub(super) const fn applied(&self) -> LogPosition {
+        self.applied
+    }
+
+    /// True when an index of one of its boots is applied here. An index beyond the durable end of
+    /// a boot that is over never will be.
+    pub(super) fn has_applied(&self, boot: Boot, index: u64) -> bool {
+        if self.applied.boot == boot {
+            self.applied.index >= index
+        } else {
+            self.applied.boot > boot && self.ended.get(&boot).is_some_and(|last| *last >= index)
+        }
     }
 
     /// Moves `applied` to the last position before the first gap; true if it moved.
@@ -101,9 +117,9 @@ impl Machine {
         if decision.outcome == Decided::Abort {
             return;
         }
-        let kept = self.txs.get(&decision.tx);
-        if kept.is_none_or(|record| record.ops.len() < decision.ops.len()) {
-            let record = kept.cloned().unwrap_or_default();
+        let kept = self.txs.get(&decision.tx).cloned().or_else(|| cx.tx(decision.tx));
+        if kept.as_ref().is_none_or(|record| record.ops.len() < decision.ops.len()) {
+            let record = kept.unwrap_or_default();
             let (participants, ops) = (decision.participants.clone(), decision.ops.clone());
             cx.write(Write::Tx(decision.tx, TxRecord { participants, ops, ..record }));
         }
@@ -218,12 +234,19 @@ impl Machine {
     ) -> bool {
         let tx = decision.tx;
         let settled = if from == self.config.node {
-            self.settle_or_park(cx, decision)
+            // What was proven is settled before it is logged.
+            cx.outcome(tx).is_some() || self.settle_or_park(cx, decision)
         } else {
             self.learn(cx, decision)
         };
+        if from != self.config.node {
+            self.unlogged.remove(&tx);
+        }
         let incoming = self.incoming.entry(from).or_default();
         incoming.received = at;
+        if prev.boot < at.boot {
+            incoming.ended.insert(prev.boot, prev.index);
+        }
         if !settled {
             incoming.parked.insert(at, (prev, tx));
             self.parked.add_log(tx, from, at);
@@ -243,6 +266,7 @@ impl Machine {
     fn note_applied(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         let Some(incoming) = self.incoming.get_mut(&node) else { return };
         if incoming.advance() {
+            self.session_progress = true;
             cx.write(Write::Applied(node, incoming.applied));
             if node != self.config.node {
                 self.acks_due.insert(node);
@@ -327,9 +351,7 @@ impl Machine {
     /// is finished.
     pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
         let me = self.config.node;
-        let own = self.incoming.get(&me).map_or(LogPosition::default(), |i| i.applied);
-        let acked = |n: NodeId| self.peers.get(&n).map_or(LogPosition::default(), |p| p.acked);
-        let done = self.others().into_iter().map(acked).fold(own, core::cmp::min);
+        let done = self.acknowledged_by_all();
         if done > self.log_start {
             self.log_start = done;
             cx.write(Write::TruncateLog(done));
@@ -348,6 +370,14 @@ impl Machine {
                 cx.send_durable(node, Message::Low { seq: low });
             }
         }
+    }
+
+    /// Up to here every member has applied the own log.
+    pub(super) fn acknowledged_by_all(&self) -> LogPosition {
+        let own =
+            self.incoming.get(&self.config.node).map_or(LogPosition::default(), |i| i.applied);
+        let acked = |n: NodeId| self.peers.get(&n).map_or(LogPosition::default(), |p| p.acked);
+        self.others().into_iter().map(acked).fold(own, core::cmp::min)
     }
 
     pub(super) fn on_low(&mut self, cx: &mut Cx<'_>, from: NodeId, seq: u64) {

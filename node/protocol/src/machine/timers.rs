@@ -25,6 +25,8 @@ pub(super) enum Timer {
     Recovery(TxId),
     /// A read is to be resent or given up.
     Read(u64),
+    /// A session has waited long enough.
+    Session(u64),
     /// Decisions without acknowledgement, fetches without answer.
     Stream,
     /// The low-water mark, and the ended boots.
@@ -76,6 +78,7 @@ impl Machine {
                 Timer::Orphan(tx) => self.orphan_due(cx, tx),
                 Timer::Recovery(tx) => self.recovery_due(cx, tx),
                 Timer::Read(read) => self.read_due(cx, read),
+                Timer::Session(number) => self.session_due(cx, number),
                 Timer::Stream => {
                     self.rewind_stalled_streams(cx);
                     self.fetch_missing_bases(cx);
@@ -83,6 +86,8 @@ impl Machine {
                 }
                 Timer::Housekeeping => {
                     self.raise_own_low(cx);
+                    self.close_own_boots(cx);
+                    self.log_what_was_proven(cx);
                     self.timers.set(self.now + HOUSEKEEPING, Timer::Housekeeping);
                 }
             }

@@ -1,6 +1,6 @@
 //! The printed form of what servers say and hold: short, and without what scripts never vary.
 
-use quorate_api::{ClusterKey, Committed, Image, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, Image, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{Failure, Note, Reply};
 use quorate_protocol::message::{
     Ballot, Decided, Instance, Knowledge, Message, No, TxRecord, Value, Vote, VoteReply,
@@ -167,6 +167,8 @@ pub(crate) fn message(message: &Message) -> String {
             None => format!("{name} {} not known", tx(*t)),
         },
         Message::Low { seq } => format!("{name} {seq}"),
+        Message::Ended { stage } => format!("{name} {stage}"),
+        Message::EndedReply { stage, agreed } => format!("{name} {stage} {agreed}"),
     }
 }
 
@@ -179,6 +181,12 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Read(found) => {
             let each = found.iter().map(|(item, c)| format!("{item}{}", committed(c.as_ref())));
             format!("read {}", each.collect::<Vec<_>>().join("; "))
+        }
+        Reply::Session(token) => {
+            let entry = |((n, boot), index): (&(NodeId, Boot), &u64)| {
+                format!("{}.{}:{index}", node(*n), boot.0)
+            };
+            format!("session {}", token.iter().map(entry).collect::<Vec<_>>().join(" "))
         }
         Reply::Failed(Failure { code, item, current, holder }) => {
             let known = format!("{:?}", code.outcome()).to_lowercase();

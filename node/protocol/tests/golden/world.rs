@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
-    Base, Config, Effect, Event, PersistSeq, Placement, Proposal, ReadRequest, Reply, Submit, Tick,
+    Base, Config, Effect, Event, PersistSeq, Placement, Proposal, ReadRequest, Reply,
+    SessionRequest, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{Age, Message, Participant};
@@ -15,7 +16,7 @@ use crate::disk::Disk;
 use crate::show;
 
 /// Acknowledgements and marks are under way all the time; printing them would bury the rest.
-const QUIET: [&str; 2] = ["decide_ack", "low"];
+const QUIET: [&str; 4] = ["decide_ack", "low", "ended", "ended_reply"];
 
 #[derive(Default)]
 struct Server {
@@ -71,9 +72,18 @@ impl World {
                 let submit = self.submit(client, body);
                 self.step(server, Event::Submit(submit));
             }
-            Command::Read { server, client, items, deadline } => {
+            Command::Session { server, client, token, deadline } => {
                 let deadline = self.now + deadline;
-                self.step(server, Event::Read(ReadRequest { request: client, items, deadline }));
+                let seen = Vec::new();
+                let request = SessionRequest { request: client, token, seen, deadline };
+                self.step(server, Event::Session(request));
+            }
+            Command::Read { server, client, items, quorum, deadline } => {
+                let deadline = self.now + deadline;
+                self.step(
+                    server,
+                    Event::Read(ReadRequest { request: client, items, quorum, deadline }),
+                );
             }
             Command::Deliver(which) => self.deliver(&which, false),
             Command::Drop(which) => self.letters.retain(|letter| !which.matches(letter)),
@@ -146,7 +156,7 @@ impl World {
     fn submit(&self, client: u64, body: Body) -> Submit {
         let wall_us = body.wall.unwrap_or(self.now);
         let deadline = self.now + body.deadline;
-        Submit { request: client, ops: body.proposals, deadline, wall_us }
+        Submit { request: client, ops: body.proposals, deadline, wall_us, schema: 0 }
     }
 
     fn start(&mut self, node: NodeId) {
@@ -309,7 +319,7 @@ impl World {
         let generation = if cfg > 1 { 2 } else { 1 };
         let participant = |cluster| Participant { cluster, generation };
         let participants = clusters.into_iter().map(participant).collect();
-        let message = Message::Prepare { tx, age, participants, ops };
+        let message = Message::Prepare { tx, age, participants, ops, schema: 0 };
         self.print_message(from, to, &message);
         let from = (from, self.servers[&from].boot);
         let to = (to, self.servers[&to].boot);
@@ -408,7 +418,8 @@ fn placements(shapes: &[Shape], generation: u32) -> BTreeMap<quorate_api::Cluste
     let placement = |(cluster, masters, write_quorum): &Shape| {
         let (masters, write_quorum) = (masters.clone(), *write_quorum);
         let replicas = Vec::new();
-        (*cluster, Placement { generation, masters, replicas, write_quorum, owner: None })
+        let (owner, schema_min) = (None, 0);
+        (*cluster, Placement { generation, masters, replicas, write_quorum, owner, schema_min })
     };
     shapes.iter().map(placement).collect()
 }

@@ -2,6 +2,7 @@
 //! Writing for the machine is in `writer`, syncing in `sync`. May not know links, requests or what
 //! the records mean.
 
+mod entries;
 mod error;
 pub(crate) mod keys;
 mod options;
@@ -26,6 +27,7 @@ use rocksdb::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use entries::Filling;
 pub use error::StorageError;
 pub(crate) use sync::{Durability, SyncThread};
 pub use writer::Writer;

@@ -11,6 +11,7 @@ use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use super::{Storage, StorageError, die, keys, value};
+use crate::index::table::IndexTable;
 
 /// Forgotten entries are dropped from the disk this many at a time: a range deletion costs every
 /// later read a little. Until then they are hidden.
@@ -25,12 +26,13 @@ struct Mark {
 
 /// Applies batches in order and answers the machine's lookups.
 pub struct Writer {
-    storage: Arc<Storage>,
+    pub(super) storage: Arc<Storage>,
     boot: Boot,
     last: PersistSeq,
     marks: BTreeMap<(NodeId, Boot), Mark>,
     log_start: LogPosition,
     log_dropped: LogPosition,
+    pub(super) table: Arc<IndexTable>,
 }
 
 impl Writer {
@@ -45,6 +47,7 @@ impl Writer {
             marks: recovered.low.iter().map(|(key, low)| (*key, mark(*low))).collect(),
             log_start: recovered.log_start,
             log_dropped: LogPosition::default(),
+            table: Arc::default(),
         }
     }
 
@@ -61,6 +64,7 @@ impl Writer {
         for write in writes {
             self.add(&mut batch, seq, write)?;
         }
+        self.file(&mut batch, writes)?;
         self.put(&mut batch, keys::META, keys::META_LAST, &(self.boot, seq))?;
         self.storage.db.write(batch).map_err(StorageError::engine("write a batch"))?;
         self.last = seq;
@@ -98,7 +102,7 @@ impl Writer {
         }
     }
 
-    fn put<T: serde::Serialize>(
+    pub(super) fn put<T: serde::Serialize>(
         &self,
         batch: &mut WriteBatch,
         family: &'static str,
