@@ -229,6 +229,7 @@ impl Schema {
                     Placement {
                         generation: 1,
                         masters: masters.clone(),
+                        replicas: Vec::new(),
                         write_quorum: masters.len() / 2 + 1,
                         owner: None,
                         schema_min: 0,

@@ -29,8 +29,6 @@ marks! {
     PrepareDecided,
     /// A Prepare is refused because a ballot was promised without a vote.
     PrepareRefused,
-    /// A Prepare of a boot that has ended.
-    PrepareOfClosedBoot,
     /// The base stamp proves that the lock's holder committed.
     HolderProven,
     /// A proven holder cannot be applied yet.
@@ -83,6 +81,34 @@ marks! {
     OwnLogReplayed,
     /// The low-water mark rises.
     LowRaised,
+    /// A coordinator is asked what became of its transaction.
+    OrphanAsked,
+    /// It says that it is still working, and is waited for.
+    OrphanWorking,
+    /// Somebody else's transaction is recovered here.
+    OrphanTakenOver,
+    /// A coordinator is asked about what it has forgotten, and finishes it.
+    OwnOrphanAsked,
+    /// A commit is heard of whose operations are not all here.
+    CommitWithoutOps,
+    /// A recovery rests after a rejection.
+    BallotRested,
+    /// Its rival is still working, and is waited for.
+    RivalWorking,
+    /// A recovery learns of a cluster from a promise.
+    ClusterLearned,
+    /// A recovery proposes what an earlier ballot had accepted.
+    ValueAdopted,
+    /// A read finds a commit proven by the votes of all MASTERs.
+    ReadProvesCommit,
+    /// A read begins again: what was in its way is finished and forgotten.
+    ReadBegunAgain,
+    /// A commit that a base proved is logged by whoever applied it.
+    ProvenLogged,
+    /// What ended boots left is forgotten.
+    BootsForgotten,
+    /// A log entry is streamed whose transaction is forgotten already.
+    FinishedStreamed,
 }
 
 #[cfg(feature = "marks")]

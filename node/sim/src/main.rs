@@ -21,15 +21,16 @@ struct Args {
     /// Number of seeds to run.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Threads; each runs seeds of its own.
-    #[arg(long, default_value_t = default_threads())]
-    threads: usize,
-    /// Run this one seed twice, compare the traces byte for byte, and print the trace.
+    /// Seeds run at once, a thread each.
+    #[arg(long, short, default_value_t = default_jobs())]
+    jobs: usize,
+    /// Run one seed (this one, or that of --seed) twice, compare the traces byte for byte, and
+    /// print the trace and what went wrong.
     #[arg(long, value_name = "SEED")]
-    reproduce: Option<u64>,
+    reproduce: Option<Option<u64>>,
 }
 
-fn default_threads() -> usize {
+fn default_jobs() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     // A machine that stops because its state is impossible is a violation of its seed, told there.
     std::panic::set_hook(Box::new(|_| {}));
     match args.reproduce {
-        Some(seed) => reproduce(seed),
+        Some(seed) => reproduce(seed.unwrap_or(args.seed)),
         None => campaign(&args),
     }
 }
@@ -83,7 +84,7 @@ fn campaign(args: &Args) -> ExitCode {
     let end = args.seed.saturating_add(args.seeds);
     let sums = Mutex::new(Sums::default());
     std::thread::scope(|scope| {
-        for _ in 0..args.threads.max(1) {
+        for _ in 0..args.jobs.max(1) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);

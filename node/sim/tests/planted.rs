@@ -6,14 +6,15 @@
 //! FEATURES: A1, A8, A9, A10, A11, A15, H8
 
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parallel::parallel;
 use quorate_protocol::io::Config;
 use quorate_protocol::planted::Bug;
 use quorate_sim::options::Options;
 use quorate_sim::plant::{Plant, ShellBug};
 use quorate_sim::world::World;
+
+mod parallel;
 
 /// Seeds between the beginnings of two campaigns.
 const STRIDE: u64 = 100_000;
@@ -217,30 +218,6 @@ fn dirty_seeds(number: u64, seeds: u64) -> Vec<u64> {
         !report.violations.is_empty()
     };
     seeds.filter(dirty).collect()
-}
-
-/// Runs `count` jobs on all cores; results in order.
-fn parallel<T: Send>(count: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= count {
-                        return;
-                    }
-                    let result = job(index);
-                    results.lock().unwrap().push((index, result));
-                }
-            });
-        }
-    });
-    let mut results = results.into_inner().unwrap();
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[expect(clippy::print_stdout, reason = "the table is the result")]

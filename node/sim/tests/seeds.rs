@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use parallel::parallel;
 use quorate_sim::options::Options;
 use quorate_sim::workload::Kind;
 use quorate_sim::world::{Report, World};
 
+mod parallel;
+
 /// How many of the fixed seeds there are; a release build takes a few seconds for a thousand.
-const SEEDS: u64 = 1_500;
+const SEEDS: usize = 3_000;
 
 fn run(seed: u64) -> Report {
     World::new(seed, Options::of_seed(seed), false).run()
@@ -22,8 +25,7 @@ fn run(seed: u64) -> Report {
 fn fixed_seeds_break_no_invariant() {
     let (mut commits, mut recoveries, mut crossing, mut lost) = (0, 0, 0, 0);
     let mut workloads: BTreeMap<Kind, u64> = BTreeMap::new();
-    for seed in 1..=SEEDS {
-        let report = run(seed);
+    for (report, seed) in parallel(SEEDS, |index| run(index as u64 + 1)).into_iter().zip(1..) {
         assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
         commits += report.counts.committed;
         recoveries += report.counts.recoveries;

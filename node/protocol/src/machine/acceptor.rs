@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, ItemKey, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{Boot, ClusterKey, ItemKey, NodeId, OpKind, Operation, Stamp, TxId};
 
 use super::apply::Decision;
 use super::held::{HeldPrepare, Wait};
@@ -48,10 +48,6 @@ impl Machine {
             cx.send_durable(prepare.from, Message::Vote { tx, reply });
             return;
         }
-        if self.is_closed(tx) {
-            Mark::PrepareOfClosedBoot.hit();
-            return;
-        }
         if self.held.contains(tx) {
             return;
         }
@@ -80,21 +76,7 @@ impl Machine {
         Some(VoteReply::Decided(outcome))
     }
 
-    /// A boot that ended casts no new transactions (3.9); its coordinator has forgotten what it was
-    /// doing.
-    fn is_closed(&self, tx: TxId) -> bool {
-        let boot = if tx.node == self.config.node {
-            self.config.boot
-        } else {
-            self.peers.get(&tx.node).map_or(tx.boot, |peer| peer.boot)
-        };
-        tx.boot < boot
-    }
-
     pub(super) fn judge(&mut self, cx: &mut Cx<'_>, tx: TxId, prepare: HeldPrepare) {
-        if self.is_closed(tx) {
-            return;
-        }
         loop {
             match self.check(cx, tx, &prepare) {
                 Judgement::Yes => self.cast(cx, tx, prepare, Vote::Yes),
@@ -148,7 +130,7 @@ impl Machine {
                 }
                 return self.wait_or_die(prepare, op, &holders);
             }
-            if let Some(judgement) = self.check_base(cx, tx, op) {
+            if let Some(judgement) = self.check_base(cx, tx, prepare.cfg, op) {
                 return judgement;
             }
         }
@@ -197,8 +179,15 @@ impl Machine {
     }
 
     /// 3.4.3b and c: the committed stamp equals the base, and a create stands where its creator may
-    /// create.
-    fn check_base(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Option<Judgement> {
+    /// create. Whose turn it is may have changed since this server last looked: a newer configuration
+    /// is caught up with first (3.3).
+    fn check_base(
+        &self,
+        cx: &Cx<'_>,
+        tx: TxId,
+        cfg: u64,
+        op: &Operation,
+    ) -> Option<Judgement> {
         let current = cx.stamp(&op.item);
         let no = |reason| {
             let no = No { reason, item: Some(op.item.clone()), current, holder: None };
@@ -214,6 +203,8 @@ impl Machine {
                     let owner = self.placements.get(&op.item.cluster).and_then(|p| p.owner);
                     if owner.is_none_or(|owner| owner == tx.node) {
                         None
+                    } else if cfg > self.cfg {
+                        Some(Judgement::Wait(Wait::Configuration))
                     } else {
                         no(NoReason::Position)
                     }
@@ -405,10 +396,11 @@ impl Machine {
         cx.send_durable(from, Message::Promise { tx, cluster, ballot, promise });
     }
 
-    /// A boot ended: what it asked for and has no vote yet never gets one (3.9).
-    pub(super) fn drop_held_of_closed_boots(&mut self, node: NodeId) {
+    /// A boot ended: what it asked for and has no vote yet never gets one (3.9). Its coordinator has
+    /// forgotten what it was doing. What it sent and is still under way is dropped by the shell.
+    pub(super) fn drop_held_of_closed_boots(&mut self, node: NodeId, boot: Boot) {
         for tx in self.held.of_coordinator(node) {
-            if self.is_closed(tx) {
+            if tx.boot < boot {
                 self.held.remove(tx);
             }
         }

@@ -171,6 +171,10 @@ impl Machine {
                 Fit::Missing(writer) => {
                     Mark::Parked.hit();
                     let (item, from) = (op.item.clone(), decision.tx.node);
+                    // Nothing is left to find out, and a second parking would lose the logs that
+                    // wait for the first.
+                    self.end_recovery(decision.tx);
+                    self.end_watch(decision.tx);
                     self.parked.insert(decision, item, writer);
                     self.fetch_from(cx, from, writer);
                     return false;

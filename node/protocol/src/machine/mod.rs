@@ -285,7 +285,7 @@ impl Machine {
             self.resend_to(cx, node);
             self.recover_own_orphans(cx);
         }
-        self.drop_held_of_closed_boots(node);
+        self.drop_held_of_closed_boots(node, boot);
         self.reconsider_orphans(cx, node);
         self.log_what_was_proven(cx);
         self.reconsider_reachability(cx);

@@ -186,6 +186,7 @@ impl Machine {
         }
         if self.is_finished(tx) {
             // Another server's log had it too, and everybody acknowledged it there.
+            Mark::FinishedStreamed.hit();
             return Some(Decision { tx, outcome, participants: [].into(), ops: [].into() });
         }
         let Some(TxRecord { participants, ops, .. }) = cx.tx(tx) else {

@@ -1,5 +1,6 @@
 //! Commits are applied on exact bases only: each write of an item is one version above what the
-//! server holds, so nothing is applied twice, skipped or undone (PROTOCOL.md 3.6.3, trap A12).
+//! server holds, so nothing is applied twice, skipped or undone (PROTOCOL.md 3.6.3, trap A12). What
+//! is realigned with a majority, in the batch that forgets a transaction, may skip versions (3.7.7).
 
 use std::collections::BTreeMap;
 
@@ -10,12 +11,14 @@ use crate::disk::Contents;
 
 /// Looks at one batch over what the disk holds before it.
 pub(super) fn check(writes: &[Write], before: &Contents) -> Option<String> {
+    let realigns = writes.iter().any(|write| matches!(write, Write::Forget(_)));
     let mut held: BTreeMap<&ItemId, u64> = BTreeMap::new();
     for write in writes {
         let Write::Item(item, committed) = write else { continue };
         let stored = || before.items.get(item).map_or(0, |stored| stored.stamp.version);
         let (version, held) = (committed.stamp.version, held.entry(item).or_insert_with(stored));
-        if version != *held + 1 {
+        let fits = version == *held + 1 || (realigns && version > *held);
+        if !fits {
             return Some(format!("{item}: version {version} written over {held}"));
         }
         *held = version;
