@@ -19,8 +19,9 @@ fn messages() -> [(&'static str, Message); 4] {
     let participants = vec![Participant { cluster, generation: 2 }];
     let at = |index| LogPosition { boot: Boot(3), index };
     let age = Age { wall_us: 1_700_000_000_000_000, first: tx };
+    let (participants_sent, ops_sent) = (participants.clone(), ops.clone());
     let prepare =
-        Message::Prepare { tx, age, participants: participants.clone(), ops: ops.clone() };
+        Message::Prepare { tx, age, participants: participants_sent, ops: ops_sent, schema: 0 };
     let decide = Message::Decide {
         at: at(1_000),
         prev: at(999),

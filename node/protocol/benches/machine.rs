@@ -34,7 +34,8 @@ impl Servers {
         let nodes: Vec<NodeId> = (1..=SERVERS).map(NodeId).collect();
         let start = |node: &NodeId| {
             let disk = Disk::default();
-            (Machine::new(Config::new(*node, Boot(1), node.0), disk.recover()), disk)
+            let recovered = disk.recover().expect("a new disk");
+            (Machine::new(Config::new(*node, Boot(1), node.0), recovered), disk)
         };
         let machines = nodes.iter().map(start).collect();
         let events = VecDeque::new();
@@ -70,6 +71,7 @@ impl Servers {
             ops: vec![proposal],
             deadline: self.now + 1_000_000,
             wall_us: self.now,
+            schema: 0,
         };
         self.events.push_back((0, Event::Submit(submit)));
         self.settle();

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use quorate_api::{Committed, ErrorCode, ItemId, OpKind, Outcome as Known, Stamp, TxId};
+use quorate_api::{Boot, Committed, ErrorCode, ItemId, NodeId, OpKind, Outcome as Known, Stamp, TxId};
 use quorate_check::history::{Outcome, ReadLevel};
 use quorate_protocol::io::{
-    Event, Failure, Proposal, ReadQuorum, ReadRequest, Reply, Submit, Tick,
+    Event, Failure, Proposal, ReadQuorum, ReadRequest, Reply, SessionRequest, SessionToken, Submit,
+    Tick,
 };
 
 use crate::history::{Asked, Recorder};
@@ -33,6 +34,8 @@ pub struct Clients {
     process: BTreeMap<u64, u64>,
     /// Committed states that each client was told.
     seen: BTreeMap<u64, BTreeMap<ItemId, Committed>>,
+    /// What each client's session has been told.
+    tokens: BTreeMap<u64, SessionToken>,
     position: u64,
     after_heal: BTreeMap<u64, u32>,
     clients: u64,
@@ -46,6 +49,8 @@ pub struct Clients {
 struct InFlight {
     id: u64,
     ops: Vec<Proposal>,
+    /// What is read locally once the server has caught up with the session.
+    local: Vec<ItemId>,
     /// State of each item when the transaction was planned, for what a `check` proves.
     bases: Vec<Option<Committed>>,
 }
@@ -82,8 +87,18 @@ pub(crate) struct Turn<'a> {
     pub(crate) wall: u64,
     /// Committed state there.
     pub(crate) local: &'a BTreeMap<ItemId, Committed>,
-    /// The part of it that a crash cannot take.
-    pub(crate) durable: &'a BTreeMap<ItemId, Committed>,
+}
+
+/// An answer of a server.
+pub(crate) struct Answer<'a> {
+    pub(crate) request: u64,
+    pub(crate) now: Tick,
+    /// Nothing excuses a refusal any more.
+    pub(crate) serving: bool,
+    pub(crate) reply: &'a Reply,
+    /// Who answers, and its committed state.
+    pub(crate) by: NodeId,
+    pub(crate) local: &'a BTreeMap<ItemId, Committed>,
 }
 
 impl Clients {
@@ -101,6 +116,7 @@ impl Clients {
             in_flight: BTreeMap::new(),
             process,
             seen: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             position: FIRST_POSITION,
             after_heal: BTreeMap::new(),
             clients: options.clients,
@@ -132,8 +148,8 @@ impl Clients {
         self.in_flight.is_empty() && (0..self.clients).all(|client| self.is_retired(client))
     }
 
-    /// Begins a client's next operation; `None` when it was answered on the spot.
-    pub(crate) fn begin(&mut self, turn: &Turn<'_>, options: &Options) -> Option<Event> {
+    /// Begins a client's next operation.
+    pub(crate) fn begin(&mut self, turn: &Turn<'_>, options: &Options) -> Event {
         let id = self.recorder.next_id();
         let seen = self.seen.entry(turn.client).or_default();
         let missing = std::collections::BTreeSet::new();
@@ -143,14 +159,15 @@ impl Clients {
         let process = self.process[&turn.client];
         let asked = Asked { process, session: turn.client, server, now: turn.now };
         let deadline = turn.clock + PATIENCE;
-        let mut flight = InFlight { id, ops: Vec::new(), bases: Vec::new() };
+        let mut flight = InFlight { id, ops: Vec::new(), local: Vec::new(), bases: Vec::new() };
         let event = match plan {
             Plan::Local(items) => {
                 self.recorder.read(&asked, &items, ReadLevel::Local);
-                self.recorder.found(id, items.iter().map(|item| turn.durable.get(item)));
-                self.recorder.end(id, turn.now, Outcome::Ok, None);
-                self.counts.reads += 1;
-                return None;
+                flight.local = items;
+                let token = self.tokens.get(&turn.client).cloned().unwrap_or_default();
+                let stamp_of = |(item, state): (&ItemId, &Committed)| (item.clone(), state.stamp);
+                let seen = seen.iter().map(stamp_of).collect();
+                Event::Session(SessionRequest { request: id, token, seen, deadline })
             }
             Plan::Read(items) => {
                 self.recorder.read(&asked, &items, ReadLevel::Majority);
@@ -167,7 +184,7 @@ impl Clients {
             }
         };
         self.in_flight.insert(turn.client, flight);
-        Some(event)
+        event
     }
 
     /// A client found its server down before anything was sent.
@@ -176,18 +193,16 @@ impl Clients {
     }
 
     /// An answer arrived. The client, if it still waits for this one.
-    pub(crate) fn end(
-        &mut self,
-        request: u64,
-        now: Tick,
-        healed: bool,
-        reply: &Reply,
-    ) -> Option<u64> {
+    pub(crate) fn end(&mut self, answer: &Answer<'_>) -> Option<u64> {
+        let Answer { request, now, serving, reply, by, local } = *answer;
         let (client, _) = self.in_flight.iter().find(|(_, flight)| flight.id == request)?;
         let client = *client;
         let flight = self.in_flight.remove(&client)?;
         match reply {
-            Reply::Committed { tx, stamps, .. } => self.committed(client, &flight, *tx, stamps),
+            Reply::Committed { tx, stamps, decision } => {
+                self.committed(client, &flight, *tx, stamps);
+                self.told(client, [((by, decision.boot), decision.index)]);
+            }
             Reply::Read(found) => {
                 self.counts.reads += 1;
                 self.recorder.found(request, found.iter().map(|(_, state)| state.as_ref()));
@@ -199,23 +214,36 @@ impl Clients {
                     };
                 }
             }
-            Reply::Session(_) => {}
+            Reply::Session(token) => {
+                self.counts.reads += 1;
+                self.recorder.found(request, flight.local.iter().map(|item| local.get(item)));
+                self.told(client, token.iter().map(|(log, index)| (*log, *index)));
+            }
             Reply::Failed(failure) => {
                 self.failed(client, &flight, failure, now);
-                if healed && !is_excused(failure.code) {
+                if serving && !is_excused(failure.code) {
                     self.refusals.push(format!("operation {request}: {failure:?}"));
                 }
-                self.retire(client, healed);
+                self.retire(client, serving);
                 return Some(client);
             }
         }
         self.recorder.end(request, now, Outcome::Ok, None);
-        self.retire(client, healed);
+        self.retire(client, serving);
         Some(client)
     }
 
-    fn retire(&mut self, client: u64, healed: bool) {
-        if healed {
+    /// A session merges what it is told, the higher index of each log.
+    fn told(&mut self, client: u64, logs: impl IntoIterator<Item = ((NodeId, Boot), u64)>) {
+        let token = self.tokens.entry(client).or_default();
+        for (log, index) in logs {
+            let known = token.entry(log).or_default();
+            *known = index.max(*known);
+        }
+    }
+
+    fn retire(&mut self, client: u64, serving: bool) {
+        if serving {
             *self.after_heal.entry(client).or_default() += 1;
         }
     }

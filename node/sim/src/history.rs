@@ -14,7 +14,7 @@ use crate::options::Options;
 use crate::workload::{Kind as Workload, bank, decode, graph};
 
 /// What the history is judged by.
-const CHECKERS: [Checker; 11] = [
+const CHECKERS: [Checker; 12] = [
     Checker::AcknowledgedDurable,
     Checker::Linearizable,
     Checker::FailedWriteVisible,
@@ -26,6 +26,7 @@ const CHECKERS: [Checker; 11] = [
     Checker::IntermediateRead,
     Checker::DependencyCycles,
     Checker::LostUpdate,
+    Checker::SessionGuarantees,
 ];
 
 /// Nanoseconds of a tick.
@@ -258,6 +259,7 @@ impl Recorder {
         let promises = Promises {
             bank: has_bank.then_some(Bank { accounts, total }),
             serializable: true,
+            sessions: true,
             ..Promises::default()
         };
         let header = Header { promises, ..Header::new(nodes, self.keys.len() as u64, true) };

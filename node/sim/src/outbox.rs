@@ -30,7 +30,7 @@ impl World {
             match out {
                 kept if !is_ready(after) => self.servers[index].outbox.push_back((after, kept)),
                 Out::Send(to, message) => self.send(index, to, message),
-                Out::Reply(request, reply) => self.reply(request, &reply),
+                Out::Reply(request, reply) => self.reply(index, request, &reply),
             }
         }
     }

@@ -9,7 +9,7 @@ use quorate_protocol::io::{Config, Effect, Event, Note, PersistSeq, Reply, Tick}
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
 
-use crate::clients::{Clients, Counts, Turn};
+use crate::clients::{Answer, Clients, Counts, Turn};
 use crate::control::{self, Entry};
 use crate::invariants::{Invariants, Violation};
 use crate::options::Options;
@@ -418,25 +418,22 @@ impl World {
             clock: server.clock.now(self.now),
             wall: server.clock.wall(self.now),
             local: &server.disk.visible().items,
-            durable: &server.disk.durable().items,
         };
-        let Some(event) = self.clients.begin(&turn, &self.options) else {
-            let next = self.now + self.clients.think(self.options.think_max);
-            self.at(next, Happening::Client { client });
-            return;
-        };
+        let event = self.clients.begin(&turn, &self.options);
         self.trace.line(self.now, format_args!("client {client} at {target}: {event:?}"));
         self.step(target, event);
     }
 
-    pub(crate) fn reply(&mut self, request: u64, reply: &Reply) {
+    pub(crate) fn reply(&mut self, index: usize, request: u64, reply: &Reply) {
         self.trace.line(self.now, format_args!("reply {request} {reply:?}"));
         if let Reply::Committed { tx, .. } = &reply {
             let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
             self.invariants.acknowledged(*tx, &disks, &self.options);
         }
-        let serving = self.serving;
-        if let Some(client) = self.clients.end(request, self.now, serving, reply) {
+        let (now, serving) = (self.now, self.serving);
+        let (by, local) = (self.servers[index].id, &self.servers[index].disk.visible().items);
+        let answer = Answer { request, now, serving, reply, by, local };
+        if let Some(client) = self.clients.end(&answer) {
             let next = self.now + self.clients.think(self.options.think_max);
             self.at(next, Happening::Client { client });
         }
