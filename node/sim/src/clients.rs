@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_api::{Boot, Committed, ErrorCode, ItemId, NodeId, OpKind, Outcome as Known, Stamp, TxId};
+use quorate_api::{
+    Boot, Committed, ErrorCode, ItemId, NodeId, OpKind, Outcome as Known, Stamp, TxId,
+};
 use quorate_check::history::{Outcome, ReadLevel};
 use quorate_protocol::io::{
     Event, Failure, Proposal, ReadQuorum, ReadRequest, Reply, SessionRequest, SessionToken, Submit,
@@ -36,6 +38,8 @@ pub struct Clients {
     seen: BTreeMap<u64, BTreeMap<ItemId, Committed>>,
     /// What each client's session has been told.
     tokens: BTreeMap<u64, SessionToken>,
+    /// Newest stamps that each client's session read from a majority.
+    majority: BTreeMap<u64, BTreeMap<ItemId, Stamp>>,
     position: u64,
     after_heal: BTreeMap<u64, u32>,
     clients: u64,
@@ -95,6 +99,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) now: Tick,
     /// Nothing excuses a refusal any more.
     pub(crate) serving: bool,
+    /// No server is gone for good.
+    pub(crate) whole: bool,
     pub(crate) reply: &'a Reply,
     /// Who answers, and its committed state.
     pub(crate) by: NodeId,
@@ -117,6 +123,7 @@ impl Clients {
             process,
             seen: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            majority: BTreeMap::new(),
             position: FIRST_POSITION,
             after_heal: BTreeMap::new(),
             clients: options.clients,
@@ -165,8 +172,8 @@ impl Clients {
                 self.recorder.read(&asked, &items, ReadLevel::Local);
                 flight.local = items;
                 let token = self.tokens.get(&turn.client).cloned().unwrap_or_default();
-                let stamp_of = |(item, state): (&ItemId, &Committed)| (item.clone(), state.stamp);
-                let seen = seen.iter().map(stamp_of).collect();
+                let seen = self.majority.get(&turn.client).into_iter().flatten();
+                let seen = seen.map(|(item, stamp)| (item.clone(), *stamp)).collect();
                 Event::Session(SessionRequest { request: id, token, seen, deadline })
             }
             Plan::Read(items) => {
@@ -194,7 +201,7 @@ impl Clients {
 
     /// An answer arrived. The client, if it still waits for this one.
     pub(crate) fn end(&mut self, answer: &Answer<'_>) -> Option<u64> {
-        let Answer { request, now, serving, reply, by, local } = *answer;
+        let Answer { request, now, serving, whole, reply, by, local } = *answer;
         let (client, _) = self.in_flight.iter().find(|(_, flight)| flight.id == request)?;
         let client = *client;
         let flight = self.in_flight.remove(&client)?;
@@ -207,7 +214,11 @@ impl Clients {
                 self.counts.reads += 1;
                 self.recorder.found(request, found.iter().map(|(_, state)| state.as_ref()));
                 let seen = self.seen.entry(client).or_default();
+                let newest = self.majority.entry(client).or_default();
                 for (item, state) in found {
+                    let stamp = state.as_ref().map_or(Stamp::ABSENT, |state| state.stamp);
+                    let known = newest.entry(item.clone()).or_insert(stamp);
+                    *known = stamp.max(*known);
                     match state {
                         Some(state) => seen.insert(item.clone(), state.clone()),
                         None => seen.remove(item),
@@ -221,7 +232,7 @@ impl Clients {
             }
             Reply::Failed(failure) => {
                 self.failed(client, &flight, failure, now);
-                if serving && !is_excused(failure.code) {
+                if serving && !is_excused(failure.code, whole) {
                     self.refusals.push(format!("operation {request}: {failure:?}"));
                 }
                 self.retire(client, serving);
@@ -336,10 +347,15 @@ impl Clients {
 }
 
 /// What may be refused although everything is well: conflicts between clients, and what a client
-/// asked for wrongly.
-const fn is_excused(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::VersionConflict | ErrorCode::Busy | ErrorCode::NotFound | ErrorCode::NotOwner
-    )
+/// asked for wrongly. A position that a crash took is satisfied once its boot is closed, and that
+/// takes every server.
+const fn is_excused(code: ErrorCode, whole: bool) -> bool {
+    match code {
+        ErrorCode::VersionConflict
+        | ErrorCode::Busy
+        | ErrorCode::NotFound
+        | ErrorCode::NotOwner => true,
+        ErrorCode::SessionBehind => !whole,
+        _ => false,
+    }
 }

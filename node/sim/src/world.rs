@@ -432,7 +432,8 @@ impl World {
         }
         let (now, serving) = (self.now, self.serving);
         let (by, local) = (self.servers[index].id, &self.servers[index].disk.visible().items);
-        let answer = Answer { request, now, serving, reply, by, local };
+        let whole = self.servers.iter().all(|server| !server.dead);
+        let answer = Answer { request, now, serving, whole, reply, by, local };
         if let Some(client) = self.clients.end(&answer) {
             let next = self.now + self.clients.think(self.options.think_max);
             self.at(next, Happening::Client { client });

@@ -181,13 +181,7 @@ impl Machine {
     /// 3.4.3b and c: the committed stamp equals the base, and a create stands where its creator may
     /// create. Whose turn it is may have changed since this server last looked: a newer configuration
     /// is caught up with first (3.3).
-    fn check_base(
-        &self,
-        cx: &Cx<'_>,
-        tx: TxId,
-        cfg: u64,
-        op: &Operation,
-    ) -> Option<Judgement> {
+    fn check_base(&self, cx: &Cx<'_>, tx: TxId, cfg: u64, op: &Operation) -> Option<Judgement> {
         let current = cx.stamp(&op.item);
         let no = |reason| {
             let no = No { reason, item: Some(op.item.clone()), current, holder: None };

@@ -64,9 +64,10 @@ impl Machine {
         let (positions, me) = (&request.token, self.config.node);
         let held = |cluster| self.placements.get(&cluster).is_some_and(|p| p.is_held_by(me));
         positions.iter().all(|((node, boot), index)| self.has_applied(*node, *boot, *index))
-            && request.seen.iter().all(|(item, stamp)| {
-                !held(item.cluster) || cx.stamp(item).version >= stamp.version
-            })
+            && request
+                .seen
+                .iter()
+                .all(|(item, stamp)| !held(item.cluster) || cx.stamp(item).version >= stamp.version)
     }
 
     fn has_applied(&self, node: NodeId, boot: Boot, index: u64) -> bool {
