@@ -26,6 +26,12 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// True when the own decision log tells of a transaction.
+    #[must_use]
+    pub fn logs(&self, tx: TxId) -> bool {
+        self.log.values().any(|entry| entry.tx == tx)
+    }
+
     fn apply(&mut self, write: &Write) {
         match write {
             Write::Item(id, committed) => {
