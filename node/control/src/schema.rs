@@ -198,6 +198,7 @@ impl Schema {
             Placement {
                 generation: 1,
                 masters: system.masters.clone(),
+                replicas: Vec::new(),
                 write_quorum: system.masters.len(),
                 owner: None,
                 schema_min: 0,
@@ -212,6 +213,7 @@ impl Schema {
                     Placement {
                         generation: 1,
                         masters: masters.clone(),
+                        replicas: Vec::new(),
                         write_quorum,
                         owner: Some(cluster.owner),
                         schema_min: database.schema_min(cluster.id),
@@ -227,6 +229,7 @@ impl Schema {
                     Placement {
                         generation: 1,
                         masters: masters.clone(),
+                        replicas: Vec::new(),
                         write_quorum: masters.len() / 2 + 1,
                         owner: None,
                         schema_min: 0,

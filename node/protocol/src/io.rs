@@ -63,6 +63,9 @@ pub struct Placement {
     pub generation: u32,
     /// M(c), in order; never empty.
     pub masters: Vec<NodeId>,
+    /// Servers that hold the cluster without a say: they get decisions, and never vote, promise,
+    /// accept, recover or count in a read. No MASTER is among them.
+    pub replicas: Vec<NodeId>,
     /// W(c), between 1 and N.
     pub write_quorum: usize,
     /// The one server that creates records here; `None`: any (the system cluster).
@@ -77,6 +80,12 @@ impl Placement {
     #[must_use]
     pub fn majority(&self) -> usize {
         self.masters.len() / 2 + 1
+    }
+
+    /// True when a server keeps the cluster's items, as MASTER or REPLICA.
+    #[must_use]
+    pub fn is_held_by(&self, node: NodeId) -> bool {
+        self.masters.contains(&node) || self.replicas.contains(&node)
     }
 
     /// True when W is at least a majority; PROTOCOL.md 3.2–3.9 hold for such clusters, 3.10 for the

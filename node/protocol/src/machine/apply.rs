@@ -7,6 +7,7 @@ use quorate_api::{ClusterKey, Committed, ItemId, NodeId, OpKind, Operation, Stam
 
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
+use crate::marks::Mark;
 use crate::message::{Age, Decided, LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
@@ -166,9 +167,14 @@ impl Machine {
         for op in decision.ops.iter().filter(|op| op.writes() && self.holds(op.item.cluster)) {
             match self.fit(cx, decision.tx, op) {
                 Fit::Apply => writes.push(op.clone()),
-                Fit::Present => {}
+                Fit::Present => Mark::CommitPresent.hit(),
                 Fit::Missing(writer) => {
+                    Mark::Parked.hit();
                     let (item, from) = (op.item.clone(), decision.tx.node);
+                    // Nothing is left to find out, and a second parking would lose the logs that
+                    // wait for the first.
+                    self.end_recovery(decision.tx);
+                    self.end_watch(decision.tx);
                     self.parked.insert(decision, item, writer);
                     self.fetch_from(cx, from, writer);
                     return false;
@@ -190,7 +196,7 @@ impl Machine {
     /// A coordinator keeps the operations of clusters that others hold, to stream them; it applies
     /// its own alone.
     fn holds(&self, cluster: ClusterKey) -> bool {
-        self.placements.get(&cluster).is_none_or(|p| p.masters.contains(&self.config.node))
+        self.placements.get(&cluster).is_none_or(|p| p.is_held_by(self.config.node))
     }
 
     fn fit(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Fit {
@@ -281,6 +287,7 @@ impl Machine {
                 self.log_entry_applied(cx, node, at);
             }
         } else {
+            Mark::ParkedAgain.hit();
             for (node, at) in logs {
                 self.parked.add_log(tx, node, at);
             }
@@ -310,7 +317,7 @@ impl Machine {
 
     pub(super) fn on_fetch(&mut self, cx: &mut Cx<'_>, from: NodeId, tx: TxId) {
         let decision = self.decision_of(cx, tx).map(|d| {
-            let ops = self.ops_for(from, &d.ops);
+            let ops = self.ops_held_by(from, &d.ops);
             (d.outcome, d.participants, ops)
         });
         cx.send_durable(from, Message::FetchReply { tx, decision });
@@ -338,13 +345,17 @@ impl Machine {
         let Some((outcome, participants, ops)) = decision else { return };
         if outcome == Decided::Abort || self.is_whole(&participants, &ops) {
             self.learn(cx, Decision { tx, outcome, participants, ops });
+        } else {
+            Mark::FetchedHalf.hit();
         }
     }
 
-    /// True when these are the operations of every touched cluster that this server masters.
+    /// True when these are the operations of every touched cluster that this server keeps.
     /// Operations of one cluster always travel together, so one of each will do.
     pub(super) fn is_whole(&self, participants: &[Participant], ops: &[Operation]) -> bool {
-        let mine = participants.iter().filter(|p| self.is_master(self.config.node, p.cluster));
+        let me = self.config.node;
+        let held = |cluster| self.placements.get(&cluster).is_some_and(|p| p.is_held_by(me));
+        let mine = participants.iter().filter(|p| held(p.cluster));
         let has = |cluster| ops.iter().any(|op| op.item.cluster == cluster);
         !participants.is_empty() && mine.into_iter().all(|p| has(p.cluster))
     }

@@ -3,7 +3,8 @@
 //! The low-water mark of a boot rises with its own log, so it stops when the boot ends. The
 //! server's next boot closes it, in three stages, each asked of every member until it agrees:
 //! 1. "You take nothing new of my ended boots, and hold no undecided vote of them." A vote cannot
-//!    appear any more once the new boot is known (`is_closed`), so the answer stays true. When
+//!    appear any more once the new boot is known (the shell drops what an ended boot sent, the
+//!    machine what it holds of it), so the answer stays true. When
 //!    everybody gave it, all their transactions are decided, and whoever decided one has it in its
 //!    log.
 //! 2. "Everything in your log by now is acknowledged by everybody." After that every server has
@@ -20,6 +21,7 @@ use quorate_api::{Boot, NodeId, TxId};
 
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
+use crate::marks::Mark;
 use crate::message::{LogPosition, Message};
 
 /// The last stage: telling that it is done.
@@ -115,6 +117,7 @@ impl Machine {
         }
         for boot in (1..before.0).map(Boot) {
             if self.low.insert((node, boot), END) != Some(END) {
+                Mark::BootsForgotten.hit();
                 cx.write(Write::Low(node, boot, END));
             }
         }
@@ -144,6 +147,7 @@ impl Machine {
             // Of a transaction over several clusters this server may hold a part only; the others
             // get it when somebody fetches it as a base, or by alignment.
             if let Some(decision) = decision.filter(super::apply::is_complete) {
+                Mark::ProvenLogged.hit();
                 let (at, low) = (self.next_log_position(), self.own_low());
                 self.append_and_settle(cx, decision, at, low);
             }

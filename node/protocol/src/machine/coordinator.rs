@@ -12,6 +12,7 @@ use super::request::{Retry, reason_of, refuse, resolve};
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Base, Failure, Note, Placement, Reply, Submit, Tick, Write};
+use crate::marks::Mark;
 use crate::message::{
     Age, Ballot, Decided, LogPosition, Message, No, Participant, Value, Vote, VoteReply,
 };
@@ -152,8 +153,12 @@ impl Machine {
             // The own Accept overtook the Prepare, and no cluster waits for this vote any more.
             VoteReply::Refused(promised) if promised.round < 2 && !c.waits_for_votes() => {}
             // A recoverer got there first: its value decides (3.5.3).
-            VoteReply::Refused(_) => self.take_to_recovery(cx, tx),
+            VoteReply::Refused(_) => {
+                Mark::VoteRefused.hit();
+                self.take_to_recovery(cx, tx);
+            }
             VoteReply::Decided(outcome) => {
+                Mark::VoteDecided.hit();
                 let (participants, ops) = (c.participants.clone(), c.ops.clone());
                 self.decide(cx, Decision { tx, outcome, participants, ops });
             }
@@ -264,6 +269,10 @@ impl Machine {
             },
         };
         round.stage = Stage::Accepting(value, BTreeSet::new());
+        match value {
+            Value::Prepared => Mark::RoundTwoPrepared.hit(),
+            Value::Aborted => Mark::RoundTwoAborted.hit(),
+        }
         for node in &placement.masters {
             self.send_accept(cx, *node, tx, cluster, value, c);
         }
@@ -393,10 +402,12 @@ impl Machine {
         if c.waiting && self.now >= c.submit.deadline {
             // An unknown may take effect at any later time; the work goes on (3.5.6).
             c.waiting = false;
+            Mark::DeadlinePassed.hit();
             let failure = Failure { holder: Some(tx), ..Failure::of(ErrorCode::Deadline) };
             cx.reply_now(c.submit.request, Reply::Failed(failure));
         }
         if !c.recovering && self.now >= c.half() {
+            Mark::HalfPassed.hit();
             self.take_to_recovery(cx, tx);
         }
         let Some(c) = self.coordinations.get_mut(&tx) else { return };

@@ -199,6 +199,12 @@ impl Machine {
         self.txs.iter()
     }
 
+    /// Items locked here; for status pages and the simulator's invariants.
+    #[must_use]
+    pub fn locked(&self) -> usize {
+        self.locks.len()
+    }
+
     /// Transactions and reads of clients in flight here.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -262,7 +268,10 @@ impl Machine {
             assert!((1..=n).contains(&placement.write_quorum), "write quorum of {cluster}");
         }
         self.cfg = cfg;
-        self.members = placements.values().flat_map(|p| p.masters.iter().copied()).collect();
+        self.members = placements
+            .values()
+            .flat_map(|p| p.masters.iter().chain(&p.replicas).copied())
+            .collect();
         self.placements = placements;
         self.reconsider_configuration(cx);
         self.pump_all(cx);
@@ -280,7 +289,7 @@ impl Machine {
             self.resend_to(cx, node);
             self.recover_own_orphans(cx);
         }
-        self.drop_held_of_closed_boots(node);
+        self.drop_held_of_closed_boots(node, boot);
         self.reconsider_orphans(cx, node);
         self.log_what_was_proven(cx);
         self.reconsider_reachability(cx);
@@ -307,6 +316,12 @@ impl Machine {
     /// The operations of clusters that `node` masters.
     fn ops_for(&self, node: NodeId, ops: &[Operation]) -> Vec<Operation> {
         ops.iter().filter(|op| self.is_master(node, op.item.cluster)).cloned().collect()
+    }
+
+    /// The operations of clusters that `node` keeps, as MASTER or REPLICA.
+    fn ops_held_by(&self, node: NodeId, ops: &[Operation]) -> Vec<Operation> {
+        let held = |cluster| self.placements.get(&cluster).is_some_and(|p| p.is_held_by(node));
+        ops.iter().filter(|op| held(op.item.cluster)).cloned().collect()
     }
 
     /// Below the low-water mark of its coordinator's boot: decided everywhere, and forgotten.

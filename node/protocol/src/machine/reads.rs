@@ -10,6 +10,7 @@ use super::request::Retry;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Failure, Placement, ReadQuorum, ReadRequest, Reply, Tick, Write};
+use crate::marks::Mark;
 use crate::message::{Decided, Knowledge, Message, Participant, PendingVote, ReadAnswer};
 use crate::planted::Bug;
 
@@ -351,6 +352,7 @@ impl Machine {
                 // Finished: decided and forgotten while this read was under way; fresh answers show
                 // the result.
                 Knowledge::Finished => {
+                    Mark::ReadBegunAgain.hit();
                     read.answers.clear();
                     self.send_reads(cx, number);
                     continue;
@@ -364,6 +366,7 @@ impl Machine {
                         doubt.yes.insert(from);
                     }
                     if is_prepared_by_all(&self.placements, doubt) {
+                        Mark::ReadProvesCommit.hit();
                         read.outcomes.insert(tx, Decided::Commit);
                     } else {
                         // Nobody may be working on it: it is looked after here as if the vote were

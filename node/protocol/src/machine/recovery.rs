@@ -15,6 +15,7 @@ use super::apply::Decision;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Note, Placement, Tick};
+use crate::marks::Mark;
 use crate::message::{Ballot, Decided, Knowledge, Message, Participant, Promise, Value, Vote};
 use crate::planted::Bug;
 
@@ -188,6 +189,7 @@ impl Machine {
             return;
         }
         if *knowledge == Knowledge::Working {
+            Mark::RivalWorking.hit();
             let backoff = recovery.backoff;
             let at = self.now + backoff / 2 + self.draw(backoff);
             self.arm_recovery(tx, at);
@@ -217,6 +219,7 @@ impl Machine {
         // Whoever only heard of one cluster learns of the others from whoever voted.
         for participant in &promise.participants {
             if !recovery.participants.contains(participant) {
+                Mark::ClusterLearned.hit();
                 recovery.participants.push(*participant);
                 recovery.participants.sort();
                 let instance = Instance::Promising(BTreeMap::new());
@@ -297,7 +300,10 @@ impl Machine {
         }
         let accepted = promises.values().filter_map(|p| p.accepted).max();
         Some(match accepted {
-            Some((_, value)) => value,
+            Some((_, value)) => {
+                Mark::ValueAdopted.hit();
+                value
+            }
             None if yes == promises.len() || yes >= placement.write_quorum => Value::Prepared,
             None => Value::Aborted,
         })
@@ -331,6 +337,7 @@ impl Machine {
         if promised <= recovery.ballot || recovery.phase != Phase::Running {
             return;
         }
+        Mark::BallotRested.hit();
         recovery.phase = Phase::Resting(promised.node);
         recovery.ballot.round = promised.round;
         let backoff = recovery.backoff;

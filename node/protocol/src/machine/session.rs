@@ -61,12 +61,13 @@ impl Machine {
     }
 
     fn is_caught_up(&self, cx: &Cx<'_>, request: &SessionRequest) -> bool {
-        let positions = &request.token;
-        let holds = |cluster| self.is_master(self.config.node, cluster);
+        let (positions, me) = (&request.token, self.config.node);
+        let held = |cluster| self.placements.get(&cluster).is_some_and(|p| p.is_held_by(me));
         positions.iter().all(|((node, boot), index)| self.has_applied(*node, *boot, *index))
-            && request.seen.iter().all(|(item, stamp)| {
-                !holds(item.cluster) || cx.stamp(item).version >= stamp.version
-            })
+            && request
+                .seen
+                .iter()
+                .all(|(item, stamp)| !held(item.cluster) || cx.stamp(item).version >= stamp.version)
     }
 
     fn has_applied(&self, node: NodeId, boot: Boot, index: u64) -> bool {

@@ -10,6 +10,7 @@ use quorate_api::{Boot, NodeId, TxId};
 use super::apply::Decision;
 use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
+use crate::marks::Mark;
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
 /// Decisions sent to one peer and not acknowledged. Beyond it the peer is fed from the disk as it
@@ -138,7 +139,7 @@ impl Machine {
             tx: decision.tx,
             outcome: decision.outcome,
             participants: decision.participants.clone(),
-            ops: self.ops_for(to, &decision.ops),
+            ops: self.ops_held_by(to, &decision.ops),
         };
         cx.send_durable(to, message);
         let now = self.now;
@@ -185,6 +186,7 @@ impl Machine {
         }
         if self.is_finished(tx) {
             // Another server's log had it too, and everybody acknowledged it there.
+            Mark::FinishedStreamed.hit();
             return Some(Decision { tx, outcome, participants: [].into(), ops: [].into() });
         }
         let Some(TxRecord { participants, ops, .. }) = cx.tx(tx) else {
@@ -208,6 +210,7 @@ impl Machine {
             return;
         }
         if prev > incoming.received {
+            Mark::LogEntryEarly.hit();
             if incoming.early.len() < WINDOW {
                 incoming.early.insert(prev, (at, decision));
             }
@@ -290,6 +293,7 @@ impl Machine {
         }
         if applied < peer.acked {
             // Overtaken by a later one.
+            Mark::AckOvertaken.hit();
             return;
         }
         if applied > peer.acked {
@@ -316,6 +320,7 @@ impl Machine {
                 let seq = self.low.get(&(self.config.node, self.config.boot)).map_or(1, |low| *low);
                 cx.send_durable(*node, Message::Low { seq });
             } else if !peer.sent.is_empty() && now >= peer.progress_at + patience {
+                Mark::StreamRewound.hit();
                 peer.reconnect();
                 peer.progress_at = now;
             }
@@ -332,6 +337,7 @@ impl Machine {
                 && cx.outcome(decision.tx).is_none()
                 && !self.is_finished(decision.tx)
             {
+                Mark::OwnLogReplayed.hit();
                 self.take_log_entry(cx, me, at, prev, decision);
             } else {
                 let incoming = self.incoming.entry(me).or_default();
@@ -358,6 +364,7 @@ impl Machine {
         };
         let mark = self.low.entry((me, self.config.boot)).or_insert(1);
         if low > *mark {
+            Mark::LowRaised.hit();
             *mark = low;
             cx.write(Write::Low(me, self.config.boot, low));
             for node in self.others().into_iter().filter(|node| self.is_up(*node)) {

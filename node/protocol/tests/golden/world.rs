@@ -166,7 +166,8 @@ impl World {
         server.boot = Boot(server.boot.0 + 1);
         server.durable = 0;
         let config = Config::new(node, server.boot, node.0);
-        server.machine = Some(Machine::new(config, server.disk.recover()));
+        let recovered = server.disk.recover().expect("no script damages a disk");
+        server.machine = Some(Machine::new(config, recovered));
         self.step(node, Event::Configure { cfg: 1, placements });
     }
 
@@ -182,7 +183,7 @@ impl World {
 
     fn crash(&mut self, node: NodeId, keep: usize) {
         let server = self.server(node);
-        server.disk.crash(keep);
+        server.disk.crash(keep, 0);
         server.machine = None;
         server.outbox.clear();
         self.letters.retain(|l| l.from.0 != node && l.to.0 != node);
@@ -421,7 +422,8 @@ fn placements(
 ) -> BTreeMap<quorate_api::ClusterKey, Placement> {
     let placement = |(cluster, masters, write_quorum): &Shape| {
         let (masters, write_quorum) = (masters.clone(), *write_quorum);
-        (*cluster, Placement { generation, masters, write_quorum, owner, schema_min: 0 })
+        let replicas = Vec::new();
+        (*cluster, Placement { generation, masters, replicas, write_quorum, owner, schema_min: 0 })
     };
     shapes.iter().map(placement).collect()
 }
