@@ -105,10 +105,7 @@ impl Machine {
             return true;
         }
         if self.parked.contains(tx) {
-            if decision.outcome == Decided::Abort {
-                cx.note(Note::Corruption { tx, detail: "aborted after it was found committed" });
-            }
-            return false;
+            return self.settle_or_park(cx, decision);
         }
         if let Some(known) = cx.outcome(tx) {
             if known == Decided::Commit && self.config.has(Bug::ApplyTwice) {
@@ -153,6 +150,14 @@ impl Machine {
     /// Applies, or parks. The outcome is not in the own log yet if this server is its finder; see
     /// `decide`.
     pub(super) fn settle_or_park(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
+        if self.parked.contains(decision.tx) {
+            // Parked again, it would forget which logs wait for it.
+            if decision.outcome == Decided::Abort {
+                let (tx, detail) = (decision.tx, "aborted after it was found committed");
+                cx.note(Note::Corruption { tx, detail });
+            }
+            return false;
+        }
         match decision.outcome {
             Decided::Abort => {
                 self.settle(cx, decision, &[]);

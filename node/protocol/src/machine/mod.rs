@@ -31,6 +31,9 @@ mod timers;
 
 use cx::Cx;
 
+/// Reads that one boot can number; the bits above them are the boot.
+const READS_BITS: u32 = 32;
+
 /// One server's part of the data plane.
 #[derive(Debug)]
 pub struct Machine {
@@ -130,7 +133,8 @@ impl Machine {
             recoveries: BTreeMap::new(),
             orphans: orphans::Orphans::default(),
             reads: BTreeMap::new(),
-            next_read: 0,
+            // An answer that an earlier boot asked for may come to this one.
+            next_read: u64::from(config.boot.0) << READS_BITS,
             sessions: BTreeMap::new(),
             session_progress: false,
             closing: closing::Closing::default(),
