@@ -55,6 +55,8 @@ marks! {
     RoundTwoPrepared,
     /// The second round proposes aborted, with a No in hand.
     RoundTwoAborted,
+    /// Votes are split and W is out of reach: recovery takes over at once.
+    SplitVote,
     /// A coordinator is refused a vote by a recoverer.
     VoteRefused,
     /// A coordinator hears the outcome of its own transaction in a vote.
@@ -95,8 +97,6 @@ marks! {
     BallotRested,
     /// Its rival is still working, and is waited for.
     RivalWorking,
-    /// A recovery learns of a cluster from a promise.
-    ClusterLearned,
     /// A recovery proposes what an earlier ballot had accepted.
     ValueAdopted,
     /// A read finds a commit proven by the votes of all MASTERs.

@@ -265,6 +265,9 @@ impl Clients {
         let seen = self.seen.entry(client).or_default();
         for (nth, (op, stamp)) in flight.ops.iter().zip(stamps).enumerate() {
             if op.kind == OpKind::Check {
+                let newest = self.majority.entry(client).or_default();
+                let known = newest.entry(op.item.clone()).or_insert(*stamp);
+                *known = (*known).max(*stamp);
                 let base = flight.bases.get(nth).and_then(Option::as_ref);
                 // A check on whatever was current may have met a later state than the planned one.
                 let met = base.filter(|base| base.stamp == *stamp);

@@ -134,7 +134,7 @@ impl Disk {
     /// Power is lost; the first `kept` unsynced batches happened to reach the disk. Of a torn one
     /// behind them, `of_torn` writes count: none where checksums are looked at.
     pub fn crash(&mut self, kept: usize, of_torn: usize) {
-        for (_, writes) in self.unsynced.drain(..kept) {
+        for (_, writes) in self.unsynced.drain(..kept.min(self.unsynced.len())) {
             for write in &writes {
                 self.durable.apply(write);
             }

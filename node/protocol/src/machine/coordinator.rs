@@ -1,4 +1,10 @@
 //! The coordinator (PROTOCOL.md 3.5): one round when everybody says Yes, a second one when not.
+//!
+//! A split vote is given up early. With MASTERs down, W Yes may be out of reach although fewer than
+//! N − W + 1 said No: then nothing but recovery can abort (3.5.3), and waiting for half of the
+//! deadline (3.5.6) would keep the Yes votes' locks all that while. So once everybody who is believed
+//! reachable has answered, somebody with No, and the votes decide nothing, the coordinator runs
+//! recovery itself. Recovery is safe at any time; this says only when.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -221,8 +227,26 @@ impl Machine {
             Some(outcome) => {
                 self.decide(cx, Decision { tx, outcome, participants, ops });
             }
+            None if self.is_out_of_reach(tx) => {
+                Mark::SplitVote.hit();
+                self.take_to_recovery(cx, tx);
+            }
             None => self.arm_coordination(tx),
         }
+    }
+
+    /// True when some cluster's votes decide nothing unless a MASTER comes back that is down now.
+    fn is_out_of_reach(&self, tx: TxId) -> bool {
+        let Some(c) = self.coordinations.get(&tx) else { return false };
+        let is_split = |(cluster, round): (&ClusterKey, &Round)| {
+            let Some(placement) = self.placements.get(cluster) else { return false };
+            let may_answer = |node: &NodeId| {
+                !round.yes.contains(node) && !round.no.contains(node) && self.is_up(*node)
+            };
+            let voting = round.stage == Stage::Voting && placement.is_safe();
+            voting && !round.no.is_empty() && !placement.masters.iter().any(may_answer)
+        };
+        !c.recovering && c.clusters.iter().any(is_split)
     }
 
     /// X5: what must not be done.

@@ -216,16 +216,6 @@ impl Machine {
         for op in &promise.ops {
             recovery.ops.entry(op.item.clone()).or_insert_with(|| op.clone());
         }
-        // Whoever only heard of one cluster learns of the others from whoever voted.
-        for participant in &promise.participants {
-            if !recovery.participants.contains(participant) {
-                Mark::ClusterLearned.hit();
-                recovery.participants.push(*participant);
-                recovery.participants.sort();
-                let instance = Instance::Promising(BTreeMap::new());
-                recovery.clusters.insert(participant.cluster, instance);
-            }
-        }
         if let Some(Instance::Promising(promises)) = recovery.clusters.get_mut(&cluster) {
             promises.insert(from, promise);
         }
