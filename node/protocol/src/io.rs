@@ -1,7 +1,7 @@
 //! The boundary of the machine: events in, effects out, and the store it may look into. Data and
 //! one trait, no behaviour.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use quorate_api::{
@@ -268,6 +268,11 @@ pub enum Write {
     TruncateLog(LogPosition),
     /// How far another server's (or the own) decision log is applied.
     Applied(NodeId, LogPosition),
+    /// A commit is applied here that no decision log has told of yet: it was proven by a base, heard
+    /// in an answer, or fetched.
+    OutOfLog(TxId),
+    /// A decision log has told of that commit.
+    InLog(TxId),
     /// Drop what is known of one transaction: it is finished everywhere else, and its items are
     /// realigned here.
     Forget(TxId),
@@ -348,6 +353,8 @@ pub struct Recovered {
     pub applied: BTreeMap<NodeId, LogPosition>,
     /// Low-water marks.
     pub low: BTreeMap<(NodeId, Boot), u64>,
+    /// Commits applied here that no decision log had told of.
+    pub out_of_log: BTreeSet<TxId>,
     /// Last position of the own log; (0, 0) when empty since ever.
     pub log_end: LogPosition,
     /// Position before the first entry still in the own log.

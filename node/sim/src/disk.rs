@@ -3,7 +3,7 @@
 //! flipped bit in what was durable is found by its checksum at the start, and the server refuses to
 //! go on under its identity (PROTOCOL.md 3.9).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_api::{Boot, Committed, ItemId, NodeId, TxId};
 use quorate_protocol::io::{PersistSeq, Recovered, Store, Write};
@@ -23,6 +23,7 @@ pub struct Contents {
     log_end: LogPosition,
     applied: BTreeMap<NodeId, LogPosition>,
     low: BTreeMap<(NodeId, Boot), u64>,
+    out_of_log: BTreeSet<TxId>,
 }
 
 impl Contents {
@@ -53,6 +54,12 @@ impl Contents {
             }
             Write::Applied(node, at) => {
                 self.applied.insert(*node, *at);
+            }
+            Write::OutOfLog(tx) => {
+                self.out_of_log.insert(*tx);
+            }
+            Write::InLog(tx) => {
+                self.out_of_log.remove(tx);
             }
             Write::Forget(tx) => {
                 self.txs.remove(tx);
@@ -185,6 +192,7 @@ impl Disk {
                 .collect(),
             applied: self.visible.applied.clone(),
             low: self.visible.low.clone(),
+            out_of_log: self.visible.out_of_log.clone(),
             log_end: self.visible.log_end,
             log_start: self.visible.log_start,
         })

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use quorate_api::{Boot, ClusterKey, ItemKey, NodeId, OpKind, Operation, Stamp, TxId};
 
-use super::apply::Decision;
+use super::apply::{Decision, Source};
 use super::held::{HeldPrepare, Wait};
 use super::timers::Timer;
 use super::{Cx, Machine};
@@ -112,10 +112,7 @@ impl Machine {
             participants: record.participants,
             ops: record.ops,
         };
-        if holder.node != self.config.node {
-            self.unlogged.insert(holder);
-        }
-        self.learn(cx, decision)
+        self.learn(cx, decision, Source::Elsewhere)
     }
 
     fn check(&self, cx: &Cx<'_>, tx: TxId, prepare: &HeldPrepare) -> Judgement {

@@ -1,4 +1,12 @@
 //! Outcomes: learning, applying on exact bases, parking, fetching (PROTOCOL.md 3.6).
+//!
+//! A commit can be known before any decision log tells of it: a base proved it (3.4.3a), or a server
+//! that knows said so. If its coordinator and the one that proved it both lose power then, nobody
+//! may be left who logs it, and a MASTER that missed it would never hear of it. So every commit
+//! taken from elsewhere is marked in the batch that applies it (`Write::OutOfLog`), until some log
+//! brings it. The mark survives a restart, keeps the boots of its coordinator from being closed,
+//! makes this server log it once the coordinator is gone (`closing.rs`), and keeps a session's token
+//! from being given out before it can cover what the session may have read (`session.rs`).
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -18,6 +26,15 @@ pub(super) struct Decision {
     pub(super) outcome: Decided,
     pub(super) participants: Vec<Participant>,
     pub(super) ops: Vec<Operation>,
+}
+
+/// Where an outcome was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// In a decision log.
+    Log,
+    /// From a base that proves it, or an answer.
+    Elsewhere,
 }
 
 /// Commits that wait for the decision that wrote one of their bases.
@@ -99,7 +116,12 @@ const SYSTEM: ClusterKey = ClusterKey { database: 0, cluster: 0 };
 impl Machine {
     /// Takes note of an outcome found elsewhere. True once it is settled here, false while it is
     /// parked.
-    pub(super) fn learn(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
+    pub(super) fn learn(
+        &mut self,
+        cx: &mut Cx<'_>,
+        decision: Decision,
+        source: Source,
+    ) -> bool {
         let tx = decision.tx;
         if self.is_finished(tx) {
             return true;
@@ -131,7 +153,29 @@ impl Machine {
                 return self.decide(cx, decision);
             }
         }
+        if source == Source::Elsewhere
+            && decision.outcome == Decided::Commit
+            && self.unlogged.insert(tx)
+        {
+            cx.write(Write::OutOfLog(tx));
+        }
         self.settle_or_park(cx, decision)
+    }
+
+    /// A decision log tells of a transaction.
+    pub(super) fn told_by_a_log(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        if self.unlogged.remove(&tx) {
+            self.session_progress = true;
+            cx.write(Write::InLog(tx));
+        }
+    }
+
+    /// Transactions of a boot below a mark are finished: every server has applied them.
+    pub(super) fn told_below(&mut self, cx: &mut Cx<'_>, end: TxId) {
+        let first = TxId { seq: 0, ..end };
+        for tx in self.unlogged.range(first..end).copied().collect::<Vec<_>>() {
+            self.told_by_a_log(cx, tx);
+        }
     }
 
     /// What must not be done.
@@ -349,7 +393,8 @@ impl Machine {
     ) {
         let Some((outcome, participants, ops)) = decision else { return };
         if outcome == Decided::Abort || self.is_whole(&participants, &ops) {
-            self.learn(cx, Decision { tx, outcome, participants, ops });
+            let decision = Decision { tx, outcome, participants, ops };
+            self.learn(cx, decision, Source::Elsewhere);
         } else {
             Mark::FetchedHalf.hit();
         }

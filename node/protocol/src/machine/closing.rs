@@ -119,6 +119,7 @@ impl Machine {
             if self.low.insert((node, boot), END) != Some(END) {
                 Mark::BootsForgotten.hit();
                 cx.write(Write::Low(node, boot, END));
+                self.told_below(cx, TxId { node, boot, seq: END });
             }
         }
         self.session_progress = true;
@@ -131,8 +132,7 @@ impl Machine {
         self.peers.get(&node).map(|peer| peer.boot)
     }
 
-    /// A commit was proven by a base that names it (3.4.3a), which nobody's log has told of yet.
-    /// Normally its coordinator's log does so in a moment; if that one dies first, this server is
+    /// A commit is applied here that nobody's log has told of yet (`apply.rs`). Normally its coordinator's log does so in a moment; if that one dies first, this server is
     /// the finder of the outcome (3.6.1).
     pub(super) fn log_what_was_proven(&mut self, cx: &mut Cx<'_>) {
         let orphaned = self.unlogged.iter().filter(|tx| {
@@ -142,7 +142,7 @@ impl Machine {
             if self.parked.contains(tx) {
                 continue;
             }
-            self.unlogged.remove(&tx);
+            self.told_by_a_log(cx, tx);
             let decision = self.decision_of(cx, tx);
             // Of a transaction over several clusters this server may hold a part only; the others
             // get it when somebody fetches it as a base, or by alignment.

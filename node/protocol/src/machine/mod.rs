@@ -71,7 +71,7 @@ pub struct Machine {
     /// A log was applied further, or a boot closed, in this step.
     session_progress: bool,
     closing: closing::Closing,
-    /// Applied because a base proved them, and not seen in anybody's log yet.
+    /// Commits that no log has told of yet, durable like what they wrote (`apply.rs`).
     unlogged: BTreeSet<TxId>,
     /// Who asked for the outcome of a transaction that is still worked on here.
     watchers: BTreeMap<TxId, BTreeSet<NodeId>>,
@@ -138,7 +138,7 @@ impl Machine {
             sessions: BTreeMap::new(),
             session_progress: false,
             closing: closing::Closing::default(),
-            unlogged: BTreeSet::new(),
+            unlogged: recovered.out_of_log,
             watchers: BTreeMap::new(),
             changed: BTreeSet::new(),
             acks_due: BTreeSet::new(),

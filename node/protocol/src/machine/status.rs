@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use quorate_api::{NodeId, TxId};
 
-use super::apply::Decision;
+use super::apply::{Decision, Source};
 use super::{Cx, Machine};
 use crate::marks::Mark;
 use crate::message::{Decided, Knowledge, Message, Participant, Vote};
@@ -97,7 +97,8 @@ impl Machine {
             cx.send_now(from, Message::Fetch { tx });
             return;
         }
-        self.learn(cx, Decision { tx, outcome, participants, ops });
+        let decision = Decision { tx, outcome, participants, ops };
+        self.learn(cx, decision, Source::Elsewhere);
     }
 
     /// What earlier boots of this server left undecided.

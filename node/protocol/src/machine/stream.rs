@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use quorate_api::{Boot, NodeId, TxId};
 
-use super::apply::Decision;
+use super::apply::{Decision, Source};
 use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
@@ -238,11 +238,9 @@ impl Machine {
             // What was proven is settled before it is logged.
             cx.outcome(tx).is_some() || self.settle_or_park(cx, decision)
         } else {
-            self.learn(cx, decision)
+            self.learn(cx, decision, Source::Log)
         };
-        if from != self.config.node {
-            self.unlogged.remove(&tx);
-        }
+        self.told_by_a_log(cx, tx);
         let incoming = self.incoming.entry(from).or_default();
         incoming.received = at;
         if prev.boot < at.boot {
@@ -395,6 +393,7 @@ impl Machine {
         if seq > *mark {
             *mark = seq;
             cx.write(Write::Low(from, boot, seq));
+            self.told_below(cx, end);
         }
     }
 

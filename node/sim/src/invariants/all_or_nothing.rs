@@ -52,6 +52,8 @@ impl AllOrNothing {
                 Write::Log(..)
                 | Write::TruncateLog(_)
                 | Write::Applied(..)
+                | Write::OutOfLog(_)
+                | Write::InLog(_)
                 | Write::Forget(_)
                 | Write::Low(..) => {}
             }

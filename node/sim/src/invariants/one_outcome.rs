@@ -19,6 +19,8 @@ impl OneOutcome {
             | Write::Tx(..)
             | Write::TruncateLog(_)
             | Write::Applied(..)
+            | Write::OutOfLog(_)
+            | Write::InLog(_)
             | Write::Forget(_)
             | Write::Low(..) => return None,
         };

@@ -31,6 +31,10 @@ impl Storage {
             let of = of.ok_or_else(|| odd_key(keys::META, &key))?;
             recovered.low.insert(of, value::decode(keys::META, &key, &bytes)?);
         }
+        for (key, _) in self.meta_with(keys::META_OUT_OF_LOG)? {
+            let tx = keys::parse_tx(&key[keys::META_OUT_OF_LOG.len()..]);
+            recovered.out_of_log.insert(tx.ok_or_else(|| odd_key(keys::META, &key))?);
+        }
         Ok(())
     }
 

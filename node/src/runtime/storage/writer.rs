@@ -92,6 +92,15 @@ impl Writer {
                 let key = keys::meta(keys::META_APPLIED, &node.0.to_be_bytes());
                 self.put(batch, keys::META, &key, position)
             }
+            Write::OutOfLog(tx) => {
+                let key = keys::meta(keys::META_OUT_OF_LOG, &keys::tx(*tx));
+                self.put(batch, keys::META, &key, &())
+            }
+            Write::InLog(tx) => {
+                let key = keys::meta(keys::META_OUT_OF_LOG, &keys::tx(*tx));
+                batch.delete_cf(self.storage.family(keys::META), key);
+                Ok(())
+            }
             Write::Forget(tx) => {
                 for family in [keys::TX, keys::OUTCOMES] {
                     batch.delete_cf(self.storage.family(family), keys::tx(*tx));
