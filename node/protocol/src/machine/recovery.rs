@@ -327,6 +327,13 @@ impl Machine {
         if promised <= recovery.ballot || recovery.phase != Phase::Running {
             return;
         }
+        // No ballot is above it, and nobody gets there by counting: whoever says so is wrong, and
+        // the others may be a majority.
+        if promised.round == u32::MAX {
+            let detail = "the last ballot there is was promised";
+            cx.note(Note::Corruption { tx, detail });
+            return;
+        }
         Mark::BallotRested.hit();
         recovery.phase = Phase::Resting(promised.node);
         recovery.ballot.round = promised.round;

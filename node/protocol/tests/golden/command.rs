@@ -22,6 +22,7 @@
 //! | `cut n3`, `heal n3` | whatever n3 sends and is sent is lost; no more |
 //! | `configure n1 cfg=2 c10=n1,n2:2 generation=2 owner=n1` | n1 applies control-plane state |
 //! | `send n1 n2 prepare n1.1.9 update #10:0=x base=…` | a made-up Prepare; `age=5ms`, `cfg=2` |
+//! | `send n2 n1 rejected n1.1.9 c10 round=7` | a made-up Rejected, promised to n2 |
 //! | `status [n1]`, `outcome n1.1.2` | prints state; what each server knows of it |
 //!
 //! Operations are `create|update|delete|check #10:0[=image]`, each with an optional `base=current`
@@ -109,6 +110,13 @@ pub(crate) enum Command {
         tx: TxId,
         body: Body,
     },
+    SendRejected {
+        from: NodeId,
+        to: NodeId,
+        tx: TxId,
+        cluster: ClusterKey,
+        round: u32,
+    },
     Status(Option<NodeId>),
     Outcome(TxId),
 }
@@ -181,6 +189,13 @@ impl Command {
                 let owner = setting(rest, "owner").map(node).transpose()?;
                 let shapes = shapes(&rest[1..])?;
                 Self::Configure { server: server(0)?, cfg, generation, owner, shapes }
+            }
+            "send" if rest.get(2) == Some(&"rejected") => {
+                let cluster = cluster(word(4)?.trim_start_matches('c'))?;
+                let round = number(setting(rest, "round").ok_or("rejected without a round")?)?;
+                let round = u32::try_from(round).map_err(|e| e.to_string())?;
+                let (from, to, tx) = (server(0)?, server(1)?, tx(word(3)?)?);
+                Self::SendRejected { from, to, tx, cluster, round }
             }
             "send" => {
                 let body = body(rest.get(4..).unwrap_or_default())?;

@@ -9,7 +9,7 @@ use quorate_protocol::io::{
     SessionRequest, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
-use quorate_protocol::message::{Age, Message, Participant};
+use quorate_protocol::message::{Age, Ballot, Message, Participant};
 
 use crate::command::{Body, Command, Shape, Syncing, Which};
 use crate::disk::Disk;
@@ -115,6 +115,10 @@ impl World {
                 self.step(server, Event::Configure { cfg, placements });
             }
             Command::SendPrepare { from, to, tx, body } => self.send_prepare(from, to, tx, body),
+            Command::SendRejected { from, to, tx, cluster, round } => {
+                let promised = Ballot { round, node: from, boot: self.servers[&from].boot };
+                self.send(from, to, 1, Message::Rejected { tx, cluster, promised });
+            }
             Command::Status(server) => self.status(server),
             Command::Outcome(tx) => self.outcome(tx),
         }
@@ -321,6 +325,11 @@ impl World {
         let participant = |cluster| Participant { cluster, generation };
         let participants = clusters.into_iter().map(participant).collect();
         let message = Message::Prepare { tx, age, participants, ops, schema: 0 };
+        self.send(from, to, cfg, message);
+    }
+
+    /// A made-up message is under way.
+    fn send(&mut self, from: NodeId, to: NodeId, cfg: u64, message: Message) {
         self.print_message(from, to, &message);
         let from = (from, self.servers[&from].boot);
         let to = (to, self.servers[&to].boot);
