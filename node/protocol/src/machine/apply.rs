@@ -307,6 +307,7 @@ impl Machine {
             cx.write(Write::Tx(tx, kept));
         }
         self.changed.extend(writes.iter().map(|op| op.item.clone()));
+        self.session_progress |= !writes.is_empty();
         self.held.remove(tx);
         self.end_recovery(tx);
         self.end_watch(tx);

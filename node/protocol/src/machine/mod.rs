@@ -67,7 +67,7 @@ pub struct Machine {
     orphans: orphans::Orphans,
     reads: BTreeMap<u64, reads::ReadState>,
     next_read: u64,
-    sessions: BTreeMap<u64, SessionRequest>,
+    sessions: BTreeMap<u64, session::Waiting>,
     /// A log was applied further, or a boot closed, in this step.
     session_progress: bool,
     closing: closing::Closing,

@@ -58,8 +58,8 @@ impl Incoming {
         Self { applied, received: applied, ..Self::default() }
     }
 
-    pub(super) const fn applied(&self) -> LogPosition {
-        self.applied
+    pub(super) const fn received(&self) -> LogPosition {
+        self.received
     }
 
     /// True when an index of one of its boots is applied here. An index beyond the durable end of
