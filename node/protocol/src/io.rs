@@ -71,11 +71,21 @@ pub struct Placement {
     /// The one server that creates records here; `None`: any (the system cluster).
     pub owner: Option<NodeId>,
     /// Schema revision below which writers are refused: what they write lacks the keys of an index
-    /// that came since (PROTOCOL.md 3.9). 0: nobody is.
+    /// that came since (PROTOCOL.md 3.9). 0: nobody is; [`CLOSED`]: everybody.
     pub schema_min: u64,
 }
 
+/// [`Placement::schema_min`] of a cluster that was dropped. Nothing new is voted for there; what was
+/// under way is decided by its MASTERs as ever, or the locks it has in other clusters would stay.
+pub const CLOSED: u64 = u64::MAX;
+
 impl Placement {
+    /// True when the cluster was dropped.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.schema_min == CLOSED
+    }
+
     /// ⌊N/2⌋ + 1.
     #[must_use]
     pub fn majority(&self) -> usize {

@@ -116,12 +116,7 @@ const SYSTEM: ClusterKey = ClusterKey { database: 0, cluster: 0 };
 impl Machine {
     /// Takes note of an outcome found elsewhere. True once it is settled here, false while it is
     /// parked.
-    pub(super) fn learn(
-        &mut self,
-        cx: &mut Cx<'_>,
-        decision: Decision,
-        source: Source,
-    ) -> bool {
+    pub(super) fn learn(&mut self, cx: &mut Cx<'_>, decision: Decision, source: Source) -> bool {
         let tx = decision.tx;
         if self.is_finished(tx) {
             return true;

@@ -9,7 +9,7 @@ use quorate_api::{Boot, ClusterKey, ItemId, NodeId, Operation, TxId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::io::{Config, Effect, Event, Placement, Recovered, SessionRequest, Store, Tick};
+use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
 use crate::message::{LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 

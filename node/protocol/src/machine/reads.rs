@@ -144,11 +144,14 @@ impl Machine {
         self.send_reads(cx, number);
     }
 
-    /// Refusal before anything is sent: an unknown cluster, or no majority believed reachable.
+    /// Refusal before anything is sent: an unknown or dropped cluster, or no majority believed
+    /// reachable. What a transaction under way left in a dropped cluster is realigned like any.
     fn unreadable(&self, number: u64) -> Option<Failure> {
         let read = self.reads.get(&number)?;
+        let realigns = matches!(read.purpose, Purpose::Realign(_));
         for item in &read.items {
-            let Some(placement) = self.placements.get(&item.cluster) else {
+            let placement = self.placements.get(&item.cluster);
+            let Some(placement) = placement.filter(|p| realigns || !p.is_closed()) else {
                 return Some(Failure::on(ErrorCode::UnknownCluster, item));
             };
             let reachable = placement.masters.iter().filter(|n| self.is_up(**n)).count();

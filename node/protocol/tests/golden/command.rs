@@ -21,6 +21,7 @@
 //! | `peer n1 n2 down` | n1 believes n2 unreachable (`up`: reachable) |
 //! | `cut n3`, `heal n3` | whatever n3 sends and is sent is lost; no more |
 //! | `configure n1 cfg=2 c10=n1,n2:2 generation=2 owner=n1` | n1 applies control-plane state |
+//! | `configure n1 cfg=2 c10=n1,n2:2 c20=n1,n2:2 closed=c20` | the same; cluster 20 was dropped |
 //! | `send n1 n2 prepare n1.1.9 update #10:0=x base=…` | a made-up Prepare; `age=5ms`, `cfg=2` |
 //! | `send n2 n1 rejected n1.1.9 c10 round=7` | a made-up Rejected, promised to n2 |
 //! | `status [n1]`, `outcome n1.1.2` | prints state; what each server knows of it |
@@ -102,6 +103,8 @@ pub(crate) enum Command {
         generation: u32,
         /// Who creates records in all of them; nobody named: anybody.
         owner: Option<NodeId>,
+        /// Which of them was dropped.
+        closed: Option<ClusterKey>,
         shapes: Vec<Shape>,
     },
     SendPrepare {
@@ -187,8 +190,10 @@ impl Command {
                 let generation = setting(rest, "generation").map_or(Ok(1), number)?;
                 let generation = u32::try_from(generation).map_err(|e| e.to_string())?;
                 let owner = setting(rest, "owner").map(node).transpose()?;
+                let closed = setting(rest, "closed").map(|c| cluster(c.trim_start_matches('c')));
+                let closed = closed.transpose()?;
                 let shapes = shapes(&rest[1..])?;
-                Self::Configure { server: server(0)?, cfg, generation, owner, shapes }
+                Self::Configure { server: server(0)?, cfg, generation, owner, closed, shapes }
             }
             "send" if rest.get(2) == Some(&"rejected") => {
                 let cluster = cluster(word(4)?.trim_start_matches('c'))?;

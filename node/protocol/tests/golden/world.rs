@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
-    Base, Config, Effect, Event, PersistSeq, Placement, Proposal, ReadRequest, Reply,
+    Base, CLOSED, Config, Effect, Event, PersistSeq, Placement, Proposal, ReadRequest, Reply,
     SessionRequest, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
@@ -109,9 +109,12 @@ impl World {
                     self.letters.retain(|l| l.from.0 != server && l.to.0 != server);
                 }
             }
-            Command::Configure { server, cfg, generation, owner, shapes } => {
+            Command::Configure { server, cfg, generation, owner, closed, shapes } => {
                 self.cfg.insert(server, cfg);
-                let placements = placements(&shapes, generation, owner);
+                let mut placements = placements(&shapes, generation, owner);
+                if let Some(placement) = closed.and_then(|c| placements.get_mut(&c)) {
+                    placement.schema_min = CLOSED;
+                }
                 self.step(server, Event::Configure { cfg, placements });
             }
             Command::SendPrepare { from, to, tx, body } => self.send_prepare(from, to, tx, body),
