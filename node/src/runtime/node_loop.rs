@@ -269,7 +269,11 @@ impl<P: Protocol> NodeLoop<P> {
         }
         self.effects = effects;
         if std::mem::take(&mut self.schema_changed) {
-            self.configure();
+            if self.has_met_everybody() {
+                self.configure();
+            } else {
+                self.read_schema();
+            }
         }
     }
 
@@ -357,7 +361,7 @@ impl<P: Protocol> NodeLoop<P> {
 
     /// Once every MASTER was met, ever, the system cluster has a place and the server can serve.
     fn configure_when_complete(&mut self) {
-        if self.peers.len() + 1 < self.shared.members.count() {
+        if !self.has_met_everybody() {
             return;
         }
         self.configure();
@@ -368,6 +372,10 @@ impl<P: Protocol> NodeLoop<P> {
             self.settling = Some(Settling { left: left.collect(), deadline });
             self.serve_when_settled();
         }
+    }
+
+    fn has_met_everybody(&self) -> bool {
+        self.peers.len() + 1 >= self.shared.members.count()
     }
 
     fn serve_when_settled(&mut self) {

@@ -64,6 +64,10 @@ impl Machine {
 
     pub(super) fn on_ended(&mut self, cx: &mut Cx<'_>, from: NodeId, stage: u8) {
         let Some(boot) = self.current_boot(from) else { return };
+        // Before the first configuration nobody is known who might lack something: it asks again.
+        if self.members.is_empty() {
+            return;
+        }
         if stage == CLOSED {
             self.forget_boots(cx, from, boot);
             cx.send_durable(from, Message::EndedReply { stage, agreed: true });

@@ -349,6 +349,10 @@ impl Machine {
     /// Raises the own low-water mark: everything logged up to the slowest MASTER's acknowledgement
     /// is finished.
     pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
+        // Before the first configuration nobody is known who might lack something.
+        if self.members.is_empty() {
+            return;
+        }
         let me = self.config.node;
         let done = self.acknowledged_by_all();
         if done > self.log_start {
