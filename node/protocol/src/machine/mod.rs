@@ -252,10 +252,12 @@ impl Machine {
             Message::Fetch { tx } => self.on_fetch(cx, from, tx),
             Message::FetchReply { tx, decision } => self.on_fetch_reply(cx, tx, decision),
             Message::Low { seq } => self.on_low(cx, from, seq),
-            Message::Ended { stage } => self.on_ended(cx, from, stage),
-            Message::EndedReply { stage, agreed } => {
+            Message::Ended { stage, boot } => self.on_ended(cx, from, stage, boot),
+            // What was said to an earlier boot of this server says nothing of the boots since.
+            Message::EndedReply { stage, boot, agreed } if boot == self.config.boot => {
                 self.on_ended_reply(cx, from, stage, agreed);
             }
+            Message::EndedReply { .. } => {}
         }
     }
 
