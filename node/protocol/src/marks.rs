@@ -21,6 +21,8 @@ macro_rules! marks {
 }
 
 marks! {
+    /// A message comes before the first configuration, and is lost.
+    BeforeConfiguration,
     /// A vote is sent again for a Prepare that came again.
     VoteAgain,
     /// A Prepare comes for what is finished and forgotten.

@@ -225,6 +225,16 @@ mod tests {
         Event::Message { from, cfg: 1, message }
     }
 
+    /// Neither counts as acknowledged by all, nor is asked of nobody.
+    #[test]
+    fn nothing_is_agreed_to_before_the_first_configuration() {
+        let mut machine = Machine::new(Config::new(NodeId(1), Boot(3), 0), Recovered::default());
+        step(&mut machine, Event::Peer { node: PEER, boot: Boot(2), up: true });
+        let asked = from(PEER, Message::Ended { stage: 1, boot: Boot(2) });
+        assert_eq!(step(&mut machine, asked), []);
+        assert_eq!(machine.next_deadline(), None, "nothing to look after yet");
+    }
+
     /// A slow disk held an answer back until the server that had asked was in its next boot.
     #[test]
     fn an_answer_to_an_earlier_boot_closes_nothing() {

@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
+use crate::marks::Mark;
 use crate::message::{LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
@@ -83,8 +84,9 @@ pub struct Machine {
     timers: timers::Timers,
     /// Usual time between the Yes that made W and the last one.
     vote_spread: Tick,
-    /// The own log was replayed after the start.
-    replayed: bool,
+    /// It was told where clusters are, and has replayed its own log. Before that it takes no
+    /// messages: it could not say what of them is its own.
+    configured: bool,
 }
 
 impl Machine {
@@ -144,7 +146,7 @@ impl Machine {
             acks_due: BTreeSet::new(),
             timers: timers::Timers::default(),
             vote_spread: 0,
-            replayed: false,
+            configured: false,
             config,
         }
     }
@@ -155,40 +157,47 @@ impl Machine {
         assert!(now >= self.now, "time went backwards");
         self.now = now;
         let mut cx = Cx::new(store, out, self.persist_seq);
-        let first = !core::mem::replace(&mut self.replayed, true);
-        if first {
-            self.arm_housekeeping();
-            for tx in self.txs.keys().copied().collect::<Vec<_>>() {
-                self.note_undecided(tx);
-            }
-        }
-        let configures = matches!(event, Event::Configure { .. });
-        if first && !configures {
-            self.replay_own_log(&mut cx);
-        }
         match event {
             Event::Submit(submit) => self.on_submit(&mut cx, submit),
             Event::Read(request) => self.on_read_request(&mut cx, request),
             Event::Session(request) => self.on_session(&mut cx, request),
-            Event::Message { from, cfg, message } => self.on_message(&mut cx, from, cfg, message),
+            Event::Message { from, cfg, message } if self.configured => {
+                self.on_message(&mut cx, from, cfg, message);
+            }
+            // Lost like any message may be: whoever sent it sends it again.
+            Event::Message { .. } => Mark::BeforeConfiguration.hit(),
             Event::Peer { node, boot, up } => self.on_peer(&mut cx, node, boot, up),
-            Event::Configure { cfg, placements } => self.on_configure(&mut cx, cfg, placements),
+            Event::Configure { cfg, placements } => {
+                self.on_configure(&mut cx, cfg, placements);
+                if !core::mem::replace(&mut self.configured, true) {
+                    self.begin(&mut cx);
+                }
+            }
             Event::Tick => {
                 self.run_timers(&mut cx);
                 self.send_acks(&mut cx);
             }
         }
-        // Which operations of the own log are for this server is known once the clusters are.
-        if first && configures {
-            self.replay_own_log(&mut cx);
-            // A server alone waits for nobody.
-            if self.members.iter().all(|node| self.is_up(*node)) {
-                self.recover_own_orphans(&mut cx);
-            }
-        }
         self.reconsider_changed(&mut cx);
         self.reconsider_sessions(&mut cx);
         self.persist_seq = cx.finish();
+    }
+
+    /// What was left by earlier boots, once the clusters are known and with them which operations
+    /// are for this server.
+    fn begin(&mut self, cx: &mut Cx<'_>) {
+        self.arm_housekeeping();
+        for tx in self.txs.keys().copied().collect::<Vec<_>>() {
+            self.note_undecided(tx);
+        }
+        self.replay_own_log(cx);
+        // A server alone waits for nobody.
+        if self.members.iter().all(|node| self.is_up(*node)) {
+            self.recover_own_orphans(cx);
+        }
+        for node in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.peer_changed(cx, node);
+        }
     }
 
     /// When `Event::Tick` is due even if nothing else happens.
@@ -289,6 +298,14 @@ impl Machine {
         peer.boot = boot;
         peer.up = up;
         peer.reconnect();
+        if self.configured {
+            self.peer_changed(cx, node);
+        }
+    }
+
+    fn peer_changed(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+        let Some(stream::Peer { boot, up, .. }) = self.peers.get(&node) else { return };
+        let (boot, up) = (*boot, *up);
         if up {
             self.acks_due.insert(node);
             self.pump_all(cx);

@@ -17,6 +17,7 @@
 //! | `tick 5ms` | time passes, timers run |
 //! | `crash n2 [keep=1]` | power fails; that many unsynced batches happen to survive |
 //! | `restart n2` | in a new boot, with connections to nobody |
+//! | `restart n2 before n1 n3` | it believes n1 and n3 reachable before it knows the clusters |
 //! | `connect n2` | n2 and every running server believe each other reachable |
 //! | `peer n1 n2 down` | n1 believes n2 unreachable (`up`: reachable) |
 //! | `cut n3`, `heal n3` | whatever n3 sends and is sent is lost; no more |
@@ -89,7 +90,7 @@ pub(crate) enum Command {
         server: NodeId,
         keep: usize,
     },
-    Restart(NodeId),
+    Restart(NodeId, Vec<NodeId>),
     Connect(NodeId),
     Peer {
         server: NodeId,
@@ -180,7 +181,10 @@ impl Command {
                 let keep = setting(rest, "keep").map_or(Ok(0), number)?;
                 Self::Crash { server: server(0)?, keep: usize::try_from(keep).unwrap_or(0) }
             }
-            "restart" => Self::Restart(server(0)?),
+            "restart" => {
+                let before = rest.iter().skip(2).map(|w| node(w)).collect::<Parsed<_>>()?;
+                Self::Restart(server(0)?, before)
+            }
             "connect" => Self::Connect(server(0)?),
             "peer" => Self::Peer { server: server(0)?, peer: server(1)?, up: word(2)? == "up" },
             "cut" => Self::Cut(server(0)?, true),

@@ -97,7 +97,7 @@ impl World {
             Command::Sync(server, syncing) => self.sync(server, &syncing),
             Command::Tick(ticks) => self.tick(ticks),
             Command::Crash { server, keep } => self.crash(server, keep),
-            Command::Restart(server) => self.start(server),
+            Command::Restart(server, before) => self.start(server, &before),
             Command::Connect(server) => self.connect(server),
             Command::Peer { server, peer, up } => {
                 let boot = self.servers[&peer].boot;
@@ -137,7 +137,7 @@ impl World {
         self.muted = true;
         for node in &nodes {
             self.servers.insert(*node, Server::default());
-            self.start(*node);
+            self.start(*node, &[]);
         }
         for node in &nodes {
             self.connect(*node);
@@ -166,7 +166,7 @@ impl World {
         Submit { request: client, ops: body.proposals, deadline, wall_us, schema: 0 }
     }
 
-    fn start(&mut self, node: NodeId) {
+    fn start(&mut self, node: NodeId, reachable: &[NodeId]) {
         let placements = placements(&self.shapes, 1, None);
         self.cfg.insert(node, 1);
         let server = self.server(node);
@@ -175,6 +175,10 @@ impl World {
         let config = Config::new(node, server.boot, node.0);
         let recovered = server.disk.recover().expect("no script damages a disk");
         server.machine = Some(Machine::new(config, recovered));
+        for peer in reachable {
+            let boot = self.servers[peer].boot;
+            self.step(node, Event::Peer { node: *peer, boot, up: true });
+        }
         self.step(node, Event::Configure { cfg: 1, placements });
     }
 
