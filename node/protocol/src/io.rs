@@ -278,6 +278,8 @@ pub enum Write {
     TruncateLog(LogPosition),
     /// How far another server's (or the own) decision log is applied.
     Applied(NodeId, LogPosition),
+    /// Where an ended boot's part of a decision log stops.
+    BootEnd(NodeId, Boot, u64),
     /// A commit is applied here that no decision log has told of yet: it was proven by a base, heard
     /// in an answer, or fetched.
     OutOfLog(TxId),
@@ -361,6 +363,8 @@ pub struct Recovered {
     pub undecided: Vec<(TxId, TxRecord)>,
     /// How far each decision log is applied here.
     pub applied: BTreeMap<NodeId, LogPosition>,
+    /// Last positions of ended boots, as far as logs told.
+    pub ended: BTreeMap<(NodeId, Boot), u64>,
     /// Low-water marks.
     pub low: BTreeMap<(NodeId, Boot), u64>,
     /// Commits applied here that no decision log had told of.

@@ -22,6 +22,7 @@ pub struct Contents {
     log_start: LogPosition,
     log_end: LogPosition,
     applied: BTreeMap<NodeId, LogPosition>,
+    ended: BTreeMap<(NodeId, Boot), u64>,
     low: BTreeMap<(NodeId, Boot), u64>,
     out_of_log: BTreeSet<TxId>,
 }
@@ -55,6 +56,9 @@ impl Contents {
             Write::Applied(node, at) => {
                 self.applied.insert(*node, *at);
             }
+            Write::BootEnd(node, boot, last) => {
+                self.ended.insert((*node, *boot), *last);
+            }
             Write::OutOfLog(tx) => {
                 self.out_of_log.insert(*tx);
             }
@@ -70,6 +74,9 @@ impl Contents {
                 self.txs.retain(|tx, _| !below(tx));
                 self.outcomes.retain(|tx, _| !below(tx));
                 self.low.insert((*node, *boot), *seq);
+                if *seq == u64::MAX {
+                    self.ended.remove(&(*node, *boot));
+                }
             }
         }
     }
@@ -191,6 +198,7 @@ impl Disk {
                 .map(|(tx, record)| (*tx, record.clone()))
                 .collect(),
             applied: self.visible.applied.clone(),
+            ended: self.visible.ended.clone(),
             low: self.visible.low.clone(),
             out_of_log: self.visible.out_of_log.clone(),
             log_end: self.visible.log_end,

@@ -128,6 +128,9 @@ impl Machine {
                 Mark::BootsForgotten.hit();
                 cx.write(Write::Low(node, boot, END));
                 self.told_below(cx, TxId { node, boot, seq: END });
+                if let Some(incoming) = self.incoming.get_mut(&node) {
+                    incoming.forget_end(boot);
+                }
             }
         }
         self.session_progress = true;

@@ -107,11 +107,13 @@ impl Machine {
             }
             txs.insert(tx, record);
         }
-        let incoming = recovered
-            .applied
-            .into_iter()
-            .map(|(node, applied)| (node, stream::Incoming::starting_at(applied)))
-            .collect();
+        let ended = |node| {
+            let of = recovered.ended.range((node, Boot(0))..=(node, Boot(u32::MAX)));
+            of.map(|((_, boot), last)| (*boot, *last)).collect()
+        };
+        let starting =
+            |(node, applied)| (node, stream::Incoming::starting_at(applied, ended(node)));
+        let incoming = recovered.applied.into_iter().map(starting).collect();
         Self {
             rng: ChaCha8Rng::seed_from_u64(config.seed),
             now: 0,

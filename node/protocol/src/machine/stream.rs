@@ -47,15 +47,15 @@ pub(super) struct Incoming {
     received: LogPosition,
     /// Position → (position before it, transaction).
     parked: BTreeMap<LogPosition, (LogPosition, TxId)>,
-    /// Last positions of ended boots, as later entries told.
+    /// Last positions of ended boots, as later entries told; durable.
     ended: BTreeMap<Boot, u64>,
     /// Entries behind a gap, by the position before them; at most a sender's window.
     early: BTreeMap<LogPosition, (LogPosition, Decision)>,
 }
 
 impl Incoming {
-    pub(super) fn starting_at(applied: LogPosition) -> Self {
-        Self { applied, received: applied, ..Self::default() }
+    pub(super) fn starting_at(applied: LogPosition, ended: BTreeMap<Boot, u64>) -> Self {
+        Self { applied, received: applied, ended, ..Self::default() }
     }
 
     pub(super) const fn received(&self) -> LogPosition {
@@ -70,6 +70,19 @@ impl Incoming {
         } else {
             self.applied.boot > boot && self.ended.get(&boot).is_some_and(|last| *last >= index)
         }
+    }
+
+    /// An entry follows another: if that was a boot's last, it says where the boot stopped.
+    fn note_end(&mut self, cx: &mut Cx<'_>, node: NodeId, prev: LogPosition, at: LogPosition) {
+        if prev.boot < at.boot && prev.index > 0 {
+            self.ended.insert(prev.boot, prev.index);
+            cx.write(Write::BootEnd(node, prev.boot, prev.index));
+        }
+    }
+
+    /// Whoever asks for a closed boot is answered without it.
+    pub(super) fn forget_end(&mut self, boot: Boot) {
+        self.ended.remove(&boot);
     }
 
     /// Moves `applied` to the last position before the first gap; true if it moved.
@@ -243,9 +256,7 @@ impl Machine {
         self.told_by_a_log(cx, tx);
         let incoming = self.incoming.entry(from).or_default();
         incoming.received = at;
-        if prev.boot < at.boot {
-            incoming.ended.insert(prev.boot, prev.index);
-        }
+        incoming.note_end(cx, from, prev, at);
         if !settled {
             incoming.parked.insert(at, (prev, tx));
             self.parked.add_log(tx, from, at);
@@ -340,6 +351,7 @@ impl Machine {
             } else {
                 let incoming = self.incoming.entry(me).or_default();
                 incoming.received = at;
+                incoming.note_end(cx, me, prev, at);
                 self.note_applied(cx, me);
             }
             prev = at;

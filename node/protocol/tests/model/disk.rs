@@ -287,6 +287,7 @@ impl Disk {
             Write::Log(..)
             | Write::TruncateLog(_)
             | Write::Applied(..)
+            | Write::BootEnd(..)
             | Write::OutOfLog(_)
             | Write::InLog(_) => {}
         }

@@ -52,6 +52,7 @@ impl AllOrNothing {
                 Write::Log(..)
                 | Write::TruncateLog(_)
                 | Write::Applied(..)
+                | Write::BootEnd(..)
                 | Write::OutOfLog(_)
                 | Write::InLog(_)
                 | Write::Forget(_)

@@ -19,6 +19,7 @@ impl OneOutcome {
             | Write::Tx(..)
             | Write::TruncateLog(_)
             | Write::Applied(..)
+            | Write::BootEnd(..)
             | Write::OutOfLog(_)
             | Write::InLog(_)
             | Write::Forget(_)
