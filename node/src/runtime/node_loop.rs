@@ -156,7 +156,10 @@ impl<P: Protocol> NodeLoop<P> {
         }
         let idle = self.work.is_empty() && self.filling.is_empty();
         let wait = if idle { self.wait() } else { Some(Duration::ZERO) };
-        self.shared.inbox.take(&mut self.work, wait);
+        // What is left of the last turn comes first; meanwhile the inbox fills, and its bounds hold.
+        if self.work.len() < BATCH_MAX {
+            self.shared.inbox.take(&mut self.work, wait);
+        }
         self.release();
         let mut handled = 0;
         while handled < BATCH_MAX
