@@ -66,6 +66,7 @@ impl Writer {
         }
         self.file(&mut batch, writes)?;
         self.put(&mut batch, keys::META, keys::META_LAST, &(self.boot, seq))?;
+        self.storage.durability.hand_over(seq);
         self.storage.db.write(batch).map_err(StorageError::engine("write a batch"))?;
         self.last = seq;
         self.storage.durability.advance(seq);
