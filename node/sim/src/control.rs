@@ -1,11 +1,13 @@
 //! A scripted stand-in for the control plane, with its interface: a growing list of entries, each a
 //! complete table of clusters under an index, that servers apply in order and at different times.
-//! Owners change; MASTERs and quorums do not, so every generation stays 1.
+//! Owners change; MASTERs and quorums do not, so every generation stays 1. Clusters are dropped, and
+//! stay so until it was seen that nothing is left in doubt on them; then, in this stand-in alone,
+//! they take writes again, so that service after the heal can be asked of all.
 
 use std::collections::BTreeMap;
 
 use quorate_api::{ClusterKey, NodeId};
-use quorate_protocol::io::{Event, Placement};
+use quorate_protocol::io::{CLOSED, Event, Placement};
 
 use crate::options::{Options, Shape};
 use crate::rng::Stream;
@@ -45,7 +47,7 @@ impl World {
         Event::Configure { cfg, placements: self.entries[entry].clone() }
     }
 
-    /// A cluster gets another owner; every server hears of it in its own time.
+    /// A cluster gets another owner, or is dropped; every server hears of it in its own time.
     pub(crate) fn new_entry(&mut self) {
         if self.healed {
             return;
@@ -53,17 +55,40 @@ impl World {
         let mut entry = self.entries[self.entries.len() - 1].clone();
         let shape = self.faults.pick(&self.options.clusters).clone();
         let owner = self.servers[*self.faults.pick(&shape.masters)].id;
+        let drops = self.faults.chance(100);
         if let Some(placement) = entry.get_mut(&shape.cluster) {
             placement.owner = Some(owner);
+            if drops {
+                placement.schema_min = CLOSED;
+            }
         }
         self.entries.push(entry);
         let cfg = self.last_cfg();
-        self.trace.line(self.now, format_args!("entry {cfg}: {} owned by {owner}", shape.cluster));
+        let what = if drops { "dropped" } else { "owned" };
+        let line = format_args!("entry {cfg}: {} {what} by {owner}", shape.cluster);
+        self.trace.line(self.now, line);
         for server in 0..self.servers.len() {
             let at = self.now + self.faults.between(100, 200_000);
             self.at(at, Happening::Learn { server, cfg });
         }
         self.again_after(self.options.entry_every, Happening::Entry);
+    }
+
+    /// Everything takes writes again.
+    pub(crate) fn reopen(&mut self) {
+        let mut entry = self.entries[self.entries.len() - 1].clone();
+        if !entry.values().any(Placement::is_closed) {
+            return;
+        }
+        for placement in entry.values_mut() {
+            placement.schema_min = 0;
+        }
+        self.entries.push(entry);
+        let cfg = self.last_cfg();
+        self.trace.line(self.now, format_args!("entry {cfg}: all open"));
+        for server in 0..self.servers.len() {
+            self.learn_entry(server, cfg);
+        }
     }
 
     /// A server applies the next entries, if it runs and has not yet.

@@ -41,6 +41,7 @@ impl World {
         if !doubts.is_empty() {
             self.invariants.report("nothing-in-doubt", doubts.join("; "));
         }
+        self.reopen();
         self.trace.line(self.now, format_args!("serve"));
         self.serving = true;
         for client in 0..self.options.clients {
