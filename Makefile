@@ -66,7 +66,7 @@ fix: ## Format, and apply what the lints can apply
 
 .PHONY: sim
 sim: setup ## Run the simulator: make sim [SEED=1] [SEEDS=200]
-	@cargo build --release -p quorate-sim
+	@cargo build --release -p quorate-sim --features marks
 	@$(BIN)/quorate-sim --seed $(SEED) --seeds $(SEEDS)
 
 .PHONY: model
@@ -85,7 +85,7 @@ soak-disk: build ## Kill random servers 200 times and cut the power 20 times, un
 .PHONY: canary
 canary: setup ## Plant bugs in machine and checkers: each must be caught
 	cargo test --release -p quorate-check --test planted --test planted_transactions
-	cargo test --release -p quorate-sim --test planted
+	cargo test --release -p quorate-sim --test planted -- --campaigns 10
 
 .PHONY: micro
 micro: setup ## Criterion benches of proxy, checkers, driver, machine, codec and storage

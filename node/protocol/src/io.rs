@@ -1,7 +1,7 @@
 //! The boundary of the machine: events in, effects out, and the store it may look into. Data and
 //! one trait, no behaviour.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use quorate_api::{
@@ -63,20 +63,39 @@ pub struct Placement {
     pub generation: u32,
     /// M(c), in order; never empty.
     pub masters: Vec<NodeId>,
+    /// Servers that hold the cluster without a say: they get decisions, and never vote, promise,
+    /// accept, recover or count in a read. No MASTER is among them.
+    pub replicas: Vec<NodeId>,
     /// W(c), between 1 and N.
     pub write_quorum: usize,
     /// The one server that creates records here; `None`: any (the system cluster).
     pub owner: Option<NodeId>,
     /// Schema revision below which writers are refused: what they write lacks the keys of an index
-    /// that came since (PROTOCOL.md 3.9). 0: nobody is.
+    /// that came since (PROTOCOL.md 3.9). 0: nobody is; [`CLOSED`]: everybody.
     pub schema_min: u64,
 }
 
+/// [`Placement::schema_min`] of a cluster that was dropped. Nothing new is voted for there; what was
+/// under way is decided by its MASTERs as ever, or the locks it has in other clusters would stay.
+pub const CLOSED: u64 = u64::MAX;
+
 impl Placement {
+    /// True when the cluster was dropped.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.schema_min == CLOSED
+    }
+
     /// ⌊N/2⌋ + 1.
     #[must_use]
     pub fn majority(&self) -> usize {
         self.masters.len() / 2 + 1
+    }
+
+    /// True when a server keeps the cluster's items, as MASTER or REPLICA.
+    #[must_use]
+    pub fn is_held_by(&self, node: NodeId) -> bool {
+        self.masters.contains(&node) || self.replicas.contains(&node)
     }
 
     /// True when W is at least a majority; PROTOCOL.md 3.2–3.9 hold for such clusters, 3.10 for the
@@ -259,6 +278,13 @@ pub enum Write {
     TruncateLog(LogPosition),
     /// How far another server's (or the own) decision log is applied.
     Applied(NodeId, LogPosition),
+    /// Where an ended boot's part of a decision log stops.
+    BootEnd(NodeId, Boot, u64),
+    /// A commit is applied here that no decision log has told of yet: it was proven by a base, heard
+    /// in an answer, or fetched.
+    OutOfLog(TxId),
+    /// A decision log has told of that commit.
+    InLog(TxId),
     /// Drop what is known of one transaction: it is finished everywhere else, and its items are
     /// realigned here.
     Forget(TxId),
@@ -337,8 +363,12 @@ pub struct Recovered {
     pub undecided: Vec<(TxId, TxRecord)>,
     /// How far each decision log is applied here.
     pub applied: BTreeMap<NodeId, LogPosition>,
+    /// Last positions of ended boots, as far as logs told.
+    pub ended: BTreeMap<(NodeId, Boot), u64>,
     /// Low-water marks.
     pub low: BTreeMap<(NodeId, Boot), u64>,
+    /// Commits applied here that no decision log had told of.
+    pub out_of_log: BTreeSet<TxId>,
     /// Last position of the own log; (0, 0) when empty since ever.
     pub log_end: LogPosition,
     /// Position before the first entry still in the own log.

@@ -7,5 +7,6 @@ extern crate alloc;
 
 pub mod io;
 pub mod machine;
+pub mod marks;
 pub mod message;
 pub mod planted;

@@ -369,11 +369,15 @@ pub enum Message {
     Ended {
         /// From 1 to 3.
         stage: u8,
+        /// The boot that asks; those before it are to be closed.
+        boot: Boot,
     },
     /// Answer to `Ended`.
     EndedReply {
         /// Which stage.
         stage: u8,
+        /// The boot that asked.
+        boot: Boot,
         /// The receiver is as far.
         agreed: bool,
     },

@@ -316,7 +316,9 @@ impl NodeHandle {
     /// # Errors
     /// The cluster is unknown, or another server creates its records.
     pub async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {
-        let owner = self.shared.placements.load().get(&cluster).map(|placement| placement.owner);
+        let placements = self.shared.placements.load();
+        let placement = placements.get(&cluster).filter(|placement| !placement.is_closed());
+        let owner = placement.map(|placement| placement.owner);
         match owner {
             None => return Err(failure(ErrorCode::UnknownCluster)),
             Some(owner) if owner != Some(self.shared.node) => {

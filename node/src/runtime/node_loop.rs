@@ -156,7 +156,10 @@ impl<P: Protocol> NodeLoop<P> {
         }
         let idle = self.work.is_empty() && self.filling.is_empty();
         let wait = if idle { self.wait() } else { Some(Duration::ZERO) };
-        self.shared.inbox.take(&mut self.work, wait);
+        // What is left of the last turn comes first; meanwhile the inbox fills, and its bounds hold.
+        if self.work.len() < BATCH_MAX {
+            self.shared.inbox.take(&mut self.work, wait);
+        }
         self.release();
         let mut handled = 0;
         while handled < BATCH_MAX
@@ -269,7 +272,11 @@ impl<P: Protocol> NodeLoop<P> {
         }
         self.effects = effects;
         if std::mem::take(&mut self.schema_changed) {
-            self.configure();
+            if self.has_met_everybody() {
+                self.configure();
+            } else {
+                self.read_schema();
+            }
         }
     }
 
@@ -357,7 +364,7 @@ impl<P: Protocol> NodeLoop<P> {
 
     /// Once every MASTER was met, ever, the system cluster has a place and the server can serve.
     fn configure_when_complete(&mut self) {
-        if self.peers.len() + 1 < self.shared.members.count() {
+        if !self.has_met_everybody() {
             return;
         }
         self.configure();
@@ -368,6 +375,10 @@ impl<P: Protocol> NodeLoop<P> {
             self.settling = Some(Settling { left: left.collect(), deadline });
             self.serve_when_settled();
         }
+    }
+
+    fn has_met_everybody(&self) -> bool {
+        self.peers.len() + 1 >= self.shared.members.count()
     }
 
     fn serve_when_settled(&mut self) {

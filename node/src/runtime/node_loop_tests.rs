@@ -119,7 +119,7 @@ struct Rig {
     shared: Arc<Shared>,
     events: Arc<Mutex<Vec<&'static str>>>,
     undecided: Arc<Mutex<Vec<TxId>>>,
-    looping: std::thread::JoinHandle<()>,
+    looping: Option<std::thread::JoinHandle<()>>,
     _dir: tempfile::TempDir,
 }
 
@@ -134,6 +134,13 @@ impl Rig {
 
     /// With these transactions undecided on its disk.
     fn starting(plan: Plan, undecided: Vec<TxId>) -> Self {
+        let (rig, node_loop) = Self::at_rest(plan, undecided);
+        let looping = Some(std::thread::spawn(move || node_loop.run()));
+        Self { looping, ..rig }
+    }
+
+    /// A loop that the test turns.
+    fn at_rest(plan: Plan, undecided: Vec<TxId>) -> (Self, NodeLoop<Fake>) {
         let dir = tempfile::tempdir().unwrap();
         let storage = Arc::new(Storage::open(&dir.path().join("store")).unwrap());
         let writer = Writer::new(storage.clone(), BOOT, &Recovered::default());
@@ -158,9 +165,8 @@ impl Rig {
             undecided: undecided.clone(),
         };
         let node_loop = NodeLoop::new(shared.clone(), Handle::current(), fake, writer);
-        let looping = std::thread::spawn(move || node_loop.run());
         let handle = NodeHandle::new(shared.clone());
-        Self { handle, shared, events, undecided, looping, _dir: dir }
+        (Self { handle, shared, events, undecided, looping: None, _dir: dir }, node_loop)
     }
 
     fn sync(&self) -> SyncThread {
@@ -205,6 +211,27 @@ async fn an_answer_waits_until_its_writes_are_durable() {
     sync.stop().unwrap();
 }
 
+/// Links are held back by a full inbox, so the loop must not empty it faster than it works.
+#[tokio::test]
+async fn what_is_not_handled_yet_stays_in_the_inbox() {
+    let (rig, mut node_loop) = Rig::at_rest(Plan::Silent, Vec::new());
+    let messages = |count: usize| {
+        let message = || {
+            let (from, message) = (NodeId(2), Message::Low { seq: 1 });
+            Input::Message { from, boot: BOOT, cfg: 0, message }
+        };
+        (0..count).map(|_| message()).collect::<Vec<Input>>()
+    };
+    rig.shared.inbox.push_messages(&mut messages(3 * BATCH_MAX), 0).await;
+    node_loop.turn();
+    rig.shared.inbox.push_messages(&mut messages(10), 0).await;
+    node_loop.turn();
+    assert_eq!((rig.shared.inbox.len(), node_loop.work.len()), (10, BATCH_MAX));
+    node_loop.turn();
+    node_loop.turn();
+    assert_eq!((rig.shared.inbox.len(), node_loop.work.len()), (0, 0));
+}
+
 #[tokio::test]
 async fn a_message_to_itself_waits_like_any_other() {
     let rig = Rig::start(Plan::SelfMessage);
@@ -237,7 +264,7 @@ async fn stopping_refuses_the_new_and_answers_the_running() {
     assert_eq!(rig.submit().await.unwrap(), Err(ErrorCode::NotReady));
     let sync = rig.sync();
     running.await.unwrap().unwrap();
-    rig.looping.join().unwrap();
+    rig.looping.unwrap().join().unwrap();
     sync.stop().unwrap();
 }
 

@@ -1,4 +1,10 @@
 //! The coordinator (PROTOCOL.md 3.5): one round when everybody says Yes, a second one when not.
+//!
+//! A split vote is given up early. With MASTERs down, W Yes may be out of reach although fewer than
+//! N − W + 1 said No: then nothing but recovery can abort (3.5.3), and waiting for half of the
+//! deadline (3.5.6) would keep the Yes votes' locks all that while. So once everybody who is believed
+//! reachable has answered, somebody with No, and the votes decide nothing, the coordinator runs
+//! recovery itself. Recovery is safe at any time; this says only when.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -12,6 +18,7 @@ use super::request::{Retry, reason_of, refuse, resolve};
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Base, Failure, Note, Placement, Reply, Submit, Tick, Write};
+use crate::marks::Mark;
 use crate::message::{
     Age, Ballot, Decided, LogPosition, Message, No, Participant, Value, Vote, VoteReply,
 };
@@ -152,8 +159,12 @@ impl Machine {
             // The own Accept overtook the Prepare, and no cluster waits for this vote any more.
             VoteReply::Refused(promised) if promised.round < 2 && !c.waits_for_votes() => {}
             // A recoverer got there first: its value decides (3.5.3).
-            VoteReply::Refused(_) => self.take_to_recovery(cx, tx),
+            VoteReply::Refused(_) => {
+                Mark::VoteRefused.hit();
+                self.take_to_recovery(cx, tx);
+            }
             VoteReply::Decided(outcome) => {
+                Mark::VoteDecided.hit();
                 let (participants, ops) = (c.participants.clone(), c.ops.clone());
                 self.decide(cx, Decision { tx, outcome, participants, ops });
             }
@@ -216,8 +227,26 @@ impl Machine {
             Some(outcome) => {
                 self.decide(cx, Decision { tx, outcome, participants, ops });
             }
+            None if self.is_out_of_reach(tx) => {
+                Mark::SplitVote.hit();
+                self.take_to_recovery(cx, tx);
+            }
             None => self.arm_coordination(tx),
         }
+    }
+
+    /// True when some cluster's votes decide nothing unless a MASTER comes back that is down now.
+    fn is_out_of_reach(&self, tx: TxId) -> bool {
+        let Some(c) = self.coordinations.get(&tx) else { return false };
+        let is_split = |(cluster, round): (&ClusterKey, &Round)| {
+            let Some(placement) = self.placements.get(cluster) else { return false };
+            let may_answer = |node: &NodeId| {
+                !round.yes.contains(node) && !round.no.contains(node) && self.is_up(*node)
+            };
+            let voting = round.stage == Stage::Voting && placement.is_safe();
+            voting && !round.no.is_empty() && !placement.masters.iter().any(may_answer)
+        };
+        !c.recovering && c.clusters.iter().any(is_split)
     }
 
     /// X5: what must not be done.
@@ -264,6 +293,10 @@ impl Machine {
             },
         };
         round.stage = Stage::Accepting(value, BTreeSet::new());
+        match value {
+            Value::Prepared => Mark::RoundTwoPrepared.hit(),
+            Value::Aborted => Mark::RoundTwoAborted.hit(),
+        }
         for node in &placement.masters {
             self.send_accept(cx, *node, tx, cluster, value, c);
         }
@@ -393,10 +426,12 @@ impl Machine {
         if c.waiting && self.now >= c.submit.deadline {
             // An unknown may take effect at any later time; the work goes on (3.5.6).
             c.waiting = false;
+            Mark::DeadlinePassed.hit();
             let failure = Failure { holder: Some(tx), ..Failure::of(ErrorCode::Deadline) };
             cx.reply_now(c.submit.request, Reply::Failed(failure));
         }
         if !c.recovering && self.now >= c.half() {
+            Mark::HalfPassed.hit();
             self.take_to_recovery(cx, tx);
         }
         let Some(c) = self.coordinations.get_mut(&tx) else { return };

@@ -10,6 +10,7 @@ use super::request::Retry;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Failure, Placement, ReadQuorum, ReadRequest, Reply, Tick, Write};
+use crate::marks::Mark;
 use crate::message::{Decided, Knowledge, Message, Participant, PendingVote, ReadAnswer};
 use crate::planted::Bug;
 
@@ -143,11 +144,14 @@ impl Machine {
         self.send_reads(cx, number);
     }
 
-    /// Refusal before anything is sent: an unknown cluster, or no majority believed reachable.
+    /// Refusal before anything is sent: an unknown or dropped cluster, or no majority believed
+    /// reachable. What a transaction under way left in a dropped cluster is realigned like any.
     fn unreadable(&self, number: u64) -> Option<Failure> {
         let read = self.reads.get(&number)?;
+        let realigns = matches!(read.purpose, Purpose::Realign(_));
         for item in &read.items {
-            let Some(placement) = self.placements.get(&item.cluster) else {
+            let placement = self.placements.get(&item.cluster);
+            let Some(placement) = placement.filter(|p| realigns || !p.is_closed()) else {
                 return Some(Failure::on(ErrorCode::UnknownCluster, item));
             };
             let reachable = placement.masters.iter().filter(|n| self.is_up(**n)).count();
@@ -351,6 +355,7 @@ impl Machine {
                 // Finished: decided and forgotten while this read was under way; fresh answers show
                 // the result.
                 Knowledge::Finished => {
+                    Mark::ReadBegunAgain.hit();
                     read.answers.clear();
                     self.send_reads(cx, number);
                     continue;
@@ -364,6 +369,7 @@ impl Machine {
                         doubt.yes.insert(from);
                     }
                     if is_prepared_by_all(&self.placements, doubt) {
+                        Mark::ReadProvesCommit.hit();
                         read.outcomes.insert(tx, Decided::Commit);
                     } else {
                         // Nobody may be working on it: it is looked after here as if the vote were

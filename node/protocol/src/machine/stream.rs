@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 
 use quorate_api::{Boot, NodeId, TxId};
 
-use super::apply::Decision;
+use super::apply::{Decision, Source};
 use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
+use crate::marks::Mark;
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
 /// Decisions sent to one peer and not acknowledged. Beyond it the peer is fed from the disk as it
@@ -46,19 +47,19 @@ pub(super) struct Incoming {
     received: LogPosition,
     /// Position → (position before it, transaction).
     parked: BTreeMap<LogPosition, (LogPosition, TxId)>,
-    /// Last positions of ended boots, as later entries told.
+    /// Last positions of ended boots, as later entries told; durable.
     ended: BTreeMap<Boot, u64>,
     /// Entries behind a gap, by the position before them; at most a sender's window.
     early: BTreeMap<LogPosition, (LogPosition, Decision)>,
 }
 
 impl Incoming {
-    pub(super) fn starting_at(applied: LogPosition) -> Self {
-        Self { applied, received: applied, ..Self::default() }
+    pub(super) fn starting_at(applied: LogPosition, ended: BTreeMap<Boot, u64>) -> Self {
+        Self { applied, received: applied, ended, ..Self::default() }
     }
 
-    pub(super) const fn applied(&self) -> LogPosition {
-        self.applied
+    pub(super) const fn received(&self) -> LogPosition {
+        self.received
     }
 
     /// True when an index of one of its boots is applied here. An index beyond the durable end of
@@ -69,6 +70,19 @@ impl Incoming {
         } else {
             self.applied.boot > boot && self.ended.get(&boot).is_some_and(|last| *last >= index)
         }
+    }
+
+    /// An entry follows another: if that was a boot's last, it says where the boot stopped.
+    fn note_end(&mut self, cx: &mut Cx<'_>, node: NodeId, prev: LogPosition, at: LogPosition) {
+        if prev.boot < at.boot && prev.index > 0 {
+            self.ended.insert(prev.boot, prev.index);
+            cx.write(Write::BootEnd(node, prev.boot, prev.index));
+        }
+    }
+
+    /// Whoever asks for a closed boot is answered without it.
+    pub(super) fn forget_end(&mut self, boot: Boot) {
+        self.ended.remove(&boot);
     }
 
     /// Moves `applied` to the last position before the first gap; true if it moved.
@@ -138,7 +152,7 @@ impl Machine {
             tx: decision.tx,
             outcome: decision.outcome,
             participants: decision.participants.clone(),
-            ops: self.ops_for(to, &decision.ops),
+            ops: self.ops_held_by(to, &decision.ops),
         };
         cx.send_durable(to, message);
         let now = self.now;
@@ -185,6 +199,7 @@ impl Machine {
         }
         if self.is_finished(tx) {
             // Another server's log had it too, and everybody acknowledged it there.
+            Mark::FinishedStreamed.hit();
             return Some(Decision { tx, outcome, participants: [].into(), ops: [].into() });
         }
         let Some(TxRecord { participants, ops, .. }) = cx.tx(tx) else {
@@ -208,6 +223,7 @@ impl Machine {
             return;
         }
         if prev > incoming.received {
+            Mark::LogEntryEarly.hit();
             if incoming.early.len() < WINDOW {
                 incoming.early.insert(prev, (at, decision));
             }
@@ -235,16 +251,12 @@ impl Machine {
             // What was proven is settled before it is logged.
             cx.outcome(tx).is_some() || self.settle_or_park(cx, decision)
         } else {
-            self.learn(cx, decision)
+            self.learn(cx, decision, Source::Log)
         };
-        if from != self.config.node {
-            self.unlogged.remove(&tx);
-        }
+        self.told_by_a_log(cx, tx);
         let incoming = self.incoming.entry(from).or_default();
         incoming.received = at;
-        if prev.boot < at.boot {
-            incoming.ended.insert(prev.boot, prev.index);
-        }
+        incoming.note_end(cx, from, prev, at);
         if !settled {
             incoming.parked.insert(at, (prev, tx));
             self.parked.add_log(tx, from, at);
@@ -290,6 +302,7 @@ impl Machine {
         }
         if applied < peer.acked {
             // Overtaken by a later one.
+            Mark::AckOvertaken.hit();
             return;
         }
         if applied > peer.acked {
@@ -316,6 +329,7 @@ impl Machine {
                 let seq = self.low.get(&(self.config.node, self.config.boot)).map_or(1, |low| *low);
                 cx.send_durable(*node, Message::Low { seq });
             } else if !peer.sent.is_empty() && now >= peer.progress_at + patience {
+                Mark::StreamRewound.hit();
                 peer.reconnect();
                 peer.progress_at = now;
             }
@@ -332,10 +346,12 @@ impl Machine {
                 && cx.outcome(decision.tx).is_none()
                 && !self.is_finished(decision.tx)
             {
+                Mark::OwnLogReplayed.hit();
                 self.take_log_entry(cx, me, at, prev, decision);
             } else {
                 let incoming = self.incoming.entry(me).or_default();
                 incoming.received = at;
+                incoming.note_end(cx, me, prev, at);
                 self.note_applied(cx, me);
             }
             prev = at;
@@ -345,6 +361,10 @@ impl Machine {
     /// Raises the own low-water mark: everything logged up to the slowest MASTER's acknowledgement
     /// is finished.
     pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
+        // Before the first configuration nobody is known who might lack something.
+        if self.members.is_empty() {
+            return;
+        }
         let me = self.config.node;
         let done = self.acknowledged_by_all();
         if done > self.log_start {
@@ -358,6 +378,7 @@ impl Machine {
         };
         let mark = self.low.entry((me, self.config.boot)).or_insert(1);
         if low > *mark {
+            Mark::LowRaised.hit();
             *mark = low;
             cx.write(Write::Low(me, self.config.boot, low));
             for node in self.others().into_iter().filter(|node| self.is_up(*node)) {
@@ -388,6 +409,7 @@ impl Machine {
         if seq > *mark {
             *mark = seq;
             cx.write(Write::Low(from, boot, seq));
+            self.told_below(cx, end);
         }
     }
 

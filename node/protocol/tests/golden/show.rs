@@ -167,8 +167,8 @@ pub(crate) fn message(message: &Message) -> String {
             None => format!("{name} {} not known", tx(*t)),
         },
         Message::Low { seq } => format!("{name} {seq}"),
-        Message::Ended { stage } => format!("{name} {stage}"),
-        Message::EndedReply { stage, agreed } => format!("{name} {stage} {agreed}"),
+        Message::Ended { stage, .. } => format!("{name} {stage}"),
+        Message::EndedReply { stage, agreed, .. } => format!("{name} {stage} {agreed}"),
     }
 }
 

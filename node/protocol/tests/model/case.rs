@@ -288,6 +288,7 @@ impl Case {
         let placement = |cluster: &Cluster| Placement {
             generation: if newer { 2 } else { 1 },
             masters: cluster.masters.iter().map(|server| node(*server)).collect(),
+            replicas: Vec::new(),
             write_quorum: cluster.write_quorum,
             owner: None,
             schema_min: 0,

@@ -284,7 +284,12 @@ impl Disk {
                 self.txs.remove(&tx);
                 self.outcomes.remove(&tx);
             }
-            Write::Log(..) | Write::TruncateLog(_) | Write::Applied(..) => {}
+            Write::Log(..)
+            | Write::TruncateLog(_)
+            | Write::Applied(..)
+            | Write::BootEnd(..)
+            | Write::OutOfLog(_)
+            | Write::InLog(_) => {}
         }
     }
 

@@ -52,6 +52,9 @@ impl AllOrNothing {
                 Write::Log(..)
                 | Write::TruncateLog(_)
                 | Write::Applied(..)
+                | Write::BootEnd(..)
+                | Write::OutOfLog(_)
+                | Write::InLog(_)
                 | Write::Forget(_)
                 | Write::Low(..) => {}
             }
@@ -61,11 +64,8 @@ impl AllOrNothing {
 
     /// An operation of a committed transaction that a server should hold and does not.
     fn missing(&self, by: usize, tx: TxId, holds: &Contents, options: &Options) -> Option<String> {
-        let mine = |item: &ItemId| {
-            let shapes = options.clusters();
-            shapes.iter().any(|s| s.cluster == item.cluster && s.masters.contains(&by))
-        };
-        let ops = self.ops.get(&tx)?.iter().filter(|(item, _)| mine(item));
+        let ops = self.ops.get(&tx)?.iter();
+        let ops = ops.filter(|(item, _)| options.holds(by, item.cluster));
         for (item, version) in ops {
             let held = holds.items.get(item).map_or(0, |c| c.stamp.version);
             if held < *version {
@@ -82,14 +82,19 @@ mod tests {
     use quorate_api::{Committed, OpKind, Operation, Stamp};
     use quorate_protocol::message::TxRecord;
 
+    fn options() -> Options {
+        let clusters = vec![crate::options::Shape::new(0, vec![0, 1, 2], 2)];
+        Options { clusters, ..Options::of_seed(1) }
+    }
+
     fn item() -> ItemId {
-        ItemId::record(crate::options::CLUSTER, 0)
+        options().record_of(0)
     }
 
     #[test]
     fn a_write_of_an_aborted_transaction_is_caught() {
         let mut invariant = AllOrNothing::default();
-        let (options, holds) = (Options::of_seed(1), Contents::default());
+        let (options, holds) = (options(), Contents::default());
         let stamp = Stamp { version: 1, tx: TxId::NONE };
         let write = Write::Item(item(), Committed { stamp, live: true, image: None });
         assert_eq!(invariant.see(0, &[write], &holds, &options), None);
@@ -100,7 +105,7 @@ mod tests {
     #[test]
     fn half_a_commit_is_caught() {
         let mut invariant = AllOrNothing::default();
-        let (options, holds) = (Options::of_seed(1), Contents::default());
+        let (options, holds) = (options(), Contents::default());
         let op = Operation { item: item(), kind: OpKind::Create, base: Stamp::ABSENT, image: None };
         let record = TxRecord { ops: vec![op], ..TxRecord::default() };
         let commit = Write::Outcome(TxId::NONE, Decided::Commit);

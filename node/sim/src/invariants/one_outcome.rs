@@ -19,6 +19,9 @@ impl OneOutcome {
             | Write::Tx(..)
             | Write::TruncateLog(_)
             | Write::Applied(..)
+            | Write::BootEnd(..)
+            | Write::OutOfLog(_)
+            | Write::InLog(_)
             | Write::Forget(_)
             | Write::Low(..) => return None,
         };

@@ -26,10 +26,19 @@ impl Storage {
             let node = NodeId(u64::from_be_bytes(node.map_err(|_| odd_key(keys::META, &key))?));
             recovered.applied.insert(node, value::decode(keys::META, &key, &bytes)?);
         }
+        for (key, bytes) in self.meta_with(keys::META_BOOT_END)? {
+            let of = keys::parse_node_boot(&key[keys::META_BOOT_END.len()..]);
+            let of = of.ok_or_else(|| odd_key(keys::META, &key))?;
+            recovered.ended.insert(of, value::decode(keys::META, &key, &bytes)?);
+        }
         for (key, bytes) in self.meta_with(keys::META_LOW)? {
             let of = keys::parse_node_boot(&key[keys::META_LOW.len()..]);
             let of = of.ok_or_else(|| odd_key(keys::META, &key))?;
             recovered.low.insert(of, value::decode(keys::META, &key, &bytes)?);
+        }
+        for (key, _) in self.meta_with(keys::META_OUT_OF_LOG)? {
+            let tx = keys::parse_tx(&key[keys::META_OUT_OF_LOG.len()..]);
+            recovered.out_of_log.insert(tx.ok_or_else(|| odd_key(keys::META, &key))?);
         }
         Ok(())
     }

@@ -66,6 +66,7 @@ impl Writer {
         }
         self.file(&mut batch, writes)?;
         self.put(&mut batch, keys::META, keys::META_LAST, &(self.boot, seq))?;
+        self.storage.durability.hand_over(seq);
         self.storage.db.write(batch).map_err(StorageError::engine("write a batch"))?;
         self.last = seq;
         self.storage.durability.advance(seq);
@@ -91,6 +92,19 @@ impl Writer {
             Write::Applied(node, position) => {
                 let key = keys::meta(keys::META_APPLIED, &node.0.to_be_bytes());
                 self.put(batch, keys::META, &key, position)
+            }
+            Write::BootEnd(node, boot, last) => {
+                let key = keys::meta(keys::META_BOOT_END, &keys::node_boot(*node, *boot));
+                self.put(batch, keys::META, &key, last)
+            }
+            Write::OutOfLog(tx) => {
+                let key = keys::meta(keys::META_OUT_OF_LOG, &keys::tx(*tx));
+                self.put(batch, keys::META, &key, &())
+            }
+            Write::InLog(tx) => {
+                let key = keys::meta(keys::META_OUT_OF_LOG, &keys::tx(*tx));
+                batch.delete_cf(self.storage.family(keys::META), key);
+                Ok(())
             }
             Write::Forget(tx) => {
                 for family in [keys::TX, keys::OUTCOMES] {
@@ -147,6 +161,11 @@ impl Writer {
         mark.low = low;
         let key = keys::meta(keys::META_LOW, &keys::node_boot(node, boot));
         self.put(batch, keys::META, &key, &low)?;
+        if low == u64::MAX {
+            // The boot is closed.
+            let end = keys::meta(keys::META_BOOT_END, &keys::node_boot(node, boot));
+            batch.delete_cf(self.storage.family(keys::META), end);
+        }
         if low - mark.dropped >= DROP_BATCH {
             let key = |seq| keys::tx(TxId { node, boot, seq });
             for family in [keys::TX, keys::OUTCOMES] {
