@@ -343,8 +343,9 @@ impl<'a, B: Backend> Work<'a, B> {
         let mut written = Vec::with_capacity(self.order.len());
         for (rid, staged) in self.operations() {
             let proposal = self.proposal(rid, staged)?;
-            let after = version_of(staged.base)
-                .map_or(0, |v| v + u64::from(proposal.kind != OpKind::Check));
+            // The base may be a version of the client's, any number.
+            let step = u64::from(proposal.kind != OpKind::Check);
+            let after = version_of(staged.base).map_or(0, |v| v.saturating_add(step));
             let image = proposal.image.clone();
             written.push(Written { rid, version: after, after: staged.after, image });
             proposals.push(proposal);
