@@ -57,8 +57,9 @@ impl<B: Backend> Work<'_, B> {
     /// Removes all edges of a vertex, from their other ends too.
     pub(super) async fn detach_vertex(&mut self, vertex: Rid) -> Result<(), ApiError> {
         let lists = self.load(vertex).await?.fields.clone();
-        let lists = lists.into_iter().filter(|(field, _)| Graph::Vertex.links(field));
-        for edge in lists.flat_map(|(_, list)| rids_in(&list)) {
+        let edges: Vec<Rid> =
+            lists.iter().flat_map(|(field, list)| self.edges_in(field, list)).collect();
+        for edge in edges {
             // An edge from a vertex to itself is in two lists.
             if !self.is_deleted(edge) {
                 self.detach_edge(edge).await?;
@@ -93,14 +94,19 @@ impl<B: Backend> Work<'_, B> {
         Ok(())
     }
 
+    /// The edges that a vertex's field lists: those of the class that it is called after. Others
+    /// may be in a field that was there before the class was, or be gone with a class of that name.
+    pub(super) fn edges_in(&self, field: &str, list: &Value) -> Vec<Rid> {
+        let class = record::edge_class(field).filter(|_| self.links(Graph::Vertex, field));
+        let Some(class) = class else { return Vec::new() };
+        let of_class = |rid: &Rid| self.db.class_of(rid.cluster).is_some_and(|c| c.name == class);
+        let rids = list.as_array().into_iter().flatten();
+        rids.filter_map(|rid| rid.as_str()?.parse().ok()).filter(of_class).collect()
+    }
+
     /// True once the transaction removes it.
     pub(super) fn is_deleted(&self, rid: Rid) -> bool {
         self.operations().any(|(r, staged)| r == rid && matches!(staged.after, After::Deleted(_)))
     }
 }
 
-/// Record ids in a list.
-pub(super) fn rids_in(list: &Value) -> Vec<Rid> {
-    let rids = list.as_array().into_iter().flatten();
-    rids.filter_map(|rid| rid.as_str()?.parse().ok()).collect()
-}

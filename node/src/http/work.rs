@@ -91,6 +91,16 @@ impl<'a, B: Backend> Work<'a, B> {
         }
     }
 
+    /// True for the fields of a graph element that edges are made of.
+    pub(super) fn links(&self, graph: Graph, field: &str) -> bool {
+        graph.links(field, &|class| self.is_edge(class))
+    }
+
+    /// True for classes of edges, in their own spelling: that is what lists of edges have.
+    fn is_edge(&self, class: &str) -> bool {
+        self.db.class(class).is_some_and(|c| c.name == class) && self.db.is_a(class, "E")
+    }
+
     /// True when something depends on what records of the class hold.
     fn must_read(&self, class: &str) -> bool {
         self.access.token.is_some()
@@ -238,7 +248,7 @@ impl<'a, B: Backend> Work<'a, B> {
                 self.create_edge(class, cluster, from, to, fields).await
             }
             Graph::Vertex => {
-                fields.retain(|name, _| !Graph::Vertex.links(name));
+                fields.retain(|name, _| !self.links(Graph::Vertex, name));
                 self.insert(class, cluster, fields).await
             }
             Graph::None => self.insert(class, cluster, fields).await,
@@ -278,11 +288,10 @@ impl<'a, B: Backend> Work<'a, B> {
         mut fields: Fields,
     ) -> Result<(), ApiError> {
         let graph = self.graph(self.db.class_name(rid.cluster)?);
-        let staged = self.touch(rid, version).await?;
-        fields.retain(|name, _| !graph.links(name));
-        let own = staged.fields.iter().filter(|(name, _)| graph.links(name));
-        fields.extend(own.map(|(name, value)| (name.clone(), value.clone())));
-        staged.set(fields);
+        let own = self.touch(rid, version).await?.fields.clone();
+        fields.retain(|name, _| !self.links(graph, name));
+        fields.extend(own.into_iter().filter(|(name, _)| self.links(graph, name)));
+        self.touch(rid, version).await?.set(fields);
         Ok(())
     }
 
@@ -367,7 +376,10 @@ impl<'a, B: Backend> Work<'a, B> {
     }
 
     fn proposal(&self, rid: Rid, staged: &Staged) -> Result<Proposal, ApiError> {
-        let content = || record::encode(&staged.class, &staged.fields, self.graph(&staged.class));
+        let content = || {
+            let graph = self.graph(&staged.class);
+            record::encode(&staged.class, &staged.fields, graph, &|class| self.is_edge(class))
+        };
         let (kind, image) = match staged.after {
             After::Created => (OpKind::Create, Some(content()?)),
             After::Changed => (OpKind::Update, Some(content()?)),

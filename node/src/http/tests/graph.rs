@@ -117,6 +117,31 @@ async fn documents_and_batches_keep_edges_whole() {
 }
 
 #[tokio::test]
+async fn only_classes_of_edges_make_links_of_fields() {
+    let setup = people().await;
+    let body = r##"{"@class":"Person","in_stock":5,"out_of":["#19:0"],"in_Knows":["#19:9"]}"##;
+    let made = setup.send("POST", "/document/bench", body).await.expect(201).json();
+    let expected = json!({"@type": "d", "@rid": "#16:3", "@version": 1, "@class": "Person",
+        "in_stock": 5, "out_of": ["#19:0"]});
+    assert_eq!(made, expected);
+    setup.sql("CREATE EDGE Knows FROM #16:0 TO #16:3").await;
+    setup.sql("UPDATE #16:3 SET in_stock = 6").await;
+    let read = record(&setup, "16:3").await;
+    assert_eq!((&read["in_stock"], &read["in_Knows"]), (&json!(6), &json!(["#19:0"])));
+    assert_eq!(read["@fieldTypes"], "in_Knows=g");
+    let put = setup.send("PUT", "/document/bench/16:3", r#"{"in_Person":1}"#).await;
+    let put = put.expect(200).json();
+    assert_eq!((put.get("in_stock"), &put["in_Knows"]), (None, &json!(["#19:0"])));
+    assert_eq!(put["in_Person"], 1);
+    // A field that is called like a link and names something else takes nothing along.
+    setup.sql("UPDATE #16:3 SET out_of = ['#16:1', '#19:0', 'x']").await;
+    setup.sql("CREATE CLASS of EXTENDS E").await;
+    setup.sql("DELETE VERTEX #16:3").await;
+    assert_eq!(setup.sql("SELECT FROM Person").await.len(), 3);
+    assert_eq!(setup.sql("SELECT FROM E").await, [] as [Value; 0]);
+}
+
+#[tokio::test]
 async fn what_is_no_graph_is_refused() {
     let setup = people().await;
     setup.sql("CREATE CLASS Item").await;
