@@ -3,6 +3,8 @@
 //!
 //! A vertex lists its edges by their class, `out_Knows` and `in_Knows`, as the original does.
 
+use std::collections::BTreeSet;
+
 use quorate_api::Rid;
 use serde_json::Value;
 
@@ -57,14 +59,12 @@ impl<B: Backend> Work<'_, B> {
     /// Removes all edges of a vertex, from their other ends too.
     pub(super) async fn detach_vertex(&mut self, vertex: Rid) -> Result<(), ApiError> {
         let lists = self.load(vertex).await?.fields.clone();
-        let edges: Vec<Rid> =
+        // An edge from a vertex to itself is in two lists.
+        let edges: BTreeSet<Rid> =
             lists.iter().flat_map(|(field, list)| self.edges_in(field, list)).collect();
         for edge in edges {
-            // An edge from a vertex to itself is in two lists.
-            if !self.is_deleted(edge) {
-                self.detach_edge(edge).await?;
-                self.load(edge).await?.after = After::Deleted(None);
-            }
+            self.detach_edge(edge).await?;
+            self.remove(edge, None);
         }
         Ok(())
     }

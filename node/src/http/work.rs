@@ -328,13 +328,22 @@ impl<'a, B: Backend> Work<'a, B> {
             Graph::Edge => self.detach_edge(rid).await?,
             Graph::None => {}
         }
-        let staged = self.touch(rid, version).await?;
-        if staged.after == After::Created {
-            self.staged.remove(&rid);
-        } else {
-            staged.after = After::Deleted(tombstone);
-        }
+        self.touch(rid, version).await?;
+        self.remove(rid, tombstone);
         Ok(())
+    }
+
+    /// Removes a record that is staged: one that the transaction made never was.
+    pub(super) fn remove(&mut self, rid: Rid, tombstone: Option<u64>) {
+        match self.staged.get_mut(&rid) {
+            Some(staged) if staged.after != After::Created => {
+                staged.after = After::Deleted(tombstone);
+            }
+            Some(_) | None => {
+                self.staged.remove(&rid);
+                self.order.retain(|other| *other != rid);
+            }
+        }
     }
 
     /// Records of the transaction that are changed or checked.

@@ -142,6 +142,29 @@ async fn only_classes_of_edges_make_links_of_fields() {
 }
 
 #[tokio::test]
+async fn an_edge_made_and_taken_along_in_one_batch_never_was() {
+    let setup = people().await;
+    let body = r##"{"transaction":true,"operations":[
+        {"type":"c","record":{"@rid":"#-1:-2","@class":"Person"}},
+        {"type":"c","record":{"@class":"Knows","out":"#16:0","in":"#16:1"}},
+        {"type":"c","record":{"@class":"Knows","out":"#-1:-2","in":"#16:0"}},
+        {"type":"c","record":{"@class":"Knows","out":"#16:0","in":"#16:0"}},
+        {"type":"d","record":{"@rid":"#16:0"}},
+        {"type":"u","record":{"@rid":"#16:1","name":"Bo"}}]}"##;
+    let answer = setup.send("POST", "/batch/bench", body).await.expect(200).json();
+    assert_eq!(answer["operations"][1]["@version"], 0);
+    assert_eq!(setup.fake.last_submitted().len(), 3, "the vertices");
+    assert_eq!(setup.sql("SELECT FROM E").await, [] as [Value; 0]);
+    assert_symmetric(&setup).await;
+    // What was made and removed again is not there for the rest of the batch.
+    let body = r##"{"transaction":true,"operations":[
+        {"type":"c","record":{"@rid":"#-1:-2","@class":"Knows","out":"#16:1","in":"#16:2"}},
+        {"type":"d","record":{"@rid":"#16:1"}},
+        {"type":"u","record":{"@rid":"#-1:-2","w":1}}]}"##;
+    setup.send("POST", "/batch/bench", body).await.fails(404, "not_found", "failed");
+}
+
+#[tokio::test]
 async fn what_is_no_graph_is_refused() {
     let setup = people().await;
     setup.sql("CREATE CLASS Item").await;
