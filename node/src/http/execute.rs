@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::access::{Access, Db};
 use super::backend::Backend;
 use super::error::ApiError;
+use super::graph::found_elsewhere;
 use super::record::{self, Incoming};
 use super::reply::Answer;
 use super::source::{Found, Source, fields_if, query, row};
@@ -339,12 +340,13 @@ async fn run_create_edge<B: Backend>(
     let (db, to) = ends(access, db, Some(&create.to)).await?;
     let mut work = Work::new(access, db);
     let fields = Incoming::from_map(create.fields.clone())?.fields;
+    let queries = [&create.from, &create.to].iter().any(|end| matches!(end, Target::Query(_)));
     let mut rids = Vec::new();
     for from in from.iter().flatten() {
         for to in to.iter().flatten() {
             let cluster = create.cluster.as_deref();
-            let fields = fields.clone();
-            rids.push(work.create_edge(&create.class, cluster, *from, *to, fields).await?);
+            let made = work.create_edge(&create.class, cluster, *from, *to, fields.clone()).await;
+            rids.push(made.map_err(|error| if queries { found_elsewhere(error) } else { error })?);
         }
     }
     if rids.is_empty() {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_api::Rid;
+use quorate_api::{ErrorCode, Rid};
 use serde_json::Value;
 
 use super::backend::Backend;
@@ -63,7 +63,7 @@ impl<B: Backend> Work<'_, B> {
         let edges: BTreeSet<Rid> =
             lists.iter().flat_map(|(field, list)| self.edges_in(field, list)).collect();
         for edge in edges {
-            self.detach_edge(edge).await?;
+            self.detach_edge(edge).await.map_err(found_elsewhere)?;
             self.remove(edge, None);
         }
         Ok(())
@@ -79,7 +79,7 @@ impl<B: Backend> Work<'_, B> {
             ends.map(|(field, rid)| (field, rid.and_then(|rid| record::parse_rid(rid).ok())));
         for (field, vertex) in ends {
             let Some(vertex) = vertex.filter(|vertex| !self.is_deleted(*vertex)) else { continue };
-            let staged = self.load(vertex).await?;
+            let staged = self.load(vertex).await.map_err(found_elsewhere)?;
             let mut fields = staged.fields.clone();
             let field = format!("{field}_{class}");
             let own = edge.to_string();
@@ -110,3 +110,9 @@ impl<B: Backend> Work<'_, B> {
     }
 }
 
+
+/// For records that the client did not name: where they were found may be outdated.
+pub(super) fn found_elsewhere(mut error: ApiError) -> ApiError {
+    error.again |= error.code == ErrorCode::NotFound;
+    error
+}

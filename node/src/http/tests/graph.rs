@@ -1,6 +1,6 @@
 //! Vertices and edges over HTTP: both ends in one transaction, whichever way they come and go.
 
-use quorate_api::OpKind;
+use quorate_api::{ClusterKey, ItemId, OpKind};
 use serde_json::{Value, json};
 
 use super::Setup;
@@ -162,6 +162,22 @@ async fn an_edge_made_and_taken_along_in_one_batch_never_was() {
         {"type":"d","record":{"@rid":"#16:1"}},
         {"type":"u","record":{"@rid":"#-1:-2","w":1}}]}"##;
     setup.send("POST", "/batch/bench", body).await.fails(404, "not_found", "failed");
+}
+
+#[tokio::test]
+async fn what_only_an_outdated_vertex_lists_is_looked_up_again() {
+    let setup = people().await;
+    setup.sql("CREATE EDGE Knows FROM #16:0 TO #16:1").await;
+    let key = ClusterKey { database: 1, cluster: 16 };
+    setup.fake.freeze(&ItemId::record(key, 0));
+    setup.sql("DELETE EDGE #19:0").await;
+    setup.send("DELETE", "/document/bench/16:0", "").await.expect(204);
+    // Through a query that still sees a vertex that is gone.
+    setup.fake.freeze(&ItemId::record(key, 1));
+    setup.sql("DELETE VERTEX #16:1").await;
+    assert_symmetric(&setup).await;
+    let gone = "CREATE EDGE Knows FROM #16:1 TO #16:2";
+    setup.send("POST", "/command/bench/sql", gone).await.fails(404, "not_found", "failed");
 }
 
 #[tokio::test]
