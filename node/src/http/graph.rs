@@ -78,7 +78,10 @@ impl<B: Backend> Work<'_, B> {
         let ends =
             ends.map(|(field, rid)| (field, rid.and_then(|rid| record::parse_rid(rid).ok())));
         for (field, vertex) in ends {
-            let Some(vertex) = vertex.filter(|vertex| !self.is_deleted(*vertex)) else { continue };
+            // A class that was dropped took its records along, not their edges.
+            let is_left =
+                |v: &Rid| self.db.cluster(v.cluster).is_some() && !self.is_deleted(*v);
+            let Some(vertex) = vertex.filter(is_left) else { continue };
             let staged = self.load(vertex).await.map_err(found_elsewhere)?;
             let mut fields = staged.fields.clone();
             let field = format!("{field}_{class}");

@@ -35,7 +35,7 @@ mod tests;
 
 pub use ast::{
     Assignment, Column, Comparison, Condition, CreateClass, CreateEdge, CreateIndex, CreateVertex,
-    Delete, DeleteEdge, Drop, Insert, Limit, Operand, OrderKey, Projection, Select, Statement,
+    Delete, DeleteEdge, Drop, DropClass, Insert, Limit, Operand, OrderKey, Projection, Select, Statement,
     Target, Update,
 };
 pub use cursor::Params;

@@ -181,6 +181,39 @@ async fn what_only_an_outdated_vertex_lists_is_looked_up_again() {
 }
 
 #[tokio::test]
+async fn a_graph_class_is_dropped_when_empty_or_by_force() {
+    let setup = people().await;
+    setup.sql("CREATE CLASS Likes EXTENDS E").await;
+    setup.sql("CREATE EDGE Knows FROM #16:0 TO #16:1").await;
+    setup.sql("CREATE EDGE Likes FROM #16:1 TO #16:0").await;
+    for (class, words) in [("Knows", "DELETE EDGE"), ("Person", "DELETE VERTEX")] {
+        let drop = format!("DROP CLASS {class} IF EXISTS");
+        let kept = setup.send("POST", "/command/bench/sql", &drop).await;
+        let text = kept.fails(400, "bad_request", "failed");
+        assert!(text.contains(words) && text.contains("UNSAFE"), "{text}");
+        let path = format!("/class/bench/{class}");
+        setup.send("DELETE", &path, "").await.fails(400, "bad_request", "failed");
+    }
+    // Records of other classes go with theirs.
+    setup.sql("CREATE CLASS Item").await;
+    setup.sql("INSERT INTO Item SET a = 1").await;
+    setup.sql("DROP CLASS Item").await;
+    // By force, and then the vertices that listed the edges are as good as before.
+    setup.sql("DROP CLASS Knows UNSAFE").await;
+    setup.sql("CREATE CLASS Knows EXTENDS E").await;
+    setup.sql("CREATE EDGE Knows FROM #16:0 TO #16:2").await;
+    assert_eq!(setup.sql("DELETE VERTEX #16:0").await, [json!({"count": 1})]);
+    assert_eq!(setup.sql("SELECT FROM E").await, [] as [Value; 0]);
+    // An edge that an end of is gone.
+    setup.sql("CREATE VERTEX V SET name = 'Zoe'").await;
+    setup.sql("CREATE EDGE Knows FROM #10:0 TO #16:1").await;
+    setup.sql("DROP CLASS Person IF EXISTS UNSAFE").await;
+    assert_eq!(setup.sql("DELETE EDGE Knows").await, [json!({"count": 1})]);
+    assert_eq!(record(&setup, "10:0").await.get("out_Knows"), None);
+    setup.sql("DROP CLASS Knows").await;
+}
+
+#[tokio::test]
 async fn what_is_no_graph_is_refused() {
     let setup = people().await;
     setup.sql("CREATE CLASS Item").await;
@@ -219,6 +252,7 @@ async fn classes_inherit_and_queries_see_it() {
     );
     let in_use = setup.send("POST", "/command/bench/sql", "DROP CLASS Person").await;
     in_use.fails(400, "bad_request", "failed");
+    setup.sql("DELETE VERTEX Child").await;
     setup.sql("DROP CLASS Child").await;
     setup.sql("DROP CLASS Child IF EXISTS").await;
 }
