@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use quorate_api::{ErrorCode, Rid};
 use serde_json::Value;
 
+use super::access::Db;
 use super::backend::Backend;
 use super::error::ApiError;
 use super::record::{self, Graph};
@@ -61,7 +62,7 @@ impl<B: Backend> Work<'_, B> {
         let lists = self.load(vertex).await?.fields.clone();
         // An edge from a vertex to itself is in two lists.
         let edges: BTreeSet<Rid> =
-            lists.iter().flat_map(|(field, list)| self.edges_in(field, list)).collect();
+            lists.iter().flat_map(|(field, list)| edges_in(&self.db, field, list)).collect();
         for edge in edges {
             self.detach_edge(edge).await.map_err(found_elsewhere)?;
             self.remove(edge, None);
@@ -79,8 +80,7 @@ impl<B: Backend> Work<'_, B> {
             ends.map(|(field, rid)| (field, rid.and_then(|rid| record::parse_rid(rid).ok())));
         for (field, vertex) in ends {
             // A class that was dropped took its records along, not their edges.
-            let is_left =
-                |v: &Rid| self.db.cluster(v.cluster).is_some() && !self.is_deleted(*v);
+            let is_left = |v: &Rid| self.db.cluster(v.cluster).is_some() && !self.is_deleted(*v);
             let Some(vertex) = vertex.filter(is_left) else { continue };
             let staged = self.load(vertex).await.map_err(found_elsewhere)?;
             let mut fields = staged.fields.clone();
@@ -97,22 +97,26 @@ impl<B: Backend> Work<'_, B> {
         Ok(())
     }
 
-    /// The edges that a vertex's field lists: those of the class that it is called after. Others
-    /// may be in a field that was there before the class was, or be gone with a class of that name.
-    pub(super) fn edges_in(&self, field: &str, list: &Value) -> Vec<Rid> {
-        let class = record::edge_class(field).filter(|_| self.links(Graph::Vertex, field));
-        let Some(class) = class else { return Vec::new() };
-        let of_class = |rid: &Rid| self.db.class_of(rid.cluster).is_some_and(|c| c.name == class);
-        let rids = list.as_array().into_iter().flatten();
-        rids.filter_map(|rid| rid.as_str()?.parse().ok()).filter(of_class).collect()
-    }
-
     /// True once the transaction removes it.
     pub(super) fn is_deleted(&self, rid: Rid) -> bool {
         self.operations().any(|(r, staged)| r == rid && matches!(staged.after, After::Deleted(_)))
     }
 }
 
+/// True for classes of edges, in their own spelling: that is what lists of edges have.
+pub(super) fn is_edge(db: &Db, class: &str) -> bool {
+    db.class(class).is_some_and(|c| c.name == class) && db.is_a(class, "E")
+}
+
+/// The edges that a vertex's field lists: those of the class that it is called after. Others may
+/// be in a field that was there before the class was, or be gone with a class of that name.
+pub(super) fn edges_in(db: &Db, field: &str, list: &Value) -> Vec<Rid> {
+    let class = record::edge_class(field).filter(|class| is_edge(db, class));
+    let Some(class) = class else { return Vec::new() };
+    let of_class = |rid: &Rid| db.class_of(rid.cluster).is_some_and(|c| c.name == class);
+    let rids = list.as_array().into_iter().flatten();
+    rids.filter_map(|rid| rid.as_str()?.parse().ok()).filter(of_class).collect()
+}
 
 /// For records that the client did not name: where they were found may be outdated.
 pub(super) fn found_elsewhere(mut error: ApiError) -> ApiError {

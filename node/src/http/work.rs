@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::access::{Access, Db, version_conflict};
 use super::backend::{Backend, Commit};
 use super::error::ApiError;
+use super::graph::is_edge;
 use super::record::{self, Graph};
 use super::reply::Answer;
 use super::token;
@@ -93,12 +94,7 @@ impl<'a, B: Backend> Work<'a, B> {
 
     /// True for the fields of a graph element that edges are made of.
     pub(super) fn links(&self, graph: Graph, field: &str) -> bool {
-        graph.links(field, &|class| self.is_edge(class))
-    }
-
-    /// True for classes of edges, in their own spelling: that is what lists of edges have.
-    fn is_edge(&self, class: &str) -> bool {
-        self.db.class(class).is_some_and(|c| c.name == class) && self.db.is_a(class, "E")
+        graph.links(field, &|class| is_edge(&self.db, class))
     }
 
     /// True when something depends on what records of the class hold.
@@ -387,7 +383,7 @@ impl<'a, B: Backend> Work<'a, B> {
     fn proposal(&self, rid: Rid, staged: &Staged) -> Result<Proposal, ApiError> {
         let content = || {
             let graph = self.graph(&staged.class);
-            record::encode(&staged.class, &staged.fields, graph, &|class| self.is_edge(class))
+            record::encode(&staged.class, &staged.fields, graph, &|class| is_edge(&self.db, class))
         };
         let (kind, image) = match staged.after {
             After::Created => (OpKind::Create, Some(content()?)),

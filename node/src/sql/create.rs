@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::SqlError;
 use super::ast::{
-    CreateClass, CreateEdge, CreateIndex, CreateVertex, Delete, DeleteEdge, Drop, DropClass, Statement,
-    Target,
+    CreateClass, CreateEdge, CreateIndex, CreateVertex, Delete, DeleteEdge, Drop, DropClass,
+    Statement, Target,
 };
 use super::cursor::{Parser, is_one_of};
 use super::lexer::Token;

@@ -214,6 +214,40 @@ async fn a_graph_class_is_dropped_when_empty_or_by_force() {
 }
 
 #[tokio::test]
+async fn edges_between_vertices_are_found_however_many_there_are_elsewhere() {
+    let setup = people().await;
+    setup.sql("CREATE CLASS Likes EXTENDS Knows").await;
+    let crowd: Vec<String> = (0..36).map(|_| "('crowd')".to_owned()).collect();
+    setup.sql(&format!("INSERT INTO Person (name) VALUES {}", crowd.join(","))).await;
+    let crowd = "(SELECT FROM Person WHERE name = 'crowd' LIMIT 28)";
+    setup.sql(&format!("CREATE EDGE Knows FROM {crowd} TO {crowd}")).await;
+    let rest = "(SELECT FROM Person WHERE name = 'crowd' SKIP 20)";
+    setup.sql(&format!("CREATE EDGE Knows FROM {rest} TO {rest}")).await;
+    setup.sql("CREATE EDGE Knows FROM #16:0 TO [#16:1, #16:2]").await;
+    setup.sql("CREATE EDGE Likes FROM #16:0 TO [#16:1, #16:1] SET much = 7").await;
+    let count = setup.sql("SELECT count(*) FROM E").await[0]["count(*)"].as_u64().unwrap();
+    assert!(count > 1001, "{count}");
+    for (statement, deleted) in [
+        ("DELETE EDGE Likes FROM #16:0 TO #16:2", 0),
+        ("DELETE EDGE Likes FROM #16:1", 0),
+        ("DELETE EDGE Likes TO #16:1 WHERE much = 8", 0),
+        ("DELETE EDGE FROM #16:99", 0),
+        ("DELETE EDGE FROM #16:0 TO [#16:1, #16:1] WHERE much = 7 LIMIT 1", 1),
+        ("DELETE EDGE FROM #16:0 TO (SELECT FROM Person WHERE name = 'Bob') LIMIT 5", 2),
+        ("DELETE EDGE Knows TO #16:2", 1),
+        ("DELETE EDGE FROM #16:0", 0),
+    ] {
+        assert_eq!(setup.sql(statement).await, [json!({"count": deleted})], "{statement}");
+    }
+    let left = setup.sql("SELECT count(*) FROM E").await[0]["count(*)"].as_u64().unwrap();
+    assert_eq!(left, count - 4);
+    let many = setup.send("POST", "/command/bench/sql", "DELETE EDGE Knows").await;
+    many.fails(413, "too_large", "failed");
+    setup.sql("DELETE EDGE Knows LIMIT 300").await;
+    assert_symmetric(&setup).await;
+}
+
+#[tokio::test]
 async fn what_is_no_graph_is_refused() {
     let setup = people().await;
     setup.sql("CREATE CLASS Item").await;
