@@ -118,9 +118,7 @@ impl<'a, B: Backend> Work<'a, B> {
 
     /// The record as the transaction has it so far; read when it was not yet.
     pub(super) async fn load(&mut self, rid: Rid) -> Result<&mut Staged, ApiError> {
-        let known =
-            self.staged.get(&rid).filter(|s| s.before.is_some() || s.after == After::Created);
-        if known.is_none() {
+        if !self.staged.get(&rid).is_some_and(Staged::is_known) {
             let class = self.db.class_name(rid.cluster)?.to_owned();
             let earlier = self.staged.get(&rid).cloned();
             let named = earlier.as_ref().and_then(|s| version_of(s.base));
@@ -200,7 +198,12 @@ impl<'a, B: Backend> Work<'a, B> {
         if self.db.class(class).is_none() {
             let name = self.db.name.clone();
             let db = self.access.database(&name).await?;
-            self.db = self.access.database_with_class(db, class).await?;
+            let db = self.access.database_with_class(db, class).await?;
+            // What had to be read so far was decided by the older one.
+            if !self.order.is_empty() && db.schema().revision != self.db.schema().revision {
+                return Err(schema_changed());
+            }
+            self.db = db;
         }
         Ok(())
     }
@@ -418,6 +421,11 @@ impl Staged {
         Self { class, fields, after: After::Untouched, base, named: false, before: None }
     }
 
+    /// False while an existing record was not read: nobody knows what it held before.
+    pub(super) fn is_known(&self) -> bool {
+        self.before.is_some() || self.after == After::Created
+    }
+
     /// Content before, empty for a new record.
     pub(super) fn before(&self, field: &str) -> Option<&Value> {
         self.before.as_ref()?.get(field)
@@ -430,6 +438,12 @@ impl Staged {
             self.after = After::Changed;
         }
     }
+}
+
+/// For a transaction that was begun on a schema that is outdated: nothing was sent yet.
+pub(super) fn schema_changed() -> ApiError {
+    let text = "the schema changed while the transaction was put together";
+    ApiError { again: true, ..ApiError::new(ErrorCode::SchemaChanged, text) }
 }
 
 const fn version_of(base: Base) -> Option<u64> {

@@ -86,11 +86,18 @@ impl Fake {
         self.state().schema = Arc::default();
     }
 
+    /// An earlier schema is the one applied here until [`Self::apply_schema`].
+    pub(super) fn apply_old_schema(&self, schema: Arc<Schema>) {
+        self.state().schema = schema;
+    }
+
     /// Applies the agreed schema.
     pub(super) fn apply_schema(&self) {
         let mut state = self.state();
         let image = state.items[&SCHEMA_ITEM].image.clone().unwrap();
         state.schema = Arc::new(Schema::decode(&image.0).unwrap());
+        drop(state);
+        self.1.send_modify(|changes| *changes += 1);
     }
 
     /// Puts bytes where a record's image is.

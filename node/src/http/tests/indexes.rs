@@ -1,9 +1,12 @@
 //! Indexes over HTTP: made, filled, kept by every way of writing, used by queries.
 
+use std::time::Duration;
+
 use quorate_api::{ErrorCode, NodeId, OpKind};
 use serde_json::{Value, json};
 
 use super::Setup;
+use crate::http::backend::Backend;
 use crate::index::worker;
 
 /// Database `bench` with class Item #16, and the tasks of two servers that fill indexes.
@@ -168,4 +171,27 @@ async fn a_writer_that_meets_another_starts_over_by_itself() {
     full.fails(503, "overload", "failed");
     let rows = setup.sql("SELECT k FROM Item").await;
     assert_eq!(rows, [json!({"k": 1})]);
+}
+
+#[tokio::test]
+async fn a_batch_begun_on_an_older_schema_starts_over_on_the_newer_one() {
+    let setup = setup().await;
+    setup.sql("INSERT INTO Item SET k = 1").await;
+    let old = setup.fake.schema();
+    setup.sql("CREATE INDEX Item.k UNIQUE").await;
+    setup.sql("CREATE CLASS Other").await;
+    setup.fake.apply_old_schema(old);
+    // The first operation needs nothing read as far as this server knows, the second a class that
+    // it does not know yet.
+    let batch = r##"{"transaction":true,"operations":[
+        {"type":"u","record":{"@rid":"#16:0","k":2}},
+        {"type":"c","record":{"@class":"Other"}}]}"##;
+    let (answer, ()) = tokio::join!(setup.send("POST", "/batch/bench", batch), async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        setup.fake.apply_schema();
+    });
+    answer.expect(200);
+    setup.sql("INSERT INTO Item SET k = 1").await;
+    let twice = setup.send("POST", "/document/bench", r#"{"@class":"Item","k":2}"#).await;
+    twice.fails(500, "duplicate_key", "failed");
 }
