@@ -129,15 +129,18 @@ impl<B: Backend> Access<'_, B> {
         create: &CreateIndex,
     ) -> Result<Answer, ApiError> {
         let name = &create.new.name;
-        match self.change(|s| s.create_index(database, &create.new)).await {
-            Err(error) if error.code == ErrorCode::IndexExists && create.if_not_exists => {}
-            made => std::mem::drop(made?),
-        }
+        let made = self.change(|s| s.create_index(database, &create.new)).await;
+        let schema = match made {
+            Err(error) if error.code == ErrorCode::IndexExists && create.if_not_exists => {
+                self.newest_schema().await?.1
+            }
+            made => made?,
+        };
         let mut changes = self.app.backend.changes();
         let filled = async {
             loop {
                 changes.mark_unchanged();
-                match self.index_state(database, name)? {
+                match self.index_state(database, name, schema.revision)? {
                     IndexState::Ready => return Ok(()),
                     IndexState::Failed(reasons) => {
                         let text = format!("index '{name}' cannot be: {}", reasons.join("; "));
@@ -160,8 +163,19 @@ impl<B: Backend> Access<'_, B> {
         Ok(done(json!({"operation": "create index", "name": name, "value": true})))
     }
 
-    fn index_state(&self, database: &str, name: &str) -> Result<IndexState, ApiError> {
+    /// How far an index is that was there in some revision of the schema. This server may not have
+    /// come to that yet.
+    fn index_state(
+        &self,
+        database: &str,
+        name: &str,
+        revision: u64,
+    ) -> Result<IndexState, ApiError> {
         let schema = self.app.backend.schema();
+        // An index of this name before that may be another one.
+        if schema.revision < revision {
+            return Ok(IndexState::Building(Vec::new()));
+        }
         let index = schema.database(database).and_then(|d| d.index(name));
         index.map(|i| i.state.clone()).ok_or_else(|| {
             ApiError::new(ErrorCode::UnknownIndex, format!("Index '{name}' was dropped"))

@@ -195,3 +195,19 @@ async fn a_batch_begun_on_an_older_schema_starts_over_on_the_newer_one() {
     let twice = setup.send("POST", "/document/bench", r#"{"@class":"Item","k":2}"#).await;
     twice.fails(500, "duplicate_key", "failed");
 }
+
+#[tokio::test]
+async fn an_index_that_only_others_know_yet_is_waited_for() {
+    let setup = setup().await;
+    let old = setup.fake.schema();
+    setup.sql("CREATE INDEX Item.k UNIQUE").await;
+    let applied = setup.fake.schema();
+    setup.fake.apply_old_schema(old);
+    let create = "CREATE INDEX Item.k IF NOT EXISTS UNIQUE";
+    let (made, ()) = tokio::join!(setup.sql(create), async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        setup.fake.apply_schema();
+    });
+    assert_eq!(made[0]["name"], "Item.k");
+    assert_eq!(setup.fake.schema(), applied);
+}
