@@ -19,6 +19,7 @@ use super::access::Access;
 use super::backend::{Backend, Master};
 use super::context::Ctx;
 use super::error::ApiError;
+use super::record;
 use super::reply::{self, Answer, Reply};
 use crate::sql::{CreateClass, CreateIndex, Drop, DropClass};
 
@@ -128,6 +129,7 @@ impl<B: Backend> Access<'_, B> {
         database: &str,
         create: &CreateIndex,
     ) -> Result<Answer, ApiError> {
+        record::refuse_attribute(&create.new.field)?;
         let name = &create.new.name;
         let made = self.change(|s| s.create_index(database, &create.new)).await;
         let schema = match made {

@@ -237,6 +237,7 @@ async fn run_update<B: Backend>(
     db: Db,
     update: &Update,
 ) -> Result<Answer, ApiError> {
+    update.set.iter().try_for_each(|a| record::refuse_attribute(&a.field))?;
     let wanted = Wanted::new(update.filter.as_ref(), update.limit);
     let (db, found) = matching(access, db, &update.target, wanted).await?;
     let set: Fields = update.set.iter().map(|a| (a.field.clone(), a.value.clone())).collect();

@@ -69,6 +69,14 @@ pub(super) fn parse_rid(text: &str) -> Result<Rid, ApiError> {
     text.parse().map_err(|e| ApiError::bad_request(format!("'{text}': {e}")))
 }
 
+/// Refuses the name of an attribute where a field is meant: attributes are the server's to give.
+pub(super) fn refuse_attribute(field: &str) -> Result<(), ApiError> {
+    if field.starts_with('@') {
+        return Err(ApiError::bad_request(format!("'{field}' is an attribute, no field")));
+    }
+    Ok(())
+}
+
 /// The attribute that says of which types fields are that are no JSON types.
 const FIELD_TYPES: &str = "@fieldTypes";
 

@@ -211,3 +211,23 @@ async fn an_index_that_only_others_know_yet_is_waited_for() {
     assert_eq!(made[0]["name"], "Item.k");
     assert_eq!(setup.fake.schema(), applied);
 }
+
+#[tokio::test]
+async fn attributes_are_no_fields() {
+    let setup = setup().await;
+    setup.sql("INSERT INTO Item SET k = 1").await;
+    for statement in [
+        "UPDATE Item SET `@rid` = '#16:5'",
+        "UPDATE Item SET k = 2, `@class` = 'V'",
+        "UPDATE Item SET `@version` = 9",
+        "UPDATE #16:0 SET `@type` = 'd'",
+        "CREATE INDEX byClass ON Item (`@class`) UNIQUE",
+        "CREATE INDEX byRid ON Item (`@rid`) NOTUNIQUE",
+    ] {
+        let refused = setup.send("POST", "/command/bench/sql", statement).await;
+        let text = refused.fails(400, "bad_request", "failed");
+        assert!(text.contains("'@"), "{text}");
+    }
+    let read = setup.send("GET", "/document/bench/16:0", "").await.expect(200).text();
+    assert_eq!(read, r##"{"@type":"d","@rid":"#16:0","@version":1,"@class":"Item","k":1}"##);
+}
