@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Setup;
 use crate::http::backend::Backend;
-use crate::index::worker;
+use crate::index::{key, worker};
 
 /// Database `bench` with class Item #16, and the tasks of two servers that fill indexes.
 async fn setup() -> Setup {
@@ -230,4 +230,42 @@ async fn attributes_are_no_fields() {
     }
     let read = setup.send("GET", "/document/bench/16:0", "").await.expect(200).text();
     assert_eq!(read, r##"{"@type":"d","@rid":"#16:0","@version":1,"@class":"Item","k":1}"##);
+}
+
+#[tokio::test]
+async fn a_key_that_moves_while_it_is_looked_up_is_found() {
+    let setup = setup().await;
+    setup.sql("CREATE CLASS Sub EXTENDS Item").await;
+    setup.sql("INSERT INTO Item (k, name) VALUES (1, 'one'), (2, 'two')").await;
+    setup.sql("CREATE INDEX Item.k UNIQUE").await;
+    let before = setup.fake.items();
+    let swap = r##"{"transaction":true,"operations":[
+        {"type":"u","record":{"@rid":"#16:0","k":2,"name":"one"}},
+        {"type":"u","record":{"@rid":"#16:1","k":1,"name":"two"}}]}"##;
+    setup.send("POST", "/batch/bench", swap).await.expect(200);
+    let index = setup.fake.schema().database("bench").unwrap().index("Item.k").unwrap().cluster;
+    let item = key::item(1, index, key::encode(&json!(1)).unwrap());
+    let query = "SELECT FROM Item WHERE k = 1";
+    setup.fake.turn_after_read(before, item.clone());
+    assert_eq!(names(&setup.sql(query).await), ["two"]);
+    // Its record is gone, and a record of another class has the key now.
+    let before = setup.fake.items();
+    setup.sql("DELETE FROM #16:1").await;
+    setup.sql("INSERT INTO Sub SET k = 1, name = 'sub'").await;
+    setup.fake.turn_after_read(before.clone(), item.clone());
+    assert_eq!(names(&setup.sql(query).await), ["sub"]);
+    // Nobody has it any more.
+    setup.sql("DELETE FROM Sub").await;
+    setup.fake.turn_after_read(before, item);
+    assert_eq!(setup.sql(query).await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn records_named_twice_are_one() {
+    let setup = setup().await;
+    setup.sql("INSERT INTO Item (k) VALUES (1), (2)").await;
+    let keys = setup.sql("SELECT k FROM [#16:1, #16:0, #16:1, #16:0]").await;
+    assert_eq!(keys, [json!({"k": 2}), json!({"k": 1})]);
+    let updated = setup.sql("UPDATE [#16:1, #16:0, #16:1] SET k = 7").await;
+    assert_eq!(updated, [json!({"count": 2})]);
 }
