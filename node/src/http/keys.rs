@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::backend::Backend;
 use super::error::ApiError;
-use super::work::{After, Work};
+use super::work::{After, Work, schema_changed};
 use crate::index::key;
 
 /// What a transaction does with one key.
@@ -40,6 +40,9 @@ impl<B: Backend> Work<'_, B> {
             for index in self.db.indexes_of(&staged.class) {
                 if index.kind != IndexKind::Unique || staged.after == After::Checked {
                     continue;
+                }
+                if !staged.is_known() {
+                    return Err(schema_changed());
                 }
                 let is_left = !matches!(staged.after, After::Deleted(_));
                 let before = staged.before(&index.field);

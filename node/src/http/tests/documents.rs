@@ -88,6 +88,30 @@ async fn absent_records_and_names() {
 }
 
 #[tokio::test]
+async fn the_greatest_version_is_a_conflict_like_any_other() {
+    let setup = Setup::bench().await;
+    setup.send("POST", "/document/bench", r#"{"@class":"Item","k":1}"#).await.expect(201);
+    let path = "/document/bench/16:0";
+    let body = r#"{"@version":18446744073709551615}"#;
+    let header = [("if-match", "18446744073709551615")];
+    for method in ["PUT", "PATCH", "DELETE"] {
+        let answer = setup.send(method, path, body).await;
+        answer.fails(409, "version_conflict", "failed");
+        let answer = setup.send_with(method, path, &header, "{}").await;
+        answer.fails(409, "version_conflict", "failed");
+    }
+    for kind in ["u", "d", "check"] {
+        let record = json!({"@rid": "#16:0", "@version": u64::MAX});
+        let operations = json!([{"type": kind, "record": record}]);
+        let batch = json!({"transaction": true, "operations": operations}).to_string();
+        let answer = setup.send("POST", "/batch/bench", &batch).await;
+        answer.fails(409, "version_conflict", "failed");
+    }
+    let read = setup.send("GET", path, "").await.expect(200).json();
+    assert_eq!((&read["@version"], &read["k"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test]
 async fn versions_are_checked_only_when_given() {
     let setup = Setup::bench().await;
     setup.send("POST", "/document/bench", r#"{"@class":"Item","k":1}"#).await.expect(201);

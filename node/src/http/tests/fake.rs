@@ -27,6 +27,8 @@ pub(super) struct Fake(Arc<Mutex<State>>, Arc<watch::Sender<u64>>, Option<NodeId
 #[derive(Default)]
 struct State {
     items: BTreeMap<ItemId, Committed>,
+    /// The items as they are once this one was read here.
+    turn: Option<(ItemId, BTreeMap<ItemId, Committed>)>,
     /// What local reads see instead, for items where this server is behind.
     stale: BTreeMap<ItemId, Option<Committed>>,
     positions: BTreeMap<ClusterKey, u64>,
@@ -86,11 +88,30 @@ impl Fake {
         self.state().schema = Arc::default();
     }
 
+    /// An earlier schema is the one applied here until [`Self::apply_schema`].
+    pub(super) fn apply_old_schema(&self, schema: Arc<Schema>) {
+        self.state().schema = schema;
+    }
+
     /// Applies the agreed schema.
     pub(super) fn apply_schema(&self) {
         let mut state = self.state();
         let image = state.items[&SCHEMA_ITEM].image.clone().unwrap();
         state.schema = Arc::new(Schema::decode(&image.0).unwrap());
+        drop(state);
+        self.1.send_modify(|changes| *changes += 1);
+    }
+
+    /// All items as they are now.
+    pub(super) fn items(&self) -> BTreeMap<ItemId, Committed> {
+        self.state().items.clone()
+    }
+
+    /// Goes back to earlier items; those of now come again right behind the next local read of one.
+    pub(super) fn turn_after_read(&self, earlier: BTreeMap<ItemId, Committed>, item: ItemId) {
+        let mut state = self.state();
+        let now = std::mem::replace(&mut state.items, earlier);
+        state.turn = Some((item, now));
     }
 
     /// Puts bytes where a record's image is.
@@ -201,11 +222,15 @@ impl Backend for Fake {
     }
 
     async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {
-        let state = self.state();
-        match state.stale.get(item) {
-            Some(stale) => Ok(stale.clone()),
-            None => Ok(state.items.get(item).cloned()),
+        let mut state = self.state();
+        let found = match state.stale.get(item) {
+            Some(stale) => stale.clone(),
+            None => state.items.get(item).cloned(),
+        };
+        if let Some((_, later)) = state.turn.take_if(|(at, _)| at == item) {
+            state.items = later;
         }
+        Ok(found)
     }
 
     async fn scan_local(

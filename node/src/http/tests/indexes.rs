@@ -1,10 +1,13 @@
 //! Indexes over HTTP: made, filled, kept by every way of writing, used by queries.
 
+use std::time::Duration;
+
 use quorate_api::{ErrorCode, NodeId, OpKind};
 use serde_json::{Value, json};
 
 use super::Setup;
-use crate::index::worker;
+use crate::http::backend::Backend;
+use crate::index::{key, worker};
 
 /// Database `bench` with class Item #16, and the tasks of two servers that fill indexes.
 async fn setup() -> Setup {
@@ -168,4 +171,101 @@ async fn a_writer_that_meets_another_starts_over_by_itself() {
     full.fails(503, "overload", "failed");
     let rows = setup.sql("SELECT k FROM Item").await;
     assert_eq!(rows, [json!({"k": 1})]);
+}
+
+#[tokio::test]
+async fn a_batch_begun_on_an_older_schema_starts_over_on_the_newer_one() {
+    let setup = setup().await;
+    setup.sql("INSERT INTO Item SET k = 1").await;
+    let old = setup.fake.schema();
+    setup.sql("CREATE INDEX Item.k UNIQUE").await;
+    setup.sql("CREATE CLASS Other").await;
+    setup.fake.apply_old_schema(old);
+    // The first operation needs nothing read as far as this server knows, the second a class that
+    // it does not know yet.
+    let batch = r##"{"transaction":true,"operations":[
+        {"type":"u","record":{"@rid":"#16:0","k":2}},
+        {"type":"c","record":{"@class":"Other"}}]}"##;
+    let (answer, ()) = tokio::join!(setup.send("POST", "/batch/bench", batch), async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        setup.fake.apply_schema();
+    });
+    answer.expect(200);
+    setup.sql("INSERT INTO Item SET k = 1").await;
+    let twice = setup.send("POST", "/document/bench", r#"{"@class":"Item","k":2}"#).await;
+    twice.fails(500, "duplicate_key", "failed");
+}
+
+#[tokio::test]
+async fn an_index_that_only_others_know_yet_is_waited_for() {
+    let setup = setup().await;
+    let old = setup.fake.schema();
+    setup.sql("CREATE INDEX Item.k UNIQUE").await;
+    let applied = setup.fake.schema();
+    setup.fake.apply_old_schema(old);
+    let create = "CREATE INDEX Item.k IF NOT EXISTS UNIQUE";
+    let (made, ()) = tokio::join!(setup.sql(create), async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        setup.fake.apply_schema();
+    });
+    assert_eq!(made[0]["name"], "Item.k");
+    assert_eq!(setup.fake.schema(), applied);
+}
+
+#[tokio::test]
+async fn attributes_are_no_fields() {
+    let setup = setup().await;
+    setup.sql("INSERT INTO Item SET k = 1").await;
+    for statement in [
+        "UPDATE Item SET `@rid` = '#16:5'",
+        "UPDATE Item SET k = 2, `@class` = 'V'",
+        "UPDATE Item SET `@version` = 9",
+        "UPDATE #16:0 SET `@type` = 'd'",
+        "CREATE INDEX byClass ON Item (`@class`) UNIQUE",
+        "CREATE INDEX byRid ON Item (`@rid`) NOTUNIQUE",
+    ] {
+        let refused = setup.send("POST", "/command/bench/sql", statement).await;
+        let text = refused.fails(400, "bad_request", "failed");
+        assert!(text.contains("'@"), "{text}");
+    }
+    let read = setup.send("GET", "/document/bench/16:0", "").await.expect(200).text();
+    assert_eq!(read, r##"{"@type":"d","@rid":"#16:0","@version":1,"@class":"Item","k":1}"##);
+}
+
+#[tokio::test]
+async fn a_key_that_moves_while_it_is_looked_up_is_found() {
+    let setup = setup().await;
+    setup.sql("CREATE CLASS Sub EXTENDS Item").await;
+    setup.sql("INSERT INTO Item (k, name) VALUES (1, 'one'), (2, 'two')").await;
+    setup.sql("CREATE INDEX Item.k UNIQUE").await;
+    let before = setup.fake.items();
+    let swap = r##"{"transaction":true,"operations":[
+        {"type":"u","record":{"@rid":"#16:0","k":2,"name":"one"}},
+        {"type":"u","record":{"@rid":"#16:1","k":1,"name":"two"}}]}"##;
+    setup.send("POST", "/batch/bench", swap).await.expect(200);
+    let index = setup.fake.schema().database("bench").unwrap().index("Item.k").unwrap().cluster;
+    let item = key::item(1, index, key::encode(&json!(1)).unwrap());
+    let query = "SELECT FROM Item WHERE k = 1";
+    setup.fake.turn_after_read(before, item.clone());
+    assert_eq!(names(&setup.sql(query).await), ["two"]);
+    // Its record is gone, and a record of another class has the key now.
+    let before = setup.fake.items();
+    setup.sql("DELETE FROM #16:1").await;
+    setup.sql("INSERT INTO Sub SET k = 1, name = 'sub'").await;
+    setup.fake.turn_after_read(before.clone(), item.clone());
+    assert_eq!(names(&setup.sql(query).await), ["sub"]);
+    // Nobody has it any more.
+    setup.sql("DELETE FROM Sub").await;
+    setup.fake.turn_after_read(before, item);
+    assert_eq!(setup.sql(query).await, [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn records_named_twice_are_one() {
+    let setup = setup().await;
+    setup.sql("INSERT INTO Item (k) VALUES (1), (2)").await;
+    let keys = setup.sql("SELECT k FROM [#16:1, #16:0, #16:1, #16:0]").await;
+    assert_eq!(keys, [json!({"k": 2}), json!({"k": 1})]);
+    let updated = setup.sql("UPDATE [#16:1, #16:0, #16:1] SET k = 7").await;
+    assert_eq!(updated, [json!({"count": 2})]);
 }
