@@ -169,7 +169,8 @@ impl Node {
             (None, _) | (_, None) => JoinSet::new(),
         };
         let handle = NodeHandle::new(shared.clone());
-        tasks.spawn(crate::index::worker::run(handle.clone()));
+        let counters = shared.metrics.filling.clone();
+        tasks.spawn(crate::index::worker::run(handle.clone(), counters));
         Ok(Self { handle, shared, looping, sync, witness, tasks })
     }
 

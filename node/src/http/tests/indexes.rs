@@ -1,5 +1,7 @@
 //! Indexes over HTTP: made, filled, kept by every way of writing, used by queries.
 
+use std::sync::Arc;
+
 use quorate_api::{ErrorCode, NodeId, OpKind};
 use serde_json::{Value, json};
 
@@ -10,7 +12,7 @@ use crate::index::worker;
 async fn setup() -> Setup {
     let setup = Setup::bench().await;
     for node in [1, 2] {
-        tokio::spawn(worker::run(setup.fake.as_node(NodeId(node))));
+        tokio::spawn(worker::run(setup.fake.as_node(NodeId(node)), Arc::default()));
     }
     setup
 }
@@ -168,4 +170,26 @@ async fn a_writer_that_meets_another_starts_over_by_itself() {
     full.fails(503, "overload", "failed");
     let rows = setup.sql("SELECT k FROM Item").await;
     assert_eq!(rows, [json!({"k": 1})]);
+}
+
+#[tokio::test]
+async fn filling_is_counted_and_begun_again() {
+    let setup = Setup::bench().await;
+    let hurry = [("x-quorate-deadline-ms", "1")];
+    let sql = "CREATE INDEX Item.k NOTUNIQUE";
+    let late = setup.send_with("POST", "/command/bench/sql", &hurry, sql).await;
+    late.fails(500, "deadline", "unknown");
+    setup.fake.fail_reads(1);
+    let counters: Arc<worker::Counters> = Arc::default();
+    for node in [1, 2] {
+        tokio::spawn(worker::run(setup.fake.as_node(NodeId(node)), Arc::clone(&counters)));
+    }
+    setup.sql("CREATE INDEX IF NOT EXISTS Item.k NOTUNIQUE").await;
+    let counts = [&counters.filled, &counters.impossible, &counters.setbacks].map(|c| c.get());
+    assert_eq!(counts, [2, 0, 1]);
+    setup.sql("INSERT INTO Item SET u = 1").await;
+    setup.sql("INSERT INTO Item SET u = 1").await;
+    let refused = setup.send("POST", "/command/bench/sql", "CREATE INDEX Item.u UNIQUE").await;
+    refused.fails(500, "duplicate_key", "failed");
+    assert!(counters.impossible.get() > 0);
 }
