@@ -33,6 +33,8 @@ use super::reply::{self, Answer, Reply};
 
 /// The header.
 const HEADER: &str = "x-quorate-transaction-token";
+/// Other headers that say what a transaction does.
+const STEERING: [&str; 2] = ["if-match", "x-quorate-tombstone-id"];
 /// Longest session a client can ask for, and what it gets without asking, in seconds.
 const SECONDS_MAX: u64 = 24 * 3600;
 const SECONDS_DEFAULT: u64 = 3600;
@@ -44,7 +46,8 @@ const NAME_BYTES: usize = 18;
 pub(super) struct Token {
     session: String,
     number: u64,
-    /// Of the whole request: the same token with another one is a mistake of the client.
+    /// Of the whole request, with the headers that decide what it does: the same token with another
+    /// one is a mistake of the client.
     digest: String,
 }
 
@@ -76,9 +79,16 @@ impl Token {
             return Err(ApiError::bad_request(text));
         };
         let mut digest = Sha256::new();
-        for part in request {
+        let mut add = |part: &[u8]| {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
+        };
+        request.iter().for_each(|part| add(part));
+        for name in STEERING {
+            // Handlers look at the first of several. None at all is not an empty one.
+            let value = headers.get(name).map(|value| value.as_bytes());
+            add(if value.is_some() { name.as_bytes() } else { &[] });
+            add(value.unwrap_or_default());
         }
         let digest = STANDARD.encode(digest.finalize());
         Ok(Some(Self { session, number, digest }))
