@@ -267,7 +267,8 @@ impl<B: Backend> Access<'_, B> {
         let failure = match run.map_err(|error| (error, None))? {
             Ok(commit) if commit.stamps.len() == expected => {
                 if let Some(trail) = self.trail {
-                    trail.committed(self.app.node, &commit);
+                    let ops = bases.iter().map(|op| (op.kind, &op.item));
+                    trail.committed(self.app.node, &commit, ops);
                 }
                 return Ok(commit);
             }

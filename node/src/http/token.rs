@@ -13,6 +13,7 @@
 //! read fails, and the answer's outcome is `unknown`.
 
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, StatusCode};
@@ -191,7 +192,7 @@ pub(super) async fn once<B: Backend>(
     let db = access.database(database).await?;
     let item = token_item(db.id, &token.session, token.number);
     if let Some(found) = access.read_local(&item).await? {
-        return token.answer(&found).map(Into::into);
+        return repeat(access, token, &found);
     }
     let mut error = match run.await {
         Ok(answer) => return Ok(answer.into()),
@@ -199,7 +200,7 @@ pub(super) async fn once<B: Backend>(
     };
     // Whatever stood in the way may be what the first attempt did.
     match access.read_majority(item).await {
-        Ok(Some(found)) => token.answer(&found).map(Into::into),
+        Ok(Some(found)) => repeat(access, token, &found),
         Ok(None) => Err(error),
         Err(unread) => {
             error.partial = true;
@@ -207,6 +208,15 @@ pub(super) async fn once<B: Backend>(
             Err(error)
         }
     }
+}
+
+fn repeat<B: Backend>(access: Access<'_, B>, token: &Token, found: &Committed) -> Reply {
+    let answer = token.answer(found)?;
+    access.app.counters.token_answers.fetch_add(1, Ordering::Relaxed);
+    if let Some(trail) = access.trail {
+        trail.repeated();
+    }
+    Ok(answer.into())
 }
 
 /// A request that is no single transaction cannot run under a token.
