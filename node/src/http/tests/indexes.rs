@@ -6,6 +6,7 @@ use quorate_api::{ErrorCode, NodeId, OpKind};
 use serde_json::{Value, json};
 
 use super::Setup;
+use crate::http::backend::Backend;
 use crate::index::worker;
 
 /// Database `bench` with class Item #16, and the tasks of two servers that fill indexes.
@@ -184,7 +185,14 @@ async fn filling_is_counted_and_begun_again() {
     for node in [1, 2] {
         tokio::spawn(worker::run(setup.fake.as_node(NodeId(node)), Arc::clone(&counters)));
     }
-    setup.sql("CREATE INDEX IF NOT EXISTS Item.k NOTUNIQUE").await;
+    let mut changes = setup.fake.changes();
+    loop {
+        let class = setup.send("GET", "/class/bench/Item", "").await.expect(200).json();
+        if class["indexes"][0]["state"] == "ready" {
+            break;
+        }
+        changes.changed().await.unwrap();
+    }
     let counts = [&counters.filled, &counters.impossible, &counters.setbacks].map(|c| c.get());
     assert_eq!(counts, [2, 0, 1]);
     setup.sql("INSERT INTO Item SET u = 1").await;
