@@ -70,8 +70,8 @@ sim: setup ## Run the simulator: make sim [SEED=1] [SEEDS=200]
 	@$(BIN)/quorate-sim --seed $(SEED) --seeds $(SEEDS)
 
 .PHONY: model
-model: setup ## Explore the protocol's rules to the end of larger spaces (MINUTES)
-	QUORATE_MODEL=full cargo test --release -p quorate-protocol --test model -- --test-threads=2 --nocapture
+model: setup ## Explore the protocol's rules to the end of larger spaces (10 minutes)
+	cargo test --release -p quorate-protocol --test model -- --include-ignored --nocapture
 
 .PHONY: soak
 soak: ## Run the simulator over many seeds: make soak [SEED=1] [SEEDS=20000]

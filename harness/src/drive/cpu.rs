@@ -1,5 +1,5 @@
-//! CPU time as the kernel counts it: of the calling thread, and what a host withholds from a virtual
-//! machine. No judgement.
+//! CPU time as the kernel counts it: of the calling thread, and what a host withholds from a
+//! virtual machine. No judgement.
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -27,8 +27,8 @@ impl Machine {
         Self::parse(&std::fs::read_to_string("/proc/stat").ok()?)
     }
 
-    /// Reads the first line of `/proc/stat` (proc(5)): user, nice, system, idle, iowait, irq, softirq,
-    /// steal; guest time, which follows, is within user.
+    /// Reads the first line of `/proc/stat` (proc(5)): user, nice, system, idle, iowait, irq,
+    /// softirq, steal; guest time, which follows, is within user.
     fn parse(text: &str) -> Option<Self> {
         let line = text.lines().next()?.strip_prefix("cpu ")?;
         let ticks: Vec<u64> =

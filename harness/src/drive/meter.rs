@@ -229,8 +229,8 @@ impl Meter {
         }
         if stolen >= STOLEN_SHARE {
             let detail = format!(
-                "the host withheld {:.0} % of this machine's CPU time (steal): late starts and slow \
-                 answers may come from there",
+                "the host withheld {:.0} % of this machine's CPU time (steal): late starts and \
+                 slow answers may come from there",
                 stolen * 100.0
             );
             note("host_withheld_cpu", false, detail);

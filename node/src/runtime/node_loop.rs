@@ -35,8 +35,8 @@ const BATCH_MAX: usize = 256;
 /// Effects waiting for the disk; when full, the loop takes no inputs until the disk got further,
 /// the inbox fills, links stop reading and clients are refused.
 const HELD_MAX: usize = 65_536;
-/// How long a server that has met everybody waits, before it serves, for what its earlier boots left
-/// undecided. Longer only without a majority, and then local reads shall not wait for one.
+/// How long a server that has met everybody waits, before it serves, for what its earlier boots
+/// left undecided. Longer only without a majority, and then local reads shall not wait for one.
 const SETTLE_MAX: Tick = 2_000_000;
 
 /// What the loop drives; a seam for its tests.
@@ -99,9 +99,9 @@ pub(crate) struct NodeLoop<P> {
     settling: Option<Settling>,
 }
 
-/// Own transactions of earlier boots that were undecided at the start. Their `ok` may have gone out:
-/// it waits for votes, not for the decision to be durable here. A local read before they are decided
-/// would not find what this server had acknowledged.
+/// Own transactions of earlier boots that were undecided at the start. Their `ok` may have gone
+/// out: it waits for votes, not for the decision to be durable here. A local read before they are
+/// decided would not find what this server had acknowledged.
 struct Settling {
     left: BTreeSet<TxId>,
     deadline: Tick,

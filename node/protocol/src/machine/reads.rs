@@ -73,8 +73,8 @@ impl Machine {
         self.begin_read(cx, purpose, request.items, request.quorum, request.deadline);
     }
 
-    /// Everybody has finished with a transaction that this server missed: its items are fetched from
-    /// a majority, then its vote is dropped (3.7.7).
+    /// Everybody has finished with a transaction that this server missed: its items are fetched
+    /// from a majority, then its vote is dropped (3.7.7).
     pub(super) fn realign(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let Some(record) = self.txs.get(&tx) else {
             self.end_recovery(tx);
@@ -314,8 +314,8 @@ impl Machine {
         if unresolved.is_empty() { Progress::Known(best) } else { Progress::Unresolved(unresolved) }
     }
 
-    /// Asks the coordinator and all MASTERs. Whoever holds the vote says with whom it was cast; what
-    /// becomes of it is seen in [`Self::status_for_reads`].
+    /// Asks the coordinator and all MASTERs. Whoever holds the vote says with whom it was cast;
+    /// what becomes of it is seen in [`Self::status_for_reads`].
     fn resolve_votes(&mut self, cx: &mut Cx<'_>, number: u64, unresolved: BTreeSet<TxId>) {
         let peers: Vec<NodeId> = self.members.iter().copied().filter(|n| self.is_up(*n)).collect();
         let Some(read) = self.reads.get_mut(&number) else { return };
@@ -440,8 +440,8 @@ impl Machine {
     }
 }
 
-/// Every MASTER of every touched cluster said Yes: whatever recovery asks finds nothing but Yes, and
-/// round 1 is opened for `aborted` on a No only, so the transaction is committed (3.8).
+/// Every MASTER of every touched cluster said Yes: whatever recovery asks finds nothing but Yes,
+/// and round 1 is opened for `aborted` on a No only, so the transaction is committed (3.8).
 fn is_prepared_by_all(placements: &BTreeMap<ClusterKey, Placement>, doubt: &Doubt) -> bool {
     let all_yes = |participant: &Participant| {
         placements.get(&participant.cluster).is_some_and(|placement| {

@@ -1,5 +1,5 @@
-//! What is explored: servers, clusters, transactions, and the rule in force. Also the messages that
-//! such a case is made of, in the protocol's own types. Data only: rules live in `rounds.rs`.
+//! What is explored: servers, clusters, transactions, and the rule in force. Also the messages
+//! that such a case is made of, in the protocol's own types. Data only: rules live in `rounds.rs`.
 
 use std::collections::BTreeMap;
 
@@ -172,6 +172,19 @@ impl Case {
         case
     }
 
+    /// Two rivals of which each builds on what a first transaction writes.
+    pub(crate) fn chain(n: usize, write_quorum: usize, recoverers: [usize; 3]) -> Self {
+        let mut case = Self::pair(n, write_quorum, [0, 0]);
+        let mut third = case.txs[1].clone();
+        third.coordinator += 1;
+        case.txs.push(third);
+        for (number, tx) in case.txs.iter_mut().enumerate() {
+            tx.recoverers = recoverers[number];
+            tx.builds = if number == 0 { Builds::OnNothing } else { Builds::On(0) };
+        }
+        case
+    }
+
     pub(crate) const fn spurious(mut self) -> Self {
         self.spurious_no = true;
         self
@@ -296,7 +309,8 @@ pub(crate) const fn item(cluster: usize) -> ItemId {
     ItemId::record(key(cluster), 0)
 }
 
-/// The ballot of a round: round 1 is the coordinator's, every later one has a recoverer of its own.
+/// The ballot of a round: round 1 is the coordinator's, every later one has a recoverer of its
+/// own.
 pub(crate) fn ballot(case: &Case, tx: usize, round: usize) -> Ballot {
     let leader =
         if round == 1 { node(case.txs[tx].coordinator) } else { NodeId(50 + round as u64) };

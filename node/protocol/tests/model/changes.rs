@@ -81,7 +81,8 @@ impl Changes {
         (after != state.servers[server]).then_some(after)
     }
 
-    /// 3.7.1: what a member of a later generation says of a transaction whose generation is closed.
+    /// 3.7.1: what a member of a later generation says of a transaction whose generation is
+    /// closed.
     fn authority(&self, state: &State, server: usize, tx: usize) -> Option<u8> {
         let at = &state.servers[server];
         let (generation, view) = (state.prepared_in[tx], usize::from(at.view));

@@ -1,10 +1,10 @@
-//! The model's coordinators and recoverers (`leaders.rs`) against the machine's: given the same votes
-//! and the same promises, both conclude and propose the same. Acceptors need no such test, they are
-//! the machine.
+//! The model's coordinators and recoverers (`leaders.rs`) against the machine's: given the same
+//! votes and the same promises, both conclude and propose the same. Acceptors need no such test,
+//! they are the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_api::{Boot, ClusterKey, Image, OpKind};
+use quorate_api::{Boot, ClusterKey, Image, OpKind, Stamp};
 use quorate_protocol::io::{Base, Config, Effect, Event, Note, Proposal, Recovered, Submit, Tick};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{
@@ -68,7 +68,7 @@ fn coordinated(case: &Case, votes: &[Option<Vote>]) -> Done {
     let ops = touched.map(|cluster| Proposal {
         item: item(*cluster),
         kind: OpKind::Create,
-        base: Base::Current,
+        base: Base::Exact(Stamp::ABSENT),
         image: Some(Image([0].into())),
     });
     let submit =
@@ -90,7 +90,7 @@ fn coordinated(case: &Case, votes: &[Option<Vote>]) -> Done {
 }
 
 /// What the model allows, with votes coming in order: a conclusion or Accept(aborted) at once,
-/// Accept(prepared) when no more votes come.
+/// Accept(prepared) when no more votes can come or it has waited for them.
 fn concluded(model: &Rounds, votes: &[Option<Vote>]) -> Done {
     let touched = &model.case.txs[0].touches;
     let mut done = Done::default();
@@ -100,10 +100,14 @@ fn concluded(model: &Rounds, votes: &[Option<Vote>]) -> Done {
             let voting = !finals.contains_key(cluster)
                 && done.proposed.iter().all(|(proposed, _)| *proposed != key(*cluster));
             let (value, proposals) = model.after_votes(*cluster, &votes[..came]);
+            let masters = &model.case.clusters[*cluster].masters;
+            let complete =
+                masters.iter().all(|s| votes[..came].get(*s).is_some_and(Option::is_some));
             if let Some(value) = value.filter(|_| voting) {
                 finals.insert(*cluster, value);
-            } else if voting && proposals.contains(&Value::Aborted) {
-                done.proposed.insert((key(*cluster), name(Value::Aborted)));
+            } else if voting {
+                let now = proposals.into_iter().filter(|v| complete || *v == Value::Aborted);
+                done.proposed.extend(now.map(|value| (key(*cluster), name(value))));
             }
         }
         if finals.values().any(|value| *value == Value::Aborted) {
@@ -264,8 +268,8 @@ fn plain(table: &Acceptor) -> Vec<Vec<String>> {
     steps.map(Iterator::collect).collect()
 }
 
-/// Servers may be kept sorted, and transactions may have any coordinator, because no acceptor looks
-/// at either.
+/// Servers may be kept sorted, and transactions may have any coordinator, because no acceptor
+/// looks at either.
 #[test]
 fn acceptors_do_not_care_who_they_are_and_who_asks() {
     let case = Case::pair(3, 2, [1, 1]).spurious();

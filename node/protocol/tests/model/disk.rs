@@ -1,6 +1,6 @@
-//! What one server has on its disk, and one run of the real machine on it. Why a No was said, and the
-//! acceptor state of what is decided, no acceptor rule looks at: they are left out of the states.
-//! What the wrong rules of an acceptor do differently is here too.
+//! What one server has on its disk, and one run of the real machine on it. Why a No was said, and
+//! the acceptor state of what is decided, no acceptor rule looks at: they are left out of the
+//! states. What the wrong rules of an acceptor do differently is here too.
 
 use std::collections::BTreeMap;
 

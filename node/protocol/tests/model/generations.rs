@@ -1,7 +1,7 @@
 //! Changes of M(c) and W(c) under two rival transactions (PROTOCOL.md 3.9): seal, drain, transfer,
 //! activate, carry-over. Here acceptors are modelled too, for the machine does not change
-//! generations yet. What was said stays said, as in `rounds.rs`. The state and what is concluded from
-//! it live here; the steps are in `changes.rs`.
+//! generations yet. What was said stays said, as in `rounds.rs`. The state and what is concluded
+//! from it live here; the steps are in `changes.rs`.
 //!
 //! The first transaction may also touch a cluster elsewhere, which takes its one value at any time
 //! or never: that is what makes a prepared transaction wait over a change.
@@ -31,7 +31,8 @@ pub(crate) enum Rule {
     CarriedUnlocked,
     /// A member that has not synced answers for a closed generation.
     UnsyncedAnswers,
-    /// What a member takes in the transfer replaces what it promised and accepted, before it enters.
+    /// What a member takes in the transfer replaces what it promised and accepted, before it
+    /// enters.
     SyncForgets,
     /// A19: one member's seal is enough to go on.
     SealMinority,
@@ -190,8 +191,8 @@ pub(crate) enum Action {
     Seals {
         server: usize,
     },
-    /// The leader has drained what these servers listed; true: it takes the outcomes that the other
-    /// cluster gives.
+    /// The leader has drained what these servers listed; true: it takes the outcomes that the
+    /// other cluster gives.
     Transfers {
         sealed: u8,
         asks_elsewhere: bool,

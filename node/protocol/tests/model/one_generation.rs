@@ -1,5 +1,5 @@
-//! Acceptors of `changes.rs` against the machine's: as long as no generation changes under them, they
-//! vote, accept, promise and learn alike in every state that both can reach.
+//! Acceptors of `changes.rs` against the machine's: as long as no generation changes under them,
+//! they vote, accept, promise and learn alike in every state that both can reach.
 
 use std::collections::BTreeSet;
 

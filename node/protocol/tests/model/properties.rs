@@ -77,8 +77,8 @@ impl Rounds {
         txs.flat_map(|(tx, spec)| spec.touches.iter().map(move |c| (tx, *c)))
     }
 
-    /// Every majority has a server that shows an undecided Yes of what committed, or has applied it
-    /// (3.8).
+    /// Every majority has a server that shows an undecided Yes of what committed, or has applied
+    /// it (3.8).
     fn majority_reads_see_commits(&self, state: &State) -> bool {
         self.instances().filter(|(tx, _)| self.is_decided(state, *tx, Decided::Commit)).all(
             |(tx, c)| {

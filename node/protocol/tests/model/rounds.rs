@@ -2,8 +2,8 @@
 //! machine's table, coordinators and recoverers are whoever has seen enough of what was ever said.
 //!
 //! What was said stays said, so a message may come late, twice, out of order or never, and a
-//! coordinator or recoverer that does nothing more has crashed. An outcome counts as told as soon as
-//! messages exist from which somebody could conclude it. Servers that play the same part are
+//! coordinator or recoverer that does nothing more has crashed. An outcome counts as told as soon
+//! as messages exist from which somebody could conclude it. Servers that play the same part are
 //! interchangeable: a state keeps them sorted.
 
 use std::fmt;
@@ -188,8 +188,8 @@ impl Rounds {
         self.case.rule == Rule::OneRoundCovered && others != 0
     }
 
-    /// The mark rises past a transaction once every MASTER has acknowledged its outcome, and that of
-    /// every earlier one of the same boot (3.9 Forgetting).
+    /// The mark rises past a transaction once every MASTER has acknowledged its outcome, and that
+    /// of every earlier one of the same boot (3.9 Forgetting).
     fn is_below_low(&self, state: &State, tx: usize) -> bool {
         let id = self.case.id(tx);
         (0..self.case.txs.len())
