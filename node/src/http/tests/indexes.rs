@@ -85,6 +85,35 @@ async fn a_key_moves_between_records_in_one_update() {
 }
 
 #[tokio::test]
+async fn filling_is_counted_and_begun_again() {
+    let setup = Setup::bench().await;
+    let hurry = [("x-quorate-deadline-ms", "1")];
+    let sql = "CREATE INDEX Item.k NOTUNIQUE";
+    let late = setup.send_with("POST", "/command/bench/sql", &hurry, sql).await;
+    late.fails(500, "deadline", "unknown");
+    setup.fake.fail_reads(1);
+    let counters: Arc<worker::Counters> = Arc::default();
+    for node in [1, 2] {
+        tokio::spawn(worker::run(setup.fake.as_node(NodeId(node)), Arc::clone(&counters)));
+    }
+    let mut changes = setup.fake.changes();
+    loop {
+        let class = setup.send("GET", "/class/bench/Item", "").await.expect(200).json();
+        if class["indexes"][0]["state"] == "ready" {
+            break;
+        }
+        changes.changed().await.unwrap();
+    }
+    let counts = [&counters.filled, &counters.impossible, &counters.setbacks].map(|c| c.get());
+    assert_eq!(counts, [2, 0, 1]);
+    setup.sql("INSERT INTO Item SET u = 1").await;
+    setup.sql("INSERT INTO Item SET u = 1").await;
+    let refused = setup.send("POST", "/command/bench/sql", "CREATE INDEX Item.u UNIQUE").await;
+    refused.fails(500, "duplicate_key", "failed");
+    assert!(counters.impossible.get() > 0);
+}
+
+#[tokio::test]
 async fn an_index_over_duplicates_fails_and_says_which() {
     let setup = setup().await;
     setup.sql("INSERT INTO Item (k) VALUES (1), (2), (1)").await;
@@ -171,33 +200,4 @@ async fn a_writer_that_meets_another_starts_over_by_itself() {
     full.fails(503, "overload", "failed");
     let rows = setup.sql("SELECT k FROM Item").await;
     assert_eq!(rows, [json!({"k": 1})]);
-}
-
-#[tokio::test]
-async fn filling_is_counted_and_begun_again() {
-    let setup = Setup::bench().await;
-    let hurry = [("x-quorate-deadline-ms", "1")];
-    let sql = "CREATE INDEX Item.k NOTUNIQUE";
-    let late = setup.send_with("POST", "/command/bench/sql", &hurry, sql).await;
-    late.fails(500, "deadline", "unknown");
-    setup.fake.fail_reads(1);
-    let counters: Arc<worker::Counters> = Arc::default();
-    for node in [1, 2] {
-        tokio::spawn(worker::run(setup.fake.as_node(NodeId(node)), Arc::clone(&counters)));
-    }
-    let mut changes = setup.fake.changes();
-    loop {
-        let class = setup.send("GET", "/class/bench/Item", "").await.expect(200).json();
-        if class["indexes"][0]["state"] == "ready" {
-            break;
-        }
-        changes.changed().await.unwrap();
-    }
-    let counts = [&counters.filled, &counters.impossible, &counters.setbacks].map(|c| c.get());
-    assert_eq!(counts, [2, 0, 1]);
-    setup.sql("INSERT INTO Item SET u = 1").await;
-    setup.sql("INSERT INTO Item SET u = 1").await;
-    let refused = setup.send("POST", "/command/bench/sql", "CREATE INDEX Item.u UNIQUE").await;
-    refused.fails(500, "duplicate_key", "failed");
-    assert!(counters.impossible.get() > 0);
 }
