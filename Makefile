@@ -71,7 +71,7 @@ sim: setup ## Run the simulator: make sim [SEED=1] [SEEDS=200]
 
 .PHONY: model
 model: setup ## Explore the protocol's rules to the end of larger spaces (10 minutes)
-	cargo test --release -p quorate-protocol --test model -- --include-ignored --nocapture
+	cargo test --release -p quorate-protocol --features large-spaces --test model -- --nocapture
 
 .PHONY: soak
 soak: ## Run the simulator over many seeds: make soak [SEED=1] [SEEDS=20000]

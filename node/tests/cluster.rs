@@ -56,6 +56,7 @@ impl Cluster {
             password: "secret".into(),
             suspect_after: Duration::from_millis(500),
             retry: RetryPolicy::default(),
+            in_flight_max: 4_096,
         }
     }
 

@@ -65,6 +65,7 @@ impl Cluster {
             password: PASSWORD.into(),
             suspect_after: Duration::from_millis(500),
             retry: RetryPolicy::default(),
+            in_flight_max: 4_096,
         };
         let node = Node::start(settings, Some(peers)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

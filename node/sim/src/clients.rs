@@ -353,12 +353,9 @@ impl Clients {
 /// asked for wrongly. A position that a crash took is satisfied once its boot is closed, and that
 /// takes every server.
 const fn is_excused(code: ErrorCode, whole: bool) -> bool {
-    match code {
-        ErrorCode::VersionConflict
-        | ErrorCode::Busy
-        | ErrorCode::NotFound
-        | ErrorCode::NotOwner => true,
-        ErrorCode::SessionBehind => !whole,
-        _ => false,
-    }
+    let conflict = matches!(
+        code,
+        ErrorCode::VersionConflict | ErrorCode::Busy | ErrorCode::NotFound | ErrorCode::NotOwner
+    );
+    conflict || (!whole && matches!(code, ErrorCode::SessionBehind))
 }

@@ -29,7 +29,15 @@ impl<B: Backend> Work<'_, B> {
         let mut operations = Vec::new();
         for (item, change) in self.key_changes()? {
             let held = self.access.base(&item, None).await?;
-            operations.extend(self.key_operation(item, &change, held)?);
+            let operation = match self.key_operation(item.clone(), &change, held) {
+                // This server may not have heard yet that the key is free.
+                Err(error) if error.code == ErrorCode::DuplicateKey && !self.access.fresh => {
+                    let held = self.access.read_majority(item.clone()).await?;
+                    self.key_operation(item, &change, held)
+                }
+                known => known,
+            };
+            operations.extend(operation?);
         }
         Ok(operations)
     }
@@ -96,8 +104,10 @@ impl<B: Backend> Work<'_, B> {
             (Some(rid), Some(other)) if rid == other => operation(OpKind::Check, None),
             (Some(rid), Some(other)) if !releases => {
                 let mut error = duplicate(change.index, change.value, rid, other);
-                // This server may not have heard yet that the key is free.
-                error.again = !self.access.fresh;
+                // A record of this transaction has the key: only what this server holds of that
+                // record, which may be old, says that the transaction does not take the key away.
+                let is_ours = self.operations().any(|(rid, _)| rid == other);
+                error.again = is_ours && !self.access.fresh;
                 return Err(error);
             }
             (Some(rid), _) => {

@@ -368,7 +368,8 @@ impl<'a, B: Backend> Work<'a, B> {
             proposals.push(proposal);
         }
         let records = proposals.len();
-        if records == 0 {
+        // That nothing was to be done is an answer too, and has to stay the same under a token.
+        if records == 0 && self.access.token.is_none() {
             return answer(&written);
         }
         proposals.extend(self.key_operations().await?);

@@ -53,6 +53,8 @@ pub struct Settings {
     pub suspect_after: Duration,
     /// How transactions that meet a lock are tried again.
     pub retry: RetryPolicy,
+    /// Clients' requests worked on at once, and waiting for it; above, the next one is refused.
+    pub in_flight_max: usize,
 }
 
 /// Why a server does not start.
@@ -118,10 +120,11 @@ impl Node {
             retries: settings.retry.count,
             retry_delay: micros(settings.retry.delay),
             retry_jitter: settings.retry.jitter_percent,
+            in_flight_max: settings.in_flight_max,
             ..Config::new(node, boot, seed)
         };
         let machine = Machine::new(machine_config, recovered);
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new(settings.in_flight_max));
         let links = match &peers {
             None => None,
             Some(_) => {
@@ -166,7 +169,8 @@ impl Node {
             (None, _) | (_, None) => JoinSet::new(),
         };
         let handle = NodeHandle::new(shared.clone());
-        tasks.spawn(crate::index::worker::run(handle.clone()));
+        let counters = shared.metrics.filling.clone();
+        tasks.spawn(crate::index::worker::run(handle.clone(), counters));
         Ok(Self { handle, shared, looping, sync, witness, tasks })
     }
 

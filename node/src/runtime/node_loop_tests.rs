@@ -150,7 +150,7 @@ impl Rig {
             boot: BOOT,
             members: Members::new(["n1"]).unwrap(),
             clock: Clock::start(),
-            inbox: Arc::new(Inbox::default()),
+            inbox: Arc::new(Inbox::new(64)),
             storage,
             links: None,
         }));

@@ -94,6 +94,11 @@ impl Server {
         self.line["http"].as_str().unwrap()
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
     /// Sends a signal and waits for the end.
     pub(crate) fn end(&mut self, signal: Signal) -> ExitStatus {
         kill(self.pid, signal).unwrap();

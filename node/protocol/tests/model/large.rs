@@ -1,5 +1,5 @@
 //! Larger spaces than those of `sound.rs`, each to its end: `make model`, or one of them with
-//! `cargo test --release -p quorate-protocol --test model -- --ignored --nocapture large::r1b`.
+//! `cargo test --release -p quorate-protocol --features large-spaces --test model -- large::r1b`.
 
 use super::case::Case;
 use super::explore::holds;
@@ -8,7 +8,6 @@ use super::rounds::Rounds;
 use super::{MOVE, SWAP};
 
 #[test]
-#[ignore = "takes minutes"]
 fn r1b() {
     holds(
         "R1b N=3 W=2, 1 recoverer on one, spurious",
@@ -17,7 +16,6 @@ fn r1b() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
 fn r2b() {
     holds(
         "R2b N=3 W=3, 1 recoverer on one, spurious",
@@ -26,7 +24,6 @@ fn r2b() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
 fn r5b() {
     holds(
         "R5b N=5 W=3, 1 tx, 1 recoverer, spurious",
@@ -35,7 +32,6 @@ fn r5b() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
 fn r6() {
     holds(
         "R6 clusters N=3 and N=2, 1 tx, 1 recoverer, spurious",
@@ -44,7 +40,6 @@ fn r6() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
 fn r7b() {
     holds(
         "R7b N=4 W=3, coordinators only, spurious",
@@ -53,7 +48,6 @@ fn r7b() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
 fn r9b() {
     holds(
         "R9b clusters N=1 and N=1, 2 tx, 1 recoverer each, spurious",
@@ -62,7 +56,6 @@ fn r9b() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
 fn records_n3() {
     holds(
         "records on N=3, 1 tx, 1 recoverer, spurious",
@@ -71,13 +64,11 @@ fn records_n3() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
 fn records_2_tx() {
     holds("records on N=2, 2 tx, 1 recoverer on one", Rounds::new(Case::two_records(2, &[1, 0])));
 }
 
 #[test]
-#[ignore = "takes minutes"]
 fn swap() {
     holds(
         "swap {AB}→{BC}, carry, 1 recoverer",
@@ -86,7 +77,6 @@ fn swap() {
 }
 
 #[test]
-#[ignore = "takes minutes"]
 fn move_carry() {
     holds("move {ABC}→{D}, carry", Changes::new(&MOVE, [0, 0]).elsewhere().prepared_in(&[0], &[1]));
 }

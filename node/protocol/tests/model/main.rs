@@ -106,6 +106,7 @@ mod conformance;
 mod disk;
 mod explore;
 mod generations;
+#[cfg(feature = "large-spaces")]
 mod large;
 mod leaders;
 mod one_generation;

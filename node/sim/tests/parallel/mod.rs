@@ -17,12 +17,12 @@ pub(crate) fn parallel<T: Send>(count: usize, job: impl Fn(usize) -> T + Sync) -
                         return;
                     }
                     let result = job(index);
-                    results.lock().unwrap().push((index, result));
+                    results.lock().expect("no job holds it while it runs").push((index, result));
                 }
             });
         }
     });
-    let mut results = results.into_inner().unwrap();
+    let mut results = results.into_inner().expect("no job holds it while it runs");
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
 }

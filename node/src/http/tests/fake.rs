@@ -38,8 +38,20 @@ struct State {
     /// Majority reads from now on that fail.
     failing_reads: u32,
     hangs: bool,
+    /// Transactions and majority reads that are never answered.
+    hanging: u32,
     starting: bool,
+    /// It has not applied what others showed a session.
+    lags: bool,
+    /// The one ended boot is closed.
+    closed: bool,
+    /// Another change comes on top of every change of the schema.
+    overtakes: bool,
+    /// Looks at the schema.
+    looks: u32,
     submitted: Vec<Vec<Proposal>>,
+    /// Deadlines of waits for a session, and of transactions.
+    deadlines: (Vec<Instant>, Vec<Instant>),
 }
 
 impl Fake {
@@ -69,6 +81,45 @@ impl Fake {
     /// Transactions and majority reads are not answered from now on.
     pub(super) fn hang(&self) {
         self.state().hangs = true;
+    }
+
+    /// Waits until one is waiting for its answer in vain.
+    pub(super) async fn until_hanging(&self) {
+        let mut changes = self.changes();
+        while self.state().hanging == 0 {
+            changes.changed().await.unwrap();
+        }
+    }
+
+    async fn hang_for_ever(&self) {
+        self.state().hanging += 1;
+        self.1.send_modify(|changes| *changes += 1);
+        std::future::pending::<()>().await;
+    }
+
+    /// Nothing that others showed a session is applied here from now on.
+    pub(super) fn lag(&self) {
+        self.state().lags = true;
+    }
+
+    /// Boot 0 is closed.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+    }
+
+    /// From now on a changed schema is found changed once more.
+    pub(super) fn overtake(&self) {
+        self.state().overtakes = true;
+    }
+
+    /// How often the schema was looked at.
+    pub(super) fn looks(&self) -> u32 {
+        self.state().looks
+    }
+
+    /// Deadlines so far of waits for a session, and of transactions.
+    pub(super) fn deadlines(&self) -> (Vec<Instant>, Vec<Instant>) {
+        self.state().deadlines.clone()
     }
 
     /// One MASTER was never met.
@@ -161,7 +212,8 @@ impl State {
         }
         for (item, committed) in writes {
             if item == SCHEMA_ITEM {
-                let schema = Schema::decode(&committed.image.as_ref().unwrap().0).unwrap();
+                let mut schema = Schema::decode(&committed.image.as_ref().unwrap().0).unwrap();
+                schema.revision += u64::from(self.overtakes);
                 self.schema = Arc::new(schema);
             }
             self.items.insert(item, committed);
@@ -172,9 +224,10 @@ impl State {
 }
 
 impl Backend for Fake {
-    async fn submit(&self, planned: Planned, _: Instant) -> Result<Commit, Failure> {
+    async fn submit(&self, planned: Planned, deadline: Instant) -> Result<Commit, Failure> {
+        self.state().deadlines.1.push(deadline);
         if self.state().hangs {
-            std::future::pending::<()>().await;
+            self.hang_for_ever().await;
         }
         let mut state = self.state();
         match state.failures.pop_front() {
@@ -190,7 +243,7 @@ impl Backend for Fake {
 
     async fn read_majority(&self, items: Vec<ItemId>, _: Instant) -> Result<Answers, Failure> {
         if self.state().hangs {
-            std::future::pending::<()>().await;
+            self.hang_for_ever().await;
         }
         let mut state = self.state();
         if state.failing_reads > 0 {
@@ -210,11 +263,16 @@ impl Backend for Fake {
     async fn session(
         &self,
         token: SessionToken,
-        _: Vec<(ItemId, Stamp)>,
-        _: Instant,
+        seen: Vec<(ItemId, Stamp)>,
+        deadline: Instant,
     ) -> Result<SessionToken, Failure> {
-        let applied = self.state().seq;
-        if token.values().any(|index| *index > applied) {
+        let mut state = self.state();
+        state.deadlines.0.push(deadline);
+        let (applied, closed) = (state.seq, state.closed);
+        let is_ahead = |((_, boot), index): (&(NodeId, Boot), &u64)| {
+            *index > applied && !(closed && *boot == Boot(0))
+        };
+        if token.iter().any(is_ahead) || (state.lags && !seen.is_empty()) {
             let code = ErrorCode::SessionBehind;
             return Err(Failure { code, item: None, current: None, holder: None });
         }
@@ -284,7 +342,9 @@ impl Backend for Fake {
     }
 
     fn schema(&self) -> Arc<Schema> {
-        Arc::clone(&self.state().schema)
+        let mut state = self.state();
+        state.looks += 1;
+        Arc::clone(&state.schema)
     }
 
     fn status(&self) -> NodeStatus {

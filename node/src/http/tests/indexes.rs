@@ -1,5 +1,6 @@
 //! Indexes over HTTP: made, filled, kept by every way of writing, used by queries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_api::{ErrorCode, NodeId, OpKind};
@@ -13,7 +14,7 @@ use crate::index::{key, worker};
 async fn setup() -> Setup {
     let setup = Setup::bench().await;
     for node in [1, 2] {
-        tokio::spawn(worker::run(setup.fake.as_node(NodeId(node))));
+        tokio::spawn(worker::run(setup.fake.as_node(NodeId(node)), Arc::default()));
     }
     setup
 }
@@ -82,6 +83,35 @@ async fn a_key_moves_between_records_in_one_update() {
     setup.send("POST", "/batch/bench", hand_over).await.expect(200);
     assert_eq!(setup.fake.last_submitted().len(), 3, "released and claimed at once");
     assert_eq!(names(&setup.sql("SELECT FROM Item WHERE k = 2").await), ["new"]);
+}
+
+#[tokio::test]
+async fn filling_is_counted_and_begun_again() {
+    let setup = Setup::bench().await;
+    let hurry = [("x-quorate-deadline-ms", "1")];
+    let sql = "CREATE INDEX Item.k NOTUNIQUE";
+    let late = setup.send_with("POST", "/command/bench/sql", &hurry, sql).await;
+    late.fails(500, "deadline", "unknown");
+    setup.fake.fail_reads(1);
+    let counters: Arc<worker::Counters> = Arc::default();
+    for node in [1, 2] {
+        tokio::spawn(worker::run(setup.fake.as_node(NodeId(node)), Arc::clone(&counters)));
+    }
+    let mut changes = setup.fake.changes();
+    loop {
+        let class = setup.send("GET", "/class/bench/Item", "").await.expect(200).json();
+        if class["indexes"][0]["state"] == "ready" {
+            break;
+        }
+        changes.changed().await.unwrap();
+    }
+    let counts = [&counters.filled, &counters.impossible, &counters.setbacks].map(|c| c.get());
+    assert_eq!(counts, [2, 0, 1]);
+    setup.sql("INSERT INTO Item SET u = 1").await;
+    setup.sql("INSERT INTO Item SET u = 1").await;
+    let refused = setup.send("POST", "/command/bench/sql", "CREATE INDEX Item.u UNIQUE").await;
+    refused.fails(500, "duplicate_key", "failed");
+    assert!(counters.impossible.get() > 0);
 }
 
 #[tokio::test]

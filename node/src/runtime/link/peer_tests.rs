@@ -22,7 +22,7 @@ fn hello(boot: u32, process: u64, started_with: Durable) -> Hello {
 }
 
 fn peer() -> (Arc<Peer>, Arc<Inbox>) {
-    let inbox = Arc::new(Inbox::default());
+    let inbox = Arc::new(Inbox::new(64));
     let peer = Arc::new(Peer::new("n2".into(), None, inbox.clone(), SUSPECT));
     peer.bind(peer.judge(&hello(1, 7, (Boot(0), 0))).unwrap());
     (peer, inbox)
