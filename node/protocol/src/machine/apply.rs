@@ -412,3 +412,38 @@ pub(super) fn is_complete(decision: &Decision) -> bool {
     let has = |cluster| decision.ops.iter().any(|op| op.item.cluster == cluster);
     !decision.participants.is_empty() && decision.participants.iter().all(|p| has(p.cluster))
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use quorate_api::Boot;
+
+    use super::*;
+    use crate::io::Recovered;
+    use crate::machine::testing::{CLUSTER, Nothing, PEER, configured};
+
+    /// Whatever tells of it a second time, the logs that wait for it are acknowledged when it is
+    /// applied.
+    #[test]
+    fn a_commit_that_is_parked_again_keeps_the_logs_that_wait_for_it() {
+        let mut machine = configured(Boot(1), Recovered::default());
+        let of_peer = |seq| TxId { node: PEER, boot: Boot(1), seq };
+        let tx = of_peer(2);
+        let op = Operation {
+            item: ItemId::record(CLUSTER, 0),
+            kind: OpKind::Update,
+            base: Stamp { version: 1, tx: of_peer(1) },
+            image: None,
+        };
+        let participants = vec![Participant { cluster: CLUSTER, generation: 1 }];
+        let decision = Decision { tx, outcome: Decided::Commit, participants, ops: vec![op] };
+        let mut out = Vec::new();
+        let mut cx = Cx::new(&Nothing, &mut out, 0);
+        assert!(!machine.settle_or_park(&mut cx, decision.clone()));
+        let at = LogPosition { boot: Boot(1), index: 2 };
+        machine.parked.add_log(tx, PEER, at);
+        assert!(!machine.settle_or_park(&mut cx, decision));
+        assert_eq!(machine.parked.txs[&tx].logs, [(PEER, at)]);
+    }
+}

@@ -172,44 +172,14 @@ impl Machine {
 mod tests {
     use alloc::vec;
 
-    use quorate_api::{ClusterKey, Committed, ItemId};
-
     use super::*;
-    use crate::io::{Config, Effect, Event, Placement, Recovered, Store};
-    use crate::message::{Decided, LogEntry, TxRecord};
-
-    struct Nothing;
-
-    impl Store for Nothing {
-        fn item(&self, _: &ItemId) -> Option<Committed> {
-            None
-        }
-        fn tx(&self, _: TxId) -> Option<TxRecord> {
-            None
-        }
-        fn outcome(&self, _: TxId) -> Option<Decided> {
-            None
-        }
-        fn log_after(&self, _: LogPosition) -> Option<(LogPosition, LogEntry)> {
-            None
-        }
-    }
-
-    const PEER: NodeId = NodeId(2);
+    use crate::io::{Config, Effect, Event, Recovered};
+    use crate::machine::testing::{Nothing, PEER, configured};
+    use crate::message::TxRecord;
 
     /// A server in its third boot that has met one other, in that one's second boot.
     fn machine(recovered: Recovered) -> Machine {
-        let mut machine = Machine::new(Config::new(NodeId(1), Boot(3), 0), recovered);
-        let placement = Placement {
-            generation: 1,
-            masters: vec![NodeId(1), PEER],
-            replicas: Vec::new(),
-            write_quorum: 2,
-            owner: None,
-            schema_min: 0,
-        };
-        let placements = [(ClusterKey { database: 1, cluster: 10 }, placement)].into();
-        step(&mut machine, Event::Configure { cfg: 1, placements });
+        let mut machine = configured(Boot(3), recovered);
         step(&mut machine, Event::Peer { node: PEER, boot: Boot(2), up: true });
         machine
     }

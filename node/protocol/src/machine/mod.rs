@@ -28,6 +28,8 @@ mod request;
 mod session;
 mod status;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod timers;
 
 use cx::Cx;
