@@ -63,7 +63,8 @@ impl Cluster {
             dial: others.map(|o| (NAMES[o].to_owned(), self.peers[o].to_string())).collect(),
             cluster: "bench".into(),
             password: PASSWORD.into(),
-            suspect_after: Duration::from_millis(500),
+            // No server is away in these tests; a machine that stalls must not look like one.
+            suspect_after: Duration::from_secs(60),
             retry: RetryPolicy::default(),
             in_flight_max: 4_096,
         };

@@ -112,8 +112,8 @@ fn cluster(dir: &tempfile::TempDir, change: impl FnOnce(&mut [Vec<String>; 3])) 
     servers
 }
 
-/// Written through n1, then through n2, read through n3, which hears nothing from n1 meanwhile. Each
-/// request carries the token of the last reply, no more.
+/// Written through n1, then through n2, read through n3, which hears nothing from n1 meanwhile.
+/// Each request carries the token of the last reply, no more.
 #[test]
 fn the_last_token_is_enough_through_every_server() {
     let dir = tempfile::tempdir().unwrap();

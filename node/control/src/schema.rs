@@ -1,10 +1,11 @@
 //! The schema record: databases, classes, clusters, owners; its bytes; the placements that follow
 //! from it. May not change it (that is `ddl`) and may not know how servers come to agree on it.
 //!
-//! What is dropped leaves its clusters behind, closed: transactions that were under way on them have
-//! votes and locks at several servers, in other clusters too, and are decided by the same MASTERs as
-//! before (PROTOCOL.md 3.9: a drop seals and drains). Nothing new is voted for in a closed cluster.
-//! It stays in the record for good: a few numbers, and its id is never used again anyway.
+//! What is dropped leaves its clusters behind, closed: transactions that were under way on them
+//! have votes and locks at several servers, in other clusters too, and are decided by the same
+//! MASTERs as before (PROTOCOL.md 3.9: a drop seals and drains). Nothing new is voted for in a
+//! closed cluster. It stays in the record for good: a few numbers, and its id is never used again
+//! anyway.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -135,8 +136,8 @@ pub struct Cluster {
     pub owner: NodeId,
 }
 
-/// A cluster of a dropped database, class or index: nothing new is written there, and what was under
-/// way is decided.
+/// A cluster of a dropped database, class or index: nothing new is written there, and what was
+/// under way is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClosedCluster {

@@ -75,8 +75,9 @@ pub struct Placement {
     pub schema_min: u64,
 }
 
-/// [`Placement::schema_min`] of a cluster that was dropped. Nothing new is voted for there; what was
-/// under way is decided by its MASTERs as ever, or the locks it has in other clusters would stay.
+/// [`Placement::schema_min`] of a cluster that was dropped. Nothing new is voted for there; what
+/// was under way is decided by its MASTERs as ever, or the locks it has in other clusters would
+/// stay.
 pub const CLOSED: u64 = u64::MAX;
 
 impl Placement {
@@ -280,8 +281,8 @@ pub enum Write {
     Applied(NodeId, LogPosition),
     /// Where an ended boot's part of a decision log stops.
     BootEnd(NodeId, Boot, u64),
-    /// A commit is applied here that no decision log has told of yet: it was proven by a base, heard
-    /// in an answer, or fetched.
+    /// A commit is applied here that no decision log has told of yet: it was proven by a base,
+    /// heard in an answer, or fetched.
     OutOfLog(TxId),
     /// A decision log has told of that commit.
     InLog(TxId),

@@ -1,8 +1,8 @@
 //! A scripted stand-in for the control plane, with its interface: a growing list of entries, each a
 //! complete table of clusters under an index, that servers apply in order and at different times.
-//! Owners change; MASTERs and quorums do not, so every generation stays 1. Clusters are dropped, and
-//! stay so until it was seen that nothing is left in doubt on them; then, in this stand-in alone,
-//! they take writes again, so that service after the heal can be asked of all.
+//! Owners change; MASTERs and quorums do not, so every generation stays 1. Clusters are dropped,
+//! and stay so until it was seen that nothing is left in doubt on them; then, in this stand-in
+//! alone, they take writes again, so that service after the heal can be asked of all.
 
 use std::collections::BTreeMap;
 

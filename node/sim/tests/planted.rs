@@ -54,6 +54,10 @@ const fn shell(
 
 /// Every bug. Where the first thing to notice may differ from seed to seed, each is listed.
 fn rows() -> Vec<Row> {
+    commits_and_votes().into_iter().chain(recovery_and_bases()).chain(disks()).collect()
+}
+
+fn commits_and_votes() -> Vec<Row> {
     vec![
         machine(
             "commit on W Yes, without the Accept round",
@@ -109,6 +113,11 @@ fn rows() -> Vec<Row> {
             |c| c.planted = Some(Bug::ReadOneServer),
             &["linearizable"],
         ),
+    ]
+}
+
+fn recovery_and_bases() -> Vec<Row> {
+    vec![
         machine(
             "a Prepare that comes again is judged again",
             "3.4.4",
@@ -163,6 +172,11 @@ fn rows() -> Vec<Row> {
             |c| c.planted = Some(Bug::SkipVersionCheck),
             &["one-commit-per-base", "exact-bases"],
         ),
+    ]
+}
+
+fn disks() -> Vec<Row> {
+    vec![
         shell(
             "everything leaves before it is durable",
             "3.2, A11",

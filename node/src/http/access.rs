@@ -186,7 +186,8 @@ impl<B: Backend> Access<'_, B> {
     }
 
     /// Waits until this server has applied a schema or a later one, not longer than a moment: what
-    /// was asked for is done, only the next request to this server might still see the state before.
+    /// was asked for is done, only the next request to this server might still see the state
+    /// before.
     pub(super) async fn await_schema(&self, schema: &Schema) {
         let until = self.deadline.min(Instant::now() + SCHEMA_WAIT_MAX);
         // A later change may have come on top already.

@@ -156,7 +156,8 @@ impl<P: Protocol> NodeLoop<P> {
         }
         let idle = self.work.is_empty() && self.filling.is_empty();
         let wait = if idle { self.wait() } else { Some(Duration::ZERO) };
-        // What is left of the last turn comes first; meanwhile the inbox fills, and its bounds hold.
+        // What is left of the last turn comes first; meanwhile the inbox fills, and its bounds
+        // hold.
         if self.work.len() < BATCH_MAX {
             self.shared.inbox.take(&mut self.work, wait);
         }

@@ -386,8 +386,9 @@ impl Machine {
         cx.send_durable(from, Message::Promise { tx, cluster, ballot, promise });
     }
 
-    /// A boot ended: what it asked for and has no vote yet never gets one (3.9). Its coordinator has
-    /// forgotten what it was doing. What it sent and is still under way is dropped by the shell.
+    /// A boot ended: what it asked for and has no vote yet never gets one (3.9). Its coordinator
+    /// has forgotten what it was doing. What it sent and is still under way is dropped by the
+    /// shell.
     pub(super) fn drop_held_of_closed_boots(&mut self, node: NodeId, boot: Boot) {
         for tx in self.held.of_coordinator(node) {
             if tx.boot < boot {

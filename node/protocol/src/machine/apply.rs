@@ -1,12 +1,13 @@
 //! Outcomes: learning, applying on exact bases, parking, fetching (PROTOCOL.md 3.6).
 //!
-//! A commit can be known before any decision log tells of it: a base proved it (3.4.3a), or a server
-//! that knows said so. If its coordinator and the one that proved it both lose power then, nobody
-//! may be left who logs it, and a MASTER that missed it would never hear of it. So every commit
-//! taken from elsewhere is marked in the batch that applies it (`Write::OutOfLog`), until some log
-//! brings it. The mark survives a restart, keeps the boots of its coordinator from being closed,
-//! makes this server log it once the coordinator is gone (`closing.rs`), and keeps a session's token
-//! from being given out before it can cover what the session may have read (`session.rs`).
+//! A commit can be known before any decision log tells of it: a base proved it (3.4.3a), or a
+//! server that knows said so. If its coordinator and the one that proved it both lose power then,
+//! nobody may be left who logs it, and a MASTER that missed it would never hear of it. So every
+//! commit taken from elsewhere is marked in the batch that applies it (`Write::OutOfLog`), until
+//! some log brings it. The mark survives a restart, keeps the boots of its coordinator from being
+//! closed, makes this server log it once the coordinator is gone (`closing.rs`), and keeps a
+//! session's token from being given out before it can cover what the session may have read
+//! (`session.rs`).
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;

@@ -2,9 +2,9 @@
 //!
 //! A split vote is given up early. With MASTERs down, W Yes may be out of reach although fewer than
 //! N − W + 1 said No: then nothing but recovery can abort (3.5.3), and waiting for half of the
-//! deadline (3.5.6) would keep the Yes votes' locks all that while. So once everybody who is believed
-//! reachable has answered, somebody with No, and the votes decide nothing, the coordinator runs
-//! recovery itself. Recovery is safe at any time; this says only when.
+//! deadline (3.5.6) would keep the Yes votes' locks all that while. So once everybody who is
+//! believed reachable has answered, somebody with No, and the votes decide nothing, the
+//! coordinator runs recovery itself. Recovery is safe at any time; this says only when.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;

@@ -35,8 +35,8 @@ use crate::io::{Failure, Reply, SessionRequest, SessionToken};
 #[derive(Debug)]
 pub(super) struct Waiting {
     request: SessionRequest,
-    /// Commits that it may have read and that no log had told of when this server had caught up with
-    /// it; `None` before that.
+    /// Commits that it may have read and that no log had told of when this server had caught up
+    /// with it; `None` before that.
     uncovered: Option<BTreeSet<TxId>>,
 }
 

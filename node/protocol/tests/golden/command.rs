@@ -154,13 +154,8 @@ impl Command {
                 let quorum = quorum.map_or(ReadQuorum::Majority, |count| {
                     ReadQuorum::Count(usize::try_from(count).unwrap_or(usize::MAX))
                 });
-                Self::Read {
-                    server: server(0)?,
-                    client: client(word(1)?)?,
-                    items,
-                    quorum,
-                    deadline,
-                }
+                let (server, client) = (server(0)?, client(word(1)?)?);
+                Self::Read { server, client, items, quorum, deadline }
             }
             "session" => {
                 let entries = rest.iter().skip(2).filter(|w| w.starts_with('n'));

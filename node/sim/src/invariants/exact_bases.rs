@@ -1,6 +1,7 @@
 //! Commits are applied on exact bases only: each write of an item is one version above what the
 //! server holds, so nothing is applied twice, skipped or undone (PROTOCOL.md 3.6.3, trap A12). What
-//! is realigned with a majority, in the batch that forgets a transaction, may skip versions (3.7.7).
+//! is realigned with a majority, in the batch that forgets a transaction, may skip versions
+//! (3.7.7).
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Sessions over HTTP: what a reply's token holds, and what becomes of a reply whose token cannot be
-//! had. Three servers in one session are tested on the real node.
+//! Sessions over HTTP: what a reply's token holds, and what becomes of a reply whose token cannot
+//! be had. Three servers in one session are tested on the real node.
 
 use super::Setup;
 
