@@ -1,5 +1,5 @@
 //! Marks of rare branches, so that a campaign of the simulator can say which ones it never took.
-//! Counted with the feature `marks` alone; without it [`Mark::hit`] is empty. The counters are the
+//! Counted with the feature `marks` alone; without it `Mark::hit` is empty. The counters are the
 //! only state outside the machine and nothing ever looks at them to decide.
 
 #[cfg(feature = "marks")]
