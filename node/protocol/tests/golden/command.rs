@@ -194,13 +194,7 @@ impl Command {
                 let shapes = shapes(&rest[1..])?;
                 Self::Configure { server: server(0)?, cfg, generation, owner, closed, shapes }
             }
-            "send" if rest.get(2) == Some(&"rejected") => {
-                let cluster = cluster(word(4)?.trim_start_matches('c'))?;
-                let round = number(setting(rest, "round").ok_or("rejected without a round")?)?;
-                let round = u32::try_from(round).map_err(|e| e.to_string())?;
-                let (from, to, tx) = (server(0)?, server(1)?, tx(word(3)?)?);
-                Self::SendRejected { from, to, tx, cluster, round }
-            }
+            "send" if rest.get(2) == Some(&"rejected") => Self::rejected(rest)?,
             "send" => {
                 let body = body(rest.get(4..).unwrap_or_default())?;
                 Self::SendPrepare { from: server(0)?, to: server(1)?, tx: tx(word(3)?)?, body }
@@ -209,6 +203,16 @@ impl Command {
             "outcome" => Self::Outcome(tx(word(0)?)?),
             other => return Err(format!("no such command: {other}")),
         })
+    }
+
+    /// `send FROM TO rejected TX CLUSTER round=N`
+    fn rejected(rest: &[&str]) -> Parsed<Self> {
+        let word = |at: usize| rest.get(at).copied().ok_or("send rejected: too few words");
+        let cluster = cluster(word(4)?.trim_start_matches('c'))?;
+        let round = number(setting(rest, "round").ok_or("rejected without a round")?)?;
+        let round = u32::try_from(round).map_err(|e| e.to_string())?;
+        let (from, to, tx) = (node(word(0)?)?, node(word(1)?)?, tx(word(3)?)?);
+        Ok(Self::SendRejected { from, to, tx, cluster, round })
     }
 }
 
