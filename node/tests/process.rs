@@ -76,8 +76,7 @@ fn three_servers_meet_and_a_killed_one_comes_back() {
     let arguments = three_servers(dir.path());
     let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
     for server in &servers {
-        server.wait_log("ONLINE");
-        server.wait_log_times("peer up", 2);
+        server.wait_for_all_three();
     }
     servers[2].end(Signal::SIGKILL);
     servers[0].wait_log("peer down");
@@ -199,8 +198,7 @@ fn records_of_a_killed_coordinator_are_writable_within_a_second() {
     let arguments = three_servers(dir.path());
     let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
     for server in &servers {
-        server.wait_log("ONLINE");
-        server.wait_log_times("peer up", 2);
+        server.wait_for_all_three();
     }
     let created = servers[0].http("POST", "/database/bench/plocal", "");
     assert!(["200", "201"].contains(&status(&created)), "{created}");
@@ -232,8 +230,7 @@ fn records_of_a_killed_coordinator_are_writable_within_a_second() {
         assert!(slowest < Duration::from_secs(1), "round {round}: locked for {slowest:?}");
         recovered += servers[1..].iter().map(recoveries).sum::<u64>() - before;
         servers[0] = start(&arguments[0]);
-        servers[0].wait_log("ONLINE");
-        servers[0].wait_log_times("peer up", 2);
+        servers[0].wait_for_all_three();
         if recovered >= 5 {
             break;
         }

@@ -97,8 +97,7 @@ fn cluster(dir: &tempfile::TempDir, change: impl FnOnce(&mut [Vec<String>; 3])) 
         |a: &Vec<String>| Server::start(&[], &a.iter().map(String::as_str).collect::<Vec<_>>());
     let servers: Vec<Server> = arguments.iter().map(start).collect();
     for server in &servers {
-        server.wait_log("ONLINE");
-        server.wait_log_times("peer up", 2);
+        server.wait_for_all_three();
     }
     let made = servers[0].http("POST", "/database/bench/plocal", "");
     assert_eq!(status(&made), 200, "{made}");

@@ -69,6 +69,12 @@ impl Server {
         });
     }
 
+    /// Waits until one of three servers is ONLINE and linked with both others.
+    pub(crate) fn wait_for_all_three(&self) {
+        self.wait_log("ONLINE");
+        self.wait_log_times("peer up", 2);
+    }
+
     /// Everything it has said so far, a line each.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")

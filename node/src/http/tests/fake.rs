@@ -117,6 +117,15 @@ impl Fake {
         self.state().looks
     }
 
+    /// Waits until a request that runs beside this looks at the schema again and again: it waits for
+    /// another one.
+    pub(super) async fn schema_is_waited_for(&self) {
+        let before = self.looks();
+        while self.looks() < before + 5 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Deadlines so far of waits for a session, and of transactions.
     pub(super) fn deadlines(&self) -> (Vec<Instant>, Vec<Instant>) {
         self.state().deadlines.clone()

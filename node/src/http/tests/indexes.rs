@@ -217,7 +217,7 @@ async fn a_batch_begun_on_an_older_schema_starts_over_on_the_newer_one() {
         {"type":"u","record":{"@rid":"#16:0","k":2}},
         {"type":"c","record":{"@class":"Other"}}]}"##;
     let (answer, ()) = tokio::join!(setup.send("POST", "/batch/bench", batch), async {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        setup.fake.schema_is_waited_for().await;
         setup.fake.apply_schema();
     });
     answer.expect(200);
@@ -235,6 +235,7 @@ async fn an_index_that_only_others_know_yet_is_waited_for() {
     setup.fake.apply_old_schema(old);
     let create = "CREATE INDEX Item.k IF NOT EXISTS UNIQUE";
     let (made, ()) = tokio::join!(setup.sql(create), async {
+        // It is told of the change and looks at nothing meanwhile: that it waits cannot be seen.
         tokio::time::sleep(Duration::from_millis(5)).await;
         setup.fake.apply_schema();
     });
