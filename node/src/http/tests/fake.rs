@@ -117,8 +117,8 @@ impl Fake {
         self.state().looks
     }
 
-    /// Waits until a request that runs beside this looks at the schema again and again: it waits for
-    /// another one.
+    /// Waits until a request that runs beside this looks at the schema again and again, so that it
+    /// waits for another one.
     pub(super) async fn schema_is_waited_for(&self) {
         let before = self.looks();
         while self.looks() < before + 5 {
