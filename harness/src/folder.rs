@@ -220,3 +220,10 @@ pub struct SoundnessFinding {
     /// What was seen, with figures.
     pub detail: String,
 }
+
+impl SoundnessFinding {
+    /// Operations started later than planned with slots free.
+    pub const DRIVER_SATURATED: &str = "driver_saturated";
+    /// The host gave this machine's CPU time to others (steal).
+    pub const HOST_WITHHELD_CPU: &str = "host_withheld_cpu";
+}

@@ -9,14 +9,21 @@ use super::{Exit, Output, verdict};
 use crate::report;
 use crate::run::choice::{self, Choice};
 use crate::run::interrupt::Interrupt;
+use crate::run::judge::Judged;
 use crate::run::place::{Cause, link_latest};
 use crate::run::{Ended, Job};
 use crate::spec::{self, Experiment, Suite};
 
+/// Said of an experiment that ran again.
+const SPOILT: &str = "the host spoilt the figures before";
+
 /// An experiment and what became of it.
 struct Done {
     name: String,
+    /// Runs before the last, whose figures the host spoilt.
+    earlier: Vec<Ended>,
     ended: Ended,
+    /// How long the last run took.
     took: Duration,
     budget: Duration,
 }
@@ -42,7 +49,7 @@ pub(super) fn suite(arguments: &SuiteArguments) -> anyhow::Result<Exit> {
     let whole = if interrupted { Exit::Inconclusive } else { Exit::Good };
     let exit = exits.fold(whole, Exit::merge);
     if arguments.place.json {
-        let runs: Vec<_> = done.iter().map(|done| verdict::json(&done.name, &done.ended)).collect();
+        let runs: Vec<_> = done.iter().map(json).collect();
         let json = serde_json::json!({
             "suite": suite.name, "exit": exit.code(), "index": index.page, "runs": runs,
         });
@@ -77,39 +84,86 @@ async fn all(
     folder: &Path,
 ) -> anyhow::Result<(Vec<Done>, bool)> {
     let interrupt = Interrupt::listen()?;
-    let quiet = arguments.place.quiet || arguments.place.json;
+    let whole = Whole { arguments, suite, folder, interrupt: Interrupt::listen()? };
+    let deadline = Instant::now() + suite.budget;
+    let mut still_needed: Duration = suite.experiments.iter().map(|each| each.budget).sum();
     let mut done = Vec::new();
     for (experiment, choice) in suite.experiments.iter().zip(choices) {
-        let begun = Instant::now();
-        let job = job(arguments, experiment, choice, folder);
-        let ended = shown(job, &interrupt, quiet).await?;
-        let took = begun.elapsed();
-        if !quiet {
-            let (number, count) = (done.len() + 1, suite.experiments.len());
-            let line = verdict::last_line(&experiment.name, &ended);
-            eprintln!("[{number}/{count}, {:.0} s] {line}", took.as_secs_f64());
-        }
-        let (name, budget) = (experiment.name.clone(), experiment.budget);
-        done.push(Done { name, ended, took, budget });
-        if interrupt.stop.is_cancelled() {
+        still_needed -= experiment.budget;
+        let number = done.len() + 1;
+        let latest = deadline - still_needed;
+        done.push(whole.until_sound(number, experiment, choice, latest).await?);
+        if whole.interrupt.stop.is_cancelled() {
             return Ok((done, true));
         }
     }
     Ok((done, false))
 }
 
-fn job(arguments: &SuiteArguments, experiment: &Experiment, choice: Choice, folder: &Path) -> Job {
-    let cause = Cause {
-        workload: experiment.workload.clone(),
-        scenario: experiment.scenario.clone(),
-        set: experiment.set.clone(),
-        program: program(),
-        options: arguments.place.given(),
-    };
-    let stage = arguments.place.options();
-    let (plan, out) = (experiment.plan.clone(), folder.to_owned());
-    // The suite's folder is the latest; inside it the experiments stand beside each other.
-    Job { plan, cause, choice, out, latest: false, stage }
+/// What all experiments of a suite share.
+struct Whole<'a> {
+    arguments: &'a SuiteArguments,
+    suite: &'a Suite,
+    folder: &'a Path,
+    interrupt: Interrupt,
+}
+
+impl Whole<'_> {
+    /// Runs the experiment with this number, from 1; again while the host spoils its figures, the
+    /// suite allows it, and its budget would end before `latest`.
+    async fn until_sound(
+        &self,
+        number: usize,
+        experiment: &Experiment,
+        choice: Choice,
+        latest: Instant,
+    ) -> anyhow::Result<Done> {
+        let Experiment { name, budget, .. } = experiment;
+        let quiet = self.arguments.place.quiet || self.arguments.place.json;
+        let mut earlier = Vec::new();
+        loop {
+            let begun = Instant::now();
+            let job = self.job(experiment, choice.clone());
+            let ended = shown(job, &self.interrupt, quiet).await?;
+            let took = begun.elapsed();
+            if !quiet {
+                let count = self.suite.experiments.len();
+                let line = verdict::last_line(name, &ended);
+                eprintln!("[{number}/{count}, {:.0} s] {line}", took.as_secs_f64());
+            }
+            let is_spoilt = ended.judged.as_ref().is_some_and(Judged::is_spoilt_by_host);
+            let is_allowed = earlier.len() < self.suite.repeats as usize;
+            if !is_spoilt || !is_allowed || Instant::now() + *budget > latest {
+                return Ok(Done { name: name.clone(), earlier, ended, took, budget: *budget });
+            }
+            if !quiet {
+                eprintln!("{name}: the host withheld CPU time; running it again");
+            }
+            earlier.push(ended);
+        }
+    }
+
+    fn job(&self, experiment: &Experiment, choice: Choice) -> Job {
+        let cause = Cause {
+            workload: experiment.workload.clone(),
+            scenario: experiment.scenario.clone(),
+            set: experiment.set.clone(),
+            program: program(),
+            options: self.arguments.place.given(),
+        };
+        let stage = self.arguments.place.options();
+        let (plan, out) = (experiment.plan.clone(), self.folder.to_owned());
+        // The suite's folder is the latest; inside it the experiments stand beside each other.
+        Job { plan, cause, choice, out, latest: false, stage }
+    }
+}
+
+/// The outcome for programs, with the runs before the last.
+fn json(done: &Done) -> serde_json::Value {
+    let mut json = verdict::json(&done.name, &done.ended);
+    let earlier = done.earlier.iter().map(|ended| verdict::json(&done.name, ended));
+    json["earlier"] = earlier.collect();
+    json
 }
 
 fn rows(done: &[Done]) -> Vec<Vec<String>> {
@@ -128,6 +182,10 @@ fn rows(done: &[Done]) -> Vec<Vec<String>> {
         if done.took > done.budget {
             let over = format!("took longer than its budget of {:.0} s", done.budget.as_secs_f64());
             remark = if remark.is_empty() { over } else { format!("{over}; {remark}") };
+        }
+        if !done.earlier.is_empty() {
+            let runs = format!("run {}, {SPOILT}", done.earlier.len() + 1);
+            remark = if remark.is_empty() { runs } else { format!("{runs}; {remark}") };
         }
         let took = format!("{:.0} s", done.took.as_secs_f64());
         vec![done.name.clone(), word.to_owned(), took, rate, p99, remark]

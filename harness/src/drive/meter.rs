@@ -225,7 +225,7 @@ impl Meter {
                 "operations started late by {p99:.0} µs at p99 (max {max:.0} µs) with \
                  slots free; up to {limit:.0} µs is tolerated"
             );
-            note("driver_saturated", true, detail);
+            note(SoundnessFinding::DRIVER_SATURATED, true, detail);
         }
         if stolen >= STOLEN_SHARE {
             let detail = format!(
@@ -233,7 +233,7 @@ impl Meter {
                  slow answers may come from there",
                 stolen * 100.0
             );
-            note("host_withheld_cpu", false, detail);
+            note(SoundnessFinding::HOST_WITHHELD_CPU, false, detail);
         }
         if summary.backlog_max > 0 {
             let detail = format!(

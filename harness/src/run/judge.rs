@@ -32,6 +32,19 @@ impl Judged {
     pub fn unsound(&self) -> impl Iterator<Item = &SoundnessFinding> {
         self.findings.iter().filter(|finding| finding.fatal)
     }
+
+    /// True if the servers behaved as expected and nothing but a late driver spoils the figures,
+    /// while the host withheld CPU time: the same run may be sound at another moment. A driver that
+    /// is late on a host that withheld nothing is asked for too much, and stays so.
+    pub fn is_spoilt_by_host(&self) -> bool {
+        let withheld =
+            self.findings.iter().any(|finding| finding.code == SoundnessFinding::HOST_WITHHELD_CPU);
+        let mut unsound = self.unsound().peekable();
+        self.comparison.verdict == Verdict::Valid
+            && withheld
+            && unsound.peek().is_some()
+            && unsound.all(|finding| finding.code == SoundnessFinding::DRIVER_SATURATED)
+    }
 }
 
 /// Judges the history of a run folder and writes `verdicts.json`.
@@ -138,6 +151,32 @@ mod tests {
             ),
         ] {
             assert_eq!(compare(&found, &expecting(expect)).unwrap().verdict, verdict, "{expect}");
+        }
+    }
+
+    #[test]
+    fn a_late_driver_is_the_hosts_doing_only_where_the_host_withheld_cpu() {
+        let finding = |(code, fatal): &(&str, bool)| SoundnessFinding {
+            code: (*code).to_owned(),
+            fatal: *fatal,
+            detail: String::new(),
+        };
+        let late = (SoundnessFinding::DRIVER_SATURATED, true);
+        let withheld = (SoundnessFinding::HOST_WITHHELD_CPU, false);
+        for (findings, found, spoilt) in [
+            (vec![late, withheld], Verdict::Valid, true),
+            (vec![late], Verdict::Valid, false),
+            (vec![withheld], Verdict::Valid, false),
+            (vec![late, withheld, ("proxy_bypassed", true)], Verdict::Valid, false),
+            (vec![late, withheld, ("in_flight_cap_reached", false)], Verdict::Valid, true),
+            (vec![late, withheld], Verdict::Violated, false),
+            (vec![late, withheld], Verdict::Unknown, false),
+        ] {
+            let report = report(&[(Checker::NonVacuous, found)]);
+            let comparison = compare(&report, &expecting("{}")).unwrap();
+            let findings: Vec<_> = findings.iter().map(finding).collect();
+            let judged = Judged { report, comparison, findings, notes: Vec::new() };
+            assert_eq!(judged.is_spoilt_by_host(), spoilt, "{:?} {found}", judged.findings);
         }
     }
 

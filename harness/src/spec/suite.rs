@@ -22,6 +22,8 @@ pub struct Suite {
     pub description: String,
     /// Upper limit of the sum of the experiments' budgets.
     pub budget: Duration,
+    /// How often an experiment whose figures the host spoilt is run again.
+    pub repeats: u32,
     /// The experiments, in order.
     pub experiments: Vec<Experiment>,
 }
@@ -78,7 +80,8 @@ pub fn suite(path: &Path, seed: Option<u64>) -> Result<Suite, SpecError> {
         return Err(SpecError::Invalid(problems));
     }
     let budget = raw.budget.get();
-    Ok(Suite { name: raw.name, description: raw.description, budget, experiments })
+    let (name, description, repeats) = (raw.name, raw.description, raw.repeats);
+    Ok(Suite { name, description, budget, repeats, experiments })
 }
 
 fn over_budget(tree: &Node, raw: &RawSuiteFile) -> Option<Problem> {

@@ -22,6 +22,11 @@ pub struct RawSuiteFile {
     pub description: String,
     /// Upper limit of the sum of the experiments' budgets.
     pub budget: Span,
+    /// How often an experiment is run again when its figures are unsound because the host withheld
+    /// CPU time, as long as the suite stays within its budget.
+    #[serde(default)]
+    #[schemars(range(max = 5))]
+    pub repeats: u32,
     /// The experiments, in order.
     #[schemars(length(min = 1))]
     pub experiments: Vec<RawExperiment>,
