@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use quorate_api::{
-    Boot, ClusterKey, Committed, ErrorCode, Image, ItemId, NodeId, OpKind, Stamp, TxId,
+    Boot, ClusterKey, Committed, ErrorCode, Image, ItemId, ItemKey, NodeId, OpKind, Stamp, TxId,
 };
 
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
@@ -212,6 +212,10 @@ pub enum Write {
     /// Low-water mark of a coordinator's boot: records and outcomes of its transactions below are
     /// dropped.
     Low(NodeId, Boot, u64),
+    /// Drop the tombstone of an item: as if it had never been written.
+    Purge(ItemId),
+    /// This server aligns (true), or is back (false); while it aligns its items are no snapshot.
+    Aligning(bool),
 }
 
 /// Something worth counting or logging.
@@ -240,6 +244,26 @@ pub enum Note {
     },
     /// The schema record changed; the shell re-reads it.
     SystemChanged,
+    /// This server left ONLINE to align.
+    LeftOnline,
+    /// Work of an alignment since the last such note.
+    Alignment(AlignmentWork),
+    /// This server is back.
+    BackOnline,
+    /// Another server's log is not waited for any more; it will have to align.
+    PassedOver(NodeId),
+    /// Entries of the own decision log that a server has not acknowledged, when it is behind.
+    Lag {
+        /// Who.
+        node: NodeId,
+        /// How many, at least.
+        entries: u64,
+    },
+    /// Tombstones that every MASTER has were dropped.
+    Purged {
+        /// How many.
+        tombstones: u64,
+    },
     /// Two different contents under one stamp in a safe cluster, or a decision that contradicts
     /// another: never merged silently.
     Corruption {
@@ -248,6 +272,19 @@ pub enum Note {
         /// What contradicts what.
         detail: &'static str,
     },
+}
+
+/// What an alignment did; amounts add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AlignmentWork {
+    /// Own items hashed or looked up to compare them.
+    pub compared: u64,
+    /// Ranges found different.
+    pub ranges: u64,
+    /// Items taken from a source.
+    pub fetched: u64,
+    /// Commits taken that a source settled meanwhile.
+    pub followed: u64,
 }
 
 /// Reason of an abort, for metrics.
@@ -275,6 +312,15 @@ pub trait Store {
     fn outcome(&self, tx: TxId) -> Option<Decided>;
     /// First entry of the own decision log behind a position.
     fn log_after(&self, position: LogPosition) -> Option<(LogPosition, LogEntry)>;
+    /// Items of a cluster behind a key, tombstones included, in key order, at most `limit`.
+    fn items_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Vec<(ItemKey, Committed)>;
+    /// Outcomes not forgotten, behind a transaction, in order, at most `limit`.
+    fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)>;
 }
 
 /// What a server finds on its disk when it starts.
@@ -290,6 +336,8 @@ pub struct Recovered {
     pub log_end: LogPosition,
     /// Position before the first entry still in the own log.
     pub log_start: LogPosition,
+    /// The server stopped while it aligned.
+    pub aligning: bool,
 }
 
 /// Settings of the machine.
@@ -315,6 +363,8 @@ pub struct Config {
     pub retry_delay: Tick,
     /// Transactions in flight here beyond which requests are refused with `Overload`.
     pub in_flight_max: usize,
+    /// When the log is cut past a server that is behind, and how fast servers align.
+    pub align: AlignConfig,
     /// A wrong rule to follow; for the simulator's own tests.
     #[cfg(feature = "planted-bugs")]
     pub planted: Option<crate::planted::Bug>,
@@ -335,8 +385,53 @@ impl Config {
             retries: 10,
             retry_delay: 2_000,
             in_flight_max: 4_096,
+            align: AlignConfig::new(),
             #[cfg(feature = "planted-bugs")]
             planted: None,
         }
+    }
+}
+
+/// When the decision log is cut past a server that is behind, and how fast servers align.
+#[derive(Debug, Clone)]
+pub struct AlignConfig {
+    /// Entries of the own decision log that a server may be behind before it is not waited for.
+    pub log_entries: u64,
+    /// How long a server may be behind with an entry before it is not waited for.
+    pub log_age: Tick,
+    /// Time between two pieces of alignment work, at both ends.
+    pub pause: Tick,
+    /// Items read in one piece of work.
+    pub items: usize,
+    /// Items a leaf of the tree stands for.
+    pub leaf: usize,
+    /// Commits kept for a server that aligns; beyond it begins again.
+    pub journal: usize,
+    /// How long a tombstone is kept once every MASTER has it.
+    pub retention: Tick,
+    /// Items looked at for tombstones to drop, twice a second.
+    pub sweep: usize,
+}
+
+impl AlignConfig {
+    /// Default settings: a million decisions or an hour.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            log_entries: 1_000_000,
+            log_age: 3_600_000_000,
+            pause: 2_000,
+            items: 512,
+            leaf: 64,
+            journal: 65_536,
+            retention: 600_000_000,
+            sweep: 512,
+        }
+    }
+}
+
+impl Default for AlignConfig {
+    fn default() -> Self {
+        Self::new()
     }
 }

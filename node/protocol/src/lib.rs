@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+pub mod alignment;
 pub mod io;
 pub mod machine;
 pub mod message;

@@ -9,6 +9,8 @@ use quorate_api::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::alignment::{Answer, Ask};
+
 /// Wall time of the first attempt in microseconds, and that attempt's id; kept over automatic
 /// retries. Fairness only.
 #[derive(
@@ -357,6 +359,32 @@ pub enum Message {
         /// Smallest unfinished sequence number.
         seq: u64,
     },
+    /// Every MASTER, without exception, has applied what the sender's current boot decided below.
+    Everywhere {
+        /// Smallest sequence number that somebody may lack.
+        seq: u64,
+    },
+    /// The sender's decision log begins behind what the receiver has applied: it has to align.
+    Truncated {
+        /// The position before the first entry that is left.
+        start: LogPosition,
+    },
+    /// The sender aligns and answers for no quorum until it acknowledges decisions again.
+    Left,
+    /// A question of an aligning server.
+    Align {
+        /// Number of its session with the receiver.
+        session: u64,
+        /// The question.
+        ask: Ask,
+    },
+    /// Answer to `Align`.
+    AlignReply {
+        /// Number of the session.
+        session: u64,
+        /// The answer.
+        answer: Answer,
+    },
 }
 
 impl Message {
@@ -380,6 +408,11 @@ impl Message {
             Self::Fetch { .. } => "fetch",
             Self::FetchReply { .. } => "fetch_reply",
             Self::Low { .. } => "low",
+            Self::Everywhere { .. } => "everywhere",
+            Self::Truncated { .. } => "truncated",
+            Self::Left => "left",
+            Self::Align { ask, .. } => ask.name(),
+            Self::AlignReply { answer, .. } => answer.name(),
         }
     }
 }

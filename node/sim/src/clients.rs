@@ -1,7 +1,7 @@
 //! Clients: registers read, written, created and deleted, one and two at a time; their history is
 //! judged by the checkers that judge real runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::{Committed, ErrorCode, Image, ItemId, ItemKey, OpKind, Outcome as Known, Stamp};
 use quorate_check::history::{
@@ -41,6 +41,12 @@ pub struct Clients {
     pub rounds: (u64, u64),
     /// Recoveries begun.
     pub recoveries: u64,
+    /// Times a server left ONLINE to align, and came back.
+    pub aligned: (u64, u64),
+    /// Tombstones dropped.
+    pub purged: u64,
+    /// Keys whose one create was sent, where positions are used once.
+    used: BTreeSet<u64>,
     /// Unsynced batches taken by crashes.
     pub batches_lost: u64,
 }
@@ -77,6 +83,9 @@ impl Clients {
             counts: Counts::default(),
             rounds: (0, 0),
             recoveries: 0,
+            aligned: (0, 0),
+            purged: 0,
+            used: BTreeSet::new(),
             batches_lost: 0,
         }
     }
@@ -175,9 +184,13 @@ impl Clients {
             Some(version) if self.rng.chance(20) => Base::Version(version + 3),
             _ => Base::Current,
         };
+        let deletes = if self.options.purge { 60 } else { 15 };
+        // Without tombstones nothing but the owner's care keeps a position from being used twice
+        // (trap A20): the first create stays the only one.
+        let exists = exists || (self.options.purge && !self.used.insert(key));
         let (kind, base, action) = match exists.then_some(()) {
             None => (OpKind::Create, Base::Exact(Stamp::ABSENT), Action::Write(id)),
-            Some(_) if self.rng.chance(15) => (OpKind::Delete, base, Action::Delete(id)),
+            Some(_) if self.rng.chance(deletes) => (OpKind::Delete, base, Action::Delete(id)),
             Some(_) => (OpKind::Update, base, Action::Write(id)),
         };
         (Proposal { item, kind, base, image }, action)

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_api::{Boot, Committed, ItemId, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 use quorate_protocol::io::{PersistSeq, Recovered, Store, Write};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 
@@ -21,6 +21,8 @@ pub struct Contents {
     log_end: LogPosition,
     applied: BTreeMap<NodeId, LogPosition>,
     low: BTreeMap<(NodeId, Boot), u64>,
+    /// The server aligns: its items are no snapshot.
+    pub aligning: bool,
 }
 
 impl Contents {
@@ -52,6 +54,10 @@ impl Contents {
                 self.outcomes.retain(|tx, _| !below(tx));
                 self.low.insert((*node, *boot), *seq);
             }
+            Write::Purge(item) => {
+                self.items.remove(item);
+            }
+            Write::Aligning(aligning) => self.aligning = *aligning,
         }
     }
 }
@@ -135,6 +141,7 @@ impl Disk {
             low: self.visible.low.clone(),
             log_end: self.visible.log_end,
             log_start: self.visible.log_start,
+            aligning: self.visible.aligning,
         }
     }
 }
@@ -156,5 +163,27 @@ impl Store for Disk {
         use std::ops::Bound::{Excluded, Unbounded};
         let mut after = self.visible.log.range((Excluded(position), Unbounded));
         after.next().map(|(at, entry)| (*at, entry.clone()))
+    }
+
+    fn items_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Vec<(ItemKey, Committed)> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let from = match after {
+            Some(key) => Excluded(ItemId { cluster, key: key.clone() }),
+            None => Included(ItemId::record(cluster, 0)),
+        };
+        let items = self.visible.items.range((from, Unbounded));
+        let of_cluster = items.take_while(|(item, _)| item.cluster == cluster);
+        of_cluster.take(limit).map(|(item, c)| (item.key.clone(), c.clone())).collect()
+    }
+
+    fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let outcomes = self.visible.outcomes.range((Excluded(after), Unbounded));
+        outcomes.take(limit).map(|(tx, outcome)| (*tx, *outcome)).collect()
     }
 }

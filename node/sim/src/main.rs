@@ -30,15 +30,18 @@ fn main() -> ExitCode {
     if args.reproduce {
         return reproduce(args.seed);
     }
-    let (mut committed, mut failed) = (0, 0);
+    let (mut committed, mut failed, mut aligned, mut purged) = (0, 0, 0, 0);
     for seed in args.seed..args.seed + args.seeds {
         let report = World::new(seed, Options::of_seed(seed), false).run();
         committed += report.counts.committed;
+        aligned += report.aligned.1;
+        purged += report.purged;
         if !report.violations.is_empty() {
             failed += 1;
             print_report(seed, &report);
         }
     }
+    println!("{aligned} alignments, {purged} tombstones dropped");
     println!("{} seeds, {committed} commits, {failed} seeds with violations", args.seeds);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use quorate_api::ClusterKey;
+use quorate_protocol::io::AlignConfig;
 
 use crate::rng::Stream;
 
@@ -44,6 +45,11 @@ pub struct Options {
     pub crash_every: u64,
     /// Mean time between pauses of a server; 0 for none.
     pub pause_every: u64,
+    /// Entries of a decision log beyond which it is cut past a server that is behind; 0 for a bound
+    /// that no run reaches.
+    pub log_entries: u64,
+    /// Tombstones are dropped soon; positions are used once.
+    pub purge: bool,
 }
 
 /// The second cluster: its MASTERs overlap the first one's.
@@ -129,9 +135,33 @@ impl Options {
             cut_every: some(600, 200_000, 1_500_000),
             crash_every: some(600, 200_000, 1_500_000),
             pause_every: some(400, 200_000, 1_500_000),
+            log_entries: 0,
+            purge: false,
         };
         options.draw_second(rng);
+        options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
         options
+    }
+
+    fn draw_forgetting(&mut self, rng: &mut Stream) {
+        if rng.chance(400) {
+            self.log_entries = 1 + rng.below(60);
+        }
+        if rng.chance(200) {
+            self.purge = true;
+            self.keys = self.keys.max(20) + rng.below(40);
+        }
+    }
+
+    /// Settings of the machines: small pieces, so that a few records take many of them.
+    pub fn align(&self, config: &mut AlignConfig) {
+        if self.log_entries > 0 {
+            config.log_entries = self.log_entries;
+        }
+        if self.purge {
+            config.retention = 100_000;
+        }
+        (config.items, config.leaf) = (7, 2);
     }
 
     fn draw_second(&mut self, rng: &mut Stream) {

@@ -119,6 +119,10 @@ pub struct Report {
     pub rounds: (u64, u64),
     /// Recoveries begun.
     pub recoveries: u64,
+    /// Times a server left ONLINE to align, and came back.
+    pub aligned: (u64, u64),
+    /// Tombstones dropped.
+    pub purged: u64,
     /// Unsynced batches taken by crashes.
     pub batches_lost: u64,
 }
@@ -222,6 +226,8 @@ impl World {
             counts: self.clients.counts(),
             rounds: self.clients.rounds,
             recoveries: self.clients.recoveries,
+            aligned: self.clients.aligned,
+            purged: self.clients.purged,
             batches_lost: self.clients.batches_lost,
         }
     }
@@ -262,6 +268,7 @@ impl World {
         server.boot = Boot(server.boot.0 + 1);
         let (id, boot) = (server.id, server.boot);
         let mut config = Config::new(id, boot, id.0 ^ u64::from(boot.0) << 32);
+        self.options.align(&mut config.align);
         (self.tune)(&mut config);
         self.invariants.restarted((id, boot), server.disk.durable());
         server.machine = Some(Machine::new(config, server.disk.recover()));
@@ -365,6 +372,9 @@ impl World {
         match effect {
             Effect::Persist { seq, writes } => {
                 self.invariants.writes((server.id, server.boot), &writes, &self.options);
+                let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
+                self.invariants.dropped(index, &writes, &disks, &self.options);
+                let server = &mut self.servers[index];
                 server.disk.write(seq, writes.clone());
                 self.invariants.wrote(index, &writes, server.disk.visible(), &self.options);
             }
@@ -387,7 +397,16 @@ impl World {
             Note::Corruption { tx, detail } => {
                 self.invariants.report("no-corruption", format!("{id}: {tx}: {detail}"));
             }
-            Note::Diverged { .. } | Note::Aborted(_) | Note::Retried | Note::SystemChanged => {}
+            Note::LeftOnline => self.clients.aligned.0 += 1,
+            Note::BackOnline => self.clients.aligned.1 += 1,
+            Note::Purged { tombstones } => self.clients.purged += tombstones,
+            Note::Diverged { .. }
+            | Note::Aborted(_)
+            | Note::Retried
+            | Note::SystemChanged
+            | Note::Alignment(_)
+            | Note::PassedOver(_)
+            | Note::Lag { .. } => {}
         }
         self.trace.line(self.now, format_args!("{id} note {note:?}"));
     }
@@ -428,12 +447,15 @@ impl World {
             let quiet = server
                 .machine
                 .as_ref()
-                .is_some_and(|machine| machine.undecided().len() == 0 && machine.in_flight() == 0);
+                .is_some_and(|m| m.undecided().len() == 0 && m.in_flight() == 0 && !m.is_aligning());
             let items = &server.disk.visible().items;
             let mut shapes = self.options.clusters();
             shapes.retain(|shape| shape.masters.contains(&index));
             let mine = |item: &ItemId| shapes.iter().any(|s| s.cluster == item.cluster);
-            quiet && items.iter().eq(whole.iter().filter(|(item, _)| mine(item)))
+            // Servers drop tombstones at their own pace.
+            let kept = |(_, c): &(&ItemId, &Committed)| c.live || !self.options.purge;
+            let whole = whole.iter().filter(|(item, _)| mine(item)).filter(kept);
+            quiet && items.iter().filter(kept).eq(whole)
         })
     }
 
@@ -471,7 +493,10 @@ impl World {
             self.invariants.report("converges-after-heal", text);
             return;
         }
-        let items = self.items();
+        let mut items = self.items();
+        for (item, tombstone) in self.invariants.tombstones() {
+            items.entry(item.clone()).or_insert_with(|| tombstone.clone());
+        }
         self.invariants.final_state(&items);
         for violation in self.clients.judge(&items, self.now) {
             self.invariants.report("client-history", violation);

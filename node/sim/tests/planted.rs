@@ -12,6 +12,9 @@
 //! | `VoteBeforeDurable` | 3.2, trap A11 | `durable-before-ok` |
 //! | `ReadIgnoresVotes` | 3.8, O5 | `client-history` |
 //! | `BaseByVersion` | trap A4 | `one-commit-per-base` |
+//! | `TombstoneDroppedEarly` | 3.9, traps A18, A20 | `tombstone-kept` |
+//! | `BackBeforeMeanwhile` | 3.6.5 | `all-or-nothing` |
+//! | `RecordWiseRepair` | trap A12 | `all-or-nothing` |
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -37,6 +40,8 @@ fn rough() -> Options {
         cut_every: 300_000,
         crash_every: 300_000,
         pause_every: 0,
+        log_entries: 0,
+        purge: false,
     }
 }
 
@@ -126,4 +131,25 @@ fn majority_read_ignores_undecided_votes() {
 #[test]
 fn base_compared_by_version_only() {
     caught(&rough(), 10, "one-commit-per-base", |c| c.planted = Some(Bug::BaseByVersion));
+}
+
+/// FEATURES: A12, H8
+#[test]
+fn tombstone_dropped_early() {
+    let options = Options { purge: true, keys: 20, ..rough() };
+    caught(&options, 5, "tombstone-kept", |c| c.planted = Some(Bug::TombstoneDroppedEarly));
+}
+
+/// FEATURES: A11, A12, H8
+#[test]
+fn back_before_the_decisions_made_meanwhile() {
+    let options = Options { log_entries: 5, keys: 40, pairs: 800, loss: 10, ..rough() };
+    caught(&options, 20, "all-or-nothing", |c| c.planted = Some(Bug::BackBeforeMeanwhile));
+}
+
+/// FEATURES: A11, H8
+#[test]
+fn record_wise_repair_while_online() {
+    let options = Options { pairs: 800, keys: 4, ..rough() };
+    caught(&options, 5, "all-or-nothing", |c| c.planted = Some(Bug::RecordWiseRepair));
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -48,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) placements: ArcSwap<BTreeMap<ClusterKey, Placement>>,
     pub(crate) allocator: Arc<Allocator>,
     state: AtomicU8,
+    aligning: AtomicBool,
     failed: watch::Sender<bool>,
 }
 
@@ -81,13 +82,38 @@ impl Shared {
             schema: ArcSwap::default(),
             placements: ArcSwap::default(),
             state: AtomicU8::new(NodeState::Starting as u8),
+            aligning: AtomicBool::new(false),
             failed: watch::Sender::new(false),
         }
     }
 
     pub(crate) fn state(&self) -> NodeState {
         let state = self.state.load(Ordering::Acquire);
-        [NodeState::Starting, NodeState::Online, NodeState::ShuttingDown][usize::from(state)]
+        let states = [
+            NodeState::Starting,
+            NodeState::Online,
+            NodeState::ShuttingDown,
+            NodeState::Aligning,
+        ];
+        states[usize::from(state)]
+    }
+
+    /// Items on the disk are no snapshot; holds while the server stops, too.
+    pub(crate) fn is_aligning(&self) -> bool {
+        self.aligning.load(Ordering::Acquire)
+    }
+
+    /// The server left ONLINE, or may come back.
+    pub(crate) fn set_aligning(&self, aligning: bool) {
+        self.aligning.store(aligning, Ordering::Release);
+        let (from, to) = if aligning {
+            (NodeState::Online, NodeState::Aligning)
+        } else {
+            (NodeState::Aligning, NodeState::Online)
+        };
+        if self.state() == from {
+            self.set_state(to);
+        }
     }
 
     pub(crate) fn set_state(&self, state: NodeState) {
@@ -96,7 +122,7 @@ impl Shared {
 
     /// Stops serving: the disk gave an answer that nothing may be built on.
     fn fail(&self, error: &StorageError) {
-        if matches!(error, StorageError::Stopping) {
+        if matches!(error, StorageError::Stopping | StorageError::Aligning) {
             return;
         }
         tracing::error!(%error, "the storage failed; this server stops serving");
@@ -192,7 +218,7 @@ impl NodeHandle {
     /// The disk failed; the server stops serving.
     pub async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, StorageError> {
         let found = self.shared.storage.committed_durable(item).await;
-        found.inspect_err(|error| self.shared.fail(error))
+        self.unless_aligning(found.inspect_err(|error| self.shared.fail(error))?)
     }
 
     /// Live records of a cluster from a position on, in order, at most `limit`. One page is one
@@ -211,7 +237,13 @@ impl NodeHandle {
         let scanned = scan.await.map_err(|_| StorageError::Stopping)?;
         let (page, visible) = scanned.inspect_err(|error| self.shared.fail(error))?;
         self.shared.storage.durability().wait_for(visible).await;
-        Ok(page)
+        self.unless_aligning(page)
+    }
+
+    /// What was read while the server aligns may be a part of a transaction. Looked up after the
+    /// read: the state is set before the first item is written.
+    fn unless_aligning<T>(&self, read: T) -> Result<T, StorageError> {
+        if self.shared.is_aligning() { Err(StorageError::Aligning) } else { Ok(read) }
     }
 
     /// Next position of a cluster that this server owns.
@@ -282,7 +314,7 @@ fn failure(code: ErrorCode) -> Failure {
 impl From<StorageError> for ReadError {
     fn from(error: StorageError) -> Self {
         let code = match error {
-            StorageError::Stopping => ErrorCode::NotReady,
+            StorageError::Stopping | StorageError::Aligning => ErrorCode::NotReady,
             StorageError::Engine { .. }
             | StorageError::Corrupt { .. }
             | StorageError::Encode { .. }

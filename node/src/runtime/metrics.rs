@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use quorate_api::Outcome;
+use quorate_api::{NodeId, Outcome};
+use quorate_protocol::alignment::{Answer, Ask};
 use quorate_protocol::io::{NoReasonNote, Note, Reply};
 use quorate_protocol::message::Message;
 
@@ -102,6 +103,23 @@ pub struct Metrics {
     pub diverged: Counter,
     /// Contradictions that must never happen.
     pub corruptions: Counter,
+    /// 1 while this server aligns.
+    pub aligning: AtomicU64,
+    /// Alignments that ended.
+    pub alignments: Counter,
+    /// Own items compared while aligning.
+    pub align_compared: Counter,
+    /// Ranges of items found different.
+    pub align_ranges: Counter,
+    /// Items taken from other servers while aligning.
+    pub align_fetched: Counter,
+    /// Decisions taken that a source settled meanwhile.
+    pub align_followed: Counter,
+    /// Times a server was not waited for any more.
+    pub passed_over: Counter,
+    /// Tombstones dropped.
+    pub tombstones_dropped: Counter,
+    lags: Mutex<BTreeMap<NodeId, u64>>,
     /// Messages of closed boots that were dropped.
     pub stale_messages: Counter,
     /// Syncs of the log.
@@ -116,7 +134,7 @@ pub struct Metrics {
 }
 
 /// Names of the messages, in the order of [`message_index`].
-const MESSAGES: [&str; 16] = [
+const MESSAGES: [&str; 35] = [
     "prepare",
     "vote",
     "accept",
@@ -133,6 +151,25 @@ const MESSAGES: [&str; 16] = [
     "fetch",
     "fetch_reply",
     "low",
+    "everywhere",
+    "truncated",
+    "left",
+    "align_begin",
+    "align_known",
+    "align_children",
+    "align_list",
+    "align_copy",
+    "align_get",
+    "align_follow",
+    "align_end",
+    "align_begun",
+    "align_known_reply",
+    "align_children_reply",
+    "align_listed",
+    "align_copied",
+    "align_got",
+    "align_followed",
+    "align_unknown",
 ];
 
 const fn message_index(message: &Message) -> usize {
@@ -153,6 +190,29 @@ const fn message_index(message: &Message) -> usize {
         Message::Fetch { .. } => 13,
         Message::FetchReply { .. } => 14,
         Message::Low { .. } => 15,
+        Message::Everywhere { .. } => 16,
+        Message::Truncated { .. } => 17,
+        Message::Left => 18,
+        Message::Align { ask, .. } => match ask {
+            Ask::Begin => 19,
+            Ask::Known { .. } => 20,
+            Ask::Children { .. } => 21,
+            Ask::List { .. } => 22,
+            Ask::Copy { .. } => 23,
+            Ask::Get { .. } => 24,
+            Ask::Follow { .. } => 25,
+            Ask::End => 26,
+        },
+        Message::AlignReply { answer, .. } => match answer {
+            Answer::Begun { .. } => 27,
+            Answer::Known { .. } => 28,
+            Answer::Children { .. } => 29,
+            Answer::Listed { .. } => 30,
+            Answer::Copied { .. } => 31,
+            Answer::Got { .. } => 32,
+            Answer::Followed { .. } => 33,
+            Answer::Unknown => 34,
+        },
     }
 }
 
@@ -194,7 +254,28 @@ impl Metrics {
             Note::Diverged { .. } => self.diverged.increment(),
             Note::Corruption { .. } => self.corruptions.increment(),
             Note::SystemChanged => {}
+            Note::LeftOnline => self.aligning.store(1, Ordering::Relaxed),
+            Note::BackOnline => {
+                self.aligning.store(0, Ordering::Relaxed);
+                self.alignments.increment();
+            }
+            Note::Alignment(work) => {
+                self.align_compared.add(work.compared);
+                self.align_ranges.add(work.ranges);
+                self.align_fetched.add(work.fetched);
+                self.align_followed.add(work.followed);
+            }
+            Note::PassedOver(_) => self.passed_over.increment(),
+            Note::Purged { tombstones } => self.tombstones_dropped.add(*tombstones),
+            Note::Lag { node, entries } => {
+                self.lags().insert(*node, *entries);
+            }
         }
+    }
+
+    fn lags(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
+        // A panic while it was held leaves a map that is as good as before.
+        self.lags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts the answer to a transaction.
@@ -259,6 +340,13 @@ impl Metrics {
             ("quorate_aborts_otherwise_total", &self.aborted_otherwise),
             ("quorate_busy_retries_total", &self.retries),
             ("quorate_recoveries_total", &self.recoveries),
+            ("quorate_alignments_total", &self.alignments),
+            ("quorate_align_compared_total", &self.align_compared),
+            ("quorate_align_ranges_total", &self.align_ranges),
+            ("quorate_align_fetched_total", &self.align_fetched),
+            ("quorate_align_followed_total", &self.align_followed),
+            ("quorate_passed_over_total", &self.passed_over),
+            ("quorate_tombstones_dropped_total", &self.tombstones_dropped),
             ("quorate_diverged_total", &self.diverged),
             ("quorate_corruptions_total", &self.corruptions),
             ("quorate_stale_messages_total", &self.stale_messages),
@@ -300,12 +388,17 @@ impl Metrics {
         });
         for (name, depth) in [
             ("quorate_persist_queue", persist),
+            ("quorate_aligning", self.aligning.load(Ordering::Relaxed)),
             ("quorate_held_effects", self.held.load(Ordering::Relaxed)),
             ("quorate_requests_in_flight", self.in_flight.load(Ordering::Relaxed)),
             ("quorate_inbox_depth", sources.inbox.len() as u64),
         ] {
             text.head(name, "gauge");
             text.line(format_args!("{name}"), depth);
+        }
+        text.head("quorate_decision_lag", "gauge");
+        for (node, entries) in self.lags().iter() {
+            text.line(format_args!("quorate_decision_lag{{server=\"{node}\"}}"), entries);
         }
     }
 
@@ -381,6 +474,10 @@ mod tests {
         assert_eq!(MESSAGES[message_index(&low)], low.name());
         let fetch = Message::Fetch { tx: quorate_api::TxId::NONE };
         assert_eq!(MESSAGES[message_index(&fetch)], fetch.name());
+        let end = Message::Align { session: 1, ask: Ask::End };
+        assert_eq!(MESSAGES[message_index(&end)], end.name());
+        let unknown = Message::AlignReply { session: 1, answer: Answer::Unknown };
+        assert_eq!(MESSAGES[message_index(&unknown)], unknown.name());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use quorate_api::{Boot, NodeId};
 use quorate_control::members::Members;
-use quorate_protocol::io::Config;
+use quorate_protocol::io::{AlignConfig, Config};
 use quorate_protocol::machine::Machine;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -49,6 +49,8 @@ pub struct Settings {
     pub password: String,
     /// Silence after which a peer counts as unreachable.
     pub suspect_after: Duration,
+    /// When decision logs are cut past a server that is behind, and how fast servers align.
+    pub align: AlignConfig,
 }
 
 /// Why a server does not start.
@@ -96,7 +98,10 @@ impl Node {
             "data folder opened"
         );
         let writer = Writer::new(storage.clone(), boot, &recovered);
-        let machine = Machine::new(Config::new(node, boot, seed), recovered);
+        let aligning = recovered.aligning;
+        let mut config = Config::new(node, boot, seed);
+        config.align = settings.align;
+        let machine = Machine::new(config, recovered);
         let inbox = Arc::new(Inbox::default());
         let links = match &peers {
             None => None,
@@ -123,6 +128,7 @@ impl Node {
             storage,
             links,
         }));
+        shared.set_aligning(aligning);
         Self::run(shared, machine, writer, peers)
     }
 

@@ -259,7 +259,23 @@ impl<P: Protocol> NodeLoop<P> {
             }
             Note::Diverged { item, .. } => tracing::warn!(%item, "kept the local value"),
             Note::Recovering(tx) => tracing::debug!(%tx, "recovering"),
-            Note::Committed { .. } | Note::Aborted(_) | Note::Retried => {}
+            Note::LeftOnline => {
+                tracing::warn!("left behind by a decision log: ALIGNING");
+                self.shared.set_aligning(true);
+            }
+            Note::BackOnline => {
+                tracing::info!("aligned with a majority: ONLINE");
+                self.shared.set_aligning(false);
+            }
+            Note::PassedOver(node) => {
+                tracing::warn!(%node, "not waited for any more; it will have to align");
+            }
+            Note::Committed { .. }
+            | Note::Aborted(_)
+            | Note::Retried
+            | Note::Alignment(_)
+            | Note::Lag { .. }
+            | Note::Purged { .. } => {}
         }
     }
 
@@ -324,8 +340,10 @@ impl<P: Protocol> NodeLoop<P> {
         }
         self.configure();
         if self.shared.state() == NodeState::Starting {
-            self.shared.set_state(NodeState::Online);
-            tracing::info!(masters = self.shared.members.count(), "ONLINE");
+            let aligning = self.shared.is_aligning();
+            self.shared.set_state(if aligning { NodeState::Aligning } else { NodeState::Online });
+            let state = self.shared.state().name();
+            tracing::info!(masters = self.shared.members.count(), "{state}");
         }
     }
 

@@ -217,8 +217,9 @@ impl Machine {
             Wait::Lock { .. } => self.config.lock_wait,
             Wait::Lag { .. } | Wait::Configuration => self.config.lag_wait,
         };
-        if let Wait::Lag { writer, .. } = &wait {
+        if let Wait::Lag { item, writer } = &wait {
             self.fetch_from(cx, prepare.from, *writer);
+            self.repair_record_wise(cx, prepare.from, item);
         }
         self.timers.set(prepare.since.max(self.now.saturating_sub(limit)) + limit, Timer::Held(tx));
         self.held.insert(tx, prepare, wait);

@@ -3,7 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, Committed, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{ClusterKey, ItemId, NodeId, Operation, Stamp, TxId};
 
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
@@ -56,6 +56,15 @@ impl Parking {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.txs.is_empty()
+    }
+
+    /// All of them, in order.
+    pub(super) fn all(&self) -> Vec<TxId> {
+        self.txs.keys().copied().collect()
+    }
+
     fn insert(&mut self, decision: Decision, item: ItemId, writer: TxId) {
         let tx = decision.tx;
         self.by_item.entry(item.clone()).or_default().insert(tx);
@@ -93,7 +102,7 @@ enum Fit {
 }
 
 /// The record of the system's schema lives here.
-const SYSTEM: ClusterKey = ClusterKey { database: 0, cluster: 0 };
+pub(super) const SYSTEM: ClusterKey = ClusterKey { database: 0, cluster: 0 };
 
 impl Machine {
     /// Takes note of an outcome found elsewhere. True once it is settled here, false while it is
@@ -190,6 +199,11 @@ impl Machine {
         if local == after {
             return Fit::Present;
         }
+        // No snapshot is read here while this server aligns: only the lower items are written
+        // (3.6.3).
+        if self.align.is_some() && local.version != after.version {
+            return if local.version < after.version { Fit::Apply } else { Fit::Present };
+        }
         if self.is_safe(op.item.cluster) {
             return if local.version > after.version {
                 Fit::Present
@@ -210,15 +224,11 @@ impl Machine {
     }
 
     /// One atomic batch: the outcome, all images, the unlock (3.6.2).
-    fn settle(&mut self, cx: &mut Cx<'_>, decision: Decision, writes: &[Operation]) {
+    pub(super) fn settle(&mut self, cx: &mut Cx<'_>, decision: Decision, writes: &[Operation]) {
+        self.journal(&decision);
         let Decision { tx, outcome, participants, ops } = decision;
         for op in writes {
-            let committed = Committed {
-                stamp: op.stamp_after(tx),
-                live: op.kind != OpKind::Delete,
-                image: op.image.clone(),
-            };
-            cx.write(Write::Item(op.item.clone(), committed));
+            cx.write(Write::Item(op.item.clone(), op.committed(tx)));
             if op.item.cluster == SYSTEM {
                 cx.note(Note::SystemChanged);
             }
@@ -260,7 +270,7 @@ impl Machine {
         }
     }
 
-    fn unpark(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+    pub(super) fn unpark(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let Some(Parked { decision, logs, .. }) = self.parked.remove(tx) else { return };
         if self.apply_commit(cx, decision) {
             for (node, at) in logs {

@@ -14,17 +14,22 @@ use crate::message::{LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
 mod acceptor;
+mod align;
+mod align_compare;
+mod align_source;
 mod apply;
 mod coordinator;
 mod cx;
 mod held;
 mod locks;
+mod merkle;
 mod reads;
 mod recovery;
 mod request;
 mod status;
 mod stream;
 mod timers;
+mod tombstones;
 
 use cx::Cx;
 
@@ -68,6 +73,14 @@ pub struct Machine {
     /// Peers owed a `DecideAck` at the next `Tick`.
     acks_due: BTreeSet<NodeId>,
     timers: timers::Timers,
+    /// This server aligns; while it does, it answers for no quorum.
+    align: Option<align::Aligning>,
+    /// When the next piece of alignment work is due.
+    align_at: Option<Tick>,
+    next_session: u64,
+    /// Servers that align with this one.
+    sessions: BTreeMap<NodeId, align_source::Session>,
+    tombstones: tombstones::Tombstones,
     /// Usual time between the Yes that made W and the last one.
     vote_spread: Tick,
     /// The own log was replayed after the start.
@@ -124,6 +137,11 @@ impl Machine {
             changed: BTreeSet::new(),
             acks_due: BTreeSet::new(),
             timers: timers::Timers::default(),
+            align: recovered.aligning.then(align::Aligning::default),
+            align_at: None,
+            next_session: 0,
+            sessions: BTreeMap::new(),
+            tombstones: tombstones::Tombstones::default(),
             vote_spread: 0,
             replayed: false,
             config,
@@ -182,6 +200,9 @@ impl Machine {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, message: Message) {
+        if self.is_silent_on(&message) {
+            return;
+        }
         match message {
             Message::Prepare { tx, age, participants, ops } => {
                 self.on_prepare(cx, from, cfg, tx, age, participants, ops);
@@ -215,6 +236,11 @@ impl Machine {
             Message::Fetch { tx } => self.on_fetch(cx, from, tx),
             Message::FetchReply { tx, decision } => self.on_fetch_reply(cx, tx, decision),
             Message::Low { seq } => self.on_low(cx, from, seq),
+            Message::Everywhere { seq } => self.on_everywhere(from, seq),
+            Message::Truncated { start } => self.on_truncated(cx, from, start),
+            Message::Left => self.on_left(from),
+            Message::Align { session, ask } => self.on_ask(cx, from, session, ask),
+            Message::AlignReply { session, answer } => self.on_answer(cx, from, session, answer),
         }
     }
 
@@ -232,6 +258,9 @@ impl Machine {
         }
         self.cfg = cfg;
         self.members = placements.values().flat_map(|p| p.masters.iter().copied()).collect();
+        if self.placements != placements {
+            self.compare_again();
+        }
         self.placements = placements;
         self.reconsider_configuration(cx);
         self.pump_all(cx);
@@ -240,11 +269,19 @@ impl Machine {
     fn on_peer(&mut self, cx: &mut Cx<'_>, node: NodeId, boot: Boot, up: bool) {
         let peer = self.peers.entry(node).or_default();
         assert!(boot >= peer.boot, "a closed boot came back");
+        peer.aligning &= boot == peer.boot;
         peer.boot = boot;
         peer.up = up;
         peer.reconnect();
-        if up {
+        if up && self.align.is_some() {
+            cx.send_durable(node, Message::Left);
+        } else if up {
             self.acks_due.insert(node);
+        }
+        if !up {
+            self.sessions.remove(&node);
+        }
+        if up {
             self.pump_all(cx);
             self.resend_to(cx, node);
             self.ask_about_orphans(cx, node);
@@ -253,9 +290,12 @@ impl Machine {
         self.reconsider_reachability(cx);
     }
 
-    /// Believed reachable; a server always reaches itself.
+    /// Believed reachable and to be counted; a server always reaches itself.
     fn is_up(&self, node: NodeId) -> bool {
-        node == self.config.node || self.peers.get(&node).is_some_and(|p| p.up)
+        if node == self.config.node {
+            return self.align.is_none();
+        }
+        self.peers.get(&node).is_some_and(|p| p.up && !p.aligning)
     }
 
     /// M(c) of every participant, each server once.

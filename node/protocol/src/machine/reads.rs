@@ -49,6 +49,11 @@ enum Progress {
 
 impl Machine {
     pub(super) fn on_read_request(&mut self, cx: &mut Cx<'_>, request: ReadRequest) {
+        if self.is_aligning() {
+            let reply = Reply::Failed(Failure::of(ErrorCode::NotReady));
+            cx.reply_now(request.request, reply);
+            return;
+        }
         if self.reads.len() >= self.config.in_flight_max {
             let reply = Reply::Failed(Failure::of(ErrorCode::Overload));
             cx.reply_now(request.request, reply);
@@ -184,6 +189,7 @@ impl Machine {
         number: u64,
         answers: Vec<ReadAnswer>,
     ) {
+        self.repair_from(cx, number, &answers);
         let Some(read) = self.reads.get_mut(&number) else { return };
         let matches = answers.len() == read.items.len()
             && answers.iter().zip(&read.items).all(|(answer, item)| answer.item == *item);

@@ -2,7 +2,7 @@
 //! acknowledged up to the first gap, truncated and forgotten once everybody has it (PROTOCOL.md
 //! 3.6.1, 3.9 "Forgetting").
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use quorate_api::{Boot, NodeId, TxId};
@@ -21,18 +21,31 @@ const WINDOW: usize = 1_024;
 pub(super) struct Peer {
     pub(super) boot: Boot,
     pub(super) up: bool,
+    /// It said that it aligns: it answers for no quorum, and takes no decisions.
+    pub(super) aligning: bool,
     /// The peer said since this server started how far it is.
     synced: bool,
     acked: LogPosition,
     cursor: LogPosition,
     sent: VecDeque<LogPosition>,
     progress_at: Tick,
+    /// An entry that it had not acknowledged when this was last looked at, and since when.
+    behind: Option<(LogPosition, Tick)>,
+    /// Entries it was behind when last looked at.
+    lag: u64,
 }
 
 impl Peer {
     /// What was under way may be lost: begin again after what is acknowledged.
     pub(super) fn reconnect(&mut self) {
         self.cursor = self.acked;
+        self.sent.clear();
+    }
+
+    /// It takes nothing from the log until it says how far it is.
+    pub(super) fn leave(&mut self) {
+        self.aligning = true;
+        self.synced = false;
         self.sent.clear();
     }
 }
@@ -53,6 +66,15 @@ pub(super) struct Incoming {
 impl Incoming {
     pub(super) fn starting_at(applied: LogPosition) -> Self {
         Self { applied, received: applied, ..Self::default() }
+    }
+
+    /// Everything up to a position is in by other means; true if that is news.
+    fn skip_to(&mut self, position: LogPosition) -> bool {
+        self.received = self.received.max(position);
+        self.parked = self.parked.split_off(&position);
+        self.parked.remove(&position);
+        self.early.retain(|_, (at, _)| *at > position);
+        self.advance()
     }
 
     /// Moves `applied` to the last position before the first gap; true if it moved.
@@ -135,7 +157,7 @@ impl Machine {
         }
     }
 
-    fn others(&self) -> Vec<NodeId> {
+    pub(super) fn others(&self) -> Vec<NodeId> {
         self.members.iter().copied().filter(|node| *node != self.config.node).collect()
     }
 
@@ -246,6 +268,9 @@ impl Machine {
 
     /// One acknowledgement a batch of events, not one a decision.
     pub(super) fn send_acks(&mut self, cx: &mut Cx<'_>) {
+        if self.is_aligning() {
+            self.acks_due.clear();
+        }
         while let Some(node) = self.acks_due.pop_first() {
             let applied = self.incoming.get(&node).map_or(LogPosition::default(), |i| i.applied);
             cx.send_durable(node, Message::DecideAck { applied });
@@ -255,11 +280,18 @@ impl Machine {
     pub(super) fn on_decide_ack(&mut self, cx: &mut Cx<'_>, from: NodeId, applied: LogPosition) {
         let (now, start, end) = (self.now, self.log_start, self.log_end);
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        if applied > end || (applied < start && !peer.synced) {
+        if applied > end {
             let detail = "a peer stands outside this server's decision log";
             cx.note(Note::Corruption { tx: TxId::NONE, detail });
             return;
         }
+        if applied.max(peer.acked) < start {
+            // The log cannot serve it any more (3.6.5).
+            peer.synced = false;
+            cx.send_durable(from, Message::Truncated { start });
+            return;
+        }
+        peer.aligning = false;
         if applied < peer.acked {
             // Overtaken by a later one.
             return;
@@ -284,9 +316,9 @@ impl Machine {
         let (now, patience) = (self.now, self.config.resend);
         for (node, peer) in &mut self.peers {
             if peer.up && !peer.synced {
-                // Its first word was lost; any mark is answered with one.
-                let seq = self.low.get(&(self.config.node, self.config.boot)).map_or(1, |low| *low);
-                cx.send_durable(*node, Message::Low { seq });
+                // Its first word was lost; any mark is answered with one. The lowest: it may still
+                // have to align, and then nothing is finished for it.
+                cx.send_durable(*node, Message::Low { seq: 1 });
             } else if !peer.sent.is_empty() && now >= peer.progress_at + patience {
                 peer.reconnect();
                 peer.progress_at = now;
@@ -318,22 +350,29 @@ impl Machine {
     pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
         let me = self.config.node;
         let own = self.incoming.get(&me).map_or(LogPosition::default(), |i| i.applied);
-        let acked = |n: NodeId| self.peers.get(&n).map_or(LogPosition::default(), |p| p.acked);
-        let done = self.others().into_iter().map(acked).fold(own, core::cmp::min);
+        let passed = self.passed_over(cx);
+        let waited_for = self.others().into_iter().filter(|node| !passed.contains(node));
+        let done = waited_for.map(|node| self.acked_by(node)).fold(own, core::cmp::min);
         if done > self.log_start {
             self.log_start = done;
             cx.write(Write::TruncateLog(done));
+            self.tell_truncated(cx, &passed);
         }
         let low = match cx.log_after(self.log_start) {
             Some((at, entry)) if at.boot == self.config.boot => entry.low,
             Some(_) => return,
             None => self.own_low(),
         };
+        if self.others().into_iter().all(|node| self.acked_by(node) >= self.log_start) {
+            self.tell_everywhere(cx, low);
+        }
         let mark = self.low.entry((me, self.config.boot)).or_insert(1);
         if low > *mark {
             *mark = low;
             cx.write(Write::Low(me, self.config.boot, low));
-            for node in self.others().into_iter().filter(|node| self.is_up(*node)) {
+            let start = self.log_start;
+            let served = |node: &NodeId| self.is_up(*node) && self.acked_by(*node) >= start;
+            for node in self.others().into_iter().filter(served) {
                 cx.send_durable(node, Message::Low { seq: low });
             }
         }
@@ -353,6 +392,78 @@ impl Machine {
         if seq > *mark {
             *mark = seq;
             cx.write(Write::Low(from, boot, seq));
+        }
+    }
+
+    fn acked_by(&self, node: NodeId) -> LogPosition {
+        self.peers.get(&node).map_or(LogPosition::default(), |peer| peer.acked)
+    }
+
+    /// Servers that are too far behind to be waited for: by entries, or by time. None at all unless
+    /// the others are a majority of every cluster (see `align` for why that is enough).
+    fn passed_over(&mut self, cx: &mut Cx<'_>) -> BTreeSet<NodeId> {
+        let (now, start, end) = (self.now, self.log_start, self.log_end);
+        let (entries, age) = (self.config.align.log_entries, self.config.align.log_age);
+        let mut passed = BTreeSet::new();
+        for node in self.others() {
+            let peer = self.peers.entry(node).or_default();
+            let acked = peer.acked.max(start);
+            match peer.behind {
+                Some((position, _)) if acked < position => {}
+                _ => peer.behind = (acked < end).then_some((end, now)),
+            }
+            let same_boot = acked.boot == end.boot;
+            let lag = end.index.saturating_sub(if same_boot { acked.index } else { 0 });
+            let too_old = peer.behind.is_some_and(|(_, since)| now >= since + age);
+            if acked < end && (lag > entries || too_old) {
+                passed.insert(node);
+            }
+            if lag != core::mem::replace(&mut peer.lag, lag) {
+                cx.note(Note::Lag { node, entries: lag });
+            }
+        }
+        let counts = |node: &NodeId| {
+            let aligns = self.peers.get(node).is_some_and(|peer| peer.aligning);
+            *node == self.config.node || !(passed.contains(node) || aligns)
+        };
+        let enough = |placement: &crate::io::Placement| {
+            placement.masters.iter().filter(|node| counts(node)).count() >= placement.majority()
+        };
+        if self.is_aligning() || !self.placements.values().all(enough) {
+            passed.clear();
+        }
+        passed
+    }
+
+    /// Whoever is reachable and was passed over learns it at once.
+    fn tell_truncated(&mut self, cx: &mut Cx<'_>, passed: &BTreeSet<NodeId>) {
+        let start = self.log_start;
+        for node in passed {
+            let Some(peer) = self.peers.get_mut(node) else { continue };
+            if peer.acked < start {
+                peer.synced = false;
+                peer.sent.clear();
+                cx.note(Note::PassedOver(*node));
+                cx.send_durable(*node, Message::Truncated { start });
+            }
+        }
+    }
+
+    /// Everything of another server's log up to here was handled or is parked.
+    pub(super) fn received_from(&self, node: NodeId) -> LogPosition {
+        self.incoming.get(&node).map_or(LogPosition::default(), |incoming| incoming.received)
+    }
+
+    /// How far each decision log is applied here, the own one included.
+    pub(super) fn applied_positions(&self) -> Vec<(NodeId, LogPosition)> {
+        self.incoming.iter().map(|(node, incoming)| (*node, incoming.applied)).collect()
+    }
+
+    /// Everything of another server's log up to a position came in by alignment.
+    pub(super) fn skip_log_to(&mut self, cx: &mut Cx<'_>, node: NodeId, position: LogPosition) {
+        let incoming = self.incoming.entry(node).or_default();
+        if incoming.skip_to(position) {
+            cx.write(Write::Applied(node, incoming.applied));
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) enum Timer {
     Stream,
     /// The low-water mark, and old undecided votes.
     Housekeeping,
+    /// Alignment work, at either end.
+    Alignment,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +62,9 @@ impl Machine {
     pub(super) fn arm_housekeeping(&mut self) {
         self.timers.set(self.now + HOUSEKEEPING, Timer::Housekeeping);
         self.timers.set(self.now + self.config.resend, Timer::Stream);
+        if self.is_aligning() {
+            self.arm_alignment();
+        }
     }
 
     pub(super) fn run_timers(&mut self, cx: &mut Cx<'_>) {
@@ -75,8 +80,10 @@ impl Machine {
                     self.fetch_missing_bases(cx);
                     self.timers.set(self.now + self.config.resend, Timer::Stream);
                 }
+                Timer::Alignment => self.alignment_due(cx),
                 Timer::Housekeeping => {
                     self.raise_own_low(cx);
+                    self.sweep_tombstones(cx);
                     self.ask_about_old_votes(cx);
                     self.timers.set(self.now + HOUSEKEEPING, Timer::Housekeeping);
                 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `cluster masters=3 w=majority` | three servers with cluster 10 on each; `w=2`, `w=all` |
 //! | `cluster c10=n1,n2,n3:2 c20=n3,n4:2` | clusters with their MASTERs and write quorum |
+//! | `forget log=2 retention=100ms` | before `cluster`: when logs are cut, tombstones dropped |
 //! | `given #10:0=a #10:1=b` | commits it through `n1` to everybody, prints nothing |
 //! | `submit n1 c1 update #10:0=b …` | a client's transaction; see below |
 //! | `read n1 r1 #10:0 [deadline=500ms]` | a client's majority read |
@@ -73,6 +74,7 @@ pub(crate) enum Command {
     Cut(NodeId, bool),
     Configure { server: NodeId, cfg: u64, generation: u32, shapes: Vec<Shape> },
     SendPrepare { from: NodeId, to: NodeId, tx: TxId, body: Body },
+    Forget { log_entries: Option<u64>, retention: Option<Tick> },
     Status(Option<NodeId>),
     Outcome(TxId),
 }
@@ -133,6 +135,10 @@ impl Command {
                 let body = body(rest.get(4..).unwrap_or_default())?;
                 Self::SendPrepare { from: server(0)?, to: server(1)?, tx: tx(word(3)?)?, body }
             }
+            "forget" => Self::Forget {
+                log_entries: setting(rest, "log").map(number).transpose()?,
+                retention: setting(rest, "retention").map(ticks).transpose()?,
+            },
             "status" => Self::Status(rest.first().map(|w| node(w)).transpose()?),
             "outcome" => Self::Outcome(tx(word(0)?)?),
             other => return Err(format!("no such command: {other}")),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
-    Base, Config, Effect, Event, PersistSeq, Placement, Proposal, ReadRequest, Reply, Submit, Tick,
+    Base, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest, Reply, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{Age, Message, Participant};
@@ -15,7 +15,7 @@ use crate::disk::Disk;
 use crate::show;
 
 /// Acknowledgements and marks are under way all the time; printing them would bury the rest.
-const QUIET: [&str; 2] = ["decide_ack", "low"];
+const QUIET: [&str; 3] = ["decide_ack", "low", "everywhere"];
 
 #[derive(Default)]
 struct Server {
@@ -46,6 +46,8 @@ struct Letter {
 pub(crate) struct World {
     now: Tick,
     cfg: BTreeMap<NodeId, u64>,
+    log_entries: Option<u64>,
+    retention: Option<Tick>,
     shapes: Vec<Shape>,
     servers: BTreeMap<NodeId, Server>,
     letters: Vec<Letter>,
@@ -105,6 +107,9 @@ impl World {
                 self.step(server, Event::Configure { cfg, placements });
             }
             Command::SendPrepare { from, to, tx, body } => self.send_prepare(from, to, tx, body),
+            Command::Forget { log_entries, retention } => {
+                (self.log_entries, self.retention) = (log_entries, retention);
+            }
             Command::Status(server) => self.status(server),
             Command::Outcome(tx) => self.outcome(tx),
         }
@@ -152,10 +157,13 @@ impl World {
     fn start(&mut self, node: NodeId) {
         let placements = placements(&self.shapes, 1);
         self.cfg.insert(node, 1);
+        let (log_entries, retention) = (self.log_entries, self.retention);
         let server = self.server(node);
         server.boot = Boot(server.boot.0 + 1);
         server.durable = 0;
-        let config = Config::new(node, server.boot, node.0);
+        let mut config = Config::new(node, server.boot, node.0);
+        config.align.log_entries = log_entries.unwrap_or(config.align.log_entries);
+        config.align.retention = retention.unwrap_or(config.align.retention);
         server.machine = Some(Machine::new(config, server.disk.recover()));
         self.step(node, Event::Configure { cfg: 1, placements });
     }
@@ -201,6 +209,7 @@ impl World {
                 Effect::Reply { request, after, reply } => {
                     server.outbox.push_back((after, Out::Reply(request, reply)));
                 }
+                Effect::Note(Note::Lag { .. }) => {}
                 Effect::Note(note) => {
                     self.print(&format!("{}: note {}", show::node(node), show::note(&note)));
                 }

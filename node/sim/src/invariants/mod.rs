@@ -7,6 +7,7 @@
 //! | `one_commit_per_base` | two transactions on one base never both commit |
 //! | `votes_stand` | no vote changes, no Yes after a promise without a vote |
 //! | `durable_before_ok` | no `ok` before W durable Yes votes, or a majority of durable accepts |
+//! | `tombstone_kept` | a tombstone goes only when every MASTER has it |
 //! | `acknowledged_stays` | what was acknowledged is in the final state's line of history |
 //!
 //! What clients see (linearizability, failed writes, session of values) is judged by
@@ -17,6 +18,7 @@ mod all_or_nothing;
 mod durable_before_ok;
 mod one_commit_per_base;
 mod one_outcome;
+mod tombstone_kept;
 mod votes_stand;
 
 use std::collections::BTreeMap;
@@ -45,6 +47,7 @@ pub struct Invariants {
     votes: votes_stand::VotesStand,
     whole: all_or_nothing::AllOrNothing,
     acknowledged: acknowledged_stays::AcknowledgedStays,
+    tombstones: tombstone_kept::TombstoneKept,
 }
 
 impl Invariants {
@@ -70,6 +73,21 @@ impl Invariants {
         if let Some(detail) = self.whole.see(by, writes, holds, options) {
             self.report("all-or-nothing", format!("server {by}: {detail}"));
         }
+    }
+
+    /// Looks at a batch of one server, with what every disk durably held before it.
+    pub fn dropped(&mut self, by: usize, writes: &[Write], disks: &[&Contents], options: &Options) {
+        for write in writes {
+            if let Some(detail) = self.tombstones.see(by, write, disks, options) {
+                self.report("tombstone-kept", format!("server {by}: {detail}"));
+            }
+        }
+    }
+
+    /// What was deleted, its tombstone dropped or not.
+    #[must_use]
+    pub fn tombstones(&self) -> &BTreeMap<ItemId, Committed> {
+        self.tombstones.tombstones()
     }
 
     /// A server starts in a new boot, from what its disk kept.

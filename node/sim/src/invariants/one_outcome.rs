@@ -19,7 +19,9 @@ impl OneOutcome {
             | Write::Tx(..)
             | Write::TruncateLog(_)
             | Write::Applied(..)
-            | Write::Low(..) => return None,
+            | Write::Low(..)
+            | Write::Purge(_)
+            | Write::Aligning(_) => return None,
         };
         let before = *self.0.entry(tx).or_insert(outcome);
         (before != outcome).then(|| format!("{tx} was {before:?} and is now {outcome:?}"))

@@ -37,6 +37,9 @@ pub enum StorageError {
         /// The folder.
         path: PathBuf,
     },
+    /// What was read may be a part of a transaction.
+    #[error("the server is catching up with the others")]
+    Aligning,
     /// A page of a scan could not be read because the server stops.
     #[error("the server is shutting down")]
     Stopping,

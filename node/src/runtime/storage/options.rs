@@ -1,7 +1,8 @@
 //! How the engine is set up: memory bounded, one log flush a group commit. May not open anything.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options,
 };
 
 use super::keys;
@@ -31,6 +32,10 @@ pub(super) fn database() -> Options {
     options.create_missing_column_families(true);
     // Batches gather in the log's buffer; the sync thread writes and syncs them together.
     options.set_manual_wal_flush(true);
+    // The default ends the log silently at the first record that does not check, and whatever was
+    // synced behind it is gone. Here only a torn end is taken for a torn end; the rest is refused.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_paranoid_checks(true);
     options.set_max_total_wal_size(WAL_BYTES);
     options.set_db_write_buffer_size(MEMTABLES_BYTES);
     options.set_max_open_files(OPEN_FILES);

@@ -17,6 +17,7 @@ impl Storage {
         self.recover_marks(&mut recovered)?;
         self.recover_log(&mut recovered)?;
         self.recover_undecided(&mut recovered)?;
+        recovered.aligning = self.get::<()>(keys::META, keys::META_ALIGNING)?.is_some();
         Ok(recovered)
     }
 
@@ -62,6 +63,6 @@ impl Storage {
     }
 }
 
-fn odd_key(family: &'static str, key: &[u8]) -> StorageError {
+pub(super) fn odd_key(family: &'static str, key: &[u8]) -> StorageError {
     StorageError::Corrupt { family, key: value::hex(key), detail: "not a key of this family" }
 }

@@ -171,6 +171,149 @@ async fn a_local_read_waits_until_what_it_saw_is_durable() {
     assert_eq!(storage.durability().durable(), 1);
 }
 
+#[test]
+fn pages_of_items_go_on_behind_the_last_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(&dir);
+    let mut writer = writer(&storage);
+    let cluster = ClusterKey { database: 1, cluster: 10 };
+    let next = ClusterKey { database: 1, cluster: 11 };
+    let keys = [
+        ItemKey::Record(0),
+        ItemKey::Record(300),
+        ItemKey::Key(vec![]),
+        ItemKey::Key(vec![1]),
+        ItemKey::Key(vec![1, 0]),
+        ItemKey::Token(vec![0]),
+    ];
+    let mut writes: Vec<Write> = Vec::new();
+    for key in &keys {
+        writes.push(Write::Item(ItemId { cluster, key: key.clone() }, committed(1, true)));
+    }
+    writes.push(Write::Item(ItemId::record(next, 0), committed(1, true)));
+    writer.apply(1, &writes).unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let page = writer.items_after(cluster, seen.last(), 2);
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page.into_iter().map(|(key, _)| key));
+    }
+    assert_eq!(seen, keys);
+    writer.apply(2, &[Write::Purge(ItemId { cluster, key: ItemKey::Record(300) })]).unwrap();
+    assert_eq!(writer.items_after(cluster, Some(&ItemKey::Record(0)), 1)[0].0, keys[2]);
+    assert_eq!(writer.item(&ItemId { cluster, key: ItemKey::Record(300) }), None);
+}
+
+#[test]
+fn outcomes_are_listed_without_the_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(&dir);
+    let mut writer = writer(&storage);
+    let other = TxId { node: NodeId(9), boot: Boot(2), seq: 4 };
+    let mut writes: Vec<Write> =
+        (1..=9).map(|n| Write::Outcome(tx(n), Decided::Commit)).collect();
+    writes.push(Write::Outcome(other, Decided::Abort));
+    writes.push(Write::Low(NODE, BOOT, 6));
+    writer.apply(1, &writes).unwrap();
+    let page = writer.outcomes_after(TxId::NONE, 3);
+    assert_eq!(page.iter().map(|(tx, _)| *tx).collect::<Vec<_>>(), [tx(6), tx(7), tx(8)]);
+    let rest = writer.outcomes_after(tx(8), 3);
+    assert_eq!(rest, [(tx(9), Decided::Commit), (other, Decided::Abort)]);
+}
+
+#[test]
+fn aligning_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    for (seq, aligning) in [(1, true), (2, false)] {
+        let storage = open(&dir);
+        let mut writer = writer(&storage);
+        for seq in 1..=seq {
+            writer.apply(seq, &[Write::Aligning(seq == 1)]).unwrap();
+        }
+        storage.sync().unwrap();
+        assert_eq!(storage.recover().unwrap().aligning, aligning);
+    }
+}
+
+/// The one file of the store with this ending, the largest if there are several.
+fn file_of(dir: &tempfile::TempDir, ending: &str) -> std::path::PathBuf {
+    let entries = std::fs::read_dir(dir.path().join("store")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let with = paths.filter(|path| path.extension().is_some_and(|e| e == ending));
+    with.max_by_key(|path| std::fs::metadata(path).unwrap().len()).unwrap()
+}
+
+fn flip_a_bit(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// FEATURES: A12
+#[test]
+fn a_flipped_bit_in_the_synced_log_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let storage = open(&dir);
+        let mut writer = writer(&storage);
+        for seq in 1..=100 {
+            writer.apply(seq, &[Write::Outcome(tx(seq), Decided::Commit)]).unwrap();
+        }
+        storage.sync().unwrap();
+    }
+    let log = file_of(&dir, "log");
+    let middle = std::fs::metadata(&log).unwrap().len() / 2;
+    flip_a_bit(&log, usize::try_from(middle).unwrap());
+    let refused = Storage::open(&dir.path().join("store")).map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("orruption"), "{refused}");
+}
+
+/// FEATURES: A12
+#[test]
+fn a_torn_end_of_the_log_is_only_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let storage = open(&dir);
+        let mut writer = writer(&storage);
+        for seq in 1..=100 {
+            writer.apply(seq, &[Write::Outcome(tx(seq), Decided::Commit)]).unwrap();
+        }
+        storage.sync().unwrap();
+    }
+    let log = file_of(&dir, "log");
+    let length = std::fs::metadata(&log).unwrap().len();
+    std::fs::File::options().write(true).open(&log).unwrap().set_len(length - 5).unwrap();
+    let storage = open(&dir);
+    assert_eq!(storage.last_batch().unwrap(), (BOOT, 99));
+    assert_eq!(writer(&storage).outcome(tx(99)), Some(Decided::Commit));
+}
+
+/// FEATURES: A12
+#[test]
+fn a_flipped_bit_in_a_table_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let item = ItemId::record(ClusterKey { database: 1, cluster: 10 }, 5);
+    {
+        let storage = open(&dir);
+        let stamp = Stamp { version: 1, tx: tx(1) };
+        let image = Some(Image::from(vec![7; 5_000]));
+        let value = Committed { stamp, live: true, image };
+        writer(&storage).apply(1, &[Write::Item(item.clone(), value)]).unwrap();
+        storage.db.flush_cf(storage.family(keys::ITEMS)).unwrap();
+        storage.sync().unwrap();
+    }
+    flip_a_bit(&file_of(&dir, "sst"), 20);
+    match Storage::open(&dir.path().join("store")) {
+        Ok(storage) => {
+            let error = storage.committed(&item).unwrap_err().to_string();
+            assert!(error.contains("orruption"), "{error}");
+        }
+        Err(error) => assert!(error.to_string().contains("orruption"), "{error}"),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]

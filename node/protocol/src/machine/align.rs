@@ -1,0 +1,473 @@
+//! Alignment (PROTOCOL.md 3.6.5, trap A18): a server that some decision log can no longer serve
+//! leaves ONLINE, compares with a majority, applies what was decided meanwhile, and comes back.
+//! Here: leaving, following the sources, coming back. Comparing is in `align_compare`, the other
+//! side in `align_source`.
+//!
+//! **Cutting the log past a server, before there is a control plane.** A18 wants a mark in the
+//! configuration before anybody forgets past a server, so that no quorum mixes a server that forgot
+//! with one that was left behind. Until marks exist, less is forgotten instead, and no agreement is
+//! needed:
+//! - A log is cut past servers only up to a position that a majority of M(c), of every c, has
+//!   acknowledged, this server included and none of those passed over. So whatever is gone from the
+//!   log is applied, durably, at some member of every majority: any read, promise or vote that
+//!   counts the server left behind counts one that has it, too, and answers with the newer stamp,
+//!   the outcome, or `finished`.
+//! - Tombstones are dropped only when *every* MASTER has them (`tombstones`). They are the only
+//!   thing whose loss could make the state of the one left behind look newer than the others'.
+//! - The server left behind does not count from the moment it knows: it drops Prepare, Accept,
+//!   Recover and Read unanswered, which stand for "not counted in any vote, promise, accept or
+//!   read", and refuses clients. It knows before anything can go wrong, because nothing can (above);
+//!   its silence is what keeps the mix of old and new items, which it is while it aligns, from being
+//!   seen. That it aligns is written before the first item is, so a crash does not end it.
+//!
+//! **Why the state is whole when it comes back.** A source keeps every decision it settles from
+//! `Begin` on. Trees are read after that, so an item is either in the tree with what `Begin` found,
+//! or in what is followed. When enough sources are compared, one more round of questions is asked,
+//! and answered with nothing left: now this server's items are at or above each source's at that
+//! moment, and nothing of a source's later state was taken. A commit over clusters that one source
+//! does not hold all of counts only once sources of every cluster of it that this server masters
+//! have reported it.
+//!
+//! *Enough* is a majority of M(c) of each own cluster, counting this server, whose disk has lost
+//! nothing: with at least maj−1 others compared, and maj that had acknowledged what was cut, both
+//! without this one, at least one is in both (2·maj−1 > N−1). A source that aligns itself is a mix
+//! and does not count, unless all of M(c) are compared: between them they hold every commit whole,
+//! so servers that were all left behind by each other do not wait for ever.
+//!
+//! **What comes with it.** A decision log of another server counts as applied as far as the sources
+//! of each cluster had applied it. Low-water marks are taken as they were at `Begin` (whatever was
+//! finished then is in what is compared later); votes below them are dropped, since their outcome is
+//! in. Outcomes not forgotten are noted, so that no commit is applied again later, and no vote waits
+//! for a decision that was skipped.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use quorate_api::{Boot, ClusterKey, NodeId, Operation, TxId};
+
+use super::align_compare::Work;
+use super::apply::Decision;
+use super::timers::Timer;
+use super::{Cx, Machine};
+use crate::alignment::{Answer, Ask, Followed, Known};
+use crate::io::{AlignmentWork, Note, Tick, Write};
+use crate::message::{Decided, LogPosition, Message, Participant};
+use crate::planted::Bug;
+
+/// An alignment in progress.
+#[derive(Debug, Default)]
+pub(super) struct Aligning {
+    pub(super) sources: BTreeMap<NodeId, Source>,
+    /// Number of the last round of final questions; 0 while comparing.
+    round: u64,
+    /// Marks of the sources at their `Begin`.
+    low: BTreeMap<(NodeId, Boot), u64>,
+    /// Outcomes whose effects are in once this server is back.
+    known: BTreeMap<TxId, (Decided, Vec<Participant>)>,
+    /// Commits of which some of the own clusters have not been reported.
+    uncovered: BTreeMap<TxId, BTreeSet<ClusterKey>>,
+    /// Since the last note.
+    pub(super) work: AlignmentWork,
+}
+
+/// A server compared with.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) session: u64,
+    pub(super) begun: bool,
+    /// What is left to compare, last first.
+    pub(super) stack: Vec<Work>,
+    /// When the question on top of the stack was asked.
+    pub(super) sent_at: Option<Tick>,
+    /// Questions in a row without an answer.
+    pub(super) unanswered: u32,
+    /// Next decision to be followed.
+    followed: u64,
+    /// When the next question about decisions is due.
+    follow_at: Tick,
+    /// Last round that was answered with nothing left.
+    closed: u64,
+    applied: BTreeMap<NodeId, LogPosition>,
+    /// It is not aligning itself.
+    online: bool,
+}
+
+impl Source {
+    fn is_compared(&self) -> bool {
+        self.begun && self.stack.is_empty()
+    }
+}
+
+impl Machine {
+    /// True while this server aligns.
+    #[must_use]
+    pub const fn is_aligning(&self) -> bool {
+        self.align.is_some()
+    }
+
+    /// True for what a server that aligns leaves unanswered.
+    pub(super) const fn is_silent_on(&self, message: &Message) -> bool {
+        self.align.is_some()
+            && matches!(
+                message,
+                Message::Prepare { .. }
+                    | Message::Accept { .. }
+                    | Message::Recover { .. }
+                    | Message::Read { .. }
+                    | Message::Decide { .. }
+                    | Message::Low { .. }
+            )
+    }
+
+    pub(super) fn on_truncated(&mut self, cx: &mut Cx<'_>, from: NodeId, start: LogPosition) {
+        if self.received_from(from) < start {
+            self.leave_online(cx);
+        } else if self.align.is_none() {
+            // It does not know yet how far this server got meanwhile.
+            self.acks_due.insert(from);
+        }
+    }
+
+    /// From here on until it is back, this server answers for no quorum.
+    pub(super) fn leave_online(&mut self, cx: &mut Cx<'_>) {
+        if self.align.is_some() {
+            return;
+        }
+        cx.write(Write::Aligning(true));
+        cx.note(Note::LeftOnline);
+        self.align = Some(Aligning::default());
+        self.sessions.clear();
+        self.held.clear();
+        self.acks_due.clear();
+        // Whole commits, and nothing needs to be whole now.
+        for tx in self.parked.all() {
+            self.unpark(cx, tx);
+        }
+        for node in self.others() {
+            cx.send_durable(node, Message::Left);
+        }
+        self.arm_alignment();
+    }
+
+    pub(super) fn on_left(&mut self, from: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.leave();
+        }
+    }
+
+    pub(super) fn arm_alignment(&mut self) {
+        let at = self.now + self.config.align.pause;
+        if self.align_at.is_none_or(|armed| armed <= self.now) {
+            self.align_at = Some(at);
+            self.timers.set(at, Timer::Alignment);
+        }
+    }
+
+    /// One piece of work, at either end.
+    pub(super) fn alignment_due(&mut self, cx: &mut Cx<'_>) {
+        self.align_at = None;
+        let building = self.build_trees(cx);
+        if let Some(mut aligning) = self.align.take() {
+            self.compare(cx, &mut aligning);
+            self.follow(cx, &mut aligning);
+            let work = core::mem::take(&mut aligning.work);
+            if work != AlignmentWork::default() {
+                cx.note(Note::Alignment(work));
+            }
+            self.align = Some(aligning);
+            self.come_back_if_done(cx);
+        }
+        if building || self.align.is_some() {
+            self.arm_alignment();
+        }
+    }
+
+    /// The clusters this server masters.
+    pub(super) fn held_clusters(&self) -> Vec<ClusterKey> {
+        let me = self.config.node;
+        let mine = self.placements.iter().filter(|(_, p)| p.masters.contains(&me));
+        mine.map(|(cluster, _)| *cluster).collect()
+    }
+
+    /// Servers that could be compared with, each with the clusters it shares with this one.
+    pub(super) fn possible_sources(&self) -> Vec<(NodeId, Vec<ClusterKey>)> {
+        let mine = self.held_clusters();
+        let shared = |node: NodeId| {
+            let shared = mine.iter().copied().filter(|cluster| self.is_master(node, *cluster));
+            (node, shared.collect::<Vec<_>>())
+        };
+        let up = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.up);
+        let all = self.others().into_iter().filter(up).map(shared);
+        all.filter(|(_, shared)| !shared.is_empty()).collect()
+    }
+
+    /// Begins a session with a server.
+    pub(super) fn open_source(&mut self, aligning: &mut Aligning, node: NodeId) {
+        self.next_session += 1;
+        let source = Source {
+            session: self.next_session,
+            begun: false,
+            stack: Vec::new(),
+            sent_at: None,
+            unanswered: 0,
+            followed: 0,
+            follow_at: 0,
+            closed: 0,
+            applied: BTreeMap::new(),
+            online: true,
+        };
+        aligning.sources.insert(node, source);
+    }
+
+    /// True when the sources that pass are enough for every own cluster (see the module's doc).
+    pub(super) fn suffices(&self, aligning: &Aligning, passes: fn(&Source, u64) -> bool) -> bool {
+        let me = self.config.node;
+        let passed = |node: &NodeId| {
+            aligning.sources.get(node).filter(|source| passes(source, aligning.round))
+        };
+        self.placements.values().filter(|p| p.masters.contains(&me)).all(|placement| {
+            let others = || placement.masters.iter().filter(|node| **node != me);
+            let online = others().filter_map(passed).filter(|source| source.online).count();
+            online + 1 >= placement.majority() || others().all(|node| passed(node).is_some())
+        })
+    }
+
+    /// Asks every source for what it settled meanwhile, and begins a final round when enough are
+    /// compared.
+    fn follow(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning) {
+        let closed = self.suffices(aligning, |source, round| source.closed == round);
+        if self.suffices(aligning, |source, _| source.is_compared())
+            && (aligning.round == 0 || closed)
+        {
+            aligning.round += 1;
+            for source in aligning.sources.values_mut() {
+                source.follow_at = 0;
+            }
+        }
+        let (now, resend, round) = (self.now, self.config.resend, aligning.round);
+        for (node, source) in &mut aligning.sources {
+            if source.begun && now >= source.follow_at {
+                source.follow_at = now + resend;
+                let ask = Ask::Follow { from: source.followed, round };
+                cx.send_now(*node, Message::Align { session: source.session, ask });
+            }
+        }
+    }
+
+    pub(super) fn on_answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        session: u64,
+        answer: Answer,
+    ) {
+        let Some(mut aligning) = self.align.take() else { return };
+        let current = aligning.sources.get(&from).map(|source| source.session) == Some(session);
+        // Applying looks at whether this server aligns; the followed commits are handled below.
+        self.align = Some(Aligning::default());
+        if current {
+            match answer {
+                Answer::Begun { low } => self.on_begun(&mut aligning, from, low),
+                Answer::Followed { from: first, round, decided, end, applied, online } => {
+                    let told = Told { first, round, end, applied, online };
+                    self.on_followed(cx, &mut aligning, from, told, decided);
+                }
+                // The source restarted, aligned itself, or had to give up.
+                Answer::Unknown => self.open_source(&mut aligning, from),
+                answer => self.on_compared(cx, &mut aligning, from, answer),
+            }
+        }
+        self.align = Some(aligning);
+        self.come_back_if_done(cx);
+    }
+
+    fn on_begun(&self, aligning: &mut Aligning, from: NodeId, low: Vec<(NodeId, Boot, u64)>) {
+        for (node, boot, seq) in low {
+            let mark = aligning.low.entry((node, boot)).or_default();
+            *mark = seq.max(*mark);
+        }
+        let shared = self.possible_sources().into_iter().find(|(node, _)| *node == from);
+        let Some(source) = aligning.sources.get_mut(&from) else { return };
+        source.unanswered = 0;
+        if !core::mem::replace(&mut source.begun, true) {
+            source.sent_at = None;
+            let trees = shared.into_iter().flat_map(|(_, clusters)| clusters).rev();
+            source.stack = trees.map(|cluster| Work::Cluster { cluster }).collect();
+            source.stack.push(Work::Known { after: TxId::NONE });
+        }
+    }
+
+    fn on_followed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        aligning: &mut Aligning,
+        from: NodeId,
+        told: Told,
+        decided: Vec<Followed>,
+    ) {
+        let Some(source) = aligning.sources.get_mut(&from) else { return };
+        source.unanswered = 0;
+        if told.first != source.followed {
+            return;
+        }
+        source.followed += decided.len() as u64;
+        source.follow_at = if told.end { self.now + 10 * self.config.align.pause } else { 0 };
+        source.online = told.online;
+        if told.end {
+            source.closed = told.round;
+            source.applied = told.applied.into_iter().collect();
+        }
+        if self.config.has(Bug::BackBeforeMeanwhile) {
+            return;
+        }
+        for Followed { known, ops } in decided {
+            aligning.work.followed += 1;
+            if known.outcome == Decided::Abort || self.is_whole(&known.participants, &ops) {
+                let Known { tx, outcome, participants } = known;
+                aligning.uncovered.remove(&tx);
+                self.learn(cx, Decision { tx, outcome, participants, ops });
+            } else {
+                let held: BTreeSet<ClusterKey> = ops.iter().map(|op| op.item.cluster).collect();
+                self.write_part(cx, known.tx, &ops);
+                self.cover(cx, aligning, from, known, &held);
+            }
+        }
+    }
+
+    /// The operations of some clusters of a commit; the others follow before this server is back.
+    fn write_part(&mut self, cx: &mut Cx<'_>, tx: TxId, ops: &[Operation]) {
+        if self.is_finished(tx) {
+            return;
+        }
+        for op in ops.iter().filter(|op| op.writes()) {
+            self.take_newer(cx, &op.item, op.committed(tx));
+        }
+    }
+
+    /// A source has this outcome: for the clusters it masters, its effects are in what is compared.
+    pub(super) fn cover(
+        &self,
+        cx: &Cx<'_>,
+        aligning: &mut Aligning,
+        source: NodeId,
+        known: Known,
+        also: &BTreeSet<ClusterKey>,
+    ) {
+        let Known { tx, outcome, participants } = known;
+        let is_in = self.is_finished(tx) || cx.outcome(tx).is_some();
+        if is_in || aligning.known.contains_key(&tx) {
+            return;
+        }
+        let me = self.config.node;
+        let mine = participants.iter().map(|p| p.cluster).filter(|c| self.is_master(me, *c));
+        let left = aligning.uncovered.entry(tx).or_insert_with(|| mine.collect());
+        left.retain(|cluster| !self.is_master(source, *cluster) && !also.contains(cluster));
+        if left.is_empty() {
+            aligning.uncovered.remove(&tx);
+            aligning.known.insert(tx, (outcome, participants));
+        }
+    }
+
+    fn come_back_if_done(&mut self, cx: &mut Cx<'_>) {
+        let Some(aligning) = &mut self.align else { return };
+        // What was finished when a source began is in.
+        let low = &aligning.low;
+        let finished = |tx: &TxId| low.get(&(tx.node, tx.boot)).is_some_and(|low| tx.seq < *low);
+        aligning.uncovered.retain(|tx, _| !finished(tx));
+        if aligning.round == 0 || !aligning.uncovered.is_empty() {
+            return;
+        }
+        let Some(aligning) = self.align.take() else { return };
+        if self.suffices(&aligning, |source, round| source.closed == round) {
+            self.come_back(cx, aligning);
+        } else {
+            self.align = Some(aligning);
+        }
+    }
+
+    fn come_back(&mut self, cx: &mut Cx<'_>, aligning: Aligning) {
+        let positions = self.positions_reached(&aligning);
+        for (node, position) in positions {
+            self.skip_log_to(cx, node, position);
+        }
+        for (tx, (outcome, participants)) in aligning.known {
+            let decision = Decision { tx, outcome, participants, ops: Vec::new() };
+            if self.coordinations.contains_key(&tx) {
+                // Its client waits, and its operations are at hand for the log.
+                self.learn(cx, decision);
+            } else if cx.outcome(tx).is_none() && !self.is_finished(tx) {
+                self.settle(cx, decision, &[]);
+            }
+        }
+        for ((node, boot), seq) in aligning.low {
+            self.take_low(cx, node, boot, seq);
+        }
+        cx.write(Write::Aligning(false));
+        if aligning.work != AlignmentWork::default() {
+            cx.note(Note::Alignment(aligning.work));
+        }
+        cx.note(Note::BackOnline);
+        for (node, source) in aligning.sources {
+            cx.send_now(node, Message::Align { session: source.session, ask: Ask::End });
+        }
+        // Whoever aligns with this server took it for a mix.
+        self.sessions.clear();
+        self.acks_due.extend(self.others());
+        self.pump_all(cx);
+    }
+
+    /// How far each decision log is in: for every own cluster, as far as some source of it had
+    /// applied it.
+    fn positions_reached(&self, aligning: &Aligning) -> BTreeMap<NodeId, LogPosition> {
+        let closed = |node: &NodeId| {
+            aligning.sources.get(node).filter(|source| source.closed == aligning.round)
+        };
+        let applied = |source: &Source, node: NodeId| source.applied.get(&node).copied();
+        let clusters = self.held_clusters();
+        let reached = |node: NodeId| {
+            let of_cluster = |cluster: &ClusterKey| {
+                let sources = self.placements[cluster].masters.iter().filter_map(closed);
+                sources.filter_map(|source| applied(source, node)).max().unwrap_or_default()
+            };
+            clusters.iter().map(of_cluster).min().unwrap_or_default()
+        };
+        self.others().into_iter().map(|node| (node, reached(node))).collect()
+    }
+
+    /// A source's low-water mark: outcomes below are in, and votes below are void.
+    fn take_low(&mut self, cx: &mut Cx<'_>, node: NodeId, boot: Boot, seq: u64) {
+        let mark = self.low.entry((node, boot)).or_insert(1);
+        if seq <= *mark {
+            return;
+        }
+        *mark = seq;
+        let first = TxId { node, boot, seq: 0 };
+        let end = TxId { node, boot, seq };
+        let void: Vec<TxId> = self.txs.range(first..end).map(|(tx, _)| *tx).collect();
+        for tx in void {
+            if let Some(record) = self.txs.remove(&tx) {
+                self.locks.release(tx, &record.ops);
+                self.changed.extend(record.ops.into_iter().map(|op| op.item));
+            }
+            self.end_recovery(tx);
+        }
+        cx.write(Write::Low(node, boot, seq));
+    }
+
+    /// Clusters came or went: begin again.
+    pub(super) fn compare_again(&mut self) {
+        if let Some(aligning) = &mut self.align {
+            aligning.sources.clear();
+            aligning.round = 0;
+        }
+    }
+}
+
+/// The rest of a `Followed` answer.
+struct Told {
+    first: u64,
+    round: u64,
+    end: bool,
+    applied: Vec<(NodeId, LogPosition)>,
+    online: bool,
+}
