@@ -9,7 +9,7 @@ use quorate_check::history::{
     Seen, Step,
 };
 use quorate_check::{Verdict, check_all};
-use quorate_protocol::io::{Base, Event, Proposal, ReadRequest, Reply, Submit, Tick};
+use quorate_protocol::io::{Base, Event, Note, Proposal, ReadRequest, Reply, Submit, Tick};
 
 use crate::options::Options;
 use crate::rng::Stream;
@@ -205,6 +205,16 @@ impl Clients {
 
     fn item(&self, key: u64) -> ItemId {
         ItemId { cluster: self.options.cluster_of(key), key: ItemKey::Record(key) }
+    }
+
+    /// Something happened that is only counted.
+    pub fn noted(&mut self, note: &Note) {
+        match note {
+            Note::LeftOnline => self.aligned.0 += 1,
+            Note::BackOnline => self.aligned.1 += 1,
+            Note::Purged { tombstones } => self.purged += tombstones,
+            _ => {}
+        }
     }
 
     /// A client found its server down before anything was sent.

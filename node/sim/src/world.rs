@@ -397,16 +397,7 @@ impl World {
             Note::Corruption { tx, detail } => {
                 self.invariants.report("no-corruption", format!("{id}: {tx}: {detail}"));
             }
-            Note::LeftOnline => self.clients.aligned.0 += 1,
-            Note::BackOnline => self.clients.aligned.1 += 1,
-            Note::Purged { tombstones } => self.clients.purged += tombstones,
-            Note::Diverged { .. }
-            | Note::Aborted(_)
-            | Note::Retried
-            | Note::SystemChanged
-            | Note::Alignment(_)
-            | Note::PassedOver(_)
-            | Note::Lag { .. } => {}
+            other => self.clients.noted(other),
         }
         self.trace.line(self.now, format_args!("{id} note {note:?}"));
     }
@@ -444,10 +435,9 @@ impl World {
     fn has_converged(&self) -> bool {
         let whole = self.items();
         self.servers.iter().enumerate().all(|(index, server)| {
-            let quiet = server
-                .machine
-                .as_ref()
-                .is_some_and(|m| m.undecided().len() == 0 && m.in_flight() == 0 && !m.is_aligning());
+            let quiet = server.machine.as_ref().is_some_and(|m| {
+                m.undecided().len() == 0 && m.in_flight() == 0 && !m.is_aligning()
+            });
             let items = &server.disk.visible().items;
             let mut shapes = self.options.clusters();
             shapes.retain(|shape| shape.masters.contains(&index));

@@ -89,12 +89,8 @@ impl Shared {
 
     pub(crate) fn state(&self) -> NodeState {
         let state = self.state.load(Ordering::Acquire);
-        let states = [
-            NodeState::Starting,
-            NodeState::Online,
-            NodeState::ShuttingDown,
-            NodeState::Aligning,
-        ];
+        let states =
+            [NodeState::Starting, NodeState::Online, NodeState::ShuttingDown, NodeState::Aligning];
         states[usize::from(state)]
     }
 

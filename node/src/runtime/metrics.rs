@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use quorate_api::{NodeId, Outcome};
-use quorate_protocol::alignment::{Answer, Ask};
 use quorate_protocol::io::{NoReasonNote, Note, Reply};
 use quorate_protocol::message::Message;
 
 use super::inbox::Inbox;
 use super::link::{LinkBytes, Links};
+use super::message_names::{MESSAGES, message_index};
 use super::storage::Storage;
 
 /// Upper bounds of the buckets of a sync's duration, in microseconds.
@@ -131,89 +131,6 @@ pub struct Metrics {
     sent: [Counter; MESSAGES.len()],
     received: [Counter; MESSAGES.len()],
     sources: OnceLock<Sources>,
-}
-
-/// Names of the messages, in the order of [`message_index`].
-const MESSAGES: [&str; 35] = [
-    "prepare",
-    "vote",
-    "accept",
-    "accepted",
-    "rejected",
-    "recover",
-    "promise",
-    "decide",
-    "decide_ack",
-    "status",
-    "status_reply",
-    "read",
-    "read_reply",
-    "fetch",
-    "fetch_reply",
-    "low",
-    "everywhere",
-    "truncated",
-    "left",
-    "align_begin",
-    "align_known",
-    "align_children",
-    "align_list",
-    "align_copy",
-    "align_get",
-    "align_follow",
-    "align_end",
-    "align_begun",
-    "align_known_reply",
-    "align_children_reply",
-    "align_listed",
-    "align_copied",
-    "align_got",
-    "align_followed",
-    "align_unknown",
-];
-
-const fn message_index(message: &Message) -> usize {
-    match message {
-        Message::Prepare { .. } => 0,
-        Message::Vote { .. } => 1,
-        Message::Accept { .. } => 2,
-        Message::Accepted { .. } => 3,
-        Message::Rejected { .. } => 4,
-        Message::Recover { .. } => 5,
-        Message::Promise { .. } => 6,
-        Message::Decide { .. } => 7,
-        Message::DecideAck { .. } => 8,
-        Message::Status { .. } => 9,
-        Message::StatusReply { .. } => 10,
-        Message::Read { .. } => 11,
-        Message::ReadReply { .. } => 12,
-        Message::Fetch { .. } => 13,
-        Message::FetchReply { .. } => 14,
-        Message::Low { .. } => 15,
-        Message::Everywhere { .. } => 16,
-        Message::Truncated { .. } => 17,
-        Message::Left => 18,
-        Message::Align { ask, .. } => match ask {
-            Ask::Begin => 19,
-            Ask::Known { .. } => 20,
-            Ask::Children { .. } => 21,
-            Ask::List { .. } => 22,
-            Ask::Copy { .. } => 23,
-            Ask::Get { .. } => 24,
-            Ask::Follow { .. } => 25,
-            Ask::End => 26,
-        },
-        Message::AlignReply { answer, .. } => match answer {
-            Answer::Begun { .. } => 27,
-            Answer::Known { .. } => 28,
-            Answer::Children { .. } => 29,
-            Answer::Listed { .. } => 30,
-            Answer::Copied { .. } => 31,
-            Answer::Got { .. } => 32,
-            Answer::Followed { .. } => 33,
-            Answer::Unknown => 34,
-        },
-    }
 }
 
 impl Metrics {
@@ -467,18 +384,6 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_fit_the_messages() {
-        let low = Message::Low { seq: 1 };
-        assert_eq!(MESSAGES[message_index(&low)], low.name());
-        let fetch = Message::Fetch { tx: quorate_api::TxId::NONE };
-        assert_eq!(MESSAGES[message_index(&fetch)], fetch.name());
-        let end = Message::Align { session: 1, ask: Ask::End };
-        assert_eq!(MESSAGES[message_index(&end)], end.name());
-        let unknown = Message::AlignReply { session: 1, answer: Answer::Unknown };
-        assert_eq!(MESSAGES[message_index(&unknown)], unknown.name());
-    }
 
     #[test]
     fn the_text_has_cumulative_buckets() {

@@ -6,6 +6,7 @@ pub mod data_dir;
 pub mod handle;
 mod inbox;
 pub mod link;
+mod message_names;
 pub mod metrics;
 mod node_loop;
 pub mod storage;

@@ -99,9 +99,8 @@ impl Machine {
             return;
         }
         let possible = self.possible_sources();
-        let wanted = |node: &NodeId| {
-            aligning.sources.get(node).is_none_or(|source| !compared(source, 0))
-        };
+        let wanted =
+            |node: &NodeId| aligning.sources.get(node).is_none_or(|source| !compared(source, 0));
         let patient = |node: &NodeId| {
             aligning.sources.get(node).is_none_or(|source| source.unanswered < PATIENCE)
         };
@@ -166,13 +165,7 @@ impl Machine {
     }
 
     /// Hashes own items, as many as the budget allows.
-    fn scan(
-        &self,
-        cx: &Cx<'_>,
-        aligning: &mut Aligning,
-        source: &mut Source,
-        budget: &mut usize,
-    ) {
+    fn scan(&self, cx: &Cx<'_>, aligning: &mut Aligning, source: &mut Source, budget: &mut usize) {
         let Some(Work::Scan(scan)) = source.stack.last_mut() else { return };
         let limit = (*budget).min(2 * self.config.align.leaf.max(1));
         let from = scan.cursor.as_ref().or(scan.from.as_ref()).cloned();

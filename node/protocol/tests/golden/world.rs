@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
-    Base, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest, Reply, Submit, Tick,
+    Base, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest, Reply, Submit,
+    Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{Age, Message, Participant};

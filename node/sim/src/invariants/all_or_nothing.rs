@@ -69,11 +69,14 @@ impl AllOrNothing {
                 Write::Aligning(false) => {
                     let partly = |tx: &&TxId| self.has_part(by, **tx, holds);
                     let mut parts = self.committed.iter().filter(partly);
-                    committed =
-                        committed.or_else(|| parts.find_map(|tx| self.missing(by, *tx, holds, options)));
+                    committed = committed
+                        .or_else(|| parts.find_map(|tx| self.missing(by, *tx, holds, options)));
                 }
                 Write::Aligning(true)
-                | Write::Log(..) | Write::TruncateLog(_) | Write::Applied(..) | Write::Low(..) => {}
+                | Write::Log(..)
+                | Write::TruncateLog(_)
+                | Write::Applied(..)
+                | Write::Low(..) => {}
             }
         }
         committed
@@ -133,8 +136,7 @@ mod tests {
     /// A server with one record of a commit on two.
     fn half() -> (AllOrNothing, Contents) {
         let other = ItemId::record(crate::options::CLUSTER, 1);
-        let op =
-            |item| Operation { item, kind: OpKind::Create, base: Stamp::ABSENT, image: None };
+        let op = |item| Operation { item, kind: OpKind::Create, base: Stamp::ABSENT, image: None };
         let ops = vec![op(item()), op(other)];
         let mut invariant = AllOrNothing::default();
         let (options, mut holds) = (Options::of_seed(1), Contents::default());

@@ -212,8 +212,7 @@ fn outcomes_are_listed_without_the_forgotten() {
     let storage = open(&dir);
     let mut writer = writer(&storage);
     let other = TxId { node: NodeId(9), boot: Boot(2), seq: 4 };
-    let mut writes: Vec<Write> =
-        (1..=9).map(|n| Write::Outcome(tx(n), Decided::Commit)).collect();
+    let mut writes: Vec<Write> = (1..=9).map(|n| Write::Outcome(tx(n), Decided::Commit)).collect();
     writes.push(Write::Outcome(other, Decided::Abort));
     writes.push(Write::Low(NODE, BOOT, 6));
     writer.apply(1, &writes).unwrap();
