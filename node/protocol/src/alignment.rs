@@ -149,10 +149,7 @@ pub enum Ask {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The session is open.
-    Begun {
-        /// Low-water marks of the source.
-        low: Vec<(NodeId, Boot, u64)>,
-    },
+    Begun,
     /// Outcomes not forgotten.
     Known {
         /// Comes back.
@@ -161,6 +158,8 @@ pub enum Answer {
         decided: Vec<Known>,
         /// Where to go on; `None`: these were the last.
         next: Option<TxId>,
+        /// Low-water marks of the source: what is below is not listed.
+        low: Vec<(NodeId, Boot, u64)>,
     },
     /// Children of a tree node, in key order; of the root for `None`.
     Children {
@@ -241,7 +240,7 @@ impl Answer {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Begun { .. } => "align_begun",
+            Self::Begun => "align_begun",
             Self::Known { .. } => "align_known_reply",
             Self::Children { .. } => "align_children_reply",
             Self::Listed { .. } => "align_listed",

@@ -152,8 +152,9 @@ fn ten_of_a_hundred_thousand_cost_little() {
     println!("{} messages, {} bytes, {:?}", world.messages, world.bytes, world.work);
     assert_eq!(world.work.fetched, 10);
     // 100,000 records of 200 bytes are 20 MB.
-    assert!(world.bytes < 120_000, "{} bytes", world.bytes);
-    assert!(world.messages < 200, "{} messages", world.messages);
+    assert!(world.bytes < 60_000, "{} bytes", world.bytes);
+    // Most of them say that nothing happened meanwhile, and that the tree is not finished.
+    assert!(world.messages < 400, "{} messages", world.messages);
     assert!(world.largest <= AlignConfig::new().items + 1024, "{} in one piece", world.largest);
     assert!(world.corruptions.is_empty());
 }

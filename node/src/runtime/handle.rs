@@ -102,6 +102,7 @@ impl Shared {
     /// The server left ONLINE, or may come back.
     pub(crate) fn set_aligning(&self, aligning: bool) {
         self.aligning.store(aligning, Ordering::Release);
+        self.metrics.aligning.store(u64::from(aligning), Ordering::Relaxed);
         let (from, to) = if aligning {
             (NodeState::Online, NodeState::Aligning)
         } else {

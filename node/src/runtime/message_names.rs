@@ -75,7 +75,7 @@ pub(super) const fn message_index(message: &Message) -> usize {
             Ask::End => 26,
         },
         Message::AlignReply { answer, .. } => match answer {
-            Answer::Begun { .. } => 27,
+            Answer::Begun => 27,
             Answer::Known { .. } => 28,
             Answer::Children { .. } => 29,
             Answer::Listed { .. } => 30,

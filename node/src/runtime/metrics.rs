@@ -170,12 +170,8 @@ impl Metrics {
             Note::Recovering(_) => self.recoveries.increment(),
             Note::Diverged { .. } => self.diverged.increment(),
             Note::Corruption { .. } => self.corruptions.increment(),
-            Note::SystemChanged => {}
-            Note::LeftOnline => self.aligning.store(1, Ordering::Relaxed),
-            Note::BackOnline => {
-                self.aligning.store(0, Ordering::Relaxed);
-                self.alignments.increment();
-            }
+            Note::SystemChanged | Note::LeftOnline => {}
+            Note::BackOnline => self.alignments.increment(),
             Note::Alignment(work) => {
                 self.align_compared.add(work.compared);
                 self.align_ranges.add(work.ranges);

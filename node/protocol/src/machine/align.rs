@@ -35,10 +35,11 @@
 //! so servers that were all left behind by each other do not wait for ever.
 //!
 //! **What comes with it.** A decision log of another server counts as applied as far as the sources
-//! of each cluster had applied it. Low-water marks are taken as they were at `Begin` (whatever was
-//! finished then is in what is compared later); votes below them are dropped, since their outcome is
-//! in. Outcomes not forgotten are noted, so that no commit is applied again later, and no vote waits
-//! for a decision that was skipped.
+//! of each cluster had applied it. Outcomes not forgotten are noted, so that no commit is applied
+//! again later, and no vote waits for a decision that was skipped. Low-water marks are taken as they
+//! were when those were listed, not as of `Begin`: what is forgotten between the two would be in
+//! neither. Whatever was finished then had been acknowledged by a majority of each of its clusters,
+//! so by a source, before the final round: its effects are in, and votes on it are dropped.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -60,7 +61,7 @@ pub(super) struct Aligning {
     pub(super) sources: BTreeMap<NodeId, Source>,
     /// Number of the last round of final questions; 0 while comparing.
     round: u64,
-    /// Marks of the sources at their `Begin`.
+    /// Marks of the sources, as of when they listed their outcomes.
     low: BTreeMap<(NodeId, Boot), u64>,
     /// Outcomes whose effects are in once this server is back.
     known: BTreeMap<TxId, (Decided, Vec<Participant>)>,
@@ -90,6 +91,16 @@ pub(super) struct Source {
     applied: BTreeMap<NodeId, LogPosition>,
     /// It is not aligning itself.
     online: bool,
+}
+
+impl Aligning {
+    /// Takes the marks that came with a list of outcomes.
+    pub(super) fn raise_low(&mut self, low: Vec<(NodeId, Boot, u64)>) {
+        for (node, boot, seq) in low {
+            let mark = self.low.entry((node, boot)).or_default();
+            *mark = seq.max(*mark);
+        }
+    }
 }
 
 impl Source {
@@ -267,7 +278,7 @@ impl Machine {
         self.align = Some(Aligning::default());
         if current {
             match answer {
-                Answer::Begun { low } => self.on_begun(&mut aligning, from, low),
+                Answer::Begun => self.on_begun(&mut aligning, from),
                 Answer::Followed { from: first, round, decided, end, applied, online } => {
                     let told = Told { first, round, end, applied, online };
                     self.on_followed(cx, &mut aligning, from, told, decided);
@@ -281,11 +292,7 @@ impl Machine {
         self.come_back_if_done(cx);
     }
 
-    fn on_begun(&self, aligning: &mut Aligning, from: NodeId, low: Vec<(NodeId, Boot, u64)>) {
-        for (node, boot, seq) in low {
-            let mark = aligning.low.entry((node, boot)).or_default();
-            *mark = seq.max(*mark);
-        }
+    fn on_begun(&self, aligning: &mut Aligning, from: NodeId) {
         let shared = self.possible_sources().into_iter().find(|(node, _)| *node == from);
         let Some(source) = aligning.sources.get_mut(&from) else { return };
         source.unanswered = 0;
@@ -370,7 +377,7 @@ impl Machine {
 
     fn come_back_if_done(&mut self, cx: &mut Cx<'_>) {
         let Some(aligning) = &mut self.align else { return };
-        // What was finished when a source began is in.
+        // What was finished when a source listed its outcomes is in.
         let low = &aligning.low;
         let finished = |tx: &TxId| low.get(&(tx.node, tx.boot)).is_some_and(|low| tx.seq < *low);
         aligning.uncovered.retain(|tx, _| !finished(tx));

@@ -201,9 +201,10 @@ impl Machine {
         let Some(mut source) = aligning.sources.remove(&from) else { return };
         let work = source.stack.pop();
         let next = match (work, answer) {
-            (Some(Work::Known { after }), Answer::Known { after: a, decided, next })
+            (Some(Work::Known { after }), Answer::Known { after: a, decided, next, low })
                 if a == after =>
             {
+                aligning.raise_low(low);
                 for known in decided {
                     self.cover(cx, aligning, from, known, &BTreeSet::new());
                 }

@@ -75,8 +75,7 @@ impl Machine {
             };
             self.sessions.insert(from, session);
         }
-        let low = self.low.iter().map(|((node, boot), seq)| (*node, *boot, *seq)).collect();
-        reply(cx, from, number, Answer::Begun { low });
+        reply(cx, from, number, Answer::Begun);
     }
 
     /// Called for every decision settled here: whoever aligns with this server must hear of it.
@@ -150,7 +149,8 @@ impl Machine {
                 decided.push(Known { tx, outcome, participants });
             }
         }
-        Answer::Known { after, decided, next }
+        let low = self.low.iter().map(|((node, boot), seq)| (*node, *boot, *seq)).collect();
+        Answer::Known { after, decided, next, low }
     }
 
     /// `None` while the tree is built; the answer follows.

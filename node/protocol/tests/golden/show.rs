@@ -123,7 +123,7 @@ fn question(ask: &Ask) -> String {
 fn answer(answer: &Answer) -> String {
     let state = |(item, c): &(ItemId, Committed)| format!("{item}{}", committed(Some(c)));
     match answer {
-        Answer::Begun { .. } | Answer::Unknown => String::new(),
+        Answer::Begun | Answer::Unknown => String::new(),
         Answer::Known { decided, .. } => decided
             .iter()
             .map(|known| format!(" {} {}", tx(known.tx), outcome(known.outcome)))
