@@ -92,7 +92,8 @@ pub struct Known {
 pub struct Followed {
     /// Which, its outcome and clusters.
     pub known: Known,
-    /// For a commit, operations of the clusters that the aligning server masters, as far as the source has them.
+    /// For a commit, operations of the clusters that the aligning server masters, as far as the
+    /// source has them.
     pub ops: Vec<quorate_api::Operation>,
 }
 

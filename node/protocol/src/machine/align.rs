@@ -16,9 +16,9 @@
 //!   thing whose loss could make the state of the one left behind look newer than the others'.
 //! - The server left behind does not count from the moment it knows: it drops Prepare, Accept,
 //!   Recover and Read unanswered, which stand for "not counted in any vote, promise, accept or
-//!   read", and refuses clients. It knows before anything can go wrong, because nothing can (above);
-//!   its silence is what keeps the mix of old and new items, which it is while it aligns, from being
-//!   seen. That it aligns is written before the first item is, so a crash does not end it.
+//!   read", and refuses clients. Until it knows, counting it does no harm (above); afterwards its
+//!   silence keeps the mix of old and new items, which it is while it aligns, from being seen. That
+//!   it aligns is written before the first item is, so a crash does not end it.
 //!
 //! **Why the state is whole when it comes back.** A source keeps every decision it settles from
 //! `Begin` on. Trees are read after that, so an item is either in the tree with what `Begin` found,
@@ -36,8 +36,8 @@
 //!
 //! **What comes with it.** A decision log of another server counts as applied as far as the sources
 //! of each cluster had applied it. Outcomes not forgotten are noted, so that no commit is applied
-//! again later, and no vote waits for a decision that was skipped. Low-water marks are taken as they
-//! were when those were listed, not as of `Begin`: what is forgotten between the two would be in
+//! again later, and no vote waits for a decision that was skipped. Low-water marks are taken as
+//! they were when those were listed, not as of `Begin`: what is forgotten in between would be in
 //! neither. Whatever was finished then had been acknowledged by a majority of each of its clusters,
 //! so by a source, before the final round: its effects are in, and votes on it are dropped.
 

@@ -92,7 +92,7 @@ impl Tree {
             .collect()
     }
 
-    /// Last key below a node; the last node of a level has no bound, so that what the other side has
+    /// Last key below a node; the last one of a level has no bound, so that what the other side has
     /// behind it is looked at, too.
     fn bound(&self, level: usize, index: usize) -> Option<ItemKey> {
         let leaves = FANOUT.pow(u32::try_from(level).unwrap_or(u32::MAX));

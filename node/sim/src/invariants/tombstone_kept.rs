@@ -1,5 +1,5 @@
-//! A tombstone is dropped only when every MASTER of its cluster durably has it, or had it (traps A18
-//! and A20): whoever has less still has the item alive.
+//! A tombstone is dropped only when every MASTER of its cluster durably has it, or had it (traps
+//! A18 and A20): whoever has less still has the item alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 
