@@ -56,7 +56,7 @@ verify: setup ## Formatting, lints, documentation, edges, tidiness; writes nothi
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo doc --release --workspace --no-deps --document-private-items
-	cargo test --release -p quorate --test house
+	cargo test --release --workspace --test house
 
 .PHONY: fix
 fix: ## Format, and apply what the lints can apply
@@ -72,14 +72,19 @@ sim: setup ## Run the simulator: make sim [SEED=1] [SEEDS=200]
 soak: ## Run the simulator over many seeds: make soak [SEED=1] [SEEDS=20000]
 	@$(MAKE) --no-print-directory sim SEEDS=$(if $(filter command line,$(origin SEEDS)),$(SEEDS),20000)
 
+.PHONY: soak-disk
+soak-disk: build ## Kill random servers 200 times and cut the power 20 times, under load (6 minutes)
+	@$(QUORATE) run workloads/kill-storm.yaml --stage process --seed $(SEED)
+	@$(QUORATE) run workloads/power-cuts.yaml --stage process --seed $(SEED)
+
 .PHONY: canary
 canary: setup ## Plant bugs in machine and checkers: each must be caught
-	cargo test --release -p quorate-check --test planted
+	cargo test --release -p quorate-check --test planted --test planted_transactions
 	cargo test --release -p quorate-sim --test planted
 
 .PHONY: micro
-micro: setup ## Criterion benches of proxy, checkers and driver
-	cargo bench -p quorate-proxy -p quorate-check -p quorate
+micro: setup ## Criterion benches of proxy, checkers, driver, machine, codec and storage
+	cargo bench -p quorate-proxy -p quorate-check -p quorate -p quorate-protocol -p quorate-node
 
 .PHONY: image
 image: build ## Build the node's container image from scratch (static binary)

@@ -3,12 +3,12 @@
 use std::process::Command;
 
 fn main() {
-    println!("cargo:rerun-if-env-changed=QUORATE_COMMIT");
+    println!("cargo:rerun-if-env-changed=QUORATE_BUILD_COMMIT");
     // The log of HEAD changes with every commit and checkout; HEAD itself often does not.
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
         println!("cargo:rerun-if-changed={log}");
     }
-    let commit = std::env::var("QUORATE_COMMIT").ok().filter(|commit| !commit.is_empty());
+    let commit = std::env::var("QUORATE_BUILD_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = commit.or_else(|| git(&["rev-parse", "--short", "HEAD"]));
     println!("cargo:rustc-env=QUORATE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
 }

@@ -1,4 +1,4 @@
-//! Tells the binary which commit it was built from: `QUORATE_COMMIT` from the environment (builds
+//! Tells the binary which commit it was built from: `QUORATE_BUILD_COMMIT` when set (builds
 //! without git), else what git says, else `unknown`.
 
 use std::path::Path;
@@ -11,7 +11,7 @@ fn git(arguments: &[&str]) -> Option<String> {
 }
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=QUORATE_COMMIT");
+    println!("cargo::rerun-if-env-changed=QUORATE_BUILD_COMMIT");
     println!("cargo::rerun-if-changed=build.rs");
     // Changes with every commit and checkout; where it lies differs between clones and worktrees.
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
@@ -19,7 +19,7 @@ fn main() {
     {
         println!("cargo::rerun-if-changed={log}");
     }
-    let given = std::env::var("QUORATE_COMMIT").ok().filter(|commit| !commit.is_empty());
+    let given = std::env::var("QUORATE_BUILD_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = given.or_else(|| git(&["rev-parse", "--short", "HEAD"]));
     println!("cargo::rustc-env=QUORATE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
 }

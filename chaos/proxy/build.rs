@@ -3,8 +3,8 @@
 use std::process::Command;
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=QUORATE_COMMIT");
-    let commit = std::env::var("QUORATE_COMMIT")
+    println!("cargo::rerun-if-env-changed=QUORATE_BUILD_COMMIT");
+    let commit = std::env::var("QUORATE_BUILD_COMMIT")
         .ok()
         .filter(|commit| !commit.is_empty())
         .or_else(|| git(&["rev-parse", "--short", "HEAD"]))

@@ -115,6 +115,9 @@ pub struct Manifest {
     pub started: String,
     /// The exact command that repeats the run.
     pub repeat: String,
+    /// The workload file as it was named; empty where an earlier version did not say.
+    #[serde(default)]
+    pub workload: String,
     /// Host name-free description of the machine: CPU model, cores, memory, kernel, OS, file system
     /// of the data, fdatasync p50 and p99 in microseconds, cgroup limits, clock source; key → value
     /// in display order.

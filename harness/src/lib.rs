@@ -2,6 +2,7 @@
 //! May not know the protocol, control or simulator crates (held by the edge test).
 
 pub mod cli;
+pub mod disk;
 pub mod drive;
 pub mod fault;
 pub mod figures;

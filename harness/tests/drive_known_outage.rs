@@ -22,31 +22,47 @@ const SECOND: u64 = 1_000_000_000;
 const RATE: f64 = 200.0;
 /// Length of a run in milliseconds, T.
 const LENGTH_MS: u64 = 4000;
+/// Longest time in seconds that a reply may wait for the driver to be woken and to send the next
+/// operation. Two cores that others use as well make that milliseconds now and then.
+const TURN_S: f64 = 0.002;
+/// What a machine may take for itself, in seconds, while the outage is worked off.
+const PAUSE_S: f64 = 0.1;
+/// A driver that is slower than this in seconds after an outage is at fault, however slow the
+/// server may be.
+const DRAIN_MAX_S: f64 = 0.4;
 /// One after the other even when the test runner would not.
 static SERIAL: Mutex<()> = Mutex::new(());
 
-/// Runs `plan` with an outage of 1.4 s in its middle; returns the run and the outage as it was.
-fn run_with_outage(plan: &Plan) -> (Run, Outage) {
+/// Runs `plan` with an outage of 1.4 s in its middle; returns the run, the outage as it was, and
+/// the seconds of CPU that the server needed for a request.
+fn run_with_outage(plan: &Plan) -> (Run, Outage, f64) {
     let clock = Clock::start();
-    // Preparing and loading take far less than this against this server.
-    let start = clock.now() + SECOND * 6 / 10;
+    // Preparing and loading take far less than this against this server, also on a busy machine.
+    let start = clock.now() + 2 * SECOND;
     let planned = Outage { from: start + SECOND, to: start + SECOND * 24 / 10 };
     let server = NullServer::start(clock, Some(planned)).unwrap();
     let run = Run::new(clock);
     let report = run.measure(plan, server.addr(), Some(start));
-    let outage = server.stop().unwrap().outage.unwrap();
+    let served = server.stop().unwrap();
     assert_eq!(report.summary.sent, report.summary.scheduled);
-    (run, outage)
+    (run, served.outage.unwrap(), served.cpu_seconds / served.requests as f64)
 }
 
 /// Runs `plan` and compares quantiles with theory, to 3 %. The formula assumes that what the
-/// outage left behind is served at once; where a busy machine took its time over that, the time
-/// that it took, read from the history, is allowed on top.
+/// outage left behind is served at once; the time that it took, read from the history, is allowed
+/// on top. That time has a limit of its own, which knows nothing of the driver: what the server
+/// needs for so many requests, and a turn for as many of them as may be in flight together.
 fn assert_known_quantiles(plan: &Plan) -> Run {
-    let (run, outage) = run_with_outage(plan);
-    let left_behind = run.measured().into_iter().filter(|op| op.intended < outage.to);
-    let drained = left_behind.map(|op| op.done.unwrap()).max().unwrap();
+    let (run, outage, service) = run_with_outage(plan);
+    let operations = run.measured();
+    let left: Vec<_> =
+        operations.iter().filter(|op| (outage.from..outage.to).contains(&op.intended)).collect();
+    let drained = left.iter().map(|op| op.done.unwrap()).max().unwrap();
     let drain = seconds(drained.saturating_sub(outage.to));
+    let turns = left.len().div_ceil(plan.load.in_flight_cap as usize) as f64;
+    let limit = PAUSE_S + TURN_S * turns + service * left.len() as f64;
+    println!("{} left behind: drained in {drain:.3} s of {limit:.3} s", left.len());
+    assert!(drain <= limit.min(DRAIN_MAX_S), "drained in {drain} s, limit {limit} s");
     let outage = seconds(outage.to - outage.from);
     let response = run.intervals(".ok");
     assert_eq!(response.len(), (RATE * LENGTH_MS as f64 / 1000.0) as u64);
@@ -96,7 +112,7 @@ fn known_outage_is_missed_by_a_closed_loop() {
     let _serial = SERIAL.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut plan = plan(RATE, LENGTH_MS);
     plan.load.mode = LoadMode::Closed;
-    let (run, outage) = run_with_outage(&plan);
+    let (run, outage, _) = run_with_outage(&plan);
     let response = run.intervals(".ok");
     let p99 = response.value_at_quantile(0.99) as f64 / 1e6;
     let outage = seconds(outage.to - outage.from);

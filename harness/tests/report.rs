@@ -108,6 +108,7 @@ fn the_page_is_complete_and_self_contained() {
         assert!(svg.starts_with("<svg width=\"1000\"") && svg.trim_end().ends_with("</svg>"));
         let png = fs::read(folder.plots().join(format!("{name}.png"))).unwrap();
         assert_eq!(&png[1..4], b"PNG");
+        assert!(png.len() < 150_000, "{name}.png has {} bytes", png.len());
     }
     let partition = &summary.faults[0];
     // The first client gives up a second after it was cut off, less the 9 ms until proof.
@@ -212,4 +213,49 @@ fn an_index_lists_runs_and_makes_a_matrix_of_quorums() {
     assert_eq!(html.matches("<section class=\"run\">").count(), 5);
     assert!(results.join("matrix.png").exists());
     assert!(!html.contains("http://") && !html.contains("https://"));
+}
+
+#[test]
+fn the_matrix_holds_fault_free_runs_of_one_workload_once_each() {
+    let results = place("mixed-suite");
+    let base = Synthetic { seconds: 2, outage: None, ..Synthetic::default() };
+    let runs = [
+        ("m1", Synthetic { masters: 1, ..base.clone() }),
+        ("m3-majority", base.clone()),
+        ("m3-all", Synthetic { quorum: "all", ..base.clone() }),
+        ("m3-all-again", Synthetic { quorum: "all", rate: 100, ..base.clone() }),
+        // Neither may stand for 3 MASTERs with a majority, nor fill a cell of its own.
+        ("m3-other-workload", Synthetic { name: "other", ..base.clone() }),
+        ("m3-other-rate", Synthetic { rate: 50, ..base.clone() }),
+        ("m3-faults", Synthetic { faults: true, seconds: 60, ..base.clone() }),
+        ("m5-faults", Synthetic { masters: 5, faults: true, seconds: 60, ..base }),
+    ];
+    for (name, run) in &runs {
+        report::write(&run.write(&results.join(name))).unwrap();
+    }
+    let html = page(&report::index(&results).unwrap().page);
+    let (_, matrix) = html.split_once("<section id=\"matrix\">").unwrap();
+    let (matrix, _) = matrix.split_once("</section>").unwrap();
+    let listed: Vec<&str> = runs
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| matrix.contains(&format!("{name}/")))
+        .collect();
+    assert_eq!(listed, ["m1", "m3-majority", "m3-all", "m3-all-again"]);
+    assert!(matrix.contains("workloads/synthetic.yaml"));
+    assert!(!matrix.contains("5 MASTERs"));
+    assert!(matrix.contains("3 MASTERs with W = all (2 runs)"));
+    let svg = fs::read_to_string(results.join("matrix.svg")).unwrap();
+    assert_eq!(svg.matches("100/s").count(), 2, "m1 and m3-majority");
+    assert!(svg.contains("2 runs") && svg.contains("not run"));
+}
+
+#[test]
+fn a_line_that_is_no_record_is_named_once() {
+    let folder = Synthetic::default().write(&place("broken-line"));
+    let mut text = fs::read_to_string(folder.nodes()).unwrap();
+    text.insert_str(0, "{\n");
+    fs::write(folder.nodes(), text).unwrap();
+    let error = report::write(&folder).unwrap_err().to_string();
+    assert_eq!(error, "nodes.jsonl, line 1: EOF while parsing an object");
 }

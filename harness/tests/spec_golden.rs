@@ -25,7 +25,9 @@ fn plan(path: &Path, overrides: &Overrides) -> Result<Plan, SpecError> {
 }
 
 fn beside(path: &Path, extension: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path.with_extension(extension))
+    // As cargo says it now: a target folder may be shared by several checkouts.
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    Path::new(&manifest).join(path.with_extension(extension))
 }
 
 #[test]

@@ -3,15 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use expect_test::expect_file;
-use quorate::plan::{build, estimate};
+use quorate::plan::{Plan, build, estimate};
 use quorate::spec::schema::FileKind;
 use quorate::spec::tree::Node;
 use quorate::spec::{Overrides, scenario, suite, workload};
+use quorate_check::verdict::Verdict;
 
 fn yaml_files(folder: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -30,8 +32,10 @@ const KINDS: [(FileKind, &str, &str); 3] = [
 
 #[test]
 fn schemas_for_editors_are_those_of_this_build() {
+    // As cargo says it now: a target folder may be shared by several checkouts.
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
     for (kind, _, name) in KINDS {
-        let path = format!("{}/../workloads/schema/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{manifest}/../workloads/schema/{name}.json");
         let json = serde_json::to_string_pretty(&kind.schema()).unwrap();
         expect_file![path].assert_eq(&format!("{json}\n"));
     }
@@ -89,6 +93,43 @@ fn every_suite_keeps_inside_its_budgets() {
             assert!(estimate::longest(&experiment.plan) <= experiment.budget, "{experiment:?}");
         }
     }
+}
+
+#[test]
+fn every_suite_has_the_whole_matrix_of_comparable_points() {
+    for path in yaml_files("../workloads/suites") {
+        let suite = suite(&path, None).unwrap();
+        let members: Vec<_> =
+            suite.experiments.iter().filter(|e| e.workload.ends_with("members.yaml")).collect();
+        let point = |plan: &Plan| {
+            let topology = &plan.topology;
+            (topology.masters.len(), topology.write_quorum.clone())
+        };
+        let points: BTreeSet<_> = members.iter().map(|e| point(&e.plan)).collect();
+        assert_eq!(points.len(), members.len(), "{}: one run a point", suite.name);
+        // Of one MASTER, every quorum is the same.
+        let mut wanted = BTreeSet::from([(1, "majority".to_owned())]);
+        wanted.extend([3, 5].into_iter().flat_map(|masters| {
+            ["1", "majority", "all"].map(|quorum| (masters, quorum.to_owned()))
+        }));
+        assert_eq!(points, wanted, "{}", suite.name);
+        for experiment in &members {
+            let plan = &experiment.plan;
+            assert_eq!(plan.phases, members[0].plan.phases, "{}", experiment.name);
+            // A quorum of 1 promises nothing about concurrent writes of one record.
+            let free = ["acknowledged-durable", "linearizable", "convergence"];
+            let is_one = plan.topology.write_quorum == "1";
+            let any = |name: &&str| plan.expect.get(*name) == Some(&Verdict::Unknown);
+            assert_eq!(free.iter().filter(|name| any(name)).count(), if is_one { 3 } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn suites_say_in_their_comments_how_long_their_budget_is() {
+    let full = fs::read_to_string("../workloads/suites/full.yaml").unwrap();
+    let budget = suite(Path::new("../workloads/suites/full.yaml"), None).unwrap().budget;
+    assert!(full.contains(&format!("{} at most", budget.as_secs() / 60)), "{budget:?}");
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::process::Command;
 
 fn main() {
-    println!("cargo:rerun-if-env-changed=QUORATE_COMMIT");
+    println!("cargo:rerun-if-env-changed=QUORATE_BUILD_COMMIT");
     println!("cargo:rerun-if-changed=../../.git/HEAD");
-    let given = std::env::var("QUORATE_COMMIT").ok();
+    let given = std::env::var("QUORATE_BUILD_COMMIT").ok();
     let commit = given.or_else(from_git).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo:rustc-env=QUORATE_COMMIT={commit}");
 }

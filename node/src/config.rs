@@ -13,6 +13,8 @@ use quorate_control::members::{Members, MembersError, QuorumError, WriteQuorum};
 use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
 
+use crate::http::RetryPolicy;
+
 /// Name of a server that stands alone and was given none.
 const DEFAULT_NAME: &str = "n1";
 /// Name of a cluster that was given none.
@@ -25,6 +27,10 @@ const DEFAULT_PEER: &str = "127.0.0.1:2434";
 /// Below three heartbeats a busy processor looks like a failure.
 const SUSPECT_MS: u64 = 500;
 const SUSPECT_MS_RANGE: std::ops::RangeInclusive<u64> = 150..=60_000;
+/// Most automatic retries of a transaction that met a lock or another writer.
+const RETRIES_MAX: u32 = 1_000;
+/// Longest delay before the first of them, in milliseconds; it doubles up to 32 times.
+const RETRY_DELAY_MS_MAX: u64 = 10_000;
 
 /// Flags of `quorate-node serve`. What is left out comes from the file, then from the default.
 #[derive(Debug, Clone, Default, Args)]
@@ -68,6 +74,15 @@ pub struct ServeArgs {
     /// Milliseconds between two pieces of alignment work
     #[arg(long)]
     pub align_pause_ms: Option<u64>,
+    /// Automatic retries of a transaction that met a lock or another writer
+    #[arg(long)]
+    pub retry_count: Option<u32>,
+    /// Milliseconds before the first of them; doubles up to 32 times
+    #[arg(long)]
+    pub retry_delay_ms: Option<u64>,
+    /// Share of that delay that chance decides, in percent
+    #[arg(long)]
+    pub retry_jitter_percent: Option<u8>,
     /// File with settings, in YAML
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -98,6 +113,9 @@ struct File {
     log_age_max_s: Option<u64>,
     align_items: Option<usize>,
     align_pause_ms: Option<u64>,
+    retry_count: Option<u32>,
+    retry_delay_ms: Option<u64>,
+    retry_jitter_percent: Option<u8>,
 }
 
 /// Settings that fit together.
@@ -121,6 +139,8 @@ pub struct Config {
     pub suspect_after: Duration,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
     pub align: AlignConfig,
+    /// How transactions start over by themselves.
+    pub retry: RetryPolicy,
 }
 
 /// What a server among others needs.
@@ -185,6 +205,16 @@ pub enum ConfigError {
     /// No work at all would never end.
     #[error("align_items: 0 is not legal; at least 1")]
     AlignItems,
+    /// A retry setting out of its range.
+    #[error("{key}: {value} is not legal; from 0 to {max}")]
+    Retry {
+        /// Which.
+        key: &'static str,
+        /// What it was set to.
+        value: u64,
+        /// The most it can be.
+        max: u64,
+    },
 }
 
 fn parse_dial(text: &str) -> Result<(String, String), String> {
@@ -253,6 +283,19 @@ impl Config {
         if let Some(ms) = flags.align_pause_ms.or(file.align_pause_ms) {
             align.pause = ms.saturating_mul(1_000);
         }
+        let retry = RetryPolicy::default();
+        let retry = RetryPolicy {
+            count: flags.retry_count.or(file.retry_count).unwrap_or(retry.count),
+            delay: flags
+                .retry_delay_ms
+                .or(file.retry_delay_ms)
+                .map_or(retry.delay, Duration::from_millis),
+            jitter_percent: flags
+                .retry_jitter_percent
+                .or(file.retry_jitter_percent)
+                .unwrap_or(retry.jitter_percent),
+        };
+        check_retry(&retry)?;
         Ok(Self {
             name,
             data: flags.data.or(file.data).ok_or(ConfigError::NoData)?,
@@ -263,8 +306,23 @@ impl Config {
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
             suspect_after: Duration::from_millis(suspect),
             align,
+            retry,
         })
     }
+}
+
+fn check_retry(retry: &RetryPolicy) -> Result<(), ConfigError> {
+    let delay = u64::try_from(retry.delay.as_millis()).unwrap_or(u64::MAX);
+    for (key, value, max) in [
+        ("retry_count", u64::from(retry.count), u64::from(RETRIES_MAX)),
+        ("retry_delay_ms", delay, RETRY_DELAY_MS_MAX),
+        ("retry_jitter_percent", u64::from(retry.jitter_percent), 100),
+    ] {
+        if value > max {
+            return Err(ConfigError::Retry { key, value, max });
+        }
+    }
+    Ok(())
 }
 
 fn check_dial(
@@ -365,6 +423,13 @@ cluster_password: secret
             (GOOD.replace("[n1, n2]", "[n2]"), "masters: server 'n1' is not in the list"),
             (format!("{GOOD}align_items: 0\n"), "align_items: 0 is not legal"),
             (format!("{GOOD}suspect_after_ms: 5\n"), "5 is not legal; from 150 to 60000"),
+            (
+                format!("{GOOD}retry_count: 1001\n"),
+                "retry_count: 1001 is not legal; from 0 to 1000",
+            ),
+            (format!("{GOOD}retry_delay_ms: 20000\n"), "retry_delay_ms: 20000 is not legal"),
+            (format!("{GOOD}retry_jitter_percent: 101\n"), "retry_jitter_percent: 101"),
+            (format!("{GOOD}retry_count: -1\n"), "line 8"),
         ] {
             let error = file(&text).unwrap_err();
             assert!(error.contains(expected), "{expected} in {error}");

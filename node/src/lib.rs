@@ -4,5 +4,6 @@
 pub mod clock;
 pub mod config;
 pub mod http;
+mod index;
 pub mod runtime;
 pub mod sql;

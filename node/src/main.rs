@@ -10,12 +10,14 @@ use clap::{Parser, Subcommand};
 use quorate_node::config::{Config, ServeArgs, password};
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{self, HttpConfig, Limits};
-use quorate_node::runtime::{Node, Settings};
+use quorate_node::runtime::storage::EXIT_STORAGE;
+use quorate_node::runtime::{Node, Settings, StartError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Exit code when settings are refused; everything else that goes wrong is 1.
+/// Exit code when settings are refused. [`EXIT_STORAGE`] is the disk's; everything else that goes
+/// wrong is 1.
 const EXIT_CONFIG: u8 = 3;
 /// Threads for HTTP and links. The loop and the sync thread come on top.
 const WORKERS: usize = 2;
@@ -61,10 +63,23 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            exit_code(&error)
         }
     }
 }
+
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let refused = error.downcast_ref::<StartError>().is_some_and(StartError::is_storage);
+    if refused || error.is::<StorageFailed>() {
+        return ExitCode::from(EXIT_STORAGE);
+    }
+    ExitCode::FAILURE
+}
+
+/// The disk gave out while the server ran; the log says how.
+#[derive(Debug, thiserror::Error)]
+#[error("the storage failed")]
+struct StorageFailed;
 
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
@@ -96,12 +111,20 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let address = clients.local_addr()?;
     let peer = peers.as_ref().map(TcpListener::local_addr).transpose()?;
-    let (root_password, made_up) =
-        password::root(config.root_password.clone(), &config.data).context("root password")?;
-    if made_up {
-        eprintln!("password of user root, shown only now: {root_password}");
-    }
     let node = Node::start(settings(&config), peers).context("cannot start")?;
+    // Only now the folder is known to be this server's alone.
+    let root_password = match password::root(config.root_password.clone(), &config.data) {
+        Ok((password, made_up)) => {
+            if made_up {
+                eprintln!("password of user root, shown only now: {password}");
+            }
+            password
+        }
+        Err(error) => {
+            node.stop(STOP_BOUND).await.context("the last sync failed")?;
+            return Err(error).context("root password");
+        }
+    };
     let (node_id, boot) = node.identity();
     announce(&serde_json::json!({
         "http": address.to_string(),
@@ -114,7 +137,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let limits = Limits { shutdown_grace: STOP_BOUND, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;
     let write_quorum = config.write_quorum;
-    let http_config = HttpConfig { authenticator, write_quorum, limits };
+    let retry = config.retry;
+    let http_config = HttpConfig { authenticator, write_quorum, retry, limits };
     let (stop, stopped) = oneshot::channel::<()>();
     let until_stopped = async {
         // A sender that is gone means the same.
@@ -127,7 +151,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             tracing::info!(signal, "stopping");
             Ok(())
         }
-        () = failed.storage_failed() => Err(anyhow::anyhow!("the storage failed")),
+        () = failed.storage_failed() => Err(anyhow::Error::new(StorageFailed)),
     };
     // Clients first: their running requests need the loop.
     drop(stop);
@@ -152,6 +176,7 @@ fn settings(config: &Config) -> Settings {
         password: links.map(|links| links.password.clone()).unwrap_or_default(),
         suspect_after: config.suspect_after,
         align: config.align,
+        retry: config.retry,
     }
 }
 

@@ -10,6 +10,7 @@ use quorate_api::{ClusterKey, ErrorCode, Image, ItemId, NodeId, OpKind, Stamp};
 use quorate_control::ddl::NewDatabase;
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::schema::{DatabaseKind, SCHEMA_ITEM, Schema};
+use quorate_node::http::RetryPolicy;
 use quorate_node::runtime::handle::{NodeHandle, NodeState};
 use quorate_node::runtime::{Node, Settings};
 use quorate_protocol::io::{AlignConfig, Base, Proposal};
@@ -55,6 +56,7 @@ impl Cluster {
             password: "secret".into(),
             suspect_after: Duration::from_millis(500),
             align: AlignConfig::new(),
+            retry: RetryPolicy::default(),
         }
     }
 
@@ -74,6 +76,13 @@ impl Cluster {
     async fn restart(&mut self, index: usize) {
         self.nodes[index].take().unwrap().stop(PATIENCE).await.unwrap();
         self.start_again(index).await;
+    }
+
+    /// Ends every server: the storage engine must not be at work when the process leaves.
+    async fn stop(&mut self) {
+        for node in self.nodes.iter_mut().filter_map(Option::take) {
+            node.stop(PATIENCE).await.unwrap();
+        }
     }
 
     /// Starts a stopped server, once the last task of its earlier life has let go of the folder.
@@ -191,6 +200,7 @@ async fn what_one_server_commits_all_hold_also_after_restarts() {
     }
     let position = cluster.handle(0).allocate(own).await.unwrap();
     assert!(position >= 1_024, "a block is never continued: {position}");
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -211,4 +221,6 @@ async fn a_majority_goes_on_without_the_third() {
         assert!(Instant::now() < end, "the third server catches up");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    drop((n1, n3));
+    cluster.stop().await;
 }

@@ -9,9 +9,9 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write as _};
-use std::net::TcpStream;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use quorate_api::TxId;
@@ -202,24 +202,6 @@ fn result(text: &str) -> Option<i64> {
     text.rsplit_once(" = ")?.1.split_whitespace().next()?.parse().ok()
 }
 
-/// Sends a request to a server and returns status line and body.
-fn http(server: &Server, method: &str, path: &str, body: &str) -> String {
-    // root:root
-    let authorization = "Basic cm9vdDpyb290";
-    let mut stream = TcpStream::connect(server.line["http"].as_str().unwrap()).unwrap();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\
-         Authorization: {authorization}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
 fn expect(answer: &str, statuses: [&str; 2]) {
     let status = answer.split_whitespace().nth(1).unwrap_or_default();
     assert!(statuses.contains(&status), "{answer}");
@@ -233,8 +215,22 @@ fn traced(dir: &Path, index: usize, arguments: &[String]) -> (Server, PathBuf) {
     (Server::start(&wrapper, &arguments), trace)
 }
 
+/// Why nothing can be traced here, if so.
+fn untraceable() -> Option<String> {
+    match Command::new("strace").args(["-o", "/dev/null", "true"]).output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("strace: {error}")),
+    }
+}
+
 #[test]
 fn no_vote_leaves_before_it_is_durable() {
+    if let Some(why) = untraceable() {
+        // Not by a macro: those are captured when a test passes, and a skip has to be heard.
+        let text = format!("SKIPPED durability_order: {why}\n");
+        return std::io::stderr().write_all(text.as_bytes()).unwrap();
+    }
     let dir = tempfile::tempdir().unwrap();
     let arguments = three_servers(dir.path());
     let mut servers: Vec<(Server, PathBuf)> =
@@ -244,11 +240,11 @@ fn no_vote_leaves_before_it_is_durable() {
         server.wait_log_times("peer up", 2);
     }
     let first = &servers[0].0;
-    expect(&http(first, "POST", "/database/bench/plocal", ""), ["200", "201"]);
-    expect(&http(first, "POST", "/class/bench/Item", ""), ["200", "201"]);
+    expect(&first.http("POST", "/database/bench/plocal", ""), ["200", "201"]);
+    expect(&first.http("POST", "/class/bench/Item", ""), ["200", "201"]);
     for n in 0..50 {
         let body = format!("{{\"@class\":\"Item\",\"v\":{n}}}");
-        expect(&http(first, "POST", "/document/bench", &body), ["200", "201"]);
+        expect(&first.http("POST", "/document/bench", &body), ["200", "201"]);
     }
     for (index, (server, trace)) in servers.iter_mut().enumerate() {
         server.end(Signal::SIGTERM);

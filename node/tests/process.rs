@@ -4,9 +4,11 @@
 mod support;
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use support::{BINARY, Server, three_servers};
+use support::{BINARY, PATIENCE, Server, request, three_servers, until};
 
 fn alone(dir: &tempfile::TempDir) -> Vec<String> {
     vec![format!("--data={}", dir.path().display()), "--http=127.0.0.1:0".to_owned()]
@@ -84,4 +86,97 @@ fn three_servers_meet_and_a_killed_one_comes_back() {
     for server in &mut servers {
         assert!(server.end(Signal::SIGTERM).success());
     }
+}
+
+/// Records that everybody writes.
+const HOT: usize = 8;
+
+fn status(answer: &str) -> &str {
+    answer.split_whitespace().nth(1).unwrap_or_default()
+}
+
+/// Writes one record again and again until told to stop; a server that dies ends it.
+fn write_until(address: &str, path: &str, stop: &AtomicBool, written: &AtomicUsize) {
+    while !stop.load(Ordering::Relaxed) {
+        match request(address, "PUT", path, r#"{"@class":"Item","by":"first"}"#) {
+            Ok(answer) if status(&answer) == "200" => written.fetch_add(1, Ordering::Relaxed),
+            Ok(_) => continue,
+            Err(_) => return,
+        };
+    }
+}
+
+/// How long it takes until one write of the record succeeds.
+fn first_success(address: &str, path: &str) -> Duration {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        let answer = request(address, "PUT", path, r#"{"@class":"Item","by":"second"}"#).unwrap();
+        if status(&answer) == "200" {
+            return begun.elapsed();
+        }
+    }
+    panic!("{path} is locked for ever");
+}
+
+fn recoveries(server: &Server) -> u64 {
+    let text = server.http("GET", "/metrics", "");
+    let line = text.lines().find_map(|line| line.strip_prefix("quorate_recoveries_total "));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// FEATURES: A8, A11
+#[test]
+fn records_of_a_killed_coordinator_are_writable_within_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = three_servers(dir.path());
+    let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
+    for server in &servers {
+        server.wait_log("ONLINE");
+        server.wait_log_times("peer up", 2);
+    }
+    let created = servers[0].http("POST", "/database/bench/plocal", "");
+    assert!(["200", "201"].contains(&status(&created)), "{created}");
+    let created = servers[0].http("POST", "/class/bench/Item", "");
+    assert!(["200", "201"].contains(&status(&created)), "{created}");
+    let paths: Vec<String> = (0..HOT)
+        .map(|_| {
+            let answer = servers[0].http("POST", "/document/bench", r#"{"@class":"Item"}"#);
+            let rid = answer.split("\"@rid\":\"#").nth(1).unwrap().split('"').next().unwrap();
+            format!("/document/bench/{rid}")
+        })
+        .collect();
+    let (mut recovered, mut longest) = (0, Duration::ZERO);
+    for round in 0..100 {
+        let (stop, written) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let before: u64 = servers[1..].iter().map(recoveries).sum();
+        let coordinator = servers[0].address().to_owned();
+        let other = servers[1].address().to_owned();
+        let (coordinator, other) = (coordinator.as_str(), other.as_str());
+        let (stop, written) = (&stop, &written);
+        let waits: Vec<Duration> = std::thread::scope(|scope| {
+            for path in &paths {
+                scope.spawn(move || write_until(coordinator, path, stop, written));
+            }
+            // Under load when it dies, so that votes of its transactions are left behind.
+            until("load on the first server", || written.load(Ordering::Relaxed) > 5 * HOT);
+            servers[0].end(Signal::SIGKILL);
+            stop.store(true, Ordering::Relaxed);
+            let writers = paths.iter().map(|path| scope.spawn(move || first_success(other, path)));
+            let writers: Vec<_> = writers.collect();
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        let slowest = waits.into_iter().max().unwrap();
+        longest = longest.max(slowest);
+        assert!(slowest < Duration::from_secs(1), "round {round}: locked for {slowest:?}");
+        recovered += servers[1..].iter().map(recoveries).sum::<u64>() - before;
+        servers[0] = start(&arguments[0]);
+        servers[0].wait_log("ONLINE");
+        servers[0].wait_log_times("peer up", 2);
+        if recovered >= 5 {
+            break;
+        }
+    }
+    // Otherwise nothing was shown.
+    assert!(recovered >= 5, "{recovered} recoveries");
+    eprintln!("{recovered} recoveries, longest wait for a locked record {longest:?}");
 }

@@ -11,13 +11,7 @@ use quorate_check::history::*;
 const OPERATIONS: u64 = 50_000;
 
 fn header() -> Header {
-    Header {
-        format: FORMAT_NAME.to_owned(),
-        version: FORMAT_VERSION,
-        nodes: vec!["a".to_owned()],
-        keys: 100,
-        simulated: false,
-    }
+    Header::new(vec!["a".to_owned()], 100, false)
 }
 
 fn update(id: u64) -> Operation {
@@ -30,10 +24,9 @@ fn update(id: u64) -> Operation {
         node: 0,
         level: None,
         steps: vec![Step {
-            key: id % 100,
-            action: Action::Write(id),
             rid: Some(format!("#12:{}", id % 100)),
             version: Some(id),
+            ..Step::new(id % 100, Action::Write(id))
         }],
         intended: id * 1_000_000,
         sent: id * 1_000_000 + 321,

@@ -35,7 +35,7 @@ fn hot_key() -> History {
             phase: Phase::Measure,
             node: 0,
             level: is_read.then_some(ReadLevel::Majority),
-            steps: vec![Step { key: 0, action, rid: None, version: None }],
+            steps: vec![Step::new(0, action)],
             intended: id * 1000,
             sent: id * 1000,
             done: answered.then_some((id + CLIENTS) * 1000),
@@ -43,13 +43,7 @@ fn hot_key() -> History {
             code: None,
         });
     }
-    let header = Header {
-        format: FORMAT_NAME.to_owned(),
-        version: FORMAT_VERSION,
-        nodes: vec!["a".to_owned()],
-        keys: 1,
-        simulated: true,
-    };
+    let header = Header::new(vec!["a".to_owned()], 1, true);
     History { header, operations }
 }
 

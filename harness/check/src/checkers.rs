@@ -1,12 +1,21 @@
 //! The table of checkers, and the loop that runs them. One file each below, with its source.
 //! A checker is pure: it sees a history and a budget, nothing else.
 
+mod aborted_read;
 mod acknowledged_durable;
+mod bank_total;
 mod convergence;
+mod dependency_cycles;
+mod edge_symmetry;
 mod failed_write_visible;
+mod intermediate_read;
 mod linearizable;
+mod lost_update;
 mod non_vacuous;
+mod quorum_compliance;
 mod rid_unique;
+mod session_guarantees;
+mod unique_key;
 mod versions;
 mod zones;
 
@@ -18,7 +27,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budget, OutOfBudget};
-use crate::history::History;
+use crate::history::{Content, History, OpKind};
 use crate::index::{Index, ValueNotUnique};
 use crate::verdict::{Counts, Judgement, Report};
 
@@ -36,18 +45,45 @@ pub enum Checker {
     RidUnique,
     /// After heal all servers hold the same.
     Convergence,
+    /// Every snapshot of all accounts sums to the total.
+    BankTotal,
+    /// No two live records own one unique key.
+    UniqueKey,
+    /// Every edge is there in both directions or not at all.
+    EdgeSymmetry,
+    /// No read sees what a failed operation wrote (G1a).
+    AbortedRead,
+    /// No read sees what its own transaction replaced (G1b).
+    IntermediateRead,
+    /// No session goes back in time.
+    SessionGuarantees,
+    /// No cycle of dependencies (G0, G1c, G-single, G2-item).
+    DependencyCycles,
+    /// No two acknowledged writes replaced the same version.
+    LostUpdate,
+    /// No write is acknowledged without its quorum.
+    QuorumCompliance,
     /// Every kind of operation succeeded at least once.
     NonVacuous,
 }
 
 impl Checker {
     /// All of them, in order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 15] = [
         Self::AcknowledgedDurable,
         Self::Linearizable,
         Self::FailedWriteVisible,
         Self::RidUnique,
         Self::Convergence,
+        Self::BankTotal,
+        Self::UniqueKey,
+        Self::EdgeSymmetry,
+        Self::AbortedRead,
+        Self::IntermediateRead,
+        Self::SessionGuarantees,
+        Self::DependencyCycles,
+        Self::LostUpdate,
+        Self::QuorumCompliance,
         Self::NonVacuous,
     ];
 
@@ -59,7 +95,48 @@ impl Checker {
             Self::FailedWriteVisible => "failed-write-visible",
             Self::RidUnique => "rid-unique",
             Self::Convergence => "convergence",
+            Self::BankTotal => "bank-total",
+            Self::UniqueKey => "unique-key",
+            Self::EdgeSymmetry => "edge-symmetry",
+            Self::AbortedRead => "aborted-read",
+            Self::IntermediateRead => "intermediate-read",
+            Self::SessionGuarantees => "session-guarantees",
+            Self::DependencyCycles => "dependency-cycles",
+            Self::LostUpdate => "lost-update",
+            Self::QuorumCompliance => "quorum-compliance",
             Self::NonVacuous => "non-vacuous",
+        }
+    }
+
+    /// True if `history` holds what this checker is about. A checker that was not asked for by name
+    /// is left out of the report if there is none of it, so that a run without accounts is not
+    /// inconclusive for want of a bank.
+    pub fn applies(self, history: &History) -> bool {
+        let promises = &history.header.promises;
+        let any_content = |wanted: fn(&Content) -> bool| {
+            let mut steps = history.operations.iter().flat_map(|operation| &operation.steps);
+            steps.any(|step| step.content.as_ref().is_some_and(wanted))
+        };
+        match self {
+            Self::BankTotal => promises.bank.is_some(),
+            Self::UniqueKey => any_content(|content| matches!(content, Content::Unique(_))),
+            Self::EdgeSymmetry => {
+                any_content(|content| matches!(content, Content::Edge(_) | Content::Vertex(_)))
+            }
+            Self::SessionGuarantees => promises.sessions,
+            Self::DependencyCycles | Self::LostUpdate => {
+                let mut operations = history.operations.iter();
+                operations.any(|operation| operation.kind == OpKind::Transaction)
+            }
+            Self::QuorumCompliance => !promises.quorums.is_empty(),
+            Self::AcknowledgedDurable
+            | Self::Linearizable
+            | Self::FailedWriteVisible
+            | Self::RidUnique
+            | Self::Convergence
+            | Self::AbortedRead
+            | Self::IntermediateRead
+            | Self::NonVacuous => true,
         }
     }
 
@@ -70,6 +147,15 @@ impl Checker {
             Self::FailedWriteVisible => failed_write_visible::judge(index, budget),
             Self::RidUnique => rid_unique::judge(index, budget),
             Self::Convergence => convergence::judge(index, budget),
+            Self::BankTotal => bank_total::judge(index, budget),
+            Self::UniqueKey => unique_key::judge(index, budget),
+            Self::EdgeSymmetry => edge_symmetry::judge(index, budget),
+            Self::AbortedRead => aborted_read::judge(index, budget),
+            Self::IntermediateRead => intermediate_read::judge(index, budget),
+            Self::SessionGuarantees => session_guarantees::judge(index, budget),
+            Self::DependencyCycles => dependency_cycles::judge(index, budget),
+            Self::LostUpdate => lost_update::judge(index, budget),
+            Self::QuorumCompliance => quorum_compliance::judge(index, budget),
             Self::NonVacuous => non_vacuous::judge(index, budget),
         }
     }
@@ -103,6 +189,8 @@ pub struct UnknownChecker {
 pub struct Options {
     /// The checkers that are wanted.
     pub checkers: BTreeSet<Checker>,
+    /// Leave out those that do not apply to the history (see [`Checker::applies`]).
+    pub applicable_only: bool,
     /// Units of work (about one access looked at each) that one checker may spend before its
     /// verdict is unknown. Counted, not timed, so that reports repeat on any machine.
     pub work_max: u64,
@@ -112,19 +200,20 @@ impl Options {
     /// Enough for 10⁸ operations, and an end to every search.
     pub const WORK_MAX_DEFAULT: u64 = 2_000_000_000;
 
-    /// Only the named checkers.
+    /// Only the named checkers, whether they apply or not.
     ///
     /// # Errors
     /// A name that is not one of [`Checker::ALL`]; the error lists the legal ones.
     pub fn only<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> Result<Self, UnknownChecker> {
         let checkers: Result<_, _> = names.into_iter().map(|name| name.as_ref().parse()).collect();
-        Ok(Self { checkers: checkers?, ..Self::default() })
+        Ok(Self { checkers: checkers?, applicable_only: false, ..Self::default() })
     }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { checkers: Checker::ALL.into(), work_max: Self::WORK_MAX_DEFAULT }
+        let work_max = Self::WORK_MAX_DEFAULT;
+        Self { checkers: Checker::ALL.into(), applicable_only: true, work_max }
     }
 }
 
@@ -134,7 +223,9 @@ impl Default for Options {
 /// not unique, says unknown, never valid. The same history gives the same report to the byte.
 pub fn check_all(history: &History, options: &Options) -> Report {
     let index = Index::new(history);
-    let wanted = Checker::ALL.into_iter().filter(|checker| options.checkers.contains(checker));
+    let wanted = Checker::ALL.into_iter().filter(|checker| {
+        options.checkers.contains(checker) && (!options.applicable_only || checker.applies(history))
+    });
     let judgements = wanted.map(|checker| match &index {
         Ok(index) => guarded(checker, || checker.judge(index, &mut Budget::new(options.work_max))),
         Err(clash) => Judgement::unknown(checker, Counts::default(), told_clash(clash)),
@@ -185,7 +276,9 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "no checker is called `linear`; there are: acknowledged-durable, linearizable, \
-             failed-write-visible, rid-unique, convergence, non-vacuous"
+             failed-write-visible, rid-unique, convergence, bank-total, unique-key, \
+             edge-symmetry, aborted-read, intermediate-read, session-guarantees, \
+             dependency-cycles, lost-update, quorum-compliance, non-vacuous"
         );
     }
 

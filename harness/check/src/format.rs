@@ -1,7 +1,8 @@
-//! The history file: JSON Lines, version 1. No judging here, and no opinion on where files live.
+//! The history file: JSON Lines, version 2; version 1 is read too. No judging here, and no opinion
+//! on where files live.
 //!
 //! ```text
-//! {"format":"quorate-history","version":1,"nodes":["europe","usa"],"keys":100,"simulated":false}
+//! {"format":"quorate-history","version":2,"nodes":["europe","usa"],"keys":100,"simulated":false}
 //! {"invoke":{"id":1,"process":0,"session":0,"kind":"update","phase":"measure","node":0,
 //!            "level":null,"steps":[{"key":7,"action":{"write":1}}],"intended":5,"sent":6}}
 //! {"complete":{"id":1,"sent":6,"done":9,"outcome":"ok","code":null,
@@ -11,7 +12,9 @@
 //! (One event a line; broken here to fit.) The invocation is written before the first byte of the
 //! request goes out, so that a crash loses no write that may have happened: an invocation without
 //! completion is pending, its outcome unknown. The completion's steps are those of the invocation,
-//! in order, with what the reply added: `rid`, `version`, and `seen` for reads.
+//! in order, with what the reply added: `rid`, `version`, `evidence`, and for reads `seen` and
+//! `content`. What a write means is in its invocation, as `content`; what the run was promised is
+//! in the header, as `promises` (see [`crate::history::Promises`]).
 
 mod error;
 mod reader;
@@ -19,7 +22,7 @@ mod writer;
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Action, Nanos, OpKind, Outcome, Phase, ReadLevel, Seen};
+use crate::history::{Action, Content, Evidence, Nanos, OpKind, Outcome, Phase, ReadLevel, Seen};
 
 pub use error::{Fault, FormatError};
 pub use reader::{Note, Reading, read, read_path};
@@ -59,6 +62,8 @@ struct AskedStep<Text> {
     action: AskedAction,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     rid: Option<Text>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<Content>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +96,10 @@ struct AnsweredStep<Text> {
     version: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seen: Option<Seen>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content: Option<Content>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evidence: Option<Box<Evidence>>,
 }
 
 /// The default of an absent text; `#[serde(default)]` would ask `Text` for a default it needs not.

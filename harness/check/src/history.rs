@@ -60,7 +60,10 @@ pub enum OpKind {
     Update,
     /// Delete one record.
     Delete,
-    /// Several steps in one transaction.
+    /// Several steps in one transaction. At [`ReadLevel::Local`] its reads come from one snapshot
+    /// of the server asked; at [`ReadLevel::Majority`] they are serializable with everything if
+    /// [`Promises::serializable`] says so. A step that reads a key which a later step writes says
+    /// what the write was based on. Several steps under [`OpKind::Read`] are no snapshot.
     Transaction,
 }
 
@@ -77,6 +80,58 @@ pub struct Step {
     /// The record version the reply named (written or read).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// What the record means to the workload: as written, or as a read saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Content>,
+    /// Who stood behind a write when it was acknowledged. A simulator, which sees the disks, names
+    /// it; a client cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Box<Evidence>>,
+}
+
+/// What a record holds beside its unique value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Content {
+    /// An account's money; what is promised of all of them is [`Promises::bank`].
+    Balance(i64),
+    /// The key that the record holds in a UNIQUE index; no other live record may.
+    Unique(u64),
+    /// An edge, by the logical keys of the vertices it joins.
+    Edge(Edge),
+    /// A vertex, by the logical keys of its edges.
+    Vertex(Box<Vertex>),
+}
+
+/// The two ends of an edge, as logical keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edge {
+    /// Where it begins.
+    pub from: u64,
+    /// Where it ends.
+    pub to: u64,
+}
+
+/// The edges that a vertex names, as logical keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vertex {
+    /// Those that begin at it.
+    pub outgoing: Vec<u64>,
+    /// Those that end at it.
+    pub incoming: Vec<u64>,
+}
+
+/// Servers, as indexes into [`Header::nodes`], that had made something durable before the reply to
+/// a write was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// Those whose Yes vote was durable.
+    pub voted: Vec<u32>,
+    /// Those that had durably accepted "prepared" in one later ballot.
+    pub accepted: Vec<u32>,
 }
 
 /// What a step does.
@@ -138,6 +193,21 @@ pub struct Operation {
 }
 
 impl Step {
+    /// A step of which nothing else is known.
+    #[must_use]
+    pub fn new(key: u64, action: Action) -> Self {
+        Self { key, action, rid: None, version: None, content: None, evidence: None }
+    }
+
+    /// What a read of what this step writes would see; `None` for reads.
+    pub fn written(&self) -> Option<Seen> {
+        match self.action {
+            Action::Read(_) => None,
+            Action::Write(value) => Some(Seen::Value(value)),
+            Action::Delete(tombstone) => Some(Seen::Absent(Some(tombstone))),
+        }
+    }
+
     /// True if the step writes or deletes.
     pub fn is_write(&self) -> bool {
         matches!(self.action, Action::Write(_) | Action::Delete(_))
@@ -169,10 +239,73 @@ pub struct Header {
     pub keys: u64,
     /// True when the history comes from the simulator.
     pub simulated: bool,
+    /// What the run was promised beyond what every run is.
+    #[serde(default, skip_serializing_if = "Promises::is_none")]
+    pub promises: Promises,
 }
 
-/// The version of the history format written by this crate.
-pub const FORMAT_VERSION: u32 = 1;
+impl Header {
+    /// The header of a history that is written now, without promises.
+    #[must_use]
+    pub fn new(nodes: Vec<String>, keys: u64, simulated: bool) -> Self {
+        let (format, version) = (FORMAT_NAME.to_owned(), FORMAT_VERSION);
+        Self { format, version, nodes, keys, simulated, promises: Promises::default() }
+    }
+}
+
+/// Promises that depend on workload, clients and configuration; whoever writes the history knows
+/// them. What is absent was not promised, and is not judged unless asked for by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Promises {
+    /// Money is moved, never made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bank: Option<Bank>,
+    /// Transactions `check` everything that they read at majority (PROTOCOL.md 3.8).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub serializable: bool,
+    /// Clients send session tokens, so that local reads keep the session's guarantees too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sessions: bool,
+    /// Who must stand behind an acknowledged write. Sorted by [`KeyQuorum::from_key`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quorums: Vec<KeyQuorum>,
+}
+
+impl Promises {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The bank: the accounts are the logical keys from 0 to `accounts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bank {
+    /// How many there are.
+    pub accounts: u64,
+    /// What they sum to, once loaded.
+    pub total: i64,
+}
+
+/// Quorum of the logical keys from `from_key` up to the next entry's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyQuorum {
+    /// The first key.
+    pub from_key: u64,
+    /// MASTERs of its record cluster, as indexes into [`Header::nodes`].
+    pub masters: Vec<u32>,
+    /// W of its record cluster.
+    pub write: u32,
+}
+
+/// The version of the history format written by this crate. Version 2 added contents, evidence and
+/// promises; version 1 is read as a history that has none.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The oldest version of the history format that this crate reads.
+pub const FORMAT_VERSION_OLDEST: u32 = 1;
 
 /// The [`Header::format`] of every history.
 pub const FORMAT_NAME: &str = "quorate-history";

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::history::{Action, History, Operation, Outcome, Seen, Step};
+use crate::history::{Action, Content, History, OpKind, Operation, Outcome, Seen, Step};
 
 /// One value or tombstone that some operation tried to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,9 +101,35 @@ impl<'h> Index<'h> {
         (from, &self.writes[from..from + len])
     }
 
+    /// True if more than one record may have lived under `key`, so that versions without rid prove
+    /// nothing.
+    pub(crate) fn may_be_recreated(&self, key: u64) -> bool {
+        let happened = |write: &&Write| self.outcome(write) != Outcome::Failed;
+        let mut creates = 0;
+        for write in self.writes_of(key).1.iter().filter(happened) {
+            if write.tombstone {
+                return true;
+            }
+            creates += u32::from(self.operation(write.op).kind == OpKind::Create);
+        }
+        creates > 1
+    }
+
     /// The operation at `op`.
     pub(crate) fn operation(&self, op: usize) -> &'h Operation {
         &self.history.operations[op]
+    }
+
+    /// True if the operation at `op` writes `key`.
+    pub(crate) fn writes_key(&self, op: usize, key: u64) -> bool {
+        self.operation(op).steps.iter().any(|step| step.key == key && step.is_write())
+    }
+
+    /// What the write that `seen` came from said the record means.
+    pub(crate) fn content(&self, key: u64, seen: Seen) -> Option<&'h Content> {
+        let write = &self.writes[self.source(key, seen)?];
+        let mut steps = self.operation(write.op).steps.iter();
+        steps.find(|step| step.key == key && step.written() == Some(seen))?.content.as_ref()
     }
 
     /// The outcome of the operation that made `write`.

@@ -16,7 +16,9 @@ pub mod verdict;
 
 mod budget;
 mod describe;
+mod graph;
 mod index;
+mod order;
 #[cfg(test)]
 mod sample;
 

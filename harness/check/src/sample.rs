@@ -2,7 +2,7 @@
 
 use crate::checkers::{Checker, Options, check_all};
 use crate::history::{
-    Action, FORMAT_NAME, FORMAT_VERSION, Header, History, OpKind, Operation, Outcome, Phase,
+    Action, Content, Evidence, Header, History, OpKind, Operation, Outcome, Phase, Promises,
     ReadLevel, Seen, Step,
 };
 use crate::verdict::Judgement;
@@ -22,18 +22,17 @@ pub(crate) struct Added<'s> {
 
 impl Sample {
     pub(crate) fn new() -> Self {
-        let header = Header {
-            format: FORMAT_NAME.to_owned(),
-            version: FORMAT_VERSION,
-            nodes: ["a", "b", "c"].map(str::to_owned).to_vec(),
-            keys: 10,
-            simulated: true,
-        };
+        let header = Header::new(["a", "b", "c"].map(str::to_owned).to_vec(), 10, true);
         Self { history: History { header, operations: Vec::new() } }
     }
 
     pub(crate) fn history(&self) -> History {
         self.history.clone()
+    }
+
+    /// What the run is promised.
+    pub(crate) fn promise(&mut self) -> &mut Promises {
+        &mut self.history.header.promises
     }
 
     /// What `checker` says about the history so far.
@@ -98,7 +97,7 @@ impl Sample {
         steps: Vec<(u64, Action)>,
     ) -> Added<'_> {
         let id = self.next();
-        let step = |(key, action)| Step { key, action, rid: None, version: None };
+        let step = |(key, action)| Step::new(key, action);
         self.history.operations.push(Operation {
             id,
             process: id,
@@ -145,6 +144,49 @@ impl Added<'_> {
 
     pub(crate) fn rid(self, rid: &str) -> Self {
         self.operation.steps[0].rid = Some(rid.to_owned());
+        self
+    }
+
+    pub(crate) fn session(self, session: u64) -> Self {
+        self.operation.session = session;
+        self
+    }
+
+    pub(crate) fn at(self, node: u32) -> Self {
+        self.operation.node = node;
+        self
+    }
+
+    /// Reads come from a snapshot of the server asked.
+    pub(crate) fn snapshot(self) -> Self {
+        self.operation.level = Some(ReadLevel::Local);
+        self
+    }
+
+    /// What the first step's record means.
+    pub(crate) fn content(self, content: Content) -> Self {
+        self.contents([content])
+    }
+
+    /// What the steps' records mean, from the first on.
+    pub(crate) fn contents(self, contents: impl IntoIterator<Item = Content>) -> Self {
+        for (step, content) in self.operation.steps.iter_mut().zip(contents) {
+            step.content = Some(content);
+        }
+        self
+    }
+
+    /// Versions of the steps, from the first on.
+    pub(crate) fn versions(self, versions: impl IntoIterator<Item = u64>) -> Self {
+        for (step, version) in self.operation.steps.iter_mut().zip(versions) {
+            step.version = Some(version);
+        }
+        self
+    }
+
+    pub(crate) fn evidence(self, voted: &[u32], accepted: &[u32]) -> Self {
+        let (voted, accepted) = (voted.to_vec(), accepted.to_vec());
+        self.operation.steps[0].evidence = Some(Box::new(Evidence { voted, accepted }));
         self
     }
 

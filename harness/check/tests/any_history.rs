@@ -19,13 +19,47 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+fn content() -> impl Strategy<Value = Content> {
+    let keys = || prop::collection::vec(number(), 0..3);
+    prop_oneof![
+        any::<i64>().prop_map(Content::Balance),
+        number().prop_map(Content::Unique),
+        (number(), number()).prop_map(|(from, to)| Content::Edge(Edge { from, to })),
+        (keys(), keys()).prop_map(|(outgoing, incoming)| {
+            Content::Vertex(Box::new(Vertex { outgoing, incoming }))
+        }),
+    ]
+}
+
+fn promises() -> impl Strategy<Value = Promises> {
+    let bank = (0..4_u64, any::<i64>()).prop_map(|(accounts, total)| Bank { accounts, total });
+    let quorum = (number(), 0..3_u32).prop_map(|(from_key, write)| {
+        let masters = vec![0, 1];
+        KeyQuorum { from_key, masters, write }
+    });
+    let quorums = prop::collection::vec(quorum, 0..3);
+    (prop::option::of(bank), any::<[bool; 2]>(), quorums).prop_map(
+        |(bank, [serializable, sessions], quorums)| Promises {
+            bank,
+            serializable,
+            sessions,
+            quorums,
+        },
+    )
+}
+
 fn step() -> impl Strategy<Value = Step> {
-    (number(), action(), prop::option::of(0..3_u8), prop::option::of(number())).prop_map(
-        |(key, action, rid, version)| Step {
+    let rid = prop::option::of(0..3_u8);
+    let (version, content) = (prop::option::of(number()), prop::option::of(content()));
+    let evidence = prop::option::of(prop::collection::vec(0..4_u32, 0..3));
+    (number(), action(), rid, version, content, evidence).prop_map(
+        |(key, action, rid, version, content, voted)| Step {
             key,
             action,
             rid: rid.map(|rid| format!("#1:{rid}")),
             version,
+            content,
+            evidence: voted.map(|voted| Box::new(Evidence { voted, accepted: Vec::new() })),
         },
     )
 }
@@ -82,21 +116,18 @@ proptest! {
     fn is_judged_without_panic(
         operations in prop::collection::vec(operation(), 0..12),
         unique in prop::bool::weighted(0.8),
+        promises in promises(),
     ) {
         let operations = if unique { with_unique_values(operations) } else { operations };
-        let header = Header {
-            format: FORMAT_NAME.to_owned(),
-            version: FORMAT_VERSION,
-            nodes: vec!["a".to_owned(), "b".to_owned()],
-            keys: 8,
-            simulated: true,
-        };
+        let nodes = vec!["a".to_owned(), "b".to_owned()];
+        let header = Header { promises, ..Header::new(nodes, 8, true) };
         let history = History { header, operations };
-        let report = check_all(&history, &Options::default());
+        let options = Options { applicable_only: false, ..Options::default() };
+        let report = check_all(&history, &options);
         for judgement in &report.judgements {
             let failed = judgement.explanation.contains("the checker itself failed");
             prop_assert!(!failed, "{}", judgement);
         }
-        prop_assert_eq!(report.to_string(), check_all(&history, &Options::default()).to_string());
+        prop_assert_eq!(report.to_string(), check_all(&history, &options).to_string());
     }
 }

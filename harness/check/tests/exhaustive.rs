@@ -122,13 +122,7 @@ fn random(rng: &mut ChaCha8Rng, absences: Absences) -> History {
         let unnamed = Action::Read(Some(Seen::Absent(None)));
         operations.retain(|operation| operation.steps[0].action != unnamed);
     }
-    let header = Header {
-        format: FORMAT_NAME.to_owned(),
-        version: FORMAT_VERSION,
-        nodes: vec!["a".to_owned()],
-        keys: KEYS,
-        simulated: true,
-    };
+    let header = Header::new(vec!["a".to_owned()], KEYS, true);
     History { header, operations }
 }
 
@@ -148,7 +142,7 @@ fn operation(
         phase: Phase::Measure,
         node: 0,
         level: is_read.then_some(ReadLevel::Majority),
-        steps: vec![Step { key, action, rid: None, version: None }],
+        steps: vec![Step::new(key, action)],
         intended: sent,
         sent,
         // A client that gives up knows when it did, but that says nothing about the write.

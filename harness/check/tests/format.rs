@@ -9,13 +9,14 @@ use quorate_check::format::{FormatError, Note, Reading, Writer, read, read_path}
 use quorate_check::history::*;
 
 fn header() -> Header {
-    Header {
-        format: FORMAT_NAME.to_owned(),
-        version: FORMAT_VERSION,
-        nodes: vec!["europe".to_owned(), "usa \"2\"".to_owned()],
-        keys: 3,
-        simulated: false,
-    }
+    let promises = Promises {
+        bank: Some(Bank { accounts: 2, total: -7 }),
+        serializable: true,
+        sessions: false,
+        quorums: vec![KeyQuorum { from_key: 0, masters: vec![0, 1], write: 2 }],
+    };
+    let nodes = vec!["europe".to_owned(), "usa \"2\"".to_owned()];
+    Header { promises, ..Header::new(nodes, 3, false) }
 }
 
 fn written(operations: &[Operation]) -> Vec<u8> {
@@ -66,6 +67,14 @@ fn operation() -> impl Strategy<Value = Operation> {
                 },
                 rid: has_rid.then(|| format!("#{key}:{value}")),
                 version,
+                content: version.map(|n| match n % 4 {
+                    0 => Content::Balance(-5),
+                    1 => Content::Unique(n),
+                    2 => Content::Edge(Edge { from: n, to: key }),
+                    _ => Content::Vertex(Box::new(Vertex { outgoing: vec![n], incoming: vec![] })),
+                }),
+                evidence: has_rid
+                    .then(|| Box::new(Evidence { voted: vec![0, 1], accepted: vec![key as u32] })),
             });
             Operation {
                 id: 0,
@@ -161,8 +170,8 @@ fn headers_that_are_none_are_refused() {
             "not a history: the first line names the format \"other\", not \"quorate-history\"",
         ),
         (
-            "{\"format\":\"quorate-history\",\"version\":2,\"servers\":3}\n",
-            "history format version 2 is not supported; this program reads version 1",
+            "{\"format\":\"quorate-history\",\"version\":3,\"servers\":3}\n",
+            "history format version 3 is not supported; this program reads versions 1 to 2",
         ),
         (
             "{\"format\":\"quorate-history\",\"version\":1}\n",

@@ -73,13 +73,8 @@ impl Toy {
             }
         }
         toy.operations.sort_by_key(|operation| operation.sent);
-        let header = Header {
-            format: FORMAT_NAME.to_owned(),
-            version: FORMAT_VERSION,
-            nodes: (0..REPLICAS).map(|replica| format!("toy{replica}")).collect(),
-            keys: KEYS,
-            simulated: true,
-        };
+        let nodes = (0..REPLICAS).map(|replica| format!("toy{replica}")).collect();
+        let header = Header::new(nodes, KEYS, true);
         History { header, operations: toy.operations }
     }
 
@@ -132,10 +127,9 @@ impl Toy {
         };
         let seen = cell.map_or(Seen::Absent(None), |cell| cell.seen);
         let step = Step {
-            key,
-            action: Action::Read(Some(seen)),
             rid: cell.map(|cell| format!("#1:{}", cell.rid)),
             version: cell.map(|cell| cell.version),
+            ..Step::new(key, Action::Read(Some(seen)))
         };
         self.record(OpKind::Read, phase, Some(level), replica, step, Outcome::Ok);
     }
@@ -172,10 +166,9 @@ impl Toy {
         }
         let acknowledged = outcome == Outcome::Ok;
         let step = Step {
-            key,
-            action,
             rid: acknowledged.then(|| format!("#1:{rid}")),
             version: acknowledged.then_some(version),
+            ..Step::new(key, action)
         };
         self.record(kind, phase, None, coordinator, step, outcome);
     }
@@ -229,9 +222,11 @@ impl Toy {
 #[test]
 fn without_a_bug_every_checker_is_valid() {
     for seed in 0..SEEDS {
-        let report = check_all(&Toy::run(None, seed), &Options::default());
+        let history = Toy::run(None, seed);
+        let report = check_all(&history, &Options::default());
         assert_eq!(report.verdict, Verdict::Valid, "seed {seed}\n{report}");
-        assert_eq!(report.judgements.len(), Checker::ALL.len());
+        let applicable = Checker::ALL.into_iter().filter(|checker| checker.applies(&history));
+        assert_eq!(report.judgements.len(), applicable.count());
     }
 }
 

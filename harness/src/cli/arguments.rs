@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::VERSION;
 use crate::spec::{Overrides, SpecError};
+use crate::stage::StageOptions;
 
 /// Benchmark and chaos for multi-master quorum databases.
 ///
@@ -65,12 +66,31 @@ impl SpecArguments {
     }
 }
 
-/// Where and how runs are done.
+/// On what.
 #[derive(Debug, Args)]
-pub(super) struct PlaceArguments {
+pub(super) struct StageArguments {
     /// Where the servers run: auto, process, docker or sim
     #[arg(long, default_value = "auto", env = "STAGE")]
     pub(super) stage: String,
+    /// A Toxiproxy that runs already, as http://HOST:PORT, in place of the own proxy; it cannot cut
+    /// silently nor delay below a millisecond, and the report says what else it lacks
+    #[arg(long, env = "QUORATE_TOXIPROXY", value_name = "URL")]
+    pub(super) toxiproxy: Option<String>,
+}
+
+impl StageArguments {
+    /// Settings of the stage, with what the environment names; the programs are looked for.
+    pub(super) fn options(&self) -> StageOptions {
+        let toxiproxy = self.toxiproxy.clone().filter(|url| !url.is_empty());
+        StageOptions { toxiproxy, ..StageOptions::from_env() }
+    }
+}
+
+/// Where and how runs are done.
+#[derive(Debug, Args)]
+pub(super) struct PlaceArguments {
+    #[command(flatten)]
+    pub(super) stage: StageArguments,
     /// Folder that gets the run folders
     #[arg(long, default_value = "results", value_name = "DIR")]
     pub(super) out: PathBuf,
@@ -82,6 +102,28 @@ pub(super) struct PlaceArguments {
     /// Print the outcome alone, no progress
     #[arg(long, short)]
     pub(super) quiet: bool,
+}
+
+impl PlaceArguments {
+    /// Settings of the stage.
+    pub(super) fn options(&self) -> StageOptions {
+        let node = self.programs.node_bin.clone();
+        let proxy = self.programs.proxy_bin.clone();
+        StageOptions { node, proxy, ..self.stage.options() }
+    }
+
+    /// What was given, as options of a command line that does the same again.
+    pub(super) fn given(&self) -> Vec<(String, String)> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let stage = Some(&self.stage.stage).filter(|stage| *stage != "auto").cloned();
+        let given = [
+            ("--stage", stage),
+            ("--toxiproxy", self.stage.toxiproxy.clone()),
+            ("--node-bin", path(&self.programs.node_bin)),
+            ("--proxy-bin", path(&self.programs.proxy_bin)),
+        ];
+        given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
 }
 
 /// Programs that a run needs; looked for beside quorate when not given.
@@ -143,9 +185,8 @@ pub(super) struct DoctorArguments {
 pub(super) struct PlanArguments {
     #[command(flatten)]
     pub(super) spec: SpecArguments,
-    /// Where the servers would run
-    #[arg(long, default_value = "auto", env = "STAGE")]
-    pub(super) stage: String,
+    #[command(flatten)]
+    pub(super) stage: StageArguments,
     /// Print the plan as plan.json has it
     #[arg(long)]
     pub(super) json: bool,

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::arguments::DoctorArguments;
 use super::{Exit, Output};
 use crate::run::{disk, machine};
-use crate::stage::Program;
+use crate::stage::{Program, disks_unavailable};
 
 /// Memory that three servers, their proxy and the driver need to be comfortable.
 const MEMORY_MIN: u64 = 1 << 30;
@@ -59,6 +59,7 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> anyhow::Result<Exit> {
         open_files(),
         disk_of(&arguments.out),
         memory(),
+        failing_disks(),
         engine(),
         browser(),
     ];
@@ -123,6 +124,16 @@ fn memory() -> Finding {
     let state = if bytes < MEMORY_MIN { State::Doubtful } else { State::Ok };
     let found = format!("{} MiB available", bytes >> 20);
     Finding::new("memory", state, found, "stop other programs, or use fewer MASTERs")
+}
+
+fn failing_disks() -> Finding {
+    match disks_unavailable() {
+        None => Finding::new("disks that fail", State::Ok, "can be mounted", ""),
+        Some(reason) => {
+            let fix = "run as root where /dev/fuse is, or leave faults of disks out";
+            Finding::new("disks that fail", State::Optional, reason, fix)
+        }
+    }
 }
 
 fn engine() -> Finding {

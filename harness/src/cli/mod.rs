@@ -19,6 +19,7 @@ use clap::Parser;
 use self::arguments::{Arguments, Command};
 pub use self::exit::Exit;
 use self::output::Output;
+use crate::report::ReportError;
 use crate::run::choice::Refused;
 use crate::spec::SpecError;
 
@@ -65,10 +66,42 @@ fn failed(error: &anyhow::Error) -> Exit {
         eprintln!("{refused}");
         return Exit::BadSpec;
     }
+    if let Some(error @ ReportError::NoRuns { .. }) = error.downcast_ref::<ReportError>() {
+        eprintln!("error: {error}");
+        return Exit::BadSpec;
+    }
     if output::is_closed(error) {
         // The reader of a pipe has seen enough.
         return Exit::Good;
     }
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", with_causes(error));
     Exit::Harness
+}
+
+/// The error and its causes. Most errors of the harness tell their cause themselves, those of
+/// libraries often do not: what was said already is not said again.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::RunError;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let source = serde_json::from_str::<u8>("").unwrap_err();
+        let cause = source.to_string();
+        let error = RunError::Json { path: "plan.json".into(), source };
+        assert_eq!(with_causes(&error.into()), format!("plan.json: {cause}"));
+        let hidden = anyhow::anyhow!("refused").context("cannot connect");
+        assert_eq!(with_causes(&hidden), "cannot connect: refused");
+    }
 }

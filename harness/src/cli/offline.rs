@@ -3,7 +3,7 @@
 use super::arguments::FolderArguments;
 use super::{Exit, Output, verdict};
 use crate::folder::RunFolder;
-use crate::report;
+use crate::report::{self, ReportError};
 use crate::run::judge::judge;
 
 pub(super) fn check(arguments: &FolderArguments) -> anyhow::Result<Exit> {
@@ -42,6 +42,10 @@ pub(super) fn report(arguments: &FolderArguments) -> anyhow::Result<Exit> {
         }
     } else {
         // The folder of a suite holds run folders.
+        if !arguments.folder.is_dir() || report::run_folders(&arguments.folder)?.is_empty() {
+            let folder = arguments.folder.display().to_string();
+            return Err(ReportError::NoRuns { folder }.into());
+        }
         let index = report::index(&arguments.folder)?;
         Output.line(format!("index: {}", index.page.display()))?;
     }

@@ -6,14 +6,16 @@ use quorate_check::verdict::Verdict;
 
 use super::arguments::PlanArguments;
 use super::{Exit, Output};
-use crate::plan::{FaultKind, KeyDistribution, LoadMode, Plan, Target, build, estimate, target};
+use crate::plan::{
+    DiskFault, FaultKind, KeyDistribution, LoadMode, Plan, Target, build, estimate, target,
+};
 use crate::run::choice;
 use crate::spec::{SpecError, workload};
 
 pub(super) fn plan(arguments: &PlanArguments) -> anyhow::Result<Exit> {
     let spec = workload(&arguments.spec.file, &arguments.spec.overrides()?)?;
     let plan = build(&spec, spec.seed).map_err(SpecError::Invalid)?;
-    let choice = choice::choose(&arguments.stage, &plan)?;
+    let choice = choice::choose(&arguments.stage.stage, &plan, &arguments.stage.options())?;
     if arguments.json {
         Output.json(&plan)?;
         return Ok(Exit::Good);
@@ -111,6 +113,15 @@ fn told(kind: &FaultKind) -> (String, &Target) {
         FaultKind::Kill { target } => ("kill".to_owned(), target),
         FaultKind::Restart { target } => ("restart".to_owned(), target),
         FaultKind::Pause { target } => ("pause".to_owned(), target),
+        FaultKind::Disk { disk: DiskFault::PowerCut { .. }, target } => {
+            ("cut the power of".to_owned(), target)
+        }
+        FaultKind::Disk { disk: DiskFault::Slow { delay_us }, target } => {
+            (format!("hold up by {delay_us} µs every sync of"), target)
+        }
+        FaultKind::Disk { disk: DiskFault::Full, target } => {
+            ("fill the disk of".to_owned(), target)
+        }
         FaultKind::Partition { cut, target } => {
             (format!("partition {cut:?}").to_lowercase(), target)
         }

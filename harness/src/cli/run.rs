@@ -1,7 +1,7 @@
 //! `quorate run`: one workload from file to verdict.
 
 use std::future::Future;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::arguments::{PlaceArguments, RunArguments};
@@ -10,7 +10,7 @@ use super::{Exit, Output, verdict};
 use crate::plan::build;
 use crate::run::choice;
 use crate::run::interrupt::Interrupt;
-use crate::run::place::{Cause, link_latest};
+use crate::run::place::Cause;
 use crate::run::{Ended, Job, run as run_job};
 use crate::spec::{SpecError, workload};
 use crate::stage::StageOptions;
@@ -21,8 +21,9 @@ const THREADS_END: Duration = Duration::from_secs(1);
 pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
     let spec = workload(&arguments.spec.file, &arguments.spec.overrides()?)?;
     let plan = build(&spec, spec.seed).map_err(SpecError::Invalid)?;
-    let choice = choice::choose(&arguments.place.stage, &plan)?;
     let place = &arguments.place;
+    let stage = StageOptions { keep_data: arguments.keep_data, ..place.options() };
+    let choice = choice::choose(&place.stage.stage, &plan, &stage)?;
     if !place.json {
         Output.line(&choice)?;
         for warning in &spec.warnings {
@@ -33,26 +34,22 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
         workload: arguments.spec.file.clone(),
         scenario: arguments.spec.scenario.clone(),
         set: arguments.spec.set.clone(),
+        program: program(),
+        options: place.given(),
     };
-    let stage = StageOptions { keep_data: arguments.keep_data, ..stage_options(place) };
-    let job = Job { plan, cause, choice, out: place.out.clone(), stage };
+    let job = Job { plan, cause, choice, out: place.out.clone(), latest: true, stage };
     let name = job.plan.name.clone();
     let ended = blocking(async {
         let interrupt = Interrupt::listen()?;
         shown(job, &interrupt, place.quiet || place.json).await
     })?;
-    link(ended.folder.root())?;
     tell(&name, &ended, place)?;
     Ok(verdict::exit_of(&ended))
 }
 
-/// Settings of the stage from the command line and the environment.
-pub(super) fn stage_options(place: &PlaceArguments) -> StageOptions {
-    StageOptions {
-        node: place.programs.node_bin.clone(),
-        proxy: place.programs.proxy_bin.clone(),
-        ..StageOptions::from_env()
-    }
+/// This program, as it was called.
+pub(super) fn program() -> PathBuf {
+    std::env::args_os().next().map_or_else(|| PathBuf::from("quorate"), PathBuf::from)
 }
 
 /// Runs a job with its progress on stderr.
@@ -69,11 +66,6 @@ pub(super) fn blocking<T>(future: impl Future<Output = anyhow::Result<T>>) -> an
     let result = runtime.block_on(future);
     runtime.shutdown_timeout(THREADS_END);
     result
-}
-
-/// Points `latest` at a run or suite.
-pub(super) fn link(target: &Path) -> anyhow::Result<()> {
-    Ok(link_latest(target)?)
 }
 
 fn tell(name: &str, ended: &Ended, place: &PlaceArguments) -> anyhow::Result<()> {

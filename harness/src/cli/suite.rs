@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::arguments::SuiteArguments;
-use super::run::{blocking, link, shown, stage_options};
+use super::run::{blocking, program, shown};
 use super::{Exit, Output, verdict};
 use crate::report;
 use crate::run::choice::{self, Choice};
 use crate::run::interrupt::Interrupt;
-use crate::run::place::Cause;
+use crate::run::place::{Cause, link_latest};
 use crate::run::{Ended, Job};
 use crate::spec::{self, Experiment, Suite};
 
@@ -24,8 +24,9 @@ struct Done {
 pub(super) fn suite(arguments: &SuiteArguments) -> anyhow::Result<Exit> {
     let suite = spec::suite(&arguments.file, arguments.seed)?;
     let mut choices = Vec::new();
+    let (stage, options) = (&arguments.place.stage.stage, arguments.place.options());
     for experiment in &suite.experiments {
-        choices.push(choice::choose(&arguments.place.stage, &experiment.plan)?);
+        choices.push(choice::choose(stage, &experiment.plan, &options)?);
     }
     let speaks = !arguments.place.json;
     if let (Some(choice), true) = (choices.first(), speaks) {
@@ -37,7 +38,6 @@ pub(super) fn suite(arguments: &SuiteArguments) -> anyhow::Result<Exit> {
     let begun = Instant::now();
     let (done, interrupted) = blocking(all(arguments, &suite, choices, &folder))?;
     let index = report::index(&folder)?;
-    link(&folder)?;
     let exits = done.iter().map(|done| verdict::exit_of(&done.ended));
     let whole = if interrupted { Exit::Inconclusive } else { Exit::Good };
     let exit = exits.fold(whole, Exit::merge);
@@ -60,11 +60,12 @@ pub(super) fn suite(arguments: &SuiteArguments) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// `out/<UTC time>-suite-<name>`.
+/// Creates `out/<UTC time>-suite-<name>` and points `latest` at it.
 fn folder(out: &Path, suite: &Suite) -> anyhow::Result<PathBuf> {
     let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(':', "");
     let folder = out.join(format!("{time}-suite-{}", suite.name));
     std::fs::create_dir_all(&folder)?;
+    link_latest(&folder)?;
     Ok(folder)
 }
 
@@ -102,9 +103,13 @@ fn job(arguments: &SuiteArguments, experiment: &Experiment, choice: Choice, fold
         workload: experiment.workload.clone(),
         scenario: experiment.scenario.clone(),
         set: experiment.set.clone(),
+        program: program(),
+        options: arguments.place.given(),
     };
-    let stage = stage_options(&arguments.place);
-    Job { plan: experiment.plan.clone(), cause, choice, out: folder.to_owned(), stage }
+    let stage = arguments.place.options();
+    let (plan, out) = (experiment.plan.clone(), folder.to_owned());
+    // The suite's folder is the latest; inside it the experiments stand beside each other.
+    Job { plan, cause, choice, out, latest: false, stage }
 }
 
 fn rows(done: &[Done]) -> Vec<Vec<String>> {

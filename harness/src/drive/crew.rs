@@ -93,6 +93,9 @@ impl Crew {
     /// Sends an operation.
     pub(crate) fn begin(&mut self, order: &Order, now: Nanos) -> Result<(), DriverError> {
         let call = self.call(order, now)?;
+        if call.class == OpClass::Delete {
+            self.table.deleting(call.key);
+        }
         self.recorder.invoked(&call, now);
         self.client.begin(call, now);
         Ok(())

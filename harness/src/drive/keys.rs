@@ -42,11 +42,20 @@ impl KeyChooser {
 
     /// Says that one more key exists. Only `latest` ever draws it: the other distributions keep
     /// to the loaded keys, so that a run's key popularity does not drift while it is measured.
-    pub fn grow(&mut self) {
-        if let Shape::Latest { ranks } = &mut self.shape {
-            self.count += 1;
-            ranks.grow();
-        }
+    /// True if it will be drawn.
+    pub fn grow(&mut self) -> bool {
+        let Shape::Latest { ranks } = &mut self.shape else {
+            return false;
+        };
+        self.count += 1;
+        ranks.grow();
+        true
+    }
+
+    /// Number of keys that may be drawn.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// The key for draw number `n` (counted from 0), given two independent numbers in [0, 1).

@@ -11,7 +11,11 @@
 //!   from 2^40.
 //! - Number k of the schedule asks server k mod n of the plan's targets.
 //! - An operation on a key that has no record yet (its creation failed, or is still on its way)
-//!   works on the nearest lower key that has one; the history shows the key really used.
+//!   works on the nearest lower key that has one and was not deleted; the history shows the key
+//!   really used.
+//! - After a delete the schedule means no operation for its key, whether the delete succeeds or
+//!   not; the next key to be created takes over its share of the draws (`places.rs`). A write that
+//!   is told `not_found` was under way together with the delete.
 //! - `update_versioned` names the highest version that any client of this driver saw of the key.
 //!   After an update of unknown outcome that may be too low until somebody reads the key.
 //! - A timed-out operation completes, unknown, when the client gives up. What is still open when
@@ -21,7 +25,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use quorate_check::history::{FORMAT_NAME, FORMAT_VERSION, Header, Nanos, Phase};
+use quorate_check::history::{Header, Nanos, Phase};
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +60,7 @@ pub mod keys;
 mod load;
 mod meter;
 pub mod null_server;
+mod places;
 pub mod random;
 mod recorder;
 mod recorder_thread;
@@ -176,13 +181,11 @@ impl Driver {
         let output = Output {
             history: folder.history(),
             intervals: folder.intervals(),
-            header: Header {
-                format: FORMAT_NAME.to_owned(),
-                version: FORMAT_VERSION,
-                nodes: endpoints.iter().map(|endpoint| endpoint.node.clone()).collect(),
-                keys: plan.workload.records,
-                simulated: false,
-            },
+            header: Header::new(
+                endpoints.iter().map(|endpoint| endpoint.node.clone()).collect(),
+                plan.workload.records,
+                false,
+            ),
             started: SystemTime::now() - std::time::Duration::from_nanos(clock.now()),
         };
         let load = &plan.load;

@@ -82,10 +82,8 @@ pub(crate) fn invocation(call: &Call, sent: Nanos) -> Operation {
         node: call.node,
         level: call.level(),
         steps: vec![Step {
-            key: call.key,
-            action: call.action(),
             rid: call.rid.map(|rid| rid.to_string()),
-            version: None,
+            ..Step::new(call.key, call.action())
         }],
         intended: call.intended,
         sent,

@@ -1,10 +1,12 @@
 //! The schedule: when operation k arrives and what it does, as functions of the seed and k.
 //! Pure: no clock, no network. Walked in order of k, because the n-th creation takes the n-th new
-//! key; two walks over the same plan are equal to the last bit.
+//! key, and no operation is meant for a key that an earlier one deletes; two walks over the same
+//! plan are equal to the last bit.
 
 use quorate_check::history::Nanos;
 
 use crate::drive::keys::KeyChooser;
+use crate::drive::places::Places;
 use crate::drive::random::Stream;
 use crate::plan::{Arrivals, LoadMode, OpClass, Plan};
 
@@ -16,7 +18,7 @@ pub struct PlannedOp {
     /// What it does.
     pub class: OpClass,
     /// The logical key it is meant for. If that key has no record id yet when the operation is
-    /// sent, the driver takes the nearest lower key that has one.
+    /// sent, the driver takes the nearest lower key that has one and was not deleted.
     pub key: u64,
 }
 
@@ -44,6 +46,7 @@ pub struct Operations {
     key: Stream,
     second: Stream,
     chooser: KeyChooser,
+    places: Places,
     next_k: u64,
     next_new_key: u64,
     keyed: u64,
@@ -76,6 +79,7 @@ impl Operations {
             key: Stream::named(plan.seed, "driver/key"),
             second: Stream::named(plan.seed, "driver/key/second"),
             chooser: KeyChooser::new(workload.keys, workload.records, salt),
+            places: Places::default(),
             next_k: 0,
             next_new_key: workload.records,
             keyed: 0,
@@ -90,12 +94,20 @@ impl Operations {
         let found = self.shares.iter().find(|(_, end)| point < *end);
         let class = found.map_or(OpClass::ReadLocal, |(class, _)| *class);
         let key = if class == OpClass::Create {
+            let key = self.next_new_key;
             self.next_new_key += 1;
-            self.chooser.grow();
-            self.next_new_key - 1
+            if !self.chooser.grow() {
+                self.places.fill(key);
+            }
+            key
         } else {
             self.keyed += 1;
-            self.chooser.key(self.keyed - 1, self.key.unit(k), self.second.unit(k))
+            let place = self.chooser.key(self.keyed - 1, self.key.unit(k), self.second.unit(k));
+            if class == OpClass::Delete {
+                self.places.delete(place, self.chooser.count())
+            } else {
+                self.places.key(place, self.chooser.count())
+            }
         };
         PlannedOp { k, class, key }
     }
@@ -147,6 +159,8 @@ impl ArrivalTimes {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::drive::fixture::plan;
     use crate::plan::KeyDistribution;
@@ -224,6 +238,37 @@ mod tests {
         }
         let old = taken.iter().filter(|op| op.class != OpClass::Create);
         assert!(old.into_iter().all(|op| op.key < plan.workload.records));
+    }
+
+    #[test]
+    fn no_operation_is_meant_for_a_deleted_key_and_popularity_outlives_it() {
+        for keys in [
+            KeyDistribution::Uniform,
+            KeyDistribution::Zipfian { theta: 0.9 },
+            KeyDistribution::Latest { theta: 0.9 },
+            KeyDistribution::Hotspot { data_fraction: 0.1, op_fraction: 0.9 },
+            KeyDistribution::Sequential,
+        ] {
+            let mut plan = plan();
+            plan.workload.keys = keys;
+            plan.workload.mix =
+                [(OpClass::Update, 94), (OpClass::Create, 5), (OpClass::Delete, 1)].into();
+            let mut ops = Operations::new(&plan).unwrap();
+            let taken: Vec<PlannedOp> = (0..100_000).map(|_| ops.take()).collect();
+            let mut deleted = BTreeSet::new();
+            for op in &taken {
+                assert!(!deleted.contains(&op.key), "{keys:?}: {op:?}");
+                if op.class == OpClass::Delete {
+                    deleted.insert(op.key);
+                }
+            }
+            assert!((800..1200).contains(&deleted.len()), "{keys:?}: {}", deleted.len());
+            // Every loaded key was deleted sooner or later; those that came after them are used.
+            let late = &taken[50_000..];
+            let updates = late.iter().filter(|op| op.class == OpClass::Update);
+            let used: BTreeSet<u64> = updates.map(|op| op.key).collect();
+            assert!(used.iter().any(|key| *key >= plan.workload.records), "{keys:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub(crate) struct KeyTable {
 struct Row {
     rid: Option<Rid>,
     version: u64,
+    /// A delete was sent, whatever became of it.
+    deleted: bool,
 }
 
 impl KeyTable {
@@ -22,7 +24,7 @@ impl KeyTable {
         if self.rows.len() <= index {
             self.rows.resize(index + 1, Row::default());
         }
-        self.rows[index] = Row { rid: Some(rid), version };
+        self.rows[index] = Row { rid: Some(rid), version, deleted: false };
     }
 
     /// Keeps a version that a reply named. Replies may overtake each other, and local reads may
@@ -30,6 +32,13 @@ impl KeyTable {
     pub(crate) fn saw(&mut self, key: u64, version: u64) {
         if let Some(row) = self.rows.get_mut(key as usize) {
             row.version = row.version.max(version);
+        }
+    }
+
+    /// Keeps that a delete of `key` was sent: the key stands in for no other from now on.
+    pub(crate) fn deleting(&mut self, key: u64) {
+        if let Some(row) = self.rows.get_mut(key as usize) {
+            row.deleted = true;
         }
     }
 
@@ -43,14 +52,17 @@ impl KeyTable {
         self.rows.get(key as usize).map_or(0, |row| row.version)
     }
 
-    /// `key`, or the nearest key with a record: downwards first, then from the top.
+    /// `key`, or the nearest key with a record: downwards first, then from the top. Keys that were
+    /// deleted stand in only where there are no others.
     pub(crate) fn nearest(&self, key: u64) -> Option<(u64, Rid)> {
         if let Some(rid) = self.rid(key) {
             return Some((key, rid));
         }
         let end = self.rows.len() as u64;
-        let below = (0..key.min(end)).rev();
-        below.chain((key.min(end)..end).rev()).find_map(|at| self.rid(at).map(|rid| (at, rid)))
+        let others = || (0..key.min(end)).rev().chain((key.min(end)..end).rev());
+        let alive = |at: &u64| self.rows.get(*at as usize).is_some_and(|row| !row.deleted);
+        let found = |at: u64| self.rid(at).map(|rid| (at, rid));
+        others().filter(alive).find_map(found).or_else(|| others().find_map(found))
     }
 
     /// All keys that have a record, in order.
@@ -87,6 +99,19 @@ mod tests {
         assert_eq!(table.nearest(4), Some((2, RID)));
         assert_eq!(table.nearest(99), Some((5, RID)));
         assert_eq!(table.nearest(0), Some((5, RID)));
+        assert_eq!(table.keys().collect::<Vec<_>>(), [2, 5]);
+    }
+
+    #[test]
+    fn deleted_keys_stand_in_for_no_other_while_there_is_a_choice() {
+        let mut table = KeyTable::default();
+        table.created(2, RID, 1);
+        table.created(5, RID, 1);
+        table.deleting(5);
+        assert_eq!(table.nearest(7), Some((2, RID)));
+        assert_eq!(table.nearest(5), Some((5, RID)), "asked for by name");
+        table.deleting(2);
+        assert_eq!(table.nearest(7), Some((5, RID)));
         assert_eq!(table.keys().collect::<Vec<_>>(), [2, 5]);
     }
 }

@@ -10,7 +10,7 @@ pub use ledger::Ledger;
 pub use levers::{Effect, Levers, Until};
 pub use schedule::{heal_all, run};
 
-use crate::plan::{Cut, FaultKind, Target};
+use crate::plan::{Cut, DiskFault, FaultKind, Survives, Target};
 
 /// A fault that shows no effect within this time makes the run unsound.
 pub const PROOF_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
@@ -28,6 +28,19 @@ pub fn describe(kind: &FaultKind) -> String {
         FaultKind::Latency { delay_us, jitter_us, .. } => {
             format!("latency {delay_us}±{jitter_us} µs {target}")
         }
+        FaultKind::Disk { disk, .. } => match disk {
+            DiskFault::PowerCut { survives } => format!("power cut {target}, {}", left(*survives)),
+            DiskFault::Slow { delay_us } => format!("slow disk {delay_us} µs {target}"),
+            DiskFault::Full => format!("full disk {target}"),
+        },
+    }
+}
+
+fn left(survives: Survives) -> &'static str {
+    match survives {
+        Survives::Nothing => "nothing unsynced survives",
+        Survives::Prefix => "a prefix of the unsynced survives",
+        Survives::Sectors => "any unsynced sectors survive",
     }
 }
 
@@ -39,7 +52,8 @@ pub fn target_of(kind: &FaultKind) -> &Target {
         | FaultKind::Restart { target }
         | FaultKind::Pause { target }
         | FaultKind::Partition { target, .. }
-        | FaultKind::Latency { target, .. } => target,
+        | FaultKind::Latency { target, .. }
+        | FaultKind::Disk { target, .. } => target,
     }
 }
 

@@ -302,6 +302,29 @@ mod tests {
     }
 
     #[test]
+    fn records_locked_by_a_server_out_of_reach_are_a_disturbance() {
+        // n3 began to write everything just before it was cut off: the majority finds it locked.
+        let mut sample = Sample::new(10_000);
+        for at in 0..10_000 {
+            for node in 0..2 {
+                let op = sample.update(node, at, 500);
+                if (2000..5000).contains(&at) {
+                    fail(op, Outcome::Failed, "busy");
+                }
+            }
+        }
+        sample.partition("cut", 2000, 5000);
+        let faults = fault_figures(&sample.input(), 100 * MS);
+        let fault = &faults[0];
+        assert_eq!(fault.first_failure, Some(500_000));
+        assert_eq!(fault.first_refusal, Some(500_000));
+        let majority = &fault.groups[2];
+        assert_eq!(majority.label, "majority side (n1, n2)");
+        assert_eq!(majority.refused, 6000);
+        assert_eq!(majority.recovery, Recovery::After(500_000));
+    }
+
+    #[test]
     fn recovery_is_watched_until_the_next_fault_only() {
         let mut sample = cut();
         sample.partition("next", 5300, 5400);

@@ -34,7 +34,11 @@ pub use timeline::{Slot, Timeline, slot_length, timeline};
 
 /// Replies that are a normal part of a workload: they prove that the server works, not that it
 /// failed.
-const WORKLOAD_CODES: [&str; 4] = ["version_conflict", "not_found", "busy", "class_exists"];
+///
+/// `busy` is none of them. The server has waited and tried again before it says so, and the answer
+/// does not depend on what the client asked for: a lock whose coordinator is out of reach looks
+/// like this, and a user whose write is refused until the heal has an outage.
+const WORKLOAD_CODES: [&str; 3] = ["version_conflict", "not_found", "class_exists"];
 
 /// Codes of definite failures that the client found itself, so no server refused anything.
 const CLIENT_CODES: [&str; 4] = ["connect_refused", "connect_timeout", "not_sent", "never_sent"];

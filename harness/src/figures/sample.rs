@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_check::history::{
-    FORMAT_VERSION, Header, History, Nanos, OpKind, Operation, Outcome, Phase, ReadLevel,
+    Header, History, Nanos, OpKind, Operation, Outcome, Phase, ReadLevel,
 };
 
 use super::Input;
@@ -28,13 +28,7 @@ impl Sample {
     /// Three servers, a measure phase of `measure_ms` that begins at 0, time-out 1 s.
     pub(super) fn new(measure_ms: u64) -> Self {
         let nodes: Vec<String> = (1..=3).map(|n| format!("n{n}")).collect();
-        let header = Header {
-            format: "quorate-history".to_owned(),
-            version: FORMAT_VERSION,
-            nodes: nodes.clone(),
-            keys: 1,
-            simulated: false,
-        };
+        let header = Header::new(nodes.clone(), 1, false);
         Self {
             history: History { header, operations: Vec::new() },
             plan: plan(nodes, measure_ms),

@@ -1,7 +1,7 @@
 //! From a checked spec and a seed to a plan: pure, so that both repeat a run to the byte.
 //! No clock, no network, no files here.
 
-use super::{FaultKind, PLAN_FORMAT, Plan, PlannedFault, Target, target};
+use super::{DiskFault, FaultKind, PLAN_FORMAT, Plan, PlannedFault, Target, target};
 use crate::spec::{Problem, Spec, SpecFault};
 
 /// The plan of `spec` under `seed`.
@@ -35,6 +35,7 @@ enum Sort {
     Process,
     Cut,
     Latency,
+    Disk,
 }
 
 fn sort(kind: &FaultKind) -> (Sort, &Target) {
@@ -42,6 +43,10 @@ fn sort(kind: &FaultKind) -> (Sort, &Target) {
         FaultKind::Kill { target }
         | FaultKind::Restart { target }
         | FaultKind::Pause { target } => (Sort::Process, target),
+        FaultKind::Disk { disk: DiskFault::PowerCut { .. }, target } => (Sort::Process, target),
+        FaultKind::Disk { disk: DiskFault::Slow { .. } | DiskFault::Full, target } => {
+            (Sort::Disk, target)
+        }
         FaultKind::Partition { target, .. } => (Sort::Cut, target),
         FaultKind::Latency { target, .. } => (Sort::Latency, target),
     }

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 pub use build::build;
 
+use crate::disk::Survival;
+
 /// Version of `plan.json` that this build writes.
 pub const PLAN_FORMAT: u32 = 1;
 
@@ -44,6 +46,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// True if a fault hurts disks: every server then runs on one that can be hurt.
+    #[must_use]
+    pub fn hurts_disks(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault.kind, FaultKind::Disk { .. }))
+    }
+
     /// True if `found` is a verdict of `checker` that the plan accepts.
     #[must_use]
     pub fn accepts(&self, checker: &str, found: Verdict) -> bool {
@@ -106,7 +114,7 @@ pub enum OpClass {
     UpdateVersioned,
     /// Creation of a further record (keys from `records` upwards).
     Create,
-    /// Deletion of a record.
+    /// Deletion of a record, which no later operation is meant for.
     Delete,
 }
 
@@ -238,6 +246,60 @@ pub enum FaultKind {
         /// Half width of the uniform jitter in microseconds.
         jitter_us: u64,
     },
+    /// The disk gives way.
+    Disk {
+        /// Whose.
+        target: Target,
+        /// How.
+        #[serde(flatten)]
+        disk: DiskFault,
+    },
+}
+
+/// What gives way in a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "disk")]
+pub enum DiskFault {
+    /// The server is killed and what it did not sync is lost; heal starts it again.
+    PowerCut {
+        /// What is left of it all the same.
+        survives: Survives,
+    },
+    /// Every sync is held up.
+    Slow {
+        /// Microseconds.
+        delay_us: u64,
+    },
+    /// There is no room; heal makes room and starts the server again if it ended.
+    Full,
+}
+
+/// What a power cut leaves of unsynced writes; see [`crate::disk::Survival`].
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Survives {
+    /// Nothing.
+    Nothing,
+    /// The first of them, the last of those torn.
+    Prefix,
+    /// Any sectors of them.
+    #[default]
+    Sectors,
+}
+
+impl Survives {
+    /// As the disk is told, drawn from the run's seed by the fault's name.
+    #[must_use]
+    pub fn of_fault(self, seed: u64, fault: &str) -> Survival {
+        let seed = stream::Stream::new(seed, &format!("fault/{fault}/survives")).at(0);
+        match self {
+            Self::Nothing => Survival::Nothing,
+            Self::Prefix => Survival::Prefix { seed },
+            Self::Sectors => Survival::Sectors { seed },
+        }
+    }
 }
 
 /// The two kinds of cut (HARNESS.md part 3, item 8).

@@ -16,6 +16,15 @@ pub enum ReportError {
         /// The folder as given.
         folder: String,
     },
+    /// The folder is neither a run's nor a suite's.
+    #[error(
+        "{folder} is no run folder, and no run folder lies directly in it; name one such as \
+         results/latest (`quorate list` shows all)"
+    )]
+    NoRuns {
+        /// The folder as given.
+        folder: String,
+    },
     /// A file could not be read or written.
     #[error("{file}: {source}")]
     Io {
@@ -25,14 +34,14 @@ pub enum ReportError {
         source: io::Error,
     },
     /// A file is not what its name says.
-    #[error("{file}, line {line}: {source}")]
+    #[error("{file}, line {line}: {}", without_line(cause))]
     Malformed {
         /// Which file.
         file: String,
         /// Which line of it, from 1.
         line: usize,
-        /// What is wrong with it.
-        source: serde_json::Error,
+        /// What is wrong with it; told in full above, so no source of this error.
+        cause: serde_json::Error,
     },
     /// A file was written by another version of its format.
     #[error("{file} has format version {found}; this program reads version {known}")]
@@ -64,4 +73,11 @@ pub enum ReportError {
     /// A figure can't be written as JSON.
     #[error("summary.json: {0}")]
     Summary(serde_json::Error),
+}
+
+/// What is wrong, without the place: the parser counts lines within what it was given, which may
+/// be a single line of the file.
+fn without_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.clone(), |(what, _)| what.to_owned())
 }

@@ -1,7 +1,6 @@
 //! The index of a suite: every run below a results folder with its verdicts, five numbers and a
-//! small time line; and a matrix where runs differ in MASTERs and write quorum.
+//! small time line; and a matrix where runs differ in MASTERs and write quorum alone.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use super::figure::{Figure, index_figure, inline};
 use super::page::{Badge, Number, measurement, numbers, render, safety, style};
 use super::plot::{Cell, Matrix};
 use super::summary::Summary;
+use super::sweep::{self, Common, Sweep};
 use super::{load, read_summary, words, write_file};
 use crate::folder::RunFolder;
 
@@ -51,27 +51,44 @@ pub fn index(results: &Path) -> Result<Index, ReportError> {
     let mut runs = Vec::new();
     let mut entries = Vec::new();
     let mut skipped = Vec::new();
+    let mut commons = Vec::new();
     for folder in run_folders(results)? {
         let name = load::name(&folder);
         let folder = RunFolder::new(folder);
-        match read_summary(&folder) {
-            Ok(Some(summary)) => {
+        match read(&folder) {
+            Ok(Some((summary, common))) => {
                 entries.push(entry(&folder, &name, &summary)?);
                 runs.push((name, summary));
+                commons.push(common);
             }
             Ok(None) => skipped.push(format!("{name}: has no summary.json yet")),
             Err(error) => skipped.push(format!("{name}: {error}")),
         }
     }
-    let matrix = matrix(results, &runs)?;
+    let comparable: Vec<_> =
+        commons.into_iter().zip(runs.iter().map(|(_, summary)| summary)).collect();
+    let sweep = sweep::largest(&comparable);
+    let matrix = sweep.map(|sweep| matrix(results, &runs, &sweep)).transpose()?;
     let values = context! { style => style(), runs => entries, skipped, matrix };
     let page = results.join("index.html");
     write_file(&page, render("index.html", TEMPLATE, values)?.as_bytes())?;
     Ok(Index { page, runs, skipped })
 }
 
-/// Folders with a plan, by name. A link is left out: `latest` would show a run twice.
-fn run_folders(results: &Path) -> Result<Vec<PathBuf>, ReportError> {
+/// The figures of a run, and what makes it comparable with others.
+fn read(folder: &RunFolder) -> Result<Option<(Summary, Option<Common>)>, ReportError> {
+    let Some(summary) = read_summary(folder)? else {
+        return Ok(None);
+    };
+    Ok(Some((summary, sweep::common(folder)?)))
+}
+
+/// Run folders directly below `results`, which are those with a plan, by name. A link is left out:
+/// `latest` would show a run twice.
+///
+/// # Errors
+/// The folder can't be read.
+pub fn run_folders(results: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let failed = |source| ReportError::Io { file: load::name(results), source };
     let mut folders = Vec::new();
     for entry in fs::read_dir(results).map_err(failed)? {
@@ -109,31 +126,48 @@ fn percent(name: &str) -> String {
         .collect()
 }
 
-/// The matrix for the template, and as files; `None` unless runs differ in MASTERs or quorum.
+/// The matrix for the template, and as files.
 fn matrix(
     results: &Path,
     runs: &[(String, Summary)],
-) -> Result<Option<minijinja::Value>, ReportError> {
-    let kinds: BTreeSet<_> = runs.iter().map(|(_, run)| (run.masters, &run.write_quorum)).collect();
-    if kinds.len() < 2 {
-        return Ok(None);
+    sweep: &Sweep,
+) -> Result<minijinja::Value, ReportError> {
+    let members: Vec<&(String, Summary)> = sweep.runs.iter().map(|index| &runs[*index]).collect();
+    let matrix = Matrix { cells: members.iter().map(|(_, run)| cell(run)).collect() };
+    let rows: Vec<_> =
+        members.iter().zip(&matrix.cells).map(|(run, cell)| row(run, cell)).collect();
+    let mut doubles = Vec::new();
+    for masters in matrix.columns() {
+        for quorum in matrix.rows() {
+            let count = matrix.runs(masters, &quorum).len();
+            if count > 1 {
+                doubles.push(format!("{masters} MASTERs with W = {quorum} ({count} runs)"));
+            }
+        }
     }
-    let cells: Vec<Cell> = runs.iter().map(|(_, run)| cell(run)).collect();
-    let rows: Vec<[String; 4]> = cells
-        .iter()
-        .map(|cell| {
-            let rate = words::rate(cell.rate);
-            [cell.masters.to_string(), cell.quorum.clone(), rate, cell.latency.clone()]
-        })
-        .collect();
-    let figure: Figure = index_figure("matrix", &Matrix { cells })?;
+    let figure: Figure = index_figure("matrix", &matrix)?;
     figure.write(results)?;
     let label = "Throughput and p99 by number of MASTERs and write quorum";
-    Ok(Some(context! {
+    Ok(context! {
         wide => inline(&figure.wide, label),
         narrow => inline(&figure.narrow, label),
+        workload => sweep.workload,
+        doubles,
         rows,
-    }))
+    })
+}
+
+/// A line of the matrix as a table.
+fn row((name, _): &(String, Summary), cell: &Cell) -> minijinja::Value {
+    context! {
+        run => name,
+        href => format!("{}/report.html", percent(name)),
+        masters => cell.masters,
+        quorum => cell.quorum,
+        rate => words::rate(cell.rate),
+        latency => cell.latency,
+        unsound => cell.unsound,
+    }
 }
 
 fn cell(run: &Summary) -> Cell {

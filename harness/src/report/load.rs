@@ -7,7 +7,7 @@ use std::path::Path;
 
 use quorate_check::Report as Verdicts;
 use quorate_check::format::{self, FormatError};
-use quorate_check::history::{FORMAT_VERSION, Header, History};
+use quorate_check::history::{Header, History};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ use crate::folder::{
 use crate::plan::{PLAN_FORMAT, Plan};
 
 /// Version of `manifest.json` that this program reads.
-const MANIFEST_FORMAT: u32 = 1;
+pub(super) const MANIFEST_FORMAT: u32 = 1;
 
 /// Everything a run folder holds.
 #[derive(Debug)]
@@ -104,13 +104,7 @@ fn history(
 }
 
 fn empty_history(plan: &Plan) -> History {
-    let header = Header {
-        format: "quorate-history".to_owned(),
-        version: FORMAT_VERSION,
-        nodes: plan.topology.masters.clone(),
-        keys: plan.workload.records,
-        simulated: false,
-    };
+    let header = Header::new(plan.topology.masters.clone(), plan.workload.records, false);
     History { header, operations: Vec::new() }
 }
 
@@ -128,8 +122,8 @@ pub(super) fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn malformed(path: &Path, line: usize, source: serde_json::Error) -> ReportError {
-    ReportError::Malformed { file: name(path), line, source }
+fn malformed(path: &Path, line: usize, cause: serde_json::Error) -> ReportError {
+    ReportError::Malformed { file: name(path), line, cause }
 }
 
 fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReportError> {

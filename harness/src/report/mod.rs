@@ -10,13 +10,14 @@ mod page;
 mod plot;
 mod sections;
 mod summary;
+mod sweep;
 mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use error::ReportError;
-pub use index::{Index, index};
+pub use index::{Index, index, run_folders};
 pub use plot::PlotError;
 pub use summary::{
     ClassSummary, FaultSummary, GapSummary, GroupSummary, Measurement, NodeSummary, SUMMARY_FORMAT,

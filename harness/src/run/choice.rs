@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::plan::Plan;
+use crate::stage::{StageOptions, can_do};
 
 /// A stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,17 +58,31 @@ pub enum Refused {
         /// What there is.
         hint: String,
     },
+    /// The stage is there and cannot do it.
+    #[error("--stage {stage}: {why}")]
+    Cannot {
+        /// The stage.
+        stage: StageName,
+        /// What it cannot do, and what can.
+        why: String,
+    },
 }
 
 /// The stage for `plan`, where `asked` is `auto` or a name.
 ///
 /// # Errors
 /// A stage that cannot run the plan; the message names one that can.
-pub fn choose(asked: &str, plan: &Plan) -> Result<Choice, Refused> {
-    let process = |reason: &str| Choice { stage: StageName::Process, reason: reason.to_owned() };
+pub fn choose(asked: &str, plan: &Plan, options: &StageOptions) -> Result<Choice, Refused> {
+    let process = |reason: &str| {
+        let stage = StageName::Process;
+        match can_do(plan, options) {
+            Ok(()) => Ok(Choice { stage, reason: reason.to_owned() }),
+            Err(error) => Err(Refused::Cannot { stage, why: error.to_string() }),
+        }
+    };
     match asked {
-        "auto" => Ok(process("the only stage of this build; needs nothing installed")),
-        "process" => Ok(process("asked for")),
+        "auto" => process("the only stage of this build; needs nothing installed"),
+        "process" => process("asked for"),
         "docker" | "sim" => {
             Err(Refused::NotBuilt { asked: asked.to_owned(), plan: plan.name.clone() })
         }

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 
 use super::choice::Choice;
+use super::place::Cause;
 use super::{RunError, machine};
 use crate::folder::{Manifest, RunFolder};
 
@@ -30,7 +31,8 @@ pub(super) fn manifest(
     choice: &Choice,
     programs: &Programs<'_>,
     started: SystemTime,
-    repeat: String,
+    cause: &Cause,
+    seed: u64,
 ) -> Result<Manifest, RunError> {
     let data = folder.root();
     let mut environment = machine::describe(data).map_err(RunError::file(data))?;
@@ -46,7 +48,8 @@ pub(super) fn manifest(
         stage: choice.stage.to_string(),
         stage_reason: choice.reason.clone(),
         started: humantime::format_rfc3339_seconds(started).to_string(),
-        repeat,
+        repeat: cause.repeat(seed),
+        workload: cause.workload.display().to_string(),
         environment,
     })
 }

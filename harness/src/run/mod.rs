@@ -45,6 +45,8 @@ pub struct Job {
     pub choice: Choice,
     /// Folder that gets the run folder.
     pub out: PathBuf,
+    /// Whether `latest` in that folder is to point to the run, from its first moment on.
+    pub latest: bool,
     /// Settings of the stage.
     pub stage: StageOptions,
 }
@@ -81,9 +83,13 @@ pub async fn run(
     let started = SystemTime::now();
     let folder = place::create(&job.out, &job.plan, started).map_err(RunError::file(&job.out))?;
     write_json(&folder.plan(), &job.plan)?;
+    if job.latest {
+        place::link_latest(folder.root()).map_err(RunError::file(&job.out))?;
+    }
     let repeat = job.cause.repeat(job.plan.seed);
     let programs = Programs { node: &node, proxy: proxy.as_deref() };
-    let manifest = manifest::manifest(&folder, &job.choice, &programs, started, repeat.clone())?;
+    let (cause, seed) = (&job.cause, job.plan.seed);
+    let manifest = manifest::manifest(&folder, &job.choice, &programs, started, cause, seed)?;
     write_json(&folder.manifest(), &manifest)?;
 
     let outcome = on_stage(&job, &folder, interrupt, watched).await;

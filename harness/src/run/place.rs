@@ -55,19 +55,26 @@ pub struct Cause {
     pub scenario: Option<PathBuf>,
     /// `path=value` of every override.
     pub set: Vec<String>,
+    /// The program that ran it, as it was called.
+    pub program: PathBuf,
+    /// Options and values that say where and with which programs it ran.
+    pub options: Vec<(String, String)>,
 }
 
 impl Cause {
     /// The command that makes the same plan again and runs it.
     #[must_use]
     pub fn repeat(&self, seed: u64) -> String {
-        let mut words = vec!["quorate".to_owned(), "run".to_owned(), shown(&self.workload)];
+        let mut words = vec![shown(&self.program), "run".to_owned(), shown(&self.workload)];
         if let Some(scenario) = &self.scenario {
             words.extend(["--scenario".to_owned(), shown(scenario)]);
         }
         words.extend(["--seed".to_owned(), seed.to_string()]);
         for assignment in &self.set {
             words.extend(["--set".to_owned(), assignment.clone()]);
+        }
+        for (option, value) in &self.options {
+            words.extend([option.clone(), value.clone()]);
         }
         words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
@@ -97,11 +104,13 @@ mod tests {
             workload: PathBuf::from("workloads/base line.yaml"),
             scenario: Some(PathBuf::from("chaos/pause.yaml")),
             set: vec!["name=\"it's\"".to_owned(), "load.rate=5".to_owned()],
+            program: PathBuf::from("target/quorate"),
+            options: vec![("--stage".to_owned(), "process".to_owned())],
         };
         assert_eq!(
             cause.repeat(7),
-            "quorate run 'workloads/base line.yaml' --scenario chaos/pause.yaml --seed 7 \
-             --set 'name=\"it'\\''s\"' --set load.rate=5"
+            "target/quorate run 'workloads/base line.yaml' --scenario chaos/pause.yaml --seed 7 \
+             --set 'name=\"it'\\''s\"' --set load.rate=5 --stage process"
         );
     }
 

@@ -10,12 +10,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// Names of the checkers, in the order of the report.
-pub const CHECKERS: [&str; 6] = [
+pub const CHECKERS: [&str; 15] = [
     "acknowledged-durable",
     "linearizable",
     "failed-write-visible",
     "rid-unique",
     "convergence",
+    "bank-total",
+    "unique-key",
+    "edge-symmetry",
+    "aborted-read",
+    "intermediate-read",
+    "session-guarantees",
+    "dependency-cycles",
+    "lost-update",
+    "quorum-compliance",
     "non-vacuous",
 ];
 

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::SpecFault;
-use super::raw::{Kind, RawFault, RawTarget, TargetWord};
+use super::raw::{DiskWord, Kind, RawFault, RawTarget, TargetWord};
 use super::units::Span;
 use super::validate::{Findings, server_names};
-use crate::plan::{Cut, FaultKind, Phases, PlannedFault, Target, Topology, target};
+use crate::plan::{Cut, DiskFault, FaultKind, Phases, PlannedFault, Target, Topology, target};
 
 /// Checks all faults; what cannot be used is reported and left out.
 pub(super) fn check(
@@ -25,13 +25,25 @@ pub(super) fn check(
             let what = format!("`{name}` is already the name of faults.{first}");
             findings.wrong(&format!("{key}.name"), what);
         }
-        window(raw, &key, phases, findings);
+        let every_ms = repetition(raw, &key, findings);
+        let times = u64::from(raw.times.unwrap_or(1));
+        window(raw, every_ms.saturating_mul(times.saturating_sub(1)), &key, phases, findings);
         let target = target_of(raw, &key, topology, findings);
         if let Some(kind) = kind(raw, &key, target, topology, findings) {
             let (at_ms, for_ms) = (raw.at.as_ms(), raw.lasts.as_ms());
-            let origin = findings.tree().origin_of(&key);
-            let fault = PlannedFault { name, at_ms, for_ms, kind };
-            checked.push(SpecFault { origin, fault });
+            for time in 0..times {
+                let name = if times == 1 { name.clone() } else { format!("{name}-{}", time + 1) };
+                if times > 1
+                    && let Some(first) = names.insert(name.clone(), index)
+                {
+                    let what = format!("`{name}` is already the name of faults.{first}");
+                    findings.wrong(&format!("{key}.times"), what);
+                }
+                let at_ms = at_ms.saturating_add(every_ms.saturating_mul(time));
+                let origin = findings.tree().origin_of(&key);
+                let fault = PlannedFault { name, at_ms, for_ms, kind: kind.clone() };
+                checked.push(SpecFault { origin, fault });
+            }
         }
     }
     checked
@@ -55,14 +67,38 @@ fn word(kind: Kind) -> &'static str {
         Kind::Pause => "pause",
         Kind::Partition => "partition",
         Kind::Latency => "latency",
+        Kind::Disk => "disk",
     }
 }
 
-fn window(raw: &RawFault, key: &str, phases: &Phases, findings: &mut Findings<'_>) {
+/// Milliseconds from one beginning to the next; 0 for what happens once.
+fn repetition(raw: &RawFault, key: &str, findings: &mut Findings<'_>) -> u64 {
+    match (raw.times, raw.every) {
+        (None | Some(0 | 1), None) => 0,
+        (Some(_), None) => {
+            findings.wrong(key, "`times` needs `every`, from one beginning to the next");
+            0
+        }
+        (None | Some(0 | 1), Some(_)) => {
+            findings.wrong(&format!("{key}.every"), "has a meaning with `times` above 1 alone");
+            0
+        }
+        (Some(_), Some(every)) => {
+            if every <= raw.lasts {
+                let what = format!("must be more than `for` ({}), or they overlap", raw.lasts);
+                findings.wrong(&format!("{key}.every"), what);
+            }
+            every.as_ms()
+        }
+    }
+}
+
+/// `later_ms`: from the first beginning to the last one.
+fn window(raw: &RawFault, later_ms: u64, key: &str, phases: &Phases, findings: &mut Findings<'_>) {
     if raw.lasts.as_ms() == 0 {
         findings.wrong(&format!("{key}.for"), "must be at least 1ms");
     }
-    let end = raw.at.as_ms().saturating_add(raw.lasts.as_ms());
+    let end = raw.at.as_ms().saturating_add(raw.lasts.as_ms()).saturating_add(later_ms);
     if end > phases.measure_ms {
         let what = format!(
             "ends at {}, after the measure phase ({}); faults happen inside it",
@@ -105,9 +141,18 @@ fn kind(
     topology: &Topology,
     findings: &mut Findings<'_>,
 ) -> Option<FaultKind> {
+    let is_slow_disk = raw.disk == Some(DiskWord::Slow);
+    let is_power_cut = raw.disk == Some(DiskWord::PowerCut);
     let given = [
         ("cut", raw.cut.is_some(), raw.fault == Kind::Partition, "partition"),
-        ("delay", raw.delay.is_some(), raw.fault == Kind::Latency, "latency"),
+        (
+            "delay",
+            raw.delay.is_some(),
+            raw.fault == Kind::Latency || is_slow_disk,
+            "latency and slow disks",
+        ),
+        ("disk", raw.disk.is_some(), raw.fault == Kind::Disk, "disk"),
+        ("survives", raw.survives.is_some(), is_power_cut, "power cuts"),
         ("jitter", raw.jitter.is_some(), raw.fault == Kind::Latency, "latency"),
     ];
     for (part, given, belongs, of) in given {
@@ -126,7 +171,32 @@ fn kind(
             Some(FaultKind::Partition { cut: raw.cut.unwrap_or(Cut::Silent), target })
         }
         Kind::Latency => latency(raw, key, target, findings),
+        Kind::Disk => disk(raw, key, target, findings),
     }
+}
+
+fn disk(
+    raw: &RawFault,
+    key: &str,
+    target: Target,
+    findings: &mut Findings<'_>,
+) -> Option<FaultKind> {
+    let disk = match (raw.disk, raw.delay) {
+        (None, _) => {
+            findings.wrong(key, "disk needs `disk`; legal: slow, full, power-cut");
+            return None;
+        }
+        (Some(DiskWord::Slow), None) => {
+            findings.wrong(key, format!("a slow disk needs `delay`; legal: {}", Span::LEGAL));
+            return None;
+        }
+        (Some(DiskWord::Slow), Some(delay)) => DiskFault::Slow { delay_us: delay.as_us() },
+        (Some(DiskWord::Full), _) => DiskFault::Full,
+        (Some(DiskWord::PowerCut), _) => {
+            DiskFault::PowerCut { survives: raw.survives.unwrap_or_default() }
+        }
+    };
+    Some(FaultKind::Disk { target, disk })
 }
 
 /// Faults of links need links, and proxies on them.
@@ -163,6 +233,10 @@ fn latency(
         findings.wrong(key, what);
         return None;
     };
+    if delay.as_us() == 0 {
+        let what = "must be at least 1us: a delay of nothing never bites";
+        findings.wrong(&format!("{key}.delay"), what);
+    }
     let jitter = raw.jitter.unwrap_or_default();
     if jitter > delay {
         let what = format!("{jitter} is more than the delay ({delay}), which cannot go below 0s");

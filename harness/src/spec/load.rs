@@ -1,6 +1,7 @@
 //! Reading spec files: a workload with its scenario put in and its overrides applied.
 //! The only file of this module that reads from disk.
 
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -10,6 +11,9 @@ use super::raw::{RawScenarioFile, RawWorkloadFile};
 use super::schema::FileKind;
 use super::tree::{Content, Node};
 use super::{Scenario, Spec, validate};
+
+/// Longest spec file in bytes: a thousand times the longest that is shipped.
+const BYTES_MAX: u64 = 4 << 20;
 
 /// What is to be different from the file.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -127,9 +131,22 @@ pub(super) fn typed<T: DeserializeOwned>(tree: &Node) -> Result<T, SpecError> {
 }
 
 fn read(path: &Path) -> Result<Node, SpecError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| SpecError::Read { path: path.to_owned(), source })?;
+    let text = text(path).map_err(|source| SpecError::Read { path: path.to_owned(), source })?;
     Node::parse(&path.display().to_string(), &text)
+}
+
+/// The text of a file. Devices and pipes, which may have no end, are refused unopened; a file is
+/// read no further than it may be long, also if it grows meanwhile.
+fn text(path: &Path) -> io::Result<String> {
+    let refused = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    if !std::fs::metadata(path)?.is_file() {
+        return refused("not a regular file");
+    }
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?.take(BYTES_MAX + 1).read_to_string(&mut text);
+    // A cut through a letter is no reason to call a long file anything but long.
+    let cut = std::fs::metadata(path)?.len() > BYTES_MAX || text.len() as u64 > BYTES_MAX;
+    if cut { refused("longer than 4 MiB, which no spec is") } else { read.map(|_| text) }
 }
 
 /// `file` as named in the file at `path`: relative to its folder.
@@ -152,6 +169,25 @@ pub(super) fn beside(path: &Path, file: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_end_or_a_late_one_is_refused() {
+        let message = |path: &Path| workload(path, &Overrides::default()).unwrap_err().to_string();
+        let zero = Path::new("/dev/zero");
+        assert_eq!(message(zero), "/dev/zero: not a regular file");
+        let folder = tempfile::tempdir().unwrap();
+        let wrong = format!("{}: not a regular file", folder.path().display());
+        assert_eq!(message(folder.path()), wrong);
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(message(&pipe).ends_with("not a regular file"));
+        let long = folder.path().join("long.yaml");
+        let comment = "# é\n".repeat(1_000_000);
+        std::fs::write(&long, format!("{comment}name: long\n")).unwrap();
+        assert!(message(&long).ends_with("longer than 4 MiB, which no spec is"));
+        std::fs::write(&long, "name: short\n").unwrap();
+        assert_eq!(workload(&long, &Overrides::default()).unwrap().name, "short");
+    }
 
     #[test]
     fn files_are_named_relative_to_the_file_that_names_them() {

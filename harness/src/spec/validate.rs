@@ -104,6 +104,13 @@ fn records(raw: &RawWorkload, findings: &mut Findings<'_>) -> Workload {
     if mix.is_empty() {
         findings.wrong("workload.mix", "every weight is 0, so there is nothing to do");
     }
+    if raw.mix.delete > raw.mix.create {
+        findings.warnings.push(format!(
+            "the mix deletes more records ({}) than it creates ({}): in a long run the rest of \
+             the mix will be told `not_found`",
+            raw.mix.delete, raw.mix.create
+        ));
+    }
     Workload {
         records: raw.records,
         value_bytes: raw.value_bytes,

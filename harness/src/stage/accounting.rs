@@ -43,11 +43,6 @@ impl Place {
         }
     }
 
-    /// Whether the server counts a byte here before the proxy does.
-    fn server_counts_first(self) -> bool {
-        matches!(self, Self::DialerSent | Self::AcceptorSent)
-    }
-
     /// What the proxy counted there.
     fn at_proxy(self, state: &LinkState) -> u64 {
         match self {
@@ -97,23 +92,23 @@ enum Rule {
 
 impl Rule {
     /// Judges still readings alone, in which a surplus cannot hide behind traffic.
-    fn holds(self, place: Place, readings: &[Reading]) -> bool {
+    fn holds(self, readings: &[Reading]) -> bool {
         let still = readings.iter().filter(|reading| reading.is_still());
-        self.holds_for(place, &still.collect::<Vec<_>>())
+        self.holds_for(&still.collect::<Vec<_>>())
     }
 
     /// Judges all readings when traffic never let one be still.
-    fn holds_at_last(self, place: Place, readings: &[Reading]) -> bool {
+    fn holds_at_last(self, readings: &[Reading]) -> bool {
         if readings.iter().any(Reading::is_still) {
-            return self.holds(place, readings);
+            return self.holds(readings);
         }
-        self.holds_for(place, &readings.iter().collect::<Vec<_>>())
+        self.holds_for(&readings.iter().collect::<Vec<_>>())
     }
 
-    fn holds_for(self, place: Place, readings: &[&Reading]) -> bool {
+    fn holds_for(self, readings: &[&Reading]) -> bool {
         match self {
             Self::Equal => readings.iter().any(|reading| reading.allows(0)),
-            Self::Alike => grew_alike(readings) || settled(place, readings),
+            Self::Alike => grew_alike(readings) || settled(readings),
         }
     }
 }
@@ -127,15 +122,15 @@ fn grew_alike(readings: &[&Reading]) -> bool {
     readings.iter().enumerate().any(same)
 }
 
-/// Whether the link fell idle with nothing sent past the proxy. The first readings may have caught
-/// bytes on their way to the second counter. Where the server counts first, its surplus may only
-/// shrink as they arrive; where it counts last, a bypass looks like an arrival, and the sending
-/// end is the one to tell.
-fn settled(place: Place, readings: &[&Reading]) -> bool {
-    let [.., before, last] = readings else { return false };
+/// Whether the link is idle and nothing went past the proxy since it first was. A reading may catch
+/// bytes between the two counters, so only what was read twice in a row counts.
+fn settled(readings: &[&Reading]) -> bool {
+    let pairs = || readings.windows(2);
+    let mut still = pairs().filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
     let surplus = |reading: &Reading| reading.server - reading.after;
-    let never_rose = readings.iter().all(|earlier| surplus(earlier) >= surplus(last));
-    before == last && (!place.server_counts_first() || never_rose)
+    let Some(first) = still.next() else { return false };
+    pairs().last().is_some_and(|pair| pair[0] == pair[1])
+        && still.all(|later| surplus(later) == surplus(first))
 }
 
 /// Compares the counts of every link between servers, to be called while all of them run.
@@ -153,9 +148,7 @@ pub(crate) async fn check(
     let deadline = Instant::now() + LIMIT;
     loop {
         read(cluster, network, &mut readings, &mut rules).await?;
-        let open = |((link, place), pairs): (&(Link, Place), &Vec<Reading>)| {
-            !rules[link].holds(*place, pairs)
-        };
+        let open = |((link, _), pairs): (&(Link, Place), &Vec<Reading>)| !rules[link].holds(pairs);
         // A look at the idle needs a second reading.
         if !readings.iter().any(open) || Instant::now() > deadline {
             let mut findings = judge(&readings, &rules);
@@ -250,7 +243,7 @@ fn judge(
         let (end, direction) = place.labels();
         match pairs.last() {
             None => unread.push(format!("{link} {end}")),
-            Some(last) if !rules[link].holds_at_last(*place, pairs) => wrong.push(format!(
+            Some(last) if !rules[link].holds_at_last(pairs) => wrong.push(format!(
                 "{link} {end} {direction}: server {} bytes, proxy {}",
                 last.server, last.after
             )),
@@ -286,9 +279,6 @@ fn judge(
 mod tests {
     use super::*;
 
-    const SENT: Place = Place::AcceptorSent;
-    const RECEIVED: Place = Place::AcceptorReceived;
-
     /// Readings of server and proxy, still ones.
     fn pairs(values: &[(i128, i128)]) -> Vec<Reading> {
         let still = |&(server, proxy)| Reading { server, before: proxy, after: proxy };
@@ -297,42 +287,41 @@ mod tests {
 
     #[test]
     fn counts_of_a_whole_link_must_meet_once() {
-        assert!(Rule::Equal.holds(SENT, &pairs(&[(10, 8), (12, 12)])));
-        assert!(!Rule::Equal.holds(SENT, &pairs(&[(10, 8), (12, 10)])));
-        assert!(!Rule::Equal.holds(SENT, &[]));
+        assert!(Rule::Equal.holds(&pairs(&[(10, 8), (12, 12)])));
+        assert!(!Rule::Equal.holds(&pairs(&[(10, 8), (12, 10)])));
+        assert!(!Rule::Equal.holds(&[]));
     }
 
     #[test]
     fn counts_of_a_broken_link_must_grow_alike() {
-        assert!(Rule::Alike.holds(SENT, &pairs(&[(5, 100), (15, 110)])), "restarted server");
-        assert!(Rule::Alike.holds(SENT, &pairs(&[(5, 5), (5, 5)])), "idle");
-        assert!(!Rule::Alike.holds(SENT, &pairs(&[(5, 5), (9, 5)])), "traffic past the proxy");
-        assert!(!Rule::Alike.holds(SENT, &pairs(&[(5, 5), (30, 15)])), "part of it past the proxy");
-        assert!(!Rule::Alike.holds(SENT, &pairs(&[(5, 5)])), "one reading tells nothing");
+        assert!(Rule::Alike.holds(&pairs(&[(5, 100), (15, 110)])), "restarted server");
+        assert!(Rule::Alike.holds(&pairs(&[(5, 5), (5, 5)])), "idle");
+        assert!(!Rule::Alike.holds(&pairs(&[(5, 5), (9, 5)])), "traffic past the proxy");
+        assert!(!Rule::Alike.holds(&pairs(&[(5, 5), (30, 15)])), "part of it past the proxy");
+        assert!(!Rule::Alike.holds(&pairs(&[(5, 5)])), "one reading tells nothing");
     }
 
     #[test]
-    fn a_first_reading_may_catch_bytes_on_their_way() {
+    fn a_reading_may_catch_bytes_on_their_way() {
         let sent = pairs(&[(252, 126), (252, 252), (252, 252)]);
-        assert!(Rule::Alike.holds(SENT, &sent));
-        assert!(!Rule::Alike.holds(SENT, &sent[..2]), "not yet idle");
-        let received = pairs(&[(126, 252), (252, 252), (252, 252)]);
-        assert!(Rule::Alike.holds(RECEIVED, &received));
-        let past = pairs(&[(5, 5), (30, 15), (30, 15)]);
-        assert!(!Rule::Alike.holds(SENT, &past), "part of it past the proxy, then idle");
+        assert!(Rule::Alike.holds(&sent));
+        assert!(!Rule::Alike.holds(&sent[..2]), "not yet idle");
+        assert!(Rule::Alike.holds(&pairs(&[(126, 252), (252, 252), (252, 252)])));
+        let past = pairs(&[(5, 5), (5, 5), (9, 5), (9, 5)]);
+        assert!(!Rule::Alike.holds(&past), "past the proxy, then idle again");
     }
 
     #[test]
     fn readings_amid_traffic_count_only_when_there_are_no_others() {
         let amid = Reading { server: 12, before: 10, after: 15 };
-        assert!(!Rule::Equal.holds(SENT, &[amid]));
-        assert!(Rule::Equal.holds_at_last(SENT, &[amid]));
+        assert!(!Rule::Equal.holds(&[amid]));
+        assert!(Rule::Equal.holds_at_last(&[amid]));
         let still = Reading { server: 22, before: 20, after: 20 };
-        assert!(!Rule::Equal.holds_at_last(SENT, &[amid, still]), "a surplus of two");
+        assert!(!Rule::Equal.holds_at_last(&[amid, still]), "a surplus of two");
         let later = Reading { server: 40, before: 38, after: 43 };
-        assert!(Rule::Alike.holds_at_last(SENT, &[amid, later]));
+        assert!(Rule::Alike.holds_at_last(&[amid, later]));
         let past = Reading { server: 90, before: 38, after: 43 };
-        assert!(!Rule::Alike.holds_at_last(SENT, &[amid, past]));
+        assert!(!Rule::Alike.holds_at_last(&[amid, past]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Finding the programs that a stage runs: the node, the fault proxy, the guard.
+//! Finding the programs that a stage runs: the node, the fault proxy, the guard, the disk.
 //! May not start anything.
 
 use std::path::PathBuf;
@@ -14,6 +14,8 @@ pub enum Program {
     Proxy,
     /// The process that outlives the harness and kills what is left.
     Guard,
+    /// A disk that can lose power, be slow and full.
+    Disk,
 }
 
 impl Program {
@@ -24,6 +26,7 @@ impl Program {
             Self::Node => "quorate-node",
             Self::Proxy => "quorate-proxy",
             Self::Guard => "quorate-guard",
+            Self::Disk => "quorate-disk",
         }
     }
 
@@ -34,6 +37,7 @@ impl Program {
             Self::Node => "QUORATE_NODE_BIN",
             Self::Proxy => "QUORATE_PROXY_BIN",
             Self::Guard => "QUORATE_GUARD_BIN",
+            Self::Disk => "QUORATE_DISK_BIN",
         }
     }
 

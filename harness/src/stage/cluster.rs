@@ -1,6 +1,7 @@
 //! The servers, the links between them and the processes they all are: what the stage starts and
 //! the faults work on.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use super::child::Nest;
+use super::disk_process::DiskProcess;
 use super::network::Network;
 use super::node::{Life, Node, NodeSetup};
 use super::{Link, Program, StageError, StageOptions, host};
@@ -26,6 +28,10 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     /// `None` when links are not proxied.
     pub(crate) network: Option<Network>,
+    /// By server; empty when no fault of the plan hurts disks.
+    pub(crate) disks: BTreeMap<String, DiskProcess>,
+    /// Of the run.
+    pub(crate) seed: u64,
     /// Last, so that servers and proxy end before the threads and the guard behind them.
     pub(crate) nest: Nest,
 }
@@ -42,8 +48,15 @@ impl Cluster {
         network: Option<Network>,
     ) -> Result<Arc<Self>, StageError> {
         let names = plan.topology.masters.clone();
-        let nodes = set_up(plan, folder, &options, network.as_ref())?;
-        let cluster = Arc::new(Self { names, clock, options, nodes, network, nest });
+        let mut disks = BTreeMap::new();
+        for name in names.iter().filter(|_| plan.hurts_disks()) {
+            let data = data_folder(folder).join(name);
+            let disk = DiskProcess::start(&nest, &options, folder, &data, name).await?;
+            disks.insert(name.clone(), disk);
+        }
+        let nodes = set_up(plan, folder, &options, network.as_ref(), &disks)?;
+        let seed = plan.seed;
+        let cluster = Arc::new(Self { names, clock, options, nodes, network, disks, seed, nest });
         cluster.each(|cluster, node| async move { cluster.launch(&node).await }).await?;
         if let Some(network) = &cluster.network {
             network.open().await?;
@@ -137,6 +150,21 @@ impl Cluster {
         findings
     }
 
+    /// Ends the disks; what did not go well is a finding.
+    pub(crate) async fn stop_disks(&self) -> Vec<SoundnessFinding> {
+        let mut findings = Vec::new();
+        for (server, disk) in &self.disks {
+            let detail = match disk.stop().await {
+                Ok(true) => continue,
+                Ok(false) => format!("the disk of {server} did not unmount by itself"),
+                Err(error) => error.to_string(),
+            };
+            let code = "unclean_stop".to_string();
+            findings.push(SoundnessFinding { code, fatal: false, detail });
+        }
+        findings
+    }
+
     /// Servers that ended although no fault ended them.
     pub(crate) async fn died(&self) -> Vec<SoundnessFinding> {
         let mut findings = Vec::new();
@@ -170,6 +198,7 @@ fn set_up(
     folder: &RunFolder,
     options: &StageOptions,
     network: Option<&Network>,
+    disks: &BTreeMap<String, DiskProcess>,
 ) -> Result<Vec<Node>, StageError> {
     let names = &plan.topology.masters;
     let program = Program::Node.find(options.node.clone())?;
@@ -192,7 +221,9 @@ fn set_up(
         Node::new(NodeSetup {
             name: name.clone(),
             program: program.clone(),
-            data: data_folder(folder).join(name),
+            data: disks
+                .get(name)
+                .map_or_else(|| data_folder(folder).join(name), |disk| disk.path().to_path_buf()),
             log: folder.logs().join(format!("{name}.log")),
             masters: names.clone(),
             write_quorum: plan.topology.write_quorum.clone(),

@@ -1,16 +1,24 @@
 //! Refuses, before anything is started, what this stage cannot do. Never skips a fault silently.
-//! Pure: looks at the plan and the settings alone.
+//! Looks at the plan, the settings, and whether the machine can mount a disk.
 
 use super::toxics::Milliseconds;
-use super::{StageError, StageOptions};
+use super::{StageError, StageOptions, disks_unavailable};
 use crate::folder::SoundnessFinding;
 use crate::plan::{Cut, FaultKind, Plan, PlannedFault, Topology};
 
 const OWN_PROXY: &str = "run it with the project's own proxy";
 
 /// Checks every planned fault against topology and proxy.
-pub(crate) fn check(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
+///
+/// # Errors
+/// The first that cannot be done, with what could be done instead.
+pub fn can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
     let foreign = options.toxiproxy.is_some();
+    if let Some(fault) = plan.faults.iter().find(|fault| hurts_disk(fault))
+        && let Some(reason) = disks_unavailable()
+    {
+        return Err(StageError::cannot(fault, reason, "run it as root where /dev/fuse is"));
+    }
     for (index, fault) in plan.faults.iter().enumerate() {
         on_links(fault, &plan.topology, foreign)?;
         let earlier = plan.faults[..index].iter();
@@ -39,7 +47,10 @@ pub(crate) fn notes(plan: &Plan, options: &StageOptions) -> Option<SoundnessFind
 fn on_links(fault: &PlannedFault, topology: &Topology, foreign: bool) -> Result<(), StageError> {
     let refuse = |reason, instead| Err(StageError::cannot(fault, reason, instead));
     match &fault.kind {
-        FaultKind::Kill { .. } | FaultKind::Restart { .. } | FaultKind::Pause { .. } => Ok(()),
+        FaultKind::Kill { .. }
+        | FaultKind::Restart { .. }
+        | FaultKind::Pause { .. }
+        | FaultKind::Disk { .. } => Ok(()),
         FaultKind::Partition { .. } | FaultKind::Latency { .. } if !topology.proxied => {
             refuse("links are not proxied", "set proxied in the topology")
         }
@@ -53,6 +64,10 @@ fn on_links(fault: &PlannedFault, topology: &Topology, foreign: bool) -> Result<
         }
         FaultKind::Partition { .. } | FaultKind::Latency { .. } => Ok(()),
     }
+}
+
+fn hurts_disk(fault: &PlannedFault) -> bool {
+    matches!(fault.kind, FaultKind::Disk { .. })
 }
 
 fn is_delay(fault: &PlannedFault) -> bool {

@@ -1,5 +1,5 @@
 //! How the process stage does what faults ask: signals and starts for servers, rules of the
-//! proxy for links. The order and times of faults are `crate::fault`'s business.
+//! proxy for links; disks are in `disk_levers.rs`. The order and times of faults are `crate::fault`'s business.
 
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,7 @@ impl Levers for Cluster {
             FaultKind::Latency { delay_us, jitter_us, .. } => {
                 self.delay(&until, Delay { latency_us: delay_us, jitter_us }).await
             }
+            FaultKind::Disk { disk, .. } => self.hurt_disk(&until, disk).await,
         }
     }
 
@@ -48,6 +49,7 @@ impl Levers for Cluster {
             FaultKind::Pause { .. } => self.stop_or_continue(&until, Signal::SIGCONT).await,
             FaultKind::Partition { cut, .. } => self.mend(&until, kind_of(cut)).await,
             FaultKind::Latency { .. } => self.undelay(&until).await,
+            FaultKind::Disk { disk, .. } => self.heal_disk(&until, disk).await,
         }
     }
 }
@@ -61,7 +63,7 @@ fn kind_of(cut: Cut) -> CutKind {
 
 /// Process faults.
 impl Cluster {
-    async fn kill(&self, servers: &[String]) -> Result<Effect, StageError> {
+    pub(super) async fn kill(&self, servers: &[String]) -> Result<Effect, StageError> {
         self.disturb(servers);
         let mut evidence = Vec::new();
         // All get the signal before any is waited for.
@@ -91,7 +93,7 @@ impl Cluster {
         Ok(self.done(clean, &evidence))
     }
 
-    async fn start_again(&self, servers: &[String]) -> Result<Effect, StageError> {
+    pub(super) async fn start_again(&self, servers: &[String]) -> Result<Effect, StageError> {
         self.disturb(servers);
         let mut evidence = Vec::new();
         let mut proven = true;
@@ -156,13 +158,13 @@ impl Cluster {
         Ok(Effect { acknowledged, proven, evidence: evidence.join("; ") })
     }
 
-    fn disturb(&self, servers: &[String]) {
+    pub(super) fn disturb(&self, servers: &[String]) {
         if let Some(network) = &self.network {
             network.disturb(&Link::touching(&self.names, servers));
         }
     }
 
-    fn done(&self, proven: bool, evidence: &[String]) -> Effect {
+    pub(super) fn done(&self, proven: bool, evidence: &[String]) -> Effect {
         let now = self.clock.now();
         let evidence = evidence.join("; ");
         Effect { acknowledged: now, proven: proven.then_some(now), evidence }

@@ -8,6 +8,8 @@ mod canary;
 mod child;
 mod cluster;
 mod delays;
+mod disk_levers;
+mod disk_process;
 pub mod extension;
 mod feasible;
 mod host;
@@ -32,6 +34,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use binaries::Program;
+pub use disk_process::unavailable as disks_unavailable;
+pub use feasible::can_do;
 pub use links::{CLIENT, Link};
 pub use options::StageOptions;
 pub use process::ProcessStage;
@@ -106,6 +110,14 @@ pub enum StageError {
     /// The guard does not do its duty.
     #[error(transparent)]
     Guard(#[from] GuardError),
+    /// A disk did not answer, or could not do as told.
+    #[error("disk at {control}: {source}")]
+    Disk {
+        /// Where it takes commands.
+        control: std::net::SocketAddr,
+        /// Cause.
+        source: io::Error,
+    },
     /// The proxy did not answer.
     #[error("fault proxy: {0}")]
     ProxyUnreachable(#[from] HttpError),

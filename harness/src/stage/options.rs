@@ -4,9 +4,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Environment variable with the URL of a Toxiproxy to use instead of the project's own proxy.
-pub(crate) const TOXIPROXY_URL: &str = "QUORATE_TOXIPROXY";
-
 /// Longest wait for every server to get ready, unless set.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Longest wait for a clean end before a process is killed, unless set.
@@ -21,6 +18,8 @@ pub struct StageOptions {
     pub proxy: Option<PathBuf>,
     /// The guard's executable; `None`: looked for.
     pub guard: Option<PathBuf>,
+    /// The disk's executable; `None`: looked for.
+    pub disk: Option<PathBuf>,
     /// `HOST:PORT` or `http://HOST:PORT` of a Toxiproxy that runs already; `None`: own proxy.
     pub toxiproxy: Option<String>,
     /// Leave the servers' data in the run folder after the end.
@@ -40,6 +39,7 @@ impl Default for StageOptions {
             node: None,
             proxy: None,
             guard: None,
+            disk: None,
             toxiproxy: None,
             keep_data: false,
             ready_limit: READY_LIMIT,
@@ -54,8 +54,7 @@ impl Default for StageOptions {
 }
 
 impl StageOptions {
-    /// The defaults, with a password for the user `root` and the Toxiproxy as the environment
-    /// names them.
+    /// The defaults, with the passwords that the environment names.
     #[must_use]
     pub fn from_env() -> Self {
         let mut options = Self::default();
@@ -64,7 +63,6 @@ impl StageOptions {
                 *value = given;
             }
         }
-        options.toxiproxy = std::env::var(TOXIPROXY_URL).ok().filter(|url| !url.is_empty());
         options
     }
 }

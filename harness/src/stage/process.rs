@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::child::Nest;
 use super::cluster::{Cluster, data_folder};
+use super::disk_process::DiskProcess;
 use super::network::{LEASE_RENEWAL, Network};
 use super::nursery::Nursery;
 use super::proxy_client::ProxyClient;
@@ -46,7 +47,7 @@ impl ProcessStage {
         clock: Clock,
         options: StageOptions,
     ) -> Result<Self, StageError> {
-        feasible::check(plan, &options)?;
+        feasible::can_do(plan, &options)?;
         let data = data_folder(folder);
         for path in [folder.logs(), data.clone()] {
             std::fs::create_dir_all(&path).map_err(StageError::file(path))?;
@@ -81,6 +82,7 @@ impl ProcessStage {
         let nodes = self.cluster.nodes.iter();
         let mut pids: Vec<i32> =
             nodes.filter_map(|node| Some(node.running()?.process.pid())).collect();
+        pids.extend(self.cluster.disks.values().map(DiskProcess::pid));
         pids.extend(self.cluster.network.as_ref().and_then(Network::pid));
         pids.extend(i32::try_from(self.cluster.nest.guard.pid()).ok());
         pids
@@ -112,6 +114,7 @@ impl ProcessStage {
         findings.extend(self.cluster.died().await);
         self.lease = None;
         findings.extend(self.cluster.stop_servers().await);
+        findings.extend(self.cluster.stop_disks().await);
         let closed = match &self.cluster.network {
             Some(network) => network.close().await,
             None => Ok(true),

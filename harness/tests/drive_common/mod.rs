@@ -76,7 +76,9 @@ impl Run {
         let cancel = CancellationToken::new();
         driver.prepare().unwrap();
         driver.load(&cancel).unwrap();
-        let start = start.unwrap_or_else(|| self.clock.now() + 20_000_000);
+        let ready = self.clock.now();
+        let start = start.unwrap_or(ready + 20_000_000);
+        assert!(ready < start, "the machine was too slow to be ready for the planned start");
         let progress = tokio::sync::watch::Sender::new(Progress::default());
         let report = driver.run(start, &cancel, progress).unwrap();
         driver.finish().unwrap();

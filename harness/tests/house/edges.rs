@@ -19,19 +19,34 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         &["quorate-node", "quorate", "tokio"],
         "the simulator runs machines, not shells",
     ),
-    (
-        "quorate-proxy",
-        &["quorate", "quorate-node", "quorate-api", "quorate-protocol", "quorate-check"],
-        "the proxy moves bytes and knows nobody",
-    ),
-    (
-        "quorate-check",
-        &["tokio", "quorate", "quorate-api", "quorate-protocol"],
-        "checkers are pure",
-    ),
+    ("quorate-proxy", OTHERS_OF_THE_PROXY, "the proxy moves bytes and knows nobody"),
+    ("quorate-check", OTHERS_OF_THE_CHECKERS, "checkers are pure"),
     ("quorate-api", &["tokio", "rand", "getrandom", "std-detect"], "words only"),
     ("quorate-protocol", &["tokio", "rand", "quorate-control"], "no I/O, no chance"),
     ("quorate-control", &["tokio", "rand", "quorate-node"], "no I/O, no chance"),
+];
+
+/// Everything of Quorate but the proxy.
+const OTHERS_OF_THE_PROXY: &[&str] = &[
+    "quorate",
+    "quorate-node",
+    "quorate-api",
+    "quorate-protocol",
+    "quorate-control",
+    "quorate-sim",
+    "quorate-check",
+];
+
+/// Everything of Quorate but the checkers, and the runtime.
+const OTHERS_OF_THE_CHECKERS: &[&str] = &[
+    "tokio",
+    "quorate",
+    "quorate-node",
+    "quorate-api",
+    "quorate-protocol",
+    "quorate-control",
+    "quorate-sim",
+    "quorate-proxy",
 ];
 
 /// Packages that cannot name files, sockets, clocks or threads.
@@ -48,7 +63,7 @@ fn graph() -> BTreeMap<String, BTreeSet<String>> {
     for node in resolve.nodes {
         let edges = graph.entry(names[&node.id].clone()).or_default();
         for dep in node.deps {
-            if dep.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal) {
+            if dep.dep_kinds.iter().any(|kind| kind.kind != DependencyKind::Development) {
                 edges.insert(names[&dep.pkg].clone());
             }
         }

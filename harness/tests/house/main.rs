@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// The checkout.
 fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // As cargo says it now: a target folder may be shared by several checkouts.
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs the tests");
+    let here = Path::new(&manifest);
     here.parent().expect("harness/ lies in the checkout").to_path_buf()
 }

@@ -15,7 +15,7 @@ use quorate::plan::{
 };
 use quorate_check::format::Writer;
 use quorate_check::history::{
-    Action, FORMAT_VERSION, Header, Nanos, OpKind, Operation, Outcome, Phase, ReadLevel, Seen, Step,
+    Action, Header, Nanos, OpKind, Operation, Outcome, Phase, ReadLevel, Seen, Step,
 };
 use quorate_check::{Checker, Counterexample, Judgement, Report, Verdict};
 
@@ -185,6 +185,7 @@ impl Synthetic {
             stage_reason: "no container engine answers".to_owned(),
             started: "2026-01-01T00:00:00Z".to_owned(),
             repeat: format!("quorate run workloads/{}.yaml --seed 7 --stage process", self.name),
+            workload: format!("workloads/{}.yaml", self.name),
             environment: pairs.map(pair).to_vec(),
         }
     }
@@ -201,13 +202,7 @@ impl Synthetic {
     }
 
     fn write_history(&self, folder: &RunFolder) {
-        let header = Header {
-            format: "quorate-history".to_owned(),
-            version: FORMAT_VERSION,
-            nodes: self.nodes(),
-            keys: 1000,
-            simulated: false,
-        };
+        let header = Header::new(self.nodes(), 1000, false);
         let mut writer = Writer::new(Vec::new(), &header).unwrap();
         for op in self.operations() {
             writer.invoke(&op).unwrap();
@@ -246,7 +241,7 @@ impl Synthetic {
             Some(_) => Action::Read(None),
             None => Action::Write(k + 1),
         };
-        let step = Step { key: k % 1000, action, rid: None, version: None };
+        let step = Step::new(k % 1000, action);
         let mut op = Operation {
             id: k + 1,
             process: k % 32,

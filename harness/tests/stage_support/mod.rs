@@ -93,31 +93,44 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(
 /// The stand-in for the server.
 pub(crate) fn fake_node() -> PathBuf {
     static BUILT: Once = Once::new();
-    BUILT.call_once(|| build(&["-p", "quorate", "--example", "fake-node"]));
+    BUILT.call_once(|| build(&["--example", "fake-node"]));
     programs().join("examples/fake-node")
 }
 
 /// A harness to kill, told where the other programs are.
 pub(crate) fn stage_harness() -> Command {
-    build(&["-p", "quorate", "--example", "stage-harness"]);
+    build(&["--example", "stage-harness"]);
     let StageOptions { node, proxy, .. } = options();
     let mut command = Command::new(programs().join("examples/stage-harness"));
     command.env("QUORATE_NODE_BIN", node.unwrap()).env("QUORATE_PROXY_BIN", proxy.unwrap());
     command
 }
 
-/// The fault proxy.
-fn proxy() -> PathBuf {
+/// The server itself.
+pub(crate) fn node() -> PathBuf {
+    if let Some(given) = std::env::var_os("QUORATE_NODE_BIN") {
+        return PathBuf::from(given);
+    }
     static BUILT: Once = Once::new();
-    BUILT.call_once(|| build(&["-p", "quorate-proxy", "--bin", "quorate-proxy"]));
+    BUILT.call_once(|| build(&["--bin", "quorate-node"]));
+    programs().join("quorate-node")
+}
+
+/// The fault proxy.
+pub(crate) fn proxy() -> PathBuf {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| build(&["--bin", "quorate-proxy"]));
     programs().join("quorate-proxy")
 }
 
 /// Builds a program that `cargo test` does not build by itself in every form of the command, or
-/// left as it was before a change. Does next to nothing when it is up to date.
+/// left as it was before a change. Does next to nothing when it is up to date: the whole workspace
+/// is named because with fewer packages the dependencies have other features, and are other builds.
 fn build(what: &[&str]) {
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--quiet", "--target-dir"]).arg(programs().parent().unwrap());
+    command
+        .args(["build", "--quiet", "--workspace", "--target-dir"])
+        .arg(programs().parent().unwrap());
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }

@@ -44,6 +44,17 @@ pub enum ErrorCode {
     DatabaseExists,
     /// The class exists.
     ClassExists,
+    /// No such index.
+    UnknownIndex,
+    /// The index exists.
+    IndexExists,
+    /// Another live record has this key of a unique index.
+    DuplicateKey,
+    /// The schema changed between the request's planning and its vote; planned anew it can succeed.
+    SchemaChanged,
+    /// The retry session of the transaction token has ended, or the token was acknowledged: whether
+    /// it was used is not known any more, so it is not executed.
+    TokenExpired,
     /// Records of this cluster are created by another server.
     NotOwner,
     /// The deadline passed before the outcome was known.
@@ -52,6 +63,8 @@ pub enum ErrorCode {
     UnresolvedIntent,
     /// A read did not hear from a majority in time.
     ReadTimeout,
+    /// The server did not catch up in time with what the session has seen.
+    SessionBehind,
     /// A queue is full; come back later.
     Overload,
     /// The server is not ready yet, or is shutting down.
@@ -87,6 +100,11 @@ impl ErrorCode {
             | Self::UnknownCluster
             | Self::DatabaseExists
             | Self::ClassExists
+            | Self::UnknownIndex
+            | Self::IndexExists
+            | Self::DuplicateKey
+            | Self::SchemaChanged
+            | Self::TokenExpired
             | Self::NotOwner
             | Self::Overload
             | Self::NotReady
@@ -97,7 +115,8 @@ impl ErrorCode {
             | Self::UnknownRoute
             // Reads change nothing.
             | Self::UnresolvedIntent
-            | Self::ReadTimeout => Outcome::Failed,
+            | Self::ReadTimeout
+            | Self::SessionBehind => Outcome::Failed,
             // The transaction goes on and may commit at any later time (trap A22).
             Self::Deadline => Outcome::Unknown,
             // The write may or may not be on disk.
@@ -113,8 +132,10 @@ impl ErrorCode {
             | Self::QuorumFailed
             | Self::Busy
             | Self::GenerationChanged
+            | Self::SchemaChanged
             | Self::UnresolvedIntent
             | Self::ReadTimeout
+            | Self::SessionBehind
             | Self::Overload
             | Self::NotReady => true,
             Self::VersionConflict
@@ -124,6 +145,10 @@ impl ErrorCode {
             | Self::UnknownCluster
             | Self::DatabaseExists
             | Self::ClassExists
+            | Self::UnknownIndex
+            | Self::IndexExists
+            | Self::DuplicateKey
+            | Self::TokenExpired
             | Self::NotOwner
             | Self::Deadline
             | Self::BadRequest
@@ -139,12 +164,15 @@ impl ErrorCode {
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
-            Self::NotFound | Self::UnknownDatabase | Self::UnknownClass | Self::UnknownCluster => {
-                404
-            }
+            Self::NotFound
+            | Self::UnknownDatabase
+            | Self::UnknownClass
+            | Self::UnknownCluster
+            | Self::UnknownIndex => 404,
+            Self::TokenExpired => 410,
             Self::VersionConflict | Self::DatabaseExists => 409,
             Self::Busy => 423,
-            Self::Overload | Self::NotReady => 503,
+            Self::Overload | Self::NotReady | Self::SessionBehind => 503,
             Self::BadRequest => 400,
             Self::Unsupported => 501,
             Self::TooLarge => 413,
@@ -154,6 +182,9 @@ impl ErrorCode {
             | Self::QuorumFailed
             | Self::GenerationChanged
             | Self::ClassExists
+            | Self::IndexExists
+            | Self::DuplicateKey
+            | Self::SchemaChanged
             | Self::NotOwner
             | Self::Deadline
             | Self::UnresolvedIntent
@@ -177,10 +208,16 @@ impl ErrorCode {
             Self::UnknownCluster => "unknown_cluster",
             Self::DatabaseExists => "database_exists",
             Self::ClassExists => "class_exists",
+            Self::UnknownIndex => "unknown_index",
+            Self::IndexExists => "index_exists",
+            Self::DuplicateKey => "duplicate_key",
+            Self::SchemaChanged => "schema_changed",
+            Self::TokenExpired => "token_expired",
             Self::NotOwner => "not_owner",
             Self::Deadline => "deadline",
             Self::UnresolvedIntent => "unresolved_intent",
             Self::ReadTimeout => "read_timeout",
+            Self::SessionBehind => "session_behind",
             Self::Overload => "overload",
             Self::NotReady => "not_ready",
             Self::BadRequest => "bad_request",

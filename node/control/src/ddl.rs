@@ -34,6 +34,12 @@ pub enum DdlError {
     /// There is none.
     #[error("Class '{0}' was not found")]
     UnknownClass(String),
+    /// There is one already, perhaps in another case.
+    #[error("Index '{0}' already exists")]
+    IndexExists(String),
+    /// There is none.
+    #[error("Index '{0}' was not found")]
+    UnknownIndex(String),
     /// Others extend it, or it is built in.
     #[error("Class '{class}' cannot be dropped because {reason}")]
     InUse {
@@ -77,6 +83,8 @@ impl DdlError {
             Self::UnknownDatabase(_) => ErrorCode::UnknownDatabase,
             Self::ClassExists(_) => ErrorCode::ClassExists,
             Self::UnknownClass(_) => ErrorCode::UnknownClass,
+            Self::IndexExists(_) => ErrorCode::IndexExists,
+            Self::UnknownIndex(_) => ErrorCode::UnknownIndex,
             Self::Name(_)
             | Self::InUse { .. }
             | Self::QuorumTooLarge { .. }
@@ -128,7 +136,7 @@ impl Schema {
         if quorum > masters.len() {
             return Err(DdlError::QuorumTooLarge { quorum, masters: masters.len() });
         }
-        let mut next = self.clone();
+        let mut next = self.next();
         next.masters = masters.to_vec();
         next.next_database =
             self.next_database.checked_add(1).ok_or(DdlError::Exhausted("database"))?;
@@ -140,6 +148,7 @@ impl Schema {
             next_cluster: FIRST_CLUSTER,
             classes: Vec::new(),
             clusters: Vec::new(),
+            indexes: Vec::new(),
         };
         for class in BUILT_IN_CLASSES {
             database.add_class(class, &[], masters)?;
@@ -153,7 +162,7 @@ impl Schema {
     /// # Errors
     /// There is no such database.
     pub fn drop_database(&self, name: &str) -> Result<Self, DdlError> {
-        let mut next = self.clone();
+        let mut next = self.next();
         next.database_mut(name)?;
         next.databases.retain(|d| d.name != name);
         Ok(next)
@@ -169,7 +178,7 @@ impl Schema {
         class: &str,
         super_classes: &[String],
     ) -> Result<Self, DdlError> {
-        let mut next = self.clone();
+        let mut next = self.next();
         let masters = next.masters.clone();
         let database = next.database_mut(database)?;
         if !is_class_name(class) {
@@ -189,12 +198,12 @@ impl Schema {
         Ok(next)
     }
 
-    /// Removes a class and its clusters with all their records.
+    /// Removes a class and its clusters with all their records, and the indexes on it.
     ///
     /// # Errors
     /// Database or class unknown, class built in or extended by another.
     pub fn drop_class(&self, database: &str, class: &str) -> Result<Self, DdlError> {
-        let mut next = self.clone();
+        let mut next = self.next();
         let database = next.database_mut(database)?;
         let found = database
             .class(class)
@@ -210,10 +219,16 @@ impl Schema {
         }
         database.classes.retain(|c| c.name != found.name);
         database.clusters.retain(|c| !found.clusters.contains(&c.id));
+        database.indexes.retain(|i| i.class != found.name);
         Ok(next)
     }
 
-    fn database_mut(&mut self, name: &str) -> Result<&mut Database, DdlError> {
+    /// A copy that counts as the next revision.
+    pub(crate) fn next(&self) -> Self {
+        Self { revision: self.revision + 1, ..self.clone() }
+    }
+
+    pub(crate) fn database_mut(&mut self, name: &str) -> Result<&mut Database, DdlError> {
         self.databases
             .iter_mut()
             .find(|d| d.name == name)
@@ -272,7 +287,7 @@ fn is_database_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
-fn is_class_name(name: &str) -> bool {
+pub(crate) fn is_class_name(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX
         && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -421,7 +436,8 @@ mod tests {
             .unwrap();
         let nodes: Vec<NodeId> = masters().iter().map(|(_, id)| *id).collect();
         let placements = schema.placements(&SystemPlacement { masters: nodes.clone() });
-        assert_eq!(placements.len(), 1 + 9 + 6);
+        // Each database has a cluster for retry tokens.
+        assert_eq!(placements.len(), 1 + 9 + 6 + 2);
         let item = &placements[&ClusterKey { database: 1, cluster: 17 }];
         assert_eq!(item.masters, nodes);
         assert_eq!((item.generation, item.write_quorum, item.owner), (1, 2, Some(NodeId(22))));

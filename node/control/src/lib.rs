@@ -7,5 +7,6 @@
 extern crate alloc;
 
 pub mod ddl;
+pub mod indexes;
 pub mod members;
 pub mod schema;

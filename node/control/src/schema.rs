@@ -9,16 +9,21 @@ use quorate_api::{ClusterKey, ItemId, NodeId};
 use quorate_protocol::io::Placement;
 use serde::{Deserialize, Serialize};
 
+use crate::indexes::Index;
 use crate::members::WriteQuorum;
 
-/// Version of the record's JSON; another one is refused, not guessed at.
-pub const FORMAT: u32 = 1;
+/// Version of the record's JSON. Format 1 had no indexes and no revision; it is read as having
+/// none. A newer one is refused, not guessed at.
+pub const FORMAT: u32 = 2;
 
 /// The cluster that holds the schema record.
 pub const SYSTEM_CLUSTER: ClusterKey = ClusterKey { database: 0, cluster: 0 };
 
 /// The item that the schema record is.
 pub const SCHEMA_ITEM: ItemId = ItemId::record(SYSTEM_CLUSTER, 0);
+
+/// The internal cluster of every database that holds clients' retry tokens.
+pub const TOKEN_CLUSTER: u32 = 0;
 
 /// First cluster number of every database; those below are reserved for internal clusters.
 pub const FIRST_CLUSTER: u32 = 10;
@@ -29,6 +34,9 @@ pub const FIRST_CLUSTER: u32 = 10;
 pub struct Schema {
     /// Always [`FORMAT`].
     pub format: u32,
+    /// Counts the changes.
+    #[serde(default)]
+    pub revision: u64,
     /// Number of the next database; 0 is the system database.
     pub next_database: u32,
     /// The MASTERs with the identities they had when the first database was created; empty before
@@ -40,7 +48,13 @@ pub struct Schema {
 
 impl Default for Schema {
     fn default() -> Self {
-        Self { format: FORMAT, next_database: 1, masters: Vec::new(), databases: Vec::new() }
+        Self {
+            format: FORMAT,
+            revision: 0,
+            next_database: 1,
+            masters: Vec::new(),
+            databases: Vec::new(),
+        }
     }
 }
 
@@ -83,6 +97,9 @@ pub struct Database {
     pub classes: Vec<Class>,
     /// In order of their ids.
     pub clusters: Vec<Cluster>,
+    /// In order of creation.
+    #[serde(default)]
+    pub indexes: Vec<Index>,
 }
 
 /// A schema type of records.
@@ -153,10 +170,10 @@ impl Schema {
     /// Not a schema, or one of another format.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let header: Header = serde_json::from_slice(bytes)?;
-        if header.format != FORMAT {
+        if !(1..=FORMAT).contains(&header.format) {
             return Err(DecodeError::Format(header.format));
         }
-        Ok(serde_json::from_slice(bytes)?)
+        Ok(Self { format: FORMAT, ..serde_json::from_slice(bytes)? })
     }
 
     /// The database with this name.
@@ -183,6 +200,7 @@ impl Schema {
                 masters: system.masters.clone(),
                 write_quorum: system.masters.len(),
                 owner: None,
+                schema_min: 0,
             },
         );
         let masters: Vec<NodeId> = self.masters.iter().map(|(_, id)| *id).collect();
@@ -196,6 +214,22 @@ impl Schema {
                         masters: masters.clone(),
                         write_quorum,
                         owner: Some(cluster.owner),
+                        schema_min: database.schema_min(cluster.id),
+                    },
+                );
+            }
+            // Keys and tokens are kept by all MASTERs of the database and decided by a majority,
+            // whatever its own quorum (PROTOCOL.md trap A13).
+            let internal = database.indexes.iter().map(|i| i.cluster).chain([TOKEN_CLUSTER]);
+            for cluster in internal {
+                placements.insert(
+                    ClusterKey { database: database.id, cluster },
+                    Placement {
+                        generation: 1,
+                        masters: masters.clone(),
+                        write_quorum: masters.len() / 2 + 1,
+                        owner: None,
+                        schema_min: 0,
                     },
                 );
             }
@@ -282,8 +316,10 @@ mod tests {
         for junk in [&b""[..], b"{", b"[]", b"null", b"{\"format\":\"x\"}", b"\xff\xfe", b"{}"] {
             assert!(matches!(Schema::decode(junk), Err(DecodeError::Json(_))), "{junk:?}");
         }
-        let error = Schema::decode(br#"{"format":2,"something":"new"}"#).unwrap_err();
-        assert!(matches!(error, DecodeError::Format(2)));
+        let error = Schema::decode(br#"{"format":3,"something":"new"}"#).unwrap_err();
+        assert!(matches!(error, DecodeError::Format(3)));
+        let old = br#"{"format":1,"next_database":1,"masters":[],"databases":[]}"#;
+        assert_eq!(Schema::decode(old).unwrap(), Schema::default());
         let truncated = Schema::default().encode().unwrap();
         assert!(Schema::decode(&truncated[..truncated.len() - 1]).is_err());
     }

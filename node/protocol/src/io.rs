@@ -23,6 +23,8 @@ pub enum Event {
     Submit(Submit),
     /// A client's majority read.
     Read(ReadRequest),
+    /// A client's session token: answered when this server has caught up with it.
+    Session(SessionRequest),
     /// A message from a server, this one included. The shell has dropped those of closed boots and
     /// from strangers.
     Message {
@@ -65,6 +67,9 @@ pub struct Placement {
     pub write_quorum: usize,
     /// The one server that creates records here; `None`: any (the system cluster).
     pub owner: Option<NodeId>,
+    /// Schema revision below which writers are refused: what they write lacks the keys of an index
+    /// that came since (PROTOCOL.md 3.9). 0: nobody is.
+    pub schema_min: u64,
 }
 
 impl Placement {
@@ -93,6 +98,8 @@ pub struct Submit {
     pub deadline: Tick,
     /// Wall clock in microseconds, for the age.
     pub wall_us: u64,
+    /// Revision of the schema that the operations were made with.
+    pub schema: u64,
 }
 
 /// One operation as a client proposes it.
@@ -119,6 +126,28 @@ pub enum Base {
     Exact(Stamp),
 }
 
+/// How many MASTERs of an item's cluster answer a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadQuorum {
+    /// A majority: linearizable.
+    #[default]
+    Majority,
+    /// So many, at most all. Below a majority the highest of their committed stamps is the answer,
+    /// and no more is promised; from a majority on it is linearizable.
+    Count(usize),
+}
+
+impl ReadQuorum {
+    /// Answers needed from a cluster's MASTERs.
+    #[must_use]
+    pub fn of(self, placement: &Placement) -> usize {
+        match self {
+            Self::Majority => placement.majority(),
+            Self::Count(count) => count.clamp(1, placement.masters.len()),
+        }
+    }
+}
+
 /// A client's majority read.
 #[derive(Debug, Clone)]
 pub struct ReadRequest {
@@ -126,6 +155,25 @@ pub struct ReadRequest {
     pub request: u64,
     /// Items; each is linearizable, together they are no snapshot (PROTOCOL.md 3.8).
     pub items: Vec<ItemId>,
+    /// How many MASTERs must answer.
+    pub quorum: ReadQuorum,
+    /// When the client stops waiting.
+    pub deadline: Tick,
+}
+
+/// What a session has seen: by decider and boot, an index of that decision log (PROTOCOL.md 3.8).
+pub type SessionToken = BTreeMap<(NodeId, Boot), u64>;
+
+/// A client's question whether this server is as far as its session.
+#[derive(Debug, Clone)]
+pub struct SessionRequest {
+    /// The shell's number for the request.
+    pub request: u64,
+    /// Merged from all replies of the session.
+    pub token: SessionToken,
+    /// Items read from a majority: this server's own state must be as new before its token covers
+    /// them. Items of clusters that it does not hold are not covered.
+    pub seen: Vec<(ItemId, Stamp)>,
     /// When the client stops waiting.
     pub deadline: Tick,
 }
@@ -144,6 +192,8 @@ pub enum Reply {
     },
     /// Read.
     Read(Vec<(ItemId, Option<Committed>)>),
+    /// Caught up; what this server has applied, to be merged into the session's token.
+    Session(SessionToken),
     /// Not done, or not known; the code says which.
     Failed(Failure),
 }
@@ -355,12 +405,16 @@ pub struct Config {
     pub lag_wait: Tick,
     /// Lower and upper bound of the wait for the last votes once W said Yes.
     pub fast_wait: (Tick, Tick),
+    /// How long an undecided vote waits for its coordinator before others look after it.
+    pub orphan_after: Tick,
     /// Resend interval of unanswered messages.
     pub resend: Tick,
     /// Automatic retries after `Busy`.
     pub retries: u32,
-    /// Base of the jittered delay before a retry.
+    /// Delay before the first retry; doubles up to 32 times with every further one.
     pub retry_delay: Tick,
+    /// Share of the delay that chance decides, in percent: half of it either way.
+    pub retry_jitter: u8,
     /// Transactions in flight here beyond which requests are refused with `Overload`.
     pub in_flight_max: usize,
     /// When the log is cut past a server that is behind, and how fast servers align.
@@ -381,9 +435,11 @@ impl Config {
             lock_wait: 20_000,
             lag_wait: 200_000,
             fast_wait: (1_000, 10_000),
+            orphan_after: 150_000,
             resend: 100_000,
             retries: 10,
             retry_delay: 2_000,
+            retry_jitter: 100,
             in_flight_max: 4_096,
             align: AlignConfig::new(),
             #[cfg(feature = "planted-bugs")]

@@ -69,7 +69,8 @@ pub struct Participant {
 pub enum NoReason {
     /// The cluster's generation is newer, or sealed.
     Generation,
-    /// The acceptor's schema does not know the cluster any more.
+    /// The acceptor's schema does not know the cluster any more, or has an index whose keys the
+    /// writer did not know of.
     Schema,
     /// Another undecided transaction holds the item.
     Busy,
@@ -196,8 +197,13 @@ pub enum Knowledge {
     Decided(Decided),
     /// This server coordinates or recovers it; the outcome follows.
     Working,
-    /// A vote without outcome.
-    Undecided,
+    /// A record without outcome.
+    Undecided {
+        /// It contains a Yes.
+        yes: bool,
+        /// All touched clusters as far as known, so that who asks can finish it.
+        participants: Vec<Participant>,
+    },
     /// Nothing, and not below the low-water mark.
     Nothing,
     /// Below the low-water mark.
@@ -230,6 +236,8 @@ pub enum Message {
         participants: Vec<Participant>,
         /// Operations of the receiver's clusters.
         ops: Vec<Operation>,
+        /// Revision of the schema that they were made with.
+        schema: u64,
     },
     /// Answer to `Prepare`.
     Vote {
@@ -385,6 +393,18 @@ pub enum Message {
         /// The answer.
         answer: Answer,
     },
+    /// The sender wants to close its earlier boots; see `machine/closing.rs` for the stages.
+    Ended {
+        /// From 1 to 3.
+        stage: u8,
+    },
+    /// Answer to `Ended`.
+    EndedReply {
+        /// Which stage.
+        stage: u8,
+        /// The receiver is as far.
+        agreed: bool,
+    },
 }
 
 impl Message {
@@ -413,6 +433,8 @@ impl Message {
             Self::Left => "left",
             Self::Align { ask, .. } => ask.name(),
             Self::AlignReply { answer, .. } => answer.name(),
+            Self::Ended { .. } => "ended",
+            Self::EndedReply { .. } => "ended_reply",
         }
     }
 }

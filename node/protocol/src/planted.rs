@@ -21,6 +21,27 @@ pub enum Bug {
     VoteBeforeDurable,
     /// A majority read does not look at undecided votes.
     ReadIgnoresVotes,
+    /// A majority read is answered by whoever answers first.
+    ReadOneServer,
+    /// An acceptor judges a Prepare again, and says what it finds now.
+    VoteTwice,
+    /// A promise does not keep its acceptor from voting.
+    VoteAfterPromise,
+    /// Recovery takes a majority's votes for what they are worth and proposes an abort, whatever
+    /// was accepted.
+    RecoverToAbort,
+    /// Recovery counts a silent MASTER as a possible Yes (O1, trap A1).
+    RecoverFromSilence,
+    /// A commit that is in already is applied again.
+    ApplyTwice,
+    /// Locks are not rebuilt from the votes at the start.
+    LoseLocks,
+    /// A new boot numbers its transactions like the one before (trap A6).
+    ReuseIds,
+    /// The client is told `ok` when its own server has voted.
+    AckBeforeQuorum,
+    /// Base stamps are not compared at all.
+    SkipVersionCheck,
     /// A base is compared by its version only: a client's version is believed, and an acceptor that
     /// is behind says Yes (trap A4).
     BaseByVersion,

@@ -10,7 +10,7 @@ mod disk;
 use std::collections::{BTreeMap, VecDeque};
 
 use disk::Disk;
-use quorate_api::{Boot, ClusterKey, Committed, Image, ItemId, NodeId, Stamp, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, Image, ItemId, ItemKey, NodeId, Stamp, TxId};
 use quorate_protocol::io::{
     AlignConfig, AlignmentWork, Config, Effect, Event, Note, Placement, Tick, Write,
 };
@@ -73,8 +73,13 @@ impl World {
             back: false,
             largest: 0,
         };
-        let placement =
-            Placement { generation: 1, masters: NODES.to_vec(), write_quorum: 2, owner: None };
+        let placement = Placement {
+            generation: 1,
+            masters: NODES.to_vec(),
+            write_quorum: 2,
+            owner: None,
+            schema_min: 0,
+        };
         let placements: BTreeMap<_, _> = [(CLUSTER, placement)].into();
         for node in NODES {
             world.step(node, Event::Configure { cfg: 1, placements: placements.clone() });
@@ -113,8 +118,12 @@ impl World {
 
     /// Runs until the last server is back.
     fn run(&mut self) {
-        while !self.back {
-            assert!(self.now < 600_000_000, "ten minutes and not back");
+        self.run_until(|world| world.back);
+    }
+
+    fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            assert!(self.now < 600_000_000, "ten minutes and not there");
             while let Some((from, to, message)) = self.letters.pop_front() {
                 if from == BEHIND || to == BEHIND {
                     self.messages += 1;
@@ -207,4 +216,32 @@ fn the_pace_is_a_setting() {
     let fast = took(AlignConfig { pause: 1_000, items: 1_000, ..AlignConfig::new() });
     let slow = took(AlignConfig { pause: 10_000, items: 100, ..AlignConfig::new() });
     assert!(slow > 20 * fast, "{slow} µs and {fast} µs");
+}
+
+/// A server that kept the tombstone would take the next claim's version 1 for an old one.
+///
+/// FEATURES: A12
+#[test]
+fn tombstones_of_closed_boots_go_and_those_of_unique_keys_stay() {
+    let tx = TxId { node: NODES[0], boot: Boot(1), seq: 5 };
+    let gone = Committed { stamp: Stamp { version: 2, tx }, live: false, image: None };
+    let record = ItemId::record(CLUSTER, 1);
+    let key = ItemId { cluster: CLUSTER, key: ItemKey::Key(vec![1]) };
+    let contents = |closed: bool| {
+        let mut writes: Vec<Write> =
+            [&record, &key].map(|item| Write::Item(item.clone(), gone.clone())).into();
+        writes.extend(closed.then_some(Write::Low(NODES[0], Boot(1), u64::MAX)));
+        writes
+    };
+    let retention = 5_000_000;
+    let align = AlignConfig { retention, ..AlignConfig::new() };
+    for closed in [true, false] {
+        let mut world = World::new([contents(closed), contents(closed), contents(closed)], &align);
+        world.run_until(|world| world.now > 4 * retention);
+        for node in NODES {
+            let items = &world.servers[&node].disk.visible().items;
+            assert_eq!(items.contains_key(&record), !closed, "{node}");
+            assert!(items.contains_key(&key), "{node}");
+        }
+    }
 }

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::{Committed, ErrorCode, Image, ItemId, ItemKey, OpKind, Outcome as Known, Stamp};
 use quorate_check::history::{
-    Action, FORMAT_VERSION, Header, History, OpKind as Kind, Operation, Outcome, Phase, ReadLevel,
-    Seen, Step,
+    Action, Header, History, OpKind as Kind, Operation, Outcome, Phase, ReadLevel, Seen, Step,
 };
 use quorate_check::{Verdict, check_all};
-use quorate_protocol::io::{Base, Event, Note, Proposal, ReadRequest, Reply, Submit, Tick};
+use quorate_protocol::io::{
+    Base, Event, Note, Proposal, ReadQuorum, ReadRequest, Reply, Submit, Tick,
+};
 
 use crate::options::Options;
 use crate::rng::Stream;
@@ -132,7 +133,16 @@ impl Clients {
         let (kind, steps, event) = if reads {
             let items = keys.iter().map(|key| self.item(*key)).collect();
             let steps = keys.iter().map(|key| step(*key, Action::Read(None))).collect();
-            (Kind::Read, steps, Event::Read(ReadRequest { request: id, items, deadline }))
+            (
+                Kind::Read,
+                steps,
+                Event::Read(ReadRequest {
+                    request: id,
+                    items,
+                    quorum: ReadQuorum::Majority,
+                    deadline,
+                }),
+            )
         } else {
             let mut steps = Vec::new();
             let mut ops = Vec::new();
@@ -142,7 +152,7 @@ impl Clients {
                 steps.push(step(*key, action));
             }
             let kind = if pair { Kind::Transaction } else { Kind::Update };
-            let submit = Submit { request: id, ops, deadline, wall_us: now };
+            let submit = Submit { request: id, ops, deadline, wall_us: now, schema: 0 };
             (kind, steps, Event::Submit(submit))
         };
         self.history.push(Operation {
@@ -247,6 +257,7 @@ impl Clients {
                     self.seen.insert((client, step.key), step.version.unwrap_or(0));
                 }
             }
+            Reply::Session(_) => {}
             Reply::Failed(failure) => {
                 operation.code = Some(failure.code.name().to_owned());
                 let unknown = failure.code.outcome() != Known::Failed;
@@ -321,13 +332,8 @@ impl Clients {
                 self.final_read(key, server, level, committed, now);
             }
         }
-        let header = Header {
-            format: "quorate-history".to_owned(),
-            version: FORMAT_VERSION,
-            nodes: (0..self.servers).map(|n| format!("n{}", n + 1)).collect(),
-            keys: self.keys,
-            simulated: true,
-        };
+        let nodes = (0..self.servers).map(|n| format!("n{}", n + 1)).collect();
+        let header = Header::new(nodes, self.keys, true);
         let history = History { header, operations: std::mem::take(&mut self.history) };
         let names = ["acknowledged-durable", "linearizable", "failed-write-visible"];
         let options = match quorate_check::Options::only(names) {
@@ -371,7 +377,7 @@ impl Clients {
 }
 
 fn step(key: u64, action: Action) -> Step {
-    Step { key, action, rid: None, version: None }
+    Step::new(key, action)
 }
 
 fn seen_in(committed: Option<&Committed>) -> Seen {

@@ -284,7 +284,9 @@ impl World {
         let placement = |shape: Shape| {
             let masters = self.servers[shape.masters].iter().map(|s| s.id).collect();
             let write_quorum = shape.write_quorum;
-            (shape.cluster, Placement { generation: 1, masters, write_quorum, owner: None })
+            let (owner, schema_min) = (None, 0);
+            let generation = 1;
+            (shape.cluster, Placement { generation, masters, write_quorum, owner, schema_min })
         };
         self.options.clusters().into_iter().map(placement).collect()
     }

@@ -15,6 +15,16 @@
 //! | `TombstoneDroppedEarly` | 3.9, traps A18, A20 | `tombstone-kept` |
 //! | `BackBeforeMeanwhile` | 3.6.5 | `all-or-nothing` |
 //! | `RecordWiseRepair` | trap A12 | `all-or-nothing` |
+//! | `ReadOneServer` | 3.8, trap A10 | `client-history` |
+//! | `VoteTwice` | 3.4.4 | `votes-stand` |
+//! | `VoteAfterPromise` | 3.4.1, trap A11 | `votes-stand` |
+//! | `RecoverToAbort` | 3.7.3, trap A7 | `one-outcome` |
+//! | `RecoverFromSilence` | 3.7.3, O1 (trap A1) | `one-commit-per-base` |
+//! | `ApplyTwice` | 3.6.3 | `converges-after-heal` |
+//! | `LoseLocks` | 3.2, trap A27 | `no-corruption` |
+//! | `ReuseIds` | trap A6 | `durable-before-ok` |
+//! | `AckBeforeQuorum` | 3.5.3 | `durable-before-ok` |
+//! | `SkipVersionCheck` | 3.4.3b | `one-commit-per-base` |
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -152,4 +162,74 @@ fn back_before_the_decisions_made_meanwhile() {
 fn record_wise_repair_while_online() {
     let options = Options { pairs: 800, keys: 4, ..rough() };
     caught(&options, 5, "all-or-nothing", |c| c.planted = Some(Bug::RecordWiseRepair));
+}
+
+/// FEATURES: A15, H8
+#[test]
+fn majority_read_answered_by_one_server() {
+    let options = Options { keys: 1, ..rough() };
+    caught(&options, 10, "client-history", |c| c.planted = Some(Bug::ReadOneServer));
+}
+
+/// FEATURES: A8, H8
+#[test]
+fn prepare_judged_twice() {
+    caught(&rough(), 20, "votes-stand", |c| c.planted = Some(Bug::VoteTwice));
+}
+
+/// FEATURES: A11, H8
+#[test]
+fn promise_is_forgotten() {
+    caught(&rough(), 20, "votes-stand", |c| c.planted = Some(Bug::VoteAfterPromise));
+}
+
+/// FEATURES: A11, H8
+#[test]
+fn recovery_aborts_what_may_be_committed() {
+    // Coordinators that die after `ok` and before anybody heard of it.
+    let options = Options {
+        crash_every: 100_000,
+        cut_every: 0,
+        clients: 12,
+        keys: 20,
+        sync_max: 20_000,
+        ..rough()
+    };
+    caught(&options, 40, "one-outcome", |c| c.planted = Some(Bug::RecoverToAbort));
+}
+
+/// FEATURES: A1, A11, H8
+#[test]
+fn recovery_counts_silence_as_yes() {
+    caught(&rough(), 40, "one-commit-per-base", |c| c.planted = Some(Bug::RecoverFromSilence));
+}
+
+/// FEATURES: A9, H8
+#[test]
+fn commit_applied_twice() {
+    caught(&rough(), 20, "converges-after-heal", |c| c.planted = Some(Bug::ApplyTwice));
+}
+
+/// FEATURES: A8, A9, H8
+#[test]
+fn locks_lost_on_restart() {
+    caught(&rough(), 40, "no-corruption", |c| c.planted = Some(Bug::LoseLocks));
+}
+
+/// FEATURES: A8, H8
+#[test]
+fn transaction_ids_reused_after_a_restart() {
+    caught(&rough(), 20, "durable-before-ok", |c| c.planted = Some(Bug::ReuseIds));
+}
+
+/// FEATURES: A1, H8
+#[test]
+fn ok_before_the_quorum() {
+    caught(&rough(), 5, "durable-before-ok", |c| c.planted = Some(Bug::AckBeforeQuorum));
+}
+
+/// FEATURES: A9, H8
+#[test]
+fn version_check_skipped() {
+    caught(&rough(), 10, "one-commit-per-base", |c| c.planted = Some(Bug::SkipVersionCheck));
 }

@@ -10,10 +10,13 @@ use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid, Stamp};
 use quorate_control::schema::{Class, Database, SCHEMA_ITEM, Schema};
 use quorate_protocol::io::{Base, Failure, Proposal};
 
-use super::backend::{Backend, Commit};
+use super::backend::{Backend, Commit, Planned};
 use super::context::{App, Ctx, ReadLevel};
 use super::error::ApiError;
 use super::record;
+use super::session::Trail;
+use super::token::Token;
+use crate::index::table;
 
 /// The server answers at its deadline by itself; this much later it is not waited for any more.
 const DEADLINE_SLACK: Duration = Duration::from_millis(250);
@@ -32,6 +35,12 @@ pub(super) struct Access<'a, B> {
     pub(super) deadline: Instant,
     /// Which state reads may see.
     pub(super) level: ReadLevel,
+    /// What a transaction builds on is read by majority: an attempt on local state has failed.
+    pub(super) fresh: bool,
+    /// Under which token a transaction runs.
+    pub(super) token: Option<&'a Token>,
+    /// What the session must remember, if the request belongs to one.
+    pub(super) trail: Option<&'a Trail>,
 }
 
 impl<B> Clone for Access<'_, B> {
@@ -101,7 +110,14 @@ impl Db {
 impl<B: Backend> Ctx<B> {
     /// The server as this request sees it.
     pub(super) fn access(&self) -> Access<'_, B> {
-        Access { app: &self.app, deadline: self.deadline, level: self.level }
+        Access {
+            app: &self.app,
+            deadline: self.deadline,
+            level: self.level,
+            fresh: false,
+            token: self.token.as_ref(),
+            trail: self.trail.as_deref(),
+        }
     }
 
     /// The database named in the path.
@@ -186,15 +202,40 @@ impl<B: Backend> Access<'_, B> {
         }
     }
 
-    async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {
+    /// State that a transaction builds on: local, or by majority when that is known not to do or
+    /// has nothing in the version wanted. Tombstones included.
+    pub(super) async fn base(
+        &self,
+        item: &ItemId,
+        version: Option<u64>,
+    ) -> Result<Option<Committed>, ApiError> {
+        if self.fresh || self.level == ReadLevel::Majority {
+            return self.read_majority(item.clone()).await;
+        }
+        let found = self.read_local(item).await?;
+        let is_record = matches!(item.key, quorate_api::ItemKey::Record(_));
+        let has = match (&found, version) {
+            (Some(found), Some(wanted)) => found.stamp.version >= wanted,
+            (Some(_), None) => true,
+            (None, _) => !is_record,
+        };
+        if has { Ok(found) } else { self.read_majority(item.clone()).await }
+    }
+
+    pub(super) async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {
         Ok(self.in_time(ErrorCode::ReadTimeout, self.app.backend.read_local(item)).await??)
     }
 
-    async fn read_majority(&self, item: ItemId) -> Result<Option<Committed>, ApiError> {
+    pub(super) async fn read_majority(&self, item: ItemId) -> Result<Option<Committed>, ApiError> {
         let read = self.app.backend.read_majority(vec![item.clone()], self.deadline);
         match self.in_time(ErrorCode::ReadTimeout, read).await? {
             Ok(answers) => {
-                Ok(answers.into_iter().find(|(id, _)| *id == item).and_then(|(_, found)| found))
+                let found = answers.into_iter().find(|(id, _)| *id == item);
+                let found = found.and_then(|(_, found)| found);
+                if let (Some(trail), Some(committed)) = (self.trail, &found) {
+                    trail.saw(item, committed.stamp);
+                }
+                Ok(found)
             }
             Err(failure) => Err(self.explain(&failure, &[])),
         }
@@ -211,28 +252,39 @@ impl<B: Backend> Access<'_, B> {
         Ok(self.in_time(ErrorCode::ReadTimeout, page).await??)
     }
 
-    /// Runs a transaction; the refusal is in words, with what a tombstone in the way keeps.
-    pub(super) async fn submit(&self, ops: Vec<Proposal>) -> Result<Commit, ApiError> {
+    /// Runs a transaction planned on a revision of the schema. The refusal is in words, with what a
+    /// tombstone in the way keeps, and names the item concerned.
+    pub(super) async fn submit(
+        &self,
+        ops: Vec<Proposal>,
+        schema: u64,
+    ) -> Result<Commit, (ApiError, Option<ItemId>)> {
         let bases: Vec<Attempted> = ops.iter().map(Attempted::of).collect();
         let expected = ops.len();
-        let run = self.app.backend.submit(ops, self.deadline);
-        let failure = match self.in_time(ErrorCode::Deadline, run).await? {
-            Ok(commit) if commit.stamps.len() == expected => return Ok(commit),
+        let run = self.app.backend.submit(Planned { ops, schema }, self.deadline);
+        let run = self.in_time(ErrorCode::Deadline, run).await;
+        let failure = match run.map_err(|error| (error, None))? {
+            Ok(commit) if commit.stamps.len() == expected => {
+                if let Some(trail) = self.trail {
+                    trail.committed(self.app.node, &commit);
+                }
+                return Ok(commit);
+            }
             Ok(commit) => {
                 let text = format!("{} stamps for {expected} operations", commit.stamps.len());
-                return Err(ApiError::new(ErrorCode::Storage, text));
+                return Err((ApiError::new(ErrorCode::Storage, text), None));
             }
             Err(failure) => failure,
         };
         if failure.code == ErrorCode::NotFound
             && let Some(item) = failure.item.as_ref().or(bases.first().map(|b| &b.item))
-            && let Some(rid) = rid_of(item)
+            && let Some(rid) = table::rid_of(item)
         {
             // Only for its id: that the record is not there is decided already.
             let found = self.read_local(item).await.ok().flatten();
-            return Err(record::not_found(rid, found.as_ref()));
+            return Err((record::not_found(rid, found.as_ref()), failure.item));
         }
-        Err(self.explain(&failure, &bases))
+        Err((self.explain(&failure, &bases), failure.item))
     }
 
     /// The id of a new record, in a cluster of the class that this server owns.
@@ -329,15 +381,6 @@ impl Attempted {
     }
 }
 
-fn rid_of(item: &ItemId) -> Option<Rid> {
-    match item.key {
-        quorate_api::ItemKey::Record(position) => {
-            Some(Rid { cluster: item.cluster.cluster, position })
-        }
-        quorate_api::ItemKey::Key(_) | quorate_api::ItemKey::Token(_) => None,
-    }
-}
-
 /// The original's text (ORIENTDB.md 4.6).
 fn conflict_text(failure: &Failure, attempted: &[Attempted]) -> String {
     let op = match &failure.item {
@@ -392,6 +435,13 @@ const fn describe(code: ErrorCode) -> &'static str {
         ErrorCode::UnknownCluster => "The cluster does not exist",
         ErrorCode::DatabaseExists => "The database already exists",
         ErrorCode::ClassExists => "The class already exists",
+        ErrorCode::UnknownIndex => "The index does not exist",
+        ErrorCode::IndexExists => "The index already exists",
+        ErrorCode::DuplicateKey => "Another record has this key of a unique index",
+        ErrorCode::SchemaChanged => {
+            "The schema changed meanwhile; the same request can succeed now"
+        }
+        ErrorCode::TokenExpired => "The retry session has ended or the token is acknowledged",
         ErrorCode::NotOwner => "Another server owns the cluster",
         ErrorCode::Deadline => {
             "The deadline passed before the outcome was known; the transaction may still commit"
@@ -400,6 +450,7 @@ const fn describe(code: ErrorCode) -> &'static str {
             "The read met an undecided write that could not be resolved in time"
         }
         ErrorCode::ReadTimeout => "The read did not finish in time",
+        ErrorCode::SessionBehind => "This server has not caught up with the session",
         ErrorCode::Overload => "The server has too much to do",
         ErrorCode::NotReady => "The server is not ready",
         ErrorCode::BadRequest => "The request cannot be understood",

@@ -6,10 +6,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Stamp, TxId};
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
 use quorate_control::schema::Schema;
-use quorate_protocol::io::{Failure, Proposal};
+use quorate_protocol::io::{Failure, Proposal, SessionToken};
 use quorate_protocol::message::LogPosition;
+use tokio::sync::watch;
 
 /// A committed transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub struct Commit {
     pub tx: TxId,
     /// Stamps after it, one an operation, in order.
     pub stamps: Vec<Stamp>,
-    /// Where the decision stands in the coordinator's log; reserved for session tokens.
+    /// Where the decision stands in the coordinator's log, for the session token.
     pub decision: LogPosition,
 }
 
@@ -88,12 +89,22 @@ pub type Page = Vec<(u64, Committed)>;
 /// Answer to a majority read, one entry an item asked for.
 pub type Answers = Vec<(ItemId, Option<Committed>)>;
 
+/// A transaction, planned on a schema.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// At most one operation an item.
+    pub ops: Vec<Proposal>,
+    /// Revision of the schema that they were made with: where an index came since, they are
+    /// refused.
+    pub schema: u64,
+}
+
 /// A running server. Cheap to clone.
 pub trait Backend: Clone + Send + Sync + 'static {
     /// Runs a transaction.
     fn submit(
         &self,
-        ops: Vec<Proposal>,
+        planned: Planned,
         deadline: Instant,
     ) -> impl Future<Output = Result<Commit, Failure>> + Send;
 
@@ -103,6 +114,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
         items: Vec<ItemId>,
         deadline: Instant,
     ) -> impl Future<Output = Result<Answers, Failure>> + Send;
+
+    /// Waits until this server has applied everything a session has seen; gives what it has
+    /// applied.
+    fn session(
+        &self,
+        token: SessionToken,
+        seen: Vec<(ItemId, Stamp)>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<SessionToken, Failure>> + Send;
 
     /// Committed, durable local state of an item, tombstones included.
     fn read_local(
@@ -118,6 +138,20 @@ pub trait Backend: Clone + Send + Sync + 'static {
         from: u64,
         limit: usize,
     ) -> impl Future<Output = Result<Page, ReadError>> + Send;
+
+    /// Records under a key of a derived index, in order of their ids; `None` while the index does
+    /// not hold everything here.
+    fn index_scan(
+        &self,
+        index: ClusterKey,
+        key: Vec<u8>,
+    ) -> impl Future<Output = Result<Option<Vec<Rid>>, ReadError>> + Send;
+
+    /// Returns once every vote cast here before the call has its outcome applied here.
+    fn votes_settled(&self) -> impl Future<Output = ()> + Send;
+
+    /// Changes whenever the schema does here, or a derived index holds everything.
+    fn changes(&self) -> watch::Receiver<u64>;
 
     /// The next free position of a cluster that this server owns.
     fn allocate(&self, cluster: ClusterKey) -> impl Future<Output = Result<u64, Failure>> + Send;

@@ -4,27 +4,27 @@
 //! May not know SQL.
 //!
 //! Operations: `c` (create), `u` (replace), `d` (delete) as in the original, and `check`: the
-//! record must still have the given version when the transaction commits. At most one operation a
-//! record. The reply has the original's `result` (the last operation's record) and, as an
-//! addition, `operations` with id and version of every one.
+//! record must still have the given version when the transaction commits. In a transaction they
+//! take effect one after the other and are folded to one a record; a version they name is the one
+//! before the transaction. A new record may call itself `#-1:-2` or the like, and operations behind
+//! it may use that wherever a record id stands. The reply has the original's `result` (the last
+//! operation's record) and, as an addition, `operations` with id and version of every one.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use axum::http::StatusCode;
-use quorate_api::{ErrorCode, Image, OpKind, Rid, Stamp};
+use quorate_api::{ErrorCode, Rid};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::access::{Access, Db};
+use super::access::Access;
 use super::backend::Backend;
 use super::context::Ctx;
-use super::draft::{Draft, base};
 use super::error::ApiError;
 use super::record::{self, Incoming, parse_rid};
-use super::reply::{self, Reply};
-
-/// Most operations of one batch: what a transaction can be asked to lock at once.
-const OPERATIONS_MAX: usize = 1000;
+use super::reply::{Answer, Reply};
+use super::token;
+use super::tries::Tries;
+use super::work::{After, RECORDS_MAX, Work, Written};
 
 #[derive(Deserialize)]
 struct Body {
@@ -42,13 +42,8 @@ struct Operation {
     tombstone: Option<u64>,
 }
 
-/// What one committed operation left.
-struct Done {
-    rid: Rid,
-    kind: OpKind,
-    stamp: Stamp,
-    image: Option<Image>,
-}
+/// Ids that new records of the batch call themselves by.
+type Names = BTreeMap<String, Rid>;
 
 /// `POST /batch/{db}`.
 pub(super) async fn run<B: Backend>(ctx: Ctx<B>) -> Reply {
@@ -57,105 +52,161 @@ pub(super) async fn run<B: Backend>(ctx: Ctx<B>) -> Reply {
     if batch.operations.is_empty() {
         return Err(ApiError::bad_request("Input JSON has no operations to execute"));
     }
-    if batch.operations.len() > OPERATIONS_MAX {
-        let text = format!("a batch has at most {OPERATIONS_MAX} operations");
+    if batch.operations.len() > RECORDS_MAX {
+        let text = format!("a batch has at most {RECORDS_MAX} operations");
         return Err(ApiError::new(ErrorCode::TooLarge, text));
     }
-    let db = ctx.database().await?;
-    let access = ctx.access();
-    let done = if batch.transaction {
-        as_one(access, db, batch.operations).await?
-    } else {
-        one_by_one(access, db, batch.operations).await?
-    };
-    answer(&done)
+    let (access, database) = (ctx.access(), ctx.param("db"));
+    if batch.transaction {
+        let run = as_one(access, database, &batch.operations);
+        return token::once(access, database, run).await;
+    }
+    token::refuse(&ctx)?;
+    Ok(one_by_one(access, database, &batch.operations).await?.into())
 }
 
 async fn as_one<B: Backend>(
     access: Access<'_, B>,
-    mut db: Db,
-    operations: Vec<Operation>,
-) -> Result<Vec<Done>, ApiError> {
-    let mut proposals = Vec::with_capacity(operations.len());
-    let mut done = Vec::with_capacity(operations.len());
-    let mut seen = BTreeSet::new();
-    for (index, operation) in operations.into_iter().enumerate() {
-        let (draft, same) = prepare(access, db, operation).await.map_err(|e| at(index, e))?;
-        db = same;
-        if !seen.insert(draft.rid) {
-            let text = format!("record {} is in the transaction twice", draft.rid);
-            return Err(at(index, ApiError::bad_request(text)));
+    database: &str,
+    operations: &[Operation],
+) -> Result<Answer, ApiError> {
+    let mut tries = Tries::new(access);
+    loop {
+        match attempt(tries.access(), database, operations, &mut Names::new()).await {
+            Ok(done) => return answer(&done),
+            Err(error) => tries.after(error).await?,
         }
-        done.push(Done {
-            rid: draft.rid,
-            kind: draft.proposal.kind,
-            stamp: Stamp::ABSENT,
-            image: draft.proposal.image.clone(),
-        });
-        proposals.push(draft.proposal);
     }
-    let commit = access.submit(proposals).await?;
-    for (entry, stamp) in done.iter_mut().zip(commit.stamps) {
-        entry.stamp = stamp;
+}
+
+/// One transaction; gives what each operation's record is then.
+async fn attempt<B: Backend>(
+    access: Access<'_, B>,
+    database: &str,
+    operations: &[Operation],
+    names: &mut Names,
+) -> Result<Vec<Written>, ApiError> {
+    let mut work = Work::new(access, access.database(database).await?);
+    let mut rids = Vec::with_capacity(operations.len());
+    for (index, operation) in operations.iter().enumerate() {
+        let prepared = prepare(&mut work, operation, names).await;
+        rids.push(prepared.map_err(|error| at(index, error))?);
     }
-    Ok(done)
+    let done = std::sync::Mutex::new(Vec::new());
+    work.commit(|written| {
+        let of = |rid: &Rid| {
+            let own = written.iter().find(|w| w.rid == *rid).cloned();
+            own.unwrap_or(Written { rid: *rid, version: 0, after: After::Untouched, image: None })
+        };
+        let all: Vec<Written> = rids.iter().map(of).collect();
+        let kept = answer(&all);
+        *done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = all;
+        kept
+    })
+    .await?;
+    Ok(done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
 }
 
 async fn one_by_one<B: Backend>(
     access: Access<'_, B>,
-    mut db: Db,
-    operations: Vec<Operation>,
-) -> Result<Vec<Done>, ApiError> {
-    let mut done: Vec<Done> = Vec::with_capacity(operations.len());
-    for (index, operation) in operations.into_iter().enumerate() {
-        let step = async {
-            let (draft, same) = prepare(access, db, operation).await?;
-            let kind = draft.proposal.kind;
-            let (rid, stamp, image) = draft.commit(access).await?;
-            Ok((Done { rid, kind, stamp, image }, same))
-        };
-        let (entry, same) = step.await.map_err(|error| {
-            let mut error = at(index, error);
-            error.partial = index > 0;
-            error
-        })?;
-        db = same;
-        done.push(entry);
+    database: &str,
+    operations: &[Operation],
+) -> Result<Answer, ApiError> {
+    let mut done: Vec<Written> = Vec::with_capacity(operations.len());
+    let mut names = Names::new();
+    for (index, operation) in operations.iter().enumerate() {
+        let mut tries = Tries::new(access);
+        loop {
+            let one = std::slice::from_ref(operation);
+            let failed = match attempt(tries.access(), database, one, &mut names).await {
+                Ok(written) => {
+                    done.extend(written);
+                    break;
+                }
+                Err(error) => tries.after(error).await,
+            };
+            failed.map_err(|mut error| {
+                error.text = error.text.replacen("operation 0: ", "", 1);
+                error.partial = index > 0;
+                at(index, error)
+            })?;
+        }
     }
-    Ok(done)
+    answer(&done)
 }
 
 async fn prepare<B: Backend>(
-    access: Access<'_, B>,
-    db: Db,
-    operation: Operation,
-) -> Result<(Draft, Db), ApiError> {
+    work: &mut Work<'_, B>,
+    operation: &Operation,
+    names: &mut Names,
+) -> Result<Rid, ApiError> {
     if matches!(operation.kind.as_str(), "cmd" | "script") {
         let text = format!("operation type '{}' is not supported in a batch", operation.kind);
         return Err(ApiError::new(ErrorCode::Unsupported, text));
     }
-    let Some(map) = operation.record else {
+    let Some(map) = &operation.record else {
         return Err(ApiError::bad_request("the operation has no record"));
     };
-    let record = Incoming::from_map(map)?;
+    let mut record = Incoming::from_map(map.clone())?;
+    record.fields.values_mut().for_each(|value| rename(value, names));
     if operation.kind == "c" {
-        return Draft::create(access, db, &record).await;
+        let rid = create(work, &record).await?;
+        if let Some(name) = record.rid.filter(|name| is_made_up(name)) {
+            names.insert(name, rid);
+        }
+        return Ok(rid);
     }
     let Some(own) = &record.rid else {
         return Err(ApiError::bad_request("the record has no @rid"));
     };
-    let rid = parse_rid(own)?;
-    let base = base(record.version);
-    let draft = match operation.kind.as_str() {
-        "u" => Draft::replace(&db, rid, base, &record.fields)?,
-        "d" => Draft::delete(&db, rid, base, operation.tombstone)?,
-        "check" => Draft::check(&db, rid, base)?,
+    let (rid, version) = match names.get(own) {
+        // Its version was made up too.
+        Some(rid) => (*rid, None),
+        None => (parse_rid(own)?, record.version),
+    };
+    match operation.kind.as_str() {
+        "u" => work.replace(rid, version, record.fields).await?,
+        "d" => work.delete(rid, version, operation.tombstone).await?,
+        "check" => work.check(rid, version).await?,
         other => {
             let text = format!("operation type '{other}' is none of c, u, d, check");
             return Err(ApiError::bad_request(text));
         }
+    }
+    Ok(rid)
+}
+
+/// A new record of the class it names.
+pub(super) async fn create<B: Backend>(
+    work: &mut Work<'_, B>,
+    record: &Incoming,
+) -> Result<Rid, ApiError> {
+    let Some(class) = &record.class else {
+        return Err(ApiError::bad_request("a new record needs its @class"));
     };
-    Ok((draft, db))
+    work.require_class(class).await?;
+    work.create(class, None, record.fields.clone()).await
+}
+
+/// `#-1:-2`: an id that no record has.
+fn is_made_up(name: &str) -> bool {
+    let numbers = name.strip_prefix('#').unwrap_or(name).split_once(':');
+    let negative = |text: &str| text.strip_prefix('-').is_some_and(|n| n.parse::<u64>().is_ok());
+    numbers.is_some_and(|(cluster, position)| negative(cluster) && negative(position))
+}
+
+/// Puts real ids where made-up ones stand, at any depth the JSON reader let in.
+fn rename(value: &mut Value, names: &Names) {
+    match value {
+        Value::String(text) => {
+            if let Some(rid) = names.get(text) {
+                *text = rid.to_string();
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(|value| rename(value, names)),
+        Value::Object(map) => map.values_mut().for_each(|value| rename(value, names)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Says which operation of the batch it was.
@@ -165,24 +216,24 @@ fn at(index: usize, mut error: ApiError) -> ApiError {
 }
 
 #[derive(Serialize)]
-struct Written {
+struct Entry {
     #[serde(rename = "@rid")]
     rid: String,
     #[serde(rename = "@version")]
     version: u64,
 }
 
-fn answer(done: &[Done]) -> Reply {
-    let written: Vec<Written> =
-        done.iter().map(|d| Written { rid: d.rid.to_string(), version: d.stamp.version }).collect();
+fn answer(done: &[Written]) -> Result<Answer, ApiError> {
+    let written: Vec<Entry> =
+        done.iter().map(|d| Entry { rid: d.rid.to_string(), version: d.version }).collect();
     let last = match done.last() {
-        Some(d) if matches!(d.kind, OpKind::Create | OpKind::Update) => {
-            record::render(d.rid, d.stamp.version, d.image.as_ref())?
+        Some(d) if matches!(d.after, After::Created | After::Changed) => {
+            record::render(d.rid, d.version, d.image.as_ref())?
         }
         Some(_) | None => Vec::new(),
     };
     let operations = serde_json::to_vec(&written)
         .map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))?;
     let parts: [&[u8]; 5] = [br#"{"result":["#, &last, br#"],"operations":"#, &operations, b"}"];
-    Ok(reply::json_bytes(StatusCode::OK, parts.concat()))
+    Ok(Answer::json(parts.concat()))
 }

@@ -8,7 +8,8 @@ use super::backend::Backend;
 use super::context::Ctx;
 use super::error::ApiError;
 use super::execute::execute;
-use super::reply::{self, Reply};
+use super::reply::Reply;
+use super::token;
 use crate::sql::{self, Params, Select, Statement, Target};
 
 /// Records that a query shows when neither it nor the path says.
@@ -66,9 +67,11 @@ pub(super) async fn cluster<B: Backend>(ctx: Ctx<B>) -> Reply {
 }
 
 async fn run<B: Backend>(ctx: Ctx<B>, statement: &Statement, limit: Option<usize>) -> Reply {
-    let db = ctx.database().await?;
-    let records = execute(ctx.access(), db, statement, limit).await?;
-    Ok(reply::result(&records))
+    if statement.is_idempotent() || statement.is_ddl() {
+        token::refuse(&ctx)?;
+    }
+    let (access, database) = (ctx.access(), ctx.param("db"));
+    token::once(access, database, execute(access, database, statement, limit)).await
 }
 
 fn require_sql(language: &str) -> Result<(), ApiError> {

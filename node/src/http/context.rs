@@ -4,8 +4,8 @@
 //!
 //! Request headers: `X-Quorate-Deadline-Ms` (how long the client waits; default and maximum in
 //! `Limits`), `X-Quorate-Read-Level` (`local` | `majority`), `X-Quorate-Tombstone-Id`, `If-Match`,
-//! `If-None-Match`. Reserved, accepted and ignored until they mean something:
-//! `X-Quorate-Session-Token`, `X-Quorate-Transaction-Token`.
+//! `If-None-Match`, `X-Quorate-Transaction-Token` (see `token`), `X-Quorate-Session-Token` (see
+//! `session`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +24,9 @@ use super::auth::Authenticator;
 use super::backend::Backend;
 use super::error::ApiError;
 use super::metrics::Counters;
+use super::session::Trail;
+use super::token::Token;
+use super::tries::RetryPolicy;
 
 /// Bounds of what one client, and all together, can make the server hold.
 #[derive(Debug, Clone)]
@@ -68,6 +71,8 @@ pub struct HttpConfig {
     pub authenticator: Authenticator,
     /// W of databases whose creation does not name one.
     pub write_quorum: WriteQuorum,
+    /// How requests start over by themselves.
+    pub retry: RetryPolicy,
     /// Bounds.
     pub limits: Limits,
 }
@@ -128,6 +133,10 @@ pub(super) struct Ctx<B> {
     pub(super) deadline: Instant,
     /// Which state reads may see.
     pub(super) level: ReadLevel,
+    /// Under which token the request's transaction runs.
+    pub(super) token: Option<Token>,
+    /// What the session must remember, if the request belongs to one.
+    pub(super) trail: Option<Arc<Trail>>,
     params: Option<RawPathParams>,
     query: Option<String>,
     /// Its body; empty for methods that have none.
@@ -159,12 +168,17 @@ impl<B: Backend> FromRequest<Arc<App<B>>> for Ctx<B> {
         } else {
             read_body(app, body, deadline).await?
         };
+        let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+        let request = [parts.method.as_str().as_bytes(), path.as_bytes(), &body];
+        let token = Token::of(&parts.headers, &request)?;
         Ok(Self {
             app: Arc::clone(app),
             method: parts.method,
             headers: parts.headers,
             deadline,
             level,
+            token,
+            trail: parts.extensions.remove(),
             params,
             query: parts.uri.query().map(str::to_owned),
             body,
@@ -256,7 +270,8 @@ fn unauthorized(database: Option<&str>, headers: &HeaderMap) -> ApiError {
     error
 }
 
-fn deadline(headers: &HeaderMap, limits: &Limits) -> Result<Duration, ApiError> {
+/// How long the client waits.
+pub(super) fn deadline(headers: &HeaderMap, limits: &Limits) -> Result<Duration, ApiError> {
     let max = limits.deadline_max;
     match number_header(headers, "x-quorate-deadline-ms")? {
         None => Ok(limits.deadline_default),

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use quorate_api::{ErrorCode, NodeId, OpKind, Stamp};
 use quorate_control::ddl::{DdlError, NewDatabase};
+use quorate_control::indexes::{Index, IndexState};
 use quorate_control::members::WriteQuorum;
 use quorate_control::schema::{Class, Database, DatabaseKind, SCHEMA_ITEM, Schema};
 use quorate_protocol::io::{Base, Proposal};
@@ -18,7 +19,8 @@ use super::access::Access;
 use super::backend::{Backend, Master};
 use super::context::Ctx;
 use super::error::ApiError;
-use super::reply::{self, Reply};
+use super::reply::{self, Answer, Reply};
+use crate::sql::{CreateClass, CreateIndex, Drop};
 
 /// Times a schema change starts over when another one came first.
 const CHANGE_ATTEMPTS_MAX: u32 = 16;
@@ -38,7 +40,7 @@ impl<B: Backend> Access<'_, B> {
             let kind = if stamp == Stamp::ABSENT { OpKind::Create } else { OpKind::Update };
             let base = Base::Exact(stamp);
             let op = Proposal { item: SCHEMA_ITEM, kind, base, image: Some(image.into()) };
-            match self.submit(vec![op]).await {
+            match self.submit(vec![op], next.revision).await.map_err(|(error, _)| error) {
                 Ok(_) => {
                     self.await_schema(&next).await;
                     return Ok(next);
@@ -53,6 +55,96 @@ impl<B: Backend> Access<'_, B> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// `CREATE CLASS`; the value is how many classes there are, as in the original.
+    pub(super) async fn run_create_class(
+        &self,
+        database: &str,
+        create: &CreateClass,
+    ) -> Result<Answer, ApiError> {
+        let (name, supers) = (&create.name, &create.super_classes);
+        let made = self.change(|s| s.create_class(database, name, supers)).await;
+        let schema = match made {
+            Err(error) if error.code == ErrorCode::ClassExists && create.if_not_exists => {
+                self.newest_schema().await?.1
+            }
+            made => made?,
+        };
+        let count = schema.database(database).map_or(0, |d| d.classes.len());
+        Ok(done(json!({"operation": "create class", "className": name, "value": count})))
+    }
+
+    /// `DROP CLASS`.
+    pub(super) async fn run_drop_class(
+        &self,
+        database: &str,
+        drop: &Drop,
+    ) -> Result<Answer, ApiError> {
+        match self.change(|s| s.drop_class(database, &drop.name)).await {
+            Err(error) if error.code == ErrorCode::UnknownClass && drop.if_exists => {}
+            dropped => std::mem::drop(dropped?),
+        }
+        Ok(done(json!({"operation": "drop class", "className": drop.name, "value": true})))
+    }
+
+    /// `CREATE INDEX`: done when every record there was is in it. Past the deadline it goes on.
+    pub(super) async fn run_create_index(
+        &self,
+        database: &str,
+        create: &CreateIndex,
+    ) -> Result<Answer, ApiError> {
+        let name = &create.new.name;
+        match self.change(|s| s.create_index(database, &create.new)).await {
+            Err(error) if error.code == ErrorCode::IndexExists && create.if_not_exists => {}
+            made => std::mem::drop(made?),
+        }
+        let mut changes = self.app.backend.changes();
+        let filled = async {
+            loop {
+                changes.mark_unchanged();
+                match self.index_state(database, name)? {
+                    IndexState::Ready => return Ok(()),
+                    IndexState::Failed(reasons) => {
+                        let text = format!("index '{name}' cannot be: {}", reasons.join("; "));
+                        return Err(ApiError::new(ErrorCode::DuplicateKey, text));
+                    }
+                    IndexState::Building(_) => {}
+                }
+                if changes.changed().await.is_err() {
+                    return Err(ApiError::new(ErrorCode::NotReady, "the server is stopping"));
+                }
+            }
+        };
+        match tokio::time::timeout_at(self.deadline.into(), filled).await {
+            Ok(filled) => filled?,
+            Err(_) => {
+                let text = format!("index '{name}' is still being built");
+                return Err(ApiError::new(ErrorCode::Deadline, text));
+            }
+        }
+        Ok(done(json!({"operation": "create index", "name": name, "value": true})))
+    }
+
+    fn index_state(&self, database: &str, name: &str) -> Result<IndexState, ApiError> {
+        let schema = self.app.backend.schema();
+        let index = schema.database(database).and_then(|d| d.index(name));
+        index.map(|i| i.state.clone()).ok_or_else(|| {
+            ApiError::new(ErrorCode::UnknownIndex, format!("Index '{name}' was dropped"))
+        })
+    }
+
+    /// `DROP INDEX`.
+    pub(super) async fn run_drop_index(
+        &self,
+        database: &str,
+        drop: &Drop,
+    ) -> Result<Answer, ApiError> {
+        match self.change(|s| s.drop_index(database, &drop.name)).await {
+            Err(error) if error.code == ErrorCode::UnknownIndex && drop.if_exists => {}
+            dropped => std::mem::drop(dropped?),
+        }
+        Ok(done(json!({"operation": "drop index", "name": drop.name, "value": true})))
     }
 
     /// The MASTERs with their identities; all must have been met once.
@@ -70,6 +162,11 @@ impl<B: Backend> Access<'_, B> {
         };
         masters.into_iter().map(known).collect()
     }
+}
+
+/// One row.
+fn done(row: Value) -> Answer {
+    Answer::result(&[row.to_string().into_bytes()])
 }
 
 /// `POST /database/{db}/{kind}[/{model}]`.
@@ -155,7 +252,7 @@ pub(super) async fn describe_class<B: Backend>(ctx: Ctx<B>) -> Reply {
     let db = ctx.database().await?;
     let db = ctx.access().database_with_class(db, ctx.param("class")).await?;
     match db.class(ctx.param("class")) {
-        Some(class) => reply::json(StatusCode::OK, &class_info(class)),
+        Some(class) => reply::json(StatusCode::OK, &class_info(&db, class)),
         None => Err(db.unknown_class(ctx.param("class"))),
     }
 }
@@ -168,7 +265,9 @@ pub(super) async fn drop_class<B: Backend>(ctx: Ctx<B>) -> Reply {
 }
 
 /// An absent body stands for all defaults.
-fn optional_json<T: Default + for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn optional_json<T: Default + for<'a> Deserialize<'a>>(
+    body: &[u8],
+) -> Result<T, ApiError> {
     if body.trim_ascii().is_empty() {
         return Ok(T::default());
     }
@@ -186,7 +285,8 @@ fn database_info<B: Backend>(
         let text = format!("Database '{name}' does not exist");
         return Err(ApiError::new(ErrorCode::UnknownDatabase, text));
     };
-    let classes: Vec<Value> = database.classes.iter().map(class_info).collect();
+    let classes: Vec<Value> =
+        database.classes.iter().map(|class| class_info(database, class)).collect();
     let quorum = database.write_quorum.to_string();
     let mut info = json!({
         "server": {
@@ -199,7 +299,7 @@ fn database_info<B: Backend>(
         "classes": classes,
         "clusters": clusters_info(schema, database),
         "currentUser": super::auth::ROOT,
-        "indexes": [],
+        "indexes": database.indexes.iter().map(index_info).collect::<Vec<_>>(),
         "config": {
             "values": [
                 {"name": "storage", "value": database.kind.name()},
@@ -224,7 +324,23 @@ fn clusters_info(schema: &Schema, database: &Database) -> Vec<Value> {
     database.clusters.iter().map(describe).collect()
 }
 
-fn class_info(class: &Class) -> Value {
+fn index_info(index: &Index) -> Value {
+    let mut info = json!({
+        "name": index.name,
+        "type": index.kind.name(),
+        "class": index.class,
+        "fields": [index.field],
+        "state": index.state.name(),
+    });
+    if let (IndexState::Failed(reasons), Value::Object(fields)) = (&index.state, &mut info) {
+        fields.insert("reasons".to_owned(), json!(reasons));
+    }
+    info
+}
+
+fn class_info(database: &Database, class: &Class) -> Value {
+    let own = database.indexes.iter().filter(|i| i.class == class.name);
+    let indexes: Vec<Value> = own.map(index_info).collect();
     json!({
         "name": class.name,
         "superClass": class.super_classes.first().cloned().unwrap_or_default(),
@@ -236,6 +352,6 @@ fn class_info(class: &Class) -> Value {
         "defaultCluster": class.clusters.first(),
         "clusterSelection": "round-robin",
         "properties": [],
-        "indexes": [],
+        "indexes": indexes,
     })
 }

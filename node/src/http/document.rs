@@ -2,29 +2,23 @@
 
 use axum::body::Body;
 use axum::http::{Method, Response, StatusCode};
-use quorate_api::{Committed, ErrorCode, Rid};
-use quorate_protocol::io::Base;
-use serde_json::{Map, Value};
+use quorate_api::{Committed, Rid};
 
-use super::access::{Access, Db, version_conflict};
+use super::access::{Access, Db};
 use super::backend::Backend;
-use super::context::{Ctx, ReadLevel};
-use super::draft::{Draft, base};
+use super::batch;
+use super::context::Ctx;
 use super::error::ApiError;
 use super::record::{self, Incoming, parse_rid};
-use super::reply::{self, Reply};
-
-/// Times a merge without an expected version starts over when another writer came first.
-const MERGE_ATTEMPTS_MAX: u32 = 4;
+use super::reply::{self, Answer, Reply};
+use super::token;
+use super::tries::Tries;
+use super::work::Work;
 
 /// `POST /document/{db}`. The id is this server's to choose: `@rid` and `@version` are ignored.
 pub(super) async fn create<B: Backend>(ctx: Ctx<B>) -> Reply {
     let record = Incoming::parse(&ctx.body)?;
-    let db = ctx.database().await?;
-    let access = ctx.access();
-    let (draft, _) = Draft::create(access, db, &record).await?;
-    let (rid, stamp, image) = draft.commit(access).await?;
-    written(StatusCode::CREATED, rid, stamp.version, image.as_ref())
+    change(&ctx, Change::Create(&record)).await
 }
 
 /// `GET` and `HEAD /document/{db}/{rid}`.
@@ -48,75 +42,19 @@ pub(super) async fn replace<B: Backend>(ctx: Ctx<B>) -> Reply {
     if ctx.has_query_pair("updateMode=partial") {
         return merge(ctx).await;
     }
-    let target = Target::of(ctx).await?;
-    let draft =
-        Draft::replace(&target.db, target.rid, base(target.version), &target.record.fields)?;
-    let (rid, stamp, image) = draft.commit(target.ctx.access()).await?;
-    written(StatusCode::OK, rid, stamp.version, image.as_ref())
+    let record = Incoming::parse(&ctx.body)?;
+    let (rid, version) = target(&ctx, &record)?;
+    change(&ctx, Change::Replace(rid, version, &record)).await
 }
 
 /// `PATCH /document/{db}[/{rid}]`: fields given replace those stored, the others stay.
 pub(super) async fn merge<B: Backend>(ctx: Ctx<B>) -> Reply {
-    let target = Target::of(ctx).await?;
-    let mut access = target.ctx.access();
-    let mut attempt = 1;
-    loop {
-        let draft = merged(access, &target).await?;
-        match draft.commit(access).await {
-            Ok((rid, stamp, image)) => {
-                return written(StatusCode::OK, rid, stamp.version, image.as_ref());
-            }
-            // The client named no version, so the one that was read here is not its business. The
-            // abort is a decided fact: starting over cannot apply the change twice.
-            Err(error)
-                if error.code == ErrorCode::VersionConflict
-                    && target.version.is_none()
-                    && attempt < MERGE_ATTEMPTS_MAX =>
-            {
-                attempt += 1;
-                access.level = ReadLevel::Majority;
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let record = Incoming::parse(&ctx.body)?;
+    let (rid, version) = target(&ctx, &record)?;
+    change(&ctx, Change::Merge(rid, version, &record)).await
 }
 
-/// Reads the record and lays the given fields over it.
-async fn merged<B: Backend>(access: Access<'_, B>, target: &Target<B>) -> Result<Draft, ApiError> {
-    let committed = current(access, target).await?;
-    let mut fields: Map<String, Value> = record::decode(target.rid, committed.image.as_ref())?;
-    for (name, value) in &target.record.fields {
-        fields.insert(name.clone(), value.clone());
-    }
-    Draft::replace(&target.db, target.rid, Base::Exact(committed.stamp), &fields)
-}
-
-/// The record to merge into, in the version the client expects.
-async fn current<B: Backend>(
-    access: Access<'_, B>,
-    target: &Target<B>,
-) -> Result<Committed, ApiError> {
-    let found = live(access, &target.db, target.rid).await;
-    let Some(wanted) = target.version else { return found };
-    let is_behind = match &found {
-        Ok(committed) => committed.stamp.version < wanted,
-        Err(error) => error.code == ErrorCode::NotFound,
-    };
-    let found = if is_behind && access.level == ReadLevel::Local {
-        // The client has seen more than this server has applied.
-        let access = Access { level: ReadLevel::Majority, ..access };
-        live(access, &target.db, target.rid).await?
-    } else {
-        found?
-    };
-    if found.stamp.version == wanted {
-        Ok(found)
-    } else {
-        Err(version_conflict("UPDATE", target.rid, found.stamp.version, wanted))
-    }
-}
-
-/// `DELETE /document/{db}/{rid}`.
+/// `DELETE /document/{db}/{rid}`; vertices and edges go as what they are.
 pub(super) async fn delete<B: Backend>(ctx: Ctx<B>) -> Reply {
     let mut version = ctx.if_match()?;
     if version.is_none() && !ctx.body.is_empty() {
@@ -124,35 +62,73 @@ pub(super) async fn delete<B: Backend>(ctx: Ctx<B>) -> Reply {
     }
     let tombstone = ctx.tombstone_id()?;
     let rid = parse_rid(ctx.param("rid"))?;
-    let db = ctx.database().await?;
-    let draft = Draft::delete(&db, rid, base(version), tombstone)?;
-    draft.commit(ctx.access()).await?;
-    Ok(reply::empty(StatusCode::NO_CONTENT))
+    change(&ctx, Change::Delete(rid, version, tombstone)).await
 }
 
-/// An existing record that a body is meant for.
-struct Target<B> {
-    ctx: Ctx<B>,
-    db: Db,
-    rid: Rid,
-    record: Incoming,
-    version: Option<u64>,
+/// Which existing record a body is meant for, in which version.
+fn target<B: Backend>(ctx: &Ctx<B>, record: &Incoming) -> Result<(Rid, Option<u64>), ApiError> {
+    let rid = match (ctx.optional_param("rid"), &record.rid) {
+        (Some(path), _) => parse_rid(path)?,
+        (None, Some(own)) => parse_rid(own)?,
+        (None, None) => {
+            return Err(ApiError::bad_request("neither path nor body names the record's id"));
+        }
+    };
+    Ok((rid, ctx.if_match()?.or(record.version)))
 }
 
-impl<B: Backend> Target<B> {
-    async fn of(ctx: Ctx<B>) -> Result<Self, ApiError> {
-        let record = Incoming::parse(&ctx.body)?;
-        let rid = match (ctx.optional_param("rid"), &record.rid) {
-            (Some(path), _) => parse_rid(path)?,
-            (None, Some(own)) => parse_rid(own)?,
-            (None, None) => {
-                return Err(ApiError::bad_request("neither path nor body names the record's id"));
+/// What a request does to its record.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Create(&'a Incoming),
+    Replace(Rid, Option<u64>, &'a Incoming),
+    Merge(Rid, Option<u64>, &'a Incoming),
+    Delete(Rid, Option<u64>, Option<u64>),
+}
+
+async fn change<B: Backend>(ctx: &Ctx<B>, change: Change<'_>) -> Reply {
+    let (access, database) = (ctx.access(), ctx.param("db"));
+    let run = async {
+        let mut tries = Tries::new(access);
+        loop {
+            match attempt(tries.access(), database, change).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => tries.after(error).await?,
             }
-        };
-        let version = ctx.if_match()?.or(record.version);
-        let db = ctx.database().await?;
-        Ok(Self { ctx, db, rid, record, version })
-    }
+        }
+    };
+    token::once(access, database, run).await
+}
+
+async fn attempt<B: Backend>(
+    access: Access<'_, B>,
+    database: &str,
+    change: Change<'_>,
+) -> Result<Answer, ApiError> {
+    let mut work = Work::new(access, access.database(database).await?);
+    let (rid, status) = match change {
+        Change::Create(record) => (batch::create(&mut work, record).await?, StatusCode::CREATED),
+        Change::Replace(rid, version, record) => {
+            work.replace(rid, version, record.fields.clone()).await?;
+            (rid, StatusCode::OK)
+        }
+        Change::Merge(rid, version, record) => {
+            work.expect(rid, version)?;
+            work.merge(rid, &record.fields).await?;
+            (rid, StatusCode::OK)
+        }
+        Change::Delete(rid, version, tombstone) => {
+            work.delete(rid, version, tombstone).await?;
+            return work.commit(|_| Ok(Answer::no_content())).await;
+        }
+    };
+    work.commit(|written| {
+        let own = written.iter().find(|w| w.rid == rid);
+        let own = own.ok_or_else(|| record::not_found(rid, None))?;
+        let body = record::render(rid, own.version, own.image.as_ref())?;
+        Ok(Answer { status, etag: Some(own.version), body })
+    })
+    .await
 }
 
 /// A record that exists, or the refusal with what its tombstone keeps.

@@ -27,6 +27,9 @@ pub(super) struct ApiError {
     pub(super) tombstone: Option<u64>,
     /// Earlier parts of the request took effect, so the whole is neither done nor undone.
     pub(super) partial: bool,
+    /// Decided not to have happened, for a reason that the client has no part in: the same request
+    /// can be tried again here.
+    pub(super) again: bool,
     /// Realm of the challenge, for 401.
     pub(super) realm: Option<String>,
     /// Put beside `errors`, where a route's refusal says more than the error.
@@ -37,7 +40,9 @@ impl ApiError {
     /// A refusal with a text.
     #[must_use]
     pub(super) fn new(code: ErrorCode, text: impl Into<String>) -> Self {
-        Self { code, text: text.into(), tombstone: None, partial: false, realm: None, beside: None }
+        let text = text.into();
+        let (partial, again) = (false, false);
+        Self { code, text, tombstone: None, partial, again, realm: None, beside: None }
     }
 
     /// The request cannot be understood.

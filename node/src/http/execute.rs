@@ -1,31 +1,24 @@
 //! Runs parsed statements: scans and reads through the backend, writes as one transaction a
 //! statement. May not parse, and may not know methods and paths.
 
-use std::time::Instant;
-
-use quorate_api::{Committed, ErrorCode, Image, Rid};
-use quorate_protocol::io::Base;
+use quorate_api::{ErrorCode, Rid};
 use serde_json::{Map, Value, json};
 
 use super::access::{Access, Db};
 use super::backend::Backend;
-use super::context::ReadLevel;
-use super::draft::Draft;
 use super::error::ApiError;
 use super::record::{self, Incoming};
+use super::reply::Answer;
+use super::source::{Found, Source, fields_if, query, row};
+use super::tries::Tries;
+use super::work::{Fields, RECORDS_MAX, Work, Written};
 use crate::sql::{
-    Column, Condition, Delete, Insert, OrderKey, Row, Select, SqlError, Statement, Target, Update,
-    holds, order, order_keys, project,
+    Column, Condition, CreateEdge, CreateVertex, Delete, DeleteEdge, Insert, OrderKey, Row, Select,
+    SqlError, Statement, Target, Update, holds, order, order_keys, project,
 };
-
-/// Most records that one statement changes: they are one transaction.
-pub(super) const CHANGED_RECORDS_MAX: usize = 1000;
 
 /// Most bytes of records in one result; above, the client must ask in parts.
 const RESULT_BYTES_MAX: usize = 64 << 20;
-
-/// Records of one page of a scan: small, so that a page of large records stays bounded.
-const PAGE_RECORDS: usize = 128;
 
 impl From<SqlError> for ApiError {
     fn from(error: SqlError) -> Self {
@@ -39,102 +32,56 @@ impl From<SqlError> for ApiError {
     }
 }
 
-/// Runs a statement; gives the JSON of the result's records. `limit` holds where the statement
-/// itself has none.
+/// Runs a statement. `limit` holds where the statement itself has none.
 pub(super) async fn execute<B: Backend>(
     access: Access<'_, B>,
-    db: Db,
+    database: &str,
     statement: &Statement,
     limit: Option<usize>,
-) -> Result<Vec<Vec<u8>>, ApiError> {
+) -> Result<Answer, ApiError> {
+    let mut tries = Tries::new(access);
+    loop {
+        match attempt(tries.access(), database, statement, limit).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => tries.after(error).await?,
+        }
+    }
+}
+
+async fn attempt<B: Backend>(
+    access: Access<'_, B>,
+    database: &str,
+    statement: &Statement,
+    limit: Option<usize>,
+) -> Result<Answer, ApiError> {
+    let db = access.database(database).await?;
     match statement {
         Statement::Select(select) => run_select(access, db, select, limit).await,
+        Statement::Explain(select) => explain(access, db, select).await,
         Statement::Insert(insert) => run_insert(access, db, insert).await,
         Statement::Update(update) => run_update(access, db, update).await,
-        Statement::Delete(delete) => run_delete(access, db, delete).await,
+        Statement::Delete(delete) => run_delete(access, db, delete, None).await,
+        Statement::CreateVertex(create) => run_create_vertex(access, db, create).await,
+        Statement::CreateEdge(create) => run_create_edge(access, db, create).await,
+        Statement::DeleteVertex(delete) => run_delete(access, db, delete, Some("V")).await,
+        Statement::DeleteEdge(delete) => run_delete_edge(access, db, delete).await,
+        Statement::CreateClass(create) => access.run_create_class(database, create).await,
+        Statement::DropClass(drop) => access.run_drop_class(database, drop).await,
+        Statement::CreateIndex(create) => access.run_create_index(database, create).await,
+        Statement::DropIndex(drop) => access.run_drop_index(database, drop).await,
     }
 }
 
-/// A record that a statement is about.
-struct Found {
-    rid: Rid,
-    committed: Committed,
-}
-
-/// Walks the records of a target, in order of their ids.
-struct Source<'a, B> {
-    access: Access<'a, B>,
+/// Where a query's records would come from.
+async fn explain<B: Backend>(
+    access: Access<'_, B>,
     db: Db,
-    /// Clusters still to be read, the next one last.
-    clusters: Vec<u32>,
-    /// Records still to be read, the next one last.
-    rids: Vec<Rid>,
-    /// Next position in the cluster that is being read.
-    from: u64,
-}
-
-impl<'a, B: Backend> Source<'a, B> {
-    async fn open(access: Access<'a, B>, db: Db, target: &Target) -> Result<Self, ApiError> {
-        let mut source = Source { access, db, clusters: Vec::new(), rids: Vec::new(), from: 0 };
-        match target {
-            Target::Class(class) => {
-                source.db = access.database_with_class(source.db, class).await?;
-                source.clusters = source.db.clusters_of(class);
-            }
-            Target::Cluster(name) => {
-                let found = match name.parse() {
-                    Ok(id) => source.db.cluster(id),
-                    Err(_) => source.db.cluster_named(name),
-                };
-                let found = found.ok_or_else(|| source.db.unknown_cluster(name))?;
-                source.clusters = vec![found.id];
-            }
-            Target::Rids(rids) => source.rids = rids.clone(),
-        }
-        if access.level == ReadLevel::Majority && !source.clusters.is_empty() {
-            let text = "read level majority for a scan: only records by id can be read so";
-            return Err(ApiError::new(ErrorCode::Unsupported, text));
-        }
-        source.clusters.reverse();
-        source.rids.reverse();
-        source.rids.dedup();
-        Ok(source)
-    }
-
-    /// The next records, in order; `None` when there are no more.
-    async fn next(&mut self) -> Result<Option<Vec<Found>>, ApiError> {
-        if Instant::now() >= self.access.deadline {
-            let text = "the deadline passed before the scan was done";
-            return Err(ApiError::new(ErrorCode::ReadTimeout, text));
-        }
-        if let Some(rid) = self.rids.pop() {
-            self.db.class_name(rid.cluster)?;
-            let found = self.access.read(&self.db.item(rid)).await?.filter(|c| c.live);
-            return Ok(Some(found.map(|committed| Found { rid, committed }).into_iter().collect()));
-        }
-        let Some(cluster) = self.clusters.last().copied() else { return Ok(None) };
-        let page = self.access.scan(self.db.key(cluster), self.from, PAGE_RECORDS).await?;
-        let last = page.last().map(|(position, _)| *position);
-        match last.and_then(|position| position.checked_add(1)) {
-            Some(next) if page.len() >= PAGE_RECORDS => self.from = next,
-            Some(_) | None => {
-                self.clusters.pop();
-                self.from = 0;
-            }
-        }
-        let found = |(position, committed)| Found { rid: Rid { cluster, position }, committed };
-        Ok(Some(page.into_iter().map(found).collect()))
-    }
-}
-
-/// A record's fields, read only when something looks into them.
-fn fields_if(needed: bool, found: &Found) -> Result<Map<String, Value>, ApiError> {
-    if needed { record::decode(found.rid, found.committed.image.as_ref()) } else { Ok(Map::new()) }
-}
-
-fn row<'a>(db: &'a Db, found: &Found, fields: &'a Map<String, Value>) -> Result<Row<'a>, ApiError> {
-    let class = db.class_name(found.rid.cluster)?;
-    Ok(Row { rid: found.rid, version: found.committed.stamp.version, class, fields })
+    select: &Select,
+) -> Result<Answer, ApiError> {
+    let source = Source::open(access, db, &select.target, select.filter.as_ref()).await?;
+    let plan =
+        json!({"executionPlan": {"type": "QueryExecutionPlan", "steps": [source.describe()]}});
+    Ok(Answer::result(&[plan.to_string().into_bytes()]))
 }
 
 /// Result rows that are being gathered, with what they are ordered by.
@@ -172,9 +119,9 @@ async fn run_select<B: Backend>(
     db: Db,
     select: &Select,
     limit: Option<usize>,
-) -> Result<Vec<Vec<u8>>, ApiError> {
+) -> Result<Answer, ApiError> {
     let limit = select.limit.unwrap_or(limit).unwrap_or(usize::MAX);
-    let mut source = Source::open(access, db, &select.target).await?;
+    let mut source = Source::open(access, db, &select.target, select.filter.as_ref()).await?;
     let counts = select.projections.iter().find(|p| p.what == Column::Count);
     let looks_inside =
         select.filter.is_some() || !select.order.is_empty() || !select.projections.is_empty();
@@ -205,12 +152,13 @@ async fn run_select<B: Backend>(
     if let Some(column) = counts {
         let mut result = Map::new();
         result.insert(column.name.clone(), Value::from(count));
-        return Ok(vec![to_bytes(&result)?]);
+        return Ok(Answer::result(&[to_bytes(&result)?]));
     }
     if !select.order.is_empty() {
         gathered.shrink(&select.order);
     }
-    Ok(gathered.rows.into_iter().map(|(_, row)| row).skip(select.skip).take(limit).collect())
+    let rows = gathered.rows.into_iter().map(|(_, row)| row).skip(select.skip).take(limit);
+    Ok(Answer::result(&rows.collect::<Vec<_>>()))
 }
 
 /// True for a `count(*)` that needs to look into no record.
@@ -236,8 +184,8 @@ async fn matching<B: Backend>(
     target: &Target,
     filter: Option<&Condition>,
     limit: Option<usize>,
-) -> Result<(Db, Vec<(Found, Map<String, Value>)>), ApiError> {
-    let mut source = Source::open(access, db, target).await?;
+) -> Result<(Db, Vec<(Found, Fields)>), ApiError> {
+    let mut source = Source::open(access, db, target, filter).await?;
     let limit = limit.unwrap_or(usize::MAX);
     let mut matching = Vec::new();
     'pages: while matching.len() < limit {
@@ -248,9 +196,9 @@ async fn matching<B: Backend>(
             {
                 continue;
             }
-            if matching.len() == CHANGED_RECORDS_MAX {
+            if matching.len() == RECORDS_MAX {
                 let text = format!(
-                    "the statement matches more than {CHANGED_RECORDS_MAX} records, which are \
+                    "the statement matches more than {RECORDS_MAX} records, which are \
                      changed as one transaction; use LIMIT"
                 );
                 return Err(ApiError::new(ErrorCode::TooLarge, text));
@@ -268,77 +216,166 @@ async fn run_update<B: Backend>(
     access: Access<'_, B>,
     db: Db,
     update: &Update,
-) -> Result<Vec<Vec<u8>>, ApiError> {
+) -> Result<Answer, ApiError> {
     let filter = update.filter.as_ref();
     let (db, found) = matching(access, db, &update.target, filter, update.limit).await?;
-    let change = |(found, mut fields): (Found, Map<String, Value>)| {
-        for assignment in &update.set {
-            fields.insert(assignment.field.clone(), assignment.value.clone());
-        }
-        Draft::replace(&db, found.rid, Base::Exact(found.committed.stamp), &fields)
-    };
-    let drafts: Result<Vec<Draft>, ApiError> = found.into_iter().map(change).collect();
-    commit_counted(access, drafts?).await
+    let set: Fields = update.set.iter().map(|a| (a.field.clone(), a.value.clone())).collect();
+    let (mut work, count) = (Work::new(access, db), found.len());
+    for (found, fields) in found {
+        work.adopt(found.rid, found.committed.stamp, &fields)?;
+        work.merge(found.rid, &set).await?;
+    }
+    work.commit(|_| Ok(counted(count))).await
 }
 
+/// Vertices take their edges along, edges leave their ends, whatever the statement calls them.
 async fn run_delete<B: Backend>(
     access: Access<'_, B>,
     db: Db,
     delete: &Delete,
-) -> Result<Vec<Vec<u8>>, ApiError> {
+    class: Option<&str>,
+) -> Result<Answer, ApiError> {
     let filter = delete.filter.as_ref();
     let (db, found) = matching(access, db, &delete.target, filter, delete.limit).await?;
-    let remove = |(found, _): (Found, Map<String, Value>)| {
-        Draft::delete(&db, found.rid, Base::Exact(found.committed.stamp), None)
-    };
-    let drafts: Result<Vec<Draft>, ApiError> = found.into_iter().map(remove).collect();
-    commit_counted(access, drafts?).await
+    remove(access, db, found, class).await
 }
 
-/// One transaction; the result is how many records it changed.
-async fn commit_counted<B: Backend>(
+async fn run_delete_edge<B: Backend>(
     access: Access<'_, B>,
-    drafts: Vec<Draft>,
-) -> Result<Vec<Vec<u8>>, ApiError> {
-    let count = drafts.len();
-    if count > 0 {
-        access.submit(drafts.into_iter().map(|d| d.proposal).collect()).await?;
+    db: Db,
+    delete: &DeleteEdge,
+) -> Result<Answer, ApiError> {
+    let (db, from) = ends(access, db, delete.from.as_ref()).await?;
+    let (db, to) = ends(access, db, delete.to.as_ref()).await?;
+    let filter = delete.filter.as_ref();
+    // The limit counts what is left when the ends are looked at.
+    let (db, mut found) = matching(access, db, &delete.target, filter, None).await?;
+    let at = |fields: &Fields, end: &str, wanted: &Option<Vec<Rid>>| {
+        let rid = fields.get(end).and_then(Value::as_str).and_then(|text| text.parse().ok());
+        wanted.as_ref().is_none_or(|wanted| rid.is_some_and(|rid| wanted.contains(&rid)))
+    };
+    found.retain(|(_, fields)| at(fields, "out", &from) && at(fields, "in", &to));
+    found.truncate(delete.limit.unwrap_or(usize::MAX));
+    remove(access, db, found, Some("E")).await
+}
+
+async fn remove<B: Backend>(
+    access: Access<'_, B>,
+    db: Db,
+    found: Vec<(Found, Fields)>,
+    class: Option<&str>,
+) -> Result<Answer, ApiError> {
+    let (mut work, count) = (Work::new(access, db), found.len());
+    for (found, fields) in &found {
+        let own = work.db.class_name(found.rid.cluster)?;
+        if let Some(class) = class.filter(|class| !work.db.is_a(own, class)) {
+            let text = format!("class '{own}' of record {} does not extend {class}", found.rid);
+            return Err(ApiError::bad_request(text));
+        }
+        work.adopt(found.rid, found.committed.stamp, fields)?;
     }
-    Ok(vec![json!({ "count": count }).to_string().into_bytes()])
+    for (found, _) in &found {
+        // An edge may have gone with its vertex.
+        if !work.is_deleted(found.rid) {
+            work.delete(found.rid, None, None).await?;
+        }
+    }
+    work.commit(|_| Ok(counted(count))).await
+}
+
+/// How many records a statement is about.
+fn counted(count: usize) -> Answer {
+    Answer::result(&[json!({ "count": count }).to_string().into_bytes()])
+}
+
+/// New records as they were written.
+fn shown_new(written: &[Written], rids: &[Rid]) -> Result<Answer, ApiError> {
+    let new = written.iter().filter(|w| rids.contains(&w.rid));
+    let rendered: Result<Vec<_>, ApiError> =
+        new.map(|w| record::render(w.rid, w.version, w.image.as_ref())).collect();
+    Ok(Answer::result(&rendered?))
 }
 
 async fn run_insert<B: Backend>(
     access: Access<'_, B>,
     db: Db,
     insert: &Insert,
-) -> Result<Vec<Vec<u8>>, ApiError> {
-    if insert.rows.len() > CHANGED_RECORDS_MAX {
-        let text = format!("one statement inserts at most {CHANGED_RECORDS_MAX} records");
+) -> Result<Answer, ApiError> {
+    if insert.rows.len() > RECORDS_MAX {
+        let text = format!("one statement inserts at most {RECORDS_MAX} records");
         return Err(ApiError::new(ErrorCode::TooLarge, text));
     }
     let db = access.database_with_class(db, &insert.class).await?;
-    let class = db.class(&insert.class).ok_or_else(|| db.unknown_class(&insert.class))?;
-    let cluster = match &insert.cluster {
-        None => None,
-        Some(name) => {
-            let named = db.cluster_named(name).or_else(|| db.cluster(name.parse().ok()?));
-            let named = named.filter(|c| class.clusters.contains(&c.id));
-            Some(named.ok_or_else(|| db.unknown_cluster(name))?.id)
-        }
-    };
-    let mut proposals = Vec::with_capacity(insert.rows.len());
-    let mut written: Vec<(Rid, Option<Image>)> = Vec::with_capacity(insert.rows.len());
+    let mut work = Work::new(access, db);
+    let mut rids = Vec::with_capacity(insert.rows.len());
     for row in &insert.rows {
         let fields = Incoming::from_map(row.clone())?.fields;
-        let rid = match cluster {
-            None => access.allocate(&db, class).await?,
-            Some(cluster) => access.allocate_in(&db, cluster).await?,
-        };
-        let draft = Draft::create_at(&db, rid, &class.name, &fields)?;
-        written.push((rid, draft.proposal.image.clone()));
-        proposals.push(draft.proposal);
+        rids.push(work.create(&insert.class, insert.cluster.as_deref(), fields).await?);
     }
-    let commit = access.submit(proposals).await?;
-    let stamped = written.iter().zip(&commit.stamps);
-    stamped.map(|((rid, image), s)| record::render(*rid, s.version, image.as_ref())).collect()
+    work.commit(|written| shown_new(written, &rids)).await
+}
+
+async fn run_create_vertex<B: Backend>(
+    access: Access<'_, B>,
+    db: Db,
+    create: &CreateVertex,
+) -> Result<Answer, ApiError> {
+    let db = access.database_with_class(db, &create.class).await?;
+    require(&db, &create.class, "V")?;
+    let mut work = Work::new(access, db);
+    let fields = Incoming::from_map(create.fields.clone())?.fields;
+    let rid = work.create(&create.class, create.cluster.as_deref(), fields).await?;
+    work.commit(|written| shown_new(written, &[rid])).await
+}
+
+async fn run_create_edge<B: Backend>(
+    access: Access<'_, B>,
+    db: Db,
+    create: &CreateEdge,
+) -> Result<Answer, ApiError> {
+    let db = access.database_with_class(db, &create.class).await?;
+    require(&db, &create.class, "E")?;
+    let (db, from) = ends(access, db, Some(&create.from)).await?;
+    let (db, to) = ends(access, db, Some(&create.to)).await?;
+    let mut work = Work::new(access, db);
+    let fields = Incoming::from_map(create.fields.clone())?.fields;
+    let mut rids = Vec::new();
+    for from in from.iter().flatten() {
+        for to in to.iter().flatten() {
+            let cluster = create.cluster.as_deref();
+            let fields = fields.clone();
+            rids.push(work.create_edge(&create.class, cluster, *from, *to, fields).await?);
+        }
+    }
+    if rids.is_empty() {
+        let text = "no edge was made: FROM or TO names no vertex";
+        return Err(ApiError::new(ErrorCode::NotFound, text));
+    }
+    work.commit(|written| shown_new(written, &rids)).await
+}
+
+fn require(db: &Db, class: &str, ancestor: &str) -> Result<(), ApiError> {
+    if db.is_a(class, ancestor) {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!("class '{class}' does not extend {ancestor}")))
+}
+
+/// The vertices at one end of edges; `None` for any.
+async fn ends<B: Backend>(
+    access: Access<'_, B>,
+    db: Db,
+    target: Option<&Target>,
+) -> Result<(Db, Option<Vec<Rid>>), ApiError> {
+    Ok(match target {
+        None => (db, None),
+        Some(Target::Rids(rids)) => (db, Some(rids.clone())),
+        Some(Target::Query(select)) => {
+            let (db, rids) = query(access, db, select).await?;
+            (db, Some(rids))
+        }
+        Some(Target::Class(_) | Target::Cluster(_)) => {
+            return Err(ApiError::bad_request("ends of edges are named by ids or by a query"));
+        }
+    })
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quorate_api::{ErrorCode, Outcome};
 
 /// All codes, for counters by code.
-const CODES: [ErrorCode; 23] = [
+const CODES: [ErrorCode; 29] = [
     ErrorCode::NoQuorum,
     ErrorCode::QuorumFailed,
     ErrorCode::VersionConflict,
@@ -19,10 +19,16 @@ const CODES: [ErrorCode; 23] = [
     ErrorCode::UnknownCluster,
     ErrorCode::DatabaseExists,
     ErrorCode::ClassExists,
+    ErrorCode::UnknownIndex,
+    ErrorCode::IndexExists,
+    ErrorCode::DuplicateKey,
+    ErrorCode::SchemaChanged,
+    ErrorCode::TokenExpired,
     ErrorCode::NotOwner,
     ErrorCode::Deadline,
     ErrorCode::UnresolvedIntent,
     ErrorCode::ReadTimeout,
+    ErrorCode::SessionBehind,
     ErrorCode::Overload,
     ErrorCode::NotReady,
     ErrorCode::BadRequest,
@@ -38,6 +44,8 @@ const CODES: [ErrorCode; 23] = [
 pub(super) struct Counters {
     requests: AtomicU64,
     errors: [AtomicU64; CODES.len()],
+    /// Queries that an index answered.
+    pub(super) index_lookups: AtomicU64,
     /// Open connections.
     pub(super) connections: AtomicU64,
     /// Connections refused because there were too many.
@@ -69,6 +77,9 @@ impl Counters {
             let labels = format!("{{code=\"{code}\",outcome=\"{outcome}\"}}");
             out.line(format_args!("quorate_http_errors_total{labels} {}", number(count)));
         }
+        let lookups = "quorate_index_lookups_total";
+        out.head(lookups, "counter", "Queries that an index answered.");
+        out.line(format_args!("{lookups} {}", number(&self.index_lookups)));
         out.head("quorate_http_connections", "gauge", "Open HTTP connections.");
         out.line(format_args!("quorate_http_connections {}", number(&self.connections)));
         let refused = "quorate_http_connections_refused_total";

@@ -11,15 +11,21 @@ mod command;
 mod context;
 mod ddl;
 mod document;
-mod draft;
 mod error;
 mod execute;
+mod graph;
+mod keys;
 mod metrics;
 mod record;
 mod reply;
 mod router;
 mod serve;
 mod server;
+mod session;
+mod source;
+mod token;
+mod tries;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -27,3 +33,4 @@ mod tests;
 pub use backend::Backend;
 pub use context::{HttpConfig, Limits};
 pub use serve::serve;
+pub use tries::RetryPolicy;

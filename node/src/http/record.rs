@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+use super::work::is_edge_list;
 
 /// A record as a client sent it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -69,13 +70,54 @@ pub(super) fn parse_rid(text: &str) -> Result<Rid, ApiError> {
     text.parse().map_err(|e| ApiError::bad_request(format!("'{text}': {e}")))
 }
 
+/// The attribute that says of which types fields are that are no JSON types.
+const FIELD_TYPES: &str = "@fieldTypes";
+
+/// What a record is in a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Graph {
+    /// Nothing.
+    None,
+    /// It extends V.
+    Vertex,
+    /// It extends E.
+    Edge,
+}
+
+/// The types of fields that are no JSON types, in the original's letters: a bag of links, a link.
+fn field_types(fields: &Map<String, Value>, graph: Graph) -> Option<String> {
+    let letter = |name: &str, value: &Value| match graph {
+        Graph::Vertex if is_edge_list(name) && value.is_array() => Some('g'),
+        Graph::Edge if matches!(name, "in" | "out") && value.is_string() => Some('x'),
+        Graph::Vertex | Graph::Edge | Graph::None => None,
+    };
+    // What the client says of its own fields stays.
+    let told = fields.get(FIELD_TYPES).and_then(Value::as_str).unwrap_or_default().split(',');
+    let is_own = |entry: &&str| {
+        let name = entry.split_once('=').map_or(*entry, |(name, _)| name);
+        !name.is_empty() && fields.get(name).is_none_or(|value| letter(name, value).is_none())
+    };
+    let told = told.filter(is_own).map(str::to_owned);
+    let typed = |(name, value): (&String, &Value)| Some(format!("{name}={}", letter(name, value)?));
+    let types: Vec<String> = told.chain(fields.iter().filter_map(typed)).collect();
+    (!types.is_empty()).then(|| types.join(","))
+}
+
 /// The image to store.
-pub(super) fn encode(class: &str, fields: &Map<String, Value>) -> Result<Image, ApiError> {
+pub(super) fn encode(
+    class: &str,
+    fields: &Map<String, Value>,
+    graph: Graph,
+) -> Result<Image, ApiError> {
+    let types = field_types(fields, graph).map(Value::String);
+    let own = fields.iter().filter(|(name, _)| *name != FIELD_TYPES);
+    let own = own.map(|(name, value)| (name.as_str(), value));
+    let types = types.iter().map(|types| (FIELD_TYPES, types));
     let mut out = Vec::with_capacity(64 + 32 * fields.len());
     let written: Result<(), serde_json::Error> = (|| {
         out.extend_from_slice(br#"{"@class":"#);
         serde_json::to_writer(&mut out, class)?;
-        for (name, value) in fields {
+        for (name, value) in own.chain(types) {
             out.push(b',');
             serde_json::to_writer(&mut out, name)?;
             out.push(b':');
@@ -152,7 +194,7 @@ mod tests {
         assert_eq!(record.class.as_deref(), Some("Item"));
         assert_eq!(record.rid.as_deref(), Some("#-1:-1"));
         assert_eq!(record.version, Some(3));
-        let image = encode("Item", &record.fields).unwrap();
+        let image = encode("Item", &record.fields, Graph::None).unwrap();
         let sent = String::from_utf8(render(RID, 4, Some(&image)).unwrap()).unwrap();
         let expected = concat!(
             r##"{"@type":"d","@rid":"#12:7","@version":4,"@class":"Item","##,
@@ -160,6 +202,21 @@ mod tests {
         );
         assert_eq!(sent, expected);
         assert_eq!(decode(RID, Some(&image)).unwrap(), record.fields);
+    }
+
+    #[test]
+    fn links_of_graph_elements_are_typed() {
+        let text = |fields: &str, graph| {
+            let fields = serde_json::from_str(fields).unwrap();
+            String::from_utf8(encode("X", &fields, graph).unwrap().0.to_vec()).unwrap()
+        };
+        let vertex = r##"{"out_E":["#1:1"],"@fieldTypes":"out_E=g,t=t","t":5}"##;
+        let expected = r##"{"@class":"X","out_E":["#1:1"],"t":5,"@fieldTypes":"t=t,out_E=g"}"##;
+        assert_eq!(text(vertex, Graph::Vertex), expected);
+        let edge = r##"{"out":"#1:1","in":"#1:2"}"##;
+        let expected = r##"{"@class":"X","out":"#1:1","in":"#1:2","@fieldTypes":"out=x,in=x"}"##;
+        assert_eq!(text(edge, Graph::Edge), expected);
+        assert_eq!(text(edge, Graph::None), r##"{"@class":"X","out":"#1:1","in":"#1:2"}"##);
     }
 
     #[test]

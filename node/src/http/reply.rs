@@ -47,18 +47,54 @@ pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Response<Body
     response
 }
 
-/// `{"result":[…]}` round records that are JSON already.
-pub(super) fn result(records: &[Vec<u8>]) -> Response<Body> {
-    let mut body = Vec::with_capacity(16 + records.iter().map(|r| r.len() + 1).sum::<usize>());
-    body.extend_from_slice(br#"{"result":["#);
-    for (index, record) in records.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
+/// A reply in a form that can be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// Version of the one record it is about.
+    pub(super) etag: Option<u64>,
+    /// JSON; empty for none.
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    /// `{"result":[…]}` round records that are JSON already.
+    pub(super) fn result(records: &[Vec<u8>]) -> Self {
+        let mut body = Vec::with_capacity(16 + records.iter().map(|r| r.len() + 1).sum::<usize>());
+        body.extend_from_slice(br#"{"result":["#);
+        for (index, record) in records.iter().enumerate() {
+            if index > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(record);
         }
-        body.extend_from_slice(record);
+        body.extend_from_slice(b"]}");
+        Self::json(body)
     }
-    body.extend_from_slice(b"]}");
-    json_bytes(StatusCode::OK, body)
+
+    /// JSON that is ready.
+    pub(super) const fn json(body: Vec<u8>) -> Self {
+        Self { status: StatusCode::OK, etag: None, body }
+    }
+
+    /// Done, and nothing to say.
+    pub(super) const fn no_content() -> Self {
+        Self { status: StatusCode::NO_CONTENT, etag: None, body: Vec::new() }
+    }
+}
+
+impl From<Answer> for Response<Body> {
+    fn from(answer: Answer) -> Self {
+        let response = if answer.body.is_empty() {
+            empty(answer.status)
+        } else {
+            json_bytes(answer.status, answer.body)
+        };
+        match answer.etag {
+            Some(version) => with_etag(response, version),
+            None => response,
+        }
+    }
 }
 
 /// Adds the version as an ETag, without quotes as the original has it.

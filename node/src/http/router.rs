@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{Method, Uri};
-use axum::routing::{get, post};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, post};
 use quorate_api::ErrorCode;
 
 use super::backend::Backend;
 use super::context::App;
 use super::error::ApiError;
-use super::{batch, command, ddl, document, server};
+use super::{batch, command, ddl, document, server, session, token};
 
 /// All routes. What is not here, or not with this method, is refused with 405 as in the original.
 pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
@@ -49,6 +50,9 @@ pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
         .route("/database/{db}/{kind}", post(ddl::create_database::<B>))
         .route("/database/{db}/{kind}/{model}", post(ddl::create_database::<B>))
         .route("/listDatabases", get(ddl::list_databases::<B>))
+        .route("/retry/{db}", post(token::begin::<B>))
+        .route("/retry/{db}/{session}", delete(token::end::<B>))
+        .route("/retry/{db}/{session}/{number}", delete(token::end::<B>))
         .route("/connect/{db}", get(server::connect::<B>))
         .route("/disconnect", get(server::disconnect::<B>))
         .route("/server", get(server::describe::<B>))
@@ -58,6 +62,7 @@ pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
         .route("/metrics", get(server::metrics::<B>))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
+        .layer(from_fn_with_state(Arc::clone(&app), session::keep::<B>))
         .with_state(app)
 }
 

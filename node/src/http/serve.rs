@@ -3,8 +3,13 @@
 //!
 //! What the HTTP library refuses by itself (malformed request lines, oversized headers) is answered
 //! by it without a JSON body; such a reply has no outcome and must be taken for `unknown`.
+//!
+//! A request can be refused before all of it was read. Closing the socket then would make the
+//! kernel reset the connection, and the reset can destroy the refusal before the client has read
+//! it; so the end is announced first, and what still comes is read and thrown away, within bounds.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +20,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use quorate_api::ErrorCode;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower_service::Service;
@@ -26,6 +31,10 @@ use super::router::router;
 
 /// Pause after a failed accept, so that running out of descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long, and how much, is read from a client that was told that its connection ends.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 1 << 20;
 
 /// Sent to connections above the limit.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
@@ -87,16 +96,34 @@ pub async fn serve<B: Backend>(
 fn refuse(mut stream: TcpStream) {
     tracing::warn!("HTTP connection refused: too many are open");
     tokio::spawn(async move {
-        let written = async {
-            stream.write_all(TOO_MANY).await?;
-            stream.shutdown().await
-        };
-        match tokio::time::timeout(ACCEPT_PAUSE, written).await {
-            Ok(Ok(())) => {}
+        match tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(TOO_MANY)).await {
+            Ok(Ok(())) => linger(stream).await,
             Ok(Err(error)) => tracing::debug!(%error, "refused client did not listen"),
             Err(_) => tracing::debug!("refused client did not listen in time"),
         }
     });
+}
+
+/// Ends a connection so that its client gets to read what was sent.
+async fn linger(mut stream: TcpStream) {
+    let reading = async {
+        stream.shutdown().await?;
+        let mut buffer = [0; 4096];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut buffer).await? {
+                0 => break,
+                count => left = left.saturating_sub(count),
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    match tokio::time::timeout(LINGER, reading).await {
+        Ok(Ok(())) => {}
+        // It was gone already, or does not stop: nothing is owed to it any more.
+        Ok(Err(error)) => tracing::debug!(%error, "client was gone"),
+        Err(_) => tracing::debug!("client did not close its side in time"),
+    }
 }
 
 async fn connection<B: Backend>(
@@ -119,17 +146,25 @@ async fn connection<B: Backend>(
         .header_read_timeout(limits.header_timeout)
         .max_header_size(limits.header_bytes_max)
         .keep_alive(true);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
+    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
+    let ended = tokio::select! {
+        result = &mut connection => Some(result),
         // Also when the sender is gone.
-        _ = stopped.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        _ = stopped.changed() => None,
+    };
+    let stopping = ended.is_none();
+    let result = match ended {
+        Some(result) => result,
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
         }
     };
     if let Err(error) = result {
         tracing::debug!(%error, "HTTP connection ended");
+    }
+    if !stopping {
+        linger(connection.into_parts().io.into_inner()).await;
     }
 }
 

@@ -1,8 +1,8 @@
 //! The data folder: who this server is, how often it started, and whether the store inside is
 //! really its own (PROTOCOL.md 3.1, trap A3). May not know the machine or the links.
 //!
-//! `identity` and `boot` lie beside `databases/`, so that a copied or restored database never
-//! carries an identity along.
+//! `identity`, `boot` and `synced` lie beside `databases/`, so that a copied or restored database
+//! never carries an identity along.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,10 +11,14 @@ use std::path::{Path, PathBuf};
 use quorate_api::{Boot, NodeId};
 use serde::{Deserialize, Serialize};
 
+use super::storage::witness::{Claim, Witness};
 use super::storage::{Durable, Owner, Storage, StorageError};
 
 /// Format of the identity file.
 const FORMAT: u32 = 1;
+
+/// Name of the file that says how far the store was synced.
+const WITNESS: &str = "synced";
 
 /// Why a server must not start on its folder.
 #[derive(Debug, thiserror::Error)]
@@ -75,9 +79,48 @@ pub enum DataError {
         /// This server.
         own: NodeId,
     },
+    /// The store holds less than its disk confirmed once.
+    #[error(
+        "the store in {} has lost what was synced: {detail} (says {}): a file is damaged or missing, \
+         or this is another store or an older copy; {REMEDY}",
+        .path.display(), .witness.display()
+    )]
+    Lost {
+        /// The store.
+        path: PathBuf,
+        /// The file that says how far it was synced.
+        witness: PathBuf,
+        /// What is less than it should be.
+        detail: String,
+    },
     /// The store itself.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
+    #[error("the store in {} cannot be used: {source}; {}", .path.display(), .source.remedy())]
+    Storage {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong.
+        source: StorageError,
+    },
+}
+
+/// What to do about a store whose end is gone.
+const REMEDY: &str = "check the disk; put the files back as they were if there is an exact copy; \
+    otherwise this server's votes are lost, and it must not rejoin under its identity";
+
+impl DataError {
+    /// Whether the disk or what lies on it is to blame.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Io { .. }
+            | Self::Damaged { .. }
+            | Self::Foreign { .. }
+            | Self::Gone { .. }
+            | Self::Lost { .. } => true,
+            Self::Storage { source, .. } => !matches!(source, StorageError::Locked { .. }),
+            Self::Name { .. } => false,
+        }
+    }
 }
 
 /// Who a server is, for good.
@@ -99,6 +142,8 @@ pub struct DataDir {
     pub started_with: Durable,
     /// Its store.
     pub storage: Storage,
+    /// How far the store is synced, beside it.
+    pub(crate) witness: Witness,
 }
 
 impl DataDir {
@@ -116,16 +161,81 @@ impl DataDir {
             let detail = format!("boot counter {}, but no store", previous.0);
             return Err(DataError::Gone { path, detail, own: node });
         }
-        let storage = Storage::open(&path)?;
-        let owner = storage.owner()?;
+        let claim = claim(root, previous)?;
+        if let Some(claim) = &claim {
+            check_manifest(root, &path, claim)?;
+        }
+        let failed = |source| DataError::Storage { path: path.clone(), source };
+        let storage = match previous {
+            Boot(0) => Storage::open(&path),
+            _ => Storage::open_existing(&path),
+        };
+        let storage = storage.map_err(failed)?;
+        let owner = storage.owner().map_err(failed)?;
         let boot = next_boot(node, previous, owner, &path)?;
-        let started_with = storage.last_batch()?;
+        let started_with = storage.last_batch().map_err(failed)?;
+        match &claim {
+            Some(claim) => check_end(root, &path, claim, started_with)?,
+            None => replace(root, WITNESS, &Claim::default().encode())?,
+        }
         // The store first: a store that lags behind the counter is then always an older copy.
-        storage.set_owner(Owner { node, boot })?;
+        storage.set_owner(Owner { node, boot }).map_err(failed)?;
+        let witness = bear_witness(root, &path, started_with)?;
         replace(root, "boot", format!("{}\n", boot.0).as_bytes())?;
         sync_dir(&databases)?;
-        Ok(Self { node, boot, started_with, storage })
+        Ok(Self { node, boot, started_with, storage, witness })
     }
+}
+
+/// What the note beside the store claims; `None` before the first start is over.
+fn claim(root: &Path, previous: Boot) -> Result<Option<Claim>, DataError> {
+    let path = root.join(WITNESS);
+    let damaged = |detail: &str| DataError::Damaged { path: path.clone(), detail: detail.into() };
+    match Claim::read(&path) {
+        Ok(Some(claim)) => Ok(Some(claim)),
+        Ok(None) => Err(damaged("it does not say how far the store was synced")),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error("read", &path)(error))
+        }
+        Err(_) if previous == Boot(0) => Ok(None),
+        Err(_) => Err(damaged("it is missing, but there is a boot counter")),
+    }
+}
+
+/// Refuses a list of files that is less than, or differs from, what was synced. To be asked before
+/// the engine opens the store, since it removes tables that are not listed.
+fn check_manifest(root: &Path, store: &Path, claim: &Claim) -> Result<(), DataError> {
+    let contradiction = claim.manifest.contradicted_by(store).map_err(io_error("read", store))?;
+    contradiction.map_or(Ok(()), |detail| Err(lost(root, store, detail)))
+}
+
+/// Refuses a store that ends before what was synced.
+fn check_end(root: &Path, store: &Path, claim: &Claim, found: Durable) -> Result<(), DataError> {
+    let ((boot, batch), (found_boot, found_batch)) = (claim.durable, found);
+    if found >= claim.durable {
+        return Ok(());
+    }
+    let detail = format!(
+        "it ends at batch {found_batch} of boot {}, and batch {batch} of boot {} was confirmed",
+        found_boot.0, boot.0
+    );
+    Err(lost(root, store, detail))
+}
+
+/// Goes on with the note of how far the store is synced.
+fn bear_witness(root: &Path, store: &Path, durable: Durable) -> Result<Witness, DataError> {
+    let path = root.join(WITNESS);
+    let open = || -> io::Result<Witness> {
+        let witness = Witness::open(&path, store)?;
+        witness.claim(durable)?;
+        witness.sync()?;
+        Ok(witness)
+    };
+    open().map_err(io_error("write", &path))
+}
+
+fn lost(root: &Path, store: &Path, detail: String) -> DataError {
+    DataError::Lost { path: store.to_path_buf(), witness: root.join(WITNESS), detail }
 }
 
 /// The boot that follows, if the store fits the identity and the counter.
@@ -160,7 +270,7 @@ fn identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return create_identity(root, name);
         }
-        Err(error) => return Err(io_error("read", &path)(error)),
+        Err(error) => return Err(unreadable(&path, error)),
     };
     let damaged = |detail: String| DataError::Damaged { path: path.clone(), detail };
     let file: IdentityFile =
@@ -201,7 +311,7 @@ fn read_boot(root: &Path) -> Result<Boot, DataError> {
             detail: format!("no boot counter: {error}"),
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Boot(0)),
-        Err(error) => Err(io_error("read", &path)(error)),
+        Err(error) => Err(unreadable(&path, error)),
     }
 }
 
@@ -220,6 +330,14 @@ fn replace(root: &Path, name: &str, content: &[u8]) -> Result<(), DataError> {
 
 fn sync_dir(path: &Path) -> Result<(), DataError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(io_error("sync", path))
+}
+
+/// A file that should be text and is not is damaged.
+fn unreadable(path: &Path, error: io::Error) -> DataError {
+    if error.kind() == io::ErrorKind::InvalidData {
+        return DataError::Damaged { path: path.to_path_buf(), detail: error.to_string() };
+    }
+    io_error("read", path)(error)
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> DataError {
@@ -272,6 +390,10 @@ mod tests {
         fs::remove_dir_all(&store).unwrap();
         fs::rename(&copy, &store).unwrap();
         let text = open(dir.path()).err().unwrap().to_string();
+        assert!(text.contains("or this is another store or an older copy"), "{text}");
+        // Whoever takes the note back too is found out by the boot.
+        replace(dir.path(), WITNESS, &Claim::default().encode()).unwrap();
+        let text = open(dir.path()).err().unwrap().to_string();
         assert!(text.contains("the store is of boot 1, the counter says 2"), "{text}");
     }
 
@@ -282,6 +404,7 @@ mod tests {
         drop(open(other.path()).unwrap());
         fs::remove_dir_all(own.path().join("databases")).unwrap();
         copy_dir(&other.path().join("databases/store"), &own.path().join("databases/store"));
+        replace(own.path(), WITNESS, &Claim::default().encode()).unwrap();
         let text = open(own.path()).err().unwrap().to_string();
         assert!(text.contains("was written by server"), "{text}");
         let text = DataDir::open(other.path(), "n2").err().unwrap().to_string();

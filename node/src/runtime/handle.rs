@@ -1,16 +1,16 @@
 //! What the rest of the server may ask of the runtime, and the seam at which HTTP does so. May not
 //! know HTTP or SQL.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use quorate_api::{Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId};
+use quorate_api::{Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
 use quorate_control::members::Members;
 use quorate_control::schema::Schema;
-use quorate_protocol::io::{Failure, Placement, Proposal, Reply};
+use quorate_protocol::io::{Failure, Placement, Proposal, Reply, SessionToken};
 use tokio::sync::{oneshot, watch};
 
 use super::blocks::Allocator;
@@ -20,7 +20,8 @@ use super::link::frame::FRAME_MAX;
 use super::metrics::Metrics;
 use super::storage::{Storage, StorageError};
 use crate::clock::Clock;
-use crate::http::backend::{Answers, Backend, Page, ReadError};
+use crate::http::backend::{Answers, Backend, Page, Planned, ReadError};
+use crate::index::table::IndexTable;
 
 pub use crate::http::backend::{Commit, Master, NodeState, NodeStatus};
 
@@ -29,6 +30,8 @@ pub const TRANSACTION_BYTES_MAX: usize = 8 << 20;
 /// How much longer than the client's deadline the machine's own answer is waited for: it may be
 /// definite.
 const GRACE: Duration = Duration::from_millis(200);
+/// Between two looks at votes that are waited for.
+const SETTLE_POLL: Duration = Duration::from_millis(5);
 
 // Every message about a transaction must fit a frame: content once, keys and stamps beside it.
 const _: () = assert!(2 * TRANSACTION_BYTES_MAX <= FRAME_MAX);
@@ -47,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) schema: ArcSwap<Schema>,
     pub(crate) placements: ArcSwap<BTreeMap<ClusterKey, Placement>>,
     pub(crate) allocator: Arc<Allocator>,
+    /// Counts what waiters for the schema or an index look at again.
+    pub(crate) changes: watch::Sender<u64>,
     state: AtomicU8,
     aligning: AtomicBool,
     failed: watch::Sender<bool>,
@@ -83,6 +88,7 @@ impl Shared {
             placements: ArcSwap::default(),
             state: AtomicU8::new(NodeState::Starting as u8),
             aligning: AtomicBool::new(false),
+            changes: watch::Sender::new(0),
             failed: watch::Sender::new(false),
         }
     }
@@ -122,7 +128,8 @@ impl Shared {
         if matches!(error, StorageError::Stopping | StorageError::Aligning) {
             return;
         }
-        tracing::error!(%error, "the storage failed; this server stops serving");
+        let remedy = error.remedy();
+        tracing::error!(%error, remedy, "the storage failed; this server stops serving");
         self.set_state(NodeState::ShuttingDown);
         self.failed.send_replace(true);
     }
@@ -144,16 +151,24 @@ impl NodeHandle {
     /// # Errors
     /// The code says whether it definitely did not happen.
     pub async fn submit(&self, ops: Vec<Proposal>, deadline: Instant) -> Result<Commit, Failure> {
-        let reply = self.submit_inner(ops, deadline).await;
+        let schema = self.schema().revision;
+        self.submit_planned(Planned { ops, schema }, deadline).await
+    }
+
+    async fn submit_planned(&self, planned: Planned, deadline: Instant) -> Result<Commit, Failure> {
+        let reply = self.submit_inner(planned, deadline).await;
         self.shared.metrics.answered(&reply);
         match reply {
             Reply::Committed { tx, stamps, decision } => Ok(Commit { tx, stamps, decision }),
             Reply::Failed(failure) => Err(failure),
-            Reply::Read(_) => unreachable!("the machine answers a transaction by its outcome"),
+            Reply::Read(_) | Reply::Session(_) => {
+                unreachable!("the machine answers a transaction by its outcome")
+            }
         }
     }
 
-    async fn submit_inner(&self, ops: Vec<Proposal>, deadline: Instant) -> Reply {
+    async fn submit_inner(&self, planned: Planned, deadline: Instant) -> Reply {
+        let Planned { ops, schema } = planned;
         let size: usize = ops.iter().filter_map(|op| op.image.as_ref()).map(|i| i.0.len()).sum();
         if size > TRANSACTION_BYTES_MAX {
             return Reply::Failed(failure(ErrorCode::TooLarge));
@@ -161,7 +176,7 @@ impl NodeHandle {
         let clock = self.shared.clock;
         let (reply, answer) = oneshot::channel();
         let (tick, wall_us) = (clock.tick_of(deadline), clock.wall_us());
-        let input = Input::Submit { ops, deadline: tick, wall_us, reply };
+        let input = Input::Submit { ops, schema, deadline: tick, wall_us, reply };
         self.ask(input, answer, deadline).await
     }
 
@@ -183,7 +198,34 @@ impl NodeHandle {
                 Err(Failure { code: ErrorCode::ReadTimeout, item, current, holder })
             }
             Reply::Failed(failure) => Err(failure),
-            Reply::Committed { .. } => unreachable!("the machine answers a read by what it read"),
+            Reply::Committed { .. } | Reply::Session(_) => {
+                unreachable!("the machine answers a read by what it read")
+            }
+        }
+    }
+
+    /// Waits until everything a session has seen is applied here; gives what is applied here.
+    ///
+    /// # Errors
+    /// Not caught up in time.
+    pub async fn session(
+        &self,
+        token: SessionToken,
+        seen: Vec<(ItemId, Stamp)>,
+        deadline: Instant,
+    ) -> Result<SessionToken, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let tick = self.shared.clock.tick_of(deadline);
+        let input = Input::Session { token, seen, deadline: tick, reply };
+        match self.ask(input, answer, deadline).await {
+            Reply::Session(reached) => Ok(reached),
+            Reply::Failed(Failure { code: ErrorCode::Deadline, item, current, holder }) => {
+                Err(Failure { code: ErrorCode::SessionBehind, item, current, holder })
+            }
+            Reply::Failed(failure) => Err(failure),
+            Reply::Committed { .. } | Reply::Read(_) => {
+                unreachable!("the machine answers a session by a session")
+            }
         }
     }
 
@@ -241,6 +283,51 @@ impl NodeHandle {
     /// read: the state is set before the first item is written.
     fn unless_aligning<T>(&self, read: T) -> Result<T, StorageError> {
         if self.shared.is_aligning() { Err(StorageError::Aligning) } else { Ok(read) }
+    }
+
+    /// Records under a key of a derived index, in order of their ids, once what they stand in is
+    /// durable; `None` while the index does not hold everything here.
+    ///
+    /// # Errors
+    /// The disk failed; the server stops serving.
+    async fn index_scan(
+        &self,
+        index: ClusterKey,
+        key: Vec<u8>,
+    ) -> Result<Option<Vec<Rid>>, StorageError> {
+        let table = IndexTable::of(&self.schema());
+        let storage = self.shared.storage.clone();
+        let look = tokio::task::spawn_blocking(move || {
+            let covered = table.indexes().find(|(i, _)| *i == index).map(|(_, covered)| covered);
+            match covered {
+                Some(covered) if storage.is_filled(index, covered)? => {
+                    storage.entries(index, &key).map(Some)
+                }
+                Some(_) | None => Ok(None),
+            }
+        });
+        let looked = look.await.map_err(|_| StorageError::Stopping)?;
+        let looked = looked.inspect_err(|error| self.shared.fail(error))?;
+        let Some((rids, visible)) = looked else { return Ok(None) };
+        self.shared.storage.durability().wait_for(visible).await;
+        self.unless_aligning(Some(rids))
+    }
+
+    /// Returns once every vote cast here before the call has its outcome applied here.
+    async fn votes_settled(&self) {
+        let mut before: Option<BTreeSet<TxId>> = None;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            self.shared.inbox.push_control(Input::Undecided { reply });
+            // A loop that has ended applies nothing any more: nobody waits for this then.
+            let Ok(now) = answer.await else { return std::future::pending().await };
+            let open = before.get_or_insert_with(|| now.iter().copied().collect());
+            open.retain(|tx| now.contains(tx));
+            if open.is_empty() {
+                return;
+            }
+            tokio::time::sleep(SETTLE_POLL).await;
+        }
     }
 
     /// Next position of a cluster that this server owns.
@@ -315,6 +402,7 @@ impl From<StorageError> for ReadError {
             StorageError::Engine { .. }
             | StorageError::Corrupt { .. }
             | StorageError::Encode { .. }
+            | StorageError::Witness { .. }
             | StorageError::Locked { .. } => ErrorCode::Storage,
         };
         Self { code, text: error.to_string() }
@@ -322,8 +410,8 @@ impl From<StorageError> for ReadError {
 }
 
 impl Backend for NodeHandle {
-    async fn submit(&self, ops: Vec<Proposal>, deadline: Instant) -> Result<Commit, Failure> {
-        self.submit(ops, deadline).await
+    async fn submit(&self, planned: Planned, deadline: Instant) -> Result<Commit, Failure> {
+        self.submit_planned(planned, deadline).await
     }
 
     async fn read_majority(
@@ -332,6 +420,15 @@ impl Backend for NodeHandle {
         deadline: Instant,
     ) -> Result<Answers, Failure> {
         self.read_majority(items, deadline).await
+    }
+
+    async fn session(
+        &self,
+        token: SessionToken,
+        seen: Vec<(ItemId, Stamp)>,
+        deadline: Instant,
+    ) -> Result<SessionToken, Failure> {
+        self.session(token, seen, deadline).await
     }
 
     async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {
@@ -345,6 +442,22 @@ impl Backend for NodeHandle {
         limit: usize,
     ) -> Result<Page, ReadError> {
         Ok(self.scan_local(cluster, from, limit).await?)
+    }
+
+    async fn index_scan(
+        &self,
+        index: ClusterKey,
+        key: Vec<u8>,
+    ) -> Result<Option<Vec<Rid>>, ReadError> {
+        Ok(self.index_scan(index, key).await?)
+    }
+
+    async fn votes_settled(&self) {
+        self.votes_settled().await;
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
     async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use quorate_api::{Boot, ItemId, NodeId};
-use quorate_protocol::io::{Proposal, Reply, Tick};
+use quorate_api::{Boot, ItemId, NodeId, Stamp, TxId};
+use quorate_protocol::io::{Proposal, Reply, SessionToken, Tick};
 use quorate_protocol::message::Message;
 use tokio::sync::{Notify, oneshot};
 
@@ -21,12 +21,26 @@ const MESSAGES_MAX: usize = 8_192;
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Everything that can happen to the loop.
-#[expect(clippy::large_enum_variant, reason = "nearly all are messages; a box each costs more")]
 pub(crate) enum Input {
     /// A client's transaction.
-    Submit { ops: Vec<Proposal>, deadline: Tick, wall_us: u64, reply: oneshot::Sender<Reply> },
+    Submit {
+        ops: Vec<Proposal>,
+        schema: u64,
+        deadline: Tick,
+        wall_us: u64,
+        reply: oneshot::Sender<Reply>,
+    },
     /// A client's majority read.
     Read { items: Vec<ItemId>, deadline: Tick, reply: oneshot::Sender<Reply> },
+    /// Which transactions have a vote and no outcome here?
+    Undecided { reply: oneshot::Sender<Vec<TxId>> },
+    /// A session's question whether this server has caught up.
+    Session {
+        token: SessionToken,
+        seen: Vec<(ItemId, Stamp)>,
+        deadline: Tick,
+        reply: oneshot::Sender<Reply>,
+    },
     /// A message, from a peer in one of its boots or from this server itself.
     Message { from: NodeId, boot: Boot, cfg: u64, message: Message },
     /// A peer became reachable, or stopped being so.

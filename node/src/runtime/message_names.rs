@@ -4,7 +4,7 @@ use quorate_protocol::alignment::{Answer, Ask};
 use quorate_protocol::message::Message;
 
 /// Names of the messages, in the order of [`message_index`].
-pub(super) const MESSAGES: [&str; 35] = [
+pub(super) const MESSAGES: [&str; 37] = [
     "prepare",
     "vote",
     "accept",
@@ -40,6 +40,8 @@ pub(super) const MESSAGES: [&str; 35] = [
     "align_got",
     "align_followed",
     "align_unknown",
+    "ended",
+    "ended_reply",
 ];
 
 /// Place of a message's name in [`MESSAGES`].
@@ -84,6 +86,8 @@ pub(super) const fn message_index(message: &Message) -> usize {
             Answer::Followed { .. } => 33,
             Answer::Unknown => 34,
         },
+        Message::Ended { .. } => 35,
+        Message::EndedReply { .. } => 36,
     }
 }
 
@@ -101,5 +105,7 @@ mod tests {
         assert_eq!(MESSAGES[message_index(&end)], end.name());
         let unknown = Message::AlignReply { session: 1, answer: Answer::Unknown };
         assert_eq!(MESSAGES[message_index(&unknown)], unknown.name());
+        let ended = Message::EndedReply { stage: 1, agreed: true };
+        assert_eq!(MESSAGES[message_index(&ended)], ended.name());
     }
 }

@@ -194,7 +194,9 @@ impl Metrics {
     /// Counts the answer to a transaction.
     pub(crate) fn answered(&self, reply: &Reply) {
         match reply {
-            Reply::Committed { .. } | Reply::Read(_) => self.transactions_ok.increment(),
+            Reply::Committed { .. } | Reply::Read(_) | Reply::Session(_) => {
+                self.transactions_ok.increment();
+            }
             Reply::Failed(failure) => match failure.code.outcome() {
                 Outcome::Ok => {}
                 Outcome::Failed => self.transactions_failed.increment(),

@@ -26,12 +26,14 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, micros};
+use crate::http::RetryPolicy;
 use data_dir::{DataDir, DataError};
 use handle::{NodeHandle, Parts, Shared};
 use inbox::{Inbox, Input};
 use link::{LinkConfig, Links, Me};
 use node_loop::NodeLoop;
-use storage::{StorageError, SyncThread, Writer};
+use storage::witness::Witness;
+use storage::{StorageError, SyncThread, Writer, die};
 
 /// What a server is started with.
 #[derive(Debug, Clone)]
@@ -52,6 +54,8 @@ pub struct Settings {
     pub suspect_after: Duration,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
     pub align: AlignConfig,
+    /// How transactions that meet a lock are tried again.
+    pub retry: RetryPolicy,
 }
 
 /// Why a server does not start.
@@ -61,7 +65,7 @@ pub enum StartError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// Its store.
-    #[error(transparent)]
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
     Storage(#[from] StorageError),
     /// Its threads.
     #[error("cannot start a thread: {0}")]
@@ -71,13 +75,27 @@ pub enum StartError {
     Random(getrandom::Error),
 }
 
+impl StartError {
+    /// Whether the disk or the data is to blame, and not the settings or the system.
+    #[must_use]
+    pub fn is_storage(&self) -> bool {
+        match self {
+            Self::Data(error) => error.is_damage(),
+            Self::Storage(_) => true,
+            Self::Thread(_) | Self::Random(_) => false,
+        }
+    }
+}
+
 /// A running server without its outer layers.
 pub struct Node {
     handle: NodeHandle,
     shared: Arc<Shared>,
     looping: JoinHandle<()>,
     sync: SyncThread,
-    links: JoinSet<()>,
+    witness: Arc<Witness>,
+    /// Links, and the task that fills new indexes.
+    tasks: JoinSet<()>,
 }
 
 impl Node {
@@ -100,9 +118,14 @@ impl Node {
         );
         let writer = Writer::new(storage.clone(), boot, &recovered);
         let aligning = recovered.aligning;
-        let mut config = Config::new(node, boot, seed);
-        config.align = settings.align;
-        let machine = Machine::new(config, recovered);
+        let machine_config = Config {
+            retries: settings.retry.count,
+            retry_delay: micros(settings.retry.delay),
+            retry_jitter: settings.retry.jitter_percent,
+            align: settings.align,
+            ..Config::new(node, boot, seed)
+        };
+        let machine = Machine::new(machine_config, recovered);
         let inbox = Arc::new(Inbox::default());
         let links = match &peers {
             None => None,
@@ -130,25 +153,27 @@ impl Node {
             links,
         }));
         shared.set_aligning(aligning);
-        Self::run(shared, machine, writer, peers)
+        Self::run(shared, machine, writer, Arc::new(data.witness), peers)
     }
 
     fn run(
         shared: Arc<Shared>,
         machine: Machine,
         writer: Writer,
+        witness: Arc<Witness>,
         peers: Option<TcpListener>,
     ) -> Result<Self, StartError> {
-        let sync = start_sync(&shared)?;
+        let sync = start_sync(&shared, witness.clone())?;
         let node_loop = NodeLoop::new(shared.clone(), Handle::current(), machine, writer);
         let looping =
             std::thread::Builder::new().name("loop".into()).spawn(move || node_loop.run())?;
-        let links = match (&shared.links, peers) {
+        let mut tasks = match (&shared.links, peers) {
             (Some(links), Some(listener)) => links.run(listener),
             (None, _) | (_, None) => JoinSet::new(),
         };
         let handle = NodeHandle::new(shared.clone());
-        Ok(Self { handle, shared, looping, sync, links })
+        tasks.spawn(crate::index::worker::run(handle.clone()));
+        Ok(Self { handle, shared, looping, sync, witness, tasks })
     }
 
     /// What the layers above work with.
@@ -171,20 +196,24 @@ impl Node {
     pub async fn stop(mut self, bound: Duration) -> Result<(), StorageError> {
         let deadline = self.shared.clock.now() + micros(bound);
         self.shared.inbox.push_control(Input::Stop { deadline });
-        let (looping, sync) = (self.looping, self.sync);
+        let (looping, sync, witness) = (self.looping, self.sync, self.witness);
         let stopped = tokio::task::spawn_blocking(move || {
             looping.join().map_err(|_| StorageError::Stopping)?;
-            sync.stop()
+            sync.stop()?;
+            witness.sync().map_err(|source| StorageError::Witness { source })
         });
         let outcome = stopped.await.map_err(|_| StorageError::Stopping)?;
-        self.links.shutdown().await;
+        self.tasks.shutdown().await;
         outcome
     }
 }
 
-fn start_sync(shared: &Arc<Shared>) -> Result<SyncThread, std::io::Error> {
+fn start_sync(shared: &Arc<Shared>, witness: Arc<Witness>) -> Result<SyncThread, std::io::Error> {
     let (inbox, waker) = (shared.inbox.clone(), Arc::downgrade(shared));
-    SyncThread::start(shared.storage.clone(), shared.clock, move |took| {
+    let boot = shared.boot;
+    SyncThread::start(shared.storage.clone(), shared.clock, move |batch, took| {
+        let claimed = witness.claim((boot, batch));
+        claimed.unwrap_or_else(|source| die(&StorageError::Witness { source }));
         if let Some(shared) = waker.upgrade() {
             shared.metrics.fsync.record(took);
         }

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use quorate_api::{Boot, ErrorCode, NodeId};
+use quorate_api::{Boot, ErrorCode, NodeId, TxId};
 use quorate_control::schema::{SCHEMA_ITEM, Schema, SystemPlacement};
 use quorate_protocol::io::{
-    Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Store, Submit, Tick,
+    Effect, Event, Failure, Note, PersistSeq, ReadQuorum, ReadRequest, Reply, SessionRequest,
+    Store, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
@@ -25,7 +26,8 @@ use super::handle::{NodeState, Shared};
 use super::inbox::Input;
 use super::link::frame::Kind;
 use super::link::{Envelope, Peer};
-use super::storage::{Writer, die};
+use super::storage::{Filling, Writer, die};
+use crate::index::table::IndexTable;
 
 /// Inputs handled between two ticks of the machine, so that acknowledgements are not put off for
 /// ever.
@@ -40,6 +42,8 @@ pub(crate) trait Protocol: Send + 'static {
     fn step(&mut self, now: Tick, event: Event, store: &dyn Store, out: &mut Vec<Effect>);
     /// When a tick is due even if nothing happens.
     fn next_deadline(&self) -> Option<Tick>;
+    /// Transactions with a vote and no outcome here.
+    fn undecided(&self) -> Vec<TxId>;
 }
 
 impl Protocol for Machine {
@@ -49,6 +53,10 @@ impl Protocol for Machine {
 
     fn next_deadline(&self) -> Option<Tick> {
         Self::next_deadline(self)
+    }
+
+    fn undecided(&self) -> Vec<TxId> {
+        Self::undecided(self).map(|(tx, _)| *tx).collect()
     }
 }
 
@@ -81,6 +89,8 @@ pub(crate) struct NodeLoop<P> {
     waiting: HashMap<u64, oneshot::Sender<Reply>>,
     next_request: u64,
     schema_changed: bool,
+    /// Derived indexes that do not hold everything yet.
+    filling: Vec<Filling>,
     stop: Option<Tick>,
 }
 
@@ -100,12 +110,15 @@ impl<P: Protocol> NodeLoop<P> {
             waiting: HashMap::new(),
             next_request: 1,
             schema_changed: false,
+            filling: Vec::new(),
             stop: None,
         }
     }
 
     /// Runs until it is told to stop and nobody waits any more, or the time for that is over.
     pub(crate) fn run(mut self) {
+        // Before the first commit is applied: entries go with the records.
+        self.read_schema();
         self.configure_when_complete();
         while !self.is_done() {
             self.turn();
@@ -127,7 +140,8 @@ impl<P: Protocol> NodeLoop<P> {
         if self.held.len() >= HELD_MAX {
             self.wait_for_disk();
         }
-        let wait = if self.work.is_empty() { self.wait() } else { Some(Duration::ZERO) };
+        let idle = self.work.is_empty() && self.filling.is_empty();
+        let wait = if idle { self.wait() } else { Some(Duration::ZERO) };
         self.shared.inbox.take(&mut self.work, wait);
         self.release();
         let mut handled = 0;
@@ -141,6 +155,7 @@ impl<P: Protocol> NodeLoop<P> {
         if handled > 0 || due {
             self.step(Event::Tick);
         }
+        self.fill();
         self.release();
         self.flush();
         let metrics = &self.shared.metrics;
@@ -167,17 +182,26 @@ impl<P: Protocol> NodeLoop<P> {
 
     fn handle(&mut self, input: Input) {
         match input {
-            Input::Submit { ops, deadline, wall_us, reply } => {
+            Input::Submit { ops, schema, deadline, wall_us, reply } => {
                 if let Some(request) = self.admit(reply) {
-                    let submit = Submit { request, ops, deadline, wall_us };
+                    let submit = Submit { request, ops, deadline, wall_us, schema };
                     self.step(Event::Submit(submit));
                 }
             }
             Input::Read { items, deadline, reply } => {
                 if let Some(request) = self.admit(reply) {
-                    self.step(Event::Read(ReadRequest { request, items, deadline }));
+                    let quorum = ReadQuorum::Majority;
+                    self.step(Event::Read(ReadRequest { request, items, quorum, deadline }));
                 }
             }
+            Input::Session { token, seen, deadline, reply } => {
+                if let Some(request) = self.admit(reply) {
+                    let session = SessionRequest { request, token, seen, deadline };
+                    self.step(Event::Session(session));
+                }
+            }
+            // Whoever asked may be gone.
+            Input::Undecided { reply } => drop(reply.send(self.protocol.undecided())),
             Input::Message { from, boot, cfg, message } => {
                 if from != self.shared.node {
                     if self.peers.get(&from).is_none_or(|known| boot < known.boot) {
@@ -347,18 +371,19 @@ impl<P: Protocol> NodeLoop<P> {
         }
     }
 
+    /// Goes on filling derived indexes, a little at a time.
+    fn fill(&mut self) {
+        let Some(filling) = self.filling.pop() else { return };
+        let next = self.writer.fill(filling).unwrap_or_else(|error| die(&error));
+        self.filling.extend(next);
+        if next.is_none() {
+            self.shared.changes.send_modify(|changes| *changes += 1);
+        }
+    }
+
     /// Reads the schema record again and tells the machine where everything is placed.
     fn configure(&mut self) {
-        let record = self.writer.item(&SCHEMA_ITEM);
-        self.cfg = record.as_ref().map_or(0, |record| record.stamp.version);
-        let schema = match record.as_ref().and_then(|record| record.image.as_ref()) {
-            // A schema that cannot be read leaves no way to know who votes on what.
-            Some(image) => Schema::decode(&image.0).unwrap_or_else(|error| {
-                tracing::error!(%error, "this server stops rather than guess");
-                std::process::abort()
-            }),
-            None => Schema::default(),
-        };
+        let schema = self.read_schema();
         // By name, so that all servers have the same order.
         let mut masters: BTreeMap<&str, NodeId> =
             self.peers.iter().map(|(id, known)| (known.peer.name.as_str(), *id)).collect();
@@ -369,6 +394,25 @@ impl<P: Protocol> NodeLoop<P> {
         self.shared.placements.store(Arc::new(placements.clone()));
         tracing::info!(cfg = self.cfg, clusters = placements.len(), "configured");
         self.step(Event::Configure { cfg: self.cfg, placements });
+        // Last: whoever is told may count on the machine knowing it too.
+        self.shared.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// The schema record as applied here; files records as it says from now on.
+    fn read_schema(&mut self) -> Schema {
+        let record = self.writer.item(&SCHEMA_ITEM);
+        self.cfg = record.as_ref().map_or(0, |record| record.stamp.version);
+        let schema = match record.as_ref().and_then(|record| record.image.as_ref()) {
+            // A schema that cannot be read leaves no way to know who votes on what.
+            Some(image) => Schema::decode(&image.0).unwrap_or_else(|error| {
+                tracing::error!(%error, "this server stops rather than guess");
+                std::process::abort()
+            }),
+            None => Schema::default(),
+        };
+        let filling = self.writer.set_indexes(IndexTable::of(&schema));
+        self.filling = filling.unwrap_or_else(|error| die(&error));
+        schema
     }
 }
 

@@ -94,9 +94,17 @@ impl Protocol for Fake {
                 assert_eq!(placements.len(), 1);
                 "configure"
             }
-            Event::Read(_) | Event::Message { .. } | Event::Peer { .. } | Event::Tick => return,
+            Event::Read(_)
+            | Event::Session(_)
+            | Event::Message { .. }
+            | Event::Peer { .. }
+            | Event::Tick => return,
         };
         self.events.lock().unwrap().push(name);
+    }
+
+    fn undecided(&self) -> Vec<TxId> {
+        Vec::new()
     }
 
     fn next_deadline(&self) -> Option<Tick> {
@@ -140,7 +148,7 @@ impl Rig {
     fn sync(&self) -> SyncThread {
         let inbox = self.shared.inbox.clone();
         let clock = self.shared.clock;
-        SyncThread::start(self.shared.storage.clone(), clock, move |_| inbox.signal()).unwrap()
+        SyncThread::start(self.shared.storage.clone(), clock, move |_, _| inbox.signal()).unwrap()
     }
 
     fn submit(&self) -> tokio::task::JoinHandle<Result<TxId, ErrorCode>> {

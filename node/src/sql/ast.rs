@@ -1,6 +1,7 @@
 //! Statements as data. May not know text or records.
 
 use quorate_api::Rid;
+use quorate_control::indexes::NewIndex;
 use serde_json::{Map, Value};
 
 /// One statement.
@@ -14,13 +15,40 @@ pub enum Statement {
     Update(Update),
     /// Removes records.
     Delete(Delete),
+    /// Makes a vertex.
+    CreateVertex(CreateVertex),
+    /// Makes edges.
+    CreateEdge(CreateEdge),
+    /// Removes vertices with their edges.
+    DeleteVertex(Delete),
+    /// Removes edges from both their ends.
+    DeleteEdge(DeleteEdge),
+    /// Makes a class.
+    CreateClass(CreateClass),
+    /// Removes a class.
+    DropClass(Drop),
+    /// Makes an index.
+    CreateIndex(CreateIndex),
+    /// Removes an index.
+    DropIndex(Drop),
+    /// Says how a query would be run.
+    Explain(Select),
 }
 
 impl Statement {
     /// True when it changes nothing.
     #[must_use]
     pub const fn is_idempotent(&self) -> bool {
-        matches!(self, Self::Select(_))
+        matches!(self, Self::Select(_) | Self::Explain(_))
+    }
+
+    /// True when it changes the schema.
+    #[must_use]
+    pub const fn is_ddl(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateClass(_) | Self::DropClass(_) | Self::CreateIndex(_) | Self::DropIndex(_)
+        )
     }
 }
 
@@ -65,7 +93,7 @@ pub enum Column {
 }
 
 /// Where records come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Target {
     /// A class with those that extend it.
     Class(String),
@@ -73,6 +101,8 @@ pub enum Target {
     Cluster(String),
     /// Records by id.
     Rids(Vec<Rid>),
+    /// The records that a query finds.
+    Query(Box<Select>),
 }
 
 /// One key of an order.
@@ -117,7 +147,7 @@ pub struct Assignment {
     pub value: Value,
 }
 
-/// `DELETE`.
+/// `DELETE`, `DELETE VERTEX`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delete {
     /// Which records.
@@ -126,6 +156,76 @@ pub struct Delete {
     pub filter: Option<Condition>,
     /// Most records deleted.
     pub limit: Limit,
+}
+
+/// `CREATE VERTEX`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateVertex {
+    /// Of which class.
+    pub class: String,
+    /// Into which of its clusters; `None`: one owned by the server.
+    pub cluster: Option<String>,
+    /// Its content.
+    pub fields: Map<String, Value>,
+}
+
+/// `CREATE EDGE`: one from each of some vertices to each of others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateEdge {
+    /// Of which class.
+    pub class: String,
+    /// Into which of its clusters; `None`: one owned by the server.
+    pub cluster: Option<String>,
+    /// Where they begin.
+    pub from: Target,
+    /// Where they end.
+    pub to: Target,
+    /// Content of each.
+    pub fields: Map<String, Value>,
+}
+
+/// `DELETE EDGE`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeleteEdge {
+    /// Which records.
+    pub target: Target,
+    /// Only those that begin here.
+    pub from: Option<Target>,
+    /// Only those that end here.
+    pub to: Option<Target>,
+    /// Of which.
+    pub filter: Option<Condition>,
+    /// Most edges deleted.
+    pub limit: Limit,
+}
+
+/// `CREATE CLASS`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateClass {
+    /// Its name.
+    pub name: String,
+    /// One that exists is no error.
+    pub if_not_exists: bool,
+    /// What it extends.
+    pub super_classes: Vec<String>,
+}
+
+/// `CREATE INDEX`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateIndex {
+    /// What it shall be.
+    pub new: NewIndex,
+    /// One that exists is no error.
+    pub if_not_exists: bool,
+}
+
+/// `DROP CLASS`, `DROP INDEX`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drop {
+    /// Of what.
+    pub name: String,
+    /// One that does not exist is no error.
+    pub if_exists: bool,
 }
 
 /// A condition.

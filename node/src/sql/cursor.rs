@@ -14,7 +14,7 @@ use super::lexer::{Lexer, Token};
 const DEPTH_MAX: usize = 64;
 
 /// Words of the full language that end a clause here without being supported.
-const KNOWN_WORDS: [&str; 21] = [
+const KNOWN_WORDS: [&str; 22] = [
     "GROUP",
     "LET",
     "UNWIND",
@@ -35,6 +35,7 @@ const KNOWN_WORDS: [&str; 21] = [
     "VERTEX",
     "STRATEGY",
     "OFFSET",
+    "RETRY",
     "UNSAFE",
 ];
 
@@ -63,12 +64,15 @@ pub(super) struct Parser<'a> {
     pub(super) params: &'a Params,
     /// How many `?` were met.
     pub(super) placeholders: usize,
+    /// Queries inside each other here.
+    pub(super) queries: usize,
 }
 
 impl<'a> Parser<'a> {
     pub(super) fn new(text: &'a str, params: &'a Params) -> Result<Self, SqlError> {
         let lexer = Lexer::new(text);
-        let mut parser = Self { lexer, token: Token::End, offset: 0, params, placeholders: 0 };
+        let mut parser =
+            Self { lexer, token: Token::End, offset: 0, params, placeholders: 0, queries: 0 };
         parser.advance()?;
         Ok(parser)
     }

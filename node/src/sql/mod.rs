@@ -1,4 +1,5 @@
-//! The small SQL: statements on one class, one cluster or records by id, parsed and evaluated.
+//! The small SQL: statements on one class, one cluster, records by id or by a query, on graphs and
+//! on the schema; parsed, and as far as they look at single records evaluated.
 //! Pure: may not know HTTP, storage or transactions (who runs a statement is `http::execute`).
 //!
 //! ```text
@@ -7,12 +8,23 @@
 //! INSERT INTO Class [CLUSTER name] SET a = 1, … | CONTENT {…} | (a, …) VALUES (1, …), …
 //! UPDATE target SET a = 1, … [WHERE cond] [LIMIT n]
 //! DELETE FROM target [WHERE cond] [LIMIT n]
-//! target: Class | cluster:name | #c:p | [#c:p, …]
+//! CREATE VERTEX [Class] [CLUSTER name] [SET … | CONTENT {…}]
+//! CREATE EDGE [Class] [CLUSTER name] FROM ends TO ends [SET … | CONTENT {…}]
+//! DELETE VERTEX target [WHERE cond] [LIMIT n]
+//! DELETE EDGE [target] [FROM ends] [TO ends] [WHERE cond] [LIMIT n]
+//! CREATE CLASS Class [IF NOT EXISTS] [EXTENDS Class, …]        DROP CLASS Class [IF EXISTS]
+//! CREATE INDEX name [IF NOT EXISTS] [ON Class (field)] UNIQUE | NOTUNIQUE
+//! DROP INDEX name [IF EXISTS]                                  EXPLAIN SELECT …
+//! target: Class | cluster:name | #c:p | [#c:p, …] | (SELECT …)
+//! ends: #c:p | [#c:p, …] | (SELECT …) | a parameter with ids
 //! ```
 //! Differences from the standard: a comparison with null or with a value of another type is false
 //! (`<>` with another type is true), and its negation true; there is no third truth value.
 
 mod ast;
+mod create;
+#[cfg(test)]
+mod create_tests;
 mod cursor;
 mod eval;
 mod expression;
@@ -22,8 +34,9 @@ mod parser;
 mod tests;
 
 pub use ast::{
-    Assignment, Column, Comparison, Condition, Delete, Insert, Limit, Operand, OrderKey,
-    Projection, Select, Statement, Target, Update,
+    Assignment, Column, Comparison, Condition, CreateClass, CreateEdge, CreateIndex, CreateVertex,
+    Delete, DeleteEdge, Drop, Insert, Limit, Operand, OrderKey, Projection, Select, Statement,
+    Target, Update,
 };
 pub use cursor::Params;
 pub use eval::{Row, holds, order, order_keys, project};

@@ -17,10 +17,10 @@ use super::cursor::{Params, Parser, is_one_of};
 use super::lexer::Token;
 
 /// Words that begin other statements of the full language.
-const OTHER_STATEMENTS: [&str; 24] = [
-    "CREATE", "ALTER", "DROP", "TRUNCATE", "TRAVERSE", "MATCH", "MOVE", "GRANT", "REVOKE",
-    "REBUILD", "BEGIN", "COMMIT", "ROLLBACK", "EXPLAIN", "PROFILE", "HA", "FIND", "LET", "IF",
-    "RETURN", "OPTIMIZE", "SLEEP", "CONSOLE", "LIVE",
+const OTHER_STATEMENTS: [&str; 21] = [
+    "ALTER", "TRUNCATE", "TRAVERSE", "MATCH", "MOVE", "GRANT", "REVOKE", "REBUILD", "BEGIN",
+    "COMMIT", "ROLLBACK", "PROFILE", "HA", "FIND", "LET", "IF", "RETURN", "OPTIMIZE", "SLEEP",
+    "CONSOLE", "LIVE",
 ];
 
 /// Reads one statement.
@@ -51,11 +51,27 @@ impl Parser<'_> {
             return self.update().map(Statement::Update);
         }
         if self.take_word("DELETE")? {
+            if self.take_word("VERTEX")? {
+                return self.delete_vertex().map(Statement::DeleteVertex);
+            }
+            if self.take_word("EDGE")? {
+                return self.delete_edge().map(Statement::DeleteEdge);
+            }
             return self.delete().map(Statement::Delete);
+        }
+        if self.take_word("CREATE")? {
+            return self.create();
+        }
+        if self.take_word("DROP")? {
+            return self.drop_something();
+        }
+        if self.take_word("EXPLAIN")? {
+            self.expect_word("SELECT")?;
+            return self.select().map(Statement::Explain);
         }
         match &self.token {
             Token::Word(word) if is_one_of(word, &OTHER_STATEMENTS) => Err(self.unsupported(word)),
-            _ => Err(self.unexpected("SELECT, INSERT, UPDATE or DELETE")),
+            _ => Err(self.unexpected("SELECT, INSERT, UPDATE, DELETE, CREATE or DROP")),
         }
     }
 
@@ -168,7 +184,7 @@ impl Parser<'_> {
         Ok(count)
     }
 
-    fn target(&mut self) -> Result<Target, SqlError> {
+    pub(super) fn target(&mut self) -> Result<Target, SqlError> {
         match &self.token {
             Token::Rid(rid) => {
                 let rid = *rid;
@@ -176,7 +192,7 @@ impl Parser<'_> {
                 Ok(Target::Rids(vec![rid]))
             }
             Token::Symbol("[") => self.rid_list().map(Target::Rids),
-            Token::Symbol("(") => Err(self.unsupported("a query as a target")),
+            Token::Symbol("(") => self.query_target(),
             Token::Word(word) if word.eq_ignore_ascii_case("cluster") => self.cluster_target(),
             Token::Word(word)
                 if matches!(word.to_ascii_lowercase().as_str(), "index" | "metadata") =>
@@ -186,6 +202,24 @@ impl Parser<'_> {
             }
             _ => self.name("a class, cluster:name or record id").map(Target::Class),
         }
+    }
+
+    /// `(SELECT …)`: the records that it finds, so it may show nothing else.
+    fn query_target(&mut self) -> Result<Target, SqlError> {
+        self.check_depth(self.queries)?;
+        self.queries += 1;
+        self.expect_symbol("(")?;
+        let start = self.offset;
+        self.expect_word("SELECT")?;
+        let select = self.select()?;
+        self.expect_symbol(")")?;
+        self.queries -= 1;
+        let is_rid = |p: &Projection| p.what == Column::Operand(Operand::Rid);
+        if !select.projections.iter().all(is_rid) {
+            self.offset = start;
+            return Err(self.unsupported("a query for columns as a target"));
+        }
+        Ok(Target::Query(Box::new(Select { projections: Vec::new(), ..select })))
     }
 
     /// `cluster:name`; without the colon it is a class of that name.
@@ -220,17 +254,7 @@ impl Parser<'_> {
     fn insert(&mut self) -> Result<Insert, SqlError> {
         self.expect_word("INTO")?;
         let class = self.name("a class")?;
-        let mut cluster = None;
-        if self.is_word("CLUSTER") {
-            // The name may hold characters that are no word's, so it is read before a token is.
-            self.lexer.offset();
-            let name = self.lexer.cluster_name();
-            self.advance()?;
-            if name.is_empty() {
-                return Err(self.unexpected("a cluster's name"));
-            }
-            cluster = Some(name);
-        }
+        let cluster = self.optional_cluster()?;
         let rows = if self.take_word("SET")? {
             let set = self.assignments()?;
             vec![set.into_iter().map(|a| (a.field, a.value)).collect()]
@@ -244,8 +268,23 @@ impl Parser<'_> {
         Ok(Insert { class, cluster, rows })
     }
 
+    /// `CLUSTER name`, or nothing.
+    pub(super) fn optional_cluster(&mut self) -> Result<Option<String>, SqlError> {
+        if !self.is_word("CLUSTER") {
+            return Ok(None);
+        }
+        // The name may hold characters that are no word's, so it is read before a token is.
+        self.lexer.offset();
+        let name = self.lexer.cluster_name();
+        self.advance()?;
+        if name.is_empty() {
+            return Err(self.unexpected("a cluster's name"));
+        }
+        Ok(Some(name))
+    }
+
     /// An object written out or given as a parameter.
-    fn content(&mut self) -> Result<Map<String, Value>, SqlError> {
+    pub(super) fn content(&mut self) -> Result<Map<String, Value>, SqlError> {
         if !matches!(self.token, Token::Named(_) | Token::Symbol("?")) {
             return self.object();
         }
@@ -284,7 +323,7 @@ impl Parser<'_> {
         }
     }
 
-    fn assignments(&mut self) -> Result<Vec<Assignment>, SqlError> {
+    pub(super) fn assignments(&mut self) -> Result<Vec<Assignment>, SqlError> {
         let mut list = Vec::new();
         loop {
             let field = self.name("a field")?;
@@ -310,9 +349,6 @@ impl Parser<'_> {
     }
 
     fn delete(&mut self) -> Result<Delete, SqlError> {
-        if self.is_word("VERTEX") || self.is_word("EDGE") {
-            return Err(self.unexpected("FROM"));
-        }
         self.expect_word("FROM")?;
         let target = self.target()?;
         let filter = self.filter()?;
@@ -320,7 +356,7 @@ impl Parser<'_> {
         Ok(Delete { target, filter, limit })
     }
 
-    fn limit(&mut self) -> Result<Limit, SqlError> {
+    pub(super) fn limit(&mut self) -> Result<Limit, SqlError> {
         if self.take_word("LIMIT")? { self.count() } else { Ok(None) }
     }
 }

@@ -1,7 +1,9 @@
-//! Starts the real binary and waits for what it says. Processes are killed when dropped.
+//! Starts the real binary, waits for what it says, asks it by HTTP. Processes are killed when
+//! dropped.
+#![allow(dead_code, reason = "every test program uses its part of this file")]
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -20,6 +22,8 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_quorate-node");
 pub(crate) struct Server {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    /// Reads the log until the process has closed it.
+    reader: std::thread::JoinHandle<()>,
     /// Its first line.
     pub(crate) line: serde_json::Value,
     /// The process to signal; a tracer's child is not the tracer.
@@ -42,14 +46,14 @@ impl Server {
             .unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (errors, lines) = (child.stderr.take().unwrap(), log.clone());
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(errors).lines().map_while(Result::ok) {
                 lines.lock().unwrap().push(line);
             }
         });
         let line = first_line(child.stdout.take().unwrap());
         let pid = if wrapper.is_empty() { child.id() } else { only_child(child.id()) };
-        Self { child, log, line, pid: Pid::from_raw(i32::try_from(pid).unwrap()) }
+        Self { child, log, reader, line, pid: Pid::from_raw(i32::try_from(pid).unwrap()) }
     }
 
     /// Waits until a line of the log contains a text.
@@ -63,6 +67,31 @@ impl Server {
             let log = self.log.lock().unwrap();
             log.iter().filter(|line| line.contains(text)).count() >= times
         });
+    }
+
+    /// Everything it has said so far, a line each.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Waits until the log of a server that ended is complete.
+    pub(crate) fn wait_end_of_log(&self) {
+        until("the end of the log", || self.reader.is_finished());
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Sends a request and returns status line, headers and body.
+    pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> String {
+        request(self.address(), method, path, body).unwrap()
+    }
+
+    /// Where it answers HTTP.
+    pub(crate) fn address(&self) -> &str {
+        self.line["http"].as_str().unwrap()
     }
 
     /// Sends a signal and waits for the end.
@@ -92,6 +121,48 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// Sends a request to a server and returns the whole answer.
+pub(crate) fn http(server: &Server, method: &str, path: &str, body: &str) -> String {
+    try_http(server, method, path, body).unwrap()
+}
+
+/// The same to a server that may end meanwhile.
+pub(crate) fn try_http(
+    server: &Server,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<String> {
+    request(server.address(), method, path, body)
+}
+
+/// Sends a request and returns status line, headers and body; fails when the server goes away.
+pub(crate) fn request(
+    address: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> std::io::Result<String> {
+    // root:root
+    let authorization = "Basic cm9vdDpyb290";
+    let mut stream = TcpStream::connect(address)?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\
+         Authorization: {authorization}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The status of an answer; 0 when there is none.
+pub(crate) fn status(answer: &str) -> u16 {
+    answer.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
 }
 
 fn first_line(out: ChildStdout) -> serde_json::Value {

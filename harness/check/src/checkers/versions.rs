@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use super::linearizable::Findings;
 use crate::budget::{Budget, OutOfBudget};
 use crate::history::{Action, Nanos, OpKind, Operation, Outcome, ReadLevel, Seen};
-use crate::index::{Index, Write};
+use crate::index::Index;
 
 /// A version that an acknowledged operation named.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ pub(super) fn test(
     findings: &mut Findings,
 ) -> Result<(), OutOfBudget> {
     for ((key, rid), mut named) in records(index, budget)? {
-        if rid.is_none() && may_be_recreated(index, key) {
+        if rid.is_none() && index.may_be_recreated(key) {
             continue;
         }
         budget.spend(named.len())?;
@@ -100,19 +100,6 @@ fn content(operation: &Operation, action: &Action) -> Option<(Seen, bool)> {
             (operation.level == Some(ReadLevel::Majority)).then_some((seen, false))
         }
     }
-}
-
-fn may_be_recreated(index: &Index<'_>, key: u64) -> bool {
-    let happened = |write: &&Write| index.outcome(write) != Outcome::Failed;
-    let writes = index.writes_of(key).1.iter().filter(happened);
-    let mut creates = 0;
-    for write in writes {
-        if write.tombstone {
-            return true;
-        }
-        creates += u32::from(index.operation(write.op).kind == OpKind::Create);
-    }
-    creates > 1
 }
 
 /// Two operations, the first of which returned before the second was sent, whose versions say the

@@ -19,11 +19,16 @@ pub enum FormatError {
         reason: String,
     },
     /// The history was written by another version of the format.
-    #[error("history format version {found} is not supported; this program reads version {known}")]
+    #[error(
+        "history format version {found} is not supported; this program reads versions {oldest} to \
+         {known}"
+    )]
     UnsupportedVersion {
         /// The version that the file names.
         found: u64,
-        /// The version that this crate reads.
+        /// The oldest version that this crate reads.
+        oldest: u32,
+        /// The newest version that this crate reads, and the one it writes.
         known: u32,
     },
     /// A line is no event, or one that cannot be.

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use super::error::Fault;
 use super::{AnsweredStep, AskedStep, Complete, Event, FormatError, Invoke};
 use crate::history::{
-    Action, FORMAT_NAME, FORMAT_VERSION, Header, History, Operation, Outcome, Step,
+    Action, FORMAT_NAME, FORMAT_VERSION, FORMAT_VERSION_OLDEST, Header, History, Operation,
+    Outcome, Step,
 };
 
 /// A history as read from a file.
@@ -101,9 +102,10 @@ fn header(line: &[u8]) -> Result<Header, FormatError> {
         let reason = format!("names the format {:?}, not {FORMAT_NAME:?}", any.format);
         return Err(FormatError::NotAHistory { reason });
     }
-    if any.version != u64::from(FORMAT_VERSION) {
-        let (found, known) = (any.version, FORMAT_VERSION);
-        return Err(FormatError::UnsupportedVersion { found, known });
+    let known = u64::from(FORMAT_VERSION_OLDEST)..=u64::from(FORMAT_VERSION);
+    if !known.contains(&any.version) {
+        let (found, oldest, known) = (any.version, FORMAT_VERSION_OLDEST, FORMAT_VERSION);
+        return Err(FormatError::UnsupportedVersion { found, oldest, known });
     }
     serde_json::from_slice(line).map_err(not)
 }
@@ -197,6 +199,8 @@ impl Merging {
             }
             known.rid = answer.rid.or(known.rid.take());
             known.version = answer.version;
+            known.content = known.content.take().or(answer.content);
+            known.evidence = answer.evidence;
         }
         (operation.sent, operation.done) = (sent, done);
         (operation.outcome, operation.code) = (outcome, code);
@@ -211,6 +215,8 @@ impl Merging {
 
 impl From<AskedStep<String>> for Step {
     fn from(step: AskedStep<String>) -> Self {
-        Self { key: step.key, action: step.action.into(), rid: step.rid, version: None }
+        let mut known = Self::new(step.key, step.action.into());
+        (known.rid, known.content) = (step.rid, step.content);
+        known
     }
 }

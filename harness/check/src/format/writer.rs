@@ -106,6 +106,7 @@ impl Serialize for Asked<'_> {
             key: step.key,
             action: (&step.action).into(),
             rid: step.rid.as_deref(),
+            content: step.content.clone().filter(|_| step.is_write()),
         }))
     }
 }
@@ -123,6 +124,8 @@ impl Serialize for Answered<'_> {
                 Action::Read(seen) => seen,
                 Action::Write(_) | Action::Delete(_) => None,
             },
+            content: step.content.clone().filter(|_| !step.is_write()),
+            evidence: step.evidence.clone(),
         }))
     }
 }

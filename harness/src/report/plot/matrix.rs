@@ -46,9 +46,10 @@ impl Matrix {
         rows
     }
 
-    /// The run of a cell, the last one if there are several.
-    pub(crate) fn cell(&self, masters: usize, quorum: &str) -> Option<&Cell> {
-        self.cells.iter().rev().find(|cell| cell.masters == masters && cell.quorum == quorum)
+    /// The runs of a cell. There should be at most one: no figure stands for several.
+    pub(crate) fn runs(&self, masters: usize, quorum: &str) -> Vec<&Cell> {
+        let here = |cell: &&Cell| cell.masters == masters && cell.quorum == quorum;
+        self.cells.iter().filter(here).collect()
     }
 }
 
@@ -76,7 +77,7 @@ impl Plot for Matrix {
                 let left = frame.left + column as f64 * width + 1.0;
                 let top = frame.top + row as f64 * ROW + 1.0;
                 let place = Frame { left, top, right: left + width - 2.0, bottom: top + ROW - 2.0 };
-                draw_cell(canvas, place, self.cell(*masters, quorum), most)?;
+                draw_cell(canvas, place, &self.runs(*masters, quorum), most)?;
             }
         }
         for (row, quorum) in rows.iter().enumerate() {
@@ -90,13 +91,17 @@ impl Plot for Matrix {
 fn draw_cell<DB: DrawingBackend>(
     canvas: &Canvas<DB>,
     place: Frame,
-    cell: Option<&Cell>,
+    runs: &[&Cell],
     most: f64,
 ) -> Result<(), PlotError> {
     let middle = (place.left + place.right) / 2.0;
     canvas.fill((place.left, place.top), (place.right, place.bottom), NOTHING, 1.0)?;
-    let Some(cell) = cell else {
-        return canvas.text("not run", (middle, place.top + ROW / 2.0), Anchor::Middle, TICK);
+    let [cell] = runs else {
+        let word = match runs.len() {
+            0 => "not run".to_owned(),
+            count => format!("{count} runs"),
+        };
+        return canvas.text(&word, (middle, place.top + ROW / 2.0), Anchor::Middle, TICK);
     };
     if most > 0.0 {
         let reach = place.left + (place.right - place.left) * cell.rate / most;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::plan::Cut;
+use crate::plan::{Cut, Survives};
 use crate::spec::units::Span;
 
 /// One fault: it begins at `at` and is healed `for` later.
@@ -28,7 +28,20 @@ pub struct RawFault {
     /// partition: how links are cut. Default silent.
     #[serde(default)]
     pub cut: Option<Cut>,
-    /// latency: added to every message in each direction.
+    /// disk: how it gives way.
+    #[serde(default)]
+    pub disk: Option<DiskWord>,
+    /// disk power-cut: what is left of unsynced writes. Default sectors.
+    #[serde(default)]
+    pub survives: Option<Survives>,
+    /// How often it happens, each time to targets of its own. Default 1.
+    #[schemars(range(min = 1, max = 1000))]
+    #[serde(default)]
+    pub times: Option<u32>,
+    /// times: from one beginning to the next.
+    #[serde(default)]
+    pub every: Option<Span>,
+    /// latency: added to every message in each direction. disk slow: added to every sync.
     #[serde(default)]
     pub delay: Option<Span>,
     /// latency: half width of the uniform variation of `delay`. Default 0s.
@@ -50,6 +63,20 @@ pub enum Kind {
     Partition,
     /// Every link between the target and the other servers gets slower.
     Latency,
+    /// The disk gives way as `disk` says. Needs /dev/fuse and root.
+    Disk,
+}
+
+/// How a disk gives way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskWord {
+    /// Every sync takes `delay` longer.
+    Slow,
+    /// There is no room until the end, when a server that ended is started again.
+    Full,
+    /// The server is killed and loses what it had not synced; it is started again at the end.
+    PowerCut,
 }
 
 /// Whom a fault hits.

@@ -8,7 +8,7 @@ mod suite;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::fault::{Kind, RawFault, RawScenarioFile, RawTarget, TargetWord};
+pub use self::fault::{DiskWord, Kind, RawFault, RawScenarioFile, RawTarget, TargetWord};
 pub use self::suite::{RawExperiment, RawSuiteFile};
 use super::expect::RawExpect;
 use super::units::Span;
@@ -149,7 +149,8 @@ pub struct RawMix {
     /// Creation of a further record.
     #[serde(default)]
     pub create: u32,
-    /// Deletion of a record.
+    /// Deletion of a record. Later operations leave it alone, and the next one created takes its
+    /// share of them, so keep this below `create`.
     #[serde(default)]
     pub delete: u32,
 }

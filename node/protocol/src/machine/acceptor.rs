@@ -11,8 +11,8 @@ use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::Write;
 use crate::message::{
-    Age, Ballot, Decided, Instance, Knowledge, Message, No, NoReason, Participant, Promise,
-    TxRecord, Value, Vote, VoteReply,
+    Ballot, Decided, Instance, Knowledge, Message, No, NoReason, Participant, Promise, TxRecord,
+    Value, Vote, VoteReply,
 };
 use crate::planted::Bug;
 
@@ -36,26 +36,21 @@ enum Judgement {
 }
 
 impl Machine {
-    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
-    pub(super) fn on_prepare(
-        &mut self,
-        cx: &mut Cx<'_>,
-        from: NodeId,
-        cfg: u64,
-        tx: TxId,
-        age: Age,
-        participants: Vec<Participant>,
-        mut ops: Vec<Operation>,
-    ) {
+    pub(super) fn on_prepare(&mut self, cx: &mut Cx<'_>, tx: TxId, mut prepare: HeldPrepare) {
+        if self.config.has(Bug::VoteAfterPromise) {
+            self.txs.retain(|id, record| *id != tx || record.vote.is_some());
+        }
+        if self.config.has(Bug::VoteTwice) {
+            self.txs.retain(|id, record| *id != tx || record.vote == Some(Vote::Yes));
+        }
         if let Some(reply) = self.recorded_vote(cx, tx) {
-            cx.send_durable(from, Message::Vote { tx, reply });
+            cx.send_durable(prepare.from, Message::Vote { tx, reply });
             return;
         }
         if self.is_closed(tx) || self.held.contains(tx) {
             return;
         }
-        ops.sort_by(|a, b| a.item.cmp(&b.item));
-        let prepare = HeldPrepare { from, cfg, age, participants, ops, since: self.now };
+        prepare.ops.sort_by(|a, b| a.item.cmp(&b.item));
         self.judge(cx, tx, prepare);
     }
 
@@ -87,6 +82,9 @@ impl Machine {
     }
 
     pub(super) fn judge(&mut self, cx: &mut Cx<'_>, tx: TxId, prepare: HeldPrepare) {
+        if self.is_closed(tx) {
+            return;
+        }
         loop {
             match self.check(cx, tx, &prepare) {
                 Judgement::Yes => self.cast(cx, tx, prepare, Vote::Yes),
@@ -116,6 +114,9 @@ impl Machine {
             participants: record.participants,
             ops: record.ops,
         };
+        if holder.node != self.config.node {
+            self.unlogged.insert(holder);
+        }
         self.learn(cx, decision)
     }
 
@@ -124,11 +125,12 @@ impl Machine {
             return judgement;
         }
         for op in &prepare.ops {
-            if let Some(holder) = self.locks.conflict(&op.item, op.kind, tx) {
-                if op.base.tx == holder && op.base != Stamp::ABSENT {
-                    return Judgement::Proven(holder);
+            let holders = self.locks.conflicts(&op.item, op.kind, tx);
+            if let Some(holder) = holders.first() {
+                if op.base.tx == *holder && op.base != Stamp::ABSENT {
+                    return Judgement::Proven(*holder);
                 }
-                return self.wait_or_die(prepare, op, holder);
+                return self.wait_or_die(prepare, op, &holders);
             }
             if let Some(judgement) = self.check_base(cx, tx, op) {
                 return judgement;
@@ -144,6 +146,8 @@ impl Machine {
                 Some(Judgement::No(no))
             };
             match self.placements.get(&participant.cluster) {
+                // An older writer does not know of an index: its keys would be missing.
+                Some(mine) if prepare.schema < mine.schema_min => return no(NoReason::Schema),
                 Some(mine) if mine.generation == participant.generation => {}
                 Some(mine) if mine.generation > participant.generation => {
                     return no(NoReason::Generation);
@@ -157,10 +161,15 @@ impl Machine {
         None
     }
 
-    fn wait_or_die(&self, prepare: &HeldPrepare, op: &Operation, holder: TxId) -> Judgement {
-        let older = self.txs.get(&holder).is_some_and(|record| prepare.age < record.age);
+    /// Waits only when it is older than every holder: waiting for an older one could close a circle
+    /// of waits.
+    fn wait_or_die(&self, prepare: &HeldPrepare, op: &Operation, holders: &[TxId]) -> Judgement {
+        let is_younger =
+            |holder: &TxId| self.txs.get(holder).is_some_and(|record| prepare.age < record.age);
         let waited = self.now.saturating_sub(prepare.since);
-        if older && waited < self.config.lock_wait {
+        let older = holders.iter().find(|holder| !is_younger(holder));
+        let holder = *older.unwrap_or(&holders[0]);
+        if older.is_none() && waited < self.config.lock_wait {
             return Judgement::Wait(Wait::Lock { item: op.item.clone(), holder });
         }
         Judgement::No(No {
@@ -179,6 +188,9 @@ impl Machine {
             let no = No { reason, item: Some(op.item.clone()), current, holder: None };
             Some(Judgement::No(no))
         };
+        if self.config.has(Bug::SkipVersionCheck) {
+            return None;
+        }
         let by_version = self.config.has(Bug::BaseByVersion);
         if current == op.base || (by_version && current.version <= op.base.version) {
             return match (&op.kind, &op.item.key) {
@@ -248,6 +260,7 @@ impl Machine {
         cx.write(Write::Tx(tx, record.clone()));
         let before = self.txs.insert(tx, record);
         assert!(before.is_none(), "{tx} voted twice");
+        self.note_undecided(tx);
         let message = Message::Vote { tx, reply: VoteReply::Vote(vote) };
         if self.config.has(Bug::VoteBeforeDurable) {
             cx.send_now(from, message);
@@ -295,6 +308,7 @@ impl Machine {
             let instances = self.fresh_instances(&participants);
             let record = TxRecord { participants, instances, ..TxRecord::default() };
             self.txs.insert(tx, record);
+            self.note_undecided(tx);
         }
         let record = self.txs.get_mut(&tx)?;
         record.instances.iter_mut().find(|(c, _)| *c == cluster).map(|(_, instance)| instance)
@@ -356,15 +370,24 @@ impl Machine {
         }
         instance.promised = ballot;
         let accepted = instance.accepted;
-        let record = self.txs.get(&tx).expect("made above");
+        let record = self.txs.get(&tx).expect("made above").clone();
         cx.write(Write::Tx(tx, record.clone()));
         let promise = Promise {
-            vote: record.vote.clone(),
+            vote: record.vote,
             accepted,
-            ops: record.ops.clone(),
-            participants: record.participants.clone(),
+            ops: record.ops,
+            participants: record.participants,
         };
         cx.send_durable(from, Message::Promise { tx, cluster, ballot, promise });
+    }
+
+    /// A boot ended: what it asked for and has no vote yet never gets one (3.9).
+    pub(super) fn drop_held_of_closed_boots(&mut self, node: NodeId) {
+        for tx in self.held.of_coordinator(node) {
+            if self.is_closed(tx) {
+                self.held.remove(tx);
+            }
+        }
     }
 
     /// After the configuration changed: whoever waited for it is judged again.

@@ -147,13 +147,9 @@ impl Machine {
         cx.write(Write::Aligning(true));
         cx.note(Note::LeftOnline);
         self.align = Some(Aligning::default());
-        self.sessions.clear();
+        self.aligners.clear();
         self.held.clear();
         self.acks_due.clear();
-        // Whole commits, and nothing needs to be whole now.
-        for tx in self.parked.all() {
-            self.unpark(cx, tx);
-        }
         for node in self.others() {
             cx.send_durable(node, Message::Left);
         }
@@ -178,6 +174,13 @@ impl Machine {
     pub(super) fn alignment_due(&mut self, cx: &mut Cx<'_>) {
         self.align_at = None;
         let building = self.build_trees(cx);
+        if self.align.is_some() {
+            // Whole commits, and nothing needs to be whole now. Not in the step that left ONLINE:
+            // whoever reads the disk is to know of that before it shows a part of anything.
+            for tx in self.parked.all() {
+                self.unpark(cx, tx);
+            }
+        }
         if let Some(mut aligning) = self.align.take() {
             self.compare(cx, &mut aligning);
             self.follow(cx, &mut aligning);
@@ -214,9 +217,9 @@ impl Machine {
 
     /// Begins a session with a server.
     pub(super) fn open_source(&mut self, aligning: &mut Aligning, node: NodeId) {
-        self.next_session += 1;
+        self.last_source += 1;
         let source = Source {
-            session: self.next_session,
+            session: self.last_source,
             begun: false,
             stack: Vec::new(),
             sent_at: None,
@@ -417,8 +420,9 @@ impl Machine {
         for (node, source) in aligning.sources {
             cx.send_now(node, Message::Align { session: source.session, ask: Ask::End });
         }
+        self.session_progress = true;
         // Whoever aligns with this server took it for a mix.
-        self.sessions.clear();
+        self.aligners.clear();
         self.acks_due.extend(self.others());
         self.pump_all(cx);
     }
@@ -457,6 +461,7 @@ impl Machine {
                 self.changed.extend(record.ops.into_iter().map(|op| op.item));
             }
             self.end_recovery(tx);
+            self.end_watch(tx);
         }
         cx.write(Write::Low(node, boot, seq));
     }

@@ -173,7 +173,7 @@ impl Machine {
         *budget -= items.len().clamp(1, *budget);
         let mut ended = items.len() < limit;
         for (key, committed) in items {
-            let counts = !self.everybody_had(&committed);
+            let counts = !self.everybody_had(&key, &committed);
             aligning.work.compared += 1;
             let digest = counts.then(|| Digest::of(&key, &committed));
             if !scan.take(key, digest) {

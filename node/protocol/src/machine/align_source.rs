@@ -35,7 +35,7 @@ impl Machine {
             self.begin_session(cx, from, session);
             return;
         }
-        if self.sessions.get(&from).is_none_or(|known| known.number != session) {
+        if self.aligners.get(&from).is_none_or(|known| known.number != session) {
             reply(cx, from, session, Answer::Unknown);
             return;
         }
@@ -53,7 +53,7 @@ impl Machine {
             Ask::Get { items } => get(cx, items),
             Ask::Follow { from: number, round } => self.followed(from, number, round),
             Ask::End => {
-                self.sessions.remove(&from);
+                self.aligners.remove(&from);
                 return;
             }
         };
@@ -62,10 +62,10 @@ impl Machine {
 
     /// A later session of the same server replaces an earlier one.
     fn begin_session(&mut self, cx: &mut Cx<'_>, from: NodeId, number: u64) {
-        if self.sessions.get(&from).is_some_and(|known| known.number > number) {
+        if self.aligners.get(&from).is_some_and(|known| known.number > number) {
             return;
         }
-        if self.sessions.get(&from).is_none_or(|known| known.number < number) {
+        if self.aligners.get(&from).is_none_or(|known| known.number < number) {
             let session = Session {
                 number,
                 trees: BTreeMap::new(),
@@ -73,18 +73,18 @@ impl Machine {
                 journal: VecDeque::new(),
                 first: 0,
             };
-            self.sessions.insert(from, session);
+            self.aligners.insert(from, session);
         }
         reply(cx, from, number, Answer::Begun);
     }
 
     /// Called for every decision settled here: whoever aligns with this server must hear of it.
     pub(super) fn journal(&mut self, decision: &Decision) {
-        if self.sessions.is_empty() {
+        if self.aligners.is_empty() {
             return;
         }
         let Decision { tx, outcome, participants, .. } = decision;
-        for node in self.sessions.keys().copied().collect::<Vec<_>>() {
+        for node in self.aligners.keys().copied().collect::<Vec<_>>() {
             let (ops, participants) = match outcome {
                 Decided::Commit => (self.ops_for(node, &decision.ops), participants.clone()),
                 Decided::Abort => (Vec::new(), Vec::new()),
@@ -93,11 +93,11 @@ impl Machine {
                 continue;
             }
             let entry = Followed { known: Known { tx: *tx, outcome: *outcome, participants }, ops };
-            let Some(session) = self.sessions.get_mut(&node) else { continue };
+            let Some(session) = self.aligners.get_mut(&node) else { continue };
             session.journal.push_back(entry);
             if session.journal.len() > self.config.align.journal {
                 // It does not keep up, or is gone; a question shows it that it has to begin again.
-                self.sessions.remove(&node);
+                self.aligners.remove(&node);
             }
         }
     }
@@ -106,10 +106,10 @@ impl Machine {
         let online = self.align.is_none();
         let applied = self.applied_positions();
         let page = self.config.align.items;
-        let Some(session) = self.sessions.get_mut(&asker) else { return Answer::Unknown };
+        let Some(session) = self.aligners.get_mut(&asker) else { return Answer::Unknown };
         let last = session.first + session.journal.len() as u64;
         if number < session.first || number > last {
-            self.sessions.remove(&asker);
+            self.aligners.remove(&asker);
             return Answer::Unknown;
         }
         while session.first < number {
@@ -160,7 +160,7 @@ impl Machine {
         cluster: ClusterKey,
         node: Option<TreeNode>,
     ) -> Option<Answer> {
-        let session = self.sessions.get_mut(&asker)?;
+        let session = self.aligners.get_mut(&asker)?;
         let tree = session.trees.entry(cluster).or_default();
         if tree.finished {
             return Some(Answer::Children { cluster, node, children: tree.children(node) });
@@ -174,17 +174,17 @@ impl Machine {
     pub(super) fn build_trees(&mut self, cx: &mut Cx<'_>) -> bool {
         let (budget, leaf) = (self.config.align.items, self.config.align.leaf);
         let mut more = false;
-        for asker in self.sessions.keys().copied().collect::<Vec<_>>() {
-            let Some(session) = self.sessions.get_mut(&asker) else { continue };
+        for asker in self.aligners.keys().copied().collect::<Vec<_>>() {
+            let Some(session) = self.aligners.get_mut(&asker) else { continue };
             let Some((cluster, node)) = session.waiting else { continue };
             let mut tree = session.trees.remove(&cluster).unwrap_or_default();
             let items = cx.items_after(cluster, tree.cursor.as_ref(), budget);
             let last = items.len() < budget;
             for (key, committed) in items {
-                let counts = !self.everybody_had(&committed);
+                let counts = !self.everybody_had(&key, &committed);
                 tree.add(key, counts.then_some(&committed), leaf);
             }
-            let Some(session) = self.sessions.get_mut(&asker) else { continue };
+            let Some(session) = self.aligners.get_mut(&asker) else { continue };
             if last {
                 tree.finish();
                 let children = tree.children(node);
@@ -213,7 +213,7 @@ impl Machine {
         let next = last.filter(|last| full && upto.is_none_or(|upto| last < upto));
         let entries = items
             .into_iter()
-            .filter(|(key, committed)| inside(key) && !self.everybody_had(committed))
+            .filter(|(key, committed)| inside(key) && !self.everybody_had(key, committed))
             .map(|(key, committed)| {
                 let digest = Digest::of(&key, &committed);
                 Listing { key, stamp: committed.stamp, digest }

@@ -7,7 +7,7 @@ use quorate_api::{ClusterKey, ItemId, NodeId, Operation, Stamp, TxId};
 
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
-use crate::message::{Age, Decided, LogPosition, Message, Participant, TxRecord};
+use crate::message::{Age, Decided, Knowledge, LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
 /// A transaction with its outcome.
@@ -119,6 +119,10 @@ impl Machine {
             return false;
         }
         if let Some(known) = cx.outcome(tx) {
+            if known == Decided::Commit && self.config.has(Bug::ApplyTwice) {
+                self.apply_again(cx, &decision);
+                return true;
+            }
             if known != decision.outcome {
                 cx.note(Note::Corruption { tx, detail: "two outcomes of one transaction" });
             }
@@ -127,18 +131,25 @@ impl Machine {
         // Whoever hears the outcome of its own transaction from elsewhere puts it into its log too
         // (3.6.1).
         if tx.node == self.config.node && self.is_own_open(tx) {
-            let decision = match self.coordinations.get(&tx) {
-                // Other servers need the operations of clusters that are not held here.
-                Some(c) => Decision {
-                    participants: c.participants.clone(),
-                    ops: c.ops.clone(),
-                    ..decision
-                },
-                None => decision,
-            };
-            return self.decide(cx, decision);
+            // Other servers need the operations of clusters that are not held here.
+            if let Some(c) = self.coordinations.get(&tx) {
+                let (participants, ops) = (c.participants.clone(), c.ops.clone());
+                return self.decide(cx, Decision { participants, ops, ..decision });
+            }
+            // Left by an earlier boot, which knew them and took them along. Half of a commit is not
+            // logged: its finder's log has all of it, and nothing here waits for this log entry.
+            if decision.outcome == Decided::Abort || is_complete(&decision) {
+                return self.decide(cx, decision);
+            }
         }
         self.settle_or_park(cx, decision)
+    }
+
+    /// What must not be done.
+    fn apply_again(&self, cx: &mut Cx<'_>, decision: &Decision) {
+        for op in decision.ops.iter().filter(|op| op.writes() && self.holds(op.item.cluster)) {
+            cx.write(Write::Item(op.item.clone(), op.committed(decision.tx)));
+        }
     }
 
     pub(super) fn is_own_open(&self, tx: TxId) -> bool {
@@ -251,6 +262,7 @@ impl Machine {
         self.changed.extend(writes.iter().map(|op| op.item.clone()));
         self.held.remove(tx);
         self.end_recovery(tx);
+        self.end_watch(tx);
         self.tell_watchers(cx, tx, outcome);
         self.decided_for_reads(cx, tx, outcome);
     }
@@ -309,7 +321,12 @@ impl Machine {
             let ops = self.ops_for(from, &d.ops);
             (d.outcome, d.participants, ops)
         });
-        cx.send_durable(from, Message::FetchReply { tx, decision });
+        if decision.is_none() && self.is_finished(tx) {
+            let knowledge = Knowledge::Finished;
+            cx.send_durable(from, Message::StatusReply { tx, knowledge });
+        } else {
+            cx.send_durable(from, Message::FetchReply { tx, decision });
+        }
     }
 
     /// A decided transaction that is not forgotten here.
@@ -344,4 +361,10 @@ impl Machine {
         let has = |cluster| ops.iter().any(|op| op.item.cluster == cluster);
         !participants.is_empty() && mine.into_iter().all(|p| has(p.cluster))
     }
+}
+
+/// True when there are operations of every touched cluster.
+pub(super) fn is_complete(decision: &Decision) -> bool {
+    let has = |cluster| decision.ops.iter().any(|op| op.item.cluster == cluster);
+    !decision.participants.is_empty() && decision.participants.iter().all(|p| has(p.cluster))
 }

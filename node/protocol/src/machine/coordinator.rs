@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use quorate_api::{
-    ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
+    Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
 
 use super::apply::Decision;
@@ -86,7 +86,9 @@ impl Machine {
             }
         }
         ops.sort_by(|a, b| a.item.cmp(&b.item));
-        let tx = TxId { node: self.config.node, boot: self.config.boot, seq: self.next_seq };
+        let reused = self.config.has(Bug::ReuseIds);
+        let boot = if reused { Boot(1) } else { self.config.boot };
+        let tx = TxId { node: self.config.node, boot, seq: self.next_seq };
         self.next_seq += 1;
         let age = if age.first == TxId::NONE { Age { first: tx, ..age } } else { age };
         let clusters: BTreeSet<ClusterKey> = ops.iter().map(|op| op.item.cluster).collect();
@@ -124,6 +126,7 @@ impl Machine {
             age: c.age,
             participants: c.participants.clone(),
             ops: self.ops_for(to, &c.ops),
+            schema: c.submit.schema,
         };
         cx.send_now(to, message);
     }
@@ -175,8 +178,9 @@ impl Machine {
         if ballot.boot != self.config.boot || c.recovering {
             return;
         }
+        let votes = self.placements.get(&cluster).is_some_and(|p| p.masters.contains(&from));
         if let Some(Round { stage: Stage::Accepting(_, accepted), .. }) =
-            c.clusters.get_mut(&cluster)
+            c.clusters.get_mut(&cluster).filter(|_| votes)
         {
             accepted.insert(from);
             self.advance(cx, tx);
@@ -298,7 +302,9 @@ impl Machine {
                 Votes::Open
             };
         }
-        if yes == n || (yes >= w && self.config.has(Bug::CommitOnQuorum)) {
+        let early = (yes >= w && self.config.has(Bug::CommitOnQuorum))
+            || (yes > 0 && self.config.has(Bug::AckBeforeQuorum));
+        if yes == n || early {
             return Votes::Final(Value::Prepared);
         }
         if no > n - majority {
@@ -423,7 +429,8 @@ impl Machine {
     /// `cx.rs`).
     pub(super) fn decide(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         let Decision { tx, outcome, .. } = decision;
-        let low = self.own_low().min(tx.seq);
+        let own = tx.node == self.config.node && tx.boot == self.config.boot;
+        let low = if own { self.own_low().min(tx.seq) } else { self.own_low() };
         let coordination = self.coordinations.remove(&tx);
         self.end_recovery(tx);
         let at = self.next_log_position();
@@ -469,7 +476,8 @@ impl Machine {
         let retryable = matches!(failure.code, ErrorCode::Busy | ErrorCode::GenerationChanged);
         if retryable && c.attempt < self.config.retries {
             let delay = self.config.retry_delay << c.attempt.min(5);
-            let at = self.now + delay / 2 + self.draw(delay);
+            let chance = delay * u64::from(self.config.retry_jitter) / 100;
+            let at = self.now + delay - chance / 2 + self.draw(chance);
             if at < c.submit.deadline {
                 let number = self.next_retry;
                 self.next_retry += 1;

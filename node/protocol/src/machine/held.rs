@@ -14,6 +14,7 @@ use crate::message::{Age, Participant};
 pub(super) struct HeldPrepare {
     pub(super) from: NodeId,
     pub(super) cfg: u64,
+    pub(super) schema: u64,
     pub(super) age: Age,
     pub(super) participants: Vec<Participant>,
     /// In item order.
@@ -88,6 +89,11 @@ impl Held {
     /// Who waits for this item, oldest first.
     pub(super) fn waiting_on(&self, item: &ItemId) -> Vec<TxId> {
         self.by_item.get(item).into_iter().flatten().map(|(_, tx)| *tx).collect()
+    }
+
+    /// Whose Prepares of this coordinator wait.
+    pub(super) fn of_coordinator(&self, node: NodeId) -> Vec<TxId> {
+        self.prepares.keys().filter(|tx| tx.node == node).copied().collect()
     }
 
     /// Who waits for configuration.

@@ -2,6 +2,7 @@
 //! start.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use quorate_api::{ItemId, OpKind, Operation, TxId};
 
@@ -18,18 +19,15 @@ struct Lock {
 }
 
 impl LockTable {
-    /// A holder that keeps `tx` from `kind` on the item; the exclusive one first.
-    pub(super) fn conflict(&self, item: &ItemId, kind: OpKind, tx: TxId) -> Option<TxId> {
-        let lock = self.items.get(item)?;
-        if let Some(holder) = lock.exclusive.filter(|holder| *holder != tx) {
-            return Some(holder);
-        }
-        match kind {
+    /// All holders that keep `tx` from `kind` on the item; an exclusive one first.
+    pub(super) fn conflicts(&self, item: &ItemId, kind: OpKind, tx: TxId) -> Vec<TxId> {
+        let Some(lock) = self.items.get(item) else { return Vec::new() };
+        let shared = match kind {
             OpKind::Check => None,
-            OpKind::Create | OpKind::Update | OpKind::Delete => {
-                lock.shared.iter().find(|holder| **holder != tx).copied()
-            }
-        }
+            OpKind::Create | OpKind::Update | OpKind::Delete => Some(lock.shared.iter().copied()),
+        };
+        let holders = lock.exclusive.into_iter().chain(shared.into_iter().flatten());
+        holders.filter(|holder| *holder != tx).collect()
     }
 
     /// Everybody who holds the item.
@@ -48,7 +46,7 @@ impl LockTable {
     pub(super) fn take(&mut self, tx: TxId, ops: &[Operation]) {
         for op in ops {
             assert!(
-                self.conflict(&op.item, op.kind, tx).is_none(),
+                self.conflicts(&op.item, op.kind, tx).is_empty(),
                 "{tx} locks {} against its holder",
                 op.item
             );

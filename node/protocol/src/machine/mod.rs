@@ -9,7 +9,7 @@ use quorate_api::{Boot, ClusterKey, ItemId, NodeId, Operation, TxId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
+use crate::io::{Config, Effect, Event, Placement, Recovered, SessionRequest, Store, Tick};
 use crate::message::{LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
@@ -18,14 +18,17 @@ mod align;
 mod align_compare;
 mod align_source;
 mod apply;
+mod closing;
 mod coordinator;
 mod cx;
 mod held;
 mod locks;
 mod merkle;
+mod orphans;
 mod reads;
 mod recovery;
 mod request;
+mod session;
 mod status;
 mod stream;
 mod timers;
@@ -63,8 +66,15 @@ pub struct Machine {
     retries: BTreeMap<u64, request::Retry>,
     next_retry: u64,
     recoveries: BTreeMap<TxId, recovery::Recovery>,
+    orphans: orphans::Orphans,
     reads: BTreeMap<u64, reads::ReadState>,
     next_read: u64,
+    sessions: BTreeMap<u64, SessionRequest>,
+    /// A log was applied further, or a boot closed, in this step.
+    session_progress: bool,
+    closing: closing::Closing,
+    /// Applied because a base proved them, and not seen in anybody's log yet.
+    unlogged: BTreeSet<TxId>,
     /// Who asked for the outcome of a transaction that is still worked on here.
     watchers: BTreeMap<TxId, BTreeSet<NodeId>>,
     /// Items that changed or were unlocked in this step; whoever waited for them is looked at
@@ -77,9 +87,10 @@ pub struct Machine {
     align: Option<align::Aligning>,
     /// When the next piece of alignment work is due.
     align_at: Option<Tick>,
-    next_session: u64,
+    /// Number of the last session with a source.
+    last_source: u64,
     /// Servers that align with this one.
-    sessions: BTreeMap<NodeId, align_source::Session>,
+    aligners: BTreeMap<NodeId, align_source::Session>,
     tombstones: tombstones::Tombstones,
     /// Usual time between the Yes that made W and the last one.
     vote_spread: Tick,
@@ -100,7 +111,7 @@ impl Machine {
             if no && config.has(Bug::NoIsForgotten) {
                 continue;
             }
-            if record.vote == Some(crate::message::Vote::Yes) {
+            if record.vote == Some(crate::message::Vote::Yes) && !config.has(Bug::LoseLocks) {
                 locks.take(tx, &record.ops);
             }
             txs.insert(tx, record);
@@ -126,22 +137,27 @@ impl Machine {
             incoming,
             log_end: recovered.log_end,
             log_start: recovered.log_start,
+            tombstones: tombstones::Tombstones::of_closed_boots(&recovered.low),
             low: recovered.low,
             coordinations: BTreeMap::new(),
             retries: BTreeMap::new(),
             next_retry: 0,
             recoveries: BTreeMap::new(),
+            orphans: orphans::Orphans::default(),
             reads: BTreeMap::new(),
             next_read: 0,
+            sessions: BTreeMap::new(),
+            session_progress: false,
+            closing: closing::Closing::default(),
+            unlogged: BTreeSet::new(),
             watchers: BTreeMap::new(),
             changed: BTreeSet::new(),
             acks_due: BTreeSet::new(),
             timers: timers::Timers::default(),
             align: recovered.aligning.then(align::Aligning::default),
             align_at: None,
-            next_session: 0,
-            sessions: BTreeMap::new(),
-            tombstones: tombstones::Tombstones::default(),
+            last_source: 0,
+            aligners: BTreeMap::new(),
             vote_spread: 0,
             replayed: false,
             config,
@@ -157,6 +173,9 @@ impl Machine {
         let first = !core::mem::replace(&mut self.replayed, true);
         if first {
             self.arm_housekeeping();
+            for tx in self.txs.keys().copied().collect::<Vec<_>>() {
+                self.note_undecided(tx);
+            }
         }
         let configures = matches!(event, Event::Configure { .. });
         if first && !configures {
@@ -165,6 +184,7 @@ impl Machine {
         match event {
             Event::Submit(submit) => self.on_submit(&mut cx, submit),
             Event::Read(request) => self.on_read_request(&mut cx, request),
+            Event::Session(request) => self.on_session(&mut cx, request),
             Event::Message { from, cfg, message } => self.on_message(&mut cx, from, cfg, message),
             Event::Peer { node, boot, up } => self.on_peer(&mut cx, node, boot, up),
             Event::Configure { cfg, placements } => self.on_configure(&mut cx, cfg, placements),
@@ -178,6 +198,7 @@ impl Machine {
             self.replay_own_log(&mut cx);
         }
         self.reconsider_changed(&mut cx);
+        self.reconsider_sessions(&mut cx);
         self.persist_seq = cx.finish();
     }
 
@@ -196,7 +217,7 @@ impl Machine {
     /// Transactions and reads of clients in flight here.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.coordinations.len() + self.retries.len() + self.reads.len()
+        self.coordinations.len() + self.retries.len() + self.reads.len() + self.sessions.len()
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, message: Message) {
@@ -204,8 +225,11 @@ impl Machine {
             return;
         }
         match message {
-            Message::Prepare { tx, age, participants, ops } => {
-                self.on_prepare(cx, from, cfg, tx, age, participants, ops);
+            Message::Prepare { tx, age, participants, ops, schema } => {
+                let since = self.now;
+                let prepare =
+                    held::HeldPrepare { from, cfg, schema, age, participants, ops, since };
+                self.on_prepare(cx, tx, prepare);
             }
             Message::Vote { tx, reply } => self.on_vote(cx, from, tx, reply),
             Message::Accept { tx, cluster, ballot, value, participants, ops } => {
@@ -241,6 +265,10 @@ impl Machine {
             Message::Left => self.on_left(from),
             Message::Align { session, ask } => self.on_ask(cx, from, session, ask),
             Message::AlignReply { session, answer } => self.on_answer(cx, from, session, answer),
+            Message::Ended { stage } => self.on_ended(cx, from, stage),
+            Message::EndedReply { stage, agreed } => {
+                self.on_ended_reply(cx, from, stage, agreed);
+            }
         }
     }
 
@@ -269,7 +297,8 @@ impl Machine {
     fn on_peer(&mut self, cx: &mut Cx<'_>, node: NodeId, boot: Boot, up: bool) {
         let peer = self.peers.entry(node).or_default();
         assert!(boot >= peer.boot, "a closed boot came back");
-        peer.aligning &= boot == peer.boot;
+        let is_new = boot > peer.boot;
+        peer.aligning &= !is_new;
         peer.boot = boot;
         peer.up = up;
         peer.reconnect();
@@ -278,15 +307,17 @@ impl Machine {
         } else if up {
             self.acks_due.insert(node);
         }
-        if !up {
-            self.sessions.remove(&node);
+        if !up || is_new {
+            self.aligners.remove(&node);
         }
         if up {
             self.pump_all(cx);
             self.resend_to(cx, node);
-            self.ask_about_orphans(cx, node);
             self.recover_own_orphans(cx);
         }
+        self.drop_held_of_closed_boots(node);
+        self.reconsider_orphans(cx, node);
+        self.log_what_was_proven(cx);
         self.reconsider_reachability(cx);
     }
 

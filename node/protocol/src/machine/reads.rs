@@ -4,13 +4,13 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use quorate_api::{Committed, ErrorCode, ItemId, NodeId, OpKind, TxId};
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, TxId};
 
 use super::request::Retry;
 use super::timers::Timer;
 use super::{Cx, Machine};
-use crate::io::{Failure, ReadRequest, Reply, Tick};
-use crate::message::{Decided, Knowledge, Message, PendingVote, ReadAnswer};
+use crate::io::{Failure, Placement, ReadQuorum, ReadRequest, Reply, Tick};
+use crate::message::{Decided, Knowledge, Message, Participant, PendingVote, ReadAnswer};
 use crate::planted::Bug;
 
 /// One read in flight.
@@ -18,16 +18,25 @@ use crate::planted::Bug;
 pub(super) struct ReadState {
     purpose: Purpose,
     items: Vec<ItemId>,
+    quorum: ReadQuorum,
     deadline: Tick,
     answers: BTreeMap<NodeId, Vec<ReadAnswer>>,
     /// Outcomes heard for votes met.
     outcomes: BTreeMap<TxId, Decided>,
-    /// Who said that it does not know the outcome of a vote.
-    ignorant: BTreeMap<TxId, BTreeSet<NodeId>>,
+    /// What is known of votes met and not resolved.
+    doubts: BTreeMap<TxId, Doubt>,
     asked: BTreeSet<TxId>,
     /// A vote that stood in the way last time it was looked at.
     blocked_by: Option<TxId>,
     armed: Tick,
+}
+
+/// An undecided vote in a read's way.
+#[derive(Debug, Default)]
+struct Doubt {
+    /// Who said Yes; votes never change.
+    yes: BTreeSet<NodeId>,
+    participants: Vec<Participant>,
 }
 
 /// What a read is for.
@@ -43,7 +52,7 @@ enum Purpose {
 /// How far one item is.
 enum Progress {
     Waiting,
-    Unresolved(Vec<(TxId, Vec<NodeId>)>),
+    Unresolved(BTreeSet<TxId>),
     Known(Option<Committed>),
 }
 
@@ -60,13 +69,13 @@ impl Machine {
             return;
         }
         let purpose = Purpose::Client { request: request.request };
-        self.begin_read(cx, purpose, request.items, request.deadline);
+        self.begin_read(cx, purpose, request.items, request.quorum, request.deadline);
     }
 
     pub(super) fn read_bases(&mut self, cx: &mut Cx<'_>, retry: Retry) {
         let items = retry.submit.ops.iter().map(|p| p.item.clone()).collect();
         let deadline = retry.submit.deadline;
-        self.begin_read(cx, Purpose::Bases(retry), items, deadline);
+        self.begin_read(cx, Purpose::Bases(retry), items, ReadQuorum::Majority, deadline);
     }
 
     fn begin_read(
@@ -74,6 +83,7 @@ impl Machine {
         cx: &mut Cx<'_>,
         purpose: Purpose,
         items: Vec<ItemId>,
+        quorum: ReadQuorum,
         deadline: Tick,
     ) {
         let number = self.next_read;
@@ -81,10 +91,11 @@ impl Machine {
         let read = ReadState {
             purpose,
             items,
+            quorum,
             deadline,
             answers: BTreeMap::new(),
             outcomes: BTreeMap::new(),
-            ignorant: BTreeMap::new(),
+            doubts: BTreeMap::new(),
             asked: BTreeSet::new(),
             blocked_by: None,
             armed: 0,
@@ -99,12 +110,13 @@ impl Machine {
 
     /// Refusal before anything is sent: an unknown cluster, or no majority believed reachable.
     fn unreadable(&self, number: u64) -> Option<Failure> {
-        for item in &self.reads.get(&number)?.items {
+        let read = self.reads.get(&number)?;
+        for item in &read.items {
             let Some(placement) = self.placements.get(&item.cluster) else {
                 return Some(Failure::on(ErrorCode::UnknownCluster, item));
             };
             let reachable = placement.masters.iter().filter(|n| self.is_up(**n)).count();
-            if reachable < placement.majority() {
+            if reachable < read.quorum.of(placement) {
                 return Some(Failure::on(ErrorCode::NoQuorum, item));
             }
         }
@@ -143,6 +155,14 @@ impl Machine {
             return;
         }
         read.asked.clear();
+        // Whoever answered in another generation has caught up meanwhile, or this server has.
+        let placements = &self.placements;
+        read.answers.retain(|_, answers| {
+            answers.iter().all(|answer| {
+                let placement = placements.get(&answer.item.cluster);
+                placement.is_some_and(|p| p.generation == answer.generation)
+            })
+        });
         self.send_reads(cx, number);
         self.advance_read(cx, number);
     }
@@ -202,7 +222,7 @@ impl Machine {
     pub(super) fn advance_read(&mut self, cx: &mut Cx<'_>, number: u64) {
         let Some(read) = self.reads.get(&number) else { return };
         let mut found = Vec::with_capacity(read.items.len());
-        let mut unresolved = Vec::new();
+        let mut unresolved = BTreeSet::new();
         for (index, item) in read.items.iter().enumerate() {
             match self.progress_of(cx, read, index, item) {
                 Progress::Waiting => return,
@@ -226,7 +246,9 @@ impl Machine {
             .map(|(node, answers)| (*node, &answers[index]))
             .filter(|(_, answer)| answer.generation == placement.generation)
             .collect();
-        if answers.len() < placement.majority() {
+        let from_one = self.config.has(Bug::ReadOneServer);
+        let needed = if from_one { 1 } else { read.quorum.of(placement) };
+        if answers.len() < needed {
             return Progress::Waiting;
         }
         let mut best = answers
@@ -234,63 +256,40 @@ impl Machine {
             .filter_map(|(_, answer)| answer.committed.clone())
             .max_by_key(|committed| committed.stamp);
         let floor = best.as_ref().map_or(0, |c| c.stamp.version);
-        let mut unresolved: BTreeMap<TxId, Vec<NodeId>> = BTreeMap::new();
-        for (node, vote) in
-            answers.iter().flat_map(|(node, a)| a.pending.iter().map(move |vote| (*node, vote)))
-        {
-            let ignored = self.config.has(Bug::ReadIgnoresVotes);
+        let mut unresolved = BTreeSet::new();
+        for vote in answers.iter().flat_map(|(_, answer)| &answer.pending) {
+            let ignored = self.config.has(Bug::ReadIgnoresVotes) || needed < placement.majority();
             if ignored || vote.kind == OpKind::Check || vote.base.version < floor {
                 continue;
             }
             match read.outcomes.get(&vote.tx).copied().or_else(|| self.known_outcome(cx, vote.tx)) {
                 Some(Decided::Abort) => {}
                 Some(Decided::Commit) => best = best.max_by_stamp(committed_by(vote)),
-                None => unresolved.entry(vote.tx).or_default().push(node),
+                None => {
+                    unresolved.insert(vote.tx);
+                }
             }
         }
-        if unresolved.is_empty() {
-            Progress::Known(best)
-        } else {
-            Progress::Unresolved(unresolved.into_iter().collect())
-        }
+        if unresolved.is_empty() { Progress::Known(best) } else { Progress::Unresolved(unresolved) }
     }
 
-    /// Asks the coordinator and all MASTERs. When the coordinator is not reachable and nobody who
-    /// is knows the outcome, the read fails: recovery by other servers does not exist yet, and
-    /// guessing is never right.
-    fn resolve_votes(
-        &mut self,
-        cx: &mut Cx<'_>,
-        number: u64,
-        unresolved: Vec<(TxId, Vec<NodeId>)>,
-    ) {
-        let peers: BTreeSet<NodeId> =
-            self.members.iter().copied().filter(|n| self.is_up(*n)).collect();
-        let mut hopeless = None;
+    /// Asks the coordinator and all MASTERs. Whoever holds the vote says with whom it was cast; what
+    /// becomes of it is seen in [`Self::status_for_reads`].
+    fn resolve_votes(&mut self, cx: &mut Cx<'_>, number: u64, unresolved: BTreeSet<TxId>) {
+        let peers: Vec<NodeId> = self.members.iter().copied().filter(|n| self.is_up(*n)).collect();
         let Some(read) = self.reads.get_mut(&number) else { return };
-        read.blocked_by = unresolved.first().map(|(tx, _)| *tx);
-        let mut questions = Vec::new();
-        for (tx, _) in unresolved {
-            if read.asked.insert(tx) {
-                read.ignorant.remove(&tx);
-                questions.push(tx);
-            } else if !peers.contains(&tx.node)
-                && read.ignorant.get(&tx).is_some_and(|nodes| nodes.is_superset(&peers))
+        read.blocked_by = unresolved.first().copied();
+        for tx in unresolved.into_iter().filter(|tx| read.asked.insert(*tx)) {
+            let doubt = read.doubts.entry(tx).or_default();
+            if let Some(record) = self.txs.get(&tx)
+                && doubt.participants.is_empty()
             {
-                hopeless = Some(tx);
+                doubt.participants.clone_from(&record.participants);
             }
-        }
-        for tx in questions {
-            let participants =
-                self.txs.get(&tx).map(|r| r.participants.clone()).unwrap_or_default();
             for node in &peers {
-                let participants = participants.clone();
+                let participants = doubt.participants.clone();
                 cx.send_now(*node, Message::Status { tx, participants });
             }
-        }
-        if let Some(tx) = hopeless {
-            let failure = Failure::of(ErrorCode::UnresolvedIntent);
-            self.fail_read(cx, number, Failure { holder: Some(tx), ..failure });
         }
     }
 
@@ -316,9 +315,25 @@ impl Machine {
                     self.send_reads(cx, number);
                     continue;
                 }
-                Knowledge::Undecided | Knowledge::Nothing => {
-                    read.ignorant.entry(tx).or_default().insert(from);
+                Knowledge::Undecided { yes, participants } => {
+                    let doubt = read.doubts.entry(tx).or_default();
+                    if doubt.participants.len() < participants.len() {
+                        doubt.participants.clone_from(participants);
+                    }
+                    if *yes {
+                        doubt.yes.insert(from);
+                    }
+                    if is_prepared_by_all(&self.placements, doubt) {
+                        read.outcomes.insert(tx, Decided::Commit);
+                    } else {
+                        // Nobody may be working on it: it is looked after here as if the vote were
+                        // here.
+                        let patience =
+                            if self.is_up(tx.node) { self.config.orphan_after } else { 0 };
+                        self.watch(tx, participants, patience);
+                    }
                 }
+                Knowledge::Nothing => {}
             }
             self.advance_read(cx, number);
         }
@@ -334,8 +349,12 @@ impl Machine {
         }
     }
 
+    pub(super) fn is_read_blocked_by(&self, tx: TxId) -> bool {
+        self.reads.values().any(|read| read.doubts.contains_key(&tx))
+    }
+
     fn reads_blocked_by(&self, tx: TxId) -> Vec<u64> {
-        let asked = self.reads.iter().filter(|(_, read)| read.asked.contains(&tx));
+        let asked = self.reads.iter().filter(|(_, read)| read.doubts.contains_key(&tx));
         asked.map(|(number, _)| *number).collect()
     }
 
@@ -370,6 +389,18 @@ impl Machine {
         };
         cx.reply_now(request, Reply::Failed(failure));
     }
+}
+
+/// Every MASTER of every touched cluster said Yes: whatever recovery asks finds nothing but Yes, and
+/// round 1 is opened for `aborted` on a No only, so the transaction is committed (3.8).
+fn is_prepared_by_all(placements: &BTreeMap<ClusterKey, Placement>, doubt: &Doubt) -> bool {
+    let all_yes = |participant: &Participant| {
+        placements.get(&participant.cluster).is_some_and(|placement| {
+            let same = placement.generation == participant.generation && placement.is_safe();
+            same && placement.masters.iter().all(|node| doubt.yes.contains(node))
+        })
+    };
+    !doubt.participants.is_empty() && doubt.participants.iter().all(all_yes)
 }
 
 /// The committed state that a vote becomes when its transaction commits.

@@ -1,6 +1,10 @@
-//! Recovery of a transaction by a higher ballot (PROTOCOL.md 3.7). For now only its own coordinator
-//! runs it: when half of the deadline is gone, when a vote was refused, and after a restart for
-//! what an earlier boot left behind.
+//! Recovery of a transaction by a higher ballot (PROTOCOL.md 3.7). Its own coordinator runs it when
+//! half of the deadline is gone, when a vote was refused, and after a restart for what an earlier
+//! boot left behind; every other server when `orphans.rs` says so.
+//!
+//! One recovery per server and transaction. A rejected ballot rests, then asks the coordinator and
+//! the rival before it tries again: a rival that is still working gets another rest's time. Whoever
+//! finds the outcome appends it to its own decision log.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -11,7 +15,8 @@ use super::apply::Decision;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Note, Placement, Tick};
-use crate::message::{Ballot, Decided, Message, Participant, Promise, Value, Vote};
+use crate::message::{Ballot, Decided, Knowledge, Message, Participant, Promise, Value, Vote};
+use crate::planted::Bug;
 
 /// Bounds of the back-off after a rejected ballot.
 const BACKOFF: (Tick, Tick) = (5_000, 1_000_000);
@@ -24,9 +29,18 @@ pub(super) struct Recovery {
     ballot: Ballot,
     clusters: BTreeMap<ClusterKey, Instance>,
     backoff: Tick,
-    /// Waiting to begin again after a rejection.
-    resting: bool,
+    phase: Phase,
     armed: Tick,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// A ballot is under way.
+    Running,
+    /// Waiting after a rejection by whoever leads a higher ballot.
+    Resting(NodeId),
+    /// Asked that server and the coordinator whether there is anything left to do.
+    Asking,
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +72,7 @@ impl Machine {
             ops: ops.into_iter().map(|op| (op.item.clone(), op)).collect(),
             ballot,
             backoff: BACKOFF.0,
-            resting: false,
+            phase: Phase::Running,
             armed: 0,
         };
         self.recoveries.insert(tx, recovery);
@@ -71,7 +85,7 @@ impl Machine {
         let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
         let round = above.round.max(recovery.ballot.round) + 1;
         recovery.ballot = Ballot { round, node, boot };
-        recovery.resting = false;
+        recovery.phase = Phase::Running;
         for instance in recovery.clusters.values_mut() {
             if !matches!(instance, Instance::Final(_)) {
                 *instance = Instance::Promising(BTreeMap::new());
@@ -136,12 +150,50 @@ impl Machine {
 
     pub(super) fn recovery_due(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let Some(recovery) = self.recoveries.get(&tx) else { return };
-        if recovery.resting {
+        let ballot = recovery.ballot;
+        match recovery.phase {
+            Phase::Resting(rival) => self.ask_before_next_ballot(cx, tx, rival),
+            Phase::Asking => self.next_ballot(cx, tx, ballot),
+            Phase::Running => {
+                self.send_recovery(cx, tx);
+                self.advance_recovery(cx, tx);
+            }
+        }
+    }
+
+    /// "Start again with Status" (3.7.6).
+    fn ask_before_next_ballot(&mut self, cx: &mut Cx<'_>, tx: TxId, rival: NodeId) {
+        let me = self.config.node;
+        let whom: BTreeSet<NodeId> =
+            [tx.node, rival].into_iter().filter(|n| *n != me && self.is_up(*n)).collect();
+        let patience = self.config.resend;
+        let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
+        recovery.phase = Phase::Asking;
+        let (ballot, participants) = (recovery.ballot, recovery.participants.clone());
+        if whom.is_empty() {
+            self.next_ballot(cx, tx, ballot);
+            return;
+        }
+        for node in whom {
+            let participants = participants.clone();
+            cx.send_now(node, Message::Status { tx, participants });
+        }
+        self.arm_recovery(tx, self.now + patience);
+    }
+
+    /// An answer to that question which is no outcome.
+    pub(super) fn status_for_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId, knowledge: &Knowledge) {
+        let Some(recovery) = self.recoveries.get(&tx) else { return };
+        if recovery.phase != Phase::Asking {
+            return;
+        }
+        if *knowledge == Knowledge::Working {
+            let backoff = recovery.backoff;
+            let at = self.now + backoff / 2 + self.draw(backoff);
+            self.arm_recovery(tx, at);
+        } else {
             let ballot = recovery.ballot;
             self.next_ballot(cx, tx, ballot);
-        } else {
-            self.send_recovery(cx, tx);
-            self.advance_recovery(cx, tx);
         }
     }
 
@@ -155,7 +207,8 @@ impl Machine {
         promise: Promise,
     ) {
         let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
-        if ballot != recovery.ballot {
+        let votes = self.placements.get(&cluster).is_some_and(|p| p.masters.contains(&from));
+        if ballot != recovery.ballot || !votes {
             return;
         }
         for op in &promise.ops {
@@ -234,6 +287,14 @@ impl Machine {
         if promises.len() < placement.majority() {
             return None;
         }
+        let n = placement.masters.len();
+        if self.config.has(Bug::RecoverToAbort) {
+            return Some(Value::Aborted);
+        }
+        let silent = n - promises.len();
+        if self.config.has(Bug::RecoverFromSilence) && yes + silent >= placement.write_quorum {
+            return Some(Value::Prepared);
+        }
         let accepted = promises.values().filter_map(|p| p.accepted).max();
         Some(match accepted {
             Some((_, value)) => value,
@@ -251,7 +312,8 @@ impl Machine {
         ballot: Ballot,
     ) {
         let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
-        if ballot != recovery.ballot {
+        let votes = self.placements.get(&cluster).is_some_and(|p| p.masters.contains(&from));
+        if ballot != recovery.ballot || !votes {
             return;
         }
         if let Some(Instance::Accepting(_, accepted)) = recovery.clusters.get_mut(&cluster) {
@@ -266,10 +328,10 @@ impl Machine {
             self.take_to_recovery(cx, tx);
         }
         let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
-        if promised <= recovery.ballot || recovery.resting {
+        if promised <= recovery.ballot || recovery.phase != Phase::Running {
             return;
         }
-        recovery.resting = true;
+        recovery.phase = Phase::Resting(promised.node);
         recovery.ballot.round = promised.round;
         let backoff = recovery.backoff;
         recovery.backoff = (backoff * 2).min(BACKOFF.1);

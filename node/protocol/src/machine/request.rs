@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use quorate_api::{Committed, ErrorCode, ItemId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{Committed, ErrorCode, ItemId, ItemKey, OpKind, Operation, Stamp, TxId};
 
 use super::{Cx, Machine};
 use crate::io::{Base, Failure, NoReasonNote, Proposal, Reply, Submit};
@@ -74,6 +74,9 @@ impl Machine {
             let Some(placement) = self.placements.get(&proposal.item.cluster) else {
                 return Err(Failure::on(ErrorCode::UnknownCluster, &proposal.item));
             };
+            if submit.schema < placement.schema_min {
+                return Err(Failure::on(ErrorCode::SchemaChanged, &proposal.item));
+            }
             let reachable = placement.masters.iter().filter(|node| self.is_up(**node)).count();
             if reachable < placement.write_quorum {
                 return Err(Failure::on(ErrorCode::NoQuorum, &proposal.item));
@@ -120,7 +123,14 @@ pub(super) fn resolve(
         return Err(fails(ErrorCode::VersionConflict));
     }
     match kind {
-        OpKind::Create if stamp != Stamp::ABSENT => return Err(fails(ErrorCode::VersionConflict)),
+        // A key that was released is claimed again on its tombstone; a record's position and a
+        // retry token are used once.
+        OpKind::Create
+            if stamp != Stamp::ABSENT
+                && (committed.is_some_and(|c| c.live) || !matches!(item.key, ItemKey::Key(_))) =>
+        {
+            return Err(fails(ErrorCode::VersionConflict));
+        }
         OpKind::Update | OpKind::Delete if !committed.is_some_and(|c| c.live) => {
             return Err(fails(ErrorCode::NotFound));
         }
@@ -145,7 +155,7 @@ pub(super) fn reason_of(noes: &[No]) -> (Failure, NoReasonNote) {
         return (failure(ErrorCode::NotOwner, no), NoReasonNote::Other);
     }
     if let Some(no) = with(NoReason::Schema) {
-        return (failure(ErrorCode::UnknownCluster, no), NoReasonNote::Other);
+        return (failure(ErrorCode::SchemaChanged, no), NoReasonNote::Other);
     }
     if let Some(no) = with(NoReason::Busy) {
         return (failure(ErrorCode::Busy, no), NoReasonNote::Busy);
@@ -154,4 +164,33 @@ pub(super) fn reason_of(noes: &[No]) -> (Failure, NoReasonNote) {
         return (failure(ErrorCode::GenerationChanged, no), NoReasonNote::Other);
     }
     (Failure::of(ErrorCode::QuorumFailed), NoReasonNote::Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_api::ClusterKey;
+
+    fn create(key: ItemKey, stamp: Stamp) -> Proposal {
+        let item = ItemId { cluster: ClusterKey { database: 1, cluster: 20 }, key };
+        Proposal { item, kind: OpKind::Create, base: Base::Exact(stamp), image: None }
+    }
+
+    /// A released key is free; a record's position and a retry token are used once.
+    #[test]
+    fn only_keys_are_made_again_on_their_tombstones() {
+        let stamp = Stamp { version: 2, tx: TxId { seq: 7, ..TxId::NONE } };
+        let gone = Committed { stamp, live: false, image: None };
+        let key = create(ItemKey::Key(alloc::vec![1]), stamp);
+        assert_eq!(resolve(Some(&gone), &key).map(|op| op.base), Ok(stamp));
+        let held = Committed { live: true, ..gone.clone() };
+        let refused = |found: &Committed, proposal: &Proposal| {
+            resolve(Some(found), proposal).map(|_| ()).map_err(|failure| failure.code)
+        };
+        assert_eq!(refused(&held, &key), Err(ErrorCode::VersionConflict));
+        for used in [ItemKey::Record(1), ItemKey::Token(alloc::vec![1])] {
+            let again = create(used, stamp);
+            assert_eq!(refused(&gone, &again), Err(ErrorCode::VersionConflict));
+        }
+    }
 }

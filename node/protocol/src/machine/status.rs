@@ -7,10 +7,7 @@ use quorate_api::{NodeId, TxId};
 
 use super::apply::Decision;
 use super::{Cx, Machine};
-use crate::message::{Decided, Knowledge, Message, Participant};
-
-/// Old votes asked about at once.
-const ORPHANS_AT_ONCE: usize = 1_024;
+use crate::message::{Decided, Knowledge, Message, Participant, Vote};
 
 impl Machine {
     pub(super) fn on_status(
@@ -24,7 +21,7 @@ impl Machine {
         // What an earlier boot of this server left behind, and it has forgotten: others hold votes,
         // so it finishes it.
         let mine = tx.node == self.config.node;
-        if mine && matches!(knowledge, Knowledge::Nothing | Knowledge::Undecided) {
+        if mine && matches!(knowledge, Knowledge::Nothing | Knowledge::Undecided { .. }) {
             let record = self.txs.get(&tx);
             let ops = record.map(|record| record.ops.clone()).unwrap_or_default();
             let known = record.map(|record| record.participants.clone()).unwrap_or_default();
@@ -47,8 +44,9 @@ impl Machine {
             settled
         } else if self.coordinations.contains_key(&tx) || self.recoveries.contains_key(&tx) {
             Knowledge::Working
-        } else if self.txs.contains_key(&tx) {
-            Knowledge::Undecided
+        } else if let Some(record) = self.txs.get(&tx) {
+            let participants = record.participants.clone();
+            Knowledge::Undecided { yes: record.vote == Some(Vote::Yes), participants }
         } else {
             Knowledge::Nothing
         }
@@ -73,8 +71,13 @@ impl Machine {
         tx: TxId,
         knowledge: Knowledge,
     ) {
-        if let Knowledge::Decided(outcome) = knowledge {
-            self.hear_outcome(cx, from, tx, outcome);
+        match &knowledge {
+            Knowledge::Decided(outcome) => self.hear_outcome(cx, from, tx, *outcome),
+            Knowledge::Finished => self.hear_finished(cx, tx),
+            Knowledge::Working | Knowledge::Undecided { .. } | Knowledge::Nothing => {
+                self.status_for_watch(cx, from, tx, &knowledge);
+                self.status_for_recovery(cx, tx, &knowledge);
+            }
         }
         self.status_for_reads(cx, from, tx, knowledge);
     }
@@ -94,25 +97,18 @@ impl Machine {
         self.learn(cx, Decision { tx, outcome, participants, ops });
     }
 
-    /// A peer (re)connected: what it left undecided here in an earlier boot is its to finish.
-    pub(super) fn ask_about_orphans(&mut self, cx: &mut Cx<'_>, node: NodeId) {
-        let Some(boot) = self.peers.get(&node).map(|peer| peer.boot) else { return };
-        let left = self.txs.iter().filter(|(tx, _)| tx.node == node && tx.boot < boot);
-        for (tx, record) in left.take(ORPHANS_AT_ONCE) {
-            let participants = record.participants.clone();
-            cx.send_now(node, Message::Status { tx: *tx, participants });
+    /// Everybody who is waited for has finished with a transaction. If it is undecided here, or a
+    /// base that is missed, this server was left behind by some log, whose server may be gone and
+    /// never say so. Its items alone could be read from a majority (3.7.7), but that would show
+    /// parts of the transactions that came after it (trap A12): all of this server aligns, and its
+    /// vote is dropped with that.
+    fn hear_finished(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        self.end_recovery(tx);
+        self.end_watch(tx);
+        let is_missed = self.parked.missing().chain(self.held.missing()).any(|base| base == tx);
+        if is_missed || self.txs.contains_key(&tx) || self.parked.contains(tx) {
+            self.leave_online(cx);
         }
-    }
-
-    /// Votes of boots that have ended are asked about again and again; the own ones are recovered
-    /// at once.
-    pub(super) fn ask_about_old_votes(&mut self, cx: &mut Cx<'_>) {
-        let peers: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| peer.up).map(|(node, _)| *node).collect();
-        for node in peers {
-            self.ask_about_orphans(cx, node);
-        }
-        self.recover_own_orphans(cx);
     }
 
     /// What earlier boots of this server left undecided.
@@ -122,7 +118,6 @@ impl Machine {
             .txs
             .iter()
             .filter(|(tx, _)| tx.node == me && tx.boot < boot && !self.recoveries.contains_key(tx));
-        let mine = mine.take(ORPHANS_AT_ONCE);
         let mine: Vec<_> =
             mine.map(|(tx, r)| (*tx, r.participants.clone(), r.ops.clone())).collect();
         for (tx, participants, ops) in mine {

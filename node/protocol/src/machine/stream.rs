@@ -59,6 +59,8 @@ pub(super) struct Incoming {
     received: LogPosition,
     /// Position → (position before it, transaction).
     parked: BTreeMap<LogPosition, (LogPosition, TxId)>,
+    /// Last positions of ended boots, as later entries told.
+    ended: BTreeMap<Boot, u64>,
     /// Entries behind a gap, by the position before them; at most a sender's window.
     early: BTreeMap<LogPosition, (LogPosition, Decision)>,
 }
@@ -75,6 +77,20 @@ impl Incoming {
         self.parked.remove(&position);
         self.early.retain(|_, (at, _)| *at > position);
         self.advance()
+    }
+
+    pub(super) const fn applied(&self) -> LogPosition {
+        self.applied
+    }
+
+    /// True when an index of one of its boots is applied here. An index beyond the durable end of
+    /// a boot that is over never will be.
+    pub(super) fn has_applied(&self, boot: Boot, index: u64) -> bool {
+        if self.applied.boot == boot {
+            self.applied.index >= index
+        } else {
+            self.applied.boot > boot && self.ended.get(&boot).is_some_and(|last| *last >= index)
+        }
     }
 
     /// Moves `applied` to the last position before the first gap; true if it moved.
@@ -122,9 +138,9 @@ impl Machine {
         if decision.outcome == Decided::Abort {
             return;
         }
-        let kept = self.txs.get(&decision.tx);
-        if kept.is_none_or(|record| record.ops.len() < decision.ops.len()) {
-            let record = kept.cloned().unwrap_or_default();
+        let kept = self.txs.get(&decision.tx).cloned().or_else(|| cx.tx(decision.tx));
+        if kept.as_ref().is_none_or(|record| record.ops.len() < decision.ops.len()) {
+            let record = kept.unwrap_or_default();
             let (participants, ops) = (decision.participants.clone(), decision.ops.clone());
             cx.write(Write::Tx(decision.tx, TxRecord { participants, ops, ..record }));
         }
@@ -189,6 +205,10 @@ impl Machine {
         if outcome == Decided::Abort {
             return Some(Decision { tx, outcome, participants: [].into(), ops: [].into() });
         }
+        if self.is_finished(tx) {
+            // Another server's log had it too, and everybody acknowledged it there.
+            return Some(Decision { tx, outcome, participants: [].into(), ops: [].into() });
+        }
         let Some(TxRecord { participants, ops, .. }) = cx.tx(tx) else {
             cx.note(Note::Corruption { tx, detail: "a logged commit without its record" });
             return None;
@@ -233,19 +253,38 @@ impl Machine {
         decision: Decision,
     ) -> bool {
         let tx = decision.tx;
+        if from != self.config.node && self.is_forgotten_elsewhere(cx, &decision) {
+            self.leave_online(cx);
+            return false;
+        }
         let settled = if from == self.config.node {
-            self.settle_or_park(cx, decision)
+            // What was proven is settled before it is logged.
+            cx.outcome(tx).is_some() || self.settle_or_park(cx, decision)
         } else {
             self.learn(cx, decision)
         };
+        if from != self.config.node {
+            self.unlogged.remove(&tx);
+        }
         let incoming = self.incoming.entry(from).or_default();
         incoming.received = at;
+        if prev.boot < at.boot {
+            incoming.ended.insert(prev.boot, prev.index);
+        }
         if !settled {
             incoming.parked.insert(at, (prev, tx));
             self.parked.add_log(tx, from, at);
         }
         self.note_applied(cx, from);
         settled
+    }
+
+    /// A commit that is streamed without its record: whoever is waited for has acknowledged it in
+    /// another server's log. Not to know it here means to be left behind by that log.
+    fn is_forgotten_elsewhere(&self, cx: &Cx<'_>, decision: &Decision) -> bool {
+        let Decision { tx, outcome, ref participants, .. } = *decision;
+        let known = || self.is_finished(tx) || self.known_outcome(cx, tx).is_some();
+        outcome == Decided::Commit && participants.is_empty() && !known()
     }
 
     /// A parked entry of a log was applied.
@@ -259,6 +298,7 @@ impl Machine {
     fn note_applied(&mut self, cx: &mut Cx<'_>, node: NodeId) {
         let Some(incoming) = self.incoming.get_mut(&node) else { return };
         if incoming.advance() {
+            self.session_progress = true;
             cx.write(Write::Applied(node, incoming.applied));
             if node != self.config.node {
                 self.acks_due.insert(node);
@@ -334,6 +374,7 @@ impl Machine {
         while let Some((at, entry)) = cx.log_after(prev) {
             if let Some(decision) = self.decision_of_entry(cx, &entry)
                 && cx.outcome(decision.tx).is_none()
+                && !self.is_finished(decision.tx)
             {
                 self.take_log_entry(cx, me, at, prev, decision);
             } else {
@@ -349,10 +390,8 @@ impl Machine {
     /// is finished.
     pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
         let me = self.config.node;
-        let own = self.incoming.get(&me).map_or(LogPosition::default(), |i| i.applied);
         let passed = self.passed_over(cx);
-        let waited_for = self.others().into_iter().filter(|node| !passed.contains(node));
-        let done = waited_for.map(|node| self.acked_by(node)).fold(own, core::cmp::min);
+        let done = self.acknowledged_by_all_but(&passed);
         if done > self.log_start {
             self.log_start = done;
             cx.write(Write::TruncateLog(done));
@@ -376,6 +415,18 @@ impl Machine {
                 cx.send_durable(node, Message::Low { seq: low });
             }
         }
+    }
+
+    /// Up to here every member has applied the own log.
+    pub(super) fn acknowledged_by_all(&self) -> LogPosition {
+        self.acknowledged_by_all_but(&BTreeSet::new())
+    }
+
+    fn acknowledged_by_all_but(&self, passed: &BTreeSet<NodeId>) -> LogPosition {
+        let own =
+            self.incoming.get(&self.config.node).map_or(LogPosition::default(), |i| i.applied);
+        let waited_for = self.others().into_iter().filter(|node| !passed.contains(node));
+        waited_for.map(|node| self.acked_by(node)).fold(own, core::cmp::min)
     }
 
     pub(super) fn on_low(&mut self, cx: &mut Cx<'_>, from: NodeId, seq: u64) {

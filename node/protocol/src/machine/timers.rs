@@ -17,13 +17,19 @@ pub(super) enum Timer {
     Coordination(TxId),
     /// A retry is due.
     Retry(u64),
+    /// The oldest undecided record is old enough to be looked after.
+    Young,
+    /// The next step for a transaction whose outcome does not come is due.
+    Orphan(TxId),
     /// A recovery is to be resent or begun again.
     Recovery(TxId),
     /// A read is to be resent or given up.
     Read(u64),
+    /// A session has waited long enough.
+    Session(u64),
     /// Decisions without acknowledgement, fetches without answer.
     Stream,
-    /// The low-water mark, and old undecided votes.
+    /// The low-water mark, and the ended boots.
     Housekeeping,
     /// Alignment work, at either end.
     Alignment,
@@ -55,7 +61,7 @@ impl Timers {
     }
 }
 
-/// How often the low-water mark and old undecided votes are looked after.
+/// How often the low-water mark is looked after.
 const HOUSEKEEPING: Tick = 500_000;
 
 impl Machine {
@@ -73,8 +79,11 @@ impl Machine {
                 Timer::Held(tx) => self.held_expired(cx, tx),
                 Timer::Coordination(tx) => self.coordination_due(cx, tx),
                 Timer::Retry(number) => self.retry_due(cx, number),
+                Timer::Young => self.look_at_young(),
+                Timer::Orphan(tx) => self.orphan_due(cx, tx),
                 Timer::Recovery(tx) => self.recovery_due(cx, tx),
                 Timer::Read(read) => self.read_due(cx, read),
+                Timer::Session(number) => self.session_due(cx, number),
                 Timer::Stream => {
                     self.rewind_stalled_streams(cx);
                     self.fetch_missing_bases(cx);
@@ -84,7 +93,8 @@ impl Machine {
                 Timer::Housekeeping => {
                     self.raise_own_low(cx);
                     self.sweep_tombstones(cx);
-                    self.ask_about_old_votes(cx);
+                    self.close_own_boots(cx);
+                    self.log_what_was_proven(cx);
                     self.timers.set(self.now + HOUSEKEEPING, Timer::Housekeeping);
                 }
             }

@@ -10,12 +10,21 @@
 //!   those outcomes and marks, too. So it is never applied on the absence that the tombstone left.
 //! - no vote here is undecided on it, no commit is parked, and this server does not align.
 //!
-//! Tombstones of transactions of boots that have ended stay until those boots are forgotten.
+//! Tombstones of transactions of boots that have ended stay until those boots are closed
+//! (`closing`), which takes every server's acknowledgement, too.
+//!
+//! **A released unique key keeps its tombstone.** Versions count up from the base, so a key that is
+//! claimed again after its tombstone went would start at 1: a server that still has the tombstone
+//! takes version 1 for an old one, does not apply it, and a majority read that meets that server
+//! answers the tombstone. Records and retry tokens are made once (positions are never granted
+//! twice), so nothing is below their tombstones' versions ever again.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId};
+
+use super::closing::END;
 
 use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
@@ -36,13 +45,21 @@ pub(super) struct Tombstones {
     cursor: Option<ItemId>,
 }
 
+impl Tombstones {
+    /// Every server has what closed boots left, or those would not be closed.
+    pub(super) fn of_closed_boots(low: &Marks) -> Self {
+        let closed = low.iter().filter(|(_, seq)| **seq == END);
+        Self { everywhere: closed.map(|(boot, seq)| (*boot, *seq)).collect(), ..Self::default() }
+    }
+}
+
 impl Machine {
     pub(super) fn on_everywhere(&mut self, from: NodeId, seq: u64) {
         let Some(boot) = self.peers.get(&from).map(|peer| peer.boot) else { return };
         self.raise_everywhere(from, boot, seq);
     }
 
-    fn raise_everywhere(&mut self, node: NodeId, boot: Boot, seq: u64) {
+    pub(super) fn raise_everywhere(&mut self, node: NodeId, boot: Boot, seq: u64) {
         let mark = self.tombstones.everywhere.entry((node, boot)).or_default();
         *mark = seq.max(*mark);
     }
@@ -60,14 +77,14 @@ impl Machine {
     }
 
     /// A tombstone that may be dropped, here or elsewhere, at any time.
-    pub(super) fn everybody_had(&self, committed: &Committed) -> bool {
+    pub(super) fn everybody_had(&self, key: &ItemKey, committed: &Committed) -> bool {
         let tx = committed.stamp.tx;
         let mark = self.tombstones.everywhere.get(&(tx.node, tx.boot));
-        !committed.live && mark.is_some_and(|mark| tx.seq < *mark)
+        is_droppable(key, committed) && mark.is_some_and(|mark| tx.seq < *mark)
     }
 
     fn may_drop(&self, item: &ItemId, committed: &Committed) -> bool {
-        if committed.live || self.locks.holders(item).next().is_some() {
+        if !is_droppable(&item.key, committed) || self.locks.holders(item).next().is_some() {
             return false;
         }
         let tx = committed.stamp.tx;
@@ -124,4 +141,8 @@ impl Machine {
         }
         dropped
     }
+}
+
+const fn is_droppable(key: &ItemKey, committed: &Committed) -> bool {
+    !committed.live && !matches!(key, ItemKey::Key(_))
 }

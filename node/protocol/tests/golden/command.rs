@@ -8,13 +8,15 @@
 //! | `forget log=2 retention=100ms` | before `cluster`: when logs are cut, tombstones dropped |
 //! | `given #10:0=a #10:1=b` | commits it through `n1` to everybody, prints nothing |
 //! | `submit n1 c1 update #10:0=b …` | a client's transaction; see below |
-//! | `read n1 r1 #10:0 [deadline=500ms]` | a client's majority read |
+//! | `read n1 r1 #10:0 [quorum=1] [deadline=500ms]` | a client's read, by majority |
+//! | `session n1 c1 n2.1:3 … [deadline=500ms]` | is n1 as far as a session's token? |
 //! | `deliver [n1>n2] [kind]` | every matching message that is under way now; `*` is anybody |
 //! | `drop …`, `duplicate …` | loses them; delivers them and keeps a copy under way |
 //! | `pending` | prints what is under way |
 //! | `settle` | delivers until nothing is under way |
 //! | `hold-sync n1`, `sync n1`, `auto-sync n1` | durability by hand, once, and by itself again |
 //! | `tick 5ms` | time passes, timers run |
+//! | `run 5ms` | the same, and everything is delivered at once |
 //! | `crash n2 [keep=1]` | power fails; that many unsynced batches happen to survive |
 //! | `restart n2` | in a new boot, with connections to nobody |
 //! | `connect n2` | n2 and every running server believe each other reachable |
@@ -29,7 +31,7 @@
 //! `wall=` (the age; the clock) hold for the whole transaction.
 
 use quorate_api::{Boot, ClusterKey, Image, ItemId, ItemKey, NodeId, OpKind, Stamp, TxId};
-use quorate_protocol::io::{Base, Proposal, Tick};
+use quorate_protocol::io::{Base, Proposal, ReadQuorum, SessionToken, Tick};
 
 type Parsed<T> = Result<T, String>;
 
@@ -59,7 +61,8 @@ pub(crate) enum Command {
     Cluster(Vec<Shape>),
     Given(Vec<(ItemId, Image)>),
     Submit { server: NodeId, client: u64, body: Body },
-    Read { server: NodeId, client: u64, items: Vec<ItemId>, deadline: Tick },
+    Read { server: NodeId, client: u64, items: Vec<ItemId>, quorum: ReadQuorum, deadline: Tick },
+    Session { server: NodeId, client: u64, token: SessionToken, deadline: Tick },
     Deliver(Which),
     Drop(Which),
     Duplicate(Which),
@@ -67,6 +70,7 @@ pub(crate) enum Command {
     Settle,
     Sync(NodeId, Syncing),
     Tick(Tick),
+    Run(Tick),
     Crash { server: NodeId, keep: usize },
     Restart(NodeId),
     Connect(NodeId),
@@ -104,7 +108,23 @@ impl Command {
                 let items = rest.iter().filter(|w| w.starts_with('#')).map(|w| item(w));
                 let items = items.collect::<Parsed<_>>()?;
                 let deadline = setting(rest, "deadline").map_or(Ok(1_000_000), ticks)?;
-                Self::Read { server: server(0)?, client: client(word(1)?)?, items, deadline }
+                let quorum = setting(rest, "quorum").map(number).transpose()?;
+                let quorum = quorum.map_or(ReadQuorum::Majority, |count| {
+                    ReadQuorum::Count(usize::try_from(count).unwrap_or(usize::MAX))
+                });
+                Self::Read {
+                    server: server(0)?,
+                    client: client(word(1)?)?,
+                    items,
+                    quorum,
+                    deadline,
+                }
+            }
+            "session" => {
+                let entries = rest.iter().skip(2).filter(|w| w.starts_with('n'));
+                let token = entries.map(|w| position(w)).collect::<Parsed<_>>()?;
+                let deadline = setting(rest, "deadline").map_or(Ok(1_000_000), ticks)?;
+                Self::Session { server: server(0)?, client: client(word(1)?)?, token, deadline }
             }
             "deliver" => Self::Deliver(which(rest)?),
             "drop" => Self::Drop(which(rest)?),
@@ -115,6 +135,7 @@ impl Command {
             "sync" => Self::Sync(server(0)?, Syncing::Once),
             "auto-sync" => Self::Sync(server(0)?, Syncing::Auto),
             "tick" => Self::Tick(ticks(word(0)?)?),
+            "run" => Self::Run(ticks(word(0)?)?),
             "crash" => {
                 let keep = setting(rest, "keep").map_or(Ok(0), number)?;
                 Self::Crash { server: server(0)?, keep: usize::try_from(keep).unwrap_or(0) }
@@ -174,6 +195,13 @@ fn tx(text: &str) -> Parsed<TxId> {
     let node = node(next()?)?;
     let boot = u32::try_from(number(next()?)?).map_err(|e| e.to_string())?;
     Ok(TxId { node, boot: Boot(boot), seq: number(next()?)? })
+}
+
+fn position(text: &str) -> Parsed<((NodeId, Boot), u64)> {
+    let parts = text.split_once(':').and_then(|(boot, index)| Some((boot.split_once('.')?, index)));
+    let ((who, boot), index) = parts.ok_or(format!("not a position: {text}"))?;
+    let boot = u32::try_from(number(boot)?).map_err(|e| e.to_string())?;
+    Ok(((node(who)?, Boot(boot)), number(index)?))
 }
 
 fn cluster(text: &str) -> Parsed<ClusterKey> {

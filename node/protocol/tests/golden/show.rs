@@ -1,6 +1,8 @@
 //! The printed form of what servers say and hold: short, and without what scripts never vary.
 
-use quorate_api::{ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{
+    Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
+};
 use quorate_protocol::alignment::{Answer, Ask};
 use quorate_protocol::io::{AlignmentWork, Failure, Note, Reply};
 use quorate_protocol::message::{
@@ -99,7 +101,7 @@ fn knowledge(knowledge: &Knowledge) -> String {
     match knowledge {
         Knowledge::Decided(decided) => outcome(*decided).to_owned(),
         Knowledge::Working => "working".to_owned(),
-        Knowledge::Undecided => "undecided".to_owned(),
+        Knowledge::Undecided { .. } => "undecided".to_owned(),
         Knowledge::Nothing => "nothing".to_owned(),
         Knowledge::Finished => "finished".to_owned(),
     }
@@ -211,6 +213,8 @@ pub(crate) fn message(message: &Message) -> String {
         Message::Left => name.to_owned(),
         Message::Align { ask, .. } => format!("{name}{}", question(ask)),
         Message::AlignReply { answer: told, .. } => format!("{name}{}", answer(told)),
+        Message::Ended { stage } => format!("{name} {stage}"),
+        Message::EndedReply { stage, agreed } => format!("{name} {stage} {agreed}"),
     }
 }
 
@@ -223,6 +227,12 @@ pub(crate) fn reply(reply: &Reply) -> String {
         Reply::Read(found) => {
             let each = found.iter().map(|(item, c)| format!("{item}{}", committed(c.as_ref())));
             format!("read {}", each.collect::<Vec<_>>().join("; "))
+        }
+        Reply::Session(token) => {
+            let entry = |((n, boot), index): (&(NodeId, Boot), &u64)| {
+                format!("{}.{}:{index}", node(*n), boot.0)
+            };
+            format!("session {}", token.iter().map(entry).collect::<Vec<_>>().join(" "))
         }
         Reply::Failed(Failure { code, item, current, holder }) => {
             let known = format!("{:?}", code.outcome()).to_lowercase();

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
-    Base, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest, Reply, Submit,
-    Tick,
+    Base, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest, Reply,
+    SessionRequest, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{Age, Message, Participant};
@@ -16,7 +16,7 @@ use crate::disk::Disk;
 use crate::show;
 
 /// Acknowledgements and marks are under way all the time; printing them would bury the rest.
-const QUIET: [&str; 3] = ["decide_ack", "low", "everywhere"];
+const QUIET: [&str; 5] = ["decide_ack", "low", "everywhere", "ended", "ended_reply"];
 
 #[derive(Default)]
 struct Server {
@@ -74,21 +74,27 @@ impl World {
                 let submit = self.submit(client, body);
                 self.step(server, Event::Submit(submit));
             }
-            Command::Read { server, client, items, deadline } => {
+            Command::Session { server, client, token, deadline } => {
                 let deadline = self.now + deadline;
-                self.step(server, Event::Read(ReadRequest { request: client, items, deadline }));
+                let seen = Vec::new();
+                let request = SessionRequest { request: client, token, seen, deadline };
+                self.step(server, Event::Session(request));
+            }
+            Command::Read { server, client, items, quorum, deadline } => {
+                let deadline = self.now + deadline;
+                self.step(
+                    server,
+                    Event::Read(ReadRequest { request: client, items, quorum, deadline }),
+                );
             }
             Command::Deliver(which) => self.deliver(&which, false),
             Command::Drop(which) => self.letters.retain(|letter| !which.matches(letter)),
             Command::Duplicate(which) => self.deliver(&which, true),
             Command::Pending => self.pending(),
-            Command::Settle => {
-                while !self.letters.is_empty() {
-                    self.deliver(&Which::default(), false);
-                }
-            }
+            Command::Settle => self.settle(),
             Command::Sync(server, syncing) => self.sync(server, &syncing),
-            Command::Tick(ticks) => self.tick(ticks),
+            Command::Tick(ticks) => self.tick(ticks, false),
+            Command::Run(ticks) => self.tick(ticks, true),
             Command::Crash { server, keep } => self.crash(server, keep),
             Command::Restart(server) => self.start(server),
             Command::Connect(server) => self.connect(server),
@@ -152,7 +158,7 @@ impl World {
     fn submit(&self, client: u64, body: Body) -> Submit {
         let wall_us = body.wall.unwrap_or(self.now);
         let deadline = self.now + body.deadline;
-        Submit { request: client, ops: body.proposals, deadline, wall_us }
+        Submit { request: client, ops: body.proposals, deadline, wall_us, schema: 0 }
     }
 
     fn start(&mut self, node: NodeId) {
@@ -275,6 +281,12 @@ impl World {
         }
     }
 
+    fn settle(&mut self) {
+        while !self.letters.is_empty() {
+            self.deliver(&Which::default(), false);
+        }
+    }
+
     fn sync(&mut self, node: NodeId, syncing: &Syncing) {
         let server = self.server(node);
         server.hold_sync = match syncing {
@@ -291,9 +303,12 @@ impl World {
         }
     }
 
-    fn tick(&mut self, ticks: Tick) {
+    fn tick(&mut self, ticks: Tick, delivers: bool) {
         let end = self.now + ticks;
         loop {
+            if delivers {
+                self.settle();
+            }
             let due = self.servers.iter().filter_map(|(node, server)| {
                 server.machine.as_ref()?.next_deadline().map(|due| (due, *node))
             });
@@ -319,7 +334,7 @@ impl World {
         let generation = if cfg > 1 { 2 } else { 1 };
         let participant = |cluster| Participant { cluster, generation };
         let participants = clusters.into_iter().map(participant).collect();
-        let message = Message::Prepare { tx, age, participants, ops };
+        let message = Message::Prepare { tx, age, participants, ops, schema: 0 };
         self.print_message(from, to, &message);
         let from = (from, self.servers[&from].boot);
         let to = (to, self.servers[&to].boot);
@@ -417,7 +432,7 @@ impl Which {
 fn placements(shapes: &[Shape], generation: u32) -> BTreeMap<quorate_api::ClusterKey, Placement> {
     let placement = |(cluster, masters, write_quorum): &Shape| {
         let (masters, write_quorum) = (masters.clone(), *write_quorum);
-        (*cluster, Placement { generation, masters, write_quorum, owner: None })
+        (*cluster, Placement { generation, masters, write_quorum, owner: None, schema_min: 0 })
     };
     shapes.iter().map(placement).collect()
 }

@@ -274,3 +274,25 @@ async fn batches_that_make_no_sense() {
     let many = format!(r#"{{"transaction":true,"operations":[{many}]}}"#);
     setup.send("POST", "/batch/bench", &many).await.fails(413, "too_large", "failed");
 }
+
+/// FEATURES: A15
+#[tokio::test]
+async fn a_session_is_told_where_it_is_and_waited_for() {
+    let setup = Setup::bench().await;
+    let body = r#"{"@class":"Item","v":1}"#;
+    let begin = [("x-quorate-session-token", "")];
+    let answer = setup.send_with("POST", "/document/bench", &begin, body).await.expect(201);
+    let token = answer.header("x-quorate-session-token").to_owned();
+    assert!(token.starts_with("0000000000000001.1:"), "{token}");
+    let rid = answer.json()["@rid"].as_str().unwrap().trim_start_matches('#').to_owned();
+    let path = format!("/document/bench/{rid}");
+    for level in ["local", "majority"] {
+        let headers = [("x-quorate-session-token", &*token), ("x-quorate-read-level", level)];
+        let answer = setup.send_with("GET", &path, &headers, "").await.expect(200);
+        assert_eq!(answer.header("x-quorate-session-token"), token);
+    }
+    let ahead = [("x-quorate-session-token", "0000000000000001.1:1000000")];
+    setup.send_with("GET", &path, &ahead, "").await.fails(503, "session_behind", "failed");
+    let answer = setup.send("GET", &path, "").await.expect(200);
+    assert!(!answer.headers.contains_key("x-quorate-session-token"));
+}

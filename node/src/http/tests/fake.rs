@@ -6,21 +6,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use quorate_api::{
-    Boot, ClusterKey, Committed, ErrorCode, ItemId, ItemKey, NodeId, OpKind, Stamp, TxId,
+    Boot, ClusterKey, Committed, ErrorCode, ItemId, ItemKey, NodeId, OpKind, Rid, Stamp, TxId,
 };
 use quorate_control::schema::{SCHEMA_ITEM, Schema};
-use quorate_protocol::io::{Base, Failure, Proposal};
+use quorate_protocol::io::{Base, Failure, Proposal, SessionToken};
 use quorate_protocol::message::LogPosition;
+use tokio::sync::watch;
 
 use crate::http::backend::{
-    Answers, Backend, Commit, Master, NodeState, NodeStatus, Page, ReadError,
+    Answers, Backend, Commit, Master, NodeState, NodeStatus, Page, Planned, ReadError,
 };
+use crate::index::table::{IndexTable, rid_of};
 
 /// This server's identity.
 pub(super) const NODE: NodeId = NodeId(1);
 
 #[derive(Clone, Default)]
-pub(super) struct Fake(Arc<Mutex<State>>);
+pub(super) struct Fake(Arc<Mutex<State>>, Arc<watch::Sender<u64>>, Option<NodeId>);
 
 #[derive(Default)]
 struct State {
@@ -31,12 +33,19 @@ struct State {
     schema: Arc<Schema>,
     seq: u64,
     failures: VecDeque<Failure>,
+    /// Majority reads from now on that fail.
+    failing_reads: u32,
     hangs: bool,
     starting: bool,
     submitted: Vec<Vec<Proposal>>,
 }
 
 impl Fake {
+    /// The same server under another name: what a second one would do.
+    pub(super) fn as_node(&self, node: NodeId) -> Self {
+        Self(self.0.clone(), self.1.clone(), Some(node))
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
@@ -48,6 +57,11 @@ impl Fake {
             matches!(code, ErrorCode::Busy | ErrorCode::UnresolvedIntent).then_some(holder);
         self.state().failures.push_back(Failure { code, item: None, current: None, holder });
         self
+    }
+
+    /// The next majority reads find no majority.
+    pub(super) fn fail_reads(&self, count: u32) {
+        self.state().failing_reads = count;
     }
 
     /// Transactions and majority reads are not answered from now on.
@@ -104,7 +118,7 @@ impl State {
                 let (item, current) = (Some(op.item.clone()), Some(stamp));
                 Err(Failure { code, item, current, holder: None })
             };
-            if !live && op.kind != OpKind::Create {
+            if !live && !matches!(op.kind, OpKind::Create | OpKind::Check) {
                 return fail(ErrorCode::NotFound);
             }
             let fits = match op.base {
@@ -131,19 +145,25 @@ impl State {
             }
             self.items.insert(item, committed);
         }
-        Ok(Commit { tx, stamps, decision: LogPosition::default() })
+        let decision = LogPosition { boot: Boot(1), index: self.seq };
+        Ok(Commit { tx, stamps, decision })
     }
 }
 
 impl Backend for Fake {
-    async fn submit(&self, ops: Vec<Proposal>, _: Instant) -> Result<Commit, Failure> {
+    async fn submit(&self, planned: Planned, _: Instant) -> Result<Commit, Failure> {
         if self.state().hangs {
             std::future::pending::<()>().await;
         }
         let mut state = self.state();
         match state.failures.pop_front() {
             Some(failure) => Err(failure),
-            None => state.commit(ops),
+            None => {
+                let done = state.commit(planned.ops);
+                drop(state);
+                self.1.send_modify(|changes| *changes += 1);
+                done
+            }
         }
     }
 
@@ -152,6 +172,11 @@ impl Backend for Fake {
             std::future::pending::<()>().await;
         }
         let mut state = self.state();
+        if state.failing_reads > 0 {
+            state.failing_reads -= 1;
+            let code = ErrorCode::ReadTimeout;
+            return Err(Failure { code, item: None, current: None, holder: None });
+        }
         match state.failures.pop_front() {
             Some(failure) => Err(failure),
             None => Ok(items
@@ -159,6 +184,20 @@ impl Backend for Fake {
                 .map(|item| (item.clone(), state.items.get(&item).cloned()))
                 .collect()),
         }
+    }
+
+    async fn session(
+        &self,
+        token: SessionToken,
+        _: Vec<(ItemId, Stamp)>,
+        _: Instant,
+    ) -> Result<SessionToken, Failure> {
+        let applied = self.state().seq;
+        if token.values().any(|index| *index > applied) {
+            let code = ErrorCode::SessionBehind;
+            return Err(Failure { code, item: None, current: None, holder: None });
+        }
+        Ok([((NODE, Boot(1)), applied)].into())
     }
 
     async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {
@@ -186,6 +225,26 @@ impl Backend for Fake {
         Ok(positions.take(limit).collect())
     }
 
+    async fn index_scan(
+        &self,
+        index: ClusterKey,
+        key: Vec<u8>,
+    ) -> Result<Option<Vec<Rid>>, ReadError> {
+        let state = self.state();
+        let table = IndexTable::of(&state.schema);
+        let is_under = |(item, committed): (&ItemId, &Committed)| {
+            let entries = table.entries(item, Some(committed));
+            entries.contains(&(index, key.clone())).then(|| rid_of(item)).flatten()
+        };
+        Ok(Some(state.items.iter().filter_map(is_under).collect()))
+    }
+
+    async fn votes_settled(&self) {}
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.1.subscribe()
+    }
+
     async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {
         let mut state = self.state();
         let database = state.schema.databases.iter().find(|d| d.id == cluster.database);
@@ -210,7 +269,7 @@ impl Backend for Fake {
             [("n1", Some(NODE), true), ("n2", Some(NodeId(2)), true), ("n3", third, false)];
         NodeStatus {
             name: "n1".to_owned(),
-            node: NODE,
+            node: self.2.unwrap_or(NODE),
             boot: 1,
             state: if starting { NodeState::Starting } else { NodeState::Online },
             masters: masters

@@ -3,9 +3,12 @@
 
 mod documents;
 mod fake;
+mod graph;
+mod indexes;
 mod limits;
 mod schema;
 mod statements;
+mod tokens;
 mod wire;
 
 use std::sync::Arc;
@@ -24,6 +27,7 @@ use self::fake::Fake;
 use super::auth::Authenticator;
 use super::context::{App, HttpConfig, Limits};
 use super::router::router;
+use super::tries::RetryPolicy;
 
 const PASSWORD: &str = "secret";
 
@@ -31,6 +35,7 @@ fn config(limits: Limits) -> HttpConfig {
     HttpConfig {
         authenticator: Authenticator::new(PASSWORD).unwrap(),
         write_quorum: WriteQuorum::Majority,
+        retry: RetryPolicy::default(),
         limits,
     }
 }

@@ -163,7 +163,7 @@ async fn commands_take_parameters() {
 async fn statements_that_are_refused() {
     let setup = zoo().await;
     for (sql, word) in [
-        ("CREATE CLASS X", "CREATE"),
+        ("CREATE SEQUENCE X", "CREATE"),
         ("SELECT FROM Item GROUP BY k", "GROUP"),
         ("SELECT sum(k) FROM Item", "sum"),
         ("UPDATE Item SET k = k + 1", "'k'"),

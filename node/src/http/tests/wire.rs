@@ -119,6 +119,27 @@ async fn bodies_that_are_cut_or_too_long() {
     assert!(reply.contains("did not arrive before the deadline"), "{reply}");
 }
 
+/// A refusal that overtakes the request must not be lost with a reset: the client sends on after
+/// the server has answered and closed.
+#[tokio::test]
+async fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let limits = Limits { body_bytes_max: 1000, ..Limits::default() };
+    let running = start(limits).await;
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        let head = format!(
+            "POST /document/bench HTTP/1.1\r\nhost: x\r\nauthorization: {}\r\n\
+             content-length: 400000\r\n\r\n",
+            credentials()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The answer is on its way before the body is.
+        stream.readable().await.unwrap();
+        let reply = exchange(&mut stream, &vec![b'x'; 400_000]).await;
+        assert!(reply.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{reply}");
+    }
+}
+
 #[tokio::test]
 async fn junk_does_not_stop_the_server() {
     let running = start(Limits::default()).await;

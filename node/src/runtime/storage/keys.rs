@@ -1,6 +1,6 @@
 //! Keys as bytes, so that the engine's order is the order of the numbers. May not know values.
 
-use quorate_api::{Boot, ClusterKey, ItemId, ItemKey, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, ItemId, ItemKey, NodeId, Rid, TxId};
 use quorate_protocol::message::LogPosition;
 
 /// Committed items.
@@ -15,8 +15,10 @@ pub(crate) const LOG: &str = "log";
 pub(crate) const META: &str = "meta";
 /// Reserved positions.
 pub(crate) const BLOCKS: &str = "blocks";
+/// Entries of derived indexes; the keys are everything.
+pub(crate) const ENTRIES: &str = "entries";
 /// All column families.
-pub(crate) const FAMILIES: [&str; 6] = [ITEMS, TX, OUTCOMES, LOG, META, BLOCKS];
+pub(crate) const FAMILIES: [&str; 7] = [ITEMS, TX, OUTCOMES, LOG, META, BLOCKS, ENTRIES];
 
 /// Node id and last boot of the server that the store belongs to.
 pub(crate) const META_OWNER: &[u8] = b"owner";
@@ -32,6 +34,8 @@ pub(crate) const META_APPLIED: &[u8] = b"applied/";
 pub(crate) const META_LOW: &[u8] = b"low/";
 /// Prefix of what is known of the peers.
 pub(crate) const META_PEER: &[u8] = b"peer/";
+/// Prefix of the marks of derived indexes, per covered cluster.
+pub(crate) const META_FILLED: &[u8] = b"filled/";
 
 const KIND_RECORD: u8 = 0;
 const KIND_KEY: u8 = 1;
@@ -129,6 +133,42 @@ pub(crate) fn parse_log(key: &[u8]) -> Option<LogPosition> {
     })
 }
 
+/// Key of an index entry.
+pub(crate) fn entry(index: ClusterKey, key: &[u8], rid: Rid) -> Vec<u8> {
+    let of = cluster(index);
+    [&of[..], key, &rid.cluster.to_be_bytes(), &rid.position.to_be_bytes()].concat()
+}
+
+/// The record of an entry, from what is behind its key.
+pub(crate) fn parse_rid(rest: &[u8]) -> Option<Rid> {
+    let (cluster, position) = rest.split_at_checked(4)?;
+    Some(Rid {
+        cluster: u32::from_be_bytes(cluster.try_into().ok()?),
+        position: u64::from_be_bytes(position.try_into().ok()?),
+    })
+}
+
+/// First key behind all items or entries of a cluster.
+pub(crate) fn after(of: ClusterKey) -> Vec<u8> {
+    match of.cluster.checked_add(1) {
+        Some(next) => cluster(ClusterKey { cluster: next, ..of }).to_vec(),
+        None => vec![0xff; 9],
+    }
+}
+
+/// Mark that an index holds everything of a cluster.
+pub(crate) fn filled(index: ClusterKey, from: ClusterKey) -> Vec<u8> {
+    meta(META_FILLED, &[cluster(index), cluster(from)].concat())
+}
+
+/// Back again.
+pub(crate) fn parse_filled(key: &[u8]) -> Option<(ClusterKey, ClusterKey)> {
+    let numbers = key.strip_prefix(META_FILLED)?;
+    let number = |at: usize| Some(u32::from_be_bytes(numbers.get(at..at + 4)?.try_into().ok()?));
+    let key = |at| Some(ClusterKey { database: number(at)?, cluster: number(at + 4)? });
+    Some((key(0)?, key(8)?))
+}
+
 /// A key of `meta` with a prefix.
 pub(crate) fn meta(prefix: &[u8], rest: &[u8]) -> Vec<u8> {
     [prefix, rest].concat()
@@ -157,6 +197,19 @@ mod tests {
             let position = LogPosition { boot: Boot(boot), index: seq };
             prop_assert_eq!(parse_log(&log(position)), Some(position));
         }
+    }
+
+    #[test]
+    fn marks_and_entries_come_back() {
+        let key = |cluster| ClusterKey { database: 1, cluster };
+        assert_eq!(parse_filled(&filled(key(7), key(9))), Some((key(7), key(9))));
+        let rid = Rid { cluster: 9, position: 300 };
+        let entry = entry(key(7), b"k", rid);
+        assert_eq!(
+            parse_rid(entry.strip_prefix(&[0, 0, 0, 1, 0, 0, 0, 7, b'k']).unwrap()),
+            Some(rid)
+        );
+        assert!(after(key(7)) > entry && after(key(u32::MAX)) > cluster(key(u32::MAX)).to_vec());
     }
 
     #[test]

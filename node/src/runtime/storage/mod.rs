@@ -2,6 +2,7 @@
 //! Writing for the machine is in `writer`, syncing in `sync`. May not know links, requests or what
 //! the records mean.
 
+mod entries;
 mod error;
 pub(crate) mod keys;
 mod options;
@@ -9,23 +10,27 @@ mod recent;
 mod recover;
 mod sync;
 mod value;
+pub(crate) mod witness;
 mod writer;
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId};
 use quorate_protocol::io::PersistSeq;
 use rocksdb::{
-    ColumnFamily, DB, Direction, ErrorKind, IteratorMode, ReadOptions, ReadTier, WriteBatch,
+    ColumnFamily, DB, Direction, ErrorKind, IteratorMode, Options, ReadOptions, ReadTier,
+    WriteBatch,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use entries::Filling;
 pub use error::StorageError;
 pub(crate) use sync::{Durability, SyncThread};
-pub(crate) use writer::Writer;
+pub use writer::Writer;
 
 use recent::RecentWrites;
 
@@ -55,6 +60,11 @@ pub(crate) struct Binding {
     pub(crate) durable: Durable,
 }
 
+/// How long the report of a consequence waits for that of its cause.
+const CAUSE_WAIT: Duration = Duration::from_secs(1);
+/// Exit code of a server whose disk or data cannot be used: damaged, lost or full.
+pub const EXIT_STORAGE: u8 = 4;
+
 /// Key and value as the engine hands them out.
 type Entry = (Box<[u8]>, Box<[u8]>);
 
@@ -78,7 +88,22 @@ impl Storage {
     /// # Errors
     /// In use by another process, or the engine refuses.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
-        let opened = DB::open_cf_descriptors(&options::database(), path, options::families());
+        let mut options = options::database();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        Self::open_with(&options, path)
+    }
+
+    /// Opens a store that must be there, whole: nothing of it is made anew.
+    ///
+    /// # Errors
+    /// In use by another process, damaged, or the engine refuses.
+    pub(crate) fn open_existing(path: &Path) -> Result<Self, StorageError> {
+        Self::open_with(&options::database(), path)
+    }
+
+    fn open_with(options: &Options, path: &Path) -> Result<Self, StorageError> {
+        let opened = DB::open_cf_descriptors(options, path, options::families());
         let db = opened.map_err(|source| {
             if source.kind() == ErrorKind::IOError && source.to_string().contains("lock") {
                 StorageError::Locked { path: path.to_path_buf() }
@@ -100,7 +125,10 @@ impl Storage {
     }
 
     /// Writes and syncs the log: everything written before the call is durable after it.
-    pub(crate) fn sync(&self) -> Result<(), StorageError> {
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub fn sync(&self) -> Result<(), StorageError> {
         self.db.flush_wal(true).map_err(StorageError::engine("sync the log"))
     }
 
@@ -292,9 +320,16 @@ impl Storage {
 /// Ends the process: the disk gave an answer that nothing may be built on. Used where no caller can
 /// be told, the machine's view of the store and the sync thread; whoever can return an error
 /// returns it.
+///
+/// No thread is waited for: the machine may already count on the write that failed.
 pub(crate) fn die(error: &StorageError) -> ! {
-    tracing::error!(%error, "the storage failed; this server stops rather than guess");
-    std::process::abort()
+    if error.is_consequence() {
+        // The thread that met the cause is about to tell it and end the process.
+        std::thread::park_timeout(CAUSE_WAIT);
+    }
+    let remedy = error.remedy();
+    tracing::error!(%error, remedy, "the storage failed; this server stops rather than guess");
+    std::process::exit(EXIT_STORAGE.into())
 }
 
 #[cfg(test)]

@@ -95,12 +95,12 @@ pub(crate) struct SyncThread {
 }
 
 impl SyncThread {
-    /// Starts it. `synced` is called after every sync with its duration, once the progress is
-    /// published.
+    /// Starts it. `synced` is called after every sync with the last batch that it covers and its
+    /// duration, once the progress is published.
     pub(crate) fn start(
         storage: Arc<Storage>,
         clock: Clock,
-        synced: impl Fn(Duration) + Send + 'static,
+        synced: impl Fn(PersistSeq, Duration) + Send + 'static,
     ) -> std::io::Result<Self> {
         let shared = storage.clone();
         let thread = std::thread::Builder::new().name("sync".into()).spawn(move || {
@@ -111,7 +111,7 @@ impl SyncThread {
                 shared.sync().unwrap_or_else(|error| die(&error));
                 durable = target;
                 shared.durability.durable.send_replace(durable);
-                synced(Duration::from_micros(clock.now() - start));
+                synced(durable, Duration::from_micros(clock.now() - start));
             }
         })?;
         Ok(Self { storage, thread })

@@ -12,6 +12,7 @@ use rocksdb::{Direction, IteratorMode, WriteBatch};
 
 use super::recover::odd_key;
 use super::{Storage, StorageError, die, keys, value};
+use crate::index::table::IndexTable;
 
 /// Forgotten entries are dropped from the disk this many at a time: a range deletion costs every
 /// later read a little. Until then they are hidden.
@@ -25,18 +26,20 @@ struct Mark {
 }
 
 /// Applies batches in order and answers the machine's lookups.
-pub(crate) struct Writer {
-    storage: Arc<Storage>,
+pub struct Writer {
+    pub(super) storage: Arc<Storage>,
     boot: Boot,
     last: PersistSeq,
     marks: BTreeMap<(NodeId, Boot), Mark>,
     log_start: LogPosition,
     log_dropped: LogPosition,
+    pub(super) table: Arc<IndexTable>,
 }
 
 impl Writer {
     /// A writer for this boot, going on from what the disk holds.
-    pub(crate) fn new(storage: Arc<Storage>, boot: Boot, recovered: &Recovered) -> Self {
+    #[must_use]
+    pub fn new(storage: Arc<Storage>, boot: Boot, recovered: &Recovered) -> Self {
         let mark = |low: u64| Mark { low, dropped: 0 };
         Self {
             storage,
@@ -45,19 +48,24 @@ impl Writer {
             marks: recovered.low.iter().map(|(key, low)| (*key, mark(*low))).collect(),
             log_start: recovered.log_start,
             log_dropped: LogPosition::default(),
+            table: Arc::default(),
         }
     }
 
     /// Makes a batch visible at once; the sync thread makes it durable.
     ///
+    /// # Errors
+    /// The engine refuses.
+    ///
     /// # Panics
     /// When the machine skips or repeats a number: it counts without gaps.
-    pub(crate) fn apply(&mut self, seq: PersistSeq, writes: &[Write]) -> Result<(), StorageError> {
+    pub fn apply(&mut self, seq: PersistSeq, writes: &[Write]) -> Result<(), StorageError> {
         assert_eq!(seq, self.last + 1, "the machine's batches count up without gaps");
         let mut batch = WriteBatch::default();
         for write in writes {
             self.add(&mut batch, seq, write)?;
         }
+        self.file(&mut batch, writes)?;
         self.put(&mut batch, keys::META, keys::META_LAST, &(self.boot, seq))?;
         self.storage.db.write(batch).map_err(StorageError::engine("write a batch"))?;
         self.last = seq;
@@ -100,7 +108,7 @@ impl Writer {
         }
     }
 
-    fn put<T: serde::Serialize>(
+    pub(super) fn put<T: serde::Serialize>(
         &self,
         batch: &mut WriteBatch,
         family: &'static str,

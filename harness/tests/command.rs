@@ -1,0 +1,178 @@
+//! The `quorate` program as people run it, with real servers and proxies: exit codes, the last
+//! line, what a run leaves behind. What is judged how is tested where it is judged.
+#![allow(clippy::unwrap_used, reason = "a failed expectation of a test ends it")]
+
+mod browser_support;
+#[path = "stage_support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use support::eventually;
+
+/// A variable by which the processes of one test are known: all of them inherit it.
+const MARK: &str = "QUORATE_TEST_MARK";
+
+/// Far longer than three servers take to start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn checkout() -> PathBuf {
+    let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    Path::new(&manifest).parent().unwrap().to_path_buf()
+}
+
+/// `quorate` in the checkout, with its runs in a folder of the test's own.
+fn quorate(arguments: &[&str], out: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    command
+        .current_dir(checkout())
+        .env_remove("STAGE")
+        .env("QUORATE_NODE_BIN", support::node())
+        .env("QUORATE_PROXY_BIN", support::proxy())
+        .env(MARK, out)
+        .args(arguments)
+        .arg("--out")
+        .arg(out)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn shown(output: &Output) -> String {
+    format!("{}\n{}", text(&output.stdout), text(&output.stderr))
+}
+
+/// Processes that carry the mark, the harness itself left out.
+fn left_behind(out: &Path, harness: u32) -> Vec<i32> {
+    let mark = format!("{MARK}={}", out.display());
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        // Whoever ended meanwhile has no environment any more.
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let marked = environment.split(|byte| *byte == 0).any(|word| word == mark.as_bytes());
+        (marked && support::is_alive(pid) && u32::try_from(pid) != Ok(harness)).then_some(pid)
+    });
+    pids.collect()
+}
+
+/// The pid of a server, by its name in its command line.
+fn server(pids: &[i32], name: &str) -> Option<i32> {
+    pids.iter().copied().find(|pid| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
+        let named = words.iter().any(|word| word.ends_with(format!("name={name}").as_bytes()));
+        let paired = words.windows(2).any(|pair| pair == [b"--name", name.as_bytes()]);
+        words.contains(&b"serve".as_slice()) && (named || paired)
+    })
+}
+
+/// Waits until operations are recorded, which means that servers and driver are at work.
+async fn at_work(out: &Path, harness: &mut Child) {
+    let recorded = || {
+        let mut runs = fs::read_dir(out).into_iter().flatten().filter_map(Result::ok);
+        runs.any(|run| fs::metadata(run.path().join("history.jsonl")).is_ok_and(|h| h.len() > 0))
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !recorded() {
+        assert!(harness.try_wait().unwrap().is_none(), "the harness ended early");
+        assert!(Instant::now() < deadline, "no operation was recorded");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn only_run(out: &Path) -> PathBuf {
+    fs::canonicalize(out.join("latest")).unwrap()
+}
+
+/// FEATURES: H1, H8
+#[test]
+fn write_quorum_one_under_a_partition_exits_1_and_shows_what_was_lost() {
+    let out = tempfile::tempdir().unwrap();
+    let output = quorate(&["run", "workloads/w1-partition.yaml"], out.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
+    let last = text(&output.stdout).lines().last().unwrap();
+    assert!(last.contains("quorate run") && last.contains("report"), "{last}");
+
+    let run = only_run(out.path());
+    let verdicts: Value =
+        serde_json::from_slice(&fs::read(run.join("verdicts.json")).unwrap()).unwrap();
+    let lost = ["acknowledged-durable", "convergence"].map(|name| found(&verdicts, name));
+    assert!(lost.contains(&"violated".to_owned()), "{verdicts}");
+    let report = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(report.contains("violated"), "the page says so");
+
+    let Some(browser) = browser_support::browser() else {
+        return std::io::stderr().write_all(b"SKIPPED: no browser to open the report\n").unwrap();
+    };
+    for frame in browser_support::look(&browser, &report) {
+        browser_support::check(&frame);
+    }
+}
+
+/// The verdict of a checker.
+fn found(verdicts: &Value, checker: &str) -> String {
+    let judgements = verdicts["judgements"].as_array().unwrap();
+    let of = judgements.iter().find(|judgement| judgement["name"] == checker).unwrap();
+    of["verdict"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_bad_spec_exits_3_and_says_where() {
+    let out = tempfile::tempdir().unwrap();
+    let path = out.path().join("bad.yaml");
+    fs::write(&path, "name: bad\nworkload: { records: 5, mixx: { update: 1 } }\n").unwrap();
+    let output = quorate(&["run", path.to_str().unwrap()], out.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", shown(&output));
+    let errors = text(&output.stderr);
+    assert!(errors.contains("bad.yaml:2") && errors.contains("mix"), "{errors}");
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1, "no run folder");
+}
+
+#[test]
+fn a_fault_that_the_proxy_cannot_do_is_refused_before_anything_starts() {
+    let out = tempfile::tempdir().unwrap();
+    let arguments = ["run", "workloads/cut-silent.yaml", "--toxiproxy", "http://127.0.0.1:1"];
+    let output = quorate(&arguments, out.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", shown(&output));
+    assert!(text(&output.stderr).contains("own proxy"), "{}", shown(&output));
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0, "no run folder");
+}
+
+#[tokio::test]
+async fn an_interrupted_run_is_inconclusive_and_leaves_nothing() {
+    let out = tempfile::tempdir().unwrap();
+    let mut harness = quorate(&["run", "workloads/baseline.yaml"], out.path()).spawn().unwrap();
+    at_work(out.path(), &mut harness).await;
+    let pid = harness.id();
+    assert!(!left_behind(out.path(), pid).is_empty(), "the test sees the servers");
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGINT).unwrap();
+    let output = harness.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
+    assert_eq!(left_behind(out.path(), pid), [0; 0]);
+}
+
+#[tokio::test]
+async fn a_killed_run_leaves_nothing_even_with_a_server_stopped() {
+    let out = tempfile::tempdir().unwrap();
+    let mut harness = quorate(&["run", "workloads/baseline.yaml"], out.path()).spawn().unwrap();
+    at_work(out.path(), &mut harness).await;
+    let pid = harness.id();
+    let pids = left_behind(out.path(), pid);
+    assert!(pids.len() >= 5, "three servers, proxy, guard: {pids:?}");
+    let n2 = server(&pids, "n2").expect("n2 is among them");
+    kill(Pid::from_raw(n2), Signal::SIGSTOP).unwrap();
+    harness.kill().unwrap();
+    harness.wait().unwrap();
+    eventually("every process is gone", || async { left_behind(out.path(), pid).is_empty() }).await;
+}

@@ -1,0 +1,215 @@
+//! The model's coordinators and recoverers against the machine's: given the same votes and the same
+//! promises, both conclude and propose the same. Acceptors need no such test, they are the machine.
+
+use std::collections::BTreeSet;
+
+use quorate_api::{Boot, Image, OpKind};
+use quorate_protocol::io::{Base, Config, Effect, Event, Note, Proposal, Recovered, Submit, Tick};
+use quorate_protocol::machine::Machine;
+use quorate_protocol::message::{
+    Decided, Knowledge, Message, Promise, TxRecord, Value, Vote, VoteReply,
+};
+
+use super::acceptor::{Acceptor, Disk, plain_no};
+use super::case::{Case, ballot, item, node};
+use super::rounds::Rounds;
+
+/// What a leader did.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Done {
+    proposed: BTreeSet<&'static str>,
+    decided: Option<Decided>,
+}
+
+impl Done {
+    fn look(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::Send { message: Message::Accept { value, .. }, .. } => {
+                    self.proposed.insert(name(*value));
+                }
+                Effect::Note(Note::Committed { .. }) => self.decided = Some(Decided::Commit),
+                Effect::Note(Note::Aborted(_)) => self.decided = Some(Decided::Abort),
+                Effect::Persist { .. }
+                | Effect::Send { .. }
+                | Effect::Reply { .. }
+                | Effect::Note(_) => {}
+            }
+        }
+    }
+}
+
+const fn name(value: Value) -> &'static str {
+    match value {
+        Value::Prepared => "prepared",
+        Value::Aborted => "aborted",
+    }
+}
+
+/// A machine on server 0 that reaches all others.
+fn machine(case: &Case, boot: Boot, recovered: Recovered, effects: &mut Vec<Effect>) -> Machine {
+    let mut machine = Machine::new(Config::new(node(0), boot, 0), recovered);
+    let disk = Disk::default();
+    let placements = case.placements(false);
+    machine.step(0, Event::Configure { cfg: 1, placements }, &disk, effects);
+    for server in 1..case.servers() {
+        let up = Event::Peer { node: node(server), boot: Boot(1), up: true };
+        machine.step(0, up, &disk, effects);
+    }
+    machine
+}
+
+fn coordinated(case: &Case, votes: &[Option<Vote>]) -> Done {
+    let (mut effects, disk) = (Vec::new(), Disk::default());
+    let mut machine = machine(case, Boot(1), Recovered::default(), &mut effects);
+    let image = Some(Image([0].into()));
+    let op = Proposal { item: item(0), kind: OpKind::Create, base: Base::Current, image };
+    let submit = Submit { request: 1, ops: vec![op], deadline: 10_000_000, wall_us: 0 };
+    machine.step(0, Event::Submit(submit), &disk, &mut effects);
+    for (server, vote) in votes.iter().enumerate() {
+        if let Some(vote) = vote {
+            let reply = VoteReply::Vote(vote.clone());
+            let message = Message::Vote { tx: case.id(0), reply };
+            let event = Event::Message { from: node(server), cfg: 1, message };
+            machine.step(0, event, &disk, &mut effects);
+        }
+    }
+    let patience = Config::new(node(0), Boot(1), 0).fast_wait.1;
+    machine.step(patience + 1, Event::Tick, &disk, &mut effects);
+    let mut done = Done::default();
+    done.look(&effects);
+    done
+}
+
+/// What the model allows, with votes coming in order: a conclusion or Accept(aborted) at once,
+/// Accept(prepared) when no more votes come.
+fn concluded(model: &Rounds, votes: &[Option<Vote>]) -> Done {
+    for came in 1..=votes.len() {
+        let (decided, proposals) = model.after_votes(&votes[..came]);
+        if decided.is_some() {
+            return Done { decided, ..Done::default() };
+        }
+        if proposals.contains(&Value::Aborted) {
+            return Done { proposed: [name(Value::Aborted)].into(), decided: None };
+        }
+    }
+    let (decided, proposals) = model.after_votes(votes);
+    Done { proposed: proposals.into_iter().map(name).collect(), decided }
+}
+
+/// Every mix of votes, every N and W that is at least a majority.
+#[test]
+fn coordinators_conclude_what_the_machine_concludes() {
+    for (n, w) in [(1, 1), (2, 2), (3, 2), (3, 3), (4, 3), (4, 4)] {
+        let case = Case::single(n, w, 0).coordinated_by(0);
+        let model = Rounds::new(case.clone());
+        for mix in 0..3_usize.pow(n as u32) {
+            let votes: Vec<Option<Vote>> = (0..n)
+                .map(|server| match mix / 3_usize.pow(server as u32) % 3 {
+                    0 => None,
+                    1 => Some(Vote::Yes),
+                    _ => Some(Vote::No(plain_no())),
+                })
+                .collect();
+            let expected = concluded(&model, &votes);
+            assert_eq!(coordinated(&case, &votes), expected, "N={n} W={w} {votes:?}");
+        }
+    }
+}
+
+/// The first value proposed by a machine that recovers its own transaction of an earlier boot.
+fn recovered(case: &Case, promises: &[(usize, Promise)]) -> Option<&'static str> {
+    let (mut effects, disk) = (Vec::new(), Disk::default());
+    let tx = case.id(0);
+    let record = TxRecord {
+        age: case.age(0),
+        participants: case.participants(0),
+        ops: case.ops_for(0, 0),
+        ..TxRecord::default()
+    };
+    let recovered = Recovered { undecided: vec![(tx, record)], ..Recovered::default() };
+    let mut machine = machine(case, Boot(2), recovered, &mut effects);
+    let (mut handled, mut now): (usize, Tick) = (0, 0);
+    let mut answered = BTreeSet::new();
+    while now < 10_000_000 {
+        while let Some(effect) = effects.get(handled).cloned() {
+            handled += 1;
+            let Effect::Send { to, message, .. } = effect else { continue };
+            let reply = match message {
+                Message::Accept { value, .. } => return Some(name(value)),
+                Message::Status { tx, .. } => {
+                    Some(Message::StatusReply { tx, knowledge: Knowledge::Undecided })
+                }
+                Message::Recover { tx, cluster, ballot, .. } => {
+                    let promise = promises.iter().find(|(server, _)| node(*server) == to);
+                    promise.map(|(_, promise)| {
+                        answered.insert(to);
+                        Message::Promise { tx, cluster, ballot, promise: promise.clone() }
+                    })
+                }
+                _ => None,
+            };
+            if let Some(message) = reply {
+                let event = Event::Message { from: to, cfg: 1, message };
+                machine.step(now, event, &disk, &mut effects);
+            }
+        }
+        now += 100_000;
+        machine.step(now, Event::Tick, &disk, &mut effects);
+    }
+    None
+}
+
+/// Every pair of promises that can exist, from two of three servers, W majority and all.
+#[test]
+fn recoverers_propose_what_the_machine_proposes() {
+    for w in [2, 3] {
+        let case = Case::single(3, w, 1).coordinated_by(0);
+        let model = Rounds::new(case.clone());
+        let votes = [None, Some(Vote::Yes), Some(Vote::No(plain_no()))];
+        let first = ballot(&case, 0, 1);
+        let accepts = [None, Some((first, Value::Prepared)), Some((first, Value::Aborted))];
+        let mut some = Vec::new();
+        for vote in &votes {
+            for accepted in accepts {
+                let (vote, ops, participants) = (vote.clone(), Vec::new(), Vec::new());
+                some.push(Promise { vote, accepted, ops, participants });
+            }
+        }
+        for one in &some {
+            for other in &some {
+                let values = [one, other].map(|promise| promise.accepted.map(|(_, v)| v));
+                if let [Some(a), Some(b)] = values
+                    && a != b
+                {
+                    continue;
+                }
+                let full = |promise: &Promise| Promise {
+                    ops: case.ops_for(0, 1),
+                    participants: case.participants(0),
+                    ..promise.clone()
+                };
+                let promises = [(1, full(one)), (2, full(other))];
+                let expected = model.value_of(0, [one, other].into_iter());
+                let got = recovered(&case, &promises);
+                assert_eq!(got, Some(name(expected)), "W={w} {promises:?}");
+            }
+        }
+    }
+}
+
+/// Servers may be kept sorted, and transactions may have any coordinator, because no acceptor looks
+/// at either.
+#[test]
+fn acceptors_do_not_care_who_they_are_and_who_asks() {
+    let case = Case::pair(3, 2, [1, 1]).spurious();
+    let reference = Acceptor::explore(&case, 0);
+    for server in 0..3 {
+        for other in [case.clone(), case.clone().coordinated_by(0), case.clone().coordinated_by(5)]
+        {
+            let table = Acceptor::explore(&other, server);
+            assert!(table.steps == reference.steps, "server {server}: {:?}", other.txs);
+            assert!(table.facts == reference.facts, "server {server}: {:?}", other.txs);
+        }
+    }
+}
