@@ -1,8 +1,6 @@
 //! How long one batch of 1, 16 or 256 transactions takes from the write to the return of the sync
 //! that makes it durable: what group commit has to offer on this disk. No correctness here.
 
-#![allow(clippy::expect_used, reason = "a bench that panics has failed")]
-
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,6 +1,6 @@
 //! Damage to what was synced, on real files of a real server: flipped bits, zeroed sectors, cut and
-//! missing files. The server refuses with a message that names the place and the remedy, or it notices
-//! when it reads; it never serves less than it acknowledged, and never panics.
+//! missing files. The server refuses with a message that names the place and the remedy, or it
+//! notices when it reads; it never serves less than it acknowledged, and never panics.
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 #![allow(clippy::print_stdout, reason = "the figures are what the test is for")]
 

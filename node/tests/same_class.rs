@@ -4,34 +4,22 @@
 
 mod support;
 
-use std::io::{Read, Write as _};
-use std::net::TcpStream;
 use std::sync::Barrier;
 
 use serde_json::Value;
-use support::{Server, three_servers, until};
+use support::{Server, http, status, three_servers, until};
 
-/// Sends a request to a server; returns status and body.
-fn http(server: &Server, method: &str, path: &str) -> (u16, String) {
-    // root:root
-    let authorization = "Basic cm9vdDpyb290";
-    let mut stream = TcpStream::connect(server.line["http"].as_str().unwrap()).unwrap();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\
-         Authorization: {authorization}\r\nContent-Length: 0\r\n\r\n",
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+/// Sends a request without a body; returns status and body.
+fn ask(server: &Server, method: &str, path: &str) -> (u16, String) {
+    let answer = http(server, method, path, "");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    (status(&answer), body.to_owned())
 }
 
 /// What a server says of a class, if it knows it.
 fn class(server: &Server, name: &str) -> Option<Value> {
-    let (status, body) = http(server, "GET", &format!("/class/bench/{name}"));
-    (status == 200).then(|| serde_json::from_str(&body).unwrap())
+    let (found, body) = ask(server, "GET", &format!("/class/bench/{name}"));
+    (found == 200).then(|| serde_json::from_str(&body).unwrap())
 }
 
 /// FEATURES: L3
@@ -46,9 +34,9 @@ fn a_class_created_on_all_servers_at_once_is_one_class() {
         server.wait_log("ONLINE");
         server.wait_log_times("peer up", 2);
     }
-    assert_eq!(http(&servers[0], "POST", "/database/bench/plocal").0, 200);
+    assert_eq!(ask(&servers[0], "POST", "/database/bench/plocal").0, 200);
     for server in &servers {
-        until("the database", || http(server, "GET", "/database/bench").0 == 200);
+        until("the database", || ask(server, "GET", "/database/bench").0 == 200);
     }
     for round in 0..8 {
         let name = format!("Item{round}");
@@ -59,7 +47,7 @@ fn a_class_created_on_all_servers_at_once_is_one_class() {
             let create = |server| {
                 scope.spawn(move || {
                     start.wait();
-                    http(server, "POST", path).0
+                    ask(server, "POST", path).0
                 })
             };
             let running: Vec<_> = servers.iter().map(create).collect();

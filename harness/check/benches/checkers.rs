@@ -117,10 +117,9 @@ impl Run {
     }
 
     fn write(&mut self, key: u64) -> Step {
-        let id = self.id();
-        let account = &mut self.accounts[key as usize];
-        *account = (id, account.1 + 1);
-        self.written(key, account.1, Content::Balance(100))
+        let version = self.accounts[key as usize].1 + 1;
+        self.accounts[key as usize] = (self.id(), version);
+        self.written(key, version, Content::Balance(100))
     }
 
     fn fresh(&mut self, content: Content) -> Step {

@@ -6,6 +6,7 @@ mod acknowledged_durable;
 mod bank_total;
 mod convergence;
 mod dependency_cycles;
+mod dirty;
 mod edge_symmetry;
 mod failed_write_visible;
 mod intermediate_read;

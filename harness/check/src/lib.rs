@@ -21,6 +21,7 @@ mod index;
 mod order;
 #[cfg(test)]
 mod sample;
+mod states;
 
 pub use checkers::{Checker, Options, UnknownChecker, check_all};
 pub use verdict::{Counterexample, Judgement, Report, Verdict};

@@ -140,7 +140,7 @@ impl Toy {
         let stale = self.bug == Some(Bug::LostUpdate);
         let reads: Vec<Step> = [from, to].map(|key| self.read_step(key, stale)).into();
         let moved = self.rng.random_range(1..10);
-        let balance = |toy: &Self, key| match &toy.committed[&key].content {
+        let balance = |toy: &Self, key: u64| match &toy.committed[&key].content {
             Some(Content::Balance(money)) => *money,
             other => panic!("account {key} holds {other:?}"),
         };

@@ -1,6 +1,6 @@
-//! A disk that can be slow, full, and without power: a FUSE pass-through (`quorate-disk`) that holds
-//! back what was not synced, so that a power cut can take it away. No workload, no verdict here, and
-//! nothing of the server: any program may run on it.
+//! A disk that can be slow, full, and without power: a FUSE pass-through (`quorate-disk`) that
+//! holds back what was not synced, so that a power cut can take it away. No workload, no verdict
+//! here, and nothing of the server: any program may run on it.
 //!
 //! What a cut can leave behind, and no more than that:
 //!
@@ -16,12 +16,13 @@
 //!   systems do. Syncing a directory syncs the steps that touch it, and those they build on.
 //! - **A handle** from before the cut answers `EIO`, and so does everything until power comes back.
 //!
-//! Not modelled: damage to what was synced (tests flip bytes themselves), a disk that acknowledges a
-//! sync and lies, lost directories that were synced in part of their path only, hard and symbolic
+//! Not modelled: damage to what was synced (tests flip bytes themselves), a disk that acknowledges
+//! a sync and lies, lost directories that were synced in part of their path only, hard and symbolic
 //! links (refused), and the host's own power: synced content goes to the backing folder without a
 //! sync there. The names live in memory, so a backing folder serves one run of the program.
 //!
-//! `content` holds one file, `tree` the names, `volume` puts them together and keeps room and counts,
+//! `content` holds one file, `tree` the names, `volume` puts them together and keeps room and
+//! counts,
 //! `mount` speaks FUSE, `control` takes commands.
 
 mod content;

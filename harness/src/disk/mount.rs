@@ -180,6 +180,13 @@ fn answer_entry(found: io::Result<About>, reply: ReplyEntry) {
     }
 }
 
+fn answer_attributes(found: io::Result<About>, reply: ReplyAttr) {
+    match found {
+        Ok(about) => reply.attr(&NO_CACHE, &attributes(&about)),
+        Err(error) => reply.error(error.into()),
+    }
+}
+
 fn answer(done: io::Result<()>, reply: ReplyEmpty) {
     match done {
         Ok(()) => reply.ok(),
@@ -200,10 +207,7 @@ impl Filesystem for Fuse {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.volume().about(ino.0) {
-            Ok(about) => reply.attr(&NO_CACHE, &attributes(&about)),
-            Err(error) => reply.error(error.into()),
-        }
+        answer_attributes(self.volume().about(ino.0), reply);
     }
 
     fn setattr(
@@ -228,10 +232,7 @@ impl Filesystem for Fuse {
         let sized = size.map_or(Ok(()), |size| volume.set_length(ino.0, size));
         let mode = mode.map(permission_bits);
         let set = sized.and_then(|()| mode.map_or(Ok(()), |mode| volume.set_mode(ino.0, mode)));
-        match set.and_then(|()| volume.about(ino.0)) {
-            Ok(about) => reply.attr(&NO_CACHE, &attributes(&about)),
-            Err(error) => reply.error(error.into()),
-        }
+        answer_attributes(set.and_then(|()| volume.about(ino.0)), reply);
     }
 
     fn mkdir(

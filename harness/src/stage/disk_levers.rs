@@ -36,8 +36,8 @@ impl Cluster {
     ) -> Result<Effect, StageError> {
         match fault {
             DiskFault::PowerCut { survives } => {
-                // Disks first: a kill waits for a sync under way, which a power cut does not. A server
-                // that lives on for a moment is told EIO for everything.
+                // Disks first: a kill waits for a sync under way, which a power cut does not. A
+                // server that lives on for a moment is told EIO for everything.
                 let mut evidence = Vec::new();
                 for server in until.servers {
                     let survival = survives.of_fault(self.seed, &until.fault.name);

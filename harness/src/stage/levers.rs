@@ -1,5 +1,6 @@
 //! How the process stage does what faults ask: signals and starts for servers, rules of the
-//! proxy for links; disks are in `disk_levers.rs`. The order and times of faults are `crate::fault`'s business.
+//! proxy for links; disks are in `disk_levers.rs`. The order and times of faults are
+//! `crate::fault`'s business.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,6 @@
 //! How fast the messages of a usual commit are encoded and decoded, as the links do it (`postcard`,
 //! without frame and checksum). No correctness here.
 
-#![allow(clippy::expect_used, reason = "a bench that panics has failed")]
-
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,8 +1,6 @@
 //! How fast three machines commit a record in one round, with disks in memory that sync at once and
 //! a network without delay: the machine's own cost. No correctness here, except that it commits.
 
-#![allow(clippy::expect_used, reason = "a bench that panics has failed")]
-
 use std::collections::VecDeque;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

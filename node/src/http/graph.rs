@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::backend::Backend;
 use super::error::ApiError;
 use super::record::{self, Graph};
-use super::work::{After, Fields, Work, is_edge_list};
+use super::work::{After, Fields, Work};
 
 impl<B: Backend> Work<'_, B> {
     /// A new edge between two vertices.
@@ -57,7 +57,7 @@ impl<B: Backend> Work<'_, B> {
     /// Removes all edges of a vertex, from their other ends too.
     pub(super) async fn detach_vertex(&mut self, vertex: Rid) -> Result<(), ApiError> {
         let lists = self.load(vertex).await?.fields.clone();
-        let lists = lists.into_iter().filter(|(field, _)| is_edge_list(field));
+        let lists = lists.into_iter().filter(|(field, _)| Graph::Vertex.links(field));
         for edge in lists.flat_map(|(_, list)| rids_in(&list)) {
             // An edge from a vertex to itself is in two lists.
             if !self.is_deleted(edge) {

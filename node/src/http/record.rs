@@ -11,7 +11,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
-use super::work::is_edge_list;
 
 /// A record as a client sent it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -84,22 +83,29 @@ pub(super) enum Graph {
     Edge,
 }
 
+impl Graph {
+    /// True for the fields that edges are made of; they have statements of their own.
+    pub(super) fn links(self, field: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Vertex => field.starts_with("out_") || field.starts_with("in_"),
+            Self::Edge => matches!(field, "in" | "out"),
+        }
+    }
+}
+
 /// The types of fields that are no JSON types, in the original's letters: a bag of links, a link.
 fn field_types(fields: &Map<String, Value>, graph: Graph) -> Option<String> {
-    let letter = |name: &str, value: &Value| match graph {
-        Graph::Vertex if is_edge_list(name) && value.is_array() => Some('g'),
-        Graph::Edge if matches!(name, "in" | "out") && value.is_string() => Some('x'),
-        Graph::Vertex | Graph::Edge | Graph::None => None,
-    };
     // What the client says of its own fields stays.
     let told = fields.get(FIELD_TYPES).and_then(Value::as_str).unwrap_or_default().split(',');
     let is_own = |entry: &&str| {
         let name = entry.split_once('=').map_or(*entry, |(name, _)| name);
-        !name.is_empty() && fields.get(name).is_none_or(|value| letter(name, value).is_none())
+        !name.is_empty() && !graph.links(name)
     };
-    let told = told.filter(is_own).map(str::to_owned);
-    let typed = |(name, value): (&String, &Value)| Some(format!("{name}={}", letter(name, value)?));
-    let types: Vec<String> = told.chain(fields.iter().filter_map(typed)).collect();
+    let letter = if graph == Graph::Vertex { 'g' } else { 'x' };
+    let links = fields.keys().filter(|name| graph.links(name));
+    let links = links.map(|name| format!("{name}={letter}"));
+    let types: Vec<String> = told.filter(is_own).map(str::to_owned).chain(links).collect();
     (!types.is_empty()).then(|| types.join(","))
 }
 

@@ -238,7 +238,7 @@ impl<'a, B: Backend> Work<'a, B> {
                 self.create_edge(class, cluster, from, to, fields).await
             }
             Graph::Vertex => {
-                fields.retain(|name, _| !is_edge_list(name));
+                fields.retain(|name, _| !Graph::Vertex.links(name));
                 self.insert(class, cluster, fields).await
             }
             Graph::None => self.insert(class, cluster, fields).await,
@@ -279,13 +279,8 @@ impl<'a, B: Backend> Work<'a, B> {
     ) -> Result<(), ApiError> {
         let graph = self.graph(self.db.class_name(rid.cluster)?);
         let staged = self.touch(rid, version).await?;
-        let kept = |name: &str| match graph {
-            Graph::Vertex => is_edge_list(name),
-            Graph::Edge => matches!(name, "in" | "out"),
-            Graph::None => false,
-        };
-        fields.retain(|name, _| !kept(name));
-        let own = staged.fields.iter().filter(|(name, _)| kept(name));
+        fields.retain(|name, _| !graph.links(name));
+        let own = staged.fields.iter().filter(|(name, _)| graph.links(name));
         fields.extend(own.map(|(name, value)| (name.clone(), value.clone())));
         staged.set(fields);
         Ok(())
@@ -424,9 +419,4 @@ const fn version_of(base: Base) -> Option<u64> {
         Base::Version(version) => Some(version),
         Base::Exact(stamp) => Some(stamp.version),
     }
-}
-
-/// True for the fields in which vertices list their edges.
-pub(super) fn is_edge_list(field: &str) -> bool {
-    field.starts_with("out_") || field.starts_with("in_")
 }

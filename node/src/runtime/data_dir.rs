@@ -81,8 +81,8 @@ pub enum DataError {
     },
     /// The store holds less than its disk confirmed once.
     #[error(
-        "the store in {} has lost what was synced: {detail} (says {}): a file is damaged or missing, \
-         or this is another store or an older copy; {REMEDY}",
+        "the store in {} has lost what was synced: {detail} (says {}): a file is damaged or \
+         missing, or this is another store or an older copy; {REMEDY}",
         .path.display(), .witness.display()
     )]
     Lost {
@@ -368,7 +368,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _first = open(dir.path()).unwrap();
         let text = open(dir.path()).err().unwrap().to_string();
-        assert!(text.ends_with("is in use by another process"), "{text}");
+        assert!(text.contains("is in use by another process"), "{text}");
     }
 
     #[test]

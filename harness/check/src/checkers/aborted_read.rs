@@ -4,45 +4,27 @@
 //! writer itself replaced are for `intermediate_read`.
 
 use super::Checker;
+use super::dirty::Dirty;
 use crate::budget::{Budget, OutOfBudget};
-use crate::describe::{counterexample, seen};
 use crate::history::Outcome;
 use crate::index::Index;
-use crate::verdict::{Counts, Judgement};
+use crate::verdict::Judgement;
+
+const ABORTED: Dirty = Dirty {
+    checker: Checker::AbortedRead,
+    count: "aborted-reads",
+    did: "saw a failed write",
+    is_dirty: |index, _, write| index.outcome(write) == Outcome::Failed,
+    reason: |id, told, key| {
+        format!(
+            "{told} of key {key} was written by op {id} alone, which failed: an aborted read (G1a)"
+        )
+    },
+};
 
 /// Judges every acknowledged read.
 pub(super) fn judge(index: &Index<'_>, budget: &mut Budget) -> Result<Judgement, OutOfBudget> {
-    let mut counts = Counts::of(&["reads", "aborted-reads"]);
-    let mut first = None;
-    for read in index.reads() {
-        budget.spend(1)?;
-        counts.add("reads");
-        let Some(at) = index.source(read.step.key, read.seen) else { continue };
-        let write = &index.writes[at];
-        if index.outcome(write) == Outcome::Failed {
-            counts.add("aborted-reads");
-            first.get_or_insert((read, write.op));
-        }
-    }
-    let checker = Checker::AbortedRead;
-    let reads = counts.get("reads");
-    if let Some((read, writer)) = first {
-        let said = format!("{} of {reads} reads saw a failed write", counts.get("aborted-reads"));
-        let id = index.operation(writer).id;
-        let told = seen(read.seen);
-        let reason = format!(
-            "{told} of key {} was written by op {id} alone, which failed: an aborted read (G1a)",
-            read.step.key
-        );
-        let operations = vec![read.op, writer];
-        let example = counterexample(index, operations, Some(read.step.key), reason);
-        return Ok(Judgement::violated(checker, counts, said, example));
-    }
-    if reads == 0 {
-        let said = "no acknowledged read to judge".to_owned();
-        return Ok(Judgement::unknown(checker, counts, said));
-    }
-    Ok(Judgement::valid(checker, counts, "no read saw a failed write".to_owned()))
+    ABORTED.judge(index, budget)
 }
 
 #[cfg(test)]

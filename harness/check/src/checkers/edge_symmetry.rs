@@ -7,13 +7,14 @@
 //! Loops and several edges between two vertices are allowed; one edge named twice by one vertex is
 //! not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::Checker;
 use crate::budget::{Budget, OutOfBudget};
 use crate::describe::{counterexample, node_name};
-use crate::history::{Content, Edge, OpKind, Phase, ReadLevel, Step, Vertex};
-use crate::index::{Index, Read};
+use crate::history::{Content, Edge, Vertex};
+use crate::index::Index;
+use crate::states::{State, Whose, states};
 use crate::verdict::{Counts, Judgement};
 
 /// Judges every snapshot, and the final reads of each server and at majority.
@@ -23,7 +24,7 @@ pub(super) fn judge(index: &Index<'_>, budget: &mut Budget) -> Result<Judgement,
     for (whose, state) in states(index, budget)? {
         counts.add("states");
         let mut compared = 0;
-        for half in state.halves(&mut compared, budget)? {
+        for half in Graph(state).halves(&mut compared, budget)? {
             counts.add("one-sided");
             first.get_or_insert_with(|| {
                 let mut reason = half.told();
@@ -49,17 +50,9 @@ pub(super) fn judge(index: &Index<'_>, budget: &mut Budget) -> Result<Judgement,
     Ok(Judgement::valid(checker, counts, "every edge has both its ends".to_owned()))
 }
 
-/// One state: a snapshot by its operation, the final reads of a server, those at majority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Whose {
-    Snapshot(usize),
-    Server(u32),
-    Majority,
-}
-
-/// What was seen in one state, by logical key; `None` where there was no vertex or edge.
-#[derive(Debug, Default)]
-struct State<'h>(BTreeMap<u64, (usize, Option<&'h Content>)>);
+/// What was seen in one state, as part of a graph.
+#[derive(Debug)]
+struct Graph<'h>(State<'h>);
 
 /// An end of an edge that the other record does not know of.
 #[derive(Debug)]
@@ -88,7 +81,7 @@ impl Half {
     }
 }
 
-impl<'h> State<'h> {
+impl<'h> Graph<'h> {
     fn edge(&self, key: u64) -> Option<&'h Edge> {
         match self.0.get(&key)?.1? {
             Content::Edge(edge) => Some(edge),
@@ -142,38 +135,10 @@ impl<'h> State<'h> {
     }
 }
 
-fn states<'h>(
-    index: &Index<'h>,
-    budget: &mut Budget,
-) -> Result<BTreeMap<Whose, State<'h>>, OutOfBudget> {
-    let mut states: BTreeMap<Whose, State<'h>> = BTreeMap::new();
-    for Read { op, step, seen } in index.reads() {
-        budget.spend(1)?;
-        let operation = index.operation(op);
-        let whose = match (operation.kind, operation.phase, operation.level) {
-            (OpKind::Transaction, _, _) if operation.steps.iter().any(Step::is_write) => continue,
-            (OpKind::Transaction, _, Some(ReadLevel::Local)) => Whose::Snapshot(op),
-            (OpKind::Transaction, _, _) if index.history.header.promises.serializable => {
-                Whose::Snapshot(op)
-            }
-            (OpKind::Read, Phase::Final, Some(ReadLevel::Local)) => Whose::Server(operation.node),
-            (OpKind::Read, Phase::Final, _) => Whose::Majority,
-            _ => continue,
-        };
-        let content = step.content.as_ref().or_else(|| index.content(step.key, seen));
-        let state = &mut states.entry(whose).or_default().0;
-        let last = state.entry(step.key).or_insert((op, content));
-        if index.operation(last.0).sent <= operation.sent {
-            *last = (op, content);
-        }
-    }
-    Ok(states)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Action, Seen};
+    use crate::history::{Action, Phase, Seen};
     use crate::sample::Sample;
     use crate::verdict::Verdict::{self, Unknown, Valid, Violated};
 

@@ -3,46 +3,27 @@
 //! reads are judged for uncommitted values. A transaction may read its own.
 
 use super::Checker;
+use super::dirty::Dirty;
 use crate::budget::{Budget, OutOfBudget};
-use crate::describe::{counterexample, seen};
 use crate::index::Index;
-use crate::verdict::{Counts, Judgement};
+use crate::verdict::Judgement;
+
+const INTERMEDIATE: Dirty = Dirty {
+    checker: Checker::IntermediateRead,
+    count: "intermediate-reads",
+    did: "saw inside a transaction",
+    is_dirty: |_, read, write| !write.last && write.op != read.op,
+    reason: |id, told, key| {
+        format!(
+            "op {id} wrote {told} to key {key} and replaced it in the same transaction: an \
+             intermediate read (G1b)"
+        )
+    },
+};
 
 /// Judges every acknowledged read.
 pub(super) fn judge(index: &Index<'_>, budget: &mut Budget) -> Result<Judgement, OutOfBudget> {
-    let mut counts = Counts::of(&["reads", "intermediate-reads"]);
-    let mut first = None;
-    for read in index.reads() {
-        budget.spend(1)?;
-        counts.add("reads");
-        let Some(at) = index.source(read.step.key, read.seen) else { continue };
-        let write = &index.writes[at];
-        if !write.last && write.op != read.op {
-            counts.add("intermediate-reads");
-            first.get_or_insert((read, write.op));
-        }
-    }
-    let checker = Checker::IntermediateRead;
-    let reads = counts.get("reads");
-    if let Some((read, writer)) = first {
-        let bad = counts.get("intermediate-reads");
-        let said = format!("{bad} of {reads} reads saw inside a transaction");
-        let id = index.operation(writer).id;
-        let told = seen(read.seen);
-        let reason = format!(
-            "op {id} wrote {told} to key {} and replaced it in the same transaction: an \
-             intermediate read (G1b)",
-            read.step.key
-        );
-        let operations = vec![read.op, writer];
-        let example = counterexample(index, operations, Some(read.step.key), reason);
-        return Ok(Judgement::violated(checker, counts, said, example));
-    }
-    if reads == 0 {
-        let said = "no acknowledged read to judge".to_owned();
-        return Ok(Judgement::unknown(checker, counts, said));
-    }
-    Ok(Judgement::valid(checker, counts, "no read saw inside a transaction".to_owned()))
+    INTERMEDIATE.judge(index, budget)
 }
 
 #[cfg(test)]
