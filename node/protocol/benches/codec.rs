@@ -19,8 +19,13 @@ fn messages() -> [(&'static str, Message); 4] {
     let participants = vec![Participant { cluster, generation: 2 }];
     let at = |index| LogPosition { boot: Boot(3), index };
     let age = Age { wall_us: 1_700_000_000_000_000, first: tx };
-    let prepare =
-        Message::Prepare { tx, age, participants: participants.clone(), ops: ops.clone() };
+    let prepare = Message::Prepare {
+        tx,
+        age,
+        participants: participants.clone(),
+        ops: ops.clone(),
+        schema: 0,
+    };
     let decide = Message::Decide {
         at: at(1_000),
         prev: at(999),

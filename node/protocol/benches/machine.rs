@@ -39,8 +39,13 @@ impl Servers {
         let machines = nodes.iter().map(start).collect();
         let events = VecDeque::new();
         let mut servers = Self { now: 0, machines, events, committed: 0, requests: 0 };
-        let placement =
-            Placement { generation: 1, masters: nodes.clone(), write_quorum: 2, owner: None };
+        let placement = Placement {
+            generation: 1,
+            masters: nodes.clone(),
+            write_quorum: 2,
+            owner: None,
+            schema_min: 0,
+        };
         for at in 0..nodes.len() {
             let placements = [(CLUSTER, placement.clone())].into();
             servers.events.push_back((at, Event::Configure { cfg: 1, placements }));
@@ -64,6 +69,7 @@ impl Servers {
             ops: vec![proposal],
             deadline: self.now + 1_000_000,
             wall_us: self.now,
+            schema: 0,
         };
         self.events.push_back((0, Event::Submit(submit)));
         self.settle();

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_api::{Boot, Committed, ItemId, NodeId, Stamp, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 use quorate_protocol::io::{Config, Effect, Event, Note, Recovered, Store, Tick, Write};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{
@@ -187,6 +187,22 @@ impl Store for Disk {
     fn log_after(&self, _position: LogPosition) -> Option<(LogPosition, LogEntry)> {
         None
     }
+
+    fn items_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Vec<(ItemKey, Committed)> {
+        let behind = |item: &ItemId| after.is_none_or(|key| item.key > *key);
+        let items = self.items.iter().filter(|(i, _)| i.cluster == cluster && behind(i));
+        items.take(limit).map(|(item, c)| (item.key.clone(), c.clone())).collect()
+    }
+
+    fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
+        let outcomes = self.outcomes.iter().filter(|(tx, _)| **tx > after);
+        outcomes.take(limit).map(|(tx, outcome)| (*tx, *outcome)).collect()
+    }
 }
 
 impl Disk {
@@ -292,7 +308,7 @@ impl Disk {
                     }
                 }
                 let (id, age) = (case.id(tx), case.age(tx));
-                (id.node, Message::Prepare { tx: id, age, participants, ops })
+                (id.node, Message::Prepare { tx: id, age, participants, ops, schema: 0 })
             }
             Input::Accept { tx, cluster, round, value } => {
                 let ballot = ballot(case, tx, round);
@@ -351,7 +367,10 @@ impl Disk {
                 self.txs.retain(|tx, _| !below(tx));
                 self.outcomes.retain(|tx, _| !below(tx));
             }
-            Write::Log(..) | Write::TruncateLog(_) | Write::Applied(..) => {}
+            Write::Purge(item) => {
+                self.items.remove(&item);
+            }
+            Write::Log(..) | Write::TruncateLog(_) | Write::Applied(..) | Write::Aligning(_) => {}
         }
     }
 

@@ -236,6 +236,7 @@ impl Case {
             masters: cluster.masters.iter().map(|server| node(*server)).collect(),
             write_quorum: cluster.write_quorum,
             owner: None,
+            schema_min: 0,
         };
         self.clusters.iter().enumerate().map(|(c, cluster)| (key(c), placement(cluster))).collect()
     }

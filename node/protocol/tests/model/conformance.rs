@@ -64,7 +64,7 @@ fn coordinated(case: &Case, votes: &[Option<Vote>]) -> Done {
     let mut machine = machine(case, Boot(1), Recovered::default(), &mut effects);
     let image = Some(Image([0].into()));
     let op = Proposal { item: item(0), kind: OpKind::Create, base: Base::Current, image };
-    let submit = Submit { request: 1, ops: vec![op], deadline: 10_000_000, wall_us: 0 };
+    let submit = Submit { request: 1, ops: vec![op], deadline: 10_000_000, wall_us: 0, schema: 0 };
     machine.step(0, Event::Submit(submit), &disk, &mut effects);
     for (server, vote) in votes.iter().enumerate() {
         if let Some(vote) = vote {
@@ -138,7 +138,8 @@ fn recovered(case: &Case, promises: &[(usize, Promise)]) -> Option<&'static str>
             let reply = match message {
                 Message::Accept { value, .. } => return Some(name(value)),
                 Message::Status { tx, .. } => {
-                    Some(Message::StatusReply { tx, knowledge: Knowledge::Undecided })
+                    let knowledge = Knowledge::Undecided { yes: false, participants: Vec::new() };
+                    Some(Message::StatusReply { tx, knowledge })
                 }
                 Message::Recover { tx, cluster, ballot, .. } => {
                     let promise = promises.iter().find(|(server, _)| node(*server) == to);
