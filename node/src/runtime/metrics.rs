@@ -76,6 +76,15 @@ struct Sources {
     name: String,
 }
 
+/// A counter for each name of a message.
+struct PerMessage([Counter; MESSAGES.len()]);
+
+impl Default for PerMessage {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
 /// Everything this server counts.
 #[derive(Default)]
 pub struct Metrics {
@@ -128,8 +137,8 @@ pub struct Metrics {
     pub held: AtomicU64,
     /// Requests that wait for an answer.
     pub in_flight: AtomicU64,
-    sent: [Counter; MESSAGES.len()],
-    received: [Counter; MESSAGES.len()],
+    sent: PerMessage,
+    received: PerMessage,
     sources: OnceLock<Sources>,
 }
 
@@ -152,11 +161,11 @@ impl Metrics {
     }
 
     pub(crate) fn sent(&self, message: &Message) {
-        self.sent[message_index(message)].increment();
+        self.sent.0[message_index(message)].increment();
     }
 
     pub(crate) fn received(&self, message: &Message) {
-        self.received[message_index(message)].increment();
+        self.received.0[message_index(message)].increment();
     }
 
     pub(crate) fn note(&self, note: &Note) {
@@ -274,7 +283,7 @@ impl Metrics {
     fn render_messages(&self, text: &mut Text) {
         text.head("quorate_messages_total", "counter");
         for (direction, counters) in [("sent", &self.sent), ("received", &self.received)] {
-            for (name, counter) in MESSAGES.iter().zip(counters) {
+            for (name, counter) in MESSAGES.iter().zip(&counters.0) {
                 let labels = format_args!("direction=\"{direction}\",message=\"{name}\"");
                 text.line(format_args!("quorate_messages_total{{{labels}}}"), counter.get());
             }

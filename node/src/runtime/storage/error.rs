@@ -75,7 +75,7 @@ impl StorageError {
             Self::Witness { source } if source.kind() == io::ErrorKind::StorageFull => MAKE_ROOM,
             Self::Engine { .. } | Self::Encode { .. } | Self::Witness { .. } => LOOK,
             Self::Locked { .. } => "stop the other process first",
-            Self::Stopping => "nothing",
+            Self::Stopping | Self::Aligning => "nothing",
         }
     }
 
