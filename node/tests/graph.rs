@@ -12,6 +12,7 @@ use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{HttpConfig, Limits, RetryPolicy, serve};
 use quorate_node::runtime::handle::NodeState;
 use quorate_node::runtime::{Node, Settings};
+use quorate_protocol::io::AlignConfig;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -64,6 +65,7 @@ impl Cluster {
             cluster: "bench".into(),
             password: PASSWORD.into(),
             suspect_after: Duration::from_millis(500),
+            align: AlignConfig::new(),
             retry: RetryPolicy::default(),
         };
         let node = Node::start(settings, Some(peers)).unwrap();
