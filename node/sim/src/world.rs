@@ -469,6 +469,7 @@ impl World {
         }
         if !self.has_converged() {
             let mut text = String::from("not converged within the bound:");
+            let whole = self.items();
             for server in &self.servers {
                 let undecided: Vec<_> = server
                     .machine
@@ -476,9 +477,13 @@ impl World {
                     .flat_map(Machine::undecided)
                     .map(|(tx, _)| tx.to_string())
                     .collect();
-                let items = server.disk.visible().items.len();
-                let id = server.id;
-                if write!(text, " {id}: undecided {undecided:?}, {items} items;").is_err() {
+                let items = &server.disk.visible().items;
+                let other = items.iter().filter(|(item, c)| whole.get(*item) != Some(*c));
+                let other: Vec<_> =
+                    other.map(|(item, c)| format!("{item}@{:?}", c.stamp)).collect();
+                let (id, count) = (server.id, items.len());
+                let undecided = format!("undecided {undecided:?}, {count} items, other {other:?}");
+                if write!(text, " {id}: {undecided};").is_err() {
                     break;
                 }
             }

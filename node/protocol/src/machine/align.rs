@@ -24,7 +24,8 @@
 //! `Begin` on. Trees are read after that, so an item is either in the tree with what `Begin` found,
 //! or in what is followed. When enough sources are compared, one more round of questions is asked,
 //! and answered with nothing left: now this server's items are at or above each source's at that
-//! moment, and nothing of a source's later state was taken. A commit over clusters that one source
+//! moment, and nothing of a source's later state was taken: in a round, nothing is compared. A source
+//! that has lost the session meanwhile is compared from the beginning, and a new round asked. A commit over clusters that one source
 //! does not hold all of counts only once sources of every cluster of it that this server masters
 //! have reported it.
 //!
@@ -59,8 +60,10 @@ use crate::planted::Bug;
 #[derive(Debug, Default)]
 pub(super) struct Aligning {
     pub(super) sources: BTreeMap<NodeId, Source>,
-    /// Number of the last round of final questions; 0 while comparing.
-    round: u64,
+    /// Number of the round of final questions; 0 while comparing.
+    pub(super) round: u64,
+    /// Rounds begun. A number is not used again: an answer to an earlier round proves nothing.
+    rounds: u64,
     /// Marks of the sources, as of when they listed their outcomes.
     low: BTreeMap<(NodeId, Boot), u64>,
     /// Outcomes whose effects are in once this server is back.
@@ -106,6 +109,11 @@ impl Aligning {
 impl Source {
     fn is_compared(&self) -> bool {
         self.begun && self.stack.is_empty()
+    }
+
+    /// It was compared, and asked after that, in this round.
+    fn is_closed(&self, round: u64) -> bool {
+        self.is_compared() && self.closed == round
     }
 }
 
@@ -231,6 +239,8 @@ impl Machine {
             online: true,
         };
         aligning.sources.insert(node, source);
+        // What it settles before it is compared again is in nobody's journal: no round holds.
+        aligning.round = 0;
     }
 
     /// True when the sources that pass are enough for every own cluster (see the module's doc).
@@ -249,11 +259,12 @@ impl Machine {
     /// Asks every source for what it settled meanwhile, and begins a final round when enough are
     /// compared.
     fn follow(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning) {
-        let closed = self.suffices(aligning, |source, round| source.closed == round);
+        let closed = self.suffices(aligning, Source::is_closed);
         if self.suffices(aligning, |source, _| source.is_compared())
             && (aligning.round == 0 || closed)
         {
-            aligning.round += 1;
+            aligning.rounds += 1;
+            aligning.round = aligning.rounds;
             for source in aligning.sources.values_mut() {
                 source.follow_at = 0;
             }
@@ -262,6 +273,7 @@ impl Machine {
         for (node, source) in &mut aligning.sources {
             if source.begun && now >= source.follow_at {
                 source.follow_at = now + resend;
+                let round = if source.is_compared() { round } else { 0 };
                 let ask = Ask::Follow { from: source.followed, round };
                 cx.send_now(*node, Message::Align { session: source.session, ask });
             }
@@ -388,7 +400,7 @@ impl Machine {
             return;
         }
         let Some(aligning) = self.align.take() else { return };
-        if self.suffices(&aligning, |source, round| source.closed == round) {
+        if self.suffices(&aligning, Source::is_closed) {
             self.come_back(cx, aligning);
         } else {
             self.align = Some(aligning);
@@ -431,7 +443,7 @@ impl Machine {
     /// applied it.
     fn positions_reached(&self, aligning: &Aligning) -> BTreeMap<NodeId, LogPosition> {
         let closed = |node: &NodeId| {
-            aligning.sources.get(node).filter(|source| source.closed == aligning.round)
+            aligning.sources.get(node).filter(|source| source.is_closed(aligning.round))
         };
         let applied = |source: &Source, node: NodeId| source.applied.get(&node).copied();
         let clusters = self.held_clusters();

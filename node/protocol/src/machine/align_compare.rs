@@ -198,6 +198,10 @@ impl Machine {
         from: NodeId,
         answer: Answer,
     ) {
+        if aligning.round > 0 {
+            // Enough are compared without this one; what it has now is later than the round.
+            return;
+        }
         let Some(mut source) = aligning.sources.remove(&from) else { return };
         let work = source.stack.pop();
         let next = match (work, answer) {
