@@ -17,7 +17,7 @@ const AUTHORIZATION: &str = "Basic cm9vdDpyb290";
 /// Records there are before one server goes away.
 const RECORDS: u64 = 4_000;
 /// Records made in one transaction.
-const GROUP: u64 = 200;
+const GROUP: u64 = 50;
 /// Text in every record, in bytes.
 const TEXT: usize = 500;
 /// Decisions another server may be behind.
