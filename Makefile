@@ -30,7 +30,7 @@ build: setup ## Build everything in release
 	@.ci/build
 
 .PHONY: bench
-bench: build ## Run the suite: make bench [PROFILE=quick|full] [STAGE=process]
+bench: build ## Run the suite: make bench [PROFILE=quick|full|capacity] [STAGE=process]
 	@$(QUORATE) suite workloads/suites/$(PROFILE).yaml --stage $(STAGE)
 
 .PHONY: run
@@ -66,8 +66,12 @@ fix: ## Format, and apply what the lints can apply
 
 .PHONY: sim
 sim: setup ## Run the simulator: make sim [SEED=1] [SEEDS=200]
-	@cargo build --release -p quorate-sim
+	@cargo build --release -p quorate-sim --features marks
 	@$(BIN)/quorate-sim --seed $(SEED) --seeds $(SEEDS)
+
+.PHONY: model
+model: setup ## Explore the protocol's rules to the end of larger spaces (10 minutes)
+	cargo test --release -p quorate-protocol --features large-spaces --test model -- --nocapture
 
 .PHONY: soak
 soak: ## Run the simulator over many seeds: make soak [SEED=1] [SEEDS=20000]
@@ -81,7 +85,7 @@ soak-disk: build ## Kill random servers 200 times and cut the power 20 times, un
 .PHONY: canary
 canary: setup ## Plant bugs in machine and checkers: each must be caught
 	cargo test --release -p quorate-check --test planted --test planted_transactions
-	cargo test --release -p quorate-sim --test planted
+	cargo test --release -p quorate-sim --test planted -- --campaigns 10
 
 .PHONY: micro
 micro: setup ## Criterion benches of proxy, checkers, driver, machine, codec and storage

@@ -114,6 +114,7 @@ fn plan(mode: LoadMode, seconds: u64) -> Plan {
         seed: 1,
         topology: Topology {
             masters: vec!["n1".to_owned()],
+            standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: false,
         },

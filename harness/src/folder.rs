@@ -187,7 +187,7 @@ pub struct PhaseMark {
 }
 
 /// The driver about itself, measure phase only.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DriverSummary {
     /// Operations the schedule asked for.
     pub scheduled: u64,

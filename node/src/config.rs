@@ -32,6 +32,14 @@ const RETRIES_MAX: u32 = 1_000;
 /// Longest delay before the first of them, in milliseconds; it doubles up to 32 times.
 const RETRY_DELAY_MS_MAX: u64 = 10_000;
 
+/// Requests that a server works on at once; the next ones are refused with `overload`. Default, and
+/// legal range: every one costs memory, and locks that others wait for.
+const IN_FLIGHT_MAX: u32 = 4_096;
+const IN_FLIGHT_MAX_RANGE: std::ops::RangeInclusive<u32> = 1..=65_536;
+/// Open connections of clients; each has one request at a time. Default, and legal range.
+const CONNECTIONS_MAX: u32 = 1_024;
+const CONNECTIONS_MAX_RANGE: std::ops::RangeInclusive<u32> = 1..=65_536;
+
 /// Flags of `quorate-node serve`. What is left out comes from the file, then from the default.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
@@ -83,6 +91,12 @@ pub struct ServeArgs {
     /// Share of that delay that chance decides, in percent
     #[arg(long)]
     pub retry_jitter_percent: Option<u8>,
+    /// Requests worked on at once; above, clients are told to come back
+    #[arg(long)]
+    pub in_flight_max: Option<u32>,
+    /// Open connections of clients; above, they are told to come back
+    #[arg(long)]
+    pub connections_max: Option<u32>,
     /// File with settings, in YAML
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -116,6 +130,8 @@ struct File {
     retry_count: Option<u32>,
     retry_delay_ms: Option<u64>,
     retry_jitter_percent: Option<u8>,
+    in_flight_max: Option<u32>,
+    connections_max: Option<u32>,
 }
 
 /// Settings that fit together.
@@ -141,6 +157,10 @@ pub struct Config {
     pub align: AlignConfig,
     /// How transactions start over by themselves.
     pub retry: RetryPolicy,
+    /// Requests worked on at once.
+    pub in_flight_max: usize,
+    /// Open connections of clients.
+    pub connections_max: usize,
 }
 
 /// What a server among others needs.
@@ -205,6 +225,16 @@ pub enum ConfigError {
     /// No work at all would never end.
     #[error("align_items: 0 is not legal; at least 1")]
     AlignItems,
+    /// A bound out of its range.
+    #[error("{key}: {value} is not legal; from {} to {}", .range.start(), .range.end())]
+    Bound {
+        /// Which.
+        key: &'static str,
+        /// What it was set to.
+        value: u32,
+        /// What it can be.
+        range: std::ops::RangeInclusive<u32>,
+    },
     /// A retry setting out of its range.
     #[error("{key}: {value} is not legal; from 0 to {max}")]
     Retry {
@@ -296,6 +326,9 @@ impl Config {
                 .unwrap_or(retry.jitter_percent),
         };
         check_retry(&retry)?;
+        let in_flight_max = flags.in_flight_max.or(file.in_flight_max).unwrap_or(IN_FLIGHT_MAX);
+        let connections_max =
+            flags.connections_max.or(file.connections_max).unwrap_or(CONNECTIONS_MAX);
         Ok(Self {
             name,
             data: flags.data.or(file.data).ok_or(ConfigError::NoData)?,
@@ -307,7 +340,20 @@ impl Config {
             suspect_after: Duration::from_millis(suspect),
             align,
             retry,
+            in_flight_max: bounded("in_flight_max", in_flight_max, IN_FLIGHT_MAX_RANGE)?,
+            connections_max: bounded("connections_max", connections_max, CONNECTIONS_MAX_RANGE)?,
         })
+    }
+}
+
+fn bounded(
+    key: &'static str,
+    value: u32,
+    range: std::ops::RangeInclusive<u32>,
+) -> Result<usize, ConfigError> {
+    match usize::try_from(value) {
+        Ok(bound) if range.contains(&value) => Ok(bound),
+        Ok(_) | Err(_) => Err(ConfigError::Bound { key, value, range }),
     }
 }
 
@@ -429,7 +475,10 @@ cluster_password: secret
             ),
             (format!("{GOOD}retry_delay_ms: 20000\n"), "retry_delay_ms: 20000 is not legal"),
             (format!("{GOOD}retry_jitter_percent: 101\n"), "retry_jitter_percent: 101"),
-            (format!("{GOOD}retry_count: -1\n"), "line 8"),
+            (format!("{GOOD}retry_count: -1\n"), "line 7"),
+            (format!("{GOOD}in_flight_max: 0\n"), "in_flight_max: 0 is not legal; from 1 to 65536"),
+            (format!("{GOOD}in_flight_max: 65537\n"), "in_flight_max: 65537 is not legal"),
+            (format!("{GOOD}connections_max: 0\n"), "connections_max: 0 is not legal; from 1"),
         ] {
             let error = file(&text).unwrap_err();
             assert!(error.contains(expected), "{expected} in {error}");

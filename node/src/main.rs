@@ -134,7 +134,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }))?;
     let name = &config.name;
     tracing::info!(name, version = VERSION, http = %address, ?peer, "started");
-    let limits = Limits { shutdown_grace: STOP_BOUND, ..Limits::default() };
+    let connections_max = config.connections_max;
+    let limits = Limits { shutdown_grace: STOP_BOUND, connections_max, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;
     let write_quorum = config.write_quorum;
     let retry = config.retry;
@@ -177,6 +178,7 @@ fn settings(config: &Config) -> Settings {
         suspect_after: config.suspect_after,
         align: config.align.clone(),
         retry: config.retry,
+        in_flight_max: config.in_flight_max,
     }
 }
 

@@ -57,6 +57,7 @@ impl Cluster {
             suspect_after: Duration::from_millis(500),
             align: AlignConfig::new(),
             retry: RetryPolicy::default(),
+            in_flight_max: 4_096,
         }
     }
 

@@ -21,8 +21,6 @@ use support::{PATIENCE, Server, http, status, try_http};
 const LIVES: usize = 3;
 /// Records written in each life.
 const RECORDS: usize = 60;
-/// Longest wait for what a server finishes of its former life.
-const SETTLED: Duration = Duration::from_secs(5);
 /// Damages a file kind.
 const SEEDS: u64 = 7;
 
@@ -147,7 +145,7 @@ fn fate(data: &Path, golden: &Golden, how: &str) -> Fate {
     let mut noticed = !online;
     for (rid, text) in golden.acknowledged.iter().filter(|_| online) {
         let path = format!("/document/bench/{}", rid.replace(':', "%3A"));
-        let Ok(answer) = read_settled(&server, &path) else {
+        let Ok(answer) = try_http(&server, "GET", &path, "") else {
             noticed = true;
             break;
         };
@@ -165,19 +163,6 @@ fn fate(data: &Path, golden: &Golden, how: &str) -> Fate {
     let end = end_of(&mut server);
     check_end(&server, data, end, how);
     Fate::Noticed
-}
-
-/// Reads a record. What was acknowledged in the last moment of a life is applied a moment after the
-/// next one begins; a local read may say until then that it is not there.
-fn read_settled(server: &Server, path: &str) -> std::io::Result<String> {
-    let end = Instant::now() + SETTLED;
-    loop {
-        let answer = try_http(server, "GET", path, "")?;
-        if status(&answer) != 404 || Instant::now() > end {
-            return Ok(answer);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// False when it ended instead.

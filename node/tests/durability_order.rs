@@ -236,8 +236,7 @@ fn no_vote_leaves_before_it_is_durable() {
     let mut servers: Vec<(Server, PathBuf)> =
         arguments.iter().enumerate().map(|(i, a)| traced(dir.path(), i, a)).collect();
     for (server, _) in &servers {
-        server.wait_log("ONLINE");
-        server.wait_log_times("peer up", 2);
+        server.wait_for_all_three();
     }
     let first = &servers[0].0;
     expect(&first.http("POST", "/database/bench/plocal", ""), ["200", "201"]);

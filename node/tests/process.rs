@@ -76,8 +76,7 @@ fn three_servers_meet_and_a_killed_one_comes_back() {
     let arguments = three_servers(dir.path());
     let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
     for server in &servers {
-        server.wait_log("ONLINE");
-        server.wait_log_times("peer up", 2);
+        server.wait_for_all_three();
     }
     servers[2].end(Signal::SIGKILL);
     servers[0].wait_log("peer down");
@@ -106,6 +105,13 @@ fn write_until(address: &str, path: &str, stop: &AtomicBool, written: &AtomicUsi
     }
 }
 
+/// Creates a record and gives its path.
+fn create(server: &Server) -> String {
+    let answer = server.http("POST", "/document/bench", r#"{"@class":"Item"}"#);
+    let rid = answer.split("\"@rid\":\"#").nth(1).unwrap().split('"').next().unwrap();
+    format!("/document/bench/{rid}")
+}
+
 /// How long it takes until one write of the record succeeds.
 fn first_success(address: &str, path: &str) -> Duration {
     let begun = Instant::now();
@@ -116,6 +122,67 @@ fn first_success(address: &str, path: &str) -> Duration {
         }
     }
     panic!("{path} is locked for ever");
+}
+
+/// The number that a record has on this server.
+fn number(server: &Server, path: &str) -> u64 {
+    let answer = server.http("GET", path, "");
+    assert_eq!(status(&answer), "200", "{answer}");
+    let number = answer.split("\"n\":").nth(1).unwrap();
+    number.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+}
+
+/// `ok` leaves before the decision is durable, so that the last ones are recovered from their votes
+/// after the kill: before a client can look.
+///
+/// FEATURES: A8
+#[test]
+fn a_killed_server_comes_back_with_the_last_thing_it_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = alone(&dir);
+    let mut server = start(&arguments);
+    server.wait_log("ONLINE");
+    for path in ["/database/bench/plocal", "/class/bench/Item"] {
+        let created = server.http("POST", path, "");
+        assert!(["200", "201"].contains(&status(&created)), "{created}");
+    }
+    let paths: Vec<String> = (0..HOT).map(|_| create(&server)).collect();
+    let mut recovered = 0;
+    for round in 0..30 {
+        let address = server.address().to_owned();
+        let address = address.as_str();
+        let acknowledged: Vec<AtomicUsize> = paths.iter().map(|_| AtomicUsize::new(0)).collect();
+        std::thread::scope(|scope| {
+            for (path, acknowledged) in paths.iter().zip(&acknowledged) {
+                scope.spawn(move || {
+                    for n in round * 1_000_000 + 1.. {
+                        let body = format!(r#"{{"@class":"Item","n":{n}}}"#);
+                        match request(address, "PUT", path, &body) {
+                            Ok(answer) if status(&answer) == "200" => {
+                                acknowledged.store(n, Ordering::Relaxed);
+                            }
+                            Ok(_) => {}
+                            Err(_) => return,
+                        }
+                    }
+                });
+            }
+            until("load", || acknowledged.iter().all(|n| n.load(Ordering::Relaxed) > 0));
+            server.end(Signal::SIGKILL);
+        });
+        server = start(&arguments);
+        server.wait_log("ONLINE");
+        for (path, acknowledged) in paths.iter().zip(&acknowledged) {
+            let (found, last) = (number(&server, path), acknowledged.load(Ordering::Relaxed));
+            assert!(found >= last as u64, "round {round}: {path} has {found}, not {last}");
+        }
+        recovered += recoveries(&server);
+        if recovered >= 5 {
+            break;
+        }
+    }
+    // Otherwise nothing was shown.
+    assert!(recovered >= 5, "{recovered} recoveries");
 }
 
 fn recoveries(server: &Server) -> u64 {
@@ -131,20 +198,13 @@ fn records_of_a_killed_coordinator_are_writable_within_a_second() {
     let arguments = three_servers(dir.path());
     let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
     for server in &servers {
-        server.wait_log("ONLINE");
-        server.wait_log_times("peer up", 2);
+        server.wait_for_all_three();
     }
     let created = servers[0].http("POST", "/database/bench/plocal", "");
     assert!(["200", "201"].contains(&status(&created)), "{created}");
     let created = servers[0].http("POST", "/class/bench/Item", "");
     assert!(["200", "201"].contains(&status(&created)), "{created}");
-    let paths: Vec<String> = (0..HOT)
-        .map(|_| {
-            let answer = servers[0].http("POST", "/document/bench", r#"{"@class":"Item"}"#);
-            let rid = answer.split("\"@rid\":\"#").nth(1).unwrap().split('"').next().unwrap();
-            format!("/document/bench/{rid}")
-        })
-        .collect();
+    let paths: Vec<String> = (0..HOT).map(|_| create(&servers[0])).collect();
     let (mut recovered, mut longest) = (0, Duration::ZERO);
     for round in 0..100 {
         let (stop, written) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -170,8 +230,7 @@ fn records_of_a_killed_coordinator_are_writable_within_a_second() {
         assert!(slowest < Duration::from_secs(1), "round {round}: locked for {slowest:?}");
         recovered += servers[1..].iter().map(recoveries).sum::<u64>() - before;
         servers[0] = start(&arguments[0]);
-        servers[0].wait_log("ONLINE");
-        servers[0].wait_log_times("peer up", 2);
+        servers[0].wait_for_all_three();
         if recovered >= 5 {
             break;
         }

@@ -31,8 +31,7 @@ fn a_class_created_on_all_servers_at_once_is_one_class() {
         Server::start(&[], &arguments)
     });
     for server in &servers {
-        server.wait_log("ONLINE");
-        server.wait_log_times("peer up", 2);
+        server.wait_for_all_three();
     }
     assert_eq!(ask(&servers[0], "POST", "/database/bench/plocal").0, 200);
     for server in &servers {

@@ -35,6 +35,11 @@ pub(super) fn plan(arguments: &PlanArguments) -> anyhow::Result<Exit> {
 
 fn settings(plan: &Plan) -> Vec<Vec<String>> {
     let links = if plan.topology.proxied { "through fault proxies" } else { "direct" };
+    let servers = if plan.topology.standalone {
+        format!("one, standalone, links {links}")
+    } else {
+        format!("{} MASTERs, links {links}", plan.topology.masters.len())
+    };
     let mix = plan.workload.mix.iter().map(|(class, weight)| {
         let name = serde_json::to_value(class).ok();
         let name = name.as_ref().and_then(|name| name.as_str()).unwrap_or("?").to_owned();
@@ -44,7 +49,7 @@ fn settings(plan: &Plan) -> Vec<Vec<String>> {
         ("name", plan.name.clone()),
         ("description", plan.description.clone()),
         ("seed", plan.seed.to_string()),
-        ("servers", format!("{} MASTERs, links {links}", plan.topology.masters.len())),
+        ("servers", servers),
         ("write quorum", plan.topology.write_quorum.clone()),
         ("records", format!("{} of {} bytes", plan.workload.records, plan.workload.value_bytes)),
         ("mix", mix.collect::<Vec<_>>().join(", ")),

@@ -19,6 +19,7 @@ pub(crate) fn plan() -> Plan {
         seed: 42,
         topology: Topology {
             masters: vec!["n1".to_owned()],
+            standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: false,
         },

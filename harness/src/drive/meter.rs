@@ -19,6 +19,8 @@ const START_DELAY_FREE_US: f64 = 1000.0;
 /// Of acknowledged ones alone: what hangs until its time-out under a fault would otherwise excuse
 /// a late driver, and the figures of the fault rest on it.
 const START_DELAY_SHARE: f64 = 0.05;
+/// The share of the CPU time that a host may withhold before it is worth a word.
+const STOLEN_SHARE: f64 = 0.01;
 
 /// Where the run stands, for people who watch.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -75,6 +77,7 @@ pub(crate) struct Meter {
     capped_since: Option<Nanos>,
     capped: Nanos,
     cpu_before: Option<u64>,
+    machine_before: Option<cpu::Machine>,
 }
 
 impl Meter {
@@ -101,6 +104,7 @@ impl Meter {
             capped_since: None,
             capped: 0,
             cpu_before: None,
+            machine_before: None,
         })
     }
 
@@ -146,7 +150,10 @@ impl Meter {
     /// Once a turn: how many arrivals wait for a free slot, and everything that depends on time.
     pub(crate) fn tick(&mut self, now: Nanos, in_flight: usize, backlog: usize) {
         if now >= self.window.measure {
-            self.cpu_before.get_or_insert_with(cpu::thread_ns);
+            if self.cpu_before.is_none() {
+                self.cpu_before = Some(cpu::thread_ns());
+                self.machine_before = cpu::Machine::now();
+            }
             self.backlog_max = self.backlog_max.max(backlog as u64);
             match self.capped_since {
                 None if backlog > 0 => self.capped_since = Some(now),
@@ -196,11 +203,16 @@ impl Meter {
             capped_ms: self.capped / 1_000_000,
             cpu_seconds: (own_cpu + recorder_cpu_ns) as f64 / 1e9,
         };
-        let findings = self.findings(&summary);
+        let stolen = match (self.machine_before, cpu::Machine::now()) {
+            (Some(before), Some(now)) => now.stolen_since(before),
+            _ => 0.0,
+        };
+        let findings = self.findings(&summary, stolen);
         (summary, findings)
     }
 
-    fn findings(&self, summary: &DriverSummary) -> Vec<SoundnessFinding> {
+    /// `stolen` is the share of the machine's CPU time that its host withheld, 0 to 1.
+    fn findings(&self, summary: &DriverSummary, stolen: f64) -> Vec<SoundnessFinding> {
         let mut findings = Vec::new();
         let mut note = |code: &str, fatal, detail| {
             findings.push(SoundnessFinding { code: code.to_owned(), fatal, detail });
@@ -214,6 +226,14 @@ impl Meter {
                  slots free; up to {limit:.0} µs is tolerated"
             );
             note("driver_saturated", true, detail);
+        }
+        if stolen >= STOLEN_SHARE {
+            let detail = format!(
+                "the host withheld {:.0} % of this machine's CPU time (steal): late starts and \
+                 slow answers may come from there",
+                stolen * 100.0
+            );
+            note("host_withheld_cpu", false, detail);
         }
         if summary.backlog_max > 0 {
             let detail = format!(
@@ -272,5 +292,17 @@ mod tests {
         let codes: Vec<String> = findings(5 * MS).into_iter().map(|finding| finding.code).collect();
         assert_eq!(codes, ["driver_saturated"]);
         assert_eq!(findings(MS / 2), []);
+    }
+
+    #[test]
+    fn a_host_that_withholds_cpu_is_named_beside_what_it_may_explain() {
+        let window = Window { start: 0, measure: 0, end: 1000 * MS };
+        let meter = Meter::new(window, watch::Sender::new(Progress::default())).unwrap();
+        let summary = DriverSummary::default();
+        assert_eq!(meter.findings(&summary, 0.009), []);
+        let told = meter.findings(&summary, 0.37);
+        let [finding] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((finding.code.as_str(), finding.fatal), ("host_withheld_cpu", false));
+        assert!(finding.detail.contains("37 %"), "{}", finding.detail);
     }
 }

@@ -88,6 +88,7 @@ fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
         seed: 1,
         topology: Topology {
             masters: ["n1", "n2"].map(String::from).to_vec(),
+            standalone: false,
             write_quorum: "majority".to_string(),
             proxied: true,
         },

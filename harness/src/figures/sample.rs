@@ -115,6 +115,7 @@ fn plan(masters: Vec<String>, measure_ms: u64) -> Plan {
         seed: 1,
         topology: Topology {
             masters: masters.clone(),
+            standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: true,
         },

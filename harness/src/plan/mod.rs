@@ -68,6 +68,9 @@ impl Plan {
 pub struct Topology {
     /// Names of the MASTERs, `n1`, `n2`, ….
     pub masters: Vec<String>,
+    /// True when the one server runs without a cluster.
+    #[serde(default)]
+    pub standalone: bool,
     /// Write quorum as the node takes it: an integer, `majority` or `all`.
     pub write_quorum: String,
     /// True when every link between servers, and every client link, runs through a fault proxy.

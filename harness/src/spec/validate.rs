@@ -92,8 +92,13 @@ fn topology(raw: &RawTopology, findings: &mut Findings<'_>) -> Topology {
             count.to_string()
         }
     };
+    if raw.standalone && raw.masters != 1 {
+        let what = format!("a standalone server is alone, there are {}; legal: 1", raw.masters);
+        findings.wrong("topology.masters", what);
+    }
     Topology {
         masters: (1..=raw.masters).map(|number| format!("n{number}")).collect(),
+        standalone: raw.standalone,
         write_quorum,
         proxied: raw.links == RawLinks::Proxied,
     }

@@ -225,7 +225,7 @@ fn set_up(
                 .get(name)
                 .map_or_else(|| data_folder(folder).join(name), |disk| disk.path().to_path_buf()),
             log: folder.logs().join(format!("{name}.log")),
-            masters: names.clone(),
+            masters: if plan.topology.standalone { Vec::new() } else { names.clone() },
             write_quorum: plan.topology.write_quorum.clone(),
             dials: dials.collect(),
             secrets: options.secrets.clone(),

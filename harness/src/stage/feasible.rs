@@ -89,7 +89,8 @@ mod tests {
 
     fn refusal(kind: FaultKind, proxied: bool, foreign: bool) -> Option<String> {
         let masters = vec!["n1".to_string()];
-        let topology = Topology { masters, write_quorum: "all".to_string(), proxied };
+        let topology =
+            Topology { masters, standalone: false, write_quorum: "all".to_string(), proxied };
         on_links(&fault(kind), &topology, foreign).err().map(|error| error.to_string())
     }
 

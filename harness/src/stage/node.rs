@@ -27,6 +27,7 @@ pub(crate) struct NodeSetup {
     pub(crate) program: PathBuf,
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
+    /// Names of all MASTERs; none for a standalone server.
     pub(crate) masters: Vec<String>,
     pub(crate) write_quorum: String,
     /// Address to dial, by name of the other server.
@@ -132,13 +133,14 @@ impl Node {
             "bench",
             "--write-quorum",
             &setup.write_quorum,
-            "--masters",
-            &setup.masters.join(","),
-            "--peer",
-            &peer.to_string(),
         ]
         .map(String::from)
         .to_vec();
+        if !setup.masters.is_empty() {
+            let cluster = ["--masters", &setup.masters.join(","), "--peer", &peer.to_string()]
+                .map(String::from);
+            arguments.extend(cluster);
+        }
         for (name, address) in &setup.dials {
             arguments.extend(["--dial".to_string(), format!("{name}={address}")]);
         }

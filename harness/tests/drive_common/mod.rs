@@ -25,6 +25,7 @@ pub(crate) fn plan(rate: f64, measure_ms: u64) -> Plan {
         seed: 7,
         topology: Topology {
             masters: vec!["n1".to_owned()],
+            standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: false,
         },

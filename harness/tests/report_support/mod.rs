@@ -136,6 +136,7 @@ impl Synthetic {
             seed: 7,
             topology: Topology {
                 masters: self.nodes(),
+                standalone: false,
                 write_quorum: self.quorum.to_owned(),
                 proxied: true,
             },

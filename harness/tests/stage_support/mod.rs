@@ -25,6 +25,7 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
         seed: 7,
         topology: Topology {
             masters: ["n1", "n2", "n3"].map(String::from).to_vec(),
+            standalone: false,
             write_quorum: "majority".to_string(),
             proxied: true,
         },

@@ -165,6 +165,7 @@ impl Schema {
         let mut next = self.next();
         next.database_mut(name)?;
         next.databases.retain(|d| d.name != name);
+        next.close_what_left(self);
         Ok(next)
     }
 
@@ -220,6 +221,7 @@ impl Schema {
         database.classes.retain(|c| c.name != found.name);
         database.clusters.retain(|c| !found.clusters.contains(&c.id));
         database.indexes.retain(|i| i.class != found.name);
+        next.close_what_left(self);
         Ok(next)
     }
 
@@ -296,6 +298,7 @@ pub(crate) fn is_class_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::indexes::{IndexKind, NewIndex};
     use crate::schema::SystemPlacement;
     use alloc::vec;
     use quorate_api::ClusterKey;
@@ -425,6 +428,42 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    /// Whatever is dropped, transactions under way on it are decided by the same MASTERs.
+    #[test]
+    fn dropped_clusters_stay_placed_and_take_nothing_new() {
+        let system = SystemPlacement { masters: masters().iter().map(|(_, id)| *id).collect() };
+        let with_class = bench().create_class("bench", "Item", &[]).unwrap();
+        let index = NewIndex {
+            name: "Item.k".into(),
+            class: "Item".into(),
+            field: "k".into(),
+            kind: IndexKind::Unique,
+        };
+        let full = with_class.create_index("bench", &index).unwrap();
+        let key = ClusterKey { database: 1, cluster: 19 };
+        let failed = full.index_failed(key, Vec::new()).unwrap();
+        let drops = [
+            (full.drop_index("bench", "Item.k").unwrap(), 1),
+            (failed.create_index("bench", &index).unwrap(), 1),
+            (full.drop_class("bench", "Item").unwrap(), 4),
+            (full.drop_database("bench").unwrap(), 11),
+        ];
+        let before = full.placements(&system);
+        for (after, count) in drops {
+            let placed = after.placements(&system);
+            assert_eq!(after.closed.len(), count);
+            for (key, was) in &before {
+                let is = &placed[key];
+                assert_eq!((&is.masters, is.write_quorum), (&was.masters, was.write_quorum));
+            }
+            let closed = placed.values().filter(|placement| placement.is_closed()).count();
+            assert_eq!(closed, count);
+            assert_eq!(Schema::decode(&after.encode().unwrap()).unwrap(), after);
+            let later = after.create_database(&new("later", WriteQuorum::All), &masters()).unwrap();
+            assert_eq!(later.closed, after.closed);
+        }
     }
 
     #[test]

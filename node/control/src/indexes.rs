@@ -167,6 +167,7 @@ impl Schema {
             since,
             state: IndexState::Building(Vec::new()),
         });
+        next.close_what_left(self);
         Ok(next)
     }
 
@@ -181,6 +182,7 @@ impl Schema {
             return Err(DdlError::UnknownIndex(name.to_string()));
         }
         database.indexes.retain(|i| !i.name.eq_ignore_ascii_case(name));
+        next.close_what_left(self);
         Ok(next)
     }
 

@@ -1,20 +1,26 @@
 //! The schema record: databases, classes, clusters, owners; its bytes; the placements that follow
 //! from it. May not change it (that is `ddl`) and may not know how servers come to agree on it.
+//!
+//! What is dropped leaves its clusters behind, closed: transactions that were under way on them
+//! have votes and locks at several servers, in other clusters too, and are decided by the same
+//! MASTERs as before (PROTOCOL.md 3.9: a drop seals and drains). Nothing new is voted for in a
+//! closed cluster. It stays in the record for good: a few numbers, and its id is never used again
+//! anyway.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, ItemId, NodeId};
-use quorate_protocol::io::Placement;
+use quorate_protocol::io::{CLOSED, Placement};
 use serde::{Deserialize, Serialize};
 
 use crate::indexes::Index;
 use crate::members::WriteQuorum;
 
-/// Version of the record's JSON. Format 1 had no indexes and no revision; it is read as having
-/// none. A newer one is refused, not guessed at.
-pub const FORMAT: u32 = 2;
+/// Version of the record's JSON. Format 1 had no indexes and no revision, format 2 no closed
+/// clusters; they are read as having none. A newer one is refused, not guessed at.
+pub const FORMAT: u32 = 3;
 
 /// The cluster that holds the schema record.
 pub const SYSTEM_CLUSTER: ClusterKey = ClusterKey { database: 0, cluster: 0 };
@@ -44,6 +50,9 @@ pub struct Schema {
     pub masters: Vec<(String, NodeId)>,
     /// In order of creation.
     pub databases: Vec<Database>,
+    /// Clusters of what was dropped, in that order.
+    #[serde(default)]
+    pub closed: Vec<ClosedCluster>,
 }
 
 impl Default for Schema {
@@ -54,6 +63,7 @@ impl Default for Schema {
             next_database: 1,
             masters: Vec::new(),
             databases: Vec::new(),
+            closed: Vec::new(),
         }
     }
 }
@@ -126,6 +136,19 @@ pub struct Cluster {
     pub owner: NodeId,
 }
 
+/// A cluster of a dropped database, class or index: nothing new is written there, and what was
+/// under way is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClosedCluster {
+    /// Of which database.
+    pub database: u32,
+    /// Its number in there.
+    pub cluster: u32,
+    /// As it was.
+    pub write_quorum: usize,
+}
+
 /// Why bytes are no schema record.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -188,21 +211,52 @@ impl Schema {
         self.masters.iter().find(|(_, id)| *id == node).map(|(name, _)| name.as_str())
     }
 
-    /// Placement of every cluster of every database, the system cluster included. Generations stay
-    /// 1 while MASTERs and quorums of a cluster cannot change.
+    /// Placement of every cluster of every database, the system cluster and closed ones included.
+    /// Generations stay 1 while MASTERs and quorums of a cluster cannot change.
     #[must_use]
     pub fn placements(&self, system: &SystemPlacement) -> BTreeMap<ClusterKey, Placement> {
-        let mut placements = BTreeMap::new();
+        let mut placements = self.open_placements();
         placements.insert(
             SYSTEM_CLUSTER,
             Placement {
                 generation: 1,
                 masters: system.masters.clone(),
+                replicas: Vec::new(),
                 write_quorum: system.masters.len(),
                 owner: None,
                 schema_min: 0,
             },
         );
+        for closed in &self.closed {
+            let ClosedCluster { database, cluster, write_quorum } = *closed;
+            let masters = self.masters.iter().map(|(_, id)| *id).collect();
+            let placement = Placement {
+                generation: 1,
+                masters,
+                replicas: Vec::new(),
+                write_quorum,
+                owner: None,
+                schema_min: CLOSED,
+            };
+            placements.insert(ClusterKey { database, cluster }, placement);
+        }
+        placements
+    }
+
+    /// Takes note of the clusters that this schema has no more and the one before it had.
+    pub(crate) fn close_what_left(&mut self, before: &Self) {
+        let open = self.open_placements();
+        for (key, placement) in before.open_placements() {
+            if !open.contains_key(&key) {
+                let ClusterKey { database, cluster } = key;
+                let write_quorum = placement.write_quorum;
+                self.closed.push(ClosedCluster { database, cluster, write_quorum });
+            }
+        }
+    }
+
+    fn open_placements(&self) -> BTreeMap<ClusterKey, Placement> {
+        let mut placements = BTreeMap::new();
         let masters: Vec<NodeId> = self.masters.iter().map(|(_, id)| *id).collect();
         for database in &self.databases {
             let write_quorum = database.write_quorum.effective(masters.len());
@@ -212,6 +266,7 @@ impl Schema {
                     Placement {
                         generation: 1,
                         masters: masters.clone(),
+                        replicas: Vec::new(),
                         write_quorum,
                         owner: Some(cluster.owner),
                         schema_min: database.schema_min(cluster.id),
@@ -227,6 +282,7 @@ impl Schema {
                     Placement {
                         generation: 1,
                         masters: masters.clone(),
+                        replicas: Vec::new(),
                         write_quorum: masters.len() / 2 + 1,
                         owner: None,
                         schema_min: 0,
@@ -316,8 +372,8 @@ mod tests {
         for junk in [&b""[..], b"{", b"[]", b"null", b"{\"format\":\"x\"}", b"\xff\xfe", b"{}"] {
             assert!(matches!(Schema::decode(junk), Err(DecodeError::Json(_))), "{junk:?}");
         }
-        let error = Schema::decode(br#"{"format":3,"something":"new"}"#).unwrap_err();
-        assert!(matches!(error, DecodeError::Format(3)));
+        let error = Schema::decode(br#"{"format":4,"something":"new"}"#).unwrap_err();
+        assert!(matches!(error, DecodeError::Format(4)));
         let old = br#"{"format":1,"next_database":1,"masters":[],"databases":[]}"#;
         assert_eq!(Schema::decode(old).unwrap(), Schema::default());
         let truncated = Schema::default().encode().unwrap();

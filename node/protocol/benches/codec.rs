@@ -24,7 +24,7 @@ fn messages() -> [(&'static str, Message); 4] {
         age,
         participants: participants.clone(),
         ops: ops.clone(),
-        schema: 0,
+        schema: 1,
     };
     let decide = Message::Decide {
         at: at(1_000),

@@ -34,7 +34,8 @@ impl Servers {
         let nodes: Vec<NodeId> = (1..=SERVERS).map(NodeId).collect();
         let start = |node: &NodeId| {
             let disk = Disk::default();
-            (Machine::new(Config::new(*node, Boot(1), node.0), disk.recover()), disk)
+            let recovered = disk.recover().expect("a new disk");
+            (Machine::new(Config::new(*node, Boot(1), node.0), recovered), disk)
         };
         let machines = nodes.iter().map(start).collect();
         let events = VecDeque::new();
@@ -42,6 +43,7 @@ impl Servers {
         let placement = Placement {
             generation: 1,
             masters: nodes.clone(),
+            replicas: Vec::new(),
             write_quorum: 2,
             owner: None,
             schema_min: 0,

@@ -92,9 +92,22 @@ pub struct Known {
 pub struct Followed {
     /// Which, its outcome and clusters.
     pub known: Known,
-    /// For a commit, operations of the clusters that the aligning server masters, as far as the
+    /// For a commit, operations of the clusters that the aligning server keeps, as far as the
     /// source has them.
     pub ops: Vec<quorate_api::Operation>,
+}
+
+/// How far a source is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Reached {
+    /// How far it has applied each decision log, its own included.
+    pub applied: Vec<(NodeId, LogPosition)>,
+    /// How far each decision log has told of what its state may show; a log may be named twice.
+    pub received: Vec<(NodeId, LogPosition)>,
+    /// Where boots that ended stopped in their server's log.
+    pub ended: Vec<(NodeId, Boot, u64)>,
+    /// Commits in its state that no log has told it of.
+    pub out_of_log: Vec<TxId>,
 }
 
 /// What an aligning server asks of a source. Every question may be lost and asked again.
@@ -208,10 +221,8 @@ pub enum Answer {
         round: u64,
         /// In order.
         decided: Vec<Followed>,
-        /// These were all there are.
-        end: bool,
-        /// How far the source has applied each decision log, its own included.
-        applied: Vec<(NodeId, LogPosition)>,
+        /// These were all there are: how far the source is with them.
+        end: Option<Reached>,
         /// The source is not aligning itself.
         online: bool,
     },

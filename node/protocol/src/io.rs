@@ -1,13 +1,14 @@
 //! The boundary of the machine: events in, effects out, and the store it may look into. Data and
 //! one trait, no behaviour.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use quorate_api::{
     Boot, ClusterKey, Committed, ErrorCode, Image, ItemId, ItemKey, NodeId, OpKind, Stamp, TxId,
 };
 
+pub use crate::config::{AlignConfig, Config};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
 /// Microseconds on a monotonic clock of the server; where it starts does not matter.
@@ -63,20 +64,40 @@ pub struct Placement {
     pub generation: u32,
     /// M(c), in order; never empty.
     pub masters: Vec<NodeId>,
+    /// Servers that hold the cluster without a say: they get decisions, and never vote, promise,
+    /// accept, recover or count in a read. No MASTER is among them.
+    pub replicas: Vec<NodeId>,
     /// W(c), between 1 and N.
     pub write_quorum: usize,
     /// The one server that creates records here; `None`: any (the system cluster).
     pub owner: Option<NodeId>,
     /// Schema revision below which writers are refused: what they write lacks the keys of an index
-    /// that came since (PROTOCOL.md 3.9). 0: nobody is.
+    /// that came since (PROTOCOL.md 3.9). 0: nobody is; [`CLOSED`]: everybody.
     pub schema_min: u64,
 }
 
+/// [`Placement::schema_min`] of a cluster that was dropped. Nothing new is voted for there; what
+/// was under way is decided by its MASTERs as ever, or the locks it has in other clusters would
+/// stay.
+pub const CLOSED: u64 = u64::MAX;
+
 impl Placement {
+    /// True when the cluster was dropped.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.schema_min == CLOSED
+    }
+
     /// ⌊N/2⌋ + 1.
     #[must_use]
     pub fn majority(&self) -> usize {
         self.masters.len() / 2 + 1
+    }
+
+    /// True when a server keeps the cluster's items, as MASTER or REPLICA.
+    #[must_use]
+    pub fn is_held_by(&self, node: NodeId) -> bool {
+        self.masters.contains(&node) || self.replicas.contains(&node)
     }
 
     /// True when W is at least a majority; PROTOCOL.md 3.2–3.9 hold for such clusters, 3.10 for the
@@ -259,13 +280,25 @@ pub enum Write {
     TruncateLog(LogPosition),
     /// How far another server's (or the own) decision log is applied.
     Applied(NodeId, LogPosition),
+    /// Where an ended boot's part of a decision log stops.
+    BootEnd(NodeId, Boot, u64),
+    /// A commit is applied here that no decision log has told of yet: it was proven by a base,
+    /// heard in an answer, or fetched.
+    OutOfLog(TxId),
+    /// A decision log has told of that commit.
+    InLog(TxId),
     /// Low-water mark of a coordinator's boot: records and outcomes of its transactions below are
     /// dropped.
     Low(NodeId, Boot, u64),
     /// Drop the tombstone of an item: as if it had never been written.
     Purge(ItemId),
+    /// State that came in by alignment may show what a decision log tells up to here.
+    Shown(NodeId, LogPosition),
     /// This server aligns (true), or is back (false); while it aligns its items are no snapshot.
+    /// With its end, everything in [`Write::Begun`] is dropped.
     Aligning(bool),
+    /// Something of this commit came in by alignment, and perhaps not all of it.
+    Begun(TxId),
 }
 
 /// Something worth counting or logging.
@@ -380,114 +413,20 @@ pub struct Recovered {
     pub undecided: Vec<(TxId, TxRecord)>,
     /// How far each decision log is applied here.
     pub applied: BTreeMap<NodeId, LogPosition>,
+    /// Last positions of ended boots, as far as logs told.
+    pub ended: BTreeMap<(NodeId, Boot), u64>,
     /// Low-water marks.
     pub low: BTreeMap<(NodeId, Boot), u64>,
+    /// How far decision logs had told those whose state came in by alignment.
+    pub shown: BTreeMap<NodeId, LogPosition>,
+    /// Commits applied here that no decision log had told of.
+    pub out_of_log: BTreeSet<TxId>,
     /// Last position of the own log; (0, 0) when empty since ever.
     pub log_end: LogPosition,
     /// Position before the first entry still in the own log.
     pub log_start: LogPosition,
     /// The server stopped while it aligned.
     pub aligning: bool,
-}
-
-/// Settings of the machine.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// This server.
-    pub node: NodeId,
-    /// This boot, already durable.
-    pub boot: Boot,
-    /// Seed of its random stream (back-off, retry jitter).
-    pub seed: u64,
-    /// How long a Prepare of an older transaction waits for a lock.
-    pub lock_wait: Tick,
-    /// How long a Prepare waits for missing decisions or configuration before it is dropped.
-    pub lag_wait: Tick,
-    /// Lower and upper bound of the wait for the last votes once W said Yes.
-    pub fast_wait: (Tick, Tick),
-    /// How long an undecided vote waits for its coordinator before others look after it.
-    pub orphan_after: Tick,
-    /// Resend interval of unanswered messages.
-    pub resend: Tick,
-    /// Automatic retries after `Busy`.
-    pub retries: u32,
-    /// Delay before the first retry; doubles up to 32 times with every further one.
-    pub retry_delay: Tick,
-    /// Share of the delay that chance decides, in percent: half of it either way.
-    pub retry_jitter: u8,
-    /// Transactions in flight here beyond which requests are refused with `Overload`.
-    pub in_flight_max: usize,
-    /// When the log is cut past a server that is behind, and how fast servers align.
-    pub align: AlignConfig,
-    /// A wrong rule to follow; for the simulator's own tests.
-    #[cfg(feature = "planted-bugs")]
-    pub planted: Option<crate::planted::Bug>,
-}
-
-impl Config {
-    /// Default settings for a server.
-    #[must_use]
-    pub const fn new(node: NodeId, boot: Boot, seed: u64) -> Self {
-        Self {
-            node,
-            boot,
-            seed,
-            lock_wait: 20_000,
-            lag_wait: 200_000,
-            fast_wait: (1_000, 10_000),
-            orphan_after: 150_000,
-            resend: 100_000,
-            retries: 10,
-            retry_delay: 2_000,
-            retry_jitter: 100,
-            in_flight_max: 4_096,
-            align: AlignConfig::new(),
-            #[cfg(feature = "planted-bugs")]
-            planted: None,
-        }
-    }
-}
-
-/// When the decision log is cut past a server that is behind, and how fast servers align.
-#[derive(Debug, Clone)]
-pub struct AlignConfig {
-    /// Entries of the own decision log that a server may be behind before it is not waited for.
-    pub log_entries: u64,
-    /// How long a server may be behind with an entry before it is not waited for.
-    pub log_age: Tick,
-    /// Time between two pieces of alignment work, at both ends.
-    pub pause: Tick,
-    /// Items read in one piece of work.
-    pub items: usize,
-    /// Items a leaf of the tree stands for.
-    pub leaf: usize,
-    /// Commits kept for a server that aligns; beyond it begins again.
-    pub journal: usize,
-    /// How long a tombstone is kept once every MASTER has it.
-    pub retention: Tick,
-    /// Items looked at for tombstones to drop, twice a second.
-    pub sweep: usize,
-}
-
-impl AlignConfig {
-    /// Default settings: a million decisions or an hour.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            log_entries: 1_000_000,
-            log_age: 3_600_000_000,
-            pause: 2_000,
-            items: 512,
-            leaf: 64,
-            journal: 65_536,
-            retention: 600_000_000,
-            sweep: 512,
-        }
-    }
-}
-
-impl Default for AlignConfig {
-    fn default() -> Self {
-        Self::new()
-    }
+    /// Commits of which it had something then, and perhaps not all.
+    pub begun: BTreeSet<TxId>,
 }

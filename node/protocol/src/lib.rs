@@ -6,7 +6,9 @@
 extern crate alloc;
 
 pub mod alignment;
+mod config;
 pub mod io;
 pub mod machine;
+pub mod marks;
 pub mod message;
 pub mod planted;

@@ -379,6 +379,18 @@ pub enum Message {
     },
     /// The sender aligns and answers for no quorum until it acknowledges decisions again.
     Left,
+    /// Ask which of these commits some decision log has told the receiver of.
+    AskLogged {
+        /// Commits that no log has told the sender of.
+        txs: Vec<TxId>,
+    },
+    /// Answer to `AskLogged`.
+    Logged {
+        /// Those that a log has told of.
+        txs: Vec<TxId>,
+        /// How far each decision log has told the answerer.
+        received: Vec<(NodeId, LogPosition)>,
+    },
     /// A question of an aligning server.
     Align {
         /// Number of its session with the receiver.
@@ -397,11 +409,15 @@ pub enum Message {
     Ended {
         /// From 1 to 3.
         stage: u8,
+        /// The boot that asks; those before it are to be closed.
+        boot: Boot,
     },
     /// Answer to `Ended`.
     EndedReply {
         /// Which stage.
         stage: u8,
+        /// The boot that asked.
+        boot: Boot,
         /// The receiver is as far.
         agreed: bool,
     },
@@ -431,6 +447,8 @@ impl Message {
             Self::Everywhere { .. } => "everywhere",
             Self::Truncated { .. } => "truncated",
             Self::Left => "left",
+            Self::AskLogged { .. } => "ask_logged",
+            Self::Logged { .. } => "logged",
             Self::Align { ask, .. } => ask.name(),
             Self::AlignReply { answer, .. } => answer.name(),
             Self::Ended { .. } => "ended",

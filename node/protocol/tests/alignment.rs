@@ -55,11 +55,15 @@ impl World {
         for (node, mut writes) in NODES.into_iter().zip(contents) {
             let mut disk = Disk::default();
             writes.push(Write::Aligning(node == BEHIND));
+            if node != BEHIND {
+                // What there is, is finished; the one that was away has not heard of that.
+                writes.insert(0, Write::Low(NODES[0], Boot(1), u64::MAX - 1));
+            }
             disk.write(1, writes);
             disk.synced(1);
             let mut config = Config::new(node, Boot(2), node.0);
             config.align = align.clone();
-            let machine = Machine::new(config, disk.recover());
+            let machine = Machine::new(config, disk.recover().expect("an undamaged disk"));
             servers.insert(node, Server { machine, disk });
         }
         let mut world = Self {
@@ -76,6 +80,7 @@ impl World {
         let placement = Placement {
             generation: 1,
             masters: NODES.to_vec(),
+            replicas: Vec::new(),
             write_quorum: 2,
             owner: None,
             schema_min: 0,

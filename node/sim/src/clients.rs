@@ -1,312 +1,340 @@
-//! Clients: registers read, written, created and deleted, one and two at a time; their history is
-//! judged by the checkers that judge real runs.
+//! Clients: one operation in flight each, planned by the workload. Every answer goes into the
+//! history.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use quorate_api::{Committed, ErrorCode, Image, ItemId, ItemKey, OpKind, Outcome as Known, Stamp};
-use quorate_check::history::{
-    Action, Header, History, OpKind as Kind, Operation, Outcome, Phase, ReadLevel, Seen, Step,
+use quorate_api::{
+    Boot, Committed, ErrorCode, ItemId, NodeId, OpKind, Outcome as Known, Stamp, TxId,
 };
-use quorate_check::{Verdict, check_all};
+use quorate_check::history::{Outcome, ReadLevel};
 use quorate_protocol::io::{
-    Base, Event, Note, Proposal, ReadQuorum, ReadRequest, Reply, Submit, Tick,
+    Event, Failure, Proposal, ReadQuorum, ReadRequest, Reply, SessionRequest, SessionToken, Submit,
+    Tick,
 };
 
+use crate::history::{Asked, Recorder};
 use crate::options::Options;
 use crate::rng::Stream;
+use crate::workload::{self, Plan, Positions, View};
 
 /// Operations that each client still does after everything healed: the cluster must serve.
-const AFTER_HEAL: u32 = 5;
+const AFTER_HEAL: u32 = 3;
 
-/// How long a client waits.
+/// How long a client waits, on the clock of the server that it asked.
 const PATIENCE: Tick = 600_000;
+
+/// First position of records that clients create; below are those of keys.
+const FIRST_POSITION: u64 = 1_000;
 
 /// All clients and their history.
 #[derive(Debug)]
 pub struct Clients {
     rng: Stream,
-    options: Options,
-    keys: u64,
-    servers: usize,
-    history: Vec<Operation>,
+    recorder: Recorder,
     /// Operation in flight by client.
-    in_flight: BTreeMap<u64, u64>,
+    in_flight: BTreeMap<u64, InFlight>,
     process: BTreeMap<u64, u64>,
-    next_process: u64,
-    /// Version last seen by (client, key).
-    seen: BTreeMap<(u64, u64), u64>,
+    /// Committed states that each client was told.
+    seen: BTreeMap<u64, BTreeMap<ItemId, Committed>>,
+    /// What each client's session has been told.
+    tokens: BTreeMap<u64, SessionToken>,
+    /// Newest stamps that each client's session read from a majority.
+    majority: BTreeMap<u64, BTreeMap<ItemId, Stamp>>,
+    positions: Positions,
     after_heal: BTreeMap<u64, u32>,
     clients: u64,
+    coordinators: Vec<usize>,
     counts: Counts,
-    /// Commits in one round, and in two.
-    pub rounds: (u64, u64),
-    /// Recoveries begun.
-    pub recoveries: u64,
-    /// Times a server left ONLINE to align, and came back.
-    pub aligned: (u64, u64),
-    /// Tombstones dropped.
-    pub purged: u64,
-    /// Keys whose one create was sent, where positions are used once.
-    used: BTreeSet<u64>,
-    /// Unsynced batches taken by crashes.
-    pub batches_lost: u64,
+    /// Refusals after the heal that nothing excuses any more.
+    refusals: Vec<String>,
 }
 
-/// What clients were told.
+#[derive(Debug)]
+struct InFlight {
+    id: u64,
+    ops: Vec<Proposal>,
+    /// What is read locally once the server has caught up with the session.
+    local: Vec<ItemId>,
+    /// State of each item when the transaction was planned, for what a `check` proves.
+    bases: Vec<Option<Committed>>,
+}
+
+/// What clients were told, and what it took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
-    /// `ok` for writes.
+    /// `ok` for transactions.
     pub committed: u64,
     /// Definite failures.
     pub failed: u64,
     /// Unknown outcomes.
     pub unknown: u64,
-    /// Majority reads answered.
+    /// Reads answered.
     pub reads: u64,
+    /// Commits in one round.
+    pub one_round: u64,
+    /// Commits in two rounds.
+    pub two_rounds: u64,
+    /// Recoveries begun.
+    pub recoveries: u64,
+    /// Unsynced batches taken by crashes.
+    pub batches_lost: u64,
+    /// Times a server left ONLINE to align.
+    pub left_online: u64,
+    /// Times one came back.
+    pub aligned: u64,
+    /// Tombstones dropped.
+    pub purged: u64,
+}
+
+/// When and where a client asks.
+pub(crate) struct Turn<'a> {
+    pub(crate) client: u64,
+    pub(crate) server: usize,
+    /// Virtual time.
+    pub(crate) now: Tick,
+    /// The server's clocks.
+    pub(crate) clock: Tick,
+    pub(crate) wall: u64,
+    /// Committed state there.
+    pub(crate) local: &'a BTreeMap<ItemId, Committed>,
+}
+
+/// An answer of a server.
+pub(crate) struct Answer<'a> {
+    pub(crate) request: u64,
+    pub(crate) now: Tick,
+    /// Nothing excuses a refusal any more.
+    pub(crate) serving: bool,
+    /// No server is gone for good.
+    pub(crate) whole: bool,
+    pub(crate) reply: &'a Reply,
+    /// Who answers, and its committed state.
+    pub(crate) by: NodeId,
+    pub(crate) local: &'a BTreeMap<ItemId, Committed>,
+    /// It aligns: that is no snapshot.
+    pub(crate) aligning: bool,
+    /// Servers may have to align at any time.
+    pub(crate) cuts_logs: bool,
 }
 
 impl Clients {
     /// The clients of a seed.
     #[must_use]
-    pub fn new(seed: u64, options: &Options) -> Self {
+    pub fn new(seed: u64, options: &Options, loaded: &[(ItemId, Vec<u8>)]) -> Self {
+        let mut recorder = Recorder::new(options);
+        if !loaded.is_empty() {
+            recorder.load(loaded);
+        }
+        let process = (0..options.clients).map(|c| (c, recorder.new_process())).collect();
         Self {
             rng: Stream::new(seed, "clients"),
-            options: options.clone(),
-            keys: options.keys,
-            servers: options.servers(),
-            history: Vec::new(),
+            recorder,
             in_flight: BTreeMap::new(),
-            process: (0..options.clients).map(|c| (c, c)).collect(),
-            next_process: options.clients,
+            process,
             seen: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            majority: BTreeMap::new(),
+            positions: Positions::after(FIRST_POSITION),
             after_heal: BTreeMap::new(),
             clients: options.clients,
+            coordinators: options.coordinators(),
             counts: Counts::default(),
-            rounds: (0, 0),
-            recoveries: 0,
-            aligned: (0, 0),
-            purged: 0,
-            used: BTreeSet::new(),
-            batches_lost: 0,
+            refusals: Vec::new(),
         }
     }
 
     /// Which server a client asks next: mostly its own, sometimes another.
-    pub fn target(&mut self, client: u64, servers: u64) -> usize {
-        let other = self.rng.chance(200);
-        let drawn = self.rng.below(servers);
-        usize::try_from(if other { drawn } else { client % servers }).unwrap_or(0)
+    pub(crate) fn target(&mut self, client: u64) -> usize {
+        let own = usize::try_from(client).unwrap_or(0) % self.coordinators.len();
+        let other = self.rng.index(self.coordinators.len());
+        self.coordinators[if self.rng.chance(200) { other } else { own }]
     }
 
     /// Pause before the next operation.
-    pub fn think(&mut self) -> Tick {
-        self.rng.between(100, 10_000)
+    pub(crate) fn think(&mut self, max: Tick) -> Tick {
+        self.rng.between(100, max)
     }
 
     /// True once a client has done its part after the heal.
-    #[must_use]
-    pub fn is_retired(&self, client: u64) -> bool {
+    pub(crate) fn is_retired(&self, client: u64) -> bool {
         self.after_heal.get(&client).copied().unwrap_or(0) >= AFTER_HEAL
     }
 
     /// True once all clients have.
-    #[must_use]
-    pub fn all_quiet(&self) -> bool {
+    pub(crate) fn all_quiet(&self) -> bool {
         self.in_flight.is_empty() && (0..self.clients).all(|client| self.is_retired(client))
     }
 
-    /// Begins a client's next operation on a server whose committed state is given.
-    pub fn begin(
-        &mut self,
-        client: u64,
-        server: usize,
-        now: Tick,
-        committed: &BTreeMap<ItemId, Committed>,
-    ) -> Event {
-        let id = self.history.len() as u64 + 1;
-        let deadline = now + PATIENCE;
-        let first = self.rng.below(self.keys);
-        let pair = self.rng.chance(self.options.pairs) && self.keys > 1;
-        let second = (first + 1 + self.rng.below(self.keys.max(2) - 1)) % self.keys;
-        let reads = self.rng.chance(400);
-        let keys = if pair { vec![first, second] } else { vec![first] };
-        let (kind, steps, event) = if reads {
-            let items = keys.iter().map(|key| self.item(*key)).collect();
-            let steps = keys.iter().map(|key| step(*key, Action::Read(None))).collect();
-            (
-                Kind::Read,
-                steps,
-                Event::Read(ReadRequest {
-                    request: id,
-                    items,
-                    quorum: ReadQuorum::Majority,
-                    deadline,
-                }),
-            )
-        } else {
-            let mut steps = Vec::new();
-            let mut ops = Vec::new();
-            for key in &keys {
-                let (proposal, action) = self.proposal(client, server, *key, id, committed);
-                ops.push(proposal);
-                steps.push(step(*key, action));
+    /// Begins a client's next operation.
+    pub(crate) fn begin(&mut self, turn: &Turn<'_>, options: &Options) -> Event {
+        let id = self.recorder.next_id();
+        let seen = self.seen.entry(turn.client).or_default();
+        let missing = std::collections::BTreeSet::new();
+        let (server, local) = (turn.server, turn.local);
+        let mut view = View { options, server, local, seen, id, missing };
+        let plan = workload::plan(&mut view, &mut self.rng, &mut self.positions);
+        let process = self.process[&turn.client];
+        let asked = Asked { process, session: turn.client, server, now: turn.now };
+        let deadline = turn.clock + PATIENCE;
+        let mut flight = InFlight { id, ops: Vec::new(), local: Vec::new(), bases: Vec::new() };
+        let event = match plan {
+            Plan::Local(items) => {
+                self.recorder.read(&asked, &items, ReadLevel::Local);
+                flight.local = items;
+                let token = self.tokens.get(&turn.client).cloned().unwrap_or_default();
+                let seen = self.majority.get(&turn.client).into_iter().flatten();
+                let seen = seen.map(|(item, stamp)| (item.clone(), *stamp)).collect();
+                Event::Session(SessionRequest { request: id, token, seen, deadline })
             }
-            let kind = if pair { Kind::Transaction } else { Kind::Update };
-            let submit = Submit { request: id, ops, deadline, wall_us: now, schema: 0 };
-            (kind, steps, Event::Submit(submit))
+            Plan::Read(items) => {
+                self.recorder.read(&asked, &items, ReadLevel::Majority);
+                let quorum = ReadQuorum::Majority;
+                Event::Read(ReadRequest { request: id, items, quorum, deadline })
+            }
+            Plan::Write(ops) => {
+                self.recorder.write(&asked, &ops);
+                let state = |op: &Proposal| local.get(&op.item).or_else(|| seen.get(&op.item));
+                flight.bases = ops.iter().map(|op| state(op).cloned()).collect();
+                flight.ops = ops.clone();
+                let wall_us = turn.wall;
+                Event::Submit(Submit { request: id, ops, deadline, wall_us, schema: 0 })
+            }
         };
-        self.history.push(Operation {
-            id,
-            process: self.process[&client],
-            session: client,
-            kind,
-            phase: Phase::Measure,
-            node: u32::try_from(server).unwrap_or(0),
-            level: reads.then_some(ReadLevel::Majority),
-            steps,
-            intended: now * 1_000,
-            sent: now * 1_000,
-            done: None,
-            outcome: Outcome::Unknown,
-            code: None,
-        });
-        self.in_flight.insert(client, id);
+        self.in_flight.insert(turn.client, flight);
         event
     }
 
-    fn proposal(
-        &mut self,
-        client: u64,
-        server: usize,
-        key: u64,
-        id: u64,
-        committed: &BTreeMap<ItemId, Committed>,
-    ) -> (Proposal, Action) {
-        let item = self.item(key);
-        let image = Some(Image::from(id.to_be_bytes().as_slice()));
-        let seen = self.seen.get(&(client, key)).copied();
-        // A server that does not hold the record is asked by who has seen it.
-        let exists = committed.contains_key(&item)
-            || (!self.holds(server, key) && seen.is_some_and(|version| version > 0));
-        let base = match seen {
-            Some(version) if self.rng.chance(250) => Base::Version(version),
-            // A client may claim anything (trap A4).
-            Some(version) if self.rng.chance(20) => Base::Version(version + 3),
-            _ => Base::Current,
-        };
-        let deletes = if self.options.purge { 60 } else { 15 };
-        // Without tombstones nothing but the owner's care keeps a position from being used twice
-        // (trap A20): the first create stays the only one.
-        let exists = exists || (self.options.purge && !self.used.insert(key));
-        let (kind, base, action) = match exists.then_some(()) {
-            None => (OpKind::Create, Base::Exact(Stamp::ABSENT), Action::Write(id)),
-            Some(_) if self.rng.chance(deletes) => (OpKind::Delete, base, Action::Delete(id)),
-            Some(_) => (OpKind::Update, base, Action::Write(id)),
-        };
-        (Proposal { item, kind, base, image }, action)
-    }
-
-    /// True when a server masters the cluster of a record.
-    fn holds(&self, server: usize, key: u64) -> bool {
-        let cluster = self.options.cluster_of(key);
-        let shapes = self.options.clusters();
-        shapes.iter().any(|s| s.cluster == cluster && s.masters.contains(&server))
-    }
-
-    fn item(&self, key: u64) -> ItemId {
-        ItemId { cluster: self.options.cluster_of(key), key: ItemKey::Record(key) }
-    }
-
-    /// Something happened that is only counted.
-    pub fn noted(&mut self, note: &Note) {
-        match note {
-            Note::LeftOnline => self.aligned.0 += 1,
-            Note::BackOnline => self.aligned.1 += 1,
-            Note::Purged { tombstones } => self.purged += tombstones,
-            _ => {}
-        }
-    }
-
     /// A client found its server down before anything was sent.
-    pub fn refused(&mut self) {
+    pub(crate) fn refused(&mut self) {
         self.counts.failed += 1;
     }
 
     /// An answer arrived. The client, if it still waits for this one.
-    pub fn end(&mut self, request: u64, now: Tick, healed: bool, reply: &Reply) -> Option<u64> {
-        let (client, _) = self.in_flight.iter().find(|(_, id)| **id == request)?;
+    pub(crate) fn end(&mut self, answer: &Answer<'_>) -> Option<u64> {
+        let Answer { request, now, serving, reply, by, local, .. } = *answer;
+        let (client, _) = self.in_flight.iter().find(|(_, flight)| flight.id == request)?;
         let client = *client;
-        self.in_flight.remove(&client);
-        let operation = self.history.get_mut(usize::try_from(request).ok()? - 1)?;
-        operation.done = Some(now * 1_000);
+        let flight = self.in_flight.remove(&client)?;
         match reply {
-            Reply::Committed { stamps, .. } => {
-                operation.outcome = Outcome::Ok;
-                self.counts.committed += 1;
-                for (step, stamp) in operation.steps.iter_mut().zip(stamps) {
-                    step.version = Some(stamp.version);
-                    self.seen.insert((client, step.key), stamp.version);
-                }
+            Reply::Committed { tx, stamps, decision } => {
+                self.committed(client, &flight, *tx, stamps);
+                self.told(client, [((by, decision.boot), decision.index)]);
             }
             Reply::Read(found) => {
-                operation.outcome = Outcome::Ok;
                 self.counts.reads += 1;
-                for (step, (_, committed)) in operation.steps.iter_mut().zip(found) {
-                    step.action = Action::Read(Some(seen_in(committed.as_ref())));
-                    step.version = committed.as_ref().map(|c| c.stamp.version);
-                    self.seen.insert((client, step.key), step.version.unwrap_or(0));
+                self.recorder.found(request, found.iter().map(|(_, state)| state.as_ref()));
+                let seen = self.seen.entry(client).or_default();
+                let newest = self.majority.entry(client).or_default();
+                for (item, state) in found {
+                    let stamp = state.as_ref().map_or(Stamp::ABSENT, |state| state.stamp);
+                    let known = newest.entry(item.clone()).or_insert(stamp);
+                    *known = stamp.max(*known);
+                    match state {
+                        Some(state) => seen.insert(item.clone(), state.clone()),
+                        None => seen.remove(item),
+                    };
                 }
             }
-            Reply::Session(_) => {}
+            // The server has left ONLINE since: its shell refuses.
+            Reply::Session(_) if answer.aligning => {
+                self.failed(client, &flight, &Failure::of(ErrorCode::NotReady), now);
+                self.retire(client, serving);
+                return Some(client);
+            }
+            Reply::Session(token) => {
+                self.counts.reads += 1;
+                self.recorder.found(request, flight.local.iter().map(|item| local.get(item)));
+                self.told(client, token.iter().map(|(log, index)| (*log, *index)));
+            }
             Reply::Failed(failure) => {
-                operation.code = Some(failure.code.name().to_owned());
-                let unknown = failure.code.outcome() != Known::Failed;
-                assert!(failure.code != ErrorCode::BadRequest, "a malformed request: {failure:?}");
-                if unknown {
-                    self.lost(client, request);
-                } else if let Some(operation) = self.operation(request) {
-                    operation.outcome = Outcome::Failed;
-                    self.counts.failed += 1;
+                self.failed(client, &flight, failure, now);
+                if serving && !is_excused(failure.code, answer) {
+                    self.refusals.push(format!("operation {request}: {failure:?}"));
                 }
+                self.retire(client, serving);
+                return Some(client);
             }
         }
-        if healed {
-            *self.after_heal.entry(client).or_default() += 1;
-        }
+        self.recorder.end(request, now, Outcome::Ok, None);
+        self.retire(client, serving);
         Some(client)
     }
 
-    fn operation(&mut self, id: u64) -> Option<&mut Operation> {
-        self.history.get_mut(usize::try_from(id).ok()?.checked_sub(1)?)
+    /// A session merges what it is told, the higher index of each log.
+    fn told(&mut self, client: u64, logs: impl IntoIterator<Item = ((NodeId, Boot), u64)>) {
+        let token = self.tokens.entry(client).or_default();
+        for (log, index) in logs {
+            let known = token.entry(log).or_default();
+            *known = index.max(*known);
+        }
+    }
+
+    fn retire(&mut self, client: u64, serving: bool) {
+        if serving {
+            *self.after_heal.entry(client).or_default() += 1;
+        }
+    }
+
+    fn committed(&mut self, client: u64, flight: &InFlight, tx: TxId, stamps: &[Stamp]) {
+        self.counts.committed += 1;
+        self.recorder.stamped(flight.id, stamps);
+        let seen = self.seen.entry(client).or_default();
+        for (nth, (op, stamp)) in flight.ops.iter().zip(stamps).enumerate() {
+            if op.kind == OpKind::Check {
+                let newest = self.majority.entry(client).or_default();
+                let known = newest.entry(op.item.clone()).or_insert(*stamp);
+                *known = (*known).max(*stamp);
+                let base = flight.bases.get(nth).and_then(Option::as_ref);
+                // A check on whatever was current may have met a later state than the planned one.
+                let met = base.filter(|base| base.stamp == *stamp);
+                if met.is_some() || *stamp == Stamp::ABSENT {
+                    self.recorder.checked(flight.id, nth, met);
+                }
+                continue;
+            }
+            debug_assert_eq!(stamp.tx, tx);
+            let live = op.kind != OpKind::Delete;
+            let committed = Committed { stamp: *stamp, live, image: op.image.clone() };
+            seen.insert(op.item.clone(), committed);
+        }
+    }
+
+    fn failed(&mut self, client: u64, flight: &InFlight, failure: &Failure, now: Tick) {
+        assert!(failure.code != ErrorCode::BadRequest, "a malformed request: {failure:?}");
+        // Whatever it built on may be out of date.
+        let seen = self.seen.entry(client).or_default();
+        for op in &flight.ops {
+            seen.remove(&op.item);
+        }
+        let code = Some(failure.code.name());
+        if failure.code.outcome() == Known::Failed {
+            self.counts.failed += 1;
+            self.recorder.end(flight.id, now, Outcome::Failed, code);
+        } else {
+            self.recorder.end(flight.id, now, Outcome::Unknown, code);
+            self.lost(client);
+        }
     }
 
     /// Nothing is known: pending for ever, and the client goes on as somebody else.
-    fn lost(&mut self, client: u64, id: u64) {
-        if let Some(operation) = self.operation(id) {
-            operation.done = None;
-        }
+    fn lost(&mut self, client: u64) {
         self.counts.unknown += 1;
-        self.process.insert(client, self.next_process);
-        self.next_process += 1;
+        let process = self.recorder.new_process();
+        self.process.insert(client, process);
     }
 
     /// A server crashed: its clients' connections broke.
-    pub fn abandon(&mut self, server: usize) -> Vec<u64> {
-        let of_server = |id: &u64| {
-            let index = usize::try_from(*id).unwrap_or(0).wrapping_sub(1);
-            self.history.get(index).is_some_and(|o| o.node as usize == server)
-        };
-        let clients: Vec<(u64, u64)> = self
-            .in_flight
-            .iter()
-            .filter(|(_, id)| of_server(id))
-            .map(|(client, id)| (*client, *id))
-            .collect();
-        for (client, id) in &clients {
-            self.in_flight.remove(client);
-            self.lost(*client, *id);
+    pub(crate) fn abandon(&mut self, server: usize) -> Vec<u64> {
+        let of_server = |flight: &InFlight| self.recorder.server(flight.id) == Some(server);
+        let waiting = self.in_flight.iter().filter(|(_, flight)| of_server(flight));
+        let clients: Vec<u64> = waiting.map(|(client, _)| *client).collect();
+        for client in &clients {
+            if let Some(flight) = self.in_flight.remove(client) {
+                self.recorder.end(flight.id, 0, Outcome::Unknown, Some("connection_lost"));
+            }
+            self.lost(*client);
         }
-        clients.into_iter().map(|(client, _)| client).collect()
+        clients
     }
 
     /// What clients were told.
@@ -315,79 +343,37 @@ impl Clients {
         self.counts
     }
 
+    pub(crate) fn counts_mut(&mut self) -> &mut Counts {
+        &mut self.counts
+    }
+
+    /// What a healed cluster refused without a reason.
+    pub(crate) fn refusals(&self) -> &[String] {
+        &self.refusals
+    }
+
     /// Who still waits, for an error.
     #[must_use]
     pub fn describe_waiting(&self) -> String {
-        format!("in flight (client: operation): {:?}", self.in_flight)
+        let waiting = self.in_flight.iter().map(|(client, flight)| (client, flight.id));
+        format!("in flight (client, operation): {:?}", waiting.collect::<Vec<_>>())
     }
 
-    /// Judges the whole history, with the final state as a read of every key on every server.
-    pub fn judge(&mut self, items: &BTreeMap<ItemId, Committed>, now: Tick) -> Vec<String> {
-        for key in 0..self.keys {
-            let committed = items.get(&self.item(key));
-            let majority = std::iter::once((0, ReadLevel::Majority));
-            let holders: Vec<usize> = (0..self.servers).filter(|s| self.holds(*s, key)).collect();
-            let local = holders.into_iter().map(|server| (server, ReadLevel::Local));
-            for (server, level) in majority.chain(local) {
-                self.final_read(key, server, level, committed, now);
-            }
-        }
-        let nodes = (0..self.servers).map(|n| format!("n{}", n + 1)).collect();
-        let header = Header::new(nodes, self.keys, true);
-        let history = History { header, operations: std::mem::take(&mut self.history) };
-        let names = ["acknowledged-durable", "linearizable", "failed-write-visible"];
-        let options = match quorate_check::Options::only(names) {
-            Ok(options) => options,
-            Err(unknown) => return vec![unknown.to_string()],
-        };
-        let report = check_all(&history, &options);
-        let violated = report.judgements.iter().filter(|j| j.verdict == Verdict::Violated);
-        violated.map(ToString::to_string).collect()
-    }
-
-    fn final_read(
-        &mut self,
-        key: u64,
-        server: usize,
-        level: ReadLevel,
-        committed: Option<&Committed>,
-        now: Tick,
-    ) {
-        let at = now * 1_000 + 1;
-        let mut step = step(key, Action::Read(Some(seen_in(committed))));
-        step.version = committed.map(|c| c.stamp.version);
-        let process = self.next_process;
-        self.next_process += 1;
-        self.history.push(Operation {
-            id: self.history.len() as u64 + 1,
-            process,
-            session: process,
-            kind: Kind::Read,
-            phase: Phase::Final,
-            node: u32::try_from(server).unwrap_or(0),
-            level: Some(level),
-            steps: vec![step],
-            intended: at,
-            sent: at,
-            done: Some(at + 1),
-            outcome: Outcome::Ok,
-            code: None,
-        });
+    /// The history.
+    pub(crate) fn recorder(&mut self) -> &mut Recorder {
+        &mut self.recorder
     }
 }
 
-fn step(key: u64, action: Action) -> Step {
-    Step::new(key, action)
-}
-
-fn seen_in(committed: Option<&Committed>) -> Seen {
-    let id = |c: &Committed| {
-        let bytes = c.image.as_ref().and_then(|i| i.0.first_chunk::<8>().copied());
-        bytes.map(u64::from_be_bytes)
-    };
-    match committed {
-        Some(c) if c.live => id(c).map_or(Seen::Absent(None), Seen::Value),
-        Some(c) => Seen::Absent(id(c)),
-        None => Seen::Absent(None),
-    }
+/// What may be refused although everything is well: conflicts between clients, and what a client
+/// asked for wrongly. A position that a crash took is satisfied once its boot is closed, and that
+/// takes every server. Where logs are cut after a few entries, servers that are well have to align.
+const fn is_excused(code: ErrorCode, answer: &Answer<'_>) -> bool {
+    let conflict = matches!(
+        code,
+        ErrorCode::VersionConflict | ErrorCode::Busy | ErrorCode::NotFound | ErrorCode::NotOwner
+    );
+    conflict
+        || (!answer.whole && matches!(code, ErrorCode::SessionBehind))
+        || (answer.cuts_logs && matches!(code, ErrorCode::NotReady))
 }

@@ -1,7 +1,9 @@
-//! A disk in memory: writes are visible at once and durable once synced; a crash keeps a prefix of
-//! the unsynced ones.
+//! A disk in memory: writes are visible at once and durable once synced. A crash keeps a prefix of
+//! the unsynced batches and may tear the next one, which its checksum shows: it is dropped whole. A
+//! flipped bit in what was durable is found by its checksum at the start, and the server refuses to
+//! go on under its identity (PROTOCOL.md 3.9).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 use quorate_protocol::io::{PersistSeq, Recovered, Store, Write};
@@ -17,15 +19,26 @@ pub struct Contents {
     /// Outcomes.
     pub outcomes: BTreeMap<TxId, Decided>,
     log: BTreeMap<LogPosition, LogEntry>,
+    logged: BTreeSet<TxId>,
     log_start: LogPosition,
     log_end: LogPosition,
     applied: BTreeMap<NodeId, LogPosition>,
+    ended: BTreeMap<(NodeId, Boot), u64>,
     low: BTreeMap<(NodeId, Boot), u64>,
+    out_of_log: BTreeSet<TxId>,
+    shown: BTreeMap<NodeId, LogPosition>,
+    begun: BTreeSet<TxId>,
     /// The server aligns: its items are no snapshot.
     pub aligning: bool,
 }
 
 impl Contents {
+    /// True when the own decision log tells of a transaction, or did before it was cut.
+    #[must_use]
+    pub fn has_logged(&self, tx: TxId) -> bool {
+        self.logged.contains(&tx)
+    }
+
     fn apply(&mut self, write: &Write) {
         match write {
             Write::Item(id, committed) => {
@@ -39,6 +52,7 @@ impl Contents {
             }
             Write::Log(at, entry) => {
                 self.log.insert(*at, entry.clone());
+                self.logged.insert(entry.tx);
                 self.log_end = *at;
             }
             Write::TruncateLog(to) => {
@@ -48,16 +62,40 @@ impl Contents {
             Write::Applied(node, at) => {
                 self.applied.insert(*node, *at);
             }
+            Write::BootEnd(node, boot, last) => {
+                self.ended.insert((*node, *boot), *last);
+            }
+            Write::OutOfLog(tx) => {
+                self.out_of_log.insert(*tx);
+            }
+            Write::InLog(tx) => {
+                self.out_of_log.remove(tx);
+            }
+            Write::Shown(node, at) => {
+                let shown = self.shown.entry(*node).or_default();
+                *shown = (*shown).max(*at);
+            }
+            Write::Purge(item) => {
+                self.items.remove(item);
+            }
+            Write::Begun(tx) => {
+                self.begun.insert(*tx);
+            }
+            Write::Aligning(aligning) => {
+                self.aligning = *aligning;
+                if !aligning {
+                    self.begun.clear();
+                }
+            }
             Write::Low(node, boot, seq) => {
                 let below = |tx: &TxId| tx.node == *node && tx.boot == *boot && tx.seq < *seq;
                 self.txs.retain(|tx, _| !below(tx));
                 self.outcomes.retain(|tx, _| !below(tx));
                 self.low.insert((*node, *boot), *seq);
+                if *seq == u64::MAX {
+                    self.ended.remove(&(*node, *boot));
+                }
             }
-            Write::Purge(item) => {
-                self.items.remove(item);
-            }
-            Write::Aligning(aligning) => self.aligning = *aligning,
         }
     }
 }
@@ -68,7 +106,12 @@ pub struct Disk {
     visible: Contents,
     durable: Contents,
     unsynced: VecDeque<(PersistSeq, Vec<Write>)>,
+    damaged: bool,
 }
+
+/// A checksum does not match: votes may be gone, so this identity must not vote again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damaged;
 
 impl Disk {
     /// What reads see.
@@ -81,6 +124,18 @@ impl Disk {
     #[must_use]
     pub fn durable(&self) -> &Contents {
         &self.durable
+    }
+
+    /// A bit has turned over in it.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
+    /// The batch handed over last, if it is not durable yet.
+    #[must_use]
+    pub fn last_written(&self) -> &[Write] {
+        self.unsynced.back().map_or(&[], |(_, writes)| writes)
     }
 
     /// Hands over a batch.
@@ -108,15 +163,33 @@ impl Disk {
         }
     }
 
-    /// Power is lost; the first `kept` unsynced batches happened to reach the disk.
-    pub fn crash(&mut self, kept: usize) {
-        for (_, writes) in self.unsynced.drain(..).take(kept) {
+    /// Power is lost; the first `kept` unsynced batches happened to reach the disk. Of a torn one
+    /// behind them, `of_torn` writes count: none where checksums are looked at.
+    pub fn crash(&mut self, kept: usize, of_torn: usize) {
+        for (_, writes) in self.unsynced.drain(..kept.min(self.unsynced.len())) {
             for write in &writes {
+                self.durable.apply(write);
+            }
+        }
+        if let Some((_, torn)) = self.unsynced.pop_front() {
+            for write in torn.iter().take(of_torn) {
                 self.durable.apply(write);
             }
         }
         self.unsynced.clear();
         self.visible = self.durable.clone();
+    }
+
+    /// A bit of what is durable turns over.
+    pub fn flip_bit(&mut self) {
+        self.damaged = true;
+    }
+
+    /// Puts an item there before the run begins.
+    pub fn preload(&mut self, item: &ItemId, committed: &Committed) {
+        for contents in [&mut self.visible, &mut self.durable] {
+            contents.items.insert(item.clone(), committed.clone());
+        }
     }
 
     /// Batches that a crash could take.
@@ -126,10 +199,15 @@ impl Disk {
     }
 
     /// What a starting server finds.
-    #[must_use]
-    pub fn recover(&self) -> Recovered {
+    ///
+    /// # Errors
+    /// [`Damaged`] when a checksum does not match.
+    pub fn recover(&self) -> Result<Recovered, Damaged> {
+        if self.damaged {
+            return Err(Damaged);
+        }
         let open = |tx: &TxId| !self.visible.outcomes.contains_key(tx);
-        Recovered {
+        Ok(Recovered {
             undecided: self
                 .visible
                 .txs
@@ -138,11 +216,15 @@ impl Disk {
                 .map(|(tx, record)| (*tx, record.clone()))
                 .collect(),
             applied: self.visible.applied.clone(),
+            ended: self.visible.ended.clone(),
             low: self.visible.low.clone(),
+            out_of_log: self.visible.out_of_log.clone(),
+            shown: self.visible.shown.clone(),
+            begun: self.visible.begun.clone(),
             log_end: self.visible.log_end,
             log_start: self.visible.log_start,
             aligning: self.visible.aligning,
-        }
+        })
     }
 }
 

@@ -1,42 +1,62 @@
-//! Faults of the world: cuts, crashes, pauses, and the heal that ends them all.
+//! Faults of the world: cuts, crashes, pauses, slowness, clocks, and the heal that ends them all.
 
 use std::collections::BTreeSet;
 
 use quorate_protocol::io::{Event, Tick};
 
+use crate::plant::ShellBug;
 use crate::world::{Happening, World};
+
+/// From the heal on, how long until nothing may be in doubt (issue text: 2 s).
+const DOUBT_MAX: Tick = 2_000_000;
 
 impl World {
     fn victim(&mut self) -> usize {
-        usize::try_from(self.faults.below(self.servers.len() as u64)).unwrap_or(0)
+        self.faults.index(self.servers.len())
     }
 
-    fn again_after(&mut self, every: Tick, what: Happening) {
+    pub(crate) fn again_after(&mut self, every: Tick, what: Happening) {
         let next = self.now + self.faults.between(1, 2 * every.max(1));
         self.at(next, what);
     }
 
-    /// Cuts one server off: from the others, to the others, or both ways; overlaps are wanted.
+    pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cuts.values().any(|links| links.contains(&(from, to)))
+    }
+
+    /// Cuts links: one server off in one direction or both, two halves, or a single link; overlaps
+    /// are wanted.
     pub(crate) fn cut(&mut self) {
         if self.healed {
             return;
         }
-        let victim = self.victim();
-        let kind = self.faults.below(4);
-        let mut links = BTreeSet::new();
-        for other in (0..self.servers.len()).filter(|other| *other != victim) {
-            if kind != 0 {
-                links.insert((victim, other));
-            }
-            if kind != 1 {
-                links.insert((other, victim));
+        let count = self.servers.len();
+        let kind = self.faults.below(6);
+        let mut side: BTreeSet<usize> = BTreeSet::from([self.victim()]);
+        if kind == 4 {
+            side.extend((0..count).filter(|_| self.faults.chance(400)));
+        }
+        let other = self.victim();
+        let mut links = Vec::new();
+        for from in 0..count {
+            for to in (0..count).filter(|to| *to != from) {
+                let (out, back) = (side.contains(&from), side.contains(&to));
+                let cut = match kind {
+                    0 => out && !back,
+                    1 => back && !out,
+                    5 => out && to == other,
+                    _ => out != back,
+                };
+                if cut {
+                    links.push((from, to));
+                }
             }
         }
         let number = self.next_cut;
         self.next_cut += 1;
         self.trace.line(self.now, format_args!("cut {number} {links:?}"));
         self.cuts.insert(number, links);
-        let heal = self.now + self.faults.between(20_000, 1_500_000);
+        let heal = self.now + self.faults.between(10_000, 600_000);
         self.at(heal, Happening::HealCut(number));
         self.again_after(self.options.cut_every, Happening::Cut);
     }
@@ -46,29 +66,35 @@ impl World {
         self.trace.line(self.now, format_args!("heal cut {number}"));
     }
 
-    /// Power fails: the disk keeps a prefix of what was not synced.
+    /// Power fails: the disk keeps a prefix of what was not synced, and maybe a torn batch behind
+    /// it.
     pub(crate) fn crash(&mut self) {
         if self.healed {
             return;
         }
         let index = self.victim();
         if self.servers[index].machine.is_some() {
+            let flips = self.options.bit_flip
+                && self.options.can_spare(index)
+                && self.servers.iter().all(|server| !server.dead && !server.disk.is_damaged());
             let server = &mut self.servers[index];
-            let at_risk = server.disk.at_risk() as u64;
-            let kept = self.disks.below(at_risk + 1);
-            self.clients.batches_lost += at_risk - kept;
-            server.disk.crash(usize::try_from(kept).unwrap_or(0));
-            server.machine = None;
-            server.outbox.clear();
-            server.backlog.clear();
-            server.paused = false;
-            server.wake = Tick::MAX;
+            let at_risk = server.disk.at_risk();
+            let kept = self.disks.index(at_risk + 1);
+            self.clients.counts_mut().batches_lost += (at_risk - kept) as u64;
+            let torn_counts = self.plant.has(ShellBug::TornBatchCounts);
+            let of_torn = self.disks.index(4);
+            server.disk.crash(kept, if torn_counts { of_torn } else { 0 });
+            server.power_off();
+            if flips {
+                server.disk.flip_bit();
+            }
             let id = server.id;
-            self.trace.line(self.now, format_args!("crash {id}, {kept} of {at_risk} kept"));
+            let flipped = if flips { ", a bit flipped" } else { "" };
+            self.trace.line(self.now, format_args!("crash {id}, {kept}/{at_risk} kept{flipped}"));
             for client in self.clients.abandon(index) {
                 self.at(self.now + 1_000, Happening::Client { client });
             }
-            let back = self.now + self.faults.between(5_000, 800_000);
+            let back = self.now + self.faults.between(2_000, 400_000);
             self.at(back, Happening::Restart(index));
         }
         self.again_after(self.options.crash_every, Happening::Crash);
@@ -80,9 +106,11 @@ impl World {
             return;
         }
         let index = self.victim();
-        if self.servers[index].machine.is_some() && !self.servers[index].paused {
+        if self.servers[index].is_awake() {
             self.servers[index].paused = true;
-            let back = self.now + self.faults.between(5_000, 1_000_000);
+            let id = self.servers[index].id;
+            self.trace.line(self.now, format_args!("pause {id}"));
+            let back = self.now + self.faults.between(2_000, 600_000);
             self.at(back, Happening::Resume(index));
         }
         self.again_after(self.options.pause_every, Happening::Pause);
@@ -93,21 +121,56 @@ impl World {
             return;
         }
         self.servers[index].paused = false;
+        let id = self.servers[index].id;
+        self.trace.line(self.now, format_args!("resume {id}"));
         for event in std::mem::take(&mut self.servers[index].backlog) {
             self.step(index, event);
         }
         self.step(index, Event::Tick);
+        self.catch_up(index);
     }
 
+    /// Everything takes longer at one server for a while.
+    pub(crate) fn slow_down(&mut self) {
+        if self.healed {
+            return;
+        }
+        let index = self.victim();
+        self.servers[index].slowness = self.faults.between(1_000, 50_000);
+        let until = self.now + self.faults.between(10_000, 600_000);
+        self.at(until, Happening::Hurry(index));
+        self.again_after(self.options.slow_every, Happening::Slow);
+    }
+
+    /// A server's clocks jump: the monotonic one forward, the wall clock either way.
+    pub(crate) fn jump_clock(&mut self) {
+        if self.healed {
+            return;
+        }
+        let index = self.victim();
+        let forward = self.faults.between(0, 1_000_000);
+        let wall = i64::try_from(self.faults.below(20_000_000)).unwrap_or(0) - 10_000_000;
+        let server = &mut self.servers[index];
+        server.clock.jump(self.now, forward, wall);
+        let id = server.id;
+        self.trace.line(self.now, format_args!("clocks of {id} jump by {forward} and {wall}"));
+        // What was due on the old clock may be due now.
+        server.wake = Tick::MAX;
+        self.arm(index);
+        self.again_after(self.options.jump_every, Happening::Jump);
+    }
+
+    /// The safety phase is over. Clients stay away until nothing is in doubt any more.
     pub(crate) fn heal_all(&mut self) {
         self.trace.line(self.now, format_args!("heal all"));
         self.healed = true;
         self.cuts.clear();
         for index in 0..self.servers.len() {
+            self.servers[index].slowness = 0;
             self.resume(index);
-            if self.servers[index].machine.is_none() {
-                self.start(index);
-            }
+            self.start(index);
+            self.catch_up(index);
         }
+        self.at(self.now + DOUBT_MAX, Happening::Serve);
     }
 }

@@ -1,14 +1,21 @@
 //! Deterministic simulator: many protocol machines, disks that lose unsynced tails, a network that
 //! loses, delays, duplicates and reorders, clients, one seed. Every run: safety under faults, then
-//! heal, converge, serve, judge. May not know the node's shell, sockets, clocks or ambient
-//! randomness.
+//! heal, nothing in doubt, serve, converge, scan, judge. May not know the node's shell, sockets,
+//! clocks or ambient randomness.
 
 pub mod clients;
+mod clock;
+mod control;
 pub mod disk;
 mod faults;
+mod history;
 pub mod invariants;
 pub mod options;
 mod outbox;
+pub mod plant;
 pub mod rng;
+mod server;
 mod trace;
+mod verdict;
+pub mod workload;
 pub mod world;

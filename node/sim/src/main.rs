@@ -1,6 +1,8 @@
 //! `quorate-sim`: runs seeds, prints what went wrong with the command that shows it again.
 
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use quorate_sim::options::Options;
@@ -19,42 +21,148 @@ struct Args {
     /// Number of seeds to run.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Run one seed twice, compare the traces and print the trace.
-    #[arg(long)]
-    reproduce: bool,
+    /// Seeds run at once, a thread each.
+    #[arg(long, short, default_value_t = default_jobs())]
+    jobs: usize,
+    /// Run one seed (this one, or that of --seed) twice, compare the traces byte for byte, and
+    /// print the trace and what went wrong.
+    #[arg(long, value_name = "SEED")]
+    reproduce: Option<Option<u64>>,
+}
+
+fn default_jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    // A machine that stops because its state is impossible is a violation of its seed, told there.
+    std::panic::set_hook(Box::new(|_| {}));
+    match args.reproduce {
+        Some(seed) => reproduce(seed.unwrap_or(args.seed)),
+        None => campaign(&args),
+    }
+}
+
+/// Sums over a campaign.
+#[derive(Debug, Default)]
+struct Sums {
+    committed: u64,
+    failed: u64,
+    unknown: u64,
+    reads: u64,
+    one_round: u64,
+    two_rounds: u64,
+    recoveries: u64,
+    aligned: u64,
+    purged: u64,
+    events: u64,
+    violated: Vec<u64>,
+}
+
+impl Sums {
+    fn add(&mut self, seed: u64, report: &Report) {
+        let counts = &report.counts;
+        self.committed += counts.committed;
+        self.failed += counts.failed;
+        self.unknown += counts.unknown;
+        self.reads += counts.reads;
+        self.one_round += counts.one_round;
+        self.two_rounds += counts.two_rounds;
+        self.recoveries += counts.recoveries;
+        self.aligned += counts.aligned;
+        self.purged += counts.purged;
+        self.events += report.events;
+        if !report.violations.is_empty() {
+            self.violated.push(seed);
+            print_report(seed, report);
+        }
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the command's output")]
-fn main() -> ExitCode {
-    let args = Args::parse();
-    if args.reproduce {
-        return reproduce(args.seed);
-    }
-    let (mut committed, mut failed, mut aligned, mut purged) = (0, 0, 0, 0);
-    for seed in args.seed..args.seed + args.seeds {
-        let report = World::new(seed, Options::of_seed(seed), false).run();
-        committed += report.counts.committed;
-        aligned += report.aligned.1;
-        purged += report.purged;
-        if !report.violations.is_empty() {
-            failed += 1;
-            print_report(seed, &report);
+#[expect(clippy::disallowed_methods, reason = "how long the command took, not what it did")]
+fn campaign(args: &Args) -> ExitCode {
+    let begin = std::time::Instant::now();
+    let next = AtomicU64::new(args.seed);
+    let end = args.seed.saturating_add(args.seeds);
+    let sums = Mutex::new(Sums::default());
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let report = World::new(seed, Options::of_seed(seed), false).run();
+                    // Adding cannot leave the sums half done.
+                    let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    sums.add(seed, &report);
+                }
+            });
         }
+    });
+    let mut sums = sums.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    sums.violated.sort_unstable();
+    let seconds = begin.elapsed().as_secs_f64().max(1e-9);
+    println!(
+        "{} seeds in {seconds:.1} s: {:.0} seeds/s, {:.0} events/s",
+        args.seeds,
+        args.seeds as f64 / seconds,
+        sums.events as f64 / seconds,
+    );
+    println!(
+        "{} commits ({} in one round, {} in two), {} failed, {} unknown, {} reads, {} recoveries",
+        sums.committed,
+        sums.one_round,
+        sums.two_rounds,
+        sums.failed,
+        sums.unknown,
+        sums.reads,
+        sums.recoveries,
+    );
+    println!("{} alignments, {} tombstones dropped", sums.aligned, sums.purged);
+    print_marks();
+    if sums.violated.is_empty() {
+        println!("no violation");
+        return ExitCode::SUCCESS;
     }
-    println!("{aligned} alignments, {purged} tombstones dropped");
-    println!("{} seeds, {committed} commits, {failed} seeds with violations", args.seeds);
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    println!("{} seeds with violations: {:?}", sums.violated.len(), sums.violated);
+    ExitCode::from(1)
 }
+
+/// Rare branches of the machine, and which of them nobody took.
+#[cfg(feature = "marks")]
+#[expect(clippy::print_stdout, reason = "the command's output")]
+fn print_marks() {
+    use quorate_protocol::marks::Mark;
+
+    let mut marks: Vec<_> = Mark::ALL.iter().map(|mark| (mark.hits(), mark)).collect();
+    marks.sort_by_key(|(hits, _)| *hits);
+    let rare: Vec<_> =
+        marks.iter().take(8).map(|(hits, mark)| format!("{mark:?} {hits}")).collect();
+    println!("{} marks, rarest: {}", marks.len(), rare.join(", "));
+    let never: Vec<_> = marks.iter().filter(|(hits, _)| *hits == 0).map(|(_, mark)| mark).collect();
+    if never.is_empty() {
+        println!("every mark was hit");
+    } else {
+        println!("{} marks not hit: {never:?}", never.len());
+    }
+}
+
+#[cfg(not(feature = "marks"))]
+const fn print_marks() {}
 
 #[expect(clippy::print_stdout, reason = "the command's output")]
 fn reproduce(seed: u64) -> ExitCode {
-    let first = World::new(seed, Options::of_seed(seed), true).run();
-    let second = World::new(seed, Options::of_seed(seed), true).run();
+    let run = || World::new(seed, Options::of_seed(seed), true).run();
+    let (first, second) = (run(), run());
     for line in &first.trace {
         println!("{line}");
     }
     print_report(seed, &first);
-    if first.trace != second.trace {
+    if first.trace != second.trace || first.trace_hash != second.trace_hash {
         println!("seed {seed} is not deterministic: two traces differ");
         return ExitCode::from(4);
     }
@@ -64,14 +172,11 @@ fn reproduce(seed: u64) -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the command's output")]
 fn print_report(seed: u64, report: &Report) {
     println!("seed {seed}: {:?}", report.options);
-    println!(
-        "  {:?}, rounds {:?}, {} recoveries, {} unsynced batches lost, trace {:016x}",
-        report.counts, report.rounds, report.recoveries, report.batches_lost, report.trace_hash
-    );
+    println!("  {:?}, {} events, trace {:016x}", report.counts, report.events, report.trace_hash);
     for violation in &report.violations {
         println!("  {}: {}", violation.invariant, violation.detail);
     }
     if !report.violations.is_empty() {
-        println!("  again: quorate-sim --seed {seed} --reproduce");
+        println!("  again: quorate-sim --reproduce {seed}");
     }
 }

@@ -1,66 +1,73 @@
 //! What a seed decides about a run, drawn as a swarm: most runs leave most faults out, so that each
 //! is seen alone too.
 
-use std::ops::Range;
-
-use quorate_api::ClusterKey;
-use quorate_protocol::io::AlignConfig;
+use quorate_api::{ClusterKey, ItemId};
+use quorate_protocol::io::{AlignConfig, Tick};
 
 use crate::rng::Stream;
+use crate::workload::Kind;
 
-/// The first record cluster.
-pub const CLUSTER: ClusterKey = ClusterKey { database: 1, cluster: 10 };
+/// Number of the first record cluster; the others follow.
+const FIRST_CLUSTER: u32 = 10;
 
-/// The second one.
-pub const SECOND: ClusterKey = ClusterKey { database: 1, cluster: 20 };
+/// Shortest and longest safety phase.
+const DURATION: (Tick, Tick) = (120_000, 3_000_000);
 
 /// Options of one run. Times in microseconds of virtual time, chances per mille.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// MASTERs, 1 to 5.
-    pub masters: usize,
-    /// Write quorum, 1 to `masters`.
-    pub write_quorum: usize,
-    /// A second cluster, if there is one: half of the records are in it.
-    pub second: Option<Second>,
-    /// Records clients work on.
+    /// Servers, REPLICAs included.
+    pub servers: usize,
+    /// Record clusters, each with MASTERs, REPLICAs and write quorum of its own.
+    pub clusters: Vec<Shape>,
+    /// What clients do.
+    pub workload: Kind,
+    /// Records (accounts, keys, vertices) clients work on.
     pub keys: u64,
-    /// Chance that an operation is on two records.
+    /// Chance that a register operation is on more than one record.
     pub pairs: u64,
     /// Clients, one operation in flight each.
     pub clients: u64,
+    /// Longest pause of a client between two operations.
+    pub think_max: Tick,
     /// Length of the safety phase.
-    pub duration: u64,
+    pub duration: Tick,
     /// Chance that a message is lost.
     pub loss: u64,
     /// Chance that a message arrives twice.
     pub duplication: u64,
-    /// Longest delay of a message.
-    pub delay_max: u64,
+    /// Chance that a message is held up for up to half a second, overtaken by hundreds of others.
+    pub straggling: u64,
+    /// Longest delay of a message otherwise.
+    pub delay_max: Tick,
     /// Longest time a sync takes.
-    pub sync_max: u64,
+    pub sync_max: Tick,
     /// Mean time between cuts; 0 for none.
-    pub cut_every: u64,
+    pub cut_every: Tick,
     /// Mean time between crashes; 0 for none.
-    pub crash_every: u64,
+    pub crash_every: Tick,
     /// Mean time between pauses of a server; 0 for none.
-    pub pause_every: u64,
+    pub pause_every: Tick,
+    /// Mean time between spells of slowness; 0 for none.
+    pub slow_every: Tick,
+    /// Mean time between jumps of a clock; 0 for none.
+    pub jump_every: Tick,
+    /// How far clocks run fast or slow at most, per mille.
+    pub drift: u64,
+    /// Mean time between entries of the control plane (a cluster's owner changes); 0 for none, and
+    /// then anybody may create.
+    pub entry_every: Tick,
+    /// One crash also flips a bit in what was durable.
+    pub bit_flip: bool,
     /// Entries of a decision log beyond which it is cut past a server that is behind; 0 for a bound
     /// that no run reaches.
     pub log_entries: u64,
-    /// Tombstones are dropped soon; positions are used once.
+    /// How long a server may be behind before that; 0 for a bound that no run reaches.
+    pub log_age: Tick,
+    /// Commits that are kept for a server that aligns; 0 for more than any run has.
+    pub journal: usize,
+    /// Tombstones are dropped soon, and no position is used again.
     pub purge: bool,
-}
-
-/// The second cluster: its MASTERs overlap the first one's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Second {
-    /// MASTERs.
-    pub masters: usize,
-    /// How many of them master the first cluster, too.
-    pub shared: usize,
-    /// Write quorum.
-    pub write_quorum: usize,
 }
 
 /// A cluster of a run.
@@ -68,89 +75,161 @@ pub struct Second {
 pub struct Shape {
     /// Which.
     pub cluster: ClusterKey,
-    /// Its MASTERs, as indexes of servers.
-    pub masters: Range<usize>,
-    /// W(c).
+    /// Its MASTERs, as indexes of servers, in order.
+    pub masters: Vec<usize>,
+    /// Its REPLICAs.
+    pub replicas: Vec<usize>,
+    /// W(c), at least a majority: what W below a majority promises (PROTOCOL.md 3.10) is not
+    /// built.
     pub write_quorum: usize,
 }
 
 impl Shape {
+    /// Cluster `number` on these MASTERs.
+    #[must_use]
+    pub fn new(number: u32, masters: Vec<usize>, write_quorum: usize) -> Self {
+        let cluster = ClusterKey { database: 1, cluster: FIRST_CLUSTER + number };
+        Self { cluster, masters, replicas: Vec::new(), write_quorum }
+    }
+
     /// ⌊N/2⌋ + 1.
     #[must_use]
     pub fn majority(&self) -> usize {
         self.masters.len() / 2 + 1
     }
+
+    /// True when a server keeps it.
+    #[must_use]
+    pub fn is_held_by(&self, server: usize) -> bool {
+        self.masters.contains(&server) || self.replicas.contains(&server)
+    }
+
+    /// True when the cluster serves without one of its MASTERs.
+    fn can_spare(&self, server: usize) -> bool {
+        let left = self.masters.len() - usize::from(self.masters.contains(&server));
+        left >= self.write_quorum && left >= self.majority()
+    }
 }
 
 impl Options {
-    /// The clusters: the first one on the first servers, the second one on the last.
+    /// The shape of a cluster.
+    ///
+    /// # Panics
+    /// When there is no such cluster.
     #[must_use]
-    pub fn clusters(&self) -> Vec<Shape> {
-        let write_quorum = self.write_quorum;
-        let mut clusters = vec![Shape { cluster: CLUSTER, masters: 0..self.masters, write_quorum }];
-        if let Some(Second { masters, shared, write_quorum }) = self.second {
-            let start = self.masters - shared;
-            let masters = start..start + masters;
-            clusters.push(Shape { cluster: SECOND, masters, write_quorum });
-        }
-        clusters
+    pub fn shape(&self, cluster: ClusterKey) -> &Shape {
+        let found = self.clusters.iter().find(|shape| shape.cluster == cluster);
+        found.expect("a cluster of the run")
     }
 
-    /// Number of servers.
+    /// True when a server keeps a cluster.
     #[must_use]
-    pub fn servers(&self) -> usize {
-        self.clusters().iter().map(|shape| shape.masters.end).max().unwrap_or(0)
+    pub fn holds(&self, server: usize, cluster: ClusterKey) -> bool {
+        let mut shapes = self.clusters.iter();
+        shapes.any(|s| s.cluster == cluster && s.is_held_by(server))
     }
 
-    /// Which cluster a record is in.
+    /// True when a server keeps every cluster, so that its state alone shows whole transactions.
     #[must_use]
-    pub const fn cluster_of(&self, key: u64) -> ClusterKey {
-        if self.second.is_some() && key % 2 == 1 { SECOND } else { CLUSTER }
+    pub fn holds_all(&self, server: usize) -> bool {
+        self.clusters.iter().all(|shape| shape.is_held_by(server))
+    }
+
+    /// Servers that clients submit transactions to: MASTERs of something.
+    #[must_use]
+    pub fn coordinators(&self) -> Vec<usize> {
+        let is_master = |s: &usize| self.clusters.iter().any(|c| c.masters.contains(s));
+        (0..self.servers).filter(is_master).collect()
+    }
+
+    /// True when every cluster serves without this server.
+    #[must_use]
+    pub fn can_spare(&self, server: usize) -> bool {
+        self.clusters.iter().all(|shape| shape.can_spare(server))
+    }
+
+    /// Which cluster a key's record is in.
+    #[must_use]
+    pub fn cluster_of(&self, key: u64) -> ClusterKey {
+        let index = usize::try_from(key).unwrap_or(0) % self.clusters.len();
+        self.clusters[index].cluster
+    }
+
+    /// The record of a key.
+    #[must_use]
+    pub fn record_of(&self, key: u64) -> ItemId {
+        ItemId::record(self.cluster_of(key), key)
     }
 
     /// The options of a seed.
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
         let rng = &mut Stream::new(seed, "options");
-        let masters = [1, 2, 3, 3, 3, 4, 5, 5][usize::try_from(rng.below(8)).unwrap_or(0)];
-        let majority = masters / 2 + 1;
-        let write_quorum =
-            majority + usize::try_from(rng.below((masters - majority + 1) as u64)).unwrap_or(0);
+        let masters = *rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 7, 9]);
+        let extra = if rng.chance(250) { rng.index(3) + 1 } else { 0 };
+        let clusters = draw_clusters(rng, masters, extra);
+        let workload = *rng.pick(&Kind::ALL);
+        let keys = workload.draw_keys(rng);
         let mut some = |chance: u64, low: u64, high: u64| {
             let drawn = rng.between(low, high);
             if rng.chance(chance) { drawn } else { 0 }
         };
         let mut options = Self {
-            masters,
-            write_quorum,
-            second: None,
-            pairs: 150,
-            keys: 1 + some(800, 1, 20),
-            clients: 1 + some(950, 1, 12),
-            duration: 4_000_000,
+            servers: masters + extra,
+            clusters,
+            workload,
+            keys,
+            pairs: some(700, 50, 600),
+            clients: 1 + some(950, 1, 10),
+            think_max: 1_000 + some(600, 1_000, 30_000),
+            duration: 0,
             loss: some(400, 1, 100),
             duplication: some(400, 1, 100),
-            delay_max: 200 + some(600, 100, 30_000),
-            sync_max: 200 + some(500, 100, 20_000),
-            cut_every: some(600, 200_000, 1_500_000),
-            crash_every: some(600, 200_000, 1_500_000),
-            pause_every: some(400, 200_000, 1_500_000),
+            straggling: some(300, 1, 20),
+            delay_max: 200 + some(600, 100, 20_000),
+            sync_max: 200 + some(500, 100, 10_000),
+            cut_every: some(600, 40_000, 600_000),
+            crash_every: some(600, 40_000, 600_000),
+            pause_every: some(300, 40_000, 600_000),
+            slow_every: some(250, 40_000, 600_000),
+            jump_every: some(250, 40_000, 600_000),
+            drift: some(250, 1, 300),
+            entry_every: some(250, 40_000, 600_000),
+            bit_flip: some(150, 1, 1) == 1,
             log_entries: 0,
+            log_age: 0,
+            journal: 0,
             purge: false,
         };
-        options.draw_second(rng);
+        options.set_duration(some(1_000, 60, 200));
         options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
         options
     }
 
     fn draw_forgetting(&mut self, rng: &mut Stream) {
+        let entries = 1 + rng.below(60);
         if rng.chance(400) {
-            self.log_entries = 1 + rng.below(60);
+            self.log_entries = entries;
         }
+        let age = rng.between(20_000, 500_000);
+        if rng.chance(150) {
+            self.log_age = age;
+        }
+        let journal = 3 + rng.index(20);
         if rng.chance(200) {
-            self.purge = true;
-            self.keys = self.keys.max(20) + rng.below(40);
+            self.journal = journal;
         }
+        let more = rng.below(40);
+        self.purge = rng.chance(250);
+        if self.purge && self.workload == Kind::Registers {
+            self.keys = self.keys.max(20) + more;
+        }
+    }
+
+    /// True when a server may have to align although nothing is wrong with it.
+    #[must_use]
+    pub fn cuts_logs(&self) -> bool {
+        self.log_entries > 0 || self.log_age > 0
     }
 
     /// Settings of the machines: small pieces, so that a few records take many of them.
@@ -158,22 +237,73 @@ impl Options {
         if self.log_entries > 0 {
             config.log_entries = self.log_entries;
         }
+        if self.log_age > 0 {
+            config.log_age = self.log_age;
+        }
+        if self.journal > 0 {
+            config.journal = self.journal;
+        }
         if self.purge {
             config.retention = 100_000;
         }
-        (config.items, config.leaf) = (7, 2);
+        (config.items, config.leaf, config.sweep) = (7, 2, 30);
     }
 
-    fn draw_second(&mut self, rng: &mut Stream) {
-        let n = 1 + rng.below(3);
-        let shared = rng.below(n.min(self.masters as u64) + 1);
-        let write_quorum = n / 2 + 1 + rng.below(n - n / 2);
-        let usize = |n| usize::try_from(n).unwrap_or(1);
-        if rng.chance(400) {
-            let (masters, shared) = (usize(n), usize(shared));
-            self.second = Some(Second { masters, shared, write_quorum: usize(write_quorum) });
-            self.keys = self.keys.max(2);
-            self.pairs = 500;
+    /// As long as the clients take for about this many operations; fewer where each costs more.
+    fn set_duration(&mut self, operations: u64) {
+        let wide = self.clusters.iter().map(|shape| shape.masters.len() as u64).max().unwrap_or(1);
+        let operations = operations * 4 / (3 + wide);
+        let each = self.think_max / 2 + 2 * self.delay_max + self.sync_max;
+        self.duration = (operations * each / self.clients).clamp(DURATION.0, DURATION.1);
+    }
+}
+
+fn draw_clusters(rng: &mut Stream, masters: usize, extra: usize) -> Vec<Shape> {
+    let count = if masters == 1 { 1 } else { *rng.pick(&[1, 1, 1, 2, 2, 3, 4]) };
+    let mut clusters: Vec<Shape> = Vec::new();
+    for number in 0..count {
+        let whole = rng.chance(500);
+        let size = if whole { masters } else { rng.index(masters) + 1 };
+        let mut left: Vec<usize> = (0..masters).collect();
+        let mut chosen: Vec<usize> =
+            (0..size).map(|_| left.swap_remove(rng.index(left.len()))).collect();
+        chosen.sort_unstable();
+        let majority = size / 2 + 1;
+        let more = if rng.chance(300) { rng.index(size - majority + 1) } else { 0 };
+        let mut shape = Shape::new(number, chosen, majority + more);
+        // A MASTER of one cluster may be a REPLICA of another.
+        let may_keep: Vec<usize> = left.into_iter().chain(masters..masters + extra).collect();
+        shape.replicas = may_keep.into_iter().filter(|_| rng.chance(400)).collect();
+        shape.replicas.sort_unstable();
+        clusters.push(shape);
+    }
+    // Every server keeps something: one that is in no cluster is no part of the database.
+    let idle = |server: &usize| clusters.iter().all(|shape| !shape.is_held_by(*server));
+    let idle: Vec<usize> = (0..masters + extra).filter(idle).collect();
+    clusters[0].replicas.extend(idle);
+    clusters[0].replicas.sort_unstable();
+    clusters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_seed_draws_a_legal_world() {
+        let (mut outside, mut replicas) = (0, 0);
+        for seed in 0..2_000 {
+            let options = Options::of_seed(seed);
+            for shape in &options.clusters {
+                assert!(shape.majority() <= shape.write_quorum, "seed {seed}");
+                assert!(shape.write_quorum <= shape.masters.len(), "seed {seed}");
+                assert!(shape.masters.iter().all(|m| !shape.replicas.contains(m)), "seed {seed}");
+                assert!(shape.masters.iter().all(|m| *m < options.servers), "seed {seed}");
+                replicas += shape.replicas.len();
+                let coordinators = options.coordinators().into_iter();
+                outside += coordinators.filter(|server| !shape.masters.contains(server)).count();
+            }
         }
+        assert!(outside > 0 && replicas > 0, "{outside} outside, {replicas} REPLICAs");
     }
 }

@@ -1,74 +1,101 @@
 //! What waits for durability and what travels: outboxes, syncs, and a network that loses, delays
 //! and duplicates.
 
-use std::collections::VecDeque;
-
 use quorate_api::{Boot, NodeId};
-use quorate_protocol::io::PersistSeq;
+use quorate_protocol::io::{PersistSeq, Tick};
 use quorate_protocol::message::Message;
 
-use crate::world::{Happening, Out, World};
+use crate::plant::ShellBug;
+use crate::server::Out;
+use crate::world::{Arrival, Happening, World};
+
+/// Longest delay of anything once everything healed.
+const HEALED_DELAY: Tick = 200;
+
+/// Longest delay of a straggler: its copy may come long after everybody has forgotten it.
+const STRAGGLER: Tick = 500_000;
 
 impl World {
     /// Sends and answers whatever its durability allows.
     pub(crate) fn flush_outbox(&mut self, index: usize) {
-        let durable = self.servers[index].durable;
-        let outbox = std::mem::take(&mut self.servers[index].outbox);
-        let (ready, kept): (VecDeque<_>, VecDeque<_>) =
-            outbox.into_iter().partition(|(after, _)| *after <= durable);
-        self.servers[index].outbox = kept;
-        for (_, out) in ready {
+        let early = self.plant.has(ShellBug::SendBeforeDurable);
+        let server = &mut self.servers[index];
+        let durable = server.durable;
+        let is_ready = |after: PersistSeq| early || after <= durable;
+        if server.outbox.iter().all(|(after, _)| !is_ready(*after)) {
+            return;
+        }
+        let outbox = std::mem::take(&mut server.outbox);
+        for (after, out) in outbox {
             match out {
+                kept if !is_ready(after) => self.servers[index].outbox.push_back((after, kept)),
                 Out::Send(to, message) => self.send(index, to, message),
-                Out::Reply(request, reply) => self.reply(request, &reply),
+                Out::Reply(request, reply) => self.reply(index, request, &reply),
             }
         }
     }
 
-    pub(crate) fn send(&mut self, from: usize, to: NodeId, message: Message) {
+    fn send(&mut self, from: usize, to: NodeId, message: Message) {
         let Some(to) = self.servers.iter().position(|s| s.id == to) else { return };
-        let from_boot = self.servers[from].boot;
-        if to == from {
-            let to_boot = from_boot;
-            let message = Box::new(message);
-            self.at(self.now, Happening::Arrive { to, to_boot, from, from_boot, message });
-            return;
-        }
-        let lossy = !self.healed;
-        if self.is_cut(from, to) || (lossy && self.network.chance(self.options.loss)) {
-            return;
-        }
+        let (from_boot, cfg) = (self.servers[from].boot, self.servers[from].cfg);
         let to_boot = self.servers[to].boot;
-        let copies = 1 + u64::from(lossy && self.network.chance(self.options.duplication));
-        for _ in 0..copies {
-            let max = if lossy { self.options.delay_max } else { 200 };
-            let at = self.now + self.network.between(50, max);
-            let message = Box::new(message.clone());
-            self.at(at, Happening::Arrive { to, to_boot, from, from_boot, message });
+        let lossy = !self.healed && to != from;
+        let lost = to != from
+            && (self.is_cut(from, to) || (lossy && self.network.chance(self.options.loss)));
+        if lost {
+            return;
         }
+        let twice = lossy && self.network.chance(self.options.duplication);
+        if twice {
+            let message = message.clone();
+            let at = self.arrival_time(from, to);
+            let arrival = Arrival { to, to_boot, from, from_boot, cfg, message };
+            self.at(at, Happening::Arrive(Box::new(arrival)));
+        }
+        let at = self.arrival_time(from, to);
+        let arrival = Arrival { to, to_boot, from, from_boot, cfg, message };
+        self.at(at, Happening::Arrive(Box::new(arrival)));
+    }
+
+    fn arrival_time(&mut self, from: usize, to: usize) -> Tick {
+        if to == from {
+            return self.now + self.servers[to].slowness;
+        }
+        if self.healed {
+            return self.now + self.network.between(50, HEALED_DELAY);
+        }
+        let straggles = self.network.chance(self.options.straggling);
+        let max = if straggles { STRAGGLER } else { self.options.delay_max };
+        let slowness = self.servers[from].slowness + self.servers[to].slowness;
+        self.now + self.network.between(50, max) + slowness
     }
 
     pub(crate) fn begin_sync(&mut self, index: usize) {
         let server = &mut self.servers[index];
         let Some(seq) = server.disk.unsynced().filter(|_| !server.syncing) else { return };
         server.syncing = true;
-        let boot = server.boot;
-        let max = if self.healed { 200 } else { self.options.sync_max };
-        let at = self.now + self.disks.between(50, max);
+        let (boot, slowness) = (server.boot, server.slowness);
+        let max = if self.healed { HEALED_DELAY } else { self.options.sync_max };
+        let at = self.now + self.disks.between(50, max) + slowness;
         self.at(at, Happening::Synced { server: index, boot, seq });
     }
 
     pub(crate) fn synced(&mut self, index: usize, boot: Boot, seq: PersistSeq) {
+        let lies = self.plant.has(ShellBug::SyncLies);
         let server = &mut self.servers[index];
-        if server.boot != boot || server.machine.is_none() {
+        if server.boot != boot || server.machine.is_none() || !server.syncing {
             return;
         }
         server.syncing = false;
         server.durable = seq;
-        server.disk.synced(seq);
+        // A lying disk keeps the last batches for itself.
+        server.disk.synced(if lies { seq.saturating_sub(2) } else { seq });
         if !server.paused {
             self.flush_outbox(index);
         }
-        self.begin_sync(index);
+        let behind = lies && self.servers[index].disk.unsynced() == Some(seq);
+        if !behind {
+            self.begin_sync(index);
+        }
     }
 }

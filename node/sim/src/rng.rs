@@ -25,6 +25,19 @@ impl Stream {
         self.0.next_u64() % bound.max(1)
     }
 
+    /// Uniform index below a length.
+    pub fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap_or(0)
+    }
+
+    /// One of a list.
+    ///
+    /// # Panics
+    /// When the list is empty.
+    pub fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
+        &list[self.index(list.len())]
+    }
+
     /// Uniform in `low..=high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)

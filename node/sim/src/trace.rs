@@ -9,25 +9,26 @@ use quorate_protocol::io::Tick;
 pub(crate) struct Trace {
     hash: u64,
     lines: Option<Vec<String>>,
-    scratch: String,
 }
 
 impl Trace {
     pub(crate) fn new(keep: bool) -> Self {
         // FNV-1a's offset basis.
-        Self { hash: 0xcbf2_9ce4_8422_2325, lines: keep.then(Vec::new), scratch: String::new() }
+        Self { hash: 0xcbf2_9ce4_8422_2325, lines: keep.then(Vec::new) }
     }
 
+    /// Mixes a word into the hash: when, what, to whom. Cheap enough for every event.
+    pub(crate) const fn mix(&mut self, word: u64) {
+        self.hash = (self.hash ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+    }
+
+    /// Adds a line, if lines are kept: formatting costs more than the rest of the run.
     pub(crate) fn line(&mut self, now: Tick, what: Arguments<'_>) {
-        self.scratch.clear();
+        let Some(lines) = &mut self.lines else { return };
+        let mut line = String::new();
         // Writing into a String cannot fail.
-        if write!(self.scratch, "{now:>9} {what}").is_ok() {
-            for byte in self.scratch.bytes() {
-                self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-        if let Some(lines) = &mut self.lines {
-            lines.push(self.scratch.clone());
+        if write!(line, "{now:>9} {what}").is_ok() {
+            lines.push(line);
         }
     }
 

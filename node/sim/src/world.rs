@@ -1,58 +1,30 @@
 //! The world: servers, links, disks and clients on one virtual clock. Runs a seed and says what
-//! went wrong. Faults live in `faults.rs`.
+//! went wrong. Faults live in `faults.rs`, what comes after the heal in `verdict.rs`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId};
-use quorate_protocol::io::{Config, Effect, Event, Note, PersistSeq, Placement, Reply, Tick};
+use quorate_api::{Boot, Committed, ItemId, NodeId, Stamp, TxId};
+use quorate_protocol::io::{Config, Effect, Event, Note, PersistSeq, Reply, Tick, Write};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
 
-use crate::clients::{Clients, Counts};
-use crate::disk::Disk;
+use crate::clients::{Answer, Clients, Counts, Turn};
+use crate::control::{self, Entry};
 use crate::invariants::{Invariants, Violation};
-use crate::options::{Options, Shape};
+use crate::options::Options;
+use crate::plant::{Plant, ShellBug};
 use crate::rng::Stream;
+use crate::server::{Out, Server};
 use crate::trace::Trace;
+use crate::workload;
 
-/// How long a healed cluster may take to converge and serve.
-const LIVENESS: Tick = 20_000_000;
-
-/// One server.
-pub(crate) struct Server {
-    pub(crate) id: NodeId,
-    pub(crate) boot: Boot,
-    pub(crate) disk: Disk,
-    /// `None` while crashed.
-    pub(crate) machine: Option<Machine>,
-    pub(crate) paused: bool,
-    /// Sends and replies in order, each with the durability it waits for.
-    pub(crate) outbox: VecDeque<(PersistSeq, Out)>,
-    pub(crate) durable: PersistSeq,
-    pub(crate) syncing: bool,
-    /// Boots of peers as this server knows them, and whether it believes them reachable.
-    peers: BTreeMap<usize, (Boot, bool)>,
-    /// Events that arrived while paused.
-    pub(crate) backlog: Vec<Event>,
-    pub(crate) wake: Tick,
-}
-
-/// What waits for durability.
-pub(crate) enum Out {
-    Send(NodeId, Message),
-    Reply(u64, Reply),
-}
+/// Who wrote what is there before the first transaction.
+const LOADER: TxId = TxId { node: NodeId(u64::MAX), boot: Boot(1), seq: 1 };
 
 /// What the clock brings.
 pub(crate) enum Happening {
-    Arrive {
-        to: usize,
-        to_boot: Boot,
-        from: usize,
-        from_boot: Boot,
-        message: Box<Message>,
-    },
+    Arrive(Box<Arrival>),
     Synced {
         server: usize,
         boot: Boot,
@@ -76,10 +48,32 @@ pub(crate) enum Happening {
     Restart(usize),
     Pause,
     Resume(usize),
+    Slow,
+    Hurry(usize),
+    Jump,
+    /// The control plane makes an entry.
+    Entry,
+    /// A server hears of it.
+    Learn {
+        server: usize,
+        cfg: u64,
+    },
     /// The safety phase is over: everything heals.
     HealAll,
+    /// Nothing may be in doubt any more; clients come back.
+    Serve,
     /// Everything must have converged by now.
     Judge,
+}
+
+/// A message that travels.
+pub(crate) struct Arrival {
+    pub(crate) to: usize,
+    pub(crate) to_boot: Boot,
+    pub(crate) from: usize,
+    pub(crate) from_boot: Boot,
+    pub(crate) cfg: u64,
+    pub(crate) message: Message,
 }
 
 /// A run in progress.
@@ -90,16 +84,19 @@ pub struct World {
     next_id: u64,
     pub(crate) servers: Vec<Server>,
     /// Directed links that are cut, by fault number.
-    pub(crate) cuts: BTreeMap<usize, BTreeSet<(usize, usize)>>,
+    pub(crate) cuts: BTreeMap<usize, Vec<(usize, usize)>>,
     pub(crate) next_cut: usize,
     pub(crate) healed: bool,
+    /// The quiet after the heal is over.
+    pub(crate) serving: bool,
+    pub(crate) entries: Vec<Entry>,
     pub(crate) network: Stream,
     pub(crate) faults: Stream,
     pub(crate) disks: Stream,
     pub(crate) clients: Clients,
-    invariants: Invariants,
+    pub(crate) invariants: Invariants,
     pub(crate) trace: Trace,
-    tune: fn(&mut Config),
+    pub(crate) plant: Plant,
 }
 
 /// What came of a run.
@@ -107,70 +104,54 @@ pub struct World {
 pub struct Report {
     /// Options drawn from the seed.
     pub options: Options,
-    /// Hash over the whole trace: same seed, same hash.
+    /// Hash over the whole run: same seed, same hash.
     pub trace_hash: u64,
     /// The trace as text, if asked for.
     pub trace: Vec<String>,
     /// What went wrong, in order of discovery.
     pub violations: Vec<Violation>,
-    /// What clients were told.
+    /// What clients were told, and what it took.
     pub counts: Counts,
-    /// Commits that took one round, and two.
-    pub rounds: (u64, u64),
-    /// Recoveries begun.
-    pub recoveries: u64,
-    /// Times a server left ONLINE to align, and came back.
-    pub aligned: (u64, u64),
-    /// Tombstones dropped.
-    pub purged: u64,
-    /// Unsynced batches taken by crashes.
-    pub batches_lost: u64,
+    /// Events handled.
+    pub events: u64,
 }
 
 impl World {
     /// Builds the world of a seed.
     #[must_use]
     pub fn new(seed: u64, options: Options, keep_trace: bool) -> Self {
-        Self::with_machines(seed, options, keep_trace, |_| {})
+        Self::planted(seed, options, keep_trace, Plant::NONE)
     }
 
-    /// Builds the world of a seed, its machines with settings of the caller's.
+    /// Builds the world of a seed with something wrong in it.
     #[must_use]
-    pub fn with_machines(
-        seed: u64,
-        options: Options,
-        keep_trace: bool,
-        tune: fn(&mut Config),
-    ) -> Self {
-        let server = |index: usize| Server {
-            id: NodeId(index as u64 + 1),
-            boot: Boot(0),
-            disk: Disk::default(),
-            machine: None,
-            paused: false,
-            outbox: VecDeque::new(),
-            durable: 0,
-            syncing: false,
-            peers: BTreeMap::new(),
-            backlog: Vec::new(),
-            wake: Tick::MAX,
-        };
+    pub fn planted(seed: u64, options: Options, keep_trace: bool, plant: Plant) -> Self {
+        let mut clocks = Stream::new(seed, "clocks");
+        let mut rate = || 1_000 + clocks.between(0, 2 * options.drift) - options.drift;
+        let mut servers: Vec<Server> =
+            (0..options.servers).map(|index| Server::new(index, rate())).collect();
+        let mut invariants = Invariants::default();
+        let loaded = load(&options, &mut servers, &mut invariants);
+        let nodes: Vec<NodeId> = servers.iter().map(|server| server.id).collect();
+        let first = control::first_entry(&options, &nodes, &mut Stream::new(seed, "control"));
         let mut world = Self {
             now: 1,
             queue: BTreeMap::new(),
             next_id: 0,
-            servers: (0..options.servers()).map(server).collect(),
+            servers,
             cuts: BTreeMap::new(),
             next_cut: 0,
             healed: false,
+            serving: false,
+            entries: vec![first],
             network: Stream::new(seed, "network"),
             faults: Stream::new(seed, "faults"),
             disks: Stream::new(seed, "disks"),
-            clients: Clients::new(seed, &options),
-            invariants: Invariants::default(),
+            clients: Clients::new(seed, &options, &loaded),
+            invariants,
             trace: Trace::new(keep_trace),
             options,
-            tune,
+            plant,
         };
         world.schedule_start();
         world
@@ -181,19 +162,24 @@ impl World {
             self.start(index);
         }
         for client in 0..self.options.clients {
-            self.at(self.now + 50_000 + client * 1_000, Happening::Client { client });
+            self.at(self.now + 5_000 + client * 500, Happening::Client { client });
         }
-        if self.options.cut_every > 0 && self.servers.len() > 1 {
-            self.at(self.options.cut_every, Happening::Cut);
-        }
-        if self.options.crash_every > 0 {
-            self.at(self.options.crash_every, Happening::Crash);
-        }
-        if self.options.pause_every > 0 {
-            self.at(self.options.pause_every, Happening::Pause);
+        let o = &self.options;
+        let alone = self.servers.len() < 2;
+        let faults = [
+            (if alone { 0 } else { o.cut_every }, Happening::Cut),
+            (o.crash_every, Happening::Crash),
+            (o.pause_every, Happening::Pause),
+            (o.slow_every, Happening::Slow),
+            (o.jump_every, Happening::Jump),
+            (o.entry_every, Happening::Entry),
+        ];
+        for (every, what) in faults {
+            if every > 0 {
+                self.again_after(every, what);
+            }
         }
         self.at(self.options.duration, Happening::HealAll);
-        self.at(self.options.duration + LIVENESS, Happening::Judge);
     }
 
     pub(crate) fn at(&mut self, when: Tick, what: Happening) {
@@ -202,21 +188,14 @@ impl World {
         self.queue.insert((when.max(self.now), id), what);
     }
 
-    /// Runs to the end.
+    /// Runs to the end. A machine that stops because its state is impossible is a violation.
     #[must_use]
     pub fn run(mut self) -> Report {
-        while let Some(((now, _), happening)) = self.queue.pop_first() {
-            self.now = now;
-            if matches!(happening, Happening::Judge) || !self.invariants.violations().is_empty() {
-                break;
-            }
-            self.happen(happening);
-            if self.healed && self.clients.all_quiet() && self.has_converged() {
-                break;
-            }
-        }
-        if self.invariants.violations().is_empty() {
-            self.judge_end();
+        let run = catch_unwind(AssertUnwindSafe(|| self.run_phases()));
+        if let Err(panic) = run {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            self.invariants.report("no-panic", text.unwrap_or("a panic without text").to_owned());
         }
         Report {
             options: self.options,
@@ -224,22 +203,36 @@ impl World {
             trace: self.trace.into_lines(),
             violations: self.invariants.take(),
             counts: self.clients.counts(),
-            rounds: self.clients.rounds,
-            recoveries: self.clients.recoveries,
-            aligned: self.clients.aligned,
-            purged: self.clients.purged,
-            batches_lost: self.clients.batches_lost,
+            events: self.next_id,
+        }
+    }
+
+    fn run_phases(&mut self) {
+        while let Some(((now, number), happening)) = self.queue.pop_first() {
+            self.now = now;
+            self.trace.mix(now);
+            self.trace.mix(number);
+            if matches!(happening, Happening::Judge) || !self.invariants.violations().is_empty() {
+                break;
+            }
+            self.happen(happening);
+            if self.serving && self.clients.all_quiet() && self.has_converged() {
+                break;
+            }
+        }
+        if self.invariants.violations().is_empty() {
+            self.judge_end();
         }
     }
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Arrive { to, to_boot, from, from_boot, message } => {
-                self.arrive(to, to_boot, from, from_boot, *message);
-            }
+            Happening::Arrive(arrival) => self.arrive(*arrival),
             Happening::Synced { server, boot, seq } => self.synced(server, boot, seq),
             Happening::Wake { server, boot } => {
-                if self.servers[server].boot == boot {
+                // An earlier one took its place, if it is not the one waited for.
+                let due = self.servers[server].wake == self.now;
+                if due && self.servers[server].boot == boot {
                     self.servers[server].wake = Tick::MAX;
                     self.step(server, Event::Tick);
                 }
@@ -249,50 +242,54 @@ impl World {
             Happening::Cut => self.cut(),
             Happening::HealCut(number) => self.heal_cut(number),
             Happening::Crash => self.crash(),
-            Happening::Restart(server) => {
-                if self.servers[server].machine.is_none() {
-                    self.start(server);
-                }
-            }
+            Happening::Restart(server) => self.start(server),
             Happening::Pause => self.pause(),
             Happening::Resume(server) => self.resume(server),
+            Happening::Slow => self.slow_down(),
+            Happening::Hurry(server) => self.servers[server].slowness = 0,
+            Happening::Jump => self.jump_clock(),
+            Happening::Entry => self.new_entry(),
+            Happening::Learn { server, cfg } => self.learn_entry(server, cfg),
             Happening::HealAll => self.heal_all(),
+            Happening::Serve => self.serve(),
             Happening::Judge => {}
         }
     }
 
-    /// Starts a server from what its disk holds, in a new boot.
+    /// Starts a server from what its disk holds, in a new boot; one with a damaged disk refuses.
     pub(crate) fn start(&mut self, index: usize) {
-        let placements = self.placements();
         let server = &mut self.servers[index];
-        server.boot = Boot(server.boot.0 + 1);
-        let (id, boot) = (server.id, server.boot);
+        if server.machine.is_some() || server.dead {
+            return;
+        }
+        let id = server.id;
+        let recovered = match server.disk.recover() {
+            Ok(recovered) => recovered,
+            Err(_) if self.plant.has(ShellBug::DamageForgotten) => {
+                server.disk = crate::disk::Disk::default();
+                quorate_protocol::io::Recovered::default()
+            }
+            Err(damaged) => {
+                server.dead = true;
+                self.trace.line(self.now, format_args!("{id} refuses to start: {damaged:?}"));
+                return;
+            }
+        };
+        if !self.plant.has(ShellBug::SameBoot) || server.boot == Boot(0) {
+            server.boot = Boot(server.boot.0 + 1);
+        }
+        let boot = server.boot;
         let mut config = Config::new(id, boot, id.0 ^ u64::from(boot.0) << 32);
         self.options.align(&mut config.align);
-        (self.tune)(&mut config);
-        self.invariants.restarted((id, boot), server.disk.durable());
-        server.machine = Some(Machine::new(config, server.disk.recover()));
+        (self.plant.machine)(&mut config);
+        self.invariants.restarted((id, boot), index, server.disk.durable(), &self.options);
+        server.machine = Some(Machine::new(config, recovered));
         server.durable = 0;
-        server.syncing = false;
-        server.peers.clear();
         self.trace.line(self.now, format_args!("start {id} boot {}", boot.0));
-        self.step(index, Event::Configure { cfg: 1, placements });
-        self.at(self.now + 1_000, Happening::Detect { server: index, boot });
-    }
-
-    fn placements(&self) -> BTreeMap<ClusterKey, Placement> {
-        let placement = |shape: Shape| {
-            let masters = self.servers[shape.masters].iter().map(|s| s.id).collect();
-            let write_quorum = shape.write_quorum;
-            let (owner, schema_min) = (None, 0);
-            let generation = 1;
-            (shape.cluster, Placement { generation, masters, write_quorum, owner, schema_min })
-        };
-        self.options.clusters().into_iter().map(placement).collect()
-    }
-
-    pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
-        self.cuts.values().any(|links| links.contains(&(from, to)))
+        let configuration = self.configuration_of(index);
+        self.step(index, configuration);
+        self.catch_up(index);
+        self.at(self.now + 500, Happening::Detect { server: index, boot });
     }
 
     /// Reachability is decided by looking at the truth now and then, so it is often out of date.
@@ -302,18 +299,12 @@ impl World {
         }
         for peer in (0..self.servers.len()).filter(|peer| *peer != index) {
             let other = &self.servers[peer];
-            let up = other.machine.is_some()
-                && !other.paused
-                && !self.is_cut(index, peer)
-                && !self.is_cut(peer, index);
+            let up = other.is_awake() && !self.is_cut(index, peer) && !self.is_cut(peer, index);
             let (node, current) = (other.id, other.boot);
             let before = self.servers[index].peers.get(&peer).copied();
             let boot = match before {
                 None if !up => continue,
-                Some((known, false)) if !up => {
-                    debug_assert!(known <= current);
-                    continue;
-                }
+                Some((_, false)) if !up => continue,
                 Some((known, true)) if !up => known,
                 Some((known, true)) if known == current => continue,
                 _ => current,
@@ -321,11 +312,12 @@ impl World {
             self.servers[index].peers.insert(peer, (boot, up));
             self.step(index, Event::Peer { node, boot, up });
         }
-        let again = self.now + self.network.between(10_000, 150_000);
+        let again = self.now + self.network.between(10_000, 100_000);
         self.at(again, Happening::Detect { server: index, boot });
     }
 
-    fn arrive(&mut self, to: usize, to_boot: Boot, from: usize, from_boot: Boot, message: Message) {
+    fn arrive(&mut self, arrival: Arrival) {
+        let Arrival { to, to_boot, from, from_boot, cfg, message } = arrival;
         if self.servers[to].boot != to_boot || self.servers[to].machine.is_none() {
             return;
         }
@@ -334,7 +326,7 @@ impl World {
             return;
         }
         let from = self.servers[from].id;
-        self.step(to, Event::Message { from, cfg: 1, message });
+        self.step(to, Event::Message { from, cfg, message });
     }
 
     pub(crate) fn step(&mut self, index: usize, event: Event) {
@@ -342,14 +334,16 @@ impl World {
             self.servers[index].backlog.push(event);
             return;
         }
+        let id = self.servers[index].id;
+        self.trace.mix(id.0);
         if let Event::Message { from, message, .. } = &event {
-            let id = self.servers[index].id;
             self.trace.line(self.now, format_args!("{id} < {from} {message:?}"));
         }
         let mut out = Vec::new();
         let server = &mut self.servers[index];
+        let now = server.clock.now(self.now);
         let Some(machine) = &mut server.machine else { return };
-        machine.step(self.now, event, &server.disk, &mut out);
+        machine.step(now, event, &server.disk, &mut out);
         for effect in out {
             self.effect(index, effect);
         }
@@ -358,10 +352,10 @@ impl World {
         self.arm(index);
     }
 
-    fn arm(&mut self, index: usize) {
+    pub(crate) fn arm(&mut self, index: usize) {
         let server = &mut self.servers[index];
         let Some(due) = server.machine.as_ref().and_then(Machine::next_deadline) else { return };
-        let due = due.max(self.now);
+        let due = server.clock.when(due).max(self.now);
         if due < server.wake {
             server.wake = due;
             let boot = server.boot;
@@ -373,12 +367,16 @@ impl World {
         let server = &mut self.servers[index];
         match effect {
             Effect::Persist { seq, writes } => {
-                self.invariants.writes((server.id, server.boot), &writes, &self.options);
-                let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
-                self.invariants.dropped(index, &writes, &disks, &self.options);
+                let by = (server.id, server.boot);
+                self.invariants.writes(by, index, &writes, server.disk.visible());
+                if writes.iter().any(|write| matches!(write, Write::Purge(_))) {
+                    let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
+                    self.invariants.purged(index, &writes, &disks, &self.options);
+                }
                 let server = &mut self.servers[index];
-                server.disk.write(seq, writes.clone());
-                self.invariants.wrote(index, &writes, server.disk.visible(), &self.options);
+                server.disk.write(seq, writes);
+                let written = server.disk.last_written();
+                self.invariants.wrote(index, written, server.disk.visible(), &self.options);
             }
             Effect::Send { to, after, message } => {
                 server.outbox.push_back((after, Out::Send(to, message)));
@@ -392,111 +390,96 @@ impl World {
 
     fn noted(&mut self, index: usize, note: &Note) {
         let id = self.servers[index].id;
+        let counts = self.clients.counts_mut();
         match note {
-            Note::Committed { one_round: true } => self.clients.rounds.0 += 1,
-            Note::Committed { one_round: false } => self.clients.rounds.1 += 1,
-            Note::Recovering(_) => self.clients.recoveries += 1,
+            Note::Committed { one_round: true } => counts.one_round += 1,
+            Note::Committed { one_round: false } => counts.two_rounds += 1,
+            Note::Recovering(_) => counts.recoveries += 1,
             Note::Corruption { tx, detail } => {
                 self.invariants.report("no-corruption", format!("{id}: {tx}: {detail}"));
             }
-            other => self.clients.noted(other),
+            Note::Diverged { .. } => {
+                self.invariants.report("no-corruption", format!("{id}: {note:?}"));
+            }
+            Note::LeftOnline => counts.left_online += 1,
+            Note::BackOnline => counts.aligned += 1,
+            Note::Purged { tombstones } => counts.purged += tombstones,
+            Note::Aborted(_)
+            | Note::Retried
+            | Note::SystemChanged
+            | Note::Alignment(_)
+            | Note::PassedOver(_)
+            | Note::Lag { .. } => {}
         }
         self.trace.line(self.now, format_args!("{id} note {note:?}"));
     }
 
     fn client_turn(&mut self, client: u64) {
-        if self.healed && self.clients.is_retired(client) {
+        if self.healed && (!self.serving || self.clients.is_retired(client)) {
             return;
         }
-        let target = self.clients.target(client, self.servers.len() as u64);
-        if self.servers[target].machine.is_none() {
+        let target = self.clients.target(client);
+        let server = &self.servers[target];
+        if server.machine.is_none() {
             self.clients.refused();
             self.at(self.now + 5_000, Happening::Client { client });
             return;
         }
-        let committed = &self.servers[target].disk.visible().items;
-        let event = self.clients.begin(client, target, self.now, committed);
-        if let Event::Submit(submit) = &event {
-            self.trace.line(self.now, format_args!("client {client} {submit:?}"));
-        }
+        let turn = Turn {
+            client,
+            server: target,
+            now: self.now,
+            clock: server.clock.now(self.now),
+            wall: server.clock.wall(self.now),
+            local: &server.disk.visible().items,
+        };
+        let event = self.clients.begin(&turn, &self.options);
+        self.trace.line(self.now, format_args!("client {client} at {target}: {event:?}"));
         self.step(target, event);
     }
 
-    pub(crate) fn reply(&mut self, request: u64, reply: &Reply) {
+    pub(crate) fn reply(&mut self, index: usize, request: u64, reply: &Reply) {
         self.trace.line(self.now, format_args!("reply {request} {reply:?}"));
         if let Reply::Committed { tx, .. } = &reply {
             let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
             self.invariants.acknowledged(*tx, &disks, &self.options);
         }
-        if let Some(client) = self.clients.end(request, self.now, self.healed, reply) {
-            let next = self.now + self.clients.think();
+        let (now, serving) = (self.now, self.serving);
+        let (by, holds) = (self.servers[index].id, self.servers[index].disk.visible());
+        let answer = Answer {
+            request,
+            now,
+            serving,
+            whole: self.servers.iter().all(|server| !server.dead),
+            reply,
+            by,
+            local: &holds.items,
+            aligning: holds.aligning,
+            cuts_logs: self.options.cuts_logs(),
+        };
+        if let Some(client) = self.clients.end(&answer) {
+            let next = self.now + self.clients.think(self.options.think_max);
             self.at(next, Happening::Client { client });
         }
     }
+}
 
-    fn has_converged(&self) -> bool {
-        let whole = self.items();
-        self.servers.iter().enumerate().all(|(index, server)| {
-            let quiet = server.machine.as_ref().is_some_and(|m| {
-                m.undecided().len() == 0 && m.in_flight() == 0 && !m.is_aligning()
-            });
-            let items = &server.disk.visible().items;
-            let mut shapes = self.options.clusters();
-            shapes.retain(|shape| shape.masters.contains(&index));
-            let mine = |item: &ItemId| shapes.iter().any(|s| s.cluster == item.cluster);
-            // Servers drop tombstones at their own pace.
-            let kept = |(_, c): &(&ItemId, &Committed)| c.live || !self.options.purge;
-            let whole = whole.iter().filter(|(item, _)| mine(item)).filter(kept);
-            quiet && items.iter().filter(kept).eq(whole)
-        })
+/// Puts the workload's records on every disk that keeps them.
+fn load(
+    options: &Options,
+    servers: &mut [Server],
+    invariants: &mut Invariants,
+) -> Vec<(ItemId, Vec<u8>)> {
+    let loaded = workload::preloaded(options);
+    for (item, body) in &loaded {
+        let bytes: Vec<u8> = 1_u64.to_be_bytes().iter().chain(body).copied().collect();
+        let stamp = Stamp { version: 1, tx: LOADER };
+        let committed = Committed { stamp, live: true, image: Some(bytes.into()) };
+        let keepers = (0..options.servers).filter(|s| options.holds(*s, item.cluster));
+        for index in keepers {
+            servers[index].disk.preload(item, &committed);
+        }
+        invariants.loaded(item, &committed);
     }
-
-    /// All records, each as the first MASTER of its cluster has it.
-    fn items(&self) -> BTreeMap<ItemId, Committed> {
-        let mut all = BTreeMap::new();
-        for Shape { cluster, masters, .. } in self.options.clusters() {
-            let items = &self.servers[masters.start].disk.visible().items;
-            let of_cluster = items.iter().filter(|(item, _)| item.cluster == cluster);
-            all.extend(of_cluster.map(|(item, committed)| (item.clone(), committed.clone())));
-        }
-        all
-    }
-
-    fn judge_end(&mut self) {
-        if !self.clients.all_quiet() {
-            let waiting = self.clients.describe_waiting();
-            self.invariants.report("serves-after-heal", waiting);
-        }
-        if !self.has_converged() {
-            let mut text = String::from("not converged within the bound:");
-            let whole = self.items();
-            for server in &self.servers {
-                let undecided: Vec<_> = server
-                    .machine
-                    .iter()
-                    .flat_map(Machine::undecided)
-                    .map(|(tx, _)| tx.to_string())
-                    .collect();
-                let items = &server.disk.visible().items;
-                let other = items.iter().filter(|(item, c)| whole.get(*item) != Some(*c));
-                let other: Vec<_> =
-                    other.map(|(item, c)| format!("{item}@{:?}", c.stamp)).collect();
-                let (id, count) = (server.id, items.len());
-                let undecided = format!("undecided {undecided:?}, {count} items, other {other:?}");
-                if write!(text, " {id}: {undecided};").is_err() {
-                    break;
-                }
-            }
-            self.invariants.report("converges-after-heal", text);
-            return;
-        }
-        let mut items = self.items();
-        for (item, tombstone) in self.invariants.tombstones() {
-            items.entry(item.clone()).or_insert_with(|| tombstone.clone());
-        }
-        self.invariants.final_state(&items);
-        for violation in self.clients.judge(&items, self.now) {
-            self.invariants.report("client-history", violation);
-        }
-    }
+    loaded
 }

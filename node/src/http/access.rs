@@ -185,11 +185,13 @@ impl<B: Backend> Access<'_, B> {
         }
     }
 
-    /// Waits until this server has applied a schema, not longer than a moment: what was asked for
-    /// is done, only the next request to this server might still see the state before.
+    /// Waits until this server has applied a schema or a later one, not longer than a moment: what
+    /// was asked for is done, only the next request to this server might still see the state
+    /// before.
     pub(super) async fn await_schema(&self, schema: &Schema) {
         let until = self.deadline.min(Instant::now() + SCHEMA_WAIT_MAX);
-        while *self.app.backend.schema() != *schema && Instant::now() < until {
+        // A later change may have come on top already.
+        while self.app.backend.schema().revision < schema.revision && Instant::now() < until {
             tokio::time::sleep(SCHEMA_POLL).await;
         }
     }
@@ -266,7 +268,8 @@ impl<B: Backend> Access<'_, B> {
         let failure = match run.map_err(|error| (error, None))? {
             Ok(commit) if commit.stamps.len() == expected => {
                 if let Some(trail) = self.trail {
-                    trail.committed(self.app.node, &commit);
+                    let ops = bases.iter().map(|op| (op.kind, &op.item));
+                    trail.committed(self.app.node, &commit, ops);
                 }
                 return Ok(commit);
             }

@@ -161,7 +161,12 @@ impl<B: Backend> FromRequest<Arc<App<B>>> for Ctx<B> {
         if !app.config.authenticator.accepts(&parts.headers) {
             return Err(unauthorized(database_of(params.as_ref()), &parts.headers));
         }
-        let deadline = Instant::now() + deadline(&parts.headers, &app.config.limits)?;
+        let trail: Option<Arc<Trail>> = parts.extensions.remove();
+        // A session's wait counts too.
+        let deadline = match &trail {
+            Some(trail) => trail.until,
+            None => Instant::now() + deadline(&parts.headers, &app.config.limits)?,
+        };
         let level = read_level(&parts.headers)?;
         let (body, budget) = if matches!(parts.method, Method::GET | Method::HEAD) {
             (Bytes::new(), None)
@@ -178,7 +183,7 @@ impl<B: Backend> FromRequest<Arc<App<B>>> for Ctx<B> {
             deadline,
             level,
             token,
-            trail: parts.extensions.remove(),
+            trail,
             params,
             query: parts.uri.query().map(str::to_owned),
             body,

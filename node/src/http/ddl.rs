@@ -19,8 +19,9 @@ use super::access::Access;
 use super::backend::{Backend, Master};
 use super::context::Ctx;
 use super::error::ApiError;
+use super::record;
 use super::reply::{self, Answer, Reply};
-use crate::sql::{CreateClass, CreateIndex, Drop};
+use crate::sql::{CreateClass, CreateIndex, Drop, DropClass};
 
 /// Times a schema change starts over when another one came first.
 const CHANGE_ATTEMPTS_MAX: u32 = 16;
@@ -79,13 +80,47 @@ impl<B: Backend> Access<'_, B> {
     pub(super) async fn run_drop_class(
         &self,
         database: &str,
-        drop: &Drop,
+        drop: &DropClass,
     ) -> Result<Answer, ApiError> {
-        match self.change(|s| s.drop_class(database, &drop.name)).await {
+        let mut dropped = Ok(());
+        if !drop.is_forced {
+            dropped = self.refuse_full_graph_class(database, &drop.name).await;
+        }
+        let dropped = match dropped {
+            Ok(()) => self.change(|s| s.drop_class(database, &drop.name)).await,
+            Err(error) => Err(error),
+        };
+        match dropped {
             Err(error) if error.code == ErrorCode::UnknownClass && drop.if_exists => {}
             dropped => std::mem::drop(dropped?),
         }
         Ok(done(json!({"operation": "drop class", "className": drop.name, "value": true})))
+    }
+
+    /// Vertices must not go without their edges, nor edges while vertices list them; records of
+    /// other classes go with theirs, as in the original. What is made meanwhile through another
+    /// server is not seen here: whoever comes upon a record of a dropped class passes over it.
+    async fn refuse_full_graph_class(&self, database: &str, name: &str) -> Result<(), ApiError> {
+        let db = self.database_with_class(self.database(database).await?, name).await?;
+        let Some(class) = db.class(name) else { return Err(db.unknown_class(name)) };
+        let (kind, statement) = if db.is_a(name, "V") {
+            ("vertices", "DELETE VERTEX")
+        } else if db.is_a(name, "E") {
+            ("edges", "DELETE EDGE")
+        } else {
+            return Ok(());
+        };
+        for cluster in &class.clusters {
+            if !self.scan(db.key(*cluster), 0, 1).await?.is_empty() {
+                let text = format!(
+                    "class '{}' cannot be dropped because it contains {kind}; {statement} removes \
+                     them first, DROP CLASS … UNSAFE leaves the graph with loose ends",
+                    class.name
+                );
+                return Err(ApiError::bad_request(text));
+            }
+        }
+        Ok(())
     }
 
     /// `CREATE INDEX`: done when every record there was is in it. Past the deadline it goes on.
@@ -94,16 +129,20 @@ impl<B: Backend> Access<'_, B> {
         database: &str,
         create: &CreateIndex,
     ) -> Result<Answer, ApiError> {
+        record::refuse_attribute(&create.new.field)?;
         let name = &create.new.name;
-        match self.change(|s| s.create_index(database, &create.new)).await {
-            Err(error) if error.code == ErrorCode::IndexExists && create.if_not_exists => {}
-            made => std::mem::drop(made?),
-        }
+        let made = self.change(|s| s.create_index(database, &create.new)).await;
+        let schema = match made {
+            Err(error) if error.code == ErrorCode::IndexExists && create.if_not_exists => {
+                self.newest_schema().await?.1
+            }
+            made => made?,
+        };
         let mut changes = self.app.backend.changes();
         let filled = async {
             loop {
                 changes.mark_unchanged();
-                match self.index_state(database, name)? {
+                match self.index_state(database, name, schema.revision)? {
                     IndexState::Ready => return Ok(()),
                     IndexState::Failed(reasons) => {
                         let text = format!("index '{name}' cannot be: {}", reasons.join("; "));
@@ -126,8 +165,19 @@ impl<B: Backend> Access<'_, B> {
         Ok(done(json!({"operation": "create index", "name": name, "value": true})))
     }
 
-    fn index_state(&self, database: &str, name: &str) -> Result<IndexState, ApiError> {
+    /// How far an index is that was there in some revision of the schema. This server may not have
+    /// come to that yet.
+    fn index_state(
+        &self,
+        database: &str,
+        name: &str,
+        revision: u64,
+    ) -> Result<IndexState, ApiError> {
         let schema = self.app.backend.schema();
+        // An index of this name before that may be another one.
+        if schema.revision < revision {
+            return Ok(IndexState::Building(Vec::new()));
+        }
         let index = schema.database(database).and_then(|d| d.index(name));
         index.map(|i| i.state.clone()).ok_or_else(|| {
             ApiError::new(ErrorCode::UnknownIndex, format!("Index '{name}' was dropped"))
@@ -259,8 +309,9 @@ pub(super) async fn describe_class<B: Backend>(ctx: Ctx<B>) -> Reply {
 
 /// `DELETE /class/{db}/{class}`.
 pub(super) async fn drop_class<B: Backend>(ctx: Ctx<B>) -> Reply {
-    let (db, class) = (ctx.param("db"), ctx.param("class"));
-    ctx.access().change(|s| s.drop_class(db, class)).await?;
+    let (access, db, class) = (ctx.access(), ctx.param("db"), ctx.param("class"));
+    access.refuse_full_graph_class(db, class).await?;
+    access.change(|s| s.drop_class(db, class)).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

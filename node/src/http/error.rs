@@ -28,7 +28,7 @@ pub(super) struct ApiError {
     /// Earlier parts of the request took effect, so the whole is neither done nor undone.
     pub(super) partial: bool,
     /// Decided not to have happened, for a reason that the client has no part in: the same request
-    /// can be tried again here.
+    /// can be tried again, here while there are tries left, and by the client afterwards.
     pub(super) again: bool,
     /// Realm of the challenge, for 401.
     pub(super) realm: Option<String>,
@@ -66,7 +66,7 @@ impl ApiError {
             content: &self.text,
             error_code: self.code.name(),
             outcome: self.outcome(),
-            retryable: self.code.retryable() && !self.partial,
+            retryable: (self.code.retryable() || self.again) && !self.partial,
             tombstone: self.tombstone,
         };
         serde_json::to_vec(&Envelope { beside: self.beside.as_deref(), errors: [entry] })
@@ -114,11 +114,12 @@ impl From<ReadError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.body()));
-        *response.status_mut() = StatusCode::from_u16(self.code.http_status())
+        let status = StatusCode::from_u16(self.code.http_status())
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, super::reply::JSON);
-        if matches!(self.code, ErrorCode::Overload | ErrorCode::NotReady) {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         if let Some(realm) = &self.realm

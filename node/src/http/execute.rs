@@ -1,12 +1,15 @@
 //! Runs parsed statements: scans and reads through the backend, writes as one transaction a
 //! statement. May not parse, and may not know methods and paths.
 
+use std::collections::BTreeSet;
+
 use quorate_api::{ErrorCode, Rid};
 use serde_json::{Map, Value, json};
 
 use super::access::{Access, Db};
 use super::backend::Backend;
 use super::error::ApiError;
+use super::graph::{edges_in, found_elsewhere};
 use super::record::{self, Incoming};
 use super::reply::Answer;
 use super::source::{Found, Source, fields_if, query, row};
@@ -177,16 +180,30 @@ fn to_bytes(map: &Map<String, Value>) -> Result<Vec<u8>, ApiError> {
     serde_json::to_vec(map).map_err(|e| ApiError::new(ErrorCode::Storage, e.to_string()))
 }
 
+/// Which of a target's records a changing statement is about.
+struct Wanted<'a, F> {
+    filter: Option<&'a Condition>,
+    /// What no condition of the statement says.
+    also: F,
+    limit: Option<usize>,
+}
+
+impl<'a> Wanted<'a, fn(&Fields) -> bool> {
+    const fn new(filter: Option<&'a Condition>, limit: Option<usize>) -> Self {
+        Self { filter, also: |_| true, limit }
+    }
+}
+
 /// Records that a changing statement is about, not more than one transaction takes.
 async fn matching<B: Backend>(
     access: Access<'_, B>,
     db: Db,
     target: &Target,
-    filter: Option<&Condition>,
-    limit: Option<usize>,
+    wanted: Wanted<'_, impl Fn(&Fields) -> bool + Send + Sync>,
 ) -> Result<(Db, Vec<(Found, Fields)>), ApiError> {
+    let filter = wanted.filter;
     let mut source = Source::open(access, db, target, filter).await?;
-    let limit = limit.unwrap_or(usize::MAX);
+    let limit = wanted.limit.unwrap_or(usize::MAX);
     let mut matching = Vec::new();
     'pages: while matching.len() < limit {
         let Some(page) = source.next().await? else { break };
@@ -194,6 +211,9 @@ async fn matching<B: Backend>(
             let fields = fields_if(true, &found)?;
             if filter.is_some_and(|f| row(&source.db, &found, &fields).is_ok_and(|r| !holds(f, &r)))
             {
+                continue;
+            }
+            if !(wanted.also)(&fields) {
                 continue;
             }
             if matching.len() == RECORDS_MAX {
@@ -217,8 +237,9 @@ async fn run_update<B: Backend>(
     db: Db,
     update: &Update,
 ) -> Result<Answer, ApiError> {
-    let filter = update.filter.as_ref();
-    let (db, found) = matching(access, db, &update.target, filter, update.limit).await?;
+    update.set.iter().try_for_each(|a| record::refuse_attribute(&a.field))?;
+    let wanted = Wanted::new(update.filter.as_ref(), update.limit);
+    let (db, found) = matching(access, db, &update.target, wanted).await?;
     let set: Fields = update.set.iter().map(|a| (a.field.clone(), a.value.clone())).collect();
     let (mut work, count) = (Work::new(access, db), found.len());
     for (found, fields) in found {
@@ -235,8 +256,8 @@ async fn run_delete<B: Backend>(
     delete: &Delete,
     class: Option<&str>,
 ) -> Result<Answer, ApiError> {
-    let filter = delete.filter.as_ref();
-    let (db, found) = matching(access, db, &delete.target, filter, delete.limit).await?;
+    let wanted = Wanted::new(delete.filter.as_ref(), delete.limit);
+    let (db, found) = matching(access, db, &delete.target, wanted).await?;
     remove(access, db, found, class).await
 }
 
@@ -247,16 +268,56 @@ async fn run_delete_edge<B: Backend>(
 ) -> Result<Answer, ApiError> {
     let (db, from) = ends(access, db, delete.from.as_ref()).await?;
     let (db, to) = ends(access, db, delete.to.as_ref()).await?;
-    let filter = delete.filter.as_ref();
-    // The limit counts what is left when the ends are looked at.
-    let (db, mut found) = matching(access, db, &delete.target, filter, None).await?;
-    let at = |fields: &Fields, end: &str, wanted: &Option<Vec<Rid>>| {
-        let rid = fields.get(end).and_then(Value::as_str).and_then(|text| text.parse().ok());
-        wanted.as_ref().is_none_or(|wanted| rid.is_some_and(|rid| wanted.contains(&rid)))
+    let (db, listed) = match &delete.target {
+        Target::Class(class) => {
+            let db = access.database_with_class(db, class).await?;
+            let listed = listed_edges(access, &db, class, from.as_deref(), to.as_deref()).await?;
+            (db, listed.map(Target::Rids))
+        }
+        Target::Cluster(_) | Target::Rids(_) | Target::Query(_) => (db, None),
     };
-    found.retain(|(_, fields)| at(fields, "out", &from) && at(fields, "in", &to));
-    found.truncate(delete.limit.unwrap_or(usize::MAX));
+    let at = |fields: &Fields, end: &str, wanted: Option<&[Rid]>| {
+        let rid = fields.get(end).and_then(Value::as_str).and_then(|text| text.parse().ok());
+        wanted.is_none_or(|wanted| rid.is_some_and(|rid| wanted.contains(&rid)))
+    };
+    let wanted = Wanted {
+        filter: delete.filter.as_ref(),
+        also: |f: &Fields| at(f, "out", from.as_deref()) && at(f, "in", to.as_deref()),
+        limit: delete.limit,
+    };
+    let target = listed.as_ref().unwrap_or(&delete.target);
+    let (db, found) = matching(access, db, target, wanted).await?;
     remove(access, db, found, Some("E")).await
+}
+
+/// Edges of a class that the vertices at their ends list: few, however many there are elsewhere.
+/// `None` when no end is given.
+async fn listed_edges<B: Backend>(
+    access: Access<'_, B>,
+    db: &Db,
+    class: &str,
+    from: Option<&[Rid]>,
+    to: Option<&[Rid]>,
+) -> Result<Option<Vec<Rid>>, ApiError> {
+    let clusters = db.clusters_of(class);
+    let mut listed: Option<BTreeSet<Rid>> = None;
+    for (end, vertices) in [("out_", from), ("in_", to)] {
+        let Some(vertices) = vertices else { continue };
+        let mut edges = BTreeSet::new();
+        for vertex in vertices.iter().filter(|v| db.cluster(v.cluster).is_some()) {
+            let found = access.base(&db.item(*vertex), None).await?.filter(|c| c.live);
+            let Some(found) = found else { continue };
+            let fields = record::decode(*vertex, found.image.as_ref())?;
+            let lists = fields.iter().filter(|(field, _)| field.starts_with(end));
+            edges.extend(lists.flat_map(|(field, list)| edges_in(db, field, list)));
+        }
+        edges.retain(|edge| clusters.contains(&edge.cluster));
+        if let Some(others) = &listed {
+            edges.retain(|edge| others.contains(edge));
+        }
+        listed = Some(edges);
+    }
+    Ok(listed.map(|edges| edges.into_iter().collect()))
 }
 
 async fn remove<B: Backend>(
@@ -339,12 +400,13 @@ async fn run_create_edge<B: Backend>(
     let (db, to) = ends(access, db, Some(&create.to)).await?;
     let mut work = Work::new(access, db);
     let fields = Incoming::from_map(create.fields.clone())?.fields;
+    let queries = [&create.from, &create.to].iter().any(|end| matches!(end, Target::Query(_)));
     let mut rids = Vec::new();
     for from in from.iter().flatten() {
         for to in to.iter().flatten() {
             let cluster = create.cluster.as_deref();
-            let fields = fields.clone();
-            rids.push(work.create_edge(&create.class, cluster, *from, *to, fields).await?);
+            let made = work.create_edge(&create.class, cluster, *from, *to, fields.clone()).await;
+            rids.push(made.map_err(|error| if queries { found_elsewhere(error) } else { error })?);
         }
     }
     if rids.is_empty() {

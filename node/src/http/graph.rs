@@ -3,9 +3,12 @@
 //!
 //! A vertex lists its edges by their class, `out_Knows` and `in_Knows`, as the original does.
 
-use quorate_api::Rid;
+use std::collections::BTreeSet;
+
+use quorate_api::{ErrorCode, Rid};
 use serde_json::Value;
 
+use super::access::Db;
 use super::backend::Backend;
 use super::error::ApiError;
 use super::record::{self, Graph};
@@ -57,13 +60,12 @@ impl<B: Backend> Work<'_, B> {
     /// Removes all edges of a vertex, from their other ends too.
     pub(super) async fn detach_vertex(&mut self, vertex: Rid) -> Result<(), ApiError> {
         let lists = self.load(vertex).await?.fields.clone();
-        let lists = lists.into_iter().filter(|(field, _)| Graph::Vertex.links(field));
-        for edge in lists.flat_map(|(_, list)| rids_in(&list)) {
-            // An edge from a vertex to itself is in two lists.
-            if !self.is_deleted(edge) {
-                self.detach_edge(edge).await?;
-                self.load(edge).await?.after = After::Deleted(None);
-            }
+        // An edge from a vertex to itself is in two lists.
+        let edges: BTreeSet<Rid> =
+            lists.iter().flat_map(|(field, list)| edges_in(&self.db, field, list)).collect();
+        for edge in edges {
+            self.detach_edge(edge).await.map_err(found_elsewhere)?;
+            self.remove(edge, None);
         }
         Ok(())
     }
@@ -77,8 +79,10 @@ impl<B: Backend> Work<'_, B> {
         let ends =
             ends.map(|(field, rid)| (field, rid.and_then(|rid| record::parse_rid(rid).ok())));
         for (field, vertex) in ends {
-            let Some(vertex) = vertex.filter(|vertex| !self.is_deleted(*vertex)) else { continue };
-            let staged = self.load(vertex).await?;
+            // A class that was dropped took its records along, not their edges.
+            let is_left = |v: &Rid| self.db.cluster(v.cluster).is_some() && !self.is_deleted(*v);
+            let Some(vertex) = vertex.filter(is_left) else { continue };
+            let staged = self.load(vertex).await.map_err(found_elsewhere)?;
             let mut fields = staged.fields.clone();
             let field = format!("{field}_{class}");
             let own = edge.to_string();
@@ -99,8 +103,23 @@ impl<B: Backend> Work<'_, B> {
     }
 }
 
-/// Record ids in a list.
-pub(super) fn rids_in(list: &Value) -> Vec<Rid> {
+/// True for classes of edges, in their own spelling: that is what lists of edges have.
+pub(super) fn is_edge(db: &Db, class: &str) -> bool {
+    db.class(class).is_some_and(|c| c.name == class) && db.is_a(class, "E")
+}
+
+/// The edges that a vertex's field lists: those of the class that it is called after. Others may
+/// be in a field that was there before the class was, or be gone with a class of that name.
+pub(super) fn edges_in(db: &Db, field: &str, list: &Value) -> Vec<Rid> {
+    let class = record::edge_class(field).filter(|class| is_edge(db, class));
+    let Some(class) = class else { return Vec::new() };
+    let of_class = |rid: &Rid| db.class_of(rid.cluster).is_some_and(|c| c.name == class);
     let rids = list.as_array().into_iter().flatten();
-    rids.filter_map(|rid| rid.as_str()?.parse().ok()).collect()
+    rids.filter_map(|rid| rid.as_str()?.parse().ok()).filter(of_class).collect()
+}
+
+/// For records that the client did not name: where they were found may be outdated.
+pub(super) fn found_elsewhere(mut error: ApiError) -> ApiError {
+    error.again |= error.code == ErrorCode::NotFound;
+    error
 }

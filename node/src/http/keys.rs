@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::backend::Backend;
 use super::error::ApiError;
-use super::work::{After, Work};
+use super::work::{After, Work, schema_changed};
 use crate::index::key;
 
 /// What a transaction does with one key.
@@ -29,7 +29,15 @@ impl<B: Backend> Work<'_, B> {
         let mut operations = Vec::new();
         for (item, change) in self.key_changes()? {
             let held = self.access.base(&item, None).await?;
-            operations.extend(self.key_operation(item, &change, held)?);
+            let operation = match self.key_operation(item.clone(), &change, held) {
+                // This server may not have heard yet that the key is free.
+                Err(error) if error.code == ErrorCode::DuplicateKey && !self.access.fresh => {
+                    let held = self.access.read_majority(item.clone()).await?;
+                    self.key_operation(item, &change, held)
+                }
+                known => known,
+            };
+            operations.extend(operation?);
         }
         Ok(operations)
     }
@@ -40,6 +48,9 @@ impl<B: Backend> Work<'_, B> {
             for index in self.db.indexes_of(&staged.class) {
                 if index.kind != IndexKind::Unique || staged.after == After::Checked {
                     continue;
+                }
+                if !staged.is_known() {
+                    return Err(schema_changed());
                 }
                 let is_left = !matches!(staged.after, After::Deleted(_));
                 let before = staged.before(&index.field);
@@ -93,8 +104,10 @@ impl<B: Backend> Work<'_, B> {
             (Some(rid), Some(other)) if rid == other => operation(OpKind::Check, None),
             (Some(rid), Some(other)) if !releases => {
                 let mut error = duplicate(change.index, change.value, rid, other);
-                // This server may not have heard yet that the key is free.
-                error.again = !self.access.fresh;
+                // A record of this transaction has the key: only what this server holds of that
+                // record, which may be old, says that the transaction does not take the key away.
+                let is_ours = self.operations().any(|(rid, _)| rid == other);
+                error.again = is_ours && !self.access.fresh;
                 return Err(error);
             }
             (Some(rid), _) => {

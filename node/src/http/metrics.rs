@@ -1,8 +1,9 @@
-//! What the HTTP layer counts itself, and its Prometheus text. May not count anything but requests
-//! and connections: the rest is the runtime's.
+//! What the HTTP layer counts itself, and its Prometheus text. May not count anything but requests,
+//! their attempts, and connections: the rest is the runtime's.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use quorate_api::{ErrorCode, Outcome};
 
@@ -46,6 +47,14 @@ pub(super) struct Counters {
     errors: [AtomicU64; CODES.len()],
     /// Queries that an index answered.
     pub(super) index_lookups: AtomicU64,
+    /// Times that a request was begun again by itself.
+    pub(super) restarts: AtomicU64,
+    /// Attempts that another version stood in the way of, whoever found it.
+    pub(super) conflicts: AtomicU64,
+    /// Requests answered with what an earlier attempt under their token had earned.
+    pub(super) token_answers: AtomicU64,
+    session_waits: AtomicU64,
+    session_wait_us: AtomicU64,
     /// Open connections.
     pub(super) connections: AtomicU64,
     /// Connections refused because there were too many.
@@ -59,6 +68,12 @@ impl Counters {
         if let Some(index) = CODES.iter().position(|code| Some(*code) == error) {
             self.errors[index].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a wait until this server had caught up with a session.
+    pub(super) fn waited(&self, time: Duration) {
+        self.session_waits.fetch_add(1, Ordering::Relaxed);
+        self.session_wait_us.fetch_add(crate::clock::micros(time), Ordering::Relaxed);
     }
 
     /// As Prometheus text.
@@ -77,9 +92,24 @@ impl Counters {
             let labels = format!("{{code=\"{code}\",outcome=\"{outcome}\"}}");
             out.line(format_args!("quorate_http_errors_total{labels} {}", number(count)));
         }
-        let lookups = "quorate_index_lookups_total";
-        out.head(lookups, "counter", "Queries that an index answered.");
-        out.line(format_args!("{lookups} {}", number(&self.index_lookups)));
+        for (name, counter, help) in [
+            ("quorate_index_lookups_total", &self.index_lookups, "Queries that an index answered."),
+            ("quorate_http_restarts_total", &self.restarts, "Requests begun again by themselves."),
+            ("quorate_http_conflicts_total", &self.conflicts, "Attempts with a version conflict."),
+            (
+                "quorate_token_answers_total",
+                &self.token_answers,
+                "Requests answered as an earlier attempt under their token was.",
+            ),
+        ] {
+            out.head(name, "counter", help);
+            out.line(format_args!("{name} {}", number(counter)));
+        }
+        let waits = "quorate_session_wait_seconds";
+        out.head(waits, "summary", "Waits until the server had caught up with a session.");
+        let waited = Duration::from_micros(number(&self.session_wait_us)).as_secs_f64();
+        out.line(format_args!("{waits}_sum {waited}"));
+        out.line(format_args!("{waits}_count {}", number(&self.session_waits)));
         out.head("quorate_http_connections", "gauge", "Open HTTP connections.");
         out.line(format_args!("quorate_http_connections {}", number(&self.connections)));
         let refused = "quorate_http_connections_refused_total";
@@ -114,11 +144,15 @@ mod tests {
         let counters = Counters::default();
         counters.count(Some(ErrorCode::Deadline));
         counters.count(None);
+        counters.waited(Duration::from_millis(250));
+        counters.waited(Duration::from_millis(500));
         let text = counters.render();
         for expected in [
             "# TYPE quorate_http_requests_total counter\nquorate_http_requests_total 2\n",
             "quorate_http_errors_total{code=\"deadline\",outcome=\"unknown\"} 1\n",
             "quorate_http_connections 0\n",
+            "# TYPE quorate_session_wait_seconds summary\nquorate_session_wait_seconds_sum 0.75\n",
+            "quorate_session_wait_seconds_count 2\n",
         ] {
             assert!(text.contains(expected), "{expected} in\n{text}");
         }

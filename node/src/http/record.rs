@@ -69,6 +69,14 @@ pub(super) fn parse_rid(text: &str) -> Result<Rid, ApiError> {
     text.parse().map_err(|e| ApiError::bad_request(format!("'{text}': {e}")))
 }
 
+/// Refuses the name of an attribute where a field is meant: attributes are the server's to give.
+pub(super) fn refuse_attribute(field: &str) -> Result<(), ApiError> {
+    if field.starts_with('@') {
+        return Err(ApiError::bad_request(format!("'{field}' is an attribute, no field")));
+    }
+    Ok(())
+}
+
 /// The attribute that says of which types fields are that are no JSON types.
 const FIELD_TYPES: &str = "@fieldTypes";
 
@@ -84,26 +92,36 @@ pub(super) enum Graph {
 }
 
 impl Graph {
-    /// True for the fields that edges are made of; they have statements of their own.
-    pub(super) fn links(self, field: &str) -> bool {
+    /// True for the fields that edges are made of; they have statements of their own. `is_edge`
+    /// knows the classes of edges: without it, `in_stock` would be one.
+    pub(super) fn links(self, field: &str, is_edge: &dyn Fn(&str) -> bool) -> bool {
         match self {
             Self::None => false,
-            Self::Vertex => field.starts_with("out_") || field.starts_with("in_"),
+            Self::Vertex => edge_class(field).is_some_and(is_edge),
             Self::Edge => matches!(field, "in" | "out"),
         }
     }
 }
 
+/// The class whose edges a vertex's field of this name would list.
+pub(super) fn edge_class(field: &str) -> Option<&str> {
+    field.strip_prefix("out_").or_else(|| field.strip_prefix("in_"))
+}
+
 /// The types of fields that are no JSON types, in the original's letters: a bag of links, a link.
-fn field_types(fields: &Map<String, Value>, graph: Graph) -> Option<String> {
+fn field_types(
+    fields: &Map<String, Value>,
+    graph: Graph,
+    is_edge: &dyn Fn(&str) -> bool,
+) -> Option<String> {
     // What the client says of its own fields stays.
     let told = fields.get(FIELD_TYPES).and_then(Value::as_str).unwrap_or_default().split(',');
     let is_own = |entry: &&str| {
         let name = entry.split_once('=').map_or(*entry, |(name, _)| name);
-        !name.is_empty() && !graph.links(name)
+        !name.is_empty() && !graph.links(name, is_edge)
     };
     let letter = if graph == Graph::Vertex { 'g' } else { 'x' };
-    let links = fields.keys().filter(|name| graph.links(name));
+    let links = fields.keys().filter(|name| graph.links(name, is_edge));
     let links = links.map(|name| format!("{name}={letter}"));
     let types: Vec<String> = told.filter(is_own).map(str::to_owned).chain(links).collect();
     (!types.is_empty()).then(|| types.join(","))
@@ -114,8 +132,9 @@ pub(super) fn encode(
     class: &str,
     fields: &Map<String, Value>,
     graph: Graph,
+    is_edge: &dyn Fn(&str) -> bool,
 ) -> Result<Image, ApiError> {
-    let types = field_types(fields, graph).map(Value::String);
+    let types = field_types(fields, graph, is_edge).map(Value::String);
     let own = fields.iter().filter(|(name, _)| *name != FIELD_TYPES);
     let own = own.map(|(name, value)| (name.as_str(), value));
     let types = types.iter().map(|types| (FIELD_TYPES, types));
@@ -200,7 +219,7 @@ mod tests {
         assert_eq!(record.class.as_deref(), Some("Item"));
         assert_eq!(record.rid.as_deref(), Some("#-1:-1"));
         assert_eq!(record.version, Some(3));
-        let image = encode("Item", &record.fields, Graph::None).unwrap();
+        let image = encode("Item", &record.fields, Graph::None, &|_| true).unwrap();
         let sent = String::from_utf8(render(RID, 4, Some(&image)).unwrap()).unwrap();
         let expected = concat!(
             r##"{"@type":"d","@rid":"#12:7","@version":4,"@class":"Item","##,
@@ -214,10 +233,12 @@ mod tests {
     fn links_of_graph_elements_are_typed() {
         let text = |fields: &str, graph| {
             let fields = serde_json::from_str(fields).unwrap();
-            String::from_utf8(encode("X", &fields, graph).unwrap().0.to_vec()).unwrap()
+            let image = encode("X", &fields, graph, &|class| class == "E").unwrap();
+            String::from_utf8(image.0.to_vec()).unwrap()
         };
-        let vertex = r##"{"out_E":["#1:1"],"@fieldTypes":"out_E=g,t=t","t":5}"##;
-        let expected = r##"{"@class":"X","out_E":["#1:1"],"t":5,"@fieldTypes":"t=t,out_E=g"}"##;
+        let vertex = r##"{"out_E":["#1:1"],"@fieldTypes":"out_E=g,in_x=t","in_x":5}"##;
+        let expected =
+            r##"{"@class":"X","out_E":["#1:1"],"in_x":5,"@fieldTypes":"in_x=t,out_E=g"}"##;
         assert_eq!(text(vertex, Graph::Vertex), expected);
         let edge = r##"{"out":"#1:1","in":"#1:2"}"##;
         let expected = r##"{"@class":"X","out":"#1:1","in":"#1:2","@fieldTypes":"out=x,in=x"}"##;

@@ -1,12 +1,13 @@
 //! Where a statement's records come from: ids, an index, or a walk through clusters; in order of
 //! their ids. May not know what is done with them.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use quorate_api::{Committed, ErrorCode, Rid};
+use quorate_api::{Committed, ErrorCode, ItemId, Rid, Stamp};
 use quorate_control::indexes::{Index, IndexKind, IndexState};
 use serde_json::{Map, Value, json};
 
@@ -39,6 +40,19 @@ pub(super) struct Source<'a, B> {
     from: u64,
     /// The index that gave the ids.
     index: Option<String>,
+    /// The key that named the record, if that index is unique.
+    lookup: Option<Lookup>,
+}
+
+/// A unique key with who had it when it was read. It is read apart from the record, and may move
+/// in between.
+struct Lookup {
+    item: ItemId,
+    field: String,
+    key: Vec<u8>,
+    held: Stamp,
+    /// Where the record may be.
+    clusters: Vec<u32>,
 }
 
 impl<'a, B: Backend> Source<'a, B> {
@@ -50,7 +64,8 @@ impl<'a, B: Backend> Source<'a, B> {
         filter: Option<&Condition>,
     ) -> Result<Self, ApiError> {
         let (clusters, rids) = (Vec::new(), Vec::new());
-        let mut source = Source { access, db, clusters, rids, from: 0, index: None };
+        let (index, lookup) = (None, None);
+        let mut source = Source { access, db, clusters, rids, from: 0, index, lookup };
         match target {
             Target::Class(class) => {
                 source.db = access.database_with_class(source.db, class).await?;
@@ -76,9 +91,10 @@ impl<'a, B: Backend> Source<'a, B> {
                         can be read so";
             return Err(ApiError::new(ErrorCode::Unsupported, text));
         }
+        let mut seen = BTreeSet::new();
+        source.rids.retain(|rid| seen.insert(*rid));
         source.clusters.reverse();
         source.rids.reverse();
-        source.rids.dedup();
         Ok(source)
     }
 
@@ -100,8 +116,9 @@ impl<'a, B: Backend> Source<'a, B> {
         let found = match index.kind {
             IndexKind::Unique => {
                 let item = key::item(self.db.id, index.cluster, key.clone());
-                let held = self.access.read(&item).await?.filter(|c| c.live);
-                let owner = held.and_then(|c| key::owner(c.image.as_ref()));
+                let (held, owner) = self.holder(&item).await?;
+                let (field, clusters) = (index.field.clone(), self.clusters.clone());
+                self.lookup = Some(Lookup { item, field, key: key.clone(), held, clusters });
                 Some(owner.into_iter().collect())
             }
             IndexKind::NotUnique if self.access.level == ReadLevel::Majority => None,
@@ -117,6 +134,36 @@ impl<'a, B: Backend> Source<'a, B> {
         self.rids.sort_unstable();
         self.index = Some(index.name.clone());
         Ok(())
+    }
+
+    /// Who has a unique key, and in which version of it.
+    async fn holder(&self, item: &ItemId) -> Result<(Stamp, Option<Rid>), ApiError> {
+        let found = self.access.read(item).await?;
+        let held = found.as_ref().map_or(Stamp::ABSENT, |c| c.stamp);
+        let owner = found.filter(|c| c.live).and_then(|c| key::owner(c.image.as_ref()));
+        Ok((held, owner))
+    }
+
+    /// The record to read instead of one that should have the key looked up and has not: the key
+    /// may have moved since it was read. `None`: it has not, or nobody here has it any more.
+    async fn moved(
+        &mut self,
+        rid: Rid,
+        found: Option<&Committed>,
+    ) -> Result<Option<Rid>, ApiError> {
+        let Some(lookup) = &self.lookup else { return Ok(None) };
+        let fields = found.map(|c| record::decode(rid, c.image.as_ref())).transpose()?;
+        let own = fields.as_ref().and_then(|fields| fields.get(&lookup.field));
+        if own.and_then(key::encode).as_ref() == Some(&lookup.key) {
+            return Ok(None);
+        }
+        let (held, owner) = self.holder(&lookup.item).await?;
+        let owner = owner.filter(|owner| lookup.clusters.contains(&owner.cluster));
+        let is_news = held != lookup.held;
+        if let Some(lookup) = &mut self.lookup {
+            lookup.held = held;
+        }
+        Ok(owner.filter(|_| is_news))
     }
 
     /// In the original's words.
@@ -142,6 +189,10 @@ impl<'a, B: Backend> Source<'a, B> {
         if let Some(rid) = self.rids.pop() {
             self.db.class_name(rid.cluster)?;
             let found = self.access.read(&self.db.item(rid)).await?.filter(|c| c.live);
+            if let Some(owner) = self.moved(rid, found.as_ref()).await? {
+                self.rids.push(owner);
+                return Ok(Some(Vec::new()));
+            }
             return Ok(Some(found.map(|committed| Found { rid, committed }).into_iter().collect()));
         }
         let Some(cluster) = self.clusters.last().copied() else { return Ok(None) };

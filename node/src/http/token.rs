@@ -13,6 +13,7 @@
 //! read fails, and the answer's outcome is `unknown`.
 
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, StatusCode};
@@ -33,6 +34,8 @@ use super::reply::{self, Answer, Reply};
 
 /// The header.
 const HEADER: &str = "x-quorate-transaction-token";
+/// Other headers that say what a transaction does.
+const STEERING: [&str; 2] = ["if-match", "x-quorate-tombstone-id"];
 /// Longest session a client can ask for, and what it gets without asking, in seconds.
 const SECONDS_MAX: u64 = 24 * 3600;
 const SECONDS_DEFAULT: u64 = 3600;
@@ -44,7 +47,8 @@ const NAME_BYTES: usize = 18;
 pub(super) struct Token {
     session: String,
     number: u64,
-    /// Of the whole request: the same token with another one is a mistake of the client.
+    /// Of the whole request, with the headers that decide what it does: the same token with another
+    /// one is a mistake of the client.
     digest: String,
 }
 
@@ -76,9 +80,16 @@ impl Token {
             return Err(ApiError::bad_request(text));
         };
         let mut digest = Sha256::new();
-        for part in request {
+        let mut add = |part: &[u8]| {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);
+        };
+        request.iter().for_each(|part| add(part));
+        for name in STEERING {
+            // Handlers look at the first of several. None at all is not an empty one.
+            let value = headers.get(name).map(|value| value.as_bytes());
+            add(if value.is_some() { name.as_bytes() } else { &[] });
+            add(value.unwrap_or_default());
         }
         let digest = STANDARD.encode(digest.finalize());
         Ok(Some(Self { session, number, digest }))
@@ -181,7 +192,7 @@ pub(super) async fn once<B: Backend>(
     let db = access.database(database).await?;
     let item = token_item(db.id, &token.session, token.number);
     if let Some(found) = access.read_local(&item).await? {
-        return token.answer(&found).map(Into::into);
+        return repeat(access, token, &found);
     }
     let mut error = match run.await {
         Ok(answer) => return Ok(answer.into()),
@@ -189,7 +200,7 @@ pub(super) async fn once<B: Backend>(
     };
     // Whatever stood in the way may be what the first attempt did.
     match access.read_majority(item).await {
-        Ok(Some(found)) => token.answer(&found).map(Into::into),
+        Ok(Some(found)) => repeat(access, token, &found),
         Ok(None) => Err(error),
         Err(unread) => {
             error.partial = true;
@@ -197,6 +208,15 @@ pub(super) async fn once<B: Backend>(
             Err(error)
         }
     }
+}
+
+fn repeat<B: Backend>(access: Access<'_, B>, token: &Token, found: &Committed) -> Reply {
+    let answer = token.answer(found)?;
+    access.app.counters.token_answers.fetch_add(1, Ordering::Relaxed);
+    if let Some(trail) = access.trail {
+        trail.repeated();
+    }
+    Ok(answer.into())
 }
 
 /// A request that is no single transaction cannot run under a token.

@@ -1,7 +1,10 @@
 //! Starting over by itself: when an attempt has definitely not happened, for a reason in which the
 //! client has no part. May not know what is tried.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+use quorate_api::ErrorCode;
 
 use super::access::Access;
 use super::error::ApiError;
@@ -50,7 +53,10 @@ impl<'a, B> Tries<'a, B> {
 
     /// Waits for the next attempt, or gives the error back.
     pub(super) async fn after(&mut self, error: ApiError) -> Result<(), ApiError> {
-        let policy = &self.access.app.config.retry;
+        let (policy, counters) = (&self.access.app.config.retry, &self.access.app.counters);
+        if error.code == ErrorCode::VersionConflict {
+            counters.conflicts.fetch_add(1, Ordering::Relaxed);
+        }
         self.number += 1;
         if !error.again || self.number > policy.count {
             return Err(error);
@@ -63,6 +69,7 @@ impl<'a, B> Tries<'a, B> {
             return Err(error);
         }
         tokio::time::sleep(pause).await;
+        counters.restarts.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }

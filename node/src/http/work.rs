@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::access::{Access, Db, version_conflict};
 use super::backend::{Backend, Commit};
 use super::error::ApiError;
+use super::graph::is_edge;
 use super::record::{self, Graph};
 use super::reply::Answer;
 use super::token;
@@ -91,6 +92,11 @@ impl<'a, B: Backend> Work<'a, B> {
         }
     }
 
+    /// True for the fields of a graph element that edges are made of.
+    pub(super) fn links(&self, graph: Graph, field: &str) -> bool {
+        graph.links(field, &|class| is_edge(&self.db, class))
+    }
+
     /// True when something depends on what records of the class hold.
     fn must_read(&self, class: &str) -> bool {
         self.access.token.is_some()
@@ -112,9 +118,7 @@ impl<'a, B: Backend> Work<'a, B> {
 
     /// The record as the transaction has it so far; read when it was not yet.
     pub(super) async fn load(&mut self, rid: Rid) -> Result<&mut Staged, ApiError> {
-        let known =
-            self.staged.get(&rid).filter(|s| s.before.is_some() || s.after == After::Created);
-        if known.is_none() {
+        if !self.staged.get(&rid).is_some_and(Staged::is_known) {
             let class = self.db.class_name(rid.cluster)?.to_owned();
             let earlier = self.staged.get(&rid).cloned();
             let named = earlier.as_ref().and_then(|s| version_of(s.base));
@@ -194,7 +198,12 @@ impl<'a, B: Backend> Work<'a, B> {
         if self.db.class(class).is_none() {
             let name = self.db.name.clone();
             let db = self.access.database(&name).await?;
-            self.db = self.access.database_with_class(db, class).await?;
+            let db = self.access.database_with_class(db, class).await?;
+            // What had to be read so far was decided by the older one.
+            if !self.order.is_empty() && db.schema().revision != self.db.schema().revision {
+                return Err(schema_changed());
+            }
+            self.db = db;
         }
         Ok(())
     }
@@ -238,7 +247,7 @@ impl<'a, B: Backend> Work<'a, B> {
                 self.create_edge(class, cluster, from, to, fields).await
             }
             Graph::Vertex => {
-                fields.retain(|name, _| !Graph::Vertex.links(name));
+                fields.retain(|name, _| !self.links(Graph::Vertex, name));
                 self.insert(class, cluster, fields).await
             }
             Graph::None => self.insert(class, cluster, fields).await,
@@ -278,11 +287,10 @@ impl<'a, B: Backend> Work<'a, B> {
         mut fields: Fields,
     ) -> Result<(), ApiError> {
         let graph = self.graph(self.db.class_name(rid.cluster)?);
-        let staged = self.touch(rid, version).await?;
-        fields.retain(|name, _| !graph.links(name));
-        let own = staged.fields.iter().filter(|(name, _)| graph.links(name));
-        fields.extend(own.map(|(name, value)| (name.clone(), value.clone())));
-        staged.set(fields);
+        let own = self.touch(rid, version).await?.fields.clone();
+        fields.retain(|name, _| !self.links(graph, name));
+        fields.extend(own.into_iter().filter(|(name, _)| self.links(graph, name)));
+        self.touch(rid, version).await?.set(fields);
         Ok(())
     }
 
@@ -319,13 +327,22 @@ impl<'a, B: Backend> Work<'a, B> {
             Graph::Edge => self.detach_edge(rid).await?,
             Graph::None => {}
         }
-        let staged = self.touch(rid, version).await?;
-        if staged.after == After::Created {
-            self.staged.remove(&rid);
-        } else {
-            staged.after = After::Deleted(tombstone);
-        }
+        self.touch(rid, version).await?;
+        self.remove(rid, tombstone);
         Ok(())
+    }
+
+    /// Removes a record that is staged: one that the transaction made never was.
+    pub(super) fn remove(&mut self, rid: Rid, tombstone: Option<u64>) {
+        match self.staged.get_mut(&rid) {
+            Some(staged) if staged.after != After::Created => {
+                staged.after = After::Deleted(tombstone);
+            }
+            Some(_) | None => {
+                self.staged.remove(&rid);
+                self.order.retain(|other| *other != rid);
+            }
+        }
     }
 
     /// Records of the transaction that are changed or checked.
@@ -343,14 +360,16 @@ impl<'a, B: Backend> Work<'a, B> {
         let mut written = Vec::with_capacity(self.order.len());
         for (rid, staged) in self.operations() {
             let proposal = self.proposal(rid, staged)?;
-            let after = version_of(staged.base)
-                .map_or(0, |v| v + u64::from(proposal.kind != OpKind::Check));
+            // The base may be a version of the client's, any number.
+            let step = u64::from(proposal.kind != OpKind::Check);
+            let after = version_of(staged.base).map_or(0, |v| v.saturating_add(step));
             let image = proposal.image.clone();
             written.push(Written { rid, version: after, after: staged.after, image });
             proposals.push(proposal);
         }
         let records = proposals.len();
-        if records == 0 {
+        // That nothing was to be done is an answer too, and has to stay the same under a token.
+        if records == 0 && self.access.token.is_none() {
             return answer(&written);
         }
         proposals.extend(self.key_operations().await?);
@@ -366,7 +385,10 @@ impl<'a, B: Backend> Work<'a, B> {
     }
 
     fn proposal(&self, rid: Rid, staged: &Staged) -> Result<Proposal, ApiError> {
-        let content = || record::encode(&staged.class, &staged.fields, self.graph(&staged.class));
+        let content = || {
+            let graph = self.graph(&staged.class);
+            record::encode(&staged.class, &staged.fields, graph, &|class| is_edge(&self.db, class))
+        };
         let (kind, image) = match staged.after {
             After::Created => (OpKind::Create, Some(content()?)),
             After::Changed => (OpKind::Update, Some(content()?)),
@@ -384,9 +406,10 @@ impl<'a, B: Backend> Work<'a, B> {
             // starting over cannot do it twice.
             let named = record.and_then(|rid| self.staged.get(&rid)).is_some_and(|s| s.named);
             let moved = matches!(error.code, ErrorCode::VersionConflict | ErrorCode::NotFound);
-            let read = record.is_none_or(|rid| {
-                self.staged.get(&rid).is_some_and(|s| matches!(s.base, Base::Exact(_)))
-            });
+            let is_read =
+                |rid| self.staged.get(&rid).is_some_and(|s| matches!(s.base, Base::Exact(_)));
+            // Keys and tokens are not the client's to name, and always read.
+            let read = item.is_some() && record.is_none_or(is_read);
             error.again = error.code == ErrorCode::SchemaChanged || (moved && read && !named);
             error
         })
@@ -397,6 +420,11 @@ impl Staged {
     fn unread(class: String, base: Base) -> Self {
         let fields = Fields::new();
         Self { class, fields, after: After::Untouched, base, named: false, before: None }
+    }
+
+    /// False while an existing record was not read: nobody knows what it held before.
+    pub(super) fn is_known(&self) -> bool {
+        self.before.is_some() || self.after == After::Created
     }
 
     /// Content before, empty for a new record.
@@ -411,6 +439,12 @@ impl Staged {
             self.after = After::Changed;
         }
     }
+}
+
+/// For a transaction that was begun on a schema that is outdated: nothing was sent yet.
+pub(super) fn schema_changed() -> ApiError {
+    let text = "the schema changed while the transaction was put together";
+    ApiError { again: true, ..ApiError::new(ErrorCode::SchemaChanged, text) }
 }
 
 const fn version_of(base: Base) -> Option<u64> {

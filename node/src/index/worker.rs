@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::{key, table};
 use crate::http::backend::{Backend, Planned};
+use crate::runtime::metrics::Counter;
 
 /// Records looked at, and at most claimed for, in one transaction.
 const GROUP: usize = 64;
@@ -25,8 +26,19 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Tries to settle one key with whoever is in the way, before the whole is begun again.
 const KEY_ATTEMPTS_MAX: u32 = 20;
 
+/// What became of indexes that were to be filled.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Reported as filled.
+    pub(crate) filled: Counter,
+    /// Reported as impossible.
+    pub(crate) impossible: Counter,
+    /// Begun again later, because a step did not work.
+    pub(crate) setbacks: Counter,
+}
+
 /// Why a step did not work; all of it is tried again later.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Setback {
     #[error("{0}")]
     Refused(ErrorCode),
@@ -49,16 +61,20 @@ impl From<quorate_protocol::io::Failure> for Setback {
 }
 
 /// Fills whatever is building, for ever.
-pub(crate) async fn run<B: Backend>(backend: B) {
+pub(crate) async fn run<B: Backend>(backend: B, counters: Arc<Counters>) {
     let mut changes = backend.changes();
+    let mut told = BTreeMap::new();
     loop {
         changes.mark_unchanged();
         let todo = unreported(&backend);
         for index in &todo {
-            if let Err(setback) = (Task { backend: &backend, index: *index }).run().await {
-                tracing::debug!(index = %index, %setback, "index not filled yet");
+            let task = Task { backend: &backend, index: *index, counters: &counters };
+            if let Err(setback) = task.run().await {
+                counters.setbacks.increment();
+                tell(&backend, *index, setback, &mut told);
             }
         }
+        told.retain(|index, _| todo.contains(index));
         let changed = if todo.is_empty() {
             changes.changed().await.is_ok()
         } else {
@@ -69,6 +85,34 @@ pub(crate) async fn run<B: Backend>(backend: B) {
             return;
         }
     }
+}
+
+/// Logs why an index is not filled yet: once for every reason, for it is tried again and again.
+fn tell<B: Backend>(
+    backend: &B,
+    index: ClusterKey,
+    setback: Setback,
+    told: &mut BTreeMap<ClusterKey, Setback>,
+) {
+    if told.get(&index) == Some(&setback) {
+        return;
+    }
+    let schema = backend.schema();
+    let database = schema.databases.iter().find(|d| d.id == index.database);
+    let found = database.and_then(|d| d.indexes.iter().find(|i| i.cluster == index.cluster));
+    let name = found.map_or_else(|| index.to_string(), |i| i.name.clone());
+    let database = database.map_or("?", |d| &d.name);
+    match &setback {
+        // Others want the same records, or the schema has moved on: it settles by itself.
+        Setback::Gone
+        | Setback::Refused(
+            ErrorCode::Busy | ErrorCode::VersionConflict | ErrorCode::SchemaChanged,
+        ) => tracing::info!(database, index = name, %setback, "index not filled yet"),
+        Setback::Refused(_) | Setback::Unreadable(_) => {
+            tracing::warn!(database, index = name, %setback, "index not filled yet");
+        }
+    }
+    told.insert(index, setback);
 }
 
 /// Indexes that are building and wait for this server's report too.
@@ -103,6 +147,7 @@ enum Claimed {
 struct Task<'a, B> {
     backend: &'a B,
     index: ClusterKey,
+    counters: &'a Counters,
 }
 
 impl<B: Backend> Task<'_, B> {
@@ -119,7 +164,7 @@ impl<B: Backend> Task<'_, B> {
                 Vec::new()
             }
         };
-        self.report(&reasons).await
+        self.report(&index.name, &reasons).await
     }
 
     fn look(&self) -> Result<(Arc<Schema>, Index, Vec<u32>), Setback> {
@@ -306,7 +351,7 @@ impl<B: Backend> Task<'_, B> {
     }
 
     /// Writes into the schema record that this server is done, or that the index cannot be.
-    async fn report(&self, reasons: &[String]) -> Result<(), Setback> {
+    async fn report(&self, name: &str, reasons: &[String]) -> Result<(), Setback> {
         let found = self.backend.read_majority(vec![SCHEMA_ITEM], deadline()).await?;
         let found = found.into_iter().find_map(|(_, found)| found).ok_or(Setback::Gone)?;
         let bytes = found.image.as_ref().map_or(&[][..], |image| &image.0);
@@ -322,7 +367,13 @@ impl<B: Backend> Task<'_, B> {
         let kind = OpKind::Update;
         let op = Proposal { item: SCHEMA_ITEM, kind, base, image: Some(image.into()) };
         self.submit(&next, vec![op]).await?;
-        tracing::info!(index = %self.index, failed = !reasons.is_empty(), "index filled");
+        if reasons.is_empty() {
+            self.counters.filled.increment();
+            tracing::info!(index = name, "index filled");
+        } else {
+            self.counters.impossible.increment();
+            tracing::warn!(index = name, ?reasons, "index cannot be filled");
+        }
         Ok(())
     }
 }

@@ -12,8 +12,6 @@ use tokio::sync::{Notify, oneshot};
 
 use super::link::Peer;
 
-/// Client requests waiting for the loop; when full, the next is refused with `Overload`.
-const CLIENTS_MAX: usize = 4_096;
 /// Messages waiting for the loop; when full, the links stop reading and TCP pushes back to the
 /// sender.
 const MESSAGES_MAX: usize = 8_192;
@@ -78,21 +76,28 @@ impl State {
 }
 
 /// The queue.
-#[derive(Default)]
 pub(crate) struct Inbox {
+    /// Client requests waiting for the loop; when full, the next is refused with `Overload`.
+    clients_max: usize,
     state: Mutex<State>,
     wake: Condvar,
     space: Notify,
 }
 
 impl Inbox {
+    /// An empty queue that takes so many clients' requests.
+    pub(crate) fn new(clients_max: usize) -> Self {
+        let (state, wake, space) = (Mutex::default(), Condvar::new(), Notify::new());
+        Self { clients_max, state, wake, space }
+    }
+
     /// Puts a client's request in, unless too many wait already.
     pub(crate) fn push_client(&self, input: Input) -> Result<(), PushError> {
         let mut state = self.lock();
         if state.closed {
             return Err(PushError::Closed);
         }
-        if state.clients >= CLIENTS_MAX {
+        if state.clients >= self.clients_max {
             return Err(PushError::Full);
         }
         state.clients += 1;
@@ -208,6 +213,8 @@ impl Inbox {
 mod tests {
     use super::*;
 
+    const CLIENTS: usize = 16;
+
     fn message() -> Input {
         let message = Message::Low { seq: 1 };
         Input::Message { from: NodeId(1), boot: Boot(1), cfg: 0, message }
@@ -215,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_inbox_holds_links_back_until_it_is_emptied() {
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new(CLIENTS));
         let mut batch: Vec<Input> = (0..MESSAGES_MAX).map(|_| message()).collect();
         inbox.push_messages(&mut batch, 0).await;
         let pushing = tokio::spawn({
@@ -233,16 +240,16 @@ mod tests {
 
     #[tokio::test]
     async fn many_bytes_count_like_many_messages() {
-        let inbox = Inbox::default();
+        let inbox = Inbox::new(CLIENTS);
         inbox.push_messages(&mut vec![message()], MESSAGE_BYTES_MAX).await;
         assert!(!inbox.offer(&mut vec![message()], 1));
     }
 
     #[test]
     fn clients_are_refused_when_too_many_wait() {
-        let inbox = Inbox::default();
+        let inbox = Inbox::new(CLIENTS);
         let read = || Input::Read { items: vec![], deadline: 0, reply: oneshot::channel().0 };
-        for _ in 0..CLIENTS_MAX {
+        for _ in 0..CLIENTS {
             inbox.push_client(read()).unwrap();
         }
         assert_eq!(inbox.push_client(read()), Err(PushError::Full));
@@ -252,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_signal_given_before_the_wait_is_not_lost() {
-        let inbox = Inbox::default();
+        let inbox = Inbox::new(CLIENTS);
         inbox.signal();
         inbox.take(&mut VecDeque::new(), None);
     }

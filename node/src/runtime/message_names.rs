@@ -4,7 +4,7 @@ use quorate_protocol::alignment::{Answer, Ask};
 use quorate_protocol::message::Message;
 
 /// Names of the messages, in the order of [`message_index`].
-pub(super) const MESSAGES: [&str; 37] = [
+pub(super) const MESSAGES: [&str; 39] = [
     "prepare",
     "vote",
     "accept",
@@ -24,6 +24,8 @@ pub(super) const MESSAGES: [&str; 37] = [
     "everywhere",
     "truncated",
     "left",
+    "ask_logged",
+    "logged",
     "align_begin",
     "align_known",
     "align_children",
@@ -66,28 +68,30 @@ pub(super) const fn message_index(message: &Message) -> usize {
         Message::Everywhere { .. } => 16,
         Message::Truncated { .. } => 17,
         Message::Left => 18,
+        Message::AskLogged { .. } => 19,
+        Message::Logged { .. } => 20,
         Message::Align { ask, .. } => match ask {
-            Ask::Begin => 19,
-            Ask::Known { .. } => 20,
-            Ask::Children { .. } => 21,
-            Ask::List { .. } => 22,
-            Ask::Copy { .. } => 23,
-            Ask::Get { .. } => 24,
-            Ask::Follow { .. } => 25,
-            Ask::End => 26,
+            Ask::Begin => 21,
+            Ask::Known { .. } => 22,
+            Ask::Children { .. } => 23,
+            Ask::List { .. } => 24,
+            Ask::Copy { .. } => 25,
+            Ask::Get { .. } => 26,
+            Ask::Follow { .. } => 27,
+            Ask::End => 28,
         },
         Message::AlignReply { answer, .. } => match answer {
-            Answer::Begun => 27,
-            Answer::Known { .. } => 28,
-            Answer::Children { .. } => 29,
-            Answer::Listed { .. } => 30,
-            Answer::Copied { .. } => 31,
-            Answer::Got { .. } => 32,
-            Answer::Followed { .. } => 33,
-            Answer::Unknown => 34,
+            Answer::Begun => 29,
+            Answer::Known { .. } => 30,
+            Answer::Children { .. } => 31,
+            Answer::Listed { .. } => 32,
+            Answer::Copied { .. } => 33,
+            Answer::Got { .. } => 34,
+            Answer::Followed { .. } => 35,
+            Answer::Unknown => 36,
         },
-        Message::Ended { .. } => 35,
-        Message::EndedReply { .. } => 36,
+        Message::Ended { .. } => 37,
+        Message::EndedReply { .. } => 38,
     }
 }
 
@@ -105,7 +109,7 @@ mod tests {
         assert_eq!(MESSAGES[message_index(&end)], end.name());
         let unknown = Message::AlignReply { session: 1, answer: Answer::Unknown };
         assert_eq!(MESSAGES[message_index(&unknown)], unknown.name());
-        let ended = Message::EndedReply { stage: 1, agreed: true };
+        let ended = Message::EndedReply { stage: 1, boot: quorate_api::Boot(1), agreed: true };
         assert_eq!(MESSAGES[message_index(&ended)], ended.name());
     }
 }

@@ -131,6 +131,8 @@ pub struct Metrics {
     lags: Mutex<BTreeMap<NodeId, u64>>,
     /// Messages of closed boots that were dropped.
     pub stale_messages: Counter,
+    /// Indexes that were to be filled.
+    pub(crate) filling: Arc<crate::index::worker::Counters>,
     /// Syncs of the log.
     pub fsync: FsyncHistogram,
     /// Effects that wait for the disk.
@@ -274,6 +276,9 @@ impl Metrics {
             ("quorate_diverged_total", &self.diverged),
             ("quorate_corruptions_total", &self.corruptions),
             ("quorate_stale_messages_total", &self.stale_messages),
+            ("quorate_indexes_filled_total", &self.filling.filled),
+            ("quorate_indexes_impossible_total", &self.filling.impossible),
+            ("quorate_index_setbacks_total", &self.filling.setbacks),
         ] {
             text.head(name, "counter");
             text.line(format_args!("{name}"), counter.get());

@@ -9,6 +9,7 @@ pub mod link;
 mod message_names;
 pub mod metrics;
 mod node_loop;
+mod shared;
 pub mod storage;
 
 use std::collections::BTreeMap;
@@ -28,10 +29,11 @@ use tokio::task::JoinSet;
 use crate::clock::{Clock, micros};
 use crate::http::RetryPolicy;
 use data_dir::{DataDir, DataError};
-use handle::{NodeHandle, Parts, Shared};
+use handle::NodeHandle;
 use inbox::{Inbox, Input};
 use link::{LinkConfig, Links, Me};
 use node_loop::NodeLoop;
+use shared::{Parts, Shared};
 use storage::witness::Witness;
 use storage::{StorageError, SyncThread, Writer, die};
 
@@ -56,6 +58,8 @@ pub struct Settings {
     pub align: AlignConfig,
     /// How transactions that meet a lock are tried again.
     pub retry: RetryPolicy,
+    /// Clients' requests worked on at once, and waiting for it; above, the next one is refused.
+    pub in_flight_max: usize,
 }
 
 /// Why a server does not start.
@@ -123,10 +127,11 @@ impl Node {
             retry_delay: micros(settings.retry.delay),
             retry_jitter: settings.retry.jitter_percent,
             align: settings.align,
+            in_flight_max: settings.in_flight_max,
             ..Config::new(node, boot, seed)
         };
         let machine = Machine::new(machine_config, recovered);
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new(settings.in_flight_max));
         let links = match &peers {
             None => None,
             Some(_) => {
@@ -172,7 +177,8 @@ impl Node {
             (None, _) | (_, None) => JoinSet::new(),
         };
         let handle = NodeHandle::new(shared.clone());
-        tasks.spawn(crate::index::worker::run(handle.clone()));
+        let counters = shared.metrics.filling.clone();
+        tasks.spawn(crate::index::worker::run(handle.clone(), counters));
         Ok(Self { handle, shared, looping, sync, witness, tasks })
     }
 

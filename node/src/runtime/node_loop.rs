@@ -6,7 +6,7 @@
 //! which the machine made them, so what waits for one peer also arrives in that order. What waits
 //! for nothing overtakes them; the protocol does not rely on the order.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,10 +22,11 @@ use quorate_protocol::message::Message;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::handle::{NodeState, Shared};
+use super::handle::NodeState;
 use super::inbox::Input;
 use super::link::frame::Kind;
 use super::link::{Envelope, Peer};
+use super::shared::Shared;
 use super::storage::{Filling, Writer, die};
 use crate::index::table::IndexTable;
 
@@ -35,6 +36,9 @@ const BATCH_MAX: usize = 256;
 /// Effects waiting for the disk; when full, the loop takes no inputs until the disk got further,
 /// the inbox fills, links stop reading and clients are refused.
 const HELD_MAX: usize = 65_536;
+/// How long a server that has met everybody waits, before it serves, for what its earlier boots
+/// left undecided. Longer only without a majority, and then local reads shall not wait for one.
+const SETTLE_MAX: Tick = 2_000_000;
 
 /// What the loop drives; a seam for its tests.
 pub(crate) trait Protocol: Send + 'static {
@@ -92,6 +96,16 @@ pub(crate) struct NodeLoop<P> {
     /// Derived indexes that do not hold everything yet.
     filling: Vec<Filling>,
     stop: Option<Tick>,
+    /// What is waited for before this server serves.
+    settling: Option<Settling>,
+}
+
+/// Own transactions of earlier boots that were undecided at the start. Their `ok` may have gone
+/// out: it waits for votes, not for the decision to be durable here. A local read before they are
+/// decided would not find what this server had acknowledged.
+struct Settling {
+    left: BTreeSet<TxId>,
+    deadline: Tick,
 }
 
 impl<P: Protocol> NodeLoop<P> {
@@ -112,6 +126,7 @@ impl<P: Protocol> NodeLoop<P> {
             schema_changed: false,
             filling: Vec::new(),
             stop: None,
+            settling: None,
         }
     }
 
@@ -142,7 +157,11 @@ impl<P: Protocol> NodeLoop<P> {
         }
         let idle = self.work.is_empty() && self.filling.is_empty();
         let wait = if idle { self.wait() } else { Some(Duration::ZERO) };
-        self.shared.inbox.take(&mut self.work, wait);
+        // What is left of the last turn comes first; meanwhile the inbox fills, and its bounds
+        // hold.
+        if self.work.len() < BATCH_MAX {
+            self.shared.inbox.take(&mut self.work, wait);
+        }
         self.release();
         let mut handled = 0;
         while handled < BATCH_MAX
@@ -155,6 +174,7 @@ impl<P: Protocol> NodeLoop<P> {
         if handled > 0 || due {
             self.step(Event::Tick);
         }
+        self.serve_when_settled();
         self.fill();
         self.release();
         self.flush();
@@ -165,10 +185,9 @@ impl<P: Protocol> NodeLoop<P> {
 
     /// How long nothing needs to be done; `None`: until something happens.
     fn wait(&self) -> Option<Duration> {
-        let deadline = match (self.protocol.next_deadline(), self.stop) {
-            (Some(a), Some(b)) => a.min(b),
-            (a, b) => a.or(b)?,
-        };
+        let settling = self.settling.as_ref().map(|settling| settling.deadline);
+        let due = [self.protocol.next_deadline(), self.stop, settling];
+        let deadline = due.into_iter().flatten().min()?;
         Some(Duration::from_micros(deadline.saturating_sub(self.shared.clock.now())))
     }
 
@@ -255,7 +274,11 @@ impl<P: Protocol> NodeLoop<P> {
         }
         self.effects = effects;
         if std::mem::take(&mut self.schema_changed) {
-            self.configure();
+            if self.has_met_everybody() {
+                self.configure();
+            } else {
+                self.read_schema();
+            }
         }
     }
 
@@ -359,13 +382,38 @@ impl<P: Protocol> NodeLoop<P> {
 
     /// Once every MASTER was met, ever, the system cluster has a place and the server can serve.
     fn configure_when_complete(&mut self) {
-        if self.peers.len() + 1 < self.shared.members.count() {
+        if !self.has_met_everybody() {
             return;
         }
         self.configure();
         if self.shared.state() == NodeState::Starting {
-            let aligning = self.shared.is_aligning();
-            self.shared.set_state(if aligning { NodeState::Aligning } else { NodeState::Online });
+            let node = self.shared.node;
+            let left = self.protocol.undecided().into_iter().filter(|tx| tx.node == node);
+            let deadline = self.shared.clock.now() + SETTLE_MAX;
+            self.settling = Some(Settling { left: left.collect(), deadline });
+            self.serve_when_settled();
+        }
+    }
+
+    fn has_met_everybody(&self) -> bool {
+        self.peers.len() + 1 >= self.shared.members.count()
+    }
+
+    fn serve_when_settled(&mut self) {
+        let Some(settling) = &mut self.settling else { return };
+        let open: BTreeSet<TxId> = self.protocol.undecided().into_iter().collect();
+        settling.left.retain(|tx| open.contains(tx));
+        let undecided = settling.left.len();
+        if undecided > 0 && self.shared.clock.now() < settling.deadline {
+            return;
+        }
+        self.settling = None;
+        if undecided > 0 {
+            tracing::warn!(undecided, "serving with transactions of earlier boots undecided");
+        }
+        // It may have been told to stop meanwhile.
+        if self.shared.state() == NodeState::Starting {
+            self.shared.started();
             let state = self.shared.state().name();
             tracing::info!(masters = self.shared.members.count(), "{state}");
         }

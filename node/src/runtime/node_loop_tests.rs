@@ -9,8 +9,10 @@ use quorate_protocol::message::LogPosition;
 
 use super::*;
 use crate::clock::Clock;
-use crate::runtime::handle::{NodeHandle, Parts};
+use crate::http::backend::Backend;
+use crate::runtime::handle::NodeHandle;
 use crate::runtime::inbox::Inbox;
+use crate::runtime::shared::Parts;
 use crate::runtime::storage::{Storage, SyncThread};
 
 const NODE: NodeId = NodeId(1);
@@ -35,6 +37,7 @@ struct Fake {
     pending: Vec<u64>,
     deadline: Option<Tick>,
     events: Arc<Mutex<Vec<&'static str>>>,
+    undecided: Arc<Mutex<Vec<TxId>>>,
 }
 
 fn item() -> ItemId {
@@ -104,7 +107,7 @@ impl Protocol for Fake {
     }
 
     fn undecided(&self) -> Vec<TxId> {
-        Vec::new()
+        self.undecided.lock().unwrap().clone()
     }
 
     fn next_deadline(&self) -> Option<Tick> {
@@ -116,12 +119,29 @@ struct Rig {
     handle: NodeHandle,
     shared: Arc<Shared>,
     events: Arc<Mutex<Vec<&'static str>>>,
-    looping: std::thread::JoinHandle<()>,
+    undecided: Arc<Mutex<Vec<TxId>>>,
+    looping: Option<std::thread::JoinHandle<()>>,
     _dir: tempfile::TempDir,
 }
 
 impl Rig {
     fn start(plan: Plan) -> Self {
+        let rig = Self::starting(plan, Vec::new());
+        while rig.shared.state() == NodeState::Starting {
+            std::thread::yield_now();
+        }
+        rig
+    }
+
+    /// With these transactions undecided on its disk.
+    fn starting(plan: Plan, undecided: Vec<TxId>) -> Self {
+        let (rig, node_loop) = Self::at_rest(plan, undecided);
+        let looping = Some(std::thread::spawn(move || node_loop.run()));
+        Self { looping, ..rig }
+    }
+
+    /// A loop that the test turns.
+    fn at_rest(plan: Plan, undecided: Vec<TxId>) -> (Self, NodeLoop<Fake>) {
         let dir = tempfile::tempdir().unwrap();
         let storage = Arc::new(Storage::open(&dir.path().join("store")).unwrap());
         let writer = Writer::new(storage.clone(), BOOT, &Recovered::default());
@@ -131,18 +151,23 @@ impl Rig {
             boot: BOOT,
             members: Members::new(["n1"]).unwrap(),
             clock: Clock::start(),
-            inbox: Arc::new(Inbox::default()),
+            inbox: Arc::new(Inbox::new(64)),
             storage,
             links: None,
         }));
         let events = Arc::new(Mutex::new(Vec::new()));
-        let fake = Fake { plan, seq: 0, pending: vec![], deadline: None, events: events.clone() };
+        let undecided = Arc::new(Mutex::new(undecided));
+        let fake = Fake {
+            plan,
+            seq: 0,
+            pending: vec![],
+            deadline: None,
+            events: events.clone(),
+            undecided: undecided.clone(),
+        };
         let node_loop = NodeLoop::new(shared.clone(), Handle::current(), fake, writer);
-        let looping = std::thread::spawn(move || node_loop.run());
-        while shared.state() == NodeState::Starting {
-            std::thread::yield_now();
-        }
-        Self { handle: NodeHandle::new(shared.clone()), shared, events, looping, _dir: dir }
+        let handle = NodeHandle::new(shared.clone());
+        (Self { handle, shared, events, undecided, looping: None, _dir: dir }, node_loop)
     }
 
     fn sync(&self) -> SyncThread {
@@ -158,6 +183,13 @@ impl Rig {
             let outcome = handle.submit(vec![], deadline).await;
             outcome.map(|commit| commit.tx).map_err(|failure| failure.code)
         })
+    }
+
+    /// Returns once the loop has gone round.
+    async fn turned(&self) {
+        let (reply, answer) = oneshot::channel();
+        self.shared.inbox.push_control(Input::Undecided { reply });
+        answer.await.unwrap();
     }
 
     async fn saw(&self, name: &str) {
@@ -178,6 +210,27 @@ async fn an_answer_waits_until_its_writes_are_durable() {
     assert_eq!(answer.await.unwrap().unwrap().seq, 1);
     assert!(rig.shared.storage.durability().durable() >= 1);
     sync.stop().unwrap();
+}
+
+/// Links are held back by a full inbox, so the loop must not empty it faster than it works.
+#[tokio::test]
+async fn what_is_not_handled_yet_stays_in_the_inbox() {
+    let (rig, mut node_loop) = Rig::at_rest(Plan::Silent, Vec::new());
+    let messages = |count: usize| {
+        let message = || {
+            let (from, message) = (NodeId(2), Message::Low { seq: 1 });
+            Input::Message { from, boot: BOOT, cfg: 0, message }
+        };
+        (0..count).map(|_| message()).collect::<Vec<Input>>()
+    };
+    rig.shared.inbox.push_messages(&mut messages(3 * BATCH_MAX), 0).await;
+    node_loop.turn();
+    rig.shared.inbox.push_messages(&mut messages(10), 0).await;
+    node_loop.turn();
+    assert_eq!((rig.shared.inbox.len(), node_loop.work.len()), (10, BATCH_MAX));
+    node_loop.turn();
+    node_loop.turn();
+    assert_eq!((rig.shared.inbox.len(), node_loop.work.len()), (0, 0));
 }
 
 #[tokio::test]
@@ -212,7 +265,7 @@ async fn stopping_refuses_the_new_and_answers_the_running() {
     assert_eq!(rig.submit().await.unwrap(), Err(ErrorCode::NotReady));
     let sync = rig.sync();
     running.await.unwrap().unwrap();
-    rig.looping.join().unwrap();
+    rig.looping.unwrap().join().unwrap();
     sync.stop().unwrap();
 }
 
@@ -224,4 +277,37 @@ async fn what_is_unanswered_when_the_time_is_over_is_unknown() {
     rig.shared.inbox.push_control(Input::Stop { deadline: 0 });
     assert_eq!(running.await.unwrap(), Err(ErrorCode::Deadline));
     assert_eq!(rig.shared.metrics.transactions_unknown.get(), 1);
+}
+
+fn left(node: NodeId) -> TxId {
+    TxId { node, boot: Boot(0), seq: 1 }
+}
+
+#[tokio::test]
+async fn a_server_serves_when_its_earlier_boots_are_decided() {
+    let (own, other) = (left(NODE), left(NodeId(2)));
+    let rig = Rig::starting(Plan::Write, vec![own, other]);
+    // The second answer comes from a turn that began after the first one ended.
+    rig.turned().await;
+    rig.turned().await;
+    assert_eq!(rig.shared.state(), NodeState::Starting);
+    assert_eq!(rig.submit().await.unwrap(), Err(ErrorCode::NotReady));
+    let read = Backend::read_local(&rig.handle, &item()).await;
+    assert_eq!(read.unwrap_err().code, ErrorCode::NotReady);
+    *rig.undecided.lock().unwrap() = vec![other];
+    rig.turned().await;
+    rig.turned().await;
+    assert_eq!(rig.shared.state(), NodeState::Online);
+    assert!(Backend::read_local(&rig.handle, &item()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn without_a_majority_to_decide_it_serves_after_a_while() {
+    let rig = Rig::starting(Plan::Write, vec![left(NODE)]);
+    while rig.shared.state() == NodeState::Starting {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(rig.shared.clock.now() >= SETTLE_MAX);
+    assert_eq!(rig.shared.state(), NodeState::Online);
+    assert_eq!(*rig.undecided.lock().unwrap(), [left(NODE)]);
 }

@@ -26,7 +26,7 @@ pub enum Statement {
     /// Makes a class.
     CreateClass(CreateClass),
     /// Removes a class.
-    DropClass(Drop),
+    DropClass(DropClass),
     /// Makes an index.
     CreateIndex(CreateIndex),
     /// Removes an index.
@@ -219,7 +219,18 @@ pub struct CreateIndex {
     pub if_not_exists: bool,
 }
 
-/// `DROP CLASS`, `DROP INDEX`.
+/// `DROP CLASS`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropClass {
+    /// Of what.
+    pub name: String,
+    /// One that does not exist is no error.
+    pub if_exists: bool,
+    /// `UNSAFE`: vertices and edges in it are no reason to keep it.
+    pub is_forced: bool,
+}
+
+/// `DROP INDEX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drop {
     /// Of what.

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 
 use super::SqlError;
 use super::ast::{
-    CreateClass, CreateEdge, CreateIndex, CreateVertex, Delete, DeleteEdge, Drop, Statement, Target,
+    CreateClass, CreateEdge, CreateIndex, CreateVertex, Delete, DeleteEdge, Drop, DropClass,
+    Statement, Target,
 };
 use super::cursor::{Parser, is_one_of};
 use super::lexer::Token;
@@ -56,7 +57,8 @@ impl Parser<'_> {
     pub(super) fn drop_something(&mut self) -> Result<Statement, SqlError> {
         if self.take_word("CLASS")? {
             let name = self.name("a class")?;
-            return Ok(Statement::DropClass(Drop { name, if_exists: self.if_exists()? }));
+            let (if_exists, is_forced) = (self.if_exists()?, self.take_word("UNSAFE")?);
+            return Ok(Statement::DropClass(DropClass { name, if_exists, is_forced }));
         }
         if self.take_word("INDEX")? {
             let name = self.index_name()?;

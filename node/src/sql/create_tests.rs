@@ -4,7 +4,7 @@ use quorate_api::Rid;
 use quorate_control::indexes::IndexKind;
 use serde_json::json;
 
-use super::{Params, Statement, Target, parse};
+use super::{DropClass, Params, Statement, Target, parse};
 
 fn read(text: &str) -> Statement {
     parse(text, &Params::None).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -75,6 +75,14 @@ fn the_schema_is_changed() {
             ("Item.k", "Item", "k")
         );
         assert_eq!(new.kind, kind, "{text}");
+    }
+    for (text, if_exists, is_forced) in [
+        ("DROP CLASS Item", false, false),
+        ("DROP CLASS Item UNSAFE", false, true),
+        ("drop class Item if exists unsafe", true, true),
+    ] {
+        let drop = DropClass { name: "Item".to_owned(), if_exists, is_forced };
+        assert_eq!(read(text), Statement::DropClass(drop), "{text}");
     }
     for text in ["DROP INDEX Item.k IF EXISTS", "DROP CLASS Item IF EXISTS"] {
         assert!(read(text).is_ddl() && !read(text).is_idempotent(), "{text}");

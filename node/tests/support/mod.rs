@@ -69,6 +69,12 @@ impl Server {
         });
     }
 
+    /// Waits until one of three servers is ONLINE and linked with both others.
+    pub(crate) fn wait_for_all_three(&self) {
+        self.wait_log("ONLINE");
+        self.wait_log_times("peer up", 2);
+    }
+
     /// Everything it has said so far, a line each.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
@@ -92,6 +98,11 @@ impl Server {
     /// Where it answers HTTP.
     pub(crate) fn address(&self) -> &str {
         self.line["http"].as_str().unwrap()
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> i32 {
+        self.pid.as_raw()
     }
 
     /// Sends a signal and waits for the end.

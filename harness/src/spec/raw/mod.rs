@@ -64,6 +64,8 @@ pub struct RawTopology {
     /// Number of MASTER servers; they are called n1, n2, ….
     #[schemars(range(min = 1, max = 9))]
     pub masters: u8,
+    /// The one server knows no cluster and no quorum: what a cluster is to be compared with.
+    pub standalone: bool,
     /// How many MASTERs must have voted for a write before it is acknowledged.
     pub write_quorum: RawQuorum,
     /// `proxied`: every link runs through the fault proxy, needed to cut or delay it.
@@ -73,7 +75,7 @@ pub struct RawTopology {
 impl Default for RawTopology {
     fn default() -> Self {
         let write_quorum = RawQuorum::Word(QuorumWord::Majority);
-        Self { masters: 3, write_quorum, links: RawLinks::Proxied }
+        Self { masters: 3, standalone: false, write_quorum, links: RawLinks::Proxied }
     }
 }
 

@@ -3,13 +3,14 @@
 
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, ItemKey, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{Boot, ClusterKey, ItemKey, NodeId, OpKind, Operation, Stamp, TxId};
 
-use super::apply::Decision;
+use super::apply::{Decision, Source};
 use super::held::{HeldPrepare, Wait};
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::Write;
+use crate::marks::Mark;
 use crate::message::{
     Ballot, Decided, Instance, Knowledge, Message, No, NoReason, Participant, Promise, TxRecord,
     Value, Vote, VoteReply,
@@ -47,7 +48,7 @@ impl Machine {
             cx.send_durable(prepare.from, Message::Vote { tx, reply });
             return;
         }
-        if self.is_closed(tx) || self.held.contains(tx) {
+        if self.held.contains(tx) {
             return;
         }
         prepare.ops.sort_by(|a, b| a.item.cmp(&b.item));
@@ -57,9 +58,12 @@ impl Machine {
     /// The answer to a Prepare that was answered before, or needs no vote (3.4.1).
     fn recorded_vote(&self, cx: &Cx<'_>, tx: TxId) -> Option<VoteReply> {
         if self.is_finished(tx) {
+            Mark::PrepareFinished.hit();
             return Some(VoteReply::Finished);
         }
         if let Some(record) = self.txs.get(&tx) {
+            let mark = if record.vote.is_some() { Mark::VoteAgain } else { Mark::PrepareRefused };
+            mark.hit();
             let promised = record.instances.iter().map(|(_, instance)| instance.promised).max();
             let refused = VoteReply::Refused(promised.unwrap_or_default());
             return Some(record.vote.clone().map_or(refused, VoteReply::Vote));
@@ -67,33 +71,23 @@ impl Machine {
         if self.parked.contains(tx) {
             return Some(VoteReply::Decided(Decided::Commit));
         }
-        cx.outcome(tx).map(VoteReply::Decided)
-    }
-
-    /// A boot that ended casts no new transactions (3.9); its coordinator has forgotten what it was
-    /// doing.
-    fn is_closed(&self, tx: TxId) -> bool {
-        let boot = if tx.node == self.config.node {
-            self.config.boot
-        } else {
-            self.peers.get(&tx.node).map_or(tx.boot, |peer| peer.boot)
-        };
-        tx.boot < boot
+        let outcome = cx.outcome(tx)?;
+        Mark::PrepareDecided.hit();
+        Some(VoteReply::Decided(outcome))
     }
 
     pub(super) fn judge(&mut self, cx: &mut Cx<'_>, tx: TxId, prepare: HeldPrepare) {
-        if self.is_closed(tx) {
-            return;
-        }
         loop {
             match self.check(cx, tx, &prepare) {
                 Judgement::Yes => self.cast(cx, tx, prepare, Vote::Yes),
                 Judgement::No(no) => self.cast(cx, tx, prepare, Vote::No(no)),
                 Judgement::Wait(wait) => self.hold(cx, tx, prepare, wait),
                 Judgement::Proven(holder) => {
+                    Mark::HolderProven.hit();
                     if self.apply_proven(cx, holder) {
                         continue;
                     }
+                    Mark::ProofWithoutBase.hit();
                     let item = prepare.ops.iter().find(|op| op.base.tx == holder);
                     let item = item.map(|op| op.item.clone());
                     let item = item.expect("the proof came from one of the operations");
@@ -104,20 +98,21 @@ impl Machine {
         }
     }
 
-    /// A lock holder whose stamp somebody builds on has committed. False if its own base is missing
-    /// here.
+    /// A lock holder whose stamp somebody builds on has committed. False if its own base, or a part
+    /// of it, is missing here.
     fn apply_proven(&mut self, cx: &mut Cx<'_>, holder: TxId) -> bool {
         let record = self.txs.get(&holder).expect("a lock holder has a record").clone();
+        // A vote carries the clusters mastered here; those of which this is a REPLICA are missing.
+        if !self.is_whole(&record.participants, &record.ops) {
+            return false;
+        }
         let decision = Decision {
             tx: holder,
             outcome: Decided::Commit,
             participants: record.participants,
             ops: record.ops,
         };
-        if holder.node != self.config.node {
-            self.unlogged.insert(holder);
-        }
-        self.learn(cx, decision)
+        self.learn(cx, decision, Source::Elsewhere)
     }
 
     fn check(&self, cx: &Cx<'_>, tx: TxId, prepare: &HeldPrepare) -> Judgement {
@@ -132,7 +127,7 @@ impl Machine {
                 }
                 return self.wait_or_die(prepare, op, &holders);
             }
-            if let Some(judgement) = self.check_base(cx, tx, op) {
+            if let Some(judgement) = self.check_base(cx, tx, prepare.cfg, op) {
                 return judgement;
             }
         }
@@ -181,8 +176,8 @@ impl Machine {
     }
 
     /// 3.4.3b and c: the committed stamp equals the base, and a create stands where its creator may
-    /// create.
-    fn check_base(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Option<Judgement> {
+    /// create. Who may is configuration: a newer one is caught up with first (3.3).
+    fn check_base(&self, cx: &Cx<'_>, tx: TxId, cfg: u64, op: &Operation) -> Option<Judgement> {
         let current = cx.stamp(&op.item);
         let no = |reason| {
             let no = No { reason, item: Some(op.item.clone()), current, holder: None };
@@ -198,6 +193,8 @@ impl Machine {
                     let owner = self.placements.get(&op.item.cluster).and_then(|p| p.owner);
                     if owner.is_none_or(|owner| owner == tx.node) {
                         None
+                    } else if cfg > self.cfg {
+                        Some(Judgement::Wait(Wait::Configuration))
                     } else {
                         no(NoReason::Position)
                     }
@@ -229,6 +226,9 @@ impl Machine {
             Wait::Lock { .. } => self.config.lock_wait,
             Wait::Lag { .. } | Wait::Configuration => self.config.lag_wait,
         };
+        let for_lock = matches!(wait, Wait::Lock { .. });
+        let mark = if for_lock { Mark::HeldForLock } else { Mark::HeldForLag };
+        mark.hit();
         if let Wait::Lag { item, writer } = &wait {
             self.fetch_from(cx, prepare.from, *writer);
             self.repair_record_wise(cx, prepare.from, item);
@@ -245,6 +245,8 @@ impl Machine {
             Wait::Lag { .. } | Wait::Configuration => {
                 if self.now < prepare.since + self.config.lag_wait {
                     self.judge(cx, tx, prepare);
+                } else {
+                    Mark::HeldDropped.hit();
                 }
             }
         }
@@ -253,6 +255,7 @@ impl Machine {
     fn cast(&mut self, cx: &mut Cx<'_>, tx: TxId, prepare: HeldPrepare, vote: Vote) {
         let HeldPrepare { from, age, participants, ops, .. } = prepare;
         let instances = self.fresh_instances(&participants);
+        mark_no(&vote);
         if vote == Vote::Yes {
             self.locks.take(tx, &ops);
         }
@@ -304,6 +307,7 @@ impl Machine {
             if !self.is_master(self.config.node, cluster) {
                 return None;
             }
+            Mark::RecordWithoutVote.hit();
             self.held.remove(tx);
             let instances = self.fresh_instances(&participants);
             let record = TxRecord { participants, instances, ..TxRecord::default() };
@@ -328,6 +332,7 @@ impl Machine {
         let Proposed { cluster, ballot, value, participants, ops } = proposed;
         let Some(instance) = self.instance_of(tx, cluster, participants) else { return };
         if ballot < instance.promised {
+            Mark::AcceptRejected.hit();
             let promised = instance.promised;
             cx.send_durable(from, Message::Rejected { tx, cluster, promised });
             return;
@@ -364,6 +369,7 @@ impl Machine {
         let Some(instance) = self.instance_of(tx, cluster, participants) else { return };
         // The same ballot again is the same recoverer asking again: its answer was lost.
         if ballot < instance.promised {
+            Mark::RecoverRejected.hit();
             let promised = instance.promised;
             cx.send_durable(from, Message::Rejected { tx, cluster, promised });
             return;
@@ -381,10 +387,12 @@ impl Machine {
         cx.send_durable(from, Message::Promise { tx, cluster, ballot, promise });
     }
 
-    /// A boot ended: what it asked for and has no vote yet never gets one (3.9).
-    pub(super) fn drop_held_of_closed_boots(&mut self, node: NodeId) {
+    /// A boot ended: what it asked for and has no vote yet never gets one (3.9). Its coordinator
+    /// has forgotten what it was doing. What it sent and is still under way is dropped by the
+    /// shell.
+    pub(super) fn drop_held_of_closed_boots(&mut self, node: NodeId, boot: Boot) {
         for tx in self.held.of_coordinator(node) {
-            if self.is_closed(tx) {
+            if tx.boot < boot {
                 self.held.remove(tx);
             }
         }
@@ -397,5 +405,15 @@ impl Machine {
                 self.judge(cx, tx, prepare);
             }
         }
+    }
+}
+
+fn mark_no(vote: &Vote) {
+    let Vote::No(no) = vote else { return };
+    match no.reason {
+        NoReason::Busy => Mark::NoBusy.hit(),
+        NoReason::Version => Mark::NoVersion.hit(),
+        NoReason::Position => Mark::NoPosition.hit(),
+        NoReason::Generation | NoReason::Schema => {}
     }
 }

@@ -1,7 +1,7 @@
 //! Alignment (PROTOCOL.md 3.6.5, trap A18): a server that some decision log can no longer serve
 //! leaves ONLINE, compares with a majority, applies what was decided meanwhile, and comes back.
-//! Here: leaving, following the sources, coming back. Comparing is in `align_compare`, the other
-//! side in `align_source`.
+//! Here: leaving, and following the sources. Comparing is in `align_compare`, coming back in
+//! `align_return`, the other side in `align_source`.
 //!
 //! **Cutting the log past a server, before there is a control plane.** A18 wants a mark in the
 //! configuration before anybody forgets past a server, so that no quorum mixes a server that forgot
@@ -25,13 +25,21 @@
 //! or in what is followed. When enough sources are compared, one more round of questions is asked,
 //! and answered with nothing left: now this server's items are at or above each source's at that
 //! moment, and nothing of a source's later state was taken: in a round, nothing is compared. A source
-//! that has lost the session meanwhile is compared from the beginning, and a new round asked. A commit over clusters that one source
-//! does not hold all of counts only once sources of every cluster of it that this server masters
-//! have reported it.
+//! that has lost the session meanwhile is compared from the beginning, and a new round asked. A
+//! commit over clusters that one source does not hold all of counts only once sources of every
+//! cluster of it that this server keeps have reported it.
 //!
-//! *Enough* is a majority of M(c) of each own cluster, counting this server, whose disk has lost
-//! nothing: with at least maj−1 others compared, and maj that had acknowledged what was cut, both
-//! without this one, at least one is in both (2·maj−1 > N−1). A source that aligns itself is a mix
+//! What else is here must not stick out of that. A source that is lost before the end leaves items
+//! whose commits it has not told whole, and the commits that this server had parked stand on bases
+//! that nobody may have told. So the writers of both are remembered (`begun`, over a restart, too), and this server is
+//! not back before each of them is applied whole, finished, or told by a source that is asked to the
+//! end. They are committed, so the sources come to know them in time. For the same reason what a
+//! source says it has settled counts only if it is asked to the end.
+//!
+//! *Enough* is a majority of M(c) of each own cluster, counting this server, if it is a MASTER, whose
+//! disk has lost nothing: with at least maj−1 others compared, and maj that had acknowledged what
+//! was cut, both without this one, at least one is in both (2·maj−1 > N−1). A REPLICA compares with
+//! maj MASTERs (2·maj > N). A source that aligns itself is a mix
 //! and does not count, unless all of M(c) are compared: between them they hold every commit whole,
 //! so servers that were all left behind by each other do not wait for ever.
 //!
@@ -45,14 +53,15 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, NodeId, Operation, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId, Operation, TxId};
 
 use super::align_compare::Work;
-use super::apply::Decision;
+use super::apply::{self, Decision};
 use super::timers::Timer;
 use super::{Cx, Machine};
-use crate::alignment::{Answer, Ask, Followed, Known};
+use crate::alignment::{Answer, Ask, Followed, Known, Reached};
 use crate::io::{AlignmentWork, Note, Tick, Write};
+use crate::marks::Mark;
 use crate::message::{Decided, LogPosition, Message, Participant};
 use crate::planted::Bug;
 
@@ -65,11 +74,10 @@ pub(super) struct Aligning {
     /// Rounds begun. A number is not used again: an answer to an earlier round proves nothing.
     rounds: u64,
     /// Marks of the sources, as of when they listed their outcomes.
-    low: BTreeMap<(NodeId, Boot), u64>,
-    /// Outcomes whose effects are in once this server is back.
-    known: BTreeMap<TxId, (Decided, Vec<Participant>)>,
-    /// Commits of which some of the own clusters have not been reported.
-    uncovered: BTreeMap<TxId, BTreeSet<ClusterKey>>,
+    pub(super) low: BTreeMap<(NodeId, Boot), u64>,
+    /// Commits of which something is here, and perhaps not all: this server is not back before
+    /// they are in.
+    pub(super) begun: BTreeSet<TxId>,
     /// Since the last note.
     pub(super) work: AlignmentWork,
 }
@@ -91,12 +99,36 @@ pub(super) struct Source {
     follow_at: Tick,
     /// Last round that was answered with nothing left.
     closed: u64,
-    applied: BTreeMap<NodeId, LogPosition>,
+    /// How far it was then.
+    pub(super) reached: Reached,
+    /// What it has settled and not forgotten.
+    pub(super) known: BTreeMap<TxId, Claim>,
     /// It is not aligning itself.
-    online: bool,
+    pub(super) online: bool,
+}
+
+/// A source has this outcome.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) outcome: Decided,
+    pub(super) participants: Vec<Participant>,
+    /// Clusters it does not master, and whose operations it sent.
+    pub(super) parts: BTreeSet<ClusterKey>,
 }
 
 impl Aligning {
+    /// Begins again after a restart.
+    pub(super) fn starting_with(begun: BTreeSet<TxId>) -> Self {
+        Self { begun, ..Self::default() }
+    }
+
+    /// Something of a commit is here, and perhaps not all.
+    fn begin(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        if self.begun.insert(tx) {
+            cx.write(Write::Begun(tx));
+        }
+    }
+
     /// Takes the marks that came with a list of outcomes.
     pub(super) fn raise_low(&mut self, low: Vec<(NodeId, Boot, u64)>) {
         for (node, boot, seq) in low {
@@ -107,12 +139,19 @@ impl Aligning {
 }
 
 impl Source {
+    /// For the clusters it masters, the effects are in what is compared.
+    pub(super) fn claim(&mut self, known: Known, parts: BTreeSet<ClusterKey>) {
+        let Known { tx, outcome, participants } = known;
+        let claim = Claim { outcome, participants, parts: BTreeSet::new() };
+        self.known.entry(tx).or_insert(claim).parts.extend(parts);
+    }
+
     fn is_compared(&self) -> bool {
         self.begun && self.stack.is_empty()
     }
 
     /// It was compared, and asked after that, in this round.
-    fn is_closed(&self, round: u64) -> bool {
+    pub(super) fn is_closed(&self, round: u64) -> bool {
         self.is_compared() && self.closed == round
     }
 }
@@ -135,11 +174,14 @@ impl Machine {
                     | Message::Read { .. }
                     | Message::Decide { .. }
                     | Message::Low { .. }
+                    | Message::AskLogged { .. }
+                    | Message::Logged { .. }
             )
     }
 
     pub(super) fn on_truncated(&mut self, cx: &mut Cx<'_>, from: NodeId, start: LogPosition) {
         if self.received_from(from) < start {
+            Mark::LeftByTruncation.hit();
             self.leave_online(cx);
         } else if self.align.is_none() {
             // It does not know yet how far this server got meanwhile.
@@ -153,11 +195,12 @@ impl Machine {
             return;
         }
         cx.write(Write::Aligning(true));
-        cx.note(Note::LeftOnline);
+        cx.note_first(Note::LeftOnline);
         self.align = Some(Aligning::default());
         self.aligners.clear();
         self.held.clear();
         self.acks_due.clear();
+        self.sessions_begin_again();
         for node in self.others() {
             cx.send_durable(node, Message::Left);
         }
@@ -183,8 +226,7 @@ impl Machine {
         self.align_at = None;
         let building = self.build_trees(cx);
         if self.align.is_some() {
-            // Whole commits, and nothing needs to be whole now. Not in the step that left ONLINE:
-            // whoever reads the disk is to know of that before it shows a part of anything.
+            // Whole commits, and nothing needs to be whole now.
             for tx in self.parked.all() {
                 self.unpark(cx, tx);
             }
@@ -204,14 +246,14 @@ impl Machine {
         }
     }
 
-    /// The clusters this server masters.
+    /// The clusters this server keeps, as MASTER or REPLICA.
     pub(super) fn held_clusters(&self) -> Vec<ClusterKey> {
         let me = self.config.node;
-        let mine = self.placements.iter().filter(|(_, p)| p.masters.contains(&me));
+        let mine = self.placements.iter().filter(|(_, p)| p.is_held_by(me));
         mine.map(|(cluster, _)| *cluster).collect()
     }
 
-    /// Servers that could be compared with, each with the clusters it shares with this one.
+    /// Servers that could be compared with, each with the clusters kept here that it masters.
     pub(super) fn possible_sources(&self) -> Vec<(NodeId, Vec<ClusterKey>)> {
         let mine = self.held_clusters();
         let shared = |node: NodeId| {
@@ -235,7 +277,8 @@ impl Machine {
             followed: 0,
             follow_at: 0,
             closed: 0,
-            applied: BTreeMap::new(),
+            reached: Reached::default(),
+            known: BTreeMap::new(),
             online: true,
         };
         aligning.sources.insert(node, source);
@@ -249,10 +292,11 @@ impl Machine {
         let passed = |node: &NodeId| {
             aligning.sources.get(node).filter(|source| passes(source, aligning.round))
         };
-        self.placements.values().filter(|p| p.masters.contains(&me)).all(|placement| {
+        self.placements.values().filter(|p| p.is_held_by(me)).all(|placement| {
             let others = || placement.masters.iter().filter(|node| **node != me);
             let online = others().filter_map(passed).filter(|source| source.online).count();
-            online + 1 >= placement.majority() || others().all(|node| passed(node).is_some())
+            let itself = usize::from(placement.masters.contains(&me));
+            online + itself >= placement.majority() || others().all(|node| passed(node).is_some())
         })
     }
 
@@ -294,17 +338,28 @@ impl Machine {
         if current {
             match answer {
                 Answer::Begun => self.on_begun(&mut aligning, from),
-                Answer::Followed { from: first, round, decided, end, applied, online } => {
-                    let told = Told { first, round, end, applied, online };
+                Answer::Followed { from: first, round, decided, end, online } => {
+                    let told = Told { first, round, end, online };
                     self.on_followed(cx, &mut aligning, from, told, decided);
                 }
                 // The source restarted, aligned itself, or had to give up.
-                Answer::Unknown => self.open_source(&mut aligning, from),
+                Answer::Unknown => {
+                    Mark::SourceBegunAgain.hit();
+                    self.open_source(&mut aligning, from);
+                }
                 answer => self.on_compared(cx, &mut aligning, from, answer),
             }
         }
-        self.align = Some(aligning);
+        self.resume(aligning);
         self.come_back_if_done(cx);
+    }
+
+    /// Puts back what was taken out to be worked on.
+    fn resume(&mut self, mut aligning: Aligning) {
+        if let Some(meanwhile) = self.align.take() {
+            aligning.begun.extend(meanwhile.begun);
+        }
+        self.align = Some(aligning);
     }
 
     fn on_begun(&self, aligning: &mut Aligning, from: NodeId) {
@@ -333,11 +388,12 @@ impl Machine {
             return;
         }
         source.followed += decided.len() as u64;
-        source.follow_at = if told.end { self.now + 10 * self.config.align.pause } else { 0 };
+        source.follow_at =
+            if told.end.is_some() { self.now + 10 * self.config.align.pause } else { 0 };
         source.online = told.online;
-        if told.end {
+        if let Some(reached) = told.end {
             source.closed = told.round;
-            source.applied = told.applied.into_iter().collect();
+            source.reached = reached;
         }
         if self.config.has(Bug::BackBeforeMeanwhile) {
             return;
@@ -346,136 +402,66 @@ impl Machine {
             aligning.work.followed += 1;
             if known.outcome == Decided::Abort || self.is_whole(&known.participants, &ops) {
                 let Known { tx, outcome, participants } = known;
-                aligning.uncovered.remove(&tx);
-                self.learn(cx, Decision { tx, outcome, participants, ops });
+                let decision = Decision { tx, outcome, participants, ops };
+                self.learn(cx, decision, apply::Source::Log);
             } else {
-                let held: BTreeSet<ClusterKey> = ops.iter().map(|op| op.item.cluster).collect();
-                self.write_part(cx, known.tx, &ops);
-                self.cover(cx, aligning, from, known, &held);
+                Mark::PartFollowed.hit();
+                let parts: BTreeSet<ClusterKey> = ops.iter().map(|op| op.item.cluster).collect();
+                self.write_part(cx, aligning, known.tx, &ops);
+                if let Some(source) = aligning.sources.get_mut(&from) {
+                    source.claim(known, parts);
+                }
             }
         }
     }
 
     /// The operations of some clusters of a commit; the others follow before this server is back.
-    fn write_part(&mut self, cx: &mut Cx<'_>, tx: TxId, ops: &[Operation]) {
+    fn write_part(
+        &mut self,
+        cx: &mut Cx<'_>,
+        aligning: &mut Aligning,
+        tx: TxId,
+        ops: &[Operation],
+    ) {
         if self.is_finished(tx) {
             return;
         }
         for op in ops.iter().filter(|op| op.writes()) {
-            self.take_newer(cx, &op.item, op.committed(tx));
+            self.take_from_source(cx, aligning, &op.item, op.committed(tx));
         }
     }
 
-    /// A source has this outcome: for the clusters it masters, its effects are in what is compared.
-    pub(super) fn cover(
-        &self,
-        cx: &Cx<'_>,
+    /// A state of an item from a source, which may be lost before it has told the rest of what
+    /// wrote it.
+    pub(super) fn take_from_source(
+        &mut self,
+        cx: &mut Cx<'_>,
         aligning: &mut Aligning,
-        source: NodeId,
-        known: Known,
-        also: &BTreeSet<ClusterKey>,
+        item: &ItemId,
+        theirs: Committed,
     ) {
-        let Known { tx, outcome, participants } = known;
-        let is_in = self.is_finished(tx) || cx.outcome(tx).is_some();
-        if is_in || aligning.known.contains_key(&tx) {
-            return;
-        }
-        let me = self.config.node;
-        let mine = participants.iter().map(|p| p.cluster).filter(|c| self.is_master(me, *c));
-        let left = aligning.uncovered.entry(tx).or_insert_with(|| mine.collect());
-        left.retain(|cluster| !self.is_master(source, *cluster) && !also.contains(cluster));
-        if left.is_empty() {
-            aligning.uncovered.remove(&tx);
-            aligning.known.insert(tx, (outcome, participants));
+        let tx = theirs.stamp.tx;
+        if self.take_newer(cx, item, theirs) && !self.is_in(cx, aligning, tx) {
+            aligning.begin(cx, tx);
         }
     }
 
-    fn come_back_if_done(&mut self, cx: &mut Cx<'_>) {
+    /// Whatever a transaction wrote here is here, whole.
+    pub(super) fn is_in(&self, cx: &Cx<'_>, aligning: &Aligning, tx: TxId) -> bool {
+        // What was finished when a source listed its outcomes is in (see the module's doc).
+        let finished = aligning.low.get(&(tx.node, tx.boot)).is_some_and(|low| tx.seq < *low);
+        finished || self.is_finished(tx) || cx.outcome(tx).is_some()
+    }
+
+    /// A commit is to be written, perhaps over older states than its bases: then what wrote those
+    /// is missing.
+    pub(super) fn note_gaps(&mut self, cx: &mut Cx<'_>, writes: &[Operation]) {
         let Some(aligning) = &mut self.align else { return };
-        // What was finished when a source listed its outcomes is in.
-        let low = &aligning.low;
-        let finished = |tx: &TxId| low.get(&(tx.node, tx.boot)).is_some_and(|low| tx.seq < *low);
-        aligning.uncovered.retain(|tx, _| !finished(tx));
-        if aligning.round == 0 || !aligning.uncovered.is_empty() {
-            return;
-        }
-        let Some(aligning) = self.align.take() else { return };
-        if self.suffices(&aligning, Source::is_closed) {
-            self.come_back(cx, aligning);
-        } else {
-            self.align = Some(aligning);
-        }
-    }
-
-    fn come_back(&mut self, cx: &mut Cx<'_>, aligning: Aligning) {
-        let positions = self.positions_reached(&aligning);
-        for (node, position) in positions {
-            self.skip_log_to(cx, node, position);
-        }
-        for (tx, (outcome, participants)) in aligning.known {
-            let decision = Decision { tx, outcome, participants, ops: Vec::new() };
-            if self.coordinations.contains_key(&tx) {
-                // Its client waits, and its operations are at hand for the log.
-                self.learn(cx, decision);
-            } else if cx.outcome(tx).is_none() && !self.is_finished(tx) {
-                self.settle(cx, decision, &[]);
+        for op in writes {
+            if cx.stamp(&op.item).version < op.base.version {
+                aligning.begin(cx, op.base.tx);
             }
         }
-        for ((node, boot), seq) in aligning.low {
-            self.take_low(cx, node, boot, seq);
-        }
-        cx.write(Write::Aligning(false));
-        if aligning.work != AlignmentWork::default() {
-            cx.note(Note::Alignment(aligning.work));
-        }
-        cx.note(Note::BackOnline);
-        for (node, source) in aligning.sources {
-            cx.send_now(node, Message::Align { session: source.session, ask: Ask::End });
-        }
-        self.session_progress = true;
-        // Whoever aligns with this server took it for a mix.
-        self.aligners.clear();
-        self.acks_due.extend(self.others());
-        self.pump_all(cx);
-    }
-
-    /// How far each decision log is in: for every own cluster, as far as some source of it had
-    /// applied it.
-    fn positions_reached(&self, aligning: &Aligning) -> BTreeMap<NodeId, LogPosition> {
-        let closed = |node: &NodeId| {
-            aligning.sources.get(node).filter(|source| source.is_closed(aligning.round))
-        };
-        let applied = |source: &Source, node: NodeId| source.applied.get(&node).copied();
-        let clusters = self.held_clusters();
-        let reached = |node: NodeId| {
-            let of_cluster = |cluster: &ClusterKey| {
-                let sources = self.placements[cluster].masters.iter().filter_map(closed);
-                sources.filter_map(|source| applied(source, node)).max().unwrap_or_default()
-            };
-            clusters.iter().map(of_cluster).min().unwrap_or_default()
-        };
-        self.others().into_iter().map(|node| (node, reached(node))).collect()
-    }
-
-    /// A source's low-water mark: outcomes below are in, and votes below are void.
-    fn take_low(&mut self, cx: &mut Cx<'_>, node: NodeId, boot: Boot, seq: u64) {
-        let mark = self.low.entry((node, boot)).or_insert(1);
-        if seq <= *mark {
-            return;
-        }
-        *mark = seq;
-        let first = TxId { node, boot, seq: 0 };
-        let end = TxId { node, boot, seq };
-        let void: Vec<TxId> = self.txs.range(first..end).map(|(tx, _)| *tx).collect();
-        for tx in void {
-            if let Some(record) = self.txs.remove(&tx) {
-                self.locks.release(tx, &record.ops);
-                self.changed.extend(record.ops.into_iter().map(|op| op.item));
-            }
-            self.end_recovery(tx);
-            self.end_watch(tx);
-        }
-        cx.write(Write::Low(node, boot, seq));
     }
 
     /// Clusters came or went: begin again.
@@ -491,7 +477,6 @@ impl Machine {
 struct Told {
     first: u64,
     round: u64,
-    end: bool,
-    applied: Vec<(NodeId, LogPosition)>,
+    end: Option<Reached>,
     online: bool,
 }

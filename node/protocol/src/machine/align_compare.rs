@@ -11,6 +11,7 @@ use super::apply::SYSTEM;
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Ask, Child, Digest, Listing, TreeNode};
 use crate::io::{Note, Write};
+use crate::marks::Mark;
 use crate::message::{Message, ReadAnswer};
 use crate::planted::Bug;
 
@@ -160,6 +161,9 @@ impl Machine {
             Some(Work::Get { items }) => Ask::Get { items: items.clone() },
         };
         source.unanswered += u32::from(source.sent_at.is_some());
+        if source.unanswered == PATIENCE {
+            Mark::SourceSilent.hit();
+        }
         source.sent_at = Some(self.now);
         cx.send_now(node, Message::Align { session: source.session, ask });
     }
@@ -210,7 +214,9 @@ impl Machine {
             {
                 aligning.raise_low(low);
                 for known in decided {
-                    self.cover(cx, aligning, from, known, &BTreeSet::new());
+                    if !self.is_in(cx, aligning, known.tx) {
+                        source.claim(known, BTreeSet::new());
+                    }
                 }
                 Ok(next.map(|after| Work::Known { after }).into_iter().collect())
             }
@@ -220,7 +226,8 @@ impl Machine {
             ) if (c, &a) == (cluster, &after) => {
                 for (key, committed) in items {
                     aligning.work.fetched += 1;
-                    self.take_newer(cx, &ItemId { cluster, key }, committed);
+                    let item = ItemId { cluster, key };
+                    self.take_from_source(cx, aligning, &item, committed);
                 }
                 let from = next;
                 Ok(from.map(|k| Work::Copy { cluster, from: Some(k) }).into_iter().collect())
@@ -248,7 +255,7 @@ impl Machine {
             {
                 for (item, committed) in got {
                     aligning.work.fetched += 1;
-                    self.take_newer(cx, &item, committed);
+                    self.take_from_source(cx, aligning, &item, committed);
                 }
                 let count = usize::try_from(count).unwrap_or(0).min(items.len());
                 items.drain(..count);
@@ -311,8 +318,8 @@ impl Machine {
         }
     }
 
-    /// Takes a committed state of an item if it is newer than the own one.
-    pub(super) fn take_newer(&mut self, cx: &mut Cx<'_>, item: &ItemId, theirs: Committed) {
+    /// Takes a committed state of an item if it is newer than the own one; true if it is.
+    pub(super) fn take_newer(&mut self, cx: &mut Cx<'_>, item: &ItemId, theirs: Committed) -> bool {
         if let Some(mine) = cx.item(item) {
             let (local, other) = (mine.stamp, theirs.stamp);
             if local == other && mine != theirs {
@@ -328,7 +335,7 @@ impl Machine {
                 }
             }
             if local.version >= other.version {
-                return;
+                return false;
             }
         }
         if item.cluster == SYSTEM {
@@ -336,5 +343,6 @@ impl Machine {
         }
         cx.write(Write::Item(item.clone(), theirs));
         self.changed.insert(item.clone());
+        true
     }
 }

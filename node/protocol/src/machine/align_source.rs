@@ -10,7 +10,8 @@ use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 use super::apply::Decision;
 use super::merkle::Tree;
 use super::{Cx, Machine};
-use crate::alignment::{Answer, Ask, Digest, Followed, Known, Listing, TreeNode};
+use crate::alignment::{Answer, Ask, Digest, Followed, Known, Listing, Reached, TreeNode};
+use crate::marks::Mark;
 use crate::message::{Decided, Message};
 
 /// Content of one answer beyond which the rest waits for the next question, in bytes.
@@ -86,7 +87,7 @@ impl Machine {
         let Decision { tx, outcome, participants, .. } = decision;
         for node in self.aligners.keys().copied().collect::<Vec<_>>() {
             let (ops, participants) = match outcome {
-                Decided::Commit => (self.ops_for(node, &decision.ops), participants.clone()),
+                Decided::Commit => (self.ops_held_by(node, &decision.ops), participants.clone()),
                 Decided::Abort => (Vec::new(), Vec::new()),
             };
             if ops.is_empty() && *outcome == Decided::Commit {
@@ -96,6 +97,7 @@ impl Machine {
             let Some(session) = self.aligners.get_mut(&node) else { continue };
             session.journal.push_back(entry);
             if session.journal.len() > self.config.align.journal {
+                Mark::JournalFull.hit();
                 // It does not keep up, or is gone; a question shows it that it has to begin again.
                 self.aligners.remove(&node);
             }
@@ -104,7 +106,12 @@ impl Machine {
 
     fn followed(&mut self, asker: NodeId, number: u64, round: u64) -> Answer {
         let online = self.align.is_none();
-        let applied = self.applied_positions();
+        let reached = Reached {
+            applied: self.applied_positions(),
+            received: self.told_positions(),
+            ended: self.known_ends(),
+            out_of_log: self.unlogged.iter().copied().collect(),
+        };
         let page = self.config.align.items;
         let Some(session) = self.aligners.get_mut(&asker) else { return Answer::Unknown };
         let last = session.first + session.journal.len() as u64;
@@ -129,8 +136,8 @@ impl Machine {
             })
             .cloned()
             .collect();
-        let end = decided.len() == session.journal.len();
-        Answer::Followed { from: number, round, decided, end, applied, online }
+        let end = (decided.len() == session.journal.len()).then_some(reached);
+        Answer::Followed { from: number, round, decided, end, online }
     }
 
     /// Aborts not forgotten, and commits that touch a cluster of the asker.
@@ -144,7 +151,7 @@ impl Machine {
                 Decided::Commit => cx.tx(tx).unwrap_or_default().participants,
                 Decided::Abort => Vec::new(),
             };
-            let theirs = participants.iter().any(|p| self.is_master(asker, p.cluster));
+            let theirs = participants.iter().any(|p| self.is_kept_by(asker, p.cluster));
             if theirs || outcome == Decided::Abort {
                 decided.push(Known { tx, outcome, participants });
             }

@@ -1,4 +1,13 @@
 //! Outcomes: learning, applying on exact bases, parking, fetching (PROTOCOL.md 3.6).
+//!
+//! A commit can be known before any decision log tells of it: a base proved it (3.4.3a), or a
+//! server that knows said so. If its coordinator and the one that proved it both lose power then,
+//! nobody may be left who logs it, and a MASTER that missed it would never hear of it. So every
+//! commit taken from elsewhere is marked in the batch that applies it (`Write::OutOfLog`), until
+//! some log brings it. The mark survives a restart, keeps the boots of its coordinator from being
+//! closed, makes this server log it once the coordinator is gone (`closing.rs`), and keeps a
+//! session's token from being given out before it can cover what the session may have read
+//! (`session.rs`).
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -7,6 +16,7 @@ use quorate_api::{ClusterKey, ItemId, NodeId, Operation, Stamp, TxId};
 
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
+use crate::marks::Mark;
 use crate::message::{Age, Decided, Knowledge, LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
@@ -17,6 +27,15 @@ pub(super) struct Decision {
     pub(super) outcome: Decided,
     pub(super) participants: Vec<Participant>,
     pub(super) ops: Vec<Operation>,
+}
+
+/// Where an outcome was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// In a decision log, or from a source of an alignment, which says itself what no log told.
+    Log,
+    /// From a base that proves it, or an answer.
+    Elsewhere,
 }
 
 /// Commits that wait for the decision that wrote one of their bases.
@@ -107,16 +126,13 @@ pub(super) const SYSTEM: ClusterKey = ClusterKey { database: 0, cluster: 0 };
 impl Machine {
     /// Takes note of an outcome found elsewhere. True once it is settled here, false while it is
     /// parked.
-    pub(super) fn learn(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
+    pub(super) fn learn(&mut self, cx: &mut Cx<'_>, decision: Decision, source: Source) -> bool {
         let tx = decision.tx;
         if self.is_finished(tx) {
             return true;
         }
         if self.parked.contains(tx) {
-            if decision.outcome == Decided::Abort {
-                cx.note(Note::Corruption { tx, detail: "aborted after it was found committed" });
-            }
-            return false;
+            return self.settle_or_park(cx, decision);
         }
         if let Some(known) = cx.outcome(tx) {
             if known == Decided::Commit && self.config.has(Bug::ApplyTwice) {
@@ -142,7 +158,29 @@ impl Machine {
                 return self.decide(cx, decision);
             }
         }
+        if source == Source::Elsewhere
+            && decision.outcome == Decided::Commit
+            && self.unlogged.insert(tx)
+        {
+            cx.write(Write::OutOfLog(tx));
+        }
         self.settle_or_park(cx, decision)
+    }
+
+    /// A decision log tells of a transaction.
+    pub(super) fn told_by_a_log(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        if self.unlogged.remove(&tx) {
+            self.session_progress = true;
+            cx.write(Write::InLog(tx));
+        }
+    }
+
+    /// Transactions of a boot below a mark are finished: every server has applied them.
+    pub(super) fn told_below(&mut self, cx: &mut Cx<'_>, end: TxId) {
+        let first = TxId { seq: 0, ..end };
+        for tx in self.unlogged.range(first..end).copied().collect::<Vec<_>>() {
+            self.told_by_a_log(cx, tx);
+        }
     }
 
     /// What must not be done.
@@ -159,6 +197,14 @@ impl Machine {
     /// Applies, or parks. The outcome is not in the own log yet if this server is its finder; see
     /// `decide`.
     pub(super) fn settle_or_park(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
+        if self.parked.contains(decision.tx) {
+            // Parked again, it would forget which logs wait for it.
+            if decision.outcome == Decided::Abort {
+                let (tx, detail) = (decision.tx, "aborted after it was found committed");
+                cx.note(Note::Corruption { tx, detail });
+            }
+            return false;
+        }
         match decision.outcome {
             Decided::Abort => {
                 self.settle(cx, decision, &[]);
@@ -173,9 +219,14 @@ impl Machine {
         for op in decision.ops.iter().filter(|op| op.writes() && self.holds(op.item.cluster)) {
             match self.fit(cx, decision.tx, op) {
                 Fit::Apply => writes.push(op.clone()),
-                Fit::Present => {}
+                Fit::Present => Mark::CommitPresent.hit(),
                 Fit::Missing(writer) => {
+                    Mark::Parked.hit();
                     let (item, from) = (op.item.clone(), decision.tx.node);
+                    // Nothing is left to find out, and a second parking would lose the logs that
+                    // wait for the first.
+                    self.end_recovery(decision.tx);
+                    self.end_watch(decision.tx);
                     self.parked.insert(decision, item, writer);
                     self.fetch_from(cx, from, writer);
                     return false;
@@ -190,6 +241,7 @@ impl Machine {
                 }
             }
         }
+        self.note_gaps(cx, &writes);
         self.settle(cx, decision, &writes);
         true
     }
@@ -197,7 +249,7 @@ impl Machine {
     /// A coordinator keeps the operations of clusters that others hold, to stream them; it applies
     /// its own alone.
     fn holds(&self, cluster: ClusterKey) -> bool {
-        self.placements.get(&cluster).is_none_or(|p| p.masters.contains(&self.config.node))
+        self.placements.get(&cluster).is_none_or(|p| p.is_held_by(self.config.node))
     }
 
     fn fit(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Fit {
@@ -260,6 +312,7 @@ impl Machine {
             cx.write(Write::Tx(tx, kept));
         }
         self.changed.extend(writes.iter().map(|op| op.item.clone()));
+        self.session_progress |= !writes.is_empty();
         self.held.remove(tx);
         self.end_recovery(tx);
         self.end_watch(tx);
@@ -289,6 +342,7 @@ impl Machine {
                 self.log_entry_applied(cx, node, at);
             }
         } else {
+            Mark::ParkedAgain.hit();
             for (node, at) in logs {
                 self.parked.add_log(tx, node, at);
             }
@@ -318,7 +372,7 @@ impl Machine {
 
     pub(super) fn on_fetch(&mut self, cx: &mut Cx<'_>, from: NodeId, tx: TxId) {
         let decision = self.decision_of(cx, tx).map(|d| {
-            let ops = self.ops_for(from, &d.ops);
+            let ops = self.ops_held_by(from, &d.ops);
             (d.outcome, d.participants, ops)
         });
         if decision.is_none() && self.is_finished(tx) {
@@ -350,14 +404,18 @@ impl Machine {
     ) {
         let Some((outcome, participants, ops)) = decision else { return };
         if outcome == Decided::Abort || self.is_whole(&participants, &ops) {
-            self.learn(cx, Decision { tx, outcome, participants, ops });
+            let decision = Decision { tx, outcome, participants, ops };
+            self.learn(cx, decision, Source::Elsewhere);
+        } else {
+            Mark::FetchedHalf.hit();
         }
     }
 
-    /// True when these are the operations of every touched cluster that this server masters.
+    /// True when these are the operations of every touched cluster that this server keeps.
     /// Operations of one cluster always travel together, so one of each will do.
     pub(super) fn is_whole(&self, participants: &[Participant], ops: &[Operation]) -> bool {
-        let mine = participants.iter().filter(|p| self.is_master(self.config.node, p.cluster));
+        let me = self.config.node;
+        let mine = participants.iter().filter(|p| self.is_kept_by(me, p.cluster));
         let has = |cluster| ops.iter().any(|op| op.item.cluster == cluster);
         !participants.is_empty() && mine.into_iter().all(|p| has(p.cluster))
     }
@@ -367,4 +425,39 @@ impl Machine {
 pub(super) fn is_complete(decision: &Decision) -> bool {
     let has = |cluster| decision.ops.iter().any(|op| op.item.cluster == cluster);
     !decision.participants.is_empty() && decision.participants.iter().all(|p| has(p.cluster))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use quorate_api::{Boot, OpKind};
+
+    use super::*;
+    use crate::io::Recovered;
+    use crate::machine::testing::{CLUSTER, Nothing, PEER, configured};
+
+    /// Whatever tells of it a second time, the logs that wait for it are acknowledged when it is
+    /// applied.
+    #[test]
+    fn a_commit_that_is_parked_again_keeps_the_logs_that_wait_for_it() {
+        let mut machine = configured(Boot(1), Recovered::default());
+        let of_peer = |seq| TxId { node: PEER, boot: Boot(1), seq };
+        let tx = of_peer(2);
+        let op = Operation {
+            item: ItemId::record(CLUSTER, 0),
+            kind: OpKind::Update,
+            base: Stamp { version: 1, tx: of_peer(1) },
+            image: None,
+        };
+        let participants = vec![Participant { cluster: CLUSTER, generation: 1 }];
+        let decision = Decision { tx, outcome: Decided::Commit, participants, ops: vec![op] };
+        let mut out = Vec::new();
+        let mut cx = Cx::new(&Nothing, &mut out, 0);
+        assert!(!machine.settle_or_park(&mut cx, decision.clone()));
+        let at = LogPosition { boot: Boot(1), index: 2 };
+        machine.parked.add_log(tx, PEER, at);
+        assert!(!machine.settle_or_park(&mut cx, decision));
+        assert_eq!(machine.parked.txs[&tx].logs, [(PEER, at)]);
+    }
 }

@@ -3,7 +3,8 @@
 //! The low-water mark of a boot rises with its own log, so it stops when the boot ends. The
 //! server's next boot closes it, in three stages, each asked of every member until it agrees:
 //! 1. "You take nothing new of my ended boots, and hold no undecided vote of them." A vote cannot
-//!    appear any more once the new boot is known (`is_closed`), so the answer stays true. When
+//!    appear any more once the new boot is known (the shell drops what an ended boot sent, the
+//!    machine what it holds of it), so the answer stays true. When
 //!    everybody gave it, all their transactions are decided, and whoever decided one has it in its
 //!    log.
 //! 2. "Everything in your log by now is acknowledged by everybody." After that every server has
@@ -20,6 +21,7 @@ use quorate_api::{Boot, NodeId, TxId};
 
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
+use crate::marks::Mark;
 use crate::message::{LogPosition, Message};
 
 /// The last stage: telling that it is done.
@@ -52,19 +54,26 @@ impl Machine {
             return;
         }
         self.closing.stage = self.closing.stage.max(1);
-        let stage = self.closing.stage;
+        let (stage, boot) = (self.closing.stage, self.config.boot);
         for node in self.members.iter().filter(|node| !self.closing.agreed.contains(node)) {
             if self.is_up(*node) {
-                cx.send_durable(*node, Message::Ended { stage });
+                cx.send_durable(*node, Message::Ended { stage, boot });
             }
         }
     }
 
-    pub(super) fn on_ended(&mut self, cx: &mut Cx<'_>, from: NodeId, stage: u8) {
-        let Some(boot) = self.current_boot(from) else { return };
+    pub(super) fn on_ended(&mut self, cx: &mut Cx<'_>, from: NodeId, stage: u8, boot: Boot) {
+        // Only a server's current boot is sure that those before it have ended.
+        if self.current_boot(from) != Some(boot) {
+            return;
+        }
+        // Before the first configuration nobody is known who might lack something: it asks again.
+        if self.members.is_empty() {
+            return;
+        }
         if stage == CLOSED {
-            self.forget_boots(cx, from, boot);
-            cx.send_durable(from, Message::EndedReply { stage, agreed: true });
+            let agreed = self.forget_boots(cx, from, boot);
+            cx.send_durable(from, Message::EndedReply { stage, boot, agreed });
             return;
         }
         let log_end = self.log_end;
@@ -78,7 +87,7 @@ impl Machine {
         let voted = self.txs.range(first..end).any(|(_, record)| record.vote.is_some());
         let proven = self.unlogged.range(first..end).next().is_some();
         let agreed = !voted && !proven && self.acknowledged_by_all() >= target;
-        cx.send_durable(from, Message::EndedReply { stage, agreed });
+        cx.send_durable(from, Message::EndedReply { stage, boot, agreed });
     }
 
     pub(super) fn on_ended_reply(
@@ -99,14 +108,15 @@ impl Machine {
         }
     }
 
-    fn forget_boots(&mut self, cx: &mut Cx<'_>, node: NodeId, before: Boot) {
+    /// False when something of them is undecided here, against what was said before.
+    fn forget_boots(&mut self, cx: &mut Cx<'_>, node: NodeId, before: Boot) -> bool {
         let first = TxId { node, boot: Boot(0), seq: 0 };
         let end = TxId { node, boot: before, seq: 0 };
         let left: Vec<TxId> = self.txs.range(first..end).map(|(tx, _)| *tx).collect();
         if let Some(tx) = left.iter().find(|tx| self.txs[tx].vote.is_some()) {
             let detail = "undecided here, and its boot is closed";
             cx.note(Note::Corruption { tx: *tx, detail });
-            return;
+            return false;
         }
         for tx in left {
             self.txs.remove(&tx);
@@ -115,11 +125,17 @@ impl Machine {
         }
         for boot in (1..before.0).map(Boot) {
             if self.low.insert((node, boot), END) != Some(END) {
+                Mark::BootsForgotten.hit();
                 cx.write(Write::Low(node, boot, END));
                 self.raise_everywhere(node, boot, END);
+                self.told_below(cx, TxId { node, boot, seq: END });
+                if let Some(incoming) = self.incoming.get_mut(&node) {
+                    incoming.forget_end(boot);
+                }
             }
         }
         self.session_progress = true;
+        true
     }
 
     fn current_boot(&self, node: NodeId) -> Option<Boot> {
@@ -129,9 +145,9 @@ impl Machine {
         self.peers.get(&node).map(|peer| peer.boot)
     }
 
-    /// A commit was proven by a base that names it (3.4.3a), which nobody's log has told of yet.
-    /// Normally its coordinator's log does so in a moment; if that one dies first, this server is
-    /// the finder of the outcome (3.6.1).
+    /// A commit is applied here that nobody's log has told of yet (`apply.rs`). Normally its
+    /// coordinator's log does so in a moment; if that one dies first, this server is the finder of
+    /// the outcome (3.6.1).
     pub(super) fn log_what_was_proven(&mut self, cx: &mut Cx<'_>) {
         let orphaned = self.unlogged.iter().filter(|tx| {
             !self.peers.get(&tx.node).is_some_and(|peer| peer.up && peer.boot == tx.boot)
@@ -140,14 +156,91 @@ impl Machine {
             if self.parked.contains(tx) {
                 continue;
             }
-            self.unlogged.remove(&tx);
+            self.told_by_a_log(cx, tx);
             let decision = self.decision_of(cx, tx);
             // Of a transaction over several clusters this server may hold a part only; the others
             // get it when somebody fetches it as a base, or by alignment.
             if let Some(decision) = decision.filter(super::apply::is_complete) {
+                Mark::ProvenLogged.hit();
                 let (at, low) = (self.next_log_position(), self.own_low());
                 self.append_and_settle(cx, decision, at, low);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::io::{Config, Effect, Event, Recovered};
+    use crate::machine::testing::{Nothing, PEER, configured};
+    use crate::message::TxRecord;
+
+    /// A server in its third boot that has met one other, in that one's second boot.
+    fn machine(recovered: Recovered) -> Machine {
+        let mut machine = configured(Boot(3), recovered);
+        step(&mut machine, Event::Peer { node: PEER, boot: Boot(2), up: true });
+        machine
+    }
+
+    fn step(machine: &mut Machine, event: Event) -> Vec<Message> {
+        let mut out = Vec::new();
+        machine.step(600_000, event, &Nothing, &mut out);
+        let sent = out.into_iter().filter_map(|effect| match effect {
+            Effect::Send { message, .. } => Some(message),
+            Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) => None,
+        });
+        sent.collect()
+    }
+
+    fn from(from: NodeId, message: Message) -> Event {
+        Event::Message { from, cfg: 1, message }
+    }
+
+    /// Neither counts as acknowledged by all, nor is asked of nobody.
+    #[test]
+    fn nothing_is_agreed_to_before_the_first_configuration() {
+        let mut machine = Machine::new(Config::new(NodeId(1), Boot(3), 0), Recovered::default());
+        step(&mut machine, Event::Peer { node: PEER, boot: Boot(2), up: true });
+        let asked = from(PEER, Message::Ended { stage: 1, boot: Boot(2) });
+        assert_eq!(step(&mut machine, asked), []);
+        assert_eq!(machine.next_deadline(), None, "nothing to look after yet");
+    }
+
+    /// A slow disk held an answer back until the server that had asked was in its next boot.
+    #[test]
+    fn an_answer_to_an_earlier_boot_closes_nothing() {
+        for (boot, stage) in [(Boot(2), 1), (Boot(3), 2)] {
+            let mut machine = machine(Recovered::default());
+            machine.closing.stage = 1;
+            for node in [NodeId(1), PEER] {
+                let reply = Message::EndedReply { stage: 1, boot, agreed: true };
+                step(&mut machine, from(node, reply));
+            }
+            assert_eq!(machine.closing.stage, stage);
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_boot_asked_is_not_answered() {
+        let mut machine = machine(Recovered::default());
+        let asked = |boot| from(PEER, Message::Ended { stage: 1, boot });
+        assert_eq!(step(&mut machine, asked(Boot(1))), []);
+        assert_eq!(step(&mut machine, asked(Boot(2))).len(), 1);
+    }
+
+    /// An undecided vote of it contradicts what was agreed to before; it must not be closed.
+    #[test]
+    fn a_boot_that_cannot_be_forgotten_is_not_agreed_to() {
+        let tx = TxId { node: PEER, boot: Boot(1), seq: 1 };
+        let voted = TxRecord { vote: Some(crate::message::Vote::Yes), ..TxRecord::default() };
+        for (undecided, agreed) in [(vec![(tx, voted)], false), (Vec::new(), true)] {
+            let mut machine = machine(Recovered { undecided, ..Recovered::default() });
+            let boot = Boot(2);
+            let sent = step(&mut machine, from(PEER, Message::Ended { stage: CLOSED, boot }));
+            assert!(sent.contains(&Message::EndedReply { stage: CLOSED, boot, agreed }));
         }
     }
 }

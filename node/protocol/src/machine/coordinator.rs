@@ -1,4 +1,5 @@
 //! The coordinator (PROTOCOL.md 3.5): one round when everybody says Yes, a second one when not.
+//! What the votes allow is judged in `votes`.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -10,8 +11,10 @@ use quorate_api::{
 use super::apply::Decision;
 use super::request::{Retry, reason_of, refuse, resolve};
 use super::timers::Timer;
+use super::votes::Votes;
 use super::{Cx, Machine};
-use crate::io::{Base, Failure, Note, Placement, Reply, Submit, Tick, Write};
+use crate::io::{Base, Failure, Note, Reply, Submit, Tick, Write};
+use crate::marks::Mark;
 use crate::message::{
     Age, Ballot, Decided, LogPosition, Message, No, Participant, Value, Vote, VoteReply,
 };
@@ -25,32 +28,32 @@ pub(super) struct Coordination {
     waiting: bool,
     age: Age,
     attempt: u32,
-    started: Tick,
+    pub(super) started: Tick,
     pub(super) participants: Vec<Participant>,
     /// In item order.
     pub(super) ops: Vec<Operation>,
-    clusters: BTreeMap<ClusterKey, Round>,
+    pub(super) clusters: BTreeMap<ClusterKey, Round>,
     /// No votes, for the reason told to the client.
     noes: Vec<No>,
     resend_at: Tick,
     /// When its timer is set.
     armed: Tick,
     /// Recovery has taken over: round 1 is closed.
-    recovering: bool,
+    pub(super) recovering: bool,
 }
 
 /// Where one cluster stands.
 #[derive(Debug, Default)]
-struct Round {
-    yes: BTreeSet<NodeId>,
-    no: BTreeSet<NodeId>,
+pub(super) struct Round {
+    pub(super) yes: BTreeSet<NodeId>,
+    pub(super) no: BTreeSet<NodeId>,
     /// When W was first reached.
-    quorum_at: Option<Tick>,
-    stage: Stage,
+    pub(super) quorum_at: Option<Tick>,
+    pub(super) stage: Stage,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     #[default]
     Voting,
     /// Round 1: at most one value is ever sent.
@@ -152,8 +155,12 @@ impl Machine {
             // The own Accept overtook the Prepare, and no cluster waits for this vote any more.
             VoteReply::Refused(promised) if promised.round < 2 && !c.waits_for_votes() => {}
             // A recoverer got there first: its value decides (3.5.3).
-            VoteReply::Refused(_) => self.take_to_recovery(cx, tx),
+            VoteReply::Refused(_) => {
+                Mark::VoteRefused.hit();
+                self.take_to_recovery(cx, tx);
+            }
             VoteReply::Decided(outcome) => {
+                Mark::VoteDecided.hit();
                 let (participants, ops) = (c.participants.clone(), c.ops.clone());
                 self.decide(cx, Decision { tx, outcome, participants, ops });
             }
@@ -216,6 +223,10 @@ impl Machine {
             Some(outcome) => {
                 self.decide(cx, Decision { tx, outcome, participants, ops });
             }
+            None if self.is_out_of_reach(tx) => {
+                Mark::SplitVote.hit();
+                self.take_to_recovery(cx, tx);
+            }
             None => self.arm_coordination(tx),
         }
     }
@@ -264,6 +275,10 @@ impl Machine {
             },
         };
         round.stage = Stage::Accepting(value, BTreeSet::new());
+        match value {
+            Value::Prepared => Mark::RoundTwoPrepared.hit(),
+            Value::Aborted => Mark::RoundTwoAborted.hit(),
+        }
         for node in &placement.masters {
             self.send_accept(cx, *node, tx, cluster, value, c);
         }
@@ -286,50 +301,6 @@ impl Machine {
         };
         let participants = c.participants.clone();
         cx.send_now(to, Message::Accept { tx, cluster, ballot, value, participants, ops });
-    }
-
-    /// What the votes of one cluster allow (3.5.3; 3.10 for W below majority).
-    fn judge_votes(&self, placement: &Placement, round: &mut Round, started: Tick) -> Votes {
-        let n = placement.masters.len();
-        let (w, majority) = (placement.write_quorum, placement.majority());
-        let (yes, no) = (round.yes.len(), round.no.len());
-        if !placement.is_safe() {
-            return if yes >= w {
-                Votes::Final(Value::Prepared)
-            } else if no > n - w {
-                Votes::Final(Value::Aborted)
-            } else {
-                Votes::Open
-            };
-        }
-        let early = (yes >= w && self.config.has(Bug::CommitOnQuorum))
-            || (yes > 0 && self.config.has(Bug::AckBeforeQuorum));
-        if yes == n || early {
-            return Votes::Final(Value::Prepared);
-        }
-        if no > n - majority {
-            return Votes::Final(Value::Aborted);
-        }
-        if no > n - w {
-            return Votes::SecondRound(Value::Aborted);
-        }
-        if yes < w {
-            let silent = no == 0 && self.config.has(Bug::AbortOnSilence);
-            return if silent && self.now >= started + self.config.fast_wait.1 {
-                Votes::SecondRound(Value::Aborted)
-            } else {
-                Votes::Open
-            };
-        }
-        let quorum_at = *round.quorum_at.get_or_insert(self.now);
-        let missing_may_come = placement
-            .masters
-            .iter()
-            .any(|node| !round.yes.contains(node) && !round.no.contains(node) && self.is_up(*node));
-        if missing_may_come && self.now < quorum_at + self.fast_wait() {
-            return Votes::Open;
-        }
-        Votes::SecondRound(Value::Prepared)
     }
 
     /// After a reconnect: whatever the peer may have missed.
@@ -393,10 +364,12 @@ impl Machine {
         if c.waiting && self.now >= c.submit.deadline {
             // An unknown may take effect at any later time; the work goes on (3.5.6).
             c.waiting = false;
+            Mark::DeadlinePassed.hit();
             let failure = Failure { holder: Some(tx), ..Failure::of(ErrorCode::Deadline) };
             cx.reply_now(c.submit.request, Reply::Failed(failure));
         }
         if !c.recovering && self.now >= c.half() {
+            Mark::HalfPassed.hit();
             self.take_to_recovery(cx, tx);
         }
         let Some(c) = self.coordinations.get_mut(&tx) else { return };
@@ -501,11 +474,4 @@ impl Coordination {
     const fn half(&self) -> Tick {
         self.started + self.submit.deadline.saturating_sub(self.started) / 2
     }
-}
-
-/// What the votes of one cluster allow.
-enum Votes {
-    Open,
-    Final(Value),
-    SecondRound(Value),
 }

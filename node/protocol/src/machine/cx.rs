@@ -65,6 +65,12 @@ impl<'a> Cx<'a> {
         self.out.push(Effect::Reply { request, after: 0, reply });
     }
 
+    /// To be carried out before anything that this step writes becomes visible.
+    pub(super) fn note_first(&mut self, note: Note) {
+        self.out.insert(self.start, Effect::Note(note));
+        self.start += 1;
+    }
+
     pub(super) fn note(&mut self, note: Note) {
         self.out.push(Effect::Note(note));
     }

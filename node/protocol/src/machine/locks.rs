@@ -30,6 +30,11 @@ impl LockTable {
         holders.filter(|holder| *holder != tx).collect()
     }
 
+    /// Number of items somebody holds.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// Everybody who holds the item.
     pub(super) fn holders(&self, item: &ItemId) -> impl Iterator<Item = TxId> {
         self.items

@@ -9,13 +9,15 @@ use quorate_api::{Boot, ClusterKey, ItemId, NodeId, Operation, TxId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::io::{Config, Effect, Event, Placement, Recovered, SessionRequest, Store, Tick};
+use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
+use crate::marks::Mark;
 use crate::message::{LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
 mod acceptor;
 mod align;
 mod align_compare;
+mod align_return;
 mod align_source;
 mod apply;
 mod closing;
@@ -31,10 +33,17 @@ mod request;
 mod session;
 mod status;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod timers;
 mod tombstones;
+mod truncation;
+mod votes;
 
 use cx::Cx;
+
+/// Reads that one boot can number; the bits above them are the boot.
+const READS_BITS: u32 = 32;
 
 /// One server's part of the data plane.
 #[derive(Debug)]
@@ -69,12 +78,14 @@ pub struct Machine {
     orphans: orphans::Orphans,
     reads: BTreeMap<u64, reads::ReadState>,
     next_read: u64,
-    sessions: BTreeMap<u64, SessionRequest>,
+    sessions: BTreeMap<u64, session::Waiting>,
     /// A log was applied further, or a boot closed, in this step.
     session_progress: bool,
     closing: closing::Closing,
-    /// Applied because a base proved them, and not seen in anybody's log yet.
+    /// Commits that no log has told of yet, durable like what they wrote (`apply.rs`).
     unlogged: BTreeSet<TxId>,
+    /// How far the decision logs had told those whose state came in by alignment (`align_return`).
+    shown: BTreeMap<NodeId, LogPosition>,
     /// Who asked for the outcome of a transaction that is still worked on here.
     watchers: BTreeMap<TxId, BTreeSet<NodeId>>,
     /// Items that changed or were unlocked in this step; whoever waited for them is looked at
@@ -94,8 +105,9 @@ pub struct Machine {
     tombstones: tombstones::Tombstones,
     /// Usual time between the Yes that made W and the last one.
     vote_spread: Tick,
-    /// The own log was replayed after the start.
-    replayed: bool,
+    /// It was told where clusters are, and has replayed its own log. Before that it takes no
+    /// messages: it could not say what of them is its own.
+    configured: bool,
 }
 
 impl Machine {
@@ -116,11 +128,16 @@ impl Machine {
             }
             txs.insert(tx, record);
         }
-        let incoming = recovered
-            .applied
-            .into_iter()
-            .map(|(node, applied)| (node, stream::Incoming::starting_at(applied)))
-            .collect();
+        if recovered.aligning {
+            Mark::AligningRestarted.hit();
+        }
+        let ended = |node| {
+            let of = recovered.ended.range((node, Boot(0))..=(node, Boot(u32::MAX)));
+            of.map(|((_, boot), last)| (*boot, *last)).collect()
+        };
+        let starting =
+            |(node, applied)| (node, stream::Incoming::starting_at(applied, ended(node)));
+        let incoming = recovered.applied.into_iter().map(starting).collect();
         Self {
             rng: ChaCha8Rng::seed_from_u64(config.seed),
             now: 0,
@@ -145,21 +162,23 @@ impl Machine {
             recoveries: BTreeMap::new(),
             orphans: orphans::Orphans::default(),
             reads: BTreeMap::new(),
-            next_read: 0,
+            // An answer that an earlier boot asked for may come to this one.
+            next_read: u64::from(config.boot.0) << READS_BITS,
             sessions: BTreeMap::new(),
             session_progress: false,
             closing: closing::Closing::default(),
-            unlogged: BTreeSet::new(),
+            unlogged: recovered.out_of_log,
+            shown: recovered.shown,
             watchers: BTreeMap::new(),
             changed: BTreeSet::new(),
             acks_due: BTreeSet::new(),
             timers: timers::Timers::default(),
-            align: recovered.aligning.then(align::Aligning::default),
+            align: recovered.aligning.then(|| align::Aligning::starting_with(recovered.begun)),
             align_at: None,
             last_source: 0,
             aligners: BTreeMap::new(),
             vote_spread: 0,
-            replayed: false,
+            configured: false,
             config,
         }
     }
@@ -170,36 +189,47 @@ impl Machine {
         assert!(now >= self.now, "time went backwards");
         self.now = now;
         let mut cx = Cx::new(store, out, self.persist_seq);
-        let first = !core::mem::replace(&mut self.replayed, true);
-        if first {
-            self.arm_housekeeping();
-            for tx in self.txs.keys().copied().collect::<Vec<_>>() {
-                self.note_undecided(tx);
-            }
-        }
-        let configures = matches!(event, Event::Configure { .. });
-        if first && !configures {
-            self.replay_own_log(&mut cx);
-        }
         match event {
             Event::Submit(submit) => self.on_submit(&mut cx, submit),
             Event::Read(request) => self.on_read_request(&mut cx, request),
             Event::Session(request) => self.on_session(&mut cx, request),
-            Event::Message { from, cfg, message } => self.on_message(&mut cx, from, cfg, message),
+            Event::Message { from, cfg, message } if self.configured => {
+                self.on_message(&mut cx, from, cfg, message);
+            }
+            // Lost like any message may be: whoever sent it sends it again.
+            Event::Message { .. } => Mark::BeforeConfiguration.hit(),
             Event::Peer { node, boot, up } => self.on_peer(&mut cx, node, boot, up),
-            Event::Configure { cfg, placements } => self.on_configure(&mut cx, cfg, placements),
+            Event::Configure { cfg, placements } => {
+                self.on_configure(&mut cx, cfg, placements);
+                if !core::mem::replace(&mut self.configured, true) {
+                    self.begin(&mut cx);
+                }
+            }
             Event::Tick => {
                 self.run_timers(&mut cx);
                 self.send_acks(&mut cx);
             }
         }
-        // Which operations of the own log are for this server is known once the clusters are.
-        if first && configures {
-            self.replay_own_log(&mut cx);
-        }
         self.reconsider_changed(&mut cx);
         self.reconsider_sessions(&mut cx);
         self.persist_seq = cx.finish();
+    }
+
+    /// What was left by earlier boots, once the clusters are known and with them which operations
+    /// are for this server.
+    fn begin(&mut self, cx: &mut Cx<'_>) {
+        self.arm_housekeeping();
+        for tx in self.txs.keys().copied().collect::<Vec<_>>() {
+            self.note_undecided(tx);
+        }
+        self.replay_own_log(cx);
+        // A server alone waits for nobody.
+        if self.members.iter().all(|node| self.is_up(*node)) {
+            self.recover_own_orphans(cx);
+        }
+        for node in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.peer_changed(cx, node, true);
+        }
     }
 
     /// When `Event::Tick` is due even if nothing else happens.
@@ -212,6 +242,12 @@ impl Machine {
     #[must_use]
     pub fn undecided(&self) -> impl ExactSizeIterator<Item = (&TxId, &TxRecord)> {
         self.txs.iter()
+    }
+
+    /// Items locked here; for status pages and the simulator's invariants.
+    #[must_use]
+    pub fn locked(&self) -> usize {
+        self.locks.len()
     }
 
     /// Transactions and reads of clients in flight here.
@@ -263,12 +299,16 @@ impl Machine {
             Message::Everywhere { seq } => self.on_everywhere(from, seq),
             Message::Truncated { start } => self.on_truncated(cx, from, start),
             Message::Left => self.on_left(from),
+            Message::AskLogged { txs } => self.on_ask_logged(cx, from, &txs),
+            Message::Logged { txs, received } => self.on_logged(cx, txs, received),
             Message::Align { session, ask } => self.on_ask(cx, from, session, ask),
             Message::AlignReply { session, answer } => self.on_answer(cx, from, session, answer),
-            Message::Ended { stage } => self.on_ended(cx, from, stage),
-            Message::EndedReply { stage, agreed } => {
+            Message::Ended { stage, boot } => self.on_ended(cx, from, stage, boot),
+            // What was said to an earlier boot of this server says nothing of the boots since.
+            Message::EndedReply { stage, boot, agreed } if boot == self.config.boot => {
                 self.on_ended_reply(cx, from, stage, agreed);
             }
+            Message::EndedReply { .. } => {}
         }
     }
 
@@ -285,7 +325,10 @@ impl Machine {
             assert!((1..=n).contains(&placement.write_quorum), "write quorum of {cluster}");
         }
         self.cfg = cfg;
-        self.members = placements.values().flat_map(|p| p.masters.iter().copied()).collect();
+        self.members = placements
+            .values()
+            .flat_map(|p| p.masters.iter().chain(&p.replicas).copied())
+            .collect();
         if self.placements != placements {
             self.compare_again();
         }
@@ -302,6 +345,14 @@ impl Machine {
         peer.boot = boot;
         peer.up = up;
         peer.reconnect();
+        if self.configured {
+            self.peer_changed(cx, node, is_new);
+        }
+    }
+
+    fn peer_changed(&mut self, cx: &mut Cx<'_>, node: NodeId, is_new: bool) {
+        let Some(stream::Peer { boot, up, .. }) = self.peers.get(&node) else { return };
+        let (boot, up) = (*boot, *up);
         if up && self.align.is_some() {
             cx.send_durable(node, Message::Left);
         } else if up {
@@ -315,7 +366,7 @@ impl Machine {
             self.resend_to(cx, node);
             self.recover_own_orphans(cx);
         }
-        self.drop_held_of_closed_boots(node);
+        self.drop_held_of_closed_boots(node, boot);
         self.reconsider_orphans(cx, node);
         self.log_what_was_proven(cx);
         self.reconsider_reachability(cx);
@@ -342,9 +393,19 @@ impl Machine {
         self.placements.get(&cluster).is_some_and(|p| p.masters.contains(&node))
     }
 
+    /// As MASTER or REPLICA.
+    fn is_kept_by(&self, node: NodeId, cluster: ClusterKey) -> bool {
+        self.placements.get(&cluster).is_some_and(|p| p.is_held_by(node))
+    }
+
     /// The operations of clusters that `node` masters.
     fn ops_for(&self, node: NodeId, ops: &[Operation]) -> Vec<Operation> {
         ops.iter().filter(|op| self.is_master(node, op.item.cluster)).cloned().collect()
+    }
+
+    /// The operations of clusters that `node` keeps, as MASTER or REPLICA.
+    fn ops_held_by(&self, node: NodeId, ops: &[Operation]) -> Vec<Operation> {
+        ops.iter().filter(|op| self.is_kept_by(node, op.item.cluster)).cloned().collect()
     }
 
     /// Below the low-water mark of its coordinator's boot: decided everywhere, and forgotten.

@@ -14,6 +14,7 @@ use quorate_api::{NodeId, TxId};
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::Tick;
+use crate::marks::Mark;
 use crate::message::{Knowledge, Message, Participant};
 
 /// Between the takeovers of one MASTER and the next, so that they do not duel (trap A17).
@@ -114,6 +115,7 @@ impl Machine {
         if reachable {
             match watch.asked {
                 None => {
+                    Mark::OrphanAsked.hit();
                     watch.asked = Some(self.now);
                     let participants = watch.participants.clone();
                     cx.send_now(tx.node, Message::Status { tx, participants });
@@ -140,6 +142,7 @@ impl Machine {
         let known = record.map(|r| r.participants.clone()).filter(|p| !p.is_empty());
         let participants = known.unwrap_or_else(|| watch.participants.clone());
         let ops = record.map(|r| r.ops.clone()).unwrap_or_default();
+        Mark::OrphanTakenOver.hit();
         self.end_watch(tx);
         self.start_recovery(cx, tx, participants, ops);
     }
@@ -156,6 +159,7 @@ impl Machine {
         let Some(since) = watch.asked.filter(|_| from == tx.node) else { return };
         match knowledge {
             Knowledge::Working => {
+                Mark::OrphanWorking.hit();
                 watch.working = true;
                 self.arm_watch(tx, since + PATIENCE);
             }

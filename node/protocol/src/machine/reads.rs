@@ -10,6 +10,7 @@ use super::request::Retry;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Failure, Placement, ReadQuorum, ReadRequest, Reply, Tick};
+use crate::marks::Mark;
 use crate::message::{Decided, Knowledge, Message, Participant, PendingVote, ReadAnswer};
 use crate::planted::Bug;
 
@@ -108,11 +109,13 @@ impl Machine {
         self.send_reads(cx, number);
     }
 
-    /// Refusal before anything is sent: an unknown cluster, or no majority believed reachable.
+    /// Refusal before anything is sent: an unknown or dropped cluster, or no majority believed
+    /// reachable.
     fn unreadable(&self, number: u64) -> Option<Failure> {
         let read = self.reads.get(&number)?;
         for item in &read.items {
-            let Some(placement) = self.placements.get(&item.cluster) else {
+            let placement = self.placements.get(&item.cluster);
+            let Some(placement) = placement.filter(|p| !p.is_closed()) else {
                 return Some(Failure::on(ErrorCode::UnknownCluster, item));
             };
             let reachable = placement.masters.iter().filter(|n| self.is_up(**n)).count();
@@ -273,8 +276,8 @@ impl Machine {
         if unresolved.is_empty() { Progress::Known(best) } else { Progress::Unresolved(unresolved) }
     }
 
-    /// Asks the coordinator and all MASTERs. Whoever holds the vote says with whom it was cast; what
-    /// becomes of it is seen in [`Self::status_for_reads`].
+    /// Asks the coordinator and all MASTERs. Whoever holds the vote says with whom it was cast;
+    /// what becomes of it is seen in [`Self::status_for_reads`].
     fn resolve_votes(&mut self, cx: &mut Cx<'_>, number: u64, unresolved: BTreeSet<TxId>) {
         let peers: Vec<NodeId> = self.members.iter().copied().filter(|n| self.is_up(*n)).collect();
         let Some(read) = self.reads.get_mut(&number) else { return };
@@ -311,6 +314,7 @@ impl Machine {
                 // Finished: decided and forgotten while this read was under way; fresh answers show
                 // the result.
                 Knowledge::Finished => {
+                    Mark::ReadBegunAgain.hit();
                     read.answers.clear();
                     self.send_reads(cx, number);
                     continue;
@@ -324,6 +328,7 @@ impl Machine {
                         doubt.yes.insert(from);
                     }
                     if is_prepared_by_all(&self.placements, doubt) {
+                        Mark::ReadProvesCommit.hit();
                         read.outcomes.insert(tx, Decided::Commit);
                     } else {
                         // Nobody may be working on it: it is looked after here as if the vote were
@@ -391,8 +396,8 @@ impl Machine {
     }
 }
 
-/// Every MASTER of every touched cluster said Yes: whatever recovery asks finds nothing but Yes, and
-/// round 1 is opened for `aborted` on a No only, so the transaction is committed (3.8).
+/// Every MASTER of every touched cluster said Yes: whatever recovery asks finds nothing but Yes,
+/// and round 1 is opened for `aborted` on a No only, so the transaction is committed (3.8).
 fn is_prepared_by_all(placements: &BTreeMap<ClusterKey, Placement>, doubt: &Doubt) -> bool {
     let all_yes = |participant: &Participant| {
         placements.get(&participant.cluster).is_some_and(|placement| {

@@ -15,6 +15,7 @@ use super::apply::Decision;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Note, Placement, Tick};
+use crate::marks::Mark;
 use crate::message::{Ballot, Decided, Knowledge, Message, Participant, Promise, Value, Vote};
 use crate::planted::Bug;
 
@@ -188,6 +189,7 @@ impl Machine {
             return;
         }
         if *knowledge == Knowledge::Working {
+            Mark::RivalWorking.hit();
             let backoff = recovery.backoff;
             let at = self.now + backoff / 2 + self.draw(backoff);
             self.arm_recovery(tx, at);
@@ -213,15 +215,6 @@ impl Machine {
         }
         for op in &promise.ops {
             recovery.ops.entry(op.item.clone()).or_insert_with(|| op.clone());
-        }
-        // Whoever only heard of one cluster learns of the others from whoever voted.
-        for participant in &promise.participants {
-            if !recovery.participants.contains(participant) {
-                recovery.participants.push(*participant);
-                recovery.participants.sort();
-                let instance = Instance::Promising(BTreeMap::new());
-                recovery.clusters.insert(participant.cluster, instance);
-            }
         }
         if let Some(Instance::Promising(promises)) = recovery.clusters.get_mut(&cluster) {
             promises.insert(from, promise);
@@ -297,7 +290,10 @@ impl Machine {
         }
         let accepted = promises.values().filter_map(|p| p.accepted).max();
         Some(match accepted {
-            Some((_, value)) => value,
+            Some((_, value)) => {
+                Mark::ValueAdopted.hit();
+                value
+            }
             None if yes == promises.len() || yes >= placement.write_quorum => Value::Prepared,
             None => Value::Aborted,
         })
@@ -331,6 +327,14 @@ impl Machine {
         if promised <= recovery.ballot || recovery.phase != Phase::Running {
             return;
         }
+        // No ballot is above it, and nobody gets there by counting: whoever says so is wrong, and
+        // the others may be a majority.
+        if promised.round == u32::MAX {
+            let detail = "the last ballot there is was promised";
+            cx.note(Note::Corruption { tx, detail });
+            return;
+        }
+        Mark::BallotRested.hit();
         recovery.phase = Phase::Resting(promised.node);
         recovery.ballot.round = promised.round;
         let backoff = recovery.backoff;

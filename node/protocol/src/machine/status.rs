@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 
 use quorate_api::{NodeId, TxId};
 
-use super::apply::Decision;
+use super::apply::{Decision, Source};
 use super::{Cx, Machine};
+use crate::marks::Mark;
 use crate::message::{Decided, Knowledge, Message, Participant, Vote};
 
 impl Machine {
@@ -29,6 +30,7 @@ impl Machine {
             // Without the touched clusters there is nobody to ask; whoever holds a vote asks with
             // them.
             if !participants.is_empty() {
+                Mark::OwnOrphanAsked.hit();
                 self.start_recovery(cx, tx, participants, ops);
                 knowledge = Knowledge::Working;
             }
@@ -91,10 +93,12 @@ impl Machine {
             record.map(|r| (r.participants.clone(), r.ops.clone())).unwrap_or_default();
         if outcome == Decided::Commit && !self.is_whole(&participants, &ops) {
             // A commit is applied with all its operations or not at all (trap A12).
+            Mark::CommitWithoutOps.hit();
             cx.send_now(from, Message::Fetch { tx });
             return;
         }
-        self.learn(cx, Decision { tx, outcome, participants, ops });
+        let decision = Decision { tx, outcome, participants, ops };
+        self.learn(cx, decision, Source::Elsewhere);
     }
 
     /// Everybody who is waited for has finished with a transaction. If it is undecided here, or a
@@ -107,6 +111,7 @@ impl Machine {
         self.end_watch(tx);
         let is_missed = self.parked.missing().chain(self.held.missing()).any(|base| base == tx);
         if is_missed || self.txs.contains_key(&tx) || self.parked.contains(tx) {
+            Mark::LeftByFinished.hit();
             self.leave_online(cx);
         }
     }

@@ -2,14 +2,15 @@
 //! acknowledged up to the first gap, truncated and forgotten once everybody has it (PROTOCOL.md
 //! 3.6.1, 3.9 "Forgetting").
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use quorate_api::{Boot, NodeId, TxId};
 
-use super::apply::Decision;
+use super::apply::{Decision, Source};
 use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
+use crate::marks::Mark;
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
 /// Decisions sent to one peer and not acknowledged. Beyond it the peer is fed from the disk as it
@@ -24,15 +25,15 @@ pub(super) struct Peer {
     /// It said that it aligns: it answers for no quorum, and takes no decisions.
     pub(super) aligning: bool,
     /// The peer said since this server started how far it is.
-    synced: bool,
-    acked: LogPosition,
+    pub(super) synced: bool,
+    pub(super) acked: LogPosition,
     cursor: LogPosition,
-    sent: VecDeque<LogPosition>,
+    pub(super) sent: VecDeque<LogPosition>,
     progress_at: Tick,
     /// An entry that it had not acknowledged when this was last looked at, and since when.
-    behind: Option<(LogPosition, Tick)>,
+    pub(super) behind: Option<(LogPosition, Tick)>,
     /// Entries it was behind when last looked at.
-    lag: u64,
+    pub(super) lag: u64,
 }
 
 impl Peer {
@@ -54,20 +55,20 @@ impl Peer {
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     /// Everything up to here is applied, durably with what it wrote.
-    applied: LogPosition,
+    pub(super) applied: LogPosition,
     /// Everything up to here was handled; what is between is parked.
     received: LogPosition,
     /// Position → (position before it, transaction).
     parked: BTreeMap<LogPosition, (LogPosition, TxId)>,
-    /// Last positions of ended boots, as later entries told.
+    /// Last positions of ended boots, as later entries told; durable.
     ended: BTreeMap<Boot, u64>,
     /// Entries behind a gap, by the position before them; at most a sender's window.
     early: BTreeMap<LogPosition, (LogPosition, Decision)>,
 }
 
 impl Incoming {
-    pub(super) fn starting_at(applied: LogPosition) -> Self {
-        Self { applied, received: applied, ..Self::default() }
+    pub(super) fn starting_at(applied: LogPosition, ended: BTreeMap<Boot, u64>) -> Self {
+        Self { applied, received: applied, ended, ..Self::default() }
     }
 
     /// Everything up to a position is in by other means; true if that is news.
@@ -79,10 +80,6 @@ impl Incoming {
         self.advance()
     }
 
-    pub(super) const fn applied(&self) -> LogPosition {
-        self.applied
-    }
-
     /// True when an index of one of its boots is applied here. An index beyond the durable end of
     /// a boot that is over never will be.
     pub(super) fn has_applied(&self, boot: Boot, index: u64) -> bool {
@@ -91,6 +88,19 @@ impl Incoming {
         } else {
             self.applied.boot > boot && self.ended.get(&boot).is_some_and(|last| *last >= index)
         }
+    }
+
+    /// An entry follows another: if that was a boot's last, it says where the boot stopped.
+    fn note_end(&mut self, cx: &mut Cx<'_>, node: NodeId, prev: LogPosition, at: LogPosition) {
+        if prev.boot < at.boot && prev.index > 0 {
+            self.ended.insert(prev.boot, prev.index);
+            cx.write(Write::BootEnd(node, prev.boot, prev.index));
+        }
+    }
+
+    /// Whoever asks for a closed boot is answered without it.
+    pub(super) fn forget_end(&mut self, boot: Boot) {
+        self.ended.remove(&boot);
     }
 
     /// Moves `applied` to the last position before the first gap; true if it moved.
@@ -160,7 +170,7 @@ impl Machine {
             tx: decision.tx,
             outcome: decision.outcome,
             participants: decision.participants.clone(),
-            ops: self.ops_for(to, &decision.ops),
+            ops: self.ops_held_by(to, &decision.ops),
         };
         cx.send_durable(to, message);
         let now = self.now;
@@ -207,6 +217,7 @@ impl Machine {
         }
         if self.is_finished(tx) {
             // Another server's log had it too, and everybody acknowledged it there.
+            Mark::FinishedStreamed.hit();
             return Some(Decision { tx, outcome, participants: [].into(), ops: [].into() });
         }
         let Some(TxRecord { participants, ops, .. }) = cx.tx(tx) else {
@@ -230,6 +241,7 @@ impl Machine {
             return;
         }
         if prev > incoming.received {
+            Mark::LogEntryEarly.hit();
             if incoming.early.len() < WINDOW {
                 incoming.early.insert(prev, (at, decision));
             }
@@ -254,6 +266,7 @@ impl Machine {
     ) -> bool {
         let tx = decision.tx;
         if from != self.config.node && self.is_forgotten_elsewhere(cx, &decision) {
+            Mark::LeftByForgotten.hit();
             self.leave_online(cx);
             return false;
         }
@@ -261,16 +274,12 @@ impl Machine {
             // What was proven is settled before it is logged.
             cx.outcome(tx).is_some() || self.settle_or_park(cx, decision)
         } else {
-            self.learn(cx, decision)
+            self.learn(cx, decision, Source::Log)
         };
-        if from != self.config.node {
-            self.unlogged.remove(&tx);
-        }
+        self.told_by_a_log(cx, tx);
         let incoming = self.incoming.entry(from).or_default();
         incoming.received = at;
-        if prev.boot < at.boot {
-            incoming.ended.insert(prev.boot, prev.index);
-        }
+        incoming.note_end(cx, from, prev, at);
         if !settled {
             incoming.parked.insert(at, (prev, tx));
             self.parked.add_log(tx, from, at);
@@ -334,6 +343,7 @@ impl Machine {
         peer.aligning = false;
         if applied < peer.acked {
             // Overtaken by a later one.
+            Mark::AckOvertaken.hit();
             return;
         }
         if applied > peer.acked {
@@ -360,6 +370,7 @@ impl Machine {
                 // have to align, and then nothing is finished for it.
                 cx.send_durable(*node, Message::Low { seq: 1 });
             } else if !peer.sent.is_empty() && now >= peer.progress_at + patience {
+                Mark::StreamRewound.hit();
                 peer.reconnect();
                 peer.progress_at = now;
             }
@@ -376,127 +387,15 @@ impl Machine {
                 && cx.outcome(decision.tx).is_none()
                 && !self.is_finished(decision.tx)
             {
+                Mark::OwnLogReplayed.hit();
                 self.take_log_entry(cx, me, at, prev, decision);
             } else {
                 let incoming = self.incoming.entry(me).or_default();
                 incoming.received = at;
+                incoming.note_end(cx, me, prev, at);
                 self.note_applied(cx, me);
             }
             prev = at;
-        }
-    }
-
-    /// Raises the own low-water mark: everything logged up to the slowest MASTER's acknowledgement
-    /// is finished.
-    pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
-        let me = self.config.node;
-        let passed = self.passed_over(cx);
-        let done = self.acknowledged_by_all_but(&passed);
-        if done > self.log_start {
-            self.log_start = done;
-            cx.write(Write::TruncateLog(done));
-            self.tell_truncated(cx, &passed);
-        }
-        let low = match cx.log_after(self.log_start) {
-            Some((at, entry)) if at.boot == self.config.boot => entry.low,
-            Some(_) => return,
-            None => self.own_low(),
-        };
-        if self.others().into_iter().all(|node| self.acked_by(node) >= self.log_start) {
-            self.tell_everywhere(cx, low);
-        }
-        let mark = self.low.entry((me, self.config.boot)).or_insert(1);
-        if low > *mark {
-            *mark = low;
-            cx.write(Write::Low(me, self.config.boot, low));
-            let start = self.log_start;
-            let served = |node: &NodeId| self.is_up(*node) && self.acked_by(*node) >= start;
-            for node in self.others().into_iter().filter(served) {
-                cx.send_durable(node, Message::Low { seq: low });
-            }
-        }
-    }
-
-    /// Up to here every member has applied the own log.
-    pub(super) fn acknowledged_by_all(&self) -> LogPosition {
-        self.acknowledged_by_all_but(&BTreeSet::new())
-    }
-
-    fn acknowledged_by_all_but(&self, passed: &BTreeSet<NodeId>) -> LogPosition {
-        let own =
-            self.incoming.get(&self.config.node).map_or(LogPosition::default(), |i| i.applied);
-        let waited_for = self.others().into_iter().filter(|node| !passed.contains(node));
-        waited_for.map(|node| self.acked_by(node)).fold(own, core::cmp::min)
-    }
-
-    pub(super) fn on_low(&mut self, cx: &mut Cx<'_>, from: NodeId, seq: u64) {
-        let Some(boot) = self.peers.get(&from).map(|peer| peer.boot) else { return };
-        self.acks_due.insert(from);
-        let first = TxId { node: from, boot, seq: 0 };
-        let end = TxId { node: from, boot, seq };
-        if let Some((tx, _)) = self.txs.range(first..end).next() {
-            let detail = "undecided here, and finished for its coordinator";
-            cx.note(Note::Corruption { tx: *tx, detail });
-            return;
-        }
-        let mark = self.low.entry((from, boot)).or_insert(1);
-        if seq > *mark {
-            *mark = seq;
-            cx.write(Write::Low(from, boot, seq));
-        }
-    }
-
-    fn acked_by(&self, node: NodeId) -> LogPosition {
-        self.peers.get(&node).map_or(LogPosition::default(), |peer| peer.acked)
-    }
-
-    /// Servers that are too far behind to be waited for: by entries, or by time. None at all unless
-    /// the others are a majority of every cluster (see `align` for why that is enough).
-    fn passed_over(&mut self, cx: &mut Cx<'_>) -> BTreeSet<NodeId> {
-        let (now, start, end) = (self.now, self.log_start, self.log_end);
-        let (entries, age) = (self.config.align.log_entries, self.config.align.log_age);
-        let mut passed = BTreeSet::new();
-        for node in self.others() {
-            let peer = self.peers.entry(node).or_default();
-            let acked = peer.acked.max(start);
-            match peer.behind {
-                Some((position, _)) if acked < position => {}
-                _ => peer.behind = (acked < end).then_some((end, now)),
-            }
-            let same_boot = acked.boot == end.boot;
-            let lag = end.index.saturating_sub(if same_boot { acked.index } else { 0 });
-            let too_old = peer.behind.is_some_and(|(_, since)| now >= since + age);
-            if acked < end && (lag > entries || too_old) {
-                passed.insert(node);
-            }
-            if lag != core::mem::replace(&mut peer.lag, lag) {
-                cx.note(Note::Lag { node, entries: lag });
-            }
-        }
-        let counts = |node: &NodeId| {
-            let aligns = self.peers.get(node).is_some_and(|peer| peer.aligning);
-            *node == self.config.node || !(passed.contains(node) || aligns)
-        };
-        let enough = |placement: &crate::io::Placement| {
-            placement.masters.iter().filter(|node| counts(node)).count() >= placement.majority()
-        };
-        if self.is_aligning() || !self.placements.values().all(enough) {
-            passed.clear();
-        }
-        passed
-    }
-
-    /// Whoever is reachable and was passed over learns it at once.
-    fn tell_truncated(&mut self, cx: &mut Cx<'_>, passed: &BTreeSet<NodeId>) {
-        let start = self.log_start;
-        for node in passed {
-            let Some(peer) = self.peers.get_mut(node) else { continue };
-            if peer.acked < start {
-                peer.synced = false;
-                peer.sent.clear();
-                cx.note(Note::PassedOver(*node));
-                cx.send_durable(*node, Message::Truncated { start });
-            }
         }
     }
 
@@ -510,16 +409,34 @@ impl Machine {
         self.incoming.iter().map(|(node, incoming)| (*node, incoming.applied)).collect()
     }
 
+    /// How far each decision log has told of what is here, the own one included.
+    pub(super) fn told_positions(&self) -> Vec<(NodeId, LogPosition)> {
+        let received = self.incoming.iter().map(|(node, incoming)| (*node, incoming.received));
+        received.chain(self.shown.iter().map(|(node, at)| (*node, *at))).collect()
+    }
+
+    /// Where an ended boot stopped, as another server knows.
+    pub(super) fn take_end(&mut self, cx: &mut Cx<'_>, node: NodeId, boot: Boot, last: u64) {
+        if self.incoming.entry(node).or_default().ended.insert(boot, last).is_none() {
+            cx.write(Write::BootEnd(node, boot, last));
+        }
+    }
+
+    /// Where ended boots stopped, as far as that is not forgotten here.
+    pub(super) fn known_ends(&self) -> Vec<(NodeId, Boot, u64)> {
+        let ends = |(node, incoming): (&NodeId, &Incoming)| {
+            let node = *node;
+            let ended = incoming.ended.iter().map(move |(boot, last)| (node, *boot, *last));
+            ended.collect::<Vec<_>>()
+        };
+        self.incoming.iter().flat_map(ends).collect()
+    }
+
     /// Everything of another server's log up to a position came in by alignment.
     pub(super) fn skip_log_to(&mut self, cx: &mut Cx<'_>, node: NodeId, position: LogPosition) {
         let incoming = self.incoming.entry(node).or_default();
         if incoming.skip_to(position) {
             cx.write(Write::Applied(node, incoming.applied));
         }
-    }
-
-    /// Smallest own sequence number still undecided in this boot.
-    pub(super) fn own_low(&self) -> u64 {
-        self.coordinations.first_key_value().map_or(self.next_seq, |(tx, _)| tx.seq)
     }
 }

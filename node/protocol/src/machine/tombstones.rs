@@ -22,7 +22,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 
 use super::closing::END;
 
@@ -78,9 +78,13 @@ impl Machine {
 
     /// A tombstone that may be dropped, here or elsewhere, at any time.
     pub(super) fn everybody_had(&self, key: &ItemKey, committed: &Committed) -> bool {
-        let tx = committed.stamp.tx;
+        is_droppable(key, committed) && self.everybody_applied(committed.stamp.tx)
+    }
+
+    /// Every MASTER and every REPLICA has applied it, this server included.
+    pub(super) fn everybody_applied(&self, tx: TxId) -> bool {
         let mark = self.tombstones.everywhere.get(&(tx.node, tx.boot));
-        is_droppable(key, committed) && mark.is_some_and(|mark| tx.seq < *mark)
+        mark.is_some_and(|mark| tx.seq < *mark)
     }
 
     fn may_drop(&self, item: &ItemId, committed: &Committed) -> bool {

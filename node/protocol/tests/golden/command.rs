@@ -19,11 +19,14 @@
 //! | `run 5ms` | the same, and everything is delivered at once |
 //! | `crash n2 [keep=1]` | power fails; that many unsynced batches happen to survive |
 //! | `restart n2` | in a new boot, with connections to nobody |
+//! | `restart n2 before n1 n3` | it believes n1 and n3 reachable before it knows the clusters |
 //! | `connect n2` | n2 and every running server believe each other reachable |
 //! | `peer n1 n2 down` | n1 believes n2 unreachable (`up`: reachable) |
 //! | `cut n3`, `heal n3` | whatever n3 sends and is sent is lost; no more |
-//! | `configure n1 cfg=2 c10=n1,n2:2 generation=2` | n1 applies control-plane state |
+//! | `configure n1 cfg=2 c10=n1,n2:2 generation=2 owner=n1` | n1 applies control-plane state |
+//! | `configure n1 cfg=2 c10=n1,n2:2 c20=n1,n2:2 closed=c20` | the same; cluster 20 was dropped |
 //! | `send n1 n2 prepare n1.1.9 update #10:0=x base=…` | a made-up Prepare; `age=5ms`, `cfg=2` |
+//! | `send n2 n1 rejected n1.1.9 c10 round=7` | a made-up Rejected, promised to n2 |
 //! | `status [n1]`, `outcome n1.1.2` | prints state; what each server knows of it |
 //!
 //! Operations are `create|update|delete|check #10:0[=image]`, each with an optional `base=current`
@@ -60,9 +63,24 @@ pub(crate) struct Body {
 pub(crate) enum Command {
     Cluster(Vec<Shape>),
     Given(Vec<(ItemId, Image)>),
-    Submit { server: NodeId, client: u64, body: Body },
-    Read { server: NodeId, client: u64, items: Vec<ItemId>, quorum: ReadQuorum, deadline: Tick },
-    Session { server: NodeId, client: u64, token: SessionToken, deadline: Tick },
+    Submit {
+        server: NodeId,
+        client: u64,
+        body: Body,
+    },
+    Read {
+        server: NodeId,
+        client: u64,
+        items: Vec<ItemId>,
+        quorum: ReadQuorum,
+        deadline: Tick,
+    },
+    Session {
+        server: NodeId,
+        client: u64,
+        token: SessionToken,
+        deadline: Tick,
+    },
     Deliver(Which),
     Drop(Which),
     Duplicate(Which),
@@ -71,14 +89,45 @@ pub(crate) enum Command {
     Sync(NodeId, Syncing),
     Tick(Tick),
     Run(Tick),
-    Crash { server: NodeId, keep: usize },
-    Restart(NodeId),
+    Crash {
+        server: NodeId,
+        keep: usize,
+    },
+    Restart(NodeId, Vec<NodeId>),
     Connect(NodeId),
-    Peer { server: NodeId, peer: NodeId, up: bool },
+    Peer {
+        server: NodeId,
+        peer: NodeId,
+        up: bool,
+    },
     Cut(NodeId, bool),
-    Configure { server: NodeId, cfg: u64, generation: u32, shapes: Vec<Shape> },
-    SendPrepare { from: NodeId, to: NodeId, tx: TxId, body: Body },
-    Forget { log_entries: Option<u64>, retention: Option<Tick> },
+    Configure {
+        server: NodeId,
+        cfg: u64,
+        generation: u32,
+        /// Who creates records in all of them; nobody named: anybody.
+        owner: Option<NodeId>,
+        /// Which of them was dropped.
+        closed: Option<ClusterKey>,
+        shapes: Vec<Shape>,
+    },
+    SendPrepare {
+        from: NodeId,
+        to: NodeId,
+        tx: TxId,
+        body: Body,
+    },
+    SendRejected {
+        from: NodeId,
+        to: NodeId,
+        tx: TxId,
+        cluster: ClusterKey,
+        round: u32,
+    },
+    Forget {
+        log_entries: Option<u64>,
+        retention: Option<Tick>,
+    },
     Status(Option<NodeId>),
     Outcome(TxId),
 }
@@ -112,13 +161,8 @@ impl Command {
                 let quorum = quorum.map_or(ReadQuorum::Majority, |count| {
                     ReadQuorum::Count(usize::try_from(count).unwrap_or(usize::MAX))
                 });
-                Self::Read {
-                    server: server(0)?,
-                    client: client(word(1)?)?,
-                    items,
-                    quorum,
-                    deadline,
-                }
+                let (server, client) = (server(0)?, client(word(1)?)?);
+                Self::Read { server, client, items, quorum, deadline }
             }
             "session" => {
                 let entries = rest.iter().skip(2).filter(|w| w.starts_with('n'));
@@ -140,7 +184,10 @@ impl Command {
                 let keep = setting(rest, "keep").map_or(Ok(0), number)?;
                 Self::Crash { server: server(0)?, keep: usize::try_from(keep).unwrap_or(0) }
             }
-            "restart" => Self::Restart(server(0)?),
+            "restart" => {
+                let before = rest.iter().skip(2).map(|w| node(w)).collect::<Parsed<_>>()?;
+                Self::Restart(server(0)?, before)
+            }
             "connect" => Self::Connect(server(0)?),
             "peer" => Self::Peer { server: server(0)?, peer: server(1)?, up: word(2)? == "up" },
             "cut" => Self::Cut(server(0)?, true),
@@ -149,9 +196,13 @@ impl Command {
                 let cfg = setting(rest, "cfg").map_or(Ok(2), number)?;
                 let generation = setting(rest, "generation").map_or(Ok(1), number)?;
                 let generation = u32::try_from(generation).map_err(|e| e.to_string())?;
+                let owner = setting(rest, "owner").map(node).transpose()?;
+                let closed = setting(rest, "closed").map(|c| cluster(c.trim_start_matches('c')));
+                let closed = closed.transpose()?;
                 let shapes = shapes(&rest[1..])?;
-                Self::Configure { server: server(0)?, cfg, generation, shapes }
+                Self::Configure { server: server(0)?, cfg, generation, owner, closed, shapes }
             }
+            "send" if rest.get(2) == Some(&"rejected") => Self::rejected(rest)?,
             "send" => {
                 let body = body(rest.get(4..).unwrap_or_default())?;
                 Self::SendPrepare { from: server(0)?, to: server(1)?, tx: tx(word(3)?)?, body }
@@ -164,6 +215,16 @@ impl Command {
             "outcome" => Self::Outcome(tx(word(0)?)?),
             other => return Err(format!("no such command: {other}")),
         })
+    }
+
+    /// `send FROM TO rejected TX CLUSTER round=N`
+    fn rejected(rest: &[&str]) -> Parsed<Self> {
+        let word = |at: usize| rest.get(at).copied().ok_or("send rejected: too few words");
+        let cluster = cluster(word(4)?.trim_start_matches('c'))?;
+        let round = number(setting(rest, "round").ok_or("rejected without a round")?)?;
+        let round = u32::try_from(round).map_err(|e| e.to_string())?;
+        let (from, to, tx) = (node(word(0)?)?, node(word(1)?)?, tx(word(3)?)?);
+        Ok(Self::SendRejected { from, to, tx, cluster, round })
     }
 }
 

@@ -211,10 +211,14 @@ pub(crate) fn message(message: &Message) -> String {
         Message::Low { seq } | Message::Everywhere { seq } => format!("{name} {seq}"),
         Message::Truncated { start } => format!("{name} {}:{}", start.boot.0, start.index),
         Message::Left => name.to_owned(),
+        Message::AskLogged { txs } | Message::Logged { txs, .. } => {
+            let txs: Vec<String> = txs.iter().map(|t| tx(*t)).collect();
+            format!("{name} {}", txs.join(" "))
+        }
         Message::Align { ask, .. } => format!("{name}{}", question(ask)),
         Message::AlignReply { answer: told, .. } => format!("{name}{}", answer(told)),
-        Message::Ended { stage } => format!("{name} {stage}"),
-        Message::EndedReply { stage, agreed } => format!("{name} {stage} {agreed}"),
+        Message::Ended { stage, .. } => format!("{name} {stage}"),
+        Message::EndedReply { stage, agreed, .. } => format!("{name} {stage} {agreed}"),
     }
 }
 

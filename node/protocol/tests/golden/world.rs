@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
-    Base, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest, Reply,
+    Base, CLOSED, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest, Reply,
     SessionRequest, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
-use quorate_protocol::message::{Age, Message, Participant};
+use quorate_protocol::message::{Age, Ballot, Message, Participant};
 
 use crate::command::{Body, Command, Shape, Syncing, Which};
 use crate::disk::Disk;
@@ -96,7 +96,7 @@ impl World {
             Command::Tick(ticks) => self.tick(ticks, false),
             Command::Run(ticks) => self.tick(ticks, true),
             Command::Crash { server, keep } => self.crash(server, keep),
-            Command::Restart(server) => self.start(server),
+            Command::Restart(server, before) => self.start(server, &before),
             Command::Connect(server) => self.connect(server),
             Command::Peer { server, peer, up } => {
                 let boot = self.servers[&peer].boot;
@@ -108,12 +108,19 @@ impl World {
                     self.letters.retain(|l| l.from.0 != server && l.to.0 != server);
                 }
             }
-            Command::Configure { server, cfg, generation, shapes } => {
+            Command::Configure { server, cfg, generation, owner, closed, shapes } => {
                 self.cfg.insert(server, cfg);
-                let placements = placements(&shapes, generation);
+                let mut placements = placements(&shapes, generation, owner);
+                if let Some(placement) = closed.and_then(|c| placements.get_mut(&c)) {
+                    placement.schema_min = CLOSED;
+                }
                 self.step(server, Event::Configure { cfg, placements });
             }
             Command::SendPrepare { from, to, tx, body } => self.send_prepare(from, to, tx, body),
+            Command::SendRejected { from, to, tx, cluster, round } => {
+                let promised = Ballot { round, node: from, boot: self.servers[&from].boot };
+                self.send(from, to, 1, Message::Rejected { tx, cluster, promised });
+            }
             Command::Forget { log_entries, retention } => {
                 (self.log_entries, self.retention) = (log_entries, retention);
             }
@@ -132,7 +139,7 @@ impl World {
         self.muted = true;
         for node in &nodes {
             self.servers.insert(*node, Server::default());
-            self.start(*node);
+            self.start(*node, &[]);
         }
         for node in &nodes {
             self.connect(*node);
@@ -161,8 +168,8 @@ impl World {
         Submit { request: client, ops: body.proposals, deadline, wall_us, schema: 0 }
     }
 
-    fn start(&mut self, node: NodeId) {
-        let placements = placements(&self.shapes, 1);
+    fn start(&mut self, node: NodeId, reachable: &[NodeId]) {
+        let placements = placements(&self.shapes, 1, None);
         self.cfg.insert(node, 1);
         let (log_entries, retention) = (self.log_entries, self.retention);
         let server = self.server(node);
@@ -171,7 +178,12 @@ impl World {
         let mut config = Config::new(node, server.boot, node.0);
         config.align.log_entries = log_entries.unwrap_or(config.align.log_entries);
         config.align.retention = retention.unwrap_or(config.align.retention);
-        server.machine = Some(Machine::new(config, server.disk.recover()));
+        let recovered = server.disk.recover().expect("no script damages a disk");
+        server.machine = Some(Machine::new(config, recovered));
+        for peer in reachable {
+            let boot = self.servers[peer].boot;
+            self.step(node, Event::Peer { node: *peer, boot, up: true });
+        }
         self.step(node, Event::Configure { cfg: 1, placements });
     }
 
@@ -187,7 +199,7 @@ impl World {
 
     fn crash(&mut self, node: NodeId, keep: usize) {
         let server = self.server(node);
-        server.disk.crash(keep);
+        server.disk.crash(keep, 0);
         server.machine = None;
         server.outbox.clear();
         self.letters.retain(|l| l.from.0 != node && l.to.0 != node);
@@ -335,6 +347,11 @@ impl World {
         let participant = |cluster| Participant { cluster, generation };
         let participants = clusters.into_iter().map(participant).collect();
         let message = Message::Prepare { tx, age, participants, ops, schema: 0 };
+        self.send(from, to, cfg, message);
+    }
+
+    /// A made-up message is under way.
+    fn send(&mut self, from: NodeId, to: NodeId, cfg: u64, message: Message) {
         self.print_message(from, to, &message);
         let from = (from, self.servers[&from].boot);
         let to = (to, self.servers[&to].boot);
@@ -429,10 +446,15 @@ impl Which {
     }
 }
 
-fn placements(shapes: &[Shape], generation: u32) -> BTreeMap<quorate_api::ClusterKey, Placement> {
+fn placements(
+    shapes: &[Shape],
+    generation: u32,
+    owner: Option<NodeId>,
+) -> BTreeMap<quorate_api::ClusterKey, Placement> {
     let placement = |(cluster, masters, write_quorum): &Shape| {
         let (masters, write_quorum) = (masters.clone(), *write_quorum);
-        (*cluster, Placement { generation, masters, write_quorum, owner: None, schema_min: 0 })
+        let replicas = Vec::new();
+        (*cluster, Placement { generation, masters, replicas, write_quorum, owner, schema_min: 0 })
     };
     shapes.iter().map(placement).collect()
 }

@@ -1,5 +1,5 @@
-//! What is explored: servers, clusters, transactions, and the rule in force. Also the messages that
-//! such a case is made of, in the protocol's own types. Data only: rules live in `rounds.rs`.
+//! What is explored: servers, clusters, transactions, and the rule in force. Also the messages
+//! that such a case is made of, in the protocol's own types. Data only: rules live in `rounds.rs`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use quorate_api::{
     Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
 use quorate_protocol::io::Placement;
-use quorate_protocol::message::{Age, Ballot, Participant};
+use quorate_protocol::message::{Age, Ballot, Instance, Participant};
 
 /// Bounds of the arrays that make up a state.
 pub(crate) const TXS: usize = 3;
@@ -30,19 +30,44 @@ pub(crate) enum Rule {
     CommitOnQuorum,
     /// X2: Accept(1, aborted) on mere silence.
     AbortOnSilence,
+    /// A26: `failed` is told when time is up, whatever may still come.
+    FailOnTimeout,
+    /// A26: a later boot of the coordinator leads round 1 again, with a value of its own.
+    RoundOneAgain,
     /// X3: a No is forgotten by a restart.
     ForgetNo,
+    /// A11: a Yes leaves before it is durable, and a power cut takes it.
+    YesBeforeDurable,
+    /// A11: the same with an accepted value.
+    AcceptBeforeDurable,
+    /// A27: a restart does not rebuild the locks of undecided votes.
+    LoseLocks,
+    /// A3: a server comes back under its name with an empty disk.
+    Wiped,
+    /// A3: a server takes another's data directory, and its votes as if they were its own.
+    CopiedVotes,
+    /// A6: a restarted coordinator counts from one again: the second transaction has the first
+    /// one's id.
+    ReusedIds,
     /// X4: vote and outcome are dropped as soon as the outcome is learned.
     ForgetOnLearning,
+    /// A5: the same with aborts alone.
+    ForgetAborts,
     /// X5: a cluster applies its own value.
     ApplyOwnValue,
+    /// A12: a server that misses a commit takes over single items of it.
+    RepairByItem,
     /// A4: a base above the local version is taken for lag, and for fine.
     BaseByVersion,
+    /// A10: a read asks N − W + 1 servers.
+    ReadByQuorum,
     /// The low-water mark rises when a majority acknowledged, not all.
     LowOnMajority,
     /// Recovery counts a promiser without vote as if it might still say Yes, up to W.
     SilentPromise,
-    /// A promise without a vote does not forbid a later Yes (A11).
+    /// Recovery looks at votes alone, whatever was accepted.
+    IgnoreAccepted,
+    /// A11: a promise without a vote does not forbid a later Yes.
     VoteAfterPromise,
 }
 
@@ -139,6 +164,27 @@ impl Case {
         case
     }
 
+    /// Two records in clusters of their own, all on the same `n` servers. Every transaction writes
+    /// both.
+    pub(crate) fn two_records(n: usize, recoverers: &[usize]) -> Self {
+        let mut case = Self::two_clusters(n, n, recoverers);
+        case.clusters[1].masters = (0..n).collect();
+        case
+    }
+
+    /// Two rivals of which each builds on what a first transaction writes.
+    pub(crate) fn chain(n: usize, write_quorum: usize, recoverers: [usize; 3]) -> Self {
+        let mut case = Self::pair(n, write_quorum, [0, 0]);
+        let mut third = case.txs[1].clone();
+        third.coordinator += 1;
+        case.txs.push(third);
+        for (number, tx) in case.txs.iter_mut().enumerate() {
+            tx.recoverers = recoverers[number];
+            tx.builds = if number == 0 { Builds::OnNothing } else { Builds::On(0) };
+        }
+        case
+    }
+
     pub(crate) const fn spurious(mut self) -> Self {
         self.spurious_no = true;
         self
@@ -189,6 +235,7 @@ impl Case {
     pub(crate) fn id(&self, tx: usize) -> TxId {
         let node = node(self.txs[tx].coordinator);
         let before = self.txs[..tx].iter().filter(|t| self.txs[tx].coordinator == t.coordinator);
+        let before = before.filter(|_| self.rule != Rule::ReusedIds);
         TxId { node, boot: Boot(1), seq: 1 + before.count() as u64 }
     }
 
@@ -207,6 +254,13 @@ impl Case {
         let touches = self.txs[tx].touches.iter();
         let mine = touches.filter(|c| self.clusters[**c].masters.contains(&server));
         mine.map(|cluster| self.op(tx, *cluster)).collect()
+    }
+
+    /// Acceptor state of the clusters that a server masters, with nothing in it.
+    pub(crate) fn instances(&self, tx: usize, server: usize) -> Vec<(ClusterKey, Instance)> {
+        let touches = self.txs[tx].touches.iter();
+        let mine = touches.filter(|c| self.clusters[**c].masters.contains(&server));
+        mine.map(|cluster| (key(*cluster), Instance::default())).collect()
     }
 
     fn op(&self, tx: usize, cluster: usize) -> Operation {
@@ -234,6 +288,7 @@ impl Case {
         let placement = |cluster: &Cluster| Placement {
             generation: if newer { 2 } else { 1 },
             masters: cluster.masters.iter().map(|server| node(*server)).collect(),
+            replicas: Vec::new(),
             write_quorum: cluster.write_quorum,
             owner: None,
             schema_min: 0,
@@ -254,7 +309,8 @@ pub(crate) const fn item(cluster: usize) -> ItemId {
     ItemId::record(key(cluster), 0)
 }
 
-/// The ballot of a round: round 1 is the coordinator's, every later one has a recoverer of its own.
+/// The ballot of a round: round 1 is the coordinator's, every later one has a recoverer of its
+/// own.
 pub(crate) fn ballot(case: &Case, tx: usize, round: usize) -> Ballot {
     let leader =
         if round == 1 { node(case.txs[tx].coordinator) } else { NodeId(50 + round as u64) };

@@ -4,79 +4,17 @@
 use quorate_protocol::message::{Decided, Value};
 use stateright::{Model, Property};
 
-use super::generations::{Changes, Held, Moved, Promise, Rule, Server, State, TXS};
-
-/// One step of anybody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// A server handles a Prepare.
-    Votes {
-        server: usize,
-        tx: usize,
-    },
-    /// A leader of a round proposes.
-    Proposes {
-        tx: usize,
-        round: usize,
-        value: Value,
-    },
-    Accepts {
-        server: usize,
-        tx: usize,
-        round: usize,
-    },
-    Promises {
-        server: usize,
-        tx: usize,
-        round: usize,
-    },
-    /// A member of a later generation answers a recoverer.
-    Answers {
-        server: usize,
-        tx: usize,
-    },
-    Learns {
-        server: usize,
-        tx: usize,
-        outcome: Decided,
-    },
-    /// The other cluster takes its value for the first transaction.
-    Elsewhere(Value),
-    /// The next control entry is logged: propose, or activate.
-    Logs,
-    /// A server applies its next control entry.
-    Applies {
-        server: usize,
-    },
-    Seals {
-        server: usize,
-    },
-    /// The leader has drained what these servers listed; true: it takes the outcomes that the other
-    /// cluster gives.
-    Transfers {
-        sealed: u8,
-        asks_elsewhere: bool,
-    },
-    /// A member of the next generation takes what is moved.
-    Syncs {
-        server: usize,
-    },
-    /// A member that the entry does not name takes it from one that has entered.
-    SyncsFrom {
-        server: usize,
-        from: usize,
-    },
-}
+use super::generations::{Action, Changes, Held, Moved, Promise, Rule, Server, State, TXS};
 
 impl Changes {
-    fn vote(&self, state: &State, server: usize, tx: usize) -> Option<Server> {
+    pub(crate) fn vote(&self, state: &State, server: usize, tx: usize) -> Option<Server> {
         let mut after = state.servers[server];
         let generation = state.prepared_in[tx];
         let held = after.txs[tx];
         if held.vote.is_some() || held.promised > 0 || held.outcome.is_some() || held.carried {
             return None;
         }
-        let gone = Self::view(&after) > generation || after.sealed & (1 << generation) != 0;
+        let gone = usize::from(after.view) > generation || after.sealed & (1 << generation) != 0;
         let yes = if gone {
             false
         } else if self.is_active(server, &after, generation) {
@@ -106,7 +44,13 @@ impl Changes {
             && at.txs[tx].outcome.is_none()
     }
 
-    fn accept(&self, state: &State, server: usize, tx: usize, round: usize) -> Option<Server> {
+    pub(crate) fn accept(
+        &self,
+        state: &State,
+        server: usize,
+        tx: usize,
+        round: usize,
+    ) -> Option<Server> {
         let value = state.proposed[tx][round - 1]?;
         let mut after = state.servers[server];
         let held = &mut after.txs[tx];
@@ -119,7 +63,13 @@ impl Changes {
         (after != state.servers[server]).then_some(after)
     }
 
-    fn promise(&self, state: &State, server: usize, tx: usize, round: usize) -> Option<Server> {
+    pub(crate) fn promise(
+        &self,
+        state: &State,
+        server: usize,
+        tx: usize,
+        round: usize,
+    ) -> Option<Server> {
         let mut after = state.servers[server];
         let held = &mut after.txs[tx];
         if !self.still_answers(state, server, tx) || round < usize::from(held.promised) {
@@ -131,10 +81,11 @@ impl Changes {
         (after != state.servers[server]).then_some(after)
     }
 
-    /// 3.7.1: what a member of a later generation says of a transaction whose generation is closed.
+    /// 3.7.1: what a member of a later generation says of a transaction whose generation is
+    /// closed.
     fn authority(&self, state: &State, server: usize, tx: usize) -> Option<u8> {
         let at = &state.servers[server];
-        let (generation, view) = (state.prepared_in[tx], Self::view(at));
+        let (generation, view) = (state.prepared_in[tx], usize::from(at.view));
         let synced = usize::from(at.entered) == view + 1 || self.rule == Rule::UnsyncedAnswers;
         let closed = view > generation && self.is_member(server, view) && synced;
         if !closed || at.txs[tx].outcome.is_some() {
@@ -184,7 +135,6 @@ impl Changes {
         let mut after = state.servers[server];
         let asked = self.rule != Rule::NoSeal
             && self.is_member(server, generation)
-            && usize::from(after.known) > 2 * generation
             && usize::from(after.entered) == generation + 1
             && after.listed[generation] == 0;
         if !asked {
@@ -205,9 +155,13 @@ impl Changes {
     fn transfer(&self, state: &State, sealed: u8, asks: bool) -> Option<[Moved; TXS]> {
         let generation = Self::leaving(state)?;
         let members = || self.members(generation).filter(|s| sealed & (1 << s) != 0);
+        let needed = match self.rule {
+            Rule::SealMinority => 1,
+            _ => self.majority(generation),
+        };
         let answered = |s: &usize| state.servers[*s].listed[generation] != 0;
         if members().count() != sealed.count_ones() as usize
-            || members().count() < self.majority(generation)
+            || members().count() < needed
             || !members().all(|s| answered(&s))
         {
             return None;
@@ -266,25 +220,17 @@ impl Changes {
 
     fn apply(&self, state: &State, server: usize) -> Option<Server> {
         let mut after = state.servers[server];
-        if after.known >= state.entries {
+        if after.view >= state.entries / 2 {
             return None;
         }
-        after.known += 1;
+        after.view += 1;
+        let view = usize::from(after.view);
         if self.rule == Rule::NoSeal {
-            self.enter_at_once(&mut after);
-            return Some(after);
-        }
-        let view = Self::view(&after);
-        if after.known % 2 == 0 && after.named & (1 << (view - 1)) != 0 {
+            after.entered = after.view + 1;
+        } else if after.named & (1 << (view - 1)) != 0 {
             self.enter(state, &mut after, view);
         }
         Some(after)
-    }
-
-    /// E1: an entry is a new generation.
-    fn enter_at_once(&self, server: &mut Server) {
-        server.known += 1;
-        server.entered = server.known / 2 + 1;
     }
 
     /// Drops undecided votes of the generations before that were not carried over.
@@ -299,7 +245,7 @@ impl Changes {
 
     fn sync_from(&self, state: &State, server: usize, from: usize) -> Option<Server> {
         let mut after = state.servers[server];
-        let view = Self::view(&after);
+        let view = usize::from(after.view);
         let giver = &state.servers[from];
         let late = self.is_member(server, view)
             && view > 0
@@ -378,6 +324,30 @@ impl Changes {
         after.map(|after| (server, after))
     }
 
+    /// As `next_state` without building it.
+    fn is_possible(&self, state: &State, action: Action) -> bool {
+        match action {
+            Action::Proposes { tx, round, value } => self.may_propose(state, tx, round, value),
+            Action::Answers { server, tx } => self
+                .authority(state, server, tx)
+                .is_some_and(|said| state.authority[tx] & said == 0),
+            Action::Elsewhere(_) => self.elsewhere && state.elsewhere.is_none(),
+            Action::Logs => self.log(state).is_some(),
+            Action::Transfers { sealed, asks_elsewhere } => {
+                let moved = self.transfer(state, sealed, asks_elsewhere);
+                moved.is_some() && moved != state.moved
+            }
+            _ => self.server_step(state, action).is_some(),
+        }
+    }
+
+    fn may_propose(&self, state: &State, tx: usize, round: usize, value: Value) -> bool {
+        state.proposed[tx][round - 1].is_none() && {
+            let [prepared, aborted] = self.proposals(state, tx, round);
+            if value == Value::Prepared { prepared } else { aborted }
+        }
+    }
+
     fn all_actions(&self, state: &State) -> Vec<Action> {
         let mut all = vec![Action::Logs];
         all.extend([Value::Prepared, Value::Aborted].map(Action::Elsewhere));
@@ -407,10 +377,13 @@ impl Changes {
                 all.extend(values.map(|value| Action::Proposes { tx, round, value }));
             }
         }
-        if Self::leaving(state).is_some() {
+        if let Some(generation) = Self::leaving(state) {
+            let listed = (0..self.servers())
+                .filter(|server| state.servers[*server].listed[generation] != 0)
+                .fold(0_u8, |listed, server| listed | 1 << server);
             let asks = if self.elsewhere { &[true, false][..] } else { &[true] };
             for asks_elsewhere in asks.iter().copied() {
-                let all_sets = 0..1_u8 << self.servers();
+                let all_sets = (0..1_u8 << self.servers()).filter(|set| set & listed == *set);
                 all.extend(all_sets.map(|sealed| Action::Transfers { sealed, asks_elsewhere }));
             }
         }
@@ -419,7 +392,7 @@ impl Changes {
 }
 
 /// A server takes what is moved to it, or told.
-fn take(held: &mut Held, moved: Moved) {
+pub(crate) fn take(held: &mut Held, moved: Moved) {
     match moved {
         Moved::Nothing => {}
         Moved::Outcome(outcome) => {
@@ -457,16 +430,14 @@ impl Model for Changes {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         let all = self.all_actions(state).into_iter();
-        actions.extend(all.filter(|action| self.next_state(state, *action).is_some()));
+        actions.extend(all.filter(|action| self.is_possible(state, *action)));
     }
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
         match action {
             Action::Proposes { tx, round, value } => {
-                let [prepared, aborted] = self.proposals(state, tx, round);
-                let possible = if value == Value::Prepared { prepared } else { aborted };
-                if !possible || state.proposed[tx][round - 1].is_some() {
+                if !self.may_propose(state, tx, round, value) {
                     return None;
                 }
                 next.proposed[tx][round - 1] = Some(value);

@@ -1,7 +1,7 @@
 //! Changes of M(c) and W(c) under two rival transactions (PROTOCOL.md 3.9): seal, drain, transfer,
 //! activate, carry-over. Here acceptors are modelled too, for the machine does not change
-//! generations yet. What was said stays said, as in `rounds.rs`. The state and what is concluded from
-//! it live here; the steps are in `changes.rs`.
+//! generations yet. What was said stays said, as in `rounds.rs`. The state and what is concluded
+//! from it live here; the steps are in `changes.rs`.
 //!
 //! The first transaction may also touch a cluster elsewhere, which takes its one value at any time
 //! or never: that is what makes a prepared transaction wait over a change.
@@ -31,8 +31,13 @@ pub(crate) enum Rule {
     CarriedUnlocked,
     /// A member that has not synced answers for a closed generation.
     UnsyncedAnswers,
-    /// What a member takes in the transfer replaces what it promised and accepted, before it enters.
+    /// What a member takes in the transfer replaces what it promised and accepted, before it
+    /// enters.
     SyncForgets,
+    /// A19: one member's seal is enough to go on.
+    SealMinority,
+    /// A10: a sealed member goes on answering reads.
+    SealedAnswersReads,
     /// The drain waits for no final value: what one Yes stands for is taken for prepared.
     DrainByVotes,
 }
@@ -56,8 +61,9 @@ pub(crate) struct Changes {
 /// What a server knows and holds, and what it ever said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Server {
-    /// Control entries applied: propose and activate in turn.
-    pub(crate) known: u8,
+    /// Generation that it knows to be activated. When it hears of a proposal makes no difference
+    /// until it seals.
+    pub(crate) view: u8,
     /// Generation whose content it has, + 1; 0: none.
     pub(crate) entered: u8,
     /// Sealed generations, one bit each.
@@ -138,6 +144,68 @@ pub(crate) struct State {
     pub(crate) entries: u8,
     /// What the leader moves in the current change.
     pub(crate) moved: Option<[Moved; TXS]>,
+}
+
+/// One step of anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// A server handles a Prepare.
+    Votes {
+        server: usize,
+        tx: usize,
+    },
+    /// A leader of a round proposes.
+    Proposes {
+        tx: usize,
+        round: usize,
+        value: Value,
+    },
+    Accepts {
+        server: usize,
+        tx: usize,
+        round: usize,
+    },
+    Promises {
+        server: usize,
+        tx: usize,
+        round: usize,
+    },
+    /// A member of a later generation answers a recoverer.
+    Answers {
+        server: usize,
+        tx: usize,
+    },
+    Learns {
+        server: usize,
+        tx: usize,
+        outcome: Decided,
+    },
+    /// The other cluster takes its value for the first transaction.
+    Elsewhere(Value),
+    /// The next control entry is logged: propose, or activate.
+    Logs,
+    /// A server applies its next control entry.
+    Applies {
+        server: usize,
+    },
+    Seals {
+        server: usize,
+    },
+    /// The leader has drained what these servers listed; true: it takes the outcomes that the
+    /// other cluster gives.
+    Transfers {
+        sealed: u8,
+        asks_elsewhere: bool,
+    },
+    /// A member of the next generation takes what is moved.
+    Syncs {
+        server: usize,
+    },
+    /// A member that the entry does not name takes it from one that has entered.
+    SyncsFrom {
+        server: usize,
+        from: usize,
+    },
 }
 
 impl Changes {
@@ -239,17 +307,18 @@ impl Changes {
         [Decided::Commit, Decided::Abort].into_iter().find(|o| self.is_decided(state, tx, *o))
     }
 
-    /// Generation that a server is in: the last activated one it has heard of.
-    pub(crate) const fn view(server: &Server) -> usize {
-        (server.known / 2) as usize
-    }
-
     /// Votes on and answers reads of a generation (3.9.5).
     pub(crate) fn is_active(&self, server: usize, state: &Server, generation: usize) -> bool {
         self.is_member(server, generation)
-            && Self::view(state) == generation
+            && usize::from(state.view) == generation
             && usize::from(state.entered) == generation + 1
             && state.sealed & (1 << generation) == 0
+    }
+
+    fn answers_reads(&self, server: usize, state: &Server, generation: usize) -> bool {
+        let unsealed = Server { sealed: 0, ..*state };
+        let sealed_too = self.rule == Rule::SealedAnswersReads;
+        self.is_active(server, if sealed_too { &unsealed } else { state }, generation)
     }
 
     /// No majority of answers from one active generation is blind to a commit.
@@ -259,7 +328,7 @@ impl Changes {
             (0..self.generations.len()).all(|generation| {
                 let blind = self.members(generation).filter(|server| {
                     let held = &state.servers[*server].txs[tx];
-                    self.is_active(*server, &state.servers[*server], generation)
+                    self.answers_reads(*server, &state.servers[*server], generation)
                         && !held.blocks()
                         && held.outcome != Some(Decided::Commit)
                 });

@@ -3,9 +3,9 @@
 use quorate_protocol::message::{Decided, Value};
 use stateright::Property;
 
-use super::case::Builds;
+use super::case::{Builds, Rule};
 use super::generations::{self, Changes};
-use super::rounds::{Rounds, State};
+use super::rounds::{Ended, Rounds, State};
 
 pub(crate) const ONE_OF_TWO: &str = "of two with one base at most one commits";
 pub(crate) const ONE_VALUE: &str = "one value of a transaction in a cluster";
@@ -15,6 +15,8 @@ pub(crate) const WHOLE: &str = "only what commits as a whole is applied";
 pub(crate) const HALF: &str = "no cluster applies what aborts as a whole";
 pub(crate) const BASE_WAS_COMMITTED: &str = "a base is a committed state";
 pub(crate) const NO_CONTRADICTION: &str = "no server meets a contradiction";
+pub(crate) const ALL_OR_NOTHING: &str = "a server shows all of a transaction or nothing";
+pub(crate) const APPLIED: &str = "what is decided is heard by everybody alive";
 pub(crate) const NOT_STUCK: &str = "recovery ends";
 
 impl Rounds {
@@ -61,13 +63,11 @@ impl Rounds {
             Property::always(NO_CONTRADICTION, |m: &Self, s| {
                 (0..m.alive()).all(|server| !m.facts(s, server).corrupt)
             }),
-            Property::eventually(NOT_STUCK, |m: &Self, s| {
-                (0..m.case.txs.len())
-                    .filter(|tx| m.case.txs[*tx].recoverers > 0 && m.base_is_known(s, *tx))
-                    .all(|tx| {
-                        m.is_decided(s, tx, Decided::Commit) || m.is_decided(s, tx, Decided::Abort)
-                    })
+            Property::always(ALL_OR_NOTHING, |m: &Self, s| {
+                (0..m.alive()).all(|server| m.facts(s, server).torn == 0)
             }),
+            Property::always(NOT_STUCK, |_: &Self, s: &State| s.ended != Some(Ended::Undecided)),
+            Property::always(APPLIED, |_: &Self, s: &State| s.ended != Some(Ended::Unapplied)),
         ];
         all.into_iter().filter(|p| self.only.is_none_or(|only| only == p.name)).collect()
     }
@@ -77,8 +77,8 @@ impl Rounds {
         txs.flat_map(|(tx, spec)| spec.touches.iter().map(move |c| (tx, *c)))
     }
 
-    /// Every majority has a server that shows an undecided Yes of what committed, or has applied it
-    /// (3.8).
+    /// Every majority has a server that shows an undecided Yes of what committed, or has applied
+    /// it (3.8).
     fn majority_reads_see_commits(&self, state: &State) -> bool {
         self.instances().filter(|(tx, _)| self.is_decided(state, *tx, Decided::Commit)).all(
             |(tx, c)| {
@@ -87,7 +87,11 @@ impl Rounds {
                     let facts = self.facts(state, **server);
                     (facts.open_yes | facts.applied) & (1 << tx) == 0
                 });
-                blind.count() < cluster.majority()
+                let asked = match self.case.rule {
+                    Rule::ReadByQuorum => cluster.masters.len() - cluster.write_quorum + 1,
+                    _ => cluster.majority(),
+                };
+                blind.count() < asked
             },
         )
     }

@@ -1,6 +1,6 @@
 //! Collecting tombstones past a server that lags (PROTOCOL.md 3.9 Forgetting, 3.6.5): the mark
-//! *Realign*, purging, realigning, and majority reads of a record whose delete has committed. Three
-//! MASTERs; the last one has missed the delete.
+//! *Realign*, purging, realigning, and majority reads of a record whose delete has committed.
+//! Three MASTERs; the last one has missed the delete.
 
 use stateright::{Model, Property};
 

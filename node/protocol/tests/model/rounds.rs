@@ -2,18 +2,19 @@
 //! machine's table, coordinators and recoverers are whoever has seen enough of what was ever said.
 //!
 //! What was said stays said, so a message may come late, twice, out of order or never, and a
-//! coordinator or recoverer that does nothing more has crashed. An outcome counts as told as soon as
-//! messages exist from which somebody could conclude it. Servers that play the same part are
+//! coordinator or recoverer that does nothing more has crashed. An outcome counts as told as soon
+//! as messages exist from which somebody could conclude it. Servers that play the same part are
 //! interchangeable: a state keeps them sorted.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use quorate_protocol::message::{Decided, Promise, Value, Vote};
+use quorate_protocol::message::{Decided, Value};
 use stateright::{Model, Property};
 
 use super::acceptor::{Acceptor, Answer, Facts, Input};
-use super::case::{Builds, CLUSTERS, Case, ROUNDS, Rule, SERVERS, TXS};
+use super::case::{CLUSTERS, Case, ROUNDS, Rule, SERVERS, TXS};
+use super::leaders::{NO, YES, accepted_bit, code};
 
 /// A case with the tables of its servers.
 #[derive(Debug)]
@@ -34,11 +35,11 @@ pub(crate) struct Server {
     /// State of its table.
     local: u16,
     /// Votes said: 1 Yes, 2 No.
-    votes: [u8; TXS],
-    /// Rounds accepted, one bit each.
-    accepted: [[u8; CLUSTERS]; TXS],
+    pub(crate) votes: [u8; TXS],
+    /// Values accepted, two bits a round.
+    pub(crate) accepted: [[u8; CLUSTERS]; TXS],
     /// First promise in rounds 2 and 3: number + 1.
-    promised: [[[u8; ROUNDS - 1]; CLUSTERS]; TXS],
+    pub(crate) promised: [[[u8; ROUNDS - 1]; CLUSTERS]; TXS],
     /// Transactions whose outcome it acknowledged.
     acked: u8,
 }
@@ -58,16 +59,27 @@ impl Hash for Server {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct State {
-    servers: [Server; SERVERS],
-    /// The one value proposed in each round: 1 prepared, 2 aborted.
-    proposed: [[[u8; ROUNDS]; CLUSTERS]; TXS],
+    pub(crate) servers: [Server; SERVERS],
+    /// The value proposed in each round: 1 prepared, 2 aborted; both only with a wrong rule.
+    pub(crate) proposed: [[[u8; ROUNDS]; CLUSTERS]; TXS],
+    /// Nothing is left to happen, and something should have.
+    pub(crate) ended: Option<Ended>,
+}
+
+/// How far it did not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Ended {
+    Undecided,
+    Unapplied,
 }
 
 impl Hash for State {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         self.servers.iter().for_each(|server| server.hash(hasher));
         let proposed = self.proposed.as_flattened().as_flattened();
-        hasher.write_u64(proposed.iter().fold(0, |word, value| word << 2 | u64::from(*value)));
+        let proposed = proposed.iter().fold(0, |word, value| word << 2 | u64::from(*value));
+        let ended = self.ended.map_or(0, |ended| 1 + ended as u64);
+        hasher.write_u64(proposed << 2 | ended);
     }
 }
 
@@ -91,16 +103,8 @@ pub(crate) enum Action {
     Handles(usize, Delivery),
     /// A leader proposes.
     Proposes { tx: usize, cluster: usize, round: usize, value: Value },
-}
-
-const YES: u8 = 1;
-const NO: u8 = 2;
-
-const fn code(value: Value) -> u8 {
-    match value {
-        Value::Prepared => 1,
-        Value::Aborted => 2,
-    }
+    /// Nothing is left to happen.
+    Ends(Ended),
 }
 
 impl Rounds {
@@ -138,58 +142,9 @@ impl Rounds {
         self.tables.len() - self.case.dead
     }
 
-    fn one_round(&self) -> bool {
-        matches!(self.case.rule, Rule::OneRound | Rule::OneRoundCovered | Rule::OneRoundOwnDecision)
-    }
-
     /// What reaches a server depends on what it holds: only with some wrong rules.
     fn by_server(&self) -> bool {
         self.case.rule == Rule::OneRoundCovered
-    }
-
-    fn votes(&self, state: &State, tx: usize, cluster: usize, vote: u8) -> usize {
-        let masters = self.case.clusters[cluster].masters.iter();
-        masters.filter(|s| state.servers[**s].votes[tx] & vote != 0).count()
-    }
-
-    /// True once somebody can conclude that (tx, cluster) has this value (3.5.3, 3.7.4).
-    pub(crate) fn is_final(&self, state: &State, tx: usize, cluster: usize, value: Value) -> bool {
-        let c = &self.case.clusters[cluster];
-        let (n, w, majority) = (c.masters.len(), c.write_quorum, c.majority());
-        let by_votes = match value {
-            Value::Prepared => {
-                let quick = self.one_round() || self.case.rule == Rule::CommitOnQuorum;
-                self.votes(state, tx, cluster, YES) >= if quick { w } else { n }
-            }
-            Value::Aborted => {
-                let enough = if self.one_round() { n - w } else { n - majority };
-                self.votes(state, tx, cluster, NO) > enough
-            }
-        };
-        by_votes
-            || (0..ROUNDS).any(|round| {
-                let accepted =
-                    |s: &&usize| state.servers[**s].accepted[tx][cluster] & (1 << round) != 0;
-                state.proposed[tx][cluster][round] == code(value)
-                    && c.masters.iter().filter(accepted).count() >= majority
-            })
-    }
-
-    /// True once somebody can conclude the whole transaction's outcome (3.5.4).
-    pub(crate) fn is_decided(&self, state: &State, tx: usize, outcome: Decided) -> bool {
-        let mut touched = self.case.txs[tx].touches.iter();
-        match outcome {
-            Decided::Commit => touched.all(|c| self.is_final(state, tx, *c, Value::Prepared)),
-            Decided::Abort => touched.any(|c| self.is_final(state, tx, *c, Value::Aborted)),
-        }
-    }
-
-    /// What the transaction builds on has committed, as far as its coordinator is concerned.
-    pub(crate) fn base_is_known(&self, state: &State, tx: usize) -> bool {
-        match self.case.txs[tx].builds {
-            Builds::OnNothing | Builds::OnGhost => true,
-            Builds::On(other) => self.is_decided(state, other, Decided::Commit),
-        }
     }
 
     fn was_sent(&self, state: &State, server: usize, input: Input) -> bool {
@@ -198,8 +153,9 @@ impl Rounds {
             | Input::PrepareUntilTired { tx }
             | Input::PrepareTooLate { tx } => self.base_is_known(state, tx),
             Input::Accept { tx, cluster, round, value } => {
-                state.proposed[tx][cluster][round - 1] == code(value)
+                state.proposed[tx][cluster][round - 1] & code(value) != 0
                     && !self.is_covered(state, server, input)
+                    && self.case.rule != Rule::FailOnTimeout
             }
             Input::Recover { tx, .. } => self.base_is_known(state, tx),
             Input::Outcome { tx, outcome } => {
@@ -217,7 +173,11 @@ impl Rounds {
                 self.is_decided(state, tx, outcome)
             }
             Input::Low { tx } => self.is_below_low(state, tx),
-            Input::LoseNo { .. } => true,
+            Input::Lose { .. } | Input::Wipe => true,
+            Input::CopyVote { tx } => {
+                self.case.txs[tx].touches.iter().any(|c| self.votes(state, tx, *c, YES) > 0)
+            }
+            Input::CopyItem { tx, .. } => self.is_decided(state, tx, Decided::Commit),
         }
     }
 
@@ -228,8 +188,8 @@ impl Rounds {
         self.case.rule == Rule::OneRoundCovered && others != 0
     }
 
-    /// The mark rises past a transaction once every MASTER has acknowledged its outcome, and that of
-    /// every earlier one of the same boot (3.9 Forgetting).
+    /// The mark rises past a transaction once every MASTER has acknowledged its outcome, and that
+    /// of every earlier one of the same boot (3.9 Forgetting).
     fn is_below_low(&self, state: &State, tx: usize) -> bool {
         let id = self.case.id(tx);
         (0..self.case.txs.len())
@@ -250,11 +210,37 @@ impl Rounds {
             })
     }
 
+    /// Whatever has a recoverer is decided at the end, and everybody alive has heard of it.
+    fn missing_at_the_end(&self, state: &State) -> Option<Ended> {
+        let txs = || 0..self.case.txs.len();
+        let decided = |tx| {
+            [Decided::Commit, Decided::Abort].into_iter().any(|o| self.is_decided(state, tx, o))
+        };
+        let recovered = |tx: &usize| self.case.txs[*tx].recoverers > 0;
+        let heard = |tx: usize| {
+            let touched = || self.case.txs[tx].touches.iter();
+            let masters =
+                |server| touched().any(|c| self.case.clusters[*c].masters.contains(&server));
+            let mut alive = (0..self.alive()).filter(|server| masters(*server));
+            alive.all(|server| self.facts(state, server).settled & (1 << tx) != 0)
+        };
+        if !txs().filter(recovered).filter(|tx| self.base_is_known(state, *tx)).all(decided) {
+            Some(Ended::Undecided)
+        } else if !txs().filter(|tx| decided(*tx)).all(heard) {
+            Some(Ended::Unapplied)
+        } else {
+            None
+        }
+    }
+
     /// What one server becomes by handling a message; `None` if nothing changes.
     fn handle(&self, state: &State, server: usize, index: usize) -> Option<Server> {
         let table = self.table(server);
         let before = state.servers[server];
         let step = table.steps[usize::from(before.local)][index];
+        if step.is_none() && self.case.rule == Rule::RoundOneAgain {
+            return None;
+        }
         let step = step.expect("a leader sent two values in one ballot");
         let mut after = Server { local: step.to, ..before };
         match (table.inputs[index], step.answer) {
@@ -264,8 +250,8 @@ impl Rounds {
                 | Input::PrepareTooLate { tx },
                 answer @ (Answer::Yes | Answer::No),
             ) => after.votes[tx] |= if answer == Answer::Yes { YES } else { NO },
-            (Input::Accept { tx, cluster, round, .. }, Answer::Accepted) => {
-                after.accepted[tx][cluster] |= 1 << (round - 1);
+            (Input::Accept { tx, cluster, round, value }, Answer::Accepted) => {
+                after.accepted[tx][cluster] |= accepted_bit(round, value);
             }
             (Input::Recover { tx, cluster, round }, Answer::Promise(number)) => {
                 let first = &mut after.promised[tx][cluster][round - 2];
@@ -277,96 +263,6 @@ impl Rounds {
         }
         after.acked |= table.facts[usize::from(after.local)].settled;
         (after != before).then_some(after)
-    }
-
-    /// Values that a leader may propose in a round, given all that was said.
-    fn proposals(&self, state: &State, tx: usize, cluster: usize, round: usize) -> [bool; 2] {
-        if round > 1 {
-            return self.recovered_values(state, tx, cluster, round);
-        }
-        if self.one_round() || !self.base_is_known(state, tx) {
-            return [false; 2];
-        }
-        let c = &self.case.clusters[cluster];
-        let (yes, no) = (self.votes(state, tx, cluster, YES), self.votes(state, tx, cluster, NO));
-        let silent = self.case.rule == Rule::AbortOnSilence && yes < c.write_quorum;
-        [yes >= c.write_quorum, no > c.masters.len() - c.write_quorum || silent]
-    }
-
-    /// 3.7.3, for every set of promises that is large enough.
-    fn recovered_values(
-        &self,
-        state: &State,
-        tx: usize,
-        cluster: usize,
-        round: usize,
-    ) -> [bool; 2] {
-        let c = &self.case.clusters[cluster];
-        let promises: Vec<&Promise> = c
-            .masters
-            .iter()
-            .filter_map(|server| {
-                let number = state.servers[*server].promised[tx][cluster][round - 2];
-                let promises = &self.table(*server).promises;
-                number.checked_sub(1).map(|number| &promises[usize::from(number)])
-            })
-            .collect();
-        let needed = if self.one_round() {
-            c.majority().max(c.masters.len() - c.write_quorum + 1)
-        } else {
-            c.majority()
-        };
-        let mut values = [false; 2];
-        for chosen in 0..1_usize << promises.len() {
-            if chosen.count_ones() as usize >= needed {
-                let promises = promises.iter().enumerate().filter(|(i, _)| chosen & (1 << i) != 0);
-                match self.value_of(cluster, promises.map(|(_, promise)| *promise)) {
-                    Value::Prepared => values[0] = true,
-                    Value::Aborted => values[1] = true,
-                }
-            }
-        }
-        values
-    }
-
-    pub(crate) fn value_of<'a>(
-        &self,
-        cluster: usize,
-        promises: impl Iterator<Item = &'a Promise> + Clone,
-    ) -> Value {
-        if let Some((_, value)) = promises.clone().filter_map(|p| p.accepted).max() {
-            return value;
-        }
-        let c = &self.case.clusters[cluster];
-        let answers = promises.clone().count();
-        let yes = promises.clone().filter(|p| p.vote == Some(Vote::Yes)).count();
-        let no = promises.filter(|p| matches!(p.vote, Some(Vote::No(_)))).count();
-        let prepared = if self.one_round() {
-            yes + (c.masters.len() - answers) >= c.write_quorum
-        } else if self.case.rule == Rule::SilentPromise {
-            answers - no >= c.write_quorum
-        } else {
-            yes == answers || yes >= c.write_quorum
-        };
-        if prepared { Value::Prepared } else { Value::Aborted }
-    }
-
-    /// What a coordinator concludes from votes alone, and what it may propose.
-    pub(crate) fn after_votes(&self, votes: &[Option<Vote>]) -> (Option<Decided>, Vec<Value>) {
-        let mut state = State::default();
-        for (server, vote) in state.servers.iter_mut().zip(votes) {
-            server.votes[0] = match vote {
-                None => 0,
-                Some(Vote::Yes) => YES,
-                Some(Vote::No(_)) => NO,
-            };
-        }
-        let outcomes = [Decided::Commit, Decided::Abort].into_iter();
-        let decided = outcomes.into_iter().find(|outcome| self.is_decided(&state, 0, *outcome));
-        let [prepared, aborted] = self.proposals(&state, 0, 0, 1);
-        let values = [(prepared, Value::Prepared), (aborted, Value::Aborted)];
-        let possible = values.into_iter().filter(|(possible, _)| *possible);
-        (decided, possible.map(|(_, value)| value).collect())
     }
 
     /// Sorts servers that play the same part.
@@ -418,16 +314,22 @@ impl Model for Rounds {
         for (tx, spec) in self.case.txs.iter().enumerate() {
             for cluster in spec.touches.iter().copied() {
                 for round in 1..=self.case.rounds(tx) {
-                    if state.proposed[tx][cluster][round - 1] != 0 {
+                    let proposed = state.proposed[tx][cluster][round - 1];
+                    if proposed != 0 && self.case.rule != Rule::RoundOneAgain {
                         continue;
                     }
                     let [prepared, aborted] = self.proposals(state, tx, cluster, round);
                     let values = [(prepared, Value::Prepared), (aborted, Value::Aborted)];
-                    for (_, value) in values.into_iter().filter(|(possible, _)| *possible) {
-                        actions.push(Action::Proposes { tx, cluster, round, value });
+                    for (possible, value) in values {
+                        if possible && proposed & code(value) == 0 {
+                            actions.push(Action::Proposes { tx, cluster, round, value });
+                        }
                     }
                 }
             }
+        }
+        if actions.is_empty() && state.ended.is_none() {
+            actions.extend(self.missing_at_the_end(state).map(Action::Ends));
         }
     }
 
@@ -439,8 +341,9 @@ impl Model for Rounds {
                 self.sort(&mut next);
             }
             Action::Proposes { tx, cluster, round, value } => {
-                next.proposed[tx][cluster][round - 1] = code(value);
+                next.proposed[tx][cluster][round - 1] |= code(value);
             }
+            Action::Ends(ended) => next.ended = Some(ended),
         }
         Some(next)
     }

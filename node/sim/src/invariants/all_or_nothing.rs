@@ -19,7 +19,7 @@ pub(super) struct AllOrNothing {
     aborted: BTreeSet<TxId>,
     wrote: BTreeSet<TxId>,
     committed: BTreeSet<TxId>,
-    /// Tombstones dropped, by server: what they held counts as held.
+    /// Versions of tombstones dropped, by server: what they held counts as held.
     purged: BTreeMap<(usize, ItemId), u64>,
 }
 
@@ -31,7 +31,7 @@ impl AllOrNothing {
         holds: &Contents,
         options: &Options,
     ) -> Option<String> {
-        let mut committed = None;
+        let mut found = None;
         for write in writes {
             match write {
                 Write::Tx(tx, record) => {
@@ -46,7 +46,7 @@ impl AllOrNothing {
                     }
                     if !holds.aligning {
                         let tx = written.stamp.tx;
-                        committed = committed.or_else(|| self.missing(by, tx, holds, options));
+                        found = found.or_else(|| self.missing(by, tx, holds, options));
                     }
                 }
                 Write::Outcome(tx, Decided::Abort) => {
@@ -58,37 +58,37 @@ impl AllOrNothing {
                 Write::Outcome(tx, Decided::Commit) => {
                     self.committed.insert(*tx);
                     if !holds.aligning {
-                        committed = committed.or_else(|| self.missing(by, *tx, holds, options));
+                        found = found.or_else(|| self.missing(by, *tx, holds, options));
                     }
                 }
                 Write::Purge(item) => {
-                    let held = self.ops.values().filter_map(|ops| ops.get(item)).max();
-                    let version = held.copied().unwrap_or_default();
-                    self.purged.insert((by, item.clone()), version);
+                    let ops = self.committed.iter().filter_map(|tx| self.ops.get(tx));
+                    let version = ops.filter_map(|ops| ops.get(item)).max();
+                    self.purged.insert((by, item.clone()), version.copied().unwrap_or_default());
                 }
                 Write::Aligning(false) => {
-                    let partly = |tx: &&TxId| self.has_part(by, **tx, holds);
-                    let mut parts = self.committed.iter().filter(partly);
-                    committed = committed
-                        .or_else(|| parts.find_map(|tx| self.missing(by, *tx, holds, options)));
+                    let missing = |tx: &TxId| self.missing(by, *tx, holds, options);
+                    let mut parts =
+                        self.committed.iter().filter(|tx| self.has_part(by, **tx, holds));
+                    found = found.or_else(|| parts.find_map(missing));
                 }
                 Write::Aligning(true)
                 | Write::Log(..)
                 | Write::TruncateLog(_)
                 | Write::Applied(..)
+                | Write::BootEnd(..)
+                | Write::OutOfLog(_)
+                | Write::InLog(_)
                 | Write::Low(..) => {}
             }
         }
-        committed
+        found
     }
 
     /// An operation of a committed transaction that a server should hold and does not.
     fn missing(&self, by: usize, tx: TxId, holds: &Contents, options: &Options) -> Option<String> {
-        let mine = |item: &ItemId| {
-            let shapes = options.clusters();
-            shapes.iter().any(|s| s.cluster == item.cluster && s.masters.contains(&by))
-        };
-        let ops = self.ops.get(&tx)?.iter().filter(|(item, _)| mine(item));
+        let ops = self.ops.get(&tx)?.iter();
+        let ops = ops.filter(|(item, _)| options.holds(by, item.cluster));
         for (item, version) in ops {
             let held = self.held(by, item, holds);
             if held < *version {
@@ -100,15 +100,15 @@ impl AllOrNothing {
 
     /// Version that a server holds, or dropped the tombstone of.
     fn held(&self, by: usize, item: &ItemId, holds: &Contents) -> u64 {
-        let held = holds.items.get(item).map(|c| c.stamp.version);
+        let held = holds.items.get(item).map(|committed| committed.stamp.version);
         let purged = || self.purged.get(&(by, item.clone())).copied();
         held.or_else(purged).unwrap_or_default()
     }
 
     /// A server holds a state of some item that a transaction led to.
     fn has_part(&self, by: usize, tx: TxId, holds: &Contents) -> bool {
-        let ops = self.ops.get(&tx).into_iter().flatten();
-        ops.into_iter().any(|(item, version)| self.held(by, item, holds) >= *version)
+        let mut ops = self.ops.get(&tx).into_iter().flatten();
+        ops.any(|(item, version)| self.held(by, item, holds) >= *version)
     }
 }
 
@@ -118,14 +118,19 @@ mod tests {
     use quorate_api::{Committed, OpKind, Operation, Stamp};
     use quorate_protocol::message::TxRecord;
 
+    fn options() -> Options {
+        let clusters = vec![crate::options::Shape::new(0, vec![0, 1, 2], 2)];
+        Options { clusters, ..Options::of_seed(1) }
+    }
+
     fn item() -> ItemId {
-        ItemId::record(crate::options::CLUSTER, 0)
+        options().record_of(0)
     }
 
     #[test]
     fn a_write_of_an_aborted_transaction_is_caught() {
         let mut invariant = AllOrNothing::default();
-        let (options, holds) = (Options::of_seed(1), Contents::default());
+        let (options, holds) = (options(), Contents::default());
         let stamp = Stamp { version: 1, tx: TxId::NONE };
         let write = Write::Item(item(), Committed { stamp, live: true, image: None });
         assert_eq!(invariant.see(0, &[write], &holds, &options), None);
@@ -135,13 +140,12 @@ mod tests {
 
     /// A server with one record of a commit on two.
     fn half() -> (AllOrNothing, Contents) {
-        let other = ItemId::record(crate::options::CLUSTER, 1);
+        let other = options().record_of(1);
         let op = |item| Operation { item, kind: OpKind::Create, base: Stamp::ABSENT, image: None };
         let ops = vec![op(item()), op(other)];
-        let mut invariant = AllOrNothing::default();
-        let (options, mut holds) = (Options::of_seed(1), Contents::default());
+        let (mut invariant, mut holds) = (AllOrNothing::default(), Contents::default());
         let record = TxRecord { ops, ..TxRecord::default() };
-        invariant.see(1, &[Write::Tx(TxId::NONE, record)], &holds, &options);
+        invariant.see(1, &[Write::Tx(TxId::NONE, record)], &holds, &options());
         let stamp = Stamp { version: 1, tx: TxId::NONE };
         holds.items.insert(item(), Committed { stamp, live: true, image: None });
         (invariant, holds)
@@ -150,29 +154,31 @@ mod tests {
     #[test]
     fn a_part_shown_while_online_is_caught() {
         let (mut invariant, mut holds) = half();
-        let options = Options::of_seed(1);
         let write = [Write::Item(item(), holds.items[&item()].clone())];
         holds.aligning = true;
-        assert_eq!(invariant.see(0, &write, &holds, &options), None);
+        assert_eq!(invariant.see(0, &write, &holds, &options()), None);
         holds.aligning = false;
-        assert!(invariant.see(0, &write, &holds, &options).is_some());
+        assert!(invariant.see(0, &write, &holds, &options()).is_some());
     }
 
     #[test]
     fn coming_back_with_a_part_is_caught() {
         let (mut invariant, mut holds) = half();
-        let options = Options::of_seed(1);
         let commit = [Write::Outcome(TxId::NONE, Decided::Commit)];
         holds.aligning = true;
-        assert_eq!(invariant.see(0, &commit, &holds, &options), None);
+        assert_eq!(invariant.see(0, &commit, &holds, &options()), None);
         holds.aligning = false;
-        assert!(invariant.see(0, &[Write::Aligning(false)], &holds, &options).is_some());
+        let back = [Write::Aligning(false)];
+        assert!(invariant.see(0, &back, &holds, &options()).is_some());
+        // A tombstone that was dropped was there.
+        invariant.see(0, &[Write::Purge(options().record_of(1))], &holds, &options());
+        assert_eq!(invariant.see(0, &back, &holds, &options()), None);
     }
 
     #[test]
     fn half_a_commit_is_caught() {
         let mut invariant = AllOrNothing::default();
-        let (options, holds) = (Options::of_seed(1), Contents::default());
+        let (options, holds) = (options(), Contents::default());
         let op = Operation { item: item(), kind: OpKind::Create, base: Stamp::ABSENT, image: None };
         let record = TxRecord { ops: vec![op], ..TxRecord::default() };
         let commit = Write::Outcome(TxId::NONE, Decided::Commit);

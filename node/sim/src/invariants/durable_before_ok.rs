@@ -14,21 +14,16 @@ pub(super) fn check(tx: TxId, disks: &[&Contents], options: &Options) -> Option<
         return Some(format!("{tx} acknowledged without a trace of it"));
     };
     let touched = |shape: &Shape| participants.iter().any(|p| p.cluster == shape.cluster);
-    let shapes = options.clusters();
-    shapes.iter().filter(|shape| touched(shape)).find_map(|shape| check_cluster(tx, disks, shape))
+    let mut shapes = options.clusters.iter().filter(|shape| touched(shape));
+    shapes.find_map(|shape| check_cluster(tx, disks, shape))
 }
 
 fn check_cluster(tx: TxId, disks: &[&Contents], shape: &Shape) -> Option<String> {
-    let disks = &disks[shape.masters.clone()];
+    let disks: Vec<_> = shape.masters.iter().map(|server| disks[*server]).collect();
     let yes = disks.iter().filter(|disk| voted_yes(disk, tx)).count();
     let accepted = disks.iter().filter(|disk| accepted(disk, tx, shape.cluster)).count();
-    let enough = if shape.write_quorum < shape.majority() {
-        yes >= shape.write_quorum
-    } else {
-        // One round: everybody; two rounds: W votes and a majority of accepts, or a recovered
-        // majority.
-        yes == disks.len() || accepted >= shape.majority()
-    };
+    // One round: everybody; two rounds: W votes and a majority of accepts, or a recovered majority.
+    let enough = yes == disks.len() || accepted >= shape.majority();
     let cluster = shape.cluster;
     let detail =
         || format!("{tx} acknowledged with {yes} durable Yes, {accepted} accepts in {cluster}");
@@ -54,7 +49,7 @@ mod tests {
     fn an_ok_without_votes_is_caught() {
         let options = Options::of_seed(1);
         let empty = Contents::default();
-        let disks = vec![&empty; options.servers()];
+        let disks = vec![&empty; options.servers];
         assert!(check(TxId::NONE, &disks, &options).is_some());
     }
 }

@@ -4,21 +4,35 @@
 //! |---|---|
 //! | `all_or_nothing` | nothing of an aborted transaction, all of a committed one |
 //! | `one_outcome` | one outcome per transaction, on every disk, for ever |
+//! | `one_value` | one value per transaction, cluster and ballot |
+//! | `one_content` | one content per transaction id |
 //! | `one_commit_per_base` | two transactions on one base never both commit |
+//! | `exact_bases` | commits are applied on exact bases, never twice, never backwards |
+//! | `tombstone_kept` | a tombstone goes only when every MASTER and REPLICA has it |
 //! | `votes_stand` | no vote changes, no Yes after a promise without a vote |
 //! | `durable_before_ok` | no `ok` before W durable Yes votes, or a majority of durable accepts |
-//! | `tombstone_kept` | a tombstone goes only when every MASTER has it |
 //! | `acknowledged_stays` | what was acknowledged is in the final state's line of history |
+//! | `bank_total` | money is neither made nor lost, in any server's snapshot |
+//! | `unique_key` | a key and the record that claims it name each other, in any snapshot |
+//! | `edges_symmetric` | an edge stands at both of its ends, in any snapshot |
 //!
-//! What clients see (linearizability, failed writes, session of values) is judged by
-//! `quorate-check` on the history.
+//! Reported by the world: `no-corruption` (a machine says so), `no-panic` (a machine stops because
+//! its state is impossible), `nothing-in-doubt` two seconds after the heal, `serves-after-heal`,
+//! `converges-after-heal`. What clients see is judged by `quorate-check` on the history, under the
+//! names of its checkers.
 
 mod acknowledged_stays;
 mod all_or_nothing;
+mod bank_total;
 mod durable_before_ok;
+mod edges_symmetric;
+mod exact_bases;
 mod one_commit_per_base;
+mod one_content;
 mod one_outcome;
+mod one_value;
 mod tombstone_kept;
+mod unique_key;
 mod votes_stand;
 
 use std::collections::BTreeMap;
@@ -28,6 +42,7 @@ use quorate_protocol::io::Write;
 
 use crate::disk::Contents;
 use crate::options::Options;
+use crate::workload::Kind;
 
 /// A broken invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,27 +58,46 @@ pub struct Violation {
 pub struct Invariants {
     violations: Vec<Violation>,
     outcomes: one_outcome::OneOutcome,
+    values: one_value::OneValue,
+    contents: one_content::OneContent,
     commits: one_commit_per_base::OneCommitPerBase,
     votes: votes_stand::VotesStand,
     whole: all_or_nothing::AllOrNothing,
-    acknowledged: acknowledged_stays::AcknowledgedStays,
     tombstones: tombstone_kept::TombstoneKept,
+    acknowledged: acknowledged_stays::AcknowledgedStays,
 }
 
 impl Invariants {
-    /// Looks at a batch of writes of one server.
-    pub fn writes(&mut self, by: (NodeId, Boot), writes: &[Write], options: &Options) {
-        let safe = options.clusters().iter().all(|s| s.write_quorum >= s.majority());
+    /// An item that was there before the run.
+    pub fn loaded(&mut self, item: &ItemId, committed: &Committed) {
+        let found = self.commits.see(item, committed);
+        debug_assert_eq!(found, None, "loaded twice");
+    }
+
+    /// Looks at a batch of writes of one server, whose disk holds `before`.
+    pub fn writes(
+        &mut self,
+        by: (NodeId, Boot),
+        index: usize,
+        writes: &[Write],
+        before: &Contents,
+    ) {
+        let mut found = vec![("exact-bases", exact_bases::check(writes, before))];
         for write in writes {
-            let found = [
-                ("one-outcome", self.outcomes.see(write)),
-                ("one-commit-per-base", if safe { self.commits.see(write) } else { None }),
-                ("votes-stand", self.votes.see(by, write)),
-            ];
-            for (invariant, detail) in found {
-                if let Some(detail) = detail {
-                    self.report(invariant, format!("{}: {detail}", by.0));
-                }
+            found.push(("one-outcome", self.outcomes.see(write)));
+            found.push(("votes-stand", self.votes.see(by, write)));
+            if let Write::Item(item, committed) = write {
+                found.push(("one-commit-per-base", self.commits.see(item, committed)));
+                self.tombstones.see(item, committed);
+            }
+            if let Write::Tx(tx, record) = write {
+                found.push(("one-value", self.values.see(*tx, record)));
+                found.push(("one-content", self.contents.see(*tx, record)));
+            }
+        }
+        for (invariant, detail) in found {
+            if let Some(detail) = detail {
+                self.report(invariant, format!("server {index} {}: {detail}", by.0));
             }
         }
     }
@@ -73,40 +107,74 @@ impl Invariants {
         if let Some(detail) = self.whole.see(by, writes, holds, options) {
             self.report("all-or-nothing", format!("server {by}: {detail}"));
         }
+        let shows = |write: &Write| {
+            matches!(write, Write::Item(..) | Write::Purge(_) | Write::Aligning(false))
+        };
+        let changes = !holds.aligning && writes.iter().any(shows);
+        if !changes || !options.holds_all(by) {
+            return;
+        }
+        let (invariant, detail) = snapshot(&holds.items, options);
+        if let Some(detail) = detail {
+            self.report(invariant, format!("server {by}: {detail}"));
+        }
     }
 
-    /// Looks at a batch of one server, with what every disk durably held before it.
-    pub fn dropped(&mut self, by: usize, writes: &[Write], disks: &[&Contents], options: &Options) {
-        for write in writes {
-            if let Some(detail) = self.tombstones.see(by, write, disks, options) {
-                self.report("tombstone-kept", format!("server {by}: {detail}"));
+    /// Looks at a batch of one server that drops tombstones, with what every disk durably holds
+    /// before it.
+    pub fn purged(&mut self, by: usize, writes: &[Write], disks: &[&Contents], options: &Options) {
+        if let Some(detail) = self.tombstones.purged(by, writes, disks, options) {
+            self.report("tombstone-kept", format!("server {by}: {detail}"));
+        }
+    }
+
+    /// The tombstones that some server has dropped.
+    pub fn purged_items(&self) -> impl Iterator<Item = (&ItemId, &Committed)> {
+        self.tombstones.dropped()
+    }
+
+    /// True when a server has dropped the tombstone of an item.
+    #[must_use]
+    pub fn has_purged(&self, server: usize, item: &ItemId) -> bool {
+        self.tombstones.has_dropped(server, item)
+    }
+
+    /// A server starts in a new boot, from what its disk kept.
+    pub fn restarted(
+        &mut self,
+        by: (NodeId, Boot),
+        index: usize,
+        kept: &Contents,
+        options: &Options,
+    ) {
+        self.votes.restarted(by, kept);
+        if options.holds_all(index) && !kept.aligning {
+            let (invariant, detail) = snapshot(&kept.items, options);
+            if let Some(detail) = detail {
+                self.report(invariant, format!("server {index} starts: {detail}"));
             }
         }
     }
 
-    /// What was deleted, its tombstone dropped or not.
-    #[must_use]
-    pub fn tombstones(&self) -> &BTreeMap<ItemId, Committed> {
-        self.tombstones.tombstones()
-    }
-
-    /// A server starts in a new boot, from what its disk kept.
-    pub fn restarted(&mut self, by: (NodeId, Boot), kept: &Contents) {
-        self.votes.restarted(by, kept);
-    }
-
     /// Looks at an `ok`, with what every disk durably holds at that time.
     pub fn acknowledged(&mut self, tx: TxId, disks: &[&Contents], options: &Options) {
-        self.acknowledged.see(tx);
+        let record = disks.iter().find_map(|disk| disk.txs.get(&tx));
+        if record.is_none_or(|record| record.ops.iter().any(quorate_api::Operation::writes)) {
+            self.acknowledged.see(tx);
+        }
         if let Some(detail) = durable_before_ok::check(tx, disks, options) {
             self.report("durable-before-ok", detail);
         }
     }
 
     /// Looks at the state every server ended in.
-    pub fn final_state(&mut self, items: &BTreeMap<ItemId, Committed>) {
-        if let Some(detail) = self.acknowledged.check(items, &self.commits) {
-            self.report("acknowledged-stays", detail);
+    pub fn final_state(&mut self, items: &BTreeMap<ItemId, Committed>, options: &Options) {
+        let acknowledged = self.acknowledged.check(items, &self.commits);
+        let found = [("acknowledged-stays", acknowledged), snapshot(items, options)];
+        for (invariant, detail) in found {
+            if let Some(detail) = detail {
+                self.report(invariant, format!("at the end: {detail}"));
+            }
         }
     }
 
@@ -125,5 +193,18 @@ impl Invariants {
     #[must_use]
     pub fn take(self) -> Vec<Violation> {
         self.violations
+    }
+}
+
+/// What the workload promises of a whole snapshot.
+fn snapshot(
+    items: &BTreeMap<ItemId, Committed>,
+    options: &Options,
+) -> (&'static str, Option<String>) {
+    match options.workload {
+        Kind::Registers => ("", None),
+        Kind::Bank => ("bank-total", bank_total::check(items, options)),
+        Kind::Unique => ("unique-key", unique_key::check(items, options)),
+        Kind::Graph => ("edges-symmetric", edges_symmetric::check(items, options)),
     }
 }

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 
 use quorate_api::{Committed, ItemId, TxId};
-use quorate_protocol::io::Write;
 
 #[derive(Debug, Default)]
 pub(super) struct OneCommitPerBase {
@@ -15,8 +14,7 @@ pub(super) struct OneCommitPerBase {
 }
 
 impl OneCommitPerBase {
-    pub(super) fn see(&mut self, write: &Write) -> Option<String> {
-        let Write::Item(item, committed) = write else { return None };
+    pub(super) fn see(&mut self, item: &ItemId, committed: &Committed) -> Option<String> {
         let version = committed.stamp.version;
         if let Some(before) = self.written.get(&(item.clone(), version)) {
             let text = || {
@@ -53,10 +51,10 @@ mod tests {
         let by = |seq| {
             let tx = TxId { node: NodeId(1), boot: Boot(1), seq };
             let stamp = Stamp { version: 1, tx };
-            Write::Item(item.clone(), Committed { stamp, live: true, image: None })
+            Committed { stamp, live: true, image: None }
         };
-        assert_eq!(invariant.see(&by(1)), None);
-        assert_eq!(invariant.see(&by(1)), None);
-        assert!(invariant.see(&by(2)).is_some());
+        assert_eq!(invariant.see(&item, &by(1)), None);
+        assert_eq!(invariant.see(&item, &by(1)), None);
+        assert!(invariant.see(&item, &by(2)).is_some());
     }
 }

@@ -19,6 +19,9 @@ impl OneOutcome {
             | Write::Tx(..)
             | Write::TruncateLog(_)
             | Write::Applied(..)
+            | Write::BootEnd(..)
+            | Write::OutOfLog(_)
+            | Write::InLog(_)
             | Write::Low(..)
             | Write::Purge(_)
             | Write::Aligning(_) => return None,

@@ -88,6 +88,30 @@ async fn absent_records_and_names() {
 }
 
 #[tokio::test]
+async fn the_greatest_version_is_a_conflict_like_any_other() {
+    let setup = Setup::bench().await;
+    setup.send("POST", "/document/bench", r#"{"@class":"Item","k":1}"#).await.expect(201);
+    let path = "/document/bench/16:0";
+    let body = r#"{"@version":18446744073709551615}"#;
+    let header = [("if-match", "18446744073709551615")];
+    for method in ["PUT", "PATCH", "DELETE"] {
+        let answer = setup.send(method, path, body).await;
+        answer.fails(409, "version_conflict", "failed");
+        let answer = setup.send_with(method, path, &header, "{}").await;
+        answer.fails(409, "version_conflict", "failed");
+    }
+    for kind in ["u", "d", "check"] {
+        let record = json!({"@rid": "#16:0", "@version": u64::MAX});
+        let operations = json!([{"type": kind, "record": record}]);
+        let batch = json!({"transaction": true, "operations": operations}).to_string();
+        let answer = setup.send("POST", "/batch/bench", &batch).await;
+        answer.fails(409, "version_conflict", "failed");
+    }
+    let read = setup.send("GET", path, "").await.expect(200).json();
+    assert_eq!((&read["@version"], &read["k"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test]
 async fn versions_are_checked_only_when_given() {
     let setup = Setup::bench().await;
     setup.send("POST", "/document/bench", r#"{"@class":"Item","k":1}"#).await.expect(201);
@@ -299,26 +323,4 @@ async fn batches_that_make_no_sense() {
     let many = vec![r#"{"type":"c","record":{"@class":"Item"}}"#; 1001].join(",");
     let many = format!(r#"{{"transaction":true,"operations":[{many}]}}"#);
     setup.send("POST", "/batch/bench", &many).await.fails(413, "too_large", "failed");
-}
-
-/// FEATURES: A15
-#[tokio::test]
-async fn a_session_is_told_where_it_is_and_waited_for() {
-    let setup = Setup::bench().await;
-    let body = r#"{"@class":"Item","v":1}"#;
-    let begin = [("x-quorate-session-token", "")];
-    let answer = setup.send_with("POST", "/document/bench", &begin, body).await.expect(201);
-    let token = answer.header("x-quorate-session-token").to_owned();
-    assert!(token.starts_with("0000000000000001.1:"), "{token}");
-    let rid = answer.json()["@rid"].as_str().unwrap().trim_start_matches('#').to_owned();
-    let path = format!("/document/bench/{rid}");
-    for level in ["local", "majority"] {
-        let headers = [("x-quorate-session-token", &*token), ("x-quorate-read-level", level)];
-        let answer = setup.send_with("GET", &path, &headers, "").await.expect(200);
-        assert_eq!(answer.header("x-quorate-session-token"), token);
-    }
-    let ahead = [("x-quorate-session-token", "0000000000000001.1:1000000")];
-    setup.send_with("GET", &path, &ahead, "").await.fails(503, "session_behind", "failed");
-    let answer = setup.send("GET", &path, "").await.expect(200);
-    assert!(!answer.headers.contains_key("x-quorate-session-token"));
 }

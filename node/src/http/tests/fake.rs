@@ -27,6 +27,8 @@ pub(super) struct Fake(Arc<Mutex<State>>, Arc<watch::Sender<u64>>, Option<NodeId
 #[derive(Default)]
 struct State {
     items: BTreeMap<ItemId, Committed>,
+    /// The items as they are once this one was read here.
+    turn: Option<(ItemId, BTreeMap<ItemId, Committed>)>,
     /// What local reads see instead, for items where this server is behind.
     stale: BTreeMap<ItemId, Option<Committed>>,
     positions: BTreeMap<ClusterKey, u64>,
@@ -36,8 +38,20 @@ struct State {
     /// Majority reads from now on that fail.
     failing_reads: u32,
     hangs: bool,
+    /// Transactions and majority reads that are never answered.
+    hanging: u32,
     starting: bool,
+    /// It has not applied what others showed a session.
+    lags: bool,
+    /// The one ended boot is closed.
+    closed: bool,
+    /// Another change comes on top of every change of the schema.
+    overtakes: bool,
+    /// Looks at the schema.
+    looks: u32,
     submitted: Vec<Vec<Proposal>>,
+    /// Deadlines of waits for a session, and of transactions.
+    deadlines: (Vec<Instant>, Vec<Instant>),
 }
 
 impl Fake {
@@ -69,6 +83,54 @@ impl Fake {
         self.state().hangs = true;
     }
 
+    /// Waits until one is waiting for its answer in vain.
+    pub(super) async fn until_hanging(&self) {
+        let mut changes = self.changes();
+        while self.state().hanging == 0 {
+            changes.changed().await.unwrap();
+        }
+    }
+
+    async fn hang_for_ever(&self) {
+        self.state().hanging += 1;
+        self.1.send_modify(|changes| *changes += 1);
+        std::future::pending::<()>().await;
+    }
+
+    /// Nothing that others showed a session is applied here from now on.
+    pub(super) fn lag(&self) {
+        self.state().lags = true;
+    }
+
+    /// Boot 0 is closed.
+    pub(super) fn close(&self) {
+        self.state().closed = true;
+    }
+
+    /// From now on a changed schema is found changed once more.
+    pub(super) fn overtake(&self) {
+        self.state().overtakes = true;
+    }
+
+    /// How often the schema was looked at.
+    pub(super) fn looks(&self) -> u32 {
+        self.state().looks
+    }
+
+    /// Waits until a request that runs beside this looks at the schema again and again, so that it
+    /// waits for another one.
+    pub(super) async fn schema_is_waited_for(&self) {
+        let before = self.looks();
+        while self.looks() < before + 5 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Deadlines so far of waits for a session, and of transactions.
+    pub(super) fn deadlines(&self) -> (Vec<Instant>, Vec<Instant>) {
+        self.state().deadlines.clone()
+    }
+
     /// One MASTER was never met.
     pub(super) fn starting(&self, is: bool) {
         self.state().starting = is;
@@ -86,11 +148,30 @@ impl Fake {
         self.state().schema = Arc::default();
     }
 
+    /// An earlier schema is the one applied here until [`Self::apply_schema`].
+    pub(super) fn apply_old_schema(&self, schema: Arc<Schema>) {
+        self.state().schema = schema;
+    }
+
     /// Applies the agreed schema.
     pub(super) fn apply_schema(&self) {
         let mut state = self.state();
         let image = state.items[&SCHEMA_ITEM].image.clone().unwrap();
         state.schema = Arc::new(Schema::decode(&image.0).unwrap());
+        drop(state);
+        self.1.send_modify(|changes| *changes += 1);
+    }
+
+    /// All items as they are now.
+    pub(super) fn items(&self) -> BTreeMap<ItemId, Committed> {
+        self.state().items.clone()
+    }
+
+    /// Goes back to earlier items; those of now come again right behind the next local read of one.
+    pub(super) fn turn_after_read(&self, earlier: BTreeMap<ItemId, Committed>, item: ItemId) {
+        let mut state = self.state();
+        let now = std::mem::replace(&mut state.items, earlier);
+        state.turn = Some((item, now));
     }
 
     /// Puts bytes where a record's image is.
@@ -140,7 +221,8 @@ impl State {
         }
         for (item, committed) in writes {
             if item == SCHEMA_ITEM {
-                let schema = Schema::decode(&committed.image.as_ref().unwrap().0).unwrap();
+                let mut schema = Schema::decode(&committed.image.as_ref().unwrap().0).unwrap();
+                schema.revision += u64::from(self.overtakes);
                 self.schema = Arc::new(schema);
             }
             self.items.insert(item, committed);
@@ -151,9 +233,10 @@ impl State {
 }
 
 impl Backend for Fake {
-    async fn submit(&self, planned: Planned, _: Instant) -> Result<Commit, Failure> {
+    async fn submit(&self, planned: Planned, deadline: Instant) -> Result<Commit, Failure> {
+        self.state().deadlines.1.push(deadline);
         if self.state().hangs {
-            std::future::pending::<()>().await;
+            self.hang_for_ever().await;
         }
         let mut state = self.state();
         match state.failures.pop_front() {
@@ -169,7 +252,7 @@ impl Backend for Fake {
 
     async fn read_majority(&self, items: Vec<ItemId>, _: Instant) -> Result<Answers, Failure> {
         if self.state().hangs {
-            std::future::pending::<()>().await;
+            self.hang_for_ever().await;
         }
         let mut state = self.state();
         if state.failing_reads > 0 {
@@ -189,11 +272,16 @@ impl Backend for Fake {
     async fn session(
         &self,
         token: SessionToken,
-        _: Vec<(ItemId, Stamp)>,
-        _: Instant,
+        seen: Vec<(ItemId, Stamp)>,
+        deadline: Instant,
     ) -> Result<SessionToken, Failure> {
-        let applied = self.state().seq;
-        if token.values().any(|index| *index > applied) {
+        let mut state = self.state();
+        state.deadlines.0.push(deadline);
+        let (applied, closed) = (state.seq, state.closed);
+        let is_ahead = |((_, boot), index): (&(NodeId, Boot), &u64)| {
+            *index > applied && !(closed && *boot == Boot(0))
+        };
+        if token.iter().any(is_ahead) || (state.lags && !seen.is_empty()) {
             let code = ErrorCode::SessionBehind;
             return Err(Failure { code, item: None, current: None, holder: None });
         }
@@ -201,11 +289,15 @@ impl Backend for Fake {
     }
 
     async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {
-        let state = self.state();
-        match state.stale.get(item) {
-            Some(stale) => Ok(stale.clone()),
-            None => Ok(state.items.get(item).cloned()),
+        let mut state = self.state();
+        let found = match state.stale.get(item) {
+            Some(stale) => stale.clone(),
+            None => state.items.get(item).cloned(),
+        };
+        if let Some((_, later)) = state.turn.take_if(|(at, _)| at == item) {
+            state.items = later;
         }
+        Ok(found)
     }
 
     async fn scan_local(
@@ -259,7 +351,9 @@ impl Backend for Fake {
     }
 
     fn schema(&self) -> Arc<Schema> {
-        Arc::clone(&self.state().schema)
+        let mut state = self.state();
+        state.looks += 1;
+        Arc::clone(&state.schema)
     }
 
     fn status(&self) -> NodeStatus {

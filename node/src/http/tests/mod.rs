@@ -7,8 +7,10 @@ mod graph;
 mod indexes;
 mod limits;
 mod schema;
+mod sessions;
 mod statements;
 mod tokens;
+mod tries;
 mod wire;
 
 use std::sync::Arc;
@@ -56,17 +58,29 @@ impl Setup {
     }
 
     fn with(limits: Limits) -> Self {
+        Self::configured(config(limits))
+    }
+
+    fn configured(config: HttpConfig) -> Self {
         let fake = Fake::default();
-        let router = router(Arc::new(App::new(fake.clone(), config(limits))));
+        let router = router(Arc::new(App::new(fake.clone(), config)));
         Self { fake, router }
     }
 
     /// With database `bench` and class `Item`, whose cluster #16 is owned here.
     async fn bench() -> Self {
-        let setup = Self::new();
-        setup.send("POST", "/database/bench/plocal", "").await.expect(200);
-        setup.send("POST", "/class/bench/Item", "").await.expect(201);
-        setup
+        Self::new().with_bench().await
+    }
+
+    /// The same, with requests that start over so by themselves.
+    async fn retrying(retry: RetryPolicy) -> Self {
+        Self::configured(HttpConfig { retry, ..config(Limits::default()) }).with_bench().await
+    }
+
+    async fn with_bench(self) -> Self {
+        self.send("POST", "/database/bench/plocal", "").await.expect(200);
+        self.send("POST", "/class/bench/Item", "").await.expect(201);
+        self
     }
 
     async fn send(&self, method: &str, path: &str, body: &str) -> Answer {
@@ -89,6 +103,13 @@ impl Setup {
         }
         let request = request.body(Body::from(body.to_owned())).unwrap();
         Answer::of(method, self.router.clone().call(request).await.unwrap()).await
+    }
+
+    /// A number from `/metrics`.
+    async fn counted(&self, name: &str) -> u64 {
+        let metrics = self.send("GET", "/metrics", "").await.expect(200).text();
+        let line = metrics.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} in {metrics}")).parse().unwrap()
     }
 
     /// The records of a statement's result.

@@ -78,6 +78,49 @@ async fn a_second_attempt_that_comes_late_finds_the_first_ones_answer() {
 }
 
 #[tokio::test]
+async fn headers_that_say_what_happens_belong_to_the_request() {
+    let setup = Setup::bench().await;
+    let session = session(&setup, "").await;
+    for v in 0..2 {
+        setup.sql(&format!("INSERT INTO Item SET v = {v}")).await;
+    }
+    for (number, method, path, header, body) in [
+        (1, "PUT", "/document/bench/16:0", "if-match", r#"{"v":2}"#),
+        (2, "DELETE", "/document/bench/16:1", "x-quorate-tombstone-id", ""),
+    ] {
+        let token = format!("{session}:{number}");
+        let with = async |value: Option<&str>| {
+            let mut headers = vec![("x-quorate-transaction-token", token.as_str())];
+            headers.extend(value.map(|value| (header, value)));
+            setup.send_with(method, path, &headers, body).await
+        };
+        let first = with(Some("1")).await;
+        assert!(first.status < 300, "{first:?}");
+        assert_eq!(with(Some("1")).await.status, first.status);
+        for other in [Some("2"), None] {
+            with(other).await.fails(400, "bad_request", "failed");
+        }
+    }
+    assert_eq!(setup.counted("quorate_token_answers_total").await, 2);
+}
+
+#[tokio::test]
+async fn nothing_to_do_stays_the_answer() {
+    let setup = Setup::bench().await;
+    let session = session(&setup, "").await;
+    for (number, sql) in [(1, "UPDATE Item SET x = 1 WHERE v > 0"), (2, "DELETE FROM Item")] {
+        let token = format!("{session}:{number}");
+        let again = || under(&setup, &token, "POST", "/command/bench/sql", sql);
+        let none = json!({"result": [{"count": 0}]});
+        assert_eq!(again().await.expect(200).json(), none);
+        let rows = setup.sql("INSERT INTO Item SET v = 1").await;
+        assert_eq!(again().await.expect(200).json(), none, "{sql}");
+        let rid = rows[0]["@rid"].as_str().unwrap();
+        setup.sql(&format!("DELETE FROM {rid}")).await;
+    }
+}
+
+#[tokio::test]
 async fn tokens_end_with_their_session_or_their_acknowledgement() {
     let setup = Setup::bench().await;
     let session = session(&setup, r#"{"seconds":60}"#).await;

@@ -196,10 +196,10 @@ async fn stopping_lets_requests_finish_and_closes_idle_connections() {
     let length = body.len();
     let head = format!(
         "POST /document/bench HTTP/1.1\r\nhost: x\r\nauthorization: {credentials}\r\n\
-         x-quorate-deadline-ms: 100\r\ncontent-length: {length}\r\n\r\n{body}"
+         x-quorate-deadline-ms: 500\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     let pending = tokio::spawn(async move { exchange(&mut busy, head.as_bytes()).await });
-    tokio::time::sleep(Duration::from_millis(30)).await;
+    running.fake.until_hanging().await;
     running.stop.send(()).unwrap();
     let reply = pending.await.unwrap();
     assert!(reply.contains("\"outcome\":\"unknown\""), "{reply}");

@@ -233,7 +233,9 @@ impl Peer {
             state.echo = state.echo.max(heartbeat.echo);
         }
         self.evaluate_locked(&mut state, now);
-        let answer = !state.told_up && now - state.last_heartbeat >= ANSWER_PAUSE;
+        // The clock is read before the lock is had: another thread may have sent at a later tick.
+        let pause = now.saturating_sub(state.last_heartbeat);
+        let answer = !state.told_up && pause >= ANSWER_PAUSE;
         drop(state);
         if answer {
             self.heartbeat(now);

@@ -22,7 +22,7 @@ fn hello(boot: u32, process: u64, started_with: Durable) -> Hello {
 }
 
 fn peer() -> (Arc<Peer>, Arc<Inbox>) {
-    let inbox = Arc::new(Inbox::default());
+    let inbox = Arc::new(Inbox::new(64));
     let peer = Arc::new(Peer::new("n2".into(), None, inbox.clone(), SUSPECT));
     peer.bind(peer.judge(&hello(1, 7, (Boot(0), 0))).unwrap());
     (peer, inbox)
@@ -118,6 +118,14 @@ fn an_echo_of_an_earlier_process_is_not_believed() {
     peer.next_inward();
     peer.link_up(Direction::In, 1_000);
     beat(&peer, 5_000_000, 1_100);
+    assert_eq!(told(&inbox), NOTHING);
+}
+
+#[test]
+fn a_tick_read_before_another_thread_sent_is_no_earlier_age() {
+    let (peer, inbox) = peer();
+    peer.heartbeat(2_000);
+    beat(&peer, 0, 1_500);
     assert_eq!(told(&inbox), NOTHING);
 }
 

@@ -53,7 +53,7 @@ impl Server {
     ) -> Self {
         let path = dir.path().join(who.name);
         let storage = Arc::new(Storage::open(&path).unwrap());
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new(64));
         let config = LinkConfig {
             me: Me {
                 name: who.name.into(),

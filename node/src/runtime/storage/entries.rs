@@ -140,8 +140,7 @@ impl Storage {
     ) -> Result<(Vec<Rid>, PersistSeq), StorageError> {
         let prefix = [&keys::cluster(index)[..], key].concat();
         let snapshot = self.db.snapshot();
-        // Read after the snapshot was taken, so it covers every batch the snapshot shows.
-        let visible = self.durability.written();
+        let visible = self.durability.handed_over();
         let mode = IteratorMode::From(&prefix, Direction::Forward);
         let mut found = Vec::new();
         for entry in snapshot.iterator_cf(self.family(keys::ENTRIES), mode) {

@@ -28,10 +28,18 @@ pub(crate) const META_LAST: &[u8] = b"last";
 pub(crate) const META_LOG_START: &[u8] = b"log_start";
 /// Present while the server aligns.
 pub(crate) const META_ALIGNING: &[u8] = b"aligning";
+/// Prefix of the commits that an alignment has begun with.
+pub(crate) const META_BEGUN: &[u8] = b"begun/";
+/// Prefix of the positions up to which decision logs had told those aligned with.
+pub(crate) const META_SHOWN: &[u8] = b"shown/";
 /// Prefix of the positions up to which decision logs are applied.
 pub(crate) const META_APPLIED: &[u8] = b"applied/";
+/// Prefix of where ended boots' parts of decision logs stop.
+pub(crate) const META_BOOT_END: &[u8] = b"boot_end/";
 /// Prefix of the low-water marks.
 pub(crate) const META_LOW: &[u8] = b"low/";
+/// Prefix of the commits that no decision log has told of.
+pub(crate) const META_OUT_OF_LOG: &[u8] = b"out_of_log/";
 /// Prefix of what is known of the peers.
 pub(crate) const META_PEER: &[u8] = b"peer/";
 /// Prefix of the marks of derived indexes, per covered cluster.

@@ -182,8 +182,7 @@ impl Storage {
     ) -> Result<(Vec<(u64, Committed)>, PersistSeq), StorageError> {
         let start = keys::item(&ItemId::record(cluster, from));
         let snapshot = self.db.snapshot();
-        // Read after the snapshot was taken, so it covers every batch the snapshot shows.
-        let visible = self.durability.written();
+        let visible = self.durability.handed_over();
         let mode = IteratorMode::From(&start, Direction::Forward);
         let mut page = Vec::new();
         for entry in snapshot.iterator_cf(self.family(keys::ITEMS), mode) {

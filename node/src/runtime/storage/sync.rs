@@ -15,6 +15,7 @@ use crate::clock::Clock;
 
 /// How far batches are visible and durable in this boot.
 pub(crate) struct Durability {
+    handed_over: AtomicU64,
     written: AtomicU64,
     durable: watch::Sender<PersistSeq>,
     work: Mutex<Work>,
@@ -30,6 +31,7 @@ struct Work {
 impl Durability {
     pub(super) fn new() -> Self {
         Self {
+            handed_over: AtomicU64::new(0),
             written: AtomicU64::new(0),
             durable: watch::Sender::new(0),
             work: Mutex::new(Work::default()),
@@ -37,7 +39,18 @@ impl Durability {
         }
     }
 
-    /// Last batch that is visible.
+    /// A batch is about to become visible.
+    pub(super) fn hand_over(&self, seq: PersistSeq) {
+        self.handed_over.store(seq, Ordering::Release);
+    }
+
+    /// Last batch that may be visible: read after a snapshot was taken, it covers all that the
+    /// snapshot shows.
+    pub(crate) fn handed_over(&self) -> PersistSeq {
+        self.handed_over.load(Ordering::Acquire)
+    }
+
+    /// Last batch that is visible for certain, and so in what the next sync covers.
     pub(crate) fn written(&self) -> PersistSeq {
         self.written.load(Ordering::Acquire)
     }

@@ -72,6 +72,51 @@ fn what_is_applied_is_visible_and_survives_once_synced() {
     assert_eq!(storage.committed(&item).unwrap(), Some(committed(1, true)));
 }
 
+/// Otherwise a reader waits for less than it shows, and a power cut takes it back.
+#[test]
+fn a_scan_names_a_batch_that_covers_all_it_shows() {
+    const BATCHES: u64 = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(&dir);
+    let mut writer = writer(&storage);
+    let cluster = ClusterKey { database: 1, cluster: 10 };
+    let writing = std::thread::spawn(move || {
+        for seq in 1..=BATCHES {
+            let write = Write::Item(ItemId::record(cluster, 5), committed(seq, true));
+            writer.apply(seq, &[write]).unwrap();
+        }
+    });
+    let mut shown = 0;
+    while shown < BATCHES {
+        let (page, visible) = storage.scan(cluster, 0, 1).unwrap();
+        shown = page.first().map_or(0, |(_, committed)| committed.stamp.version);
+        assert!(shown <= visible, "batch {shown} is shown, {visible} is waited for");
+    }
+    writing.join().unwrap();
+}
+
+#[test]
+fn marks_of_decision_logs_come_back_and_go_with_their_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let recovered = |writes: &[Write]| {
+        let storage = open(&dir);
+        writer(&storage).apply(1, writes).unwrap();
+        storage.recover().unwrap()
+    };
+    let (one, two) = (tx(1), tx(2));
+    let marks = [
+        Write::OutOfLog(one),
+        Write::OutOfLog(two),
+        Write::InLog(one),
+        Write::BootEnd(NODE, BOOT, 12),
+    ];
+    let found = recovered(&marks);
+    assert_eq!(found.out_of_log, [two].into());
+    assert_eq!(found.ended, [((NODE, BOOT), 12)].into());
+    let closed = recovered(&[Write::InLog(two), Write::Low(NODE, BOOT, u64::MAX)]);
+    assert!(closed.out_of_log.is_empty() && closed.ended.is_empty());
+}
+
 #[test]
 fn the_forgotten_is_hidden_at_once_and_dropped_in_time() {
     let dir = tempfile::tempdir().unwrap();

@@ -67,6 +67,7 @@ impl Writer {
         }
         self.file(&mut batch, writes)?;
         self.put(&mut batch, keys::META, keys::META_LAST, &(self.boot, seq))?;
+        self.storage.durability.hand_over(seq);
         self.storage.db.write(batch).map_err(StorageError::engine("write a batch"))?;
         self.last = seq;
         self.storage.durability.advance(seq);
@@ -94,15 +95,39 @@ impl Writer {
                 self.put(batch, keys::META, &key, position)
             }
             Write::Low(node, boot, low) => self.forget(batch, *node, *boot, *low),
+            Write::BootEnd(node, boot, last) => {
+                let key = keys::meta(keys::META_BOOT_END, &keys::node_boot(*node, *boot));
+                self.put(batch, keys::META, &key, last)
+            }
+            Write::OutOfLog(tx) => {
+                let key = keys::meta(keys::META_OUT_OF_LOG, &keys::tx(*tx));
+                self.put(batch, keys::META, &key, &())
+            }
+            Write::InLog(tx) => {
+                let key = keys::meta(keys::META_OUT_OF_LOG, &keys::tx(*tx));
+                batch.delete_cf(self.storage.family(keys::META), key);
+                Ok(())
+            }
+            Write::Shown(node, position) => {
+                let key = keys::meta(keys::META_SHOWN, &node.0.to_be_bytes());
+                self.put(batch, keys::META, &key, position)
+            }
             Write::Purge(item) => {
                 let key = keys::item(item);
                 self.storage.recent.mark(&key, seq);
                 batch.delete_cf(self.storage.family(keys::ITEMS), key);
                 Ok(())
             }
+            Write::Begun(tx) => {
+                let key = keys::meta(keys::META_BEGUN, &keys::tx(*tx));
+                self.put(batch, keys::META, &key, &())
+            }
             Write::Aligning(true) => self.put(batch, keys::META, keys::META_ALIGNING, &()),
             Write::Aligning(false) => {
-                batch.delete_cf(self.storage.family(keys::META), keys::META_ALIGNING);
+                let family = self.storage.family(keys::META);
+                batch.delete_cf(family, keys::META_ALIGNING);
+                let end = keys::meta(keys::META_BEGUN, &[u8::MAX; 21]);
+                batch.delete_range_cf(family, keys::META_BEGUN.to_vec(), end);
                 Ok(())
             }
         }
@@ -153,6 +178,11 @@ impl Writer {
         mark.low = low;
         let key = keys::meta(keys::META_LOW, &keys::node_boot(node, boot));
         self.put(batch, keys::META, &key, &low)?;
+        if low == u64::MAX {
+            // The boot is closed.
+            let end = keys::meta(keys::META_BOOT_END, &keys::node_boot(node, boot));
+            batch.delete_cf(self.storage.family(keys::META), end);
+        }
         if low - mark.dropped >= DROP_BATCH {
             let key = |seq| keys::tx(TxId { node, boot, seq });
             for family in [keys::TX, keys::OUTCOMES] {

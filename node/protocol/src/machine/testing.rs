@@ -1,0 +1,67 @@
+//! What unit tests of the machine's parts share: an empty disk, and a machine on it. May not be
+//! built into anything else.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+
+use super::Machine;
+use crate::io::{Config, Event, Placement, Recovered, Store};
+use crate::message::{Decided, LogEntry, LogPosition, TxRecord};
+
+/// A disk with nothing on it.
+pub(super) struct Nothing;
+
+impl Store for Nothing {
+    fn item(&self, _: &ItemId) -> Option<Committed> {
+        None
+    }
+
+    fn tx(&self, _: TxId) -> Option<TxRecord> {
+        None
+    }
+
+    fn outcome(&self, _: TxId) -> Option<Decided> {
+        None
+    }
+
+    fn log_after(&self, _: LogPosition) -> Option<(LogPosition, LogEntry)> {
+        None
+    }
+
+    fn items_after(
+        &self,
+        _: ClusterKey,
+        _: Option<&ItemKey>,
+        _: usize,
+    ) -> Vec<(ItemKey, Committed)> {
+        Vec::new()
+    }
+
+    fn outcomes_after(&self, _: TxId, _: usize) -> Vec<(TxId, Decided)> {
+        Vec::new()
+    }
+}
+
+/// The other MASTER.
+pub(super) const PEER: NodeId = NodeId(2);
+
+/// The cluster that both keep.
+pub(super) const CLUSTER: ClusterKey = ClusterKey { database: 1, cluster: 10 };
+
+/// One of two MASTERs, configured.
+pub(super) fn configured(boot: Boot, recovered: Recovered) -> Machine {
+    let mut machine = Machine::new(Config::new(NodeId(1), boot, 0), recovered);
+    let placement = Placement {
+        generation: 1,
+        masters: vec![NodeId(1), PEER],
+        replicas: Vec::new(),
+        write_quorum: 2,
+        owner: None,
+        schema_min: 0,
+    };
+    let placements = [(CLUSTER, placement)].into();
+    machine.step(0, Event::Configure { cfg: 1, placements }, &Nothing, &mut Vec::new());
+    machine
+}

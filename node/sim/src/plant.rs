@@ -1,0 +1,37 @@
+//! What a run may be told to do wrong: settings of the machine, and bugs of the shell round it. The
+//! simulator's own tests plant them to see that its invariants can fail.
+
+use quorate_protocol::io::Config;
+
+/// A bug of the shell, which the real one must not have either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShellBug {
+    /// Messages leave before what they wait for is durable (PROTOCOL.md 3.2, trap A11).
+    SendBeforeDurable,
+    /// A sync returns before the disk has anything.
+    SyncLies,
+    /// A torn batch counts as far as it can be read: no checksum is looked at.
+    TornBatchCounts,
+    /// The boot counter stands still over a restart (trap A6).
+    SameBoot,
+    /// A damaged disk is served from as if it were a new one (trap A3).
+    DamageForgotten,
+}
+
+/// What differs from a correct run.
+#[derive(Debug, Clone, Copy)]
+pub struct Plant {
+    /// Changes the machine's settings.
+    pub machine: fn(&mut Config),
+    /// A bug of the shell.
+    pub shell: Option<ShellBug>,
+}
+
+impl Plant {
+    /// Nothing.
+    pub const NONE: Self = Self { machine: |_| {}, shell: None };
+
+    pub(crate) fn has(&self, bug: ShellBug) -> bool {
+        self.shell == Some(bug)
+    }
+}

@@ -1,0 +1,83 @@
+//! One simulated server: machine, disk, clocks, and what waits in between.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_api::{Boot, NodeId};
+use quorate_protocol::io::{Event, PersistSeq, Reply, Tick};
+use quorate_protocol::machine::Machine;
+use quorate_protocol::message::Message;
+
+use crate::clock::Clock;
+use crate::disk::Disk;
+
+/// One server.
+pub(crate) struct Server {
+    pub(crate) id: NodeId,
+    pub(crate) boot: Boot,
+    pub(crate) disk: Disk,
+    /// `None` while crashed.
+    pub(crate) machine: Option<Machine>,
+    /// Its disk is damaged: it refuses to start.
+    pub(crate) dead: bool,
+    pub(crate) paused: bool,
+    /// Everything takes this much longer here; 0 when it is not slow.
+    pub(crate) slowness: Tick,
+    pub(crate) clock: Clock,
+    /// Last entry of the control plane that it applied.
+    pub(crate) cfg: u64,
+    /// Sends and replies in order, each with the durability it waits for.
+    pub(crate) outbox: VecDeque<(PersistSeq, Out)>,
+    pub(crate) durable: PersistSeq,
+    pub(crate) syncing: bool,
+    /// Boots of peers as this server knows them, and whether it believes them reachable.
+    pub(crate) peers: BTreeMap<usize, (Boot, bool)>,
+    /// Events that arrived while paused.
+    pub(crate) backlog: Vec<Event>,
+    /// Virtual time of the next timer.
+    pub(crate) wake: Tick,
+}
+
+/// What waits for durability.
+pub(crate) enum Out {
+    Send(NodeId, Message),
+    Reply(u64, Reply),
+}
+
+impl Server {
+    pub(crate) fn new(index: usize, rate: u64) -> Self {
+        Self {
+            id: NodeId(index as u64 + 1),
+            boot: Boot(0),
+            disk: Disk::default(),
+            machine: None,
+            dead: false,
+            paused: false,
+            slowness: 0,
+            clock: Clock::new(rate),
+            cfg: 1,
+            outbox: VecDeque::new(),
+            durable: 0,
+            syncing: false,
+            peers: BTreeMap::new(),
+            backlog: Vec::new(),
+            wake: Tick::MAX,
+        }
+    }
+
+    /// Runs, and is not paused.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.machine.is_some() && !self.paused
+    }
+
+    /// Power is gone: only the disk stays.
+    pub(crate) fn power_off(&mut self) {
+        self.machine = None;
+        self.outbox.clear();
+        self.backlog.clear();
+        self.paused = false;
+        self.slowness = 0;
+        self.syncing = false;
+        self.peers.clear();
+        self.wake = Tick::MAX;
+    }
+}

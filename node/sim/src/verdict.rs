@@ -1,0 +1,156 @@
+//! After the heal: nothing in doubt, service, convergence, and the scan of everything.
+//!
+//! A server whose disk is damaged never comes back: its votes are gone, so it may only come as
+//! another one, by an entry of the control plane (PROTOCOL.md 3.9, trap A3), and with nothing at all
+//! it cannot align under its old id. What it alone had in its decision log, and had told some of the
+//! others, is not told to the rest until that entry is there, or somebody builds on it and they
+//! fetch it or align: who is behind a log that is gone does not know it. Majority reads see it; that
+//! all copies are equal is not asked of such an item.
+
+use std::collections::BTreeMap;
+
+use quorate_api::{Committed, ItemId};
+use quorate_protocol::io::Tick;
+
+use crate::server::Server;
+use crate::world::{Happening, World};
+
+/// How long a healed cluster may take to converge while it serves.
+const LIVENESS: Tick = 10_000_000;
+
+impl World {
+    fn alive(&self) -> impl Iterator<Item = (usize, &Server)> {
+        self.servers.iter().enumerate().filter(|(_, server)| !server.dead)
+    }
+
+    /// What is in doubt anywhere, as text.
+    fn in_doubt(&self) -> Vec<String> {
+        let of_server = |server: &Server| {
+            let machine = server.machine.as_ref()?;
+            let undecided: Vec<_> = machine.undecided().map(|(tx, _)| tx.to_string()).collect();
+            let (locks, in_flight) = (machine.locked(), machine.in_flight());
+            let (id, aligning) = (server.id, machine.is_aligning());
+            let doubts = !undecided.is_empty() || locks > 0 || in_flight > 0 || aligning;
+            let aligns = if aligning { ", aligning" } else { "" };
+            doubts.then(|| {
+                format!(
+                    "{id}: undecided {undecided:?}, {locks} locks, {in_flight} in flight{aligns}"
+                )
+            })
+        };
+        self.alive().filter_map(|(_, server)| of_server(server)).collect()
+    }
+
+    /// The heal is two seconds old: nothing may be in doubt any more. Clients come back.
+    pub(crate) fn serve(&mut self) {
+        let doubts = self.in_doubt();
+        if !doubts.is_empty() {
+            self.invariants.report("nothing-in-doubt", doubts.join("; "));
+        }
+        self.reopen();
+        self.trace.line(self.now, format_args!("serve"));
+        self.serving = true;
+        for client in 0..self.options.clients {
+            self.at(self.now + client * 500, Happening::Client { client });
+        }
+        self.at(self.now + LIVENESS, Happening::Judge);
+    }
+
+    pub(crate) fn has_converged(&self) -> bool {
+        let mut alive = self.alive();
+        let is_quiet = |server: &Server| {
+            let machine = server.machine.as_ref();
+            machine
+                .is_some_and(|m| m.undecided().len() == 0 && m.in_flight() == 0 && !m.is_aligning())
+        };
+        alive.all(|(_, server)| is_quiet(server)) && self.unequal(&self.items()).is_empty()
+    }
+
+    /// Copies that are not what they should be, as text.
+    fn unequal(&self, items: &BTreeMap<ItemId, Committed>) -> Vec<String> {
+        let mut found = Vec::new();
+        for (index, server) in self.alive() {
+            let held = &server.disk.visible().items;
+            let kept = items.iter().filter(|(item, _)| self.options.holds(index, item.cluster));
+            for (item, newest) in kept {
+                let copy = held.get(item);
+                // Servers drop tombstones at their own pace.
+                let purged = copy.is_none() && self.invariants.has_purged(index, item);
+                if copy != Some(newest) && !purged && !self.died_with_its_log(newest) {
+                    let (id, copy) = (server.id, copy.map(|copy| copy.stamp));
+                    found.push(format!("{id} has {item} at {copy:?}, not {:?}", newest.stamp));
+                }
+            }
+            if let Some(item) = held.keys().find(|item| !items.contains_key(*item)) {
+                found.push(format!("{} has {item}, which is not its to keep", server.id));
+            }
+        }
+        found
+    }
+
+    /// True when nobody is left who tells the others of a commit; see the module's doc.
+    fn died_with_its_log(&self, committed: &Committed) -> bool {
+        let tells = |server: &Server| server.disk.visible().has_logged(committed.stamp.tx);
+        let mut dead = self.servers.iter().filter(|server| server.dead);
+        dead.any(tells) && !self.alive().any(|(_, server)| tells(server))
+    }
+
+    /// All items, each in the newest state that a MASTER alive of its cluster has, or had before it
+    /// dropped the tombstone.
+    fn items(&self) -> BTreeMap<ItemId, Committed> {
+        let mut all: BTreeMap<ItemId, Committed> = BTreeMap::new();
+        for shape in &self.options.clusters {
+            for (_, server) in self.alive().filter(|(s, _)| shape.masters.contains(s)) {
+                let items = &server.disk.visible().items;
+                for (item, committed) in items.iter().filter(|(i, _)| i.cluster == shape.cluster) {
+                    take_newer(&mut all, item, committed);
+                }
+            }
+        }
+        for (item, tombstone) in self.invariants.purged_items() {
+            take_newer(&mut all, item, tombstone);
+        }
+        all
+    }
+
+    pub(crate) fn judge_end(&mut self) {
+        if !self.clients.all_quiet() {
+            let waiting = self.clients.describe_waiting();
+            self.invariants.report("serves-after-heal", waiting);
+        }
+        if let Some(refusal) = self.clients.refusals().first() {
+            self.invariants.report("serves-after-heal", refusal.clone());
+        }
+        if !self.has_converged() {
+            let mut differences = self.unequal(&self.items());
+            differences.extend(self.in_doubt());
+            self.invariants.report("converges-after-heal", differences.join("; "));
+            return;
+        }
+        let items = self.items();
+        self.invariants.final_state(&items, &self.options);
+        let options = &self.options;
+        let alive = self.servers.iter().enumerate().filter(|(_, server)| !server.dead);
+        let local: Vec<_> = alive.map(|(s, server)| (s, &server.disk.visible().items)).collect();
+        // A copy that may be behind is not read.
+        let told: BTreeMap<&ItemId, bool> =
+            items.iter().map(|(item, newest)| (item, !self.died_with_its_log(newest))).collect();
+        let is_current = |server: usize, item: &ItemId| {
+            let newest = self.servers[server].disk.visible().items.get(item) == items.get(item);
+            newest || told.get(item).copied().unwrap_or(true)
+        };
+        let recorder = self.clients.recorder();
+        let read = |s, item: &ItemId| options.holds(s, item.cluster) && is_current(s, item);
+        recorder.scan(self.now, &items, &local, read);
+        for (checker, detail) in recorder.judge(self.servers.len()) {
+            self.invariants.report(checker, detail);
+        }
+    }
+}
+
+fn take_newer(items: &mut BTreeMap<ItemId, Committed>, item: &ItemId, committed: &Committed) {
+    let known = items.entry(item.clone()).or_insert_with(|| committed.clone());
+    if known.stamp < committed.stamp {
+        *known = committed.clone();
+    }
+}

@@ -1,0 +1,205 @@
+//! The real binary, three of it: a session that goes from server to server while one of them hears
+//! late, and a server that has more requests than it takes.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::{Server, status, three_servers, until};
+
+/// Longer than any of these tests: nobody is given up.
+const NEVER_SUSPECT: &str = "--suspect-after-ms=60000";
+const TOKEN: &str = "x-quorate-session-token";
+
+/// Sends a request with headers and returns the whole answer.
+fn ask(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: n\r\nconnection: close\r\n\
+         authorization: Basic cm9vdDpyb290\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    write!(stream, "{request}\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn header<'a>(answer: &'a str, name: &str) -> &'a str {
+    let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+    line.unwrap_or_else(|| panic!("no {name} in {answer}"))
+}
+
+fn rid(answer: &str) -> &str {
+    answer.split("\"@rid\":\"#").nth(1).unwrap().split('"').next().unwrap()
+}
+
+/// A wire that can be held: what is sent waits in it, nothing is lost.
+struct Wire {
+    address: String,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Wire {
+    /// To whoever listens at an address.
+    fn to(target: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let gate = Arc::new((Mutex::new(false), Condvar::new()));
+        let held = Arc::clone(&gate);
+        std::thread::spawn(move || {
+            for there in listener.incoming() {
+                let there = there.unwrap();
+                // Whoever dialled tries again.
+                let Ok(back) = TcpStream::connect(&target) else { continue };
+                let (from, to) = (there.try_clone().unwrap(), back.try_clone().unwrap());
+                let gate = Arc::clone(&held);
+                std::thread::spawn(move || copy(from, to, Some(&gate)));
+                std::thread::spawn(move || copy(back, there, None));
+            }
+        });
+        Self { address, gate }
+    }
+
+    fn hold(&self, is_held: bool) {
+        *self.gate.0.lock().unwrap() = is_held;
+        self.gate.1.notify_all();
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<&(Mutex<bool>, Condvar)>) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if let Some((held, changed)) = gate {
+            drop(changed.wait_while(held.lock().unwrap(), |held| *held).unwrap());
+        }
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    // The other side may be gone already.
+    to.shutdown(Shutdown::Write).ok();
+}
+
+/// Three servers with database `bench` and class `Item`; `change` may edit their arguments.
+fn cluster(dir: &tempfile::TempDir, change: impl FnOnce(&mut [Vec<String>; 3])) -> Vec<Server> {
+    let mut arguments = three_servers(dir.path());
+    change(&mut arguments);
+    let start =
+        |a: &Vec<String>| Server::start(&[], &a.iter().map(String::as_str).collect::<Vec<_>>());
+    let servers: Vec<Server> = arguments.iter().map(start).collect();
+    for server in &servers {
+        server.wait_for_all_three();
+    }
+    let made = servers[0].http("POST", "/database/bench/plocal", "");
+    assert_eq!(status(&made), 200, "{made}");
+    let made = servers[0].http("POST", "/class/bench/Item", "");
+    assert_eq!(status(&made), 201, "{made}");
+    for server in &servers {
+        until("the class everywhere", || {
+            status(&server.http("GET", "/class/bench/Item", "")) == 200
+        });
+    }
+    servers
+}
+
+/// Written through n1, then through n2, read through n3, which hears nothing from n1 meanwhile.
+/// Each request carries the token of the last reply, no more.
+#[test]
+fn the_last_token_is_enough_through_every_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut wire = None;
+    let mut servers = cluster(&dir, |arguments| {
+        let n3 = |a: &&mut String| a.starts_with("--dial=n3=");
+        let dial = arguments[0].iter_mut().find(n3).unwrap();
+        let held = Wire::to(dial["--dial=n3=".len()..].to_owned());
+        *dial = format!("--dial=n3={}", held.address);
+        wire = Some(held);
+        arguments.iter_mut().for_each(|a| a.push(NEVER_SUSPECT.to_owned()));
+    });
+    let wire = wire.unwrap();
+    let body = r#"{"@class":"Item"}"#;
+    wire.hold(true);
+    let a = ask(servers[0].address(), "POST", "/document/bench", &[(TOKEN, "")], body);
+    assert_eq!(status(&a), 201, "{a}");
+    let session = [(TOKEN, header(&a, TOKEN))];
+    let b = ask(servers[1].address(), "POST", "/document/bench", &session, body);
+    assert_eq!(status(&b), 201, "{b}");
+    let paths = [&a, &b].map(|answer| format!("/document/bench/{}", rid(answer)));
+    let token = header(&b, TOKEN);
+    for path in &paths {
+        let hurry = [(TOKEN, token), ("x-quorate-deadline-ms", "300")];
+        let early = ask(servers[2].address(), "GET", path, &hurry, "");
+        assert_eq!(status(&early), 503, "{early}");
+        assert!(early.contains("session_behind"), "{early}");
+        // Those that have heard of both do not wait.
+        for server in &servers[..2] {
+            let there = ask(server.address(), "GET", path, &[(TOKEN, token)], "");
+            assert_eq!(status(&there), 200, "{there}");
+        }
+    }
+    let reading = std::thread::spawn({
+        let (address, path) = (servers[2].address().to_owned(), paths[0].clone());
+        let token = token.to_owned();
+        move || {
+            ask(&address, "GET", &path, &[(TOKEN, &token), ("x-quorate-deadline-ms", "60000")], "")
+        }
+    });
+    wire.hold(false);
+    let late = reading.join().unwrap();
+    assert_eq!(status(&late), 200, "{late}");
+    let token = header(&late, TOKEN);
+    let b = ask(servers[2].address(), "GET", &paths[1], &[(TOKEN, token)], "");
+    assert_eq!(status(&b), 200, "{b}");
+    for server in &mut servers {
+        assert!(server.end(Signal::SIGTERM).success());
+    }
+}
+
+/// One request at a time: while it waits for servers that stand still, the next is told to come
+/// back, and it can.
+#[test]
+fn a_full_server_tells_clients_to_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut servers = cluster(&dir, |arguments| {
+        arguments.iter_mut().for_each(|a| a.push(NEVER_SUSPECT.to_owned()));
+        arguments[0].push("--in-flight-max=1".to_owned());
+    });
+    let body = r#"{"@class":"Item"}"#;
+    let stand_still = |signal| {
+        for server in &servers[1..] {
+            kill(Pid::from_raw(server.id()), signal).unwrap();
+        }
+    };
+    stand_still(Signal::SIGSTOP);
+    let patient = [("x-quorate-deadline-ms", "60000")];
+    let first = std::thread::spawn({
+        let address = servers[0].address().to_owned();
+        move || ask(&address, "POST", "/document/bench", &patient, body)
+    });
+    until("the first request at work", || {
+        servers[0].http("GET", "/metrics", "").contains("quorate_requests_in_flight 1\n")
+    });
+    let refused = ask(servers[0].address(), "POST", "/document/bench", &patient, body);
+    assert_eq!(status(&refused), 503, "{refused}");
+    assert_eq!(header(&refused, "retry-after"), "1");
+    for part in ["\"errorCode\":\"overload\"", "\"outcome\":\"failed\"", "\"retryable\":true"] {
+        assert!(refused.contains(part), "{part} in {refused}");
+    }
+    stand_still(Signal::SIGCONT);
+    let first = first.join().unwrap();
+    assert_eq!(status(&first), 201, "{first}");
+    let again = ask(servers[0].address(), "POST", "/document/bench", &patient, body);
+    assert_eq!(status(&again), 201, "{again}");
+    for server in &mut servers {
+        assert!(server.end(Signal::SIGTERM).success());
+    }
+}
