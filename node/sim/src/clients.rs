@@ -8,8 +8,7 @@ use quorate_api::{
 };
 use quorate_check::history::{Outcome, ReadLevel};
 use quorate_protocol::io::{
-    Event, Failure, Proposal, ReadQuorum, ReadRequest, Reply, SessionRequest, SessionToken, Submit,
-    Tick,
+    Event, Proposal, ReadQuorum, ReadRequest, Reply, SessionRequest, SessionToken, Submit, Tick,
 };
 
 use crate::history::{Asked, Recorder};
@@ -237,7 +236,7 @@ impl Clients {
             }
             // The server has left ONLINE since: its shell refuses.
             Reply::Session(_) if answer.aligning => {
-                self.failed(client, &flight, &Failure::of(ErrorCode::NotReady), now);
+                self.failed(client, &flight, ErrorCode::NotReady, now);
                 self.retire(client, serving);
                 return Some(client);
             }
@@ -247,7 +246,8 @@ impl Clients {
                 self.told(client, token.iter().map(|(log, index)| (*log, *index)));
             }
             Reply::Failed(failure) => {
-                self.failed(client, &flight, failure, now);
+                assert!(failure.code != ErrorCode::BadRequest, "a malformed request: {failure:?}");
+                self.failed(client, &flight, failure.code, now);
                 if serving && !is_excused(failure.code, answer) {
                     self.refusals.push(format!("operation {request}: {failure:?}"));
                 }
@@ -299,19 +299,18 @@ impl Clients {
         }
     }
 
-    fn failed(&mut self, client: u64, flight: &InFlight, failure: &Failure, now: Tick) {
-        assert!(failure.code != ErrorCode::BadRequest, "a malformed request: {failure:?}");
+    fn failed(&mut self, client: u64, flight: &InFlight, code: ErrorCode, now: Tick) {
         // Whatever it built on may be out of date.
         let seen = self.seen.entry(client).or_default();
         for op in &flight.ops {
             seen.remove(&op.item);
         }
-        let code = Some(failure.code.name());
-        if failure.code.outcome() == Known::Failed {
+        let name = Some(code.name());
+        if code.outcome() == Known::Failed {
             self.counts.failed += 1;
-            self.recorder.end(flight.id, now, Outcome::Failed, code);
+            self.recorder.end(flight.id, now, Outcome::Failed, name);
         } else {
-            self.recorder.end(flight.id, now, Outcome::Unknown, code);
+            self.recorder.end(flight.id, now, Outcome::Unknown, name);
             self.lost(client);
         }
     }

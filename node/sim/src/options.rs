@@ -2,7 +2,7 @@
 //! is seen alone too.
 
 use quorate_api::{ClusterKey, ItemId};
-use quorate_protocol::io::{AlignConfig, Tick};
+use quorate_protocol::io::{Config, Tick};
 
 use crate::rng::Stream;
 use crate::workload::Kind;
@@ -59,6 +59,8 @@ pub struct Options {
     pub entry_every: Tick,
     /// One crash also flips a bit in what was durable.
     pub bit_flip: bool,
+    /// How often a server looks after its log and its low-water mark.
+    pub housekeeping: Tick,
     /// Entries of a decision log beyond which it is cut past a server that is behind; 0 for a bound
     /// that no run reaches.
     pub log_entries: u64,
@@ -196,6 +198,7 @@ impl Options {
             drift: some(250, 1, 300),
             entry_every: some(250, 40_000, 600_000),
             bit_flip: some(150, 1, 1) == 1,
+            housekeeping: 500_000,
             log_entries: 0,
             log_age: 0,
             journal: 0,
@@ -207,12 +210,17 @@ impl Options {
     }
 
     fn draw_forgetting(&mut self, rng: &mut Stream) {
-        let entries = 1 + rng.below(60);
-        if rng.chance(400) {
+        let often = rng.between(5_000, 150_000);
+        if rng.chance(800) {
+            self.housekeeping = often;
+        }
+        let most = if rng.chance(600) { 6 } else { 60 };
+        let entries = 1 + rng.below(most);
+        if rng.chance(550) {
             self.log_entries = entries;
         }
-        let age = rng.between(20_000, 500_000);
-        if rng.chance(150) {
+        let age = rng.between(20_000, 300_000);
+        if rng.chance(200) {
             self.log_age = age;
         }
         let journal = 3 + rng.index(20);
@@ -233,20 +241,22 @@ impl Options {
     }
 
     /// Settings of the machines: small pieces, so that a few records take many of them.
-    pub fn align(&self, config: &mut AlignConfig) {
+    pub fn tune(&self, config: &mut Config) {
+        config.housekeeping = self.housekeeping;
+        let align = &mut config.align;
         if self.log_entries > 0 {
-            config.log_entries = self.log_entries;
+            align.log_entries = self.log_entries;
         }
         if self.log_age > 0 {
-            config.log_age = self.log_age;
+            align.log_age = self.log_age;
         }
         if self.journal > 0 {
-            config.journal = self.journal;
+            align.journal = self.journal;
         }
         if self.purge {
-            config.retention = 100_000;
+            align.retention = 100_000;
         }
-        (config.items, config.leaf, config.sweep) = (7, 2, 30);
+        (align.items, align.leaf, align.pause, align.sweep) = (7, 2, 300, 30);
     }
 
     /// As long as the clients take for about this many operations; fewer where each costs more.

@@ -93,6 +93,7 @@ pub struct World {
     pub(crate) network: Stream,
     pub(crate) faults: Stream,
     pub(crate) disks: Stream,
+    pub(crate) starts: Stream,
     pub(crate) clients: Clients,
     pub(crate) invariants: Invariants,
     pub(crate) trace: Trace,
@@ -147,6 +148,7 @@ impl World {
             network: Stream::new(seed, "network"),
             faults: Stream::new(seed, "faults"),
             disks: Stream::new(seed, "disks"),
+            starts: Stream::new(seed, "starts"),
             clients: Clients::new(seed, &options, &loaded),
             invariants,
             trace: Trace::new(keep_trace),
@@ -280,14 +282,12 @@ impl World {
         }
         let boot = server.boot;
         let mut config = Config::new(id, boot, id.0 ^ u64::from(boot.0) << 32);
-        self.options.align(&mut config.align);
+        self.options.tune(&mut config);
         (self.plant.machine)(&mut config);
         self.invariants.restarted((id, boot), index, server.disk.durable(), &self.options);
         server.machine = Some(Machine::new(config, recovered));
         server.durable = 0;
         self.trace.line(self.now, format_args!("start {id} boot {}", boot.0));
-        let configuration = self.configuration_of(index);
-        self.step(index, configuration);
         self.catch_up(index);
         self.at(self.now + 500, Happening::Detect { server: index, boot });
     }
@@ -420,7 +420,7 @@ impl World {
         }
         let target = self.clients.target(client);
         let server = &self.servers[target];
-        if server.machine.is_none() {
+        if server.machine.is_none() || !server.configured {
             self.clients.refused();
             self.at(self.now + 5_000, Happening::Client { client });
             return;

@@ -1,7 +1,7 @@
 //! Nothing of an aborted transaction is ever written, and whoever notes a commit holds all of its
 //! operations (PROTOCOL.md 3.6.2 and 3.6.3, traps A8 and A12; Adya, "Weak Consistency", 1999: G1a).
 //! A server that is ONLINE never shows a part of a commit, not for a moment; one that comes back
-//! from aligning shows every commit it has anything of as a whole (3.6.5).
+//! from aligning shows every commit it has anything of, or knows to be one, as a whole (3.6.5).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,8 +68,10 @@ impl AllOrNothing {
                 }
                 Write::Aligning(false) => {
                     let missing = |tx: &TxId| self.missing(by, *tx, holds, options);
-                    let mut parts =
-                        self.committed.iter().filter(|tx| self.has_part(by, **tx, holds));
+                    let knows = |tx: &TxId| {
+                        self.has_part(by, *tx, holds) || holds.outcomes.contains_key(tx)
+                    };
+                    let mut parts = self.committed.iter().filter(|tx| knows(tx));
                     found = found.or_else(|| parts.find_map(missing));
                 }
                 Write::Aligning(true)
@@ -79,6 +81,8 @@ impl AllOrNothing {
                 | Write::BootEnd(..)
                 | Write::OutOfLog(_)
                 | Write::InLog(_)
+                | Write::Shown(..)
+                | Write::Begun(_)
                 | Write::Low(..) => {}
             }
         }

@@ -23,6 +23,8 @@ impl OneOutcome {
             | Write::OutOfLog(_)
             | Write::InLog(_)
             | Write::Low(..)
+            | Write::Shown(..)
+            | Write::Begun(_)
             | Write::Purge(_)
             | Write::Aligning(_) => return None,
         };
