@@ -286,7 +286,7 @@ impl Machine {
         if self.is_finished(tx) {
             return Some(Knowledge::Finished);
         }
-        if self.parked.contains(tx) {
+        if self.parked.contains(tx) || self.is_begun(tx) {
             return Some(Knowledge::Decided(Decided::Commit));
         }
         if self.txs.contains_key(&tx) {

@@ -1,7 +1,7 @@
 //! Alignment (PROTOCOL.md 3.6.5, trap A18): a server that some decision log can no longer serve
 //! leaves ONLINE, compares with a majority, applies what was decided meanwhile, and comes back.
-//! Here: leaving, and following the sources. Comparing is in `align_compare`, coming back in
-//! `align_return`, the other side in `align_source`.
+//! Here: leaving, and the sources. Comparing is in `align_compare`, following what sources settle
+//! meanwhile in `align_follow`, coming back in `align_return`, the other side in `align_source`.
 //!
 //! **Cutting the log past a server, before there is a control plane.** A18 wants a mark in the
 //! configuration before anybody forgets past a server, so that no quorum mixes a server that forgot
@@ -33,7 +33,8 @@
 //! whose commits it has not told whole, and the commits that this server had parked stand on bases
 //! that nobody may have told. So the writers of both are remembered (`begun`, over a restart, too), and this server is
 //! not back before each of them is applied whole, finished, or told by a source that is asked to the
-//! end. They are committed, so the sources come to know them in time. For the same reason what a
+//! end. They are committed, and this server says so whoever recovers them, so the sources come to
+//! know them in time. For the same reason what a
 //! source says it has settled counts only if it is asked to the end.
 //!
 //! *Enough* is a majority of M(c) of each own cluster, counting this server, if it is a MASTER, whose
@@ -53,17 +54,16 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId, Operation, TxId};
+use quorate_api::{Boot, ClusterKey, NodeId, Operation, TxId};
 
 use super::align_compare::Work;
-use super::apply::{self, Decision};
+use super::align_follow::Told;
 use super::timers::Timer;
 use super::{Cx, Machine};
-use crate::alignment::{Answer, Ask, Followed, Known, Reached};
+use crate::alignment::{Answer, Known, Reached};
 use crate::io::{AlignmentWork, Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{Decided, LogPosition, Message, Participant};
-use crate::planted::Bug;
 
 /// An alignment in progress.
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ pub(super) struct Aligning {
     /// Number of the round of final questions; 0 while comparing.
     pub(super) round: u64,
     /// Rounds begun. A number is not used again: an answer to an earlier round proves nothing.
-    rounds: u64,
+    pub(super) rounds: u64,
     /// Marks of the sources, as of when they listed their outcomes.
     pub(super) low: BTreeMap<(NodeId, Boot), u64>,
     /// Commits of which something is here, and perhaps not all: this server is not back before
@@ -94,11 +94,13 @@ pub(super) struct Source {
     /// Questions in a row without an answer.
     pub(super) unanswered: u32,
     /// Next decision to be followed.
-    followed: u64,
+    pub(super) followed: u64,
     /// When the next question about decisions is due.
-    follow_at: Tick,
+    pub(super) follow_at: Tick,
+    /// The last one is not answered.
+    pub(super) following: bool,
     /// Last round that was answered with nothing left.
-    closed: u64,
+    pub(super) closed: u64,
     /// How far it was then.
     pub(super) reached: Reached,
     /// What it has settled and not forgotten.
@@ -123,7 +125,7 @@ impl Aligning {
     }
 
     /// Something of a commit is here, and perhaps not all.
-    fn begin(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+    pub(super) fn begin(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         if self.begun.insert(tx) {
             cx.write(Write::Begun(tx));
         }
@@ -146,7 +148,7 @@ impl Source {
         self.known.entry(tx).or_insert(claim).parts.extend(parts);
     }
 
-    fn is_compared(&self) -> bool {
+    pub(super) fn is_compared(&self) -> bool {
         self.begun && self.stack.is_empty()
     }
 
@@ -164,27 +166,34 @@ impl Machine {
     }
 
     /// True for what a server that aligns leaves unanswered.
-    pub(super) const fn is_silent_on(&self, message: &Message) -> bool {
-        self.align.is_some()
-            && matches!(
-                message,
-                Message::Prepare { .. }
-                    | Message::Accept { .. }
-                    | Message::Recover { .. }
-                    | Message::Read { .. }
-                    | Message::Decide { .. }
-                    | Message::Low { .. }
-                    | Message::AskLogged { .. }
-                    | Message::Logged { .. }
-            )
+    pub(super) fn is_silent_on(&self, message: &Message) -> bool {
+        let Some(aligning) = &self.align else { return false };
+        if let Message::Recover { tx, .. } = message
+            && aligning.begun.contains(tx)
+        {
+            // Nobody else may know the outcome, and without this server there may be no majority.
+            return false;
+        }
+        matches!(
+            message,
+            Message::Prepare { .. }
+                | Message::Accept { .. }
+                | Message::Recover { .. }
+                | Message::Read { .. }
+                | Message::Decide { .. }
+                | Message::Low { .. }
+                | Message::AskLogged { .. }
+                | Message::Logged { .. }
+        )
     }
 
     pub(super) fn on_truncated(&mut self, cx: &mut Cx<'_>, from: NodeId, start: LogPosition) {
         if self.received_from(from) < start {
             Mark::LeftByTruncation.hit();
             self.leave_online(cx);
-        } else if self.align.is_none() {
-            // It does not know yet how far this server got meanwhile.
+        } else if self.align.is_none() && self.applied_from(from) >= start {
+            // It does not know yet how far this server got meanwhile. With a part of it parked, it
+            // asks again later.
             self.acks_due.insert(from);
         }
     }
@@ -253,16 +262,19 @@ impl Machine {
         mine.map(|(cluster, _)| *cluster).collect()
     }
 
-    /// Servers that could be compared with, each with the clusters kept here that it masters.
-    pub(super) fn possible_sources(&self) -> Vec<(NodeId, Vec<ClusterKey>)> {
-        let mine = self.held_clusters();
-        let shared = |node: NodeId| {
-            let shared = mine.iter().copied().filter(|cluster| self.is_master(node, *cluster));
-            (node, shared.collect::<Vec<_>>())
-        };
+    /// The clusters kept here that a server masters.
+    fn clusters_from(&self, node: NodeId) -> Vec<ClusterKey> {
+        let mut clusters = self.held_clusters();
+        clusters.retain(|cluster| self.is_master(node, *cluster));
+        clusters
+    }
+
+    /// Servers that could be compared with now.
+    pub(super) fn possible_sources(&self) -> Vec<NodeId> {
         let up = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.up);
-        let all = self.others().into_iter().filter(up).map(shared);
-        all.filter(|(_, shared)| !shared.is_empty()).collect()
+        let mut sources = self.others();
+        sources.retain(|node| up(node) && !self.clusters_from(*node).is_empty());
+        sources
     }
 
     /// Begins a session with a server.
@@ -276,6 +288,7 @@ impl Machine {
             unanswered: 0,
             followed: 0,
             follow_at: 0,
+            following: false,
             closed: 0,
             reached: Reached::default(),
             known: BTreeMap::new(),
@@ -298,30 +311,6 @@ impl Machine {
             let itself = usize::from(placement.masters.contains(&me));
             online + itself >= placement.majority() || others().all(|node| passed(node).is_some())
         })
-    }
-
-    /// Asks every source for what it settled meanwhile, and begins a final round when enough are
-    /// compared.
-    fn follow(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning) {
-        let closed = self.suffices(aligning, Source::is_closed);
-        if self.suffices(aligning, |source, _| source.is_compared())
-            && (aligning.round == 0 || closed)
-        {
-            aligning.rounds += 1;
-            aligning.round = aligning.rounds;
-            for source in aligning.sources.values_mut() {
-                source.follow_at = 0;
-            }
-        }
-        let (now, resend, round) = (self.now, self.config.resend, aligning.round);
-        for (node, source) in &mut aligning.sources {
-            if source.begun && now >= source.follow_at {
-                source.follow_at = now + resend;
-                let round = if source.is_compared() { round } else { 0 };
-                let ask = Ask::Follow { from: source.followed, round };
-                cx.send_now(*node, Message::Align { session: source.session, ask });
-            }
-        }
     }
 
     pub(super) fn on_answer(
@@ -347,7 +336,11 @@ impl Machine {
                     Mark::SourceBegunAgain.hit();
                     self.open_source(&mut aligning, from);
                 }
-                answer => self.on_compared(cx, &mut aligning, from, answer),
+                answer @ (Answer::Known { .. }
+                | Answer::Children { .. }
+                | Answer::Listed { .. }
+                | Answer::Copied { .. }
+                | Answer::Got { .. }) => self.on_compared(cx, &mut aligning, from, answer),
             }
         }
         self.resume(aligning);
@@ -363,87 +356,21 @@ impl Machine {
     }
 
     fn on_begun(&self, aligning: &mut Aligning, from: NodeId) {
-        let shared = self.possible_sources().into_iter().find(|(node, _)| *node == from);
+        // Whether it is believed reachable at this moment does not matter: it answered.
+        let shared = self.clusters_from(from);
         let Some(source) = aligning.sources.get_mut(&from) else { return };
         source.unanswered = 0;
         if !core::mem::replace(&mut source.begun, true) {
             source.sent_at = None;
-            let trees = shared.into_iter().flat_map(|(_, clusters)| clusters).rev();
-            source.stack = trees.map(|cluster| Work::Cluster { cluster }).collect();
+            source.stack =
+                shared.into_iter().rev().map(|cluster| Work::Cluster { cluster }).collect();
             source.stack.push(Work::Known { after: TxId::NONE });
         }
     }
 
-    fn on_followed(
-        &mut self,
-        cx: &mut Cx<'_>,
-        aligning: &mut Aligning,
-        from: NodeId,
-        told: Told,
-        decided: Vec<Followed>,
-    ) {
-        let Some(source) = aligning.sources.get_mut(&from) else { return };
-        source.unanswered = 0;
-        if told.first != source.followed {
-            return;
-        }
-        source.followed += decided.len() as u64;
-        source.follow_at =
-            if told.end.is_some() { self.now + 10 * self.config.align.pause } else { 0 };
-        source.online = told.online;
-        if let Some(reached) = told.end {
-            source.closed = told.round;
-            source.reached = reached;
-        }
-        if self.config.has(Bug::BackBeforeMeanwhile) {
-            return;
-        }
-        for Followed { known, ops } in decided {
-            aligning.work.followed += 1;
-            if known.outcome == Decided::Abort || self.is_whole(&known.participants, &ops) {
-                let Known { tx, outcome, participants } = known;
-                let decision = Decision { tx, outcome, participants, ops };
-                self.learn(cx, decision, apply::Source::Log);
-            } else {
-                Mark::PartFollowed.hit();
-                let parts: BTreeSet<ClusterKey> = ops.iter().map(|op| op.item.cluster).collect();
-                self.write_part(cx, aligning, known.tx, &ops);
-                if let Some(source) = aligning.sources.get_mut(&from) {
-                    source.claim(known, parts);
-                }
-            }
-        }
-    }
-
-    /// The operations of some clusters of a commit; the others follow before this server is back.
-    fn write_part(
-        &mut self,
-        cx: &mut Cx<'_>,
-        aligning: &mut Aligning,
-        tx: TxId,
-        ops: &[Operation],
-    ) {
-        if self.is_finished(tx) {
-            return;
-        }
-        for op in ops.iter().filter(|op| op.writes()) {
-            self.take_from_source(cx, aligning, &op.item, op.committed(tx));
-        }
-    }
-
-    /// A state of an item from a source, which may be lost before it has told the rest of what
-    /// wrote it.
-    pub(super) fn take_from_source(
-        &mut self,
-        cx: &mut Cx<'_>,
-        aligning: &mut Aligning,
-        item: &ItemId,
-        theirs: Committed,
-    ) {
-        let tx = theirs.stamp.tx;
-        if self.take_newer(cx, item, theirs) && !self.is_in(cx, aligning, tx) {
-            aligning.begin(cx, tx);
-        }
+    /// Something of it is here, so it has committed.
+    pub(super) fn is_begun(&self, tx: TxId) -> bool {
+        self.align.as_ref().is_some_and(|aligning| aligning.begun.contains(&tx))
     }
 
     /// Whatever a transaction wrote here is here, whole.
@@ -471,12 +398,4 @@ impl Machine {
             aligning.round = 0;
         }
     }
-}
-
-/// The rest of a `Followed` answer.
-struct Told {
-    first: u64,
-    round: u64,
-    end: Option<Reached>,
-    online: bool,
 }

@@ -11,12 +11,11 @@ use super::apply::SYSTEM;
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Ask, Child, Digest, Listing, TreeNode};
 use crate::io::{Note, Write};
-use crate::marks::Mark;
 use crate::message::{Message, ReadAnswer};
 use crate::planted::Bug;
 
 /// Questions in a row without an answer after which another source is tried.
-const PATIENCE: u32 = 5;
+pub(super) const PATIENCE: u32 = 5;
 
 /// Number of a planted bug's reads; no read counts that far.
 const REPAIR: u64 = u64::MAX;
@@ -107,7 +106,7 @@ impl Machine {
         };
         // Servers that align themselves come last, and silent ones after a while, too.
         let aligns = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.aligning);
-        let open = possible.iter().map(|(node, _)| *node).filter(wanted);
+        let open = possible.into_iter().filter(wanted);
         let best = open.min_by_key(|node| (!patient(node), aligns(node), *node));
         let Some(node) = best else { return };
         if !patient(&node) {
@@ -161,9 +160,6 @@ impl Machine {
             Some(Work::Get { items }) => Ask::Get { items: items.clone() },
         };
         source.unanswered += u32::from(source.sent_at.is_some());
-        if source.unanswered == PATIENCE {
-            Mark::SourceSilent.hit();
-        }
         source.sent_at = Some(self.now);
         cx.send_now(node, Message::Align { session: source.session, ask });
     }

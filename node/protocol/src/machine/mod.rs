@@ -17,6 +17,7 @@ use crate::planted::Bug;
 mod acceptor;
 mod align;
 mod align_compare;
+mod align_follow;
 mod align_return;
 mod align_source;
 mod apply;

@@ -321,7 +321,7 @@ impl Machine {
             self.acks_due.clear();
         }
         while let Some(node) = self.acks_due.pop_first() {
-            let applied = self.incoming.get(&node).map_or(LogPosition::default(), |i| i.applied);
+            let applied = self.applied_from(node);
             cx.send_durable(node, Message::DecideAck { applied });
         }
     }
@@ -402,6 +402,11 @@ impl Machine {
     /// Everything of another server's log up to here was handled or is parked.
     pub(super) fn received_from(&self, node: NodeId) -> LogPosition {
         self.incoming.get(&node).map_or(LogPosition::default(), |incoming| incoming.received)
+    }
+
+    /// Everything of another server's log up to here is applied.
+    pub(super) fn applied_from(&self, node: NodeId) -> LogPosition {
+        self.incoming.get(&node).map_or(LogPosition::default(), |incoming| incoming.applied)
     }
 
     /// How far each decision log is applied here, the own one included.

@@ -54,8 +54,7 @@ impl Machine {
     }
 
     fn acknowledged_by_all_but(&self, passed: &BTreeSet<NodeId>) -> LogPosition {
-        let own =
-            self.incoming.get(&self.config.node).map_or(LogPosition::default(), |i| i.applied);
+        let own = self.applied_from(self.config.node);
         let waited_for = self.others().into_iter().filter(|node| !passed.contains(node));
         waited_for.map(|node| self.acked_by(node)).fold(own, core::cmp::min)
     }
