@@ -59,6 +59,8 @@ pub struct Options {
     pub entry_every: Tick,
     /// One crash also flips a bit in what was durable.
     pub bit_flip: bool,
+    /// Longest time until a failure detector looks again.
+    pub detect_max: Tick,
     /// How often a server looks after its log and its low-water mark.
     pub housekeeping: Tick,
     /// Entries of a decision log beyond which it is cut past a server that is behind; 0 for a bound
@@ -198,6 +200,7 @@ impl Options {
             drift: some(250, 1, 300),
             entry_every: some(250, 40_000, 600_000),
             bit_flip: some(150, 1, 1) == 1,
+            detect_max: 100_000,
             housekeeping: 500_000,
             log_entries: 0,
             log_age: 0,
@@ -206,7 +209,20 @@ impl Options {
         };
         options.set_duration(some(1_000, 60, 200));
         options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
+        options.draw_rough(&mut Stream::new(seed, "rough"));
         options
+    }
+
+    /// Detectors that notice late, and crashes and cuts one after the other.
+    fn draw_rough(&mut self, rng: &mut Stream) {
+        let slow = rng.between(200_000, 900_000);
+        if rng.chance(250) {
+            self.detect_max = slow;
+        }
+        let (crash, cut) = (rng.between(8_000, 40_000), rng.between(8_000, 60_000));
+        if rng.chance(100) {
+            (self.crash_every, self.cut_every) = (crash, cut);
+        }
     }
 
     fn draw_forgetting(&mut self, rng: &mut Stream) {

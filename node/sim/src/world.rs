@@ -22,6 +22,9 @@ use crate::workload;
 /// Who wrote what is there before the first transaction.
 const LOADER: TxId = TxId { node: NodeId(u64::MAX), boot: Boot(1), seq: 1 };
 
+/// Longest time until a failure detector looks again once everything healed.
+const HEALED_DETECT: Tick = 100_000;
+
 /// What the clock brings.
 pub(crate) enum Happening {
     Arrive(Box<Arrival>),
@@ -312,7 +315,8 @@ impl World {
             self.servers[index].peers.insert(peer, (boot, up));
             self.step(index, Event::Peer { node, boot, up });
         }
-        let again = self.now + self.network.between(10_000, 100_000);
+        let max = if self.healed { HEALED_DETECT } else { self.options.detect_max };
+        let again = self.now + self.network.between(10_000, max);
         self.at(again, Happening::Detect { server: index, boot });
     }
 
@@ -370,7 +374,9 @@ impl World {
                 let by = (server.id, server.boot);
                 self.invariants.writes(by, index, &writes, server.disk.visible());
                 if writes.iter().any(|write| matches!(write, Write::Purge(_))) {
-                    let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
+                    // What is dropped behind it on the same disk is durable behind it, too.
+                    let mut disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
+                    disks[index] = self.servers[index].disk.visible();
                     self.invariants.purged(index, &writes, &disks, &self.options);
                 }
                 let server = &mut self.servers[index];

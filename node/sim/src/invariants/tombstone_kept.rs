@@ -28,7 +28,7 @@ impl TombstoneKept {
         }
     }
 
-    /// Looks at a batch, with what every disk durably holds before it.
+    /// Looks at a batch, with what its disk holds before it, and every other one durably.
     pub(super) fn purged(
         &mut self,
         by: usize,
