@@ -57,6 +57,8 @@ marks! {
     RoundTwoPrepared,
     /// The second round proposes aborted, with a No in hand.
     RoundTwoAborted,
+    /// The second round of one cluster waits for a vote that another one needs.
+    AcceptPostponed,
     /// Votes are split and W is out of reach: recovery takes over at once.
     SplitVote,
     /// A coordinator is refused a vote by a recoverer.

@@ -2,6 +2,7 @@
 //! network without faults: messages, bytes and items grow with the difference, not with the data.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![allow(clippy::print_stdout, reason = "the figures are what the test is for")]
 
 #[expect(dead_code, unreachable_pub, reason = "the simulator's disk, as it is; no crate edge")]
 #[path = "../../sim/src/disk.rs"]

@@ -274,6 +274,11 @@ impl Machine {
                 Votes::SecondRound(value) => value,
             },
         };
+        if value == Value::Prepared && self.would_forbid_a_vote(c, cluster) {
+            Mark::AcceptPostponed.hit();
+            return;
+        }
+        let round = c.clusters.get_mut(&cluster).expect("named by the caller");
         round.stage = Stage::Accepting(value, BTreeSet::new());
         match value {
             Value::Prepared => Mark::RoundTwoPrepared.hit(),
@@ -342,8 +347,9 @@ impl Machine {
         if !c.recovering {
             at = at.min(c.half());
             for round in c.clusters.values().filter(|r| r.stage == Stage::Voting) {
-                if let Some(quorum_at) = round.quorum_at {
-                    at = at.min(quorum_at + fast);
+                // Past that it waits for a vote (`votes`), and whatever brings one looks again.
+                if let Some(end) = round.quorum_at.map(|t| t + fast).filter(|t| *t > self.now) {
+                    at = at.min(end);
                 }
                 if self.config.has(Bug::AbortOnSilence) {
                     at = at.min(c.started + self.config.fast_wait.1);

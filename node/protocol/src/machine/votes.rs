@@ -6,11 +6,18 @@
 //! deadline (3.5.6) would keep the Yes votes' locks all that while. So once everybody who is
 //! believed reachable has answered, somebody with No, and the votes decide nothing, the
 //! coordinator runs recovery itself. Recovery is safe at any time; this says only when.
+//!
+//! An Accept before its receiver has voted forbids the vote, for all clusters of the transaction at
+//! once. So the second round of one cluster waits while another one needs a vote that may still
+//! come from one of its receivers; or the transaction would be aborted for nothing but the order of
+//! messages. This, too, says only when.
+
+use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId, TxId};
 
 use super::Machine;
-use super::coordinator::{Round, Stage};
+use super::coordinator::{Coordination, Round, Stage};
 use crate::io::{Placement, Tick};
 use crate::message::Value;
 use crate::planted::Bug;
@@ -35,6 +42,23 @@ impl Machine {
             voting && !round.no.is_empty() && !placement.masters.iter().any(may_answer)
         };
         !c.recovering && c.clusters.iter().any(is_split)
+    }
+
+    /// An Accept for this cluster now would forbid a vote that another cluster needs.
+    pub(super) fn would_forbid_a_vote(&self, c: &Coordination, cluster: ClusterKey) -> bool {
+        let Some(accepting) = self.placements.get(&cluster) else { return false };
+        c.clusters.iter().filter(|(other, _)| **other != cluster).any(|(other, round)| {
+            let Some(placement) = self.placements.get(other) else { return false };
+            let may_answer = |node: &&NodeId| {
+                !round.yes.contains(node) && !round.no.contains(node) && self.is_up(**node)
+            };
+            let missing: Vec<&NodeId> = placement.masters.iter().filter(may_answer).collect();
+            let (yes, quorum) = (round.yes.len(), placement.write_quorum);
+            round.stage == Stage::Voting
+                && yes < quorum
+                && yes + missing.len() >= quorum
+                && missing.into_iter().any(|node| accepting.masters.contains(node))
+        })
     }
 
     /// What the votes of one cluster allow (3.5.3; 3.10 for W below majority).
