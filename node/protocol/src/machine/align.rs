@@ -73,6 +73,8 @@ pub(super) struct Aligning {
     pub(super) round: u64,
     /// Rounds begun. A number is not used again: an answer to an earlier round proves nothing.
     pub(super) rounds: u64,
+    /// When the next round may begin, if something is missing after this one.
+    pub(super) next_round_at: Tick,
     /// Marks of the sources, as of when they listed their outcomes.
     pub(super) low: BTreeMap<(NodeId, Boot), u64>,
     /// Commits of which something is here, and perhaps not all: this server is not back before
@@ -97,8 +99,8 @@ pub(super) struct Source {
     pub(super) followed: u64,
     /// When the next question about decisions is due.
     pub(super) follow_at: Tick,
-    /// The last one is not answered.
-    pub(super) following: bool,
+    /// Since when they are not answered.
+    pub(super) following: Option<Tick>,
     /// Last round that was answered with nothing left.
     pub(super) closed: u64,
     /// How far it was then.
@@ -288,7 +290,7 @@ impl Machine {
             unanswered: 0,
             followed: 0,
             follow_at: 0,
-            following: false,
+            following: None,
             closed: 0,
             reached: Reached::default(),
             known: BTreeMap::new(),

@@ -11,9 +11,13 @@ use super::align_compare::PATIENCE;
 use super::apply::{self, Decision};
 use super::{Cx, Machine};
 use crate::alignment::{Ask, Followed, Known, Reached};
+use crate::io::Tick;
 use crate::marks::Mark;
 use crate::message::{Decided, Message};
 use crate::planted::Bug;
+
+/// Pauses between two questions about what was settled meanwhile.
+const FOLLOW: Tick = 10;
 
 /// The rest of a `Followed` answer.
 pub(super) struct Told {
@@ -28,9 +32,11 @@ impl Machine {
     /// compared.
     pub(super) fn follow(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning) {
         let closed = self.suffices(aligning, Source::is_closed);
+        let again = closed && self.now >= aligning.next_round_at;
         if self.suffices(aligning, |source, _| source.is_compared())
-            && (aligning.round == 0 || closed)
+            && (aligning.round == 0 || again)
         {
+            aligning.next_round_at = self.now + FOLLOW * self.config.align.pause;
             aligning.rounds += 1;
             aligning.round = aligning.rounds;
             for source in aligning.sources.values_mut() {
@@ -42,10 +48,8 @@ impl Machine {
         for (node, source) in &mut aligning.sources {
             if source.begun && now >= source.follow_at {
                 source.follow_at = now + resend;
-                if core::mem::replace(&mut source.following, true) && source.is_compared() {
-                    source.unanswered += 1;
-                }
-                if source.unanswered > PATIENCE {
+                let since = *source.following.get_or_insert(now);
+                if source.is_compared() && now >= since + Tick::from(PATIENCE) * resend {
                     silent.push(*node);
                 }
                 let round = if source.is_compared() { round } else { 0 };
@@ -71,13 +75,13 @@ impl Machine {
     ) {
         let Some(source) = aligning.sources.get_mut(&from) else { return };
         source.unanswered = 0;
-        source.following = false;
+        source.following = None;
         if told.first != source.followed {
             return;
         }
         source.followed += decided.len() as u64;
         source.follow_at =
-            if told.end.is_some() { self.now + 10 * self.config.align.pause } else { 0 };
+            if told.end.is_some() { self.now + FOLLOW * self.config.align.pause } else { 0 };
         source.online = told.online;
         if let Some(reached) = told.end {
             source.closed = told.round;
