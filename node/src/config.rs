@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_control::members::{Members, MembersError, QuorumError, WriteQuorum};
+use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
 
 use crate::http::RetryPolicy;
@@ -69,6 +70,18 @@ pub struct ServeArgs {
     /// Silence in milliseconds after which a peer counts as unreachable
     #[arg(long)]
     pub suspect_after_ms: Option<u64>,
+    /// Decisions another server may be behind before the log is cut past it and it has to align
+    #[arg(long)]
+    pub log_entries_max: Option<u64>,
+    /// Seconds another server may be behind before the log is cut past it
+    #[arg(long)]
+    pub log_age_max_s: Option<u64>,
+    /// Items a server reads in one piece of alignment work; there is a pause behind each
+    #[arg(long)]
+    pub align_items: Option<usize>,
+    /// Milliseconds between two pieces of alignment work
+    #[arg(long)]
+    pub align_pause_ms: Option<u64>,
     /// Automatic retries of a transaction that met a lock or another writer
     #[arg(long)]
     pub retry_count: Option<u32>,
@@ -110,6 +123,10 @@ struct File {
     root_password: Option<String>,
     write_quorum: Option<WriteQuorum>,
     suspect_after_ms: Option<u64>,
+    log_entries_max: Option<u64>,
+    log_age_max_s: Option<u64>,
+    align_items: Option<usize>,
+    align_pause_ms: Option<u64>,
     retry_count: Option<u32>,
     retry_delay_ms: Option<u64>,
     retry_jitter_percent: Option<u8>,
@@ -136,6 +153,8 @@ pub struct Config {
     pub root_password: Option<String>,
     /// Silence after which a peer counts as unreachable.
     pub suspect_after: Duration,
+    /// When decision logs are cut past a server that is behind, and how fast servers align.
+    pub align: AlignConfig,
     /// How transactions start over by themselves.
     pub retry: RetryPolicy,
     /// Requests worked on at once.
@@ -203,6 +222,9 @@ pub enum ConfigError {
         min = SUSPECT_MS_RANGE.start(), max = SUSPECT_MS_RANGE.end()
     )]
     Suspect(u64),
+    /// No work at all would never end.
+    #[error("align_items: 0 is not legal; at least 1")]
+    AlignItems,
     /// A bound out of its range.
     #[error("{key}: {value} is not legal; from {} to {}", .range.start(), .range.end())]
     Bound {
@@ -278,6 +300,19 @@ impl Config {
         if !SUSPECT_MS_RANGE.contains(&suspect) {
             return Err(ConfigError::Suspect(suspect));
         }
+        let mut align = AlignConfig::new();
+        let merged = flags.log_entries_max.or(file.log_entries_max);
+        align.log_entries = merged.unwrap_or(align.log_entries);
+        if let Some(seconds) = flags.log_age_max_s.or(file.log_age_max_s) {
+            align.log_age = seconds.saturating_mul(1_000_000);
+        }
+        align.items = flags.align_items.or(file.align_items).unwrap_or(align.items);
+        if align.items == 0 {
+            return Err(ConfigError::AlignItems);
+        }
+        if let Some(ms) = flags.align_pause_ms.or(file.align_pause_ms) {
+            align.pause = ms.saturating_mul(1_000);
+        }
         let retry = RetryPolicy::default();
         let retry = RetryPolicy {
             count: flags.retry_count.or(file.retry_count).unwrap_or(retry.count),
@@ -303,6 +338,7 @@ impl Config {
             write_quorum,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
             suspect_after: Duration::from_millis(suspect),
+            align,
             retry,
             in_flight_max: bounded("in_flight_max", in_flight_max, IN_FLIGHT_MAX_RANGE)?,
             connections_max: bounded("connections_max", connections_max, CONNECTIONS_MAX_RANGE)?,
@@ -431,6 +467,7 @@ cluster_password: secret
             (GOOD.replace("[n1, n2]", "[n1, n2, n3]"), "dial: no address for MASTER 'n3'"),
             (GOOD.replace("[n1, n2]", "[n1]"), "dial: 'n2' is not another MASTER"),
             (GOOD.replace("[n1, n2]", "[n2]"), "masters: server 'n1' is not in the list"),
+            (format!("{GOOD}align_items: 0\n"), "align_items: 0 is not legal"),
             (format!("{GOOD}suspect_after_ms: 5\n"), "5 is not legal; from 150 to 60000"),
             (
                 format!("{GOOD}retry_count: 1001\n"),

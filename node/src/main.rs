@@ -176,6 +176,7 @@ fn settings(config: &Config) -> Settings {
         cluster: links.map(|links| links.cluster.clone()).unwrap_or_default(),
         password: links.map(|links| links.password.clone()).unwrap_or_default(),
         suspect_after: config.suspect_after,
+        align: config.align.clone(),
         retry: config.retry,
         in_flight_max: config.in_flight_max,
     }

@@ -13,7 +13,7 @@ use quorate_control::schema::{DatabaseKind, SCHEMA_ITEM, Schema};
 use quorate_node::http::RetryPolicy;
 use quorate_node::runtime::handle::{NodeHandle, NodeState};
 use quorate_node::runtime::{Node, Settings};
-use quorate_protocol::io::{Base, Proposal};
+use quorate_protocol::io::{AlignConfig, Base, Proposal};
 use tokio::net::TcpListener;
 
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
@@ -55,6 +55,7 @@ impl Cluster {
             cluster: "bench".into(),
             password: "secret".into(),
             suspect_after: Duration::from_millis(500),
+            align: AlignConfig::new(),
             retry: RetryPolicy::default(),
             in_flight_max: 4_096,
         }

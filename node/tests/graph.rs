@@ -12,6 +12,7 @@ use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{HttpConfig, Limits, RetryPolicy, serve};
 use quorate_node::runtime::handle::NodeState;
 use quorate_node::runtime::{Node, Settings};
+use quorate_protocol::io::AlignConfig;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -65,6 +66,7 @@ impl Cluster {
             password: PASSWORD.into(),
             // No server is away in these tests; a machine that stalls must not look like one.
             suspect_after: Duration::from_secs(60),
+            align: AlignConfig::new(),
             retry: RetryPolicy::default(),
             in_flight_max: 4_096,
         };

@@ -147,6 +147,13 @@ impl Operation {
         }
     }
 
+    /// The committed state of the item after transaction `tx` committed this operation.
+    #[must_use]
+    pub fn committed(&self, tx: TxId) -> Committed {
+        let live = self.kind != OpKind::Delete;
+        Committed { stamp: self.stamp_after(tx), live, image: self.image.clone() }
+    }
+
     /// True when it changes its item.
     #[must_use]
     pub const fn writes(&self) -> bool {

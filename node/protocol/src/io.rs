@@ -5,9 +5,10 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use quorate_api::{
-    Boot, ClusterKey, Committed, ErrorCode, Image, ItemId, NodeId, OpKind, Stamp, TxId,
+    Boot, ClusterKey, Committed, ErrorCode, Image, ItemId, ItemKey, NodeId, OpKind, Stamp, TxId,
 };
 
+pub use crate::config::{AlignConfig, Config};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
 /// Microseconds on a monotonic clock of the server; where it starts does not matter.
@@ -286,12 +287,18 @@ pub enum Write {
     OutOfLog(TxId),
     /// A decision log has told of that commit.
     InLog(TxId),
-    /// Drop what is known of one transaction: it is finished everywhere else, and its items are
-    /// realigned here.
-    Forget(TxId),
     /// Low-water mark of a coordinator's boot: records and outcomes of its transactions below are
     /// dropped.
     Low(NodeId, Boot, u64),
+    /// Drop the tombstone of an item: as if it had never been written.
+    Purge(ItemId),
+    /// State that came in by alignment may show what a decision log tells up to here.
+    Shown(NodeId, LogPosition),
+    /// This server aligns (true), or is back (false); while it aligns its items are no snapshot.
+    /// With its end, everything in [`Write::Begun`] is dropped.
+    Aligning(bool),
+    /// Something of this commit came in by alignment, and perhaps not all of it.
+    Begun(TxId),
 }
 
 /// Something worth counting or logging.
@@ -320,6 +327,26 @@ pub enum Note {
     },
     /// The schema record changed; the shell re-reads it.
     SystemChanged,
+    /// This server left ONLINE to align.
+    LeftOnline,
+    /// Work of an alignment since the last such note.
+    Alignment(AlignmentWork),
+    /// This server is back.
+    BackOnline,
+    /// Another server's log is not waited for any more; it will have to align.
+    PassedOver(NodeId),
+    /// Entries of the own decision log that a server has not acknowledged, when it is behind.
+    Lag {
+        /// Who.
+        node: NodeId,
+        /// How many, at least.
+        entries: u64,
+    },
+    /// Tombstones that every MASTER has were dropped.
+    Purged {
+        /// How many.
+        tombstones: u64,
+    },
     /// Two different contents under one stamp in a safe cluster, or a decision that contradicts
     /// another: never merged silently.
     Corruption {
@@ -328,6 +355,19 @@ pub enum Note {
         /// What contradicts what.
         detail: &'static str,
     },
+}
+
+/// What an alignment did; amounts add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AlignmentWork {
+    /// Own items hashed or looked up to compare them.
+    pub compared: u64,
+    /// Ranges found different.
+    pub ranges: u64,
+    /// Items taken from a source.
+    pub fetched: u64,
+    /// Commits taken that a source settled meanwhile.
+    pub followed: u64,
 }
 
 /// Reason of an abort, for metrics.
@@ -355,6 +395,15 @@ pub trait Store {
     fn outcome(&self, tx: TxId) -> Option<Decided>;
     /// First entry of the own decision log behind a position.
     fn log_after(&self, position: LogPosition) -> Option<(LogPosition, LogEntry)>;
+    /// Items of a cluster behind a key, tombstones included, in key order, at most `limit`.
+    fn items_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Vec<(ItemKey, Committed)>;
+    /// Outcomes not forgotten, behind a transaction, in order, at most `limit`.
+    fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)>;
 }
 
 /// What a server finds on its disk when it starts.
@@ -368,65 +417,16 @@ pub struct Recovered {
     pub ended: BTreeMap<(NodeId, Boot), u64>,
     /// Low-water marks.
     pub low: BTreeMap<(NodeId, Boot), u64>,
+    /// How far decision logs had told those whose state came in by alignment.
+    pub shown: BTreeMap<NodeId, LogPosition>,
     /// Commits applied here that no decision log had told of.
     pub out_of_log: BTreeSet<TxId>,
     /// Last position of the own log; (0, 0) when empty since ever.
     pub log_end: LogPosition,
     /// Position before the first entry still in the own log.
     pub log_start: LogPosition,
-}
-
-/// Settings of the machine.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// This server.
-    pub node: NodeId,
-    /// This boot, already durable.
-    pub boot: Boot,
-    /// Seed of its random stream (back-off, retry jitter).
-    pub seed: u64,
-    /// How long a Prepare of an older transaction waits for a lock.
-    pub lock_wait: Tick,
-    /// How long a Prepare waits for missing decisions or configuration before it is dropped.
-    pub lag_wait: Tick,
-    /// Lower and upper bound of the wait for the last votes once W said Yes.
-    pub fast_wait: (Tick, Tick),
-    /// How long an undecided vote waits for its coordinator before others look after it.
-    pub orphan_after: Tick,
-    /// Resend interval of unanswered messages.
-    pub resend: Tick,
-    /// Automatic retries after `Busy`.
-    pub retries: u32,
-    /// Delay before the first retry; doubles up to 32 times with every further one.
-    pub retry_delay: Tick,
-    /// Share of the delay that chance decides, in percent: half of it either way.
-    pub retry_jitter: u8,
-    /// Transactions in flight here beyond which requests are refused with `Overload`.
-    pub in_flight_max: usize,
-    /// A wrong rule to follow; for the simulator's own tests.
-    #[cfg(feature = "planted-bugs")]
-    pub planted: Option<crate::planted::Bug>,
-}
-
-impl Config {
-    /// Default settings for a server.
-    #[must_use]
-    pub const fn new(node: NodeId, boot: Boot, seed: u64) -> Self {
-        Self {
-            node,
-            boot,
-            seed,
-            lock_wait: 20_000,
-            lag_wait: 200_000,
-            fast_wait: (1_000, 10_000),
-            orphan_after: 150_000,
-            resend: 100_000,
-            retries: 10,
-            retry_delay: 2_000,
-            retry_jitter: 100,
-            in_flight_max: 4_096,
-            #[cfg(feature = "planted-bugs")]
-            planted: None,
-        }
-    }
+    /// The server stopped while it aligned.
+    pub aligning: bool,
+    /// Commits of which it had something then, and perhaps not all.
+    pub begun: BTreeSet<TxId>,
 }

@@ -5,6 +5,8 @@
 
 extern crate alloc;
 
+pub mod alignment;
+mod config;
 pub mod io;
 pub mod machine;
 pub mod marks;

@@ -57,6 +57,8 @@ marks! {
     RoundTwoPrepared,
     /// The second round proposes aborted, with a No in hand.
     RoundTwoAborted,
+    /// The second round of one cluster waits for a vote that another one needs.
+    AcceptPostponed,
     /// Votes are split and W is out of reach: recovery takes over at once.
     SplitVote,
     /// A coordinator is refused a vote by a recoverer.
@@ -107,6 +109,28 @@ marks! {
     ReadBegunAgain,
     /// A commit that a base proved is logged by whoever applied it.
     ProvenLogged,
+    /// A server aligns: a decision log does not reach back to it.
+    LeftByTruncation,
+    /// A server aligns: it missed what everybody else has finished with.
+    LeftByFinished,
+    /// A server aligns: an entry is streamed to it whose record nobody keeps any more.
+    LeftByForgotten,
+    /// A server goes on aligning after a restart.
+    AligningRestarted,
+    /// A source does not know the session any more, and is compared from the beginning.
+    SourceBegunAgain,
+    /// A source does not answer, and another one is asked.
+    SourceSilent,
+    /// Too many decisions are settled for a server that aligns, and its session ends.
+    JournalFull,
+    /// A source has a part of a commit only.
+    PartFollowed,
+    /// A server would be back, and something of a commit is missing.
+    PartMissing,
+    /// All MASTERs of a cluster are compared, because too few of them are ONLINE.
+    AllCompared,
+    /// A log had told of a commit in a part that was skipped here.
+    ToldOfASkippedPart,
     /// What ended boots left is forgotten.
     BootsForgotten,
     /// A log entry is streamed whose transaction is forgotten already.

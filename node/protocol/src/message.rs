@@ -9,6 +9,8 @@ use quorate_api::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::alignment::{Answer, Ask};
+
 /// Wall time of the first attempt in microseconds, and that attempt's id; kept over automatic
 /// retries. Fairness only.
 #[derive(
@@ -365,6 +367,44 @@ pub enum Message {
         /// Smallest unfinished sequence number.
         seq: u64,
     },
+    /// Every MASTER, without exception, has applied what the sender's current boot decided below.
+    Everywhere {
+        /// Smallest sequence number that somebody may lack.
+        seq: u64,
+    },
+    /// The sender's decision log begins behind what the receiver has applied: it has to align.
+    Truncated {
+        /// The position before the first entry that is left.
+        start: LogPosition,
+    },
+    /// The sender aligns and answers for no quorum until it acknowledges decisions again.
+    Left,
+    /// Ask which of these commits some decision log has told the receiver of.
+    AskLogged {
+        /// Commits that no log has told the sender of.
+        txs: Vec<TxId>,
+    },
+    /// Answer to `AskLogged`.
+    Logged {
+        /// Those that a log has told of.
+        txs: Vec<TxId>,
+        /// How far each decision log has told the answerer.
+        received: Vec<(NodeId, LogPosition)>,
+    },
+    /// A question of an aligning server.
+    Align {
+        /// Number of its session with the receiver.
+        session: u64,
+        /// The question.
+        ask: Ask,
+    },
+    /// Answer to `Align`.
+    AlignReply {
+        /// Number of the session.
+        session: u64,
+        /// The answer.
+        answer: Answer,
+    },
     /// The sender wants to close its earlier boots; see `machine/closing.rs` for the stages.
     Ended {
         /// From 1 to 3.
@@ -404,6 +444,13 @@ impl Message {
             Self::Fetch { .. } => "fetch",
             Self::FetchReply { .. } => "fetch_reply",
             Self::Low { .. } => "low",
+            Self::Everywhere { .. } => "everywhere",
+            Self::Truncated { .. } => "truncated",
+            Self::Left => "left",
+            Self::AskLogged { .. } => "ask_logged",
+            Self::Logged { .. } => "logged",
+            Self::Align { ask, .. } => ask.name(),
+            Self::AlignReply { answer, .. } => answer.name(),
             Self::Ended { .. } => "ended",
             Self::EndedReply { .. } => "ended_reply",
         }

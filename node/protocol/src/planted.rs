@@ -45,6 +45,12 @@ pub enum Bug {
     /// A base is compared by its version only: a client's version is believed, and an acceptor that
     /// is behind says Yes (trap A4).
     BaseByVersion,
+    /// A tombstone is dropped as soon as a server has applied the delete itself (traps A18, A20).
+    TombstoneDroppedEarly,
+    /// Back ONLINE after the comparison, without the decisions made since it began (3.6.5).
+    BackBeforeMeanwhile,
+    /// A server that misses a base takes the record from somebody, while it is ONLINE (trap A12).
+    RecordWiseRepair,
 }
 
 impl Config {

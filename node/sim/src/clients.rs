@@ -8,14 +8,13 @@ use quorate_api::{
 };
 use quorate_check::history::{Outcome, ReadLevel};
 use quorate_protocol::io::{
-    Event, Failure, Proposal, ReadQuorum, ReadRequest, Reply, SessionRequest, SessionToken, Submit,
-    Tick,
+    Event, Proposal, ReadQuorum, ReadRequest, Reply, SessionRequest, SessionToken, Submit, Tick,
 };
 
 use crate::history::{Asked, Recorder};
 use crate::options::Options;
 use crate::rng::Stream;
-use crate::workload::{self, Plan, View};
+use crate::workload::{self, Plan, Positions, View};
 
 /// Operations that each client still does after everything healed: the cluster must serve.
 const AFTER_HEAL: u32 = 3;
@@ -40,7 +39,7 @@ pub struct Clients {
     tokens: BTreeMap<u64, SessionToken>,
     /// Newest stamps that each client's session read from a majority.
     majority: BTreeMap<u64, BTreeMap<ItemId, Stamp>>,
-    position: u64,
+    positions: Positions,
     after_heal: BTreeMap<u64, u32>,
     clients: u64,
     coordinators: Vec<usize>,
@@ -78,6 +77,12 @@ pub struct Counts {
     pub recoveries: u64,
     /// Unsynced batches taken by crashes.
     pub batches_lost: u64,
+    /// Times a server left ONLINE to align.
+    pub left_online: u64,
+    /// Times one came back.
+    pub aligned: u64,
+    /// Tombstones dropped.
+    pub purged: u64,
 }
 
 /// When and where a client asks.
@@ -105,6 +110,10 @@ pub(crate) struct Answer<'a> {
     /// Who answers, and its committed state.
     pub(crate) by: NodeId,
     pub(crate) local: &'a BTreeMap<ItemId, Committed>,
+    /// It aligns: that is no snapshot.
+    pub(crate) aligning: bool,
+    /// Servers may have to align at any time.
+    pub(crate) cuts_logs: bool,
 }
 
 impl Clients {
@@ -124,7 +133,7 @@ impl Clients {
             seen: BTreeMap::new(),
             tokens: BTreeMap::new(),
             majority: BTreeMap::new(),
-            position: FIRST_POSITION,
+            positions: Positions::after(FIRST_POSITION),
             after_heal: BTreeMap::new(),
             clients: options.clients,
             coordinators: options.coordinators(),
@@ -162,7 +171,7 @@ impl Clients {
         let missing = std::collections::BTreeSet::new();
         let (server, local) = (turn.server, turn.local);
         let mut view = View { options, server, local, seen, id, missing };
-        let plan = workload::plan(&mut view, &mut self.rng, &mut self.position);
+        let plan = workload::plan(&mut view, &mut self.rng, &mut self.positions);
         let process = self.process[&turn.client];
         let asked = Asked { process, session: turn.client, server, now: turn.now };
         let deadline = turn.clock + PATIENCE;
@@ -201,7 +210,7 @@ impl Clients {
 
     /// An answer arrived. The client, if it still waits for this one.
     pub(crate) fn end(&mut self, answer: &Answer<'_>) -> Option<u64> {
-        let Answer { request, now, serving, whole, reply, by, local } = *answer;
+        let Answer { request, now, serving, reply, by, local, .. } = *answer;
         let (client, _) = self.in_flight.iter().find(|(_, flight)| flight.id == request)?;
         let client = *client;
         let flight = self.in_flight.remove(&client)?;
@@ -225,14 +234,21 @@ impl Clients {
                     };
                 }
             }
+            // The server has left ONLINE since: its shell refuses.
+            Reply::Session(_) if answer.aligning => {
+                self.failed(client, &flight, ErrorCode::NotReady, now);
+                self.retire(client, serving);
+                return Some(client);
+            }
             Reply::Session(token) => {
                 self.counts.reads += 1;
                 self.recorder.found(request, flight.local.iter().map(|item| local.get(item)));
                 self.told(client, token.iter().map(|(log, index)| (*log, *index)));
             }
             Reply::Failed(failure) => {
-                self.failed(client, &flight, failure, now);
-                if serving && !is_excused(failure.code, whole) {
+                assert!(failure.code != ErrorCode::BadRequest, "a malformed request: {failure:?}");
+                self.failed(client, &flight, failure.code, now);
+                if serving && !is_excused(failure.code, answer) {
                     self.refusals.push(format!("operation {request}: {failure:?}"));
                 }
                 self.retire(client, serving);
@@ -283,19 +299,18 @@ impl Clients {
         }
     }
 
-    fn failed(&mut self, client: u64, flight: &InFlight, failure: &Failure, now: Tick) {
-        assert!(failure.code != ErrorCode::BadRequest, "a malformed request: {failure:?}");
+    fn failed(&mut self, client: u64, flight: &InFlight, code: ErrorCode, now: Tick) {
         // Whatever it built on may be out of date.
         let seen = self.seen.entry(client).or_default();
         for op in &flight.ops {
             seen.remove(&op.item);
         }
-        let code = Some(failure.code.name());
-        if failure.code.outcome() == Known::Failed {
+        let name = Some(code.name());
+        if code.outcome() == Known::Failed {
             self.counts.failed += 1;
-            self.recorder.end(flight.id, now, Outcome::Failed, code);
+            self.recorder.end(flight.id, now, Outcome::Failed, name);
         } else {
-            self.recorder.end(flight.id, now, Outcome::Unknown, code);
+            self.recorder.end(flight.id, now, Outcome::Unknown, name);
             self.lost(client);
         }
     }
@@ -351,11 +366,13 @@ impl Clients {
 
 /// What may be refused although everything is well: conflicts between clients, and what a client
 /// asked for wrongly. A position that a crash took is satisfied once its boot is closed, and that
-/// takes every server.
-const fn is_excused(code: ErrorCode, whole: bool) -> bool {
+/// takes every server. Where logs are cut after a few entries, servers that are well have to align.
+const fn is_excused(code: ErrorCode, answer: &Answer<'_>) -> bool {
     let conflict = matches!(
         code,
         ErrorCode::VersionConflict | ErrorCode::Busy | ErrorCode::NotFound | ErrorCode::NotOwner
     );
-    conflict || (!whole && matches!(code, ErrorCode::SessionBehind))
+    conflict
+        || (!answer.whole && matches!(code, ErrorCode::SessionBehind))
+        || (answer.cuts_logs && matches!(code, ErrorCode::NotReady))
 }

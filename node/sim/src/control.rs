@@ -94,17 +94,26 @@ impl World {
     /// A server applies the next entries, if it runs and has not yet.
     pub(crate) fn learn_entry(&mut self, index: usize, cfg: u64) {
         let server = &mut self.servers[index];
-        if server.machine.is_none() || server.paused || server.cfg >= cfg {
+        let is_news = server.cfg < cfg || !server.configured;
+        if server.machine.is_none() || server.paused || !is_news {
             return;
         }
-        server.cfg = cfg;
+        server.cfg = server.cfg.max(cfg);
+        server.configured = true;
         let configuration = self.configuration_of(index);
         self.step(index, configuration);
     }
 
-    /// A server that was away asks for what it missed.
+    /// A server that was away asks for what it missed. What it had applied is on its disk, and may
+    /// be read a moment after its links are up.
     pub(crate) fn catch_up(&mut self, index: usize) {
         let cfg = self.last_cfg();
+        if !self.servers[index].configured {
+            let late = !self.healed && self.starts.chance(300);
+            let wait = if late { self.starts.between(1, 20_000) } else { 0 };
+            let cfg = self.servers[index].cfg;
+            self.at(self.now + wait, Happening::Learn { server: index, cfg });
+        }
         if self.servers[index].cfg < cfg {
             let at = self.now + self.faults.between(100, if self.healed { 1_000 } else { 100_000 });
             self.at(at, Happening::Learn { server: index, cfg });

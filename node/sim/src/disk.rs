@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_api::{Boot, Committed, ItemId, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 use quorate_protocol::io::{PersistSeq, Recovered, Store, Write};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 
@@ -19,19 +19,24 @@ pub struct Contents {
     /// Outcomes.
     pub outcomes: BTreeMap<TxId, Decided>,
     log: BTreeMap<LogPosition, LogEntry>,
+    logged: BTreeSet<TxId>,
     log_start: LogPosition,
     log_end: LogPosition,
     applied: BTreeMap<NodeId, LogPosition>,
     ended: BTreeMap<(NodeId, Boot), u64>,
     low: BTreeMap<(NodeId, Boot), u64>,
     out_of_log: BTreeSet<TxId>,
+    shown: BTreeMap<NodeId, LogPosition>,
+    begun: BTreeSet<TxId>,
+    /// The server aligns: its items are no snapshot.
+    pub aligning: bool,
 }
 
 impl Contents {
-    /// True when the own decision log tells of a transaction.
+    /// True when the own decision log tells of a transaction, or did before it was cut.
     #[must_use]
-    pub fn logs(&self, tx: TxId) -> bool {
-        self.log.values().any(|entry| entry.tx == tx)
+    pub fn has_logged(&self, tx: TxId) -> bool {
+        self.logged.contains(&tx)
     }
 
     fn apply(&mut self, write: &Write) {
@@ -47,6 +52,7 @@ impl Contents {
             }
             Write::Log(at, entry) => {
                 self.log.insert(*at, entry.clone());
+                self.logged.insert(entry.tx);
                 self.log_end = *at;
             }
             Write::TruncateLog(to) => {
@@ -65,9 +71,21 @@ impl Contents {
             Write::InLog(tx) => {
                 self.out_of_log.remove(tx);
             }
-            Write::Forget(tx) => {
-                self.txs.remove(tx);
-                self.outcomes.remove(tx);
+            Write::Shown(node, at) => {
+                let shown = self.shown.entry(*node).or_default();
+                *shown = (*shown).max(*at);
+            }
+            Write::Purge(item) => {
+                self.items.remove(item);
+            }
+            Write::Begun(tx) => {
+                self.begun.insert(*tx);
+            }
+            Write::Aligning(aligning) => {
+                self.aligning = *aligning;
+                if !aligning {
+                    self.begun.clear();
+                }
             }
             Write::Low(node, boot, seq) => {
                 let below = |tx: &TxId| tx.node == *node && tx.boot == *boot && tx.seq < *seq;
@@ -201,8 +219,11 @@ impl Disk {
             ended: self.visible.ended.clone(),
             low: self.visible.low.clone(),
             out_of_log: self.visible.out_of_log.clone(),
+            shown: self.visible.shown.clone(),
+            begun: self.visible.begun.clone(),
             log_end: self.visible.log_end,
             log_start: self.visible.log_start,
+            aligning: self.visible.aligning,
         })
     }
 }
@@ -224,5 +245,27 @@ impl Store for Disk {
         use std::ops::Bound::{Excluded, Unbounded};
         let mut after = self.visible.log.range((Excluded(position), Unbounded));
         after.next().map(|(at, entry)| (*at, entry.clone()))
+    }
+
+    fn items_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Vec<(ItemKey, Committed)> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        let from = match after {
+            Some(key) => Excluded(ItemId { cluster, key: key.clone() }),
+            None => Included(ItemId::record(cluster, 0)),
+        };
+        let items = self.visible.items.range((from, Unbounded));
+        let of_cluster = items.take_while(|(item, _)| item.cluster == cluster);
+        of_cluster.take(limit).map(|(item, c)| (item.key.clone(), c.clone())).collect()
+    }
+
+    fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let outcomes = self.visible.outcomes.range((Excluded(after), Unbounded));
+        outcomes.take(limit).map(|(tx, outcome)| (*tx, *outcome)).collect()
     }
 }

@@ -54,6 +54,8 @@ struct Sums {
     one_round: u64,
     two_rounds: u64,
     recoveries: u64,
+    aligned: u64,
+    purged: u64,
     events: u64,
     violated: Vec<u64>,
 }
@@ -68,6 +70,8 @@ impl Sums {
         self.one_round += counts.one_round;
         self.two_rounds += counts.two_rounds;
         self.recoveries += counts.recoveries;
+        self.aligned += counts.aligned;
+        self.purged += counts.purged;
         self.events += report.events;
         if !report.violations.is_empty() {
             self.violated.push(seed);
@@ -118,6 +122,7 @@ fn campaign(args: &Args) -> ExitCode {
         sums.reads,
         sums.recoveries,
     );
+    println!("{} alignments, {} tombstones dropped", sums.aligned, sums.purged);
     print_marks();
     if sums.violated.is_empty() {
         println!("no violation");

@@ -2,7 +2,7 @@
 //! is seen alone too.
 
 use quorate_api::{ClusterKey, ItemId};
-use quorate_protocol::io::Tick;
+use quorate_protocol::io::{Config, Tick};
 
 use crate::rng::Stream;
 use crate::workload::Kind;
@@ -59,6 +59,19 @@ pub struct Options {
     pub entry_every: Tick,
     /// One crash also flips a bit in what was durable.
     pub bit_flip: bool,
+    /// Longest time until a failure detector looks again.
+    pub detect_max: Tick,
+    /// How often a server looks after its log and its low-water mark.
+    pub housekeeping: Tick,
+    /// Entries of a decision log beyond which it is cut past a server that is behind; 0 for a bound
+    /// that no run reaches.
+    pub log_entries: u64,
+    /// How long a server may be behind before that; 0 for a bound that no run reaches.
+    pub log_age: Tick,
+    /// Commits that are kept for a server that aligns; 0 for more than any run has.
+    pub journal: usize,
+    /// Tombstones are dropped soon, and no position is used again.
+    pub purge: bool,
 }
 
 /// A cluster of a run.
@@ -187,9 +200,79 @@ impl Options {
             drift: some(250, 1, 300),
             entry_every: some(250, 40_000, 600_000),
             bit_flip: some(150, 1, 1) == 1,
+            detect_max: 100_000,
+            housekeeping: 500_000,
+            log_entries: 0,
+            log_age: 0,
+            journal: 0,
+            purge: false,
         };
         options.set_duration(some(1_000, 60, 200));
+        options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
+        options.draw_rough(&mut Stream::new(seed, "rough"));
         options
+    }
+
+    /// Detectors that notice late, and crashes and cuts one after the other.
+    fn draw_rough(&mut self, rng: &mut Stream) {
+        let slow = rng.between(200_000, 900_000);
+        if rng.chance(250) {
+            self.detect_max = slow;
+        }
+        let (crash, cut) = (rng.between(8_000, 40_000), rng.between(8_000, 60_000));
+        if rng.chance(100) {
+            (self.crash_every, self.cut_every) = (crash, cut);
+        }
+    }
+
+    fn draw_forgetting(&mut self, rng: &mut Stream) {
+        let often = rng.between(5_000, 150_000);
+        if rng.chance(800) {
+            self.housekeeping = often;
+        }
+        let most = if rng.chance(600) { 6 } else { 60 };
+        let entries = 1 + rng.below(most);
+        if rng.chance(550) {
+            self.log_entries = entries;
+        }
+        let age = rng.between(20_000, 300_000);
+        if rng.chance(200) {
+            self.log_age = age;
+        }
+        let journal = 3 + rng.index(20);
+        if rng.chance(200) {
+            self.journal = journal;
+        }
+        let more = rng.below(40);
+        self.purge = rng.chance(250);
+        if self.purge && self.workload == Kind::Registers {
+            self.keys = self.keys.max(20) + more;
+        }
+    }
+
+    /// True when a server may have to align although nothing is wrong with it.
+    #[must_use]
+    pub fn cuts_logs(&self) -> bool {
+        self.log_entries > 0 || self.log_age > 0
+    }
+
+    /// Settings of the machines: small pieces, so that a few records take many of them.
+    pub fn tune(&self, config: &mut Config) {
+        config.housekeeping = self.housekeeping;
+        let align = &mut config.align;
+        if self.log_entries > 0 {
+            align.log_entries = self.log_entries;
+        }
+        if self.log_age > 0 {
+            align.log_age = self.log_age;
+        }
+        if self.journal > 0 {
+            align.journal = self.journal;
+        }
+        if self.purge {
+            align.retention = 100_000;
+        }
+        (align.items, align.leaf, align.pause, align.sweep) = (7, 2, 300, 30);
     }
 
     /// As long as the clients take for about this many operations; fewer where each costs more.

@@ -25,6 +25,8 @@ pub(crate) struct Server {
     pub(crate) clock: Clock,
     /// Last entry of the control plane that it applied.
     pub(crate) cfg: u64,
+    /// Its machine has been told of an entry since it started.
+    pub(crate) configured: bool,
     /// Sends and replies in order, each with the durability it waits for.
     pub(crate) outbox: VecDeque<(PersistSeq, Out)>,
     pub(crate) durable: PersistSeq,
@@ -55,6 +57,7 @@ impl Server {
             slowness: 0,
             clock: Clock::new(rate),
             cfg: 1,
+            configured: false,
             outbox: VecDeque::new(),
             durable: 0,
             syncing: false,
@@ -72,6 +75,7 @@ impl Server {
     /// Power is gone: only the disk stays.
     pub(crate) fn power_off(&mut self) {
         self.machine = None;
+        self.configured = false;
         self.outbox.clear();
         self.backlog.clear();
         self.paused = false;

@@ -1,9 +1,11 @@
 //! After the heal: nothing in doubt, service, convergence, and the scan of everything.
 //!
-//! A server whose disk is damaged never comes back. What it alone had in its decision log, and had
-//! told some of the others, is not told to the rest until an entry of the control plane ends its
-//! membership (PROTOCOL.md 3.9), or somebody builds on it and they fetch it. Majority reads see it;
-//! that all copies are equal is not asked of such an item.
+//! A server whose disk is damaged never comes back: its votes are gone, so it may only come as
+//! another one, by an entry of the control plane (PROTOCOL.md 3.9, trap A3), and with nothing at all
+//! it cannot align under its old id. What it alone had in its decision log, and had told some of the
+//! others, is not told to the rest until that entry is there, or somebody builds on it and they
+//! fetch it or align: who is behind a log that is gone does not know it. Majority reads see it; that
+//! all copies are equal is not asked of such an item.
 
 use std::collections::BTreeMap;
 
@@ -27,9 +29,13 @@ impl World {
             let machine = server.machine.as_ref()?;
             let undecided: Vec<_> = machine.undecided().map(|(tx, _)| tx.to_string()).collect();
             let (locks, in_flight) = (machine.locked(), machine.in_flight());
-            let id = server.id;
-            (!undecided.is_empty() || locks > 0 || in_flight > 0).then(|| {
-                format!("{id}: undecided {undecided:?}, {locks} locks, {in_flight} in flight")
+            let (id, aligning) = (server.id, machine.is_aligning());
+            let doubts = !undecided.is_empty() || locks > 0 || in_flight > 0 || aligning;
+            let aligns = if aligning { ", aligning" } else { "" };
+            doubts.then(|| {
+                format!(
+                    "{id}: undecided {undecided:?}, {locks} locks, {in_flight} in flight{aligns}"
+                )
             })
         };
         self.alive().filter_map(|(_, server)| of_server(server)).collect()
@@ -54,7 +60,8 @@ impl World {
         let mut alive = self.alive();
         let is_quiet = |server: &Server| {
             let machine = server.machine.as_ref();
-            machine.is_some_and(|m| m.undecided().len() == 0 && m.in_flight() == 0)
+            machine
+                .is_some_and(|m| m.undecided().len() == 0 && m.in_flight() == 0 && !m.is_aligning())
         };
         alive.all(|(_, server)| is_quiet(server)) && self.unequal(&self.items()).is_empty()
     }
@@ -67,7 +74,9 @@ impl World {
             let kept = items.iter().filter(|(item, _)| self.options.holds(index, item.cluster));
             for (item, newest) in kept {
                 let copy = held.get(item);
-                if copy != Some(newest) && !self.died_with_its_log(newest) {
+                // Servers drop tombstones at their own pace.
+                let purged = copy.is_none() && self.invariants.has_purged(index, item);
+                if copy != Some(newest) && !purged && !self.died_with_its_log(newest) {
                     let (id, copy) = (server.id, copy.map(|copy| copy.stamp));
                     found.push(format!("{id} has {item} at {copy:?}, not {:?}", newest.stamp));
                 }
@@ -81,24 +90,25 @@ impl World {
 
     /// True when nobody is left who tells the others of a commit; see the module's doc.
     fn died_with_its_log(&self, committed: &Committed) -> bool {
-        let tells = |server: &Server| server.disk.visible().logs(committed.stamp.tx);
+        let tells = |server: &Server| server.disk.visible().has_logged(committed.stamp.tx);
         let mut dead = self.servers.iter().filter(|server| server.dead);
         dead.any(tells) && !self.alive().any(|(_, server)| tells(server))
     }
 
-    /// All items, each in the newest state that a MASTER alive of its cluster has.
+    /// All items, each in the newest state that a MASTER alive of its cluster has, or had before it
+    /// dropped the tombstone.
     fn items(&self) -> BTreeMap<ItemId, Committed> {
         let mut all: BTreeMap<ItemId, Committed> = BTreeMap::new();
         for shape in &self.options.clusters {
             for (_, server) in self.alive().filter(|(s, _)| shape.masters.contains(s)) {
                 let items = &server.disk.visible().items;
                 for (item, committed) in items.iter().filter(|(i, _)| i.cluster == shape.cluster) {
-                    let known = all.entry(item.clone()).or_insert_with(|| committed.clone());
-                    if known.stamp < committed.stamp {
-                        *known = committed.clone();
-                    }
+                    take_newer(&mut all, item, committed);
                 }
             }
+        }
+        for (item, tombstone) in self.invariants.purged_items() {
+            take_newer(&mut all, item, tombstone);
         }
         all
     }
@@ -135,5 +145,12 @@ impl World {
         for (checker, detail) in recorder.judge(self.servers.len()) {
             self.invariants.report(checker, detail);
         }
+    }
+}
+
+fn take_newer(items: &mut BTreeMap<ItemId, Committed>, item: &ItemId, committed: &Committed) {
+    let known = items.entry(item.clone()).or_insert_with(|| committed.clone());
+    if known.stamp < committed.stamp {
+        *known = committed.clone();
     }
 }

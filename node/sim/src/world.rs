@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quorate_api::{Boot, Committed, ItemId, NodeId, Stamp, TxId};
-use quorate_protocol::io::{Config, Effect, Event, Note, PersistSeq, Reply, Tick};
+use quorate_protocol::io::{Config, Effect, Event, Note, PersistSeq, Reply, Tick, Write};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
 
@@ -21,6 +21,9 @@ use crate::workload;
 
 /// Who wrote what is there before the first transaction.
 const LOADER: TxId = TxId { node: NodeId(u64::MAX), boot: Boot(1), seq: 1 };
+
+/// Longest time until a failure detector looks again once everything healed.
+const HEALED_DETECT: Tick = 100_000;
 
 /// What the clock brings.
 pub(crate) enum Happening {
@@ -93,6 +96,7 @@ pub struct World {
     pub(crate) network: Stream,
     pub(crate) faults: Stream,
     pub(crate) disks: Stream,
+    pub(crate) starts: Stream,
     pub(crate) clients: Clients,
     pub(crate) invariants: Invariants,
     pub(crate) trace: Trace,
@@ -147,6 +151,7 @@ impl World {
             network: Stream::new(seed, "network"),
             faults: Stream::new(seed, "faults"),
             disks: Stream::new(seed, "disks"),
+            starts: Stream::new(seed, "starts"),
             clients: Clients::new(seed, &options, &loaded),
             invariants,
             trace: Trace::new(keep_trace),
@@ -280,13 +285,12 @@ impl World {
         }
         let boot = server.boot;
         let mut config = Config::new(id, boot, id.0 ^ u64::from(boot.0) << 32);
+        self.options.tune(&mut config);
         (self.plant.machine)(&mut config);
         self.invariants.restarted((id, boot), index, server.disk.durable(), &self.options);
         server.machine = Some(Machine::new(config, recovered));
         server.durable = 0;
         self.trace.line(self.now, format_args!("start {id} boot {}", boot.0));
-        let configuration = self.configuration_of(index);
-        self.step(index, configuration);
         self.catch_up(index);
         self.at(self.now + 500, Happening::Detect { server: index, boot });
     }
@@ -311,7 +315,8 @@ impl World {
             self.servers[index].peers.insert(peer, (boot, up));
             self.step(index, Event::Peer { node, boot, up });
         }
-        let again = self.now + self.network.between(10_000, 100_000);
+        let max = if self.healed { HEALED_DETECT } else { self.options.detect_max };
+        let again = self.now + self.network.between(10_000, max);
         self.at(again, Happening::Detect { server: index, boot });
     }
 
@@ -368,6 +373,13 @@ impl World {
             Effect::Persist { seq, writes } => {
                 let by = (server.id, server.boot);
                 self.invariants.writes(by, index, &writes, server.disk.visible());
+                if writes.iter().any(|write| matches!(write, Write::Purge(_))) {
+                    // What is dropped behind it on the same disk is durable behind it, too.
+                    let mut disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
+                    disks[index] = self.servers[index].disk.visible();
+                    self.invariants.purged(index, &writes, &disks, &self.options);
+                }
+                let server = &mut self.servers[index];
                 server.disk.write(seq, writes);
                 let written = server.disk.last_written();
                 self.invariants.wrote(index, written, server.disk.visible(), &self.options);
@@ -395,7 +407,15 @@ impl World {
             Note::Diverged { .. } => {
                 self.invariants.report("no-corruption", format!("{id}: {note:?}"));
             }
-            Note::Aborted(_) | Note::Retried | Note::SystemChanged => {}
+            Note::LeftOnline => counts.left_online += 1,
+            Note::BackOnline => counts.aligned += 1,
+            Note::Purged { tombstones } => counts.purged += tombstones,
+            Note::Aborted(_)
+            | Note::Retried
+            | Note::SystemChanged
+            | Note::Alignment(_)
+            | Note::PassedOver(_)
+            | Note::Lag { .. } => {}
         }
         self.trace.line(self.now, format_args!("{id} note {note:?}"));
     }
@@ -406,7 +426,7 @@ impl World {
         }
         let target = self.clients.target(client);
         let server = &self.servers[target];
-        if server.machine.is_none() {
+        if server.machine.is_none() || !server.configured {
             self.clients.refused();
             self.at(self.now + 5_000, Happening::Client { client });
             return;
@@ -431,9 +451,18 @@ impl World {
             self.invariants.acknowledged(*tx, &disks, &self.options);
         }
         let (now, serving) = (self.now, self.serving);
-        let (by, local) = (self.servers[index].id, &self.servers[index].disk.visible().items);
-        let whole = self.servers.iter().all(|server| !server.dead);
-        let answer = Answer { request, now, serving, whole, reply, by, local };
+        let (by, holds) = (self.servers[index].id, self.servers[index].disk.visible());
+        let answer = Answer {
+            request,
+            now,
+            serving,
+            whole: self.servers.iter().all(|server| !server.dead),
+            reply,
+            by,
+            local: &holds.items,
+            aligning: holds.aligning,
+            cuts_logs: self.options.cuts_logs(),
+        };
         if let Some(client) = self.clients.end(&answer) {
             let next = self.now + self.clients.think(self.options.think_max);
             self.at(next, Happening::Client { client });

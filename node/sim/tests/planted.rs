@@ -54,7 +54,8 @@ const fn shell(
 
 /// Every bug. Where the first thing to notice may differ from seed to seed, each is listed.
 fn rows() -> Vec<Row> {
-    commits_and_votes().into_iter().chain(recovery_and_bases()).chain(disks()).collect()
+    let rows = commits_and_votes().into_iter().chain(recovery_and_bases());
+    rows.chain(alignment()).chain(disks()).collect()
 }
 
 fn commits_and_votes() -> Vec<Row> {
@@ -171,6 +172,29 @@ fn recovery_and_bases() -> Vec<Row> {
             "3.4.3b",
             |c| c.planted = Some(Bug::SkipVersionCheck),
             &["one-commit-per-base", "exact-bases"],
+        ),
+    ]
+}
+
+fn alignment() -> Vec<Row> {
+    vec![
+        machine(
+            "a tombstone is dropped when the server has it",
+            "3.9, A18, A20",
+            |c| c.planted = Some(Bug::TombstoneDroppedEarly),
+            &["tombstone-kept"],
+        ),
+        machine(
+            "back ONLINE without what was decided meanwhile",
+            "3.6.5",
+            |c| c.planted = Some(Bug::BackBeforeMeanwhile),
+            &["all-or-nothing", "bank-total", "unique-key", "edges-symmetric", "exact-bases"],
+        ),
+        machine(
+            "a record is repaired alone while ONLINE",
+            "3.6.5, A12",
+            |c| c.planted = Some(Bug::RecordWiseRepair),
+            &["all-or-nothing", "exact-bases"],
         ),
     ]
 }

@@ -24,12 +24,15 @@ fn run(seed: u64) -> Report {
 #[test]
 fn fixed_seeds_break_no_invariant() {
     let (mut commits, mut recoveries, mut crossing, mut lost) = (0, 0, 0, 0);
+    let (mut aligned, mut purged) = (0, 0);
     let mut workloads: BTreeMap<Kind, u64> = BTreeMap::new();
     for (report, seed) in parallel(SEEDS, |index| run(index as u64 + 1)).into_iter().zip(1..) {
         assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
         commits += report.counts.committed;
         recoveries += report.counts.recoveries;
         lost += report.counts.batches_lost;
+        aligned += report.counts.aligned;
+        purged += report.counts.purged;
         crossing += u32::from(report.options.clusters.len() > 1);
         *workloads.entry(report.options.workload).or_default() += report.counts.committed;
     }
@@ -37,6 +40,8 @@ fn fixed_seeds_break_no_invariant() {
     assert!(commits > 20_000, "{commits} commits");
     assert!(recoveries > 200, "{recoveries} recoveries");
     assert!(lost > 200, "{lost} batches lost");
+    assert!(aligned > 200, "{aligned} alignments");
+    assert!(purged > 200, "{purged} tombstones dropped");
     assert!(crossing > 200, "{crossing} seeds with several clusters");
     assert!(workloads.len() == Kind::ALL.len() && workloads.values().all(|n| *n > 1_000));
 }

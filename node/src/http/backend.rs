@@ -42,6 +42,8 @@ pub enum NodeState {
     Online,
     /// Told to stop.
     ShuttingDown,
+    /// Left behind by the others' decision logs: catching up, serving nobody.
+    Aligning,
 }
 
 impl NodeState {
@@ -52,6 +54,7 @@ impl NodeState {
             Self::Starting => "STARTING",
             Self::Online => "ONLINE",
             Self::ShuttingDown => "SHUTTINGDOWN",
+            Self::Aligning => "ALIGNING",
         }
     }
 }

@@ -1,25 +1,20 @@
 //! What the rest of the server may ask of the runtime, and the seam at which HTTP does so. May not
 //! know HTTP or SQL.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use quorate_api::{Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
-use quorate_control::members::Members;
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, Rid, Stamp, TxId};
 use quorate_control::schema::Schema;
-use quorate_protocol::io::{Failure, Placement, Proposal, Reply, SessionToken};
+use quorate_protocol::io::{Failure, Proposal, Reply, SessionToken};
 use tokio::sync::{oneshot, watch};
 
-use super::blocks::Allocator;
-use super::inbox::{Inbox, Input, PushError};
-use super::link::Links;
+use super::inbox::{Input, PushError};
 use super::link::frame::FRAME_MAX;
 use super::metrics::Metrics;
-use super::storage::{Storage, StorageError};
-use crate::clock::Clock;
+use super::shared::Shared;
+use super::storage::StorageError;
 use crate::http::backend::{Answers, Backend, Page, Planned, ReadError};
 use crate::index::table::IndexTable;
 
@@ -35,82 +30,6 @@ const SETTLE_POLL: Duration = Duration::from_millis(5);
 
 // Every message about a transaction must fit a frame: content once, keys and stamps beside it.
 const _: () = assert!(2 * TRANSACTION_BYTES_MAX <= FRAME_MAX);
-
-/// What loop, links and handles share.
-pub(crate) struct Shared {
-    pub(crate) name: String,
-    pub(crate) node: NodeId,
-    pub(crate) boot: Boot,
-    pub(crate) members: Members,
-    pub(crate) clock: Clock,
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) storage: Arc<Storage>,
-    pub(crate) links: Option<Arc<Links>>,
-    pub(crate) metrics: Metrics,
-    pub(crate) schema: ArcSwap<Schema>,
-    pub(crate) placements: ArcSwap<BTreeMap<ClusterKey, Placement>>,
-    pub(crate) allocator: Arc<Allocator>,
-    /// Counts what waiters for the schema or an index look at again.
-    pub(crate) changes: watch::Sender<u64>,
-    state: AtomicU8,
-    failed: watch::Sender<bool>,
-}
-
-/// What [`Shared`] is made from.
-pub(crate) struct Parts {
-    pub(crate) name: String,
-    pub(crate) node: NodeId,
-    pub(crate) boot: Boot,
-    pub(crate) members: Members,
-    pub(crate) clock: Clock,
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) storage: Arc<Storage>,
-    pub(crate) links: Option<Arc<Links>>,
-}
-
-impl Shared {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let metrics = Metrics::default();
-        metrics.observe(&parts.name, &parts.inbox, &parts.storage, parts.links.as_ref());
-        Self {
-            name: parts.name,
-            node: parts.node,
-            boot: parts.boot,
-            members: parts.members,
-            clock: parts.clock,
-            inbox: parts.inbox,
-            allocator: Allocator::new(parts.storage.clone()),
-            storage: parts.storage,
-            links: parts.links,
-            metrics,
-            schema: ArcSwap::default(),
-            placements: ArcSwap::default(),
-            state: AtomicU8::new(NodeState::Starting as u8),
-            changes: watch::Sender::new(0),
-            failed: watch::Sender::new(false),
-        }
-    }
-
-    pub(crate) fn state(&self) -> NodeState {
-        let state = self.state.load(Ordering::Acquire);
-        [NodeState::Starting, NodeState::Online, NodeState::ShuttingDown][usize::from(state)]
-    }
-
-    pub(crate) fn set_state(&self, state: NodeState) {
-        self.state.store(state as u8, Ordering::Release);
-    }
-
-    /// Stops serving: the disk gave an answer that nothing may be built on.
-    fn fail(&self, error: &StorageError) {
-        if matches!(error, StorageError::Stopping) {
-            return;
-        }
-        let remedy = error.remedy();
-        tracing::error!(%error, remedy, "the storage failed; this server stops serving");
-        self.set_state(NodeState::ShuttingDown);
-        self.failed.send_replace(true);
-    }
-}
 
 /// A server, as the layers above see it. Cheap to clone.
 #[derive(Clone)]
@@ -233,8 +152,9 @@ impl NodeHandle {
     /// # Errors
     /// The disk failed; the server stops serving.
     pub async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, StorageError> {
+        let before = self.shared.alignments();
         let found = self.shared.storage.committed_durable(item).await;
-        found.inspect_err(|error| self.shared.fail(error))
+        self.unless_aligned(before, found.inspect_err(|error| self.shared.fail(error))?)
     }
 
     /// Live records of a cluster from a position on, in order, at most `limit`. One page is one
@@ -248,12 +168,22 @@ impl NodeHandle {
         from: u64,
         limit: usize,
     ) -> Result<Page, StorageError> {
+        let before = self.shared.alignments();
         let storage = self.shared.storage.clone();
         let scan = tokio::task::spawn_blocking(move || storage.scan(cluster, from, limit));
         let scanned = scan.await.map_err(|_| StorageError::Stopping)?;
         let (page, visible) = scanned.inspect_err(|error| self.shared.fail(error))?;
         self.shared.storage.durability().wait_for(visible).await;
-        Ok(page)
+        self.unless_aligned(before, page)
+    }
+
+    /// What was read while the server aligned may be a part of a transaction. It did not, if it
+    /// does not now and has not left since `before`: it leaves before the first item is written.
+    fn unless_aligned<T>(&self, before: u64, read: T) -> Result<T, StorageError> {
+        if self.shared.is_aligning() || self.shared.alignments() != before {
+            return Err(StorageError::Aligning);
+        }
+        Ok(read)
     }
 
     /// Records under a key of a derived index, in order of their ids, once what they stand in is
@@ -266,6 +196,7 @@ impl NodeHandle {
         index: ClusterKey,
         key: Vec<u8>,
     ) -> Result<Option<Vec<Rid>>, StorageError> {
+        let before = self.shared.alignments();
         let table = IndexTable::of(&self.schema());
         let storage = self.shared.storage.clone();
         let look = tokio::task::spawn_blocking(move || {
@@ -281,7 +212,7 @@ impl NodeHandle {
         let looked = looked.inspect_err(|error| self.shared.fail(error))?;
         let Some((rids, visible)) = looked else { return Ok(None) };
         self.shared.storage.durability().wait_for(visible).await;
-        Ok(Some(rids))
+        self.unless_aligned(before, Some(rids))
     }
 
     /// Local reads wait for ONLINE: before, what this server acknowledged in its last life may be
@@ -381,7 +312,7 @@ fn failure(code: ErrorCode) -> Failure {
 impl From<StorageError> for ReadError {
     fn from(error: StorageError) -> Self {
         let code = match error {
-            StorageError::Stopping => ErrorCode::NotReady,
+            StorageError::Stopping | StorageError::Aligning => ErrorCode::NotReady,
             StorageError::Engine { .. }
             | StorageError::Corrupt { .. }
             | StorageError::Encode { .. }

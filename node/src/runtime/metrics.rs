@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use quorate_api::Outcome;
+use quorate_api::{NodeId, Outcome};
 use quorate_protocol::io::{NoReasonNote, Note, Reply};
 use quorate_protocol::message::Message;
 
 use super::inbox::Inbox;
 use super::link::{LinkBytes, Links};
+use super::message_names::{MESSAGES, message_index};
 use super::storage::Storage;
 
 /// Upper bounds of the buckets of a sync's duration, in microseconds.
@@ -75,6 +76,15 @@ struct Sources {
     name: String,
 }
 
+/// A counter for each name of a message.
+struct PerMessage([Counter; MESSAGES.len()]);
+
+impl Default for PerMessage {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
 /// Everything this server counts.
 #[derive(Default)]
 pub struct Metrics {
@@ -102,6 +112,23 @@ pub struct Metrics {
     pub diverged: Counter,
     /// Contradictions that must never happen.
     pub corruptions: Counter,
+    /// 1 while this server aligns.
+    pub aligning: AtomicU64,
+    /// Alignments that ended.
+    pub alignments: Counter,
+    /// Own items compared while aligning.
+    pub align_compared: Counter,
+    /// Ranges of items found different.
+    pub align_ranges: Counter,
+    /// Items taken from other servers while aligning.
+    pub align_fetched: Counter,
+    /// Decisions taken that a source settled meanwhile.
+    pub align_followed: Counter,
+    /// Times a server was not waited for any more.
+    pub passed_over: Counter,
+    /// Tombstones dropped.
+    pub tombstones_dropped: Counter,
+    lags: Mutex<BTreeMap<NodeId, u64>>,
     /// Messages of closed boots that were dropped.
     pub stale_messages: Counter,
     /// Indexes that were to be filled.
@@ -112,54 +139,9 @@ pub struct Metrics {
     pub held: AtomicU64,
     /// Requests that wait for an answer.
     pub in_flight: AtomicU64,
-    sent: [Counter; MESSAGES.len()],
-    received: [Counter; MESSAGES.len()],
+    sent: PerMessage,
+    received: PerMessage,
     sources: OnceLock<Sources>,
-}
-
-/// Names of the messages, in the order of [`message_index`].
-const MESSAGES: [&str; 18] = [
-    "prepare",
-    "vote",
-    "accept",
-    "accepted",
-    "rejected",
-    "recover",
-    "promise",
-    "decide",
-    "decide_ack",
-    "status",
-    "status_reply",
-    "read",
-    "read_reply",
-    "fetch",
-    "fetch_reply",
-    "low",
-    "ended",
-    "ended_reply",
-];
-
-const fn message_index(message: &Message) -> usize {
-    match message {
-        Message::Prepare { .. } => 0,
-        Message::Vote { .. } => 1,
-        Message::Accept { .. } => 2,
-        Message::Accepted { .. } => 3,
-        Message::Rejected { .. } => 4,
-        Message::Recover { .. } => 5,
-        Message::Promise { .. } => 6,
-        Message::Decide { .. } => 7,
-        Message::DecideAck { .. } => 8,
-        Message::Status { .. } => 9,
-        Message::StatusReply { .. } => 10,
-        Message::Read { .. } => 11,
-        Message::ReadReply { .. } => 12,
-        Message::Fetch { .. } => 13,
-        Message::FetchReply { .. } => 14,
-        Message::Low { .. } => 15,
-        Message::Ended { .. } => 16,
-        Message::EndedReply { .. } => 17,
-    }
 }
 
 impl Metrics {
@@ -181,11 +163,11 @@ impl Metrics {
     }
 
     pub(crate) fn sent(&self, message: &Message) {
-        self.sent[message_index(message)].increment();
+        self.sent.0[message_index(message)].increment();
     }
 
     pub(crate) fn received(&self, message: &Message) {
-        self.received[message_index(message)].increment();
+        self.received.0[message_index(message)].increment();
     }
 
     pub(crate) fn note(&self, note: &Note) {
@@ -199,8 +181,25 @@ impl Metrics {
             Note::Recovering(_) => self.recoveries.increment(),
             Note::Diverged { .. } => self.diverged.increment(),
             Note::Corruption { .. } => self.corruptions.increment(),
-            Note::SystemChanged => {}
+            Note::SystemChanged | Note::LeftOnline => {}
+            Note::BackOnline => self.alignments.increment(),
+            Note::Alignment(work) => {
+                self.align_compared.add(work.compared);
+                self.align_ranges.add(work.ranges);
+                self.align_fetched.add(work.fetched);
+                self.align_followed.add(work.followed);
+            }
+            Note::PassedOver(_) => self.passed_over.increment(),
+            Note::Purged { tombstones } => self.tombstones_dropped.add(*tombstones),
+            Note::Lag { node, entries } => {
+                self.lags().insert(*node, *entries);
+            }
         }
+    }
+
+    fn lags(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
+        // A panic while it was held leaves a map that is as good as before.
+        self.lags.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts the answer to a transaction.
@@ -267,6 +266,13 @@ impl Metrics {
             ("quorate_aborts_otherwise_total", &self.aborted_otherwise),
             ("quorate_busy_retries_total", &self.retries),
             ("quorate_recoveries_total", &self.recoveries),
+            ("quorate_alignments_total", &self.alignments),
+            ("quorate_align_compared_total", &self.align_compared),
+            ("quorate_align_ranges_total", &self.align_ranges),
+            ("quorate_align_fetched_total", &self.align_fetched),
+            ("quorate_align_followed_total", &self.align_followed),
+            ("quorate_passed_over_total", &self.passed_over),
+            ("quorate_tombstones_dropped_total", &self.tombstones_dropped),
             ("quorate_diverged_total", &self.diverged),
             ("quorate_corruptions_total", &self.corruptions),
             ("quorate_stale_messages_total", &self.stale_messages),
@@ -282,7 +288,7 @@ impl Metrics {
     fn render_messages(&self, text: &mut Text) {
         text.head("quorate_messages_total", "counter");
         for (direction, counters) in [("sent", &self.sent), ("received", &self.received)] {
-            for (name, counter) in MESSAGES.iter().zip(counters) {
+            for (name, counter) in MESSAGES.iter().zip(&counters.0) {
                 let labels = format_args!("direction=\"{direction}\",message=\"{name}\"");
                 text.line(format_args!("quorate_messages_total{{{labels}}}"), counter.get());
             }
@@ -311,12 +317,17 @@ impl Metrics {
         });
         for (name, depth) in [
             ("quorate_persist_queue", persist),
+            ("quorate_aligning", self.aligning.load(Ordering::Relaxed)),
             ("quorate_held_effects", self.held.load(Ordering::Relaxed)),
             ("quorate_requests_in_flight", self.in_flight.load(Ordering::Relaxed)),
             ("quorate_inbox_depth", sources.inbox.len() as u64),
         ] {
             text.head(name, "gauge");
             text.line(format_args!("{name}"), depth);
+        }
+        text.head("quorate_decision_lag", "gauge");
+        for (node, entries) in self.lags().iter() {
+            text.line(format_args!("quorate_decision_lag{{server=\"{node}\"}}"), entries);
         }
     }
 
@@ -385,14 +396,6 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_fit_the_messages() {
-        let low = Message::Low { seq: 1 };
-        assert_eq!(MESSAGES[message_index(&low)], low.name());
-        let fetch = Message::Fetch { tx: quorate_api::TxId::NONE };
-        assert_eq!(MESSAGES[message_index(&fetch)], fetch.name());
-    }
 
     #[test]
     fn the_text_has_cumulative_buckets() {

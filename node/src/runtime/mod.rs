@@ -6,8 +6,10 @@ pub mod data_dir;
 pub mod handle;
 mod inbox;
 pub mod link;
+mod message_names;
 pub mod metrics;
 mod node_loop;
+mod shared;
 pub mod storage;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use quorate_api::{Boot, NodeId};
 use quorate_control::members::Members;
-use quorate_protocol::io::Config;
+use quorate_protocol::io::{AlignConfig, Config};
 use quorate_protocol::machine::Machine;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -27,10 +29,11 @@ use tokio::task::JoinSet;
 use crate::clock::{Clock, micros};
 use crate::http::RetryPolicy;
 use data_dir::{DataDir, DataError};
-use handle::{NodeHandle, Parts, Shared};
+use handle::NodeHandle;
 use inbox::{Inbox, Input};
 use link::{LinkConfig, Links, Me};
 use node_loop::NodeLoop;
+use shared::{Parts, Shared};
 use storage::witness::Witness;
 use storage::{StorageError, SyncThread, Writer, die};
 
@@ -51,6 +54,8 @@ pub struct Settings {
     pub password: String,
     /// Silence after which a peer counts as unreachable.
     pub suspect_after: Duration,
+    /// When decision logs are cut past a server that is behind, and how fast servers align.
+    pub align: AlignConfig,
     /// How transactions that meet a lock are tried again.
     pub retry: RetryPolicy,
     /// Clients' requests worked on at once, and waiting for it; above, the next one is refused.
@@ -116,10 +121,12 @@ impl Node {
             "data folder opened"
         );
         let writer = Writer::new(storage.clone(), boot, &recovered);
+        let aligning = recovered.aligning;
         let machine_config = Config {
             retries: settings.retry.count,
             retry_delay: micros(settings.retry.delay),
             retry_jitter: settings.retry.jitter_percent,
+            align: settings.align,
             in_flight_max: settings.in_flight_max,
             ..Config::new(node, boot, seed)
         };
@@ -150,6 +157,7 @@ impl Node {
             storage,
             links,
         }));
+        shared.set_aligning(aligning);
         Self::run(shared, machine, writer, Arc::new(data.witness), peers)
     }
 

@@ -22,10 +22,11 @@ use quorate_protocol::message::Message;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::handle::{NodeState, Shared};
+use super::handle::NodeState;
 use super::inbox::Input;
 use super::link::frame::Kind;
 use super::link::{Envelope, Peer};
+use super::shared::Shared;
 use super::storage::{Filling, Writer, die};
 use crate::index::table::IndexTable;
 
@@ -305,7 +306,23 @@ impl<P: Protocol> NodeLoop<P> {
             }
             Note::Diverged { item, .. } => tracing::warn!(%item, "kept the local value"),
             Note::Recovering(tx) => tracing::debug!(%tx, "recovering"),
-            Note::Committed { .. } | Note::Aborted(_) | Note::Retried => {}
+            Note::LeftOnline => {
+                tracing::warn!("left behind by a decision log: ALIGNING");
+                self.shared.set_aligning(true);
+            }
+            Note::BackOnline => {
+                tracing::info!("aligned with a majority: ONLINE");
+                self.shared.set_aligning(false);
+            }
+            Note::PassedOver(node) => {
+                tracing::warn!(%node, "not waited for any more; it will have to align");
+            }
+            Note::Committed { .. }
+            | Note::Aborted(_)
+            | Note::Retried
+            | Note::Alignment(_)
+            | Note::Lag { .. }
+            | Note::Purged { .. } => {}
         }
     }
 
@@ -396,8 +413,9 @@ impl<P: Protocol> NodeLoop<P> {
         }
         // It may have been told to stop meanwhile.
         if self.shared.state() == NodeState::Starting {
-            self.shared.set_state(NodeState::Online);
-            tracing::info!(masters = self.shared.members.count(), "ONLINE");
+            self.shared.started();
+            let state = self.shared.state().name();
+            tracing::info!(masters = self.shared.members.count(), "{state}");
         }
     }
 

@@ -10,8 +10,9 @@ use quorate_protocol::message::LogPosition;
 use super::*;
 use crate::clock::Clock;
 use crate::http::backend::Backend;
-use crate::runtime::handle::{NodeHandle, Parts};
+use crate::runtime::handle::NodeHandle;
 use crate::runtime::inbox::Inbox;
+use crate::runtime::shared::Parts;
 use crate::runtime::storage::{Storage, SyncThread};
 
 const NODE: NodeId = NodeId(1);

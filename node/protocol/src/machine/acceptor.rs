@@ -229,8 +229,9 @@ impl Machine {
         let for_lock = matches!(wait, Wait::Lock { .. });
         let mark = if for_lock { Mark::HeldForLock } else { Mark::HeldForLag };
         mark.hit();
-        if let Wait::Lag { writer, .. } = &wait {
+        if let Wait::Lag { item, writer } = &wait {
             self.fetch_from(cx, prepare.from, *writer);
+            self.repair_record_wise(cx, prepare.from, item);
         }
         self.timers.set(prepare.since.max(self.now.saturating_sub(limit)) + limit, Timer::Held(tx));
         self.held.insert(tx, prepare, wait);
@@ -285,7 +286,7 @@ impl Machine {
         if self.is_finished(tx) {
             return Some(Knowledge::Finished);
         }
-        if self.parked.contains(tx) {
+        if self.parked.contains(tx) || self.is_begun(tx) {
             return Some(Knowledge::Decided(Decided::Commit));
         }
         if self.txs.contains_key(&tx) {

@@ -12,12 +12,12 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, Committed, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{ClusterKey, ItemId, NodeId, Operation, Stamp, TxId};
 
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
 use crate::marks::Mark;
-use crate::message::{Age, Decided, LogPosition, Message, Participant, TxRecord};
+use crate::message::{Age, Decided, Knowledge, LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
 /// A transaction with its outcome.
@@ -32,7 +32,7 @@ pub(super) struct Decision {
 /// Where an outcome was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// In a decision log.
+    /// In a decision log, or from a source of an alignment, which says itself what no log told.
     Log,
     /// From a base that proves it, or an answer.
     Elsewhere,
@@ -75,6 +75,15 @@ impl Parking {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.txs.is_empty()
+    }
+
+    /// All of them, in order.
+    pub(super) fn all(&self) -> Vec<TxId> {
+        self.txs.keys().copied().collect()
+    }
+
     fn insert(&mut self, decision: Decision, item: ItemId, writer: TxId) {
         let tx = decision.tx;
         self.by_item.entry(item.clone()).or_default().insert(tx);
@@ -112,7 +121,7 @@ enum Fit {
 }
 
 /// The record of the system's schema lives here.
-const SYSTEM: ClusterKey = ClusterKey { database: 0, cluster: 0 };
+pub(super) const SYSTEM: ClusterKey = ClusterKey { database: 0, cluster: 0 };
 
 impl Machine {
     /// Takes note of an outcome found elsewhere. True once it is settled here, false while it is
@@ -177,9 +186,7 @@ impl Machine {
     /// What must not be done.
     fn apply_again(&self, cx: &mut Cx<'_>, decision: &Decision) {
         for op in decision.ops.iter().filter(|op| op.writes() && self.holds(op.item.cluster)) {
-            let (stamp, live) = (op.stamp_after(decision.tx), op.kind != OpKind::Delete);
-            let committed = Committed { stamp, live, image: op.image.clone() };
-            cx.write(Write::Item(op.item.clone(), committed));
+            cx.write(Write::Item(op.item.clone(), op.committed(decision.tx)));
         }
     }
 
@@ -234,6 +241,7 @@ impl Machine {
                 }
             }
         }
+        self.note_gaps(cx, &writes);
         self.settle(cx, decision, &writes);
         true
     }
@@ -253,6 +261,11 @@ impl Machine {
         }
         if local == after {
             return Fit::Present;
+        }
+        // No snapshot is read here while this server aligns: only the lower items are written
+        // (3.6.3).
+        if self.align.is_some() && local.version != after.version {
+            return if local.version < after.version { Fit::Apply } else { Fit::Present };
         }
         if self.is_safe(op.item.cluster) {
             return if local.version > after.version {
@@ -274,15 +287,11 @@ impl Machine {
     }
 
     /// One atomic batch: the outcome, all images, the unlock (3.6.2).
-    fn settle(&mut self, cx: &mut Cx<'_>, decision: Decision, writes: &[Operation]) {
+    pub(super) fn settle(&mut self, cx: &mut Cx<'_>, decision: Decision, writes: &[Operation]) {
+        self.journal(&decision);
         let Decision { tx, outcome, participants, ops } = decision;
         for op in writes {
-            let committed = Committed {
-                stamp: op.stamp_after(tx),
-                live: op.kind != OpKind::Delete,
-                image: op.image.clone(),
-            };
-            cx.write(Write::Item(op.item.clone(), committed));
+            cx.write(Write::Item(op.item.clone(), op.committed(tx)));
             if op.item.cluster == SYSTEM {
                 cx.note(Note::SystemChanged);
             }
@@ -326,7 +335,7 @@ impl Machine {
         }
     }
 
-    fn unpark(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+    pub(super) fn unpark(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let Some(Parked { decision, logs, .. }) = self.parked.remove(tx) else { return };
         if self.apply_commit(cx, decision) {
             for (node, at) in logs {
@@ -366,7 +375,12 @@ impl Machine {
             let ops = self.ops_held_by(from, &d.ops);
             (d.outcome, d.participants, ops)
         });
-        cx.send_durable(from, Message::FetchReply { tx, decision });
+        if decision.is_none() && self.is_finished(tx) {
+            let knowledge = Knowledge::Finished;
+            cx.send_durable(from, Message::StatusReply { tx, knowledge });
+        } else {
+            cx.send_durable(from, Message::FetchReply { tx, decision });
+        }
     }
 
     /// A decided transaction that is not forgotten here.
@@ -401,8 +415,7 @@ impl Machine {
     /// Operations of one cluster always travel together, so one of each will do.
     pub(super) fn is_whole(&self, participants: &[Participant], ops: &[Operation]) -> bool {
         let me = self.config.node;
-        let held = |cluster| self.placements.get(&cluster).is_some_and(|p| p.is_held_by(me));
-        let mine = participants.iter().filter(|p| held(p.cluster));
+        let mine = participants.iter().filter(|p| self.is_kept_by(me, p.cluster));
         let has = |cluster| ops.iter().any(|op| op.item.cluster == cluster);
         !participants.is_empty() && mine.into_iter().all(|p| has(p.cluster))
     }
@@ -418,7 +431,7 @@ pub(super) fn is_complete(decision: &Decision) -> bool {
 mod tests {
     use alloc::vec;
 
-    use quorate_api::Boot;
+    use quorate_api::{Boot, OpKind};
 
     use super::*;
     use crate::io::Recovered;

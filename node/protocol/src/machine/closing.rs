@@ -28,7 +28,7 @@ use crate::message::{LogPosition, Message};
 const CLOSED: u8 = 3;
 
 /// Mark of a boot of which nothing is left.
-const END: u64 = u64::MAX;
+pub(super) const END: u64 = u64::MAX;
 
 /// How far this server is in closing its own earlier boots, and what others asked.
 #[derive(Debug, Default)]
@@ -127,6 +127,7 @@ impl Machine {
             if self.low.insert((node, boot), END) != Some(END) {
                 Mark::BootsForgotten.hit();
                 cx.write(Write::Low(node, boot, END));
+                self.raise_everywhere(node, boot, END);
                 self.told_below(cx, TxId { node, boot, seq: END });
                 if let Some(incoming) = self.incoming.get_mut(&node) {
                     incoming.forget_end(boot);

@@ -1,10 +1,5 @@
 //! The coordinator (PROTOCOL.md 3.5): one round when everybody says Yes, a second one when not.
-//!
-//! A split vote is given up early. With MASTERs down, W Yes may be out of reach although fewer than
-//! N − W + 1 said No: then nothing but recovery can abort (3.5.3), and waiting for half of the
-//! deadline (3.5.6) would keep the Yes votes' locks all that while. So once everybody who is
-//! believed reachable has answered, somebody with No, and the votes decide nothing, the
-//! coordinator runs recovery itself. Recovery is safe at any time; this says only when.
+//! What the votes allow is judged in `votes`.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -16,8 +11,9 @@ use quorate_api::{
 use super::apply::Decision;
 use super::request::{Retry, reason_of, refuse, resolve};
 use super::timers::Timer;
+use super::votes::Votes;
 use super::{Cx, Machine};
-use crate::io::{Base, Failure, Note, Placement, Reply, Submit, Tick, Write};
+use crate::io::{Base, Failure, Note, Reply, Submit, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{
     Age, Ballot, Decided, LogPosition, Message, No, Participant, Value, Vote, VoteReply,
@@ -32,32 +28,32 @@ pub(super) struct Coordination {
     waiting: bool,
     age: Age,
     attempt: u32,
-    started: Tick,
+    pub(super) started: Tick,
     pub(super) participants: Vec<Participant>,
     /// In item order.
     pub(super) ops: Vec<Operation>,
-    clusters: BTreeMap<ClusterKey, Round>,
+    pub(super) clusters: BTreeMap<ClusterKey, Round>,
     /// No votes, for the reason told to the client.
     noes: Vec<No>,
     resend_at: Tick,
     /// When its timer is set.
     armed: Tick,
     /// Recovery has taken over: round 1 is closed.
-    recovering: bool,
+    pub(super) recovering: bool,
 }
 
 /// Where one cluster stands.
 #[derive(Debug, Default)]
-struct Round {
-    yes: BTreeSet<NodeId>,
-    no: BTreeSet<NodeId>,
+pub(super) struct Round {
+    pub(super) yes: BTreeSet<NodeId>,
+    pub(super) no: BTreeSet<NodeId>,
     /// When W was first reached.
-    quorum_at: Option<Tick>,
-    stage: Stage,
+    pub(super) quorum_at: Option<Tick>,
+    pub(super) stage: Stage,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     #[default]
     Voting,
     /// Round 1: at most one value is ever sent.
@@ -235,20 +231,6 @@ impl Machine {
         }
     }
 
-    /// True when some cluster's votes decide nothing unless a MASTER comes back that is down now.
-    fn is_out_of_reach(&self, tx: TxId) -> bool {
-        let Some(c) = self.coordinations.get(&tx) else { return false };
-        let is_split = |(cluster, round): (&ClusterKey, &Round)| {
-            let Some(placement) = self.placements.get(cluster) else { return false };
-            let may_answer = |node: &NodeId| {
-                !round.yes.contains(node) && !round.no.contains(node) && self.is_up(*node)
-            };
-            let voting = round.stage == Stage::Voting && placement.is_safe();
-            voting && !round.no.is_empty() && !placement.masters.iter().any(may_answer)
-        };
-        !c.recovering && c.clusters.iter().any(is_split)
-    }
-
     /// X5: what must not be done.
     fn apply_own_value(&self, cx: &mut Cx<'_>, tx: TxId, c: &Coordination, cluster: ClusterKey) {
         let prepared = matches!(c.clusters[&cluster].stage, Stage::Final(Value::Prepared, _));
@@ -292,6 +274,11 @@ impl Machine {
                 Votes::SecondRound(value) => value,
             },
         };
+        if value == Value::Prepared && self.would_forbid_a_vote(c, cluster) {
+            Mark::AcceptPostponed.hit();
+            return;
+        }
+        let round = c.clusters.get_mut(&cluster).expect("named by the caller");
         round.stage = Stage::Accepting(value, BTreeSet::new());
         match value {
             Value::Prepared => Mark::RoundTwoPrepared.hit(),
@@ -319,50 +306,6 @@ impl Machine {
         };
         let participants = c.participants.clone();
         cx.send_now(to, Message::Accept { tx, cluster, ballot, value, participants, ops });
-    }
-
-    /// What the votes of one cluster allow (3.5.3; 3.10 for W below majority).
-    fn judge_votes(&self, placement: &Placement, round: &mut Round, started: Tick) -> Votes {
-        let n = placement.masters.len();
-        let (w, majority) = (placement.write_quorum, placement.majority());
-        let (yes, no) = (round.yes.len(), round.no.len());
-        if !placement.is_safe() {
-            return if yes >= w {
-                Votes::Final(Value::Prepared)
-            } else if no > n - w {
-                Votes::Final(Value::Aborted)
-            } else {
-                Votes::Open
-            };
-        }
-        let early = (yes >= w && self.config.has(Bug::CommitOnQuorum))
-            || (yes > 0 && self.config.has(Bug::AckBeforeQuorum));
-        if yes == n || early {
-            return Votes::Final(Value::Prepared);
-        }
-        if no > n - majority {
-            return Votes::Final(Value::Aborted);
-        }
-        if no > n - w {
-            return Votes::SecondRound(Value::Aborted);
-        }
-        if yes < w {
-            let silent = no == 0 && self.config.has(Bug::AbortOnSilence);
-            return if silent && self.now >= started + self.config.fast_wait.1 {
-                Votes::SecondRound(Value::Aborted)
-            } else {
-                Votes::Open
-            };
-        }
-        let quorum_at = *round.quorum_at.get_or_insert(self.now);
-        let missing_may_come = placement
-            .masters
-            .iter()
-            .any(|node| !round.yes.contains(node) && !round.no.contains(node) && self.is_up(*node));
-        if missing_may_come && self.now < quorum_at + self.fast_wait() {
-            return Votes::Open;
-        }
-        Votes::SecondRound(Value::Prepared)
     }
 
     /// After a reconnect: whatever the peer may have missed.
@@ -404,8 +347,9 @@ impl Machine {
         if !c.recovering {
             at = at.min(c.half());
             for round in c.clusters.values().filter(|r| r.stage == Stage::Voting) {
-                if let Some(quorum_at) = round.quorum_at {
-                    at = at.min(quorum_at + fast);
+                // Past that it waits for a vote (`votes`), and whatever brings one looks again.
+                if let Some(end) = round.quorum_at.map(|t| t + fast).filter(|t| *t > self.now) {
+                    at = at.min(end);
                 }
                 if self.config.has(Bug::AbortOnSilence) {
                     at = at.min(c.started + self.config.fast_wait.1);
@@ -536,11 +480,4 @@ impl Coordination {
     const fn half(&self) -> Tick {
         self.started + self.submit.deadline.saturating_sub(self.started) / 2
     }
-}
-
-/// What the votes of one cluster allow.
-enum Votes {
-    Open,
-    Final(Value),
-    SecondRound(Value),
 }

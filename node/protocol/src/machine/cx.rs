@@ -15,7 +15,7 @@
 
 use alloc::vec::Vec;
 
-use quorate_api::{Committed, ItemId, NodeId, Stamp, TxId};
+use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 
 use crate::io::{Effect, Note, PersistSeq, Reply, Store, Write};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
@@ -65,6 +65,12 @@ impl<'a> Cx<'a> {
         self.out.push(Effect::Reply { request, after: 0, reply });
     }
 
+    /// To be carried out before anything that this step writes becomes visible.
+    pub(super) fn note_first(&mut self, note: Note) {
+        self.out.insert(self.start, Effect::Note(note));
+        self.start += 1;
+    }
+
     pub(super) fn note(&mut self, note: Note) {
         self.out.push(Effect::Note(note));
     }
@@ -76,6 +82,11 @@ impl<'a> Cx<'a> {
             {
                 return Some(committed.clone());
             }
+            if let Write::Purge(id) = write
+                && id == item
+            {
+                return None;
+            }
         }
         self.store.item(item)
     }
@@ -86,6 +97,11 @@ impl<'a> Cx<'a> {
                 && id == item
             {
                 return committed.stamp;
+            }
+            if let Write::Purge(id) = write
+                && id == item
+            {
+                return Stamp::ABSENT;
             }
         }
         self.store.stamp(item)
@@ -111,6 +127,22 @@ impl<'a> Cx<'a> {
             }
         }
         self.store.outcome(tx)
+    }
+
+    /// As it was before this step. Alignment may see an older item than there is: what changed is
+    /// compared or followed later.
+    pub(super) fn items_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Vec<(ItemKey, Committed)> {
+        self.store.items_after(cluster, after, limit)
+    }
+
+    /// As it was before this step.
+    pub(super) fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
+        self.store.outcomes_after(after, limit)
     }
 
     pub(super) fn log_after(&self, position: LogPosition) -> Option<(LogPosition, LogEntry)> {

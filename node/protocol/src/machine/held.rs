@@ -81,6 +81,11 @@ impl Held {
         Some((prepare, wait))
     }
 
+    /// Drops all of them without a vote.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// Who waits for this item, oldest first.
     pub(super) fn waiting_on(&self, item: &ItemId) -> Vec<TxId> {
         self.by_item.get(item).into_iter().flatten().map(|(_, tx)| *tx).collect()

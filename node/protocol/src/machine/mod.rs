@@ -15,12 +15,18 @@ use crate::message::{LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
 mod acceptor;
+mod align;
+mod align_compare;
+mod align_follow;
+mod align_return;
+mod align_source;
 mod apply;
 mod closing;
 mod coordinator;
 mod cx;
 mod held;
 mod locks;
+mod merkle;
 mod orphans;
 mod reads;
 mod recovery;
@@ -31,6 +37,9 @@ mod stream;
 #[cfg(test)]
 mod testing;
 mod timers;
+mod tombstones;
+mod truncation;
+mod votes;
 
 use cx::Cx;
 
@@ -76,6 +85,8 @@ pub struct Machine {
     closing: closing::Closing,
     /// Commits that no log has told of yet, durable like what they wrote (`apply.rs`).
     unlogged: BTreeSet<TxId>,
+    /// How far the decision logs had told those whose state came in by alignment (`align_return`).
+    shown: BTreeMap<NodeId, LogPosition>,
     /// Who asked for the outcome of a transaction that is still worked on here.
     watchers: BTreeMap<TxId, BTreeSet<NodeId>>,
     /// Items that changed or were unlocked in this step; whoever waited for them is looked at
@@ -84,6 +95,15 @@ pub struct Machine {
     /// Peers owed a `DecideAck` at the next `Tick`.
     acks_due: BTreeSet<NodeId>,
     timers: timers::Timers,
+    /// This server aligns; while it does, it answers for no quorum.
+    align: Option<align::Aligning>,
+    /// When the next piece of alignment work is due.
+    align_at: Option<Tick>,
+    /// Number of the last session with a source.
+    last_source: u64,
+    /// Servers that align with this one.
+    aligners: BTreeMap<NodeId, align_source::Session>,
+    tombstones: tombstones::Tombstones,
     /// Usual time between the Yes that made W and the last one.
     vote_spread: Tick,
     /// It was told where clusters are, and has replayed its own log. Before that it takes no
@@ -109,6 +129,9 @@ impl Machine {
             }
             txs.insert(tx, record);
         }
+        if recovered.aligning {
+            Mark::AligningRestarted.hit();
+        }
         let ended = |node| {
             let of = recovered.ended.range((node, Boot(0))..=(node, Boot(u32::MAX)));
             of.map(|((_, boot), last)| (*boot, *last)).collect()
@@ -132,6 +155,7 @@ impl Machine {
             incoming,
             log_end: recovered.log_end,
             log_start: recovered.log_start,
+            tombstones: tombstones::Tombstones::of_closed_boots(&recovered.low),
             low: recovered.low,
             coordinations: BTreeMap::new(),
             retries: BTreeMap::new(),
@@ -145,10 +169,15 @@ impl Machine {
             session_progress: false,
             closing: closing::Closing::default(),
             unlogged: recovered.out_of_log,
+            shown: recovered.shown,
             watchers: BTreeMap::new(),
             changed: BTreeSet::new(),
             acks_due: BTreeSet::new(),
             timers: timers::Timers::default(),
+            align: recovered.aligning.then(|| align::Aligning::starting_with(recovered.begun)),
+            align_at: None,
+            last_source: 0,
+            aligners: BTreeMap::new(),
             vote_spread: 0,
             configured: false,
             config,
@@ -200,7 +229,7 @@ impl Machine {
             self.recover_own_orphans(cx);
         }
         for node in self.peers.keys().copied().collect::<Vec<_>>() {
-            self.peer_changed(cx, node);
+            self.peer_changed(cx, node, true);
         }
     }
 
@@ -229,6 +258,9 @@ impl Machine {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, message: Message) {
+        if self.is_silent_on(&message) {
+            return;
+        }
         match message {
             Message::Prepare { tx, age, participants, ops, schema } => {
                 let since = self.now;
@@ -265,6 +297,13 @@ impl Machine {
             Message::Fetch { tx } => self.on_fetch(cx, from, tx),
             Message::FetchReply { tx, decision } => self.on_fetch_reply(cx, tx, decision),
             Message::Low { seq } => self.on_low(cx, from, seq),
+            Message::Everywhere { seq } => self.on_everywhere(from, seq),
+            Message::Truncated { start } => self.on_truncated(cx, from, start),
+            Message::Left => self.on_left(from),
+            Message::AskLogged { txs } => self.on_ask_logged(cx, from, &txs),
+            Message::Logged { txs, received } => self.on_logged(cx, txs, received),
+            Message::Align { session, ask } => self.on_ask(cx, from, session, ask),
+            Message::AlignReply { session, answer } => self.on_answer(cx, from, session, answer),
             Message::Ended { stage, boot } => self.on_ended(cx, from, stage, boot),
             // What was said to an earlier boot of this server says nothing of the boots since.
             Message::EndedReply { stage, boot, agreed } if boot == self.config.boot => {
@@ -291,6 +330,9 @@ impl Machine {
             .values()
             .flat_map(|p| p.masters.iter().chain(&p.replicas).copied())
             .collect();
+        if self.placements != placements {
+            self.compare_again();
+        }
         self.placements = placements;
         self.reconsider_configuration(cx);
         self.pump_all(cx);
@@ -299,19 +341,28 @@ impl Machine {
     fn on_peer(&mut self, cx: &mut Cx<'_>, node: NodeId, boot: Boot, up: bool) {
         let peer = self.peers.entry(node).or_default();
         assert!(boot >= peer.boot, "a closed boot came back");
+        let is_new = boot > peer.boot;
+        peer.aligning &= !is_new;
         peer.boot = boot;
         peer.up = up;
         peer.reconnect();
         if self.configured {
-            self.peer_changed(cx, node);
+            self.peer_changed(cx, node, is_new);
         }
     }
 
-    fn peer_changed(&mut self, cx: &mut Cx<'_>, node: NodeId) {
+    fn peer_changed(&mut self, cx: &mut Cx<'_>, node: NodeId, is_new: bool) {
         let Some(stream::Peer { boot, up, .. }) = self.peers.get(&node) else { return };
         let (boot, up) = (*boot, *up);
-        if up {
+        if up && self.align.is_some() {
+            cx.send_durable(node, Message::Left);
+        } else if up {
             self.acks_due.insert(node);
+        }
+        if !up || is_new {
+            self.aligners.remove(&node);
+        }
+        if up {
             self.pump_all(cx);
             self.resend_to(cx, node);
             self.recover_own_orphans(cx);
@@ -322,9 +373,12 @@ impl Machine {
         self.reconsider_reachability(cx);
     }
 
-    /// Believed reachable; a server always reaches itself.
+    /// Believed reachable and to be counted; a server always reaches itself.
     fn is_up(&self, node: NodeId) -> bool {
-        node == self.config.node || self.peers.get(&node).is_some_and(|p| p.up)
+        if node == self.config.node {
+            return self.align.is_none();
+        }
+        self.peers.get(&node).is_some_and(|p| p.up && !p.aligning)
     }
 
     /// M(c) of every participant, each server once.
@@ -340,6 +394,11 @@ impl Machine {
         self.placements.get(&cluster).is_some_and(|p| p.masters.contains(&node))
     }
 
+    /// As MASTER or REPLICA.
+    fn is_kept_by(&self, node: NodeId, cluster: ClusterKey) -> bool {
+        self.placements.get(&cluster).is_some_and(|p| p.is_held_by(node))
+    }
+
     /// The operations of clusters that `node` masters.
     fn ops_for(&self, node: NodeId, ops: &[Operation]) -> Vec<Operation> {
         ops.iter().filter(|op| self.is_master(node, op.item.cluster)).cloned().collect()
@@ -347,8 +406,7 @@ impl Machine {
 
     /// The operations of clusters that `node` keeps, as MASTER or REPLICA.
     fn ops_held_by(&self, node: NodeId, ops: &[Operation]) -> Vec<Operation> {
-        let held = |cluster| self.placements.get(&cluster).is_some_and(|p| p.is_held_by(node));
-        ops.iter().filter(|op| held(op.item.cluster)).cloned().collect()
+        ops.iter().filter(|op| self.is_kept_by(node, op.item.cluster)).cloned().collect()
     }
 
     /// Below the low-water mark of its coordinator's boot: decided everywhere, and forgotten.

@@ -9,13 +9,10 @@ use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, TxId
 use super::request::Retry;
 use super::timers::Timer;
 use super::{Cx, Machine};
-use crate::io::{Failure, Placement, ReadQuorum, ReadRequest, Reply, Tick, Write};
+use crate::io::{Failure, Placement, ReadQuorum, ReadRequest, Reply, Tick};
 use crate::marks::Mark;
 use crate::message::{Decided, Knowledge, Message, Participant, PendingVote, ReadAnswer};
 use crate::planted::Bug;
-
-/// How long a read of a finished transaction's items is tried before it begins again.
-const REALIGN_WAIT: Tick = 1_000_000;
 
 /// One read in flight.
 #[derive(Debug)]
@@ -51,8 +48,6 @@ enum Purpose {
     },
     /// To find the bases of a transaction whose client knows more than this server.
     Bases(Retry),
-    /// To find what a transaction left that everybody else has finished and forgotten.
-    Realign(TxId),
 }
 
 /// How far one item is.
@@ -64,6 +59,11 @@ enum Progress {
 
 impl Machine {
     pub(super) fn on_read_request(&mut self, cx: &mut Cx<'_>, request: ReadRequest) {
+        if self.is_aligning() {
+            let reply = Reply::Failed(Failure::of(ErrorCode::NotReady));
+            cx.reply_now(request.request, reply);
+            return;
+        }
         if self.reads.len() >= self.config.in_flight_max {
             let reply = Reply::Failed(Failure::of(ErrorCode::Overload));
             cx.reply_now(request.request, reply);
@@ -71,41 +71,6 @@ impl Machine {
         }
         let purpose = Purpose::Client { request: request.request };
         self.begin_read(cx, purpose, request.items, request.quorum, request.deadline);
-    }
-
-    /// Everybody has finished with a transaction that this server missed: its items are fetched
-    /// from a majority, then its vote is dropped (3.7.7).
-    pub(super) fn realign(&mut self, cx: &mut Cx<'_>, tx: TxId) {
-        let Some(record) = self.txs.get(&tx) else {
-            self.end_recovery(tx);
-            self.end_watch(tx);
-            return;
-        };
-        let under_way =
-            |read: &ReadState| matches!(read.purpose, Purpose::Realign(other) if other == tx);
-        if self.parked.contains(tx) || self.reads.values().any(under_way) {
-            return;
-        }
-        let items = record.ops.iter().filter(|op| op.writes()).map(|op| op.item.clone()).collect();
-        self.end_recovery(tx);
-        self.end_watch(tx);
-        let deadline = self.now + REALIGN_WAIT;
-        self.begin_read(cx, Purpose::Realign(tx), items, ReadQuorum::Majority, deadline);
-    }
-
-    fn realigned(&mut self, cx: &mut Cx<'_>, tx: TxId, found: Vec<(ItemId, Option<Committed>)>) {
-        for (item, committed) in found {
-            let Some(committed) = committed else { continue };
-            let holds = self.is_master(self.config.node, item.cluster);
-            if holds && committed.stamp.version > cx.stamp(&item).version {
-                self.changed.insert(item.clone());
-                cx.write(Write::Item(item, committed));
-            }
-        }
-        let Some(record) = self.txs.remove(&tx) else { return };
-        self.locks.release(tx, &record.ops);
-        self.changed.extend(record.ops.into_iter().map(|op| op.item));
-        cx.write(Write::Forget(tx));
     }
 
     pub(super) fn read_bases(&mut self, cx: &mut Cx<'_>, retry: Retry) {
@@ -145,13 +110,12 @@ impl Machine {
     }
 
     /// Refusal before anything is sent: an unknown or dropped cluster, or no majority believed
-    /// reachable. What a transaction under way left in a dropped cluster is realigned like any.
+    /// reachable.
     fn unreadable(&self, number: u64) -> Option<Failure> {
         let read = self.reads.get(&number)?;
-        let realigns = matches!(read.purpose, Purpose::Realign(_));
         for item in &read.items {
             let placement = self.placements.get(&item.cluster);
-            let Some(placement) = placement.filter(|p| realigns || !p.is_closed()) else {
+            let Some(placement) = placement.filter(|p| !p.is_closed()) else {
                 return Some(Failure::on(ErrorCode::UnknownCluster, item));
             };
             let reachable = placement.masters.iter().filter(|n| self.is_up(**n)).count();
@@ -248,6 +212,7 @@ impl Machine {
         number: u64,
         answers: Vec<ReadAnswer>,
     ) {
+        self.repair_from(cx, number, &answers);
         let Some(read) = self.reads.get_mut(&number) else { return };
         let matches = answers.len() == read.items.len()
             && answers.iter().zip(&read.items).all(|(answer, item)| answer.item == *item);
@@ -294,15 +259,9 @@ impl Machine {
             .filter_map(|(_, answer)| answer.committed.clone())
             .max_by_key(|committed| committed.stamp);
         let floor = best.as_ref().map_or(0, |c| c.stamp.version);
-        let realigned = match read.purpose {
-            Purpose::Realign(tx) => Some(tx),
-            Purpose::Client { .. } | Purpose::Bases(_) => None,
-        };
         let mut unresolved = BTreeSet::new();
         for vote in answers.iter().flat_map(|(_, answer)| &answer.pending) {
-            let ignored = self.config.has(Bug::ReadIgnoresVotes)
-                || realigned == Some(vote.tx)
-                || needed < placement.majority();
+            let ignored = self.config.has(Bug::ReadIgnoresVotes) || needed < placement.majority();
             if ignored || vote.kind == OpKind::Check || vote.base.version < floor {
                 continue;
             }
@@ -423,7 +382,6 @@ impl Machine {
                 let bases = found.into_iter().map(newest).collect();
                 self.attempt_on(cx, retry, &bases);
             }
-            Purpose::Realign(tx) => self.realigned(cx, tx, found),
         }
     }
 
@@ -433,11 +391,6 @@ impl Machine {
         let request = match &read.purpose {
             Purpose::Client { request } => *request,
             Purpose::Bases(retry) => retry.submit.request,
-            // It is looked after again, and found to be finished again.
-            Purpose::Realign(tx) => {
-                self.note_undecided(*tx);
-                return;
-            }
         };
         cx.reply_now(request, Reply::Failed(failure));
     }

@@ -20,6 +20,10 @@ pub(super) struct Retry {
 
 impl Machine {
     pub(super) fn on_submit(&mut self, cx: &mut Cx<'_>, submit: Submit) {
+        if self.is_aligning() {
+            refuse(cx, submit.request, Failure::of(ErrorCode::NotReady));
+            return;
+        }
         if self.coordinations.len() + self.retries.len() >= self.config.in_flight_max {
             refuse(cx, submit.request, Failure::of(ErrorCode::Overload));
             return;

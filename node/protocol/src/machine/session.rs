@@ -12,6 +12,8 @@
 //! elsewhere than a log (`apply.rs`), so the answer waits until logs have brought all of them that
 //! were there when it could have been given.
 //!
+//! A server that aligns answers no session; what it shows when it is back is in `align_return`.
+//!
 //! `ok` leaves before the coordinator's log entry is durable (`cx.rs`), so the position in it may
 //! never exist: the coordinator died, another server found the same outcome and logged it in its
 //! own log, and the ended boot's log stops short. Such an index is satisfied once the boot is
@@ -80,9 +82,20 @@ impl Machine {
         }
     }
 
+    /// This server leaves ONLINE. What it will show when it is back, no session knows yet.
+    pub(super) fn sessions_begin_again(&mut self) {
+        for waiting in self.sessions.values_mut() {
+            waiting.uncovered = None;
+        }
+    }
+
     /// This server has caught up with the session, and its token would cover what the session reads
     /// here.
     fn is_ready_for(&self, cx: &Cx<'_>, waiting: &mut Waiting) -> bool {
+        if self.is_aligning() {
+            // What it holds meanwhile is no snapshot.
+            return false;
+        }
         if waiting.uncovered.is_none() && self.is_caught_up(cx, &waiting.request) {
             let visible = self.unlogged.iter().filter(|tx| !self.parked.contains(**tx));
             waiting.uncovered = Some(visible.copied().collect());
@@ -93,12 +106,15 @@ impl Machine {
 
     fn is_caught_up(&self, cx: &Cx<'_>, request: &SessionRequest) -> bool {
         let (positions, me) = (&request.token, self.config.node);
-        let held = |cluster| self.placements.get(&cluster).is_some_and(|p| p.is_held_by(me));
+        let held = |cluster| self.is_kept_by(me, cluster);
         positions.iter().all(|((node, boot), index)| self.has_applied(*node, *boot, *index))
-            && request
-                .seen
-                .iter()
-                .all(|(item, stamp)| !held(item.cluster) || cx.stamp(item).version >= stamp.version)
+            && request.seen.iter().all(|(item, stamp)| {
+                // A tombstone that was seen may be dropped here since.
+                !held(item.cluster)
+                    || cx.stamp(item).version >= stamp.version
+                    || self.is_finished(stamp.tx)
+                    || self.everybody_applied(stamp.tx)
+            })
     }
 
     fn has_applied(&self, node: NodeId, boot: Boot, index: u64) -> bool {
@@ -108,10 +124,13 @@ impl Machine {
         self.incoming.get(&node).is_some_and(|log| log.has_applied(boot, index))
     }
 
-    /// How far every decision log was received here.
+    /// How far every decision log has told of what is here.
     fn session_token(&self) -> SessionToken {
-        let reached = self.incoming.iter().map(|(node, log)| (*node, log.received()));
-        let reached = reached.filter(|(_, at)| at.index > 0);
-        reached.map(|(node, at)| ((node, at.boot), at.index)).collect()
+        let mut token = SessionToken::new();
+        for (node, at) in self.told_positions().into_iter().filter(|(_, at)| at.index > 0) {
+            let index = token.entry((node, at.boot)).or_default();
+            *index = at.index.max(*index);
+        }
+        token
     }
 }

@@ -75,7 +75,7 @@ impl Machine {
     ) {
         match &knowledge {
             Knowledge::Decided(outcome) => self.hear_outcome(cx, from, tx, *outcome),
-            Knowledge::Finished => self.realign(cx, tx),
+            Knowledge::Finished => self.hear_finished(cx, tx),
             Knowledge::Working | Knowledge::Undecided { .. } | Knowledge::Nothing => {
                 self.status_for_watch(cx, from, tx, &knowledge);
                 self.status_for_recovery(cx, tx, &knowledge);
@@ -99,6 +99,21 @@ impl Machine {
         }
         let decision = Decision { tx, outcome, participants, ops };
         self.learn(cx, decision, Source::Elsewhere);
+    }
+
+    /// Everybody who is waited for has finished with a transaction. If it is undecided here, or a
+    /// base that is missed, this server was left behind by some log, whose server may be gone and
+    /// never say so. Its items alone could be read from a majority (3.7.7), but that would show
+    /// parts of the transactions that came after it (trap A12): all of this server aligns, and its
+    /// vote is dropped with that.
+    fn hear_finished(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        self.end_recovery(tx);
+        self.end_watch(tx);
+        let is_missed = self.parked.missing().chain(self.held.missing()).any(|base| base == tx);
+        if is_missed || self.txs.contains_key(&tx) || self.parked.contains(tx) {
+            Mark::LeftByFinished.hit();
+            self.leave_online(cx);
+        }
     }
 
     /// What earlier boots of this server left undecided.

@@ -22,12 +22,18 @@ const WINDOW: usize = 1_024;
 pub(super) struct Peer {
     pub(super) boot: Boot,
     pub(super) up: bool,
+    /// It said that it aligns: it answers for no quorum, and takes no decisions.
+    pub(super) aligning: bool,
     /// The peer said since this server started how far it is.
-    synced: bool,
-    acked: LogPosition,
+    pub(super) synced: bool,
+    pub(super) acked: LogPosition,
     cursor: LogPosition,
-    sent: VecDeque<LogPosition>,
+    pub(super) sent: VecDeque<LogPosition>,
     progress_at: Tick,
+    /// An entry that it had not acknowledged when this was last looked at, and since when.
+    pub(super) behind: Option<(LogPosition, Tick)>,
+    /// Entries it was behind when last looked at.
+    pub(super) lag: u64,
 }
 
 impl Peer {
@@ -36,13 +42,20 @@ impl Peer {
         self.cursor = self.acked;
         self.sent.clear();
     }
+
+    /// It takes nothing from the log until it says how far it is.
+    pub(super) fn leave(&mut self) {
+        self.aligning = true;
+        self.synced = false;
+        self.sent.clear();
+    }
 }
 
 /// Another server's log (or the own one) as applied here.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
     /// Everything up to here is applied, durably with what it wrote.
-    applied: LogPosition,
+    pub(super) applied: LogPosition,
     /// Everything up to here was handled; what is between is parked.
     received: LogPosition,
     /// Position → (position before it, transaction).
@@ -58,8 +71,13 @@ impl Incoming {
         Self { applied, received: applied, ended, ..Self::default() }
     }
 
-    pub(super) const fn received(&self) -> LogPosition {
-        self.received
+    /// Everything up to a position is in by other means; true if that is news.
+    fn skip_to(&mut self, position: LogPosition) -> bool {
+        self.received = self.received.max(position);
+        self.parked = self.parked.split_off(&position);
+        self.parked.remove(&position);
+        self.early.retain(|_, (at, _)| *at > position);
+        self.advance()
     }
 
     /// True when an index of one of its boots is applied here. An index beyond the durable end of
@@ -165,7 +183,7 @@ impl Machine {
         }
     }
 
-    fn others(&self) -> Vec<NodeId> {
+    pub(super) fn others(&self) -> Vec<NodeId> {
         self.members.iter().copied().filter(|node| *node != self.config.node).collect()
     }
 
@@ -247,6 +265,11 @@ impl Machine {
         decision: Decision,
     ) -> bool {
         let tx = decision.tx;
+        if from != self.config.node && self.is_forgotten_elsewhere(cx, &decision) {
+            Mark::LeftByForgotten.hit();
+            self.leave_online(cx);
+            return false;
+        }
         let settled = if from == self.config.node {
             // What was proven is settled before it is logged.
             cx.outcome(tx).is_some() || self.settle_or_park(cx, decision)
@@ -263,6 +286,14 @@ impl Machine {
         }
         self.note_applied(cx, from);
         settled
+    }
+
+    /// A commit that is streamed without its record: whoever is waited for has acknowledged it in
+    /// another server's log. Not to know it here means to be left behind by that log.
+    fn is_forgotten_elsewhere(&self, cx: &Cx<'_>, decision: &Decision) -> bool {
+        let Decision { tx, outcome, ref participants, .. } = *decision;
+        let known = || self.is_finished(tx) || self.known_outcome(cx, tx).is_some();
+        outcome == Decided::Commit && participants.is_empty() && !known()
     }
 
     /// A parked entry of a log was applied.
@@ -286,8 +317,11 @@ impl Machine {
 
     /// One acknowledgement a batch of events, not one a decision.
     pub(super) fn send_acks(&mut self, cx: &mut Cx<'_>) {
+        if self.is_aligning() {
+            self.acks_due.clear();
+        }
         while let Some(node) = self.acks_due.pop_first() {
-            let applied = self.incoming.get(&node).map_or(LogPosition::default(), |i| i.applied);
+            let applied = self.applied_from(node);
             cx.send_durable(node, Message::DecideAck { applied });
         }
     }
@@ -295,11 +329,18 @@ impl Machine {
     pub(super) fn on_decide_ack(&mut self, cx: &mut Cx<'_>, from: NodeId, applied: LogPosition) {
         let (now, start, end) = (self.now, self.log_start, self.log_end);
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        if applied > end || (applied < start && !peer.synced) {
+        if applied > end {
             let detail = "a peer stands outside this server's decision log";
             cx.note(Note::Corruption { tx: TxId::NONE, detail });
             return;
         }
+        if applied.max(peer.acked) < start {
+            // The log cannot serve it any more (3.6.5).
+            peer.synced = false;
+            cx.send_durable(from, Message::Truncated { start });
+            return;
+        }
+        peer.aligning = false;
         if applied < peer.acked {
             // Overtaken by a later one.
             Mark::AckOvertaken.hit();
@@ -325,9 +366,9 @@ impl Machine {
         let (now, patience) = (self.now, self.config.resend);
         for (node, peer) in &mut self.peers {
             if peer.up && !peer.synced {
-                // Its first word was lost; any mark is answered with one.
-                let seq = self.low.get(&(self.config.node, self.config.boot)).map_or(1, |low| *low);
-                cx.send_durable(*node, Message::Low { seq });
+                // Its first word was lost; any mark is answered with one. The lowest: it may still
+                // have to align, and then nothing is finished for it.
+                cx.send_durable(*node, Message::Low { seq: 1 });
             } else if !peer.sent.is_empty() && now >= peer.progress_at + patience {
                 Mark::StreamRewound.hit();
                 peer.reconnect();
@@ -358,63 +399,49 @@ impl Machine {
         }
     }
 
-    /// Raises the own low-water mark: everything logged up to the slowest MASTER's acknowledgement
-    /// is finished.
-    pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
-        // Before the first configuration nobody is known who might lack something.
-        if self.members.is_empty() {
-            return;
+    /// Everything of another server's log up to here was handled or is parked.
+    pub(super) fn received_from(&self, node: NodeId) -> LogPosition {
+        self.incoming.get(&node).map_or(LogPosition::default(), |incoming| incoming.received)
+    }
+
+    /// Everything of another server's log up to here is applied.
+    pub(super) fn applied_from(&self, node: NodeId) -> LogPosition {
+        self.incoming.get(&node).map_or(LogPosition::default(), |incoming| incoming.applied)
+    }
+
+    /// How far each decision log is applied here, the own one included.
+    pub(super) fn applied_positions(&self) -> Vec<(NodeId, LogPosition)> {
+        self.incoming.iter().map(|(node, incoming)| (*node, incoming.applied)).collect()
+    }
+
+    /// How far each decision log has told of what is here, the own one included.
+    pub(super) fn told_positions(&self) -> Vec<(NodeId, LogPosition)> {
+        let received = self.incoming.iter().map(|(node, incoming)| (*node, incoming.received));
+        received.chain(self.shown.iter().map(|(node, at)| (*node, *at))).collect()
+    }
+
+    /// Where an ended boot stopped, as another server knows.
+    pub(super) fn take_end(&mut self, cx: &mut Cx<'_>, node: NodeId, boot: Boot, last: u64) {
+        if self.incoming.entry(node).or_default().ended.insert(boot, last).is_none() {
+            cx.write(Write::BootEnd(node, boot, last));
         }
-        let me = self.config.node;
-        let done = self.acknowledged_by_all();
-        if done > self.log_start {
-            self.log_start = done;
-            cx.write(Write::TruncateLog(done));
-        }
-        let low = match cx.log_after(self.log_start) {
-            Some((at, entry)) if at.boot == self.config.boot => entry.low,
-            Some(_) => return,
-            None => self.own_low(),
+    }
+
+    /// Where ended boots stopped, as far as that is not forgotten here.
+    pub(super) fn known_ends(&self) -> Vec<(NodeId, Boot, u64)> {
+        let ends = |(node, incoming): (&NodeId, &Incoming)| {
+            let node = *node;
+            let ended = incoming.ended.iter().map(move |(boot, last)| (node, *boot, *last));
+            ended.collect::<Vec<_>>()
         };
-        let mark = self.low.entry((me, self.config.boot)).or_insert(1);
-        if low > *mark {
-            Mark::LowRaised.hit();
-            *mark = low;
-            cx.write(Write::Low(me, self.config.boot, low));
-            for node in self.others().into_iter().filter(|node| self.is_up(*node)) {
-                cx.send_durable(node, Message::Low { seq: low });
-            }
-        }
+        self.incoming.iter().flat_map(ends).collect()
     }
 
-    /// Up to here every member has applied the own log.
-    pub(super) fn acknowledged_by_all(&self) -> LogPosition {
-        let own =
-            self.incoming.get(&self.config.node).map_or(LogPosition::default(), |i| i.applied);
-        let acked = |n: NodeId| self.peers.get(&n).map_or(LogPosition::default(), |p| p.acked);
-        self.others().into_iter().map(acked).fold(own, core::cmp::min)
-    }
-
-    pub(super) fn on_low(&mut self, cx: &mut Cx<'_>, from: NodeId, seq: u64) {
-        let Some(boot) = self.peers.get(&from).map(|peer| peer.boot) else { return };
-        self.acks_due.insert(from);
-        let first = TxId { node: from, boot, seq: 0 };
-        let end = TxId { node: from, boot, seq };
-        if let Some((tx, _)) = self.txs.range(first..end).next() {
-            let detail = "undecided here, and finished for its coordinator";
-            cx.note(Note::Corruption { tx: *tx, detail });
-            return;
+    /// Everything of another server's log up to a position came in by alignment.
+    pub(super) fn skip_log_to(&mut self, cx: &mut Cx<'_>, node: NodeId, position: LogPosition) {
+        let incoming = self.incoming.entry(node).or_default();
+        if incoming.skip_to(position) {
+            cx.write(Write::Applied(node, incoming.applied));
         }
-        let mark = self.low.entry((from, boot)).or_insert(1);
-        if seq > *mark {
-            *mark = seq;
-            cx.write(Write::Low(from, boot, seq));
-            self.told_below(cx, end);
-        }
-    }
-
-    /// Smallest own sequence number still undecided in this boot.
-    pub(super) fn own_low(&self) -> u64 {
-        self.coordinations.first_key_value().map_or(self.next_seq, |(tx, _)| tx.seq)
     }
 }

@@ -4,7 +4,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 
 use super::Machine;
 use crate::io::{Config, Event, Placement, Recovered, Store};
@@ -28,6 +28,19 @@ impl Store for Nothing {
 
     fn log_after(&self, _: LogPosition) -> Option<(LogPosition, LogEntry)> {
         None
+    }
+
+    fn items_after(
+        &self,
+        _: ClusterKey,
+        _: Option<&ItemKey>,
+        _: usize,
+    ) -> Vec<(ItemKey, Committed)> {
+        Vec::new()
+    }
+
+    fn outcomes_after(&self, _: TxId, _: usize) -> Vec<(TxId, Decided)> {
+        Vec::new()
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) enum Timer {
     Stream,
     /// The low-water mark, and the ended boots.
     Housekeeping,
+    /// Alignment work, at either end.
+    Alignment,
 }
 
 #[derive(Debug, Default)]
@@ -59,13 +61,13 @@ impl Timers {
     }
 }
 
-/// How often the low-water mark is looked after.
-const HOUSEKEEPING: Tick = 500_000;
-
 impl Machine {
     pub(super) fn arm_housekeeping(&mut self) {
-        self.timers.set(self.now + HOUSEKEEPING, Timer::Housekeeping);
+        self.timers.set(self.now + self.config.housekeeping, Timer::Housekeeping);
         self.timers.set(self.now + self.config.resend, Timer::Stream);
+        if self.is_aligning() {
+            self.arm_alignment();
+        }
     }
 
     pub(super) fn run_timers(&mut self, cx: &mut Cx<'_>) {
@@ -82,13 +84,17 @@ impl Machine {
                 Timer::Stream => {
                     self.rewind_stalled_streams(cx);
                     self.fetch_missing_bases(cx);
+                    self.ask_what_logs_told(cx);
                     self.timers.set(self.now + self.config.resend, Timer::Stream);
                 }
+                Timer::Alignment => self.alignment_due(cx),
                 Timer::Housekeeping => {
                     self.raise_own_low(cx);
+                    self.sweep_tombstones(cx);
                     self.close_own_boots(cx);
                     self.log_what_was_proven(cx);
-                    self.timers.set(self.now + HOUSEKEEPING, Timer::Housekeeping);
+                    let at = self.now + self.config.housekeeping;
+                    self.timers.set(at, Timer::Housekeeping);
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `cluster masters=3 w=majority` | three servers with cluster 10 on each; `w=2`, `w=all` |
 //! | `cluster c10=n1,n2,n3:2 c20=n3,n4:2` | clusters with their MASTERs and write quorum |
+//! | `forget log=2 retention=100ms` | before `cluster`: when logs are cut, tombstones dropped |
 //! | `given #10:0=a #10:1=b` | commits it through `n1` to everybody, prints nothing |
 //! | `submit n1 c1 update #10:0=b …` | a client's transaction; see below |
 //! | `read n1 r1 #10:0 [quorum=1] [deadline=500ms]` | a client's read, by majority |
@@ -15,6 +16,7 @@
 //! | `settle` | delivers until nothing is under way |
 //! | `hold-sync n1`, `sync n1`, `auto-sync n1` | durability by hand, once, and by itself again |
 //! | `tick 5ms` | time passes, timers run |
+//! | `run 5ms` | the same, and everything is delivered at once |
 //! | `crash n2 [keep=1]` | power fails; that many unsynced batches happen to survive |
 //! | `restart n2` | in a new boot, with connections to nobody |
 //! | `restart n2 before n1 n3` | it believes n1 and n3 reachable before it knows the clusters |
@@ -86,6 +88,7 @@ pub(crate) enum Command {
     Settle,
     Sync(NodeId, Syncing),
     Tick(Tick),
+    Run(Tick),
     Crash {
         server: NodeId,
         keep: usize,
@@ -120,6 +123,10 @@ pub(crate) enum Command {
         tx: TxId,
         cluster: ClusterKey,
         round: u32,
+    },
+    Forget {
+        log_entries: Option<u64>,
+        retention: Option<Tick>,
     },
     Status(Option<NodeId>),
     Outcome(TxId),
@@ -172,6 +179,7 @@ impl Command {
             "sync" => Self::Sync(server(0)?, Syncing::Once),
             "auto-sync" => Self::Sync(server(0)?, Syncing::Auto),
             "tick" => Self::Tick(ticks(word(0)?)?),
+            "run" => Self::Run(ticks(word(0)?)?),
             "crash" => {
                 let keep = setting(rest, "keep").map_or(Ok(0), number)?;
                 Self::Crash { server: server(0)?, keep: usize::try_from(keep).unwrap_or(0) }
@@ -199,6 +207,10 @@ impl Command {
                 let body = body(rest.get(4..).unwrap_or_default())?;
                 Self::SendPrepare { from: server(0)?, to: server(1)?, tx: tx(word(3)?)?, body }
             }
+            "forget" => Self::Forget {
+                log_entries: setting(rest, "log").map(number).transpose()?,
+                retention: setting(rest, "retention").map(ticks).transpose()?,
+            },
             "status" => Self::Status(rest.first().map(|w| node(w)).transpose()?),
             "outcome" => Self::Outcome(tx(word(0)?)?),
             other => return Err(format!("no such command: {other}")),

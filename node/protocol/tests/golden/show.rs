@@ -1,7 +1,10 @@
 //! The printed form of what servers say and hold: short, and without what scripts never vary.
 
-use quorate_api::{Boot, ClusterKey, Committed, Image, NodeId, OpKind, Operation, Stamp, TxId};
-use quorate_protocol::io::{Failure, Note, Reply};
+use quorate_api::{
+    Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
+};
+use quorate_protocol::alignment::{Answer, Ask};
+use quorate_protocol::io::{AlignmentWork, Failure, Note, Reply};
 use quorate_protocol::message::{
     Ballot, Decided, Instance, Knowledge, Message, No, TxRecord, Value, Vote, VoteReply,
 };
@@ -104,6 +107,45 @@ fn knowledge(knowledge: &Knowledge) -> String {
     }
 }
 
+fn question(ask: &Ask) -> String {
+    match ask {
+        Ask::Begin | Ask::Known { .. } | Ask::End => String::new(),
+        Ask::Children { cluster: c, .. } | Ask::List { cluster: c, .. } => {
+            format!(" {}", cluster(*c))
+        }
+        Ask::Copy { cluster: c, .. } => format!(" {}", cluster(*c)),
+        Ask::Get { items } => {
+            let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+            format!(" {}", items.join(" "))
+        }
+        Ask::Follow { from, round } => format!(" {from} round {round}"),
+    }
+}
+
+fn answer(answer: &Answer) -> String {
+    let state = |(item, c): &(ItemId, Committed)| format!("{item}{}", committed(Some(c)));
+    match answer {
+        Answer::Begun | Answer::Unknown => String::new(),
+        Answer::Known { decided, .. } => decided
+            .iter()
+            .map(|known| format!(" {} {}", tx(known.tx), outcome(known.outcome)))
+            .collect(),
+        Answer::Children { children, .. } => format!(" {} nodes", children.len()),
+        Answer::Listed { entries, .. } => format!(" {} items", entries.len()),
+        Answer::Copied { items, .. } => format!(" {} items", items.len()),
+        Answer::Got { items, .. } => {
+            format!(" {}", items.iter().map(state).collect::<Vec<_>>().join("; "))
+        }
+        Answer::Followed { from, round, decided, .. } => {
+            let each = decided.iter().map(|d| {
+                let (t, o) = (tx(d.known.tx), outcome(d.known.outcome));
+                format!(", {t} {o}{}", operations(&d.ops))
+            });
+            format!(" {from} round {round}{}", each.collect::<String>())
+        }
+    }
+}
+
 fn vote_reply(reply: &VoteReply) -> String {
     match reply {
         VoteReply::Vote(cast) => vote(cast),
@@ -166,7 +208,15 @@ pub(crate) fn message(message: &Message) -> String {
             }
             None => format!("{name} {} not known", tx(*t)),
         },
-        Message::Low { seq } => format!("{name} {seq}"),
+        Message::Low { seq } | Message::Everywhere { seq } => format!("{name} {seq}"),
+        Message::Truncated { start } => format!("{name} {}:{}", start.boot.0, start.index),
+        Message::Left => name.to_owned(),
+        Message::AskLogged { txs } | Message::Logged { txs, .. } => {
+            let txs: Vec<String> = txs.iter().map(|t| tx(*t)).collect();
+            format!("{name} {}", txs.join(" "))
+        }
+        Message::Align { ask, .. } => format!("{name}{}", question(ask)),
+        Message::AlignReply { answer: told, .. } => format!("{name}{}", answer(told)),
         Message::Ended { stage, .. } => format!("{name} {stage}"),
         Message::EndedReply { stage, agreed, .. } => format!("{name} {stage} {agreed}"),
     }
@@ -209,6 +259,14 @@ pub(crate) fn note(note: &Note) -> String {
             format!("{item} diverged, kept {}, not {}", stamp(*local), stamp(*other))
         }
         Note::SystemChanged => "system changed".to_owned(),
+        Note::LeftOnline => "left ONLINE".to_owned(),
+        Note::BackOnline => "back ONLINE".to_owned(),
+        Note::Alignment(AlignmentWork { compared, ranges, fetched, followed }) => {
+            format!("{compared} compared, {ranges} ranges, {fetched} fetched, {followed} followed")
+        }
+        Note::PassedOver(server) => format!("passed over {}", node(*server)),
+        Note::Lag { node: server, entries } => format!("{} lags by {entries}", node(*server)),
+        Note::Purged { tombstones } => format!("dropped {tombstones} tombstones"),
         Note::Corruption { tx: t, detail } => format!("CORRUPTION {}: {detail}", tx(*t)),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
-    Base, CLOSED, Config, Effect, Event, PersistSeq, Placement, Proposal, ReadRequest, Reply,
+    Base, CLOSED, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest, Reply,
     SessionRequest, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
@@ -16,7 +16,7 @@ use crate::disk::Disk;
 use crate::show;
 
 /// Acknowledgements and marks are under way all the time; printing them would bury the rest.
-const QUIET: [&str; 4] = ["decide_ack", "low", "ended", "ended_reply"];
+const QUIET: [&str; 5] = ["decide_ack", "low", "everywhere", "ended", "ended_reply"];
 
 #[derive(Default)]
 struct Server {
@@ -47,6 +47,8 @@ struct Letter {
 pub(crate) struct World {
     now: Tick,
     cfg: BTreeMap<NodeId, u64>,
+    log_entries: Option<u64>,
+    retention: Option<Tick>,
     shapes: Vec<Shape>,
     servers: BTreeMap<NodeId, Server>,
     letters: Vec<Letter>,
@@ -89,13 +91,10 @@ impl World {
             Command::Drop(which) => self.letters.retain(|letter| !which.matches(letter)),
             Command::Duplicate(which) => self.deliver(&which, true),
             Command::Pending => self.pending(),
-            Command::Settle => {
-                while !self.letters.is_empty() {
-                    self.deliver(&Which::default(), false);
-                }
-            }
+            Command::Settle => self.settle(),
             Command::Sync(server, syncing) => self.sync(server, &syncing),
-            Command::Tick(ticks) => self.tick(ticks),
+            Command::Tick(ticks) => self.tick(ticks, false),
+            Command::Run(ticks) => self.tick(ticks, true),
             Command::Crash { server, keep } => self.crash(server, keep),
             Command::Restart(server, before) => self.start(server, &before),
             Command::Connect(server) => self.connect(server),
@@ -121,6 +120,9 @@ impl World {
             Command::SendRejected { from, to, tx, cluster, round } => {
                 let promised = Ballot { round, node: from, boot: self.servers[&from].boot };
                 self.send(from, to, 1, Message::Rejected { tx, cluster, promised });
+            }
+            Command::Forget { log_entries, retention } => {
+                (self.log_entries, self.retention) = (log_entries, retention);
             }
             Command::Status(server) => self.status(server),
             Command::Outcome(tx) => self.outcome(tx),
@@ -169,10 +171,13 @@ impl World {
     fn start(&mut self, node: NodeId, reachable: &[NodeId]) {
         let placements = placements(&self.shapes, 1, None);
         self.cfg.insert(node, 1);
+        let (log_entries, retention) = (self.log_entries, self.retention);
         let server = self.server(node);
         server.boot = Boot(server.boot.0 + 1);
         server.durable = 0;
-        let config = Config::new(node, server.boot, node.0);
+        let mut config = Config::new(node, server.boot, node.0);
+        config.align.log_entries = log_entries.unwrap_or(config.align.log_entries);
+        config.align.retention = retention.unwrap_or(config.align.retention);
         let recovered = server.disk.recover().expect("no script damages a disk");
         server.machine = Some(Machine::new(config, recovered));
         for peer in reachable {
@@ -223,6 +228,7 @@ impl World {
                 Effect::Reply { request, after, reply } => {
                     server.outbox.push_back((after, Out::Reply(request, reply)));
                 }
+                Effect::Note(Note::Lag { .. }) => {}
                 Effect::Note(note) => {
                     self.print(&format!("{}: note {}", show::node(node), show::note(&note)));
                 }
@@ -287,6 +293,12 @@ impl World {
         }
     }
 
+    fn settle(&mut self) {
+        while !self.letters.is_empty() {
+            self.deliver(&Which::default(), false);
+        }
+    }
+
     fn sync(&mut self, node: NodeId, syncing: &Syncing) {
         let server = self.server(node);
         server.hold_sync = match syncing {
@@ -303,9 +315,12 @@ impl World {
         }
     }
 
-    fn tick(&mut self, ticks: Tick) {
+    fn tick(&mut self, ticks: Tick, delivers: bool) {
         let end = self.now + ticks;
         loop {
+            if delivers {
+                self.settle();
+            }
             let due = self.servers.iter().filter_map(|(node, server)| {
                 server.machine.as_ref()?.next_deadline().map(|due| (due, *node))
             });

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_api::{Boot, Committed, ItemId, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 use quorate_protocol::io::{Config, Effect, Event, Note, Recovered, Store, Tick, Write};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{
@@ -39,6 +39,22 @@ impl Store for Disk {
 
     fn log_after(&self, _position: LogPosition) -> Option<(LogPosition, LogEntry)> {
         None
+    }
+
+    fn items_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Vec<(ItemKey, Committed)> {
+        let behind = |item: &ItemId| after.is_none_or(|key| item.key > *key);
+        let items = self.items.iter().filter(|(i, _)| i.cluster == cluster && behind(i));
+        items.take(limit).map(|(item, c)| (item.key.clone(), c.clone())).collect()
+    }
+
+    fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
+        let outcomes = self.outcomes.iter().filter(|(tx, _)| **tx > after);
+        outcomes.take(limit).map(|(tx, outcome)| (*tx, *outcome)).collect()
     }
 }
 
@@ -280,16 +296,18 @@ impl Disk {
                 self.txs.retain(|tx, _| !below(tx));
                 self.outcomes.retain(|tx, _| !below(tx));
             }
-            Write::Forget(tx) => {
-                self.txs.remove(&tx);
-                self.outcomes.remove(&tx);
+            Write::Purge(item) => {
+                self.items.remove(&item);
             }
             Write::Log(..)
             | Write::TruncateLog(_)
             | Write::Applied(..)
             | Write::BootEnd(..)
             | Write::OutOfLog(_)
-            | Write::InLog(_) => {}
+            | Write::InLog(_)
+            | Write::Shown(..)
+            | Write::Aligning(_)
+            | Write::Begun(_) => {}
         }
     }
 

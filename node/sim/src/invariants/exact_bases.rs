@@ -1,7 +1,6 @@
 //! Commits are applied on exact bases only: each write of an item is one version above what the
-//! server holds, so nothing is applied twice, skipped or undone (PROTOCOL.md 3.6.3, trap A12). What
-//! is realigned with a majority, in the batch that forgets a transaction, may skip versions
-//! (3.7.7).
+//! server holds, so nothing is applied twice, skipped or undone (PROTOCOL.md 3.6.3, trap A12). A
+//! server that aligns may skip versions (3.6.5), and still takes nothing twice or backwards.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +11,12 @@ use crate::disk::Contents;
 
 /// Looks at one batch over what the disk holds before it.
 pub(super) fn check(writes: &[Write], before: &Contents) -> Option<String> {
-    let realigns = writes.iter().any(|write| matches!(write, Write::Forget(_)));
     let mut held: BTreeMap<&ItemId, u64> = BTreeMap::new();
     for write in writes {
         let Write::Item(item, committed) = write else { continue };
         let stored = || before.items.get(item).map_or(0, |stored| stored.stamp.version);
         let (version, held) = (committed.stamp.version, held.entry(item).or_insert_with(stored));
-        let fits = version == *held + 1 || (realigns && version > *held);
+        let fits = version == *held + 1 || (before.aligning && version > *held);
         if !fits {
             return Some(format!("{item}: version {version} written over {held}"));
         }
@@ -45,5 +43,8 @@ mod tests {
         assert_eq!(check(&[write(3), write(4)], &before), None);
         assert!(check(&[write(4)], &before).is_some());
         assert!(check(&[write(3), write(3)], &before).is_some());
+        before.aligning = true;
+        assert_eq!(check(&[write(4)], &before), None);
+        assert!(check(&[write(2)], &before).is_some());
     }
 }

@@ -8,6 +8,7 @@
 //! | `one_content` | one content per transaction id |
 //! | `one_commit_per_base` | two transactions on one base never both commit |
 //! | `exact_bases` | commits are applied on exact bases, never twice, never backwards |
+//! | `tombstone_kept` | a tombstone goes only when every MASTER and REPLICA has it |
 //! | `votes_stand` | no vote changes, no Yes after a promise without a vote |
 //! | `durable_before_ok` | no `ok` before W durable Yes votes, or a majority of durable accepts |
 //! | `acknowledged_stays` | what was acknowledged is in the final state's line of history |
@@ -30,6 +31,7 @@ mod one_commit_per_base;
 mod one_content;
 mod one_outcome;
 mod one_value;
+mod tombstone_kept;
 mod unique_key;
 mod votes_stand;
 
@@ -61,6 +63,7 @@ pub struct Invariants {
     commits: one_commit_per_base::OneCommitPerBase,
     votes: votes_stand::VotesStand,
     whole: all_or_nothing::AllOrNothing,
+    tombstones: tombstone_kept::TombstoneKept,
     acknowledged: acknowledged_stays::AcknowledgedStays,
 }
 
@@ -85,6 +88,7 @@ impl Invariants {
             found.push(("votes-stand", self.votes.see(by, write)));
             if let Write::Item(item, committed) = write {
                 found.push(("one-commit-per-base", self.commits.see(item, committed)));
+                self.tombstones.see(item, committed);
             }
             if let Write::Tx(tx, record) = write {
                 found.push(("one-value", self.values.see(*tx, record)));
@@ -103,7 +107,10 @@ impl Invariants {
         if let Some(detail) = self.whole.see(by, writes, holds, options) {
             self.report("all-or-nothing", format!("server {by}: {detail}"));
         }
-        let changes = writes.iter().any(|write| matches!(write, Write::Item(..)));
+        let shows = |write: &Write| {
+            matches!(write, Write::Item(..) | Write::Purge(_) | Write::Aligning(false))
+        };
+        let changes = !holds.aligning && writes.iter().any(shows);
         if !changes || !options.holds_all(by) {
             return;
         }
@@ -111,6 +118,25 @@ impl Invariants {
         if let Some(detail) = detail {
             self.report(invariant, format!("server {by}: {detail}"));
         }
+    }
+
+    /// Looks at a batch of one server that drops tombstones, with what its own disk holds before it,
+    /// and every other one durably.
+    pub fn purged(&mut self, by: usize, writes: &[Write], disks: &[&Contents], options: &Options) {
+        if let Some(detail) = self.tombstones.purged(by, writes, disks, options) {
+            self.report("tombstone-kept", format!("server {by}: {detail}"));
+        }
+    }
+
+    /// The tombstones that some server has dropped.
+    pub fn purged_items(&self) -> impl Iterator<Item = (&ItemId, &Committed)> {
+        self.tombstones.dropped()
+    }
+
+    /// True when a server has dropped the tombstone of an item.
+    #[must_use]
+    pub fn has_purged(&self, server: usize, item: &ItemId) -> bool {
+        self.tombstones.has_dropped(server, item)
     }
 
     /// A server starts in a new boot, from what its disk kept.
@@ -122,7 +148,7 @@ impl Invariants {
         options: &Options,
     ) {
         self.votes.restarted(by, kept);
-        if options.holds_all(index) {
+        if options.holds_all(index) && !kept.aligning {
             let (invariant, detail) = snapshot(&kept.items, options);
             if let Some(detail) = detail {
                 self.report(invariant, format!("server {index} starts: {detail}"));

@@ -22,8 +22,11 @@ impl OneOutcome {
             | Write::BootEnd(..)
             | Write::OutOfLog(_)
             | Write::InLog(_)
-            | Write::Forget(_)
-            | Write::Low(..) => return None,
+            | Write::Low(..)
+            | Write::Shown(..)
+            | Write::Begun(_)
+            | Write::Purge(_)
+            | Write::Aligning(_) => return None,
         };
         let before = *self.0.entry(tx).or_insert(outcome);
         (before != outcome).then(|| format!("{tx} was {before:?} and is now {outcome:?}"))

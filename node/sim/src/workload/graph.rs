@@ -3,7 +3,7 @@
 
 use quorate_api::{Committed, ItemId, OpKind};
 
-use super::{Plan, View, live_body, read_some, some_keys};
+use super::{Plan, Positions, View, live_body, read_some, some_keys};
 use crate::rng::Stream;
 
 /// One end of an edge, as its vertex lists it.
@@ -60,7 +60,7 @@ pub fn edge_item(options: &crate::options::Options, from: u64, edge: u64) -> Ite
     ItemId::record(options.cluster_of(from), edge)
 }
 
-pub(super) fn plan(view: &mut View<'_>, rng: &mut Stream, position: &mut u64) -> Plan {
+pub(super) fn plan(view: &mut View<'_>, rng: &mut Stream, positions: &mut Positions) -> Plan {
     let pair = some_keys(view, rng, 2);
     let items: Vec<ItemId> = pair.iter().map(|key| view.options.record_of(*key)).collect();
     if rng.chance(200) {
@@ -80,8 +80,7 @@ pub(super) fn plan(view: &mut View<'_>, rng: &mut Stream, position: &mut u64) ->
             view.exact(&item, OpKind::Delete, state.as_ref(), &[])
         }
         None => {
-            let edge = *position;
-            *position += 1;
+            let edge = positions.fresh();
             first.push(End { edge, other: pair[1], out: true });
             second.push(End { edge, other: pair[0], out: false });
             let item = edge_item(view.options, pair[0], edge);

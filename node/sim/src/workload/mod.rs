@@ -52,6 +52,32 @@ pub(crate) enum Plan {
     Write(Vec<Proposal>),
 }
 
+/// Positions of records: each is created once, as positions come from granted blocks (PROTOCOL.md
+/// 3.9 "RIDs").
+#[derive(Debug)]
+pub(crate) struct Positions {
+    next: u64,
+    used: BTreeSet<u64>,
+}
+
+impl Positions {
+    /// None used, the first new one this.
+    pub(crate) const fn after(first: u64) -> Self {
+        Self { next: first, used: BTreeSet::new() }
+    }
+
+    /// One that was never used.
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// True once for each key.
+    fn is_first_use(&mut self, key: u64) -> bool {
+        self.used.insert(key)
+    }
+}
+
 /// What a client may look at while it plans.
 pub(crate) struct View<'a> {
     pub(crate) options: &'a Options,
@@ -122,13 +148,13 @@ pub(crate) fn preloaded(options: &Options) -> Vec<(ItemId, Vec<u8>)> {
     (0..options.keys).map(|key| (options.record_of(key), body.clone())).collect()
 }
 
-/// The next thing a client does. Positions for new records come from `position`, each used once.
-pub(crate) fn plan(view: &mut View<'_>, rng: &mut Stream, position: &mut u64) -> Plan {
+/// The next thing a client does.
+pub(crate) fn plan(view: &mut View<'_>, rng: &mut Stream, positions: &mut Positions) -> Plan {
     let plan = match view.options.workload {
-        Kind::Registers => registers::plan(view, rng),
+        Kind::Registers => registers::plan(view, rng, positions),
         Kind::Bank => bank::plan(view, rng),
-        Kind::Unique => unique::plan(view, rng, position),
-        Kind::Graph => graph::plan(view, rng, position),
+        Kind::Unique => unique::plan(view, rng, positions),
+        Kind::Graph => graph::plan(view, rng, positions),
     };
     if view.missing.is_empty() {
         return plan;

@@ -4,7 +4,7 @@
 
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, OpKind};
 
-use super::{Plan, View, live_body, read_some};
+use super::{Plan, Positions, View, live_body, read_some};
 use crate::options::Options;
 use crate::rng::Stream;
 
@@ -41,7 +41,7 @@ fn owner_body(record: &ItemId) -> Vec<u8> {
     body
 }
 
-pub(super) fn plan(view: &mut View<'_>, rng: &mut Stream, position: &mut u64) -> Plan {
+pub(super) fn plan(view: &mut View<'_>, rng: &mut Stream, positions: &mut Positions) -> Plan {
     let key = rng.below(view.options.keys);
     let item = key_item(view.options, key);
     if rng.chance(200) {
@@ -49,7 +49,7 @@ pub(super) fn plan(view: &mut View<'_>, rng: &mut Stream, position: &mut u64) ->
     }
     let state = view.get(&item);
     match owner(state.as_ref()) {
-        None => claim(view, rng, position, key, state.as_ref()),
+        None => claim(view, rng, positions, key, state.as_ref()),
         Some(record) => release_or_move(view, rng, key, state.as_ref(), &record),
     }
 }
@@ -57,13 +57,12 @@ pub(super) fn plan(view: &mut View<'_>, rng: &mut Stream, position: &mut u64) ->
 fn claim(
     view: &mut View<'_>,
     rng: &mut Stream,
-    position: &mut u64,
+    positions: &mut Positions,
     key: u64,
     state: Option<&Committed>,
 ) -> Plan {
     let cluster = rng.pick(&view.options.clusters).cluster;
-    let record = ItemId::record(cluster, *position);
-    *position += 1;
+    let record = ItemId::record(cluster, positions.fresh());
     let item = key_item(view.options, key);
     let kind = if state.is_some() { OpKind::Update } else { OpKind::Create };
     Plan::Write(vec![

@@ -40,6 +40,9 @@ pub enum StorageError {
         /// The folder.
         path: PathBuf,
     },
+    /// What was read may be a part of a transaction.
+    #[error("the server is catching up with the others")]
+    Aligning,
     /// The note of how far the log was synced cannot be written.
     #[error("cannot note how far the log is synced: {source}")]
     Witness {
@@ -72,7 +75,7 @@ impl StorageError {
             Self::Witness { source } if source.kind() == io::ErrorKind::StorageFull => MAKE_ROOM,
             Self::Engine { .. } | Self::Encode { .. } | Self::Witness { .. } => LOOK,
             Self::Locked { .. } => "stop the other process first",
-            Self::Stopping => "nothing",
+            Self::Stopping | Self::Aligning => "nothing",
         }
     }
 

@@ -26,6 +26,12 @@ pub(crate) const META_OWNER: &[u8] = b"owner";
 pub(crate) const META_LAST: &[u8] = b"last";
 /// Position up to which the own log is dropped.
 pub(crate) const META_LOG_START: &[u8] = b"log_start";
+/// Present while the server aligns.
+pub(crate) const META_ALIGNING: &[u8] = b"aligning";
+/// Prefix of the commits that an alignment has begun with.
+pub(crate) const META_BEGUN: &[u8] = b"begun/";
+/// Prefix of the positions up to which decision logs had told those aligned with.
+pub(crate) const META_SHOWN: &[u8] = b"shown/";
 /// Prefix of the positions up to which decision logs are applied.
 pub(crate) const META_APPLIED: &[u8] = b"applied/";
 /// Prefix of where ended boots' parts of decision logs stop.
@@ -59,6 +65,17 @@ pub(crate) fn item(item: &ItemId) -> Vec<u8> {
     key.push(kind);
     key.extend_from_slice(bytes);
     key
+}
+
+/// The key of an item of this cluster; `None` for any other key.
+pub(crate) fn parse_item(in_cluster: ClusterKey, key: &[u8]) -> Option<ItemKey> {
+    let (kind, bytes) = key.strip_prefix(&cluster(in_cluster))?.split_first()?;
+    match *kind {
+        KIND_RECORD => Some(ItemKey::Record(u64::from_be_bytes(bytes.try_into().ok()?))),
+        KIND_KEY => Some(ItemKey::Key(bytes.to_vec())),
+        KIND_TOKEN => Some(ItemKey::Token(bytes.to_vec())),
+        _ => None,
+    }
 }
 
 /// Key of a cluster in `blocks`, and prefix of its items.

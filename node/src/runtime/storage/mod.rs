@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId};
 use quorate_protocol::io::PersistSeq;
 use rocksdb::{
     ColumnFamily, DB, Direction, ErrorKind, IteratorMode, Options, ReadOptions, ReadTier,
@@ -197,6 +197,36 @@ impl Storage {
             }
         }
         Ok((page, visible))
+    }
+
+    /// Items of a cluster behind a key, tombstones included, in key order, at most `limit`.
+    fn items_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Result<Vec<(ItemKey, Committed)>, StorageError> {
+        let start = match after {
+            // The next key in the engine's order.
+            Some(key) => {
+                let mut start = keys::item(&ItemId { cluster, key: key.clone() });
+                start.push(0);
+                start
+            }
+            None => keys::cluster(cluster).to_vec(),
+        };
+        let mode = IteratorMode::From(&start, Direction::Forward);
+        let mut found = Vec::new();
+        for entry in self.db.iterator_cf(self.family(keys::ITEMS), mode).take(limit) {
+            let (key, bytes) = entry.map_err(StorageError::engine("read a cluster"))?;
+            if !key.starts_with(&keys::cluster(cluster)) {
+                break;
+            }
+            let item = keys::parse_item(cluster, &key);
+            let item = item.ok_or_else(|| recover::odd_key(keys::ITEMS, &key))?;
+            found.push((item, value::decode(keys::ITEMS, &key, &bytes)?));
+        }
+        Ok(found)
     }
 
     /// Reserves the next positions of a cluster, durably before it returns.

@@ -1,6 +1,8 @@
 //! Reads what a server must know before its first event. May not change anything.
 
-use quorate_api::NodeId;
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_api::{NodeId, TxId};
 use quorate_protocol::io::Recovered;
 use quorate_protocol::message::{Decided, LogPosition};
 use rocksdb::IteratorMode;
@@ -17,15 +19,13 @@ impl Storage {
         self.recover_marks(&mut recovered)?;
         self.recover_log(&mut recovered)?;
         self.recover_undecided(&mut recovered)?;
+        recovered.aligning = self.get::<()>(keys::META, keys::META_ALIGNING)?.is_some();
         Ok(recovered)
     }
 
     fn recover_marks(&self, recovered: &mut Recovered) -> Result<(), StorageError> {
-        for (key, bytes) in self.meta_with(keys::META_APPLIED)? {
-            let node = key[keys::META_APPLIED.len()..].try_into();
-            let node = NodeId(u64::from_be_bytes(node.map_err(|_| odd_key(keys::META, &key))?));
-            recovered.applied.insert(node, value::decode(keys::META, &key, &bytes)?);
-        }
+        recovered.applied = self.positions(keys::META_APPLIED)?;
+        recovered.shown = self.positions(keys::META_SHOWN)?;
         for (key, bytes) in self.meta_with(keys::META_BOOT_END)? {
             let of = keys::parse_node_boot(&key[keys::META_BOOT_END.len()..]);
             let of = of.ok_or_else(|| odd_key(keys::META, &key))?;
@@ -36,11 +36,29 @@ impl Storage {
             let of = of.ok_or_else(|| odd_key(keys::META, &key))?;
             recovered.low.insert(of, value::decode(keys::META, &key, &bytes)?);
         }
-        for (key, _) in self.meta_with(keys::META_OUT_OF_LOG)? {
-            let tx = keys::parse_tx(&key[keys::META_OUT_OF_LOG.len()..]);
-            recovered.out_of_log.insert(tx.ok_or_else(|| odd_key(keys::META, &key))?);
-        }
+        recovered.out_of_log = self.txs(keys::META_OUT_OF_LOG)?;
+        recovered.begun = self.txs(keys::META_BEGUN)?;
         Ok(())
+    }
+
+    /// Transactions that stand behind a prefix.
+    fn txs(&self, prefix: &[u8]) -> Result<BTreeSet<TxId>, StorageError> {
+        let keys = self.meta_with(prefix)?.into_iter().map(|(key, _)| key);
+        let tx = |key: Box<[u8]>| {
+            keys::parse_tx(&key[prefix.len()..]).ok_or_else(|| odd_key(keys::META, &key))
+        };
+        keys.map(tx).collect()
+    }
+
+    /// A position in each server's decision log.
+    fn positions(&self, prefix: &[u8]) -> Result<BTreeMap<NodeId, LogPosition>, StorageError> {
+        let mut found = BTreeMap::new();
+        for (key, bytes) in self.meta_with(prefix)? {
+            let node = key[prefix.len()..].try_into();
+            let node = NodeId(u64::from_be_bytes(node.map_err(|_| odd_key(keys::META, &key))?));
+            found.insert(node, value::decode(keys::META, &key, &bytes)?);
+        }
+        Ok(found)
     }
 
     fn recover_log(&self, recovered: &mut Recovered) -> Result<(), StorageError> {
@@ -71,6 +89,6 @@ impl Storage {
     }
 }
 
-fn odd_key(family: &'static str, key: &[u8]) -> StorageError {
+pub(super) fn odd_key(family: &'static str, key: &[u8]) -> StorageError {
     StorageError::Corrupt { family, key: value::hex(key), detail: "not a key of this family" }
 }

@@ -216,6 +216,71 @@ async fn a_local_read_waits_until_what_it_saw_is_durable() {
     assert_eq!(storage.durability().durable(), 1);
 }
 
+#[test]
+fn pages_of_items_go_on_behind_the_last_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(&dir);
+    let mut writer = writer(&storage);
+    let cluster = ClusterKey { database: 1, cluster: 10 };
+    let next = ClusterKey { database: 1, cluster: 11 };
+    let keys = [
+        ItemKey::Record(0),
+        ItemKey::Record(300),
+        ItemKey::Key(vec![]),
+        ItemKey::Key(vec![1]),
+        ItemKey::Key(vec![1, 0]),
+        ItemKey::Token(vec![0]),
+    ];
+    let mut writes: Vec<Write> = Vec::new();
+    for key in &keys {
+        writes.push(Write::Item(ItemId { cluster, key: key.clone() }, committed(1, true)));
+    }
+    writes.push(Write::Item(ItemId::record(next, 0), committed(1, true)));
+    writer.apply(1, &writes).unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let page = writer.items_after(cluster, seen.last(), 2);
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page.into_iter().map(|(key, _)| key));
+    }
+    assert_eq!(seen, keys);
+    writer.apply(2, &[Write::Purge(ItemId { cluster, key: ItemKey::Record(300) })]).unwrap();
+    assert_eq!(writer.items_after(cluster, Some(&ItemKey::Record(0)), 1)[0].0, keys[2]);
+    assert_eq!(writer.item(&ItemId { cluster, key: ItemKey::Record(300) }), None);
+}
+
+#[test]
+fn outcomes_are_listed_without_the_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(&dir);
+    let mut writer = writer(&storage);
+    let other = TxId { node: NodeId(9), boot: Boot(2), seq: 4 };
+    let mut writes: Vec<Write> = (1..=9).map(|n| Write::Outcome(tx(n), Decided::Commit)).collect();
+    writes.push(Write::Outcome(other, Decided::Abort));
+    writes.push(Write::Low(NODE, BOOT, 6));
+    writer.apply(1, &writes).unwrap();
+    let page = writer.outcomes_after(TxId::NONE, 3);
+    assert_eq!(page.iter().map(|(tx, _)| *tx).collect::<Vec<_>>(), [tx(6), tx(7), tx(8)]);
+    let rest = writer.outcomes_after(tx(8), 3);
+    assert_eq!(rest, [(tx(9), Decided::Commit), (other, Decided::Abort)]);
+}
+
+#[test]
+fn aligning_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    for (seq, aligning) in [(1, true), (2, false)] {
+        let storage = open(&dir);
+        let mut writer = writer(&storage);
+        for seq in 1..=seq {
+            writer.apply(seq, &[Write::Aligning(seq == 1)]).unwrap();
+        }
+        storage.sync().unwrap();
+        assert_eq!(storage.recover().unwrap().aligning, aligning);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_api::{Boot, Committed, ItemId, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 use quorate_protocol::io::{PersistSeq, Recovered, Store, Write};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
+use super::recover::odd_key;
 use super::{Storage, StorageError, die, keys, value};
 use crate::index::table::IndexTable;
 
@@ -93,6 +94,7 @@ impl Writer {
                 let key = keys::meta(keys::META_APPLIED, &node.0.to_be_bytes());
                 self.put(batch, keys::META, &key, position)
             }
+            Write::Low(node, boot, low) => self.forget(batch, *node, *boot, *low),
             Write::BootEnd(node, boot, last) => {
                 let key = keys::meta(keys::META_BOOT_END, &keys::node_boot(*node, *boot));
                 self.put(batch, keys::META, &key, last)
@@ -106,13 +108,28 @@ impl Writer {
                 batch.delete_cf(self.storage.family(keys::META), key);
                 Ok(())
             }
-            Write::Forget(tx) => {
-                for family in [keys::TX, keys::OUTCOMES] {
-                    batch.delete_cf(self.storage.family(family), keys::tx(*tx));
-                }
+            Write::Shown(node, position) => {
+                let key = keys::meta(keys::META_SHOWN, &node.0.to_be_bytes());
+                self.put(batch, keys::META, &key, position)
+            }
+            Write::Purge(item) => {
+                let key = keys::item(item);
+                self.storage.recent.mark(&key, seq);
+                batch.delete_cf(self.storage.family(keys::ITEMS), key);
                 Ok(())
             }
-            Write::Low(node, boot, low) => self.forget(batch, *node, *boot, *low),
+            Write::Begun(tx) => {
+                let key = keys::meta(keys::META_BEGUN, &keys::tx(*tx));
+                self.put(batch, keys::META, &key, &())
+            }
+            Write::Aligning(true) => self.put(batch, keys::META, keys::META_ALIGNING, &()),
+            Write::Aligning(false) => {
+                let family = self.storage.family(keys::META);
+                batch.delete_cf(family, keys::META_ALIGNING);
+                let end = keys::meta(keys::META_BEGUN, &[u8::MAX; 21]);
+                batch.delete_range_cf(family, keys::META_BEGUN.to_vec(), end);
+                Ok(())
+            }
         }
     }
 
@@ -178,6 +195,33 @@ impl Writer {
         Ok(())
     }
 
+    /// Outcomes that are not forgotten. What is below a mark is skipped in one seek a boot.
+    fn outcomes_behind(
+        &self,
+        after: TxId,
+        limit: usize,
+    ) -> Result<Vec<(TxId, Decided)>, StorageError> {
+        let mut found = Vec::new();
+        let mut iterator = self.storage.db.raw_iterator_cf(self.storage.family(keys::OUTCOMES));
+        iterator.seek(keys::tx(TxId { seq: after.seq.saturating_add(1), ..after }));
+        while found.len() < limit
+            && let Some((key, bytes)) = iterator.item()
+        {
+            let tx = keys::parse_tx(key).ok_or_else(|| odd_key(keys::OUTCOMES, key))?;
+            match self.marks.get(&(tx.node, tx.boot)) {
+                Some(mark) if tx.seq < mark.low => {
+                    iterator.seek(keys::tx(TxId { seq: mark.low, ..tx }));
+                }
+                _ => {
+                    found.push((tx, value::decode(keys::OUTCOMES, key, bytes)?));
+                    iterator.next();
+                }
+            }
+        }
+        iterator.status().map_err(StorageError::engine("read the outcomes"))?;
+        Ok(found)
+    }
+
     fn forgotten(&self, tx: TxId) -> bool {
         self.marks.get(&(tx.node, tx.boot)).is_some_and(|mark| tx.seq < mark.low)
     }
@@ -226,5 +270,18 @@ impl Store for Writer {
 
     fn log_after(&self, position: LogPosition) -> Option<(LogPosition, LogEntry)> {
         self.log_entry(position).unwrap_or_else(|error| die(&error))
+    }
+
+    fn items_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Vec<(ItemKey, Committed)> {
+        self.storage.items_after(cluster, after, limit).unwrap_or_else(|error| die(&error))
+    }
+
+    fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
+        self.outcomes_behind(after, limit).unwrap_or_else(|error| die(&error))
     }
 }

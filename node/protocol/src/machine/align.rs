@@ -1,0 +1,403 @@
+//! Alignment (PROTOCOL.md 3.6.5, trap A18): a server that some decision log can no longer serve
+//! leaves ONLINE, compares with a majority, applies what was decided meanwhile, and comes back.
+//! Here: leaving, and the sources. Comparing is in `align_compare`, following what sources settle
+//! meanwhile in `align_follow`, coming back in `align_return`, the other side in `align_source`.
+//!
+//! **Cutting the log past a server, before there is a control plane.** A18 wants a mark in the
+//! configuration before anybody forgets past a server, so that no quorum mixes a server that forgot
+//! with one that was left behind. Until marks exist, less is forgotten instead, and no agreement is
+//! needed:
+//! - A log is cut past servers only up to a position that a majority of M(c), of every c, has
+//!   acknowledged, this server included and none of those passed over. So whatever is gone from the
+//!   log is applied, durably, at some member of every majority: any read, promise or vote that
+//!   counts the server left behind counts one that has it, too, and answers with the newer stamp,
+//!   the outcome, or `finished`.
+//! - Tombstones are dropped only when *every* MASTER has them (`tombstones`). They are the only
+//!   thing whose loss could make the state of the one left behind look newer than the others'.
+//! - The server left behind does not count from the moment it knows: it drops Prepare, Accept,
+//!   Recover and Read unanswered, which stand for "not counted in any vote, promise, accept or
+//!   read", and refuses clients. Until it knows, counting it does no harm (above); afterwards its
+//!   silence keeps the mix of old and new items, which it is while it aligns, from being seen. That
+//!   it aligns is written before the first item is, so a crash does not end it.
+//!
+//! **Why the state is whole when it comes back.** A source keeps every decision it settles from
+//! `Begin` on. Trees are read after that, so an item is either in the tree with what `Begin` found,
+//! or in what is followed. When enough sources are compared, one more round of questions is asked,
+//! and answered with nothing left: now this server's items are at or above each source's at that
+//! moment, and nothing of a source's later state was taken: in a round, nothing is compared. A source
+//! that has lost the session meanwhile is compared from the beginning, and a new round asked. A
+//! commit over clusters that one source does not hold all of counts only once sources of every
+//! cluster of it that this server keeps have reported it.
+//!
+//! What else is here must not stick out of that. A source that is lost before the end leaves items
+//! whose commits it has not told whole, and the commits that this server had parked stand on bases
+//! that nobody may have told. So the writers of both are remembered (`begun`, over a restart, too), and this server is
+//! not back before each of them is applied whole, finished, or told by a source that is asked to the
+//! end. They are committed, and this server says so whoever recovers them, so the sources come to
+//! know them in time. For the same reason what a
+//! source says it has settled counts only if it is asked to the end.
+//!
+//! *Enough* is a majority of M(c) of each own cluster, counting this server, if it is a MASTER, whose
+//! disk has lost nothing: with at least maj−1 others compared, and maj that had acknowledged what
+//! was cut, both without this one, at least one is in both (2·maj−1 > N−1). A REPLICA compares with
+//! maj MASTERs (2·maj > N). A source that aligns itself is a mix
+//! and does not count, unless all of M(c) are compared: between them they hold every commit whole,
+//! so servers that were all left behind by each other do not wait for ever.
+//!
+//! **What comes with it.** A decision log of another server counts as applied as far as the sources
+//! of each cluster had applied it. Outcomes not forgotten are noted, so that no commit is applied
+//! again later, and no vote waits for a decision that was skipped. Low-water marks are taken as
+//! they were when those were listed, not as of `Begin`: what is forgotten in between would be in
+//! neither. Whatever was finished then had been acknowledged by a majority of each of its clusters,
+//! so by a source, before the final round: its effects are in, and votes on it are dropped.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use quorate_api::{Boot, ClusterKey, NodeId, Operation, TxId};
+
+use super::align_compare::Work;
+use super::align_follow::Told;
+use super::timers::Timer;
+use super::{Cx, Machine};
+use crate::alignment::{Answer, Known, Reached};
+use crate::io::{AlignmentWork, Note, Tick, Write};
+use crate::marks::Mark;
+use crate::message::{Decided, LogPosition, Message, Participant};
+
+/// An alignment in progress.
+#[derive(Debug, Default)]
+pub(super) struct Aligning {
+    pub(super) sources: BTreeMap<NodeId, Source>,
+    /// Number of the round of final questions; 0 while comparing.
+    pub(super) round: u64,
+    /// Rounds begun. A number is not used again: an answer to an earlier round proves nothing.
+    pub(super) rounds: u64,
+    /// When the next round may begin, if something is missing after this one.
+    pub(super) next_round_at: Tick,
+    /// Marks of the sources, as of when they listed their outcomes.
+    pub(super) low: BTreeMap<(NodeId, Boot), u64>,
+    /// Commits of which something is here, and perhaps not all: this server is not back before
+    /// they are in.
+    pub(super) begun: BTreeSet<TxId>,
+    /// Since the last note.
+    pub(super) work: AlignmentWork,
+}
+
+/// A server compared with.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) session: u64,
+    pub(super) begun: bool,
+    /// What is left to compare, last first.
+    pub(super) stack: Vec<Work>,
+    /// When the question on top of the stack was asked.
+    pub(super) sent_at: Option<Tick>,
+    /// Questions in a row without an answer.
+    pub(super) unanswered: u32,
+    /// Next decision to be followed.
+    pub(super) followed: u64,
+    /// When the next question about decisions is due.
+    pub(super) follow_at: Tick,
+    /// Since when they are not answered.
+    pub(super) following: Option<Tick>,
+    /// Last round that was answered with nothing left.
+    pub(super) closed: u64,
+    /// How far it was then.
+    pub(super) reached: Reached,
+    /// What it has settled and not forgotten.
+    pub(super) known: BTreeMap<TxId, Claim>,
+    /// It is not aligning itself.
+    pub(super) online: bool,
+}
+
+/// A source has this outcome.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) outcome: Decided,
+    pub(super) participants: Vec<Participant>,
+    /// Clusters it does not master, and whose operations it sent.
+    pub(super) parts: BTreeSet<ClusterKey>,
+}
+
+impl Aligning {
+    /// Begins again after a restart.
+    pub(super) fn starting_with(begun: BTreeSet<TxId>) -> Self {
+        Self { begun, ..Self::default() }
+    }
+
+    /// Something of a commit is here, and perhaps not all.
+    pub(super) fn begin(&mut self, cx: &mut Cx<'_>, tx: TxId) {
+        if self.begun.insert(tx) {
+            cx.write(Write::Begun(tx));
+        }
+    }
+
+    /// Takes the marks that came with a list of outcomes.
+    pub(super) fn raise_low(&mut self, low: Vec<(NodeId, Boot, u64)>) {
+        for (node, boot, seq) in low {
+            let mark = self.low.entry((node, boot)).or_default();
+            *mark = seq.max(*mark);
+        }
+    }
+}
+
+impl Source {
+    /// For the clusters it masters, the effects are in what is compared.
+    pub(super) fn claim(&mut self, known: Known, parts: BTreeSet<ClusterKey>) {
+        let Known { tx, outcome, participants } = known;
+        let claim = Claim { outcome, participants, parts: BTreeSet::new() };
+        self.known.entry(tx).or_insert(claim).parts.extend(parts);
+    }
+
+    pub(super) fn is_compared(&self) -> bool {
+        self.begun && self.stack.is_empty()
+    }
+
+    /// It was compared, and asked after that, in this round.
+    pub(super) fn is_closed(&self, round: u64) -> bool {
+        self.is_compared() && self.closed == round
+    }
+}
+
+impl Machine {
+    /// True while this server aligns.
+    #[must_use]
+    pub const fn is_aligning(&self) -> bool {
+        self.align.is_some()
+    }
+
+    /// True for what a server that aligns leaves unanswered.
+    pub(super) fn is_silent_on(&self, message: &Message) -> bool {
+        let Some(aligning) = &self.align else { return false };
+        if let Message::Recover { tx, .. } = message
+            && aligning.begun.contains(tx)
+        {
+            // Nobody else may know the outcome, and without this server there may be no majority.
+            return false;
+        }
+        matches!(
+            message,
+            Message::Prepare { .. }
+                | Message::Accept { .. }
+                | Message::Recover { .. }
+                | Message::Read { .. }
+                | Message::Decide { .. }
+                | Message::Low { .. }
+                | Message::AskLogged { .. }
+                | Message::Logged { .. }
+        )
+    }
+
+    pub(super) fn on_truncated(&mut self, cx: &mut Cx<'_>, from: NodeId, start: LogPosition) {
+        if self.received_from(from) < start {
+            Mark::LeftByTruncation.hit();
+            self.leave_online(cx);
+        } else if self.align.is_none() && self.applied_from(from) >= start {
+            // It does not know yet how far this server got meanwhile. With a part of it parked, it
+            // asks again later.
+            self.acks_due.insert(from);
+        }
+    }
+
+    /// From here on until it is back, this server answers for no quorum.
+    pub(super) fn leave_online(&mut self, cx: &mut Cx<'_>) {
+        if self.align.is_some() {
+            return;
+        }
+        cx.write(Write::Aligning(true));
+        cx.note_first(Note::LeftOnline);
+        self.align = Some(Aligning::default());
+        self.aligners.clear();
+        self.held.clear();
+        self.acks_due.clear();
+        self.sessions_begin_again();
+        for node in self.others() {
+            cx.send_durable(node, Message::Left);
+        }
+        self.arm_alignment();
+    }
+
+    pub(super) fn on_left(&mut self, from: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.leave();
+        }
+    }
+
+    pub(super) fn arm_alignment(&mut self) {
+        let at = self.now + self.config.align.pause;
+        if self.align_at.is_none_or(|armed| armed <= self.now) {
+            self.align_at = Some(at);
+            self.timers.set(at, Timer::Alignment);
+        }
+    }
+
+    /// One piece of work, at either end.
+    pub(super) fn alignment_due(&mut self, cx: &mut Cx<'_>) {
+        self.align_at = None;
+        let building = self.build_trees(cx);
+        if self.align.is_some() {
+            // Whole commits, and nothing needs to be whole now.
+            for tx in self.parked.all() {
+                self.unpark(cx, tx);
+            }
+        }
+        if let Some(mut aligning) = self.align.take() {
+            self.compare(cx, &mut aligning);
+            self.follow(cx, &mut aligning);
+            let work = core::mem::take(&mut aligning.work);
+            if work != AlignmentWork::default() {
+                cx.note(Note::Alignment(work));
+            }
+            self.align = Some(aligning);
+            self.come_back_if_done(cx);
+        }
+        if building || self.align.is_some() {
+            self.arm_alignment();
+        }
+    }
+
+    /// The clusters this server keeps, as MASTER or REPLICA.
+    pub(super) fn held_clusters(&self) -> Vec<ClusterKey> {
+        let me = self.config.node;
+        let mine = self.placements.iter().filter(|(_, p)| p.is_held_by(me));
+        mine.map(|(cluster, _)| *cluster).collect()
+    }
+
+    /// The clusters kept here that a server masters.
+    fn clusters_from(&self, node: NodeId) -> Vec<ClusterKey> {
+        let mut clusters = self.held_clusters();
+        clusters.retain(|cluster| self.is_master(node, *cluster));
+        clusters
+    }
+
+    /// Servers that could be compared with now.
+    pub(super) fn possible_sources(&self) -> Vec<NodeId> {
+        let up = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.up);
+        let mut sources = self.others();
+        sources.retain(|node| up(node) && !self.clusters_from(*node).is_empty());
+        sources
+    }
+
+    /// Begins a session with a server.
+    pub(super) fn open_source(&mut self, aligning: &mut Aligning, node: NodeId) {
+        self.last_source += 1;
+        let source = Source {
+            session: self.last_source,
+            begun: false,
+            stack: Vec::new(),
+            sent_at: None,
+            unanswered: 0,
+            followed: 0,
+            follow_at: 0,
+            following: None,
+            closed: 0,
+            reached: Reached::default(),
+            known: BTreeMap::new(),
+            online: true,
+        };
+        aligning.sources.insert(node, source);
+        // What it settles before it is compared again is in nobody's journal: no round holds.
+        aligning.round = 0;
+    }
+
+    /// True when the sources that pass are enough for every own cluster (see the module's doc).
+    pub(super) fn suffices(&self, aligning: &Aligning, passes: fn(&Source, u64) -> bool) -> bool {
+        let me = self.config.node;
+        let passed = |node: &NodeId| {
+            aligning.sources.get(node).filter(|source| passes(source, aligning.round))
+        };
+        self.placements.values().filter(|p| p.is_held_by(me)).all(|placement| {
+            let others = || placement.masters.iter().filter(|node| **node != me);
+            let online = others().filter_map(passed).filter(|source| source.online).count();
+            let itself = usize::from(placement.masters.contains(&me));
+            online + itself >= placement.majority() || others().all(|node| passed(node).is_some())
+        })
+    }
+
+    pub(super) fn on_answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        session: u64,
+        answer: Answer,
+    ) {
+        let Some(mut aligning) = self.align.take() else { return };
+        let current = aligning.sources.get(&from).map(|source| source.session) == Some(session);
+        // Applying looks at whether this server aligns; the followed commits are handled below.
+        self.align = Some(Aligning::default());
+        if current {
+            match answer {
+                Answer::Begun => self.on_begun(&mut aligning, from),
+                Answer::Followed { from: first, round, decided, end, online } => {
+                    let told = Told { first, round, end, online };
+                    self.on_followed(cx, &mut aligning, from, told, decided);
+                }
+                // The source restarted, aligned itself, or had to give up.
+                Answer::Unknown => {
+                    Mark::SourceBegunAgain.hit();
+                    self.open_source(&mut aligning, from);
+                }
+                answer @ (Answer::Known { .. }
+                | Answer::Children { .. }
+                | Answer::Listed { .. }
+                | Answer::Copied { .. }
+                | Answer::Got { .. }) => self.on_compared(cx, &mut aligning, from, answer),
+            }
+        }
+        self.resume(aligning);
+        self.come_back_if_done(cx);
+    }
+
+    /// Puts back what was taken out to be worked on.
+    fn resume(&mut self, mut aligning: Aligning) {
+        if let Some(meanwhile) = self.align.take() {
+            aligning.begun.extend(meanwhile.begun);
+        }
+        self.align = Some(aligning);
+    }
+
+    fn on_begun(&self, aligning: &mut Aligning, from: NodeId) {
+        // Whether it is believed reachable at this moment does not matter: it answered.
+        let shared = self.clusters_from(from);
+        let Some(source) = aligning.sources.get_mut(&from) else { return };
+        source.unanswered = 0;
+        if !core::mem::replace(&mut source.begun, true) {
+            source.sent_at = None;
+            source.stack =
+                shared.into_iter().rev().map(|cluster| Work::Cluster { cluster }).collect();
+            source.stack.push(Work::Known { after: TxId::NONE });
+        }
+    }
+
+    /// Something of it is here, so it has committed.
+    pub(super) fn is_begun(&self, tx: TxId) -> bool {
+        self.align.as_ref().is_some_and(|aligning| aligning.begun.contains(&tx))
+    }
+
+    /// Whatever a transaction wrote here is here, whole.
+    pub(super) fn is_in(&self, cx: &Cx<'_>, aligning: &Aligning, tx: TxId) -> bool {
+        // What was finished when a source listed its outcomes is in (see the module's doc).
+        let finished = aligning.low.get(&(tx.node, tx.boot)).is_some_and(|low| tx.seq < *low);
+        finished || self.is_finished(tx) || cx.outcome(tx).is_some()
+    }
+
+    /// A commit is to be written, perhaps over older states than its bases: then what wrote those
+    /// is missing.
+    pub(super) fn note_gaps(&mut self, cx: &mut Cx<'_>, writes: &[Operation]) {
+        let Some(aligning) = &mut self.align else { return };
+        for op in writes {
+            if cx.stamp(&op.item).version < op.base.version {
+                aligning.begin(cx, op.base.tx);
+            }
+        }
+    }
+
+    /// Clusters came or went: begin again.
+    pub(super) fn compare_again(&mut self) {
+        if let Some(aligning) = &mut self.align {
+            aligning.sources.clear();
+            aligning.round = 0;
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Comparing with a source: one question at a time, work in small pieces with pauses between, so
+//! that a server that aligns and its sources go on serving others (PROTOCOL.md 3.6.5).
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+
+use super::align::{Aligning, Source};
+use super::apply::SYSTEM;
+use super::{Cx, Machine};
+use crate::alignment::{Answer, Ask, Child, Digest, Listing, TreeNode};
+use crate::io::{Note, Write};
+use crate::message::{Message, ReadAnswer};
+use crate::planted::Bug;
+
+/// Questions in a row without an answer after which another source is tried.
+pub(super) const PATIENCE: u32 = 5;
+
+/// Number of a planted bug's reads; no read counts that far.
+const REPAIR: u64 = u64::MAX;
+
+/// Something left to compare.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Outcomes that the source has not forgotten.
+    Known { after: TxId },
+    /// A whole cluster.
+    Cluster { cluster: ClusterKey },
+    /// All of a cluster, because nothing is here.
+    Copy { cluster: ClusterKey, from: Option<ItemKey> },
+    /// A tree node whose range differs; `None`: the root.
+    Tree { cluster: ClusterKey, node: Option<TreeNode>, from: Option<ItemKey> },
+    /// Own items to be hashed against these children.
+    Scan(Scan),
+    /// A leaf's range that differs.
+    Leaf { cluster: ClusterKey, from: Option<ItemKey>, upto: Option<ItemKey> },
+    /// Items that are missing here, or older.
+    Get { items: Vec<ItemId> },
+}
+
+/// Own items hashed between the bounds of a node's children.
+#[derive(Debug)]
+pub(super) struct Scan {
+    cluster: ClusterKey,
+    children: Vec<Child>,
+    /// The child whose range is hashed now.
+    at: usize,
+    /// Where it begins, exclusive.
+    from: Option<ItemKey>,
+    /// The last item hashed.
+    cursor: Option<ItemKey>,
+    digest: Digest,
+    differing: Vec<Work>,
+}
+
+impl Scan {
+    /// The current child's range is hashed.
+    fn close_child(&mut self) {
+        let Child { node, upto, digest } = &self.children[self.at];
+        let (cluster, from) = (self.cluster, self.from.clone());
+        if *digest != self.digest {
+            self.differing.push(if node.level == 0 {
+                Work::Leaf { cluster, from, upto: upto.clone() }
+            } else {
+                Work::Tree { cluster, node: Some(*node), from }
+            });
+        }
+        self.from.clone_from(upto);
+        self.digest = Digest::default();
+        self.at += 1;
+    }
+
+    /// Takes the next own item; false once it is behind the last child.
+    fn take(&mut self, key: ItemKey, digest: Option<Digest>) -> bool {
+        while let Some(child) = self.children.get(self.at) {
+            if child.upto.as_ref().is_none_or(|upto| key <= *upto) {
+                self.digest = self.digest.plus(digest.unwrap_or_default());
+                self.cursor = Some(key);
+                return true;
+            }
+            self.close_child();
+        }
+        false
+    }
+
+    fn finish(&mut self) {
+        while self.at < self.children.len() {
+            self.close_child();
+        }
+    }
+}
+
+impl Machine {
+    /// A piece of work with the first source that is not compared, while more of them are needed.
+    pub(super) fn compare(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning) {
+        let compared = |source: &Source, _| source.begun && source.stack.is_empty();
+        if self.suffices(aligning, compared) {
+            return;
+        }
+        let possible = self.possible_sources();
+        let wanted =
+            |node: &NodeId| aligning.sources.get(node).is_none_or(|source| !compared(source, 0));
+        let patient = |node: &NodeId| {
+            aligning.sources.get(node).is_none_or(|source| source.unanswered < PATIENCE)
+        };
+        // Servers that align themselves come last, and silent ones after a while, too.
+        let aligns = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.aligning);
+        let open = possible.into_iter().filter(wanted);
+        let best = open.min_by_key(|node| (!patient(node), aligns(node), *node));
+        let Some(node) = best else { return };
+        if !patient(&node) {
+            // Nobody answers: all get another chance.
+            for source in aligning.sources.values_mut() {
+                source.unanswered = 0;
+            }
+        }
+        if !aligning.sources.contains_key(&node) {
+            self.open_source(aligning, node);
+        }
+        let Some(mut source) = aligning.sources.remove(&node) else { return };
+        let mut budget = self.config.align.items;
+        while let Some(Work::Scan(_)) = source.stack.last() {
+            if budget == 0 {
+                break;
+            }
+            self.scan(cx, aligning, &mut source, &mut budget);
+        }
+        self.ask(cx, node, &mut source);
+        aligning.sources.insert(node, source);
+    }
+
+    /// Asks what is on top, or asks again.
+    fn ask(&self, cx: &mut Cx<'_>, node: NodeId, source: &mut Source) {
+        if source.sent_at.is_some_and(|at| self.now < at + self.config.resend) {
+            return;
+        }
+        if let Some(Work::Cluster { cluster }) = source.stack.last() {
+            let cluster = *cluster;
+            let empty = cx.items_after(cluster, None, 1).is_empty();
+            source.stack.pop();
+            source.stack.push(Work::Tree { cluster, node: None, from: None });
+            if empty {
+                source.stack.push(Work::Copy { cluster, from: None });
+            }
+        }
+        let ask = match source.stack.last() {
+            _ if !source.begun => Ask::Begin,
+            None | Some(Work::Scan(_) | Work::Cluster { .. }) => return,
+            Some(Work::Known { after }) => Ask::Known { after: *after },
+            Some(Work::Copy { cluster, from }) => {
+                Ask::Copy { cluster: *cluster, from: from.clone() }
+            }
+            Some(Work::Tree { cluster, node, .. }) => {
+                Ask::Children { cluster: *cluster, node: *node }
+            }
+            Some(Work::Leaf { cluster, from, upto }) => {
+                Ask::List { cluster: *cluster, from: from.clone(), upto: upto.clone() }
+            }
+            Some(Work::Get { items }) => Ask::Get { items: items.clone() },
+        };
+        source.unanswered += u32::from(source.sent_at.is_some());
+        source.sent_at = Some(self.now);
+        cx.send_now(node, Message::Align { session: source.session, ask });
+    }
+
+    /// Hashes own items, as many as the budget allows.
+    fn scan(&self, cx: &Cx<'_>, aligning: &mut Aligning, source: &mut Source, budget: &mut usize) {
+        let Some(Work::Scan(scan)) = source.stack.last_mut() else { return };
+        let limit = (*budget).min(2 * self.config.align.leaf.max(1));
+        let from = scan.cursor.as_ref().or(scan.from.as_ref()).cloned();
+        let items = cx.items_after(scan.cluster, from.as_ref(), limit);
+        *budget -= items.len().clamp(1, *budget);
+        let mut ended = items.len() < limit;
+        for (key, committed) in items {
+            let counts = !self.everybody_had(&key, &committed);
+            aligning.work.compared += 1;
+            let digest = counts.then(|| Digest::of(&key, &committed));
+            if !scan.take(key, digest) {
+                ended = true;
+                break;
+            }
+        }
+        if ended {
+            scan.finish();
+            let differing = core::mem::take(&mut scan.differing);
+            aligning.work.ranges += differing.len() as u64;
+            source.stack.pop();
+            source.stack.extend(differing.into_iter().rev());
+        }
+    }
+
+    /// The answer to the question on top of the stack; any other is late.
+    pub(super) fn on_compared(
+        &mut self,
+        cx: &mut Cx<'_>,
+        aligning: &mut Aligning,
+        from: NodeId,
+        answer: Answer,
+    ) {
+        if aligning.round > 0 {
+            // Enough are compared without this one; what it has now is later than the round.
+            return;
+        }
+        let Some(mut source) = aligning.sources.remove(&from) else { return };
+        let work = source.stack.pop();
+        let next = match (work, answer) {
+            (Some(Work::Known { after }), Answer::Known { after: a, decided, next, low })
+                if a == after =>
+            {
+                aligning.raise_low(low);
+                for known in decided {
+                    if !self.is_in(cx, aligning, known.tx) {
+                        source.claim(known, BTreeSet::new());
+                    }
+                }
+                Ok(next.map(|after| Work::Known { after }).into_iter().collect())
+            }
+            (
+                Some(Work::Copy { cluster, from: after }),
+                Answer::Copied { cluster: c, from: a, items, next },
+            ) if (c, &a) == (cluster, &after) => {
+                for (key, committed) in items {
+                    aligning.work.fetched += 1;
+                    let item = ItemId { cluster, key };
+                    self.take_from_source(cx, aligning, &item, committed);
+                }
+                let from = next;
+                Ok(from.map(|k| Work::Copy { cluster, from: Some(k) }).into_iter().collect())
+            }
+            (
+                Some(Work::Tree { cluster, node, from: after }),
+                Answer::Children { cluster: c, node: n, children },
+            ) if (c, n) == (cluster, node) => {
+                let digest = Digest::default();
+                let (at, cursor, differing) = (0, None, Vec::new());
+                let scan = Scan { cluster, children, at, from: after, cursor, digest, differing };
+                Ok([Work::Scan(scan)].into())
+            }
+            (
+                Some(Work::Leaf { cluster, from: after, upto }),
+                Answer::Listed { cluster: c, from: a, entries, next },
+            ) if (c, &a) == (cluster, &after) => {
+                let mut work = Vec::new();
+                work.extend(next.map(|from| Work::Leaf { cluster, from: Some(from), upto }));
+                work.extend(self.wanted(cx, aligning, cluster, entries));
+                Ok(work)
+            }
+            (Some(Work::Get { mut items }), Answer::Got { asked: (count, first), items: got })
+                if items.first() == first.as_ref() =>
+            {
+                for (item, committed) in got {
+                    aligning.work.fetched += 1;
+                    self.take_from_source(cx, aligning, &item, committed);
+                }
+                let count = usize::try_from(count).unwrap_or(0).min(items.len());
+                items.drain(..count);
+                Ok((!items.is_empty()).then_some(Work::Get { items }).into_iter().collect())
+            }
+            (work, _) => Err(work),
+        };
+        match next {
+            Ok(next) => {
+                source.stack.extend::<Vec<Work>>(next);
+                source.sent_at = None;
+                source.unanswered = 0;
+            }
+            Err(work) => source.stack.extend(work),
+        }
+        aligning.sources.insert(from, source);
+    }
+
+    /// What of a listing is newer than what is here.
+    fn wanted(
+        &self,
+        cx: &mut Cx<'_>,
+        aligning: &mut Aligning,
+        cluster: ClusterKey,
+        entries: Vec<Listing>,
+    ) -> Option<Work> {
+        let mut items = Vec::new();
+        for Listing { key, stamp, digest } in entries {
+            aligning.work.compared += 1;
+            let item = ItemId { cluster, key };
+            match cx.item(&item) {
+                Some(mine) if mine.stamp == stamp => {
+                    if Digest::of(&item.key, &mine) != digest {
+                        let detail = "one stamp with two contents";
+                        cx.note(Note::Corruption { tx: stamp.tx, detail });
+                    }
+                }
+                Some(mine) if mine.stamp.version > stamp.version => {}
+                Some(_) | None => items.push(item),
+            }
+        }
+        (!items.is_empty()).then_some(Work::Get { items })
+    }
+
+    /// Trap A12: what must not be done while this server is ONLINE.
+    pub(super) fn repair_record_wise(&self, cx: &mut Cx<'_>, from: NodeId, item: &ItemId) {
+        if self.config.has(Bug::RecordWiseRepair) {
+            cx.send_now(from, Message::Read { read: REPAIR, items: [item.clone()].into() });
+        }
+    }
+
+    /// The answer to it.
+    pub(super) fn repair_from(&mut self, cx: &mut Cx<'_>, read: u64, answers: &[ReadAnswer]) {
+        if read == REPAIR && self.config.has(Bug::RecordWiseRepair) {
+            for answer in answers {
+                if let Some(committed) = &answer.committed {
+                    self.take_newer(cx, &answer.item, committed.clone());
+                }
+            }
+        }
+    }
+
+    /// Takes a committed state of an item if it is newer than the own one; true if it is.
+    pub(super) fn take_newer(&mut self, cx: &mut Cx<'_>, item: &ItemId, theirs: Committed) -> bool {
+        if let Some(mine) = cx.item(item) {
+            let (local, other) = (mine.stamp, theirs.stamp);
+            if local == other && mine != theirs {
+                let detail = "one stamp with two contents";
+                cx.note(Note::Corruption { tx: other.tx, detail });
+            }
+            if local != other && local.version == other.version {
+                if self.is_safe(item.cluster) {
+                    let detail = "another writer of the same version";
+                    cx.note(Note::Corruption { tx: other.tx, detail });
+                } else {
+                    cx.note(Note::Diverged { item: item.clone(), local, other });
+                }
+            }
+            if local.version >= other.version {
+                return false;
+            }
+        }
+        if item.cluster == SYSTEM {
+            cx.note(Note::SystemChanged);
+        }
+        cx.write(Write::Item(item.clone(), theirs));
+        self.changed.insert(item.clone());
+        true
+    }
+}

@@ -1,0 +1,274 @@
+//! The source's side of an alignment: sessions of servers that align, each with trees built a few
+//! items at a time and the commits settled here since it began. May not decide whether this server
+//! itself is ONLINE.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+
+use super::apply::Decision;
+use super::merkle::Tree;
+use super::{Cx, Machine};
+use crate::alignment::{Answer, Ask, Digest, Followed, Known, Listing, Reached, TreeNode};
+use crate::marks::Mark;
+use crate::message::{Decided, Message};
+
+/// Content of one answer beyond which the rest waits for the next question, in bytes.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// One server that aligns with this one.
+#[derive(Debug)]
+pub(super) struct Session {
+    number: u64,
+    trees: BTreeMap<ClusterKey, Tree>,
+    /// A question about a tree that is not finished.
+    waiting: Option<(ClusterKey, Option<TreeNode>)>,
+    /// Decisions settled here since the session began and not asked for yet.
+    journal: VecDeque<Followed>,
+    /// Number of the first one in it.
+    first: u64,
+}
+
+impl Machine {
+    pub(super) fn on_ask(&mut self, cx: &mut Cx<'_>, from: NodeId, session: u64, ask: Ask) {
+        if ask == Ask::Begin {
+            self.begin_session(cx, from, session);
+            return;
+        }
+        if self.aligners.get(&from).is_none_or(|known| known.number != session) {
+            reply(cx, from, session, Answer::Unknown);
+            return;
+        }
+        let answer = match ask {
+            Ask::Begin => return,
+            Ask::Known { after } => self.known_outcomes(cx, from, after),
+            Ask::Children { cluster, node } => {
+                if let Some(answer) = self.children_of(from, cluster, node) {
+                    reply(cx, from, session, answer);
+                }
+                return;
+            }
+            Ask::List { cluster, from, upto } => self.list(cx, cluster, from, upto.as_ref()),
+            Ask::Copy { cluster, from } => self.copy(cx, cluster, from),
+            Ask::Get { items } => get(cx, items),
+            Ask::Follow { from: number, round } => self.followed(from, number, round),
+            Ask::End => {
+                self.aligners.remove(&from);
+                return;
+            }
+        };
+        reply(cx, from, session, answer);
+    }
+
+    /// A later session of the same server replaces an earlier one.
+    fn begin_session(&mut self, cx: &mut Cx<'_>, from: NodeId, number: u64) {
+        if self.aligners.get(&from).is_some_and(|known| known.number > number) {
+            return;
+        }
+        if self.aligners.get(&from).is_none_or(|known| known.number < number) {
+            let session = Session {
+                number,
+                trees: BTreeMap::new(),
+                waiting: None,
+                journal: VecDeque::new(),
+                first: 0,
+            };
+            self.aligners.insert(from, session);
+        }
+        reply(cx, from, number, Answer::Begun);
+    }
+
+    /// Called for every decision settled here: whoever aligns with this server must hear of it.
+    pub(super) fn journal(&mut self, decision: &Decision) {
+        if self.aligners.is_empty() {
+            return;
+        }
+        let Decision { tx, outcome, participants, .. } = decision;
+        for node in self.aligners.keys().copied().collect::<Vec<_>>() {
+            let (ops, participants) = match outcome {
+                Decided::Commit => (self.ops_held_by(node, &decision.ops), participants.clone()),
+                Decided::Abort => (Vec::new(), Vec::new()),
+            };
+            if ops.is_empty() && *outcome == Decided::Commit {
+                continue;
+            }
+            let entry = Followed { known: Known { tx: *tx, outcome: *outcome, participants }, ops };
+            let Some(session) = self.aligners.get_mut(&node) else { continue };
+            session.journal.push_back(entry);
+            if session.journal.len() > self.config.align.journal {
+                Mark::JournalFull.hit();
+                // It does not keep up, or is gone; a question shows it that it has to begin again.
+                self.aligners.remove(&node);
+            }
+        }
+    }
+
+    fn followed(&mut self, asker: NodeId, number: u64, round: u64) -> Answer {
+        let online = self.align.is_none();
+        let reached = Reached {
+            applied: self.applied_positions(),
+            received: self.told_positions(),
+            ended: self.known_ends(),
+            out_of_log: self.unlogged.iter().copied().collect(),
+        };
+        let page = self.config.align.items;
+        let Some(session) = self.aligners.get_mut(&asker) else { return Answer::Unknown };
+        let last = session.first + session.journal.len() as u64;
+        if number < session.first || number > last {
+            self.aligners.remove(&asker);
+            return Answer::Unknown;
+        }
+        while session.first < number {
+            session.journal.pop_front();
+            session.first += 1;
+        }
+        let mut bytes = 0;
+        let decided: Vec<Followed> = session
+            .journal
+            .iter()
+            .take(page)
+            .take_while(|entry| {
+                let size = |op: &quorate_api::Operation| op.image.as_ref().map_or(0, |i| i.0.len());
+                let fits = bytes < PAGE_BYTES;
+                bytes += entry.ops.iter().map(size).sum::<usize>();
+                fits
+            })
+            .cloned()
+            .collect();
+        let end = (decided.len() == session.journal.len()).then_some(reached);
+        Answer::Followed { from: number, round, decided, end, online }
+    }
+
+    /// Aborts not forgotten, and commits that touch a cluster of the asker.
+    fn known_outcomes(&self, cx: &Cx<'_>, asker: NodeId, after: TxId) -> Answer {
+        let page = self.config.align.items;
+        let outcomes = cx.outcomes_after(after, page);
+        let next = (outcomes.len() == page).then(|| outcomes.last().map(|(tx, _)| *tx)).flatten();
+        let mut decided = Vec::new();
+        for (tx, outcome) in outcomes {
+            let participants = match outcome {
+                Decided::Commit => cx.tx(tx).unwrap_or_default().participants,
+                Decided::Abort => Vec::new(),
+            };
+            let theirs = participants.iter().any(|p| self.is_kept_by(asker, p.cluster));
+            if theirs || outcome == Decided::Abort {
+                decided.push(Known { tx, outcome, participants });
+            }
+        }
+        let low = self.low.iter().map(|((node, boot), seq)| (*node, *boot, *seq)).collect();
+        Answer::Known { after, decided, next, low }
+    }
+
+    /// `None` while the tree is built; the answer follows.
+    fn children_of(
+        &mut self,
+        asker: NodeId,
+        cluster: ClusterKey,
+        node: Option<TreeNode>,
+    ) -> Option<Answer> {
+        let session = self.aligners.get_mut(&asker)?;
+        let tree = session.trees.entry(cluster).or_default();
+        if tree.finished {
+            return Some(Answer::Children { cluster, node, children: tree.children(node) });
+        }
+        session.waiting = Some((cluster, node));
+        self.arm_alignment();
+        None
+    }
+
+    /// One piece of work on the trees that are asked for; true while there is more.
+    pub(super) fn build_trees(&mut self, cx: &mut Cx<'_>) -> bool {
+        let (budget, leaf) = (self.config.align.items, self.config.align.leaf);
+        let mut more = false;
+        for asker in self.aligners.keys().copied().collect::<Vec<_>>() {
+            let Some(session) = self.aligners.get_mut(&asker) else { continue };
+            let Some((cluster, node)) = session.waiting else { continue };
+            let mut tree = session.trees.remove(&cluster).unwrap_or_default();
+            let items = cx.items_after(cluster, tree.cursor.as_ref(), budget);
+            let last = items.len() < budget;
+            for (key, committed) in items {
+                let counts = !self.everybody_had(&key, &committed);
+                tree.add(key, counts.then_some(&committed), leaf);
+            }
+            let Some(session) = self.aligners.get_mut(&asker) else { continue };
+            if last {
+                tree.finish();
+                let children = tree.children(node);
+                session.waiting = None;
+                reply(cx, asker, session.number, Answer::Children { cluster, node, children });
+            } else {
+                more = true;
+            }
+            session.trees.insert(cluster, tree);
+        }
+        more
+    }
+
+    fn list(
+        &self,
+        cx: &Cx<'_>,
+        cluster: ClusterKey,
+        from: Option<ItemKey>,
+        upto: Option<&ItemKey>,
+    ) -> Answer {
+        let page = self.config.align.items;
+        let items = cx.items_after(cluster, from.as_ref(), page);
+        let full = items.len() == page;
+        let last = items.last().map(|(key, _)| key.clone());
+        let inside = |key: &ItemKey| upto.is_none_or(|upto| key <= upto);
+        let next = last.filter(|last| full && upto.is_none_or(|upto| last < upto));
+        let entries = items
+            .into_iter()
+            .filter(|(key, committed)| inside(key) && !self.everybody_had(key, committed))
+            .map(|(key, committed)| {
+                let digest = Digest::of(&key, &committed);
+                Listing { key, stamp: committed.stamp, digest }
+            })
+            .collect();
+        Answer::Listed { cluster, from, entries, next }
+    }
+
+    fn copy(&self, cx: &Cx<'_>, cluster: ClusterKey, from: Option<ItemKey>) -> Answer {
+        let page = self.config.align.items;
+        let mut items = cx.items_after(cluster, from.as_ref(), page);
+        let mut full = items.len() == page;
+        let mut bytes = 0;
+        let fitting = items.iter().take_while(|(_, committed)| {
+            let fits = bytes < PAGE_BYTES;
+            bytes += content(committed);
+            fits
+        });
+        let fitting = fitting.count();
+        full |= fitting < items.len();
+        items.truncate(fitting);
+        let next = items.last().map(|(key, _)| key.clone()).filter(|_| full);
+        Answer::Copied { cluster, from, items, next }
+    }
+}
+
+fn get(cx: &Cx<'_>, asked: Vec<ItemId>) -> Answer {
+    let first = asked.first().cloned();
+    let (mut count, mut bytes) = (0, 0);
+    let mut items = Vec::new();
+    for item in asked {
+        if bytes >= PAGE_BYTES {
+            break;
+        }
+        count += 1;
+        if let Some(committed) = cx.item(&item) {
+            bytes += content(&committed);
+            items.push((item, committed));
+        }
+    }
+    Answer::Got { asked: (count, first), items }
+}
+
+fn content(committed: &Committed) -> usize {
+    committed.image.as_ref().map_or(0, |image| image.0.len())
+}
+
+/// What is told to a server that aligns is durable here first, like every answer of an acceptor.
+fn reply(cx: &mut Cx<'_>, to: NodeId, session: u64, answer: Answer) {
+    cx.send_durable(to, Message::AlignReply { session, answer });
+}

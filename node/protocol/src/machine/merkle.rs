@@ -1,0 +1,192 @@
+//! The Merkle tree of one cluster at a source: built in key order, a few items at a time, told node
+//! by node. May not know sessions or messages.
+//!
+//! Leaves stand for equal numbers of consecutive items, every node above for sixteen nodes below.
+//! The other side hashes its own items between the same bounds (a digest is a sum, so it needs no
+//! tree), and only descends where they differ: what travels grows with the difference and with the
+//! logarithm of the cluster's size.
+
+use alloc::vec::Vec;
+
+use quorate_api::{Committed, ItemKey};
+
+use crate::alignment::{Child, Digest, TreeNode};
+
+/// Children of a node.
+const FANOUT: usize = 16;
+
+/// A tree under construction, or finished.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    /// Last key of each leaf.
+    bounds: Vec<ItemKey>,
+    /// Digests per level, leaves first.
+    levels: Vec<Vec<Digest>>,
+    /// The leaf that is being filled: items so far, and their digest.
+    open: (usize, Digest),
+    /// Last key added.
+    pub(super) cursor: Option<ItemKey>,
+    pub(super) finished: bool,
+}
+
+impl Tree {
+    /// Adds the next item in key order; a tombstone everybody has had only moves the cursor.
+    pub(super) fn add(&mut self, key: ItemKey, committed: Option<&Committed>, leaf: usize) {
+        if let Some(committed) = committed {
+            self.open.0 += 1;
+            self.open.1 = self.open.1.plus(Digest::of(&key, committed));
+        }
+        if self.open.0 >= leaf.max(1) {
+            self.close_leaf(key.clone());
+        }
+        self.cursor = Some(key);
+    }
+
+    fn close_leaf(&mut self, bound: ItemKey) {
+        if self.levels.is_empty() {
+            self.levels.push(Vec::new());
+        }
+        self.levels[0].push(self.open.1);
+        self.bounds.push(bound);
+        self.open = (0, Digest::default());
+    }
+
+    /// No items follow.
+    pub(super) fn finish(&mut self) {
+        if self.open.0 > 0
+            && let Some(last) = self.cursor.clone()
+        {
+            self.close_leaf(last);
+        }
+        while let Some(below) = self.levels.last().filter(|level| level.len() > FANOUT) {
+            let sum = |group: &[Digest]| group.iter().fold(Digest::default(), |a, b| a.plus(*b));
+            let above = below.chunks(FANOUT).map(sum).collect();
+            self.levels.push(above);
+        }
+        self.finished = true;
+    }
+
+    /// Children of a node, of the root for `None`; none for a node that is not there.
+    pub(super) fn children(&self, node: Option<TreeNode>) -> Vec<Child> {
+        let (level, first, last) = match node {
+            None => match self.levels.len().checked_sub(1) {
+                Some(top) => (top, 0, self.levels[top].len()),
+                None => return Vec::new(),
+            },
+            Some(TreeNode { level, index }) => {
+                let Some(below) = usize::from(level).checked_sub(1) else { return Vec::new() };
+                let first = (index as usize).saturating_mul(FANOUT);
+                (below, first, first.saturating_add(FANOUT))
+            }
+        };
+        let Some(digests) = self.levels.get(level) else { return Vec::new() };
+        (first..last.min(digests.len()))
+            .map(|index| Child {
+                node: TreeNode {
+                    level: u8::try_from(level).unwrap_or(u8::MAX),
+                    index: u32::try_from(index).unwrap_or(u32::MAX),
+                },
+                upto: self.bound(level, index),
+                digest: digests[index],
+            })
+            .collect()
+    }
+
+    /// Last key below a node; the last one of a level has no bound, so that what the other side has
+    /// behind it is looked at, too.
+    fn bound(&self, level: usize, index: usize) -> Option<ItemKey> {
+        let leaves = FANOUT.pow(u32::try_from(level).unwrap_or(u32::MAX));
+        let behind = (index + 1).saturating_mul(leaves);
+        if behind >= self.bounds.len() { None } else { self.bounds.get(behind - 1).cloned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_api::{Stamp, TxId};
+
+    fn item(version: u64) -> Committed {
+        Committed { stamp: Stamp { version, tx: TxId::NONE }, live: true, image: None }
+    }
+
+    fn tree(items: impl Iterator<Item = (u64, u64)>) -> Tree {
+        let mut tree = Tree::default();
+        for (position, version) in items {
+            tree.add(ItemKey::Record(position), Some(&item(version)), 4);
+        }
+        tree.finish();
+        tree
+    }
+
+    /// All ranges below a node, as leaves.
+    fn leaves(tree: &Tree, node: Option<TreeNode>) -> Vec<Child> {
+        let children = tree.children(node);
+        let below = |child: Child| match child.node.level {
+            0 => alloc::vec![child],
+            _ => leaves(tree, Some(child.node)),
+        };
+        children.into_iter().flat_map(below).collect()
+    }
+
+    #[test]
+    fn an_empty_tree_has_no_children() {
+        assert!(tree(core::iter::empty()).children(None).is_empty());
+        let one = tree([(7, 1)].into_iter()).children(None);
+        assert_eq!(one.len(), 1);
+        assert_eq!(one[0].upto, None);
+    }
+
+    #[test]
+    fn ranges_follow_each_other_and_cover_everything() {
+        let tree = tree((0..10_000).map(|p| (p * 3, 1)));
+        let found = leaves(&tree, None);
+        assert_eq!(found.len(), 2_500);
+        let bounds: Vec<_> = found.iter().map(|child| child.upto.clone()).collect();
+        assert!(bounds[..2_499].windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(bounds[..2_499].iter().all(Option::is_some));
+        assert_eq!(bounds[2_499], None);
+    }
+
+    #[test]
+    fn a_node_is_the_sum_of_its_children() {
+        let tree = tree((0..5_000).map(|p| (p, 1)));
+        for node in tree.children(None) {
+            let children = tree.children(Some(node.node));
+            let sum = children.iter().fold(Digest::default(), |sum, c| sum.plus(c.digest));
+            assert_eq!(sum, node.digest);
+            assert_eq!(children.last().unwrap().upto, node.upto);
+        }
+    }
+
+    #[test]
+    fn one_changed_item_changes_one_path() {
+        let before = tree((0..5_000).map(|p| (p, 1)));
+        let after = tree((0..5_000).map(|p| (p, if p == 1_234 { 2 } else { 1 })));
+        let pairs = leaves(&before, None).into_iter().zip(leaves(&after, None));
+        assert_eq!(pairs.filter(|(a, b)| a != b).count(), 1);
+        let tops = before.children(None).into_iter().zip(after.children(None));
+        assert_eq!(tops.filter(|(a, b)| a != b).count(), 1);
+    }
+
+    #[test]
+    fn a_node_that_is_not_there_has_no_children() {
+        let tree = tree((0..100).map(|p| (p, 1)));
+        assert!(tree.children(Some(TreeNode { level: 9, index: 0 })).is_empty());
+        assert!(tree.children(Some(TreeNode { level: 1, index: u32::MAX })).is_empty());
+        assert!(tree.children(Some(TreeNode { level: 0, index: 0 })).is_empty());
+    }
+
+    #[test]
+    fn content_counts_and_not_only_the_stamp() {
+        let (key, mut item) = (ItemKey::Record(1), item(1));
+        let digest = Digest::of(&key, &item);
+        assert_ne!(digest, Digest::of(&ItemKey::Record(2), &item));
+        item.image = Some(b"a".as_slice().into());
+        let with_image = Digest::of(&key, &item);
+        item.image = Some(b"b".as_slice().into());
+        assert_ne!(with_image, Digest::of(&key, &item));
+        item.live = false;
+        assert_ne!(with_image, digest);
+    }
+}

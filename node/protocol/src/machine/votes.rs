@@ -1,0 +1,112 @@
+//! What the votes of a transaction allow (PROTOCOL.md 3.5.3; 3.10 for W below majority). May not
+//! send anything: `coordinator` does.
+//!
+//! A split vote is given up early. With MASTERs down, W Yes may be out of reach although fewer than
+//! N − W + 1 said No: then nothing but recovery can abort (3.5.3), and waiting for half of the
+//! deadline (3.5.6) would keep the Yes votes' locks all that while. So once everybody who is
+//! believed reachable has answered, somebody with No, and the votes decide nothing, the
+//! coordinator runs recovery itself. Recovery is safe at any time; this says only when.
+//!
+//! An Accept before its receiver has voted forbids the vote, for all clusters of the transaction at
+//! once. So the second round of one cluster waits while another one needs a vote that may still
+//! come from one of its receivers; or the transaction would be aborted for nothing but the order of
+//! messages. This, too, says only when.
+
+use alloc::vec::Vec;
+
+use quorate_api::{ClusterKey, NodeId, TxId};
+
+use super::Machine;
+use super::coordinator::{Coordination, Round, Stage};
+use crate::io::{Placement, Tick};
+use crate::message::Value;
+use crate::planted::Bug;
+
+/// What the votes of one cluster allow.
+pub(super) enum Votes {
+    Open,
+    Final(Value),
+    SecondRound(Value),
+}
+
+impl Machine {
+    /// True when some cluster's votes decide nothing unless a MASTER comes back that is down now.
+    pub(super) fn is_out_of_reach(&self, tx: TxId) -> bool {
+        let Some(c) = self.coordinations.get(&tx) else { return false };
+        let is_split = |(cluster, round): (&ClusterKey, &Round)| {
+            let Some(placement) = self.placements.get(cluster) else { return false };
+            let may_answer = |node: &NodeId| {
+                !round.yes.contains(node) && !round.no.contains(node) && self.is_up(*node)
+            };
+            let voting = round.stage == Stage::Voting && placement.is_safe();
+            voting && !round.no.is_empty() && !placement.masters.iter().any(may_answer)
+        };
+        !c.recovering && c.clusters.iter().any(is_split)
+    }
+
+    /// An Accept for this cluster now would forbid a vote that another cluster needs.
+    pub(super) fn would_forbid_a_vote(&self, c: &Coordination, cluster: ClusterKey) -> bool {
+        let Some(accepting) = self.placements.get(&cluster) else { return false };
+        c.clusters.iter().filter(|(other, _)| **other != cluster).any(|(other, round)| {
+            let Some(placement) = self.placements.get(other) else { return false };
+            let may_answer = |node: &&NodeId| {
+                !round.yes.contains(node) && !round.no.contains(node) && self.is_up(**node)
+            };
+            let missing: Vec<&NodeId> = placement.masters.iter().filter(may_answer).collect();
+            let (yes, quorum) = (round.yes.len(), placement.write_quorum);
+            round.stage == Stage::Voting
+                && yes < quorum
+                && yes + missing.len() >= quorum
+                && missing.into_iter().any(|node| accepting.masters.contains(node))
+        })
+    }
+
+    /// What the votes of one cluster allow (3.5.3; 3.10 for W below majority).
+    pub(super) fn judge_votes(
+        &self,
+        placement: &Placement,
+        round: &mut Round,
+        started: Tick,
+    ) -> Votes {
+        let n = placement.masters.len();
+        let (w, majority) = (placement.write_quorum, placement.majority());
+        let (yes, no) = (round.yes.len(), round.no.len());
+        if !placement.is_safe() {
+            return if yes >= w {
+                Votes::Final(Value::Prepared)
+            } else if no > n - w {
+                Votes::Final(Value::Aborted)
+            } else {
+                Votes::Open
+            };
+        }
+        let early = (yes >= w && self.config.has(Bug::CommitOnQuorum))
+            || (yes > 0 && self.config.has(Bug::AckBeforeQuorum));
+        if yes == n || early {
+            return Votes::Final(Value::Prepared);
+        }
+        if no > n - majority {
+            return Votes::Final(Value::Aborted);
+        }
+        if no > n - w {
+            return Votes::SecondRound(Value::Aborted);
+        }
+        if yes < w {
+            let silent = no == 0 && self.config.has(Bug::AbortOnSilence);
+            return if silent && self.now >= started + self.config.fast_wait.1 {
+                Votes::SecondRound(Value::Aborted)
+            } else {
+                Votes::Open
+            };
+        }
+        let quorum_at = *round.quorum_at.get_or_insert(self.now);
+        let missing_may_come = placement
+            .masters
+            .iter()
+            .any(|node| !round.yes.contains(node) && !round.no.contains(node) && self.is_up(*node));
+        if missing_may_come && self.now < quorum_at + self.fast_wait() {
+            return Votes::Open;
+        }
+        Votes::SecondRound(Value::Prepared)
+    }
+}

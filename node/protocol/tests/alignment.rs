@@ -1,0 +1,256 @@
+//! What an alignment costs and what it refuses, with real machines on the simulator's disks and a
+//! network without faults: messages, bytes and items grow with the difference, not with the data.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![allow(clippy::print_stdout, reason = "the figures are what the test is for")]
+
+#[expect(dead_code, unreachable_pub, reason = "the simulator's disk, as it is; no crate edge")]
+#[path = "../../sim/src/disk.rs"]
+mod disk;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use disk::Disk;
+use quorate_api::{Boot, ClusterKey, Committed, Image, ItemId, ItemKey, NodeId, Stamp, TxId};
+use quorate_protocol::io::{
+    AlignConfig, AlignmentWork, Config, Effect, Event, Note, Placement, Tick, Write,
+};
+use quorate_protocol::machine::Machine;
+use quorate_protocol::message::Message;
+
+const CLUSTER: ClusterKey = ClusterKey { database: 1, cluster: 10 };
+const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+/// The one that aligns.
+const BEHIND: NodeId = NODES[2];
+
+struct Server {
+    machine: Machine,
+    disk: Disk,
+}
+
+/// Three servers, everything delivered at once, counted when one that aligns has a part in it.
+struct World {
+    servers: BTreeMap<NodeId, Server>,
+    letters: VecDeque<(NodeId, NodeId, Message)>,
+    now: Tick,
+    messages: u64,
+    bytes: u64,
+    work: AlignmentWork,
+    corruptions: Vec<&'static str>,
+    back: bool,
+    /// Most items that one answer carried.
+    largest: usize,
+}
+
+fn item(position: u64, version: u64, content: u64) -> Write {
+    let tx = TxId { node: NODES[0], boot: Boot(1), seq: position * 10 + version };
+    let image = Some(Image::from(vec![u8::try_from(content % 251).unwrap(); 200]));
+    let committed = Committed { stamp: Stamp { version, tx }, live: true, image };
+    Write::Item(ItemId::record(CLUSTER, position), committed)
+}
+
+impl World {
+    /// Servers with what is on their disks; the last one stopped while it aligned.
+    fn new(contents: [Vec<Write>; 3], align: &AlignConfig) -> Self {
+        let mut servers = BTreeMap::new();
+        for (node, mut writes) in NODES.into_iter().zip(contents) {
+            let mut disk = Disk::default();
+            writes.push(Write::Aligning(node == BEHIND));
+            if node != BEHIND {
+                // What there is, is finished; the one that was away has not heard of that.
+                writes.insert(0, Write::Low(NODES[0], Boot(1), u64::MAX - 1));
+            }
+            disk.write(1, writes);
+            disk.synced(1);
+            let mut config = Config::new(node, Boot(2), node.0);
+            config.align = align.clone();
+            let machine = Machine::new(config, disk.recover().expect("an undamaged disk"));
+            servers.insert(node, Server { machine, disk });
+        }
+        let mut world = Self {
+            servers,
+            letters: VecDeque::new(),
+            now: 0,
+            messages: 0,
+            bytes: 0,
+            work: AlignmentWork::default(),
+            corruptions: Vec::new(),
+            back: false,
+            largest: 0,
+        };
+        let placement = Placement {
+            generation: 1,
+            masters: NODES.to_vec(),
+            replicas: Vec::new(),
+            write_quorum: 2,
+            owner: None,
+            schema_min: 0,
+        };
+        let placements: BTreeMap<_, _> = [(CLUSTER, placement)].into();
+        for node in NODES {
+            world.step(node, Event::Configure { cfg: 1, placements: placements.clone() });
+        }
+        for node in NODES {
+            for other in NODES.into_iter().filter(|other| *other != node) {
+                world.step(node, Event::Peer { node: other, boot: Boot(2), up: true });
+            }
+        }
+        world
+    }
+
+    fn step(&mut self, node: NodeId, event: Event) {
+        let server = self.servers.get_mut(&node).unwrap();
+        let mut out = Vec::new();
+        server.machine.step(self.now, event, &server.disk, &mut out);
+        for effect in out {
+            match effect {
+                Effect::Persist { seq, writes } => {
+                    server.disk.write(seq, writes);
+                    server.disk.synced(seq);
+                }
+                Effect::Send { to, message, .. } => self.letters.push_back((node, to, message)),
+                Effect::Note(Note::Corruption { detail, .. }) => self.corruptions.push(detail),
+                Effect::Note(Note::BackOnline) => self.back = true,
+                Effect::Note(Note::Alignment(work)) => {
+                    self.work.compared += work.compared;
+                    self.work.ranges += work.ranges;
+                    self.work.fetched += work.fetched;
+                    self.largest = self.largest.max(usize::try_from(work.compared).unwrap());
+                }
+                Effect::Note(_) | Effect::Reply { .. } => {}
+            }
+        }
+    }
+
+    /// Runs until the last server is back.
+    fn run(&mut self) {
+        self.run_until(|world| world.back);
+    }
+
+    fn run_until(&mut self, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            assert!(self.now < 600_000_000, "ten minutes and not there");
+            while let Some((from, to, message)) = self.letters.pop_front() {
+                if from == BEHIND || to == BEHIND {
+                    self.messages += 1;
+                    self.bytes += postcard::to_allocvec(&message).unwrap().len() as u64;
+                }
+                self.step(to, Event::Message { from, cfg: 1, message });
+            }
+            let due = self
+                .servers
+                .iter()
+                .filter_map(|(node, s)| s.machine.next_deadline().map(|due| (due, *node)));
+            let (due, node) = due.min().unwrap();
+            self.now = due.max(self.now);
+            self.step(node, Event::Tick);
+        }
+    }
+
+    fn assert_equal(&self) {
+        let items = |node: NodeId| &self.servers[&node].disk.visible().items;
+        assert!(items(BEHIND) == items(NODES[0]), "the copies differ");
+    }
+}
+
+/// FEATURES: A12
+#[test]
+fn ten_of_a_hundred_thousand_cost_little() {
+    let full: Vec<Write> = (0..100_000).map(|p| item(p, 2, p)).collect();
+    let mut behind = full.clone();
+    for n in 0..10 {
+        behind[usize::try_from(n).unwrap() * 9_973] = item(n * 9_973, 1, n + 7);
+    }
+    let mut world = World::new([full.clone(), full, behind], &AlignConfig::new());
+    world.run();
+    world.assert_equal();
+    println!("{} messages, {} bytes, {:?}", world.messages, world.bytes, world.work);
+    assert_eq!(world.work.fetched, 10);
+    // 100,000 records of 200 bytes are 20 MB.
+    assert!(world.bytes < 60_000, "{} bytes", world.bytes);
+    // Most of them say that nothing happened meanwhile, and that the tree is not finished.
+    assert!(world.messages < 400, "{} messages", world.messages);
+    assert!(world.largest <= AlignConfig::new().items + 1024, "{} in one piece", world.largest);
+    assert!(world.corruptions.is_empty());
+}
+
+/// FEATURES: A12
+#[test]
+fn equal_copies_cost_nearly_nothing() {
+    let full: Vec<Write> = (0..20_000).map(|p| item(p, 2, p)).collect();
+    let mut world = World::new([full.clone(), full.clone(), full], &AlignConfig::new());
+    world.run();
+    assert_eq!((world.work.fetched, world.work.ranges), (0, 0));
+    assert!(world.bytes < 3_000, "{} bytes", world.bytes);
+}
+
+/// FEATURES: A12
+#[test]
+fn with_nothing_everything_is_copied_and_then_compared() {
+    let full: Vec<Write> = (0..3_000).map(|p| item(p, 2, p)).collect();
+    let mut world = World::new([full.clone(), full, Vec::new()], &AlignConfig::new());
+    world.run();
+    world.assert_equal();
+    assert_eq!(world.work.fetched, 3_000);
+    assert_eq!(world.work.ranges, 0);
+    assert!(world.work.compared >= 3_000, "compared after the copy");
+}
+
+/// FEATURES: A12
+#[test]
+fn one_stamp_with_two_contents_is_reported_and_not_merged() {
+    let full: Vec<Write> = (0..300).map(|p| item(p, 2, p)).collect();
+    let mut behind = full.clone();
+    behind[77] = item(77, 2, 78);
+    let kept = behind.clone();
+    let mut world = World::new([full.clone(), full, behind], &AlignConfig::new());
+    world.run();
+    assert_eq!(world.corruptions, ["one stamp with two contents"]);
+    let Write::Item(id, committed) = &kept[77] else { unreachable!() };
+    assert_eq!(world.servers[&BEHIND].disk.visible().items.get(id), Some(committed));
+}
+
+/// FEATURES: A12
+#[test]
+fn the_pace_is_a_setting() {
+    let full: Vec<Write> = (0..4_000).map(|p| item(p, 2, p)).collect();
+    let took = |align: AlignConfig| {
+        let mut world = World::new([full.clone(), full.clone(), full.clone()], &align);
+        world.run();
+        world.now
+    };
+    let fast = took(AlignConfig { pause: 1_000, items: 1_000, ..AlignConfig::new() });
+    let slow = took(AlignConfig { pause: 10_000, items: 100, ..AlignConfig::new() });
+    assert!(slow > 20 * fast, "{slow} µs and {fast} µs");
+}
+
+/// The servers are in their second boot and close the first. Of unique keys the tombstones stay: a
+/// server that kept one would take the next claim's version 1 for an old one.
+///
+/// FEATURES: A12
+#[test]
+fn tombstones_of_closed_boots_go_and_those_of_unique_keys_stay() {
+    let retention = 5_000_000;
+    let align = AlignConfig { retention, ..AlignConfig::new() };
+    let record = ItemId::record(CLUSTER, 1);
+    let key = ItemId { cluster: CLUSTER, key: ItemKey::Key(vec![1]) };
+    // Whether boot 1 was closed before the servers started, the boot that deleted, what is left.
+    for (closed, boot, stays) in [(false, 1, false), (true, 1, false), (false, 2, true)] {
+        let tx = TxId { node: NODES[0], boot: Boot(boot), seq: 5 };
+        let gone = Committed { stamp: Stamp { version: 2, tx }, live: false, image: None };
+        let contents = || {
+            let items = [&record, &key].into_iter();
+            let mut writes: Vec<Write> =
+                items.map(|item| Write::Item(item.clone(), gone.clone())).collect();
+            writes.extend(closed.then_some(Write::Low(NODES[0], Boot(1), u64::MAX)));
+            writes
+        };
+        let mut world = World::new([contents(), contents(), contents()], &align);
+        world.run_until(|world| world.now > 6 * retention);
+        for node in NODES {
+            let items = &world.servers[&node].disk.visible().items;
+            assert_eq!(items.contains_key(&record), stays, "closed {closed}, boot {boot}, {node}");
+            assert!(items.contains_key(&key), "closed {closed}, boot {boot}, {node}");
+        }
+    }
+}

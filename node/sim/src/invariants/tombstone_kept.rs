@@ -1,0 +1,96 @@
+//! A tombstone is dropped only when every MASTER and REPLICA of its cluster durably has it, or had
+//! it (PROTOCOL.md 3.9 "Forgetting", traps A18 and A20): whoever has less still has the item alive.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_api::{Committed, ItemId};
+use quorate_protocol::io::Write;
+
+use crate::disk::Contents;
+use crate::options::Options;
+
+#[derive(Debug, Default)]
+pub(super) struct TombstoneKept {
+    /// The last tombstone of each item.
+    tombstones: BTreeMap<ItemId, Committed>,
+    dropped: BTreeSet<(usize, ItemId)>,
+}
+
+impl TombstoneKept {
+    /// Takes note of a delete.
+    pub(super) fn see(&mut self, item: &ItemId, committed: &Committed) {
+        if committed.live {
+            return;
+        }
+        let last = self.tombstones.entry(item.clone()).or_insert_with(|| committed.clone());
+        if last.stamp < committed.stamp {
+            *last = committed.clone();
+        }
+    }
+
+    /// Looks at a batch, with what its disk holds before it, and every other one durably.
+    pub(super) fn purged(
+        &mut self,
+        by: usize,
+        writes: &[Write],
+        disks: &[&Contents],
+        options: &Options,
+    ) -> Option<String> {
+        let mut lacking = None;
+        for write in writes {
+            let Write::Purge(item) = write else { continue };
+            lacking = lacking.or_else(|| self.lacking(item, disks, options));
+            self.dropped.insert((by, item.clone()));
+        }
+        lacking
+    }
+
+    fn lacking(&self, item: &ItemId, disks: &[&Contents], options: &Options) -> Option<String> {
+        let Some(tombstone) = self.tombstones.get(item) else {
+            return Some(format!("dropped {item}, which was never deleted"));
+        };
+        let has = |server: usize| {
+            let held = disks[server].items.get(item);
+            held.is_some_and(|held| held.stamp == tombstone.stamp) || self.has_dropped(server, item)
+        };
+        let mut keepers = (0..options.servers).filter(|s| options.holds(*s, item.cluster));
+        let without = keepers.find(|server| !has(*server));
+        without.map(|server| format!("dropped {item}, and server {server} does not have it"))
+    }
+
+    /// True when a server has dropped the tombstone of an item.
+    pub(super) fn has_dropped(&self, server: usize, item: &ItemId) -> bool {
+        self.dropped.contains(&(server, item.clone()))
+    }
+
+    /// The tombstones that some server has dropped.
+    pub(super) fn dropped(&self) -> impl Iterator<Item = (&ItemId, &Committed)> {
+        let items: BTreeSet<&ItemId> = self.dropped.iter().map(|(_, item)| item).collect();
+        self.tombstones.iter().filter(move |(item, _)| items.contains(*item))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Shape;
+    use quorate_api::{Stamp, TxId};
+
+    #[test]
+    fn a_tombstone_dropped_early_is_caught() {
+        let clusters = vec![Shape::new(0, vec![0, 1], 2)];
+        let options = Options { servers: 2, clusters, ..Options::of_seed(1) };
+        let item = options.record_of(0);
+        let stamp = Stamp { version: 2, tx: TxId::NONE };
+        let tombstone = Committed { stamp, live: false, image: None };
+        let mut invariant = TombstoneKept::default();
+        let (mut has, lacks) = (Contents::default(), Contents::default());
+        has.items.insert(item.clone(), tombstone.clone());
+        let purge = [Write::Purge(item.clone())];
+        assert!(invariant.purged(0, &purge, &[&has, &has], &options).is_some());
+        invariant.see(&item, &tombstone);
+        assert!(invariant.purged(0, &purge, &[&has, &lacks], &options).is_some());
+        assert_eq!(invariant.purged(1, &purge, &[&lacks, &has], &options), None);
+        assert_eq!(invariant.purged(1, &purge, &[&lacks, &lacks], &options), None);
+    }
+}
