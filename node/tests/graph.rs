@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -369,5 +371,52 @@ async fn a_token_counts_once_through_all_servers() {
         let rows = cluster.agreed(&format!("SELECT v FROM {class} ORDER BY v")).await;
         assert_eq!(rows, (0..10).map(|v| json!({"v": v})).collect::<Vec<_>>());
     }
+    cluster.stop().await;
+}
+
+/// Nothing that was under way on a dropped cluster keeps its locks in another one.
+///
+/// FEATURES: A18
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_dropped_under_writers_leaves_no_lock_behind() {
+    const RECORDS: u64 = 4;
+    let mut cluster = Cluster::start().await;
+    cluster.sql(0, "CREATE CLASS Item").await;
+    cluster.sql(0, "CREATE CLASS Other").await;
+    for n in 0..RECORDS {
+        cluster.sql(0, &format!("INSERT INTO Item SET n = {n}, k = {n}")).await;
+    }
+    for round in 1..=5 {
+        cluster.sql(0, "CREATE INDEX Item.k UNIQUE").await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut writers = JoinSet::new();
+        for (server, address) in cluster.http.iter().copied().enumerate() {
+            let stop = Arc::clone(&stop);
+            writers.spawn(async move {
+                let (mut statuses, mut step) = (BTreeSet::new(), 0);
+                while !stop.load(Ordering::Relaxed) {
+                    step += 1;
+                    let n = step % RECORDS;
+                    let k = 1_000_000 * round + 10_000 * server as u64 + step;
+                    let text = format!("UPDATE Item SET k = {k} WHERE n = {n}");
+                    let answer = ask(address, "POST", "/command/bench/sql", &[], &text).await;
+                    statuses.insert(answer.status);
+                }
+                statuses
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        cluster.sql(1, "DROP INDEX Item.k").await;
+        stop.store(true, Ordering::Relaxed);
+        let statuses = writers.join_all().await;
+        assert!(statuses.iter().any(|of| of.contains(&200)), "nobody wrote: {statuses:?}");
+        for n in 0..RECORDS {
+            let server = usize::try_from(n).unwrap() % NAMES.len();
+            let rows = cluster.sql(server, &format!("UPDATE Item SET k = {n} WHERE n = {n}")).await;
+            assert_eq!(rows.len(), 1, "every record takes writes");
+        }
+    }
+    cluster.sql(2, "DROP CLASS Item").await;
+    cluster.sql(0, "INSERT INTO Other SET n = 1").await;
     cluster.stop().await;
 }
