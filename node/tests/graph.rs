@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use quorate_control::members::{Members, WriteQuorum};
+use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{HttpConfig, Limits, RetryPolicy, serve};
 use quorate_node::runtime::handle::NodeState;
@@ -76,6 +77,8 @@ impl Cluster {
         let config = HttpConfig {
             authenticator: Authenticator::new(PASSWORD).unwrap(),
             write_quorum: WriteQuorum::Majority,
+            read_quorum: ReadQuorum::default(),
+            execution_mode: ExecutionMode::default(),
             retry: RetryPolicy { count: 30, ..RetryPolicy::default() },
             limits: Limits { shutdown_grace: PATIENCE, ..Limits::default() },
         };
