@@ -44,11 +44,24 @@ fn main() -> anyhow::Result<()> {
             high = rate;
         }
     }
-    println!("highest rate kept up with: {low:.0}/s");
-    for rate in [low / 2.0, 5000.0] {
-        print(&format!("open loop at {rate:.0}/s"), &measure(open(rate.max(1000.0)), seconds)?);
+    let kept_up_with = (low > 0.0).then_some(low);
+    println!("{}", verdict(kept_up_with, high));
+    let half = kept_up_with.map(|rate| (rate / 2.0).max(1000.0));
+    for rate in half.into_iter().chain([5000.0]) {
+        print(&format!("open loop at {rate:.0}/s"), &measure(open(rate), seconds)?);
     }
     wrk(seconds)
+}
+
+/// What the search came to: the highest rate kept up with, and the lowest that was not.
+fn verdict(kept_up_with: Option<f64>, failed: f64) -> String {
+    match kept_up_with {
+        Some(rate) => format!("highest rate kept up with: {rate:.0}/s"),
+        None => format!(
+            "no rate was kept up with, the lowest tried was {failed:.0}/s: the machine is busy, or \
+             the runs are too short to tell"
+        ),
+    }
 }
 
 fn open(rate: f64) -> LoadMode {
@@ -178,4 +191,16 @@ fn wrk(length: u64) -> anyhow::Result<()> {
         Err(error) => println!("wrk: {error}"),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_without_success_says_so() {
+        assert_eq!(verdict(Some(1500.0), 2000.0), "highest rate kept up with: 1500/s");
+        let none = verdict(None, 750.0);
+        assert!(none.contains("no rate was kept up with") && none.contains("750/s"), "{none}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Settings of a server: flags over environment over file over defaults, checked as a whole. May
 //! not open anything but the file.
 
+pub mod dial;
 pub mod password;
 
 use std::collections::BTreeMap;
@@ -10,9 +11,11 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_control::members::{Members, MembersError, QuorumError, WriteQuorum};
+use quorate_control::settings::{ExecutionMode, ExecutionModeError, ReadQuorum, ReadQuorumError};
 use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
 
+use self::dial::DialError;
 use crate::http::RetryPolicy;
 
 /// Name of a server that stands alone and was given none.
@@ -59,7 +62,7 @@ pub struct ServeArgs {
     #[arg(long, value_delimiter = ',')]
     pub masters: Option<Vec<String>>,
     /// Address at which another MASTER is reached, as NAME=HOST:PORT; once for each
-    #[arg(long, value_parser = parse_dial)]
+    #[arg(long, value_parser = dial::parse)]
     pub dial: Vec<(String, String)>,
     /// Name of the cluster; servers of another one are refused
     #[arg(long)]
@@ -67,6 +70,12 @@ pub struct ServeArgs {
     /// Default of new databases: majority, all or a number
     #[arg(long)]
     pub write_quorum: Option<String>,
+    /// Default of new databases: MASTERs that answer a read; a number, majority or all
+    #[arg(long)]
+    pub read_quorum: Option<String>,
+    /// Default of new databases: undefined, synchronous or asynchronous
+    #[arg(long)]
+    pub execution_mode: Option<String>,
     /// Silence in milliseconds after which a peer counts as unreachable
     #[arg(long)]
     pub suspect_after_ms: Option<u64>,
@@ -122,6 +131,8 @@ struct File {
     cluster_password: Option<String>,
     root_password: Option<String>,
     write_quorum: Option<WriteQuorum>,
+    read_quorum: Option<ReadQuorum>,
+    execution_mode: Option<ExecutionMode>,
     suspect_after_ms: Option<u64>,
     log_entries_max: Option<u64>,
     log_age_max_s: Option<u64>,
@@ -149,6 +160,10 @@ pub struct Config {
     pub members: Members,
     /// Default of new databases.
     pub write_quorum: WriteQuorum,
+    /// Default of new databases.
+    pub read_quorum: ReadQuorum,
+    /// Default of new databases.
+    pub execution_mode: ExecutionMode,
     /// Password of `root`, if given.
     pub root_password: Option<String>,
     /// Silence after which a peer counts as unreachable.
@@ -201,15 +216,31 @@ pub enum ConfigError {
     /// The write quorum.
     #[error("write_quorum: {0}; legal are majority, all and numbers from 1")]
     Quorum(#[from] QuorumError),
+    /// The read quorum.
+    #[error("read_quorum: {0}; legal are majority, all and numbers from 1")]
+    ReadQuorum(#[from] ReadQuorumError),
+    /// The execution mode.
+    #[error("execution_mode: {0}")]
+    ExecutionMode(#[from] ExecutionModeError),
+    /// More votes or answers than there are MASTERs.
+    #[error(
+        "{key}: {value} cannot be reached, there are {masters} MASTERs; legal are majority, all \
+         and numbers from 1 to {masters}"
+    )]
+    QuorumTooLarge {
+        /// Which setting.
+        key: &'static str,
+        /// What it was set to.
+        value: usize,
+        /// How many MASTERs there are.
+        masters: usize,
+    },
     /// Nowhere to keep data.
     #[error("data: missing; give --data DIR, or `data:` in the file")]
     NoData,
-    /// A MASTER that cannot be reached.
-    #[error("dial: no address for MASTER '{0}'; give --dial {0}=HOST:PORT, or `dial:` in the file")]
-    NoDial(String),
-    /// An address of nobody.
-    #[error("dial: '{0}' is not another MASTER")]
-    StrayDial(String),
+    /// Where the other MASTERs are.
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// No password for links.
     #[error(
         "cluster password: missing; servers prove to each other that they know it, set \
@@ -247,15 +278,6 @@ pub enum ConfigError {
     },
 }
 
-fn parse_dial(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, address)) if !name.is_empty() && address.contains(':') => {
-            Ok((name.to_owned(), address.to_owned()))
-        }
-        _ => Err("expected NAME=HOST:PORT".to_owned()),
-    }
-}
-
 impl Config {
     /// Merges flags, which win, with the file they name, and checks the whole.
     ///
@@ -275,9 +297,18 @@ impl Config {
         let stands_alone = masters.is_none();
         let members = Members::new(masters.unwrap_or_else(|| vec![name.clone()]))?;
         members.require(&name)?;
+        let (write_quorum, read_quorum) = quorums(
+            (flags.write_quorum, file.write_quorum),
+            (flags.read_quorum, file.read_quorum),
+            members.count(),
+        )?;
+        let execution_mode = match flags.execution_mode {
+            Some(text) => text.parse()?,
+            None => file.execution_mode.unwrap_or_default(),
+        };
         let mut dial = file.dial;
         dial.extend(flags.dial);
-        check_dial(&dial, &members, &name)?;
+        dial::check(&dial, &members, &name)?;
         let links = if stands_alone {
             None
         } else {
@@ -291,10 +322,6 @@ impl Config {
                     .unwrap_or_else(|| DEFAULT_CLUSTER.to_owned()),
                 password: password.filter(|p| !p.is_empty()).ok_or(ConfigError::NoPassword)?,
             })
-        };
-        let write_quorum = match flags.write_quorum {
-            Some(text) => text.parse()?,
-            None => file.write_quorum.unwrap_or_default(),
         };
         let suspect = flags.suspect_after_ms.or(file.suspect_after_ms).unwrap_or(SUSPECT_MS);
         if !SUSPECT_MS_RANGE.contains(&suspect) {
@@ -336,6 +363,8 @@ impl Config {
             links,
             members,
             write_quorum,
+            read_quorum,
+            execution_mode,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
             suspect_after: Duration::from_millis(suspect),
             align,
@@ -357,6 +386,30 @@ fn bounded(
     }
 }
 
+/// W and R, neither above the number of MASTERs.
+fn quorums(
+    (flag, file): (Option<String>, Option<WriteQuorum>),
+    (read_flag, read_file): (Option<String>, Option<ReadQuorum>),
+    masters: usize,
+) -> Result<(WriteQuorum, ReadQuorum), ConfigError> {
+    let write = match flag {
+        Some(text) => text.parse()?,
+        None => file.unwrap_or_default(),
+    };
+    let read = match read_flag {
+        Some(text) => text.parse()?,
+        None => read_file.unwrap_or_default(),
+    };
+    for (key, value) in
+        [("write_quorum", write.effective(masters)), ("read_quorum", read.effective(masters))]
+    {
+        if value > masters {
+            return Err(ConfigError::QuorumTooLarge { key, value, masters });
+        }
+    }
+    Ok((write, read))
+}
+
 fn check_retry(retry: &RetryPolicy) -> Result<(), ConfigError> {
     let delay = u64::try_from(retry.delay.as_millis()).unwrap_or(u64::MAX);
     for (key, value, max) in [
@@ -371,21 +424,6 @@ fn check_retry(retry: &RetryPolicy) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn check_dial(
-    dial: &BTreeMap<String, String>,
-    members: &Members,
-    own: &str,
-) -> Result<(), ConfigError> {
-    let others = || members.names().iter().filter(|name| *name != own);
-    if let Some(stray) = dial.keys().find(|name| !others().any(|other| other == *name)) {
-        return Err(ConfigError::StrayDial(stray.clone()));
-    }
-    match others().find(|name| !dial.contains_key(*name)) {
-        Some(missing) => Err(ConfigError::NoDial(missing.clone())),
-        None => Ok(()),
-    }
-}
-
 fn read_file(path: &Path) -> Result<File, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
@@ -398,90 +436,4 @@ fn default_address(text: &str) -> SocketAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(text: &str) -> Result<Config, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("node.yaml");
-        std::fs::write(&path, text).unwrap();
-        let arguments = ServeArgs { config: Some(path.clone()), ..ServeArgs::default() };
-        Config::load(arguments)
-            .map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
-    }
-
-    const GOOD: &str = "\
-name: n1
-data: /tmp/n1
-masters: [n1, n2]
-dial:
-  n2: 127.0.0.1:7002
-cluster_password: secret
-";
-
-    #[test]
-    fn a_file_is_enough_and_flags_win() {
-        let config = file(GOOD).unwrap();
-        let links = config.links.unwrap();
-        assert_eq!(links.dial["n2"], "127.0.0.1:7002");
-        assert_eq!(
-            (links.cluster.as_str(), config.write_quorum),
-            ("quorate", WriteQuorum::Majority)
-        );
-        let from_file: File = serde_saphyr::from_str(GOOD).unwrap();
-        let flags = ServeArgs {
-            write_quorum: Some("all".into()),
-            dial: vec![("n2".into(), "h:1".into())],
-            ..ServeArgs::default()
-        };
-        let config = Config::merge(flags, from_file).unwrap();
-        assert_eq!(config.write_quorum, WriteQuorum::All);
-        assert_eq!(config.links.unwrap().dial["n2"], "h:1");
-    }
-
-    #[test]
-    fn without_masters_a_server_stands_alone() {
-        let config = file("data: /tmp/n1\n").unwrap();
-        assert!(config.links.is_none());
-        assert_eq!(config.members.names(), ["n1"]);
-    }
-
-    #[test]
-    fn errors_name_line_key_and_what_is_legal() {
-        let error = file("data: /tmp/n1\nmaster: [n1]\n").unwrap_err();
-        for part in ["FILE", "line 2", "master", "masters"] {
-            assert!(error.contains(part), "{part} in {error}");
-        }
-        let error = file("data: /tmp/n1\nhttp: here\n").unwrap_err();
-        assert!(error.contains("line 2"), "{error}");
-    }
-
-    #[test]
-    fn what_does_not_fit_together_is_refused() {
-        let without = |key: &str| -> String {
-            GOOD.lines().filter(|l| !l.trim().starts_with(key)).map(|l| format!("{l}\n")).collect()
-        };
-        for (text, expected) in [
-            (without("data"), "data: missing"),
-            (without("cluster_password"), "cluster password: missing"),
-            (GOOD.replace("[n1, n2]", "[n1, n2, n3]"), "dial: no address for MASTER 'n3'"),
-            (GOOD.replace("[n1, n2]", "[n1]"), "dial: 'n2' is not another MASTER"),
-            (GOOD.replace("[n1, n2]", "[n2]"), "masters: server 'n1' is not in the list"),
-            (format!("{GOOD}align_items: 0\n"), "align_items: 0 is not legal"),
-            (format!("{GOOD}suspect_after_ms: 5\n"), "5 is not legal; from 150 to 60000"),
-            (
-                format!("{GOOD}retry_count: 1001\n"),
-                "retry_count: 1001 is not legal; from 0 to 1000",
-            ),
-            (format!("{GOOD}retry_delay_ms: 20000\n"), "retry_delay_ms: 20000 is not legal"),
-            (format!("{GOOD}retry_jitter_percent: 101\n"), "retry_jitter_percent: 101"),
-            (format!("{GOOD}retry_count: -1\n"), "line 7"),
-            (format!("{GOOD}in_flight_max: 0\n"), "in_flight_max: 0 is not legal; from 1 to 65536"),
-            (format!("{GOOD}in_flight_max: 65537\n"), "in_flight_max: 65537 is not legal"),
-            (format!("{GOOD}connections_max: 0\n"), "connections_max: 0 is not legal; from 1"),
-        ] {
-            let error = file(&text).unwrap_err();
-            assert!(error.contains(expected), "{expected} in {error}");
-        }
-    }
-}
+mod tests;

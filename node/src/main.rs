@@ -137,9 +137,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let connections_max = config.connections_max;
     let limits = Limits { shutdown_grace: STOP_BOUND, connections_max, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;
-    let write_quorum = config.write_quorum;
-    let retry = config.retry;
-    let http_config = HttpConfig { authenticator, write_quorum, retry, limits };
+    if let Some(warning) = config.write_quorum.warning(config.members.count()) {
+        tracing::warn!("default of new databases: {warning}");
+    }
+    let http_config = HttpConfig {
+        authenticator,
+        write_quorum: config.write_quorum,
+        read_quorum: config.read_quorum,
+        execution_mode: config.execution_mode,
+        retry: config.retry,
+        limits,
+    };
     let (stop, stopped) = oneshot::channel::<()>();
     let until_stopped = async {
         // A sender that is gone means the same.

@@ -107,11 +107,7 @@ impl Cluster {
         let handle = self.handle(0);
         let masters: Vec<(String, NodeId)> =
             handle.status().masters.into_iter().map(|(name, m)| (name, m.node.unwrap())).collect();
-        let new = NewDatabase {
-            name: "bench".into(),
-            kind: DatabaseKind::Plocal,
-            write_quorum: WriteQuorum::Majority,
-        };
+        let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
         let schema = Schema::default().create_database(&new, &masters).unwrap();
         let schema = schema.create_class("bench", "Item", &[]).unwrap();
         let schema_image = Image::from(schema.encode().unwrap());

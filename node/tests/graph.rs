@@ -4,10 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use quorate_control::members::{Members, WriteQuorum};
+use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{HttpConfig, Limits, RetryPolicy, serve};
 use quorate_node::runtime::handle::NodeState;
@@ -76,6 +79,8 @@ impl Cluster {
         let config = HttpConfig {
             authenticator: Authenticator::new(PASSWORD).unwrap(),
             write_quorum: WriteQuorum::Majority,
+            read_quorum: ReadQuorum::default(),
+            execution_mode: ExecutionMode::default(),
             retry: RetryPolicy { count: 30, ..RetryPolicy::default() },
             limits: Limits { shutdown_grace: PATIENCE, ..Limits::default() },
         };
@@ -371,5 +376,96 @@ async fn a_token_counts_once_through_all_servers() {
         let rows = cluster.agreed(&format!("SELECT v FROM {class} ORDER BY v")).await;
         assert_eq!(rows, (0..10).map(|v| json!({"v": v})).collect::<Vec<_>>());
     }
+    cluster.stop().await;
+}
+
+/// Clients of every server, at work until they are stopped.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    written: Arc<AtomicU64>,
+    running: JoinSet<()>,
+}
+
+impl Writers {
+    /// Path and body of a request are made from the server's and the request's numbers.
+    fn start(cluster: &Cluster, make: fn(u64, u64) -> (&'static str, String)) -> Self {
+        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut running = JoinSet::new();
+        for (server, address) in (0..).zip(cluster.http.iter().copied()) {
+            let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
+            running.spawn(async move {
+                for step in 1.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let (path, body) = make(server, step);
+                    let answer = ask(address, "POST", path, &[], &body).await;
+                    written.fetch_add(u64::from(answer.status == 200), Ordering::Relaxed);
+                }
+            });
+        }
+        Self { stop, written, running }
+    }
+
+    /// Waits until so many requests have succeeded.
+    async fn wrote(&self, count: u64) {
+        let end = Instant::now() + PATIENCE;
+        while self.written.load(Ordering::Relaxed) < count {
+            assert!(Instant::now() < end, "nobody writes");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.running.join_all().await;
+    }
+}
+
+/// What was under way on a dropped cluster is decided, and keeps no lock in another one.
+///
+/// FEATURES: A18
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_dropped_under_writers_leaves_no_lock_behind() {
+    const RECORDS: u64 = 4;
+    let mut cluster = Cluster::start().await;
+    for class in ["Item", "Other"] {
+        cluster.sql(0, &format!("CREATE CLASS {class}")).await;
+        for n in 0..RECORDS {
+            cluster.sql(0, &format!("INSERT INTO {class} SET n = {n}, k = {n}")).await;
+        }
+    }
+    let takes_writes = async |cluster: &Cluster, class: &str| {
+        for n in 0..RECORDS {
+            let server = usize::try_from(n).unwrap() % NAMES.len();
+            let update = format!("UPDATE {class} SET k = {n} WHERE n = {n}");
+            assert_eq!(cluster.sql(server, &update).await[0]["count"], 1, "{update}");
+        }
+    };
+    for round in 1..=5 {
+        cluster.sql(0, "CREATE INDEX Item.k UNIQUE").await;
+        let writers = Writers::start(&cluster, |server, step| {
+            let (n, k) = (step % RECORDS, 1_000_000 * (server + 1) + step);
+            ("/command/bench/sql", format!("UPDATE Item SET k = {k} WHERE n = {n}"))
+        });
+        writers.wrote(10 * round).await;
+        cluster.sql(1, "DROP INDEX Item.k").await;
+        writers.stop().await;
+        takes_writes(&cluster, "Item").await;
+    }
+    // One transaction over both classes: records of the first server's clusters, 16 and 19.
+    let writers = Writers::start(&cluster, |_, step| {
+        let update = |cluster: u64, class: &str| {
+            let n = step % RECORDS;
+            let record = json!({"@rid": format!("#{cluster}:{n}"), "@class": class, "n": n});
+            json!({"type": "u", "record": record})
+        };
+        let operations = [update(16, "Item"), update(19, "Other")];
+        ("/batch/bench", json!({"transaction": true, "operations": operations}).to_string())
+    });
+    writers.wrote(30).await;
+    cluster.sql(2, "DROP CLASS Item").await;
+    writers.stop().await;
+    takes_writes(&cluster, "Other").await;
     cluster.stop().await;
 }

@@ -68,6 +68,68 @@ fn bad_settings_have_an_exit_code_of_their_own() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{log}");
     assert!(log.contains("give --data DIR"), "{log}");
+    let dir = tempfile::tempdir().unwrap();
+    let [good, ..] = three_servers(dir.path());
+    for (bad, parts) in [
+        ("--dial=n2=foo:99999", ["dial:", "'foo:99999'", "'n2'", "1 to 65535"]),
+        ("--write-quorum=5", ["write_quorum: 5", "3 MASTERs", "majority", "from 1 to 3"]),
+        ("--read-quorum=4", ["read_quorum: 4", "3 MASTERs", "majority", "from 1 to 3"]),
+        ("--execution-mode=async", ["execution_mode:", "'async'", "synchronous", "asynchronous"]),
+    ] {
+        let output = Command::new(BINARY)
+            .arg("serve")
+            .args(good.iter().filter(|argument| !bad.starts_with(prefix_of(argument))))
+            .arg(bad)
+            .env("QUORATE_CLUSTER_PASSWORD", "secret")
+            .output()
+            .unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{log}");
+        assert!(parts.iter().all(|part| log.contains(part)), "{parts:?} in {log}");
+    }
+}
+
+/// Option and name of the server, not the value.
+fn prefix_of(argument: &str) -> &str {
+    argument.rsplit_once('=').map_or(argument, |(option, _)| option)
+}
+
+/// Said by every server, not only by the one that is asked.
+#[test]
+fn a_write_quorum_below_a_majority_is_warned_about_at_start_and_creation() {
+    const LOST: &str = "acknowledged may be lost";
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = three_servers(dir.path());
+    let mut servers: Vec<Server> = arguments
+        .iter()
+        .map(|a| start(&a.iter().cloned().chain(["--write-quorum=1".into()]).collect::<Vec<_>>()))
+        .collect();
+    for server in &servers {
+        server.wait_for_all_three();
+        assert_eq!(server.log().matches(LOST).count(), 1, "{}", server.log());
+        assert!(server.log().contains("default of new databases"));
+    }
+    let made = servers[0].http("POST", "/database/low/plocal", "");
+    assert!(made.contains(LOST), "{made}");
+    let safe = servers[0].http("POST", "/database/safe/plocal", r#"{"writeQuorum":"majority"}"#);
+    assert!(safe.contains("200 OK") && !safe.contains(LOST), "{safe}");
+    for server in &servers {
+        until("the warning", || server.log().matches(LOST).count() == 2);
+        assert!(server.log().contains("database=\"low\""), "{}", server.log());
+        let info = server.http("GET", "/server", "");
+        assert!(info.contains("database 'low': writeQuorum 1 of 3"), "{info}");
+        assert!(info.contains("default of new databases: writeQuorum 1"), "{info}");
+        assert!(!info.contains("database 'safe'"), "{info}");
+    }
+    servers[2].end(Signal::SIGTERM);
+    // With a default that is safe: the database is not.
+    servers[2] = start(&arguments[2]);
+    servers[2].wait_log("ONLINE");
+    servers[2].wait_log(LOST);
+    assert!(!servers[2].log().contains("default of new databases"));
+    for server in &mut servers {
+        assert!(server.end(Signal::SIGTERM).success());
+    }
 }
 
 #[test]

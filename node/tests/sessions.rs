@@ -1,5 +1,6 @@
 //! The real binary, three of it: a session that goes from server to server while one of them hears
-//! late, and a server that has more requests than it takes.
+//! late, a server that has more requests than it takes, and what clients are told while others
+//! stand still.
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 
 mod support;
@@ -164,6 +165,92 @@ fn the_last_token_is_enough_through_every_server() {
     }
 }
 
+fn send(servers: &[Server], signal: Signal) {
+    for server in servers {
+        kill(Pid::from_raw(server.id()), signal).unwrap();
+    }
+}
+
+fn all_patient(arguments: &mut [Vec<String>; 3]) {
+    arguments.iter_mut().for_each(|a| a.push(NEVER_SUSPECT.to_owned()));
+}
+
+/// The own vote is durable while nobody else has heard of the transaction: accepted, and nothing
+/// more. The outcome comes when they have.
+///
+/// FEATURES: A15
+#[test]
+fn who_does_not_wait_is_told_of_the_vote_first_and_of_the_outcome_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut servers = cluster(&dir, all_patient);
+    let asynchronous = [("x-quorate-execution-mode", "asynchronous")];
+    let (hurry, patient) = ("x-quorate-deadline-ms", ("x-quorate-deadline-ms", "60000"));
+    let body = r#"{"@class":"Item"}"#;
+    send(&servers[1..], Signal::SIGSTOP);
+    let early = [asynchronous[0], patient];
+    let early = ask(servers[0].address(), "POST", "/document/bench", &early, body);
+    assert_eq!(status(&early), 202, "{early}");
+    let location = header(&early, "location");
+    let pending = ask(servers[0].address(), "GET", location, &[(hurry, "200")], "");
+    assert!(pending.contains("\"outcome\":\"unknown\""), "{pending}");
+    assert!(!pending.contains("x-quorate-outcome-of"), "{pending}");
+    send(&servers[1..], Signal::SIGCONT);
+    let told = ask(servers[0].address(), "GET", location, &[patient], "");
+    assert_eq!(status(&told), 201, "{told}");
+    assert_eq!(format!("/outcome/{}", header(&told, "x-quorate-outcome-of")), location);
+    let path = format!("/document/bench/{}", rid(&told));
+    for server in &servers {
+        let majority = [("x-quorate-read-level", "majority")];
+        let found = ask(server.address(), "GET", &path, &majority, "");
+        assert_eq!(status(&found), 200, "{found}");
+    }
+    let elsewhere = ask(servers[1].address(), "GET", location, &[], "");
+    assert_eq!(status(&elsewhere), 404, "{elsewhere}");
+    assert!(elsewhere.contains("\"outcome\":\"unknown\""), "{elsewhere}");
+    for server in &mut servers {
+        assert!(server.end(Signal::SIGTERM).success());
+    }
+}
+
+/// With one of three silent, two answer and three do not.
+///
+/// FEATURES: A15
+#[test]
+fn so_many_servers_answer_a_read_as_it_asks_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut servers = cluster(&dir, |arguments| {
+        all_patient(arguments);
+        arguments.iter_mut().for_each(|a| a.push("--read-quorum=2".to_owned()));
+    });
+    let made = servers[0].http("POST", "/document/bench", r#"{"@class":"Item"}"#);
+    assert_eq!(status(&made), 201, "{made}");
+    let path = format!("/document/bench/{}", rid(&made));
+    let read = |level: Option<&str>| {
+        let level = level.map(|level| ("x-quorate-read-level", level));
+        let headers: Vec<_> = level.into_iter().chain([("x-quorate-deadline-ms", "500")]).collect();
+        ask(servers[0].address(), "GET", &path, &headers, "")
+    };
+    assert_eq!(status(&read(Some("all"))), 200);
+    send(&servers[2..], Signal::SIGSTOP);
+    for level in [None, Some("1"), Some("local"), Some("2"), Some("majority")] {
+        let answer = read(level);
+        assert_eq!(status(&answer), 200, "{level:?}: {answer}");
+    }
+    for level in ["3", "all"] {
+        let answer = read(Some(level));
+        assert!(answer.contains("\"errorCode\":\"read_timeout\""), "{level}: {answer}");
+    }
+    send(&servers[1..2], Signal::SIGSTOP);
+    // The database's own quorum, which the server's setting gave it.
+    let answer = read(None);
+    assert!(answer.contains("\"errorCode\":\"read_timeout\""), "{answer}");
+    assert_eq!(status(&read(Some("1"))), 200);
+    send(&servers[1..], Signal::SIGCONT);
+    for server in &mut servers {
+        assert!(server.end(Signal::SIGTERM).success());
+    }
+}
+
 /// One request at a time: while it waits for servers that stand still, the next is told to come
 /// back, and it can.
 #[test]
@@ -174,11 +261,7 @@ fn a_full_server_tells_clients_to_come_back() {
         arguments[0].push("--in-flight-max=1".to_owned());
     });
     let body = r#"{"@class":"Item"}"#;
-    let stand_still = |signal| {
-        for server in &servers[1..] {
-            kill(Pid::from_raw(server.id()), signal).unwrap();
-        }
-    };
+    let stand_still = |signal| send(&servers[1..], signal);
     stand_still(Signal::SIGSTOP);
     let patient = [("x-quorate-deadline-ms", "60000")];
     let first = std::thread::spawn({

@@ -83,7 +83,6 @@ async fn all(
     choices: Vec<Choice>,
     folder: &Path,
 ) -> anyhow::Result<(Vec<Done>, bool)> {
-    let interrupt = Interrupt::listen()?;
     let whole = Whole { arguments, suite, folder, interrupt: Interrupt::listen()? };
     let deadline = Instant::now() + suite.budget;
     let mut still_needed: Duration = suite.experiments.iter().map(|each| each.budget).sum();

@@ -167,12 +167,16 @@ struct ErrorItem {
 ///
 /// | reply | outcome | code |
 /// |---|---|---|
-/// | 2xx with the fields that the class reads | ok | – |
+/// | 202: taken on, and not decided yet | unknown | `accepted` |
+/// | any other 2xx with the fields that the class reads | ok | – |
 /// | 2xx without them | unknown | `malformed_reply` |
 /// | 404 `not_found` to a read | ok, saw nothing | – |
 /// | any other with `"outcome":"failed"` | failed | its `errorCode`, else `http_STATUS` |
 /// | any other: outcome `unknown`, absent or not readable | unknown | the same |
 pub(crate) fn judge(class: OpClass, status: u16, body: &[u8]) -> Answer {
+    if status == 202 {
+        return Answer::bare(Outcome::Unknown, Some(Cow::Borrowed("accepted")));
+    }
     if (200..300).contains(&status) {
         return success(class, body).unwrap_or_else(|| ClientFault::MalformedReply.answer());
     }
@@ -293,6 +297,8 @@ mod tests {
             (Create, 502, "<html>", Unknown, Some("http_502")),
             (ReadLocal, 404, "", Unknown, Some("http_404")),
             (Update, 302, "", Unknown, Some("http_302")),
+            (Create, 202, r#"{"accepted":"7"}"#, Unknown, Some("accepted")),
+            (Delete, 202, "", Unknown, Some("accepted")),
             (Create, 201, "{}", Unknown, Some("malformed_reply")),
             (ReadLocal, 200, r#"{"@version":3}"#, Unknown, Some("malformed_reply")),
             (Update, 200, "not json", Unknown, Some("malformed_reply")),

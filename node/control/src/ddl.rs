@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 
 use quorate_api::{ErrorCode, NodeId};
 
-use crate::members::WriteQuorum;
-use crate::schema::{Class, Cluster, Database, DatabaseKind, FIRST_CLUSTER, Schema};
+use crate::schema::{Class, Cluster, Database, FIRST_CLUSTER, Schema};
+
+pub use crate::settings::NewDatabase;
 
 /// Longest legal name of a database or class, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;
@@ -48,12 +49,15 @@ pub enum DdlError {
         /// Why.
         reason: String,
     },
-    /// More Yes votes asked for than there are MASTERs.
+    /// More votes or answers asked for than there are MASTERs.
     #[error(
-        "writeQuorum {quorum} cannot be reached because it is major than the MASTERs ({masters})"
+        "{key} {quorum} cannot be reached because it is major than the MASTERs ({masters}); give \
+         a number from 1 to {masters}, majority or all"
     )]
     QuorumTooLarge {
-        /// W.
+        /// Which quorum.
+        key: &'static str,
+        /// Answers asked for.
         quorum: usize,
         /// N.
         masters: usize,
@@ -95,17 +99,6 @@ impl DdlError {
     }
 }
 
-/// What a new database shall be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewDatabase {
-    /// Its name.
-    pub name: String,
-    /// Its kind.
-    pub kind: DatabaseKind,
-    /// W of its clusters.
-    pub write_quorum: WriteQuorum,
-}
-
 impl Schema {
     /// Adds a database with its built-in classes. `masters` are recorded by the first database and
     /// must be the same for every later one.
@@ -132,9 +125,13 @@ impl Schema {
                 now: describe(masters),
             });
         }
-        let quorum = new.write_quorum.effective(masters.len());
-        if quorum > masters.len() {
-            return Err(DdlError::QuorumTooLarge { quorum, masters: masters.len() });
+        for (key, quorum) in [
+            ("writeQuorum", new.write_quorum.effective(masters.len())),
+            ("readQuorum", new.read_quorum.effective(masters.len())),
+        ] {
+            if quorum > masters.len() {
+                return Err(DdlError::QuorumTooLarge { key, quorum, masters: masters.len() });
+            }
         }
         let mut next = self.next();
         next.masters = masters.to_vec();
@@ -145,6 +142,8 @@ impl Schema {
             name: new.name.clone(),
             kind: new.kind,
             write_quorum: new.write_quorum,
+            read_quorum: new.read_quorum,
+            execution_mode: new.execution_mode,
             next_cluster: FIRST_CLUSTER,
             classes: Vec::new(),
             clusters: Vec::new(),
@@ -299,7 +298,10 @@ pub(crate) fn is_class_name(name: &str) -> bool {
 mod tests {
     use super::*;
     use crate::indexes::{IndexKind, NewIndex};
+    use crate::members::WriteQuorum;
+    use crate::schema::DatabaseKind;
     use crate::schema::SystemPlacement;
+    use crate::settings::ReadQuorum;
     use alloc::vec;
     use quorate_api::ClusterKey;
 
@@ -308,7 +310,7 @@ mod tests {
     }
 
     fn new(name: &str, write_quorum: WriteQuorum) -> NewDatabase {
-        NewDatabase { name: name.into(), kind: DatabaseKind::Plocal, write_quorum }
+        NewDatabase::new(name, DatabaseKind::Plocal, write_quorum)
     }
 
     fn bench() -> Schema {
@@ -367,7 +369,15 @@ mod tests {
     fn refusals() {
         let schema = bench();
         let quorum = schema.create_database(&new("x", WriteQuorum::Count(4)), &masters());
-        assert_eq!(quorum.unwrap_err(), DdlError::QuorumTooLarge { quorum: 4, masters: 3 });
+        let too_large = |key| DdlError::QuorumTooLarge { key, quorum: 4, masters: 3 };
+        assert_eq!(quorum.unwrap_err(), too_large("writeQuorum"));
+        let read_quorum = ReadQuorum::Count(4);
+        let reads = NewDatabase { read_quorum, ..new("x", WriteQuorum::All) };
+        let quorum = schema.create_database(&reads, &masters());
+        assert_eq!(quorum.unwrap_err(), too_large("readQuorum"));
+        let read_quorum = ReadQuorum::Count(3);
+        let reads = NewDatabase { read_quorum, ..new("x", WriteQuorum::All) };
+        assert!(schema.create_database(&reads, &masters()).is_ok());
         let mut other = masters();
         other[2].1 = NodeId(44);
         let changed = schema.create_database(&new("x", WriteQuorum::All), &other).unwrap_err();

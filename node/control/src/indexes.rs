@@ -237,7 +237,7 @@ mod tests {
     fn bench(write_quorum: WriteQuorum) -> Schema {
         let masters: Vec<(String, NodeId)> =
             NODES.iter().map(|n| (alloc::format!("n{n}"), NodeId(*n))).collect();
-        let new = NewDatabase { name: "bench".into(), kind: DatabaseKind::Plocal, write_quorum };
+        let new = NewDatabase::new("bench", DatabaseKind::Plocal, write_quorum);
         let schema = Schema::default().create_database(&new, &masters).unwrap();
         let schema = schema.create_class("bench", "Item", &[]).unwrap();
         schema.create_class("bench", "Sub", &["Item".into()]).unwrap()

@@ -10,3 +10,4 @@ pub mod ddl;
 pub mod indexes;
 pub mod members;
 pub mod schema;
+pub mod settings;

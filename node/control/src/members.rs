@@ -124,7 +124,7 @@ pub struct QuorumError(pub String);
 /// The two JSON shapes of a quorum.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum RawQuorum {
+pub(crate) enum RawQuorum {
     Number(i64),
     Text(String),
 }
@@ -207,9 +207,11 @@ impl WriteQuorum {
             return None;
         }
         Some(format!(
-            "writeQuorum {} of {masters} MASTERs is below the majority ({}): when the network \
-             splits, both sides can commit, updates can be lost and records can diverge until they \
-             are merged",
+            "writeQuorum {} of {masters} MASTERs is below the majority ({}): writes that were \
+             acknowledged may be lost. When the network splits or servers fail, several sides can \
+             commit different content, and it is not merged afterwards. A transaction that also \
+             touches what a majority decides (unique keys, retry tokens) is only as safe as the \
+             weakest of its clusters",
             self.effective(masters),
             masters / 2 + 1
         ))

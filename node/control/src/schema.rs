@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::indexes::Index;
 use crate::members::WriteQuorum;
+use crate::settings::{ExecutionMode, ReadQuorum};
 
 /// Version of the record's JSON. Format 1 had no indexes and no revision, format 2 no closed
-/// clusters; they are read as having none. A newer one is refused, not guessed at.
-pub const FORMAT: u32 = 3;
+/// clusters, format 3 neither read quorums nor execution modes; they are read as having none, and
+/// what had no read quorum reads locally. A newer one is refused, not guessed at.
+pub const FORMAT: u32 = 4;
 
 /// The cluster that holds the schema record.
 pub const SYSTEM_CLUSTER: ClusterKey = ClusterKey { database: 0, cluster: 0 };
@@ -101,6 +103,12 @@ pub struct Database {
     pub kind: DatabaseKind,
     /// Of all its clusters.
     pub write_quorum: WriteQuorum,
+    /// Of reads that do not name one.
+    #[serde(default)]
+    pub read_quorum: ReadQuorum,
+    /// Of transactions that do not name one.
+    #[serde(default)]
+    pub execution_mode: ExecutionMode,
     /// Number of the next cluster; never lowered.
     pub next_cluster: u32,
     /// In order of creation.
@@ -372,8 +380,8 @@ mod tests {
         for junk in [&b""[..], b"{", b"[]", b"null", b"{\"format\":\"x\"}", b"\xff\xfe", b"{}"] {
             assert!(matches!(Schema::decode(junk), Err(DecodeError::Json(_))), "{junk:?}");
         }
-        let error = Schema::decode(br#"{"format":4,"something":"new"}"#).unwrap_err();
-        assert!(matches!(error, DecodeError::Format(4)));
+        let error = Schema::decode(br#"{"format":5,"something":"new"}"#).unwrap_err();
+        assert!(matches!(error, DecodeError::Format(5)));
         let old = br#"{"format":1,"next_database":1,"masters":[],"databases":[]}"#;
         assert_eq!(Schema::decode(old).unwrap(), Schema::default());
         let truncated = Schema::default().encode().unwrap();

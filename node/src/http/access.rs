@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid, Stamp};
 use quorate_control::schema::{Class, Database, SCHEMA_ITEM, Schema};
-use quorate_protocol::io::{Base, Failure, Proposal};
+use quorate_control::settings::ReadQuorum;
+use quorate_protocol::io::{self, Base, Failure, Proposal};
+use tokio::sync::Notify;
 
 use super::backend::{Backend, Commit, Planned};
-use super::context::{App, Ctx, ReadLevel};
-use super::error::ApiError;
+use super::context::{App, Ctx};
+use super::error::{ApiError, describe};
 use super::record;
 use super::session::Trail;
 use super::token::Token;
@@ -33,14 +35,16 @@ pub(super) struct Access<'a, B> {
     pub(super) app: &'a App<B>,
     /// When the client stops waiting.
     pub(super) deadline: Instant,
-    /// Which state reads may see.
-    pub(super) level: ReadLevel,
+    /// How many MASTERs answer reads; `None`: as the database says.
+    pub(super) level: Option<ReadQuorum>,
     /// What a transaction builds on is read by majority: an attempt on local state has failed.
     pub(super) fresh: bool,
     /// Under which token a transaction runs.
     pub(super) token: Option<&'a Token>,
     /// What the session must remember, if the request belongs to one.
     pub(super) trail: Option<&'a Trail>,
+    /// Told once this server has voted for the request's transaction on records.
+    pub(super) accepted: Option<&'a Arc<Notify>>,
 }
 
 impl<B> Clone for Access<'_, B> {
@@ -117,6 +121,7 @@ impl<B: Backend> Ctx<B> {
             fresh: false,
             token: self.token.as_ref(),
             trail: self.trail.as_deref(),
+            accepted: self.early.as_ref().map(|early| &early.accepted),
         }
     }
 
@@ -196,12 +201,36 @@ impl<B: Backend> Access<'_, B> {
         }
     }
 
-    /// A record, at the request's read level; tombstones included.
-    pub(super) async fn read(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {
-        match self.level {
-            ReadLevel::Local => self.read_local(item).await,
-            ReadLevel::Majority => self.read_majority(item.clone()).await,
+    /// How many MASTERs answer reads of a database.
+    pub(super) fn level_in(&self, db: &Db) -> ReadQuorum {
+        self.level.unwrap_or(db.read_quorum)
+    }
+
+    /// The same server for finding what a statement changes: the transaction itself sees to it that
+    /// it builds on the newest state, so a database's read quorum is not for it.
+    pub(super) fn for_writing(self) -> Self {
+        Self { level: Some(self.level.unwrap_or_default()), ..self }
+    }
+
+    /// A record or key, at the request's read level; tombstones included.
+    pub(super) async fn read(&self, db: &Db, item: &ItemId) -> Result<Option<Committed>, ApiError> {
+        let level = self.level_in(db);
+        if level.is_local() {
+            return self.read_local(item).await;
         }
+        let masters = db.schema().masters.len();
+        let (wanted, majority) = (level.effective(masters), masters / 2 + 1);
+        if wanted > masters {
+            let text = format!("read level {level} cannot be reached: there are {masters} MASTERs");
+            return Err(ApiError::bad_request(text));
+        }
+        let found = self.read_quorum(item.clone(), io::ReadQuorum::Count(wanted)).await?;
+        if wanted >= majority {
+            return Ok(found);
+        }
+        // Whoever answers first need not know what this server has acknowledged to its client.
+        let own = self.read_local(item).await?;
+        Ok(found.into_iter().chain(own).max_by_key(|committed| committed.stamp))
     }
 
     /// State that a transaction builds on: local, or by majority when that is known not to do or
@@ -211,7 +240,7 @@ impl<B: Backend> Access<'_, B> {
         item: &ItemId,
         version: Option<u64>,
     ) -> Result<Option<Committed>, ApiError> {
-        if self.fresh || self.level == ReadLevel::Majority {
+        if self.fresh || self.level.is_some_and(|level| !level.is_local()) {
             return self.read_majority(item.clone()).await;
         }
         let found = self.read_local(item).await?;
@@ -229,7 +258,15 @@ impl<B: Backend> Access<'_, B> {
     }
 
     pub(super) async fn read_majority(&self, item: ItemId) -> Result<Option<Committed>, ApiError> {
-        let read = self.app.backend.read_majority(vec![item.clone()], self.deadline);
+        self.read_quorum(item, io::ReadQuorum::Majority).await
+    }
+
+    async fn read_quorum(
+        &self,
+        item: ItemId,
+        quorum: io::ReadQuorum,
+    ) -> Result<Option<Committed>, ApiError> {
+        let read = self.app.backend.read_quorum(vec![item.clone()], quorum, self.deadline);
         match self.in_time(ErrorCode::ReadTimeout, read).await? {
             Ok(answers) => {
                 let found = answers.into_iter().find(|(id, _)| *id == item);
@@ -261,9 +298,17 @@ impl<B: Backend> Access<'_, B> {
         ops: Vec<Proposal>,
         schema: u64,
     ) -> Result<Commit, (ApiError, Option<ItemId>)> {
-        let bases: Vec<Attempted> = ops.iter().map(Attempted::of).collect();
-        let expected = ops.len();
-        let run = self.app.backend.submit(Planned { ops, schema }, self.deadline);
+        self.submit_planned(Planned { ops, schema, accepted: None }).await
+    }
+
+    /// The same; `accepted` is told once this server has voted for it.
+    pub(super) async fn submit_planned(
+        &self,
+        planned: Planned,
+    ) -> Result<Commit, (ApiError, Option<ItemId>)> {
+        let bases: Vec<Attempted> = planned.ops.iter().map(Attempted::of).collect();
+        let expected = planned.ops.len();
+        let run = self.app.backend.submit(planned, self.deadline);
         let run = self.in_time(ErrorCode::Deadline, run).await;
         let failure = match run.map_err(|error| (error, None))? {
             Ok(commit) if commit.stamps.len() == expected => {
@@ -422,45 +467,4 @@ fn conflict(verb: &str, item: &str, stored: &str, yours: &str) -> String {
 pub(super) fn version_conflict(verb: &str, rid: Rid, stored: u64, yours: u64) -> ApiError {
     let text = conflict(verb, &rid.to_string(), &stored.to_string(), &yours.to_string());
     ApiError::new(ErrorCode::VersionConflict, text)
-}
-
-/// The general text of a code.
-const fn describe(code: ErrorCode) -> &'static str {
-    match code {
-        ErrorCode::NoQuorum => "Quorum cannot be reached, nothing was sent",
-        ErrorCode::QuorumFailed => "Quorum not reached, the transaction is aborted",
-        ErrorCode::VersionConflict => "The version is not the latest",
-        ErrorCode::Busy => "The record is locked by another transaction",
-        ErrorCode::GenerationChanged => "The cluster's configuration changed meanwhile",
-        ErrorCode::NotFound => "The record was not found",
-        ErrorCode::UnknownDatabase => "The database does not exist",
-        ErrorCode::UnknownClass => "The class does not exist",
-        ErrorCode::UnknownCluster => "The cluster does not exist",
-        ErrorCode::DatabaseExists => "The database already exists",
-        ErrorCode::ClassExists => "The class already exists",
-        ErrorCode::UnknownIndex => "The index does not exist",
-        ErrorCode::IndexExists => "The index already exists",
-        ErrorCode::DuplicateKey => "Another record has this key of a unique index",
-        ErrorCode::SchemaChanged => {
-            "The schema changed meanwhile; the same request can succeed now"
-        }
-        ErrorCode::TokenExpired => "The retry session has ended or the token is acknowledged",
-        ErrorCode::NotOwner => "Another server owns the cluster",
-        ErrorCode::Deadline => {
-            "The deadline passed before the outcome was known; the transaction may still commit"
-        }
-        ErrorCode::UnresolvedIntent => {
-            "The read met an undecided write that could not be resolved in time"
-        }
-        ErrorCode::ReadTimeout => "The read did not finish in time",
-        ErrorCode::SessionBehind => "This server has not caught up with the session",
-        ErrorCode::Overload => "The server has too much to do",
-        ErrorCode::NotReady => "The server is not ready",
-        ErrorCode::BadRequest => "The request cannot be understood",
-        ErrorCode::Unsupported => "Not supported",
-        ErrorCode::TooLarge => "Too large",
-        ErrorCode::Unauthorized => "401 Unauthorized.",
-        ErrorCode::UnknownRoute => "Command not found",
-        ErrorCode::Storage => "The storage failed",
-    }
 }

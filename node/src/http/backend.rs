@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
 use quorate_control::schema::Schema;
-use quorate_protocol::io::{Failure, Proposal, SessionToken};
+use quorate_protocol::io::{Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// A committed transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub struct NodeStatus {
 /// Records of a cluster with their positions, in position order.
 pub type Page = Vec<(u64, Committed)>;
 
-/// Answer to a majority read, one entry an item asked for.
+/// Answer to a read from several MASTERs, one entry an item asked for.
 pub type Answers = Vec<(ItemId, Option<Committed>)>;
 
 /// A transaction, planned on a schema.
@@ -97,6 +97,8 @@ pub struct Planned {
     /// Revision of the schema that they were made with: where an index came since, they are
     /// refused.
     pub schema: u64,
+    /// Told once this server has voted for it, durably: it may still be aborted then.
+    pub accepted: Option<Arc<Notify>>,
 }
 
 /// A running server. Cheap to clone.
@@ -108,12 +110,22 @@ pub trait Backend: Clone + Send + Sync + 'static {
         deadline: Instant,
     ) -> impl Future<Output = Result<Commit, Failure>> + Send;
 
+    /// Reads from so many MASTERs, each item on its own; linearizable from a majority on.
+    fn read_quorum(
+        &self,
+        items: Vec<ItemId>,
+        quorum: ReadQuorum,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Answers, Failure>> + Send;
+
     /// Linearizable reads, each item on its own.
     fn read_majority(
         &self,
         items: Vec<ItemId>,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Answers, Failure>> + Send;
+    ) -> impl Future<Output = Result<Answers, Failure>> + Send {
+        self.read_quorum(items, ReadQuorum::Majority, deadline)
+    }
 
     /// Waits until this server has applied everything a session has seen; gives what it has
     /// applied.

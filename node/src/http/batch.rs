@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::access::Access;
+use super::asynchronous;
 use super::backend::Backend;
 use super::context::Ctx;
 use super::error::ApiError;
@@ -62,6 +63,8 @@ pub(super) async fn run<B: Backend>(ctx: Ctx<B>) -> Reply {
         return token::once(access, database, run).await;
     }
     token::refuse(&ctx)?;
+    asynchronous::refuse(&ctx)?;
+    let access = Access { accepted: None, ..access };
     Ok(one_by_one(access, database, &batch.operations).await?.into())
 }
 

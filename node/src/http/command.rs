@@ -4,6 +4,7 @@ use quorate_api::ErrorCode;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::asynchronous;
 use super::backend::Backend;
 use super::context::Ctx;
 use super::error::ApiError;
@@ -69,6 +70,7 @@ pub(super) async fn cluster<B: Backend>(ctx: Ctx<B>) -> Reply {
 async fn run<B: Backend>(ctx: Ctx<B>, statement: &Statement, limit: Option<usize>) -> Reply {
     if statement.is_idempotent() || statement.is_ddl() {
         token::refuse(&ctx)?;
+        asynchronous::refuse(&ctx)?;
     }
     let (access, database) = (ctx.access(), ctx.param("db"));
     token::once(access, database, execute(access, database, statement, limit)).await

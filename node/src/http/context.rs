@@ -3,9 +3,10 @@
 //! May not know what a path means.
 //!
 //! Request headers: `X-Quorate-Deadline-Ms` (how long the client waits; default and maximum in
-//! `Limits`), `X-Quorate-Read-Level` (`local` | `majority`), `X-Quorate-Tombstone-Id`, `If-Match`,
-//! `If-None-Match`, `X-Quorate-Transaction-Token` (see `token`), `X-Quorate-Session-Token` (see
-//! `session`).
+//! `Limits`), `X-Quorate-Read-Level` (`local` | `majority` | `all` | a number of MASTERs),
+//! `X-Quorate-Tombstone-Id`, `If-Match`, `If-None-Match`, `X-Quorate-Transaction-Token` (see
+//! `token`), `X-Quorate-Session-Token` (see `session`), `X-Quorate-Execution-Mode` (see
+//! `asynchronous`).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,8 +19,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use quorate_api::{ErrorCode, NodeId};
 use quorate_control::members::WriteQuorum;
+use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::asynchronous::{Early, Outcomes};
 use super::auth::Authenticator;
 use super::backend::Backend;
 use super::error::ApiError;
@@ -71,6 +74,10 @@ pub struct HttpConfig {
     pub authenticator: Authenticator,
     /// W of databases whose creation does not name one.
     pub write_quorum: WriteQuorum,
+    /// R of theirs.
+    pub read_quorum: ReadQuorum,
+    /// Whether their writers wait.
+    pub execution_mode: ExecutionMode,
     /// How requests start over by themselves.
     pub retry: RetryPolicy,
     /// Bounds.
@@ -88,10 +95,14 @@ pub(super) struct App<B> {
     pub(super) node: NodeId,
     /// This server's name.
     pub(super) name: String,
+    /// Counter of its starts.
+    pub(super) boot: u32,
     /// Settings.
     pub(super) config: HttpConfig,
     /// What this layer counts itself.
     pub(super) counters: Counters,
+    /// Of requests that were answered early.
+    pub(super) outcomes: Outcomes,
     bodies: Arc<Semaphore>,
 }
 
@@ -104,21 +115,13 @@ impl<B: Backend> App<B> {
             backend,
             node: status.node,
             name: status.name,
+            boot: status.boot,
             config,
             counters: Counters::default(),
+            outcomes: Outcomes::default(),
             bodies: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
         }
     }
-}
-
-/// Which state a read may see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum ReadLevel {
-    /// Committed here; may be stale.
-    #[default]
-    Local,
-    /// Linearizable.
-    Majority,
 }
 
 /// One authenticated request.
@@ -131,12 +134,14 @@ pub(super) struct Ctx<B> {
     pub(super) headers: HeaderMap,
     /// When the client stops waiting.
     pub(super) deadline: Instant,
-    /// Which state reads may see.
-    pub(super) level: ReadLevel,
+    /// How many MASTERs answer its reads; `None`: as its database says.
+    pub(super) level: Option<ReadQuorum>,
     /// Under which token the request's transaction runs.
     pub(super) token: Option<Token>,
     /// What the session must remember, if the request belongs to one.
     pub(super) trail: Option<Arc<Trail>>,
+    /// How it asks not to be waited for.
+    pub(super) early: Option<Early>,
     params: Option<RawPathParams>,
     query: Option<String>,
     /// Its body; empty for methods that have none.
@@ -162,6 +167,7 @@ impl<B: Backend> FromRequest<Arc<App<B>>> for Ctx<B> {
             return Err(unauthorized(database_of(params.as_ref()), &parts.headers));
         }
         let trail: Option<Arc<Trail>> = parts.extensions.remove();
+        let early: Option<Early> = parts.extensions.remove();
         // A session's wait counts too.
         let deadline = match &trail {
             Some(trail) => trail.until,
@@ -184,6 +190,7 @@ impl<B: Backend> FromRequest<Arc<App<B>>> for Ctx<B> {
             level,
             token,
             trail,
+            early,
             params,
             query: parts.uri.query().map(str::to_owned),
             body,
@@ -288,13 +295,17 @@ pub(super) fn deadline(headers: &HeaderMap, limits: &Limits) -> Result<Duration,
     }
 }
 
-fn read_level(headers: &HeaderMap) -> Result<ReadLevel, ApiError> {
-    match headers.get("x-quorate-read-level").map(|v| v.as_bytes()) {
-        None => Ok(ReadLevel::default()),
-        Some(v) if v.eq_ignore_ascii_case(b"local") => Ok(ReadLevel::Local),
-        Some(v) if v.eq_ignore_ascii_case(b"majority") => Ok(ReadLevel::Majority),
-        Some(_) => Err(ApiError::bad_request("X-Quorate-Read-Level must be local or majority")),
+fn read_level(headers: &HeaderMap) -> Result<Option<ReadQuorum>, ApiError> {
+    let Some(value) = headers.get("x-quorate-read-level") else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text.eq_ignore_ascii_case("local") {
+        return Ok(Some(ReadQuorum::Count(1)));
     }
+    text.parse().map(Some).map_err(|_| {
+        ApiError::bad_request(
+            "X-Quorate-Read-Level must be local, majority, all or a number of MASTERs from 1",
+        )
+    })
 }
 
 fn number_header(headers: &HeaderMap, name: &str) -> Result<Option<u64>, ApiError> {

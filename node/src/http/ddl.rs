@@ -11,6 +11,7 @@ use quorate_control::ddl::{DdlError, NewDatabase};
 use quorate_control::indexes::{Index, IndexState};
 use quorate_control::members::WriteQuorum;
 use quorate_control::schema::{Class, Database, DatabaseKind, SCHEMA_ITEM, Schema};
+use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use quorate_protocol::io::{Base, Proposal};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -222,9 +223,11 @@ fn done(row: Value) -> Answer {
 /// `POST /database/{db}/{kind}[/{model}]`.
 pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
     #[derive(Deserialize, Default)]
-    #[serde(rename_all = "camelCase", default)]
+    #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
     struct Options {
         write_quorum: Option<WriteQuorum>,
+        read_quorum: Option<ReadQuorum>,
+        execution_mode: Option<ExecutionMode>,
     }
     let kind = match ctx.param("kind") {
         "plocal" => DatabaseKind::Plocal,
@@ -242,15 +245,14 @@ pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
     }
     let options: Options = optional_json(&ctx.body)?;
     let write_quorum = options.write_quorum.unwrap_or(ctx.app.config.write_quorum);
+    let read_quorum = options.read_quorum.unwrap_or(ctx.app.config.read_quorum);
+    let execution_mode = options.execution_mode.unwrap_or(ctx.app.config.execution_mode);
     let name = ctx.param("db").to_owned();
-    let new = NewDatabase { name, kind, write_quorum };
+    let new = NewDatabase { name, kind, write_quorum, read_quorum, execution_mode };
     let access = ctx.access();
     let masters = access.masters()?;
     let schema = access.change(|s| s.create_database(&new, &masters)).await?;
     let warning = write_quorum.warning(masters.len());
-    if let Some(warning) = &warning {
-        tracing::warn!(database = new.name, "{warning}");
-    }
     database_info(&ctx, &schema, warning)
 }
 
@@ -338,7 +340,6 @@ fn database_info<B: Backend>(
     };
     let classes: Vec<Value> =
         database.classes.iter().map(|class| class_info(database, class)).collect();
-    let quorum = database.write_quorum.to_string();
     let mut info = json!({
         "server": {
             "version": env!("CARGO_PKG_VERSION"),
@@ -354,7 +355,9 @@ fn database_info<B: Backend>(
         "config": {
             "values": [
                 {"name": "storage", "value": database.kind.name()},
-                {"name": "writeQuorum", "value": quorum},
+                {"name": "writeQuorum", "value": database.write_quorum.to_string()},
+                {"name": "readQuorum", "value": database.read_quorum.to_string()},
+                {"name": "executionMode", "value": database.execution_mode.name()},
             ],
             "properties": [],
         },

@@ -138,7 +138,7 @@ pub(super) async fn live<B: Backend>(
     rid: Rid,
 ) -> Result<Committed, ApiError> {
     db.class_name(rid.cluster)?;
-    match access.read(&db.item(rid)).await? {
+    match access.read(db, &db.item(rid)).await? {
         Some(committed) if committed.live => Ok(committed),
         found => Err(record::not_found(rid, found.as_ref())),
     }

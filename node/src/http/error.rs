@@ -129,6 +129,48 @@ impl IntoResponse for ApiError {
         }
         // For the counters, which see only the finished reply.
         response.extensions_mut().insert(self.code);
+        response.extensions_mut().insert(self.outcome());
         response
+    }
+}
+
+/// The general text of a code.
+pub(super) const fn describe(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::NoQuorum => "Quorum cannot be reached, nothing was sent",
+        ErrorCode::QuorumFailed => "Quorum not reached, the transaction is aborted",
+        ErrorCode::VersionConflict => "The version is not the latest",
+        ErrorCode::Busy => "The record is locked by another transaction",
+        ErrorCode::GenerationChanged => "The cluster's configuration changed meanwhile",
+        ErrorCode::NotFound => "The record was not found",
+        ErrorCode::UnknownDatabase => "The database does not exist",
+        ErrorCode::UnknownClass => "The class does not exist",
+        ErrorCode::UnknownCluster => "The cluster does not exist",
+        ErrorCode::DatabaseExists => "The database already exists",
+        ErrorCode::ClassExists => "The class already exists",
+        ErrorCode::UnknownIndex => "The index does not exist",
+        ErrorCode::IndexExists => "The index already exists",
+        ErrorCode::DuplicateKey => "Another record has this key of a unique index",
+        ErrorCode::SchemaChanged => {
+            "The schema changed meanwhile; the same request can succeed now"
+        }
+        ErrorCode::TokenExpired => "The retry session has ended or the token is acknowledged",
+        ErrorCode::NotOwner => "Another server owns the cluster",
+        ErrorCode::Deadline => {
+            "The deadline passed before the outcome was known; the transaction may still commit"
+        }
+        ErrorCode::UnresolvedIntent => {
+            "The read met an undecided write that could not be resolved in time"
+        }
+        ErrorCode::ReadTimeout => "The read did not finish in time",
+        ErrorCode::SessionBehind => "This server has not caught up with the session",
+        ErrorCode::Overload => "The server has too much to do",
+        ErrorCode::NotReady => "The server is not ready",
+        ErrorCode::BadRequest => "The request cannot be understood",
+        ErrorCode::Unsupported => "Not supported",
+        ErrorCode::TooLarge => "Too large",
+        ErrorCode::Unauthorized => "401 Unauthorized.",
+        ErrorCode::UnknownRoute => "Command not found",
+        ErrorCode::Storage => "The storage failed",
     }
 }

@@ -44,7 +44,9 @@ pub(super) async fn execute<B: Backend>(
 ) -> Result<Answer, ApiError> {
     let mut tries = Tries::new(access);
     loop {
-        match attempt(tries.access(), database, statement, limit).await {
+        let access = tries.access();
+        let access = if statement.is_idempotent() { access } else { access.for_writing() };
+        match attempt(access, database, statement, limit).await {
             Ok(answer) => return Ok(answer),
             Err(error) => tries.after(error).await?,
         }

@@ -53,6 +53,9 @@ pub(super) struct Counters {
     pub(super) conflicts: AtomicU64,
     /// Requests answered with what an earlier attempt under their token had earned.
     pub(super) token_answers: AtomicU64,
+    /// Transactions answered before their outcome, and what became of them since.
+    accepted: AtomicU64,
+    decided_later: [AtomicU64; 3],
     session_waits: AtomicU64,
     session_wait_us: AtomicU64,
     /// Open connections.
@@ -74,6 +77,21 @@ impl Counters {
     pub(super) fn waited(&self, time: Duration) {
         self.session_waits.fetch_add(1, Ordering::Relaxed);
         self.session_wait_us.fetch_add(crate::clock::micros(time), Ordering::Relaxed);
+    }
+
+    /// Counts a transaction whose client was answered before the outcome.
+    pub(super) fn accepted(&self) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the outcome of one of them.
+    pub(super) fn decided_later(&self, outcome: Outcome) {
+        let index = match outcome {
+            Outcome::Ok => 0,
+            Outcome::Failed => 1,
+            Outcome::Unknown => 2,
+        };
+        self.decided_later[index].fetch_add(1, Ordering::Relaxed);
     }
 
     /// As Prometheus text.
@@ -104,6 +122,14 @@ impl Counters {
         ] {
             out.head(name, "counter", help);
             out.line(format_args!("{name} {}", number(counter)));
+        }
+        let early = "quorate_asynchronous_accepted_total";
+        out.head(early, "counter", "Transactions answered before their outcome.");
+        out.line(format_args!("{early} {}", number(&self.accepted)));
+        let later = "quorate_asynchronous_outcomes_total";
+        out.head(later, "counter", "What became of them.");
+        for (outcome, count) in ["ok", "failed", "unknown"].iter().zip(&self.decided_later) {
+            out.line(format_args!("{later}{{outcome=\"{outcome}\"}} {}", number(count)));
         }
         let waits = "quorate_session_wait_seconds";
         out.head(waits, "summary", "Waits until the server had caught up with a session.");

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod backend;
 
 mod access;
+mod asynchronous;
 mod batch;
 mod command;
 mod context;

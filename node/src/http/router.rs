@@ -11,7 +11,7 @@ use quorate_api::ErrorCode;
 use super::backend::Backend;
 use super::context::App;
 use super::error::ApiError;
-use super::{batch, command, ddl, document, server, session, token};
+use super::{asynchronous, batch, command, ddl, document, server, session, token};
 
 /// All routes. What is not here, or not with this method, is refused with 405 as in the original.
 pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
@@ -53,6 +53,7 @@ pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
         .route("/retry/{db}", post(token::begin::<B>))
         .route("/retry/{db}/{session}", delete(token::end::<B>))
         .route("/retry/{db}/{session}/{number}", delete(token::end::<B>))
+        .route("/outcome/{id}", get(asynchronous::outcome::<B>))
         .route("/connect/{db}", get(server::connect::<B>))
         .route("/disconnect", get(server::disconnect::<B>))
         .route("/server", get(server::describe::<B>))
@@ -63,6 +64,8 @@ pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(from_fn_with_state(Arc::clone(&app), session::keep::<B>))
+        // Outermost: a session is waited for, and its token made, with the transaction.
+        .layer(from_fn_with_state(Arc::clone(&app), asynchronous::answer_early::<B>))
         .with_state(app)
 }
 

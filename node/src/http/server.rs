@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Response, StatusCode};
 use quorate_api::ErrorCode;
+use quorate_control::schema::Database;
 use serde_json::{Map, Value, json};
 
 use super::backend::{Backend, NodeState};
@@ -54,6 +55,14 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
         .map(|d| json!({"name": d.name, "type": d.kind.name(), "activeUsers": 0}))
         .collect();
     let connections = app.counters.connections.load(Ordering::Relaxed);
+    let low = |d: &Database| {
+        let warning = d.write_quorum.warning(schema.masters.len())?;
+        Some(format!("database '{}': {warning}", d.name))
+    };
+    let mut warnings: Vec<String> = schema.databases.iter().filter_map(low).collect();
+    if let Some(warning) = app.config.write_quorum.warning(status.masters.len()) {
+        warnings.push(format!("default of new databases: {warning}"));
+    }
     let body = json!({
         "connections": [],
         "dbs": database_names(&schema),
@@ -66,6 +75,7 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
             {"name": "http.connections", "value": connections},
         ],
         "globalProperties": [],
+        "warnings": warnings,
     });
     reply::json(StatusCode::OK, &body)
 }

@@ -13,7 +13,6 @@ use serde_json::{Map, Value, json};
 
 use super::access::{Access, Db};
 use super::backend::Backend;
-use super::context::ReadLevel;
 use super::error::ApiError;
 use super::record;
 use crate::index::key;
@@ -86,9 +85,16 @@ impl<'a, B: Backend> Source<'a, B> {
                 (source.db, source.rids) = (db, rids);
             }
         }
-        if access.level == ReadLevel::Majority && !source.clusters.is_empty() {
-            let text = "read level majority for a scan: only records by id or by a unique index \
-                        can be read so";
+        let level = access.level_in(&source.db);
+        if !level.is_local() && !source.clusters.is_empty() {
+            let by = match access.level {
+                Some(_) => "X-Quorate-Read-Level of the request",
+                None => "readQuorum of the database",
+            };
+            let text = format!(
+                "read level {level} ({by}) for a scan: only records by id or by a unique index can \
+                 be read so; X-Quorate-Read-Level: local scans this server's own state"
+            );
             return Err(ApiError::new(ErrorCode::Unsupported, text));
         }
         let mut seen = BTreeSet::new();
@@ -121,7 +127,7 @@ impl<'a, B: Backend> Source<'a, B> {
                 self.lookup = Some(Lookup { item, field, key: key.clone(), held, clusters });
                 Some(owner.into_iter().collect())
             }
-            IndexKind::NotUnique if self.access.level == ReadLevel::Majority => None,
+            IndexKind::NotUnique if !self.access.level_in(&self.db).is_local() => None,
             IndexKind::NotUnique => {
                 let of = self.db.key(index.cluster);
                 self.access.app.backend.index_scan(of, key.clone()).await?
@@ -138,7 +144,7 @@ impl<'a, B: Backend> Source<'a, B> {
 
     /// Who has a unique key, and in which version of it.
     async fn holder(&self, item: &ItemId) -> Result<(Stamp, Option<Rid>), ApiError> {
-        let found = self.access.read(item).await?;
+        let found = self.access.read(&self.db, item).await?;
         let held = found.as_ref().map_or(Stamp::ABSENT, |c| c.stamp);
         let owner = found.filter(|c| c.live).and_then(|c| key::owner(c.image.as_ref()));
         Ok((held, owner))
@@ -188,7 +194,8 @@ impl<'a, B: Backend> Source<'a, B> {
         }
         if let Some(rid) = self.rids.pop() {
             self.db.class_name(rid.cluster)?;
-            let found = self.access.read(&self.db.item(rid)).await?.filter(|c| c.live);
+            let item = self.db.item(rid);
+            let found = self.access.read(&self.db, &item).await?.filter(|c| c.live);
             if let Some(owner) = self.moved(rid, found.as_ref()).await? {
                 self.rids.push(owner);
                 return Ok(Some(Vec::new()));

@@ -14,7 +14,7 @@ use quorate_protocol::io::{Base, Proposal};
 use serde_json::{Map, Value};
 
 use super::access::{Access, Db, version_conflict};
-use super::backend::{Backend, Commit};
+use super::backend::{Backend, Commit, Planned};
 use super::error::ApiError;
 use super::graph::is_edge;
 use super::record::{self, Graph};
@@ -399,7 +399,9 @@ impl<'a, B: Backend> Work<'a, B> {
     }
 
     async fn submit(&self, proposals: Vec<Proposal>) -> Result<Commit, ApiError> {
-        let submitted = self.access.submit(proposals, self.db.schema().revision).await;
+        let (ops, schema) = (proposals, self.db.schema().revision);
+        let planned = Planned { ops, schema, accepted: self.access.accepted.cloned() };
+        let submitted = self.access.submit_planned(planned).await;
         submitted.map_err(|(mut error, item)| {
             let record = item.as_ref().and_then(crate::index::table::rid_of);
             // What the client did not name is not its conflict: decided not to have happened, so

@@ -345,7 +345,7 @@ impl<B: Backend> Task<'_, B> {
     }
 
     async fn submit(&self, schema: &Schema, ops: Vec<Proposal>) -> Result<(), Setback> {
-        let planned = Planned { ops, schema: schema.revision };
+        let planned = Planned { ops, schema: schema.revision, accepted: None };
         self.backend.submit(planned, deadline()).await?;
         Ok(())
     }

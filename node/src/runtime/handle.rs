@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, Rid, Stamp, TxId};
 use quorate_control::schema::Schema;
-use quorate_protocol::io::{Failure, Proposal, Reply, SessionToken};
+use quorate_protocol::io::{Failure, Proposal, ReadQuorum, Reply, SessionToken};
 use tokio::sync::{oneshot, watch};
 
 use super::inbox::{Input, PushError};
@@ -48,7 +48,7 @@ impl NodeHandle {
     /// The code says whether it definitely did not happen.
     pub async fn submit(&self, ops: Vec<Proposal>, deadline: Instant) -> Result<Commit, Failure> {
         let schema = self.schema().revision;
-        self.submit_planned(Planned { ops, schema }, deadline).await
+        self.submit_planned(Planned { ops, schema, accepted: None }, deadline).await
     }
 
     async fn submit_planned(&self, planned: Planned, deadline: Instant) -> Result<Commit, Failure> {
@@ -64,7 +64,7 @@ impl NodeHandle {
     }
 
     async fn submit_inner(&self, planned: Planned, deadline: Instant) -> Reply {
-        let Planned { ops, schema } = planned;
+        let Planned { ops, schema, accepted } = planned;
         let size: usize = ops.iter().filter_map(|op| op.image.as_ref()).map(|i| i.0.len()).sum();
         if size > TRANSACTION_BYTES_MAX {
             return Reply::Failed(failure(ErrorCode::TooLarge));
@@ -72,7 +72,7 @@ impl NodeHandle {
         let clock = self.shared.clock;
         let (reply, answer) = oneshot::channel();
         let (tick, wall_us) = (clock.tick_of(deadline), clock.wall_us());
-        let input = Input::Submit { ops, schema, deadline: tick, wall_us, reply };
+        let input = Input::Submit { ops, schema, deadline: tick, wall_us, accepted, reply };
         self.ask(input, answer, deadline).await
     }
 
@@ -85,9 +85,23 @@ impl NodeHandle {
         items: Vec<ItemId>,
         deadline: Instant,
     ) -> Result<Answers, Failure> {
+        self.read_quorum(items, ReadQuorum::Majority, deadline).await
+    }
+
+    /// Reads from so many MASTERs (PROTOCOL.md 3.8).
+    ///
+    /// # Errors
+    /// Not so many in time, or an undecided vote that could not be resolved.
+    pub async fn read_quorum(
+        &self,
+        items: Vec<ItemId>,
+        quorum: ReadQuorum,
+        deadline: Instant,
+    ) -> Result<Answers, Failure> {
         let (reply, answer) = oneshot::channel();
         let tick = self.shared.clock.tick_of(deadline);
-        match self.ask(Input::Read { items, deadline: tick, reply }, answer, deadline).await {
+        let input = Input::Read { items, quorum, deadline: tick, reply };
+        match self.ask(input, answer, deadline).await {
             Reply::Read(found) => Ok(found),
             // Whatever became of the read, it changed nothing.
             Reply::Failed(Failure { code: ErrorCode::Deadline, item, current, holder }) => {
@@ -328,12 +342,13 @@ impl Backend for NodeHandle {
         self.submit_planned(planned, deadline).await
     }
 
-    async fn read_majority(
+    async fn read_quorum(
         &self,
         items: Vec<ItemId>,
+        quorum: ReadQuorum,
         deadline: Instant,
     ) -> Result<Answers, Failure> {
-        self.read_majority(items, deadline).await
+        self.read_quorum(items, quorum, deadline).await
     }
 
     async fn session(

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use quorate_api::{Boot, ItemId, NodeId, Stamp, TxId};
-use quorate_protocol::io::{Proposal, Reply, SessionToken, Tick};
+use quorate_protocol::io::{Proposal, ReadQuorum, Reply, SessionToken, Tick};
 use quorate_protocol::message::Message;
 use tokio::sync::{Notify, oneshot};
 
@@ -26,10 +26,12 @@ pub(crate) enum Input {
         schema: u64,
         deadline: Tick,
         wall_us: u64,
+        /// Told when this server has voted for it, durably.
+        accepted: Option<Arc<Notify>>,
         reply: oneshot::Sender<Reply>,
     },
-    /// A client's majority read.
-    Read { items: Vec<ItemId>, deadline: Tick, reply: oneshot::Sender<Reply> },
+    /// A client's read from several MASTERs.
+    Read { items: Vec<ItemId>, quorum: ReadQuorum, deadline: Tick, reply: oneshot::Sender<Reply> },
     /// Which transactions have a vote and no outcome here?
     Undecided { reply: oneshot::Sender<Vec<TxId>> },
     /// A session's question whether this server has caught up.
@@ -248,7 +250,12 @@ mod tests {
     #[test]
     fn clients_are_refused_when_too_many_wait() {
         let inbox = Inbox::new(CLIENTS);
-        let read = || Input::Read { items: vec![], deadline: 0, reply: oneshot::channel().0 };
+        let read = || Input::Read {
+            items: vec![],
+            quorum: ReadQuorum::Majority,
+            deadline: 0,
+            reply: oneshot::channel().0,
+        };
         for _ in 0..CLIENTS {
             inbox.push_client(read()).unwrap();
         }

@@ -14,13 +14,13 @@ use std::time::Duration;
 use quorate_api::{Boot, ErrorCode, NodeId, TxId};
 use quorate_control::schema::{SCHEMA_ITEM, Schema, SystemPlacement};
 use quorate_protocol::io::{
-    Effect, Event, Failure, Note, PersistSeq, ReadQuorum, ReadRequest, Reply, SessionRequest,
-    Store, Submit, Tick,
+    Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, SessionRequest, Store, Submit,
+    Tick,
 };
 use quorate_protocol::machine::Machine;
-use quorate_protocol::message::Message;
+use quorate_protocol::message::{Message, Vote, VoteReply};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::handle::NodeState;
 use super::inbox::Input;
@@ -48,6 +48,8 @@ pub(crate) trait Protocol: Send + 'static {
     fn next_deadline(&self) -> Option<Tick>;
     /// Transactions with a vote and no outcome here.
     fn undecided(&self) -> Vec<TxId>;
+    /// The request that a transaction under way here was made for, while its client waits.
+    fn request_of(&self, tx: TxId) -> Option<u64>;
 }
 
 impl Protocol for Machine {
@@ -61,6 +63,10 @@ impl Protocol for Machine {
 
     fn undecided(&self) -> Vec<TxId> {
         Self::undecided(self).map(|(tx, _)| *tx).collect()
+    }
+
+    fn request_of(&self, tx: TxId) -> Option<u64> {
+        Self::request_of(self, tx)
     }
 }
 
@@ -91,6 +97,8 @@ pub(crate) struct NodeLoop<P> {
     held: VecDeque<(PersistSeq, Out)>,
     durable: PersistSeq,
     waiting: HashMap<u64, oneshot::Sender<Reply>>,
+    /// Who of them wants to know as soon as this server has voted for its transaction, durably.
+    accepting: HashMap<u64, Arc<Notify>>,
     next_request: u64,
     schema_changed: bool,
     /// Derived indexes that do not hold everything yet.
@@ -122,6 +130,7 @@ impl<P: Protocol> NodeLoop<P> {
             held: VecDeque::new(),
             durable: 0,
             waiting: HashMap::new(),
+            accepting: HashMap::new(),
             next_request: 1,
             schema_changed: false,
             filling: Vec::new(),
@@ -201,15 +210,15 @@ impl<P: Protocol> NodeLoop<P> {
 
     fn handle(&mut self, input: Input) {
         match input {
-            Input::Submit { ops, schema, deadline, wall_us, reply } => {
+            Input::Submit { ops, schema, deadline, wall_us, accepted, reply } => {
                 if let Some(request) = self.admit(reply) {
+                    self.accepting.extend(accepted.map(|accepted| (request, accepted)));
                     let submit = Submit { request, ops, deadline, wall_us, schema };
                     self.step(Event::Submit(submit));
                 }
             }
-            Input::Read { items, deadline, reply } => {
+            Input::Read { items, quorum, deadline, reply } => {
                 if let Some(request) = self.admit(reply) {
-                    let quorum = ReadQuorum::Majority;
                     self.step(Event::Read(ReadRequest { request, items, quorum, deadline }));
                 }
             }
@@ -350,6 +359,7 @@ impl<P: Protocol> NodeLoop<P> {
     fn let_out(&mut self, out: Out) {
         match out {
             Out::Send(to, message) if to == self.shared.node => {
+                self.tell_own_vote(&message);
                 let (from, boot, cfg) = (to, self.shared.boot, self.cfg);
                 self.work.push_back(Input::Message { from, boot, cfg, message });
             }
@@ -365,11 +375,25 @@ impl<P: Protocol> NodeLoop<P> {
                 }
             }
             Out::Reply(request, reply) => {
+                self.accepting.remove(&request);
                 if let Some(client) = self.waiting.remove(&request) {
                     // A client that has gone needs no answer.
                     client.send(reply).ok();
                 }
             }
+        }
+    }
+
+    /// The own vote comes out once it is durable; more is not promised to a client that does not
+    /// wait for the outcome.
+    fn tell_own_vote(&mut self, message: &Message) {
+        if self.accepting.is_empty() {
+            return;
+        }
+        let Message::Vote { tx, reply: VoteReply::Vote(Vote::Yes) } = message else { return };
+        let request = self.protocol.request_of(*tx);
+        if let Some(accepted) = request.and_then(|request| self.accepting.remove(&request)) {
+            accepted.notify_one();
         }
     }
 
@@ -438,12 +462,25 @@ impl<P: Protocol> NodeLoop<P> {
         masters.insert(&self.shared.name, self.shared.node);
         let system = SystemPlacement { masters: masters.into_values().collect() };
         let placements = schema.placements(&system);
+        self.warn_of_low_quorums(&schema);
         self.shared.schema.store(Arc::new(schema));
         self.shared.placements.store(Arc::new(placements.clone()));
         tracing::info!(cfg = self.cfg, clusters = placements.len(), "configured");
         self.step(Event::Configure { cfg: self.cfg, placements });
         // Last: whoever is told may count on the machine knowing it too.
         self.shared.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Says of every database that is new here, at the start of all, what its quorum gives up.
+    fn warn_of_low_quorums(&self, schema: &Schema) {
+        let before = self.shared.schema.load();
+        for database in &schema.databases {
+            let is_new = before.databases.iter().all(|other| other.id != database.id);
+            let warning = database.write_quorum.warning(schema.masters.len());
+            if let Some(warning) = warning.filter(|_| is_new) {
+                tracing::warn!(database = database.name, "{warning}");
+            }
+        }
     }
 
     /// The schema record as applied here; files records as it says from now on.

@@ -9,7 +9,7 @@ use quorate_protocol::message::LogPosition;
 
 use super::*;
 use crate::clock::Clock;
-use crate::http::backend::Backend;
+use crate::http::backend::{Backend, Planned};
 use crate::runtime::handle::NodeHandle;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::shared::Parts;
@@ -25,6 +25,8 @@ enum Plan {
     Write,
     /// Writes, sends itself a message when that is durable, answers on the message.
     SelfMessage,
+    /// Writes, sends itself its vote when that is durable, never answers.
+    Vote,
     /// Answers when its deadline has passed.
     Timer,
     /// Never answers.
@@ -66,6 +68,12 @@ impl Fake {
                 let message = Message::Low { seq: request };
                 out.push(Effect::Send { to: NODE, after: self.seq, message });
             }
+            Plan::Vote => {
+                out.push(Effect::Persist { seq: self.seq, writes });
+                let tx = TxId { node: NODE, boot: BOOT, seq: request };
+                let message = Message::Vote { tx, reply: VoteReply::Vote(Vote::Yes) };
+                out.push(Effect::Send { to: NODE, after: self.seq, message });
+            }
             Plan::Timer => {
                 self.deadline = Some(now + 20_000);
                 self.pending.push(request);
@@ -104,6 +112,11 @@ impl Protocol for Fake {
             | Event::Tick => return,
         };
         self.events.lock().unwrap().push(name);
+    }
+
+    /// A transaction has the number of its request.
+    fn request_of(&self, tx: TxId) -> Option<u64> {
+        (self.plan == Plan::Vote).then_some(tx.seq)
     }
 
     fn undecided(&self) -> Vec<TxId> {
@@ -243,6 +256,48 @@ async fn a_message_to_itself_waits_like_any_other() {
     answer.await.unwrap().unwrap();
     assert_eq!(*rig.events.lock().unwrap(), ["configure", "submit", "message"]);
     sync.stop().unwrap();
+}
+
+/// Who does not wait for the outcome is told of the own vote, of the transaction that it asked for,
+/// and not before that vote is durable.
+///
+/// FEATURES: A15
+#[tokio::test]
+async fn a_vote_is_told_once_it_is_durable() {
+    let rig = Rig::start(Plan::Vote);
+    let accepted = Arc::new(Notify::new());
+    let planned = Planned { ops: vec![], schema: 0, accepted: Some(accepted.clone()) };
+    let deadline = rig.shared.clock.deadline_in(Duration::from_secs(10));
+    let handle = rig.handle.clone();
+    let running = tokio::spawn(async move { Backend::submit(&handle, planned, deadline).await });
+    rig.saw("submit").await;
+    rig.turned().await;
+    let told = accepted.notified();
+    tokio::pin!(told);
+    let early = tokio::time::timeout(Duration::ZERO, told.as_mut()).await;
+    assert!(early.is_err(), "the vote is not durable");
+    let sync = rig.sync();
+    told.await;
+    assert!(!running.is_finished(), "it has no outcome");
+    rig.shared.inbox.push_control(Input::Stop { deadline: 0 });
+    assert_eq!(running.await.unwrap().unwrap_err().code, ErrorCode::Deadline);
+    sync.stop().unwrap();
+}
+
+/// The vote for another transaction is not its own.
+#[tokio::test]
+async fn another_transactions_vote_is_not_told() {
+    let (rig, mut node_loop) = Rig::at_rest(Plan::Vote, Vec::new());
+    let accepted = Arc::new(Notify::new());
+    node_loop.accepting.insert(7, accepted.clone());
+    let tx = TxId { node: NODE, boot: BOOT, seq: 8 };
+    let vote = |tx, vote| Message::Vote { tx, reply: VoteReply::Vote(vote) };
+    node_loop.tell_own_vote(&vote(tx, Vote::Yes));
+    assert!(node_loop.accepting.contains_key(&7));
+    node_loop.tell_own_vote(&vote(TxId { seq: 7, ..tx }, Vote::Yes));
+    assert!(node_loop.accepting.is_empty());
+    accepted.notified().await;
+    drop(rig);
 }
 
 #[tokio::test]

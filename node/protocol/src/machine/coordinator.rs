@@ -123,6 +123,13 @@ impl Machine {
         self.arm_coordination(tx);
     }
 
+    /// The request that a transaction under way here was made for, while its client waits.
+    #[must_use]
+    pub fn request_of(&self, tx: TxId) -> Option<u64> {
+        let waiting = self.coordinations.get(&tx).filter(|c| c.waiting);
+        waiting.map(|c| c.submit.request)
+    }
+
     fn send_prepare(&self, cx: &mut Cx<'_>, to: NodeId, tx: TxId, c: &Coordination) {
         let message = Message::Prepare {
             tx,

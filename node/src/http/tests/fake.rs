@@ -9,9 +9,9 @@ use quorate_api::{
     Boot, ClusterKey, Committed, ErrorCode, ItemId, ItemKey, NodeId, OpKind, Rid, Stamp, TxId,
 };
 use quorate_control::schema::{SCHEMA_ITEM, Schema};
-use quorate_protocol::io::{Base, Failure, Proposal, SessionToken};
+use quorate_protocol::io::{Base, Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::http::backend::{
     Answers, Backend, Commit, Master, NodeState, NodeStatus, Page, Planned, ReadError,
@@ -50,6 +50,14 @@ struct State {
     /// Looks at the schema.
     looks: u32,
     submitted: Vec<Vec<Proposal>>,
+    /// There are five MASTERs, not three.
+    grown: bool,
+    /// Those who answer first have not heard of it.
+    hidden: Option<ItemId>,
+    /// Quorums of reads.
+    quorums: Vec<ReadQuorum>,
+    /// Transactions are voted for at once, and decided no sooner than a permit is given.
+    deciding: Option<Arc<Semaphore>>,
     /// Deadlines of waits for a session, and of transactions.
     deadlines: (Vec<Instant>, Vec<Instant>),
 }
@@ -179,6 +187,28 @@ impl Fake {
         self.state().items.get_mut(item).unwrap().image = Some(bytes.into());
     }
 
+    /// From now on there are five MASTERs.
+    pub(super) fn grow(&self) {
+        self.state().grown = true;
+    }
+
+    /// From now on those who answer a read first have not heard of an item.
+    pub(super) fn hide_from_quorums(&self, item: ItemId) {
+        self.state().hidden = Some(item);
+    }
+
+    /// Quorums of reads so far, forgotten with this.
+    pub(super) fn quorums(&self) -> Vec<ReadQuorum> {
+        std::mem::take(&mut self.state().quorums)
+    }
+
+    /// From now on transactions are voted for at once and wait for a permit to be decided.
+    pub(super) fn decide_later(&self) -> Arc<Semaphore> {
+        let permits = Arc::new(Semaphore::new(0));
+        self.state().deciding = Some(Arc::clone(&permits));
+        permits
+    }
+
     pub(super) fn last_submitted(&self) -> Vec<Proposal> {
         self.state().submitted.last().cloned().unwrap_or_default()
     }
@@ -238,6 +268,13 @@ impl Backend for Fake {
         if self.state().hangs {
             self.hang_for_ever().await;
         }
+        let deciding = self.state().deciding.clone();
+        if let Some(deciding) = deciding {
+            if let Some(accepted) = &planned.accepted {
+                accepted.notify_one();
+            }
+            deciding.acquire().await.unwrap().forget();
+        }
         let mut state = self.state();
         match state.failures.pop_front() {
             Some(failure) => Err(failure),
@@ -250,7 +287,13 @@ impl Backend for Fake {
         }
     }
 
-    async fn read_majority(&self, items: Vec<ItemId>, _: Instant) -> Result<Answers, Failure> {
+    async fn read_quorum(
+        &self,
+        items: Vec<ItemId>,
+        quorum: ReadQuorum,
+        _: Instant,
+    ) -> Result<Answers, Failure> {
+        self.state().quorums.push(quorum);
         if self.state().hangs {
             self.hang_for_ever().await;
         }
@@ -264,7 +307,11 @@ impl Backend for Fake {
             Some(failure) => Err(failure),
             None => Ok(items
                 .into_iter()
-                .map(|item| (item.clone(), state.items.get(&item).cloned()))
+                .map(|item| {
+                    let known =
+                        state.items.get(&item).filter(|_| state.hidden.as_ref() != Some(&item));
+                    (item.clone(), known.cloned())
+                })
                 .collect()),
         }
     }
@@ -357,10 +404,13 @@ impl Backend for Fake {
     }
 
     fn status(&self) -> NodeStatus {
-        let starting = self.state().starting;
+        let state = self.state();
+        let (starting, grown) = (state.starting, state.grown);
+        drop(state);
         let third = if starting { None } else { Some(NodeId(3)) };
         let masters =
             [("n1", Some(NODE), true), ("n2", Some(NodeId(2)), true), ("n3", third, false)];
+        let more = [("n4", Some(NodeId(4)), true), ("n5", Some(NodeId(5)), true)];
         NodeStatus {
             name: "n1".to_owned(),
             node: self.2.unwrap_or(NODE),
@@ -368,6 +418,7 @@ impl Backend for Fake {
             state: if starting { NodeState::Starting } else { NodeState::Online },
             masters: masters
                 .into_iter()
+                .chain(more.into_iter().filter(|_| grown))
                 .map(|(name, node, up)| (name.to_owned(), Master { node, up }))
                 .collect(),
         }

@@ -1,11 +1,13 @@
 //! Tests of the HTTP API against a server in memory. Every reply that is an error goes through
 //! [`Answer::of`], which insists on the error's shape, outcome included.
 
+mod asynchronous;
 mod documents;
 mod fake;
 mod graph;
 mod indexes;
 mod limits;
+mod quorums;
 mod schema;
 mod sessions;
 mod statements;
@@ -22,6 +24,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
 use quorate_control::members::WriteQuorum;
+use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use serde_json::Value;
 use tower_service::Service;
 
@@ -37,6 +40,8 @@ fn config(limits: Limits) -> HttpConfig {
     HttpConfig {
         authenticator: Authenticator::new(PASSWORD).unwrap(),
         write_quorum: WriteQuorum::Majority,
+        read_quorum: ReadQuorum::default(),
+        execution_mode: ExecutionMode::default(),
         retry: RetryPolicy::default(),
         limits,
     }

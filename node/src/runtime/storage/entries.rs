@@ -170,11 +170,7 @@ mod tests {
     const INDEX: ClusterKey = ClusterKey { database: 1, cluster: 13 };
 
     fn schema(indexed: bool) -> Schema {
-        let new = NewDatabase {
-            name: "bench".into(),
-            kind: DatabaseKind::Plocal,
-            write_quorum: WriteQuorum::Majority,
-        };
+        let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
         let schema = Schema::default().create_database(&new, &[("n1".into(), NodeId(1))]).unwrap();
         let schema = schema.create_class("bench", "Item", &[]).unwrap();
         if !indexed {

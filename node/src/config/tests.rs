@@ -1,0 +1,90 @@
+//! Tests of the configuration: what is accepted, and what is refused with which words.
+
+use super::*;
+
+fn file(text: &str) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.yaml");
+    std::fs::write(&path, text).unwrap();
+    let arguments = ServeArgs { config: Some(path.clone()), ..ServeArgs::default() };
+    Config::load(arguments)
+        .map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
+}
+
+const GOOD: &str = "\
+name: n1
+data: /tmp/n1
+masters: [n1, n2]
+dial:
+  n2: 127.0.0.1:7002
+cluster_password: secret
+";
+
+#[test]
+fn a_file_is_enough_and_flags_win() {
+    let config = file(GOOD).unwrap();
+    let links = config.links.unwrap();
+    assert_eq!(links.dial["n2"], "127.0.0.1:7002");
+    assert_eq!((links.cluster.as_str(), config.write_quorum), ("quorate", WriteQuorum::Majority));
+    let from_file: File = serde_saphyr::from_str(GOOD).unwrap();
+    let flags = ServeArgs {
+        write_quorum: Some("all".into()),
+        dial: vec![("n2".into(), "h:1".into())],
+        ..ServeArgs::default()
+    };
+    let config = Config::merge(flags, from_file).unwrap();
+    assert_eq!(config.write_quorum, WriteQuorum::All);
+    assert_eq!(config.links.unwrap().dial["n2"], "h:1");
+}
+
+#[test]
+fn without_masters_a_server_stands_alone() {
+    let config = file("data: /tmp/n1\n").unwrap();
+    assert!(config.links.is_none());
+    assert_eq!(config.members.names(), ["n1"]);
+}
+
+#[test]
+fn errors_name_line_key_and_what_is_legal() {
+    let error = file("data: /tmp/n1\nmaster: [n1]\n").unwrap_err();
+    for part in ["FILE", "line 2", "master", "masters"] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    let error = file("data: /tmp/n1\nhttp: here\n").unwrap_err();
+    assert!(error.contains("line 2"), "{error}");
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let without = |key: &str| -> String {
+        GOOD.lines().filter(|l| !l.trim().starts_with(key)).map(|l| format!("{l}\n")).collect()
+    };
+    for (text, expected) in [
+        (without("data"), "data: missing"),
+        (without("cluster_password"), "cluster password: missing"),
+        (GOOD.replace("[n1, n2]", "[n1, n2, n3]"), "dial: no address for MASTER 'n3'"),
+        (GOOD.replace("[n1, n2]", "[n1]"), "dial: 'n2' is not another MASTER"),
+        (GOOD.replace("[n1, n2]", "[n2]"), "masters: server 'n1' is not in the list"),
+        (format!("{GOOD}align_items: 0\n"), "align_items: 0 is not legal"),
+        (GOOD.replace("127.0.0.1:7002", "foo:99999"), "'foo:99999' of MASTER 'n2'"),
+        (
+            format!("{GOOD}write_quorum: 3\n"),
+            "write_quorum: 3 cannot be reached, there are 2 MASTERs; legal are majority, all \
+                 and numbers from 1 to 2",
+        ),
+        (format!("{GOOD}read_quorum: 3\n"), "read_quorum: 3 cannot be reached"),
+        (format!("{GOOD}read_quorum: 0\n"), "line 7"),
+        (format!("{GOOD}execution_mode: async\n"), "'async' is not supported for"),
+        (format!("{GOOD}suspect_after_ms: 5\n"), "5 is not legal; from 150 to 60000"),
+        (format!("{GOOD}retry_count: 1001\n"), "retry_count: 1001 is not legal; from 0 to 1000"),
+        (format!("{GOOD}retry_delay_ms: 20000\n"), "retry_delay_ms: 20000 is not legal"),
+        (format!("{GOOD}retry_jitter_percent: 101\n"), "retry_jitter_percent: 101"),
+        (format!("{GOOD}retry_count: -1\n"), "line 7"),
+        (format!("{GOOD}in_flight_max: 0\n"), "in_flight_max: 0 is not legal; from 1 to 65536"),
+        (format!("{GOOD}in_flight_max: 65537\n"), "in_flight_max: 65537 is not legal"),
+        (format!("{GOOD}connections_max: 0\n"), "connections_max: 0 is not legal; from 1"),
+    ] {
+        let error = file(&text).unwrap_err();
+        assert!(error.contains(expected), "{expected} in {error}");
+    }
+}
