@@ -170,24 +170,18 @@ pub(super) async fn answer_early<B: Backend>(
             work.outcomes.finish(number, answered);
         }
     });
-    let early = tokio::select! {
+    let decided = tokio::select! {
         biased;
-        given = &mut given => Err(given),
+        given = &mut given => Some(given),
         () = accepted.notified() => {
             // From here on the answer is kept, unless it has come in between.
             given.close();
-            given.try_recv().map_or(Ok(()), |response| Err(Ok(response)))
+            given.try_recv().ok().map(Ok)
         }
     };
-    match early {
-        Ok(()) => accepted_reply(&app, number),
-        Err(given) => {
-            app.outcomes.forget(number);
-            given.unwrap_or_else(|_| {
-                unknown(ErrorCode::NotReady, "the server is stopping").into_response()
-            })
-        }
-    }
+    let Some(given) = decided else { return accepted_reply(&app, number) };
+    app.outcomes.forget(number);
+    given.unwrap_or_else(|_| unknown(ErrorCode::NotReady, "the server is stopping").into_response())
 }
 
 /// 202: accepted, which is no outcome.
