@@ -9,8 +9,8 @@ mod support;
 
 use std::path::Path;
 
-use quorate::folder::RunFolder;
-use quorate::plan::{Cut, FaultKind, Plan};
+use quorate::folder::{FaultAction, FaultRecord, RunFolder};
+use quorate::plan::{Cut, FaultKind, Plan, PlannedFault};
 use quorate::run::parts::{Clock, Stage};
 use quorate::stage::{ProcessStage, StageError, StageOptions};
 use suite::{Running, Starter};
@@ -142,6 +142,54 @@ async fn a_server_that_dies_while_starting_is_quoted() {
     assert!(quoted, "{text}");
     let gone = || async { Processes::left_behind(folder.path()).await.is_empty() };
     eventually("nothing is left", gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_that_meets_a_starting_server_kills_it_and_nothing_starts_twice() {
+    let kill = |name: &str, at_ms| {
+        let fault = on_n2(100, |target| FaultKind::Kill { target });
+        PlannedFault { name: name.to_string(), at_ms, ..fault }
+    };
+    let plan = plan(vec![kill("first", 0), kill("second", 800)]);
+    let folder = tempfile::tempdir().unwrap();
+    let (run, clock) = (RunFolder::new(folder.path()), Clock::start());
+    let options = planted("FAKE_NODE_WAITS");
+    let stage = ProcessStage::start_with(&plan, &run, clock, options).await.unwrap();
+    let of_n2 = || {
+        let lines = processes_of(folder.path()).into_iter();
+        // The guard's wrapper becomes the server; between them a line may be read twice.
+        lines.filter(|line| line.contains(" --name n2 ")).count()
+    };
+    let recorded = |what: &str| {
+        let text = std::fs::read_to_string(run.faults()).unwrap_or_default();
+        text.lines().any(|line| line.contains("\"second\"") && line.contains(what))
+    };
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let faults = stage.run_faults(&plan, clock.now(), cancel);
+    let (records, ()) = tokio::join!(faults, async {
+        // The server that the first fault brings back waits, and meets the second fault so.
+        eventually("the second kill", || async { recorded("inject") }).await;
+        eventually("it is started again", || async { of_n2() > 0 }).await;
+        assert_eq!(of_n2(), 1, "{:?}", processes_of(folder.path()));
+        std::fs::write(folder.path().join("data/n2/go"), "").unwrap();
+    });
+    let records = records.unwrap();
+    let evidence = |name: &str, action| {
+        let of = |record: &&FaultRecord| record.name == name && record.action == action;
+        let record = records.iter().find(of).unwrap();
+        assert!(record.proven.is_some(), "{record:?}");
+        record.evidence.clone()
+    };
+    let killed = evidence("second", FaultAction::Inject);
+    assert!(killed.contains("exit observed (signal: 9"), "{killed}");
+    let overtaken = evidence("first", FaultAction::Heal);
+    assert!(overtaken.contains("another fault ended it"), "{overtaken}");
+    // Boot 2 is the one that was killed before it said anything.
+    let back = evidence("second", FaultAction::Heal);
+    assert!(back.contains("in boot 3"), "{back}");
+    assert_eq!(of_n2(), 1);
+    let findings = stage.stop().await.unwrap();
+    assert!(findings.iter().all(|finding| !finding.fatal), "{findings:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

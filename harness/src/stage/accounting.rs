@@ -166,33 +166,39 @@ async fn read(
     readings: &mut BTreeMap<(Link, Place), Vec<Reading>>,
     rules: &mut BTreeMap<Link, Rule>,
 ) -> Result<(), StageError> {
-    let before = network.states().await?;
+    // The proxy's counts before and after every single server: a time in which nothing may have
+    // passed for the counts to be compared. Round all servers it would be as many times longer than
+    // the pauses of traffic as there are servers.
+    let mut states = vec![network.states().await?];
     let mut counted = BTreeMap::new();
     for node in &cluster.nodes {
         let Some(life) = node.running() else { continue };
         // A server that does not answer leaves its places unread, which is judged as unequal.
         match metrics(life.said.http, METRICS_LIMIT).await {
-            Ok(metrics) => counted.extend([(node.name(), metrics)]),
+            Ok(metrics) => {
+                states.push(network.states().await?);
+                counted.extend([(node.name(), (metrics, states.len() - 1))]);
+            }
             Err(error) => tracing::warn!(node = node.name(), %error, "no metrics"),
         }
     }
-    let after = network.states().await?;
+    let last = &states[states.len() - 1];
     for link in Link::between(&cluster.names) {
         let runs = |name: &str| cluster.node(name).is_ok_and(|node| node.running().is_some());
         // Who dials a dead server loses its greeting every time; there is nothing to compare.
-        let both = before.get(&link).zip(after.get(&link));
-        let Some((before, after)) = both.filter(|_| runs(&link.from) && runs(&link.to)) else {
-            continue;
-        };
-        let broken = network.is_disturbed(&link) || has_broken(after);
+        let at_last = last.get(&link).filter(|_| runs(&link.from) && runs(&link.to));
+        let Some(at_last) = at_last else { continue };
+        let broken = network.is_disturbed(&link) || has_broken(at_last);
         rules.insert(link.clone(), if broken { Rule::Alike } else { Rule::Equal });
         for place in Place::ALL {
             let (end, direction) = place.labels();
             let counter = if end == "dialer" { &link.from } else { &link.to };
             let pairs = readings.entry((link.clone(), place)).or_default();
-            let Some(metrics) = counted.get(counter.as_str()) else {
+            let Some((metrics, read)) = counted.get(counter.as_str()) else {
                 continue;
             };
+            let around = states[read - 1].get(&link).zip(states[*read].get(&link));
+            let Some((before, after)) = around else { continue };
             let server = count(metrics, &link.to_string(), end, direction);
             let (before, after) = (place.at_proxy(before).into(), place.at_proxy(after).into());
             pairs.push(Reading { server, before, after });

@@ -135,7 +135,7 @@ impl Cluster {
                 let detail = match node.terminate(limit).await {
                     Ok(true) => return None,
                     Ok(false) => {
-                        let words = node.life().map(|life| life.process.last_words());
+                        let words = node.latest().map(|process| process.last_words());
                         let words = words.unwrap_or_default();
                         let time = begun.elapsed();
                         format!("{} did not end cleanly ({time:?}):\n{words}", node.name())
@@ -169,7 +169,7 @@ impl Cluster {
     pub(crate) async fn died(&self) -> Vec<SoundnessFinding> {
         let mut findings = Vec::new();
         for node in &self.nodes {
-            let Some(Life { process, .. }) = node.life() else {
+            let Some(process) = node.latest() else {
                 continue;
             };
             if process.stat().is_some() {

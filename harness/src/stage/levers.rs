@@ -69,9 +69,7 @@ impl Cluster {
         let mut evidence = Vec::new();
         // All get the signal before any is waited for.
         for name in servers {
-            if let Some(life) = self.node(name)?.running() {
-                life.process.signal(Signal::SIGKILL)?;
-            }
+            self.node(name)?.shoot().await?;
         }
         for name in servers {
             let node = self.node(name)?;
@@ -99,8 +97,13 @@ impl Cluster {
         let mut evidence = Vec::new();
         let mut proven = true;
         for name in servers {
+            let ends = self.node(name)?.ends();
             match self.revive(name).await {
                 Ok(line) => evidence.push(line),
+                // Whose fault that is brings it back.
+                Err(StageError::NotReady { .. }) if self.node(name)?.ends() != ends => {
+                    evidence.push(format!("{name}: another fault ended it while it started"));
+                }
                 // A server that does not come back is a result, not a failure of the harness.
                 Err(error @ StageError::NotReady { .. }) => {
                     proven = false;
@@ -142,8 +145,8 @@ impl Cluster {
         signal: Signal,
     ) -> Result<Effect, StageError> {
         for name in until.servers {
-            if let Some(life) = self.node(name)?.running() {
-                life.process.signal(signal)?;
+            if let Some(process) = self.node(name)?.process().await {
+                process.signal(signal)?;
             }
         }
         let acknowledged = self.clock.now();
@@ -173,7 +176,7 @@ impl Cluster {
 }
 
 fn exit_of(node: &Node) -> String {
-    let status = node.life().and_then(|life| life.process.exit_status());
+    let status = node.latest().and_then(|process| process.exit_status());
     match status {
         Some(status) => format!("{}: exit observed ({status})", node.name()),
         None => format!("{}: no exit observed", node.name()),
@@ -183,7 +186,7 @@ fn exit_of(node: &Node) -> String {
 /// Reads the process's state until it is as wanted.
 async fn watch_state(node: &Node, wants_stopped: bool, deadline: Instant) -> (bool, String) {
     loop {
-        let Some(stat) = node.running().and_then(|life| life.process.stat()) else {
+        let Some(stat) = node.latest().and_then(|process| process.stat()) else {
             // A dead process needs no waking, and cannot be stopped.
             return (!wants_stopped, "does not run".to_string());
         };

@@ -1,12 +1,18 @@
 //! One server of the process stage over all its lives: start, readiness, signals, restart on the
 //! same data. May not know faults or links beyond the addresses it is told to dial.
+//!
+//! A process belongs to its server from the moment it is started, long before it says where it
+//! listens: whoever ends the server then ends that process, and nobody starts a second one beside
+//! it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use tokio::sync::Mutex;
 
 use super::StageError;
 use super::child::{ChildProcess, Nest, Recipe};
@@ -42,7 +48,22 @@ pub(crate) struct NodeSetup {
 #[derive(Debug)]
 pub(crate) struct Node {
     setup: NodeSetup,
-    current: RwLock<Option<Life>>,
+    current: RwLock<Current>,
+    /// Held from the wish to start until the process has said where it listens: one at a time.
+    starting: Mutex<()>,
+    /// Held while a process comes into being and is not in `current` yet.
+    spawning: Mutex<()>,
+    /// How often somebody wanted it to end.
+    ends: AtomicU64,
+}
+
+/// What there is of a server now.
+#[derive(Debug, Default)]
+struct Current {
+    /// Started last; perhaps it has said nothing yet.
+    process: Option<Arc<ChildProcess>>,
+    /// The latest that said where it listens.
+    life: Option<Life>,
 }
 
 /// One life of a server: from a start to an exit.
@@ -54,7 +75,13 @@ pub(crate) struct Life {
 
 impl Node {
     pub(crate) fn new(setup: NodeSetup) -> Self {
-        Self { setup, current: RwLock::new(None) }
+        Self {
+            setup,
+            current: RwLock::default(),
+            starting: Mutex::default(),
+            spawning: Mutex::default(),
+            ends: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -63,7 +90,7 @@ impl Node {
 
     /// The latest life, ended or not; `None` before the first start.
     pub(crate) fn life(&self) -> Option<Life> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).life.clone()
     }
 
     /// The latest life if its process has not been reaped.
@@ -71,19 +98,41 @@ impl Node {
         self.life().filter(|life| life.process.exit_status().is_none())
     }
 
-    /// Starts the process and reads where it listens. Not necessarily ready yet.
+    /// The process started last, ended or not, whether it has said anything or not.
+    pub(crate) fn latest(&self) -> Option<Arc<ChildProcess>> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).process.clone()
+    }
+
+    /// The process that there is, once it is there: one that has not been reaped.
+    pub(crate) async fn process(&self) -> Option<Arc<ChildProcess>> {
+        let _spawned = self.spawning.lock().await;
+        self.latest().filter(|process| process.exit_status().is_none())
+    }
+
+    /// How often somebody wanted it to end so far.
+    pub(crate) fn ends(&self) -> u64 {
+        self.ends.load(Ordering::Acquire)
+    }
+
+    /// Starts the process, if there is none, and reads where it listens. Not necessarily ready yet.
     pub(crate) async fn start(&self, nest: &Nest, limit: Duration) -> Result<Life, StageError> {
+        let _alone = self.starting.lock().await;
+        if let Some(life) = self.running() {
+            return Ok(life);
+        }
+        let (ends, first) = (self.ends(), (self.setup.first_http, self.setup.first_peer));
         let Some(former) = self.life() else {
-            return self.start_at(nest, self.setup.first_http, self.setup.first_peer, limit).await;
+            return self.start_at(nest, first, limit, ends).await;
         };
         // The same ports again, so that addresses handed out before stay true.
         let peer = former.said.peer.unwrap_or(self.setup.first_peer);
-        let again = self.start_at(nest, former.said.http, peer, limit).await;
+        let again = self.start_at(nest, (former.said.http, peer), limit, ends).await;
         match again {
-            // Somebody else may have taken a port in between; only fixed ports must be kept.
-            Err(error) if self.setup.first_peer.port() == 0 => {
+            // Somebody else may have taken a port in between; only fixed ports must be kept. What
+            // was ended on purpose is not started again.
+            Err(error) if self.setup.first_peer.port() == 0 && self.ends() == ends => {
                 tracing::warn!(node = self.name(), %error, "restart on the same ports failed");
-                self.start_at(nest, self.setup.first_http, self.setup.first_peer, limit).await
+                self.start_at(nest, first, limit, ends).await
             }
             result => result,
         }
@@ -92,9 +141,9 @@ impl Node {
     async fn start_at(
         &self,
         nest: &Nest,
-        http: SocketAddr,
-        peer: SocketAddr,
+        (http, peer): (SocketAddr, SocketAddr),
         limit: Duration,
+        ends: u64,
     ) -> Result<Life, StageError> {
         let recipe = Recipe {
             name: self.setup.name.clone(),
@@ -103,19 +152,36 @@ impl Node {
             environment: self.setup.secrets.clone(),
             log: self.setup.log.clone(),
         };
+        let spawning = self.spawning.lock().await;
+        // Who ended it meanwhile found nothing to end: this must not come into being behind it.
+        if self.ends() != ends {
+            let (process, what) = (self.setup.name.clone(), "was ended before it started".into());
+            return Err(StageError::NotReady { process, what, last_words: String::new() });
+        }
         let (process, first_line) = ChildProcess::start(nest, recipe).await?;
+        let process = Arc::new(process);
+        // Whoever starts may give up at any time; nothing that nobody knows may go on then.
+        let unheard = KillOnDrop(Some(Arc::clone(&process)));
+        self.current.write().unwrap_or_else(PoisonError::into_inner).process =
+            Some(Arc::clone(&process));
+        drop(spawning);
         let line = match tokio::time::timeout(limit, first_line).await {
             Ok(Ok(line)) => line,
             Ok(Err(_)) => {
                 process.exited(REAP_LIMIT).await;
                 return Err(self.not_ready(&process, limit));
             }
-            Err(_) => return Err(self.not_ready(&process, limit)),
+            Err(_) => {
+                let late = self.not_ready(&process, limit);
+                process.signal(Signal::SIGKILL)?;
+                process.exited(REAP_LIMIT).await;
+                return Err(late);
+            }
         };
         let said = Announcement::parse(self.name(), &line)?;
-        let life = Life { process: Arc::new(process), said };
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Some(life.clone());
+        let life = Life { process, said };
+        self.current.write().unwrap_or_else(PoisonError::into_inner).life = Some(life.clone());
+        unheard.keep();
         Ok(life)
     }
 
@@ -173,13 +239,20 @@ impl Node {
         StageError::NotReady { process: self.setup.name.clone(), what, last_words }
     }
 
+    /// SIGKILL to whatever there is of it, which it gives.
+    pub(crate) async fn shoot(&self) -> Result<Option<Arc<ChildProcess>>, StageError> {
+        self.ends.fetch_add(1, Ordering::AcqRel);
+        let process = self.process().await;
+        process.as_ref().map_or(Ok(()), |process| process.signal(Signal::SIGKILL))?;
+        Ok(process)
+    }
+
     /// SIGKILL, and wait until it was reaped. Nothing happens when it does not run.
     pub(crate) async fn kill(&self) -> Result<(), StageError> {
-        let Some(life) = self.running() else {
+        let Some(process) = self.shoot().await? else {
             return Ok(());
         };
-        life.process.signal(Signal::SIGKILL)?;
-        match life.process.exited(REAP_LIMIT).await {
+        match process.exited(REAP_LIMIT).await {
             Some(_) => Ok(()),
             None => {
                 Err(StageError::Immortal { process: self.setup.name.clone(), limit: REAP_LIMIT })
@@ -190,16 +263,36 @@ impl Node {
     /// SIGTERM, and wait until it was reaped; SIGKILL when that takes longer than `limit`.
     /// True when it ended by itself with status 0.
     pub(crate) async fn terminate(&self, limit: Duration) -> Result<bool, StageError> {
-        let Some(life) = self.running() else {
+        self.ends.fetch_add(1, Ordering::AcqRel);
+        let Some(process) = self.process().await else {
             return Ok(true);
         };
-        life.process.signal(Signal::SIGTERM)?;
-        match life.process.exited(limit).await {
+        process.signal(Signal::SIGTERM)?;
+        match process.exited(limit).await {
             Some(status) => Ok(status.success()),
             None => {
                 self.kill().await?;
                 Ok(false)
             }
+        }
+    }
+}
+
+/// Ends a process that nobody has heard of yet when its start is given up.
+struct KillOnDrop(Option<Arc<ChildProcess>>);
+
+impl KillOnDrop {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(process) = &self.0
+            && let Err(error) = process.signal(Signal::SIGKILL)
+        {
+            tracing::warn!(%error, "cannot kill a server whose start was given up");
         }
     }
 }

@@ -74,6 +74,12 @@ async fn main() {
     let others = masters.split(',').filter(|other| *other != name).map(String::from).collect();
     let state = Arc::new(State { name, others, ..State::default() });
     let (node_id, boot) = identity(&PathBuf::from(one("--data")), &state.name);
+    if planted("FAKE_NODE_WAITS") && boot > 1 {
+        let may_go = PathBuf::from(one("--data")).join("go");
+        while !may_go.exists() {
+            tokio::time::sleep(PING).await;
+        }
+    }
     let http = TcpListener::bind(one("--http")).await.unwrap();
     let peer = TcpListener::bind(one("--peer")).await.unwrap();
     println!(

@@ -170,7 +170,7 @@ pub(super) async fn answer_early<B: Backend>(
             work.outcomes.finish(number, answered);
         }
     });
-    let early = tokio::select! {
+    let decided = tokio::select! {
         biased;
         given = &mut given => Some(given),
         () = accepted.notified() => {
@@ -179,15 +179,9 @@ pub(super) async fn answer_early<B: Backend>(
             given.try_recv().ok().map(Ok)
         }
     };
-    match early {
-        None => accepted_reply(&app, number),
-        Some(given) => {
-            app.outcomes.forget(number);
-            given.unwrap_or_else(|_| {
-                unknown(ErrorCode::NotReady, "the server is stopping").into_response()
-            })
-        }
-    }
+    let Some(given) = decided else { return accepted_reply(&app, number) };
+    app.outcomes.forget(number);
+    given.unwrap_or_else(|_| unknown(ErrorCode::NotReady, "the server is stopping").into_response())
 }
 
 /// 202: accepted, which is no outcome.
