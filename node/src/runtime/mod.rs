@@ -9,6 +9,7 @@ pub mod link;
 mod message_names;
 pub mod metrics;
 mod node_loop;
+mod protocol;
 mod shared;
 pub mod storage;
 

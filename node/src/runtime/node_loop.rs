@@ -17,7 +17,6 @@ use quorate_protocol::io::{
     Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, SessionRequest, Store, Submit,
     Tick,
 };
-use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{Message, Vote, VoteReply};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
@@ -26,6 +25,7 @@ use super::handle::NodeState;
 use super::inbox::Input;
 use super::link::frame::Kind;
 use super::link::{Envelope, Peer};
+use super::protocol::Protocol;
 use super::shared::Shared;
 use super::storage::{Filling, Writer, die};
 use crate::index::table::IndexTable;
@@ -39,36 +39,6 @@ const HELD_MAX: usize = 65_536;
 /// How long a server that has met everybody waits, before it serves, for what its earlier boots
 /// left undecided. Longer only without a majority, and then local reads shall not wait for one.
 const SETTLE_MAX: Tick = 2_000_000;
-
-/// What the loop drives; a seam for its tests.
-pub(crate) trait Protocol: Send + 'static {
-    /// Handles one event.
-    fn step(&mut self, now: Tick, event: Event, store: &dyn Store, out: &mut Vec<Effect>);
-    /// When a tick is due even if nothing happens.
-    fn next_deadline(&self) -> Option<Tick>;
-    /// Transactions with a vote and no outcome here.
-    fn undecided(&self) -> Vec<TxId>;
-    /// The request that a transaction under way here was made for, while its client waits.
-    fn request_of(&self, tx: TxId) -> Option<u64>;
-}
-
-impl Protocol for Machine {
-    fn step(&mut self, now: Tick, event: Event, store: &dyn Store, out: &mut Vec<Effect>) {
-        Self::step(self, now, event, store, out);
-    }
-
-    fn next_deadline(&self) -> Option<Tick> {
-        Self::next_deadline(self)
-    }
-
-    fn undecided(&self) -> Vec<TxId> {
-        Self::undecided(self).map(|(tx, _)| *tx).collect()
-    }
-
-    fn request_of(&self, tx: TxId) -> Option<u64> {
-        Self::request_of(self, tx)
-    }
-}
 
 /// Something that leaves the machine.
 enum Out {

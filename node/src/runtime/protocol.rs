@@ -1,0 +1,36 @@
+//! What the loop asks of the protocol machine: the seam at which its tests put a machine of their
+//! own. May not add behaviour.
+
+use quorate_api::TxId;
+use quorate_protocol::io::{Effect, Event, Store, Tick};
+use quorate_protocol::machine::Machine;
+
+/// What the loop drives; a seam for its tests.
+pub(crate) trait Protocol: Send + 'static {
+    /// Handles one event.
+    fn step(&mut self, now: Tick, event: Event, store: &dyn Store, out: &mut Vec<Effect>);
+    /// When a tick is due even if nothing happens.
+    fn next_deadline(&self) -> Option<Tick>;
+    /// Transactions with a vote and no outcome here.
+    fn undecided(&self) -> Vec<TxId>;
+    /// The request that a transaction under way here was made for, while its client waits.
+    fn request_of(&self, tx: TxId) -> Option<u64>;
+}
+
+impl Protocol for Machine {
+    fn step(&mut self, now: Tick, event: Event, store: &dyn Store, out: &mut Vec<Effect>) {
+        Self::step(self, now, event, store, out);
+    }
+
+    fn next_deadline(&self) -> Option<Tick> {
+        Self::next_deadline(self)
+    }
+
+    fn undecided(&self) -> Vec<TxId> {
+        Self::undecided(self).map(|(tx, _)| *tx).collect()
+    }
+
+    fn request_of(&self, tx: TxId) -> Option<u64> {
+        Self::request_of(self, tx)
+    }
+}
