@@ -292,6 +292,7 @@ impl Config {
     }
 
     fn merge(flags: ServeArgs, file: File) -> Result<Self, ConfigError> {
+        let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
         let name = flags.name.or(file.name).unwrap_or_else(|| DEFAULT_NAME.to_owned());
         let masters = flags.masters.or(file.masters);
         let stands_alone = masters.is_none();
@@ -327,32 +328,6 @@ impl Config {
         if !SUSPECT_MS_RANGE.contains(&suspect) {
             return Err(ConfigError::Suspect(suspect));
         }
-        let mut align = AlignConfig::new();
-        let merged = flags.log_entries_max.or(file.log_entries_max);
-        align.log_entries = merged.unwrap_or(align.log_entries);
-        if let Some(seconds) = flags.log_age_max_s.or(file.log_age_max_s) {
-            align.log_age = seconds.saturating_mul(1_000_000);
-        }
-        align.items = flags.align_items.or(file.align_items).unwrap_or(align.items);
-        if align.items == 0 {
-            return Err(ConfigError::AlignItems);
-        }
-        if let Some(ms) = flags.align_pause_ms.or(file.align_pause_ms) {
-            align.pause = ms.saturating_mul(1_000);
-        }
-        let retry = RetryPolicy::default();
-        let retry = RetryPolicy {
-            count: flags.retry_count.or(file.retry_count).unwrap_or(retry.count),
-            delay: flags
-                .retry_delay_ms
-                .or(file.retry_delay_ms)
-                .map_or(retry.delay, Duration::from_millis),
-            jitter_percent: flags
-                .retry_jitter_percent
-                .or(file.retry_jitter_percent)
-                .unwrap_or(retry.jitter_percent),
-        };
-        check_retry(&retry)?;
         let in_flight_max = flags.in_flight_max.or(file.in_flight_max).unwrap_or(IN_FLIGHT_MAX);
         let connections_max =
             flags.connections_max.or(file.connections_max).unwrap_or(CONNECTIONS_MAX);
@@ -373,6 +348,40 @@ impl Config {
             connections_max: bounded("connections_max", connections_max, CONNECTIONS_MAX_RANGE)?,
         })
     }
+}
+
+fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, ConfigError> {
+    let mut align = AlignConfig::new();
+    let merged = flags.log_entries_max.or(file.log_entries_max);
+    align.log_entries = merged.unwrap_or(align.log_entries);
+    if let Some(seconds) = flags.log_age_max_s.or(file.log_age_max_s) {
+        align.log_age = seconds.saturating_mul(1_000_000);
+    }
+    align.items = flags.align_items.or(file.align_items).unwrap_or(align.items);
+    if align.items == 0 {
+        return Err(ConfigError::AlignItems);
+    }
+    if let Some(ms) = flags.align_pause_ms.or(file.align_pause_ms) {
+        align.pause = ms.saturating_mul(1_000);
+    }
+    Ok(align)
+}
+
+fn retry(flags: &ServeArgs, file: &File) -> Result<RetryPolicy, ConfigError> {
+    let retry = RetryPolicy::default();
+    let retry = RetryPolicy {
+        count: flags.retry_count.or(file.retry_count).unwrap_or(retry.count),
+        delay: flags
+            .retry_delay_ms
+            .or(file.retry_delay_ms)
+            .map_or(retry.delay, Duration::from_millis),
+        jitter_percent: flags
+            .retry_jitter_percent
+            .or(file.retry_jitter_percent)
+            .unwrap_or(retry.jitter_percent),
+    };
+    check_retry(&retry)?;
+    Ok(retry)
 }
 
 fn bounded(
