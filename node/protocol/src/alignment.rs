@@ -106,6 +106,8 @@ pub struct Reached {
     pub received: Vec<(NodeId, LogPosition)>,
     /// Where boots that ended stopped in their server's log.
     pub ended: Vec<(NodeId, Boot, u64)>,
+    /// Its low-water marks of boots that are not closed.
+    pub low: Vec<(NodeId, Boot, u64)>,
     /// Commits in its state that no log has told it of.
     pub out_of_log: Vec<TxId>,
 }

@@ -381,6 +381,39 @@ pub enum NoReasonNote {
     Other,
 }
 
+/// Keys and contents of items after which a page ends.
+pub const PAGE_BYTES: usize = 256 << 10;
+
+/// What an item weighs in a page.
+#[must_use]
+pub fn bytes_of(key: &ItemKey, committed: &Committed) -> usize {
+    let key = match key {
+        ItemKey::Record(_) => size_of::<u64>(),
+        ItemKey::Key(bytes) | ItemKey::Token(bytes) => bytes.len(),
+    };
+    key + committed.image.as_ref().map_or(0, |image| image.0.len())
+}
+
+/// True when nothing is behind a page of [`Store::items_after`].
+#[must_use]
+pub fn is_last_page(items: &[(ItemKey, Committed)], limit: usize) -> bool {
+    let bytes = || items.iter().map(|(key, committed)| bytes_of(key, committed)).sum::<usize>();
+    items.len() < limit && bytes() < PAGE_BYTES
+}
+
+/// A part of a cluster, searched for tombstones.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tombstones {
+    /// In key order.
+    pub found: Vec<(ItemKey, Stamp)>,
+    /// How many items were looked at.
+    pub looked_at: usize,
+    /// What they weigh.
+    pub bytes: usize,
+    /// The last one looked at; `None`: nothing is behind it.
+    pub next: Option<ItemKey>,
+}
+
 /// What the machine may look up. Sees every `Persist` carried out so far, durable or not.
 pub trait Store {
     /// Committed state of an item, tombstones included; `None` if never written.
@@ -395,13 +428,34 @@ pub trait Store {
     fn outcome(&self, tx: TxId) -> Option<Decided>;
     /// First entry of the own decision log behind a position.
     fn log_after(&self, position: LogPosition) -> Option<(LogPosition, LogEntry)>;
-    /// Items of a cluster behind a key, tombstones included, in key order, at most `limit`.
+    /// Items of a cluster behind a key, tombstones included, in key order: at most `limit`, and
+    /// none behind the one with which they have [`PAGE_BYTES`] ([`bytes_of`]); else all there are.
     fn items_after(
         &self,
         cluster: ClusterKey,
         after: Option<&ItemKey>,
         limit: usize,
     ) -> Vec<(ItemKey, Committed)>;
+    /// The tombstones among the items of a cluster behind a key; looks at `limit` items at most.
+    fn tombstones_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Tombstones {
+        let items = self.items_after(cluster, after, limit);
+        let next = items.last().filter(|_| !is_last_page(&items, limit));
+        Tombstones {
+            next: next.map(|(key, _)| key.clone()),
+            looked_at: items.len(),
+            bytes: items.iter().map(|(key, committed)| bytes_of(key, committed)).sum(),
+            found: items
+                .into_iter()
+                .filter(|(_, c)| !c.live)
+                .map(|(key, c)| (key, c.stamp))
+                .collect(),
+        }
+    }
     /// Outcomes not forgotten, behind a transaction, in order, at most `limit`.
     fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)>;
 }

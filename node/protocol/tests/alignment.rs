@@ -16,7 +16,7 @@ use quorate_protocol::io::{
     AlignConfig, AlignmentWork, Config, Effect, Event, Note, Placement, Tick, Write,
 };
 use quorate_protocol::machine::Machine;
-use quorate_protocol::message::Message;
+use quorate_protocol::message::{Decided, Message};
 
 const CLUSTER: ClusterKey = ClusterKey { database: 1, cluster: 10 };
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
@@ -40,6 +40,8 @@ struct World {
     back: bool,
     /// Most items that one answer carried.
     largest: usize,
+    /// Bytes of the largest message.
+    heaviest: u64,
 }
 
 fn item(position: u64, version: u64, content: u64) -> Write {
@@ -77,6 +79,7 @@ impl World {
             corruptions: Vec::new(),
             back: false,
             largest: 0,
+            heaviest: 0,
         };
         let placement = Placement {
             generation: 1,
@@ -133,7 +136,9 @@ impl World {
             while let Some((from, to, message)) = self.letters.pop_front() {
                 if from == BEHIND || to == BEHIND {
                     self.messages += 1;
-                    self.bytes += postcard::to_allocvec(&message).unwrap().len() as u64;
+                    let bytes = postcard::to_allocvec(&message).unwrap().len() as u64;
+                    self.bytes += bytes;
+                    self.heaviest = self.heaviest.max(bytes);
                 }
                 self.step(to, Event::Message { from, cfg: 1, message });
             }
@@ -196,6 +201,22 @@ fn with_nothing_everything_is_copied_and_then_compared() {
     assert!(world.work.compared >= 3_000, "compared after the copy");
 }
 
+/// All of them are noted in the one step that comes back: looking through what the step has written
+/// for each of them would take hours.
+///
+/// FEATURES: A12
+#[test]
+fn very_many_outcomes_are_noted_at_once() {
+    const OUTCOMES: u64 = 50_000;
+    let tx = |seq| TxId { node: NODES[1], boot: Boot(1), seq };
+    let settled: Vec<Write> =
+        (1..=OUTCOMES).map(|seq| Write::Outcome(tx(seq), Decided::Abort)).collect();
+    let mut world = World::new([settled.clone(), settled, Vec::new()], &AlignConfig::new());
+    world.run();
+    let noted = &world.servers[&BEHIND].disk.visible().outcomes;
+    assert_eq!(noted.len() as u64, OUTCOMES);
+}
+
 /// FEATURES: A12
 #[test]
 fn one_stamp_with_two_contents_is_reported_and_not_merged() {
@@ -252,5 +273,25 @@ fn tombstones_of_closed_boots_go_and_those_of_unique_keys_stay() {
             assert_eq!(items.contains_key(&record), stays, "closed {closed}, boot {boot}, {node}");
             assert!(items.contains_key(&key), "closed {closed}, boot {boot}, {node}");
         }
+    }
+}
+
+/// FEATURES: A12
+#[test]
+fn large_items_come_few_at_a_time() {
+    let large = |position: u64| {
+        let Write::Item(id, committed) = item(position, 2, position) else { unreachable!() };
+        let image = Some(Image::from(vec![u8::try_from(position % 251).unwrap(); 100 << 10]));
+        Write::Item(id, Committed { image, ..committed })
+    };
+    let full: Vec<Write> = (0..200).map(large).collect();
+    for behind in [Vec::new(), full[..100].to_vec()] {
+        let missing = 200 - u64::try_from(behind.len()).unwrap();
+        let mut world = World::new([full.clone(), full.clone(), behind], &AlignConfig::new());
+        world.run();
+        world.assert_equal();
+        assert_eq!(world.work.fetched, missing);
+        assert!(world.heaviest < 400 << 10, "{} bytes in one message", world.heaviest);
+        assert!(world.largest <= 8, "{} compared in one piece", world.largest);
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
-use quorate_protocol::io::{PersistSeq, Recovered, Store, Write};
+use quorate_protocol::io::{PAGE_BYTES, PersistSeq, Recovered, Store, Write, bytes_of};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 
 /// Everything a server keeps.
@@ -260,7 +260,13 @@ impl Store for Disk {
         };
         let items = self.visible.items.range((from, Unbounded));
         let of_cluster = items.take_while(|(item, _)| item.cluster == cluster);
-        of_cluster.take(limit).map(|(item, c)| (item.key.clone(), c.clone())).collect()
+        let mut bytes = 0;
+        let page = of_cluster.take(limit).take_while(|(item, committed)| {
+            let fits = bytes < PAGE_BYTES;
+            bytes += bytes_of(&item.key, committed);
+            fits
+        });
+        page.map(|(item, c)| (item.key.clone(), c.clone())).collect()
     }
 
     fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {

@@ -1,11 +1,11 @@
 //! After the heal: nothing in doubt, service, convergence, and the scan of everything.
 //!
 //! A server whose disk is damaged never comes back: its votes are gone, so it may only come as
-//! another one, by an entry of the control plane (PROTOCOL.md 3.9, trap A3), and with nothing at all
-//! it cannot align under its old id. What it alone had in its decision log, and had told some of the
-//! others, is not told to the rest until that entry is there, or somebody builds on it and they
-//! fetch it or align: who is behind a log that is gone does not know it. Majority reads see it; that
-//! all copies are equal is not asked of such an item.
+//! another one, by an entry of the control plane (PROTOCOL.md 3.9, trap A3), and with nothing at
+//! all it cannot align under its old id. What it alone had in its decision log, and had told some
+//! of the others, is not told to the rest until that entry is there, or somebody builds on it and
+//! they fetch it or align: who is behind a log that is gone does not know it. Majority reads see
+//! it; that all copies are equal is not asked of such an item.
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, ItemKey, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemKey, NodeId, OpKind, Operation, Stamp, TxId};
 
 use super::apply::{Decision, Source};
 use super::held::{HeldPrepare, Wait};
@@ -202,7 +202,16 @@ impl Machine {
                 _ => None,
             };
         }
-        if current.version >= op.base.version || self.has_diverged_from(cx, op) {
+        // A check that finds nothing: a tombstone may be dropped here or there already.
+        let is_gone = |c: Committed| self.everybody_had(&op.item.key, &c);
+        if (op.kind, op.base) == (OpKind::Check, Stamp::ABSENT)
+            && cx.item(&op.item).is_some_and(is_gone)
+        {
+            return None;
+        }
+        // What is finished was applied here; the state was dropped since, or never kept.
+        let had = self.is_finished(op.base.tx) || self.has_diverged_from(cx, op);
+        if current.version >= op.base.version || had {
             return no(NoReason::Version);
         }
         Some(Judgement::Wait(Wait::Lag { item: op.item.clone(), writer: op.base.tx }))

@@ -24,25 +24,25 @@
 //! `Begin` on. Trees are read after that, so an item is either in the tree with what `Begin` found,
 //! or in what is followed. When enough sources are compared, one more round of questions is asked,
 //! and answered with nothing left: now this server's items are at or above each source's at that
-//! moment, and nothing of a source's later state was taken: in a round, nothing is compared. A source
-//! that has lost the session meanwhile is compared from the beginning, and a new round asked. A
-//! commit over clusters that one source does not hold all of counts only once sources of every
-//! cluster of it that this server keeps have reported it.
+//! moment, and nothing of a source's later state was taken: in a round, nothing is compared. A
+//! source that has lost the session meanwhile is compared from the beginning, and a new round
+//! asked. A commit over clusters that one source does not hold all of counts only once sources of
+//! every cluster of it that this server keeps have reported it.
 //!
 //! What else is here must not stick out of that. A source that is lost before the end leaves items
 //! whose commits it has not told whole, and the commits that this server had parked stand on bases
-//! that nobody may have told. So the writers of both are remembered (`begun`, over a restart, too), and this server is
-//! not back before each of them is applied whole, finished, or told by a source that is asked to the
-//! end. They are committed, and this server says so whoever recovers them, so the sources come to
-//! know them in time. For the same reason what a
-//! source says it has settled counts only if it is asked to the end.
+//! that nobody may have told. So the writers of both are remembered (`begun`, over a restart, too),
+//! and this server is not back before each of them is applied whole, finished, or told by a source
+//! that is asked to the end. They are committed, and this server says so whoever recovers them, so
+//! the sources come to know them in time. For the same reason what a source says it has settled
+//! counts only if it is asked to the end.
 //!
-//! *Enough* is a majority of M(c) of each own cluster, counting this server, if it is a MASTER, whose
-//! disk has lost nothing: with at least maj−1 others compared, and maj that had acknowledged what
-//! was cut, both without this one, at least one is in both (2·maj−1 > N−1). A REPLICA compares with
-//! maj MASTERs (2·maj > N). A source that aligns itself is a mix
-//! and does not count, unless all of M(c) are compared: between them they hold every commit whole,
-//! so servers that were all left behind by each other do not wait for ever.
+//! *Enough* is a majority of M(c) of each own cluster, counting this server, if it is a MASTER,
+//! whose disk has lost nothing: with at least maj−1 others compared, and maj that had acknowledged
+//! what was cut, both without this one, at least one is in both (2·maj−1 > N−1). A REPLICA compares
+//! with maj MASTERs (2·maj > N). A source that aligns itself is a mix and does not count, unless
+//! all of M(c) are compared: between them they hold every commit whole, so servers that were all
+//! left behind by each other do not wait for ever.
 //!
 //! **What comes with it.** A decision log of another server counts as applied as far as the sources
 //! of each cluster had applied it. Outcomes not forgotten are noted, so that no commit is applied
@@ -107,6 +107,10 @@ pub(super) struct Source {
     pub(super) reached: Reached,
     /// What it has settled and not forgotten.
     pub(super) known: BTreeMap<TxId, Claim>,
+    /// Those of them that touch own clusters which it does not master.
+    pub(super) partial: BTreeSet<TxId>,
+    /// Commits it told whole while it was followed, and had not finished.
+    pub(super) told: BTreeSet<TxId>,
     /// It is not aligning itself.
     pub(super) online: bool,
 }
@@ -124,6 +128,11 @@ impl Aligning {
     /// Begins again after a restart.
     pub(super) fn starting_with(begun: BTreeSet<TxId>) -> Self {
         Self { begun, ..Self::default() }
+    }
+
+    /// The sources that were asked to the end in this round.
+    pub(super) fn closed(&self) -> impl Iterator<Item = (&NodeId, &Source)> {
+        self.sources.iter().filter(|(_, source)| source.is_closed(self.round))
     }
 
     /// Something of a commit is here, and perhaps not all.
@@ -144,14 +153,41 @@ impl Aligning {
 
 impl Source {
     /// For the clusters it masters, the effects are in what is compared.
-    pub(super) fn claim(&mut self, known: Known, parts: BTreeSet<ClusterKey>) {
+    pub(super) fn claim(&mut self, known: Known, partial: bool, parts: BTreeSet<ClusterKey>) {
         let Known { tx, outcome, participants } = known;
+        if partial {
+            self.partial.insert(tx);
+        }
         let claim = Claim { outcome, participants, parts: BTreeSet::new() };
         self.known.entry(tx).or_insert(claim).parts.extend(parts);
     }
 
     pub(super) fn is_compared(&self) -> bool {
         self.begun && self.stack.is_empty()
+    }
+
+    /// Some log told it of this commit.
+    pub(super) fn was_told(&self, tx: TxId) -> bool {
+        let Reached { low, out_of_log, .. } = &self.reached;
+        let below = |(node, boot, seq): &(NodeId, Boot, u64)| {
+            (*node, *boot) == (tx.node, tx.boot) && tx.seq < *seq
+        };
+        let settled = self.told.contains(&tx) || self.known.contains_key(&tx);
+        low.iter().any(below) || (settled && !out_of_log.contains(&tx))
+    }
+
+    /// How far it is, with nothing left to tell in a round.
+    pub(super) fn close(&mut self, round: u64, reached: Reached) {
+        self.closed = round;
+        for (node, boot, seq) in &reached.low {
+            let first = TxId { node: *node, boot: *boot, seq: 0 };
+            let end = TxId { seq: *seq, ..first };
+            let finished: Vec<TxId> = self.told.range(first..end).copied().collect();
+            for tx in finished {
+                self.told.remove(&tx);
+            }
+        }
+        self.reached = reached;
     }
 
     /// It was compared, and asked after that, in this round.
@@ -294,6 +330,8 @@ impl Machine {
             closed: 0,
             reached: Reached::default(),
             known: BTreeMap::new(),
+            partial: BTreeSet::new(),
+            told: BTreeSet::new(),
             online: true,
         };
         aligning.sources.insert(node, source);

@@ -10,7 +10,7 @@ use super::align::{Aligning, Source};
 use super::apply::SYSTEM;
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Ask, Child, Digest, Listing, TreeNode};
-use crate::io::{Note, Write};
+use crate::io::{Note, Write, is_last_page};
 use crate::message::{Message, ReadAnswer};
 use crate::planted::Bug;
 
@@ -170,8 +170,10 @@ impl Machine {
         let limit = (*budget).min(2 * self.config.align.leaf.max(1));
         let from = scan.cursor.as_ref().or(scan.from.as_ref()).cloned();
         let items = cx.items_after(scan.cluster, from.as_ref(), limit);
-        *budget -= items.len().clamp(1, *budget);
-        let mut ended = items.len() < limit;
+        let mut ended = is_last_page(&items, limit);
+        // A page of large items is a piece of work of its own.
+        let is_large = !ended && items.len() < limit;
+        *budget -= if is_large { *budget } else { items.len().clamp(1, *budget) };
         for (key, committed) in items {
             let counts = !self.everybody_had(&key, &committed);
             aligning.work.compared += 1;
@@ -204,14 +206,37 @@ impl Machine {
         }
         let Some(mut source) = aligning.sources.remove(&from) else { return };
         let work = source.stack.pop();
-        let next = match (work, answer) {
+        let next = self.after_answer(cx, aligning, (from, &mut source), work, answer);
+        match next {
+            Ok(next) => {
+                source.stack.extend(next);
+                source.sent_at = None;
+                source.unanswered = 0;
+            }
+            Err(work) => source.stack.extend(work),
+        }
+        aligning.sources.insert(from, source);
+    }
+
+    /// What is left of a piece of work after its answer; the work itself if the answer is not its.
+    fn after_answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        aligning: &mut Aligning,
+        from: (NodeId, &mut Source),
+        work: Option<Work>,
+        answer: Answer,
+    ) -> Result<Vec<Work>, Option<Work>> {
+        let (node, source) = from;
+        match (work, answer) {
             (Some(Work::Known { after }), Answer::Known { after: a, decided, next, low })
                 if a == after =>
             {
                 aligning.raise_low(low);
                 for known in decided {
                     if !self.is_in(cx, aligning, known.tx) {
-                        source.claim(known, BTreeSet::new());
+                        let partial = self.is_partial(node, &known);
+                        source.claim(known, partial, BTreeSet::new());
                     }
                 }
                 Ok(next.map(|after| Work::Known { after }).into_iter().collect())
@@ -258,16 +283,7 @@ impl Machine {
                 Ok((!items.is_empty()).then_some(Work::Get { items }).into_iter().collect())
             }
             (work, _) => Err(work),
-        };
-        match next {
-            Ok(next) => {
-                source.stack.extend::<Vec<Work>>(next);
-                source.sent_at = None;
-                source.unanswered = 0;
-            }
-            Err(work) => source.stack.extend(work),
         }
-        aligning.sources.insert(from, source);
     }
 
     /// What of a listing is newer than what is here.

@@ -19,6 +19,10 @@ use crate::planted::Bug;
 /// Pauses between two questions about what was settled meanwhile.
 const FOLLOW: Tick = 10;
 
+/// A source that was compared and is reachable is given up when it is silent for so long: its disk
+/// may be slow, and comparing it again costs more.
+const SILENCE: Tick = 5_000_000;
+
 /// The rest of a `Followed` answer.
 pub(super) struct Told {
     pub(super) first: u64,
@@ -33,9 +37,9 @@ impl Machine {
     pub(super) fn follow(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning) {
         let closed = self.suffices(aligning, Source::is_closed);
         let again = closed && self.now >= aligning.next_round_at;
-        if self.suffices(aligning, |source, _| source.is_compared())
-            && (aligning.round == 0 || again)
-        {
+        if !self.suffices(aligning, |source, _| source.is_compared()) {
+            aligning.round = 0;
+        } else if aligning.round == 0 || again {
             aligning.next_round_at = self.now + FOLLOW * self.config.align.pause;
             aligning.rounds += 1;
             aligning.round = aligning.rounds;
@@ -49,7 +53,9 @@ impl Machine {
             if source.begun && now >= source.follow_at {
                 source.follow_at = now + resend;
                 let since = *source.following.get_or_insert(now);
-                if source.is_compared() && now >= since + Tick::from(PATIENCE) * resend {
+                let up = self.peers.get(node).is_some_and(|peer| peer.up);
+                let patience = if up { SILENCE } else { Tick::from(PATIENCE) * resend };
+                if source.is_compared() && now >= since + patience {
                     silent.push(*node);
                 }
                 let round = if source.is_compared() { round } else { 0 };
@@ -83,9 +89,15 @@ impl Machine {
         source.follow_at =
             if told.end.is_some() { self.now + FOLLOW * self.config.align.pause } else { 0 };
         source.online = told.online;
+        let low = told.end.as_ref().map(|reached| reached.low.clone()).unwrap_or_default();
         if let Some(reached) = told.end {
-            source.closed = told.round;
-            source.reached = reached;
+            source.close(told.round, reached);
+        }
+        if aligning.round == 0 {
+            // Told to a majority before the final round, so to a source that it is asked of.
+            for (node, boot, seq) in low {
+                self.told_below(cx, TxId { node, boot, seq });
+            }
         }
         if self.config.has(Bug::BackBeforeMeanwhile) {
             return;
@@ -94,17 +106,31 @@ impl Machine {
             aligning.work.followed += 1;
             if known.outcome == Decided::Abort || self.is_whole(&known.participants, &ops) {
                 let Known { tx, outcome, participants } = known;
+                if outcome == Decided::Commit
+                    && let Some(source) = aligning.sources.get_mut(&from)
+                {
+                    source.told.insert(tx);
+                }
+                // Whether a log told it, is seen in the end: it may be lost before.
                 let decision = Decision { tx, outcome, participants, ops };
-                self.learn(cx, decision, apply::Source::Log);
+                self.learn(cx, decision, apply::Source::Elsewhere);
             } else {
                 Mark::PartFollowed.hit();
                 let parts: BTreeSet<ClusterKey> = ops.iter().map(|op| op.item.cluster).collect();
                 self.write_part(cx, aligning, known.tx, &ops);
+                let partial = self.is_partial(from, &known);
                 if let Some(source) = aligning.sources.get_mut(&from) {
-                    source.claim(known, parts);
+                    source.claim(known, partial, parts);
                 }
             }
         }
+    }
+
+    /// It touches clusters kept here that the source does not master.
+    pub(super) fn is_partial(&self, source: NodeId, known: &Known) -> bool {
+        let me = self.config.node;
+        let mut mine = known.participants.iter().filter(|p| self.is_kept_by(me, p.cluster));
+        mine.any(|p| !self.is_master(source, p.cluster))
     }
 
     /// The operations of some clusters of a commit; the others follow before this server is back.

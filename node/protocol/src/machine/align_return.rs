@@ -9,6 +9,10 @@
 //! that (`shown`); and it says what no log has told it of, for which sessions here wait until some
 //! log has told (`session`). Both are written with the coming back, so that a crash loses neither.
 //!
+//! What a source told while it was followed counts as heard elsewhere (`OutOfLog`), too, until it
+//! is seen in the end that a log told it to a source that was asked to the end: the one that told
+//! it may be lost, and nobody else be told as far.
+//!
 //! A log may have told of such a commit at a position that was skipped: it will not tell again. The
 //! others are asked; whoever was told says so, and how far logs have told it of all else, which
 //! tokens then cover, too.
@@ -23,6 +27,7 @@ use quorate_api::{Boot, ClusterKey, NodeId, TxId};
 
 use super::align::{Aligning, Source};
 use super::apply::{self, Decision};
+use super::closing::END;
 use super::{Cx, Machine};
 use crate::alignment::{Ask, Reached};
 use crate::io::{AlignmentWork, Note, Write};
@@ -48,35 +53,42 @@ impl Machine {
     /// What the sources asked to the end have settled, and is in once this server is back. `None`
     /// while a part of it may be missing.
     fn settled_by_sources(&self, cx: &Cx<'_>, aligning: &Aligning) -> Option<Settled> {
-        let me = self.config.node;
+        // What may be missing is little, and looked at first: it is asked for again and again.
+        let partial = aligning.closed().flat_map(|(_, source)| &source.partial);
+        let mut perhaps_missing = aligning.begun.iter().chain(partial);
+        if !perhaps_missing.all(|tx| self.is_whole_at_sources(cx, aligning, *tx)) {
+            return None;
+        }
         let mut settled = Settled::new();
-        let mut missing: BTreeMap<TxId, BTreeSet<ClusterKey>> = BTreeMap::new();
-        let closed = |source: &Source| source.is_closed(aligning.round);
-        for (node, source) in aligning.sources.iter().filter(|(_, source)| closed(source)) {
+        for (_, source) in aligning.closed() {
             for (tx, claim) in &source.known {
-                if self.is_in(cx, aligning, *tx) {
-                    continue;
+                if !settled.contains_key(tx) && !self.is_in(cx, aligning, *tx) {
+                    settled.insert(*tx, (claim.outcome, claim.participants.clone()));
                 }
-                let participants = &claim.participants;
-                settled.entry(*tx).or_insert_with(|| (claim.outcome, participants.clone()));
-                let mine = participants.iter().map(|p| p.cluster);
-                let mine = mine.filter(|cluster| self.is_kept_by(me, *cluster));
-                let missing = missing.entry(*tx).or_insert_with(|| mine.collect());
-                let told = |c: &ClusterKey| self.is_master(*node, *c) || claim.parts.contains(c);
-                missing.retain(|cluster| !told(cluster));
             }
         }
-        let whole = |tx: &TxId| self.is_in(cx, aligning, *tx) || settled.contains_key(tx);
-        let done = missing.values().all(BTreeSet::is_empty) && aligning.begun.iter().all(whole);
-        done.then_some(settled)
+        Some(settled)
+    }
+
+    /// Sources of every own cluster that it touches have settled it, and were asked to the end.
+    fn is_whole_at_sources(&self, cx: &Cx<'_>, aligning: &Aligning, tx: TxId) -> bool {
+        if self.is_in(cx, aligning, tx) {
+            return true;
+        }
+        let me = self.config.node;
+        let mut missing: Option<BTreeSet<ClusterKey>> = None;
+        for (node, source) in aligning.closed() {
+            let Some(claim) = source.known.get(&tx) else { continue };
+            let touched = claim.participants.iter().map(|p| p.cluster);
+            let mine = touched.filter(|cluster| self.is_kept_by(me, *cluster));
+            let missing = missing.get_or_insert_with(|| mine.collect());
+            missing.retain(|c| !self.is_master(*node, *c) && !claim.parts.contains(c));
+        }
+        missing.is_some_and(|missing| missing.is_empty())
     }
 
     fn come_back(&mut self, cx: &mut Cx<'_>, mut aligning: Aligning, settled: Settled) {
-        if aligning
-            .sources
-            .values()
-            .any(|source| source.is_closed(aligning.round) && !source.online)
-        {
+        if aligning.closed().any(|(_, source)| !source.online) {
             Mark::AllCompared.hit();
         }
         let positions = self.positions_reached(&aligning);
@@ -88,16 +100,16 @@ impl Machine {
             if self.coordinations.contains_key(&tx) {
                 // Its client waits, and its operations are at hand for the log.
                 self.learn(cx, decision, apply::Source::Log);
-            } else if cx.outcome(tx).is_none() && !self.is_finished(tx) {
+            } else if !self.is_finished(tx) {
                 self.settle(cx, decision, &[]);
             }
         }
         for ((node, boot), seq) in core::mem::take(&mut aligning.low) {
             self.take_low(cx, node, boot, seq);
         }
-        let closed = aligning.sources.values().filter(|source| source.is_closed(aligning.round));
-        for reached in closed.map(|source| &source.reached) {
-            self.take_reached(cx, reached);
+        self.take_what_logs_told(cx, &aligning);
+        for (_, source) in aligning.closed() {
+            self.take_reached(cx, &source.reached);
         }
         cx.write(Write::Aligning(false));
         if aligning.work != AlignmentWork::default() {
@@ -167,12 +179,28 @@ impl Machine {
                 self.take_end(cx, *node, *boot, *last);
             }
         }
-        for tx in &reached.out_of_log {
+    }
+
+    /// Of what this server shows, what some log has told a source is covered with that, and what a
+    /// source only heard elsewhere is not covered here either.
+    fn take_what_logs_told(&mut self, cx: &mut Cx<'_>, aligning: &Aligning) {
+        let was_told = |tx: &TxId| aligning.closed().any(|(_, source)| source.was_told(*tx));
+        let told: Vec<TxId> = self.unlogged.iter().copied().filter(was_told).collect();
+        for tx in told {
+            self.told_by_a_log(cx, tx);
+        }
+        for tx in aligning.closed().flat_map(|(_, source)| &source.reached.out_of_log) {
             let shows = cx.outcome(*tx) == Some(Decided::Commit) && !self.is_finished(*tx);
-            if shows && self.unlogged.insert(*tx) {
+            if shows && !was_told(tx) && self.unlogged.insert(*tx) {
                 cx.write(Write::OutOfLog(*tx));
             }
         }
+    }
+
+    /// Low-water marks of boots that go on.
+    pub(super) fn low_of_open_boots(&self) -> Vec<(NodeId, Boot, u64)> {
+        let open = self.low.iter().filter(|(_, seq)| **seq != END);
+        open.map(|((node, boot), seq)| (*node, *boot, *seq)).collect()
     }
 
     fn raise_shown(&mut self, cx: &mut Cx<'_>, node: NodeId, at: LogPosition) {

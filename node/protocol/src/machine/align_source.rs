@@ -5,17 +5,18 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+use quorate_api::{ClusterKey, ItemId, ItemKey, NodeId, Operation, TxId};
 
 use super::apply::Decision;
 use super::merkle::Tree;
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Ask, Digest, Followed, Known, Listing, Reached, TreeNode};
+use crate::io::{PAGE_BYTES, bytes_of, is_last_page};
 use crate::marks::Mark;
 use crate::message::{Decided, Message};
 
-/// Content of one answer beyond which the rest waits for the next question, in bytes.
-const PAGE_BYTES: usize = 256 << 10;
+/// Content of the decisions kept for one server that aligns, in bytes.
+const JOURNAL_BYTES: usize = 64 << 20;
 
 /// One server that aligns with this one.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Session {
     waiting: Option<(ClusterKey, Option<TreeNode>)>,
     /// Decisions settled here since the session began and not asked for yet.
     journal: VecDeque<Followed>,
+    /// What those weigh.
+    bytes: usize,
     /// Number of the first one in it.
     first: u64,
 }
@@ -52,7 +55,10 @@ impl Machine {
             Ask::List { cluster, from, upto } => self.list(cx, cluster, from, upto.as_ref()),
             Ask::Copy { cluster, from } => self.copy(cx, cluster, from),
             Ask::Get { items } => get(cx, items),
-            Ask::Follow { from: number, round } => self.followed(from, number, round),
+            Ask::Follow { from: number, round } => match self.followed(from, number, round) {
+                Some(answer) => answer,
+                None => return,
+            },
             Ask::End => {
                 self.aligners.remove(&from);
                 return;
@@ -72,6 +78,7 @@ impl Machine {
                 trees: BTreeMap::new(),
                 waiting: None,
                 journal: VecDeque::new(),
+                bytes: 0,
                 first: 0,
             };
             self.aligners.insert(from, session);
@@ -95,8 +102,10 @@ impl Machine {
             }
             let entry = Followed { known: Known { tx: *tx, outcome: *outcome, participants }, ops };
             let Some(session) = self.aligners.get_mut(&node) else { continue };
+            session.bytes += bytes_of_ops(&entry.ops);
             session.journal.push_back(entry);
-            if session.journal.len() > self.config.align.journal {
+            let is_long = session.journal.len() > self.config.align.journal;
+            if is_long || session.bytes > JOURNAL_BYTES {
                 Mark::JournalFull.hit();
                 // It does not keep up, or is gone; a question shows it that it has to begin again.
                 self.aligners.remove(&node);
@@ -104,23 +113,30 @@ impl Machine {
         }
     }
 
-    fn followed(&mut self, asker: NodeId, number: u64, round: u64) -> Answer {
+    /// `None` for a question of long ago, that came twice.
+    fn followed(&mut self, asker: NodeId, number: u64, round: u64) -> Option<Answer> {
         let online = self.align.is_none();
         let reached = Reached {
             applied: self.applied_positions(),
             received: self.told_positions(),
             ended: self.known_ends(),
+            low: self.low_of_open_boots(),
             out_of_log: self.unlogged.iter().copied().collect(),
         };
         let page = self.config.align.items;
-        let Some(session) = self.aligners.get_mut(&asker) else { return Answer::Unknown };
+        let Some(session) = self.aligners.get_mut(&asker) else { return Some(Answer::Unknown) };
         let last = session.first + session.journal.len() as u64;
-        if number < session.first || number > last {
-            self.aligners.remove(&asker);
-            return Answer::Unknown;
+        if number < session.first {
+            return None;
         }
-        while session.first < number {
-            session.journal.pop_front();
+        if number > last {
+            self.aligners.remove(&asker);
+            return Some(Answer::Unknown);
+        }
+        while session.first < number
+            && let Some(told) = session.journal.pop_front()
+        {
+            session.bytes -= bytes_of_ops(&told.ops);
             session.first += 1;
         }
         let mut bytes = 0;
@@ -129,31 +145,40 @@ impl Machine {
             .iter()
             .take(page)
             .take_while(|entry| {
-                let size = |op: &quorate_api::Operation| op.image.as_ref().map_or(0, |i| i.0.len());
                 let fits = bytes < PAGE_BYTES;
-                bytes += entry.ops.iter().map(size).sum::<usize>();
+                bytes += bytes_of_ops(&entry.ops);
                 fits
             })
             .cloned()
             .collect();
         let end = (decided.len() == session.journal.len()).then_some(reached);
-        Answer::Followed { from: number, round, decided, end, online }
+        Some(Answer::Followed { from: number, round, decided, end, online })
     }
 
     /// Aborts not forgotten, and commits that touch a cluster of the asker.
     fn known_outcomes(&self, cx: &Cx<'_>, asker: NodeId, after: TxId) -> Answer {
         let page = self.config.align.items;
         let outcomes = cx.outcomes_after(after, page);
-        let next = (outcomes.len() == page).then(|| outcomes.last().map(|(tx, _)| *tx)).flatten();
+        let mut next =
+            (outcomes.len() == page).then(|| outcomes.last().map(|(tx, _)| *tx)).flatten();
         let mut decided = Vec::new();
+        let mut bytes = 0;
         for (tx, outcome) in outcomes {
             let participants = match outcome {
-                Decided::Commit => cx.tx(tx).unwrap_or_default().participants,
+                Decided::Commit => {
+                    let record = cx.tx(tx).unwrap_or_default();
+                    bytes += bytes_of_ops(&record.ops);
+                    record.participants
+                }
                 Decided::Abort => Vec::new(),
             };
             let theirs = participants.iter().any(|p| self.is_kept_by(asker, p.cluster));
             if theirs || outcome == Decided::Abort {
                 decided.push(Known { tx, outcome, participants });
+            }
+            if bytes >= PAGE_BYTES {
+                next = Some(tx);
+                break;
             }
         }
         let low = self.low.iter().map(|((node, boot), seq)| (*node, *boot, *seq)).collect();
@@ -186,7 +211,7 @@ impl Machine {
             let Some((cluster, node)) = session.waiting else { continue };
             let mut tree = session.trees.remove(&cluster).unwrap_or_default();
             let items = cx.items_after(cluster, tree.cursor.as_ref(), budget);
-            let last = items.len() < budget;
+            let last = is_last_page(&items, budget);
             for (key, committed) in items {
                 let counts = !self.everybody_had(&key, &committed);
                 tree.add(key, counts.then_some(&committed), leaf);
@@ -214,7 +239,7 @@ impl Machine {
     ) -> Answer {
         let page = self.config.align.items;
         let items = cx.items_after(cluster, from.as_ref(), page);
-        let full = items.len() == page;
+        let full = !is_last_page(&items, page);
         let last = items.last().map(|(key, _)| key.clone());
         let inside = |key: &ItemKey| upto.is_none_or(|upto| key <= upto);
         let next = last.filter(|last| full && upto.is_none_or(|upto| last < upto));
@@ -231,17 +256,8 @@ impl Machine {
 
     fn copy(&self, cx: &Cx<'_>, cluster: ClusterKey, from: Option<ItemKey>) -> Answer {
         let page = self.config.align.items;
-        let mut items = cx.items_after(cluster, from.as_ref(), page);
-        let mut full = items.len() == page;
-        let mut bytes = 0;
-        let fitting = items.iter().take_while(|(_, committed)| {
-            let fits = bytes < PAGE_BYTES;
-            bytes += content(committed);
-            fits
-        });
-        let fitting = fitting.count();
-        full |= fitting < items.len();
-        items.truncate(fitting);
+        let items = cx.items_after(cluster, from.as_ref(), page);
+        let full = !is_last_page(&items, page);
         let next = items.last().map(|(key, _)| key.clone()).filter(|_| full);
         Answer::Copied { cluster, from, items, next }
     }
@@ -257,18 +273,110 @@ fn get(cx: &Cx<'_>, asked: Vec<ItemId>) -> Answer {
         }
         count += 1;
         if let Some(committed) = cx.item(&item) {
-            bytes += content(&committed);
+            bytes += bytes_of(&item.key, &committed);
             items.push((item, committed));
         }
     }
     Answer::Got { asked: (count, first), items }
 }
 
-fn content(committed: &Committed) -> usize {
-    committed.image.as_ref().map_or(0, |image| image.0.len())
+fn bytes_of_ops(ops: &[Operation]) -> usize {
+    ops.iter().filter_map(|op| op.image.as_ref()).map(|image| image.0.len()).sum()
 }
 
 /// What is told to a server that aligns is durable here first, like every answer of an acceptor.
 fn reply(cx: &mut Cx<'_>, to: NodeId, session: u64, answer: Answer) {
     cx.send_durable(to, Message::AlignReply { session, answer });
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use quorate_api::{Boot, Image, OpKind, Stamp};
+
+    use super::*;
+    use crate::io::{Effect, Event, Recovered};
+    use crate::machine::testing::{CLUSTER, Nothing, PEER, configured};
+
+    fn ask(machine: &mut Machine, ask: Ask) -> Option<Answer> {
+        let mut out = Vec::new();
+        let message = Message::Align { session: 1, ask };
+        let event = Event::Message { from: PEER, cfg: 1, message };
+        machine.step(machine.now, event, &Nothing, &mut out);
+        out.into_iter().find_map(|effect| match effect {
+            Effect::Send { message: Message::AlignReply { answer, .. }, .. } => Some(answer),
+            _ => None,
+        })
+    }
+
+    fn source() -> Machine {
+        let mut machine = configured(Boot(1), Recovered::default());
+        let up = Event::Peer { node: PEER, boot: Boot(1), up: true };
+        machine.step(0, up, &Nothing, &mut Vec::new());
+        assert_eq!(ask(&mut machine, Ask::Begin), Some(Answer::Begun));
+        machine
+    }
+
+    fn settled(seq: u64, bytes: usize) -> Decision {
+        let op = Operation {
+            item: ItemId::record(CLUSTER, seq),
+            kind: OpKind::Create,
+            base: Stamp::ABSENT,
+            image: Some(Image::from(vec![0; bytes])),
+        };
+        let tx = TxId { node: NodeId(1), boot: Boot(1), seq };
+        Decision { tx, outcome: Decided::Commit, participants: Vec::new(), ops: vec![op] }
+    }
+
+    /// Numbers of the decisions told, and whether that was all.
+    fn follow(machine: &mut Machine, from: u64) -> Option<(Vec<u64>, bool)> {
+        match ask(machine, Ask::Follow { from, round: 1 })? {
+            Answer::Followed { decided, end, .. } => {
+                let told = decided.iter().map(|followed| followed.known.tx.seq).collect();
+                Some((told, end.is_some()))
+            }
+            answer => panic!("{answer:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_for_one_that_aligns_is_bounded_in_bytes() {
+        let mut machine = source();
+        let mib = 1 << 20;
+        for seq in 1..=60 {
+            machine.journal(&settled(seq, mib));
+        }
+        // Three are asked for: there is room for three more.
+        let mut told = Vec::new();
+        for from in 0..4 {
+            let (page, is_end) = follow(&mut machine, from).unwrap();
+            assert_eq!((page.len(), is_end), (1, false), "one of them is a page");
+            told.extend(page);
+        }
+        assert_eq!(told, [1, 2, 3, 4]);
+        for seq in 61..=67 {
+            machine.journal(&settled(seq, mib));
+        }
+        assert!(follow(&mut machine, 4).is_some());
+        for seq in 68..=70 {
+            machine.journal(&settled(seq, mib));
+        }
+        let answer = ask(&mut machine, Ask::Follow { from: 5, round: 1 });
+        assert_eq!(answer, Some(Answer::Unknown), "it does not keep up");
+    }
+
+    #[test]
+    fn a_question_of_long_ago_does_not_end_the_session() {
+        let mut machine = source();
+        for seq in 1..=3 {
+            machine.journal(&settled(seq, 1));
+        }
+        assert_eq!(follow(&mut machine, 0), Some((vec![1, 2, 3], true)));
+        assert_eq!(follow(&mut machine, 2), Some((vec![3], true)));
+        assert_eq!(follow(&mut machine, 0), None, "came twice");
+        assert_eq!(follow(&mut machine, 3), Some((vec![], true)));
+        let answer = ask(&mut machine, Ask::Follow { from: 5, round: 1 });
+        assert_eq!(answer, Some(Answer::Unknown), "of a session that was lost here");
+    }
 }

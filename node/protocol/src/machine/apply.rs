@@ -32,7 +32,7 @@ pub(super) struct Decision {
 /// Where an outcome was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
-    /// In a decision log, or from a source of an alignment, which says itself what no log told.
+    /// In a decision log, or from the sources of an alignment, of which that is known.
     Log,
     /// From a base that proves it, or an answer.
     Elsewhere,

@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 
 use quorate_api::{Boot, NodeId, TxId};
 
+use super::apply::Decision;
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
 use crate::marks::Mark;
@@ -156,8 +157,14 @@ impl Machine {
             if self.parked.contains(tx) {
                 continue;
             }
-            self.told_by_a_log(cx, tx);
             let decision = self.decision_of(cx, tx);
+            let is_part = |d: &Decision| !self.is_whole(&d.participants, &d.ops);
+            if decision.as_ref().is_some_and(is_part) {
+                // It came in by alignment, without its operations: whoever has proven it logs it,
+                // and is asked whether that is done (`align_return`).
+                continue;
+            }
+            self.told_by_a_log(cx, tx);
             // Of a transaction over several clusters this server may hold a part only; the others
             // get it when somebody fetches it as a base, or by alignment.
             if let Some(decision) = decision.filter(super::apply::is_complete) {

@@ -83,6 +83,10 @@ impl Machine {
             {
                 c.stamp.version = version.max(c.stamp.version);
             }
+            if proposal.kind == OpKind::Check {
+                // Elsewhere it may be dropped.
+                committed = committed.filter(|c| !self.everybody_had(&proposal.item.key, c));
+            }
             match resolve(committed.as_ref(), proposal) {
                 Ok(op) => ops.push(op),
                 Err(failure) => return refuse(cx, submit.request, failure),

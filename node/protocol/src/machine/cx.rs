@@ -13,11 +13,13 @@
 //!   accepted it. If this server dies before its own record of the decision is durable, recovery
 //!   (3.7) reads the same outcome from those votes and accepts.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 
-use crate::io::{Effect, Note, PersistSeq, Reply, Store, Write};
+use crate::io::{Effect, Note, PersistSeq, Reply, Store, Tombstones, Write};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
 pub(super) struct Cx<'a> {
@@ -27,12 +29,23 @@ pub(super) struct Cx<'a> {
     start: usize,
     before: PersistSeq,
     writes: Vec<Write>,
+    latest: Latest,
+}
+
+/// Where in a step's writes the last one of each key stands; coming back from an alignment writes
+/// very many.
+#[derive(Default)]
+struct Latest {
+    items: BTreeMap<ItemId, usize>,
+    txs: BTreeMap<TxId, usize>,
+    outcomes: BTreeMap<TxId, Decided>,
+    log: BTreeMap<LogPosition, LogEntry>,
 }
 
 impl<'a> Cx<'a> {
     pub(super) fn new(store: &'a dyn Store, out: &'a mut Vec<Effect>, before: PersistSeq) -> Self {
         let start = out.len();
-        Self { store, out, start, before, writes: Vec::new() }
+        Self { store, out, start, before, writes: Vec::new(), latest: Latest::default() }
     }
 
     /// Hands this step's writes over and returns the number of the last batch.
@@ -46,6 +59,30 @@ impl<'a> Cx<'a> {
     }
 
     pub(super) fn write(&mut self, write: Write) {
+        let at = self.writes.len();
+        match &write {
+            Write::Item(item, _) | Write::Purge(item) => {
+                self.latest.items.insert(item.clone(), at);
+            }
+            Write::Tx(tx, _) => {
+                self.latest.txs.insert(*tx, at);
+            }
+            Write::Outcome(tx, outcome) => {
+                self.latest.outcomes.insert(*tx, *outcome);
+            }
+            Write::Log(position, entry) => {
+                self.latest.log.insert(*position, entry.clone());
+            }
+            Write::TruncateLog(_)
+            | Write::Applied(..)
+            | Write::BootEnd(..)
+            | Write::OutOfLog(_)
+            | Write::InLog(_)
+            | Write::Low(..)
+            | Write::Shown(..)
+            | Write::Aligning(_)
+            | Write::Begun(_) => {}
+        }
         self.writes.push(write);
     }
 
@@ -75,58 +112,35 @@ impl<'a> Cx<'a> {
         self.out.push(Effect::Note(note));
     }
 
+    /// What this step made of an item: its state, or none if its tombstone was dropped.
+    fn written(&self, item: &ItemId) -> Option<Option<&Committed>> {
+        let at = *self.latest.items.get(item)?;
+        let Write::Item(_, committed) = &self.writes[at] else { return Some(None) };
+        Some(Some(committed))
+    }
+
     pub(super) fn item(&self, item: &ItemId) -> Option<Committed> {
-        for write in self.writes.iter().rev() {
-            if let Write::Item(id, committed) = write
-                && id == item
-            {
-                return Some(committed.clone());
-            }
-            if let Write::Purge(id) = write
-                && id == item
-            {
-                return None;
-            }
-        }
-        self.store.item(item)
+        self.written(item).map_or_else(|| self.store.item(item), |written| written.cloned())
     }
 
     pub(super) fn stamp(&self, item: &ItemId) -> Stamp {
-        for write in self.writes.iter().rev() {
-            if let Write::Item(id, committed) = write
-                && id == item
-            {
-                return committed.stamp;
-            }
-            if let Write::Purge(id) = write
-                && id == item
-            {
-                return Stamp::ABSENT;
-            }
-        }
-        self.store.stamp(item)
+        self.written(item).map_or_else(
+            || self.store.stamp(item),
+            |written| written.map_or(Stamp::ABSENT, |committed| committed.stamp),
+        )
     }
 
     pub(super) fn tx(&self, tx: TxId) -> Option<TxRecord> {
-        for write in self.writes.iter().rev() {
-            if let Write::Tx(id, record) = write
-                && *id == tx
-            {
-                return Some(record.clone());
-            }
+        if let Some(at) = self.latest.txs.get(&tx)
+            && let Write::Tx(_, record) = &self.writes[*at]
+        {
+            return Some(record.clone());
         }
         self.store.tx(tx)
     }
 
     pub(super) fn outcome(&self, tx: TxId) -> Option<Decided> {
-        for write in self.writes.iter().rev() {
-            if let Write::Outcome(id, outcome) = write
-                && *id == tx
-            {
-                return Some(*outcome);
-            }
-        }
-        self.store.outcome(tx)
+        self.latest.outcomes.get(&tx).copied().or_else(|| self.store.outcome(tx))
     }
 
     /// As it was before this step. Alignment may see an older item than there is: what changed is
@@ -141,21 +155,28 @@ impl<'a> Cx<'a> {
     }
 
     /// As it was before this step.
+    pub(super) fn tombstones_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Tombstones {
+        self.store.tombstones_after(cluster, after, limit)
+    }
+
+    /// As it was before this step.
     pub(super) fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
         self.store.outcomes_after(after, limit)
     }
 
     pub(super) fn log_after(&self, position: LogPosition) -> Option<(LogPosition, LogEntry)> {
         let stored = self.store.log_after(position);
-        let mut found = stored;
-        for write in &self.writes {
-            if let Write::Log(at, entry) = write
-                && *at > position
-                && found.as_ref().is_none_or(|(best, _)| at < best)
-            {
-                found = Some((*at, entry.clone()));
-            }
+        let written = self.latest.log.range((Bound::Excluded(position), Bound::Unbounded)).next();
+        let written = written.map(|(at, entry)| (*at, entry.clone()));
+        match (stored, written) {
+            (Some(stored), Some(written)) if stored.0 < written.0 => Some(stored),
+            (stored, None) => stored,
+            (_, written) => written,
         }
-        found
     }
 }

@@ -43,7 +43,7 @@ mod votes;
 
 use cx::Cx;
 
-/// Reads that one boot can number; the bits above them are the boot.
+/// Reads, and sessions of an alignment, that one boot can number; the bits above them are the boot.
 const READS_BITS: u32 = 32;
 
 /// One server's part of the data plane.
@@ -176,7 +176,7 @@ impl Machine {
             timers: timers::Timers::default(),
             align: recovered.aligning.then(|| align::Aligning::starting_with(recovered.begun)),
             align_at: None,
-            last_source: 0,
+            last_source: u64::from(config.boot.0) << READS_BITS,
             aligners: BTreeMap::new(),
             vote_spread: 0,
             configured: false,

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use quorate_api::{Boot, NodeId, TxId};
 
 use super::apply::{Decision, Source};
+use super::truncation::Hold;
 use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
@@ -34,6 +35,8 @@ pub(super) struct Peer {
     pub(super) behind: Option<(LogPosition, Tick)>,
     /// Entries it was behind when last looked at.
     pub(super) lag: u64,
+    /// What is kept for it since it left, until it has caught up.
+    pub(super) hold: Option<Hold>,
 }
 
 impl Peer {
@@ -48,6 +51,7 @@ impl Peer {
         self.aligning = true;
         self.synced = false;
         self.sent.clear();
+        self.hold.get_or_insert_default();
     }
 }
 
@@ -340,7 +344,10 @@ impl Machine {
             cx.send_durable(from, Message::Truncated { start });
             return;
         }
-        peer.aligning = false;
+        if core::mem::take(&mut peer.aligning) {
+            // What it was behind with before it left is not its delay.
+            peer.behind = None;
+        }
         if applied < peer.acked {
             // Overtaken by a later one.
             Mark::AckOvertaken.hit();

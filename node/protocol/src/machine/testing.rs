@@ -1,7 +1,6 @@
 //! What unit tests of the machine's parts share: an empty disk, and a machine on it. May not be
 //! built into anything else.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
@@ -52,10 +51,15 @@ pub(super) const CLUSTER: ClusterKey = ClusterKey { database: 1, cluster: 10 };
 
 /// One of two MASTERs, configured.
 pub(super) fn configured(boot: Boot, recovered: Recovered) -> Machine {
+    configured_with(2, boot, recovered)
+}
+
+/// The first of so many MASTERs, configured.
+pub(super) fn configured_with(masters: u64, boot: Boot, recovered: Recovered) -> Machine {
     let mut machine = Machine::new(Config::new(NodeId(1), boot, 0), recovered);
     let placement = Placement {
         generation: 1,
-        masters: vec![NodeId(1), PEER],
+        masters: (1..=masters).map(NodeId).collect(),
         replicas: Vec::new(),
         write_quorum: 2,
         owner: None,

@@ -22,7 +22,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 
 use super::closing::END;
 
@@ -30,6 +30,9 @@ use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
 use crate::message::Message;
 use crate::planted::Bug;
+
+/// What the items looked at in one go may weigh: most of it is read from the disk and skipped.
+const SWEEP_BYTES: usize = 4 << 20;
 
 type Marks = BTreeMap<(NodeId, Boot), u64>;
 
@@ -41,8 +44,8 @@ pub(super) struct Tombstones {
     young: (Tick, Marks),
     /// The same as it was at least one retention ago: what is below may go.
     old: Marks,
-    /// Where the sweep stands.
-    cursor: Option<ItemId>,
+    /// Where the sweep stands: in which cluster, behind which item.
+    cursor: Option<(ClusterKey, Option<ItemKey>)>,
 }
 
 impl Tombstones {
@@ -78,7 +81,7 @@ impl Machine {
 
     /// A tombstone that may be dropped, here or elsewhere, at any time.
     pub(super) fn everybody_had(&self, key: &ItemKey, committed: &Committed) -> bool {
-        is_droppable(key, committed) && self.everybody_applied(committed.stamp.tx)
+        !committed.live && is_droppable(key) && self.everybody_applied(committed.stamp.tx)
     }
 
     /// Every MASTER and every REPLICA has applied it, this server included.
@@ -87,11 +90,10 @@ impl Machine {
         mark.is_some_and(|mark| tx.seq < *mark)
     }
 
-    fn may_drop(&self, item: &ItemId, committed: &Committed) -> bool {
-        if !is_droppable(&item.key, committed) || self.locks.holders(item).next().is_some() {
+    fn may_drop(&self, item: &ItemId, tx: TxId) -> bool {
+        if !is_droppable(&item.key) || self.locks.holders(item).next().is_some() {
             return false;
         }
-        let tx = committed.stamp.tx;
         let mark = self.tombstones.old.get(&(tx.node, tx.boot));
         self.config.has(Bug::TombstoneDroppedEarly) || mark.is_some_and(|mark| tx.seq < *mark)
     }
@@ -106,20 +108,23 @@ impl Machine {
         if self.align.is_some() || !self.parked.is_empty() {
             return;
         }
-        let mut left = self.config.align.sweep;
+        let (mut left, mut bytes) = (self.config.align.sweep, 0);
         let mut dropped = 0;
-        let from = self.tombstones.cursor.take();
         let clusters: Vec<ClusterKey> = self.held_clusters();
-        let start = from.as_ref().map_or(0, |item| clusters.partition_point(|c| *c < item.cluster));
+        let (from, mut after) = self.tombstones.cursor.take().unzip();
+        let start = from.map_or(0, |from| clusters.partition_point(|c| *c < from));
         for cluster in clusters.into_iter().skip(start) {
-            let after = from.as_ref().filter(|item| item.cluster == cluster).map(|item| &item.key);
-            let items = cx.items_after(cluster, after, left);
-            left -= items.len();
-            if let Some((key, _)) = items.last().filter(|_| left == 0) {
-                self.tombstones.cursor = Some(ItemId { cluster, key: key.clone() });
+            let after = after.take().flatten().filter(|_| from == Some(cluster));
+            if left == 0 || bytes >= SWEEP_BYTES {
+                self.tombstones.cursor = Some((cluster, None));
+                break;
             }
-            dropped += self.drop_of(cx, cluster, items);
-            if left == 0 {
+            let page = cx.tombstones_after(cluster, after.as_ref(), left);
+            left = left.saturating_sub(page.looked_at);
+            bytes += page.bytes;
+            dropped += self.drop_of(cx, cluster, page.found);
+            if page.next.is_some() {
+                self.tombstones.cursor = Some((cluster, page.next));
                 break;
             }
         }
@@ -128,17 +133,12 @@ impl Machine {
         }
     }
 
-    fn drop_of(
-        &self,
-        cx: &mut Cx<'_>,
-        cluster: ClusterKey,
-        items: Vec<(ItemKey, Committed)>,
-    ) -> u64 {
+    fn drop_of(&self, cx: &mut Cx<'_>, cluster: ClusterKey, found: Vec<(ItemKey, Stamp)>) -> u64 {
         let mut dropped = 0;
-        for (key, committed) in items {
+        for (key, stamp) in found {
             let item = ItemId { cluster, key };
             // What this very step wrote is not in the page.
-            if self.may_drop(&item, &committed) && cx.stamp(&item) == committed.stamp {
+            if self.may_drop(&item, stamp.tx) && cx.stamp(&item) == stamp {
                 cx.write(Write::Purge(item));
                 dropped += 1;
             }
@@ -147,6 +147,101 @@ impl Machine {
     }
 }
 
-const fn is_droppable(key: &ItemKey, committed: &Committed) -> bool {
-    !committed.live && !matches!(key, ItemKey::Key(_))
+const fn is_droppable(key: &ItemKey) -> bool {
+    !matches!(key, ItemKey::Key(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use core::cell::RefCell;
+
+    use super::*;
+    use crate::io::{Effect, Event, Recovered, Store, Tombstones as Page};
+    use crate::machine::testing::{CLUSTER, Nothing, configured};
+    use crate::message::{Decided, LogEntry, LogPosition, TxRecord};
+
+    const DELETER: TxId = TxId { node: NodeId(1), boot: Boot(1), seq: 1 };
+
+    /// A disk full of large items, of which every tenth is a tombstone: they come ten at a time.
+    #[derive(Default)]
+    struct Large {
+        /// Where the pages began.
+        asked: RefCell<Vec<Option<ItemKey>>>,
+    }
+
+    impl Store for Large {
+        fn item(&self, _: &ItemId) -> Option<Committed> {
+            None
+        }
+
+        fn stamp(&self, _: &ItemId) -> Stamp {
+            Stamp { version: 2, tx: DELETER }
+        }
+
+        fn tx(&self, tx: TxId) -> Option<TxRecord> {
+            Nothing.tx(tx)
+        }
+
+        fn outcome(&self, tx: TxId) -> Option<Decided> {
+            Nothing.outcome(tx)
+        }
+
+        fn log_after(&self, at: LogPosition) -> Option<(LogPosition, LogEntry)> {
+            Nothing.log_after(at)
+        }
+
+        fn items_after(
+            &self,
+            _: ClusterKey,
+            _: Option<&ItemKey>,
+            _: usize,
+        ) -> Vec<(ItemKey, Committed)> {
+            panic!("a sweep reads no contents");
+        }
+
+        fn tombstones_after(&self, _: ClusterKey, after: Option<&ItemKey>, _: usize) -> Page {
+            self.asked.borrow_mut().push(after.cloned());
+            let last = if let Some(ItemKey::Record(last)) = after { *last } else { 0 };
+            let next = last + 10;
+            let stamp = Stamp { version: 2, tx: DELETER };
+            Page {
+                found: vec![(ItemKey::Record(next), stamp)],
+                looked_at: 10,
+                bytes: 10 << 20,
+                next: (next < 100).then_some(ItemKey::Record(next)),
+            }
+        }
+
+        fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
+            Nothing.outcomes_after(after, limit)
+        }
+    }
+
+    #[test]
+    fn a_sweep_reads_one_page_at_a_time_and_goes_on_where_it_stopped() {
+        let mut machine = configured(Boot(2), Recovered::default());
+        machine.tombstones.old.insert((DELETER.node, DELETER.boot), END);
+        // What it has asked for is another matter.
+        machine.tombstones.young.0 = u64::MAX / 2;
+        let disk = Large::default();
+        let mut purged = Vec::new();
+        for round in 1..=20 {
+            let mut out = Vec::new();
+            machine.now += machine.config.housekeeping;
+            machine.step(machine.now, Event::Tick, &disk, &mut out);
+            assert_eq!(disk.asked.borrow().len(), round, "one piece at a time");
+            for effect in out {
+                if let Effect::Persist { writes, .. } = effect {
+                    purged.extend(writes.into_iter().filter_map(|write| match write {
+                        Write::Purge(item) => Some(item),
+                        _ => None,
+                    }));
+                }
+            }
+        }
+        let all = (1..=10).map(|n| ItemId { cluster: CLUSTER, key: ItemKey::Record(n * 10) });
+        let all: Vec<ItemId> = all.collect();
+        assert_eq!(purged, [all.clone(), all].concat(), "twice around");
+    }
 }

@@ -2,14 +2,42 @@
 //! far behind; low-water marks (PROTOCOL.md 3.9 "Forgetting"). Why the log may be cut past a server
 //! is argued in `align`. May not send decisions: `stream` does.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::BTreeMap;
 
 use quorate_api::{NodeId, TxId};
 
 use super::{Cx, Machine};
-use crate::io::{Note, Write};
+use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{LogPosition, Message};
+
+/// Housekeepings between an entry's logging and its cutting past a server that aligns, at least.
+const HELD: Tick = 8;
+
+/// Servers that are not waited for, each with the position up to which it is not.
+type Passed = BTreeMap<NodeId, LogPosition>;
+
+/// The newest part of the own log, kept for a server that aligns and is not waited for. It comes
+/// back where its sources stood a moment before: were the log cut in that moment, it would have to
+/// align once more, and lose the next such race, too.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Hold {
+    /// Kept behind this.
+    from: LogPosition,
+    /// Kept behind this from the next time on.
+    next: LogPosition,
+    since: Tick,
+}
+
+impl Hold {
+    /// The log ends at `end`: what of it is not kept. That was logged one period ago or earlier.
+    fn passed(&mut self, now: Tick, end: LogPosition, period: Tick) -> LogPosition {
+        if now >= self.since + period {
+            *self = Self { from: self.next, next: end, since: now };
+        }
+        self.from
+    }
+}
 
 impl Machine {
     /// Raises the own low-water mark: everything logged up to the slowest MASTER's acknowledgement
@@ -50,13 +78,13 @@ impl Machine {
 
     /// Up to here every member has applied the own log.
     pub(super) fn acknowledged_by_all(&self) -> LogPosition {
-        self.acknowledged_by_all_but(&BTreeSet::new())
+        self.acknowledged_by_all_but(&Passed::new())
     }
 
-    fn acknowledged_by_all_but(&self, passed: &BTreeSet<NodeId>) -> LogPosition {
+    fn acknowledged_by_all_but(&self, passed: &Passed) -> LogPosition {
         let own = self.applied_from(self.config.node);
-        let waited_for = self.others().into_iter().filter(|node| !passed.contains(node));
-        waited_for.map(|node| self.acked_by(node)).fold(own, core::cmp::min)
+        let needed = |node| self.acked_by(node).max(passed.get(&node).copied().unwrap_or_default());
+        self.others().into_iter().map(needed).fold(own, core::cmp::min)
     }
 
     pub(super) fn on_low(&mut self, cx: &mut Cx<'_>, from: NodeId, seq: u64) {
@@ -83,10 +111,11 @@ impl Machine {
 
     /// Servers that are too far behind to be waited for: by entries, or by time. None at all unless
     /// the others are a majority of every cluster (see `align` for why that is enough).
-    fn passed_over(&mut self, cx: &mut Cx<'_>) -> BTreeSet<NodeId> {
+    fn passed_over(&mut self, cx: &mut Cx<'_>) -> Passed {
         let (now, start, end) = (self.now, self.log_start, self.log_end);
         let (entries, age) = (self.config.align.log_entries, self.config.align.log_age);
-        let mut passed = BTreeSet::new();
+        let period = HELD * self.config.housekeeping;
+        let mut passed = Passed::new();
         for node in self.others() {
             let peer = self.peers.entry(node).or_default();
             let acked = peer.acked.max(start);
@@ -98,16 +127,17 @@ impl Machine {
             let lag = end.index.saturating_sub(if same_boot { acked.index } else { 0 });
             let too_old = peer.behind.is_some_and(|(_, since)| now >= since + age);
             if acked < end && (lag > entries || too_old) {
-                passed.insert(node);
+                let hold = peer.hold.as_mut();
+                passed.insert(node, hold.map_or(end, |hold| hold.passed(now, end, period)));
+            } else if !peer.aligning {
+                peer.hold = None;
             }
             if lag != core::mem::replace(&mut peer.lag, lag) {
                 cx.note(Note::Lag { node, entries: lag });
             }
         }
-        let counts = |node: &NodeId| {
-            let aligns = self.peers.get(node).is_some_and(|peer| peer.aligning);
-            *node == self.config.node || !(passed.contains(node) || aligns)
-        };
+        // Whoever is left behind needs them to align: they must not only have what is cut.
+        let counts = |node: &NodeId| self.is_up(*node) && !passed.contains_key(node);
         let enough = |placement: &crate::io::Placement| {
             placement.masters.iter().filter(|node| counts(node)).count() >= placement.majority()
         };
@@ -118,9 +148,9 @@ impl Machine {
     }
 
     /// Whoever is reachable and was passed over learns it at once.
-    fn tell_truncated(&mut self, cx: &mut Cx<'_>, passed: &BTreeSet<NodeId>) {
+    fn tell_truncated(&mut self, cx: &mut Cx<'_>, passed: &Passed) {
         let start = self.log_start;
-        for node in passed {
+        for node in passed.keys() {
             let Some(peer) = self.peers.get_mut(node) else { continue };
             if peer.acked < start {
                 peer.synced = false;
@@ -134,5 +164,126 @@ impl Machine {
     /// Smallest own sequence number still undecided in this boot.
     pub(super) fn own_low(&self) -> u64 {
         self.coordinations.first_key_value().map_or(self.next_seq, |(tx, _)| tx.seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use quorate_api::Boot;
+
+    use super::*;
+    use crate::io::{Effect, Event, Recovered};
+    use crate::machine::testing::{Nothing, PEER, configured_with};
+
+    const LATE: NodeId = NodeId(3);
+
+    fn at(index: u64) -> LogPosition {
+        LogPosition { boot: Boot(1), index }
+    }
+
+    /// One of three MASTERs, that waits for a server with ten entries at most.
+    fn machine() -> Machine {
+        let mut machine = configured_with(3, Boot(1), Recovered::default());
+        machine.config.align.log_entries = 10;
+        for node in [PEER, LATE] {
+            step(&mut machine, Event::Peer { node, boot: Boot(1), up: true });
+        }
+        machine
+    }
+
+    fn step(machine: &mut Machine, event: Event) -> Vec<(NodeId, Message)> {
+        let mut out = Vec::new();
+        machine.step(machine.now, event, &Nothing, &mut out);
+        let sent = out.into_iter().filter_map(|effect| match effect {
+            Effect::Send { to, message, .. } => Some((to, message)),
+            Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) => None,
+        });
+        sent.collect()
+    }
+
+    fn tell(machine: &mut Machine, from: NodeId, message: Message) -> Vec<(NodeId, Message)> {
+        step(machine, Event::Message { from, cfg: 1, message })
+    }
+
+    /// The log grows, all but one acknowledge it, and housekeeping is done.
+    fn housekeep_at(machine: &mut Machine, end: LogPosition) {
+        machine.log_end = end;
+        let mut out = Vec::new();
+        let mut cx = Cx::new(&Nothing, &mut out, machine.persist_seq);
+        machine.skip_log_to(&mut cx, machine.config.node, end);
+        machine.persist_seq = cx.finish();
+        tell(machine, PEER, Message::DecideAck { applied: end });
+        machine.now += machine.config.housekeeping;
+        step(machine, Event::Tick);
+    }
+
+    #[test]
+    fn the_log_is_not_cut_while_a_server_is_coming_back() {
+        let mut machine = machine();
+        tell(&mut machine, LATE, Message::DecideAck { applied: at(0) });
+        housekeep_at(&mut machine, at(100));
+        assert_eq!(machine.log_start, at(100), "not waited for");
+        tell(&mut machine, LATE, Message::Left);
+        // However long it aligns, and however much is logged meanwhile: what its sources have told
+        // it last is still a position that it can go on from.
+        for end in (2..200).map(|n| at(n * 100)) {
+            housekeep_at(&mut machine, end);
+            assert!(machine.log_start.index + 800 <= end.index.max(900), "{:?}", machine.log_start);
+        }
+        assert!(machine.log_start >= at(18_000), "and cut: {:?}", machine.log_start);
+        let reached = at(19_850);
+        let answer = tell(&mut machine, LATE, Message::DecideAck { applied: reached });
+        assert!(!answer.iter().any(|(_, m)| matches!(m, Message::Truncated { .. })), "{answer:?}");
+        // It is behind by more than the bound, but it has a moment to catch up.
+        housekeep_at(&mut machine, at(20_000));
+        assert!(machine.log_start <= reached, "{:?}", machine.log_start);
+        tell(&mut machine, LATE, Message::DecideAck { applied: at(20_000) });
+        housekeep_at(&mut machine, at(20_005));
+        housekeep_at(&mut machine, at(20_100));
+        assert_eq!(machine.log_start, at(20_100), "it is behind like any other now");
+    }
+
+    /// The time that it was behind before it left does not count when it is back.
+    #[test]
+    fn whoever_comes_back_is_given_time_anew() {
+        let mut machine = machine();
+        machine.config.align.log_entries = 1_000;
+        machine.config.align.log_age = 20 * machine.config.housekeeping;
+        tell(&mut machine, LATE, Message::DecideAck { applied: at(0) });
+        let mut end = 0;
+        while machine.log_start < at(1) {
+            end += 1;
+            assert!(end < 40, "behind for too long, and waited for");
+            housekeep_at(&mut machine, at(end));
+        }
+        housekeep_at(&mut machine, at(end + 100));
+        tell(&mut machine, LATE, Message::Left);
+        for n in 101..115 {
+            housekeep_at(&mut machine, at(end + n));
+        }
+        let reached = at(end + 50);
+        tell(&mut machine, LATE, Message::DecideAck { applied: reached });
+        for n in 115..133 {
+            housekeep_at(&mut machine, at(end + n));
+            assert!(machine.log_start <= reached, "{:?}", machine.log_start);
+        }
+        for n in 133..160 {
+            housekeep_at(&mut machine, at(end + n));
+        }
+        assert!(machine.log_start > reached, "not for ever: {:?}", machine.log_start);
+    }
+
+    /// It needs a majority to align with; one that has the entries and is gone is no help.
+    #[test]
+    fn nobody_is_left_behind_by_a_minority() {
+        let mut machine = machine();
+        tell(&mut machine, LATE, Message::DecideAck { applied: at(0) });
+        for up in [false, true] {
+            step(&mut machine, Event::Peer { node: PEER, boot: Boot(1), up });
+            housekeep_at(&mut machine, at(100));
+            assert_eq!(machine.log_start == at(100), up);
+        }
     }
 }

@@ -192,16 +192,7 @@ impl Command {
             "peer" => Self::Peer { server: server(0)?, peer: server(1)?, up: word(2)? == "up" },
             "cut" => Self::Cut(server(0)?, true),
             "heal" => Self::Cut(server(0)?, false),
-            "configure" => {
-                let cfg = setting(rest, "cfg").map_or(Ok(2), number)?;
-                let generation = setting(rest, "generation").map_or(Ok(1), number)?;
-                let generation = u32::try_from(generation).map_err(|e| e.to_string())?;
-                let owner = setting(rest, "owner").map(node).transpose()?;
-                let closed = setting(rest, "closed").map(|c| cluster(c.trim_start_matches('c')));
-                let closed = closed.transpose()?;
-                let shapes = shapes(&rest[1..])?;
-                Self::Configure { server: server(0)?, cfg, generation, owner, closed, shapes }
-            }
+            "configure" => Self::configure(rest)?,
             "send" if rest.get(2) == Some(&"rejected") => Self::rejected(rest)?,
             "send" => {
                 let body = body(rest.get(4..).unwrap_or_default())?;
@@ -215,6 +206,18 @@ impl Command {
             "outcome" => Self::Outcome(tx(word(0)?)?),
             other => return Err(format!("no such command: {other}")),
         })
+    }
+
+    /// `configure SERVER cfg=N SHAPES generation=N owner=SERVER closed=CLUSTER`
+    fn configure(rest: &[&str]) -> Parsed<Self> {
+        let server = node(rest.first().ok_or("configure: too few words")?)?;
+        let cfg = setting(rest, "cfg").map_or(Ok(2), number)?;
+        let generation = setting(rest, "generation").map_or(Ok(1), number)?;
+        let generation = u32::try_from(generation).map_err(|e| e.to_string())?;
+        let owner = setting(rest, "owner").map(node).transpose()?;
+        let closed = setting(rest, "closed").map(|c| cluster(c.trim_start_matches('c')));
+        let (closed, shapes) = (closed.transpose()?, shapes(&rest[1..])?);
+        Ok(Self::Configure { server, cfg, generation, owner, closed, shapes })
     }
 
     /// `send FROM TO rejected TX CLUSTER round=N`

@@ -120,8 +120,8 @@ impl Invariants {
         }
     }
 
-    /// Looks at a batch of one server that drops tombstones, with what its own disk holds before it,
-    /// and every other one durably.
+    /// Looks at a batch of one server that drops tombstones, with what its own disk holds before
+    /// it, and every other one durably.
     pub fn purged(&mut self, by: usize, writes: &[Write], disks: &[&Contents], options: &Options) {
         if let Some(detail) = self.tombstones.purged(by, writes, disks, options) {
             self.report("tombstone-kept", format!("server {by}: {detail}"));

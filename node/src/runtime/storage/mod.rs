@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId};
-use quorate_protocol::io::PersistSeq;
+use quorate_protocol::io::{PAGE_BYTES, PersistSeq, Tombstones, bytes_of};
 use rocksdb::{
     ColumnFamily, DB, Direction, ErrorKind, IteratorMode, Options, ReadOptions, ReadTier,
     WriteBatch,
@@ -64,6 +64,9 @@ pub(crate) struct Binding {
 const CAUSE_WAIT: Duration = Duration::from_secs(1);
 /// Exit code of a server whose disk or data cannot be used: damaged, lost or full.
 pub const EXIT_STORAGE: u8 = 4;
+
+/// Values that one search for tombstones skips, in bytes.
+const SKIPPED_BYTES: usize = 4 << 20;
 
 /// Key and value as the engine hands them out.
 type Entry = (Box<[u8]>, Box<[u8]>);
@@ -199,13 +202,64 @@ impl Storage {
         Ok((page, visible))
     }
 
-    /// Items of a cluster behind a key, tombstones included, in key order, at most `limit`.
+    /// Items of a cluster behind a key, tombstones included, in key order: at most `limit`, and not
+    /// more than a page of bytes.
     fn items_after(
         &self,
         cluster: ClusterKey,
         after: Option<&ItemKey>,
         limit: usize,
     ) -> Result<Vec<(ItemKey, Committed)>, StorageError> {
+        let mut found = Vec::new();
+        let mut page = 0;
+        self.look_through(cluster, after, |item, key, bytes| {
+            if found.len() == limit || page >= PAGE_BYTES {
+                return Ok(false);
+            }
+            let committed = value::decode(keys::ITEMS, key, bytes)?;
+            page += bytes_of(&item, &committed);
+            found.push((item, committed));
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// The tombstones among the items of a cluster behind a key. Looks at `limit` items at most,
+    /// and stops once what it skips is [`SKIPPED_BYTES`].
+    fn tombstones_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Result<Tombstones, StorageError> {
+        let mut page = Tombstones::default();
+        let mut last = None;
+        self.look_through(cluster, after, |item, key, bytes| {
+            if page.looked_at == limit || page.bytes >= SKIPPED_BYTES {
+                page.next = last.take();
+                return Ok(false);
+            }
+            page.looked_at += 1;
+            page.bytes += bytes.len();
+            if value::is_tombstone(keys::ITEMS, key, bytes)? {
+                let committed: Committed = value::decode(keys::ITEMS, key, bytes)?;
+                page.found.push((item.clone(), committed.stamp));
+            }
+            last = Some(item);
+            Ok(true)
+        })?;
+        Ok(page)
+    }
+
+    /// Hands the items of a cluster behind a key to `each`, with key and value as they are stored,
+    /// until it says that it has enough. For work that goes through all there is: what it reads
+    /// does not push anything out of the cache.
+    fn look_through(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        mut each: impl FnMut(ItemKey, &[u8], &[u8]) -> Result<bool, StorageError>,
+    ) -> Result<(), StorageError> {
         let start = match after {
             // The next key in the engine's order.
             Some(key) => {
@@ -215,18 +269,22 @@ impl Storage {
             }
             None => keys::cluster(cluster).to_vec(),
         };
-        let mode = IteratorMode::From(&start, Direction::Forward);
-        let mut found = Vec::new();
-        for entry in self.db.iterator_cf(self.family(keys::ITEMS), mode).take(limit) {
-            let (key, bytes) = entry.map_err(StorageError::engine("read a cluster"))?;
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        let mut iterator = self.db.raw_iterator_cf_opt(self.family(keys::ITEMS), options);
+        iterator.seek(start);
+        while let Some((key, bytes)) = iterator.item() {
             if !key.starts_with(&keys::cluster(cluster)) {
                 break;
             }
-            let item = keys::parse_item(cluster, &key);
-            let item = item.ok_or_else(|| recover::odd_key(keys::ITEMS, &key))?;
-            found.push((item, value::decode(keys::ITEMS, &key, &bytes)?));
+            let item = keys::parse_item(cluster, key);
+            let item = item.ok_or_else(|| recover::odd_key(keys::ITEMS, key))?;
+            if !each(item, key, bytes)? {
+                break;
+            }
+            iterator.next();
         }
-        Ok(found)
+        iterator.status().map_err(StorageError::engine("read a cluster"))
     }
 
     /// Reserves the next positions of a cluster, durably before it returns.

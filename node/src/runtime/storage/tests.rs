@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use quorate_api::{Image, ItemKey, Stamp, TxId};
-use quorate_protocol::io::{Store, Write};
+use quorate_protocol::io::{Store, Write, is_last_page};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 
 use super::*;
@@ -249,6 +249,50 @@ fn pages_of_items_go_on_behind_the_last_key() {
     writer.apply(2, &[Write::Purge(ItemId { cluster, key: ItemKey::Record(300) })]).unwrap();
     assert_eq!(writer.items_after(cluster, Some(&ItemKey::Record(0)), 1)[0].0, keys[2]);
     assert_eq!(writer.item(&ItemId { cluster, key: ItemKey::Record(300) }), None);
+}
+
+#[test]
+fn a_page_of_items_ends_at_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(&dir);
+    let mut writer = writer(&storage);
+    let cluster = ClusterKey { database: 1, cluster: 10 };
+    let large = |position: u64, live| {
+        let image = Some(Image::from(vec![7; 100 << 10]));
+        let stamp = Stamp { version: 1, tx: tx(position) };
+        let committed = Committed { stamp, live, image: image.filter(|_| live) };
+        Write::Item(ItemId::record(cluster, position), committed)
+    };
+    let writes: Vec<Write> = (0..100).map(|p| large(p, p % 25 != 0)).collect();
+    writer.apply(1, &writes).unwrap();
+    let page = writer.items_after(cluster, None, 512);
+    // The first is a tombstone of a few bytes, three make 256 KiB.
+    assert_eq!(page.len(), 4);
+    assert!(!is_last_page(&page, 512));
+    let (mut after, mut seen) = (None, 0);
+    loop {
+        let page = writer.items_after(cluster, after.as_ref(), 512);
+        seen += page.len();
+        after = page.last().map(|(key, _)| key.clone()).or(after);
+        if is_last_page(&page, 512) {
+            break;
+        }
+    }
+    assert_eq!(seen, 100);
+    let (mut after, mut found, mut pages) = (None, Vec::new(), 0);
+    loop {
+        let page = writer.tombstones_after(cluster, after.as_ref(), 512);
+        assert!(page.bytes < SKIPPED_BYTES + (101 << 10), "{} bytes", page.bytes);
+        found.extend(page.found.into_iter().map(|(key, _)| key));
+        pages += 1;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, [0, 25, 50, 75].map(ItemKey::Record));
+    assert_eq!(pages, 3, "10 MB at 4 MiB");
+    assert_eq!(writer.tombstones_after(cluster, None, 30).looked_at, 30);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Values as bytes: a format byte, a checksum over key and body, the body in postcard. May not know
 //! column families beyond their names.
 
+use quorate_api::Stamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -49,6 +50,25 @@ pub(crate) fn decode<T: DeserializeOwned>(
     }
 }
 
+/// Whether a stored item says that it is a tombstone; its content is neither read nor checked.
+pub(crate) fn is_tombstone(
+    family: &'static str,
+    key: &[u8],
+    bytes: &[u8],
+) -> Result<bool, StorageError> {
+    let corrupt = |detail| StorageError::Corrupt { family, key: hex(key), detail };
+    match bytes.split_at_checked(HEADER) {
+        Some((head, body)) if head[0] == FORMAT => {
+            // The first fields of `Committed`.
+            let begin: Result<((Stamp, bool), _), _> = postcard::take_from_bytes(body);
+            let ((_, live), _) = begin.map_err(|_| corrupt("body does not decode"))?;
+            Ok(!live)
+        }
+        Some(_) => Err(corrupt("unknown format byte")),
+        None => Err(corrupt("too short")),
+    }
+}
+
 fn checksum(key: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
@@ -71,6 +91,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use quorate_api::{Committed, Image, TxId};
 
     proptest! {
         #[test]
@@ -82,6 +103,17 @@ mod tests {
             let at = at % bytes.len();
             bytes[at] ^= flip;
             prop_assert!(decode::<(u64, Vec<u8>)>("items", b"key", &bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_tombstone_is_told_by_its_beginning() {
+        let stamp = Stamp { version: 300, tx: TxId { seq: 1 << 40, ..TxId::NONE } };
+        for (live, image) in [(true, Some(vec![9; 1_000])), (true, None), (false, Some(vec![1]))] {
+            let committed = Committed { stamp, live, image: image.map(Image::from) };
+            let bytes = encode("items", b"key", &committed).unwrap();
+            assert_eq!(is_tombstone("items", b"key", &bytes).unwrap(), !live);
+            assert!(is_tombstone("items", b"key", &bytes[..HEADER]).is_err());
         }
     }
 

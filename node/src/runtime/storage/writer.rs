@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
-use quorate_protocol::io::{PersistSeq, Recovered, Store, Write};
+use quorate_protocol::io::{PersistSeq, Recovered, Store, Tombstones, Write};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
 
@@ -279,6 +279,16 @@ impl Store for Writer {
         limit: usize,
     ) -> Vec<(ItemKey, Committed)> {
         self.storage.items_after(cluster, after, limit).unwrap_or_else(|error| die(&error))
+    }
+
+    fn tombstones_after(
+        &self,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Tombstones {
+        let found = self.storage.tombstones_after(cluster, after, limit);
+        found.unwrap_or_else(|error| die(&error))
     }
 
     fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
