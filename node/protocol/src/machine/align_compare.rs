@@ -1,6 +1,7 @@
 //! Comparing with a source: one question at a time, work in small pieces with pauses between, so
 //! that a server that aligns and its sources go on serving others (PROTOCOL.md 3.6.5).
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -213,7 +214,7 @@ impl Machine {
                 source.sent_at = None;
                 source.unanswered = 0;
             }
-            Err(work) => source.stack.extend(work),
+            Err(work) => source.stack.extend(work.map(|work| *work)),
         }
         aligning.sources.insert(from, source);
     }
@@ -226,7 +227,7 @@ impl Machine {
         from: (NodeId, &mut Source),
         work: Option<Work>,
         answer: Answer,
-    ) -> Result<Vec<Work>, Option<Work>> {
+    ) -> Result<Vec<Work>, Option<Box<Work>>> {
         let (node, source) = from;
         match (work, answer) {
             (Some(Work::Known { after }), Answer::Known { after: a, decided, next, low })
@@ -282,7 +283,7 @@ impl Machine {
                 items.drain(..count);
                 Ok((!items.is_empty()).then_some(Work::Get { items }).into_iter().collect())
             }
-            (work, _) => Err(work),
+            (work, _) => Err(work.map(Box::new)),
         }
     }
 

@@ -304,9 +304,11 @@ mod tests {
         let message = Message::Align { session: 1, ask };
         let event = Event::Message { from: PEER, cfg: 1, message };
         machine.step(machine.now, event, &Nothing, &mut out);
-        out.into_iter().find_map(|effect| match effect {
-            Effect::Send { message: Message::AlignReply { answer, .. }, .. } => Some(answer),
-            _ => None,
+        out.into_iter().find_map(|effect| {
+            let Effect::Send { message: Message::AlignReply { answer, .. }, .. } = effect else {
+                return None;
+            };
+            Some(answer)
         })
     }
 
@@ -331,13 +333,9 @@ mod tests {
 
     /// Numbers of the decisions told, and whether that was all.
     fn follow(machine: &mut Machine, from: u64) -> Option<(Vec<u64>, bool)> {
-        match ask(machine, Ask::Follow { from, round: 1 })? {
-            Answer::Followed { decided, end, .. } => {
-                let told = decided.iter().map(|followed| followed.known.tx.seq).collect();
-                Some((told, end.is_some()))
-            }
-            answer => panic!("{answer:?}"),
-        }
+        let answer = ask(machine, Ask::Follow { from, round: 1 })?;
+        let Answer::Followed { decided, end, .. } = answer else { panic!("{answer:?}") };
+        Some((decided.iter().map(|followed| followed.known.tx.seq).collect(), end.is_some()))
     }
 
     #[test]

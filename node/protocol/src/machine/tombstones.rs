@@ -233,9 +233,9 @@ mod tests {
             assert_eq!(disk.asked.borrow().len(), round, "one piece at a time");
             for effect in out {
                 if let Effect::Persist { writes, .. } = effect {
-                    purged.extend(writes.into_iter().filter_map(|write| match write {
-                        Write::Purge(item) => Some(item),
-                        _ => None,
+                    purged.extend(writes.into_iter().filter_map(|write| {
+                        let Write::Purge(item) = write else { return None };
+                        Some(item)
                     }));
                 }
             }
