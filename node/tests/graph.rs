@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -19,7 +19,7 @@ use quorate_protocol::io::AlignConfig;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
@@ -382,17 +382,18 @@ async fn a_token_counts_once_through_all_servers() {
 /// Clients of every server, at work until they are stopped.
 struct Writers {
     stop: Arc<AtomicBool>,
-    written: Arc<AtomicU64>,
+    written: watch::Receiver<u64>,
     running: JoinSet<()>,
 }
 
 impl Writers {
     /// Path and body of a request are made from the server's and the request's numbers.
     fn start(cluster: &Cluster, make: fn(u64, u64) -> (&'static str, String)) -> Self {
-        let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (count, written) = watch::channel(0);
         let mut running = JoinSet::new();
         for (server, address) in (0..).zip(cluster.http.iter().copied()) {
-            let (stop, written) = (Arc::clone(&stop), Arc::clone(&written));
+            let (stop, count) = (Arc::clone(&stop), count.clone());
             running.spawn(async move {
                 for step in 1.. {
                     if stop.load(Ordering::Relaxed) {
@@ -400,7 +401,7 @@ impl Writers {
                     }
                     let (path, body) = make(server, step);
                     let answer = ask(address, "POST", path, &[], &body).await;
-                    written.fetch_add(u64::from(answer.status == 200), Ordering::Relaxed);
+                    count.send_modify(|count| *count += u64::from(answer.status == 200));
                 }
             });
         }
@@ -408,12 +409,9 @@ impl Writers {
     }
 
     /// Waits until so many requests have succeeded.
-    async fn wrote(&self, count: u64) {
-        let end = Instant::now() + PATIENCE;
-        while self.written.load(Ordering::Relaxed) < count {
-            assert!(Instant::now() < end, "nobody writes");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    async fn wrote(&mut self, count: u64) {
+        let enough = self.written.wait_for(|written| *written >= count);
+        tokio::time::timeout(PATIENCE, enough).await.expect("somebody writes").unwrap();
     }
 
     async fn stop(self) {
@@ -444,7 +442,7 @@ async fn what_is_dropped_under_writers_leaves_no_lock_behind() {
     };
     for round in 1..=5 {
         cluster.sql(0, "CREATE INDEX Item.k UNIQUE").await;
-        let writers = Writers::start(&cluster, |server, step| {
+        let mut writers = Writers::start(&cluster, |server, step| {
             let (n, k) = (step % RECORDS, 1_000_000 * (server + 1) + step);
             ("/command/bench/sql", format!("UPDATE Item SET k = {k} WHERE n = {n}"))
         });
@@ -454,7 +452,7 @@ async fn what_is_dropped_under_writers_leaves_no_lock_behind() {
         takes_writes(&cluster, "Item").await;
     }
     // One transaction over both classes: records of the first server's clusters, 16 and 19.
-    let writers = Writers::start(&cluster, |_, step| {
+    let mut writers = Writers::start(&cluster, |_, step| {
         let update = |cluster: u64, class: &str| {
             let n = step % RECORDS;
             let record = json!({"@rid": format!("#{cluster}:{n}"), "@class": class, "n": n});

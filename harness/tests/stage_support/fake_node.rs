@@ -77,6 +77,7 @@ async fn main() {
     if planted("FAKE_NODE_WAITS") && boot > 1 {
         let may_go = PathBuf::from(one("--data")).join("go");
         while !may_go.exists() {
+            // A pause between two looks: the test makes a file, of which nothing tells.
             tokio::time::sleep(PING).await;
         }
     }
