@@ -253,9 +253,9 @@ pub enum ConfigError {
         min = SUSPECT_MS_RANGE.start(), max = SUSPECT_MS_RANGE.end()
     )]
     Suspect(u64),
-    /// No work at all would never end.
-    #[error("align_items: 0 is not legal; at least 1")]
-    AlignItems,
+    /// No log at all would leave everybody behind at once; no work at all would never end.
+    #[error("{0}: 0 is not legal; at least 1")]
+    Zero(&'static str),
     /// A bound out of its range.
     #[error("{key}: {value} is not legal; from {} to {}", .range.start(), .range.end())]
     Bound {
@@ -358,8 +358,14 @@ fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, ConfigError> {
         align.log_age = seconds.saturating_mul(1_000_000);
     }
     align.items = flags.align_items.or(file.align_items).unwrap_or(align.items);
-    if align.items == 0 {
-        return Err(ConfigError::AlignItems);
+    for (key, is_zero) in [
+        ("log_entries_max", align.log_entries == 0),
+        ("log_age_max_s", align.log_age == 0),
+        ("align_items", align.items == 0),
+    ] {
+        if is_zero {
+            return Err(ConfigError::Zero(key));
+        }
     }
     if let Some(ms) = flags.align_pause_ms.or(file.align_pause_ms) {
         align.pause = ms.saturating_mul(1_000);

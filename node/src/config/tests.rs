@@ -66,6 +66,8 @@ fn what_does_not_fit_together_is_refused() {
         (GOOD.replace("[n1, n2]", "[n1]"), "dial: 'n2' is not another MASTER"),
         (GOOD.replace("[n1, n2]", "[n2]"), "masters: server 'n1' is not in the list"),
         (format!("{GOOD}align_items: 0\n"), "align_items: 0 is not legal"),
+        (format!("{GOOD}log_entries_max: 0\n"), "log_entries_max: 0 is not legal"),
+        (format!("{GOOD}log_age_max_s: 0\n"), "log_age_max_s: 0 is not legal"),
         (GOOD.replace("127.0.0.1:7002", "foo:99999"), "'foo:99999' of MASTER 'n2'"),
         (
             format!("{GOOD}write_quorum: 3\n"),
