@@ -19,6 +19,9 @@ use serde_json::Value;
 /// One run at a time: each wants the machine for itself.
 static ALONE: Mutex<()> = Mutex::new(());
 
+/// Last lines of each server's log that a failure shows.
+const LOG_LINES: usize = 20;
+
 /// What a run left.
 struct Run {
     folder: RunFolder,
@@ -69,6 +72,13 @@ fn json(path: &Path) -> Value {
 impl Run {
     /// Every checker is content, nothing is in doubt, and every fault was seen to bite and heal.
     fn check(&self, faults: usize) {
+        // Shown only when something below fails; the folder is gone by then.
+        println!("{:#}", json(&self.folder.soundness()));
+        for server in ["n1", "n2", "n3"] {
+            let log = self.log(server);
+            let first = log.lines().count().saturating_sub(LOG_LINES);
+            log.lines().skip(first).for_each(|line| println!("{server}: {line}"));
+        }
         let report = json(&self.folder.verdicts());
         let checkers = report["judgements"].as_array().unwrap();
         for checker in checkers {

@@ -2,6 +2,7 @@
 //! not open anything but the file.
 
 pub mod dial;
+mod limits;
 pub mod password;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
 
 use self::dial::DialError;
+use self::limits::OutOfRange;
 use crate::http::RetryPolicy;
 
 /// Name of a server that stands alone and was given none.
@@ -26,22 +28,6 @@ const DEFAULT_CLUSTER: &str = "quorate";
 const DEFAULT_HTTP: &str = "127.0.0.1:2480";
 /// Where its peers do.
 const DEFAULT_PEER: &str = "127.0.0.1:2434";
-/// Silence after which a peer counts as unreachable, in milliseconds: default, and legal range.
-/// Below three heartbeats a busy processor looks like a failure.
-const SUSPECT_MS: u64 = 500;
-const SUSPECT_MS_RANGE: std::ops::RangeInclusive<u64> = 150..=60_000;
-/// Most automatic retries of a transaction that met a lock or another writer.
-const RETRIES_MAX: u32 = 1_000;
-/// Longest delay before the first of them, in milliseconds; it doubles up to 32 times.
-const RETRY_DELAY_MS_MAX: u64 = 10_000;
-
-/// Requests that a server works on at once; the next ones are refused with `overload`. Default, and
-/// legal range: every one costs memory, and locks that others wait for.
-const IN_FLIGHT_MAX: u32 = 4_096;
-const IN_FLIGHT_MAX_RANGE: std::ops::RangeInclusive<u32> = 1..=65_536;
-/// Open connections of clients; each has one request at a time. Default, and legal range.
-const CONNECTIONS_MAX: u32 = 1_024;
-const CONNECTIONS_MAX_RANGE: std::ops::RangeInclusive<u32> = 1..=65_536;
 
 /// Flags of `quorate-node serve`. What is left out comes from the file, then from the default.
 #[derive(Debug, Clone, Default, Args)]
@@ -87,25 +73,25 @@ pub struct ServeArgs {
     pub log_age_max_s: Option<u64>,
     /// Items a server reads in one piece of alignment work; there is a pause behind each
     #[arg(long)]
-    pub align_items: Option<usize>,
+    pub align_items: Option<u64>,
     /// Milliseconds between two pieces of alignment work
     #[arg(long)]
     pub align_pause_ms: Option<u64>,
     /// Automatic retries of a transaction that met a lock or another writer
     #[arg(long)]
-    pub retry_count: Option<u32>,
+    pub retry_count: Option<u64>,
     /// Milliseconds before the first of them; doubles up to 32 times
     #[arg(long)]
     pub retry_delay_ms: Option<u64>,
     /// Share of that delay that chance decides, in percent
     #[arg(long)]
-    pub retry_jitter_percent: Option<u8>,
+    pub retry_jitter_percent: Option<u64>,
     /// Requests worked on at once; above, clients are told to come back
     #[arg(long)]
-    pub in_flight_max: Option<u32>,
+    pub in_flight_max: Option<u64>,
     /// Open connections of clients; above, they are told to come back
     #[arg(long)]
-    pub connections_max: Option<u32>,
+    pub connections_max: Option<u64>,
     /// File with settings, in YAML
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -136,13 +122,13 @@ struct File {
     suspect_after_ms: Option<u64>,
     log_entries_max: Option<u64>,
     log_age_max_s: Option<u64>,
-    align_items: Option<usize>,
+    align_items: Option<u64>,
     align_pause_ms: Option<u64>,
-    retry_count: Option<u32>,
+    retry_count: Option<u64>,
     retry_delay_ms: Option<u64>,
-    retry_jitter_percent: Option<u8>,
-    in_flight_max: Option<u32>,
-    connections_max: Option<u32>,
+    retry_jitter_percent: Option<u64>,
+    in_flight_max: Option<u64>,
+    connections_max: Option<u64>,
 }
 
 /// Settings that fit together.
@@ -247,35 +233,9 @@ pub enum ConfigError {
          QUORATE_CLUSTER_PASSWORD or `cluster_password:` in the file"
     )]
     NoPassword,
-    /// Too short or too long.
-    #[error(
-        "suspect_after_ms: {0} is not legal; from {min} to {max}",
-        min = SUSPECT_MS_RANGE.start(), max = SUSPECT_MS_RANGE.end()
-    )]
-    Suspect(u64),
-    /// No log at all would leave everybody behind at once; no work at all would never end.
-    #[error("{0}: 0 is not legal; at least 1")]
-    Zero(&'static str),
-    /// A bound out of its range.
-    #[error("{key}: {value} is not legal; from {} to {}", .range.start(), .range.end())]
-    Bound {
-        /// Which.
-        key: &'static str,
-        /// What it was set to.
-        value: u32,
-        /// What it can be.
-        range: std::ops::RangeInclusive<u32>,
-    },
-    /// A retry setting out of its range.
-    #[error("{key}: {value} is not legal; from 0 to {max}")]
-    Retry {
-        /// Which.
-        key: &'static str,
-        /// What it was set to.
-        value: u64,
-        /// The most it can be.
-        max: u64,
-    },
+    /// A number.
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
 }
 
 impl Config {
@@ -324,13 +284,11 @@ impl Config {
                 password: password.filter(|p| !p.is_empty()).ok_or(ConfigError::NoPassword)?,
             })
         };
-        let suspect = flags.suspect_after_ms.or(file.suspect_after_ms).unwrap_or(SUSPECT_MS);
-        if !SUSPECT_MS_RANGE.contains(&suspect) {
-            return Err(ConfigError::Suspect(suspect));
-        }
-        let in_flight_max = flags.in_flight_max.or(file.in_flight_max).unwrap_or(IN_FLIGHT_MAX);
+        let suspect =
+            limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
+        let in_flight_max = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
         let connections_max =
-            flags.connections_max.or(file.connections_max).unwrap_or(CONNECTIONS_MAX);
+            limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
         Ok(Self {
             name,
             data: flags.data.or(file.data).ok_or(ConfigError::NoData)?,
@@ -344,61 +302,32 @@ impl Config {
             suspect_after: Duration::from_millis(suspect),
             align,
             retry,
-            in_flight_max: bounded("in_flight_max", in_flight_max, IN_FLIGHT_MAX_RANGE)?,
-            connections_max: bounded("connections_max", connections_max, CONNECTIONS_MAX_RANGE)?,
+            in_flight_max,
+            connections_max,
         })
     }
 }
 
-fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, ConfigError> {
-    let mut align = AlignConfig::new();
-    let merged = flags.log_entries_max.or(file.log_entries_max);
-    align.log_entries = merged.unwrap_or(align.log_entries);
-    if let Some(seconds) = flags.log_age_max_s.or(file.log_age_max_s) {
-        align.log_age = seconds.saturating_mul(1_000_000);
-    }
-    align.items = flags.align_items.or(file.align_items).unwrap_or(align.items);
-    for (key, is_zero) in [
-        ("log_entries_max", align.log_entries == 0),
-        ("log_age_max_s", align.log_age == 0),
-        ("align_items", align.items == 0),
-    ] {
-        if is_zero {
-            return Err(ConfigError::Zero(key));
-        }
-    }
-    if let Some(ms) = flags.align_pause_ms.or(file.align_pause_ms) {
-        align.pause = ms.saturating_mul(1_000);
-    }
-    Ok(align)
+fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {
+    let age_s: u64 = limits::LOG_AGE_MAX_S.pick(flags.log_age_max_s, file.log_age_max_s)?;
+    let pause_ms: u64 = limits::ALIGN_PAUSE_MS.pick(flags.align_pause_ms, file.align_pause_ms)?;
+    Ok(AlignConfig {
+        log_entries: limits::LOG_ENTRIES_MAX.pick(flags.log_entries_max, file.log_entries_max)?,
+        log_age: age_s * 1_000_000,
+        pause: pause_ms * 1_000,
+        items: limits::ALIGN_ITEMS.pick(flags.align_items, file.align_items)?,
+        ..AlignConfig::new()
+    })
 }
 
-fn retry(flags: &ServeArgs, file: &File) -> Result<RetryPolicy, ConfigError> {
-    let retry = RetryPolicy::default();
-    let retry = RetryPolicy {
-        count: flags.retry_count.or(file.retry_count).unwrap_or(retry.count),
-        delay: flags
-            .retry_delay_ms
-            .or(file.retry_delay_ms)
-            .map_or(retry.delay, Duration::from_millis),
-        jitter_percent: flags
-            .retry_jitter_percent
-            .or(file.retry_jitter_percent)
-            .unwrap_or(retry.jitter_percent),
-    };
-    check_retry(&retry)?;
-    Ok(retry)
-}
-
-fn bounded(
-    key: &'static str,
-    value: u32,
-    range: std::ops::RangeInclusive<u32>,
-) -> Result<usize, ConfigError> {
-    match usize::try_from(value) {
-        Ok(bound) if range.contains(&value) => Ok(bound),
-        Ok(_) | Err(_) => Err(ConfigError::Bound { key, value, range }),
-    }
+fn retry(flags: &ServeArgs, file: &File) -> Result<RetryPolicy, OutOfRange> {
+    let delay_ms = limits::RETRY_DELAY_MS.pick(flags.retry_delay_ms, file.retry_delay_ms)?;
+    Ok(RetryPolicy {
+        count: limits::RETRY_COUNT.pick(flags.retry_count, file.retry_count)?,
+        delay: Duration::from_millis(delay_ms),
+        jitter_percent: limits::RETRY_JITTER_PERCENT
+            .pick(flags.retry_jitter_percent, file.retry_jitter_percent)?,
+    })
 }
 
 /// W and R, neither above the number of MASTERs.
@@ -423,20 +352,6 @@ fn quorums(
         }
     }
     Ok((write, read))
-}
-
-fn check_retry(retry: &RetryPolicy) -> Result<(), ConfigError> {
-    let delay = u64::try_from(retry.delay.as_millis()).unwrap_or(u64::MAX);
-    for (key, value, max) in [
-        ("retry_count", u64::from(retry.count), u64::from(RETRIES_MAX)),
-        ("retry_delay_ms", delay, RETRY_DELAY_MS_MAX),
-        ("retry_jitter_percent", u64::from(retry.jitter_percent), 100),
-    ] {
-        if value > max {
-            return Err(ConfigError::Retry { key, value, max });
-        }
-    }
-    Ok(())
 }
 
 fn read_file(path: &Path) -> Result<File, ConfigError> {

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, ErrorCode, Image, ItemId, NodeId, OpKind, Stamp};
-use quorate_control::ddl::NewDatabase;
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::schema::{DatabaseKind, SCHEMA_ITEM, Schema};
+use quorate_control::settings::NewDatabase;
 use quorate_node::http::RetryPolicy;
 use quorate_node::runtime::handle::{NodeHandle, NodeState};
 use quorate_node::runtime::{Node, Settings};

@@ -132,7 +132,8 @@ impl Whole<'_> {
             }
             let is_spoilt = ended.judged.as_ref().is_some_and(Judged::is_spoilt_by_host);
             let is_allowed = earlier.len() < self.suite.repeats as usize;
-            if !is_spoilt || !is_allowed || Instant::now() + *budget > latest {
+            let is_stopped = self.interrupt.stop.is_cancelled();
+            if !is_spoilt || !is_allowed || is_stopped || Instant::now() + *budget > latest {
                 return Ok(Done { name: name.clone(), earlier, ended, took, budget: *budget });
             }
             if !quiet {

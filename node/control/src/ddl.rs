@@ -8,8 +8,7 @@ use alloc::vec::Vec;
 use quorate_api::{ErrorCode, NodeId};
 
 use crate::schema::{Class, Cluster, Database, FIRST_CLUSTER, Schema};
-
-pub use crate::settings::NewDatabase;
+use crate::settings::NewDatabase;
 
 /// Longest legal name of a database or class, in bytes.
 pub const NAME_BYTES_MAX: usize = 128;

@@ -226,9 +226,9 @@ impl Schema {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ddl::NewDatabase;
     use crate::members::WriteQuorum;
     use crate::schema::{DatabaseKind, SystemPlacement, TOKEN_CLUSTER};
+    use crate::settings::NewDatabase;
     use alloc::vec;
     use quorate_api::ErrorCode;
 

@@ -67,7 +67,7 @@ impl Config {
 }
 
 /// When the decision log is cut past a server that is behind, and how fast servers align.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AlignConfig {
     /// Entries of the own decision log that a server may be behind before it is not waited for.
     pub log_entries: u64,

@@ -79,6 +79,7 @@ fn check_address(address: &str) -> Result<(), String> {
     match bare {
         Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => Ok(()),
         Some(_) => Err(format!("'{host}' is no IPv6 address")),
+        None if host.contains('/') => Err("it is a host and a port, no URL".to_owned()),
         None if host.contains(':') => Err("an IPv6 address stands in brackets".to_owned()),
         None if host.is_empty() => Err("it has no host".to_owned()),
         None if host.chars().all(is_host) => Ok(()),
@@ -107,7 +108,7 @@ mod tests {
             ("[::1:2434", "an IPv6 address stands in brackets"),
             ("[foo]:2434", "'[foo]' is no IPv6 address"),
             ("a b:2434", "'a b' is neither a name nor an IP address"),
-            ("http://foo:2434", "an IPv6 address stands in brackets"),
+            ("http://foo:2434", "it is a host and a port, no URL"),
         ] {
             let error = check_address(bad).unwrap_err();
             assert!(error.contains(reason), "{reason} in {error}");

@@ -65,9 +65,16 @@ fn what_does_not_fit_together_is_refused() {
         (GOOD.replace("[n1, n2]", "[n1, n2, n3]"), "dial: no address for MASTER 'n3'"),
         (GOOD.replace("[n1, n2]", "[n1]"), "dial: 'n2' is not another MASTER"),
         (GOOD.replace("[n1, n2]", "[n2]"), "masters: server 'n1' is not in the list"),
-        (format!("{GOOD}align_items: 0\n"), "align_items: 0 is not legal"),
+        (format!("{GOOD}align_items: 0\n"), "align_items: 0 is not legal; from 1 to 65536"),
+        (format!("{GOOD}align_items: 65537\n"), "align_items: 65537 is not legal"),
+        (format!("{GOOD}align_pause_ms: 1001\n"), "align_pause_ms: 1001 is not legal; from 0"),
         (format!("{GOOD}log_entries_max: 0\n"), "log_entries_max: 0 is not legal"),
+        (format!("{GOOD}log_entries_max: 1000000001\n"), "log_entries_max: 1000000001 is not"),
         (format!("{GOOD}log_age_max_s: 0\n"), "log_age_max_s: 0 is not legal"),
+        (
+            format!("{GOOD}log_age_max_s: 18446744073709551615\n"),
+            "log_age_max_s: 18446744073709551615 is not legal; from 1 to 31536000",
+        ),
         (GOOD.replace("127.0.0.1:7002", "foo:99999"), "'foo:99999' of MASTER 'n2'"),
         (
             format!("{GOOD}write_quorum: 3\n"),
@@ -81,6 +88,7 @@ fn what_does_not_fit_together_is_refused() {
         (format!("{GOOD}retry_count: 1001\n"), "retry_count: 1001 is not legal; from 0 to 1000"),
         (format!("{GOOD}retry_delay_ms: 20000\n"), "retry_delay_ms: 20000 is not legal"),
         (format!("{GOOD}retry_jitter_percent: 101\n"), "retry_jitter_percent: 101"),
+        (format!("{GOOD}retry_jitter_percent: 300\n"), "retry_jitter_percent: 300 is not legal"),
         (format!("{GOOD}retry_count: -1\n"), "line 7"),
         (format!("{GOOD}in_flight_max: 0\n"), "in_flight_max: 0 is not legal; from 1 to 65536"),
         (format!("{GOOD}in_flight_max: 65537\n"), "in_flight_max: 65537 is not legal"),
@@ -89,4 +97,11 @@ fn what_does_not_fit_together_is_refused() {
         let error = file(&text).unwrap_err();
         assert!(error.contains(expected), "{expected} in {error}");
     }
+}
+
+#[test]
+fn what_nobody_sets_is_what_the_machine_and_the_retries_begin_with() {
+    let config = file(GOOD).unwrap();
+    assert_eq!(config.retry, RetryPolicy::default());
+    assert_eq!(config.align, AlignConfig::default());
 }

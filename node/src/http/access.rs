@@ -219,7 +219,8 @@ impl<B: Backend> Access<'_, B> {
             return self.read_local(item).await;
         }
         let masters = db.schema().masters.len();
-        let (wanted, majority) = (level.effective(masters), masters / 2 + 1);
+        let (wanted, majority) =
+            (level.effective(masters), ReadQuorum::Majority.effective(masters));
         if wanted > masters {
             let text = format!("read level {level} cannot be reached: there are {masters} MASTERs");
             return Err(ApiError::bad_request(text));

@@ -19,7 +19,7 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -107,28 +107,55 @@ impl Outcomes {
         Some(number)
     }
 
-    /// It was answered as ever after all.
     fn forget(&self, number: u64) {
         self.state().answers.remove(&number);
     }
 
-    fn finish(&self, number: u64, answered: Answered) {
+    /// False when nobody was told of it: its client was gone before this server had voted.
+    fn finish(&self, number: u64, answered: Answered) -> bool {
         let mut state = self.state();
-        state.bytes += answered.body.len();
-        state.answers.insert(number, Some(answered));
-        state.order.push_back(number);
+        let Some(answer) = state.answers.get_mut(&number) else { return false };
+        let bytes = answered.bytes();
+        if bytes > KEPT_BYTES_MAX {
+            // Kept, it would drive out all others and then itself.
+            state.answers.remove(&number);
+        } else {
+            *answer = Some(answered);
+            state.bytes += bytes;
+            state.order.push_back(number);
+        }
         while state.order.len() > KEPT_MAX || state.bytes > KEPT_BYTES_MAX {
             let Some(oldest) = state.order.pop_front() else { break };
             let gone = state.answers.remove(&oldest).flatten();
-            state.bytes -= gone.map_or(0, |gone| gone.body.len());
+            state.bytes -= gone.map_or(0, |gone| gone.bytes());
         }
         drop(state);
         self.changes.send_modify(|changes| *changes += 1);
+        true
     }
 
     /// `None`: nothing is known of it; `Some(None)`: it has no outcome yet.
     fn look(&self, number: u64) -> Option<Option<Answered>> {
         self.state().answers.get(&number).cloned()
+    }
+}
+
+/// A number that no client knows. It is forgotten with this: when the request is answered as ever
+/// after all, and when its client is gone before it could be told.
+struct Untold<'a> {
+    outcomes: &'a Outcomes,
+    number: u64,
+}
+
+impl Untold<'_> {
+    fn is_told(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        self.outcomes.forget(self.number);
     }
 }
 
@@ -161,13 +188,16 @@ pub(super) async fn answer_early<B: Backend>(
     request.extensions_mut().insert(Early { accepted: Arc::clone(&accepted), is_named });
     let (give, mut given) = oneshot::channel();
     let work = Arc::clone(&app);
+    let untold = Untold { outcomes: &app.outcomes, number };
     // Goes on when the client is gone.
     tokio::spawn(async move {
         let response = next.run(request).await;
         if let Err(unwanted) = give.send(response) {
             let answered = keep(unwanted).await;
-            work.counters.decided_later(answered.outcome);
-            work.outcomes.finish(number, answered);
+            let outcome = answered.outcome;
+            if work.outcomes.finish(number, answered) {
+                work.counters.decided_later(outcome);
+            }
         }
     });
     let decided = tokio::select! {
@@ -179,8 +209,10 @@ pub(super) async fn answer_early<B: Backend>(
             given.try_recv().ok().map(Ok)
         }
     };
-    let Some(given) = decided else { return accepted_reply(&app, number) };
-    app.outcomes.forget(number);
+    let Some(given) = decided else {
+        untold.is_told();
+        return accepted_reply(&app, number);
+    };
     given.unwrap_or_else(|_| unknown(ErrorCode::NotReady, "the server is stopping").into_response())
 }
 
@@ -291,6 +323,12 @@ async fn keep(response: Response) -> Answered {
 }
 
 impl Answered {
+    /// Memory it takes, but for what is small in every answer.
+    fn bytes(&self) -> usize {
+        let header = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        self.body.len() + self.headers.iter().map(header).sum::<usize>()
+    }
+
     fn into_response(self, id: &str) -> Response {
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = self.status;
@@ -316,8 +354,9 @@ mod tests {
         let outcomes = Outcomes::default();
         let numbers: Vec<u64> = (0..PENDING_MAX).map(|_| outcomes.begin().unwrap()).collect();
         assert_eq!(outcomes.begin(), None);
-        outcomes.finish(numbers[0], answered(1));
+        assert!(outcomes.finish(numbers[0], answered(1)));
         outcomes.forget(numbers[1]);
+        assert!(!outcomes.finish(numbers[1], answered(1)));
         assert!(outcomes.begin().is_some() && outcomes.begin().is_some());
         assert_eq!(outcomes.begin(), None);
     }
@@ -328,7 +367,7 @@ mod tests {
         let open = outcomes.begin().unwrap();
         let finish = |bytes| {
             let number = outcomes.begin().unwrap();
-            outcomes.finish(number, answered(bytes));
+            assert!(outcomes.finish(number, answered(bytes)));
             number
         };
         let first = finish(KEPT_BYTES_MAX / 2);
@@ -337,11 +376,23 @@ mod tests {
         let third = finish(1);
         assert!(outcomes.look(first).is_none());
         assert!(outcomes.look(second).flatten().is_some());
+        let huge = finish(KEPT_BYTES_MAX + 1);
+        assert!(outcomes.look(huge).is_none() && outcomes.look(third).is_some());
         for _ in 0..KEPT_MAX {
             finish(0);
         }
         assert!(outcomes.look(third).is_none());
         assert!(outcomes.look(open).is_some_and(|answer| answer.is_none()));
         assert_eq!(outcomes.state().bytes, 0);
+    }
+
+    #[test]
+    fn headers_count_too() {
+        let outcomes = Outcomes::default();
+        let number = outcomes.begin().unwrap();
+        let mut answer = answered(2);
+        answer.headers.insert("etag", HeaderValue::from_static("12345"));
+        assert!(outcomes.finish(number, answer));
+        assert_eq!(outcomes.state().bytes, 2 + 4 + 5);
     }
 }

@@ -130,6 +130,10 @@ pub(super) async fn keep<B: Backend>(
     let is_error = response.status().is_client_error() || response.status().is_server_error();
     let is_committed = !committed.is_empty();
     merge(&mut token, committed);
+    // The answer to an earlier request brings the token that was earned then.
+    if let Some(earlier) = read(response.headers()) {
+        merge(&mut token, earlier);
+    }
     match reach(&app, SessionToken::new(), seen, until).await {
         Ok(reached) => merge(&mut token, reached),
         Err(mut refused) if is_read || (!is_error && !is_committed) => {

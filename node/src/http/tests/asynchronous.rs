@@ -160,3 +160,33 @@ async fn a_sessions_token_comes_with_the_outcome() {
     let told = setup.send("GET", &outcome, "").await.expect(201);
     assert_eq!(told.header("x-quorate-session-token"), "0000000000000001.1:3");
 }
+
+/// An outcome in a session carries what the session has seen since, and what it had seen then.
+#[tokio::test]
+async fn an_outcome_in_a_session_takes_nothing_from_its_token() {
+    let setup = Setup::bench().await;
+    let permits = setup.fake.decide_later();
+    let then = "0000000000000001.0:2";
+    let session = [(MODE, "asynchronous"), ("x-quorate-session-token", then)];
+    let early = setup.send_with("POST", "/document/bench", &session, ITEM).await;
+    let outcome = location(early);
+    permits.add_permits(1);
+    let since = [("x-quorate-session-token", "")];
+    let told = setup.send_with("GET", &outcome, &since, "").await.expect(201);
+    let token = told.header("x-quorate-session-token");
+    assert_eq!(token, format!("{then},0000000000000001.1:3"));
+}
+
+#[tokio::test]
+async fn who_goes_before_the_vote_leaves_nothing_behind() {
+    let setup = Setup::bench().await;
+    setup.fake.hang();
+    let request = setup.send_with("POST", "/document/bench", &ASYNCHRONOUS, ITEM);
+    tokio::select! {
+        answer = request => panic!("{answer:?}"),
+        () = setup.fake.until_hanging() => {}
+    }
+    let soon = [("x-quorate-deadline-ms", "20")];
+    let answer = setup.send_with("GET", "/outcome/0000000000000001.1.0", &soon, "").await;
+    answer.fails(404, "not_found", "unknown");
+}

@@ -157,10 +157,10 @@ mod tests {
     use std::sync::Arc;
 
     use quorate_api::{Boot, Image, NodeId, Stamp, TxId};
-    use quorate_control::ddl::NewDatabase;
     use quorate_control::indexes::{IndexKind, NewIndex};
     use quorate_control::members::WriteQuorum;
     use quorate_control::schema::{DatabaseKind, Schema};
+    use quorate_control::settings::NewDatabase;
     use serde_json::json;
 
     use super::*;

@@ -62,6 +62,10 @@ pub(crate) struct Binding {
 
 /// How long the report of a consequence waits for that of its cause.
 const CAUSE_WAIT: Duration = Duration::from_secs(1);
+/// How long the end of the process may take. Exit handlers run first, and one of RocksDB's waits for
+/// its threads, which may be waiting for the very disk that failed. Meanwhile the links would go on
+/// telling others that this server lives, and nobody would recover what it holds locked.
+const EXIT_MAX: Duration = Duration::from_millis(100);
 /// Exit code of a server whose disk or data cannot be used: damaged, lost or full.
 pub const EXIT_STORAGE: u8 = 4;
 
@@ -378,7 +382,8 @@ impl Storage {
 /// be told, the machine's view of the store and the sync thread; whoever can return an error
 /// returns it.
 ///
-/// No thread is waited for: the machine may already count on the write that failed.
+/// No thread is waited for beyond [`EXIT_MAX`]: the machine may already count on the write that
+/// failed. Then the process ends by a signal instead of with [`EXIT_STORAGE`].
 pub(crate) fn die(error: &StorageError) -> ! {
     if error.is_consequence() {
         // The thread that met the cause is about to tell it and end the process.
@@ -386,6 +391,13 @@ pub(crate) fn die(error: &StorageError) -> ! {
     }
     let remedy = error.remedy();
     tracing::error!(%error, remedy, "the storage failed; this server stops rather than guess");
+    let end = || {
+        std::thread::sleep(EXIT_MAX);
+        std::process::abort();
+    };
+    if std::thread::Builder::new().name("end".into()).spawn(end).is_err() {
+        std::process::abort();
+    }
     std::process::exit(EXIT_STORAGE.into())
 }
 

@@ -1,0 +1,78 @@
+//! Numbers among the settings: what each is when nobody says, and what is legal. May not know what
+//! a number is for.
+
+use std::ops::RangeInclusive;
+
+/// Silence after which a peer counts as unreachable. Below three heartbeats a busy processor looks
+/// like a failure.
+pub(super) const SUSPECT_AFTER_MS: Limit = Limit::new("suspect_after_ms", 500, 150..=60_000);
+
+/// Decisions another server may be behind. None would leave everybody behind at once.
+pub(super) const LOG_ENTRIES_MAX: Limit =
+    Limit::new("log_entries_max", 1_000_000, 1..=1_000_000_000);
+
+/// How long it may be behind; at most a year.
+pub(super) const LOG_AGE_MAX_S: Limit = Limit::new("log_age_max_s", 3_600, 1..=31_536_000);
+
+/// Items read in one piece of alignment work. Everything else waits for a piece to end.
+pub(super) const ALIGN_ITEMS: Limit = Limit::new("align_items", 512, 1..=65_536);
+
+/// Pause behind each piece. Long pauses let a server that aligns wait for ever.
+pub(super) const ALIGN_PAUSE_MS: Limit = Limit::new("align_pause_ms", 2, 0..=1_000);
+
+/// Automatic retries of a transaction that met a lock or another writer.
+pub(super) const RETRY_COUNT: Limit = Limit::new("retry_count", 10, 0..=1_000);
+
+/// Delay before the first of them; it doubles up to 32 times.
+pub(super) const RETRY_DELAY_MS: Limit = Limit::new("retry_delay_ms", 2, 0..=10_000);
+
+/// Share of that delay that chance decides.
+pub(super) const RETRY_JITTER_PERCENT: Limit = Limit::new("retry_jitter_percent", 100, 0..=100);
+
+/// Requests that a server works on at once; the next ones are refused with `overload`. Every one
+/// costs memory, and locks that others wait for.
+pub(super) const IN_FLIGHT_MAX: Limit = Limit::new("in_flight_max", 4_096, 1..=65_536);
+
+/// Open connections of clients; each has one request at a time.
+pub(super) const CONNECTIONS_MAX: Limit = Limit::new("connections_max", 1_024, 1..=65_536);
+
+/// A number out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {value} is not legal; from {} to {}", .legal.start(), .legal.end())]
+pub struct OutOfRange {
+    /// Which setting.
+    key: &'static str,
+    /// What it was set to.
+    value: u64,
+    /// What it can be.
+    legal: RangeInclusive<u64>,
+}
+
+/// A setting that is a number.
+pub(super) struct Limit {
+    key: &'static str,
+    default: u64,
+    legal: RangeInclusive<u64>,
+}
+
+impl Limit {
+    const fn new(key: &'static str, default: u64, legal: RangeInclusive<u64>) -> Self {
+        Self { key, default, legal }
+    }
+
+    /// The flag before the file before the default.
+    ///
+    /// # Errors
+    /// It is not legal.
+    pub(super) fn pick<T: TryFrom<u64>>(
+        &self,
+        flag: Option<u64>,
+        file: Option<u64>,
+    ) -> Result<T, OutOfRange> {
+        let value = flag.or(file).unwrap_or(self.default);
+        match T::try_from(value) {
+            Ok(number) if self.legal.contains(&value) => Ok(number),
+            _ => Err(OutOfRange { key: self.key, value, legal: self.legal.clone() }),
+        }
+    }
+}
