@@ -1,7 +1,7 @@
 //! Reading back after the load: watching convergence, and the final reads of every key.
 //! Reads alone, each a recorded operation; judging what they saw is the checkers' business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_check::history::{Nanos, Outcome, Phase, Seen};
 
@@ -9,9 +9,9 @@ use crate::drive::crew::{Ids, Later, Next, Order, Work};
 use crate::drive::recorder::Completion;
 use crate::plan::OpClass;
 
-/// Attempts at the majority read of one key.
-const MAJORITY_ATTEMPTS: u32 = 5;
-/// Pause before the next one, through the next server.
+/// Attempts at one final read.
+const ATTEMPTS: u32 = 5;
+/// Pause before the next one; by majority, through the next server.
 const RETRY_NS: Nanos = 200_000_000;
 
 /// One look at some keys on every server.
@@ -81,7 +81,11 @@ impl Work for Round {
     }
 }
 
-/// The final reads: of every key one majority read, and one local read on every server.
+/// A final read of a key: by majority, or locally on one server.
+type Read = (u64, Option<u32>);
+
+/// The final reads: of every key one majority read, and one local read on every server. One that
+/// fails is tried again: the faults are over, but a busy machine is late now and then.
 #[derive(Debug)]
 pub(crate) struct FinalReads {
     keys: Vec<u64>,
@@ -90,8 +94,11 @@ pub(crate) struct FinalReads {
     nodes: u32,
     next: u64,
     open: u64,
-    attempts: BTreeMap<u64, u32>,
-    again: Later<u64>,
+    attempts: BTreeMap<Read, u32>,
+    again: Later<Read>,
+    /// Servers on which a local read has failed in all attempts. The others there get one each: a
+    /// server that never answers would take the time of all attempts for every key.
+    given_up: BTreeSet<u32>,
     /// Keys without a majority read after all attempts.
     pub(crate) unread: Vec<u64>,
 }
@@ -107,35 +114,36 @@ impl FinalReads {
             open: 0,
             attempts: BTreeMap::new(),
             again: Later::new(RETRY_NS),
+            given_up: BTreeSet::new(),
             unread: Vec::new(),
         }
     }
 
-    fn majority(&mut self, key: u64, attempt: u32, id: u64) -> Next {
+    fn begin(&mut self, read: Read, id: u64) -> Next {
         self.open += 1;
-        let turn = (key + u64::from(attempt)) % self.targets.len() as u64;
-        let node = self.targets[turn as usize];
-        let (class, phase) = (OpClass::ReadMajority, Phase::Final);
-        Next::Begin(Order { id, node, class, phase, key, intended: None })
+        let (key, local) = read;
+        let (class, node) = match local {
+            Some(node) => (OpClass::ReadLocal, node),
+            None => {
+                let attempt = self.attempts.get(&read).copied().unwrap_or(0);
+                let turn = (key + u64::from(attempt)) % self.targets.len() as u64;
+                (OpClass::ReadMajority, self.targets[turn as usize])
+            }
+        };
+        Next::Begin(Order { id, node, class, phase: Phase::Final, key, intended: None })
     }
 }
 
 impl Work for FinalReads {
     fn next(&mut self, now: Nanos, _in_flight: usize, ids: &mut Ids) -> Next {
-        if let Some(key) = self.again.pop(now) {
-            let attempt = self.attempts.get(&key).copied().unwrap_or(0);
-            return self.majority(key, attempt, ids.fresh());
+        if let Some(read) = self.again.pop(now) {
+            return self.begin(read, ids.fresh());
         }
         let reads = u64::from(self.nodes) + 1;
         if let Some(key) = self.keys.get((self.next / reads) as usize).copied() {
             let turn = self.next % reads;
             self.next += 1;
-            if turn == 0 {
-                return self.majority(key, 0, ids.fresh());
-            }
-            let (node, id) = ((turn - 1) as u32, ids.fresh());
-            let (class, phase) = (OpClass::ReadLocal, Phase::Final);
-            return Next::Begin(Order { id, node, class, phase, key, intended: None });
+            return self.begin((key, turn.checked_sub(1).map(|node| node as u32)), ids.fresh());
         }
         match self.again.first() {
             Some(at) => Next::Wait(at),
@@ -145,20 +153,108 @@ impl Work for FinalReads {
     }
 
     fn done(&mut self, completion: &Completion) {
-        if completion.call.class != OpClass::ReadMajority {
-            return;
-        }
         self.open -= 1;
         if completion.answer.outcome == Outcome::Ok {
             return;
         }
-        let key = completion.call.key;
-        let attempts = self.attempts.entry(key).or_insert(0);
+        let (key, node) = (completion.call.key, completion.call.node);
+        let local = (completion.call.class == OpClass::ReadLocal).then_some(node);
+        let attempts = self.attempts.entry((key, local)).or_insert(0);
         *attempts += 1;
-        if *attempts < MAJORITY_ATTEMPTS {
-            self.again.push(completion.done, key);
-        } else {
-            self.unread.push(key);
+        let is_last = *attempts >= ATTEMPTS;
+        match local {
+            Some(node) if self.given_up.contains(&node) => {}
+            _ if !is_last => self.again.push(completion.done, (key, local)),
+            Some(node) => drop(self.given_up.insert(node)),
+            None => self.unread.push(key),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drive::reply::Answer;
+    use crate::drive::request::Call;
+
+    const SERVERS: u32 = 2;
+
+    /// Two servers, asked one read at a time; what they answer is for `outcome` to say. The reads in
+    /// their order, each with its server, and the keys left unread.
+    fn ask(
+        keys: Vec<u64>,
+        outcome: impl Fn(u64, OpClass, u32) -> Outcome,
+    ) -> (Vec<(u64, OpClass, u32)>, Vec<u64>) {
+        let mut reads = FinalReads::new(keys, (0..SERVERS).collect(), SERVERS);
+        let (mut now, mut ids, mut asked) = (0, Ids::default(), Vec::new());
+        loop {
+            match reads.next(now, 0, &mut ids) {
+                Next::Begin(order) => {
+                    asked.push((order.key, order.class, order.node));
+                    let outcome = outcome(order.key, order.class, order.node);
+                    now += RETRY_NS / 10;
+                    reads.done(&completion(order, now, outcome));
+                }
+                Next::Wait(at) => now = at,
+                Next::End => return (asked, reads.unread),
+            }
+        }
+    }
+
+    fn completion(order: Order, now: Nanos, outcome: Outcome) -> Completion {
+        let Order { id, node, class, phase, key, .. } = order;
+        let (rid, base, intended) = (None, None, now);
+        let call =
+            Call { id, process: 0, session: 0, node, class, phase, key, rid, base, intended };
+        let answer = Answer { outcome, code: None, seen: None, rid: None, version: None };
+        Completion { call, sent: now, done: now, open: false, answer }
+    }
+
+    #[test]
+    fn what_is_read_at_once_is_read_once() {
+        let (asked, unread) = ask(vec![7, 8], |_, _, _| Outcome::Ok);
+        let of = |key| {
+            let local = |node| (key, OpClass::ReadLocal, node);
+            [(key, OpClass::ReadMajority, (key % 2) as u32), local(0), local(1)]
+        };
+        assert_eq!((asked, unread), ([of(7), of(8)].concat(), Vec::new()));
+    }
+
+    /// A majority read goes to the next server, a local one to its own again.
+    #[test]
+    fn a_read_that_fails_is_tried_again() {
+        let failures = std::cell::Cell::new(2);
+        let (asked, unread) = ask(vec![7], |_, class, node| match (class, node) {
+            (OpClass::ReadMajority, 1) => Outcome::Failed,
+            (OpClass::ReadLocal, 1) if failures.get() > 0 => {
+                failures.set(failures.get() - 1);
+                Outcome::Unknown
+            }
+            _ => Outcome::Ok,
+        });
+        let of =
+            |class| asked.iter().filter(move |(_, c, _)| *c == class).map(|(_, _, node)| *node);
+        assert_eq!(of(OpClass::ReadMajority).collect::<Vec<_>>(), [1, 0]);
+        assert_eq!(of(OpClass::ReadLocal).collect::<Vec<_>>(), [0, 1, 1, 1]);
+        assert_eq!(unread, [0; 0]);
+    }
+
+    #[test]
+    fn a_server_that_never_answers_costs_all_attempts_only_at_first() {
+        let keys: Vec<u64> = (0..100).collect();
+        let (asked, unread) = ask(keys, |_, class, node| match (class, node) {
+            (OpClass::ReadLocal, 1) => Outcome::Unknown,
+            _ => Outcome::Ok,
+        });
+        let silent =
+            asked.iter().filter(|(_, class, node)| (*class, *node) == (OpClass::ReadLocal, 1));
+        let attempts = ATTEMPTS as usize;
+        assert!((100 + attempts..200).contains(&silent.count()), "{asked:?}");
+        assert_eq!(unread, [0; 0]);
+        let (_, unread) = ask(vec![7, 8], |key, class, _| match (class, key) {
+            (OpClass::ReadMajority, 8) => Outcome::Failed,
+            _ => Outcome::Ok,
+        });
+        assert_eq!(unread, [8]);
     }
 }

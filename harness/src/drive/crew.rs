@@ -55,6 +55,12 @@ pub(crate) trait Work {
 #[derive(Debug)]
 pub(crate) struct Ids(u64);
 
+impl Default for Ids {
+    fn default() -> Self {
+        Self(EXTRA_IDS)
+    }
+}
+
 impl Ids {
     /// An id that no other operation of the run has.
     pub(crate) fn fresh(&mut self) -> u64 {
@@ -84,7 +90,7 @@ impl Crew {
             client,
             recorder,
             table: KeyTable::default(),
-            ids: Ids(EXTRA_IDS),
+            ids: Ids::default(),
             sessions: Sessions::default(),
             finished: Vec::new(),
         }

@@ -365,6 +365,7 @@ impl Machine {
         if up {
             self.pump_all(cx);
             self.resend_to(cx, node);
+            self.hurry_recoveries();
             self.recover_own_orphans(cx);
         }
         self.drop_held_of_closed_boots(node, boot);

@@ -23,12 +23,9 @@ const RANK_DELAY: Tick = 20_000;
 /// How long a coordinator that says it is still working is believed.
 const PATIENCE: Tick = 2_000_000;
 
-/// Recoveries led at once; the rest waits its turn, so that a dead coordinator's many transactions
-/// do not fill every queue.
-const RECOVERIES_MAX: usize = 1_024;
-
-/// How long a takeover beyond that waits.
-const TURN: Tick = 10_000;
+/// Recoveries led at once; the next takeover waits until one ends, so that a dead coordinator's many
+/// transactions do not fill every queue.
+const RECOVERIES_MAX: usize = 256;
 
 /// One transaction that is looked after.
 #[derive(Debug)]
@@ -49,6 +46,8 @@ pub(super) struct Orphans {
     /// all of which are decided before it fires.
     young: VecDeque<(Tick, TxId)>,
     watches: BTreeMap<TxId, Watch>,
+    /// Takeovers waiting for their turn. Some may have become needless meanwhile.
+    waiting: VecDeque<TxId>,
 }
 
 impl Machine {
@@ -134,7 +133,7 @@ impl Machine {
 
     fn take_over(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         if self.recoveries.len() >= RECOVERIES_MAX {
-            self.arm_watch(tx, self.now + TURN);
+            self.orphans.waiting.push_back(tx);
             return;
         }
         let Some(watch) = self.orphans.watches.get(&tx) else { return };
@@ -145,6 +144,16 @@ impl Machine {
         Mark::OrphanTakenOver.hit();
         self.end_watch(tx);
         self.start_recovery(cx, tx, participants, ops);
+    }
+
+    /// A recovery has ended: the next takeover's turn.
+    pub(super) fn next_turn(&mut self) {
+        while let Some(tx) = self.orphans.waiting.pop_front() {
+            if self.orphans.watches.contains_key(&tx) {
+                self.arm_watch(tx, self.now);
+                return;
+            }
+        }
     }
 
     /// What a coordinator said of a transaction that is looked after here.
@@ -189,5 +198,58 @@ impl Machine {
                 self.orphan_due(cx, tx);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_api::Boot;
+
+    use super::*;
+    use crate::io::{Effect, Event, Note, Recovered};
+    use crate::machine::testing::{CLUSTER, Nothing, PEER, configured_with};
+    use crate::message::{Age, TxRecord};
+
+    /// Transactions whose takeovers begin at this time.
+    fn taken_over_at(machine: &mut Machine, now: Tick) -> Vec<TxId> {
+        let mut out = Vec::new();
+        machine.step(now, Event::Tick, &Nothing, &mut out);
+        let begun = out.into_iter().filter_map(|effect| match effect {
+            Effect::Note(Note::Recovering(tx)) => Some(tx),
+            Effect::Note(_)
+            | Effect::Send { .. }
+            | Effect::Persist { .. }
+            | Effect::Reply { .. } => None,
+        });
+        begun.collect()
+    }
+
+    /// Takeovers beyond the bound begin as others end, and none is forgotten.
+    #[test]
+    fn so_many_takeovers_at_once() {
+        let seqs = 1..=RECOVERIES_MAX as u64 + 40;
+        let undecided = seqs.clone().map(|seq| {
+            let tx = TxId { node: PEER, boot: Boot(1), seq };
+            let participants = [Participant { cluster: CLUSTER, generation: 1 }].into();
+            let age = Age { wall_us: seq, first: tx };
+            let (ops, instances) = (Vec::new(), Vec::new());
+            (tx, TxRecord { age, participants, ops, vote: None, instances })
+        });
+        let recovered = Recovered { undecided: undecided.collect(), ..Recovered::default() };
+        let mut machine = configured_with(3, Boot(1), recovered);
+        let mut now = machine.config.orphan_after + RANK_DELAY;
+        let mut running = taken_over_at(&mut machine, now);
+        assert_eq!(running.len(), RECOVERIES_MAX);
+        assert_eq!(taken_over_at(&mut machine, now + 50_000), []);
+        let mut done = BTreeSet::new();
+        while let Some(tx) = running.pop() {
+            machine.txs.remove(&tx);
+            machine.end_recovery(tx);
+            assert!(done.insert(tx), "{tx} twice");
+            assert!(machine.recoveries.len() < RECOVERIES_MAX);
+            now += 50_001;
+            running.extend(taken_over_at(&mut machine, now));
+        }
+        assert_eq!(done.into_iter().map(|tx| tx.seq).collect::<Vec<_>>(), seqs.collect::<Vec<_>>());
     }
 }

@@ -22,6 +22,11 @@ use crate::planted::Bug;
 /// Bounds of the back-off after a rejected ballot.
 const BACKOFF: (Tick, Tick) = (5_000, 1_000_000);
 
+/// Most that the pause between two sendings grows, doubling while nobody answers. Servers or links
+/// that are slow for a while would otherwise be kept so: every question asked again before its
+/// answer comes is work on top of what made them slow.
+pub(super) const RESEND_GROWTH: Tick = 8;
+
 /// One recovery of one transaction.
 #[derive(Debug)]
 pub(super) struct Recovery {
@@ -30,6 +35,8 @@ pub(super) struct Recovery {
     ballot: Ballot,
     clusters: BTreeMap<ClusterKey, Instance>,
     backoff: Tick,
+    /// Until unanswered questions are sent again.
+    patience: Tick,
     phase: Phase,
     armed: Tick,
 }
@@ -73,6 +80,7 @@ impl Machine {
             ops: ops.into_iter().map(|op| (op.item.clone(), op)).collect(),
             ballot,
             backoff: BACKOFF.0,
+            patience: self.config.resend,
             phase: Phase::Running,
             armed: 0,
         };
@@ -98,7 +106,7 @@ impl Machine {
     /// Sends, or sends again, what is unanswered; arms the timer for the next time.
     fn send_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let Some(recovery) = self.recoveries.get(&tx) else { return };
-        let ballot = recovery.ballot;
+        let (ballot, patience) = (recovery.ballot, recovery.patience);
         for (cluster, instance) in &recovery.clusters {
             let Some(placement) = self.placements.get(cluster) else { continue };
             for node in &placement.masters {
@@ -122,12 +130,25 @@ impl Machine {
                 }
             }
         }
-        self.arm_recovery(tx, self.now + self.config.resend);
+        self.arm_recovery(tx, self.now + patience);
+    }
+
+    /// A server is back: what it was asked meanwhile is asked again soon.
+    pub(super) fn hurry_recoveries(&mut self) {
+        let soon = self.now + self.config.resend;
+        let late = |(tx, recovery): (&TxId, &Recovery)| {
+            (recovery.phase == Phase::Running && recovery.armed > soon).then_some(*tx)
+        };
+        let late: Vec<TxId> = self.recoveries.iter().filter_map(late).collect();
+        for tx in late {
+            self.arm_recovery(tx, soon);
+        }
     }
 
     pub(super) fn end_recovery(&mut self, tx: TxId) {
         if let Some(recovery) = self.recoveries.remove(&tx) {
             self.timers.clear(recovery.armed, Timer::Recovery(tx));
+            self.next_turn();
         }
     }
 
@@ -150,12 +171,14 @@ impl Machine {
     }
 
     pub(super) fn recovery_due(&mut self, cx: &mut Cx<'_>, tx: TxId) {
-        let Some(recovery) = self.recoveries.get(&tx) else { return };
+        let patience_max = RESEND_GROWTH * self.config.resend;
+        let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
         let ballot = recovery.ballot;
         match recovery.phase {
             Phase::Resting(rival) => self.ask_before_next_ballot(cx, tx, rival),
             Phase::Asking => self.next_ballot(cx, tx, ballot),
             Phase::Running => {
+                recovery.patience = (2 * recovery.patience).min(patience_max);
                 self.send_recovery(cx, tx);
                 self.advance_recovery(cx, tx);
             }
@@ -213,6 +236,7 @@ impl Machine {
         if ballot != recovery.ballot || !votes {
             return;
         }
+        recovery.patience = self.config.resend;
         for op in &promise.ops {
             recovery.ops.entry(op.item.clone()).or_insert_with(|| op.clone());
         }
@@ -314,6 +338,7 @@ impl Machine {
         }
         if let Some(Instance::Accepting(_, accepted)) = recovery.clusters.get_mut(&cluster) {
             accepted.insert(from);
+            recovery.patience = self.config.resend;
             self.advance_recovery(cx, tx);
         }
     }
