@@ -121,6 +121,8 @@ marks! {
     SourceBegunAgain,
     /// A source does not answer, and another one is asked.
     SourceSilent,
+    /// A server that aligns asks for a journal that was dropped, in a session of the same number.
+    JournalLost,
     /// Too many decisions are settled for a server that aligns, and its session ends.
     JournalFull,
     /// A source has a part of a commit only.

@@ -26,7 +26,9 @@
 //! and answered with nothing left: now this server's items are at or above each source's at that
 //! moment, and nothing of a source's later state was taken: in a round, nothing is compared. A
 //! source that has lost the session meanwhile is compared from the beginning, and a new round
-//! asked. A commit over clusters that one source does not hold all of counts only once sources of
+//! asked. That a source dropped the session is seen by the number of its journal: a `Begin` that
+//! comes late, or twice, opens the session again, with another journal, in which what was settled
+//! in between is missing. A commit over clusters that one source does not hold all of counts only once sources of
 //! every cluster of it that this server keeps have reported it.
 //!
 //! What else is here must not stick out of that. A source that is lost before the end leaves items
@@ -88,7 +90,8 @@ pub(super) struct Aligning {
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) session: u64,
-    pub(super) begun: bool,
+    /// Where the source keeps what it settles, once it has said so.
+    pub(super) journal: Option<u64>,
     /// What is left to compare, last first.
     pub(super) stack: Vec<Work>,
     /// When the question on top of the stack was asked.
@@ -163,7 +166,7 @@ impl Source {
     }
 
     pub(super) fn is_compared(&self) -> bool {
-        self.begun && self.stack.is_empty()
+        self.journal.is_some() && self.stack.is_empty()
     }
 
     /// Some log told it of this commit.
@@ -320,7 +323,7 @@ impl Machine {
         self.last_source += 1;
         let source = Source {
             session: self.last_source,
-            begun: false,
+            journal: None,
             stack: Vec::new(),
             sent_at: None,
             unanswered: 0,
@@ -366,7 +369,7 @@ impl Machine {
         self.align = Some(Aligning::default());
         if current {
             match answer {
-                Answer::Begun => self.on_begun(&mut aligning, from),
+                Answer::Begun { journal } => self.on_begun(&mut aligning, from, journal),
                 Answer::Followed { from: first, round, decided, end, online } => {
                     let told = Told { first, round, end, online };
                     self.on_followed(cx, &mut aligning, from, told, decided);
@@ -395,12 +398,13 @@ impl Machine {
         self.align = Some(aligning);
     }
 
-    fn on_begun(&self, aligning: &mut Aligning, from: NodeId) {
+    fn on_begun(&self, aligning: &mut Aligning, from: NodeId, journal: u64) {
         // Whether it is believed reachable at this moment does not matter: it answered.
         let shared = self.clusters_from(from);
         let Some(source) = aligning.sources.get_mut(&from) else { return };
         source.unanswered = 0;
-        if !core::mem::replace(&mut source.begun, true) {
+        if source.journal.is_none() {
+            source.journal = Some(journal);
             source.sent_at = None;
             source.stack =
                 shared.into_iter().rev().map(|cluster| Work::Cluster { cluster }).collect();

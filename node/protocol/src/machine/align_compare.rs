@@ -95,13 +95,12 @@ impl Scan {
 impl Machine {
     /// A piece of work with the first source that is not compared, while more of them are needed.
     pub(super) fn compare(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning) {
-        let compared = |source: &Source, _| source.begun && source.stack.is_empty();
-        if self.suffices(aligning, compared) {
+        if self.suffices(aligning, |source, _| source.is_compared()) {
             return;
         }
         let possible = self.possible_sources();
         let wanted =
-            |node: &NodeId| aligning.sources.get(node).is_none_or(|source| !compared(source, 0));
+            |node: &NodeId| aligning.sources.get(node).is_none_or(|source| !source.is_compared());
         let patient = |node: &NodeId| {
             aligning.sources.get(node).is_none_or(|source| source.unanswered < PATIENCE)
         };
@@ -146,7 +145,7 @@ impl Machine {
             }
         }
         let ask = match source.stack.last() {
-            _ if !source.begun => Ask::Begin,
+            _ if source.journal.is_none() => Ask::Begin,
             None | Some(Work::Scan(_) | Work::Cluster { .. }) => return,
             Some(Work::Known { after }) => Ask::Known { after: *after },
             Some(Work::Copy { cluster, from }) => {

@@ -50,7 +50,9 @@ impl Machine {
         let (now, resend, round) = (self.now, self.config.resend, aligning.round);
         let mut silent = Vec::new();
         for (node, source) in &mut aligning.sources {
-            if source.begun && now >= source.follow_at {
+            if let Some(journal) = source.journal
+                && now >= source.follow_at
+            {
                 source.follow_at = now + resend;
                 let since = *source.following.get_or_insert(now);
                 let up = self.peers.get(node).is_some_and(|peer| peer.up);
@@ -59,7 +61,7 @@ impl Machine {
                     silent.push(*node);
                 }
                 let round = if source.is_compared() { round } else { 0 };
-                let ask = Ask::Follow { from: source.followed, round };
+                let ask = Ask::Follow { journal, from: source.followed, round };
                 cx.send_now(*node, Message::Align { session: source.session, ask });
             }
         }
