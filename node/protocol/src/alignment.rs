@@ -232,8 +232,6 @@ pub enum Answer {
         decided: Vec<Followed>,
         /// These were all there are: how far the source is with them.
         end: Option<Reached>,
-        /// The source is not aligning itself.
-        online: bool,
     },
     /// No such session (any more): begin again.
     Unknown,

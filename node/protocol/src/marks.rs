@@ -129,8 +129,8 @@ marks! {
     PartFollowed,
     /// A server would be back, and something of a commit is missing.
     PartMissing,
-    /// All MASTERs of a cluster are compared, because too few of them are ONLINE.
-    AllCompared,
+    /// A server is back, and one of its sources aligns itself.
+    SourceAligns,
     /// A log had told of a commit in a part that was skipped here.
     ToldOfASkippedPart,
     /// What ended boots left is forgotten.

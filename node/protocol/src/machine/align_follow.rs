@@ -28,7 +28,6 @@ pub(super) struct Told {
     pub(super) first: u64,
     pub(super) round: u64,
     pub(super) end: Option<Reached>,
-    pub(super) online: bool,
 }
 
 impl Machine {
@@ -90,7 +89,6 @@ impl Machine {
         source.followed += decided.len() as u64;
         source.follow_at =
             if told.end.is_some() { self.now + FOLLOW * self.config.align.pause } else { 0 };
-        source.online = told.online;
         let low = told.end.as_ref().map(|reached| reached.low.clone()).unwrap_or_default();
         if let Some(reached) = told.end {
             source.close(told.round, reached);

@@ -128,7 +128,6 @@ impl Machine {
 
     /// `None` for a question of long ago, that came twice.
     fn followed(&mut self, asker: NodeId, number: u64, round: u64) -> Option<Answer> {
-        let online = self.align.is_none();
         let reached = Reached {
             applied: self.applied_positions(),
             received: self.told_positions(),
@@ -165,7 +164,7 @@ impl Machine {
             .cloned()
             .collect();
         let end = (decided.len() == session.journal.len()).then_some(reached);
-        Some(Answer::Followed { from: number, round, decided, end, online })
+        Some(Answer::Followed { from: number, round, decided, end })
     }
 
     /// Aborts not forgotten, and commits that touch a cluster of the asker.
