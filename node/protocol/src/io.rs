@@ -333,7 +333,8 @@ pub enum Note {
     Alignment(AlignmentWork),
     /// This server is back.
     BackOnline,
-    /// Another server's log is not waited for any more; it will have to align.
+    /// The own log was cut past a server that is too far behind; that one will have to align. Once
+    /// each time that it is left behind.
     PassedOver(NodeId),
     /// Entries of the own decision log that a server has not acknowledged, when it is behind.
     Lag {

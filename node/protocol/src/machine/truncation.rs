@@ -155,7 +155,9 @@ impl Machine {
             if peer.acked < start {
                 peer.synced = false;
                 peer.sent.clear();
-                cx.note(Note::PassedOver(*node));
+                if !core::mem::replace(&mut peer.left_behind, true) {
+                    cx.note(Note::PassedOver(*node));
+                }
                 cx.send_durable(*node, Message::Truncated { start });
             }
         }
@@ -193,9 +195,14 @@ mod tests {
         machine
     }
 
-    fn step(machine: &mut Machine, event: Event) -> Vec<(NodeId, Message)> {
+    fn effects(machine: &mut Machine, event: Event) -> Vec<Effect> {
         let mut out = Vec::new();
         machine.step(machine.now, event, &Nothing, &mut out);
+        out
+    }
+
+    fn step(machine: &mut Machine, event: Event) -> Vec<(NodeId, Message)> {
+        let out = effects(machine, event);
         let sent = out.into_iter().filter_map(|effect| match effect {
             Effect::Send { to, message, .. } => Some((to, message)),
             Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) => None,
@@ -207,8 +214,9 @@ mod tests {
         step(machine, Event::Message { from, cfg: 1, message })
     }
 
-    /// The log grows, all but one acknowledge it, and housekeeping is done.
-    fn housekeep_at(machine: &mut Machine, end: LogPosition) {
+    /// The log grows, all but one acknowledge it, and housekeeping is done. True when it was noted
+    /// that the log was cut past that one.
+    fn housekeep_at(machine: &mut Machine, end: LogPosition) -> bool {
         machine.log_end = end;
         let mut out = Vec::new();
         let mut cx = Cx::new(&Nothing, &mut out, machine.persist_seq);
@@ -216,7 +224,8 @@ mod tests {
         machine.persist_seq = cx.finish();
         tell(machine, PEER, Message::DecideAck { applied: end });
         machine.now += machine.config.housekeeping;
-        step(machine, Event::Tick);
+        let done = effects(machine, Event::Tick);
+        done.iter().any(|effect| matches!(effect, Effect::Note(Note::PassedOver(LATE))))
     }
 
     #[test]
@@ -243,6 +252,20 @@ mod tests {
         housekeep_at(&mut machine, at(20_005));
         housekeep_at(&mut machine, at(20_100));
         assert_eq!(machine.log_start, at(20_100), "it is behind like any other now");
+    }
+
+    /// A server that is down for a day is no news at every housekeeping.
+    #[test]
+    fn each_time_that_a_server_is_left_behind_is_noted_once() {
+        let mut machine = machine();
+        tell(&mut machine, LATE, Message::DecideAck { applied: at(0) });
+        assert!(housekeep_at(&mut machine, at(100)));
+        for end in (2..10).map(|n| at(n * 100)) {
+            assert!(!housekeep_at(&mut machine, end));
+            assert_eq!(machine.log_start, end, "cut past it each time");
+        }
+        tell(&mut machine, LATE, Message::DecideAck { applied: at(900) });
+        assert!(housekeep_at(&mut machine, at(1_000)), "left behind anew");
     }
 
     /// The time that it was behind before it left does not count when it is back.
