@@ -128,13 +128,6 @@ impl Machine {
 
     /// `None` for a question of long ago, that came twice.
     fn followed(&mut self, asker: NodeId, number: u64, round: u64) -> Option<Answer> {
-        let reached = Reached {
-            applied: self.applied_positions(),
-            received: self.told_positions(),
-            ended: self.known_ends(),
-            low: self.low_of_open_boots(),
-            out_of_log: self.unlogged.iter().copied().collect(),
-        };
         let page = self.config.align.items;
         let Some(session) = self.aligners.get_mut(&asker) else { return Some(Answer::Unknown) };
         let last = session.first + session.journal.len() as u64;
@@ -163,7 +156,14 @@ impl Machine {
             })
             .cloned()
             .collect();
-        let end = (decided.len() == session.journal.len()).then_some(reached);
+        let is_last = decided.len() == session.journal.len();
+        let end = is_last.then(|| Reached {
+            applied: self.applied_positions(),
+            received: self.told_positions(),
+            ended: self.known_ends(),
+            low: self.low_of_open_boots(),
+            out_of_log: self.unlogged.iter().copied().collect(),
+        });
         Some(Answer::Followed { from: number, round, decided, end })
     }
 
