@@ -217,7 +217,8 @@ pub enum Answer {
     },
     /// Committed state, of those that are there.
     Got {
-        /// Comes back: how many were asked for, and the first of them.
+        /// How many of those asked for are answered, from the first on, and which was the first; the
+        /// rest did not fit and is to be asked for again.
         asked: (u32, Option<ItemId>),
         /// Some may be gone.
         items: Vec<(ItemId, Committed)>,

@@ -15,7 +15,8 @@ use crate::io::{Note, Write, is_last_page};
 use crate::message::{Message, ReadAnswer};
 use crate::planted::Bug;
 
-/// Questions in a row without an answer after which another source is tried.
+/// Questions in a row without an answer after which another source is tried: lost messages alone
+/// hardly ever make so many, and what was compared with the first one would be lost.
 pub(super) const PATIENCE: u32 = 5;
 
 /// Number of a planted bug's reads; no read counts that far.

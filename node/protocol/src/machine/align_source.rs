@@ -1,5 +1,5 @@
 //! The source's side of an alignment: sessions of servers that align, each with trees built a few
-//! items at a time and the commits settled here since it began. May not decide whether this server
+//! items at a time and the decisions settled here since it began. May not decide whether this server
 //! itself is ONLINE.
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -15,7 +15,8 @@ use crate::io::{PAGE_BYTES, bytes_of, is_last_page};
 use crate::marks::Mark;
 use crate::message::{Decided, Message};
 
-/// Content of the decisions kept for one server that aligns, in bytes.
+/// Content of the decisions kept for one server that aligns, in bytes: a source keeps them in
+/// memory, for every such server, and must not fail for one that does not keep up.
 const JOURNAL_BYTES: usize = 64 << 20;
 
 /// One server that aligns with this one.

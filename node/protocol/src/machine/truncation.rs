@@ -11,7 +11,9 @@ use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{LogPosition, Message};
 
-/// Housekeepings between an entry's logging and its cutting past a server that aligns, at least.
+/// Housekeepings between an entry's logging and its cutting past a server that aligns, at least. It
+/// comes back within a round of questions, after that its acknowledgement has to arrive, and either
+/// may be lost a few times; one housekeeping is already longer than both of them.
 const HELD: Tick = 8;
 
 /// Servers that are not waited for, each with the position up to which it is not.
@@ -40,8 +42,8 @@ impl Hold {
 }
 
 impl Machine {
-    /// Raises the own low-water mark: everything logged up to the slowest MASTER's acknowledgement
-    /// is finished.
+    /// Raises the own low-water mark: everything logged up to what the slowest MASTER or REPLICA
+    /// that is waited for has acknowledged is finished.
     pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
         // Before the first configuration nobody is known who might lack something.
         if self.members.is_empty() {
