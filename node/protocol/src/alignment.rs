@@ -152,6 +152,8 @@ pub enum Ask {
     },
     /// Decisions settled since `Begin`.
     Follow {
+        /// The journal that the source named when it began.
+        journal: u64,
         /// Number of the first one wanted, from 0; what is before it may be dropped.
         from: u64,
         /// Comes back, so that an answer is known to be younger than the question.
@@ -165,7 +167,12 @@ pub enum Ask {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The session is open.
-    Begun,
+    Begun {
+        /// Number of the journal in which the source keeps what it settles. A `Begin` that comes
+        /// again after the session was dropped opens another one, which lacks what was settled in
+        /// between.
+        journal: u64,
+    },
     /// Outcomes not forgotten.
     Known {
         /// Comes back.
@@ -210,7 +217,8 @@ pub enum Answer {
     },
     /// Committed state, of those that are there.
     Got {
-        /// Comes back: how many were asked for, and the first of them.
+        /// How many of those asked for are answered, from the first on, and which was the first; the
+        /// rest did not fit and is to be asked for again.
         asked: (u32, Option<ItemId>),
         /// Some may be gone.
         items: Vec<(ItemId, Committed)>,
@@ -225,8 +233,6 @@ pub enum Answer {
         decided: Vec<Followed>,
         /// These were all there are: how far the source is with them.
         end: Option<Reached>,
-        /// The source is not aligning itself.
-        online: bool,
     },
     /// No such session (any more): begin again.
     Unknown,
@@ -254,7 +260,7 @@ impl Answer {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Begun => "align_begun",
+            Self::Begun { .. } => "align_begun",
             Self::Known { .. } => "align_known_reply",
             Self::Children { .. } => "align_children_reply",
             Self::Listed { .. } => "align_listed",

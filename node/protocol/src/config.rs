@@ -79,9 +79,9 @@ pub struct AlignConfig {
     pub items: usize,
     /// Items a leaf of the tree stands for.
     pub leaf: usize,
-    /// Commits kept for a server that aligns; beyond it begins again.
+    /// Decisions kept for a server that aligns; with more, that server begins again.
     pub journal: usize,
-    /// How long a tombstone is kept once every MASTER has it.
+    /// How long a tombstone is kept once every MASTER and REPLICA has it.
     pub retention: Tick,
     /// Items looked at for tombstones to drop, at each housekeeping.
     pub sweep: usize,

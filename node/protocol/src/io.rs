@@ -333,7 +333,8 @@ pub enum Note {
     Alignment(AlignmentWork),
     /// This server is back.
     BackOnline,
-    /// Another server's log is not waited for any more; it will have to align.
+    /// The own log was cut past a server that is too far behind; that one will have to align. Once
+    /// each time that it is left behind.
     PassedOver(NodeId),
     /// Entries of the own decision log that a server has not acknowledged, when it is behind.
     Lag {
@@ -342,7 +343,7 @@ pub enum Note {
         /// How many, at least.
         entries: u64,
     },
-    /// Tombstones that every MASTER has were dropped.
+    /// Tombstones that every MASTER and REPLICA has were dropped.
     Purged {
         /// How many.
         tombstones: u64,
@@ -366,7 +367,7 @@ pub struct AlignmentWork {
     pub ranges: u64,
     /// Items taken from a source.
     pub fetched: u64,
-    /// Commits taken that a source settled meanwhile.
+    /// Decisions taken that a source settled meanwhile.
     pub followed: u64,
 }
 
@@ -383,6 +384,10 @@ pub enum NoReasonNote {
 
 /// Keys and contents of items after which a page ends.
 pub const PAGE_BYTES: usize = 256 << 10;
+
+/// What is looked through for tombstones in one go, in bytes of items: most of it is read from the
+/// disk and skipped.
+pub const SKIPPED_BYTES: usize = 4 << 20;
 
 /// What an item weighs in a page.
 #[must_use]

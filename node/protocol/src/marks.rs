@@ -121,14 +121,16 @@ marks! {
     SourceBegunAgain,
     /// A source does not answer, and another one is asked.
     SourceSilent,
+    /// A server that aligns asks for a journal that was dropped, in a session of the same number.
+    JournalLost,
     /// Too many decisions are settled for a server that aligns, and its session ends.
     JournalFull,
     /// A source has a part of a commit only.
     PartFollowed,
     /// A server would be back, and something of a commit is missing.
     PartMissing,
-    /// All MASTERs of a cluster are compared, because too few of them are ONLINE.
-    AllCompared,
+    /// A server is back, and one of its sources aligns itself.
+    SourceAligns,
     /// A log had told of a commit in a part that was skipped here.
     ToldOfASkippedPart,
     /// What ended boots left is forgotten.

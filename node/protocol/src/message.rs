@@ -367,7 +367,8 @@ pub enum Message {
         /// Smallest unfinished sequence number.
         seq: u64,
     },
-    /// Every MASTER, without exception, has applied what the sender's current boot decided below.
+    /// Every MASTER and REPLICA, without exception, has applied what the sender's current boot
+    /// decided below.
     Everywhere {
         /// Smallest sequence number that somebody may lack.
         seq: u64,

@@ -54,6 +54,7 @@ struct Sums {
     one_round: u64,
     two_rounds: u64,
     recoveries: u64,
+    left_online: u64,
     aligned: u64,
     purged: u64,
     events: u64,
@@ -70,6 +71,7 @@ impl Sums {
         self.one_round += counts.one_round;
         self.two_rounds += counts.two_rounds;
         self.recoveries += counts.recoveries;
+        self.left_online += counts.left_online;
         self.aligned += counts.aligned;
         self.purged += counts.purged;
         self.events += report.events;
@@ -122,7 +124,10 @@ fn campaign(args: &Args) -> ExitCode {
         sums.reads,
         sums.recoveries,
     );
-    println!("{} alignments, {} tombstones dropped", sums.aligned, sums.purged);
+    println!(
+        "left ONLINE {} times, back {} times, {} tombstones dropped",
+        sums.left_online, sums.aligned, sums.purged,
+    );
     print_marks();
     if sums.violated.is_empty() {
         println!("no violation");

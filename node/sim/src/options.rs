@@ -68,7 +68,7 @@ pub struct Options {
     pub log_entries: u64,
     /// How long a server may be behind before that; 0 for a bound that no run reaches.
     pub log_age: Tick,
-    /// Commits that are kept for a server that aligns; 0 for more than any run has.
+    /// Decisions that are kept for a server that aligns; 0 for more than any run has.
     pub journal: usize,
     /// Tombstones are dropped soon, and no position is used again.
     pub purge: bool,

@@ -81,7 +81,7 @@ pub(super) const fn message_index(message: &Message) -> usize {
             Ask::End => 28,
         },
         Message::AlignReply { answer, .. } => match answer {
-            Answer::Begun => 29,
+            Answer::Begun { .. } => 29,
             Answer::Known { .. } => 30,
             Answer::Children { .. } => 31,
             Answer::Listed { .. } => 32,

@@ -123,7 +123,7 @@ impl Shared {
 
     /// Stops serving: the disk gave an answer that nothing may be built on.
     pub(super) fn fail(&self, error: &StorageError) {
-        if matches!(error, StorageError::Stopping | StorageError::Aligning) {
+        if matches!(error, StorageError::Stopping) {
             return;
         }
         let remedy = error.remedy();

@@ -26,7 +26,9 @@
 //! and answered with nothing left: now this server's items are at or above each source's at that
 //! moment, and nothing of a source's later state was taken: in a round, nothing is compared. A
 //! source that has lost the session meanwhile is compared from the beginning, and a new round
-//! asked. A commit over clusters that one source does not hold all of counts only once sources of
+//! asked. That a source dropped the session is seen by the number of its journal: a `Begin` that
+//! comes late, or twice, opens the session again, with another journal, in which what was settled
+//! in between is missing. A commit over clusters that one source does not hold all of counts only once sources of
 //! every cluster of it that this server keeps have reported it.
 //!
 //! What else is here must not stick out of that. A source that is lost before the end leaves items
@@ -40,9 +42,32 @@
 //! *Enough* is a majority of M(c) of each own cluster, counting this server, if it is a MASTER,
 //! whose disk has lost nothing: with at least maj−1 others compared, and maj that had acknowledged
 //! what was cut, both without this one, at least one is in both (2·maj−1 > N−1). A REPLICA compares
-//! with maj MASTERs (2·maj > N). A source that aligns itself is a mix and does not count, unless
-//! all of M(c) are compared: between them they hold every commit whole, so servers that were all
-//! left behind by each other do not wait for ever.
+//! with maj MASTERs (2·maj > N).
+//!
+//! **A source that aligns itself counts, too.** Servers that left each other behind would otherwise
+//! wait for ever when a third one is gone, although they are a majority. Such a source is a mix, but
+//! its items have only ever risen: what it had applied whole is in it, or something newer. Of the
+//! commits that the compared ones hold a part of,
+//! - what some log was cut behind was applied whole by one of them (above). The same holds for what
+//!   is finished.
+//! - what another commit was built upon was applied whole by a majority of M(c) of the item, before
+//!   they voted Yes on that base (3.4.3): by this server, or by one that it compares with. That one
+//!   names it (`Known`), with its clusters, and where it does not master all of those kept here,
+//!   this server waits for sources of the others. So nothing is torn underneath a newer state.
+//! - what is left is the last writer of an item. Its stamp comes with the part, wherever that is
+//!   taken from, and so it is remembered like that of a source that was lost (`begun`). A majority
+//!   voted Yes for it: one that is compared, or this server, has applied it, or still has the vote
+//!   with its operations. Undecided, it recovers it, hears here or there that it has committed,
+//!   and applies it; servers that align do that, too. So two that align do not wait for each other.
+//!
+//! What such a source takes from its own sources it tells nobody. It counts as having applied that,
+//! for a log that is cut or a vote on that base, only once it is back; then its sessions end, and
+//! whoever aligns with it begins again. So in all of this, what it had applied before it answered a
+//! final question is what was compared or followed.
+//!
+//! What has committed and shows nowhere among them is cut from no log and finished nowhere; it comes
+//! by a log, or out of votes, which a server that aligns keeps, once enough answer again. W below
+//! majority promises nothing of this (3.10).
 //!
 //! **What comes with it.** A decision log of another server counts as applied as far as the sources
 //! of each cluster had applied it. Outcomes not forgotten are noted, so that no commit is applied
@@ -88,7 +113,8 @@ pub(super) struct Aligning {
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) session: u64,
-    pub(super) begun: bool,
+    /// Where the source keeps what it settles, once it has said so.
+    pub(super) journal: Option<u64>,
     /// What is left to compare, last first.
     pub(super) stack: Vec<Work>,
     /// When the question on top of the stack was asked.
@@ -111,8 +137,6 @@ pub(super) struct Source {
     pub(super) partial: BTreeSet<TxId>,
     /// Commits it told whole while it was followed, and had not finished.
     pub(super) told: BTreeSet<TxId>,
-    /// It is not aligning itself.
-    pub(super) online: bool,
 }
 
 /// A source has this outcome.
@@ -163,7 +187,7 @@ impl Source {
     }
 
     pub(super) fn is_compared(&self) -> bool {
-        self.begun && self.stack.is_empty()
+        self.journal.is_some() && self.stack.is_empty()
     }
 
     /// Some log told it of this commit.
@@ -320,7 +344,7 @@ impl Machine {
         self.last_source += 1;
         let source = Source {
             session: self.last_source,
-            begun: false,
+            journal: None,
             stack: Vec::new(),
             sent_at: None,
             unanswered: 0,
@@ -332,7 +356,6 @@ impl Machine {
             known: BTreeMap::new(),
             partial: BTreeSet::new(),
             told: BTreeSet::new(),
-            online: true,
         };
         aligning.sources.insert(node, source);
         // What it settles before it is compared again is in nobody's journal: no round holds.
@@ -343,13 +366,12 @@ impl Machine {
     pub(super) fn suffices(&self, aligning: &Aligning, passes: fn(&Source, u64) -> bool) -> bool {
         let me = self.config.node;
         let passed = |node: &NodeId| {
-            aligning.sources.get(node).filter(|source| passes(source, aligning.round))
+            aligning.sources.get(node).is_some_and(|source| passes(source, aligning.round))
         };
         self.placements.values().filter(|p| p.is_held_by(me)).all(|placement| {
-            let others = || placement.masters.iter().filter(|node| **node != me);
-            let online = others().filter_map(passed).filter(|source| source.online).count();
+            let others = placement.masters.iter().filter(|node| **node != me && passed(node));
             let itself = usize::from(placement.masters.contains(&me));
-            online + itself >= placement.majority() || others().all(|node| passed(node).is_some())
+            others.count() + itself >= placement.majority()
         })
     }
 
@@ -366,9 +388,9 @@ impl Machine {
         self.align = Some(Aligning::default());
         if current {
             match answer {
-                Answer::Begun => self.on_begun(&mut aligning, from),
-                Answer::Followed { from: first, round, decided, end, online } => {
-                    let told = Told { first, round, end, online };
+                Answer::Begun { journal } => self.on_begun(&mut aligning, from, journal),
+                Answer::Followed { from: first, round, decided, end } => {
+                    let told = Told { first, round, end };
                     self.on_followed(cx, &mut aligning, from, told, decided);
                 }
                 // The source restarted, aligned itself, or had to give up.
@@ -395,12 +417,13 @@ impl Machine {
         self.align = Some(aligning);
     }
 
-    fn on_begun(&self, aligning: &mut Aligning, from: NodeId) {
+    fn on_begun(&self, aligning: &mut Aligning, from: NodeId, journal: u64) {
         // Whether it is believed reachable at this moment does not matter: it answered.
         let shared = self.clusters_from(from);
         let Some(source) = aligning.sources.get_mut(&from) else { return };
         source.unanswered = 0;
-        if !core::mem::replace(&mut source.begun, true) {
+        if source.journal.is_none() {
+            source.journal = Some(journal);
             source.sent_at = None;
             source.stack =
                 shared.into_iter().rev().map(|cluster| Work::Cluster { cluster }).collect();

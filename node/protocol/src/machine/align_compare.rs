@@ -15,7 +15,8 @@ use crate::io::{Note, Write, is_last_page};
 use crate::message::{Message, ReadAnswer};
 use crate::planted::Bug;
 
-/// Questions in a row without an answer after which another source is tried.
+/// Questions in a row without an answer after which another source is tried: lost messages alone
+/// hardly ever make so many, and what was compared with the first one would be lost.
 pub(super) const PATIENCE: u32 = 5;
 
 /// Number of a planted bug's reads; no read counts that far.
@@ -95,13 +96,12 @@ impl Scan {
 impl Machine {
     /// A piece of work with the first source that is not compared, while more of them are needed.
     pub(super) fn compare(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning) {
-        let compared = |source: &Source, _| source.begun && source.stack.is_empty();
-        if self.suffices(aligning, compared) {
+        if self.suffices(aligning, |source, _| source.is_compared()) {
             return;
         }
         let possible = self.possible_sources();
         let wanted =
-            |node: &NodeId| aligning.sources.get(node).is_none_or(|source| !compared(source, 0));
+            |node: &NodeId| aligning.sources.get(node).is_none_or(|source| !source.is_compared());
         let patient = |node: &NodeId| {
             aligning.sources.get(node).is_none_or(|source| source.unanswered < PATIENCE)
         };
@@ -146,7 +146,7 @@ impl Machine {
             }
         }
         let ask = match source.stack.last() {
-            _ if !source.begun => Ask::Begin,
+            _ if source.journal.is_none() => Ask::Begin,
             None | Some(Work::Scan(_) | Work::Cluster { .. }) => return,
             Some(Work::Known { after }) => Ask::Known { after: *after },
             Some(Work::Copy { cluster, from }) => {

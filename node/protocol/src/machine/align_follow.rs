@@ -16,7 +16,8 @@ use crate::marks::Mark;
 use crate::message::{Decided, Message};
 use crate::planted::Bug;
 
-/// Pauses between two questions about what was settled meanwhile.
+/// Pauses between two questions about what was settled meanwhile: most of them find nothing, so they
+/// are a small part of what an alignment sends.
 const FOLLOW: Tick = 10;
 
 /// A source that was compared and is reachable is given up when it is silent for so long: its disk
@@ -28,7 +29,6 @@ pub(super) struct Told {
     pub(super) first: u64,
     pub(super) round: u64,
     pub(super) end: Option<Reached>,
-    pub(super) online: bool,
 }
 
 impl Machine {
@@ -50,7 +50,9 @@ impl Machine {
         let (now, resend, round) = (self.now, self.config.resend, aligning.round);
         let mut silent = Vec::new();
         for (node, source) in &mut aligning.sources {
-            if source.begun && now >= source.follow_at {
+            if let Some(journal) = source.journal
+                && now >= source.follow_at
+            {
                 source.follow_at = now + resend;
                 let since = *source.following.get_or_insert(now);
                 let up = self.peers.get(node).is_some_and(|peer| peer.up);
@@ -59,7 +61,7 @@ impl Machine {
                     silent.push(*node);
                 }
                 let round = if source.is_compared() { round } else { 0 };
-                let ask = Ask::Follow { from: source.followed, round };
+                let ask = Ask::Follow { journal, from: source.followed, round };
                 cx.send_now(*node, Message::Align { session: source.session, ask });
             }
         }
@@ -88,7 +90,6 @@ impl Machine {
         source.followed += decided.len() as u64;
         source.follow_at =
             if told.end.is_some() { self.now + FOLLOW * self.config.align.pause } else { 0 };
-        source.online = told.online;
         let low = told.end.as_ref().map(|reached| reached.low.clone()).unwrap_or_default();
         if let Some(reached) = told.end {
             source.close(told.round, reached);

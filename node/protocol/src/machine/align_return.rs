@@ -88,8 +88,9 @@ impl Machine {
     }
 
     fn come_back(&mut self, cx: &mut Cx<'_>, mut aligning: Aligning, settled: Settled) {
-        if aligning.closed().any(|(_, source)| !source.online) {
-            Mark::AllCompared.hit();
+        let aligns = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.aligning);
+        if aligning.closed().any(|(node, _)| aligns(node)) {
+            Mark::SourceAligns.hit();
         }
         let positions = self.positions_reached(&aligning);
         for (node, position) in positions {
@@ -120,7 +121,7 @@ impl Machine {
             cx.send_now(node, Message::Align { session: source.session, ask: Ask::End });
         }
         self.session_progress = true;
-        // Whoever aligns with this server took it for a mix.
+        // What was taken from sources is in nobody's journal, and from now on it is acknowledged.
         self.aligners.clear();
         self.acks_due.extend(self.others());
         self.pump_all(cx);

@@ -1,5 +1,5 @@
 //! The source's side of an alignment: sessions of servers that align, each with trees built a few
-//! items at a time and the commits settled here since it began. May not decide whether this server
+//! items at a time and the decisions settled here since it began. May not decide whether this server
 //! itself is ONLINE.
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -15,13 +15,16 @@ use crate::io::{PAGE_BYTES, bytes_of, is_last_page};
 use crate::marks::Mark;
 use crate::message::{Decided, Message};
 
-/// Content of the decisions kept for one server that aligns, in bytes.
+/// Content of the decisions kept for one server that aligns, in bytes: a source keeps them in
+/// memory, for every such server, and must not fail for one that does not keep up.
 const JOURNAL_BYTES: usize = 64 << 20;
 
 /// One server that aligns with this one.
 #[derive(Debug)]
 pub(super) struct Session {
     number: u64,
+    /// Number of the journal; no other session has it, not even one of the same number.
+    journal_number: u64,
     trees: BTreeMap<ClusterKey, Tree>,
     /// A question about a tree that is not finished.
     waiting: Option<(ClusterKey, Option<TreeNode>)>,
@@ -39,10 +42,11 @@ impl Machine {
             self.begin_session(cx, from, session);
             return;
         }
-        if self.aligners.get(&from).is_none_or(|known| known.number != session) {
+        let known = self.aligners.get(&from).filter(|known| known.number == session);
+        let Some(open_journal) = known.map(|known| known.journal_number) else {
             reply(cx, from, session, Answer::Unknown);
             return;
-        }
+        };
         let answer = match ask {
             Ask::Begin => return,
             Ask::Known { after } => self.known_outcomes(cx, from, after),
@@ -55,7 +59,12 @@ impl Machine {
             Ask::List { cluster, from, upto } => self.list(cx, cluster, from, upto.as_ref()),
             Ask::Copy { cluster, from } => self.copy(cx, cluster, from),
             Ask::Get { items } => get(cx, items),
-            Ask::Follow { from: number, round } => match self.followed(from, number, round) {
+            Ask::Follow { journal, .. } if journal != open_journal => {
+                // The session was dropped, and a `Begin` from before that came since.
+                Mark::JournalLost.hit();
+                Answer::Unknown
+            }
+            Ask::Follow { from: number, round, .. } => match self.followed(from, number, round) {
                 Some(answer) => answer,
                 None => return,
             },
@@ -69,12 +78,17 @@ impl Machine {
 
     /// A later session of the same server replaces an earlier one.
     fn begin_session(&mut self, cx: &mut Cx<'_>, from: NodeId, number: u64) {
-        if self.aligners.get(&from).is_some_and(|known| known.number > number) {
+        let known = self.aligners.get(&from).map(|known| (known.number, known.journal_number));
+        if known.is_some_and(|(known, _)| known > number) {
             return;
         }
-        if self.aligners.get(&from).is_none_or(|known| known.number < number) {
+        let known = known.filter(|(known, _)| *known == number);
+        let journal = known.map_or(self.last_journal + 1, |(_, journal)| journal);
+        if known.is_none() {
+            self.last_journal = journal;
             let session = Session {
                 number,
+                journal_number: journal,
                 trees: BTreeMap::new(),
                 waiting: None,
                 journal: VecDeque::new(),
@@ -83,7 +97,7 @@ impl Machine {
             };
             self.aligners.insert(from, session);
         }
-        reply(cx, from, number, Answer::Begun);
+        reply(cx, from, number, Answer::Begun { journal });
     }
 
     /// Called for every decision settled here: whoever aligns with this server must hear of it.
@@ -115,14 +129,6 @@ impl Machine {
 
     /// `None` for a question of long ago, that came twice.
     fn followed(&mut self, asker: NodeId, number: u64, round: u64) -> Option<Answer> {
-        let online = self.align.is_none();
-        let reached = Reached {
-            applied: self.applied_positions(),
-            received: self.told_positions(),
-            ended: self.known_ends(),
-            low: self.low_of_open_boots(),
-            out_of_log: self.unlogged.iter().copied().collect(),
-        };
         let page = self.config.align.items;
         let Some(session) = self.aligners.get_mut(&asker) else { return Some(Answer::Unknown) };
         let last = session.first + session.journal.len() as u64;
@@ -151,8 +157,15 @@ impl Machine {
             })
             .cloned()
             .collect();
-        let end = (decided.len() == session.journal.len()).then_some(reached);
-        Some(Answer::Followed { from: number, round, decided, end, online })
+        let is_last = decided.len() == session.journal.len();
+        let end = is_last.then(|| Reached {
+            applied: self.applied_positions(),
+            received: self.told_positions(),
+            ended: self.known_ends(),
+            low: self.low_of_open_boots(),
+            out_of_log: self.unlogged.iter().copied().collect(),
+        });
+        Some(Answer::Followed { from: number, round, decided, end })
     }
 
     /// Aborts not forgotten, and commits that touch a cluster of the asker.
@@ -297,7 +310,11 @@ mod tests {
 
     use super::*;
     use crate::io::{Effect, Event, Recovered};
+    use crate::machine::READS_BITS;
     use crate::machine::testing::{CLUSTER, Nothing, PEER, configured};
+
+    /// Number of the first journal of a first boot.
+    const FIRST: u64 = (1 << READS_BITS) + 1;
 
     fn ask(machine: &mut Machine, ask: Ask) -> Option<Answer> {
         let mut out = Vec::new();
@@ -316,7 +333,7 @@ mod tests {
         let mut machine = configured(Boot(1), Recovered::default());
         let up = Event::Peer { node: PEER, boot: Boot(1), up: true };
         machine.step(0, up, &Nothing, &mut Vec::new());
-        assert_eq!(ask(&mut machine, Ask::Begin), Some(Answer::Begun));
+        assert_eq!(ask(&mut machine, Ask::Begin), Some(Answer::Begun { journal: FIRST }));
         machine
     }
 
@@ -333,7 +350,7 @@ mod tests {
 
     /// Numbers of the decisions told, and whether that was all.
     fn follow(machine: &mut Machine, from: u64) -> Option<(Vec<u64>, bool)> {
-        let answer = ask(machine, Ask::Follow { from, round: 1 })?;
+        let answer = ask(machine, Ask::Follow { journal: FIRST, from, round: 1 })?;
         let Answer::Followed { decided, end, .. } = answer else { panic!("{answer:?}") };
         Some((decided.iter().map(|followed| followed.known.tx.seq).collect(), end.is_some()))
     }
@@ -360,7 +377,7 @@ mod tests {
         for seq in 68..=70 {
             machine.journal(&settled(seq, mib));
         }
-        let answer = ask(&mut machine, Ask::Follow { from: 5, round: 1 });
+        let answer = ask(&mut machine, Ask::Follow { journal: FIRST, from: 5, round: 1 });
         assert_eq!(answer, Some(Answer::Unknown), "it does not keep up");
     }
 
@@ -374,7 +391,25 @@ mod tests {
         assert_eq!(follow(&mut machine, 2), Some((vec![3], true)));
         assert_eq!(follow(&mut machine, 0), None, "came twice");
         assert_eq!(follow(&mut machine, 3), Some((vec![], true)));
-        let answer = ask(&mut machine, Ask::Follow { from: 5, round: 1 });
+        let answer = ask(&mut machine, Ask::Follow { journal: FIRST, from: 5, round: 1 });
         assert_eq!(answer, Some(Answer::Unknown), "of a session that was lost here");
+    }
+
+    /// It was under way while the link was down, and what was settled then was kept for nobody.
+    #[test]
+    fn a_begin_that_comes_late_opens_another_journal() {
+        let mut machine = source();
+        assert_eq!(ask(&mut machine, Ask::Begin), Some(Answer::Begun { journal: FIRST }), "twice");
+        for up in [false, true] {
+            let peer = Event::Peer { node: PEER, boot: Boot(1), up };
+            machine.step(machine.now, peer, &Nothing, &mut Vec::new());
+            machine.journal(&settled(u64::from(up), 1));
+        }
+        let answer = ask(&mut machine, Ask::Begin);
+        assert_eq!(answer, Some(Answer::Begun { journal: FIRST + 1 }));
+        let answer = ask(&mut machine, Ask::Follow { journal: FIRST, from: 0, round: 1 });
+        assert_eq!(answer, Some(Answer::Unknown));
+        let answer = ask(&mut machine, Ask::Follow { journal: FIRST + 1, from: 0, round: 1 });
+        assert!(matches!(answer, Some(Answer::Followed { .. })), "{answer:?}");
     }
 }

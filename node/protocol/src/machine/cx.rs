@@ -32,8 +32,8 @@ pub(super) struct Cx<'a> {
     latest: Latest,
 }
 
-/// Where in a step's writes the last one of each key stands; coming back from an alignment writes
-/// very many.
+/// What this step wrote last under each key: of items and records, where in its writes; of outcomes
+/// and log entries, themselves. Coming back from an alignment writes very many.
 #[derive(Default)]
 struct Latest {
     items: BTreeMap<ItemId, usize>,

@@ -43,7 +43,7 @@ mod votes;
 
 use cx::Cx;
 
-/// Reads, and sessions of an alignment, that one boot can number; the bits above them are the boot.
+/// Reads, and sessions and journals of an alignment, that one boot can number; the bits above them are the boot.
 const READS_BITS: u32 = 32;
 
 /// One server's part of the data plane.
@@ -101,6 +101,8 @@ pub struct Machine {
     align_at: Option<Tick>,
     /// Number of the last session with a source.
     last_source: u64,
+    /// Number of the last journal kept for a server that aligns.
+    last_journal: u64,
     /// Servers that align with this one.
     aligners: BTreeMap<NodeId, align_source::Session>,
     tombstones: tombstones::Tombstones,
@@ -177,6 +179,8 @@ impl Machine {
             align: recovered.aligning.then(|| align::Aligning::starting_with(recovered.begun)),
             align_at: None,
             last_source: u64::from(config.boot.0) << READS_BITS,
+            // Whoever aligned with an earlier boot must not take this one's journal for that.
+            last_journal: u64::from(config.boot.0) << READS_BITS,
             aligners: BTreeMap::new(),
             vote_spread: 0,
             configured: false,

@@ -35,6 +35,8 @@ pub(super) struct Peer {
     pub(super) behind: Option<(LogPosition, Tick)>,
     /// Entries it was behind when last looked at.
     pub(super) lag: u64,
+    /// It is noted that the log was cut past it; until it has acknowledged what comes after that.
+    pub(super) left_behind: bool,
     /// What is kept for it since it left, until it has caught up.
     pub(super) hold: Option<Hold>,
 }
@@ -353,6 +355,7 @@ impl Machine {
             Mark::AckOvertaken.hit();
             return;
         }
+        peer.left_behind = false;
         if applied > peer.acked {
             peer.acked = applied;
             peer.progress_at = now;

@@ -1,7 +1,7 @@
 //! Dropping tombstones (PROTOCOL.md 3.9 "Forgetting", traps A18 and A20).
 //!
 //! A tombstone goes once nobody can bring the item back:
-//! - every MASTER, without exception, has applied the delete. Its coordinator says so
+//! - every MASTER and REPLICA, without exception, has applied the delete. Its coordinator says so
 //!   (`Everywhere`): the mark rises only while every server has acknowledged the whole decision
 //!   log up to it. `low` is not enough: it also rises past servers that will have to align, and one
 //!   of those still has the item alive.
@@ -27,18 +27,15 @@ use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, T
 use super::closing::END;
 
 use super::{Cx, Machine};
-use crate::io::{Note, Tick, Write};
+use crate::io::{Note, SKIPPED_BYTES, Tick, Write};
 use crate::message::Message;
 use crate::planted::Bug;
-
-/// What the items looked at in one go may weigh: most of it is read from the disk and skipped.
-const SWEEP_BYTES: usize = 4 << 20;
 
 type Marks = BTreeMap<(NodeId, Boot), u64>;
 
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
-    /// What every MASTER has, as told by each coordinator.
+    /// What every MASTER and REPLICA has, as told by each coordinator.
     everywhere: Marks,
     /// The same as it was when the retention began anew.
     young: (Tick, Marks),
@@ -115,7 +112,7 @@ impl Machine {
         let start = from.map_or(0, |from| clusters.partition_point(|c| *c < from));
         for cluster in clusters.into_iter().skip(start) {
             let after = after.take().flatten().filter(|_| from == Some(cluster));
-            if left == 0 || bytes >= SWEEP_BYTES {
+            if left == 0 || bytes >= SKIPPED_BYTES {
                 self.tombstones.cursor = Some((cluster, None));
                 break;
             }

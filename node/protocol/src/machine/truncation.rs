@@ -11,7 +11,9 @@ use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{LogPosition, Message};
 
-/// Housekeepings between an entry's logging and its cutting past a server that aligns, at least.
+/// Housekeepings between an entry's logging and its cutting past a server that aligns, at least. It
+/// comes back within a round of questions, after that its acknowledgement has to arrive, and either
+/// may be lost a few times; one housekeeping is already longer than both of them.
 const HELD: Tick = 8;
 
 /// Servers that are not waited for, each with the position up to which it is not.
@@ -40,8 +42,8 @@ impl Hold {
 }
 
 impl Machine {
-    /// Raises the own low-water mark: everything logged up to the slowest MASTER's acknowledgement
-    /// is finished.
+    /// Raises the own low-water mark: everything logged up to what the slowest MASTER or REPLICA
+    /// that is waited for has acknowledged is finished.
     pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
         // Before the first configuration nobody is known who might lack something.
         if self.members.is_empty() {
@@ -155,7 +157,9 @@ impl Machine {
             if peer.acked < start {
                 peer.synced = false;
                 peer.sent.clear();
-                cx.note(Note::PassedOver(*node));
+                if !core::mem::replace(&mut peer.left_behind, true) {
+                    cx.note(Note::PassedOver(*node));
+                }
                 cx.send_durable(*node, Message::Truncated { start });
             }
         }
@@ -193,9 +197,14 @@ mod tests {
         machine
     }
 
-    fn step(machine: &mut Machine, event: Event) -> Vec<(NodeId, Message)> {
+    fn effects(machine: &mut Machine, event: Event) -> Vec<Effect> {
         let mut out = Vec::new();
         machine.step(machine.now, event, &Nothing, &mut out);
+        out
+    }
+
+    fn step(machine: &mut Machine, event: Event) -> Vec<(NodeId, Message)> {
+        let out = effects(machine, event);
         let sent = out.into_iter().filter_map(|effect| match effect {
             Effect::Send { to, message, .. } => Some((to, message)),
             Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) => None,
@@ -207,8 +216,9 @@ mod tests {
         step(machine, Event::Message { from, cfg: 1, message })
     }
 
-    /// The log grows, all but one acknowledge it, and housekeeping is done.
-    fn housekeep_at(machine: &mut Machine, end: LogPosition) {
+    /// The log grows, all but one acknowledge it, and housekeeping is done. True when it was noted
+    /// that the log was cut past that one.
+    fn housekeep_at(machine: &mut Machine, end: LogPosition) -> bool {
         machine.log_end = end;
         let mut out = Vec::new();
         let mut cx = Cx::new(&Nothing, &mut out, machine.persist_seq);
@@ -216,7 +226,8 @@ mod tests {
         machine.persist_seq = cx.finish();
         tell(machine, PEER, Message::DecideAck { applied: end });
         machine.now += machine.config.housekeeping;
-        step(machine, Event::Tick);
+        let done = effects(machine, Event::Tick);
+        done.iter().any(|effect| matches!(effect, Effect::Note(Note::PassedOver(LATE))))
     }
 
     #[test]
@@ -243,6 +254,20 @@ mod tests {
         housekeep_at(&mut machine, at(20_005));
         housekeep_at(&mut machine, at(20_100));
         assert_eq!(machine.log_start, at(20_100), "it is behind like any other now");
+    }
+
+    /// A server that is down for a day is no news at every housekeeping.
+    #[test]
+    fn each_time_that_a_server_is_left_behind_is_noted_once() {
+        let mut machine = machine();
+        tell(&mut machine, LATE, Message::DecideAck { applied: at(0) });
+        assert!(housekeep_at(&mut machine, at(100)));
+        for end in (2..10).map(|n| at(n * 100)) {
+            assert!(!housekeep_at(&mut machine, end));
+            assert_eq!(machine.log_start, end, "cut past it each time");
+        }
+        tell(&mut machine, LATE, Message::DecideAck { applied: at(900) });
+        assert!(housekeep_at(&mut machine, at(1_000)), "left behind anew");
     }
 
     /// The time that it was behind before it left does not count when it is back.

@@ -35,13 +35,16 @@ impl Machine {
         let Some(c) = self.coordinations.get(&tx) else { return false };
         let is_split = |(cluster, round): (&ClusterKey, &Round)| {
             let Some(placement) = self.placements.get(cluster) else { return false };
-            let may_answer = |node: &NodeId| {
-                !round.yes.contains(node) && !round.no.contains(node) && self.is_up(*node)
-            };
             let voting = round.stage == Stage::Voting && placement.is_safe();
-            voting && !round.no.is_empty() && !placement.masters.iter().any(may_answer)
+            let may_vote = placement.masters.iter().any(|node| self.may_still_vote(round, *node));
+            voting && !round.no.is_empty() && !may_vote
         };
         !c.recovering && c.clusters.iter().any(is_split)
+    }
+
+    /// It has not voted, and is believed reachable.
+    fn may_still_vote(&self, round: &Round, node: NodeId) -> bool {
+        !round.yes.contains(&node) && !round.no.contains(&node) && self.is_up(node)
     }
 
     /// An Accept for this cluster now would forbid a vote that another cluster needs.
@@ -49,10 +52,9 @@ impl Machine {
         let Some(accepting) = self.placements.get(&cluster) else { return false };
         c.clusters.iter().filter(|(other, _)| **other != cluster).any(|(other, round)| {
             let Some(placement) = self.placements.get(other) else { return false };
-            let may_answer = |node: &&NodeId| {
-                !round.yes.contains(node) && !round.no.contains(node) && self.is_up(**node)
-            };
-            let missing: Vec<&NodeId> = placement.masters.iter().filter(may_answer).collect();
+            let masters = placement.masters.iter();
+            let missing: Vec<&NodeId> =
+                masters.filter(|node| self.may_still_vote(round, **node)).collect();
             let (yes, quorum) = (round.yes.len(), placement.write_quorum);
             round.stage == Stage::Voting
                 && yes < quorum
@@ -100,10 +102,8 @@ impl Machine {
             };
         }
         let quorum_at = *round.quorum_at.get_or_insert(self.now);
-        let missing_may_come = placement
-            .masters
-            .iter()
-            .any(|node| !round.yes.contains(node) && !round.no.contains(node) && self.is_up(*node));
+        let missing_may_come =
+            placement.masters.iter().any(|node| self.may_still_vote(round, *node));
         if missing_may_come && self.now < quorum_at + self.fast_wait() {
             return Votes::Open;
         }

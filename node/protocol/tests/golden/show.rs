@@ -118,14 +118,14 @@ fn question(ask: &Ask) -> String {
             let items: Vec<String> = items.iter().map(ToString::to_string).collect();
             format!(" {}", items.join(" "))
         }
-        Ask::Follow { from, round } => format!(" {from} round {round}"),
+        Ask::Follow { from, round, .. } => format!(" {from} round {round}"),
     }
 }
 
 fn answer(answer: &Answer) -> String {
     let state = |(item, c): &(ItemId, Committed)| format!("{item}{}", committed(Some(c)));
     match answer {
-        Answer::Begun | Answer::Unknown => String::new(),
+        Answer::Begun { .. } | Answer::Unknown => String::new(),
         Answer::Known { decided, .. } => decided
             .iter()
             .map(|known| format!(" {} {}", tx(known.tx), outcome(known.outcome)))

@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId};
-use quorate_protocol::io::{PAGE_BYTES, PersistSeq, Tombstones, bytes_of};
+use quorate_protocol::io::{PAGE_BYTES, PersistSeq, SKIPPED_BYTES, Tombstones, bytes_of};
 use rocksdb::{
     ColumnFamily, DB, Direction, ErrorKind, IteratorMode, Options, ReadOptions, ReadTier,
     WriteBatch,
@@ -68,9 +68,6 @@ const CAUSE_WAIT: Duration = Duration::from_secs(1);
 const EXIT_MAX: Duration = Duration::from_millis(100);
 /// Exit code of a server whose disk or data cannot be used: damaged, lost or full.
 pub const EXIT_STORAGE: u8 = 4;
-
-/// Values that one search for tombstones skips, in bytes.
-const SKIPPED_BYTES: usize = 4 << 20;
 
 /// Key and value as the engine hands them out.
 type Entry = (Box<[u8]>, Box<[u8]>);
