@@ -179,8 +179,8 @@ mod tests {
 
     const SERVERS: u32 = 2;
 
-    /// Two servers, asked one read at a time; what they answer is for `outcome` to say. The reads in
-    /// their order, each with its server, and the keys left unread.
+    /// Two servers, asked one read at a time; what they answer is for `outcome` to say. The reads
+    /// in their order, each with its server, and the keys left unread.
     fn ask(
         keys: Vec<u64>,
         outcome: impl Fn(u64, OpClass, u32) -> Outcome,

@@ -9,9 +9,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::message::{Decided, LogPosition, Participant};
 
-/// Hash over items: the sum (modulo 2^128) of the hashes of each. A sum does not depend on order or
-/// on how a range is cut, so two servers can hash the same range of keys without agreeing on more
-/// than its bounds. Against accidents, not against an attacker: servers trust each other.
+/// Hash over items: the sum (modulo 2^128) of the hashes of each. A sum does not depend on order
+/// or on how a range is cut, so two servers can hash the same range of keys without agreeing on
+/// more than its bounds. Against accidents, not against an attacker: servers trust each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Digest(pub u128);
 
@@ -217,8 +217,8 @@ pub enum Answer {
     },
     /// Committed state, of those that are there.
     Got {
-        /// How many of those asked for are answered, from the first on, and which was the first; the
-        /// rest did not fit and is to be asked for again.
+        /// How many of those asked for are answered, from the first on, and which was the first;
+        /// the rest did not fit and is to be asked for again.
         asked: (u32, Option<ItemId>),
         /// Some may be gone.
         items: Vec<(ItemId, Committed)>,

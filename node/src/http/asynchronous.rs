@@ -148,7 +148,7 @@ struct Untold<'a> {
 }
 
 impl Untold<'_> {
-    fn is_told(self) {
+    fn disarm(self) {
         std::mem::forget(self);
     }
 }
@@ -210,7 +210,7 @@ pub(super) async fn answer_early<B: Backend>(
         }
     };
     let Some(given) = decided else {
-        untold.is_told();
+        untold.disarm();
         return accepted_reply(&app, number);
     };
     given.unwrap_or_else(|_| unknown(ErrorCode::NotReady, "the server is stopping").into_response())

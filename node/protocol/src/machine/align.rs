@@ -28,8 +28,8 @@
 //! source that has lost the session meanwhile is compared from the beginning, and a new round
 //! asked. That a source dropped the session is seen by the number of its journal: a `Begin` that
 //! comes late, or twice, opens the session again, with another journal, in which what was settled
-//! in between is missing. A commit over clusters that one source does not hold all of counts only once sources of
-//! every cluster of it that this server keeps have reported it.
+//! in between is missing. A commit over clusters that one source does not hold all of counts only
+//! once sources of every cluster of it that this server keeps have reported it.
 //!
 //! What else is here must not stick out of that. A source that is lost before the end leaves items
 //! whose commits it has not told whole, and the commits that this server had parked stand on bases
@@ -45,9 +45,9 @@
 //! with maj MASTERs (2·maj > N).
 //!
 //! **A source that aligns itself counts, too.** Servers that left each other behind would otherwise
-//! wait for ever when a third one is gone, although they are a majority. Such a source is a mix, but
-//! its items have only ever risen: what it had applied whole is in it, or something newer. Of the
-//! commits that the compared ones hold a part of,
+//! wait for ever when a third one is gone, although they are a majority. Such a source is a mix,
+//! but its items have only ever risen: what it had applied whole is in it, or something newer. Of
+//! the commits that the compared ones hold a part of,
 //! - what some log was cut behind was applied whole by one of them (above). The same holds for what
 //!   is finished.
 //! - what another commit was built upon was applied whole by a majority of M(c) of the item, before
@@ -65,9 +65,9 @@
 //! whoever aligns with it begins again. So in all of this, what it had applied before it answered a
 //! final question is what was compared or followed.
 //!
-//! What has committed and shows nowhere among them is cut from no log and finished nowhere; it comes
-//! by a log, or out of votes, which a server that aligns keeps, once enough answer again. W below
-//! majority promises nothing of this (3.10).
+//! What has committed and shows nowhere among them is cut from no log and finished nowhere; it
+//! comes by a log, or out of votes, which a server that aligns keeps, once enough answer again. W
+//! below majority promises nothing of this (3.10).
 //!
 //! **What comes with it.** A decision log of another server counts as applied as far as the sources
 //! of each cluster had applied it. Outcomes not forgotten are noted, so that no commit is applied

@@ -16,8 +16,8 @@ use crate::marks::Mark;
 use crate::message::{Decided, Message};
 use crate::planted::Bug;
 
-/// Pauses between two questions about what was settled meanwhile: most of them find nothing, so they
-/// are a small part of what an alignment sends.
+/// Pauses between two questions about what was settled meanwhile: most of them find nothing, so
+/// they are a small part of what an alignment sends.
 const FOLLOW: Tick = 10;
 
 /// A source that was compared and is reachable is given up when it is silent for so long: its disk

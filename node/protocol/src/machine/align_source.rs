@@ -1,6 +1,6 @@
 //! The source's side of an alignment: sessions of servers that align, each with trees built a few
-//! items at a time and the decisions settled here since it began. May not decide whether this server
-//! itself is ONLINE.
+//! items at a time and the decisions settled here since it began. May not decide whether this
+//! server itself is ONLINE.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;

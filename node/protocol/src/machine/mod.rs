@@ -1,6 +1,6 @@
 //! The machine: one server's acceptor, coordinator, reader and decision log in one synchronous
-//! state. This file holds the state, the dispatch of events and the small services its parts share;
-//! each part has a file.
+//! state. This file holds the state, the dispatch of events and the small services its parts
+//! share; each part has a file.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -43,7 +43,8 @@ mod votes;
 
 use cx::Cx;
 
-/// Reads, and sessions and journals of an alignment, that one boot can number; the bits above them are the boot.
+/// Reads, and sessions and journals of an alignment, that one boot can number; the bits above
+/// them are the boot.
 const READS_BITS: u32 = 32;
 
 /// One server's part of the data plane.

@@ -23,8 +23,8 @@ const RANK_DELAY: Tick = 20_000;
 /// How long a coordinator that says it is still working is believed.
 const PATIENCE: Tick = 2_000_000;
 
-/// Recoveries led at once; the next takeover waits until one ends, so that a dead coordinator's many
-/// transactions do not fill every queue.
+/// Recoveries led at once; the next takeover waits until one ends, so that a dead coordinator's
+/// many transactions do not fill every queue.
 const RECOVERIES_MAX: usize = 256;
 
 /// One transaction that is looked after.

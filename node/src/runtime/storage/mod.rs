@@ -62,9 +62,9 @@ pub(crate) struct Binding {
 
 /// How long the report of a consequence waits for that of its cause.
 const CAUSE_WAIT: Duration = Duration::from_secs(1);
-/// How long the end of the process may take. Exit handlers run first, and one of RocksDB's waits for
-/// its threads, which may be waiting for the very disk that failed. Meanwhile the links would go on
-/// telling others that this server lives, and nobody would recover what it holds locked.
+/// How long the end of the process may take. Exit handlers run first, and one of RocksDB's waits
+/// for its threads, which may be waiting for the very disk that failed. Meanwhile the links would
+/// go on telling others that this server lives, and nobody would recover what it holds locked.
 const EXIT_MAX: Duration = Duration::from_millis(100);
 /// Exit code of a server whose disk or data cannot be used: damaged, lost or full.
 pub const EXIT_STORAGE: u8 = 4;
@@ -203,8 +203,8 @@ impl Storage {
         Ok((page, visible))
     }
 
-    /// Items of a cluster behind a key, tombstones included, in key order: at most `limit`, and not
-    /// more than a page of bytes.
+    /// Items of a cluster behind a key, tombstones included, in key order: at most `limit`, and
+    /// not more than a page of bytes.
     fn items_after(
         &self,
         cluster: ClusterKey,
@@ -375,8 +375,8 @@ impl Storage {
     }
 }
 
-/// Ends the process: the disk gave an answer that nothing may be built on. Used where no caller can
-/// be told, the machine's view of the store and the sync thread; whoever can return an error
+/// Ends the process: the disk gave an answer that nothing may be built on. Used where no caller
+/// can be told, the machine's view of the store and the sync thread; whoever can return an error
 /// returns it.
 ///
 /// No thread is waited for beyond [`EXIT_MAX`]: the machine may already count on the write that
