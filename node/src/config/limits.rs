@@ -17,8 +17,9 @@ pub(super) const LOG_AGE_MAX_S: Limit = Limit::new("log_age_max_s", 3_600, 1..=3
 /// Items read in one piece of alignment work. Everything else waits for a piece to end.
 pub(super) const ALIGN_ITEMS: Limit = Limit::new("align_items", 512, 1..=65_536);
 
-/// Pause behind each piece. Long pauses let a server that aligns wait for ever.
-pub(super) const ALIGN_PAUSE_MS: Limit = Limit::new("align_pause_ms", 2, 0..=1_000);
+/// Pause behind each piece, in which everything else is done: none at all would stop the server.
+/// Long pauses let a server that aligns wait for ever.
+pub(super) const ALIGN_PAUSE_MS: Limit = Limit::new("align_pause_ms", 2, 1..=1_000);
 
 /// Automatic retries of a transaction that met a lock or another writer.
 pub(super) const RETRY_COUNT: Limit = Limit::new("retry_count", 10, 0..=1_000);

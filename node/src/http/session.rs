@@ -131,8 +131,8 @@ pub(super) async fn keep<B: Backend>(
     let is_committed = !committed.is_empty();
     merge(&mut token, committed);
     // The answer to an earlier request brings the token that was earned then.
-    if let Some(earlier) = read(response.headers()) {
-        merge(&mut token, earlier);
+    for earlier in response.headers().get_all(HEADER) {
+        merge(&mut token, earlier.to_str().ok().and_then(parse).unwrap_or_default());
     }
     match reach(&app, SessionToken::new(), seen, until).await {
         Ok(reached) => merge(&mut token, reached),

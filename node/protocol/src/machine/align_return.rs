@@ -125,6 +125,8 @@ impl Machine {
         self.aligners.clear();
         self.acks_due.extend(self.others());
         self.pump_all(cx);
+        // Questions to itself were not answered.
+        self.hurry_recoveries();
     }
 
     /// How far each decision log is in: for every own cluster, as far as some source of it had

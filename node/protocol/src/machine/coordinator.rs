@@ -9,7 +9,6 @@ use quorate_api::{
 };
 
 use super::apply::Decision;
-use super::recovery::RESEND_GROWTH;
 use super::request::{Retry, reason_of, refuse, resolve};
 use super::timers::Timer;
 use super::votes::Votes;
@@ -37,8 +36,6 @@ pub(super) struct Coordination {
     /// No votes, for the reason told to the client.
     noes: Vec<No>,
     resend_at: Tick,
-    /// Until it is sent again after that.
-    patience: Tick,
     /// When its timer is set.
     armed: Tick,
     /// Recovery has taken over: round 1 is closed.
@@ -120,7 +117,6 @@ impl Machine {
             clusters: clusters.into_iter().map(|c| (c, Round::default())).collect(),
             noes: Vec::new(),
             resend_at: self.now + self.config.resend,
-            patience: self.config.resend,
             armed: 0,
             recovering: false,
         };
@@ -395,8 +391,7 @@ impl Machine {
         }
         let Some(c) = self.coordinations.get_mut(&tx) else { return };
         if self.now >= c.resend_at {
-            c.patience = (2 * c.patience).min(RESEND_GROWTH * self.config.resend);
-            c.resend_at = self.now + c.patience;
+            c.resend_at = self.now + self.config.resend;
             let c = &self.coordinations[&tx];
             for node in self.masters_of(&c.participants) {
                 self.resend_one(cx, tx, c, node);

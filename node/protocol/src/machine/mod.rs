@@ -96,6 +96,8 @@ pub struct Machine {
     /// Peers owed a `DecideAck` at the next `Tick`.
     acks_due: BTreeSet<NodeId>,
     timers: timers::Timers,
+    /// When recoveries were last told that a server is back.
+    hurried_at: Tick,
     /// This server aligns; while it does, it answers for no quorum.
     align: Option<align::Aligning>,
     /// When the next piece of alignment work is due.
@@ -177,6 +179,7 @@ impl Machine {
             changed: BTreeSet::new(),
             acks_due: BTreeSet::new(),
             timers: timers::Timers::default(),
+            hurried_at: 0,
             align: recovered.aligning.then(|| align::Aligning::starting_with(recovered.begun)),
             align_at: None,
             last_source: u64::from(config.boot.0) << READS_BITS,

@@ -23,9 +23,12 @@ const RANK_DELAY: Tick = 20_000;
 /// How long a coordinator that says it is still working is believed.
 const PATIENCE: Tick = 2_000_000;
 
-/// Recoveries led at once; the next takeover waits until one ends, so that a dead coordinator's
-/// many transactions do not fill every queue.
-const RECOVERIES_MAX: usize = 256;
+/// Recoveries led at once; the rest waits its turn, so that a dead coordinator's many transactions
+/// do not fill every queue.
+const RECOVERIES_MAX: usize = 1_024;
+
+/// How long a takeover beyond that waits.
+const TURN: Tick = 50_000;
 
 /// One transaction that is looked after.
 #[derive(Debug)]
@@ -46,8 +49,6 @@ pub(super) struct Orphans {
     /// all of which are decided before it fires.
     young: VecDeque<(Tick, TxId)>,
     watches: BTreeMap<TxId, Watch>,
-    /// Takeovers waiting for their turn. Some may have become needless meanwhile.
-    waiting: VecDeque<TxId>,
 }
 
 impl Machine {
@@ -133,7 +134,7 @@ impl Machine {
 
     fn take_over(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         if self.recoveries.len() >= RECOVERIES_MAX {
-            self.orphans.waiting.push_back(tx);
+            self.arm_watch(tx, self.now + TURN);
             return;
         }
         let Some(watch) = self.orphans.watches.get(&tx) else { return };
@@ -144,16 +145,6 @@ impl Machine {
         Mark::OrphanTakenOver.hit();
         self.end_watch(tx);
         self.start_recovery(cx, tx, participants, ops);
-    }
-
-    /// A recovery has ended: the next takeover's turn.
-    pub(super) fn next_turn(&mut self) {
-        while let Some(tx) = self.orphans.waiting.pop_front() {
-            if self.orphans.watches.contains_key(&tx) {
-                self.arm_watch(tx, self.now);
-                return;
-            }
-        }
     }
 
     /// What a coordinator said of a transaction that is looked after here.
@@ -240,14 +231,15 @@ mod tests {
         let mut now = machine.config.orphan_after + RANK_DELAY;
         let mut running = taken_over_at(&mut machine, now);
         assert_eq!(running.len(), RECOVERIES_MAX);
-        assert_eq!(taken_over_at(&mut machine, now + 50_000), []);
+        now += TURN;
+        assert_eq!(taken_over_at(&mut machine, now), []);
         let mut done = BTreeSet::new();
         while let Some(tx) = running.pop() {
             machine.txs.remove(&tx);
             machine.end_recovery(tx);
             assert!(done.insert(tx), "{tx} twice");
             assert!(machine.recoveries.len() < RECOVERIES_MAX);
-            now += 50_001;
+            now += TURN;
             running.extend(taken_over_at(&mut machine, now));
         }
         assert_eq!(done.into_iter().map(|tx| tx.seq).collect::<Vec<_>>(), seqs.collect::<Vec<_>>());

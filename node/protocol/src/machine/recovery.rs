@@ -25,7 +25,7 @@ const BACKOFF: (Tick, Tick) = (5_000, 1_000_000);
 /// Most that the pause between two sendings grows, doubling while nobody answers. Servers or links
 /// that are slow for a while would otherwise be kept so: every question asked again before its
 /// answer comes is work on top of what made them slow.
-pub(super) const RESEND_GROWTH: Tick = 8;
+const RESEND_GROWTH: Tick = 8;
 
 /// One recovery of one transaction.
 #[derive(Debug)]
@@ -133,8 +133,13 @@ impl Machine {
         self.arm_recovery(tx, self.now + patience);
     }
 
-    /// A server is back: what it was asked meanwhile is asked again soon.
+    /// A server is back: what it was asked meanwhile is asked again soon. Not more often than the
+    /// longest pause: a link that comes and goes on a starved machine is no news.
     pub(super) fn hurry_recoveries(&mut self) {
+        if self.now < self.hurried_at + RESEND_GROWTH * self.config.resend {
+            return;
+        }
+        self.hurried_at = self.now;
         let soon = self.now + self.config.resend;
         let late = |(tx, recovery): (&TxId, &Recovery)| {
             (recovery.phase == Phase::Running && recovery.armed > soon).then_some(*tx)
@@ -148,7 +153,6 @@ impl Machine {
     pub(super) fn end_recovery(&mut self, tx: TxId) {
         if let Some(recovery) = self.recoveries.remove(&tx) {
             self.timers.clear(recovery.armed, Timer::Recovery(tx));
-            self.next_turn();
         }
     }
 

@@ -349,7 +349,9 @@ impl Machine {
         if core::mem::take(&mut peer.aligning) {
             // What it was behind with before it left is not its delay.
             peer.behind = None;
+            self.hurry_recoveries();
         }
+        let Some(peer) = self.peers.get_mut(&from) else { return };
         if applied < peer.acked {
             // Overtaken by a later one.
             Mark::AckOvertaken.hit();

@@ -65,7 +65,7 @@ const CAUSE_WAIT: Duration = Duration::from_secs(1);
 /// How long the end of the process may take. Exit handlers run first, and one of RocksDB's waits
 /// for its threads, which may be waiting for the very disk that failed. Meanwhile the links would
 /// go on telling others that this server lives, and nobody would recover what it holds locked.
-const EXIT_MAX: Duration = Duration::from_millis(100);
+const EXIT_MAX: Duration = Duration::from_millis(500);
 /// Exit code of a server whose disk or data cannot be used: damaged, lost or full.
 pub const EXIT_STORAGE: u8 = 4;
 
@@ -382,19 +382,18 @@ impl Storage {
 /// No thread is waited for beyond [`EXIT_MAX`]: the machine may already count on the write that
 /// failed. Then the process ends by a signal instead of with [`EXIT_STORAGE`].
 pub(crate) fn die(error: &StorageError) -> ! {
-    if error.is_consequence() {
-        // The thread that met the cause is about to tell it and end the process.
-        std::thread::park_timeout(CAUSE_WAIT);
-    }
-    let remedy = error.remedy();
-    tracing::error!(%error, remedy, "the storage failed; this server stops rather than guess");
-    let end = || {
-        std::thread::sleep(EXIT_MAX);
+    // The thread that met the cause of a consequence is about to tell it and end the process.
+    let wait = if error.is_consequence() { CAUSE_WAIT } else { Duration::ZERO };
+    let end = move || {
+        std::thread::sleep(wait + EXIT_MAX);
         std::process::abort();
     };
     if std::thread::Builder::new().name("end".into()).spawn(end).is_err() {
         std::process::abort();
     }
+    std::thread::sleep(wait);
+    let remedy = error.remedy();
+    tracing::error!(%error, remedy, "the storage failed; this server stops rather than guess");
     std::process::exit(EXIT_STORAGE.into())
 }
 
