@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -93,15 +94,17 @@ pub(crate) fn raise_open_files(servers: usize, clients: u32) -> Option<Soundness
     }
 }
 
-/// Finds free ports on loopback.
+/// Finds free ports on loopback. None is found twice before all were tried: it is free until
+/// whoever asked for it listens.
 ///
 /// # Errors
 /// When there are not enough.
 pub(crate) fn free_ports(wanted: usize) -> Result<Vec<u16>, StageError> {
     // Runs side by side begin at different places.
     let width = u32::from(PORTS.end - PORTS.start);
-    let offset = (std::process::id().wrapping_mul(97)) % width;
-    let rotated = (0..width).map(|step| (offset + step) % width);
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97) % width;
+    let rotated = (0..width).map(|_| (first + NEXT.fetch_add(1, Ordering::Relaxed)) % width);
     let ports = rotated.filter_map(|at| u16::try_from(at).ok()).map(|at| PORTS.start + at);
     let mut held = Vec::new();
     for port in ports {
@@ -131,9 +134,9 @@ mod tests {
 
     #[test]
     fn ports_differ() {
-        let ports = free_ports(8).unwrap();
+        let ports = [free_ports(8).unwrap(), free_ports(8).unwrap()].concat();
         let distinct: std::collections::BTreeSet<_> = ports.iter().collect();
-        assert_eq!(distinct.len(), 8);
+        assert_eq!(distinct.len(), 16);
     }
 
     #[test]

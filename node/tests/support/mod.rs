@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -196,13 +197,30 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Arguments of three servers that know each other. Ports are free now and stay so for all
-/// practical purposes.
+/// Ports that the system gives to nobody by itself. One that it had given and got back would soon be
+/// a neighbour's.
+const PORTS: std::ops::Range<u16> = 10_000..20_000;
+
+/// A free port of loopback that no other test of this process is told of.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let width = u32::from(PORTS.end - PORTS.start);
+    // Processes side by side begin at different places.
+    let first = std::process::id().wrapping_mul(97) % width;
+    for _ in 0..width {
+        let at = (first + NEXT.fetch_add(1, Ordering::Relaxed)) % width;
+        let port = PORTS.start + u16::try_from(at).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port from {} to {} is free", PORTS.start, PORTS.end - 1);
+}
+
+/// Arguments of three servers that know each other.
 pub(crate) fn three_servers(data: &Path) -> [Vec<String>; 3] {
     let names = ["n1", "n2", "n3"];
-    let held: Vec<TcpListener> =
-        names.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let addresses: Vec<String> = held.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
+    let addresses = names.map(|_| format!("127.0.0.1:{}", free_port()));
     [0, 1, 2].map(|own| {
         let mut arguments = vec![
             format!("--name={}", names[own]),
