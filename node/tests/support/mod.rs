@@ -197,8 +197,8 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Ports that the system gives to nobody by itself. One that it had given and got back would soon be
-/// a neighbour's.
+/// Ports that the system gives to nobody by itself. One that it had given and got back would soon
+/// be a neighbour's.
 const PORTS: std::ops::Range<u16> = 10_000..20_000;
 
 /// A free port of loopback that no other test of this process is told of.
