@@ -14,6 +14,9 @@ use crate::folder::SoundnessFinding;
 /// Longest wait for the counts to meet: servers go on pinging each other while they are read, and
 /// on a busy machine links may break and come back meanwhile, each time losing bytes in flight.
 const LIMIT: Duration = Duration::from_secs(6);
+/// Rounds of readings there are in any case: a machine that is slow enough to have fewer of them
+/// within the limit has not shown that anything passed the proxy by. Each has time limits itself.
+const ROUNDS_MIN: usize = 5;
 /// Time between two readings.
 const POLL: Duration = Duration::from_millis(20);
 /// Longest wait for a server's counters.
@@ -147,17 +150,19 @@ pub(crate) async fn check(
     let mut readings: BTreeMap<(Link, Place), Vec<Reading>> = BTreeMap::new();
     let mut rules: BTreeMap<Link, Rule> = BTreeMap::new();
     let deadline = Instant::now() + LIMIT;
-    loop {
+    for round in 1.. {
         read(cluster, network, &mut readings, &mut rules).await?;
         let open = |((link, _), pairs): (&(Link, Place), &Vec<Reading>)| !rules[link].holds(pairs);
         // A look at the idle needs a second reading.
-        if !readings.iter().any(open) || Instant::now() > deadline {
-            let mut findings = judge(&readings, &rules);
-            findings.extend(left_out(&Link::between(&cluster.names), &rules));
-            return Ok(findings);
+        let is_late = round >= ROUNDS_MIN && Instant::now() > deadline;
+        if is_late || !readings.iter().any(open) {
+            break;
         }
         tokio::time::sleep(POLL).await;
     }
+    let mut findings = judge(&readings, &rules);
+    findings.extend(left_out(&Link::between(&cluster.names), &rules));
+    Ok(findings)
 }
 
 async fn read(

@@ -382,16 +382,18 @@ impl Storage {
 /// No thread is waited for beyond [`EXIT_MAX`]: the machine may already count on the write that
 /// failed. Then the process ends by a signal instead of with [`EXIT_STORAGE`].
 pub(crate) fn die(error: &StorageError) -> ! {
-    // The thread that met the cause of a consequence is about to tell it and end the process.
     let wait = if error.is_consequence() { CAUSE_WAIT } else { Duration::ZERO };
     let end = move || {
+        // Only the clock is left to go by: exit handlers that hang tell nobody.
         std::thread::sleep(wait + EXIT_MAX);
         std::process::abort();
     };
     if std::thread::Builder::new().name("end".into()).spawn(end).is_err() {
         std::process::abort();
     }
-    std::thread::sleep(wait);
+    // The thread that met the cause of a consequence is about to tell it and end the process, and
+    // this one with it. If that has died, the consequence is told instead.
+    std::thread::park_timeout(wait);
     let remedy = error.remedy();
     tracing::error!(%error, remedy, "the storage failed; this server stops rather than guess");
     std::process::exit(EXIT_STORAGE.into())
