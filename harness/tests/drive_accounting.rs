@@ -43,7 +43,7 @@ fn a_whole_run_leaves_a_history_in_which_nothing_is_missing() {
     let start = clock.now() + 50_000_000;
     let report = driver.run(start, &cancel, progress.clone()).unwrap();
     let settled = driver.settle(&cancel).unwrap();
-    assert!(driver.final_reads(&cancel).unwrap().is_empty());
+    assert!(driver.final_reads(&cancel).unwrap().unread.is_empty());
     driver.finish().unwrap();
 
     assert!(settled.at.is_some() && settled.divergent.is_empty());

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Barrier;
 
 use serde_json::Value;
-use support::{Server, http, status, three_servers, until};
+use support::{NEVER_SUSPECT, Server, http, status, three_servers, until};
 
 /// Sends a request without a body; returns status and body.
 fn ask(server: &Server, method: &str, path: &str) -> (u16, String) {
@@ -27,7 +27,8 @@ fn class(server: &Server, name: &str) -> Option<Value> {
 fn a_class_created_on_all_servers_at_once_is_one_class() {
     let dir = tempfile::tempdir().unwrap();
     let servers = three_servers(dir.path()).map(|arguments| {
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        arguments.push(NEVER_SUSPECT);
         Server::start(&[], &arguments)
     });
     for server in &servers {

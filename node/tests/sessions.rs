@@ -11,10 +11,8 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{Server, status, three_servers, until};
+use support::{NEVER_SUSPECT, Server, status, three_servers, until};
 
-/// Longer than any of these tests: nobody is given up.
-const NEVER_SUSPECT: &str = "--suspect-after-ms=60000";
 const TOKEN: &str = "x-quorate-session-token";
 
 /// Sends a request with headers and returns the whole answer.
@@ -171,6 +169,21 @@ fn send(servers: &[Server], signal: Signal) {
     }
 }
 
+/// Stops servers, to be sent `SIGCONT`. A signal is only under way when `kill` returns: a thread
+/// may go on for a moment, and answer.
+fn stop(servers: &[Server]) {
+    send(servers, Signal::SIGSTOP);
+    for server in servers {
+        let threads = format!("/proc/{}/task", server.id());
+        let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+            // Behind the name, which is in brackets and may contain any.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        until("every thread stands still", || std::fs::read_dir(&threads).unwrap().all(is_stopped));
+    }
+}
+
 fn all_patient(arguments: &mut [Vec<String>; 3]) {
     arguments.iter_mut().for_each(|a| a.push(NEVER_SUSPECT.to_owned()));
 }
@@ -186,7 +199,7 @@ fn who_does_not_wait_is_told_of_the_vote_first_and_of_the_outcome_later() {
     let asynchronous = [("x-quorate-execution-mode", "asynchronous")];
     let (hurry, patient) = ("x-quorate-deadline-ms", ("x-quorate-deadline-ms", "60000"));
     let body = r#"{"@class":"Item"}"#;
-    send(&servers[1..], Signal::SIGSTOP);
+    stop(&servers[1..]);
     let early = [asynchronous[0], patient];
     let early = ask(servers[0].address(), "POST", "/document/bench", &early, body);
     assert_eq!(status(&early), 202, "{early}");
@@ -231,7 +244,7 @@ fn so_many_servers_answer_a_read_as_it_asks_for() {
         ask(servers[0].address(), "GET", &path, &headers, "")
     };
     assert_eq!(status(&read(Some("all"))), 200);
-    send(&servers[2..], Signal::SIGSTOP);
+    stop(&servers[2..]);
     for level in [None, Some("1"), Some("local"), Some("2"), Some("majority")] {
         let answer = read(level);
         assert_eq!(status(&answer), 200, "{level:?}: {answer}");
@@ -240,7 +253,7 @@ fn so_many_servers_answer_a_read_as_it_asks_for() {
         let answer = read(Some(level));
         assert!(answer.contains("\"errorCode\":\"read_timeout\""), "{level}: {answer}");
     }
-    send(&servers[1..2], Signal::SIGSTOP);
+    stop(&servers[1..2]);
     // The database's own quorum, which the server's setting gave it.
     let answer = read(None);
     assert!(answer.contains("\"errorCode\":\"read_timeout\""), "{answer}");
@@ -261,8 +274,7 @@ fn a_full_server_tells_clients_to_come_back() {
         arguments[0].push("--in-flight-max=1".to_owned());
     });
     let body = r#"{"@class":"Item"}"#;
-    let stand_still = |signal| send(&servers[1..], signal);
-    stand_still(Signal::SIGSTOP);
+    stop(&servers[1..]);
     let patient = [("x-quorate-deadline-ms", "60000")];
     let first = std::thread::spawn({
         let address = servers[0].address().to_owned();
@@ -277,7 +289,7 @@ fn a_full_server_tells_clients_to_come_back() {
     for part in ["\"errorCode\":\"overload\"", "\"outcome\":\"failed\"", "\"retryable\":true"] {
         assert!(refused.contains(part), "{part} in {refused}");
     }
-    stand_still(Signal::SIGCONT);
+    send(&servers[1..], Signal::SIGCONT);
     let first = first.join().unwrap();
     assert_eq!(status(&first), 201, "{first}");
     let again = ask(servers[0].address(), "POST", "/document/bench", &patient, body);

@@ -100,7 +100,16 @@ pub(crate) struct FinalReads {
     /// server that never answers would take the time of all attempts for every key.
     given_up: BTreeSet<u32>,
     /// Keys without a majority read after all attempts.
-    pub(crate) unread: Vec<u64>,
+    unread: Vec<u64>,
+}
+
+/// What the final reads came to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReadBack {
+    /// Keys without a majority read after all attempts.
+    pub unread: Vec<u64>,
+    /// Reads, by majority or on one server, that failed at least once.
+    pub failed: usize,
 }
 
 impl FinalReads {
@@ -117,6 +126,10 @@ impl FinalReads {
             given_up: BTreeSet::new(),
             unread: Vec::new(),
         }
+    }
+
+    pub(crate) fn end(self) -> ReadBack {
+        ReadBack { unread: self.unread, failed: self.attempts.len() }
     }
 
     fn begin(&mut self, read: Read, id: u64) -> Next {
@@ -180,11 +193,11 @@ mod tests {
     const SERVERS: u32 = 2;
 
     /// Two servers, asked one read at a time; what they answer is for `outcome` to say. The reads
-    /// in their order, each with its server, and the keys left unread.
+    /// in their order, each with its server, and what they came to.
     fn ask(
         keys: Vec<u64>,
         outcome: impl Fn(u64, OpClass, u32) -> Outcome,
-    ) -> (Vec<(u64, OpClass, u32)>, Vec<u64>) {
+    ) -> (Vec<(u64, OpClass, u32)>, ReadBack) {
         let mut reads = FinalReads::new(keys, (0..SERVERS).collect(), SERVERS);
         let (mut now, mut ids, mut asked) = (0, Ids::default(), Vec::new());
         loop {
@@ -196,7 +209,7 @@ mod tests {
                     reads.done(&completion(order, now, outcome));
                 }
                 Next::Wait(at) => now = at,
-                Next::End => return (asked, reads.unread),
+                Next::End => return (asked, reads.end()),
             }
         }
     }
@@ -212,19 +225,20 @@ mod tests {
 
     #[test]
     fn what_is_read_at_once_is_read_once() {
-        let (asked, unread) = ask(vec![7, 8], |_, _, _| Outcome::Ok);
+        let (asked, read) = ask(vec![7, 8], |_, _, _| Outcome::Ok);
         let of = |key| {
             let local = |node| (key, OpClass::ReadLocal, node);
             [(key, OpClass::ReadMajority, (key % 2) as u32), local(0), local(1)]
         };
-        assert_eq!((asked, unread), ([of(7), of(8)].concat(), Vec::new()));
+        assert_eq!(asked, [of(7), of(8)].concat());
+        assert_eq!(read, ReadBack { unread: Vec::new(), failed: 0 });
     }
 
     /// A majority read goes to the next server, a local one to its own again.
     #[test]
     fn a_read_that_fails_is_tried_again() {
         let failures = std::cell::Cell::new(2);
-        let (asked, unread) = ask(vec![7], |_, class, node| match (class, node) {
+        let (asked, read) = ask(vec![7], |_, class, node| match (class, node) {
             (OpClass::ReadMajority, 1) => Outcome::Failed,
             (OpClass::ReadLocal, 1) if failures.get() > 0 => {
                 failures.set(failures.get() - 1);
@@ -236,13 +250,13 @@ mod tests {
             |class| asked.iter().filter(move |(_, c, _)| *c == class).map(|(_, _, node)| *node);
         assert_eq!(of(OpClass::ReadMajority).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(of(OpClass::ReadLocal).collect::<Vec<_>>(), [0, 1, 1, 1]);
-        assert_eq!(unread, [0; 0]);
+        assert_eq!(read, ReadBack { unread: Vec::new(), failed: 2 });
     }
 
     #[test]
     fn a_server_that_never_answers_costs_all_attempts_only_at_first() {
         let keys: Vec<u64> = (0..100).collect();
-        let (asked, unread) = ask(keys, |_, class, node| match (class, node) {
+        let (asked, read) = ask(keys, |_, class, node| match (class, node) {
             (OpClass::ReadLocal, 1) => Outcome::Unknown,
             _ => Outcome::Ok,
         });
@@ -250,11 +264,11 @@ mod tests {
             asked.iter().filter(|(_, class, node)| (*class, *node) == (OpClass::ReadLocal, 1));
         let attempts = ATTEMPTS as usize;
         assert!((100 + attempts..200).contains(&silent.count()), "{asked:?}");
-        assert_eq!(unread, [0; 0]);
-        let (_, unread) = ask(vec![7, 8], |key, class, _| match (class, key) {
+        assert_eq!(read, ReadBack { unread: Vec::new(), failed: 100 });
+        let (_, read) = ask(vec![7, 8], |key, class, _| match (class, key) {
             (OpClass::ReadMajority, 8) => Outcome::Failed,
             _ => Outcome::Ok,
         });
-        assert_eq!(unread, [8]);
+        assert_eq!(read, ReadBack { unread: vec![8], failed: 1 });
     }
 }

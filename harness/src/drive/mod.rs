@@ -30,6 +30,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::drive::afterwards::ReadBack;
 pub use crate::drive::meter::Progress;
 pub use crate::drive::recorder::RecordError;
 pub use crate::drive::schedule::ScheduleError;
@@ -311,18 +312,18 @@ impl Driver {
         Ok(Settled { at, divergent })
     }
 
-    /// One majority read of every key, with a few more attempts if it fails, and one local read
-    /// on every server. Returns the keys that no majority read succeeded on.
+    /// One majority read of every key and one local read on every server, each with a few more
+    /// attempts if it fails.
     ///
     /// # Errors
     /// When files or sockets fail.
-    pub fn final_reads(&mut self, cancel: &CancellationToken) -> Result<Vec<u64>, DriverError> {
+    pub fn final_reads(&mut self, cancel: &CancellationToken) -> Result<ReadBack, DriverError> {
         let from = self.crew.clock.now();
         let keys = self.crew.table.keys().collect();
         let mut reads = FinalReads::new(keys, self.targets.clone(), self.nodes());
         self.crew.work(self.width(), &mut reads, cancel)?;
         self.mark(Phase::Final, from, self.crew.clock.now())?;
-        Ok(reads.unread)
+        Ok(reads.end())
     }
 
     /// Writes what is left of the history and the interval log, and closes them.

@@ -206,10 +206,18 @@ async fn read_back(
         findings.push(note("not_settled", detail));
     }
     setup.tell(Stand::ReadingBack);
-    let unread = hand.work(move |driver| driver.final_reads(&cancel)).await?;
-    if !unread.is_empty() && !setup.is_interrupted() {
-        let detail = format!("{} records could not be read by a majority at the end", unread.len());
+    let read = hand.work(move |driver| driver.final_reads(&cancel)).await?;
+    if setup.is_interrupted() {
+        return Ok(());
+    }
+    if !read.unread.is_empty() {
+        let records = read.unread.len();
+        let detail = format!("{records} records could not be read by a majority at the end");
         findings.push(note("unread_at_the_end", detail));
+    }
+    if read.failed > 0 {
+        let detail = format!("{} of the final reads failed at first or for good", read.failed);
+        findings.push(note("read_back_with_difficulty", detail));
     }
     Ok(())
 }

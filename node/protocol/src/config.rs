@@ -32,6 +32,9 @@ pub struct Config {
     pub retry_delay: Tick,
     /// Share of the delay that chance decides, in percent: half of it either way.
     pub retry_jitter: u8,
+    /// Takeovers of other coordinators' transactions led at once; the rest waits its turn, so that
+    /// the many transactions of a dead coordinator do not fill every queue.
+    pub takeovers_max: usize,
     /// Transactions in flight here beyond which requests are refused with `Overload`.
     pub in_flight_max: usize,
     /// When the log is cut past a server that is behind, and how fast servers align.
@@ -58,6 +61,7 @@ impl Config {
             retries: 10,
             retry_delay: 2_000,
             retry_jitter: 100,
+            takeovers_max: 1_024,
             in_flight_max: 4_096,
             align: AlignConfig::new(),
             #[cfg(feature = "planted-bugs")]

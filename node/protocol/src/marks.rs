@@ -93,6 +93,12 @@ marks! {
     OrphanWorking,
     /// Somebody else's transaction is recovered here.
     OrphanTakenOver,
+    /// A takeover waits, because as many as may be are led already.
+    TurnAwaited,
+    /// A takeover that nobody answers makes room for one that waits.
+    TurnGivenUp,
+    /// And gets its turn again.
+    TurnRegained,
     /// A coordinator is asked about what it has forgotten, and finishes it.
     OwnOrphanAsked,
     /// A commit is heard of whose operations are not all here.

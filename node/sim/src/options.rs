@@ -70,6 +70,8 @@ pub struct Options {
     pub log_age: Tick,
     /// Decisions that are kept for a server that aligns; 0 for more than any run has.
     pub journal: usize,
+    /// Takeovers a server leads at once; 0 for more than any run has.
+    pub takeovers: usize,
     /// Tombstones are dropped soon, and no position is used again.
     pub purge: bool,
 }
@@ -205,6 +207,7 @@ impl Options {
             log_entries: 0,
             log_age: 0,
             journal: 0,
+            takeovers: 0,
             purge: false,
         };
         options.set_duration(some(1_000, 60, 200));
@@ -222,6 +225,10 @@ impl Options {
         let (crash, cut) = (rng.between(8_000, 40_000), rng.between(8_000, 60_000));
         if rng.chance(100) {
             (self.crash_every, self.cut_every) = (crash, cut);
+        }
+        let takeovers = 1 + rng.index(3);
+        if rng.chance(200) {
+            self.takeovers = takeovers;
         }
     }
 
@@ -259,7 +266,12 @@ impl Options {
     /// Settings of the machines: small pieces, so that a few records take many of them.
     pub fn tune(&self, config: &mut Config) {
         config.housekeeping = self.housekeeping;
+        if self.takeovers > 0 {
+            // And repeated soon: no cut is as long as the pauses after which one makes room.
+            (config.takeovers_max, config.resend) = (self.takeovers, 10_000);
+        }
         let align = &mut config.align;
+        (align.items, align.leaf, align.pause, align.sweep) = (7, 2, 300, 30);
         if self.log_entries > 0 {
             align.log_entries = self.log_entries;
         }
@@ -272,7 +284,6 @@ impl Options {
         if self.purge {
             align.retention = 100_000;
         }
-        (align.items, align.leaf, align.pause, align.sweep) = (7, 2, 300, 30);
     }
 
     /// As long as the clients take for about this many operations; fewer where each costs more.

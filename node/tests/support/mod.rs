@@ -197,6 +197,9 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Longer than any test: nobody is given up.
+pub(crate) const NEVER_SUSPECT: &str = "--suspect-after-ms=60000";
+
 /// Ports that the system gives to nobody by itself. One that it had given and got back would soon
 /// be a neighbour's.
 const PORTS: std::ops::Range<u16> = 10_000..20_000;

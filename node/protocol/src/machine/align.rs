@@ -51,9 +51,11 @@
 //! - what some log was cut behind was applied whole by one of them (above). The same holds for what
 //!   is finished.
 //! - what another commit was built upon was applied whole by a majority of M(c) of the item, before
-//!   they voted Yes on that base (3.4.3): by this server, or by one that it compares with. That one
-//!   names it (`Known`), with its clusters, and where it does not master all of those kept here,
-//!   this server waits for sources of the others. So nothing is torn underneath a newer state.
+//!   they voted Yes on that base (3.4.3), and `Prepared` is final only behind a majority of Yes, in
+//!   a recovery, too (3.7.3). Whoever aligns now casts no vote, so it had it before it began. So
+//!   this server has it, or one that it compares with. That one names the commit (`Known`), with
+//!   its clusters, and where it does not master all of those kept here, this server waits for
+//!   sources of the others. So nothing is torn underneath a newer state.
 //! - what is left is the last writer of an item. Its stamp comes with the part, wherever that is
 //!   taken from, and so it is remembered like that of a source that was lost (`begun`). A majority
 //!   voted Yes for it: one that is compared, or this server, has applied it, or still has the vote

@@ -9,6 +9,7 @@ use quorate_api::{
 };
 
 use super::apply::Decision;
+use super::orphans::Turn;
 use super::request::{Retry, reason_of, refuse, resolve};
 use super::timers::Timer;
 use super::votes::Votes;
@@ -408,7 +409,7 @@ impl Machine {
         }
         c.recovering = true;
         let (participants, ops) = (c.participants.clone(), c.ops.clone());
-        self.start_recovery(cx, tx, participants, ops);
+        self.start_recovery(cx, tx, participants, ops, Turn::Own);
         self.arm_coordination(tx);
     }
 

@@ -5,6 +5,10 @@
 //! connection goes down or its boot ends, MASTER number i of the transaction waits i × 20 ms, asks
 //! the coordinator if it can be reached, waits while that says "still working" (2 s at most), and
 //! then runs recovery. A server that holds no vote joins when a read of its is in the way.
+//!
+//! Takeovers take turns when there are more than may be led at once. One that nobody answers, like
+//! one of a cluster without its majority, makes room after its longest pause, and goes on with its
+//! ballot when it is its turn again: no number of them holds up those that could be decided.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -23,11 +27,7 @@ const RANK_DELAY: Tick = 20_000;
 /// How long a coordinator that says it is still working is believed.
 const PATIENCE: Tick = 2_000_000;
 
-/// Recoveries led at once; the rest waits its turn, so that a dead coordinator's many transactions
-/// do not fill every queue.
-const RECOVERIES_MAX: usize = 1_024;
-
-/// How long a takeover beyond that waits.
+/// How long a takeover waits until it looks again whether it may be led, on average.
 const TURN: Tick = 50_000;
 
 /// One transaction that is looked after.
@@ -49,6 +49,21 @@ pub(super) struct Orphans {
     /// all of which are decided before it fires.
     young: VecDeque<(Tick, TxId)>,
     watches: BTreeMap<TxId, Watch>,
+    /// Takeovers that are led.
+    led: usize,
+    /// Until then some takeover is taken to wait for its turn.
+    wanted_until: Tick,
+}
+
+/// Whether a recovery may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Always: the transaction is this server's own.
+    Own,
+    /// One of the takeovers that are led.
+    Led,
+    /// It was, until others wanted to be.
+    Waits,
 }
 
 impl Machine {
@@ -133,8 +148,9 @@ impl Machine {
     }
 
     fn take_over(&mut self, cx: &mut Cx<'_>, tx: TxId) {
-        if self.recoveries.len() >= RECOVERIES_MAX {
-            self.arm_watch(tx, self.now + TURN);
+        if !self.is_room_to_lead() {
+            let at = self.later();
+            self.arm_watch(tx, at);
             return;
         }
         let Some(watch) = self.orphans.watches.get(&tx) else { return };
@@ -144,7 +160,46 @@ impl Machine {
         let ops = record.map(|r| r.ops.clone()).unwrap_or_default();
         Mark::OrphanTakenOver.hit();
         self.end_watch(tx);
-        self.start_recovery(cx, tx, participants, ops);
+        self.start_recovery(cx, tx, participants, ops, Turn::Led);
+    }
+
+    fn is_room_to_lead(&mut self) -> bool {
+        let is_room = self.orphans.led < self.config.takeovers_max;
+        if !is_room {
+            Mark::TurnAwaited.hit();
+            self.orphans.wanted_until = self.now + 2 * TURN;
+        }
+        is_room
+    }
+
+    /// Chance sees to it that the same ones do not always come too late.
+    fn later(&mut self) -> Tick {
+        self.now + TURN / 2 + self.draw(TURN)
+    }
+
+    pub(super) fn count_led(&mut self, turn: Turn) {
+        self.orphans.led += usize::from(turn == Turn::Led);
+    }
+
+    pub(super) fn discount_led(&mut self, turn: Turn) {
+        self.orphans.led -= usize::from(turn == Turn::Led);
+    }
+
+    /// The turn that a recovery has from now on, or the time when it has to look again.
+    /// `is_stuck`: nobody has answered in its longest pause.
+    pub(super) fn next_turn(&mut self, turn: Turn, is_stuck: bool) -> Result<Turn, Tick> {
+        match turn {
+            Turn::Led if is_stuck && self.now < self.orphans.wanted_until => {
+                Mark::TurnGivenUp.hit();
+                Err(self.later())
+            }
+            Turn::Waits if !self.is_room_to_lead() => Err(self.later()),
+            Turn::Waits => {
+                Mark::TurnRegained.hit();
+                Ok(Turn::Led)
+            }
+            Turn::Own | Turn::Led => Ok(turn),
+        }
     }
 
     /// What a coordinator said of a transaction that is looked after here.
@@ -197,29 +252,33 @@ mod tests {
     use quorate_api::Boot;
 
     use super::*;
-    use crate::io::{Effect, Event, Note, Recovered};
+    use crate::io::{Effect, Event, Recovered};
     use crate::machine::testing::{CLUSTER, Nothing, PEER, configured_with};
     use crate::message::{Age, TxRecord};
 
-    /// Transactions whose takeovers begin at this time.
-    fn taken_over_at(machine: &mut Machine, now: Tick) -> Vec<TxId> {
+    /// Takeovers led at once.
+    const MOST: usize = 8;
+    /// Transactions to take over.
+    const ORPHANS: usize = 50;
+
+    /// Transactions whose takeovers ask another server at this time.
+    fn asked_at(machine: &mut Machine, now: Tick) -> BTreeSet<TxId> {
         let mut out = Vec::new();
         machine.step(now, Event::Tick, &Nothing, &mut out);
-        let begun = out.into_iter().filter_map(|effect| match effect {
-            Effect::Note(Note::Recovering(tx)) => Some(tx),
+        assert!(machine.orphans.led <= MOST);
+        let asked = out.into_iter().filter_map(|effect| match effect {
+            Effect::Send { message: Message::Recover { tx, .. }, .. } => Some(tx),
             Effect::Note(_)
             | Effect::Send { .. }
             | Effect::Persist { .. }
             | Effect::Reply { .. } => None,
         });
-        begun.collect()
+        asked.collect()
     }
 
-    /// Takeovers beyond the bound begin as others end, and none is forgotten.
-    #[test]
-    fn so_many_takeovers_at_once() {
-        let seqs = 1..=RECOVERIES_MAX as u64 + 40;
-        let undecided = seqs.clone().map(|seq| {
+    /// One of three MASTERs with votes of a coordinator that is gone.
+    fn bereft() -> Machine {
+        let undecided = (1..=ORPHANS as u64).map(|seq| {
             let tx = TxId { node: PEER, boot: Boot(1), seq };
             let participants = [Participant { cluster: CLUSTER, generation: 1 }].into();
             let age = Age { wall_us: seq, first: tx };
@@ -228,20 +287,59 @@ mod tests {
         });
         let recovered = Recovered { undecided: undecided.collect(), ..Recovered::default() };
         let mut machine = configured_with(3, Boot(1), recovered);
+        machine.config.takeovers_max = MOST;
+        machine
+    }
+
+    /// Takeovers beyond the bound begin as others end, and none is forgotten.
+    #[test]
+    fn so_many_takeovers_at_once() {
+        let mut machine = bereft();
         let mut now = machine.config.orphan_after + RANK_DELAY;
-        let mut running = taken_over_at(&mut machine, now);
-        assert_eq!(running.len(), RECOVERIES_MAX);
-        now += TURN;
-        assert_eq!(taken_over_at(&mut machine, now), []);
+        let mut led = asked_at(&mut machine, now);
+        assert_eq!(led.len(), MOST);
         let mut done = BTreeSet::new();
-        while let Some(tx) = running.pop() {
+        while let Some(tx) = led.pop_first() {
             machine.txs.remove(&tx);
             machine.end_recovery(tx);
             assert!(done.insert(tx), "{tx} twice");
-            assert!(machine.recoveries.len() < RECOVERIES_MAX);
-            now += TURN;
-            running.extend(taken_over_at(&mut machine, now));
+            if led.is_empty() {
+                now += 2 * TURN;
+                led = asked_at(&mut machine, now);
+            }
         }
-        assert_eq!(done.into_iter().map(|tx| tx.seq).collect::<Vec<_>>(), seqs.collect::<Vec<_>>());
+        assert_eq!(done.len(), ORPHANS);
+        assert_eq!(machine.orphans.led, 0);
+    }
+
+    /// Nobody answers any of them, and yet each is led now and then.
+    #[test]
+    fn takeovers_that_nobody_answers_take_turns() {
+        let mut machine = bereft();
+        let start = machine.config.orphan_after + RANK_DELAY;
+        let rounds = 3 * ORPHANS as u64 / MOST as u64;
+        let mut times = BTreeMap::new();
+        // 1.5 s is the sum of the pauses after which a takeover makes room.
+        for now in (start..).step_by(TURN as usize).take_while(|now| *now < rounds * 1_500_000) {
+            for tx in asked_at(&mut machine, now) {
+                *times.entry(tx).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(times.len(), ORPHANS);
+        assert!(times.values().all(|times| *times > 4), "{times:?}");
+        assert_eq!(machine.orphans.led, MOST);
+    }
+
+    /// While nobody waits, nobody makes room.
+    #[test]
+    fn takeovers_go_on_while_nobody_waits() {
+        let mut machine = bereft();
+        machine.config.takeovers_max = ORPHANS;
+        let start = machine.config.orphan_after + RANK_DELAY;
+        for now in (start..20_000_000).step_by(TURN as usize) {
+            let mut out = Vec::new();
+            machine.step(now, Event::Tick, &Nothing, &mut out);
+        }
+        assert_eq!(machine.orphans.led, ORPHANS);
     }
 }

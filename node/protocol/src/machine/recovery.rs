@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use quorate_api::{ClusterKey, ItemId, NodeId, Operation, TxId};
 
 use super::apply::Decision;
+use super::orphans::Turn;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Note, Placement, Tick};
@@ -38,6 +39,7 @@ pub(super) struct Recovery {
     /// Until unanswered questions are sent again.
     patience: Tick,
     phase: Phase,
+    turn: Turn,
     armed: Tick,
 }
 
@@ -67,6 +69,7 @@ impl Machine {
         tx: TxId,
         participants: Vec<Participant>,
         ops: Vec<Operation>,
+        turn: Turn,
     ) {
         let decided = self.parked.contains(tx);
         if decided || self.recoveries.contains_key(&tx) || participants.is_empty() {
@@ -82,8 +85,10 @@ impl Machine {
             backoff: BACKOFF.0,
             patience: self.config.resend,
             phase: Phase::Running,
+            turn,
             armed: 0,
         };
+        self.count_led(turn);
         self.recoveries.insert(tx, recovery);
         self.next_ballot(cx, tx, ballot);
     }
@@ -152,6 +157,7 @@ impl Machine {
 
     pub(super) fn end_recovery(&mut self, tx: TxId) {
         if let Some(recovery) = self.recoveries.remove(&tx) {
+            self.discount_led(recovery.turn);
             self.timers.clear(recovery.armed, Timer::Recovery(tx));
         }
     }
@@ -182,11 +188,33 @@ impl Machine {
             Phase::Resting(rival) => self.ask_before_next_ballot(cx, tx, rival),
             Phase::Asking => self.next_ballot(cx, tx, ballot),
             Phase::Running => {
+                if !self.has_turn(tx) {
+                    return;
+                }
+                let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
                 recovery.patience = (2 * recovery.patience).min(patience_max);
                 self.send_recovery(cx, tx);
                 self.advance_recovery(cx, tx);
             }
         }
+    }
+
+    /// Whether it may ask again; if not, its timer says when to look.
+    fn has_turn(&mut self, tx: TxId) -> bool {
+        let patience_max = RESEND_GROWTH * self.config.resend;
+        let Some(recovery) = self.recoveries.get(&tx) else { return false };
+        let (turn, is_stuck) = (recovery.turn, recovery.patience >= patience_max);
+        let next = self.next_turn(turn, is_stuck);
+        self.discount_led(turn);
+        self.count_led(next.unwrap_or(Turn::Waits));
+        let Some(recovery) = self.recoveries.get_mut(&tx) else { return false };
+        recovery.turn = next.unwrap_or(Turn::Waits);
+        match next {
+            Ok(_) if turn == Turn::Waits => recovery.patience = self.config.resend,
+            Ok(_) => {}
+            Err(at) => self.arm_recovery(tx, at),
+        }
+        next.is_ok()
     }
 
     /// "Start again with Status" (3.7.6).
@@ -366,6 +394,7 @@ impl Machine {
         Mark::BallotRested.hit();
         recovery.phase = Phase::Resting(promised.node);
         recovery.ballot.round = promised.round;
+        recovery.patience = self.config.resend;
         let backoff = recovery.backoff;
         recovery.backoff = (backoff * 2).min(BACKOFF.1);
         let at = self.now + backoff / 2 + self.draw(backoff);

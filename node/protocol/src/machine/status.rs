@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use quorate_api::{NodeId, TxId};
 
 use super::apply::{Decision, Source};
+use super::orphans::Turn;
 use super::{Cx, Machine};
 use crate::marks::Mark;
 use crate::message::{Decided, Knowledge, Message, Participant, Vote};
@@ -31,7 +32,7 @@ impl Machine {
             // them.
             if !participants.is_empty() {
                 Mark::OwnOrphanAsked.hit();
-                self.start_recovery(cx, tx, participants, ops);
+                self.start_recovery(cx, tx, participants, ops, Turn::Own);
                 knowledge = Knowledge::Working;
             }
         }
@@ -126,7 +127,7 @@ impl Machine {
         let mine: Vec<_> =
             mine.map(|(tx, r)| (*tx, r.participants.clone(), r.ops.clone())).collect();
         for (tx, participants, ops) in mine {
-            self.start_recovery(cx, tx, participants, ops);
+            self.start_recovery(cx, tx, participants, ops, Turn::Own);
         }
     }
 
