@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use drive_common::{Run, plan};
+use quorate::drive::LoadReport;
 use quorate::drive::null_server::{NullServer, Outage};
 use quorate::plan::{LoadMode, Plan};
 use quorate::run::parts::Clock;
@@ -49,14 +50,16 @@ fn run_with_outage(plan: &Plan) -> (Run, Outage, f64) {
         let ended = run_once(plan);
         let longest = witness.longest();
         if longest.as_secs_f64() <= PAUSE_S {
-            return ended;
+            let (report, run, outage, service) = ended;
+            assert_eq!(report.summary.sent, report.summary.scheduled);
+            return (run, outage, service);
         }
         println!("the machine stood still for {longest:?}: again");
     }
     panic!("the machine stood still in each of {ATTEMPTS} runs");
 }
 
-fn run_once(plan: &Plan) -> (Run, Outage, f64) {
+fn run_once(plan: &Plan) -> (LoadReport, Run, Outage, f64) {
     let clock = Clock::start();
     // Preparing and loading take far less than this against this server, also on a busy machine.
     let start = clock.now() + 2 * SECOND;
@@ -65,8 +68,7 @@ fn run_once(plan: &Plan) -> (Run, Outage, f64) {
     let run = Run::new(clock);
     let report = run.measure(plan, server.addr(), Some(start));
     let served = server.stop().unwrap();
-    assert_eq!(report.summary.sent, report.summary.scheduled);
-    (run, served.outage.unwrap(), served.cpu_seconds / served.requests as f64)
+    (report, run, served.outage.unwrap(), served.cpu_seconds / served.requests as f64)
 }
 
 /// Runs `plan` and compares quantiles with theory, to 3 %. The formula assumes that the outage

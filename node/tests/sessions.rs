@@ -176,7 +176,9 @@ fn stop(servers: &[Server]) {
     for server in servers {
         let threads = format!("/proc/{}/task", server.id());
         let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
-            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+            // One that has just ended has none.
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            let stat = stat.unwrap_or_default();
             // Behind the name, which is in brackets and may contain any.
             stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
         };

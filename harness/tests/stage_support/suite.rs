@@ -94,13 +94,16 @@ pub(crate) async fn kill_kills_and_the_same_server_returns<S: Starter>() {
     let plan = plan(vec![on_n2(1500, |target| FaultKind::Kill { target })]);
     let running = Running::<S>::start(plan).await;
     let (n1, n2) = (running.endpoint("n1"), running.endpoint("n2"));
+    let answered = std::cell::Cell::new(u64::MAX);
     let records = running
         .faults(async {
             eventually("n2 is dead", || async { !answers(n2.direct).await }).await;
             eventually("n1 answers", || answers(n1.client)).await;
+            answered.set(running.clock.now());
         })
         .await;
     proven(&records, running.folder.path());
+    assert!(answered.get() <= records[1].begun, "n1 was silent while n2 was dead");
     eventually("n2 is back", || answers(n2.client)).await;
     running.end().await;
 }

@@ -49,8 +49,9 @@ enum Phase {
     Running,
     /// Waiting after a rejection by whoever leads a higher ballot.
     Resting(NodeId),
-    /// Asked that server and the coordinator whether there is anything left to do.
-    Asking,
+    /// Asked that server and the coordinator whether there is anything left to do. Whether one of
+    /// them has been given time to go on; it is given once, for blocked reads ask, too.
+    Asking { waited: bool },
 }
 
 #[derive(Debug, Default)]
@@ -182,28 +183,35 @@ impl Machine {
 
     pub(super) fn recovery_due(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let patience_max = RESEND_GROWTH * self.config.resend;
+        let may_ask = self.has_turn(tx);
         let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
         let ballot = recovery.ballot;
         match recovery.phase {
-            Phase::Resting(rival) => self.ask_before_next_ballot(cx, tx, rival),
-            Phase::Asking => self.next_ballot(cx, tx, ballot),
             Phase::Running => {
-                if !self.has_turn(tx) {
-                    return;
+                if may_ask {
+                    recovery.patience = (2 * recovery.patience).min(patience_max);
+                    self.send_recovery(cx, tx);
                 }
-                let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
-                recovery.patience = (2 * recovery.patience).min(patience_max);
-                self.send_recovery(cx, tx);
+                // What was answered may suffice by now: fewer servers are believed reachable.
                 self.advance_recovery(cx, tx);
             }
+            Phase::Resting(rival) if may_ask => self.ask_before_next_ballot(cx, tx, rival),
+            Phase::Asking { .. } if may_ask => self.next_ballot(cx, tx, ballot),
+            Phase::Resting(_) | Phase::Asking { .. } => {}
         }
+    }
+
+    /// Some recovery of it is at work, and not only waiting for its turn.
+    pub(super) fn is_led_here(&self, tx: TxId) -> bool {
+        self.recoveries.get(&tx).is_some_and(|recovery| recovery.turn != Turn::Waits)
     }
 
     /// Whether it may ask again; if not, its timer says when to look.
     fn has_turn(&mut self, tx: TxId) -> bool {
         let patience_max = RESEND_GROWTH * self.config.resend;
         let Some(recovery) = self.recoveries.get(&tx) else { return false };
-        let (turn, is_stuck) = (recovery.turn, recovery.patience >= patience_max);
+        let is_stuck = recovery.phase == Phase::Running && recovery.patience >= patience_max;
+        let turn = recovery.turn;
         let next = self.next_turn(turn, is_stuck);
         self.discount_led(turn);
         self.count_led(next.unwrap_or(Turn::Waits));
@@ -224,7 +232,7 @@ impl Machine {
             [tx.node, rival].into_iter().filter(|n| *n != me && self.is_up(*n)).collect();
         let patience = self.config.resend;
         let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
-        recovery.phase = Phase::Asking;
+        recovery.phase = Phase::Asking { waited: false };
         let (ballot, participants) = (recovery.ballot, recovery.participants.clone());
         if whom.is_empty() {
             self.next_ballot(cx, tx, ballot);
@@ -239,18 +247,16 @@ impl Machine {
 
     /// An answer to that question which is no outcome.
     pub(super) fn status_for_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId, knowledge: &Knowledge) {
-        let Some(recovery) = self.recoveries.get(&tx) else { return };
-        if recovery.phase != Phase::Asking {
-            return;
-        }
-        if *knowledge == Knowledge::Working {
+        let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
+        let Phase::Asking { waited } = &mut recovery.phase else { return };
+        if *knowledge != Knowledge::Working {
+            let ballot = recovery.ballot;
+            self.next_ballot(cx, tx, ballot);
+        } else if !core::mem::replace(waited, true) {
             Mark::RivalWorking.hit();
             let backoff = recovery.backoff;
             let at = self.now + backoff / 2 + self.draw(backoff);
             self.arm_recovery(tx, at);
-        } else {
-            let ballot = recovery.ballot;
-            self.next_ballot(cx, tx, ballot);
         }
     }
 

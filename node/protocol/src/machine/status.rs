@@ -45,7 +45,7 @@ impl Machine {
     fn knowledge(&self, cx: &Cx<'_>, tx: TxId) -> Knowledge {
         if let Some(settled) = self.settled_knowledge(cx, tx) {
             settled
-        } else if self.coordinations.contains_key(&tx) || self.recoveries.contains_key(&tx) {
+        } else if self.coordinations.contains_key(&tx) || self.is_led_here(tx) {
             Knowledge::Working
         } else if let Some(record) = self.txs.get(&tx) {
             let participants = record.participants.clone();

@@ -392,8 +392,9 @@ pub(crate) fn die(error: &StorageError) -> ! {
         std::process::abort();
     }
     // The thread that met the cause of a consequence is about to tell it and end the process, and
-    // this one with it. If that has died, the consequence is told instead.
-    std::thread::park_timeout(wait);
+    // this one with it, so there is nothing to wait for but that. If it never does, the consequence
+    // is told instead.
+    std::thread::sleep(wait);
     let remedy = error.remedy();
     tracing::error!(%error, remedy, "the storage failed; this server stops rather than guess");
     std::process::exit(EXIT_STORAGE.into())
