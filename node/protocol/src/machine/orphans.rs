@@ -152,7 +152,7 @@ impl Machine {
 
     fn take_over(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let is_own = tx.node == self.config.node;
-        if !is_own && !self.is_room_to_lead() {
+        if !is_own && !self.is_room_to_lead(TURN) {
             let at = self.later(TURN);
             self.arm_watch(tx, at);
             return;
@@ -168,11 +168,13 @@ impl Machine {
         self.start_recovery(cx, tx, participants, ops, turn);
     }
 
-    fn is_room_to_lead(&mut self) -> bool {
+    /// If there is none, room is wanted at least until it is looked for again, `mean` later.
+    fn is_room_to_lead(&mut self, mean: Tick) -> bool {
         let is_room = self.orphans.led < self.config.takeovers_max;
         if !is_room {
             Mark::TurnAwaited.hit();
-            self.orphans.wanted_until = self.now + 2 * TURN;
+            let again = self.now + 3 * mean / 2;
+            self.orphans.wanted_until = self.orphans.wanted_until.max(again);
         }
         is_room
     }
@@ -198,7 +200,7 @@ impl Machine {
                 Mark::TurnGivenUp.hit();
                 Err(self.later(LATER_TURN))
             }
-            Turn::Waits if !self.is_room_to_lead() => Err(self.later(LATER_TURN)),
+            Turn::Waits if !self.is_room_to_lead(LATER_TURN) => Err(self.later(LATER_TURN)),
             Turn::Waits => {
                 Mark::TurnRegained.hit();
                 Ok(Turn::Led)
@@ -259,7 +261,7 @@ mod tests {
     use super::*;
     use crate::io::{Effect, Event, Recovered};
     use crate::machine::testing::{CLUSTER, Nothing, PEER, configured_with};
-    use crate::message::{Age, TxRecord};
+    use crate::message::{Age, Ballot, TxRecord};
 
     /// Takeovers led at once.
     const MOST: usize = 8;
@@ -339,6 +341,49 @@ mod tests {
         assert_eq!(times.len(), ORPHANS);
         // Four times in one turn.
         assert!(times.values().all(|times| *times > 4), "{times:?}");
+    }
+
+    /// A takeover that waits is nobody's work to others, and a late answer does not let it ask.
+    #[test]
+    fn a_takeover_that_waits_says_so_and_is_silent() {
+        let mut machine = bereft();
+        let first = |machine: &Machine, is_led| {
+            machine.recoveries.keys().find(|tx| machine.is_led_here(**tx) == is_led).copied()
+        };
+        let mut now = 0;
+        let (waits, leads) = loop {
+            now += TURN / 4;
+            asked_at(&mut machine, now);
+            if let (Some(waits), Some(leads)) = (first(&machine, false), first(&machine, true)) {
+                break (waits, leads);
+            }
+        };
+        let other = NodeId(3);
+        let hear = |machine: &mut Machine, message| {
+            let mut out = Vec::new();
+            let event = Event::Message { from: other, cfg: 1, message };
+            machine.step(now, event, &Nothing, &mut out);
+            let sent = out.into_iter().filter_map(|effect| match effect {
+                Effect::Send { message, .. } => Some(message),
+                Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) => None,
+            });
+            sent.collect::<Vec<_>>()
+        };
+        for (tx, is_work) in [(waits, false), (leads, true)] {
+            let said = hear(&mut machine, Message::Status { tx, participants: Vec::new() });
+            let works = |message: &Message| {
+                matches!(message, Message::StatusReply { knowledge: Knowledge::Working, .. })
+            };
+            assert_eq!(said.iter().any(works), is_work, "{said:?}");
+        }
+        let ballot = Ballot { round: 9, node: other, boot: Boot(1) };
+        let rejected = Message::Rejected { tx: waits, cluster: CLUSTER, promised: ballot };
+        assert_eq!(hear(&mut machine, rejected), []);
+        while !machine.is_led_here(waits) {
+            now += TURN / 4;
+            let asks = asked_at(&mut machine, now).contains(&waits);
+            assert_eq!(asks, machine.is_led_here(waits));
+        }
     }
 
     /// While nobody waits, nobody makes room.

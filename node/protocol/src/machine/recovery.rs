@@ -50,8 +50,8 @@ enum Phase {
     /// Waiting after a rejection by whoever leads a higher ballot.
     Resting(NodeId),
     /// Asked that server and the coordinator whether there is anything left to do. Whether one of
-    /// them has been given time to go on; it is given once, for blocked reads ask, too.
-    Asking { waited: bool },
+    /// them has been given time to go on; it is given once.
+    Asking { rival: NodeId, waited: bool },
 }
 
 #[derive(Debug, Default)]
@@ -147,10 +147,15 @@ impl Machine {
         }
         self.hurried_at = self.now;
         let soon = self.now + self.config.resend;
-        let late = |(tx, recovery): (&TxId, &Recovery)| {
-            (recovery.phase == Phase::Running && recovery.armed > soon).then_some(*tx)
-        };
-        let late: Vec<TxId> = self.recoveries.iter().filter_map(late).collect();
+        let patience_max = RESEND_GROWTH * self.config.resend;
+        let mut late = Vec::new();
+        for (tx, recovery) in &mut self.recoveries {
+            if recovery.phase == Phase::Running && recovery.armed > soon {
+                // It has not waited for its longest pause.
+                recovery.patience = recovery.patience.min(patience_max / 2);
+                late.push(*tx);
+            }
+        }
         for tx in late {
             self.arm_recovery(tx, soon);
         }
@@ -232,7 +237,7 @@ impl Machine {
             [tx.node, rival].into_iter().filter(|n| *n != me && self.is_up(*n)).collect();
         let patience = self.config.resend;
         let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
-        recovery.phase = Phase::Asking { waited: false };
+        recovery.phase = Phase::Asking { rival, waited: false };
         let (ballot, participants) = (recovery.ballot, recovery.participants.clone());
         if whom.is_empty() {
             self.next_ballot(cx, tx, ballot);
@@ -246,14 +251,24 @@ impl Machine {
     }
 
     /// An answer to that question which is no outcome.
-    pub(super) fn status_for_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId, knowledge: &Knowledge) {
+    pub(super) fn status_for_recovery(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        tx: TxId,
+        knowledge: &Knowledge,
+    ) {
         let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
-        let Phase::Asking { waited } = &mut recovery.phase else { return };
+        let Phase::Asking { rival, waited: false } = recovery.phase else { return };
+        if from == self.config.node || (from != tx.node && from != rival) {
+            return;
+        }
         if *knowledge != Knowledge::Working {
             let ballot = recovery.ballot;
             self.next_ballot(cx, tx, ballot);
-        } else if !core::mem::replace(waited, true) {
+        } else {
             Mark::RivalWorking.hit();
+            recovery.phase = Phase::Asking { rival, waited: true };
             let backoff = recovery.backoff;
             let at = self.now + backoff / 2 + self.draw(backoff);
             self.arm_recovery(tx, at);
@@ -313,12 +328,12 @@ impl Machine {
         let outcome = outcome_of(&recovery);
         let participants = recovery.participants.clone();
         let ops: Vec<Operation> = recovery.ops.values().cloned().collect();
-        let armed = recovery.armed;
+        let (armed, turn) = (recovery.armed, recovery.turn);
         self.recoveries.insert(tx, recovery);
         if let Some(outcome) = outcome {
             self.timers.clear(armed, Timer::Recovery(tx));
             self.decide(cx, Decision { tx, outcome, participants, ops });
-        } else if chosen {
+        } else if chosen && turn != Turn::Waits {
             self.send_recovery(cx, tx);
         }
     }

@@ -79,7 +79,7 @@ impl Machine {
             Knowledge::Finished => self.hear_finished(cx, tx),
             Knowledge::Working | Knowledge::Undecided { .. } | Knowledge::Nothing => {
                 self.status_for_watch(cx, from, tx, &knowledge);
-                self.status_for_recovery(cx, tx, &knowledge);
+                self.status_for_recovery(cx, from, tx, &knowledge);
             }
         }
         self.status_for_reads(cx, from, tx, knowledge);
