@@ -139,15 +139,20 @@ impl Machine {
         self.arm_recovery(tx, self.now + patience);
     }
 
+    /// The longest pause between two sendings.
+    const fn patience_max(&self) -> Tick {
+        RESEND_GROWTH * self.config.resend
+    }
+
     /// A server is back: what it was asked meanwhile is asked again soon. Not more often than the
     /// longest pause: a link that comes and goes on a starved machine is no news.
     pub(super) fn hurry_recoveries(&mut self) {
-        if self.now < self.hurried_at + RESEND_GROWTH * self.config.resend {
+        let patience_max = self.patience_max();
+        if self.now < self.hurried_at + patience_max {
             return;
         }
         self.hurried_at = self.now;
         let soon = self.now + self.config.resend;
-        let patience_max = RESEND_GROWTH * self.config.resend;
         let mut late = Vec::new();
         for (tx, recovery) in &mut self.recoveries {
             if recovery.phase == Phase::Running && recovery.armed > soon {
@@ -187,7 +192,7 @@ impl Machine {
     }
 
     pub(super) fn recovery_due(&mut self, cx: &mut Cx<'_>, tx: TxId) {
-        let patience_max = RESEND_GROWTH * self.config.resend;
+        let patience_max = self.patience_max();
         let may_ask = self.has_turn(tx);
         let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
         let ballot = recovery.ballot;
@@ -213,9 +218,8 @@ impl Machine {
 
     /// Whether it may ask again; if not, its timer says when to look.
     fn has_turn(&mut self, tx: TxId) -> bool {
-        let patience_max = RESEND_GROWTH * self.config.resend;
         let Some(recovery) = self.recoveries.get(&tx) else { return false };
-        let is_stuck = recovery.phase == Phase::Running && recovery.patience >= patience_max;
+        let is_stuck = recovery.phase == Phase::Running && recovery.patience >= self.patience_max();
         let turn = recovery.turn;
         let next = self.next_turn(turn, is_stuck);
         self.discount_led(turn);
