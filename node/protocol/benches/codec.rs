@@ -5,7 +5,9 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use quorate_api::{Boot, ClusterKey, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
-use quorate_protocol::message::{Age, Decided, LogPosition, Message, Participant, Vote, VoteReply};
+use quorate_protocol::message::{
+    Age, Decided, LogPosition, Marks, Message, Participant, Vote, VoteReply,
+};
 
 const IMAGE_BYTES: usize = 256;
 
@@ -38,7 +40,13 @@ fn messages() -> [(&'static str, Message); 4] {
         ("prepare", prepare),
         ("vote", Message::Vote { tx, reply: VoteReply::Vote(Vote::Yes) }),
         ("decide", decide),
-        ("decide ack", Message::DecideAck { applied: at(1_000) }),
+        (
+            "decide ack",
+            Message::DecideAck {
+                applied: at(1_000),
+                marks: Marks { boot: Boot(1), low: 900, everywhere: 900 },
+            },
+        ),
     ]
 }
 

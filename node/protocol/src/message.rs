@@ -141,6 +141,34 @@ pub struct TxRecord {
     pub instances: Vec<(ClusterKey, Instance)>,
 }
 
+/// What of a coordinator's boot is finished, as far as a server knows (PROTOCOL.md 3.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    /// The boot.
+    pub boot: Boot,
+    /// Low-water mark: smallest sequence number that may be unfinished.
+    pub low: u64,
+    /// Smallest sequence number that some MASTER or REPLICA may lack.
+    pub everywhere: u64,
+}
+
+impl Marks {
+    /// Nothing is finished.
+    pub const FIRST: u64 = 1;
+
+    /// Takes the higher ones.
+    pub(crate) fn raise(&mut self, by: Self) {
+        self.low = self.low.max(by.low);
+        self.everywhere = self.everywhere.max(by.everywhere);
+    }
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self { boot: Boot::default(), low: Self::FIRST, everywhere: Self::FIRST }
+    }
+}
+
 /// Position in a decider's decision log. Orders all decisions of one server over its boots.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
@@ -316,10 +344,12 @@ pub enum Message {
         /// Operations of the receiver's clusters; empty for an abort.
         ops: Vec<Operation>,
     },
-    /// Highest position up to which the receiver has applied the other's log without a gap.
+    /// What the sender has of the receiver's decision log.
     DecideAck {
-        /// Position.
+        /// Highest position up to which it has applied the log without a gap.
         applied: LogPosition,
+        /// What it knows to be finished.
+        marks: Marks,
     },
     /// Ask what the receiver knows; names the touched clusters so that a restarted coordinator can
     /// finish it.

@@ -32,7 +32,7 @@ use super::{Cx, Machine};
 use crate::alignment::{Ask, Reached};
 use crate::io::{AlignmentWork, Note, Write};
 use crate::marks::Mark;
-use crate::message::{Decided, LogPosition, Message, Participant};
+use crate::message::{Decided, LogPosition, Marks, Message, Participant};
 
 /// Outcomes, with the clusters of commits.
 type Settled = BTreeMap<TxId, (Decided, Vec<Participant>)>;
@@ -152,7 +152,7 @@ impl Machine {
 
     /// A source's low-water mark: outcomes below are in, and votes below are void.
     fn take_low(&mut self, cx: &mut Cx<'_>, node: NodeId, boot: Boot, seq: u64) {
-        let mark = self.low.entry((node, boot)).or_insert(1);
+        let mark = self.low.entry((node, boot)).or_insert(Marks::FIRST);
         if seq <= *mark {
             return;
         }

@@ -11,7 +11,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
 use crate::marks::Mark;
-use crate::message::{LogPosition, Message, Participant, TxRecord};
+use crate::message::{LogPosition, Marks, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
 mod acceptor;
@@ -295,7 +295,9 @@ impl Machine {
                 let decision = apply::Decision { tx, outcome, participants, ops };
                 self.on_decide(cx, from, at, prev, decision);
             }
-            Message::DecideAck { applied } => self.on_decide_ack(cx, from, applied),
+            Message::DecideAck { applied, marks } => {
+                self.on_decide_ack(cx, from, applied, marks);
+            }
             Message::Status { tx, participants } => self.on_status(cx, from, tx, participants),
             Message::StatusReply { tx, knowledge } => {
                 self.on_status_reply(cx, from, tx, knowledge);
@@ -351,6 +353,9 @@ impl Machine {
         assert!(boot >= peer.boot, "a closed boot came back");
         let is_new = boot > peer.boot;
         peer.aligning &= !is_new;
+        if is_new {
+            peer.marks = Marks::default();
+        }
         peer.boot = boot;
         peer.up = up;
         peer.reconnect();

@@ -12,7 +12,7 @@ use super::truncation::Hold;
 use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
-use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
+use crate::message::{Decided, LogEntry, LogPosition, Marks, Message, TxRecord};
 
 /// Decisions sent to one peer and not acknowledged. Beyond it the peer is fed from the disk as it
 /// acknowledges, so that a blocked peer never grows memory here.
@@ -28,6 +28,8 @@ pub(super) struct Peer {
     /// The peer said since this server started how far it is.
     pub(super) synced: bool,
     pub(super) acked: LogPosition,
+    /// What it said that it knows to be finished of this server's boot.
+    pub(super) marks: Marks,
     cursor: LogPosition,
     pub(super) sent: VecDeque<LogPosition>,
     progress_at: Tick,
@@ -327,14 +329,24 @@ impl Machine {
             self.acks_due.clear();
         }
         while let Some(node) = self.acks_due.pop_first() {
-            let applied = self.applied_from(node);
-            cx.send_durable(node, Message::DecideAck { applied });
+            let (applied, marks) = (self.applied_from(node), self.marks_of(node));
+            cx.send_durable(node, Message::DecideAck { applied, marks });
         }
     }
 
-    pub(super) fn on_decide_ack(&mut self, cx: &mut Cx<'_>, from: NodeId, applied: LogPosition) {
+    pub(super) fn on_decide_ack(
+        &mut self,
+        cx: &mut Cx<'_>,
+        from: NodeId,
+        applied: LogPosition,
+        marks: Marks,
+    ) {
         let (now, start, end) = (self.now, self.log_start, self.log_end);
         let Some(peer) = self.peers.get_mut(&from) else { return };
+        // A slow disk may have held back what was meant for an earlier boot of this server.
+        if marks.boot == self.config.boot {
+            peer.marks.raise(marks);
+        }
         if applied > end {
             let detail = "a peer stands outside this server's decision log";
             cx.note(Note::Corruption { tx: TxId::NONE, detail });

@@ -90,6 +90,7 @@ impl Machine {
                 Timer::Alignment => self.alignment_due(cx),
                 Timer::Housekeeping => {
                     self.raise_own_low(cx);
+                    self.tell_own_marks(cx);
                     self.sweep_tombstones(cx);
                     self.close_own_boots(cx);
                     self.log_what_was_proven(cx);

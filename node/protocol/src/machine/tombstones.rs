@@ -28,26 +28,26 @@ use super::closing::END;
 
 use super::{Cx, Machine};
 use crate::io::{Note, SKIPPED_BYTES, Tick, Write};
-use crate::message::Message;
+use crate::message::Marks;
 use crate::planted::Bug;
 
-type Marks = BTreeMap<(NodeId, Boot), u64>;
+type MarkOf = BTreeMap<(NodeId, Boot), u64>;
 
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
     /// What every MASTER and REPLICA has, as told by each coordinator.
-    everywhere: Marks,
+    everywhere: MarkOf,
     /// The same as it was when the retention began anew.
-    young: (Tick, Marks),
+    young: (Tick, MarkOf),
     /// The same as it was at least one retention ago: what is below may go.
-    old: Marks,
+    old: MarkOf,
     /// Where the sweep stands: in which cluster, behind which item.
     cursor: Option<(ClusterKey, Option<ItemKey>)>,
 }
 
 impl Tombstones {
     /// Every server has what closed boots left, or those would not be closed.
-    pub(super) fn of_closed_boots(low: &Marks) -> Self {
+    pub(super) fn of_closed_boots(low: &MarkOf) -> Self {
         let closed = low.iter().filter(|(_, seq)| **seq == END);
         Self { everywhere: closed.map(|(boot, seq)| (*boot, *seq)).collect(), ..Self::default() }
     }
@@ -57,23 +57,17 @@ impl Machine {
     pub(super) fn on_everywhere(&mut self, from: NodeId, seq: u64) {
         let Some(boot) = self.peers.get(&from).map(|peer| peer.boot) else { return };
         self.raise_everywhere(from, boot, seq);
+        self.acks_due.insert(from);
     }
 
     pub(super) fn raise_everywhere(&mut self, node: NodeId, boot: Boot, seq: u64) {
-        let mark = self.tombstones.everywhere.entry((node, boot)).or_default();
+        let mark = self.tombstones.everywhere.entry((node, boot)).or_insert(Marks::FIRST);
         *mark = seq.max(*mark);
     }
 
-    /// The own mark: nobody, whoever it is, is behind with a decision below `low`.
-    pub(super) fn tell_everywhere(&mut self, cx: &mut Cx<'_>, low: u64) {
-        let key = (self.config.node, self.config.boot);
-        if self.tombstones.everywhere.get(&key).is_some_and(|mark| low <= *mark) {
-            return;
-        }
-        self.raise_everywhere(key.0, key.1, low);
-        for node in self.others() {
-            cx.send_durable(node, Message::Everywhere { seq: low });
-        }
+    /// What everybody has of a boot, as far as this server knows.
+    pub(super) fn everywhere(&self, node: NodeId, boot: Boot) -> u64 {
+        self.tombstones.everywhere.get(&(node, boot)).copied().unwrap_or(Marks::FIRST)
     }
 
     /// A tombstone that may be dropped, here or elsewhere, at any time.
@@ -83,8 +77,7 @@ impl Machine {
 
     /// Every MASTER and every REPLICA has applied it, this server included.
     pub(super) fn everybody_applied(&self, tx: TxId) -> bool {
-        let mark = self.tombstones.everywhere.get(&(tx.node, tx.boot));
-        mark.is_some_and(|mark| tx.seq < *mark)
+        tx.seq < self.everywhere(tx.node, tx.boot)
     }
 
     fn may_drop(&self, item: &ItemId, tx: TxId) -> bool {

@@ -4,12 +4,13 @@
 
 use alloc::collections::BTreeMap;
 
-use quorate_api::{NodeId, TxId};
+use quorate_api::{Boot, NodeId, TxId};
 
+use super::stream::Peer;
 use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
-use crate::message::{LogPosition, Message};
+use crate::message::{LogPosition, Marks, Message};
 
 /// Housekeepings between an entry's logging and its cutting past a server that aligns, at least. It
 /// comes back within a round of questions, after that its acknowledgement has to arrive, and either
@@ -63,19 +64,39 @@ impl Machine {
             None => self.own_low(),
         };
         if self.others().into_iter().all(|node| self.acked_by(node) >= self.log_start) {
-            self.tell_everywhere(cx, low);
+            self.raise_everywhere(me, self.config.boot, low);
         }
-        let mark = self.low.entry((me, self.config.boot)).or_insert(1);
+        let mark = self.low.entry((me, self.config.boot)).or_insert(Marks::FIRST);
         if low > *mark {
             Mark::LowRaised.hit();
             *mark = low;
             cx.write(Write::Low(me, self.config.boot, low));
-            let start = self.log_start;
-            let served = |node: &NodeId| self.is_up(*node) && self.acked_by(*node) >= start;
-            for node in self.others().into_iter().filter(served) {
-                cx.send_durable(node, Message::Low { seq: low });
+        }
+    }
+
+    /// Tells the own marks to whoever has not said that it knows them. A message may be lost where
+    /// no link breaks, and without the mark a server never learns that what a session has seen, and
+    /// it has dropped, is finished.
+    pub(super) fn tell_own_marks(&self, cx: &mut Cx<'_>) {
+        let own = self.marks_of(self.config.node);
+        for node in self.others().into_iter().filter(|node| self.is_up(*node)) {
+            let Some(Peer { acked, marks: known, .. }) = self.peers.get(&node) else { continue };
+            if known.everywhere < own.everywhere {
+                cx.send_durable(node, Message::Everywhere { seq: own.everywhere });
+            }
+            if known.low < own.low && *acked >= self.log_start {
+                cx.send_durable(node, Message::Low { seq: own.low });
             }
         }
+    }
+
+    /// What this server knows to be finished of a server's current boot.
+    pub(super) fn marks_of(&self, node: NodeId) -> Marks {
+        let own = self.config.boot;
+        let boot_of = || self.peers.get(&node).map_or_else(Boot::default, |peer| peer.boot);
+        let boot = if node == self.config.node { own } else { boot_of() };
+        let low = self.low.get(&(node, boot)).copied().unwrap_or(Marks::FIRST);
+        Marks { boot, low, everywhere: self.everywhere(node, boot) }
     }
 
     /// Up to here every member has applied the own log.
@@ -99,7 +120,7 @@ impl Machine {
             cx.note(Note::Corruption { tx: *tx, detail });
             return;
         }
-        let mark = self.low.entry((from, boot)).or_insert(1);
+        let mark = self.low.entry((from, boot)).or_insert(Marks::FIRST);
         if seq > *mark {
             *mark = seq;
             cx.write(Write::Low(from, boot, seq));
@@ -175,8 +196,6 @@ impl Machine {
 mod tests {
     use alloc::vec::Vec;
 
-    use quorate_api::Boot;
-
     use super::*;
     use crate::io::{Effect, Event, Recovered};
     use crate::machine::testing::{Nothing, PEER, configured_with};
@@ -185,6 +204,10 @@ mod tests {
 
     fn at(index: u64) -> LogPosition {
         LogPosition { boot: Boot(1), index }
+    }
+
+    fn acked(applied: LogPosition) -> Message {
+        Message::DecideAck { applied, marks: Marks::default() }
     }
 
     /// One of three MASTERs, that waits for a server with ten entries at most.
@@ -224,7 +247,7 @@ mod tests {
         let mut cx = Cx::new(&Nothing, &mut out, machine.persist_seq);
         machine.skip_log_to(&mut cx, machine.config.node, end);
         machine.persist_seq = cx.finish();
-        tell(machine, PEER, Message::DecideAck { applied: end });
+        tell(machine, PEER, acked(end));
         machine.now += machine.config.housekeeping;
         let done = effects(machine, Event::Tick);
         done.iter().any(|effect| matches!(effect, Effect::Note(Note::PassedOver(LATE))))
@@ -233,7 +256,7 @@ mod tests {
     #[test]
     fn the_log_is_not_cut_while_a_server_is_coming_back() {
         let mut machine = machine();
-        tell(&mut machine, LATE, Message::DecideAck { applied: at(0) });
+        tell(&mut machine, LATE, acked(at(0)));
         housekeep_at(&mut machine, at(100));
         assert_eq!(machine.log_start, at(100), "not waited for");
         tell(&mut machine, LATE, Message::Left);
@@ -245,12 +268,12 @@ mod tests {
         }
         assert!(machine.log_start >= at(18_000), "and cut: {:?}", machine.log_start);
         let reached = at(19_850);
-        let answer = tell(&mut machine, LATE, Message::DecideAck { applied: reached });
+        let answer = tell(&mut machine, LATE, acked(reached));
         assert!(!answer.iter().any(|(_, m)| matches!(m, Message::Truncated { .. })), "{answer:?}");
         // It is behind by more than the bound, but it has a moment to catch up.
         housekeep_at(&mut machine, at(20_000));
         assert!(machine.log_start <= reached, "{:?}", machine.log_start);
-        tell(&mut machine, LATE, Message::DecideAck { applied: at(20_000) });
+        tell(&mut machine, LATE, acked(at(20_000)));
         housekeep_at(&mut machine, at(20_005));
         housekeep_at(&mut machine, at(20_100));
         assert_eq!(machine.log_start, at(20_100), "it is behind like any other now");
@@ -260,13 +283,13 @@ mod tests {
     #[test]
     fn each_time_that_a_server_is_left_behind_is_noted_once() {
         let mut machine = machine();
-        tell(&mut machine, LATE, Message::DecideAck { applied: at(0) });
+        tell(&mut machine, LATE, acked(at(0)));
         assert!(housekeep_at(&mut machine, at(100)));
         for end in (2..10).map(|n| at(n * 100)) {
             assert!(!housekeep_at(&mut machine, end));
             assert_eq!(machine.log_start, end, "cut past it each time");
         }
-        tell(&mut machine, LATE, Message::DecideAck { applied: at(900) });
+        tell(&mut machine, LATE, acked(at(900)));
         assert!(housekeep_at(&mut machine, at(1_000)), "left behind anew");
     }
 
@@ -276,7 +299,7 @@ mod tests {
         let mut machine = machine();
         machine.config.align.log_entries = 1_000;
         machine.config.align.log_age = 20 * machine.config.housekeeping;
-        tell(&mut machine, LATE, Message::DecideAck { applied: at(0) });
+        tell(&mut machine, LATE, acked(at(0)));
         let mut end = 0;
         while machine.log_start < at(1) {
             end += 1;
@@ -289,7 +312,7 @@ mod tests {
             housekeep_at(&mut machine, at(end + n));
         }
         let reached = at(end + 50);
-        tell(&mut machine, LATE, Message::DecideAck { applied: reached });
+        tell(&mut machine, LATE, acked(reached));
         for n in 115..133 {
             housekeep_at(&mut machine, at(end + n));
             assert!(machine.log_start <= reached, "{:?}", machine.log_start);
@@ -304,7 +327,7 @@ mod tests {
     #[test]
     fn nobody_is_left_behind_by_a_minority() {
         let mut machine = machine();
-        tell(&mut machine, LATE, Message::DecideAck { applied: at(0) });
+        tell(&mut machine, LATE, acked(at(0)));
         for up in [false, true] {
             step(&mut machine, Event::Peer { node: PEER, boot: Boot(1), up });
             housekeep_at(&mut machine, at(100));

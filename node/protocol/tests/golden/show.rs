@@ -183,7 +183,7 @@ pub(crate) fn message(message: &Message) -> String {
             let (t, decided) = (tx(*t), outcome(*decided));
             format!("{name} {}:{} {t} {decided}{}", at.boot.0, at.index, operations(ops))
         }
-        Message::DecideAck { applied } => {
+        Message::DecideAck { applied, .. } => {
             format!("{name} {}:{}", applied.boot.0, applied.index)
         }
         Message::Status { tx: t, .. } | Message::Fetch { tx: t } => format!("{name} {}", tx(*t)),
