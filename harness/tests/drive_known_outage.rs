@@ -13,13 +13,9 @@
 mod drive_common;
 
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use drive_common::{Run, plan};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use drive_common::pauses::{Pauses, Witnesses, seconds};
+use drive_common::{READY, Run, plan};
 use quorate::drive::null_server::{NullServer, Outage};
 use quorate::plan::{LoadMode, Plan};
 use quorate::run::parts::Clock;
@@ -55,8 +51,7 @@ struct Measured {
 fn run_with_outage(plan: &Plan) -> Measured {
     let clock = Clock::start();
     let witnesses = Witnesses::start(clock);
-    // Preparing and loading take far less than this against this server, also on a busy machine.
-    let start = clock.now() + 4 * SECOND;
+    let start = clock.now() + READY;
     let planned = Outage { from: start + SECOND, to: start + SECOND * 24 / 10 };
     let server = NullServer::start(clock, Some(planned)).unwrap();
     let run = Run::new(clock);
@@ -123,85 +118,6 @@ fn longest_waits(outages: &[f64], above: f64) -> f64 {
         sum += outage;
     }
     level(longest_first.len(), sum)
-}
-
-/// When the machine stood still, for 5 ms and more; in order, and none touches the next.
-struct Pauses(Vec<(u64, u64)>);
-
-impl Pauses {
-    /// Seconds of them between two times.
-    fn within(&self, from: u64, to: u64) -> f64 {
-        let part = |(begun, ended): &(u64, u64)| (*ended).min(to).saturating_sub(from.max(*begun));
-        self.0.iter().map(part).map(seconds).sum()
-    }
-
-    /// The length in seconds of each that is not, even in part, between two times.
-    fn outside(&self, from: u64, to: u64) -> Vec<f64> {
-        let apart = self.0.iter().filter(|(begun, ended)| *ended < from || to < *begun);
-        apart.map(|(begun, ended)| seconds(ended - begun)).collect()
-    }
-
-    /// Whether an operation was under way during one.
-    fn touch(&self, op: &Operation) -> bool {
-        self.within(op.sent, op.done.unwrap()) > 0.0
-    }
-}
-
-/// A thread on each core that wants to wake up every millisecond, and knows nothing of the driver.
-struct Witnesses {
-    end: Vec<SyncSender<()>>,
-    threads: Vec<JoinHandle<Vec<(u64, u64)>>>,
-}
-
-impl Witnesses {
-    fn start(clock: Clock) -> Self {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
-        let cores = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap());
-        let (mut end, mut threads) = (Vec::new(), Vec::new());
-        for core in cores {
-            let (sender, ended) = sync_channel(0);
-            end.push(sender);
-            threads.push(std::thread::spawn(move || witness(core, clock, &ended)));
-        }
-        Self { end, threads }
-    }
-
-    fn pauses(self) -> Pauses {
-        drop(self.end);
-        let seen = self.threads.into_iter().map(|thread| thread.join().unwrap());
-        let mut seen: Vec<(u64, u64)> = seen.flatten().collect();
-        seen.sort_unstable();
-        let mut pauses: Vec<(u64, u64)> = Vec::new();
-        for (from, to) in seen {
-            match pauses.last_mut() {
-                Some((_, ended)) if from <= *ended => *ended = to.max(*ended),
-                _ => pauses.push((from, to)),
-            }
-        }
-        Pauses(pauses)
-    }
-}
-
-fn witness(core: usize, clock: Clock, ended: &Receiver<()>) -> Vec<(u64, u64)> {
-    const TURN: Duration = Duration::from_millis(1);
-    const LATE: u64 = 5_000_000;
-    let mut only = CpuSet::new();
-    only.set(core).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &only).unwrap();
-    let mut pauses = Vec::new();
-    let mut last = clock.now();
-    while ended.recv_timeout(TURN) == Err(RecvTimeoutError::Timeout) {
-        let now = clock.now();
-        if now - last >= LATE {
-            pauses.push((last, now));
-        }
-        last = now;
-    }
-    pauses
-}
-
-fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
 }
 
 /// Of the operations that sat the outage out, and of those that no pause of the machine touched.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test binary uses a part of this")]
 
+pub(crate) mod pauses;
+
 use std::net::SocketAddr;
 
 use hdrhistogram::Histogram;
@@ -16,6 +18,10 @@ use quorate::plan::{
 use quorate::run::parts::{Clock, Endpoint};
 use quorate_check::history::{Operation, Phase};
 use tokio_util::sync::CancellationToken;
+
+/// Nanoseconds in which a run is prepared and loaded, many times over: it takes milliseconds where
+/// nobody else wants the machine.
+pub(crate) const READY: u64 = 4_000_000_000;
 
 pub(crate) fn plan(rate: f64, measure_ms: u64) -> Plan {
     Plan {
