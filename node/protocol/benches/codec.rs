@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use quorate_api::{Boot, ClusterKey, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::message::{
-    Age, Decided, LogPosition, Marks, Message, Participant, Vote, VoteReply,
+    Age, Decided, Finished, LogPosition, Message, Participant, Vote, VoteReply,
 };
 
 const IMAGE_BYTES: usize = 256;
@@ -44,7 +44,7 @@ fn messages() -> [(&'static str, Message); 4] {
             "decide ack",
             Message::DecideAck {
                 applied: at(1_000),
-                marks: Marks { boot: Boot(1), low: 900, everywhere: 900 },
+                finished: Finished { boot: Boot(1), low: 900, everywhere: 900 },
             },
         ),
     ]

@@ -143,8 +143,8 @@ pub struct TxRecord {
 
 /// What of a coordinator's boot is finished, as far as a server knows (PROTOCOL.md 3.9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Marks {
-    /// The boot.
+pub struct Finished {
+    /// The coordinator's boot.
     pub boot: Boot,
     /// Low-water mark: smallest sequence number that may be unfinished.
     pub low: u64,
@@ -152,18 +152,22 @@ pub struct Marks {
     pub everywhere: u64,
 }
 
-impl Marks {
+impl Finished {
     /// Nothing is finished.
     pub const FIRST: u64 = 1;
 
-    /// Takes the higher ones.
+    /// Takes what is said of a later boot; of the same boot, whatever is higher.
     pub(crate) fn raise(&mut self, by: Self) {
-        self.low = self.low.max(by.low);
-        self.everywhere = self.everywhere.max(by.everywhere);
+        if by.boot > self.boot {
+            *self = by;
+        } else if by.boot == self.boot {
+            self.low = self.low.max(by.low);
+            self.everywhere = self.everywhere.max(by.everywhere);
+        }
     }
 }
 
-impl Default for Marks {
+impl Default for Finished {
     fn default() -> Self {
         Self { boot: Boot::default(), low: Self::FIRST, everywhere: Self::FIRST }
     }
@@ -349,7 +353,7 @@ pub enum Message {
         /// Highest position up to which it has applied the log without a gap.
         applied: LogPosition,
         /// What it knows to be finished.
-        marks: Marks,
+        finished: Finished,
     },
     /// Ask what the receiver knows; names the touched clusters so that a restarted coordinator can
     /// finish it.

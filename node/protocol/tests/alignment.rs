@@ -255,23 +255,31 @@ fn tombstones_of_closed_boots_go_and_those_of_unique_keys_stay() {
     let align = AlignConfig { retention, ..AlignConfig::new() };
     let record = ItemId::record(CLUSTER, 1);
     let key = ItemId { cluster: CLUSTER, key: ItemKey::Key(vec![1]) };
-    // Whether boot 1 was closed before the servers started, the boot that deleted, what is left.
-    for (closed, boot, stays) in [(false, 1, false), (true, 1, false), (false, 2, true)] {
+    // Who had closed boot 1 before the servers started (the one that aligns hears of it from the
+    // others), the boot that deleted, what is left.
+    let (nobody, others, all) = (&[][..], &NODES[..2], &NODES[..]);
+    let cases = [(nobody, 1, false), (others, 1, false), (all, 1, false), (nobody, 2, true)];
+    for (closed, boot, stays) in cases {
         let tx = TxId { node: NODES[0], boot: Boot(boot), seq: 5 };
         let gone = Committed { stamp: Stamp { version: 2, tx }, live: false, image: None };
-        let contents = || {
+        let contents = |node: NodeId| {
             let items = [&record, &key].into_iter();
             let mut writes: Vec<Write> =
                 items.map(|item| Write::Item(item.clone(), gone.clone())).collect();
-            writes.extend(closed.then_some(Write::Low(NODES[0], Boot(1), u64::MAX)));
+            let is_closed = closed.contains(&node);
+            writes.extend(is_closed.then_some(Write::Low(NODES[0], Boot(1), u64::MAX)));
             writes
         };
-        let mut world = World::new([contents(), contents(), contents()], &align);
+        let mut world = World::new(NODES.map(contents), &align);
         world.run_until(|world| world.now > 6 * retention);
         for node in NODES {
             let items = &world.servers[&node].disk.visible().items;
-            assert_eq!(items.contains_key(&record), stays, "closed {closed}, boot {boot}, {node}");
-            assert!(items.contains_key(&key), "closed {closed}, boot {boot}, {node}");
+            assert_eq!(
+                items.contains_key(&record),
+                stays,
+                "closed by {closed:?}, boot {boot}, {node}"
+            );
+            assert!(items.contains_key(&key), "closed by {closed:?}, boot {boot}, {node}");
         }
     }
 }

@@ -90,7 +90,7 @@ use super::{Cx, Machine};
 use crate::alignment::{Answer, Known, Reached};
 use crate::io::{AlignmentWork, Note, Tick, Write};
 use crate::marks::Mark;
-use crate::message::{Decided, LogPosition, Message, Participant};
+use crate::message::{Decided, Finished, LogPosition, Message, Participant};
 
 /// An alignment in progress.
 #[derive(Debug, Default)]
@@ -171,7 +171,7 @@ impl Aligning {
     /// Takes the marks that came with a list of outcomes.
     pub(super) fn raise_low(&mut self, low: Vec<(NodeId, Boot, u64)>) {
         for (node, boot, seq) in low {
-            let mark = self.low.entry((node, boot)).or_default();
+            let mark = self.low.entry((node, boot)).or_insert(Finished::FIRST);
             *mark = seq.max(*mark);
         }
     }

@@ -32,7 +32,7 @@ use super::{Cx, Machine};
 use crate::alignment::{Ask, Reached};
 use crate::io::{AlignmentWork, Note, Write};
 use crate::marks::Mark;
-use crate::message::{Decided, LogPosition, Marks, Message, Participant};
+use crate::message::{Decided, Finished, LogPosition, Message, Participant};
 
 /// Outcomes, with the clusters of commits.
 type Settled = BTreeMap<TxId, (Decided, Vec<Participant>)>;
@@ -152,7 +152,7 @@ impl Machine {
 
     /// A source's low-water mark: outcomes below are in, and votes below are void.
     fn take_low(&mut self, cx: &mut Cx<'_>, node: NodeId, boot: Boot, seq: u64) {
-        let mark = self.low.entry((node, boot)).or_insert(Marks::FIRST);
+        let mark = self.low.entry((node, boot)).or_insert(Finished::FIRST);
         if seq <= *mark {
             return;
         }
@@ -170,6 +170,9 @@ impl Machine {
         }
         cx.write(Write::Low(node, boot, seq));
         self.told_below(cx, end);
+        if seq == END {
+            self.after_closing(node, boot);
+        }
     }
 
     /// What tokens given here have to cover besides what logs tell this server itself.

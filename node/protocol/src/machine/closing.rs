@@ -128,15 +128,21 @@ impl Machine {
             if self.low.insert((node, boot), END) != Some(END) {
                 Mark::BootsForgotten.hit();
                 cx.write(Write::Low(node, boot, END));
-                self.raise_everywhere(node, boot, END);
                 self.told_below(cx, TxId { node, boot, seq: END });
-                if let Some(incoming) = self.incoming.get_mut(&node) {
-                    incoming.forget_end(boot);
-                }
+                self.after_closing(node, boot);
             }
         }
         self.session_progress = true;
         true
+    }
+
+    /// Its low-water mark is `END` now: everybody has its tombstones, and where it stopped is of no
+    /// use any more.
+    pub(super) fn after_closing(&mut self, node: NodeId, boot: Boot) {
+        self.raise_everywhere(node, boot, END);
+        if let Some(incoming) = self.incoming.get_mut(&node) {
+            incoming.forget_end(boot);
+        }
     }
 
     fn current_boot(&self, node: NodeId) -> Option<Boot> {

@@ -11,7 +11,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
 use crate::marks::Mark;
-use crate::message::{LogPosition, Marks, Message, Participant, TxRecord};
+use crate::message::{Finished, LogPosition, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
 mod acceptor;
@@ -81,7 +81,7 @@ pub struct Machine {
     reads: BTreeMap<u64, reads::ReadState>,
     next_read: u64,
     sessions: BTreeMap<u64, session::Waiting>,
-    /// A log was applied further, or a boot closed, in this step.
+    /// A log was applied further, a mark rose or a boot was closed in this step.
     session_progress: bool,
     closing: closing::Closing,
     /// Commits that no log has told of yet, durable like what they wrote (`apply.rs`).
@@ -295,8 +295,8 @@ impl Machine {
                 let decision = apply::Decision { tx, outcome, participants, ops };
                 self.on_decide(cx, from, at, prev, decision);
             }
-            Message::DecideAck { applied, marks } => {
-                self.on_decide_ack(cx, from, applied, marks);
+            Message::DecideAck { applied, finished } => {
+                self.on_decide_ack(cx, from, applied, finished);
             }
             Message::Status { tx, participants } => self.on_status(cx, from, tx, participants),
             Message::StatusReply { tx, knowledge } => {
@@ -354,7 +354,7 @@ impl Machine {
         let is_new = boot > peer.boot;
         peer.aligning &= !is_new;
         if is_new {
-            peer.marks = Marks::default();
+            peer.finished = Finished::default();
         }
         peer.boot = boot;
         peer.up = up;

@@ -12,6 +12,9 @@
 //! elsewhere than a log (`apply.rs`), so the answer waits until logs have brought all of them that
 //! were there when it could have been given.
 //!
+//! What a session has seen of single items may have been dropped here since, with a tombstone. It is
+//! satisfied when what wrote it is finished, so marks bring sessions forward as logs do.
+//!
 //! A server that aligns answers no session; what it shows when it is back is in `align_return`.
 //!
 //! `ok` leaves before the coordinator's log entry is durable (`cx.rs`), so the position in it may
@@ -59,7 +62,7 @@ impl Machine {
         self.sessions.insert(number, waiting);
     }
 
-    /// Something was applied, or told by a log, in this step.
+    /// Something was applied, told by a log or finished in this step.
     pub(super) fn reconsider_sessions(&mut self, cx: &mut Cx<'_>) {
         if !core::mem::take(&mut self.session_progress) || self.sessions.is_empty() {
             return;

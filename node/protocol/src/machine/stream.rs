@@ -12,7 +12,7 @@ use super::truncation::Hold;
 use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
-use crate::message::{Decided, LogEntry, LogPosition, Marks, Message, TxRecord};
+use crate::message::{Decided, Finished, LogEntry, LogPosition, Message, TxRecord};
 
 /// Decisions sent to one peer and not acknowledged. Beyond it the peer is fed from the disk as it
 /// acknowledges, so that a blocked peer never grows memory here.
@@ -29,7 +29,7 @@ pub(super) struct Peer {
     pub(super) synced: bool,
     pub(super) acked: LogPosition,
     /// What it said that it knows to be finished of this server's boot.
-    pub(super) marks: Marks,
+    pub(super) finished: Finished,
     cursor: LogPosition,
     pub(super) sent: VecDeque<LogPosition>,
     progress_at: Tick,
@@ -329,8 +329,8 @@ impl Machine {
             self.acks_due.clear();
         }
         while let Some(node) = self.acks_due.pop_first() {
-            let (applied, marks) = (self.applied_from(node), self.marks_of(node));
-            cx.send_durable(node, Message::DecideAck { applied, marks });
+            let (applied, finished) = (self.applied_from(node), self.finished_of(node));
+            cx.send_durable(node, Message::DecideAck { applied, finished });
         }
     }
 
@@ -339,13 +339,13 @@ impl Machine {
         cx: &mut Cx<'_>,
         from: NodeId,
         applied: LogPosition,
-        marks: Marks,
+        finished: Finished,
     ) {
         let (now, start, end) = (self.now, self.log_start, self.log_end);
         let Some(peer) = self.peers.get_mut(&from) else { return };
         // A slow disk may have held back what was meant for an earlier boot of this server.
-        if marks.boot == self.config.boot {
-            peer.marks.raise(marks);
+        if finished.boot == self.config.boot {
+            peer.finished.raise(finished);
         }
         if applied > end {
             let detail = "a peer stands outside this server's decision log";
@@ -392,7 +392,7 @@ impl Machine {
             if peer.up && !peer.synced {
                 // Its first word was lost; any mark is answered with one. The lowest: it may still
                 // have to align, and then nothing is finished for it.
-                cx.send_durable(*node, Message::Low { seq: 1 });
+                cx.send_durable(*node, Message::Low { seq: Finished::FIRST });
             } else if !peer.sent.is_empty() && now >= peer.progress_at + patience {
                 Mark::StreamRewound.hit();
                 peer.reconnect();

@@ -29,7 +29,7 @@ pub(super) enum Timer {
     Session(u64),
     /// Decisions without acknowledgement, fetches without answer.
     Stream,
-    /// The low-water mark, and the ended boots.
+    /// What is finished: marks, tombstones, ended boots.
     Housekeeping,
     /// Alignment work, at either end.
     Alignment,

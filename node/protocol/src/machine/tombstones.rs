@@ -11,7 +11,8 @@
 //! - no vote here is undecided on it, no commit is parked, and this server does not align.
 //!
 //! Tombstones of transactions of boots that have ended stay until those boots are closed
-//! (`closing`), which takes every server's acknowledgement, too.
+//! (`closing`), which takes every server's acknowledgement, too. Who was away meanwhile learns of it
+//! from its sources (`align_return`).
 //!
 //! **A released unique key keeps its tombstone.** Versions count up from the base, so a key that is
 //! claimed again after its tombstone went would start at 1: a server that still has the tombstone
@@ -28,26 +29,26 @@ use super::closing::END;
 
 use super::{Cx, Machine};
 use crate::io::{Note, SKIPPED_BYTES, Tick, Write};
-use crate::message::Marks;
+use crate::message::Finished;
 use crate::planted::Bug;
 
-type MarkOf = BTreeMap<(NodeId, Boot), u64>;
+type Marks = BTreeMap<(NodeId, Boot), u64>;
 
 #[derive(Debug, Default)]
 pub(super) struct Tombstones {
-    /// What every MASTER and REPLICA has, as told by each coordinator.
-    everywhere: MarkOf,
+    /// What every MASTER and REPLICA has, as told by each coordinator; of closed boots, all.
+    everywhere: Marks,
     /// The same as it was when the retention began anew.
-    young: (Tick, MarkOf),
+    young: (Tick, Marks),
     /// The same as it was at least one retention ago: what is below may go.
-    old: MarkOf,
+    old: Marks,
     /// Where the sweep stands: in which cluster, behind which item.
     cursor: Option<(ClusterKey, Option<ItemKey>)>,
 }
 
 impl Tombstones {
     /// Every server has what closed boots left, or those would not be closed.
-    pub(super) fn of_closed_boots(low: &MarkOf) -> Self {
+    pub(super) fn of_closed_boots(low: &Marks) -> Self {
         let closed = low.iter().filter(|(_, seq)| **seq == END);
         Self { everywhere: closed.map(|(boot, seq)| (*boot, *seq)).collect(), ..Self::default() }
     }
@@ -61,13 +62,16 @@ impl Machine {
     }
 
     pub(super) fn raise_everywhere(&mut self, node: NodeId, boot: Boot, seq: u64) {
-        let mark = self.tombstones.everywhere.entry((node, boot)).or_insert(Marks::FIRST);
-        *mark = seq.max(*mark);
+        let mark = self.tombstones.everywhere.entry((node, boot)).or_insert(Finished::FIRST);
+        if seq > *mark {
+            *mark = seq;
+            self.session_progress = true;
+        }
     }
 
     /// What everybody has of a boot, as far as this server knows.
     pub(super) fn everywhere(&self, node: NodeId, boot: Boot) -> u64 {
-        self.tombstones.everywhere.get(&(node, boot)).copied().unwrap_or(Marks::FIRST)
+        self.tombstones.everywhere.get(&(node, boot)).copied().unwrap_or(Finished::FIRST)
     }
 
     /// A tombstone that may be dropped, here or elsewhere, at any time.

@@ -10,7 +10,7 @@ use super::stream::Peer;
 use super::{Cx, Machine};
 use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
-use crate::message::{LogPosition, Marks, Message};
+use crate::message::{Finished, LogPosition, Message};
 
 /// Housekeepings between an entry's logging and its cutting past a server that aligns, at least. It
 /// comes back within a round of questions, after that its acknowledgement has to arrive, and either
@@ -66,7 +66,7 @@ impl Machine {
         if self.others().into_iter().all(|node| self.acked_by(node) >= self.log_start) {
             self.raise_everywhere(me, self.config.boot, low);
         }
-        let mark = self.low.entry((me, self.config.boot)).or_insert(Marks::FIRST);
+        let mark = self.low.entry((me, self.config.boot)).or_insert(Finished::FIRST);
         if low > *mark {
             Mark::LowRaised.hit();
             *mark = low;
@@ -74,29 +74,33 @@ impl Machine {
         }
     }
 
-    /// Tells the own marks to whoever has not said that it knows them. A message may be lost where
-    /// no link breaks, and without the mark a server never learns that what a session has seen, and
-    /// it has dropped, is finished.
+    /// Tells the own marks to whoever can be served from the log and has not said that it knows
+    /// them. A message may be lost where no link breaks, and without the mark a server never learns
+    /// that what a session has seen, and it has dropped, is finished.
     pub(super) fn tell_own_marks(&self, cx: &mut Cx<'_>) {
-        let own = self.marks_of(self.config.node);
+        let own = self.finished_of(self.config.node);
         for node in self.others().into_iter().filter(|node| self.is_up(*node)) {
-            let Some(Peer { acked, marks: known, .. }) = self.peers.get(&node) else { continue };
+            let Some(Peer { acked, finished: known, .. }) = self.peers.get(&node) else { continue };
+            // Who was left behind, or joined since, may lack what is finished. It aligns first.
+            if *acked < self.log_start {
+                continue;
+            }
             if known.everywhere < own.everywhere {
                 cx.send_durable(node, Message::Everywhere { seq: own.everywhere });
             }
-            if known.low < own.low && *acked >= self.log_start {
+            if known.low < own.low {
                 cx.send_durable(node, Message::Low { seq: own.low });
             }
         }
     }
 
     /// What this server knows to be finished of a server's current boot.
-    pub(super) fn marks_of(&self, node: NodeId) -> Marks {
+    pub(super) fn finished_of(&self, node: NodeId) -> Finished {
         let own = self.config.boot;
         let boot_of = || self.peers.get(&node).map_or_else(Boot::default, |peer| peer.boot);
         let boot = if node == self.config.node { own } else { boot_of() };
-        let low = self.low.get(&(node, boot)).copied().unwrap_or(Marks::FIRST);
-        Marks { boot, low, everywhere: self.everywhere(node, boot) }
+        let low = self.low.get(&(node, boot)).copied().unwrap_or(Finished::FIRST);
+        Finished { boot, low, everywhere: self.everywhere(node, boot) }
     }
 
     /// Up to here every member has applied the own log.
@@ -120,9 +124,10 @@ impl Machine {
             cx.note(Note::Corruption { tx: *tx, detail });
             return;
         }
-        let mark = self.low.entry((from, boot)).or_insert(Marks::FIRST);
+        let mark = self.low.entry((from, boot)).or_insert(Finished::FIRST);
         if seq > *mark {
             *mark = seq;
+            self.session_progress = true;
             cx.write(Write::Low(from, boot, seq));
             self.told_below(cx, end);
         }
@@ -207,7 +212,7 @@ mod tests {
     }
 
     fn acked(applied: LogPosition) -> Message {
-        Message::DecideAck { applied, marks: Marks::default() }
+        Message::DecideAck { applied, finished: Finished::default() }
     }
 
     /// One of three MASTERs, that waits for a server with ten entries at most.
@@ -291,6 +296,59 @@ mod tests {
         }
         tell(&mut machine, LATE, acked(at(900)));
         assert!(housekeep_at(&mut machine, at(1_000)), "left behind anew");
+    }
+
+    fn low(machine: &mut Machine, seq: u64) {
+        machine.low.insert((machine.config.node, machine.config.boot), seq);
+    }
+
+    /// What is sent at the next housekeeping.
+    fn told(machine: &mut Machine) -> Vec<(NodeId, Message)> {
+        machine.now += machine.config.housekeeping;
+        step(machine, Event::Tick)
+    }
+
+    /// A slow disk held it back until this server was in its next boot.
+    #[test]
+    fn what_is_known_of_an_earlier_boot_says_nothing_of_this_one() {
+        for (boot, is_told) in [(Boot(2), false), (Boot(1), true)] {
+            let mut machine = configured_with(3, Boot(2), Recovered::default());
+            step(&mut machine, Event::Peer { node: PEER, boot: Boot(1), up: true });
+            low(&mut machine, 7);
+            let finished = Finished { boot, low: 7, everywhere: 1 };
+            let applied = LogPosition::default();
+            let out = effects(
+                &mut machine,
+                Event::Message {
+                    from: PEER,
+                    cfg: 1,
+                    message: Message::DecideAck { applied, finished },
+                },
+            );
+            assert!(!out.iter().any(|effect| matches!(effect, Effect::Note(_))), "{out:?}");
+            let sent = told(&mut machine);
+            assert_eq!(sent.contains(&(PEER, Message::Low { seq: 7 })), is_told, "{sent:?}");
+        }
+    }
+
+    /// It may lack what is finished.
+    #[test]
+    fn who_was_left_behind_is_told_of_nothing_that_is_finished() {
+        let mut machine = machine();
+        tell(&mut machine, LATE, acked(LogPosition::default()));
+        housekeep_at(&mut machine, at(100));
+        assert_eq!(machine.log_start, at(100), "not waited for");
+        low(&mut machine, 7);
+        machine.raise_everywhere(machine.config.node, Boot(1), 5);
+        let marks = [Message::Everywhere { seq: 5 }, Message::Low { seq: 7 }];
+        let sent = told(&mut machine);
+        for mark in &marks {
+            assert!(sent.contains(&(PEER, mark.clone())), "{sent:?}");
+            assert!(!sent.contains(&(LATE, mark.clone())), "{sent:?}");
+        }
+        tell(&mut machine, LATE, acked(at(100)));
+        let sent = told(&mut machine);
+        assert!(marks.into_iter().all(|mark| sent.contains(&(LATE, mark))), "{sent:?}");
     }
 
     /// The time that it was behind before it left does not count when it is back.

@@ -9,7 +9,7 @@
 //! | `given #10:0=a #10:1=b` | commits it through `n1` to everybody, prints nothing |
 //! | `submit n1 c1 update #10:0=b …` | a client's transaction; see below |
 //! | `read n1 r1 #10:0 [quorum=1] [deadline=500ms]` | a client's read, by majority |
-//! | `session n1 c1 n2.1:3 … [deadline=500ms]` | is n1 as far as a session's token? |
+//! | `session n1 c1 n2.1:3 #10:0=4@n1.1.2 … [deadline=500ms]` | is n1 as far as these? |
 //! | `deliver [n1>n2] [kind]` | every matching message that is under way now; `*` is anybody |
 //! | `drop …`, `duplicate …` | loses them; delivers them and keeps a copy under way |
 //! | `pending` | prints what is under way |
@@ -79,6 +79,7 @@ pub(crate) enum Command {
         server: NodeId,
         client: u64,
         token: SessionToken,
+        seen: Vec<(ItemId, Stamp)>,
         deadline: Tick,
     },
     Deliver(Which),
@@ -168,7 +169,10 @@ impl Command {
                 let entries = rest.iter().skip(2).filter(|w| w.starts_with('n'));
                 let token = entries.map(|w| position(w)).collect::<Parsed<_>>()?;
                 let deadline = setting(rest, "deadline").map_or(Ok(1_000_000), ticks)?;
-                Self::Session { server: server(0)?, client: client(word(1)?)?, token, deadline }
+                let seen = rest.iter().filter(|w| w.starts_with('#')).map(|w| seen(w));
+                let seen = seen.collect::<Parsed<_>>()?;
+                let (server, client) = (server(0)?, client(word(1)?)?);
+                Self::Session { server, client, token, seen, deadline }
             }
             "deliver" => Self::Deliver(which(rest)?),
             "drop" => Self::Drop(which(rest)?),
@@ -277,6 +281,12 @@ fn item(text: &str) -> Parsed<ItemId> {
     let rid = text.strip_prefix('#').and_then(|t| t.split_once(':'));
     let (cluster_text, position) = rid.ok_or(format!("not a record: {text}"))?;
     Ok(ItemId { cluster: cluster(cluster_text)?, key: ItemKey::Record(number(position)?) })
+}
+
+fn seen(text: &str) -> Parsed<(ItemId, Stamp)> {
+    let parts = text.split_once('=').and_then(|(rid, stamp)| Some((rid, stamp.split_once('@')?)));
+    let (rid, (version, writer)) = parts.ok_or(format!("not a record with its stamp: {text}"))?;
+    Ok((item(rid)?, Stamp { version: number(version)?, tx: tx(writer)? }))
 }
 
 fn written(text: &str) -> Parsed<(ItemId, Image)> {

@@ -74,9 +74,8 @@ impl World {
                 let submit = self.submit(client, body);
                 self.step(server, Event::Submit(submit));
             }
-            Command::Session { server, client, token, deadline } => {
+            Command::Session { server, client, token, seen, deadline } => {
                 let deadline = self.now + deadline;
-                let seen = Vec::new();
                 let request = SessionRequest { request: client, token, seen, deadline };
                 self.step(server, Event::Session(request));
             }
