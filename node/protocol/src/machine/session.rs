@@ -12,8 +12,8 @@
 //! elsewhere than a log (`apply.rs`), so the answer waits until logs have brought all of them that
 //! were there when it could have been given.
 //!
-//! What a session has seen of single items may have been dropped here since, with a tombstone. It is
-//! satisfied when what wrote it is finished, so marks bring sessions forward as logs do.
+//! What a session has seen of single items may have been dropped here since, with a tombstone. It
+//! is satisfied when what wrote it is finished, so marks bring sessions forward as logs do.
 //!
 //! A server that aligns answers no session; what it shows when it is back is in `align_return`.
 //!

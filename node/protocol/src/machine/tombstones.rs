@@ -11,8 +11,8 @@
 //! - no vote here is undecided on it, no commit is parked, and this server does not align.
 //!
 //! Tombstones of transactions of boots that have ended stay until those boots are closed
-//! (`closing`), which takes every server's acknowledgement, too. Who was away meanwhile learns of it
-//! from its sources (`align_return`).
+//! (`closing`), which takes every server's acknowledgement, too. Who was away meanwhile learns of
+//! it from its sources (`align_return`).
 //!
 //! **A released unique key keeps its tombstone.** Versions count up from the base, so a key that is
 //! claimed again after its tombstone went would start at 1: a server that still has the tombstone
