@@ -132,7 +132,6 @@ impl Machine {
                 self.after_closing(node, boot);
             }
         }
-        self.session_progress = true;
         true
     }
 
@@ -145,7 +144,7 @@ impl Machine {
         }
     }
 
-    fn current_boot(&self, node: NodeId) -> Option<Boot> {
+    pub(super) fn current_boot(&self, node: NodeId) -> Option<Boot> {
         if node == self.config.node {
             return Some(self.config.boot);
         }

@@ -4,7 +4,7 @@
 
 use alloc::collections::BTreeMap;
 
-use quorate_api::{Boot, NodeId, TxId};
+use quorate_api::{NodeId, TxId};
 
 use super::stream::Peer;
 use super::{Cx, Machine};
@@ -96,9 +96,7 @@ impl Machine {
 
     /// What this server knows to be finished of a server's current boot.
     pub(super) fn finished_of(&self, node: NodeId) -> Finished {
-        let own = self.config.boot;
-        let boot_of = || self.peers.get(&node).map_or_else(Boot::default, |peer| peer.boot);
-        let boot = if node == self.config.node { own } else { boot_of() };
+        let boot = self.current_boot(node).unwrap_or_default();
         let low = self.low.get(&(node, boot)).copied().unwrap_or(Finished::FIRST);
         Finished { boot, low, everywhere: self.everywhere(node, boot) }
     }
@@ -200,6 +198,8 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use alloc::vec::Vec;
+
+    use quorate_api::Boot;
 
     use super::*;
     use crate::io::{Effect, Event, Recovered};
