@@ -99,7 +99,8 @@ impl Index {
 }
 
 /// What a new index shall be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewIndex {
     /// Its name.
     pub name: String,

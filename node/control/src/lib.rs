@@ -6,8 +6,10 @@
 
 extern crate alloc;
 
+pub mod command;
 pub mod ddl;
 pub mod indexes;
 pub mod members;
+pub mod plane;
 pub mod schema;
 pub mod settings;

@@ -166,7 +166,8 @@ impl From<ExecutionMode> for String {
 }
 
 /// What a new database shall be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewDatabase {
     /// Its name.
     pub name: String,

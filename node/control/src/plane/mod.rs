@@ -1,0 +1,505 @@
+//! The control plane of one server as a synchronous machine: a replicated log of commands (Raft, by
+//! the `raft` library) and the state they make. Events in, effects out, time only as ticks.
+//!
+//! Three rules beside the library's own:
+//! - **What is applied stays applied.** An entry is applied once it *and the fact that it is
+//!   committed* are durable here. A server that restarts is never on an older configuration than the
+//!   one it has voted by: what it refuses because of an entry (an older writer, a sealed cluster), it
+//!   goes on refusing.
+//! - **A command happens at most once.** A server has one proposal under way at a time, under a
+//!   number of its own; it is made again until it is seen in the log, and a copy changes nothing
+//!   (`state`). So a lost message costs time and never the truth.
+//! - **Same inputs, same outputs.** The library draws election time-outs from its thread's generator;
+//!   each is replaced, before it is looked at, by one from the seeded generator.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use prost::Message as _;
+use quorate_api::{Boot, NodeId};
+use raft::eraftpb::{self, MessageType};
+use raft::{RawNode, StateRole};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+use crate::command::Command;
+use crate::schema::Schema;
+
+mod log;
+mod proposals;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use log::Log;
+pub use log::{LogWrite, RecoveredLog};
+use proposals::Proposals;
+use state::Entry;
+pub use state::{Refusal, State, UnreadableError};
+
+/// Microseconds between two ticks.
+pub const TICK: u64 = 50_000;
+/// Ticks between two signs of life of the leader.
+const HEARTBEAT: usize = 2;
+/// Ticks without one after which another server stands for election, at least; at most twice as
+/// many.
+const ELECTION: usize = 10;
+/// Entries behind the snapshot, and their bytes, from which on the log is cut.
+const ENTRIES_MAX: usize = 512;
+const BYTES_MAX: usize = 4 << 20;
+/// Content of one message.
+const MESSAGE_BYTES: u64 = 1 << 20;
+
+/// Who this server is.
+#[derive(Debug, Clone, Copy)]
+pub struct PlaneConfig {
+    /// Its identity; never 0.
+    pub node: NodeId,
+    /// Its boot.
+    pub boot: Boot,
+    /// Of its election time-outs.
+    pub seed: u64,
+}
+
+/// What happens to the control plane.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// [`TICK`] has passed.
+    Tick,
+    /// A message from another server.
+    Message {
+        /// Who sent it, as the link knows.
+        from: NodeId,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// A server stopped being reachable.
+    Unreachable(NodeId),
+    /// Everything up to this [`Effect::Persist`] is durable.
+    Persisted(u64),
+    /// A client's command.
+    Propose {
+        /// The shell's number for the request; comes back in the answer.
+        request: u64,
+        /// The command.
+        command: Command,
+    },
+    /// A client wants to know everything that was decided before this moment, wherever.
+    CatchUp {
+        /// The shell's number for the request.
+        request: u64,
+    },
+    /// Nobody waits for that request any more.
+    GiveUp {
+        /// The shell's number for the request.
+        request: u64,
+    },
+}
+
+/// What the control plane wants done, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Make durable, in order, as one batch, and say so with [`Event::Persisted`].
+    Persist {
+        /// Counts up from 1.
+        number: u64,
+        /// The writes.
+        writes: Vec<LogWrite>,
+    },
+    /// Send once everything up to `after` is durable (0: at once). May be lost.
+    Send {
+        /// Receiver.
+        to: NodeId,
+        /// Durability the message waits for.
+        after: u64,
+        /// The message.
+        bytes: Vec<u8>,
+    },
+    /// The schema changed: see [`Plane::state`].
+    Changed,
+    /// Answer a client.
+    Answer {
+        /// The shell's number for the request.
+        request: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Another server leads, or none does.
+    Led {
+        /// Who.
+        leader: Option<NodeId>,
+        /// In which term.
+        term: u64,
+    },
+}
+
+/// Answer to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The command was carried out, or refused where it was to be applied.
+    Applied(Result<(), Refusal>),
+    /// This server knows what was decided before the question.
+    CaughtUp,
+    /// It was given up before anybody was told of it: it has not happened and will not.
+    NotProposed,
+    /// It was given up, and may yet be carried out.
+    Unknown,
+}
+
+/// What has to be durable before it goes on.
+#[derive(Debug)]
+struct Pending {
+    /// Number of the last batch handed to the disk by then.
+    after: u64,
+    /// The library's number for what it is about.
+    ready: u64,
+    committed: Vec<eraftpb::Entry>,
+}
+
+/// One server's control plane.
+pub struct Plane {
+    config: PlaneConfig,
+    raft: RawNode<Log>,
+    rng: ChaCha8Rng,
+    election: usize,
+    state: State,
+    applied: u64,
+    /// Batches handed to the disk, and those of them that are durable.
+    handed: u64,
+    durable: u64,
+    pending: VecDeque<Pending>,
+    proposals: Proposals,
+    /// Clients that want to catch up, and how far they have to.
+    questions: BTreeMap<u64, Question>,
+    led: (Option<NodeId>, u64),
+}
+
+/// How far somebody has to catch up.
+#[derive(Debug, Default)]
+struct Question {
+    /// Ticks since it was put.
+    ticks: usize,
+    /// The leader's answer.
+    index: Option<u64>,
+}
+
+impl core::fmt::Debug for Plane {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let raft = &self.raft.raft;
+        f.debug_struct("Plane")
+            .field("config", &self.config)
+            .field("role", &raft.state)
+            .field("term", &raft.term)
+            .field("applied", &self.applied)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plane {
+    /// The control plane of a server that was in a cluster before, or founds one together with
+    /// `founders`, itself included: every founder must name the same.
+    ///
+    /// # Errors
+    /// The disk holds what this version does not understand.
+    pub fn new(
+        config: PlaneConfig,
+        recovered: &RecoveredLog,
+        founders: &[NodeId],
+        out: &mut Vec<Effect>,
+    ) -> Result<Self, UnreadableError> {
+        let log = match &recovered.snapshot {
+            Some(snapshot) => Log::read(snapshot, recovered)?,
+            None => Log::founded_by(founders, State::default().encode()?),
+        };
+        let (applied, bytes) = log.snapshot_state();
+        let state = State::decode(bytes)?;
+        let mut handed = 0;
+        if recovered.snapshot.is_none() {
+            handed = 1;
+            out.push(Effect::Persist { number: handed, writes: log.writes() });
+        }
+        let settings = raft::Config {
+            id: config.node.0,
+            election_tick: ELECTION,
+            heartbeat_tick: HEARTBEAT,
+            applied,
+            max_size_per_msg: MESSAGE_BYTES,
+            check_quorum: true,
+            pre_vote: true,
+            ..raft::Config::default()
+        };
+        let silent = slog::Logger::root(slog::Discard, slog::o!());
+        let raft = RawNode::new(&settings, log, &silent)
+            .map_err(|error| UnreadableError::library("the log", &error))?;
+        let mut plane = Self {
+            raft,
+            rng: ChaCha8Rng::seed_from_u64(config.seed),
+            election: ELECTION,
+            state,
+            applied,
+            handed,
+            durable: 0,
+            pending: VecDeque::new(),
+            proposals: Proposals::new(config.node, config.boot),
+            questions: BTreeMap::new(),
+            led: (None, 0),
+            config,
+        };
+        plane.stand_if_alone();
+        plane.work(out)?;
+        Ok(plane)
+    }
+
+    /// A server alone need not wait for anybody's silence.
+    fn stand_if_alone(&mut self) {
+        let voters = self.raft.raft.prs().conf().voters().clone();
+        if voters.ids().iter().all(|id| id == self.config.node.0) {
+            // Refused only to those who have no vote.
+            self.raft.campaign().ok();
+        }
+    }
+
+    /// Handles one event.
+    ///
+    /// # Errors
+    /// An entry or a state that this version does not understand was agreed on: the server must
+    /// stop rather than go on without it.
+    pub fn step(&mut self, event: Event, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
+        match event {
+            Event::Tick => self.tick(),
+            Event::Message { from, bytes } => self.receive(from, &bytes),
+            Event::Unreachable(node) => self.raft.report_unreachable(node.0),
+            Event::Persisted(number) => self.durable = self.durable.max(number),
+            Event::Propose { request, command } => self.proposals.add(request, command)?,
+            Event::CatchUp { request } => {
+                self.questions.insert(request, Question::default());
+                self.ask(request);
+            }
+            Event::GiveUp { request } => self.give_up(request, out),
+        }
+        self.work(out)
+    }
+
+    /// What was agreed on, as far as this server has applied it.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The schema in it.
+    #[must_use]
+    pub fn schema(&self) -> Arc<Schema> {
+        self.state.schema.clone()
+    }
+
+    /// Who leads, as far as this server knows, and in which term.
+    #[must_use]
+    pub const fn led(&self) -> (Option<NodeId>, u64) {
+        self.led
+    }
+
+    /// Those who vote, in order.
+    #[must_use]
+    pub fn voters(&self) -> Vec<NodeId> {
+        let mut voters: Vec<NodeId> =
+            self.raft.raft.prs().conf().voters().ids().iter().map(NodeId).collect();
+        voters.sort_unstable();
+        voters
+    }
+
+    fn tick(&mut self) {
+        if self.raft.raft.election_elapsed == 0 {
+            self.election = ELECTION + (self.rng.next_u32() as usize) % ELECTION;
+        }
+        // The library has drawn one of its own whenever it began anew.
+        self.raft.raft.set_randomized_election_timeout(self.election);
+        self.raft.tick();
+        self.proposals.tick();
+        let again: Vec<u64> = self
+            .questions
+            .iter_mut()
+            .filter(|(_, question)| question.index.is_none())
+            .filter_map(|(request, question)| {
+                question.ticks += 1;
+                question.ticks.is_multiple_of(ELECTION).then_some(*request)
+            })
+            .collect();
+        for request in again {
+            self.ask(request);
+        }
+    }
+
+    fn receive(&mut self, from: NodeId, bytes: &[u8]) {
+        // From a link that is authenticated: at worst of a version that this one does not know.
+        let Ok(message) = eraftpb::Message::decode(bytes) else { return };
+        if message.from != from.0 || message.to != self.config.node.0 {
+            return;
+        }
+        // Refused are those of strangers and those that are no messages; both like lost ones.
+        self.raft.step(message).ok();
+    }
+
+    /// Asks the leader how far the log is committed. Lost without a leader, so it is repeated.
+    fn ask(&mut self, request: u64) {
+        let boot = u64::from(self.config.boot.0);
+        let context = [boot.to_be_bytes(), request.to_be_bytes()].concat();
+        self.raft.read_index(context);
+    }
+
+    fn give_up(&mut self, request: u64, out: &mut Vec<Effect>) {
+        let answer = if self.questions.remove(&request).is_some() {
+            Answer::NotProposed
+        } else {
+            match self.proposals.give_up(request) {
+                Some(true) => Answer::Unknown,
+                Some(false) => Answer::NotProposed,
+                None => return,
+            }
+        };
+        out.push(Effect::Answer { request, answer });
+    }
+
+    /// Takes from the library whatever it has to say, until it has nothing more.
+    fn work(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
+        let cfg = self.state.cfg;
+        loop {
+            self.propose(out);
+            let settled = self.settle()?;
+            if !self.raft.has_ready() {
+                if settled {
+                    continue;
+                }
+                break;
+            }
+            self.take_ready(out)?;
+        }
+        self.compact(out)?;
+        if self.state.cfg != cfg {
+            out.push(Effect::Changed);
+        }
+        self.answer(out);
+        let raft = &self.raft.raft;
+        let led = (Some(raft.leader_id).filter(|id| *id != 0).map(NodeId), raft.term);
+        if led.0 != self.led.0 {
+            out.push(Effect::Led { leader: led.0, term: led.1 });
+        }
+        self.led = led;
+        Ok(())
+    }
+
+    fn propose(&mut self, out: &mut Vec<Effect>) {
+        while let Some((request, outcome)) = self.proposals.settled_by(&self.state) {
+            out.push(Effect::Answer { request, answer: Answer::Applied(outcome) });
+        }
+        if let Some(entry) = self.proposals.due() {
+            // Refused without a leader; the next tick tries again.
+            let handed = self.raft.propose(Vec::new(), entry).is_ok();
+            self.proposals.proposed(handed);
+        }
+    }
+
+    fn take_ready(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
+        let mut ready = self.raft.ready();
+        let mut writes = Vec::new();
+        if !ready.snapshot().is_empty() {
+            let snapshot = ready.snapshot().clone();
+            self.state = State::decode(&snapshot.data)?;
+            self.applied = log::index_of(&snapshot);
+            writes.extend(self.raft.mut_store().restore(snapshot));
+        }
+        let entries = ready.take_entries();
+        writes.extend(self.raft.mut_store().append(entries));
+        if let Some(hard_state) = ready.hs() {
+            let hard_state = hard_state.clone();
+            writes.push(self.raft.mut_store().set_hard_state(hard_state));
+        }
+        if !writes.is_empty() {
+            self.handed += 1;
+            out.push(Effect::Persist { number: self.handed, writes });
+        }
+        for message in ready.take_messages() {
+            send(message, 0, out);
+        }
+        for message in ready.take_persisted_messages() {
+            send(message, self.handed, out);
+        }
+        for state in ready.take_read_states() {
+            let boot = u64::from(self.config.boot.0).to_be_bytes();
+            let request = state.request_ctx.strip_prefix(&boot);
+            let request = request.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+            if let Some(question) = request.and_then(|request| self.questions.get_mut(&request)) {
+                question.index = Some(state.index);
+            }
+        }
+        let committed = ready.take_committed_entries();
+        let number = ready.number();
+        self.pending.push_back(Pending { after: self.handed, ready: number, committed });
+        self.raft.advance_append_async(ready);
+        Ok(())
+    }
+
+    /// Goes on with what has become durable; true when there was something.
+    fn settle(&mut self) -> Result<bool, UnreadableError> {
+        let mut any = false;
+        while let Some(pending) = self.pending.pop_front_if(|first| first.after <= self.durable) {
+            any = true;
+            self.raft.on_persist_ready(pending.ready);
+            for entry in pending.committed {
+                self.apply(&entry)?;
+            }
+            self.raft.advance_apply_to(self.applied);
+        }
+        Ok(any)
+    }
+
+    fn apply(&mut self, entry: &eraftpb::Entry) -> Result<(), UnreadableError> {
+        if entry.index <= self.applied {
+            return Ok(());
+        }
+        self.applied = entry.index;
+        // A new leader's first entry is empty.
+        if !entry.data.is_empty() {
+            self.state.apply(entry.index, &Entry::decode(&entry.data)?);
+        }
+        Ok(())
+    }
+
+    /// Cuts the log when it has grown. Nothing waits for that.
+    fn compact(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
+        let (entries, bytes) = self.raft.store().size();
+        let (at, _) = self.raft.store().snapshot_state();
+        if (entries < ENTRIES_MAX && bytes < BYTES_MAX) || self.applied <= at {
+            return Ok(());
+        }
+        let voters = self.raft.raft.prs().conf().to_conf_state();
+        let (applied, state) = (self.applied, self.state.encode()?);
+        let write = self.raft.mut_store().compact(applied, state, voters);
+        self.handed += 1;
+        out.push(Effect::Persist { number: self.handed, writes: [write].into() });
+        Ok(())
+    }
+
+    fn answer(&mut self, out: &mut Vec<Effect>) {
+        let applied = self.applied;
+        let known = |question: &Question| question.index.is_some_and(|index| index <= applied);
+        let ready: Vec<u64> =
+            self.questions.iter().filter(|(_, q)| known(q)).map(|(request, _)| *request).collect();
+        for request in ready {
+            self.questions.remove(&request);
+            out.push(Effect::Answer { request, answer: Answer::CaughtUp });
+        }
+    }
+
+    /// True when this server leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.raft.raft.state == StateRole::Leader
+    }
+}
+
+fn send(message: eraftpb::Message, after: u64, out: &mut Vec<Effect>) {
+    debug_assert_ne!(message.msg_type(), MessageType::MsgHup, "a local message");
+    let to = NodeId(message.to);
+    out.push(Effect::Send { to, after, bytes: message.encode_to_vec() });
+}

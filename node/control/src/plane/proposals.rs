@@ -1,0 +1,98 @@
+//! Commands of this server's clients on their way into the log: one at a time, made again until it
+//! is seen there. May not know how the log works.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use quorate_api::{Boot, NodeId};
+
+use super::state::{Entry, ProposalId, Refusal, State, UnreadableError};
+use crate::command::Command;
+
+/// Ticks after which a proposal that is not seen in the log is made again: it was lost, or the
+/// leader was.
+const AGAIN: u32 = 10;
+
+/// A command on its way.
+#[derive(Debug)]
+struct Proposal {
+    request: u64,
+    id: ProposalId,
+    /// The entry's content.
+    bytes: Vec<u8>,
+    /// Ticks until it is made again; 0: now.
+    wait: u32,
+    /// It was handed to the log at least once: it may be in there.
+    handed: bool,
+    /// Somebody waits for its outcome.
+    wanted: bool,
+}
+
+/// Commands on their way, first come first served.
+#[derive(Debug)]
+pub(super) struct Proposals {
+    node: NodeId,
+    boot: Boot,
+    last: u64,
+    queue: VecDeque<Proposal>,
+}
+
+impl Proposals {
+    pub(super) const fn new(node: NodeId, boot: Boot) -> Self {
+        Self { node, boot, last: 0, queue: VecDeque::new() }
+    }
+
+    pub(super) fn add(&mut self, request: u64, command: Command) -> Result<(), UnreadableError> {
+        self.last += 1;
+        let id = ProposalId { node: self.node, boot: self.boot, number: self.last };
+        let bytes = Entry { id, command }.encode()?;
+        let proposal = Proposal { request, id, bytes, wait: 0, handed: false, wanted: true };
+        self.queue.push_back(proposal);
+        Ok(())
+    }
+
+    pub(super) fn tick(&mut self) {
+        if let Some(first) = self.queue.front_mut() {
+            first.wait = first.wait.saturating_sub(1);
+        }
+    }
+
+    /// The entry to be handed to the log now.
+    pub(super) fn due(&self) -> Option<Vec<u8>> {
+        self.queue.front().filter(|first| first.wait == 0).map(|first| first.bytes.clone())
+    }
+
+    /// It was handed to the log, or the log has no leader who would take it.
+    pub(super) fn proposed(&mut self, handed: bool) {
+        if let Some(first) = self.queue.front_mut() {
+            first.handed |= handed;
+            first.wait = if handed { AGAIN } else { 1 };
+        }
+    }
+
+    /// The next request whose command was applied, with what became of it.
+    pub(super) fn settled_by(&mut self, state: &State) -> Option<(u64, Result<(), Refusal>)> {
+        loop {
+            let first = self.queue.front()?;
+            let outcome = state.outcome(first.id)?;
+            let (request, wanted) = (first.request, first.wanted);
+            self.queue.pop_front();
+            if wanted {
+                return Some((request, outcome));
+            }
+        }
+    }
+
+    /// Nobody waits for a request any more. True: its command may yet be carried out; `None`: it is
+    /// not here. What was handed to the log is driven to its end all the same: were the next command
+    /// to overtake it, it would be undone by that.
+    pub(super) fn give_up(&mut self, request: u64) -> Option<bool> {
+        let at = self.queue.iter().position(|p| p.request == request && p.wanted)?;
+        if self.queue[at].handed {
+            self.queue[at].wanted = false;
+            return Some(true);
+        }
+        self.queue.remove(at);
+        Some(false)
+    }
+}
