@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, ErrorCode, Image, ItemId, NodeId, OpKind, Stamp};
+use quorate_control::command::Command;
 use quorate_control::members::{Members, WriteQuorum};
-use quorate_control::schema::{DatabaseKind, SCHEMA_ITEM, Schema};
+use quorate_control::schema::DatabaseKind;
 use quorate_control::settings::NewDatabase;
 use quorate_node::http::RetryPolicy;
 use quorate_node::runtime::handle::{NodeHandle, NodeState};
@@ -108,20 +109,14 @@ impl Cluster {
         let masters: Vec<(String, NodeId)> =
             handle.status().masters.into_iter().map(|(name, m)| (name, m.node.unwrap())).collect();
         let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
-        let schema = Schema::default().create_database(&new, &masters).unwrap();
-        let schema = schema.create_class("bench", "Item", &[]).unwrap();
-        let schema_image = Image::from(schema.encode().unwrap());
-        let proposal = Proposal {
-            item: SCHEMA_ITEM,
-            kind: OpKind::Create,
-            base: Base::Exact(Stamp::ABSENT),
-            image: Some(schema_image),
-        };
-        handle.submit(vec![proposal], deadline()).await.unwrap();
+        handle.decide(Command::CreateDatabase { new, masters }, deadline()).await.unwrap();
+        let (database, name, supers) = ("bench".into(), "Item".into(), Vec::new());
+        let class = Command::CreateClass { database, name, supers };
+        handle.decide(class, deadline()).await.unwrap();
         for index in 0..NAMES.len() {
-            let handle = self.handle(index);
-            until("schema", || handle.schema().database("bench").is_some()).await;
+            self.handle(index).catch_up(deadline()).await.unwrap();
         }
+        let schema = handle.schema();
         let database = schema.database("bench").unwrap();
         let class = database.classes.iter().find(|class| class.name == "Item").unwrap();
         let of_class = database.clusters.iter().filter(|c| class.clusters.contains(&c.id));

@@ -1,6 +1,5 @@
 //! DDL: each function takes the schema and gives the one that follows, or says why not. May not
-//! wait, retry or talk to anybody: the caller writes the new schema as a transaction on the exact
-//! stamp of the old one.
+//! wait, retry or talk to anybody: servers agree on the order of changes (`plane`).
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -299,7 +298,6 @@ mod tests {
     use crate::indexes::{IndexKind, NewIndex};
     use crate::members::WriteQuorum;
     use crate::schema::DatabaseKind;
-    use crate::schema::SystemPlacement;
     use crate::settings::ReadQuorum;
     use alloc::vec;
     use quorate_api::ClusterKey;
@@ -442,7 +440,6 @@ mod tests {
     /// Whatever is dropped, transactions under way on it are decided by the same MASTERs.
     #[test]
     fn dropped_clusters_stay_placed_and_take_nothing_new() {
-        let system = SystemPlacement { masters: masters().iter().map(|(_, id)| *id).collect() };
         let with_class = bench().create_class("bench", "Item", &[]).unwrap();
         let index = NewIndex {
             name: "Item.k".into(),
@@ -459,9 +456,9 @@ mod tests {
             (full.drop_class("bench", "Item").unwrap(), 4),
             (full.drop_database("bench").unwrap(), 11),
         ];
-        let before = full.placements(&system);
+        let before = full.placements();
         for (after, count) in drops {
-            let placed = after.placements(&system);
+            let placed = after.placements();
             assert_eq!(after.closed.len(), count);
             for (key, was) in &before {
                 let is = &placed[key];
@@ -483,7 +480,7 @@ mod tests {
             .create_database(&new("loose", WriteQuorum::Count(1)), &masters())
             .unwrap();
         let nodes: Vec<NodeId> = masters().iter().map(|(_, id)| *id).collect();
-        let placements = schema.placements(&SystemPlacement { masters: nodes.clone() });
+        let placements = schema.placements();
         // Each database has a cluster for retry tokens.
         assert_eq!(placements.len(), 1 + 9 + 6 + 2);
         let item = &placements[&ClusterKey { database: 1, cluster: 17 }];

@@ -1,7 +1,7 @@
 //! Indexes in the schema record: what they are, which clusters they cover, how they come into
 //! being and go. Pure like `ddl`. May not know keys, records or how an index is filled.
 //!
-//! **How an index becomes ready** (PROTOCOL.md 3.9, last paragraph, without a control plane). The
+//! **How an index becomes ready** (PROTOCOL.md 3.9). The
 //! entry is made as *building*, and its revision becomes the least schema revision of writers for
 //! every cluster it covers: a MASTER that has applied the entry votes no(schema) on older writers.
 //! Then **every MASTER fills the index from its own committed state**, after all votes it had cast
@@ -228,7 +228,7 @@ impl Schema {
 mod tests {
     use super::*;
     use crate::members::WriteQuorum;
-    use crate::schema::{DatabaseKind, SystemPlacement, TOKEN_CLUSTER};
+    use crate::schema::{DatabaseKind, TOKEN_CLUSTER};
     use crate::settings::NewDatabase;
     use alloc::vec;
     use quorate_api::ErrorCode;
@@ -276,8 +276,7 @@ mod tests {
         let schema = bench(WriteQuorum::All);
         let before = schema.revision;
         let schema = schema.create_index("bench", &new("i")).unwrap();
-        let system = SystemPlacement { masters: NODES.map(NodeId).to_vec() };
-        let placements = schema.placements(&system);
+        let placements = schema.placements();
         let of = |cluster| &placements[&ClusterKey { database: 1, cluster }];
         assert_eq!((of(10).schema_min, of(16).schema_min), (0, before + 1));
         assert_eq!(of(19).schema_min, before + 1, "those that extend the class");
@@ -289,11 +288,8 @@ mod tests {
         }
         let key = ClusterKey { database: 1, cluster: 22 };
         let failed = schema.index_failed(key, vec!["#16:0, #16:1".into()]).unwrap();
-        assert_eq!(failed.placements(&system)[&key].schema_min, 0);
-        assert_eq!(
-            failed.placements(&system)[&ClusterKey { database: 1, cluster: 16 }].schema_min,
-            0
-        );
+        assert_eq!(failed.placements()[&key].schema_min, 0);
+        assert_eq!(failed.placements()[&ClusterKey { database: 1, cluster: 16 }].schema_min, 0);
         let again = failed.create_index("bench", &new("I")).unwrap();
         assert_eq!(again.database("bench").unwrap().indexes[0].cluster, 23);
     }

@@ -1,5 +1,5 @@
-//! The schema record: databases, classes, clusters, owners; its bytes; the placements that follow
-//! from it. May not change it (that is `ddl`) and may not know how servers come to agree on it.
+//! The schema: databases, classes, clusters, owners; its bytes; the placements that follow from it.
+//! May not change it (that is `ddl`) and may not know how servers come to agree on it.
 //!
 //! What is dropped leaves its clusters behind, closed: transactions that were under way on them
 //! have votes and locks at several servers, in other clusters too, and are decided by the same
@@ -11,7 +11,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, ItemId, NodeId};
+use quorate_api::{ClusterKey, NodeId};
 use quorate_protocol::io::{CLOSED, Placement};
 use serde::{Deserialize, Serialize};
 
@@ -23,12 +23,6 @@ use crate::settings::{ExecutionMode, ReadQuorum};
 /// clusters, format 3 neither read quorums nor execution modes; they are read as having none, and
 /// what had no read quorum reads locally. A newer one is refused, not guessed at.
 pub const FORMAT: u32 = 4;
-
-/// The cluster that holds the schema record.
-pub const SYSTEM_CLUSTER: ClusterKey = ClusterKey { database: 0, cluster: 0 };
-
-/// The item that the schema record is.
-pub const SCHEMA_ITEM: ItemId = ItemId::record(SYSTEM_CLUSTER, 0);
 
 /// The internal cluster of every database that holds clients' retry tokens.
 pub const TOKEN_CLUSTER: u32 = 0;
@@ -173,13 +167,6 @@ pub enum DecodeError {
 #[error("the schema record cannot be written: {0}")]
 pub struct EncodeError(String);
 
-/// Who keeps the system cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SystemPlacement {
-    /// All MASTERs, in configured order; W of the system cluster is their number.
-    pub masters: Vec<NodeId>,
-}
-
 /// Just the version, read first so that a newer record is called newer and not broken.
 #[derive(Deserialize)]
 struct Header {
@@ -219,22 +206,11 @@ impl Schema {
         self.masters.iter().find(|(_, id)| *id == node).map(|(name, _)| name.as_str())
     }
 
-    /// Placement of every cluster of every database, the system cluster and closed ones included.
-    /// Generations stay 1 while MASTERs and quorums of a cluster cannot change.
+    /// Placement of every cluster of every database, closed ones included. Generations stay 1 while
+    /// MASTERs and quorums of a cluster cannot change.
     #[must_use]
-    pub fn placements(&self, system: &SystemPlacement) -> BTreeMap<ClusterKey, Placement> {
+    pub fn placements(&self) -> BTreeMap<ClusterKey, Placement> {
         let mut placements = self.open_placements();
-        placements.insert(
-            SYSTEM_CLUSTER,
-            Placement {
-                generation: 1,
-                masters: system.masters.clone(),
-                replicas: Vec::new(),
-                write_quorum: system.masters.len(),
-                owner: None,
-                schema_min: 0,
-            },
-        );
         for closed in &self.closed {
             let ClosedCluster { database, cluster, write_quorum } = *closed;
             let masters = self.masters.iter().map(|(_, id)| *id).collect();
@@ -373,7 +349,6 @@ impl Database {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
 
     #[test]
     fn junk_and_other_formats_are_refused_with_a_reason() {
@@ -389,12 +364,8 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_ddl_only_the_system_cluster_is_placed() {
-        let system = SystemPlacement { masters: vec![NodeId(1), NodeId(2), NodeId(3)] };
-        let placements = Schema::default().placements(&system);
-        assert_eq!(placements.len(), 1);
-        let placement = &placements[&SYSTEM_CLUSTER];
-        assert_eq!((placement.write_quorum, placement.owner), (3, None));
+    fn before_the_first_ddl_nothing_is_placed() {
+        assert!(Schema::default().placements().is_empty());
         assert_eq!(
             Schema::decode(&Schema::default().encode().unwrap()).unwrap(),
             Schema::default()

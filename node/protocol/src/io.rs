@@ -325,8 +325,6 @@ pub enum Note {
         /// The stamp not applied.
         other: Stamp,
     },
-    /// The schema record changed; the shell re-reads it.
-    SystemChanged,
     /// This server left ONLINE to align.
     LeftOnline,
     /// Work of an alignment since the last such note.

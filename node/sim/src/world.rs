@@ -412,7 +412,6 @@ impl World {
             Note::Purged { tombstones } => counts.purged += tombstones,
             Note::Aborted(_)
             | Note::Retried
-            | Note::SystemChanged
             | Note::Alignment(_)
             | Note::PassedOver(_)
             | Note::Lag { .. } => {}

@@ -6,8 +6,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid, Stamp};
-use quorate_control::schema::{Class, Database, SCHEMA_ITEM, Schema};
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid};
+use quorate_control::schema::{Class, Database, Schema};
 use quorate_control::settings::ReadQuorum;
 use quorate_protocol::io::{self, Base, Failure, Proposal};
 use tokio::sync::Notify;
@@ -25,9 +25,6 @@ const DEADLINE_SLACK: Duration = Duration::from_millis(250);
 
 /// How long a name that only others know yet is waited for.
 const SCHEMA_WAIT_MAX: Duration = Duration::from_secs(1);
-
-/// Pause between two looks at the applied schema.
-const SCHEMA_POLL: Duration = Duration::from_millis(2);
 
 /// A server seen through one request.
 pub(super) struct Access<'a, B> {
@@ -151,7 +148,7 @@ impl<B: Backend> Access<'_, B> {
         self.find(with).await?.ok_or_else(|| db.unknown_class(class))
     }
 
-    /// Looks into the applied schema and, when that does not have it, asks a majority: a name that
+    /// Looks into the applied schema and, when that does not have it, asks the others: a name that
     /// was created through another server must not be denied because it is not applied here yet.
     async fn find<T>(
         &self,
@@ -161,44 +158,11 @@ impl<B: Backend> Access<'_, B> {
             return Ok(Some(found));
         }
         let until = self.deadline.min(Instant::now() + SCHEMA_WAIT_MAX);
-        let (_, newest) = Access { deadline: until, ..*self }.newest_schema().await?;
-        if pick(&Arc::new(newest)).is_none() {
-            return Ok(None);
-        }
-        loop {
-            if let Some(found) = pick(&self.app.backend.schema()) {
-                return Ok(Some(found));
-            }
-            if Instant::now() >= until {
-                let text = "the schema change that made it has not reached this server yet";
-                return Err(ApiError::new(ErrorCode::NotReady, text));
-            }
-            tokio::time::sleep(SCHEMA_POLL).await;
-        }
-    }
-
-    /// The schema that a majority agrees on, with its stamp.
-    pub(super) async fn newest_schema(&self) -> Result<(Stamp, Schema), ApiError> {
-        let found = self.read_majority(SCHEMA_ITEM).await?;
-        let Some(committed) = found.filter(|c| c.live) else {
-            return Ok((Stamp::ABSENT, Schema::default()));
-        };
-        let bytes = committed.image.as_ref().map_or(&[][..], |i| &i.0);
-        match Schema::decode(bytes) {
-            Ok(schema) => Ok((committed.stamp, schema)),
-            Err(error) => Err(ApiError::new(ErrorCode::Storage, error.to_string())),
-        }
-    }
-
-    /// Waits until this server has applied a schema or a later one, not longer than a moment: what
-    /// was asked for is done, only the next request to this server might still see the state
-    /// before.
-    pub(super) async fn await_schema(&self, schema: &Schema) {
-        let until = self.deadline.min(Instant::now() + SCHEMA_WAIT_MAX);
-        // A later change may have come on top already.
-        while self.app.backend.schema().revision < schema.revision && Instant::now() < until {
-            tokio::time::sleep(SCHEMA_POLL).await;
-        }
+        self.app.backend.catch_up(until).await.map_err(|code| {
+            let text = "what the servers agreed on last has not reached this one in time";
+            ApiError::new(code, text)
+        })?;
+        Ok(pick(&self.app.backend.schema()))
     }
 
     /// How many MASTERs answer reads of a database.

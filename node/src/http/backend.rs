@@ -7,10 +7,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
+use quorate_control::command::Command;
+use quorate_control::plane::Refusal;
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
 use tokio::sync::{Notify, watch};
+
+/// A command was not carried out, or that is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DecideError {
+    /// It does not fit the schema that it met.
+    Refused(Refusal),
+    /// The servers did not agree on it in time; the code says whether they still may.
+    Failed(ErrorCode),
+}
 
 /// A committed transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +172,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Returns once every vote cast here before the call has its outcome applied here.
     fn votes_settled(&self) -> impl Future<Output = ()> + Send;
+
+    /// Has the servers agree on a command; then it is carried out, or refused, here too.
+    fn decide(
+        &self,
+        command: Command,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<(), DecideError>> + Send;
+
+    /// Returns once the schema here holds everything that was agreed on before the call, wherever.
+    /// An error: not in time.
+    fn catch_up(&self, deadline: Instant) -> impl Future<Output = Result<(), ErrorCode>> + Send;
 
     /// Changes whenever the schema does here, or a derived index holds everything.
     fn changes(&self) -> watch::Receiver<u64>;

@@ -1,18 +1,18 @@
-//! Databases and classes: created, dropped, described, listed. A change is a transaction on the
-//! schema record that builds on the exact state it was computed from; of two equal creations one
-//! therefore finds that the thing exists. May not know record content.
+//! Databases and classes: created, dropped, described, listed. A change is a command that all
+//! servers carry out in one order; of two equal creations one therefore finds that the thing exists.
+//! May not know record content.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Response, StatusCode};
-use quorate_api::{ErrorCode, NodeId, OpKind, Stamp};
-use quorate_control::ddl::DdlError;
+use quorate_api::{ErrorCode, NodeId};
+use quorate_control::command::Command;
 use quorate_control::indexes::{Index, IndexState};
 use quorate_control::members::WriteQuorum;
-use quorate_control::schema::{Class, Database, DatabaseKind, SCHEMA_ITEM, Schema};
+use quorate_control::schema::{Class, Database, DatabaseKind, Schema};
 use quorate_control::settings::{ExecutionMode, NewDatabase, ReadQuorum};
-use quorate_protocol::io::{Base, Proposal};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,39 +24,11 @@ use super::record;
 use super::reply::{self, Answer, Reply};
 use crate::sql::{CreateClass, CreateIndex, Drop, DropClass};
 
-/// Times a schema change starts over when another one came first.
-const CHANGE_ATTEMPTS_MAX: u32 = 16;
-
 impl<B: Backend> Access<'_, B> {
-    /// Agrees on the schema that `step` makes of the newest one, and gives it.
-    async fn change(
-        &self,
-        step: impl Fn(&Schema) -> Result<Schema, DdlError> + Send + Sync,
-    ) -> Result<Schema, ApiError> {
-        let mut attempt = 1;
-        loop {
-            let (stamp, schema) = self.newest_schema().await?;
-            let next = step(&schema)?;
-            let image =
-                next.encode().map_err(|e| ApiError::new(ErrorCode::BadRequest, e.to_string()))?;
-            let kind = if stamp == Stamp::ABSENT { OpKind::Create } else { OpKind::Update };
-            let base = Base::Exact(stamp);
-            let op = Proposal { item: SCHEMA_ITEM, kind, base, image: Some(image.into()) };
-            match self.submit(vec![op], next.revision).await.map_err(|(error, _)| error) {
-                Ok(_) => {
-                    self.await_schema(&next).await;
-                    return Ok(next);
-                }
-                // Decided not to have happened; somebody else's change is in the schema now.
-                Err(error)
-                    if error.code == ErrorCode::VersionConflict
-                        && attempt < CHANGE_ATTEMPTS_MAX =>
-                {
-                    attempt += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+    /// Has the servers agree on a change; gives the schema here after it, or after a later one.
+    async fn change(&self, command: Command) -> Result<Arc<Schema>, ApiError> {
+        self.app.backend.decide(command, self.deadline).await?;
+        Ok(self.app.backend.schema())
     }
 
     /// `CREATE CLASS`; the value is how many classes there are, as in the original.
@@ -66,10 +38,11 @@ impl<B: Backend> Access<'_, B> {
         create: &CreateClass,
     ) -> Result<Answer, ApiError> {
         let (name, supers) = (&create.name, &create.super_classes);
-        let made = self.change(|s| s.create_class(database, name, supers)).await;
-        let schema = match made {
+        let (database_name, supers) = (database.to_owned(), supers.clone());
+        let command = Command::CreateClass { database: database_name, name: name.clone(), supers };
+        let schema = match self.change(command).await {
             Err(error) if error.code == ErrorCode::ClassExists && create.if_not_exists => {
-                self.newest_schema().await?.1
+                self.app.backend.schema()
             }
             made => made?,
         };
@@ -88,7 +61,10 @@ impl<B: Backend> Access<'_, B> {
             dropped = self.refuse_full_graph_class(database, &drop.name).await;
         }
         let dropped = match dropped {
-            Ok(()) => self.change(|s| s.drop_class(database, &drop.name)).await,
+            Ok(()) => {
+                let (database, name) = (database.to_owned(), drop.name.clone());
+                self.change(Command::DropClass { database, name }).await
+            }
             Err(error) => Err(error),
         };
         match dropped {
@@ -132,10 +108,11 @@ impl<B: Backend> Access<'_, B> {
     ) -> Result<Answer, ApiError> {
         record::refuse_attribute(&create.new.field)?;
         let name = &create.new.name;
-        let made = self.change(|s| s.create_index(database, &create.new)).await;
-        let schema = match made {
+        let command =
+            Command::CreateIndex { database: database.to_owned(), new: create.new.clone() };
+        let schema = match self.change(command).await {
             Err(error) if error.code == ErrorCode::IndexExists && create.if_not_exists => {
-                self.newest_schema().await?.1
+                self.app.backend.schema()
             }
             made => made?,
         };
@@ -191,7 +168,8 @@ impl<B: Backend> Access<'_, B> {
         database: &str,
         drop: &Drop,
     ) -> Result<Answer, ApiError> {
-        match self.change(|s| s.drop_index(database, &drop.name)).await {
+        let (database, name) = (database.to_owned(), drop.name.clone());
+        match self.change(Command::DropIndex { database, name }).await {
             Err(error) if error.code == ErrorCode::UnknownIndex && drop.if_exists => {}
             dropped => std::mem::drop(dropped?),
         }
@@ -251,8 +229,8 @@ pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
     let new = NewDatabase { name, kind, write_quorum, read_quorum, execution_mode };
     let access = ctx.access();
     let masters = access.masters()?;
-    let schema = access.change(|s| s.create_database(&new, &masters)).await?;
     let warning = write_quorum.warning(masters.len());
+    let schema = access.change(Command::CreateDatabase { new, masters }).await?;
     database_info(&ctx, &schema, warning)
 }
 
@@ -265,7 +243,8 @@ pub(super) async fn describe_database<B: Backend>(ctx: Ctx<B>) -> Reply {
 
 /// `DELETE /database/{db}`.
 pub(super) async fn drop_database<B: Backend>(ctx: Ctx<B>) -> Reply {
-    ctx.access().change(|s| s.drop_database(ctx.param("db"))).await?;
+    let name = ctx.param("db").to_owned();
+    ctx.access().change(Command::DropDatabase { name }).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
@@ -293,8 +272,8 @@ pub(super) async fn create_class<B: Backend>(ctx: Ctx<B>) -> Reply {
     let mut options: Options = optional_json(&ctx.body)?;
     options.super_classes.extend(options.super_class);
     let (db, class) = (ctx.param("db"), ctx.param("class"));
-    let supers = &options.super_classes;
-    let schema = ctx.access().change(|s| s.create_class(db, class, supers)).await?;
+    let (database, name, supers) = (db.to_owned(), class.to_owned(), options.super_classes);
+    let schema = ctx.access().change(Command::CreateClass { database, name, supers }).await?;
     let count = schema.database(db).map_or(0, |d| d.classes.len());
     Ok(reply::text(StatusCode::CREATED, count.to_string()))
 }
@@ -313,7 +292,8 @@ pub(super) async fn describe_class<B: Backend>(ctx: Ctx<B>) -> Reply {
 pub(super) async fn drop_class<B: Backend>(ctx: Ctx<B>) -> Reply {
     let (access, db, class) = (ctx.access(), ctx.param("db"), ctx.param("class"));
     access.refuse_full_graph_class(db, class).await?;
-    access.change(|s| s.drop_class(db, class)).await?;
+    let (database, name) = (db.to_owned(), class.to_owned());
+    access.change(Command::DropClass { database, name }).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

@@ -6,11 +6,10 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use quorate_api::{ErrorCode, Outcome};
-use quorate_control::ddl::DdlError;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::backend::ReadError;
+use super::backend::{DecideError, ReadError};
 
 /// Seconds that a refused client is asked to wait.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -99,9 +98,22 @@ struct Entry<'a> {
     tombstone: Option<u64>,
 }
 
-impl From<DdlError> for ApiError {
-    fn from(error: DdlError) -> Self {
-        Self::new(error.code(), error.to_string())
+impl From<DecideError> for ApiError {
+    fn from(error: DecideError) -> Self {
+        let code = match error {
+            DecideError::Refused(refusal) => return Self::new(refusal.code, refusal.text),
+            DecideError::Failed(code) => code,
+        };
+        let text = match code {
+            ErrorCode::NoQuorum => {
+                "no majority of the MASTERs could be asked to agree on it in time; nothing happened"
+            }
+            ErrorCode::Deadline => {
+                "the servers had not agreed on it in time; it may still be carried out"
+            }
+            _ => "the servers cannot be asked to agree on it now",
+        };
+        Self::new(code, text)
     }
 }
 

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid, Stamp};
+use quorate_control::command::Command;
 use quorate_control::indexes::{Index, IndexKind, IndexState};
-use quorate_control::schema::{Database, SCHEMA_ITEM, Schema};
+use quorate_control::schema::{Database, Schema};
 use quorate_protocol::io::{Base, Proposal};
 use serde_json::Value;
 
 use super::{key, table};
-use crate::http::backend::{Backend, Planned};
+use crate::http::backend::{Backend, DecideError, Planned};
 use crate::runtime::metrics::Counter;
 
 /// Records looked at, and at most claimed for, in one transaction.
@@ -350,23 +351,18 @@ impl<B: Backend> Task<'_, B> {
         Ok(())
     }
 
-    /// Writes into the schema record that this server is done, or that the index cannot be.
+    /// Tells all servers that this one is done, or that the index cannot be.
     async fn report(&self, name: &str, reasons: &[String]) -> Result<(), Setback> {
-        let found = self.backend.read_majority(vec![SCHEMA_ITEM], deadline()).await?;
-        let found = found.into_iter().find_map(|(_, found)| found).ok_or(Setback::Gone)?;
-        let bytes = found.image.as_ref().map_or(&[][..], |image| &image.0);
-        let schema = Schema::decode(bytes).map_err(|e| Setback::Unreadable(e.to_string()))?;
-        let next = if reasons.is_empty() {
-            schema.index_filled(self.index, self.backend.status().node)
+        let (index, by) = (self.index, self.backend.status().node);
+        let command = if reasons.is_empty() {
+            Command::IndexFilled { index, by }
         } else {
-            schema.index_failed(self.index, reasons.to_vec())
+            Command::IndexFailed { index, reasons: reasons.to_vec() }
         };
-        let Some(next) = next else { return Ok(()) };
-        let image = next.encode().map_err(|e| Setback::Unreadable(e.to_string()))?;
-        let base = Base::Exact(found.stamp);
-        let kind = OpKind::Update;
-        let op = Proposal { item: SCHEMA_ITEM, kind, base, image: Some(image.into()) };
-        self.submit(&next, vec![op]).await?;
+        self.backend.decide(command, deadline()).await.map_err(|error| match error {
+            DecideError::Refused(refusal) => Setback::Refused(refusal.code),
+            DecideError::Failed(code) => Setback::Refused(code),
+        })?;
         if reasons.is_empty() {
             self.counters.filled.increment();
             tracing::info!(index = name, "index filled");

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::storage::witness::{Claim, Witness};
 use super::storage::{Durable, Owner, Storage, StorageError};
 
-/// Format of the identity file.
-const FORMAT: u32 = 1;
+/// Format of the data folder. Format 1 had the schema among the records, not in a control log.
+const FORMAT: u32 = 2;
 
 /// Name of the file that says how far the store was synced.
 const WITNESS: &str = "synced";

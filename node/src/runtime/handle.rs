@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, Rid, Stamp, TxId};
+use quorate_control::command::Command;
+use quorate_control::plane::Answer;
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, Reply, SessionToken};
 use tokio::sync::{oneshot, watch};
@@ -15,7 +18,7 @@ use super::link::frame::FRAME_MAX;
 use super::metrics::Metrics;
 use super::shared::Shared;
 use super::storage::StorageError;
-use crate::http::backend::{Answers, Backend, Page, Planned, ReadError};
+use crate::http::backend::{Answers, Backend, DecideError, Page, Planned, ReadError};
 use crate::index::table::IndexTable;
 
 pub use crate::http::backend::{Commit, Master, NodeState, NodeStatus};
@@ -149,15 +152,63 @@ impl NodeHandle {
             return Reply::Failed(failure(ErrorCode::NotReady));
         }
         if let Err(refused) = self.shared.inbox.push_client(input) {
-            return Reply::Failed(failure(match refused {
-                PushError::Full => ErrorCode::Overload,
-                PushError::Closed => ErrorCode::NotReady,
-            }));
+            return Reply::Failed(failure(refusal(refused)));
         }
         match tokio::time::timeout_at((deadline + GRACE).into(), answer).await {
             Ok(Ok(reply)) => reply,
             // The loop ended, or did not answer: the request may have taken effect.
             Ok(Err(_)) | Err(_) => Reply::Failed(failure(ErrorCode::Deadline)),
+        }
+    }
+
+    /// Has the servers agree on a command.
+    ///
+    /// # Errors
+    /// Refused where it was to be carried out, or not agreed on in time.
+    pub async fn decide(&self, command: Command, deadline: Instant) -> Result<(), DecideError> {
+        let command = Box::new(command);
+        let input = |request, reply| Input::Propose { request, command, reply };
+        match self.ask_control(input, deadline).await.map_err(DecideError::Failed)? {
+            Answer::Applied(outcome) => outcome.map_err(DecideError::Refused),
+            Answer::NotProposed => Err(DecideError::Failed(ErrorCode::NoQuorum)),
+            Answer::Unknown => Err(DecideError::Failed(ErrorCode::Deadline)),
+            Answer::CaughtUp => unreachable!("a command is answered by what became of it"),
+        }
+    }
+
+    /// Returns once the schema here holds everything agreed on before.
+    ///
+    /// # Errors
+    /// Not in time.
+    pub async fn catch_up(&self, deadline: Instant) -> Result<(), ErrorCode> {
+        let input = |request, reply| Input::CatchUp { request, reply };
+        match self.ask_control(input, deadline).await {
+            Ok(Answer::CaughtUp) => Ok(()),
+            // A question changes nothing, whatever became of it.
+            Ok(_) | Err(ErrorCode::Deadline) => Err(ErrorCode::ReadTimeout),
+            Err(code) => Err(code),
+        }
+    }
+
+    async fn ask_control(
+        &self,
+        input: impl FnOnce(u64, oneshot::Sender<Answer>) -> Input,
+        deadline: Instant,
+    ) -> Result<Answer, ErrorCode> {
+        if self.shared.state() != NodeState::Online {
+            return Err(ErrorCode::NotReady);
+        }
+        let request = self.shared.next_control.fetch_add(1, Ordering::Relaxed);
+        let (reply, mut answer) = oneshot::channel();
+        self.shared.inbox.push_client(input(request, reply)).map_err(refusal)?;
+        if let Ok(answer) = tokio::time::timeout_at(deadline.into(), &mut answer).await {
+            return answer.map_err(|_| ErrorCode::Deadline);
+        }
+        // Whether it may still happen is known to the loop alone.
+        self.shared.inbox.push_control(Input::GiveUp { request });
+        match tokio::time::timeout_at((deadline + GRACE).into(), answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) | Err(_) => Err(ErrorCode::Deadline),
         }
     }
 
@@ -318,6 +369,14 @@ impl NodeHandle {
     }
 }
 
+/// What a client is told whose request was not taken in.
+const fn refusal(error: PushError) -> ErrorCode {
+    match error {
+        PushError::Full => ErrorCode::Overload,
+        PushError::Closed => ErrorCode::NotReady,
+    }
+}
+
 /// A refusal that concerns no item.
 fn failure(code: ErrorCode) -> Failure {
     Failure { code, item: None, current: None, holder: None }
@@ -386,6 +445,14 @@ impl Backend for NodeHandle {
 
     async fn votes_settled(&self) {
         self.votes_settled().await;
+    }
+
+    async fn decide(&self, command: Command, deadline: Instant) -> Result<(), DecideError> {
+        self.decide(command, deadline).await
+    }
+
+    async fn catch_up(&self, deadline: Instant) -> Result<(), ErrorCode> {
+        self.catch_up(deadline).await
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

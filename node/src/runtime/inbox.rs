@@ -6,6 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use quorate_api::{Boot, ItemId, NodeId, Stamp, TxId};
+use quorate_control::command::Command;
+use quorate_control::plane::Answer;
 use quorate_protocol::io::{Proposal, ReadQuorum, Reply, SessionToken, Tick};
 use quorate_protocol::message::Message;
 use tokio::sync::{Notify, oneshot};
@@ -43,6 +45,14 @@ pub(crate) enum Input {
     },
     /// A message, from a peer in one of its boots or from this server itself.
     Message { from: NodeId, boot: Boot, cfg: u64, message: Message },
+    /// A message of the control plane, from a peer in one of its boots.
+    Control { from: NodeId, boot: Boot, bytes: Vec<u8> },
+    /// A client's command for the control plane. The client made the number up.
+    Propose { request: u64, command: Box<Command>, reply: oneshot::Sender<Answer> },
+    /// A client wants this server to know everything decided by the control plane before.
+    CatchUp { request: u64, reply: oneshot::Sender<Answer> },
+    /// A client of the control plane waits no longer.
+    GiveUp { request: u64 },
     /// A peer became reachable, or stopped being so.
     Peer { node: NodeId, boot: Boot, up: bool },
     /// It is known which server stands behind a name, and in which boot it is.

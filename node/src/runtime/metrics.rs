@@ -131,6 +131,14 @@ pub struct Metrics {
     lags: Mutex<BTreeMap<NodeId, u64>>,
     /// Messages of closed boots that were dropped.
     pub stale_messages: Counter,
+    /// Messages of the control plane.
+    pub control_sent: Counter,
+    /// Messages of the control plane.
+    pub control_received: Counter,
+    /// Its term.
+    pub control_term: AtomicU64,
+    /// 1 while this server leads it.
+    pub control_leads: AtomicU64,
     /// Indexes that were to be filled.
     pub(crate) filling: Arc<crate::index::worker::Counters>,
     /// Syncs of the log.
@@ -181,7 +189,7 @@ impl Metrics {
             Note::Recovering(_) => self.recoveries.increment(),
             Note::Diverged { .. } => self.diverged.increment(),
             Note::Corruption { .. } => self.corruptions.increment(),
-            Note::SystemChanged | Note::LeftOnline => {}
+            Note::LeftOnline => {}
             Note::BackOnline => self.alignments.increment(),
             Note::Alignment(work) => {
                 self.align_compared.add(work.compared);
@@ -238,6 +246,7 @@ impl Metrics {
         let mut text = Text(String::with_capacity(8 << 10));
         self.render_transactions(&mut text);
         self.render_messages(&mut text);
+        self.render_control(&mut text);
         self.render_fsync(&mut text);
         self.render_queues(&mut text);
         self.render_links(&mut text);
@@ -292,6 +301,23 @@ impl Metrics {
                 let labels = format_args!("direction=\"{direction}\",message=\"{name}\"");
                 text.line(format_args!("quorate_messages_total{{{labels}}}"), counter.get());
             }
+        }
+    }
+
+    fn render_control(&self, text: &mut Text) {
+        text.head("quorate_control_messages_total", "counter");
+        let counters = [("sent", &self.control_sent), ("received", &self.control_received)];
+        for (direction, counter) in counters {
+            let labels = format_args!("direction=\"{direction}\"");
+            text.line(format_args!("quorate_control_messages_total{{{labels}}}"), counter.get());
+        }
+        let gauges = [
+            ("quorate_control_term", &self.control_term),
+            ("quorate_control_leads", &self.control_leads),
+        ];
+        for (name, value) in gauges {
+            text.head(name, "gauge");
+            text.line(format_args!("{name}"), value.load(Ordering::Relaxed));
         }
     }
 

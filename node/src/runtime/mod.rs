@@ -2,6 +2,7 @@
 //! know HTTP or SQL.
 
 mod blocks;
+mod control;
 pub mod data_dir;
 pub mod handle;
 mod inbox;
@@ -29,6 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::{Clock, micros};
 use crate::http::RetryPolicy;
+use control::Foundation;
 use data_dir::{DataDir, DataError};
 use handle::NodeHandle;
 use inbox::{Inbox, Input};
@@ -117,6 +119,7 @@ impl Node {
         let process = getrandom::u64().map_err(StartError::Random)?;
         let storage = Arc::new(data.storage);
         let recovered = storage.recover()?;
+        let foundation = Foundation { recovered: storage.recover_control()?, seed };
         tracing::info!(
             node_id = %node, boot = boot.0, seed, undecided = recovered.undecided.len(),
             "data folder opened"
@@ -159,18 +162,19 @@ impl Node {
             links,
         }));
         shared.set_aligning(aligning);
-        Self::run(shared, machine, writer, Arc::new(data.witness), peers)
+        Self::run(shared, (machine, foundation), writer, Arc::new(data.witness), peers)
     }
 
     fn run(
         shared: Arc<Shared>,
-        machine: Machine,
+        (machine, foundation): (Machine, Foundation),
         writer: Writer,
         witness: Arc<Witness>,
         peers: Option<TcpListener>,
     ) -> Result<Self, StartError> {
         let sync = start_sync(&shared, witness.clone())?;
-        let node_loop = NodeLoop::new(shared.clone(), Handle::current(), machine, writer);
+        let node_loop =
+            NodeLoop::new(shared.clone(), Handle::current(), machine, writer, foundation);
         let looping =
             std::thread::Builder::new().name("loop".into()).spawn(move || node_loop.run())?;
         let mut tasks = match (&shared.links, peers) {

@@ -12,15 +12,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quorate_api::{Boot, ErrorCode, NodeId, TxId};
-use quorate_control::schema::{SCHEMA_ITEM, Schema, SystemPlacement};
+use quorate_control::plane::Event as ControlEvent;
 use quorate_protocol::io::{
-    Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, SessionRequest, Store, Submit,
-    Tick,
+    Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, SessionRequest, Submit, Tick,
 };
 use quorate_protocol::message::{Message, Vote, VoteReply};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
+use super::control::{Control, Foundation};
 use super::handle::NodeState;
 use super::inbox::Input;
 use super::link::frame::Kind;
@@ -28,7 +28,6 @@ use super::link::{Envelope, Peer};
 use super::protocol::Protocol;
 use super::shared::Shared;
 use super::storage::{Filling, Writer, die};
-use crate::index::table::IndexTable;
 
 /// Inputs handled between two ticks of the machine, so that acknowledgements are not put off for
 /// ever.
@@ -40,39 +39,42 @@ const HELD_MAX: usize = 65_536;
 /// left undecided. Longer only without a majority, and then local reads shall not wait for one.
 const SETTLE_MAX: Tick = 2_000_000;
 
-/// Something that leaves the machine.
-enum Out {
+/// Something that leaves the machine or the control plane.
+pub(super) enum Out {
     Send(NodeId, Message),
+    Control(NodeId, Vec<u8>),
     Reply(u64, Reply),
 }
 
 /// A peer whose identity is known.
-struct Known {
-    peer: Arc<Peer>,
-    boot: Boot,
+pub(super) struct Known {
+    pub(super) peer: Arc<Peer>,
+    pub(super) boot: Boot,
     /// Frames were queued since the last flush.
-    dirty: bool,
+    pub(super) dirty: bool,
 }
 
 /// The loop's state.
 pub(crate) struct NodeLoop<P> {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     runtime: Handle,
     protocol: P,
-    writer: Writer,
-    peers: BTreeMap<NodeId, Known>,
-    cfg: u64,
+    pub(super) writer: Writer,
+    pub(super) peers: BTreeMap<NodeId, Known>,
+    /// What the control plane will be made from.
+    pub(super) foundation: Option<Foundation>,
+    pub(super) control: Option<Control>,
+    pub(super) cfg: u64,
     work: VecDeque<Input>,
     effects: Vec<Effect>,
     held: VecDeque<(PersistSeq, Out)>,
-    durable: PersistSeq,
+    pub(super) durable: PersistSeq,
     waiting: HashMap<u64, oneshot::Sender<Reply>>,
     /// Who of them wants to know as soon as this server has voted for its transaction, durably.
     accepting: HashMap<u64, Arc<Notify>>,
     next_request: u64,
-    schema_changed: bool,
     /// Derived indexes that do not hold everything yet.
-    filling: Vec<Filling>,
+    pub(super) filling: Vec<Filling>,
     stop: Option<Tick>,
     /// What is waited for before this server serves.
     settling: Option<Settling>,
@@ -87,13 +89,21 @@ struct Settling {
 }
 
 impl<P: Protocol> NodeLoop<P> {
-    pub(crate) fn new(shared: Arc<Shared>, runtime: Handle, protocol: P, writer: Writer) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        runtime: Handle,
+        protocol: P,
+        writer: Writer,
+        foundation: Foundation,
+    ) -> Self {
         Self {
             shared,
             runtime,
             protocol,
             writer,
             peers: BTreeMap::new(),
+            foundation: Some(foundation),
+            control: None,
             cfg: 0,
             work: VecDeque::new(),
             effects: Vec::new(),
@@ -102,7 +112,6 @@ impl<P: Protocol> NodeLoop<P> {
             waiting: HashMap::new(),
             accepting: HashMap::new(),
             next_request: 1,
-            schema_changed: false,
             filling: Vec::new(),
             stop: None,
             settling: None,
@@ -111,8 +120,6 @@ impl<P: Protocol> NodeLoop<P> {
 
     /// Runs until it is told to stop and nobody waits any more, or the time for that is over.
     pub(crate) fn run(mut self) {
-        // Before the first commit is applied: entries go with the records.
-        self.read_schema();
         self.configure_when_complete();
         while !self.is_done() {
             self.turn();
@@ -149,6 +156,7 @@ impl<P: Protocol> NodeLoop<P> {
             self.handle(input);
             handled += 1;
         }
+        self.turn_control();
         let due = self.protocol.next_deadline().is_some_and(|at| at <= self.shared.clock.now());
         if handled > 0 || due {
             self.step(Event::Tick);
@@ -165,7 +173,8 @@ impl<P: Protocol> NodeLoop<P> {
     /// How long nothing needs to be done; `None`: until something happens.
     fn wait(&self) -> Option<Duration> {
         let settling = self.settling.as_ref().map(|settling| settling.deadline);
-        let due = [self.protocol.next_deadline(), self.stop, settling];
+        let control = self.control.as_ref().map(Control::next_tick);
+        let due = [self.protocol.next_deadline(), self.stop, settling, control];
         let deadline = due.into_iter().flatten().min()?;
         Some(Duration::from_micros(deadline.saturating_sub(self.shared.clock.now())))
     }
@@ -210,7 +219,12 @@ impl<P: Protocol> NodeLoop<P> {
                 }
                 self.step(Event::Message { from, cfg, message });
             }
-            Input::Peer { node, boot, up } => self.step(Event::Peer { node, boot, up }),
+            Input::Peer { node, boot, up } => {
+                self.step(Event::Peer { node, boot, up });
+                if !up {
+                    self.step_control(ControlEvent::Unreachable(node));
+                }
+            }
             Input::Bound { peer, node, boot } => {
                 let known = self.peers.insert(node, Known { peer, boot, dirty: false });
                 if known.as_ref().is_none_or(|known| known.boot < boot) {
@@ -222,6 +236,10 @@ impl<P: Protocol> NodeLoop<P> {
                     self.configure_when_complete();
                 }
             }
+            input @ (Input::Control { .. }
+            | Input::Propose { .. }
+            | Input::CatchUp { .. }
+            | Input::GiveUp { .. }) => self.handle_control(input),
             Input::Stop { deadline } => {
                 self.stop = Some(deadline);
                 self.shared.set_state(NodeState::ShuttingDown);
@@ -244,7 +262,7 @@ impl<P: Protocol> NodeLoop<P> {
         Some(request)
     }
 
-    fn step(&mut self, event: Event) {
+    pub(super) fn step(&mut self, event: Event) {
         let mut effects = std::mem::take(&mut self.effects);
         let now = self.shared.clock.now();
         self.protocol.step(now, event, &self.writer, &mut effects);
@@ -252,13 +270,6 @@ impl<P: Protocol> NodeLoop<P> {
             self.carry_out(effect);
         }
         self.effects = effects;
-        if std::mem::take(&mut self.schema_changed) {
-            if self.has_met_everybody() {
-                self.configure();
-            } else {
-                self.read_schema();
-            }
-        }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -268,9 +279,11 @@ impl<P: Protocol> NodeLoop<P> {
                 // machine.
                 self.writer.apply(seq, &writes).unwrap_or_else(|error| die(&error));
             }
-            Effect::Send { to, after, message } => self.hold(after, Out::Send(to, message)),
+            Effect::Send { to, after, message } => {
+                self.hold(self.writer.ticket_of(after), Out::Send(to, message));
+            }
             Effect::Reply { request, after, reply } => {
-                self.hold(after, Out::Reply(request, reply));
+                self.hold(self.writer.ticket_of(after), Out::Reply(request, reply));
             }
             Effect::Note(note) => self.note(&note),
         }
@@ -279,7 +292,6 @@ impl<P: Protocol> NodeLoop<P> {
     fn note(&mut self, note: &Note) {
         self.shared.metrics.note(note);
         match note {
-            Note::SystemChanged => self.schema_changed = true,
             Note::Corruption { tx, detail } => {
                 tracing::error!(%tx, detail, "two servers contradict each other");
             }
@@ -306,7 +318,7 @@ impl<P: Protocol> NodeLoop<P> {
     }
 
     /// Lets out what waits for nothing, holds the rest.
-    fn hold(&mut self, after: PersistSeq, out: Out) {
+    pub(super) fn hold(&mut self, after: PersistSeq, out: Out) {
         if after == 0 || (self.held.is_empty() && after <= self.durable) {
             self.let_out(out);
         } else {
@@ -344,6 +356,7 @@ impl<P: Protocol> NodeLoop<P> {
                     known.dirty = true;
                 }
             }
+            Out::Control(to, bytes) => self.send_control(to, &bytes),
             Out::Reply(request, reply) => {
                 self.accepting.remove(&request);
                 if let Some(client) = self.waiting.remove(&request) {
@@ -374,12 +387,12 @@ impl<P: Protocol> NodeLoop<P> {
         }
     }
 
-    /// Once every MASTER was met, ever, the system cluster has a place and the server can serve.
+    /// Once every MASTER was met, ever, there is a control plane and the server can serve.
     fn configure_when_complete(&mut self) {
-        if !self.has_met_everybody() {
+        self.found_when_complete();
+        if self.control.is_none() {
             return;
         }
-        self.configure();
         if self.shared.state() == NodeState::Starting {
             let node = self.shared.node;
             let left = self.protocol.undecided().into_iter().filter(|tx| tx.node == node);
@@ -387,10 +400,6 @@ impl<P: Protocol> NodeLoop<P> {
             self.settling = Some(Settling { left: left.collect(), deadline });
             self.serve_when_settled();
         }
-    }
-
-    fn has_met_everybody(&self) -> bool {
-        self.peers.len() + 1 >= self.shared.members.count()
     }
 
     fn serve_when_settled(&mut self) {
@@ -421,53 +430,6 @@ impl<P: Protocol> NodeLoop<P> {
         if next.is_none() {
             self.shared.changes.send_modify(|changes| *changes += 1);
         }
-    }
-
-    /// Reads the schema record again and tells the machine where everything is placed.
-    fn configure(&mut self) {
-        let schema = self.read_schema();
-        // By name, so that all servers have the same order.
-        let mut masters: BTreeMap<&str, NodeId> =
-            self.peers.iter().map(|(id, known)| (known.peer.name.as_str(), *id)).collect();
-        masters.insert(&self.shared.name, self.shared.node);
-        let system = SystemPlacement { masters: masters.into_values().collect() };
-        let placements = schema.placements(&system);
-        self.warn_of_low_quorums(&schema);
-        self.shared.schema.store(Arc::new(schema));
-        self.shared.placements.store(Arc::new(placements.clone()));
-        tracing::info!(cfg = self.cfg, clusters = placements.len(), "configured");
-        self.step(Event::Configure { cfg: self.cfg, placements });
-        // Last: whoever is told may count on the machine knowing it too.
-        self.shared.changes.send_modify(|changes| *changes += 1);
-    }
-
-    /// Says of every database that is new here, at the start of all, what its quorum gives up.
-    fn warn_of_low_quorums(&self, schema: &Schema) {
-        let before = self.shared.schema.load();
-        for database in &schema.databases {
-            let is_new = before.databases.iter().all(|other| other.id != database.id);
-            let warning = database.write_quorum.warning(schema.masters.len());
-            if let Some(warning) = warning.filter(|_| is_new) {
-                tracing::warn!(database = database.name, "{warning}");
-            }
-        }
-    }
-
-    /// The schema record as applied here; files records as it says from now on.
-    fn read_schema(&mut self) -> Schema {
-        let record = self.writer.item(&SCHEMA_ITEM);
-        self.cfg = record.as_ref().map_or(0, |record| record.stamp.version);
-        let schema = match record.as_ref().and_then(|record| record.image.as_ref()) {
-            // A schema that cannot be read leaves no way to know who votes on what.
-            Some(image) => Schema::decode(&image.0).unwrap_or_else(|error| {
-                tracing::error!(%error, "this server stops rather than guess");
-                std::process::abort()
-            }),
-            None => Schema::default(),
-        };
-        let filling = self.writer.set_indexes(IndexTable::of(&schema));
-        self.filling = filling.unwrap_or_else(|error| die(&error));
-        schema
     }
 }
 

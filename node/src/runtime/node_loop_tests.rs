@@ -4,7 +4,8 @@ use std::sync::Mutex;
 
 use quorate_api::{ClusterKey, Committed, ItemId, Stamp, TxId};
 use quorate_control::members::Members;
-use quorate_protocol::io::{Recovered, Write};
+use quorate_control::plane::RecoveredLog;
+use quorate_protocol::io::{Recovered, Store, Write};
 use quorate_protocol::message::LogPosition;
 
 use super::*;
@@ -102,7 +103,7 @@ impl Protocol for Fake {
                 "due"
             }
             Event::Configure { placements, .. } => {
-                assert_eq!(placements.len(), 1);
+                assert!(placements.is_empty());
                 "configure"
             }
             Event::Read(_)
@@ -178,7 +179,8 @@ impl Rig {
             events: events.clone(),
             undecided: undecided.clone(),
         };
-        let node_loop = NodeLoop::new(shared.clone(), Handle::current(), fake, writer);
+        let foundation = Foundation { recovered: RecoveredLog::default(), seed: 1 };
+        let node_loop = NodeLoop::new(shared.clone(), Handle::current(), fake, writer, foundation);
         let handle = NodeHandle::new(shared.clone());
         (Self { handle, shared, events, undecided, looping: None, _dir: dir }, node_loop)
     }

@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) schema: ArcSwap<Schema>,
     pub(crate) placements: ArcSwap<BTreeMap<ClusterKey, Placement>>,
     pub(crate) allocator: Arc<Allocator>,
+    /// Number of the next request to the control plane.
+    pub(super) next_control: AtomicU64,
     /// Counts what waiters for the schema or an index look at again.
     pub(crate) changes: watch::Sender<u64>,
     state: AtomicU8,
@@ -73,6 +75,7 @@ impl Shared {
             placements: ArcSwap::default(),
             state: AtomicU8::new(NodeState::Starting as u8),
             alignments: AtomicU64::new(0),
+            next_control: AtomicU64::new(1),
             changes: watch::Sender::new(0),
             failed: watch::Sender::new(false),
         }

@@ -8,7 +8,6 @@ use alloc::vec::Vec;
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 
 use super::align::{Aligning, Source};
-use super::apply::SYSTEM;
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Ask, Child, Digest, Listing, TreeNode};
 use crate::io::{Note, Write, is_last_page};
@@ -350,9 +349,6 @@ impl Machine {
             if local.version >= other.version {
                 return false;
             }
-        }
-        if item.cluster == SYSTEM {
-            cx.note(Note::SystemChanged);
         }
         cx.write(Write::Item(item.clone(), theirs));
         self.changed.insert(item.clone());

@@ -120,9 +120,6 @@ enum Fit {
     Contradicts,
 }
 
-/// The record of the system's schema lives here.
-pub(super) const SYSTEM: ClusterKey = ClusterKey { database: 0, cluster: 0 };
-
 impl Machine {
     /// Takes note of an outcome found elsewhere. True once it is settled here, false while it is
     /// parked.
@@ -292,9 +289,6 @@ impl Machine {
         let Decision { tx, outcome, participants, ops } = decision;
         for op in writes {
             cx.write(Write::Item(op.item.clone(), op.committed(tx)));
-            if op.item.cluster == SYSTEM {
-                cx.note(Note::SystemChanged);
-            }
         }
         if !self.config.has(Bug::ForgetOnLearning) {
             cx.write(Write::Outcome(tx, outcome));

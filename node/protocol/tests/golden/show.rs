@@ -258,7 +258,6 @@ pub(crate) fn note(note: &Note) -> String {
         Note::Diverged { item, local, other } => {
             format!("{item} diverged, kept {}, not {}", stamp(*local), stamp(*other))
         }
-        Note::SystemChanged => "system changed".to_owned(),
         Note::LeftOnline => "left ONLINE".to_owned(),
         Note::BackOnline => "back ONLINE".to_owned(),
         Note::Alignment(AlignmentWork { compared, ranges, fetched, followed }) => {

@@ -8,13 +8,15 @@ use std::time::Instant;
 use quorate_api::{
     Boot, ClusterKey, Committed, ErrorCode, ItemId, ItemKey, NodeId, OpKind, Rid, Stamp, TxId,
 };
-use quorate_control::schema::{SCHEMA_ITEM, Schema};
+use quorate_control::command::Command;
+use quorate_control::plane::Refusal;
+use quorate_control::schema::Schema;
 use quorate_protocol::io::{Base, Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
 use tokio::sync::{Semaphore, watch};
 
 use crate::http::backend::{
-    Answers, Backend, Commit, Master, NodeState, NodeStatus, Page, Planned, ReadError,
+    Answers, Backend, Commit, DecideError, Master, NodeState, NodeStatus, Page, Planned, ReadError,
 };
 use crate::index::table::{IndexTable, rid_of};
 
@@ -32,7 +34,10 @@ struct State {
     /// What local reads see instead, for items where this server is behind.
     stale: BTreeMap<ItemId, Option<Committed>>,
     positions: BTreeMap<ClusterKey, u64>,
+    /// Applied here.
     schema: Arc<Schema>,
+    /// Agreed on.
+    agreed: Arc<Schema>,
     seq: u64,
     failures: VecDeque<Failure>,
     /// Majority reads from now on that fail.
@@ -45,10 +50,8 @@ struct State {
     lags: bool,
     /// The one ended boot is closed.
     closed: bool,
-    /// Another change comes on top of every change of the schema.
-    overtakes: bool,
-    /// Looks at the schema.
-    looks: u32,
+    /// Requests that wait for what others agreed on.
+    catching_up: u32,
     submitted: Vec<Vec<Proposal>>,
     /// There are five MASTERs, not three.
     grown: bool,
@@ -110,26 +113,19 @@ impl Fake {
         self.state().lags = true;
     }
 
+    /// So many transactions were committed here before.
+    pub(super) fn has_committed(&self, count: u64) {
+        self.state().seq = count;
+    }
+
     /// Boot 0 is closed.
     pub(super) fn close(&self) {
         self.state().closed = true;
     }
 
-    /// From now on a changed schema is found changed once more.
-    pub(super) fn overtake(&self) {
-        self.state().overtakes = true;
-    }
-
-    /// How often the schema was looked at.
-    pub(super) fn looks(&self) -> u32 {
-        self.state().looks
-    }
-
-    /// Waits until a request that runs beside this looks at the schema again and again, so that it
-    /// waits for another one.
+    /// Waits until a request that runs beside this waits for a newer schema.
     pub(super) async fn schema_is_waited_for(&self) {
-        let before = self.looks();
-        while self.looks() < before + 5 {
+        while self.state().catching_up == 0 {
             tokio::task::yield_now().await;
         }
     }
@@ -164,8 +160,7 @@ impl Fake {
     /// Applies the agreed schema.
     pub(super) fn apply_schema(&self) {
         let mut state = self.state();
-        let image = state.items[&SCHEMA_ITEM].image.clone().unwrap();
-        state.schema = Arc::new(Schema::decode(&image.0).unwrap());
+        state.schema = state.agreed.clone();
         drop(state);
         self.1.send_modify(|changes| *changes += 1);
     }
@@ -250,11 +245,6 @@ impl State {
             writes.push((op.item, Committed { stamp, live, image: op.image }));
         }
         for (item, committed) in writes {
-            if item == SCHEMA_ITEM {
-                let mut schema = Schema::decode(&committed.image.as_ref().unwrap().0).unwrap();
-                schema.revision += u64::from(self.overtakes);
-                self.schema = Arc::new(schema);
-            }
             self.items.insert(item, committed);
         }
         let decision = LogPosition { boot: Boot(1), index: self.seq };
@@ -380,6 +370,44 @@ impl Backend for Fake {
 
     async fn votes_settled(&self) {}
 
+    async fn decide(&self, command: Command, _: Instant) -> Result<(), DecideError> {
+        let mut state = self.state();
+        if let Some(failure) = state.failures.pop_front() {
+            return Err(DecideError::Failed(failure.code));
+        }
+        let next = command.apply(&state.agreed);
+        if let Ok(Some(next)) = &next {
+            state.agreed = Arc::new(next.clone());
+        }
+        // Whoever is answered has applied what was agreed on up to there.
+        state.schema = state.agreed.clone();
+        drop(state);
+        self.1.send_modify(|changes| *changes += 1);
+        next.map(drop).map_err(|error| {
+            DecideError::Refused(Refusal { code: error.code(), text: error.to_string() })
+        })
+    }
+
+    async fn catch_up(&self, deadline: Instant) -> Result<(), ErrorCode> {
+        let mut changes = self.changes();
+        loop {
+            {
+                let mut state = self.state();
+                if let Some(failure) = state.failures.pop_front() {
+                    return Err(failure.code);
+                }
+                if state.schema == state.agreed {
+                    return Ok(());
+                }
+                state.catching_up += 1;
+            }
+            // The sender lives in `self`.
+            let changed = tokio::time::timeout_at(deadline.into(), changes.changed()).await;
+            self.state().catching_up -= 1;
+            changed.map_err(|_| ErrorCode::ReadTimeout)?.unwrap();
+        }
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.1.subscribe()
     }
@@ -398,9 +426,7 @@ impl Backend for Fake {
     }
 
     fn schema(&self) -> Arc<Schema> {
-        let mut state = self.state();
-        state.looks += 1;
-        Arc::clone(&state.schema)
+        Arc::clone(&self.state().schema)
     }
 
     fn status(&self) -> NodeStatus {

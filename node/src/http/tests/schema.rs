@@ -73,13 +73,14 @@ async fn classes_come_and_go() {
 }
 
 #[tokio::test]
-async fn ddl_starts_over_when_another_change_came_first() {
+async fn ddl_says_what_is_known_and_of_two_equal_ones_one_wins() {
     let setup = Setup::bench().await;
-    setup.fake.fail(ErrorCode::Busy);
-    setup.send("POST", "/class/bench/A", "").await.fails(423, "busy", "failed");
     let fake = &setup.fake;
+    fake.fail(ErrorCode::Deadline);
+    setup.send("POST", "/class/bench/A", "").await.fails(500, "deadline", "unknown");
     fake.fail(ErrorCode::NoQuorum);
-    setup.send("POST", "/class/bench/A", "").await.fails(500, "no_quorum", "failed");
+    let alone = setup.send("POST", "/class/bench/A", "").await.fails(500, "no_quorum", "failed");
+    assert!(alone.contains("nothing happened"), "{alone}");
     setup.send("POST", "/class/bench/A", "").await.expect(201);
     let (a, b) = tokio::join!(
         setup.send("POST", "/class/bench/B", ""),
@@ -90,13 +91,13 @@ async fn ddl_starts_over_when_another_change_came_first() {
     assert_eq!(statuses, [201, 500]);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn names_that_only_others_know_yet_are_waited_for() {
     let setup = Setup::bench().await;
     setup.fake.unapply_schema();
     let create = setup.send("POST", "/document/bench", r#"{"@class":"Item"}"#);
-    let late = create.await.fails(503, "not_ready", "failed");
-    assert!(late.contains("not reached this server"), "{late}");
+    let late = create.await.fails(500, "read_timeout", "failed");
+    assert!(late.contains("has not reached this one in time"), "{late}");
     let (created, ()) =
         tokio::join!(setup.send("POST", "/document/bench", r#"{"@class":"Item"}"#), async {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -126,14 +127,4 @@ async fn clusters_are_listed() {
     }
     setup.send("GET", "/cluster/bench/x", "").await.fails(404, "unknown_cluster", "failed");
     setup.send("GET", "/cluster/bench/item/x", "").await.fails(400, "bad_request", "failed");
-}
-
-#[tokio::test]
-async fn a_change_does_not_wait_for_a_schema_that_was_overtaken() {
-    let setup = Setup::bench().await;
-    setup.fake.overtake();
-    let before = setup.fake.looks();
-    setup.send("POST", "/class/bench/Other", "").await.expect(201);
-    let looks = setup.fake.looks() - before;
-    assert!(looks < 10, "{looks} looks");
 }

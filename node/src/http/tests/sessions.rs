@@ -30,6 +30,7 @@ async fn a_session_is_told_where_it_is_and_waited_for() {
 #[tokio::test]
 async fn a_writes_token_holds_what_the_session_knew_before() {
     let setup = Setup::bench().await;
+    setup.fake.has_committed(2);
     let before = [(HEADER, "0000000000000002.1:2,0000000000000003.7:1")];
     let body = r#"{"@class":"Item","v":1}"#;
     let answer = setup.send_with("POST", "/document/bench", &before, body).await.expect(201);
@@ -48,6 +49,7 @@ async fn a_writes_token_holds_what_the_session_knew_before() {
 #[tokio::test]
 async fn entries_of_closed_boots_leave_the_token() {
     let setup = Setup::bench().await;
+    setup.fake.has_committed(2);
     let before = [(HEADER, "0000000000000001.0:1,0000000000000002.0:1")];
     let get = || setup.send_with("GET", "/listDatabases", &before, "");
     let open = get().await.expect(200);
@@ -61,6 +63,7 @@ async fn entries_of_closed_boots_leave_the_token() {
 #[tokio::test]
 async fn what_happened_is_never_said_to_have_failed() {
     let setup = Setup::bench().await;
+    setup.fake.has_committed(2);
     let made = setup.send("POST", "/retry/bench", "").await.expect(201).json();
     let session = made["session"].as_str().unwrap();
     let token = format!("{session}:1");

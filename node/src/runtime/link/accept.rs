@@ -194,6 +194,11 @@ fn frames(
                 let Envelope { cfg, message, .. } = envelope;
                 batch.push(Input::Message { from, boot, cfg, message });
             }
+            Kind::Control => {
+                bytes += body.len();
+                let (from, boot) = (hello.node, hello.boot);
+                batch.push(Input::Control { from, boot, bytes: frame::decode(body)? });
+            }
             Kind::Heartbeat => {
                 let heartbeat: Heartbeat = frame::decode(body)?;
                 peer.heard(heartbeat, links.clock.now());

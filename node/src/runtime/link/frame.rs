@@ -34,10 +34,12 @@ pub(crate) enum Kind {
     Message,
     /// Sign of life.
     Heartbeat,
+    /// A message of the control plane.
+    Control,
 }
 
 impl Kind {
-    const ALL: [(Self, u8); 7] = [
+    const ALL: [(Self, u8); 8] = [
         (Self::Hello, 1),
         (Self::Welcome, 2),
         (Self::Proof, 3),
@@ -45,6 +47,7 @@ impl Kind {
         (Self::Refused, 5),
         (Self::Message, 16),
         (Self::Heartbeat, 17),
+        (Self::Control, 18),
     ];
 
     const fn byte(self) -> u8 {
@@ -56,6 +59,7 @@ impl Kind {
             Self::Refused => 5,
             Self::Message => 16,
             Self::Heartbeat => 17,
+            Self::Control => 18,
         }
     }
 

@@ -60,7 +60,7 @@ impl OutQueue {
             && waiting < QUEUE_BYTES_MAX - FRAME_MAX;
         if !room {
             // A missing sign of life is no loss; a message is one, and worth counting.
-            self.dropped.fetch_add(u64::from(kind == Kind::Message), Ordering::Relaxed);
+            self.dropped.fetch_add(u64::from(kind != Kind::Heartbeat), Ordering::Relaxed);
             return false;
         }
         if let Err(error) = frame::append(&mut state.buffer, kind, value) {

@@ -17,8 +17,10 @@ pub(crate) const META: &str = "meta";
 pub(crate) const BLOCKS: &str = "blocks";
 /// Entries of derived indexes; the keys are everything.
 pub(crate) const ENTRIES: &str = "entries";
+/// The control plane's log.
+pub(crate) const CONTROL: &str = "control";
 /// All column families.
-pub(crate) const FAMILIES: [&str; 7] = [ITEMS, TX, OUTCOMES, LOG, META, BLOCKS, ENTRIES];
+pub(crate) const FAMILIES: [&str; 8] = [ITEMS, TX, OUTCOMES, LOG, META, BLOCKS, ENTRIES, CONTROL];
 
 /// Node id and last boot of the server that the store belongs to.
 pub(crate) const META_OWNER: &[u8] = b"owner";
@@ -44,6 +46,13 @@ pub(crate) const META_OUT_OF_LOG: &[u8] = b"out_of_log/";
 pub(crate) const META_PEER: &[u8] = b"peer/";
 /// Prefix of the marks of derived indexes, per covered cluster.
 pub(crate) const META_FILLED: &[u8] = b"filled/";
+
+/// Term and vote of the control plane.
+pub(crate) const CONTROL_HARD_STATE: &[u8] = b"hard_state";
+/// Its last snapshot.
+pub(crate) const CONTROL_SNAPSHOT: &[u8] = b"snapshot";
+/// Prefix of its entries.
+pub(crate) const CONTROL_ENTRY: &[u8] = b"entry/";
 
 const KIND_RECORD: u8 = 0;
 const KIND_KEY: u8 = 1;
@@ -105,6 +114,11 @@ pub(crate) fn parse_tx(key: &[u8]) -> Option<TxId> {
     let (head, seq) = key.split_at_checked(12)?;
     let (node, boot) = parse_node_boot(head)?;
     Some(TxId { node, boot, seq: u64::from_be_bytes(seq.try_into().ok()?) })
+}
+
+/// Key of an entry of the control plane's log.
+pub(crate) fn control_entry(index: u64) -> Vec<u8> {
+    meta(CONTROL_ENTRY, &index.to_be_bytes())
 }
 
 /// Twelve bytes of a server in one of its boots.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::{NodeId, TxId};
+use quorate_control::plane::RecoveredLog;
 use quorate_protocol::io::Recovered;
 use quorate_protocol::message::{Decided, LogPosition};
-use rocksdb::IteratorMode;
+use rocksdb::{Direction, IteratorMode};
 
 use super::{Storage, StorageError, keys, value};
 
@@ -21,6 +22,27 @@ impl Storage {
         self.recover_undecided(&mut recovered)?;
         recovered.aligning = self.get::<()>(keys::META, keys::META_ALIGNING)?.is_some();
         Ok(recovered)
+    }
+
+    /// The control plane's log.
+    ///
+    /// # Errors
+    /// Corrupt value, or the engine refuses.
+    pub fn recover_control(&self) -> Result<RecoveredLog, StorageError> {
+        let mut log = RecoveredLog {
+            hard_state: self.get(keys::CONTROL, keys::CONTROL_HARD_STATE)?,
+            entries: Vec::new(),
+            snapshot: self.get(keys::CONTROL, keys::CONTROL_SNAPSHOT)?,
+        };
+        let mode = IteratorMode::From(keys::CONTROL_ENTRY, Direction::Forward);
+        for entry in self.db.iterator_cf(self.family(keys::CONTROL), mode) {
+            let (key, bytes) = entry.map_err(StorageError::engine("read the control log"))?;
+            if !key.starts_with(keys::CONTROL_ENTRY) {
+                break;
+            }
+            log.entries.push(value::decode(keys::CONTROL, &key, &bytes)?);
+        }
+        Ok(log)
     }
 
     fn recover_marks(&self, recovered: &mut Recovered) -> Result<(), StorageError> {

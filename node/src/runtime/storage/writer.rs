@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+use quorate_control::plane::LogWrite;
 use quorate_protocol::io::{PersistSeq, Recovered, Store, Tombstones, Write};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
@@ -29,7 +30,12 @@ struct Mark {
 pub struct Writer {
     pub(super) storage: Arc<Storage>,
     boot: Boot,
+    /// Last batch of the machine.
     last: PersistSeq,
+    /// Last batch of all: what becomes durable is counted in these.
+    ticket: PersistSeq,
+    /// For every batch of the control plane, the machine's last one before it.
+    control: Vec<PersistSeq>,
     marks: BTreeMap<(NodeId, Boot), Mark>,
     log_start: LogPosition,
     log_dropped: LogPosition,
@@ -45,6 +51,8 @@ impl Writer {
             storage,
             boot,
             last: 0,
+            ticket: 0,
+            control: Vec::new(),
             marks: recovered.low.iter().map(|(key, low)| (*key, mark(*low))).collect(),
             log_start: recovered.log_start,
             log_dropped: LogPosition::default(),
@@ -63,27 +71,71 @@ impl Writer {
         assert_eq!(seq, self.last + 1, "the machine's batches count up without gaps");
         let mut batch = WriteBatch::default();
         for write in writes {
-            self.add(&mut batch, seq, write)?;
+            self.add(&mut batch, self.ticket + 1, write)?;
         }
         self.file(&mut batch, writes)?;
-        self.put(&mut batch, keys::META, keys::META_LAST, &(self.boot, seq))?;
-        self.storage.durability.hand_over(seq);
-        self.storage.db.write(batch).map_err(StorageError::engine("write a batch"))?;
+        self.write(batch)?;
         self.last = seq;
-        self.storage.durability.advance(seq);
+        Ok(())
+    }
+
+    /// The same for the control plane; gives the number under which it becomes durable.
+    ///
+    /// # Errors
+    /// The engine refuses.
+    pub fn apply_control(&mut self, writes: &[LogWrite]) -> Result<PersistSeq, StorageError> {
+        let mut batch = WriteBatch::default();
+        let family = self.storage.family(keys::CONTROL);
+        for write in writes {
+            match write {
+                LogWrite::HardState(bytes) => {
+                    self.put(&mut batch, keys::CONTROL, keys::CONTROL_HARD_STATE, bytes)?;
+                }
+                LogWrite::Cut(from) => {
+                    let end = keys::control_entry(u64::MAX);
+                    batch.delete_range_cf(family, keys::control_entry(*from), end);
+                }
+                LogWrite::Entry(index, bytes) => {
+                    self.put(&mut batch, keys::CONTROL, &keys::control_entry(*index), bytes)?;
+                }
+                LogWrite::Snapshot(index, bytes) => {
+                    self.put(&mut batch, keys::CONTROL, keys::CONTROL_SNAPSHOT, bytes)?;
+                    let end = keys::control_entry(index + 1);
+                    batch.delete_range_cf(family, keys::control_entry(0), end);
+                }
+            }
+        }
+        self.write(batch)?;
+        self.control.push(self.last);
+        Ok(self.ticket)
+    }
+
+    /// Under which number a batch of the machine becomes durable; 0 for none.
+    #[must_use]
+    pub fn ticket_of(&self, seq: PersistSeq) -> PersistSeq {
+        seq + self.control.partition_point(|before| *before < seq) as PersistSeq
+    }
+
+    fn write(&mut self, mut batch: WriteBatch) -> Result<(), StorageError> {
+        let ticket = self.ticket + 1;
+        self.put(&mut batch, keys::META, keys::META_LAST, &(self.boot, ticket))?;
+        self.storage.durability.hand_over(ticket);
+        self.storage.db.write(batch).map_err(StorageError::engine("write a batch"))?;
+        self.ticket = ticket;
+        self.storage.durability.advance(ticket);
         Ok(())
     }
 
     fn add(
         &mut self,
         batch: &mut WriteBatch,
-        seq: PersistSeq,
+        ticket: PersistSeq,
         write: &Write,
     ) -> Result<(), StorageError> {
         match write {
             Write::Item(item, committed) => {
                 let key = keys::item(item);
-                self.storage.recent.mark(&key, seq);
+                self.storage.recent.mark(&key, ticket);
                 self.put(batch, keys::ITEMS, &key, committed)
             }
             Write::Tx(tx, record) => self.put(batch, keys::TX, &keys::tx(*tx), record),
@@ -114,7 +166,7 @@ impl Writer {
             }
             Write::Purge(item) => {
                 let key = keys::item(item);
-                self.storage.recent.mark(&key, seq);
+                self.storage.recent.mark(&key, ticket);
                 batch.delete_cf(self.storage.family(keys::ITEMS), key);
                 Ok(())
             }

@@ -1,0 +1,229 @@
+//! The control plane inside the loop: it shares the loop's thread, disk and links. Carries out what
+//! the plane wants done, and hands what was agreed on to the machine. May not decide anything.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use quorate_api::NodeId;
+use quorate_control::plane::{
+    Answer, Effect, Event, Plane, PlaneConfig, RecoveredLog, TICK, UnreadableError,
+};
+use quorate_control::schema::Schema;
+use quorate_protocol::io::{Event as MachineEvent, PersistSeq, Tick};
+use tokio::sync::oneshot;
+
+use super::inbox::Input;
+use super::link::frame::Kind;
+use super::node_loop::{NodeLoop, Out};
+use super::protocol::Protocol;
+use super::storage::die;
+use crate::index::table::IndexTable;
+
+/// The control plane, and who waits for what of it.
+pub(super) struct Control {
+    plane: Plane,
+    next_tick: Tick,
+    /// Its batches that are not durable yet: its own number, and the writer's.
+    handed: VecDeque<(u64, PersistSeq)>,
+    waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
+}
+
+/// What the control plane is started with once everybody was met.
+pub(super) struct Foundation {
+    /// What the disk holds.
+    pub(super) recovered: RecoveredLog,
+    /// Of its election time-outs.
+    pub(super) seed: u64,
+}
+
+impl Control {
+    /// When it is to be woken.
+    pub(super) const fn next_tick(&self) -> Tick {
+        self.next_tick
+    }
+}
+
+impl<P: Protocol> NodeLoop<P> {
+    /// Once every founder was met, ever, the control plane can begin.
+    pub(super) fn found_when_complete(&mut self) {
+        if self.peers.len() + 1 < self.shared.members.count() {
+            return;
+        }
+        let Some(foundation) = self.foundation.take() else { return };
+        let mut founders: Vec<NodeId> = self.peers.keys().copied().collect();
+        founders.push(self.shared.node);
+        founders.sort_unstable();
+        let (node, boot) = (self.shared.node, self.shared.boot);
+        let config = PlaneConfig { node, boot, seed: foundation.seed };
+        let mut effects = Vec::new();
+        let plane = Plane::new(config, &foundation.recovered, &founders, &mut effects);
+        let plane = plane.unwrap_or_else(|error| refuse(&error));
+        self.control = Some(Control {
+            plane,
+            next_tick: self.shared.clock.now() + TICK,
+            handed: VecDeque::new(),
+            waiting: BTreeMap::new(),
+        });
+        // Whatever it had applied is there again.
+        self.configure();
+        self.carry_out_control(effects);
+    }
+
+    /// An input that is for the control plane.
+    pub(super) fn handle_control(&mut self, input: Input) {
+        match input {
+            Input::Control { from, boot, bytes } => {
+                if self.peers.get(&from).is_none_or(|known| boot < known.boot) {
+                    self.shared.metrics.stale_messages.increment();
+                    return;
+                }
+                self.shared.metrics.control_received.increment();
+                self.step_control(Event::Message { from, bytes });
+            }
+            Input::Propose { request, command, reply } => {
+                if let Some(control) = &mut self.control {
+                    control.waiting.insert(request, reply);
+                    self.step_control(Event::Propose { request, command: *command });
+                }
+            }
+            Input::CatchUp { request, reply } => {
+                if let Some(control) = &mut self.control {
+                    control.waiting.insert(request, reply);
+                    self.step_control(Event::CatchUp { request });
+                }
+            }
+            Input::GiveUp { request } => self.step_control(Event::GiveUp { request }),
+            Input::Submit { .. }
+            | Input::Read { .. }
+            | Input::Undecided { .. }
+            | Input::Session { .. }
+            | Input::Message { .. }
+            | Input::Peer { .. }
+            | Input::Bound { .. }
+            | Input::Stop { .. } => {}
+        }
+    }
+
+    /// Time passed, or the disk got further.
+    pub(super) fn turn_control(&mut self) {
+        let now = self.shared.clock.now();
+        let Some(control) = &mut self.control else { return };
+        let mut durable = None;
+        while let Some((number, _)) =
+            control.handed.pop_front_if(|(_, ticket)| *ticket <= self.durable)
+        {
+            durable = Some(number);
+        }
+        // A server that stood still for long has missed ticks; others have not.
+        let due = control.next_tick <= now;
+        if due {
+            control.next_tick = now + TICK;
+        }
+        if let Some(number) = durable {
+            self.step_control(Event::Persisted(number));
+        }
+        if due {
+            self.step_control(Event::Tick);
+        }
+    }
+
+    pub(super) fn step_control(&mut self, event: Event) {
+        let Some(control) = &mut self.control else { return };
+        let mut effects = Vec::new();
+        let done = control.plane.step(event, &mut effects);
+        self.carry_out_control(effects);
+        done.unwrap_or_else(|error| refuse(&error));
+    }
+
+    fn carry_out_control(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Persist { number, writes } => {
+                    let ticket = self.writer.apply_control(&writes);
+                    let ticket = ticket.unwrap_or_else(|error| die(&error));
+                    if let Some(control) = &mut self.control {
+                        control.handed.push_back((number, ticket));
+                    }
+                }
+                Effect::Send { to, after, bytes } => {
+                    let handed = self.control.as_ref().map(|control| &control.handed);
+                    let waits = handed.and_then(|handed| {
+                        handed.iter().find(|(number, _)| *number == after).map(|(_, t)| *t)
+                    });
+                    self.hold(waits.unwrap_or(0), Out::Control(to, bytes));
+                }
+                Effect::Changed => self.configure(),
+                Effect::Answer { request, answer } => {
+                    let waiting = self.control.as_mut().and_then(|c| c.waiting.remove(&request));
+                    if let Some(client) = waiting {
+                        // A client that has gone needs no answer.
+                        client.send(answer).ok();
+                    }
+                }
+                Effect::Led { leader, term } => self.led(leader, term),
+            }
+        }
+    }
+
+    fn led(&self, leader: Option<NodeId>, term: u64) {
+        self.shared.metrics.control_term.store(term, Ordering::Relaxed);
+        let leads = leader == Some(self.shared.node);
+        self.shared.metrics.control_leads.store(u64::from(leads), Ordering::Relaxed);
+        let name = leader.and_then(|node| self.name_of(node));
+        match name {
+            Some(leader) => tracing::info!(leader, term, "the control plane has a leader"),
+            None => tracing::info!(term, "the control plane has no leader"),
+        }
+    }
+
+    fn name_of(&self, node: NodeId) -> Option<&str> {
+        if node == self.shared.node {
+            return Some(&self.shared.name);
+        }
+        self.peers.get(&node).map(|known| known.peer.name.as_str())
+    }
+
+    pub(super) fn send_control(&mut self, to: NodeId, bytes: &Vec<u8>) {
+        let Some(known) = self.peers.get_mut(&to) else { return };
+        if known.peer.queue.push(Kind::Control, bytes) {
+            self.shared.metrics.control_sent.increment();
+            known.dirty = true;
+        }
+    }
+
+    /// Tells the machine where everything is placed, as agreed on.
+    pub(super) fn configure(&mut self) {
+        let Some(control) = &self.control else { return };
+        let (cfg, schema) = (control.plane.state().cfg, control.plane.schema());
+        let placements = schema.placements();
+        let filling = self.writer.set_indexes(IndexTable::of(&schema));
+        self.filling = filling.unwrap_or_else(|error| die(&error));
+        self.cfg = cfg;
+        self.warn_of_low_quorums(&schema);
+        self.shared.schema.store(schema);
+        self.shared.placements.store(Arc::new(placements.clone()));
+        tracing::info!(cfg, clusters = placements.len(), "configured");
+        self.step(MachineEvent::Configure { cfg, placements });
+        // Last: whoever is told may count on the machine knowing it too.
+        self.shared.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Says of every database that is new here, at the start of all, what its quorum gives up.
+    fn warn_of_low_quorums(&self, schema: &Schema) {
+        let before = self.shared.schema.load();
+        for database in &schema.databases {
+            let is_new = before.databases.iter().all(|other| other.id != database.id);
+            let warning = database.write_quorum.warning(schema.masters.len());
+            if let Some(warning) = warning.filter(|_| is_new) {
+                tracing::warn!(database = database.name, "{warning}");
+            }
+        }
+    }
+}
+
+/// Something was agreed on that this version does not understand, or its own log is damaged.
+fn refuse(error: &UnreadableError) -> ! {
+    tracing::error!(%error, "this server stops rather than guess");
+    std::process::abort()
+}
