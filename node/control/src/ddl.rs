@@ -482,7 +482,7 @@ mod tests {
         let nodes: Vec<NodeId> = masters().iter().map(|(_, id)| *id).collect();
         let placements = schema.placements();
         // Each database has a cluster for retry tokens.
-        assert_eq!(placements.len(), 1 + 9 + 6 + 2);
+        assert_eq!(placements.len(), 9 + 6 + 2);
         let item = &placements[&ClusterKey { database: 1, cluster: 17 }];
         assert_eq!(item.masters, nodes);
         assert_eq!((item.generation, item.write_quorum, item.owner), (1, 2, Some(NodeId(22))));

@@ -363,8 +363,10 @@ impl Plane {
     /// Takes from the library whatever it has to say, until it has nothing more.
     fn work(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
         let cfg = self.state.cfg;
+        // Behind the change: whoever is answered finds here what was agreed on.
+        let mut answers = Vec::new();
         loop {
-            self.propose(out);
+            self.propose(&mut answers);
             let settled = self.settle()?;
             if !self.raft.has_ready() {
                 if settled {
@@ -378,6 +380,7 @@ impl Plane {
         if self.state.cfg != cfg {
             out.push(Effect::Changed);
         }
+        out.append(&mut answers);
         self.answer(out);
         let raft = &self.raft.raft;
         let led = (Some(raft.leader_id).filter(|id| *id != 0).map(NodeId), raft.term);
@@ -388,9 +391,9 @@ impl Plane {
         Ok(())
     }
 
-    fn propose(&mut self, out: &mut Vec<Effect>) {
+    fn propose(&mut self, answers: &mut Vec<Effect>) {
         while let Some((request, outcome)) = self.proposals.settled_by(&self.state) {
-            out.push(Effect::Answer { request, answer: Answer::Applied(outcome) });
+            answers.push(Effect::Answer { request, answer: Answer::Applied(outcome) });
         }
         if let Some(entry) = self.proposals.due() {
             // Refused without a leader; the next tick tries again.

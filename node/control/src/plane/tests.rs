@@ -150,6 +150,9 @@ impl World {
     }
 
     fn carry_out(&mut self, index: usize, out: Vec<Effect>) {
+        let told = out.iter().position(|effect| matches!(effect, Effect::Answer { .. }));
+        let changed = out.iter().position(|effect| *effect == Effect::Changed);
+        assert!(changed.is_none_or(|at| told.is_none_or(|told| told > at)), "answered too early");
         for effect in out {
             self.trace.push(format!("{} {index} {effect:?}", self.now));
             match effect {
