@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod ddl;
+pub mod distributed;
 pub mod indexes;
 pub mod members;
 pub mod schema;
