@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use quorate_node::config::template::Template;
 use quorate_node::config::{Config, ServeArgs, password};
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{self, HttpConfig, Limits};
@@ -134,6 +135,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }))?;
     let name = &config.name;
     tracing::info!(name, version = VERSION, http = %address, ?peer, "started");
+    say_of_template(&config.template);
     let connections_max = config.connections_max;
     let limits = Limits { shutdown_grace: STOP_BOUND, connections_max, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;
@@ -168,6 +170,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     node.stop(STOP_BOUND).await.context("the last sync failed")?;
     tracing::info!("stopped");
     outcome
+}
+
+/// What a person should know about the template. One that cannot be written counts all the same.
+fn say_of_template(template: &Template) {
+    let file = template.path.display();
+    if let Err(error) = template.put_in_place() {
+        tracing::warn!(%error, "the template of distributed configurations is not written");
+    }
+    for warning in &template.warnings {
+        tracing::warn!(%file, "{warning}");
+    }
 }
 
 async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

@@ -2,6 +2,7 @@
 //! know HTTP or SQL.
 
 mod blocks;
+mod config_files;
 pub mod data_dir;
 pub mod handle;
 mod inbox;
@@ -99,7 +100,7 @@ pub struct Node {
     looping: JoinHandle<()>,
     sync: SyncThread,
     witness: Arc<Witness>,
-    /// Links, and the task that fills new indexes.
+    /// Links, and the tasks that fill new indexes and keep files of configurations.
     tasks: JoinSet<()>,
 }
 
@@ -113,6 +114,7 @@ impl Node {
         let clock = Clock::start();
         let data = DataDir::open(&settings.data, &settings.name)?;
         let (node, boot) = (data.node, data.boot);
+        let databases = data_dir::databases(&settings.data);
         let seed = getrandom::u64().map_err(StartError::Random)?;
         let process = getrandom::u64().map_err(StartError::Random)?;
         let storage = Arc::new(data.storage);
@@ -159,7 +161,9 @@ impl Node {
             links,
         }));
         shared.set_aligning(aligning);
-        Self::run(shared, machine, writer, Arc::new(data.witness), peers)
+        let mut node = Self::run(shared, machine, writer, Arc::new(data.witness), peers)?;
+        node.tasks.spawn(config_files::run(node.handle(), databases));
+        Ok(node)
     }
 
     fn run(
