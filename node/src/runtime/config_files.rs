@@ -2,8 +2,9 @@
 //! schema says: the same bytes everywhere. May not decide what is in them, and nothing may depend
 //! on them: the schema counts, they are for people to read.
 //!
-//! A file that this server has not written in this life may have been edited. An older version is
-//! what is left of an earlier life and replaced; anything else that differs is set aside first.
+//! A file that this server has not written in this life may have been edited. Another version in
+//! this server's writing is what an earlier life left, and replaced; what differs otherwise is set
+//! aside first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -49,7 +50,10 @@ pub(super) async fn run<B: Backend>(backend: B, databases: PathBuf) {
         let Ok((back, followed)) = following.await else { return };
         files = back;
         let changed = match followed {
-            Ok(()) => changes.changed().await.is_ok(),
+            Ok(()) => {
+                told.clear();
+                changes.changed().await.is_ok()
+            }
             Err(error) => {
                 let error = error.to_string();
                 if told != error {
@@ -122,12 +126,13 @@ impl Files {
         let path = data_dir::folder(&self.databases, &folder)?;
         let found = if known.is_some() { None } else { read(&path.join(FILE))? };
         if found.as_ref() != Some(&text) {
-            if found.is_some_and(|found| !is_older(&found, config.version)) {
+            let before = found.as_deref().and_then(own_version);
+            if found.is_some() && before.is_none_or(|version| version == config.version) {
                 set_aside(&path)?;
             }
             data_dir::replace(&path, FILE, &text)?;
             let (database, version) = (&database.name, config.version);
-            tracing::info!(database, version, "updated distributed configuration");
+            tracing::info!(database, version, before, "updated distributed configuration");
         }
         self.written.insert(folder, text);
         Ok(())
@@ -148,9 +153,11 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, DataError> {
     }
 }
 
-/// Whether it is a configuration of an earlier version.
-fn is_older(text: &[u8], version: u64) -> bool {
-    DistributedConfig::parse(text).is_ok_and(|parsed| parsed.config.version < version)
+/// The version of a configuration in this server's writing; `None` for what somebody else wrote.
+fn own_version(text: &[u8]) -> Option<u64> {
+    let config = DistributedConfig::parse(text).ok()?.config;
+    let own = config.write().ok()?;
+    (own == text).then_some(config.version)
 }
 
 fn set_aside(folder: &Path) -> Result<(), DataError> {
@@ -195,18 +202,13 @@ fn sweep(databases: &Path, folders: &BTreeSet<String>) -> Result<(), DataError> 
         }
         let file = entry.path().join(FILE);
         let Some(text) = read(&file)? else { continue };
-        if is_own_writing(&text) {
+        if own_version(&text).is_some() {
             remove(databases, &folder)?;
         } else {
             tracing::warn!(file = %file.display(), "left alone: there is no such database");
         }
     }
     Ok(())
-}
-
-fn is_own_writing(text: &[u8]) -> bool {
-    let parsed = DistributedConfig::parse(text).ok();
-    parsed.and_then(|parsed| parsed.config.write().ok()).is_some_and(|own| own == text)
 }
 
 #[cfg(test)]
@@ -273,8 +275,8 @@ mod tests {
     #[test]
     fn a_start_replaces_what_is_missing_old_or_edited_and_keeps_the_edited_one_aside() {
         let dir = tempfile::tempdir().unwrap();
-        let (file, edited) = (dir.path().join("bench").join(FILE), dir.path().join("bench/x"));
-        let edited = edited.with_file_name(EDITED);
+        let folder = dir.path().join("bench");
+        let (file, edited) = (folder.join(FILE), folder.join(EDITED));
         let first = bench();
         let second = first.create_class("bench", "Item", &[]).unwrap();
         follow(&dir, &first);
@@ -284,8 +286,14 @@ mod tests {
         follow(&dir, &second);
         assert_eq!(fs::read(&file).unwrap(), text(&second, "bench"));
         assert!(!edited.exists());
-        let changed = String::from_utf8(text(&second, "bench")).unwrap().replace("majority", "all");
-        for by_hand in [changed.as_str(), "{"] {
+        fs::write(&file, text(&second.create_class("bench", "More", &[]).unwrap(), "bench"))
+            .unwrap();
+        follow(&dir, &second);
+        assert_eq!(fs::read(&file).unwrap(), text(&second, "bench"));
+        assert!(!edited.exists());
+        let written = String::from_utf8(text(&second, "bench")).unwrap();
+        let older = written.replace("\"version\": 2", "\"version\":1");
+        for by_hand in [&written.replace("majority", "all"), "{", &older] {
             fs::write(&file, by_hand).unwrap();
             follow(&dir, &second);
             assert_eq!(fs::read(&file).unwrap(), text(&second, "bench"));

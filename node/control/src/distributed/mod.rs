@@ -175,12 +175,12 @@ pub enum ConfigError {
         legal: String,
     },
     /// A key that no version has.
-    #[error("{path}: there is no such setting{}", hint(*.nearest))]
+    #[error("{path}: there is no such setting; {hint}")]
     Unknown {
         /// Where.
         path: String,
-        /// The known key that looks like it.
-        nearest: Option<&'static str>,
+        /// The known key that looks like it, or else all of them.
+        hint: String,
     },
     /// A key, a server or a tag that stands there twice.
     #[error("{path}: given twice")]
@@ -196,10 +196,6 @@ pub enum ConfigError {
         /// What could be there.
         legal: &'static str,
     },
-}
-
-fn hint(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |name| alloc::format!("; the nearest is '{name}'"))
 }
 
 /// What a configuration says that counts otherwise than it may look.

@@ -1,7 +1,7 @@
 //! From the text of a configuration, of whichever version, to the checked type. Nothing is guessed:
 //! what is not legal is refused with its place. May not know how the text came here.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -68,11 +68,12 @@ impl DistributedConfig {
             .get("clusters")
             .ok_or(ConfigError::Missing { path: "clusters".into(), legal })?;
         let replicated = replication(&settings, &mut warnings)?.unwrap_or(true);
+        let mut names = BTreeSet::new();
         for (name, field) in clusters.pairs(legal)? {
             if name.is_empty() {
                 return Err(field.refuse("names of clusters and \"*\""));
             }
-            if config.clusters.keys().any(|other| other.eq_ignore_ascii_case(name)) {
+            if !names.insert(name.to_ascii_lowercase()) {
                 return Err(ConfigError::Twice { path: field.path });
             }
             let has_centers = !config.data_centers.is_empty();

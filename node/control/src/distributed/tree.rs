@@ -1,6 +1,7 @@
 //! JSON with the path to every value: what a map would lose (keys given twice) is found, and every
 //! complaint says where. May not know what any setting means.
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -143,16 +144,16 @@ impl<'a> Field<'a> {
     /// The pairs of an object, in the order of the text; a key stands there once.
     pub(super) fn pairs(&self, legal: &str) -> Result<Vec<(&'a str, Self)>, ConfigError> {
         let Tree::Object(pairs) = self.tree else { return Err(self.refuse(legal)) };
-        let mut found: Vec<(&str, Self)> = Vec::with_capacity(pairs.len());
+        let (mut found, mut seen) = (Vec::with_capacity(pairs.len()), BTreeSet::new());
         for (key, tree) in pairs {
             let path = match self.path.as_str() {
                 "" => key.clone(),
                 above => format!("{above}.{key}"),
             };
-            if found.iter().any(|(other, _)| other == key) {
+            if !seen.insert(key) {
                 return Err(ConfigError::Twice { path });
             }
-            found.push((key, Self { path, tree }));
+            found.push((key.as_str(), Self { path, tree }));
         }
         Ok(found)
     }
@@ -162,8 +163,11 @@ impl<'a> Field<'a> {
         let pairs = self.pairs("an object with settings")?;
         for (key, field) in &pairs {
             if !known.contains(key) {
-                let nearest = nearest(key, known);
-                return Err(ConfigError::Unknown { path: field.path.clone(), nearest });
+                let hint = match nearest(key, known) {
+                    Some(name) => format!("the nearest is '{name}'"),
+                    None => format!("legal are {}", known.join(", ")),
+                };
+                return Err(ConfigError::Unknown { path: field.path.clone(), hint });
             }
         }
         Ok(Settings(pairs))
