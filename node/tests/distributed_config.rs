@@ -100,6 +100,7 @@ fn a_server_reads_its_template_and_refuses_one_it_cannot_keep() {
     let mut server = start(&alone);
     server.wait_log("ONLINE");
     let template = data.join("config/default-distributed-db-config.json");
+    until("the template", || template.exists());
     let shipped = fs::read_to_string(&template).unwrap();
     assert!(!server.log().contains("distributed-db-config"), "{}", server.log());
     assert!(server.end(Signal::SIGTERM).success());
