@@ -11,7 +11,7 @@ mod batch;
 mod command;
 mod context;
 mod ddl;
-mod distributed;
+mod distributed_config;
 mod document;
 mod error;
 mod execute;

@@ -1,4 +1,4 @@
-//! `/distributed`.
+//! `/distributed/database`.
 
 use quorate_control::distributed::DistributedConfig;
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
