@@ -135,13 +135,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }))?;
     let name = &config.name;
     tracing::info!(name, version = VERSION, http = %address, ?peer, "started");
-    say_of_template(&config.template);
     let connections_max = config.connections_max;
     let limits = Limits { shutdown_grace: STOP_BOUND, connections_max, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;
     if let Some(warning) = config.write_quorum.warning(config.members.count()) {
         tracing::warn!("default of new databases: {warning}");
     }
+    say_of_template(&config.template);
     let http_config = HttpConfig {
         authenticator,
         write_quorum: config.write_quorum,
