@@ -1,9 +1,11 @@
-//! Settings of a server: flags over environment over file over defaults, checked as a whole. May
-//! not open anything but the file.
+//! Settings of a server: flags over environment over file over defaults, checked as a whole. What
+//! new databases get is said last by the template of their distributed configurations. May not
+//! open anything but these two files.
 
 pub mod dial;
 mod limits;
 pub mod password;
+pub mod template;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use serde::Deserialize;
 
 use self::dial::DialError;
 use self::limits::OutOfRange;
+use self::template::{Template, TemplateError};
 use crate::http::RetryPolicy;
 
 /// Name of a server that stands alone and was given none.
@@ -53,15 +56,20 @@ pub struct ServeArgs {
     /// Name of the cluster; servers of another one are refused
     #[arg(long)]
     pub cluster_name: Option<String>,
-    /// Default of new databases: majority, all or a number
+    /// Default of new databases, before the template's: majority, all or a number
     #[arg(long)]
     pub write_quorum: Option<String>,
-    /// Default of new databases: MASTERs that answer a read; a number, majority or all
+    /// Default of new databases, before the template's: MASTERs that answer a read; a number,
+    /// majority or all
     #[arg(long)]
     pub read_quorum: Option<String>,
-    /// Default of new databases: undefined, synchronous or asynchronous
+    /// Default of new databases, before the template's: undefined, synchronous or asynchronous
     #[arg(long)]
     pub execution_mode: Option<String>,
+    /// Template of new databases' distributed configurations, in JSON; without it
+    /// config/default-distributed-db-config.json in the data folder
+    #[arg(long)]
+    pub default_db_config: Option<PathBuf>,
     /// Silence in milliseconds after which a peer counts as unreachable
     #[arg(long)]
     pub suspect_after_ms: Option<u64>,
@@ -119,6 +127,7 @@ struct File {
     write_quorum: Option<WriteQuorum>,
     read_quorum: Option<ReadQuorum>,
     execution_mode: Option<ExecutionMode>,
+    default_db_config: Option<PathBuf>,
     suspect_after_ms: Option<u64>,
     log_entries_max: Option<u64>,
     log_age_max_s: Option<u64>,
@@ -150,6 +159,8 @@ pub struct Config {
     pub read_quorum: ReadQuorum,
     /// Default of new databases.
     pub execution_mode: ExecutionMode,
+    /// Where what nobody else says of new databases was taken from.
+    pub template: Template,
     /// Password of `root`, if given.
     pub root_password: Option<String>,
     /// Silence after which a peer counts as unreachable.
@@ -214,13 +225,16 @@ pub enum ConfigError {
          and numbers from 1 to {masters}"
     )]
     QuorumTooLarge {
-        /// Which setting.
-        key: &'static str,
+        /// Which setting, of which file if it is the template's.
+        key: String,
         /// What it was set to.
         value: usize,
         /// How many MASTERs there are.
         masters: usize,
     },
+    /// The template of distributed configurations.
+    #[error("default_db_config: {0}")]
+    Template(#[from] TemplateError),
     /// Nowhere to keep data.
     #[error("data: missing; give --data DIR, or `data:` in the file")]
     NoData,
@@ -258,14 +272,18 @@ impl Config {
         let stands_alone = masters.is_none();
         let members = Members::new(masters.unwrap_or_else(|| vec![name.clone()]))?;
         members.require(&name)?;
+        let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
+        let given = flags.default_db_config.or(file.default_db_config);
+        let template = Template::load(given, &data, &members)?;
         let (write_quorum, read_quorum) = quorums(
             (flags.write_quorum, file.write_quorum),
             (flags.read_quorum, file.read_quorum),
+            &template,
             members.count(),
         )?;
         let execution_mode = match flags.execution_mode {
             Some(text) => text.parse()?,
-            None => file.execution_mode.unwrap_or_default(),
+            None => file.execution_mode.unwrap_or(template.defaults.execution_mode),
         };
         let mut dial = file.dial;
         dial.extend(flags.dial);
@@ -291,13 +309,14 @@ impl Config {
             limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
         Ok(Self {
             name,
-            data: flags.data.or(file.data).ok_or(ConfigError::NoData)?,
+            data,
             http: flags.http.or(file.http).unwrap_or_else(|| default_address(DEFAULT_HTTP)),
             links,
             members,
             write_quorum,
             read_quorum,
             execution_mode,
+            template,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
             suspect_after: Duration::from_millis(suspect),
             align,
@@ -334,20 +353,24 @@ fn retry(flags: &ServeArgs, file: &File) -> Result<RetryPolicy, OutOfRange> {
 fn quorums(
     (flag, file): (Option<String>, Option<WriteQuorum>),
     (read_flag, read_file): (Option<String>, Option<ReadQuorum>),
+    template: &Template,
     masters: usize,
 ) -> Result<(WriteQuorum, ReadQuorum), ConfigError> {
-    let write = match flag {
-        Some(text) => text.parse()?,
-        None => file.unwrap_or_default(),
-    };
-    let read = match read_flag {
-        Some(text) => text.parse()?,
-        None => read_file.unwrap_or_default(),
-    };
-    for (key, value) in
-        [("write_quorum", write.effective(masters)), ("read_quorum", read.effective(masters))]
-    {
+    let set = flag.map(|text| text.parse()).transpose()?.or(file);
+    let read_set = read_flag.map(|text| text.parse()).transpose()?.or(read_file);
+    let write = set.unwrap_or(template.defaults.write_quorum);
+    let read = read_set.unwrap_or(template.defaults.read_quorum);
+    for (key, in_template, is_set, value) in [
+        ("write_quorum", "writeQuorum", set.is_some(), write.effective(masters)),
+        ("read_quorum", "readQuorum", read_set.is_some(), read.effective(masters)),
+    ] {
         if value > masters {
+            let path = template.path.display();
+            let key = if is_set {
+                key.to_owned()
+            } else {
+                format!("default_db_config: {path}: {in_template}")
+            };
             return Err(ConfigError::QuorumTooLarge { key, value, masters });
         }
     }

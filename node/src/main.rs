@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use quorate_node::config::template::Template;
 use quorate_node::config::{Config, ServeArgs, password};
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{self, HttpConfig, Limits};
@@ -140,6 +141,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(warning) = config.write_quorum.warning(config.members.count()) {
         tracing::warn!("default of new databases: {warning}");
     }
+    say_of_template(&config.template);
     let http_config = HttpConfig {
         authenticator,
         write_quorum: config.write_quorum,
@@ -168,6 +170,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     node.stop(STOP_BOUND).await.context("the last sync failed")?;
     tracing::info!("stopped");
     outcome
+}
+
+/// What a person should know about the template. One that cannot be written counts all the same.
+fn say_of_template(template: &Template) {
+    let file = template.path.display();
+    if let Err(error) = template.put_in_place() {
+        tracing::warn!(%error, "the template of distributed configurations is not written");
+    }
+    for warning in &template.warnings {
+        tracing::warn!(%file, "{warning}");
+    }
 }
 
 async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

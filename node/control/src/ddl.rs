@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use quorate_api::{ErrorCode, NodeId};
 
-use crate::schema::{Class, Cluster, Database, FIRST_CLUSTER, Schema};
+use crate::schema::{Class, Cluster, Database, FIRST_CLUSTER, Schema, first_version};
 use crate::settings::NewDatabase;
 
 /// Longest legal name of a database or class, in bytes.
@@ -139,6 +139,7 @@ impl Schema {
             id: self.next_database,
             name: new.name.clone(),
             kind: new.kind,
+            version: first_version(),
             write_quorum: new.write_quorum,
             read_quorum: new.read_quorum,
             execution_mode: new.execution_mode,
@@ -193,6 +194,7 @@ impl Schema {
             }
         }
         database.add_class(class, &supers, &masters)?;
+        database.version += 1;
         Ok(next)
     }
 
@@ -218,6 +220,7 @@ impl Schema {
         database.classes.retain(|c| c.name != found.name);
         database.clusters.retain(|c| !found.clusters.contains(&c.id));
         database.indexes.retain(|i| i.class != found.name);
+        database.version += 1;
         next.close_what_left(self);
         Ok(next)
     }

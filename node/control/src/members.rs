@@ -97,7 +97,7 @@ impl FromStr for Members {
     }
 }
 
-fn is_legal_name(name: &str) -> bool {
+pub(crate) fn is_legal_name(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))

@@ -20,9 +20,10 @@ use crate::members::WriteQuorum;
 use crate::settings::{ExecutionMode, ReadQuorum};
 
 /// Version of the record's JSON. Format 1 had no indexes and no revision, format 2 no closed
-/// clusters, format 3 neither read quorums nor execution modes; they are read as having none, and
-/// what had no read quorum reads locally. A newer one is refused, not guessed at.
-pub const FORMAT: u32 = 4;
+/// clusters, format 3 neither read quorums nor execution modes, format 4 no versions of
+/// databases; they are read as having none, what had no read quorum reads locally, and versions
+/// begin with 1. A newer one is refused, not guessed at.
+pub const FORMAT: u32 = 5;
 
 /// The internal cluster of every database that holds clients' retry tokens.
 pub const TOKEN_CLUSTER: u32 = 0;
@@ -95,6 +96,9 @@ pub struct Database {
     pub name: String,
     /// As asked for at creation.
     pub kind: DatabaseKind,
+    /// Of its distributed configuration: rises with every change of what that says.
+    #[serde(default = "first_version")]
+    pub version: u64,
     /// Of all its clusters.
     pub write_quorum: WriteQuorum,
     /// Of reads that do not name one.
@@ -112,6 +116,11 @@ pub struct Database {
     /// In order of creation.
     #[serde(default)]
     pub indexes: Vec<Index>,
+}
+
+/// What a database begins with.
+pub(crate) const fn first_version() -> u64 {
+    1
 }
 
 /// A schema type of records.
@@ -355,8 +364,8 @@ mod tests {
         for junk in [&b""[..], b"{", b"[]", b"null", b"{\"format\":\"x\"}", b"\xff\xfe", b"{}"] {
             assert!(matches!(Schema::decode(junk), Err(DecodeError::Json(_))), "{junk:?}");
         }
-        let error = Schema::decode(br#"{"format":5,"something":"new"}"#).unwrap_err();
-        assert!(matches!(error, DecodeError::Format(5)));
+        let error = Schema::decode(br#"{"format":6,"something":"new"}"#).unwrap_err();
+        assert!(matches!(error, DecodeError::Format(6)));
         let old = br#"{"format":1,"next_database":1,"masters":[],"databases":[]}"#;
         assert_eq!(Schema::decode(old).unwrap(), Schema::default());
         let truncated = Schema::default().encode().unwrap();

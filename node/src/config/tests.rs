@@ -100,6 +100,35 @@ fn what_does_not_fit_together_is_refused() {
     }
 }
 
+/// FEATURES: S9
+#[test]
+fn the_template_counts_where_nothing_else_says_what_databases_get() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("template.json");
+    let template = r#"{"writeQuorum":"all","readQuorum":"majority","executionMode":"asynchronous",
+        "clusters":{"*":{"servers":["<NEW_NODE>"]}}}"#;
+    std::fs::write(&path, template).unwrap();
+    let text = format!("{GOOD}default_db_config: {}\n", path.display());
+    let config = file(&text).unwrap();
+    assert_eq!((config.write_quorum, config.read_quorum), (WriteQuorum::All, ReadQuorum::Majority));
+    assert_eq!(config.execution_mode, ExecutionMode::Asynchronous);
+    assert_eq!(config.template.warnings.len(), 1, "{:?}", config.template.warnings);
+    let config = file(&format!("{text}write_quorum: 1\nexecution_mode: undefined\n")).unwrap();
+    assert_eq!(config.write_quorum, WriteQuorum::Count(1));
+    assert_eq!(config.execution_mode, ExecutionMode::Undefined);
+    assert_eq!(config.read_quorum, ReadQuorum::Majority);
+
+    std::fs::write(&path, template.replace("\"all\"", "3")).unwrap();
+    let error = file(&text).unwrap_err();
+    let expected = "template.json: writeQuorum: 3 cannot be reached, there are 2 MASTERs";
+    assert!(error.starts_with("default_db_config: ") && error.contains(expected), "{error}");
+    // What is not used does no harm.
+    assert!(file(&format!("{text}write_quorum: 2\n")).is_ok());
+    std::fs::write(&path, template.replace("writeQuorum", "writeQourum")).unwrap();
+    let error = file(&text).unwrap_err();
+    assert!(error.contains("template.json: writeQourum: there is no such setting"), "{error}");
+}
+
 #[test]
 fn what_nobody_sets_is_what_the_machine_and_the_retries_begin_with() {
     let config = file(GOOD).unwrap();

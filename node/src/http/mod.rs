@@ -11,6 +11,7 @@ mod batch;
 mod command;
 mod context;
 mod ddl;
+mod distributed_config;
 mod document;
 mod error;
 mod execute;

@@ -11,7 +11,9 @@ use quorate_api::ErrorCode;
 use super::backend::Backend;
 use super::context::App;
 use super::error::ApiError;
-use super::{asynchronous, batch, command, ddl, document, server, session, token};
+use super::{
+    asynchronous, batch, command, ddl, distributed_config, document, server, session, token,
+};
 
 /// All routes. What is not here, or not with this method, is refused with 405 as in the original.
 pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
@@ -49,6 +51,7 @@ pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
         .route("/database/{db}", get(ddl::describe_database::<B>).delete(ddl::drop_database::<B>))
         .route("/database/{db}/{kind}", post(ddl::create_database::<B>))
         .route("/database/{db}/{kind}/{model}", post(ddl::create_database::<B>))
+        .route("/distributed/database/{db}", get(distributed_config::describe::<B>))
         .route("/listDatabases", get(ddl::list_databases::<B>))
         .route("/retry/{db}", post(token::begin::<B>))
         .route("/retry/{db}/{session}", delete(token::end::<B>))

@@ -2,7 +2,8 @@
 //! really its own (PROTOCOL.md 3.1, trap A3). May not know the machine or the links.
 //!
 //! `identity`, `boot` and `synced` lie beside `databases/`, so that a copied or restored database
-//! never carries an identity along.
+//! never carries an identity along. `databases/` holds the store of all of them and, for people to
+//! read, a folder for each (`config_files`).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,6 +17,9 @@ use super::storage::{Durable, Owner, Storage, StorageError};
 
 /// Format of the data folder. Format 1 had the schema among the records, not in a control log.
 const FORMAT: u32 = 2;
+
+/// Name of the store's folder below `databases/`.
+pub(crate) const STORE: &str = "store";
 
 /// Name of the file that says how far the store was synced.
 const WITNESS: &str = "synced";
@@ -152,11 +156,11 @@ impl DataDir {
     /// # Errors
     /// In use, damaged, another server's, or its data is gone.
     pub fn open(root: &Path, name: &str) -> Result<Self, DataError> {
-        let databases = root.join("databases");
+        let databases = databases(root);
         fs::create_dir_all(&databases).map_err(io_error("create", &databases))?;
         let node = identity(root, name)?;
         let previous = read_boot(root)?;
-        let path = databases.join("store");
+        let path = databases.join(STORE);
         if previous.0 > 0 && !path.join("CURRENT").exists() {
             let detail = format!("boot counter {}, but no store", previous.0);
             return Err(DataError::Gone { path, detail, own: node });
@@ -185,6 +189,21 @@ impl DataDir {
         sync_dir(&databases)?;
         Ok(Self { node, boot, started_with, storage, witness })
     }
+}
+
+/// The folder of everything that databases are.
+pub(crate) fn databases(root: &Path) -> PathBuf {
+    root.join("databases")
+}
+
+/// A folder below another one, made durably if it is not there.
+pub(crate) fn folder(parent: &Path, name: &str) -> Result<PathBuf, DataError> {
+    let path = parent.join(name);
+    if !path.is_dir() {
+        fs::create_dir(&path).map_err(io_error("create", &path))?;
+        sync_dir(parent)?;
+    }
+    Ok(path)
 }
 
 /// What the note beside the store claims; `None` before the first start is over.
@@ -316,8 +335,8 @@ fn read_boot(root: &Path) -> Result<Boot, DataError> {
 }
 
 /// Replaces a small file so that after a crash either the old or the new content is there, durably.
-fn replace(root: &Path, name: &str, content: &[u8]) -> Result<(), DataError> {
-    let (path, temporary) = (root.join(name), root.join(format!("{name}.new")));
+pub(crate) fn replace(root: &Path, name: &str, content: &[u8]) -> Result<(), DataError> {
+    let (path, temporary) = (root.join(name), root.join(temporary(name)));
     let write = || {
         let mut file = File::create(&temporary)?;
         file.write_all(content)?;
@@ -328,7 +347,13 @@ fn replace(root: &Path, name: &str, content: &[u8]) -> Result<(), DataError> {
     sync_dir(root)
 }
 
-fn sync_dir(path: &Path) -> Result<(), DataError> {
+/// Under what name the new content of a file is written.
+pub(crate) fn temporary(name: &str) -> String {
+    format!("{name}.new")
+}
+
+/// Makes durable what is in a folder under which name.
+pub(crate) fn sync_dir(path: &Path) -> Result<(), DataError> {
     File::open(path).and_then(|dir| dir.sync_all()).map_err(io_error("sync", path))
 }
 
@@ -340,7 +365,7 @@ fn unreadable(path: &Path, error: io::Error) -> DataError {
     io_error("read", path)(error)
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> DataError {
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> DataError {
     let path = path.to_path_buf();
     move |source| DataError::Io { action, path: path.clone(), source }
 }

@@ -2,6 +2,7 @@
 //! know HTTP or SQL.
 
 mod blocks;
+mod config_files;
 mod control;
 pub mod data_dir;
 pub mod handle;
@@ -101,7 +102,7 @@ pub struct Node {
     looping: JoinHandle<()>,
     sync: SyncThread,
     witness: Arc<Witness>,
-    /// Links, and the task that fills new indexes.
+    /// Links, and the tasks that fill new indexes and keep files of configurations.
     tasks: JoinSet<()>,
 }
 
@@ -115,6 +116,7 @@ impl Node {
         let clock = Clock::start();
         let data = DataDir::open(&settings.data, &settings.name)?;
         let (node, boot) = (data.node, data.boot);
+        let databases = data_dir::databases(&settings.data);
         let seed = getrandom::u64().map_err(StartError::Random)?;
         let process = getrandom::u64().map_err(StartError::Random)?;
         let storage = Arc::new(data.storage);
@@ -162,7 +164,10 @@ impl Node {
             links,
         }));
         shared.set_aligning(aligning);
-        Self::run(shared, (machine, foundation), writer, Arc::new(data.witness), peers)
+        let parts = (machine, foundation);
+        let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
+        node.tasks.spawn(config_files::run(node.handle(), databases));
+        Ok(node)
     }
 
     fn run(

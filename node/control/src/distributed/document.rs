@@ -1,0 +1,139 @@
+//! The configuration that a database has, as its schema says: the same on every server that has the
+//! same schema. What cannot be chosen yet is written as it is: every MASTER keeps every cluster.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use quorate_api::NodeId;
+
+use super::{
+    ANY, ClusterConfig, DistributedConfig, NewNodeStrategy, Overridable, Quorum, Role, ServerList,
+};
+use crate::members::WriteQuorum;
+use crate::schema::{Database, Schema};
+
+/// The distributed configuration of one of a schema's databases.
+#[must_use]
+pub fn document(schema: &Schema, database: &Database) -> DistributedConfig {
+    let names = || schema.masters.iter().map(|(name, _)| name.clone());
+    let everybody = ServerList::new(names().collect(), Some(schema.masters.len()));
+    let any = ClusterConfig { servers: everybody, ..ClusterConfig::default() };
+    let named = database.clusters.iter().map(|cluster| {
+        let servers = owner_first(schema, cluster.owner);
+        (cluster.name.clone(), ClusterConfig { servers, ..ClusterConfig::default() })
+    });
+    let roles = [ANY.to_string()].into_iter().chain(names()).map(|name| (name, Role::Master));
+    DistributedConfig {
+        version: database.version,
+        auto_deploy: true,
+        overridable: Overridable {
+            read_quorum: Some(WriteQuorum::from(database.read_quorum).into()),
+            write_quorum: Some(Quorum::from(database.write_quorum)),
+            execution_mode: Some(database.execution_mode),
+            read_your_writes: Some(true),
+        },
+        new_node_strategy: NewNodeStrategy::Static,
+        servers: roles.collect(),
+        data_centers: BTreeMap::new(),
+        clusters: named.chain([(ANY.to_string(), any)]).collect(),
+    }
+}
+
+/// All MASTERs, in their order behind the owner.
+fn owner_first(schema: &Schema, owner: NodeId) -> ServerList {
+    let (first, others): (Vec<_>, Vec<_>) = schema.masters.iter().partition(|(_, id)| *id == owner);
+    let names: Vec<String> =
+        first.into_iter().chain(others).map(|(name, _)| name.clone()).collect();
+    let before = names.len();
+    ServerList::new(names, Some(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::DatabaseKind;
+    use crate::settings::{ExecutionMode, NewDatabase, ReadQuorum};
+
+    fn text(schema: &Schema) -> String {
+        let database = schema.database("bench").unwrap();
+        String::from_utf8(document(schema, database).write().unwrap()).unwrap()
+    }
+
+    fn bench() -> Schema {
+        let masters = [("n1", 11), ("n2", 22), ("n3", 33)];
+        let masters = masters.map(|(name, id)| (String::from(name), NodeId(id)));
+        let new = NewDatabase {
+            read_quorum: ReadQuorum::Count(2),
+            execution_mode: ExecutionMode::Asynchronous,
+            ..NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority)
+        };
+        Schema::default().create_database(&new, &masters).unwrap()
+    }
+
+    /// FEATURES: S6
+    #[test]
+    fn a_database_says_who_keeps_what_with_the_owner_first() {
+        let schema = bench();
+        let document = document(&schema, schema.database("bench").unwrap());
+        assert_eq!(document.owner("v_n2"), Some("n2"));
+        let text = text(&schema);
+        assert!(
+            text.starts_with(
+                r#"{
+  "version": 1,
+  "autoDeploy": true,
+  "readQuorum": 2,
+  "writeQuorum": "majority",
+  "executionMode": "asynchronous",
+  "readYourWrites": true,
+  "newNodeStrategy": "static",
+  "servers": {
+    "*": "master",
+    "n1": "master",
+    "n2": "master",
+    "n3": "master"
+  },
+  "clusters": {
+    "*": {
+      "servers": [
+        "n1",
+        "n2",
+        "n3",
+        "<NEW_NODE>"
+      ]
+    },"#
+            ),
+            "{text}"
+        );
+        let n2 = r#"    "v_n2": {
+      "servers": [
+        "n2",
+        "n1",
+        "n3",
+        "<NEW_NODE>"
+      ]
+    },"#;
+        assert!(text.contains(n2), "{text}");
+        let parsed = DistributedConfig::parse(text.as_bytes()).unwrap();
+        assert_eq!((parsed.config, parsed.warnings), (document, Vec::new()));
+    }
+
+    /// FEATURES: S6
+    #[test]
+    fn the_version_rises_with_every_change_of_what_is_said() {
+        let schema = bench();
+        let class = schema.create_class("bench", "Internal", &[]).unwrap();
+        let gone = class.drop_class("bench", "Internal").unwrap();
+        let version = |schema: &Schema| schema.database("bench").unwrap().version;
+        assert_eq!([&schema, &class, &gone].map(version), [1, 2, 3]);
+        assert!(text(&class).contains("\"internal_n3\""));
+        assert_eq!(text(&gone).replace("\"version\": 3", "\"version\": 1"), text(&schema));
+        let other = NewDatabase::new("other", DatabaseKind::Plocal, WriteQuorum::All);
+        let beside = gone.create_database(&other, &gone.masters).unwrap();
+        assert_eq!(text(&beside), text(&gone), "no business of this database");
+        let old = String::from_utf8(schema.encode().unwrap()).unwrap();
+        let old = old.replace("\"version\":1,", "").replace("\"format\":5", "\"format\":4");
+        assert_eq!(Schema::decode(old.as_bytes()).unwrap(), schema);
+    }
+}

@@ -1,0 +1,58 @@
+//! `/distributed/database`.
+
+use quorate_control::distributed::DistributedConfig;
+use quorate_control::settings::{ExecutionMode, ReadQuorum};
+use serde_json::json;
+
+use super::{Setup, config};
+use crate::http::context::{HttpConfig, Limits};
+
+/// FEATURES: S6, A21
+#[tokio::test]
+async fn a_database_shows_its_distributed_configuration() {
+    let path = "/distributed/database/bench";
+    let setup = Setup::bench().await;
+    let answer = setup.send("GET", path, "").await.expect(200);
+    assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
+    let shown = answer.json();
+    assert_eq!((&shown["version"], &shown["writeQuorum"]), (&json!(2), &json!("majority")));
+    assert_eq!(
+        shown["servers"],
+        json!({"*": "master", "n1": "master", "n2": "master", "n3": "master"})
+    );
+    let servers = json!({"servers": ["n2", "n1", "n3", "<NEW_NODE>"]});
+    assert_eq!(shown["clusters"]["item_n2"], servers);
+    let parsed = DistributedConfig::parse(&answer.body).unwrap();
+    assert_eq!(parsed.config.write().unwrap(), answer.body);
+    assert_eq!(parsed.warnings, []);
+
+    setup.send("POST", "/class/bench/Other", "").await.expect(201);
+    assert_eq!(setup.send("GET", path, "").await.expect(200).json()["version"], 3);
+    let unknown = setup.send("GET", "/distributed/database/none", "").await;
+    unknown.fails(404, "unknown_database", "failed");
+    setup.send("PUT", path, "{}").await.fails(405, "unknown_route", "failed");
+    let stranger = setup.send_with("GET", path, &[("authorization", "Basic eDp5")], "").await;
+    stranger.fails(401, "unauthorized", "failed");
+}
+
+/// FEATURES: S9
+#[tokio::test]
+async fn a_database_that_does_not_say_gets_what_the_server_says() {
+    let setup = Setup::configured(HttpConfig {
+        read_quorum: ReadQuorum::All,
+        execution_mode: ExecutionMode::Synchronous,
+        ..config(Limits::default())
+    });
+    setup.send("POST", "/database/as-said/plocal", "").await.expect(200);
+    let own = r#"{"writeQuorum":3,"readQuorum":1,"executionMode":"undefined"}"#;
+    setup.send("POST", "/database/own/plocal", own).await.expect(200);
+    for (name, write, read, mode) in [
+        ("as-said", json!("majority"), json!("all"), "synchronous"),
+        ("own", json!(3), json!(1), "undefined"),
+    ] {
+        let shown = setup.send("GET", &format!("/distributed/database/{name}"), "").await;
+        let shown = shown.expect(200).json();
+        assert_eq!((&shown["writeQuorum"], &shown["readQuorum"]), (&write, &read));
+        assert_eq!(shown["executionMode"], mode);
+    }
+}
