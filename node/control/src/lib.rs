@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod ddl;
+pub mod generations;
 pub mod indexes;
 pub mod members;
 pub mod schema;

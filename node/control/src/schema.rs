@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, ItemId, NodeId};
-use quorate_protocol::io::{CLOSED, Placement};
+use quorate_protocol::io::{CLOSED, Placement, SessionToken};
 use serde::{Deserialize, Serialize};
 
 use crate::indexes::Index;
@@ -233,6 +233,9 @@ impl Schema {
                 write_quorum: system.masters.len(),
                 owner: None,
                 schema_min: 0,
+                entry: SessionToken::new(),
+                turn: None,
+                change: None,
             },
         );
         for closed in &self.closed {
@@ -245,6 +248,9 @@ impl Schema {
                 write_quorum,
                 owner: None,
                 schema_min: CLOSED,
+                entry: SessionToken::new(),
+                turn: None,
+                change: None,
             };
             placements.insert(ClusterKey { database, cluster }, placement);
         }
@@ -278,6 +284,9 @@ impl Schema {
                         write_quorum,
                         owner: Some(cluster.owner),
                         schema_min: database.schema_min(cluster.id),
+                        entry: SessionToken::new(),
+                        turn: None,
+                        change: None,
                     },
                 );
             }
@@ -294,6 +303,9 @@ impl Schema {
                         write_quorum: masters.len() / 2 + 1,
                         owner: None,
                         schema_min: 0,
+                        entry: SessionToken::new(),
+                        turn: None,
+                        change: None,
                     },
                 );
             }

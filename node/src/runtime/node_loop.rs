@@ -273,6 +273,9 @@ impl<P: Protocol> NodeLoop<P> {
                 self.hold(after, Out::Reply(request, reply));
             }
             Effect::Note(note) => self.note(&note),
+            Effect::Report { after, report } => {
+                tracing::debug!(after, ?report, "to the control plane");
+            }
         }
     }
 

@@ -456,7 +456,7 @@ impl Machine {
         }
     }
 
-    /// Clusters came or went: begin again.
+    /// Clusters came or went, or their MASTERs changed: begin again.
     pub(super) fn compare_again(&mut self) {
         if let Some(aligning) = &mut self.align {
             aligning.sources.clear();

@@ -112,6 +112,7 @@ impl Machine {
         for (_, source) in aligning.closed() {
             self.take_reached(cx, &source.reached);
         }
+        self.take_generations(cx, &aligning);
         cx.write(Write::Aligning(false));
         if aligning.work != AlignmentWork::default() {
             cx.note(Note::Alignment(aligning.work));

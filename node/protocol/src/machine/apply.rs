@@ -313,6 +313,7 @@ impl Machine {
         }
         self.changed.extend(writes.iter().map(|op| op.item.clone()));
         self.session_progress |= !writes.is_empty();
+        self.generations.progress = true;
         self.held.remove(tx);
         self.end_recovery(tx);
         self.end_watch(tx);

@@ -235,7 +235,10 @@ mod tests {
         let out = effects(machine, event);
         let sent = out.into_iter().filter_map(|effect| match effect {
             Effect::Send { to, message, .. } => Some((to, message)),
-            Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) => None,
+            Effect::Persist { .. }
+            | Effect::Reply { .. }
+            | Effect::Note(_)
+            | Effect::Report { .. } => None,
         });
         sent.collect()
     }

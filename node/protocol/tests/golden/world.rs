@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
     Base, CLOSED, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest, Reply,
-    SessionRequest, Submit, Tick,
+    SessionRequest, SessionToken, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{Age, Ballot, Message, Participant};
@@ -453,7 +453,18 @@ fn placements(
     let placement = |(cluster, masters, write_quorum): &Shape| {
         let (masters, write_quorum) = (masters.clone(), *write_quorum);
         let replicas = Vec::new();
-        (*cluster, Placement { generation, masters, replicas, write_quorum, owner, schema_min: 0 })
+        let placement = Placement {
+            generation,
+            masters,
+            replicas,
+            write_quorum,
+            owner,
+            schema_min: 0,
+            entry: SessionToken::new(),
+            turn: None,
+            change: None,
+        };
+        (*cluster, placement)
     };
     shapes.iter().map(placement).collect()
 }
