@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use quorate_api::{Boot, NodeId};
-use quorate_protocol::io::{Event, PersistSeq, Reply, Tick};
+use quorate_protocol::io::{Event, PersistSeq, Reply, Report, Tick};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
 
@@ -43,6 +43,7 @@ pub(crate) struct Server {
 pub(crate) enum Out {
     Send(NodeId, Message),
     Reply(u64, Reply),
+    Report(Report),
 }
 
 impl Server {
