@@ -155,6 +155,8 @@ marks! {
     LeftForGeneration,
     /// A vote of an earlier generation is aborted when a server enters a later one.
     VoteVoid,
+    /// A vote is dropped whose clusters are all kept elsewhere by now.
+    VoteElsewhere,
     /// A server that has entered answers for a generation that is over.
     AnsweredForClosed,
     /// A recovery asks the MASTERs of a later generation.

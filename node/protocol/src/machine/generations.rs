@@ -374,6 +374,29 @@ impl Machine {
         self.reconsider_configuration(cx);
     }
 
+    /// A finished transaction whose clusters are all kept elsewhere by now: what became of it, this
+    /// server was not told, and has no use for.
+    pub(super) fn drop_if_elsewhere(&mut self, tx: TxId) {
+        let me = self.config.node;
+        let is_elsewhere = |participants: &[Participant]| {
+            !participants.is_empty() && !participants.iter().any(|p| self.is_kept_by(me, p.cluster))
+        };
+        if self.txs.get(&tx).is_some_and(|record| is_elsewhere(&record.participants)) {
+            Mark::VoteElsewhere.hit();
+            self.drop_vote(tx);
+        }
+    }
+
+    /// It is finished: the vote is void, whatever it was.
+    pub(super) fn drop_vote(&mut self, tx: TxId) {
+        if let Some(record) = self.txs.remove(&tx) {
+            self.locks.release(tx, &record.ops);
+            self.changed.extend(record.ops.into_iter().map(|op| op.item));
+        }
+        self.end_recovery(tx);
+        self.end_watch(tx);
+    }
+
     /// Which generations this server has sealed and settled, and which it has entered; for a
     /// server that aligns with it.
     pub(super) fn reached_generations(&self) -> Vec<Generation> {

@@ -110,6 +110,7 @@ impl Machine {
     fn hear_finished(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         self.end_recovery(tx);
         self.end_watch(tx);
+        self.drop_if_elsewhere(tx);
         let is_missed = self.parked.missing().chain(self.held.missing()).any(|base| base == tx);
         if is_missed || self.txs.contains_key(&tx) || self.parked.contains(tx) {
             Mark::LeftByFinished.hit();
