@@ -172,6 +172,7 @@ impl Generations {
         if let Stage::Transferring { synced, .. } = &mut change.stage {
             synced.retain(|node| change.next.masters.contains(node));
         }
+        found.turn = found.turn.filter(|node| found.keepers.masters.contains(node));
         found.go_on();
         Ok(())
     }
@@ -295,6 +296,8 @@ impl Cluster {
                 *merged = (*merged).max(*index);
             }
             change.stage = Stage::Transferring { token, synced: BTreeSet::new() };
+            // Whoever needs it for the next generation asks anew.
+            self.turn = None;
         }
         if let Stage::Transferring { token, synced } = &mut change.stage
             && synced.len() >= change.next.majority()
@@ -527,7 +530,9 @@ mod tests {
         }
         let mut late = transferring(&[1, 4]);
         assert!(late.report(NodeId(4), &synced(2)));
+        assert!(late.report(NodeId(4), &behind(2, None)));
         late.give_up(C).unwrap();
+        assert_eq!(placement(&late).turn, None, "it is no MASTER to be any more");
         for mut all in [early, late] {
             for node in [2, 3] {
                 assert!(all.is_changing(C));

@@ -236,7 +236,7 @@ impl World {
             self.invariants.activated(cluster, placement.generation, masters, &disks);
             self.clients.counts_mut().generations += 1;
         }
-        let max = if self.healed { 1_000 } else { 200_000 };
+        let max = if self.healed { 1_000 } else { self.options.learn_max };
         for server in 0..self.servers.len() {
             let at = self.now + self.changes.between(100, max);
             self.at(at, Happening::Learn { server, cfg });

@@ -59,6 +59,8 @@ pub struct Options {
     pub entry_every: Tick,
     /// Mean time between changes of a cluster's MASTERs or W; 0 for none.
     pub change_every: Tick,
+    /// Longest time until a server hears of such a change.
+    pub learn_max: Tick,
     /// One crash also flips a bit in what was durable.
     pub bit_flip: bool,
     /// Longest time until a failure detector looks again.
@@ -204,6 +206,7 @@ impl Options {
             drift: some(250, 1, 300),
             entry_every: some(250, 40_000, 600_000),
             change_every: 0,
+            learn_max: 0,
             bit_flip: some(150, 1, 1) == 1,
             detect_max: 100_000,
             housekeeping: 500_000,
@@ -242,6 +245,7 @@ impl Options {
         if rng.chance(300) {
             self.change_every = every;
         }
+        self.learn_max = *rng.pick(&[20_000, 200_000, 200_000, 1_000_000]);
     }
 
     fn draw_forgetting(&mut self, rng: &mut Stream) {

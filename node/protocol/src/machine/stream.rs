@@ -246,10 +246,11 @@ impl Machine {
         let (from, cfg) = from;
         // The sender knows that this server keeps a cluster no more: half of a commit is not
         // taken, and comes again when this server knows it, too.
-        let is_part = decision.outcome == Decided::Commit
-            && !decision.participants.is_empty()
-            && !self.is_whole(&decision.participants, &decision.ops);
-        if is_part && cfg > self.cfg {
+        let is_part = |d: &Decision| {
+            let is_told = d.outcome == Decided::Commit && !d.participants.is_empty();
+            is_told && !self.is_whole(&d.participants, &d.ops)
+        };
+        if cfg > self.cfg && is_part(&decision) {
             Mark::PartStreamed.hit();
             return;
         }
