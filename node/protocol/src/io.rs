@@ -9,8 +9,8 @@ use quorate_api::{
 };
 
 pub use crate::config::{AlignConfig, Config};
-pub use crate::placement::{CLOSED, Change, Placement, Report, Stage};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
+pub use crate::placement::{CLOSED, Change, Placement, Report, Stage};
 
 /// Microseconds on a monotonic clock of the server; where it starts does not matter.
 pub type Tick = u64;

@@ -167,6 +167,8 @@ marks! {
     ReadUnanswered,
     /// A commit is streamed without the operations of a cluster that this server still keeps.
     PartStreamed,
+    /// A source's configuration is newer than that of the server that aligns.
+    SourceAhead,
     /// What ended boots left is forgotten.
     BootsForgotten,
     /// A log entry is streamed whose transaction is forgotten already.

@@ -151,9 +151,8 @@ impl World {
     /// A server without any cluster would be no part of the database.
     fn keeps_another(&self, node: NodeId, cluster: ClusterKey) -> bool {
         let mut others = self.options.clusters.iter().filter(|shape| shape.cluster != cluster);
-        let is_kept = |keepers: &Keepers| {
-            keepers.masters.contains(&node) || keepers.replicas.contains(&node)
-        };
+        let is_kept =
+            |keepers: &Keepers| keepers.masters.contains(&node) || keepers.replicas.contains(&node);
         others.any(|shape| {
             let next = self.generations.next_keepers(shape.cluster);
             self.generations.keepers(shape.cluster).is_some_and(is_kept) && next.is_none_or(is_kept)

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quorate_api::{Boot, Committed, ItemId, NodeId, Stamp, TxId};
+use quorate_api::{Boot, NodeId};
 use quorate_control::generations::Generations;
 use quorate_protocol::io::{self, Config, Effect, Event, Note, PersistSeq, Reply, Tick, Write};
 use quorate_protocol::machine::Machine;
@@ -16,12 +16,8 @@ use crate::invariants::{Invariants, Violation};
 use crate::options::Options;
 use crate::plant::{Plant, ShellBug};
 use crate::rng::Stream;
-use crate::server::{Out, Server};
+use crate::server::{self, Out, Server};
 use crate::trace::Trace;
-use crate::workload;
-
-/// Who wrote what is there before the first transaction.
-const LOADER: TxId = TxId { node: NodeId(u64::MAX), boot: Boot(1), seq: 1 };
 
 /// Longest time until a failure detector looks again once everything healed.
 const HEALED_DETECT: Tick = 100_000;
@@ -145,7 +141,7 @@ impl World {
         let mut servers: Vec<Server> =
             (0..options.servers).map(|index| Server::new(index, rate())).collect();
         let mut invariants = Invariants::new(&options);
-        let loaded = load(&options, &mut servers, &mut invariants);
+        let loaded = server::load(&options, &mut servers, &mut invariants);
         let nodes: Vec<NodeId> = servers.iter().map(|server| server.id).collect();
         let first = control::first_entry(&options, &nodes, &mut Stream::new(seed, "control"));
         let mut world = Self {
@@ -487,24 +483,4 @@ impl World {
             self.at(next, Happening::Client { client });
         }
     }
-}
-
-/// Puts the workload's records on every disk that keeps them.
-fn load(
-    options: &Options,
-    servers: &mut [Server],
-    invariants: &mut Invariants,
-) -> Vec<(ItemId, Vec<u8>)> {
-    let loaded = workload::preloaded(options);
-    for (item, body) in &loaded {
-        let bytes: Vec<u8> = 1_u64.to_be_bytes().iter().chain(body).copied().collect();
-        let stamp = Stamp { version: 1, tx: LOADER };
-        let committed = Committed { stamp, live: true, image: Some(bytes.into()) };
-        let keepers = (0..options.servers).filter(|s| options.holds(*s, item.cluster));
-        for index in keepers {
-            servers[index].disk.preload(item, &committed);
-        }
-        invariants.loaded(item, &committed);
-    }
-    loaded
 }

@@ -362,8 +362,9 @@ impl Machine {
     /// Missing bases asked of every reachable peer, a bounded number at a time.
     pub(super) fn fetch_missing_bases(&mut self, cx: &mut Cx<'_>) {
         const AT_ONCE: usize = 256;
-        let missing: BTreeSet<TxId> =
-            self.parked.missing().chain(self.held.missing()).take(AT_ONCE).collect();
+        let begun = self.begun_and_missing(cx);
+        let missing = self.parked.missing().chain(self.held.missing()).chain(begun);
+        let missing: BTreeSet<TxId> = missing.take(AT_ONCE).collect();
         for tx in missing {
             for node in self.peers.iter().filter(|(_, peer)| peer.up).map(|(node, _)| *node) {
                 cx.send_now(node, Message::Fetch { tx });

@@ -318,8 +318,8 @@ impl Machine {
         }
         let generation = placement.generation;
         let Some((of, others)) = self.generations.aligned.get(&cluster) else { return false };
-        let mine = placement.masters.contains(&self.config.node)
-            && self.is_settled(cluster, generation);
+        let mine =
+            placement.masters.contains(&self.config.node) && self.is_settled(cluster, generation);
         next > generation && *of == generation && others + usize::from(mine) >= placement.majority()
     }
 
@@ -329,9 +329,8 @@ impl Machine {
         let Some(placement) = self.placements.get(&cluster) else { return };
         let Some((_, token)) = placement.to_enter(me) else { return };
         let (turn, is_up) = (placement.turn, |node| self.is_connected(node));
-        let mut lacking = token
-            .iter()
-            .filter(|((node, boot), index)| !self.has_applied(*node, *boot, **index));
+        let mut lacking =
+            token.iter().filter(|((node, boot), index)| !self.has_applied(*node, *boot, **index));
         if !again || lacking.all(|((node, _), _)| is_up(*node)) {
             return;
         }
@@ -400,15 +399,15 @@ impl Machine {
     /// Which generations this server has sealed and settled, and which it has entered; for a
     /// server that aligns with it.
     pub(super) fn reached_generations(&self) -> Vec<Generation> {
-        let known = self.placements.iter().filter(|(_, placement)| {
-            placement.generation > 1 || placement.change.is_some()
-        });
+        let known = self
+            .placements
+            .iter()
+            .filter(|(_, placement)| placement.generation > 1 || placement.change.is_some());
         let of = |(cluster, placement): (&ClusterKey, &Placement)| {
             let (cluster, generation) = (*cluster, placement.generation);
             let is_master = placement.masters.contains(&self.config.node);
             // What one that aligns itself has of it is not whole.
-            let settled =
-                is_master && self.align.is_none() && self.is_settled(cluster, generation);
+            let settled = is_master && self.align.is_none() && self.is_settled(cluster, generation);
             let entered = self.generations.entered.get(&cluster).copied().unwrap_or(1);
             Generation { cluster, generation, settled, entered }
         };

@@ -367,9 +367,9 @@ mod tests {
             let sent = out.into_iter().filter_map(|effect| match effect {
                 Effect::Send { message, .. } => Some(message),
                 Effect::Persist { .. }
-            | Effect::Reply { .. }
-            | Effect::Note(_)
-            | Effect::Report { .. } => None,
+                | Effect::Reply { .. }
+                | Effect::Note(_)
+                | Effect::Report { .. } => None,
             });
             sent.collect::<Vec<_>>()
         };

@@ -257,9 +257,7 @@ fn changing(words: &[&str]) -> Parsed<Changing> {
     };
     let done = |name: &str| list(name).transpose().map(|nodes| nodes.unwrap_or_default());
     let stage = match token("token").transpose()? {
-        Some(token) => {
-            Stage::Transferring { token, synced: done("synced")?.into_iter().collect() }
-        }
+        Some(token) => Stage::Transferring { token, synced: done("synced")?.into_iter().collect() },
         None => Stage::Sealing { sealed: done("sealed")?.into_iter().collect() },
     };
     let next = list("next").transpose()?;

@@ -5,14 +5,10 @@
 use quorate_api::{ClusterKey, TxId};
 use quorate_protocol::message::{Decided, Value, Vote};
 
-use crate::disk::Contents;
 use super::one_generation::OneGeneration;
+use crate::disk::Contents;
 
-pub(super) fn check(
-    tx: TxId,
-    disks: &[&Contents],
-    generations: &OneGeneration,
-) -> Option<String> {
+pub(super) fn check(tx: TxId, disks: &[&Contents], generations: &OneGeneration) -> Option<String> {
     let participants = disks.iter().filter_map(|disk| disk.txs.get(&tx)).map(|r| &r.participants);
     let Some(participants) = participants.max_by_key(|participants| participants.len()) else {
         return Some(format!("{tx} acknowledged without a trace of it"));

@@ -84,22 +84,20 @@ impl OneGeneration {
     ) -> Option<String> {
         let mut found = None;
         for write in writes {
-            match write {
-                Write::Tx(tx, record) => {
-                    self.note(*tx, record);
-                    if record.vote == Some(Vote::Yes) {
-                        let lacking = || self.lacking(by, *tx, holds, &has_dropped);
-                        found = found.or_else(lacking);
-                    }
+            if let Write::Tx(tx, record) = write {
+                self.note(*tx, record);
+                if record.vote == Some(Vote::Yes) {
+                    found = found.or_else(|| self.lacking(by, *tx, holds, &has_dropped));
                 }
-                Write::Outcome(tx, Decided::Commit) if self.committed.insert(*tx) => {
-                    found = found.or_else(|| self.committed_late(*tx));
-                    for (item, version) in self.versions.get(tx).into_iter().flatten() {
-                        let newest = self.newest.entry(item.clone()).or_default();
-                        *newest = (*newest).max(*version);
-                    }
+            }
+            if let Write::Outcome(tx, Decided::Commit) = write
+                && self.committed.insert(*tx)
+            {
+                found = found.or_else(|| self.committed_late(*tx));
+                for (item, version) in self.versions.get(tx).into_iter().flatten() {
+                    let newest = self.newest.entry(item.clone()).or_default();
+                    *newest = (*newest).max(*version);
                 }
-                _ => {}
             }
         }
         found
@@ -137,8 +135,8 @@ impl OneGeneration {
         let participants = self.participants.get(&tx)?.iter().filter(of);
         let clusters: BTreeSet<ClusterKey> = participants.map(|p| p.cluster).collect();
         let mut items = self.before.iter().filter(|(item, _)| clusters.contains(&item.cluster));
-        let (item, version) = items
-            .find(|(item, version)| held(holds, item) < **version && !has_dropped(item))?;
+        let (item, version) =
+            items.find(|(item, version)| held(holds, item) < **version && !has_dropped(item))?;
         let held = held(holds, item);
         Some(format!("votes Yes for {tx} with {item} at {held}, not {version}"))
     }
