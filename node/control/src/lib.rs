@@ -9,6 +9,7 @@ extern crate alloc;
 pub mod command;
 pub mod ddl;
 pub mod distributed;
+pub mod generations;
 pub mod indexes;
 pub mod members;
 pub mod plane;

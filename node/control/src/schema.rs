@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId};
-use quorate_protocol::io::{CLOSED, Placement};
+use quorate_protocol::io::{CLOSED, Placement, SessionToken};
 use serde::{Deserialize, Serialize};
 
 use crate::indexes::Index;
@@ -230,6 +230,9 @@ impl Schema {
                 write_quorum,
                 owner: None,
                 schema_min: CLOSED,
+                entry: SessionToken::new(),
+                turn: None,
+                change: None,
             };
             placements.insert(ClusterKey { database, cluster }, placement);
         }
@@ -263,6 +266,9 @@ impl Schema {
                         write_quorum,
                         owner: Some(cluster.owner),
                         schema_min: database.schema_min(cluster.id),
+                        entry: SessionToken::new(),
+                        turn: None,
+                        change: None,
                     },
                 );
             }
@@ -279,6 +285,9 @@ impl Schema {
                         write_quorum: masters.len() / 2 + 1,
                         owner: None,
                         schema_min: 0,
+                        entry: SessionToken::new(),
+                        turn: None,
+                        change: None,
                     },
                 );
             }

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quorate_api::{Boot, ClusterKey, Image, ItemId, NodeId, OpKind};
-use quorate_protocol::io::{Base, Config, Effect, Event, Placement, Proposal, Reply, Submit, Tick};
+use quorate_protocol::io::{
+    Base, Config, Effect, Event, Placement, Proposal, Reply, SessionToken, Submit, Tick,
+};
 use quorate_protocol::machine::Machine;
 
 use disk::Disk;
@@ -47,6 +49,9 @@ impl Servers {
             write_quorum: 2,
             owner: None,
             schema_min: 0,
+            entry: SessionToken::new(),
+            turn: None,
+            change: None,
         };
         for at in 0..nodes.len() {
             let placements = [(CLUSTER, placement.clone())].into();
@@ -101,7 +106,7 @@ impl Servers {
                     }
                     Effect::Reply { reply: Reply::Committed { .. }, .. } => self.committed += 1,
                     Effect::Reply { reply, .. } => panic!("{reply:?}"),
-                    Effect::Note(_) => {}
+                    Effect::Note(_) | Effect::Report { .. } => {}
                 }
             }
         }

@@ -97,6 +97,19 @@ pub struct Followed {
     pub ops: Vec<quorate_api::Operation>,
 }
 
+/// What a source has done about changes of a cluster's generation (PROTOCOL.md 3.9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Which cluster.
+    pub cluster: ClusterKey,
+    /// The generation that it knows as active.
+    pub generation: u32,
+    /// It is one of its MASTERs, has sealed it, and knows what became of all it voted for.
+    pub settled: bool,
+    /// It has all that generations before this one committed.
+    pub entered: u32,
+}
+
 /// How far a source is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Reached {
@@ -110,6 +123,8 @@ pub struct Reached {
     pub low: Vec<(NodeId, Boot, u64)>,
     /// Commits in its state that no log has told it of.
     pub out_of_log: Vec<TxId>,
+    /// Of clusters that changed, or do.
+    pub generations: Vec<Generation>,
 }
 
 /// What an aligning server asks of a source. Every question may be lost and asked again.

@@ -10,6 +10,7 @@ use quorate_api::{
 
 pub use crate::config::{AlignConfig, Config};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
+pub use crate::placement::{CLOSED, Change, Placement, Report, Stage};
 
 /// Microseconds on a monotonic clock of the server; where it starts does not matter.
 pub type Tick = u64;
@@ -55,57 +56,6 @@ pub enum Event {
     },
     /// A batch of events was handled, or a deadline passed: timers run, acknowledgements go out.
     Tick,
-}
-
-/// Fixed for one generation of a cluster (PROTOCOL.md 3.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
-    /// Counts the changes of `masters` and `write_quorum`.
-    pub generation: u32,
-    /// M(c), in order; never empty.
-    pub masters: Vec<NodeId>,
-    /// Servers that hold the cluster without a say: they get decisions, and never vote, promise,
-    /// accept, recover or count in a read. No MASTER is among them.
-    pub replicas: Vec<NodeId>,
-    /// W(c), between 1 and N.
-    pub write_quorum: usize,
-    /// The one server that creates records here; `None`: any (the system cluster).
-    pub owner: Option<NodeId>,
-    /// Schema revision below which writers are refused: what they write lacks the keys of an index
-    /// that came since (PROTOCOL.md 3.9). 0: nobody is; [`CLOSED`]: everybody.
-    pub schema_min: u64,
-}
-
-/// [`Placement::schema_min`] of a cluster that was dropped. Nothing new is voted for there; what
-/// was under way is decided by its MASTERs as ever, or the locks it has in other clusters would
-/// stay.
-pub const CLOSED: u64 = u64::MAX;
-
-impl Placement {
-    /// True when the cluster was dropped.
-    #[must_use]
-    pub const fn is_closed(&self) -> bool {
-        self.schema_min == CLOSED
-    }
-
-    /// ⌊N/2⌋ + 1.
-    #[must_use]
-    pub fn majority(&self) -> usize {
-        self.masters.len() / 2 + 1
-    }
-
-    /// True when a server keeps the cluster's items, as MASTER or REPLICA.
-    #[must_use]
-    pub fn is_held_by(&self, node: NodeId) -> bool {
-        self.masters.contains(&node) || self.replicas.contains(&node)
-    }
-
-    /// True when W is at least a majority; PROTOCOL.md 3.2–3.9 hold for such clusters, 3.10 for the
-    /// others.
-    #[must_use]
-    pub fn is_safe(&self) -> bool {
-        self.write_quorum >= self.majority()
-    }
 }
 
 /// A client's transaction.
@@ -263,6 +213,14 @@ pub enum Effect {
     },
     /// Something worth counting or logging happened.
     Note(Note),
+    /// Tell the control plane once everything up to `after` is durable. May be lost: it comes again
+    /// until the configuration shows that it arrived.
+    Report {
+        /// Durability the report waits for.
+        after: PersistSeq,
+        /// The report.
+        report: Report,
+    },
 }
 
 /// A durable write.
@@ -299,6 +257,10 @@ pub enum Write {
     Aligning(bool),
     /// Something of this commit came in by alignment, and perhaps not all of it.
     Begun(TxId),
+    /// This server votes in no generation of the cluster up to this one any more.
+    Sealed(ClusterKey, u32),
+    /// This server has all that generations of the cluster before this one committed.
+    Entered(ClusterKey, u32),
 }
 
 /// Something worth counting or logging.
@@ -486,4 +448,8 @@ pub struct Recovered {
     pub aligning: bool,
     /// Commits of which it had something then, and perhaps not all.
     pub begun: BTreeSet<TxId>,
+    /// Up to which generation of a cluster this server votes no more.
+    pub sealed: BTreeMap<ClusterKey, u32>,
+    /// For which generation of a cluster this server has all that came before it.
+    pub entered: BTreeMap<ClusterKey, u32>,
 }

@@ -11,4 +11,5 @@ pub mod io;
 pub mod machine;
 pub mod marks;
 pub mod message;
+mod placement;
 pub mod planted;

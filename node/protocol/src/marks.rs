@@ -139,6 +139,36 @@ marks! {
     SourceAligns,
     /// A log had told of a commit in a part that was skipped here.
     ToldOfASkippedPart,
+    /// A MASTER seals its generation.
+    Sealed,
+    /// No: the generation is sealed.
+    NoSealed,
+    /// A transaction waits for a change of a cluster.
+    Postponed,
+    /// A coordinator's transaction is of a generation that ended.
+    GenerationEnded,
+    /// A server has all that came before a generation.
+    GenerationEntered,
+    /// It has it from a source of an alignment that has entered.
+    EnteredByAlignment,
+    /// A server leaves ONLINE to get what no log brings it for the next generation.
+    LeftForGeneration,
+    /// A vote of an earlier generation is aborted when a server enters a later one.
+    VoteVoid,
+    /// A vote is dropped whose clusters are all kept elsewhere by now.
+    VoteElsewhere,
+    /// A server that has entered answers for a generation that is over.
+    AnsweredForClosed,
+    /// A recovery asks the MASTERs of a later generation.
+    LaterGenerationAsked,
+    /// A Prepare waits: its acceptor lacks what came before the generation.
+    HeldForEntry,
+    /// A read is left unanswered: the generation is sealed, or not entered.
+    ReadUnanswered,
+    /// A commit is streamed without the operations of a cluster that this server still keeps.
+    PartStreamed,
+    /// A source's configuration is newer than that of the server that aligns.
+    SourceAhead,
     /// What ended boots left is forgotten.
     BootsForgotten,
     /// A log entry is streamed whose transaction is forgotten already.

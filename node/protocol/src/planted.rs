@@ -51,6 +51,14 @@ pub enum Bug {
     BackBeforeMeanwhile,
     /// A server that misses a base takes the record from somebody, while it is ONLINE (trap A12).
     RecordWiseRepair,
+    /// A MASTER says that it is sealed, and goes on voting (A2, E1).
+    OldSetNotSealed,
+    /// A MASTER of the next generation says that it is synced, whatever it lacks (E3).
+    EnterWithoutTransfer,
+    /// A MASTER says that it is sealed with votes undecided (E4).
+    DrainSkipped,
+    /// A MASTER that was not waited for votes before it has what it lacks.
+    VoterBeforeSynced,
 }
 
 impl Config {

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use disk::Disk;
 use quorate_api::{Boot, ClusterKey, Committed, Image, ItemId, ItemKey, NodeId, Stamp, TxId};
 use quorate_protocol::io::{
-    AlignConfig, AlignmentWork, Config, Effect, Event, Note, Placement, Tick, Write,
+    AlignConfig, AlignmentWork, Config, Effect, Event, Note, Placement, SessionToken, Tick, Write,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{Decided, Message};
@@ -88,6 +88,9 @@ impl World {
             write_quorum: 2,
             owner: None,
             schema_min: 0,
+            entry: SessionToken::new(),
+            turn: None,
+            change: None,
         };
         let placements: BTreeMap<_, _> = [(CLUSTER, placement)].into();
         for node in NODES {
@@ -120,7 +123,7 @@ impl World {
                     self.work.fetched += work.fetched;
                     self.largest = self.largest.max(usize::try_from(work.compared).unwrap());
                 }
-                Effect::Note(_) | Effect::Reply { .. } => {}
+                Effect::Note(_) | Effect::Reply { .. } | Effect::Report { .. } => {}
             }
         }
     }

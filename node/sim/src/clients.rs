@@ -83,6 +83,8 @@ pub struct Counts {
     pub aligned: u64,
     /// Tombstones dropped.
     pub purged: u64,
+    /// Generations of clusters that became active.
+    pub generations: u64,
 }
 
 /// When and where a client asks.
@@ -112,8 +114,15 @@ pub(crate) struct Answer<'a> {
     pub(crate) local: &'a BTreeMap<ItemId, Committed>,
     /// It aligns: that is no snapshot.
     pub(crate) aligning: bool,
-    /// Servers may have to align at any time.
-    pub(crate) cuts_logs: bool,
+    /// The server that answers.
+    pub(crate) server: usize,
+    pub(crate) options: &'a Options,
+}
+
+impl Answer<'_> {
+    fn holds(&self, items: &[ItemId]) -> bool {
+        items.iter().all(|item| self.options.holds(self.server, item.cluster))
+    }
 }
 
 impl Clients {
@@ -234,8 +243,8 @@ impl Clients {
                     };
                 }
             }
-            // The server has left ONLINE since: its shell refuses.
-            Reply::Session(_) if answer.aligning => {
+            // The server has left ONLINE since, or keeps the items no more: its shell refuses.
+            Reply::Session(_) if answer.aligning || !answer.holds(&flight.local) => {
                 self.failed(client, &flight, ErrorCode::NotReady, now);
                 self.retire(client, serving);
                 return Some(client);
@@ -367,12 +376,12 @@ impl Clients {
 /// What may be refused although everything is well: conflicts between clients, and what a client
 /// asked for wrongly. A position that a crash took is satisfied once its boot is closed, and that
 /// takes every server. Where logs are cut after a few entries, servers that are well have to align.
-const fn is_excused(code: ErrorCode, answer: &Answer<'_>) -> bool {
+fn is_excused(code: ErrorCode, answer: &Answer<'_>) -> bool {
     let conflict = matches!(
         code,
         ErrorCode::VersionConflict | ErrorCode::Busy | ErrorCode::NotFound | ErrorCode::NotOwner
     );
     conflict
         || (!answer.whole && matches!(code, ErrorCode::SessionBehind))
-        || (answer.cuts_logs && matches!(code, ErrorCode::NotReady))
+        || (answer.options.cuts_logs() && matches!(code, ErrorCode::NotReady))
 }

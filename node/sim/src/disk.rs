@@ -28,6 +28,8 @@ pub struct Contents {
     out_of_log: BTreeSet<TxId>,
     shown: BTreeMap<NodeId, LogPosition>,
     begun: BTreeSet<TxId>,
+    sealed: BTreeMap<ClusterKey, u32>,
+    entered: BTreeMap<ClusterKey, u32>,
     /// The server aligns: its items are no snapshot.
     pub aligning: bool,
 }
@@ -80,6 +82,12 @@ impl Contents {
             }
             Write::Begun(tx) => {
                 self.begun.insert(*tx);
+            }
+            Write::Sealed(cluster, generation) => {
+                self.sealed.insert(*cluster, *generation);
+            }
+            Write::Entered(cluster, generation) => {
+                self.entered.insert(*cluster, *generation);
             }
             Write::Aligning(aligning) => {
                 self.aligning = *aligning;
@@ -221,6 +229,8 @@ impl Disk {
             out_of_log: self.visible.out_of_log.clone(),
             shown: self.visible.shown.clone(),
             begun: self.visible.begun.clone(),
+            sealed: self.visible.sealed.clone(),
+            entered: self.visible.entered.clone(),
             log_end: self.visible.log_end,
             log_start: self.visible.log_start,
             aligning: self.visible.aligning,

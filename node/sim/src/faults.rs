@@ -75,7 +75,7 @@ impl World {
         let index = self.victim();
         if self.servers[index].machine.is_some() {
             let flips = self.options.bit_flip
-                && self.options.can_spare(index)
+                && self.can_spare(index)
                 && self.servers.iter().all(|server| !server.dead && !server.disk.is_damaged());
             let server = &mut self.servers[index];
             let at_risk = server.disk.at_risk();

@@ -57,6 +57,7 @@ struct Sums {
     left_online: u64,
     aligned: u64,
     purged: u64,
+    generations: u64,
     events: u64,
     violated: Vec<u64>,
 }
@@ -74,6 +75,7 @@ impl Sums {
         self.left_online += counts.left_online;
         self.aligned += counts.aligned;
         self.purged += counts.purged;
+        self.generations += counts.generations;
         self.events += report.events;
         if !report.violations.is_empty() {
             self.violated.push(seed);
@@ -125,8 +127,8 @@ fn campaign(args: &Args) -> ExitCode {
         sums.recoveries,
     );
     println!(
-        "left ONLINE {} times, back {} times, {} tombstones dropped",
-        sums.left_online, sums.aligned, sums.purged,
+        "left ONLINE {} times, back {} times, {} tombstones dropped, {} generations entered",
+        sums.left_online, sums.aligned, sums.purged, sums.generations,
     );
     print_marks();
     if sums.violated.is_empty() {

@@ -57,6 +57,10 @@ pub struct Options {
     /// Mean time between entries of the control plane (a cluster's owner changes); 0 for none, and
     /// then anybody may create.
     pub entry_every: Tick,
+    /// Mean time between changes of a cluster's MASTERs or W; 0 for none.
+    pub change_every: Tick,
+    /// Longest time until a server hears of such a change.
+    pub learn_max: Tick,
     /// One crash also flips a bit in what was durable.
     pub bit_flip: bool,
     /// Longest time until a failure detector looks again.
@@ -88,6 +92,10 @@ pub struct Shape {
     /// W(c), at least a majority: what W below a majority promises (PROTOCOL.md 3.10) is not
     /// built.
     pub write_quorum: usize,
+    /// Servers that keep it no more since some change. Drawn empty; the run adds to it.
+    pub left: Vec<usize>,
+    /// Those of them that have learned it.
+    pub gone: Vec<usize>,
 }
 
 impl Shape {
@@ -95,7 +103,8 @@ impl Shape {
     #[must_use]
     pub fn new(number: u32, masters: Vec<usize>, write_quorum: usize) -> Self {
         let cluster = ClusterKey { database: 1, cluster: FIRST_CLUSTER + number };
-        Self { cluster, masters, replicas: Vec::new(), write_quorum }
+        let (replicas, left, gone) = (Vec::new(), Vec::new(), Vec::new());
+        Self { cluster, masters, replicas, write_quorum, left, gone }
     }
 
     /// ⌊N/2⌋ + 1.
@@ -104,16 +113,11 @@ impl Shape {
         self.masters.len() / 2 + 1
     }
 
-    /// True when a server keeps it.
+    /// True when a server keeps it, as far as it knows.
     #[must_use]
     pub fn is_held_by(&self, server: usize) -> bool {
-        self.masters.contains(&server) || self.replicas.contains(&server)
-    }
-
-    /// True when the cluster serves without one of its MASTERs.
-    fn can_spare(&self, server: usize) -> bool {
-        let left = self.masters.len() - usize::from(self.masters.contains(&server));
-        left >= self.write_quorum && left >= self.majority()
+        let kept = self.masters.contains(&server) || self.replicas.contains(&server);
+        kept && !self.gone.contains(&server)
     }
 }
 
@@ -135,6 +139,12 @@ impl Options {
         shapes.any(|s| s.cluster == cluster && s.is_held_by(server))
     }
 
+    /// True when a server keeps a cluster as the control plane has it, whatever it knows itself.
+    #[must_use]
+    pub fn belongs(&self, server: usize, cluster: ClusterKey) -> bool {
+        self.holds(server, cluster) && !self.shape(cluster).left.contains(&server)
+    }
+
     /// True when a server keeps every cluster, so that its state alone shows whole transactions.
     #[must_use]
     pub fn holds_all(&self, server: usize) -> bool {
@@ -146,12 +156,6 @@ impl Options {
     pub fn coordinators(&self) -> Vec<usize> {
         let is_master = |s: &usize| self.clusters.iter().any(|c| c.masters.contains(s));
         (0..self.servers).filter(is_master).collect()
-    }
-
-    /// True when every cluster serves without this server.
-    #[must_use]
-    pub fn can_spare(&self, server: usize) -> bool {
-        self.clusters.iter().all(|shape| shape.can_spare(server))
     }
 
     /// Which cluster a key's record is in.
@@ -201,6 +205,8 @@ impl Options {
             jump_every: some(250, 40_000, 600_000),
             drift: some(250, 1, 300),
             entry_every: some(250, 40_000, 600_000),
+            change_every: 0,
+            learn_max: 0,
             bit_flip: some(150, 1, 1) == 1,
             detect_max: 100_000,
             housekeeping: 500_000,
@@ -213,6 +219,7 @@ impl Options {
         options.set_duration(some(1_000, 60, 200));
         options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
         options.draw_rough(&mut Stream::new(seed, "rough"));
+        options.draw_changes(&mut Stream::new(seed, "changes"));
         options
     }
 
@@ -230,6 +237,15 @@ impl Options {
         if rng.chance(200) {
             self.takeovers = takeovers;
         }
+    }
+
+    /// MASTERs and write quorums that change while clients write.
+    fn draw_changes(&mut self, rng: &mut Stream) {
+        let every = rng.between(20_000, 300_000);
+        if rng.chance(300) {
+            self.change_every = every;
+        }
+        self.learn_max = *rng.pick(&[20_000, 200_000, 200_000, 1_000_000]);
     }
 
     fn draw_forgetting(&mut self, rng: &mut Stream) {

@@ -31,6 +31,7 @@ impl World {
                 kept if !is_ready(after) => self.servers[index].outbox.push_back((after, kept)),
                 Out::Send(to, message) => self.send(index, to, message),
                 Out::Reply(request, reply) => self.reply(index, request, &reply),
+                Out::Report(report) => self.tell_control(index, report),
             }
         }
     }

@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_api::{Boot, NodeId};
-use quorate_protocol::io::{Event, PersistSeq, Reply, Tick};
+use quorate_api::{Boot, Committed, ItemId, NodeId, Stamp, TxId};
+use quorate_protocol::io::{Event, PersistSeq, Reply, Report, Tick};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::invariants::Invariants;
+use crate::options::Options;
+use crate::workload;
+
+/// Who wrote what is there before the first transaction.
+const LOADER: TxId = TxId { node: NodeId(u64::MAX), boot: Boot(1), seq: 1 };
 
 /// One server.
 pub(crate) struct Server {
@@ -43,6 +49,7 @@ pub(crate) struct Server {
 pub(crate) enum Out {
     Send(NodeId, Message),
     Reply(u64, Reply),
+    Report(Report),
 }
 
 impl Server {
@@ -84,4 +91,24 @@ impl Server {
         self.peers.clear();
         self.wake = Tick::MAX;
     }
+}
+
+/// Puts the workload's records on every disk that keeps them.
+pub(crate) fn load(
+    options: &Options,
+    servers: &mut [Server],
+    invariants: &mut Invariants,
+) -> Vec<(ItemId, Vec<u8>)> {
+    let loaded = workload::preloaded(options);
+    for (item, body) in &loaded {
+        let bytes: Vec<u8> = 1_u64.to_be_bytes().iter().chain(body).copied().collect();
+        let stamp = Stamp { version: 1, tx: LOADER };
+        let committed = Committed { stamp, live: true, image: Some(bytes.into()) };
+        let keepers = (0..options.servers).filter(|s| options.holds(*s, item.cluster));
+        for index in keepers {
+            servers[index].disk.preload(item, &committed);
+        }
+        invariants.loaded(item, &committed);
+    }
+    loaded
 }

@@ -43,7 +43,8 @@ impl World {
 
     /// The heal is two seconds old: nothing may be in doubt any more. Clients come back.
     pub(crate) fn serve(&mut self) {
-        let doubts = self.in_doubt();
+        let mut doubts = self.in_doubt();
+        doubts.extend(self.changes_under_way());
         if !doubts.is_empty() {
             self.invariants.report("nothing-in-doubt", doubts.join("; "));
         }
@@ -100,7 +101,8 @@ impl World {
     fn items(&self) -> BTreeMap<ItemId, Committed> {
         let mut all: BTreeMap<ItemId, Committed> = BTreeMap::new();
         for shape in &self.options.clusters {
-            for (_, server) in self.alive().filter(|(s, _)| shape.masters.contains(s)) {
+            let masters = self.masters_now(shape.cluster);
+            for (_, server) in self.alive().filter(|(s, _)| masters.contains(s)) {
                 let items = &server.disk.visible().items;
                 for (item, committed) in items.iter().filter(|(i, _)| i.cluster == shape.cluster) {
                     take_newer(&mut all, item, committed);

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quorate_api::{Boot, Committed, ItemId, NodeId, Stamp, TxId};
-use quorate_protocol::io::{Config, Effect, Event, Note, PersistSeq, Reply, Tick, Write};
+use quorate_api::{Boot, NodeId};
+use quorate_control::generations::Generations;
+use quorate_protocol::io::{self, Config, Effect, Event, Note, PersistSeq, Reply, Tick, Write};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
 
@@ -15,12 +16,8 @@ use crate::invariants::{Invariants, Violation};
 use crate::options::Options;
 use crate::plant::{Plant, ShellBug};
 use crate::rng::Stream;
-use crate::server::{Out, Server};
+use crate::server::{self, Out, Server};
 use crate::trace::Trace;
-use crate::workload;
-
-/// Who wrote what is there before the first transaction.
-const LOADER: TxId = TxId { node: NodeId(u64::MAX), boot: Boot(1), seq: 1 };
 
 /// Longest time until a failure detector looks again once everything healed.
 const HEALED_DETECT: Tick = 100_000;
@@ -56,6 +53,13 @@ pub(crate) enum Happening {
     Jump,
     /// The control plane makes an entry.
     Entry,
+    /// Somebody changes a cluster's MASTERs or W.
+    Change,
+    /// A server's report arrives at the control plane.
+    Reported {
+        from: NodeId,
+        report: io::Report,
+    },
     /// A server hears of it.
     Learn {
         server: usize,
@@ -93,6 +97,8 @@ pub struct World {
     /// The quiet after the heal is over.
     pub(crate) serving: bool,
     pub(crate) entries: Vec<Entry>,
+    pub(crate) generations: Generations,
+    pub(crate) changes: Stream,
     pub(crate) network: Stream,
     pub(crate) faults: Stream,
     pub(crate) disks: Stream,
@@ -134,8 +140,8 @@ impl World {
         let mut rate = || 1_000 + clocks.between(0, 2 * options.drift) - options.drift;
         let mut servers: Vec<Server> =
             (0..options.servers).map(|index| Server::new(index, rate())).collect();
-        let mut invariants = Invariants::default();
-        let loaded = load(&options, &mut servers, &mut invariants);
+        let mut invariants = Invariants::new(&options);
+        let loaded = server::load(&options, &mut servers, &mut invariants);
         let nodes: Vec<NodeId> = servers.iter().map(|server| server.id).collect();
         let first = control::first_entry(&options, &nodes, &mut Stream::new(seed, "control"));
         let mut world = Self {
@@ -147,7 +153,9 @@ impl World {
             next_cut: 0,
             healed: false,
             serving: false,
+            generations: control::first_generations(&first),
             entries: vec![first],
+            changes: Stream::new(seed, "changing"),
             network: Stream::new(seed, "network"),
             faults: Stream::new(seed, "faults"),
             disks: Stream::new(seed, "disks"),
@@ -178,6 +186,7 @@ impl World {
             (o.slow_every, Happening::Slow),
             (o.jump_every, Happening::Jump),
             (o.entry_every, Happening::Entry),
+            (o.change_every, Happening::Change),
         ];
         for (every, what) in faults {
             if every > 0 {
@@ -254,6 +263,8 @@ impl World {
             Happening::Hurry(server) => self.servers[server].slowness = 0,
             Happening::Jump => self.jump_clock(),
             Happening::Entry => self.new_entry(),
+            Happening::Change => self.change_generation(),
+            Happening::Reported { from, report } => self.take_report(from, &report),
             Happening::Learn { server, cfg } => self.learn_entry(server, cfg),
             Happening::HealAll => self.heal_all(),
             Happening::Serve => self.serve(),
@@ -391,6 +402,9 @@ impl World {
                 server.outbox.push_back((after, Out::Reply(request, reply)));
             }
             Effect::Note(note) => self.noted(index, &note),
+            Effect::Report { after, report } => {
+                server.outbox.push_back((after, Out::Report(report)));
+            }
         }
     }
 
@@ -447,7 +461,7 @@ impl World {
         self.trace.line(self.now, format_args!("reply {request} {reply:?}"));
         if let Reply::Committed { tx, .. } = &reply {
             let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
-            self.invariants.acknowledged(*tx, &disks, &self.options);
+            self.invariants.acknowledged(*tx, &disks);
         }
         let (now, serving) = (self.now, self.serving);
         let (by, holds) = (self.servers[index].id, self.servers[index].disk.visible());
@@ -460,31 +474,12 @@ impl World {
             by,
             local: &holds.items,
             aligning: holds.aligning,
-            cuts_logs: self.options.cuts_logs(),
+            server: index,
+            options: &self.options,
         };
         if let Some(client) = self.clients.end(&answer) {
             let next = self.now + self.clients.think(self.options.think_max);
             self.at(next, Happening::Client { client });
         }
     }
-}
-
-/// Puts the workload's records on every disk that keeps them.
-fn load(
-    options: &Options,
-    servers: &mut [Server],
-    invariants: &mut Invariants,
-) -> Vec<(ItemId, Vec<u8>)> {
-    let loaded = workload::preloaded(options);
-    for (item, body) in &loaded {
-        let bytes: Vec<u8> = 1_u64.to_be_bytes().iter().chain(body).copied().collect();
-        let stamp = Stamp { version: 1, tx: LOADER };
-        let committed = Committed { stamp, live: true, image: Some(bytes.into()) };
-        let keepers = (0..options.servers).filter(|s| options.holds(*s, item.cluster));
-        for index in keepers {
-            servers[index].disk.preload(item, &committed);
-        }
-        invariants.loaded(item, &committed);
-    }
-    loaded
 }

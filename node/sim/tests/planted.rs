@@ -55,7 +55,7 @@ const fn shell(
 /// Every bug. Where the first thing to notice may differ from seed to seed, each is listed.
 fn rows() -> Vec<Row> {
     let rows = commits_and_votes().into_iter().chain(recovery_and_bases());
-    rows.chain(alignment()).chain(disks()).collect()
+    rows.chain(alignment()).chain(generations()).chain(disks()).collect()
 }
 
 fn commits_and_votes() -> Vec<Row> {
@@ -204,6 +204,35 @@ fn alignment() -> Vec<Row> {
             "3.6.5, A12",
             |c| c.planted = Some(Bug::RecordWiseRepair),
             &["all-or-nothing", "exact-bases"],
+        ),
+    ]
+}
+
+fn generations() -> Vec<Row> {
+    vec![
+        machine(
+            "the old MASTERs go on voting",
+            "3.9.2, E1, A2",
+            |c| c.planted = Some(Bug::OldSetNotSealed),
+            &["one-generation", "one-commit-per-base"],
+        ),
+        machine(
+            "MASTERs enter without what was committed before",
+            "3.9.4, E3",
+            |c| c.planted = Some(Bug::EnterWithoutTransfer),
+            &["one-generation", "one-commit-per-base", "linearizable"],
+        ),
+        machine(
+            "sealed with votes undecided",
+            "3.9.3, E4",
+            |c| c.planted = Some(Bug::DrainSkipped),
+            &["one-generation", "one-outcome", "one-commit-per-base"],
+        ),
+        machine(
+            "a late MASTER votes before it is synced",
+            "3.9.5",
+            |c| c.planted = Some(Bug::VoterBeforeSynced),
+            &["one-generation"],
         ),
     ]
 }

@@ -286,6 +286,9 @@ impl<P: Protocol> NodeLoop<P> {
                 self.hold(self.writer.ticket_of(after), Out::Reply(request, reply));
             }
             Effect::Note(note) => self.note(&note),
+            Effect::Report { after, report } => {
+                tracing::debug!(after, ?report, "to the control plane");
+            }
         }
     }
 

@@ -143,7 +143,17 @@ impl Machine {
             match self.placements.get(&participant.cluster) {
                 // An older writer does not know of an index: its keys would be missing.
                 Some(mine) if prepare.schema < mine.schema_min => return no(NoReason::Schema),
-                Some(mine) if mine.generation == participant.generation => {}
+                Some(mine) if mine.generation == participant.generation => {
+                    if self.is_sealed(participant.cluster, mine.generation) {
+                        Mark::NoSealed.hit();
+                        return no(NoReason::Generation);
+                    }
+                    // What it lacks comes: never a No for that.
+                    if !self.may_vote_in(participant.cluster, mine) {
+                        Mark::HeldForEntry.hit();
+                        return Some(Judgement::Wait(Wait::Configuration));
+                    }
+                }
                 Some(mine) if mine.generation > participant.generation => {
                     return no(NoReason::Generation);
                 }
@@ -291,17 +301,26 @@ impl Machine {
     }
 
     /// What must be answered instead of a promise or an accept, if anything.
-    pub(super) fn settled_knowledge(&self, cx: &Cx<'_>, tx: TxId) -> Option<Knowledge> {
+    pub(super) fn settled_knowledge(
+        &self,
+        cx: &Cx<'_>,
+        tx: TxId,
+        participants: &[Participant],
+    ) -> Option<Knowledge> {
         if self.is_finished(tx) {
             return Some(Knowledge::Finished);
         }
         if self.parked.contains(tx) || self.is_begun(tx) {
             return Some(Knowledge::Decided(Decided::Commit));
         }
-        if self.txs.contains_key(&tx) {
-            return None;
+        let record = self.txs.get(&tx);
+        let known = if record.is_some() { None } else { cx.outcome(tx) };
+        let ours = record.map(|record| record.participants.as_slice()).unwrap_or_default();
+        if known.is_none() && (self.is_void(participants) || self.is_void(ours)) {
+            Mark::AnsweredForClosed.hit();
+            return Some(Knowledge::Decided(Decided::Abort));
         }
-        cx.outcome(tx).map(Knowledge::Decided)
+        known.map(Knowledge::Decided)
     }
 
     /// The record to promise or accept in; made without a vote if there is none, which forbids a
@@ -334,7 +353,7 @@ impl Machine {
         tx: TxId,
         proposed: Proposed,
     ) {
-        if let Some(knowledge) = self.settled_knowledge(cx, tx) {
+        if let Some(knowledge) = self.settled_knowledge(cx, tx, &proposed.participants) {
             cx.send_durable(from, Message::StatusReply { tx, knowledge });
             return;
         }
@@ -371,7 +390,7 @@ impl Machine {
         ballot: Ballot,
         participants: Vec<Participant>,
     ) {
-        if let Some(knowledge) = self.settled_knowledge(cx, tx) {
+        if let Some(knowledge) = self.settled_knowledge(cx, tx, &participants) {
             cx.send_durable(from, Message::StatusReply { tx, knowledge });
             return;
         }

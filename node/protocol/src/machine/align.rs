@@ -456,7 +456,18 @@ impl Machine {
         }
     }
 
-    /// Clusters came or went: begin again.
+    /// Commits that keep this server from being back although its sources have nothing left to tell
+    /// of its clusters. The one that such a commit came in with may be another server's by now, so
+    /// whoever knows all of it is asked.
+    pub(super) fn begun_and_missing(&self, cx: &Cx<'_>) -> Vec<TxId> {
+        let Some(aligning) = self.align.as_ref().filter(|aligning| aligning.round > 0) else {
+            return Vec::new();
+        };
+        let begun = aligning.begun.iter().copied();
+        begun.filter(|tx| !self.is_in(cx, aligning, *tx)).collect()
+    }
+
+    /// Clusters came or went, or their MASTERs changed: begin again.
     pub(super) fn compare_again(&mut self) {
         if let Some(aligning) = &mut self.align {
             aligning.sources.clear();

@@ -112,6 +112,7 @@ impl Machine {
         for (_, source) in aligning.closed() {
             self.take_reached(cx, &source.reached);
         }
+        self.take_generations(cx, &aligning);
         cx.write(Write::Aligning(false));
         if aligning.work != AlignmentWork::default() {
             cx.note(Note::Alignment(aligning.work));
@@ -161,12 +162,7 @@ impl Machine {
         let end = TxId { node, boot, seq };
         let void: Vec<TxId> = self.txs.range(first..end).map(|(tx, _)| *tx).collect();
         for tx in void {
-            if let Some(record) = self.txs.remove(&tx) {
-                self.locks.release(tx, &record.ops);
-                self.changed.extend(record.ops.into_iter().map(|op| op.item));
-            }
-            self.end_recovery(tx);
-            self.end_watch(tx);
+            self.drop_vote(tx);
         }
         cx.write(Write::Low(node, boot, seq));
         self.told_below(cx, end);

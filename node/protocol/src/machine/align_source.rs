@@ -164,6 +164,7 @@ impl Machine {
             ended: self.known_ends(),
             low: self.low_of_open_boots(),
             out_of_log: self.unlogged.iter().copied().collect(),
+            generations: self.reached_generations(),
         });
         Some(Answer::Followed { from: number, round, decided, end })
     }

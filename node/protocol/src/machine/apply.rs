@@ -307,6 +307,7 @@ impl Machine {
         }
         self.changed.extend(writes.iter().map(|op| op.item.clone()));
         self.session_progress |= !writes.is_empty();
+        self.generations.progress = true;
         self.held.remove(tx);
         self.end_recovery(tx);
         self.end_watch(tx);
@@ -355,8 +356,9 @@ impl Machine {
     /// Missing bases asked of every reachable peer, a bounded number at a time.
     pub(super) fn fetch_missing_bases(&mut self, cx: &mut Cx<'_>) {
         const AT_ONCE: usize = 256;
-        let missing: BTreeSet<TxId> =
-            self.parked.missing().chain(self.held.missing()).take(AT_ONCE).collect();
+        let begun = self.begun_and_missing(cx);
+        let missing = self.parked.missing().chain(self.held.missing()).chain(begun);
+        let missing: BTreeSet<TxId> = missing.take(AT_ONCE).collect();
         for tx in missing {
             for node in self.peers.iter().filter(|(_, peer)| peer.up).map(|(node, _)| *node) {
                 cx.send_now(node, Message::Fetch { tx });

@@ -202,7 +202,10 @@ mod tests {
         machine.step(600_000, event, &Nothing, &mut out);
         let sent = out.into_iter().filter_map(|effect| match effect {
             Effect::Send { message, .. } => Some(message),
-            Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) => None,
+            Effect::Persist { .. }
+            | Effect::Reply { .. }
+            | Effect::Note(_)
+            | Effect::Report { .. } => None,
         });
         sent.collect()
     }

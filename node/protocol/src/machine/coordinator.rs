@@ -35,7 +35,7 @@ pub(super) struct Coordination {
     pub(super) ops: Vec<Operation>,
     pub(super) clusters: BTreeMap<ClusterKey, Round>,
     /// No votes, for the reason told to the client.
-    noes: Vec<No>,
+    pub(super) noes: Vec<No>,
     resend_at: Tick,
     /// When its timer is set.
     armed: Tick,
@@ -465,7 +465,10 @@ impl Machine {
             return;
         }
         let retryable = matches!(failure.code, ErrorCode::Busy | ErrorCode::GenerationChanged);
-        if retryable && c.attempt < self.config.retries {
+        // Which of them it is, only the end of the change shows: it may take as long as the client
+        // has time.
+        let is_change = failure.code == ErrorCode::GenerationChanged;
+        if retryable && (c.attempt < self.config.retries || is_change) {
             let delay = self.config.retry_delay << c.attempt.min(5);
             let chance = delay * u64::from(self.config.retry_jitter) / 100;
             let at = self.now + delay - chance / 2 + self.draw(chance);

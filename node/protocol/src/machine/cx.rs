@@ -19,7 +19,7 @@ use core::ops::Bound;
 
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 
-use crate::io::{Effect, Note, PersistSeq, Reply, Store, Tombstones, Write};
+use crate::io::{Effect, Note, PersistSeq, Reply, Report, Store, Tombstones, Write};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
 pub(super) struct Cx<'a> {
@@ -81,15 +81,27 @@ impl<'a> Cx<'a> {
             | Write::Low(..)
             | Write::Shown(..)
             | Write::Aligning(_)
-            | Write::Begun(_) => {}
+            | Write::Begun(_)
+            | Write::Sealed(..)
+            | Write::Entered(..) => {}
         }
         self.writes.push(write);
     }
 
     /// Sends once everything written so far, in this step too, is durable.
     pub(super) fn send_durable(&mut self, to: NodeId, message: Message) {
-        let after = if self.writes.is_empty() { self.before } else { self.before + 1 };
+        let after = self.written_by_now();
         self.out.push(Effect::Send { to, after, message });
+    }
+
+    /// Tells the control plane once everything written so far, in this step too, is durable.
+    pub(super) fn report(&mut self, report: Report) {
+        let after = self.written_by_now();
+        self.out.push(Effect::Report { after, report });
+    }
+
+    fn written_by_now(&self) -> PersistSeq {
+        if self.writes.is_empty() { self.before } else { self.before + 1 }
     }
 
     /// Sends at once; see the module's doc for what may.

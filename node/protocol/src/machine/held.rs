@@ -30,7 +30,8 @@ pub(super) enum Wait {
     Lock { item: ItemId, holder: TxId },
     /// The decision that wrote the base has not arrived.
     Lag { item: ItemId, writer: TxId },
-    /// The sender knows a newer configuration.
+    /// The sender knows a newer configuration, or this server lacks what came before its
+    /// generation.
     Configuration,
 }
 

@@ -24,6 +24,7 @@ mod apply;
 mod closing;
 mod coordinator;
 mod cx;
+mod generations;
 mod held;
 mod locks;
 mod merkle;
@@ -109,6 +110,7 @@ pub struct Machine {
     /// Servers that align with this one.
     aligners: BTreeMap<NodeId, align_source::Session>,
     tombstones: tombstones::Tombstones,
+    generations: generations::Generations,
     /// Usual time between the Yes that made W and the last one.
     vote_spread: Tick,
     /// It was told where clusters are, and has replayed its own log. Before that it takes no
@@ -186,6 +188,7 @@ impl Machine {
             // Whoever aligned with an earlier boot must not take this one's journal for that.
             last_journal: u64::from(config.boot.0) << READS_BITS,
             aligners: BTreeMap::new(),
+            generations: generations::Generations::recovered(recovered.sealed, recovered.entered),
             vote_spread: 0,
             configured: false,
             config,
@@ -220,7 +223,9 @@ impl Machine {
             }
         }
         self.reconsider_changed(&mut cx);
+        self.generations.progress |= self.session_progress;
         self.reconsider_sessions(&mut cx);
+        self.reconsider_changes(&mut cx);
         self.persist_seq = cx.finish();
     }
 
@@ -293,7 +298,7 @@ impl Machine {
             }
             Message::Decide { at, prev, tx, outcome, participants, ops } => {
                 let decision = apply::Decision { tx, outcome, participants, ops };
-                self.on_decide(cx, from, at, prev, decision);
+                self.on_decide(cx, (from, cfg), at, prev, decision);
             }
             Message::DecideAck { applied, finished } => {
                 self.on_decide_ack(cx, from, applied, finished);
@@ -313,6 +318,9 @@ impl Machine {
             Message::AskLogged { txs } => self.on_ask_logged(cx, from, &txs),
             Message::Logged { txs, received } => self.on_logged(cx, txs, received),
             Message::Align { session, ask } => self.on_ask(cx, from, session, ask),
+            // The source may know that this server keeps a cluster no more, and leave that out. It is
+            // asked again until this server has caught up with it (3.3).
+            Message::AlignReply { .. } if cfg > self.cfg => Mark::SourceAhead.hit(),
             Message::AlignReply { session, answer } => self.on_answer(cx, from, session, answer),
             Message::Ended { stage, boot } => self.on_ended(cx, from, stage, boot),
             // What was said to an earlier boot of this server says nothing of the boots since.
@@ -340,10 +348,15 @@ impl Machine {
             .values()
             .flat_map(|p| p.masters.iter().chain(&p.replicas).copied())
             .collect();
-        if self.placements != placements {
+        let is_same = |(a, b): (&Placement, &Placement)| {
+            (a.generation, &a.masters, &a.replicas) == (b.generation, &b.masters, &b.replicas)
+        };
+        let same_clusters = self.placements.keys().eq(placements.keys());
+        if !same_clusters || !self.placements.values().zip(placements.values()).all(is_same) {
             self.compare_again();
         }
         self.placements = placements;
+        self.look_at_changes(cx);
         self.reconsider_configuration(cx);
         self.pump_all(cx);
     }

@@ -279,6 +279,7 @@ mod tests {
             Effect::Note(_)
             | Effect::Send { .. }
             | Effect::Persist { .. }
+            | Effect::Report { .. }
             | Effect::Reply { .. } => None,
         });
         let asked = asked.collect::<BTreeSet<_>>();
@@ -365,7 +366,10 @@ mod tests {
             machine.step(now, event, &Nothing, &mut out);
             let sent = out.into_iter().filter_map(|effect| match effect {
                 Effect::Send { message, .. } => Some(message),
-                Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) => None,
+                Effect::Persist { .. }
+                | Effect::Reply { .. }
+                | Effect::Note(_)
+                | Effect::Report { .. } => None,
             });
             sent.collect::<Vec<_>>()
         };

@@ -186,6 +186,11 @@ impl Machine {
                 debug_assert!(cfg >= self.cfg || !items.is_empty());
                 return;
             };
+            if !self.may_read_in(item.cluster, placement) {
+                // It is asked again, until the change is done or this server has what it lacks.
+                Mark::ReadUnanswered.hit();
+                return;
+            }
             answers.push(ReadAnswer {
                 item: item.clone(),
                 generation: placement.generation,

@@ -113,8 +113,12 @@ impl Machine {
     fn send_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let Some(recovery) = self.recoveries.get(&tx) else { return };
         let (ballot, patience) = (recovery.ballot, recovery.patience);
-        for (cluster, instance) in &recovery.clusters {
-            let Some(placement) = self.placements.get(cluster) else { continue };
+        for participant in &recovery.participants {
+            let cluster = &participant.cluster;
+            self.ask_later_generation(cx, tx, recovery, participant);
+            let instance = recovery.clusters.get(cluster);
+            let placement = self.placement_of(participant);
+            let Some((placement, instance)) = placement.zip(instance) else { continue };
             for node in &placement.masters {
                 let participants = recovery.participants.clone();
                 let cluster = *cluster;
@@ -137,6 +141,36 @@ impl Machine {
             }
         }
         self.arm_recovery(tx, self.now + patience);
+    }
+
+    /// Whoever has all that a generation committed which is over, answers for it (3.7.1).
+    fn ask_later_generation(
+        &self,
+        cx: &mut Cx<'_>,
+        tx: TxId,
+        recovery: &Recovery,
+        participant: &Participant,
+    ) {
+        let is_final = matches!(recovery.clusters[&participant.cluster], Instance::Final(_));
+        if is_final || !self.is_over(participant) {
+            return;
+        }
+        Mark::LaterGenerationAsked.hit();
+        for node in &self.placements[&participant.cluster].masters {
+            let participants = recovery.participants.clone();
+            cx.send_now(*node, Message::Status { tx, participants });
+        }
+    }
+
+    /// A generation ended: those of its transactions that are recovered here ask at once.
+    pub(super) fn ask_later_generations(&mut self) {
+        let over = self.recoveries.iter().filter(|(_, recovery)| {
+            let asks = recovery.phase == Phase::Running && recovery.turn != Turn::Waits;
+            asks && recovery.participants.iter().any(|p| self.is_over(p))
+        });
+        for tx in over.map(|(tx, _)| *tx).collect::<Vec<_>>() {
+            self.arm_recovery(tx, self.now);
+        }
     }
 
     /// The longest pause between two sendings.
@@ -288,8 +322,8 @@ impl Machine {
         ballot: Ballot,
         promise: Promise,
     ) {
+        let votes = self.counts_in_recovery(tx, cluster, from);
         let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
-        let votes = self.placements.get(&cluster).is_some_and(|p| p.masters.contains(&from));
         if ballot != recovery.ballot || !votes {
             return;
         }
@@ -303,13 +337,24 @@ impl Machine {
         self.advance_recovery(cx, tx);
     }
 
+    /// It is a MASTER of the cluster, in the generation that the transaction was prepared in.
+    fn counts_in_recovery(&self, tx: TxId, cluster: ClusterKey, node: NodeId) -> bool {
+        let recovery = self.recoveries.get(&tx);
+        let mut participants = recovery.into_iter().flat_map(|r| &r.participants);
+        let participant = participants.find(|p| p.cluster == cluster);
+        let placement = participant.and_then(|p| self.placement_of(p));
+        placement.is_some_and(|p| p.masters.contains(&node))
+    }
+
     /// The value each cluster must take from its promises (3.7.3), and the outcome once all values
     /// are final.
     fn advance_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let Some(mut recovery) = self.recoveries.remove(&tx) else { return };
         let mut chosen = false;
-        for (cluster, instance) in &mut recovery.clusters {
-            let Some(placement) = self.placements.get(cluster) else { continue };
+        for participant in &recovery.participants {
+            let instance = recovery.clusters.get_mut(&participant.cluster);
+            let placement = self.placement_of(participant);
+            let Some((placement, instance)) = placement.zip(instance) else { continue };
             match instance {
                 Instance::Promising(promises) => {
                     if let Some(value) = self.value_from(placement, promises) {
@@ -388,8 +433,8 @@ impl Machine {
         cluster: ClusterKey,
         ballot: Ballot,
     ) {
+        let votes = self.counts_in_recovery(tx, cluster, from);
         let Some(recovery) = self.recoveries.get_mut(&tx) else { return };
-        let votes = self.placements.get(&cluster).is_some_and(|p| p.masters.contains(&from));
         if ballot != recovery.ballot || !votes {
             return;
         }

@@ -5,10 +5,15 @@ use alloc::vec::Vec;
 
 use quorate_api::{Committed, ErrorCode, ItemId, ItemKey, OpKind, Operation, Stamp, TxId};
 
+use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::io::{Base, Failure, NoReasonNote, Proposal, Reply, Submit};
+use crate::marks::Mark;
 use crate::message::{Age, No, NoReason};
 use crate::planted::Bug;
+
+/// How many times a retry's first delay is doubled until a change of a cluster is looked at again.
+const POSTPONED: u32 = 3;
 
 /// A transaction to be tried (again): nothing of an earlier attempt is open.
 #[derive(Debug)]
@@ -42,6 +47,10 @@ impl Machine {
     /// Resolves bases from committed state. A client that knows a newer version than this server,
     /// or a cluster of which this server holds no state (3.5.1), makes it read by majority first.
     fn attempt(&mut self, cx: &mut Cx<'_>, retry: Retry) {
+        if retry.submit.ops.iter().any(|proposal| self.is_changing(proposal.item.cluster)) {
+            self.postpone(cx, retry);
+            return;
+        }
         let bases = retry.submit.ops.iter().map(|proposal| {
             let committed = cx.item(&proposal.item);
             (proposal.item.clone(), committed)
@@ -83,6 +92,20 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Its MASTERs would vote it down: it waits for the change to be done.
+    fn postpone(&mut self, cx: &mut Cx<'_>, retry: Retry) {
+        Mark::Postponed.hit();
+        let at = self.now + (self.config.retry_delay << POSTPONED);
+        if at >= retry.submit.deadline {
+            refuse(cx, retry.submit.request, Failure::of(ErrorCode::GenerationChanged));
+            return;
+        }
+        let number = self.next_retry;
+        self.next_retry += 1;
+        self.retries.insert(number, retry);
+        self.timers.set(at, Timer::Retry(number));
     }
 
     pub(super) fn retry_due(&mut self, cx: &mut Cx<'_>, number: u64) {

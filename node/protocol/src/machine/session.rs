@@ -120,7 +120,7 @@ impl Machine {
             })
     }
 
-    fn has_applied(&self, node: NodeId, boot: Boot, index: u64) -> bool {
+    pub(super) fn has_applied(&self, node: NodeId, boot: Boot, index: u64) -> bool {
         if self.is_boot_closed(node, boot) {
             return true;
         }
@@ -128,7 +128,7 @@ impl Machine {
     }
 
     /// How far every decision log has told of what is here.
-    fn session_token(&self) -> SessionToken {
+    pub(super) fn session_token(&self) -> SessionToken {
         let mut token = SessionToken::new();
         for (node, at) in self.told_positions().into_iter().filter(|(_, at)| at.index > 0) {
             let index = token.entry((node, at.boot)).or_default();

@@ -19,7 +19,7 @@ impl Machine {
         tx: TxId,
         participants: Vec<Participant>,
     ) {
-        let mut knowledge = self.knowledge(cx, tx);
+        let mut knowledge = self.knowledge(cx, tx, &participants);
         // What an earlier boot of this server left behind, and it has forgotten: others hold votes,
         // so it finishes it.
         let mine = tx.node == self.config.node;
@@ -42,8 +42,8 @@ impl Machine {
         cx.send_durable(from, Message::StatusReply { tx, knowledge });
     }
 
-    fn knowledge(&self, cx: &Cx<'_>, tx: TxId) -> Knowledge {
-        if let Some(settled) = self.settled_knowledge(cx, tx) {
+    fn knowledge(&self, cx: &Cx<'_>, tx: TxId, participants: &[Participant]) -> Knowledge {
+        if let Some(settled) = self.settled_knowledge(cx, tx, participants) {
             settled
         } else if self.coordinations.contains_key(&tx) || self.is_led_here(tx) {
             Knowledge::Working
@@ -110,6 +110,7 @@ impl Machine {
     fn hear_finished(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         self.end_recovery(tx);
         self.end_watch(tx);
+        self.drop_if_elsewhere(tx);
         let is_missed = self.parked.missing().chain(self.held.missing()).any(|base| base == tx);
         if is_missed || self.txs.contains_key(&tx) || self.parked.contains(tx) {
             Mark::LeftByFinished.hit();

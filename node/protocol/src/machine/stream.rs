@@ -238,11 +238,22 @@ impl Machine {
     pub(super) fn on_decide(
         &mut self,
         cx: &mut Cx<'_>,
-        from: NodeId,
+        from: (NodeId, u64),
         at: LogPosition,
         prev: LogPosition,
         decision: Decision,
     ) {
+        let (from, cfg) = from;
+        // The sender knows that this server keeps a cluster no more: half of a commit is not
+        // taken, and comes again when this server knows it, too.
+        let is_part = |d: &Decision| {
+            let is_told = d.outcome == Decided::Commit && !d.participants.is_empty();
+            is_told && !self.is_whole(&d.participants, &d.ops)
+        };
+        if cfg > self.cfg && is_part(&decision) {
+            Mark::PartStreamed.hit();
+            return;
+        }
         self.acks_due.insert(from);
         let incoming = self.incoming.entry(from).or_default();
         if at <= incoming.received {

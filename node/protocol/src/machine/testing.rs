@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 
 use super::Machine;
-use crate::io::{Config, Event, Placement, Recovered, Store};
+use crate::io::{Config, Event, Placement, Recovered, SessionToken, Store};
 use crate::message::{Decided, LogEntry, LogPosition, TxRecord};
 
 /// A disk with nothing on it.
@@ -64,6 +64,9 @@ pub(super) fn configured_with(masters: u64, boot: Boot, recovered: Recovered) ->
         write_quorum: 2,
         owner: None,
         schema_min: 0,
+        entry: SessionToken::new(),
+        turn: None,
+        change: None,
     };
     let placements = [(CLUSTER, placement)].into();
     machine.step(0, Event::Configure { cfg: 1, placements }, &Nothing, &mut Vec::new());

@@ -94,6 +94,7 @@ impl Machine {
                     self.sweep_tombstones(cx);
                     self.close_own_boots(cx);
                     self.log_what_was_proven(cx);
+                    self.report_changes(cx);
                     let at = self.now + self.config.housekeeping;
                     self.timers.set(at, Timer::Housekeeping);
                 }

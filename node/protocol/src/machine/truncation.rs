@@ -3,6 +3,7 @@
 //! is argued in `align`. May not send decisions: `stream` does.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use quorate_api::{NodeId, TxId};
 
@@ -117,6 +118,10 @@ impl Machine {
         self.acks_due.insert(from);
         let first = TxId { node: from, boot, seq: 0 };
         let end = TxId { node: from, boot, seq };
+        let finished: Vec<TxId> = self.txs.range(first..end).map(|(tx, _)| *tx).collect();
+        for tx in finished {
+            self.drop_if_elsewhere(tx);
+        }
         if let Some((tx, _)) = self.txs.range(first..end).next() {
             let detail = "undecided here, and finished for its coordinator";
             cx.note(Note::Corruption { tx: *tx, detail });
@@ -197,8 +202,6 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
-
     use quorate_api::Boot;
 
     use super::*;
@@ -235,7 +238,10 @@ mod tests {
         let out = effects(machine, event);
         let sent = out.into_iter().filter_map(|effect| match effect {
             Effect::Send { to, message, .. } => Some((to, message)),
-            Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) => None,
+            Effect::Persist { .. }
+            | Effect::Reply { .. }
+            | Effect::Note(_)
+            | Effect::Report { .. } => None,
         });
         sent.collect()
     }

@@ -25,6 +25,9 @@
 //! | `cut n3`, `heal n3` | whatever n3 sends and is sent is lost; no more |
 //! | `configure n1 cfg=2 c10=n1,n2:2 generation=2 owner=n1` | n1 applies control-plane state |
 //! | `configure n1 cfg=2 c10=n1,n2:2 c20=n1,n2:2 closed=c20` | the same; cluster 20 was dropped |
+//! | `configure n1 … next=n1,n2 [sealed=n1]` | its first cluster changes to these MASTERs: seal |
+//! | `configure n1 … next=n1,n2 token=n1.1:3,n2.1:1 [synced=n1]` | the same: transfer |
+//! | `configure n1 … entry=n1.1:3,n2.1:1 [turn=n2]` | what it needs; who may align for it |
 //! | `send n1 n2 prepare n1.1.9 update #10:0=x base=…` | a made-up Prepare; `age=5ms`, `cfg=2` |
 //! | `send n2 n1 rejected n1.1.9 c10 round=7` | a made-up Rejected, promised to n2 |
 //! | `status [n1]`, `outcome n1.1.2` | prints state; what each server knows of it |
@@ -34,7 +37,7 @@
 //! `wall=` (the age; the clock) hold for the whole transaction.
 
 use quorate_api::{Boot, ClusterKey, Image, ItemId, ItemKey, NodeId, OpKind, Stamp, TxId};
-use quorate_protocol::io::{Base, Proposal, ReadQuorum, SessionToken, Tick};
+use quorate_protocol::io::{Base, Change, Proposal, ReadQuorum, SessionToken, Stage, Tick};
 
 type Parsed<T> = Result<T, String>;
 
@@ -56,6 +59,14 @@ pub(crate) struct Body {
     pub(crate) deadline: Tick,
     pub(crate) wall: Option<Tick>,
     pub(crate) cfg: u64,
+}
+
+/// What a configuration says of a change of its first cluster.
+#[derive(Debug, Default)]
+pub(crate) struct Changing {
+    pub(crate) entry: SessionToken,
+    pub(crate) turn: Option<NodeId>,
+    pub(crate) change: Option<Change>,
 }
 
 /// See the module's doc.
@@ -110,6 +121,7 @@ pub(crate) enum Command {
         owner: Option<NodeId>,
         /// Which of them was dropped.
         closed: Option<ClusterKey>,
+        change: Changing,
         shapes: Vec<Shape>,
     },
     SendPrepare {
@@ -221,7 +233,8 @@ impl Command {
         let owner = setting(rest, "owner").map(node).transpose()?;
         let closed = setting(rest, "closed").map(|c| cluster(c.trim_start_matches('c')));
         let (closed, shapes) = (closed.transpose()?, shapes(&rest[1..])?);
-        Ok(Self::Configure { server, cfg, generation, owner, closed, shapes })
+        let change = changing(rest)?;
+        Ok(Self::Configure { server, cfg, generation, owner, closed, change, shapes })
     }
 
     /// `send FROM TO rejected TX CLUSTER round=N`
@@ -233,6 +246,26 @@ impl Command {
         let (from, to, tx) = (node(word(0)?)?, node(word(1)?)?, tx(word(3)?)?);
         Ok(Self::SendRejected { from, to, tx, cluster, round })
     }
+}
+
+fn changing(words: &[&str]) -> Parsed<Changing> {
+    let list = |name: &str| {
+        setting(words, name).map(|nodes| nodes.split(',').map(node).collect::<Parsed<Vec<_>>>())
+    };
+    let token = |name: &str| {
+        setting(words, name).map(|all| all.split(',').map(position).collect::<Parsed<_>>())
+    };
+    let done = |name: &str| list(name).transpose().map(|nodes| nodes.unwrap_or_default());
+    let stage = match token("token").transpose()? {
+        Some(token) => Stage::Transferring { token, synced: done("synced")?.into_iter().collect() },
+        None => Stage::Sealing { sealed: done("sealed")?.into_iter().collect() },
+    };
+    let next = list("next").transpose()?;
+    Ok(Changing {
+        entry: token("entry").transpose()?.unwrap_or_default(),
+        turn: setting(words, "turn").map(node).transpose()?,
+        change: next.map(|masters| Change { masters, stage }),
+    })
 }
 
 fn setting<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {

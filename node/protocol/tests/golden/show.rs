@@ -4,7 +4,7 @@ use quorate_api::{
     Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
 use quorate_protocol::alignment::{Answer, Ask};
-use quorate_protocol::io::{AlignmentWork, Failure, Note, Reply};
+use quorate_protocol::io::{AlignmentWork, Failure, Note, Reply, Report};
 use quorate_protocol::message::{
     Ballot, Decided, Instance, Knowledge, Message, No, TxRecord, Value, Vote, VoteReply,
 };
@@ -267,6 +267,25 @@ pub(crate) fn note(note: &Note) -> String {
         Note::Lag { node: server, entries } => format!("{} lags by {entries}", node(*server)),
         Note::Purged { tombstones } => format!("dropped {tombstones} tombstones"),
         Note::Corruption { tx: t, detail } => format!("CORRUPTION {}: {detail}", tx(*t)),
+    }
+}
+
+pub(crate) fn report(report: &Report) -> String {
+    let of = cluster(report.cluster());
+    match report {
+        Report::Sealed { generation, token, .. } => {
+            let entry = |((n, boot), index): (&(NodeId, Boot), &u64)| {
+                format!("{}.{}:{index}", node(*n), boot.0)
+            };
+            let token: Vec<String> = token.iter().map(entry).collect();
+            format!("{of} generation {generation} sealed up to {}", token.join(","))
+        }
+        Report::Synced { generation, .. } => format!("{of} synced for generation {generation}"),
+        Report::Behind { generation, instead_of, .. } => {
+            let instead = instead_of.map(|n| format!(", instead of {}", node(n)));
+            let instead = instead.unwrap_or_default();
+            format!("{of} behind for generation {generation}{instead}")
+        }
     }
 }
 

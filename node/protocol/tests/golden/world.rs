@@ -6,12 +6,12 @@ use std::fmt::Write as _;
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
     Base, CLOSED, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest, Reply,
-    SessionRequest, Submit, Tick,
+    Report, SessionRequest, SessionToken, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{Age, Ballot, Message, Participant};
 
-use crate::command::{Body, Command, Shape, Syncing, Which};
+use crate::command::{Body, Changing, Command, Shape, Syncing, Which};
 use crate::disk::Disk;
 use crate::show;
 
@@ -32,6 +32,7 @@ struct Server {
 enum Out {
     Send(NodeId, Message),
     Reply(u64, Reply),
+    Report(Report),
 }
 
 /// A message under way, between two boots.
@@ -107,11 +108,16 @@ impl World {
                     self.letters.retain(|l| l.from.0 != server && l.to.0 != server);
                 }
             }
-            Command::Configure { server, cfg, generation, owner, closed, shapes } => {
+            Command::Configure { server, cfg, generation, owner, closed, change, shapes } => {
                 self.cfg.insert(server, cfg);
                 let mut placements = placements(&shapes, generation, owner);
                 if let Some(placement) = closed.and_then(|c| placements.get_mut(&c)) {
                     placement.schema_min = CLOSED;
+                }
+                let first = shapes.first().map(|(cluster, _, _)| *cluster);
+                if let Some(placement) = first.and_then(|c| placements.get_mut(&c)) {
+                    let Changing { entry, turn, change } = change;
+                    (placement.entry, placement.turn, placement.change) = (entry, turn, change);
                 }
                 self.step(server, Event::Configure { cfg, placements });
             }
@@ -227,6 +233,9 @@ impl World {
                 Effect::Reply { request, after, reply } => {
                     server.outbox.push_back((after, Out::Reply(request, reply)));
                 }
+                Effect::Report { after, report } => {
+                    server.outbox.push_back((after, Out::Report(report)));
+                }
                 Effect::Note(Note::Lag { .. }) => {}
                 Effect::Note(note) => {
                     self.print(&format!("{}: note {}", show::node(node), show::note(&note)));
@@ -267,6 +276,9 @@ impl World {
                         let cfg = self.cfg[&node];
                         self.letters.push(Letter { from, to, cfg, message });
                     }
+                }
+                Out::Report(report) => {
+                    self.print(&format!("{}: reports {}", show::node(node), show::report(&report)));
                 }
                 Out::Reply(request, reply) => {
                     let text = show::reply(&reply);
@@ -453,7 +465,18 @@ fn placements(
     let placement = |(cluster, masters, write_quorum): &Shape| {
         let (masters, write_quorum) = (masters.clone(), *write_quorum);
         let replicas = Vec::new();
-        (*cluster, Placement { generation, masters, replicas, write_quorum, owner, schema_min: 0 })
+        let placement = Placement {
+            generation,
+            masters,
+            replicas,
+            write_quorum,
+            owner,
+            schema_min: 0,
+            entry: SessionToken::new(),
+            turn: None,
+            change: None,
+        };
+        (*cluster, placement)
     };
     shapes.iter().map(placement).collect()
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use quorate_api::{
     Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
-use quorate_protocol::io::Placement;
+use quorate_protocol::io::{Placement, SessionToken};
 use quorate_protocol::message::{Age, Ballot, Instance, Participant};
 
 /// Bounds of the arrays that make up a state.
@@ -292,6 +292,9 @@ impl Case {
             write_quorum: cluster.write_quorum,
             owner: None,
             schema_min: 0,
+            entry: SessionToken::new(),
+            turn: None,
+            change: None,
         };
         self.clusters.iter().enumerate().map(|(c, cluster)| (key(c), placement(cluster))).collect()
     }

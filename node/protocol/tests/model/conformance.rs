@@ -35,6 +35,7 @@ impl Done {
                 Effect::Persist { .. }
                 | Effect::Send { .. }
                 | Effect::Reply { .. }
+                | Effect::Report { .. }
                 | Effect::Note(_) => {}
             }
         }

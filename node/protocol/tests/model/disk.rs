@@ -190,7 +190,7 @@ impl Disk {
                     }
                     Effect::Send { message, .. } => out.push(message),
                     Effect::Note(Note::Corruption { detail, .. }) => self.complaint = Some(detail),
-                    Effect::Note(_) | Effect::Reply { .. } => {}
+                    Effect::Note(_) | Effect::Reply { .. } | Effect::Report { .. } => {}
                 }
             }
         }
@@ -307,7 +307,9 @@ impl Disk {
             | Write::InLog(_)
             | Write::Shown(..)
             | Write::Aligning(_)
-            | Write::Begun(_) => {}
+            | Write::Begun(_)
+            | Write::Sealed(..)
+            | Write::Entered(..) => {}
         }
     }
 

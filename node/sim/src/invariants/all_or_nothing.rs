@@ -83,6 +83,8 @@ impl AllOrNothing {
                 | Write::InLog(_)
                 | Write::Shown(..)
                 | Write::Begun(_)
+                | Write::Sealed(..)
+                | Write::Entered(..)
                 | Write::Low(..) => {}
             }
         }

@@ -7,6 +7,7 @@
 //! | `one_value` | one value per transaction, cluster and ballot |
 //! | `one_content` | one content per transaction id |
 //! | `one_commit_per_base` | two transactions on one base never both commit |
+//! | `one_generation` | a generation's commits are final before the next one is active, whose voters have them |
 //! | `exact_bases` | commits are applied on exact bases, never twice, never backwards |
 //! | `tombstone_kept` | a tombstone goes only when every MASTER and REPLICA has it |
 //! | `votes_stand` | no vote changes, no Yes after a promise without a vote |
@@ -29,6 +30,7 @@ mod edges_symmetric;
 mod exact_bases;
 mod one_commit_per_base;
 mod one_content;
+mod one_generation;
 mod one_outcome;
 mod one_value;
 mod tombstone_kept;
@@ -37,7 +39,7 @@ mod votes_stand;
 
 use std::collections::BTreeMap;
 
-use quorate_api::{Boot, Committed, ItemId, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId, TxId};
 use quorate_protocol::io::Write;
 
 use crate::disk::Contents;
@@ -65,9 +67,33 @@ pub struct Invariants {
     whole: all_or_nothing::AllOrNothing,
     tombstones: tombstone_kept::TombstoneKept,
     acknowledged: acknowledged_stays::AcknowledgedStays,
+    generations: one_generation::OneGeneration,
 }
 
 impl Invariants {
+    /// Nothing happened yet.
+    #[must_use]
+    pub fn new(options: &Options) -> Self {
+        let generations = one_generation::OneGeneration::first(options);
+        Self { generations, ..Self::default() }
+    }
+
+    /// A cluster's next generation is active, with what every disk durably holds at that time.
+    pub fn activated(
+        &mut self,
+        cluster: ClusterKey,
+        generation: u32,
+        masters: Vec<usize>,
+        disks: &[&Contents],
+    ) {
+        let dropped = &self.tombstones;
+        let has_dropped = |server, item: &ItemId| dropped.has_dropped(server, item);
+        let of = (cluster, generation);
+        if let Some(detail) = self.generations.activated(of, masters, disks, has_dropped) {
+            self.report("one-generation", detail);
+        }
+    }
+
     /// An item that was there before the run.
     pub fn loaded(&mut self, item: &ItemId, committed: &Committed) {
         let found = self.commits.see(item, committed);
@@ -104,6 +130,11 @@ impl Invariants {
 
     /// Looks at what a server holds after a batch was written.
     pub fn wrote(&mut self, by: usize, writes: &[Write], holds: &Contents, options: &Options) {
+        let dropped = &self.tombstones;
+        let has_dropped = |item: &ItemId| dropped.has_dropped(by, item);
+        if let Some(detail) = self.generations.see(by, writes, holds, has_dropped) {
+            self.report("one-generation", format!("server {by}: {detail}"));
+        }
         if let Some(detail) = self.whole.see(by, writes, holds, options) {
             self.report("all-or-nothing", format!("server {by}: {detail}"));
         }
@@ -157,12 +188,12 @@ impl Invariants {
     }
 
     /// Looks at an `ok`, with what every disk durably holds at that time.
-    pub fn acknowledged(&mut self, tx: TxId, disks: &[&Contents], options: &Options) {
+    pub fn acknowledged(&mut self, tx: TxId, disks: &[&Contents]) {
         let record = disks.iter().find_map(|disk| disk.txs.get(&tx));
         if record.is_none_or(|record| record.ops.iter().any(quorate_api::Operation::writes)) {
             self.acknowledged.see(tx);
         }
-        if let Some(detail) = durable_before_ok::check(tx, disks, options) {
+        if let Some(detail) = durable_before_ok::check(tx, disks, &self.generations) {
             self.report("durable-before-ok", detail);
         }
     }

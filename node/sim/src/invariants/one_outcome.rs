@@ -25,6 +25,8 @@ impl OneOutcome {
             | Write::Low(..)
             | Write::Shown(..)
             | Write::Begun(_)
+            | Write::Sealed(..)
+            | Write::Entered(..)
             | Write::Purge(_)
             | Write::Aligning(_) => return None,
         };

@@ -53,7 +53,7 @@ impl TombstoneKept {
             let held = disks[server].items.get(item);
             held.is_some_and(|held| held.stamp == tombstone.stamp) || self.has_dropped(server, item)
         };
-        let mut keepers = (0..options.servers).filter(|s| options.holds(*s, item.cluster));
+        let mut keepers = (0..options.servers).filter(|s| options.belongs(*s, item.cluster));
         let without = keepers.find(|server| !has(*server));
         without.map(|server| format!("dropped {item}, and server {server} does not have it"))
     }

@@ -38,6 +38,10 @@ pub(crate) const META_SHOWN: &[u8] = b"shown/";
 pub(crate) const META_APPLIED: &[u8] = b"applied/";
 /// Prefix of where ended boots' parts of decision logs stop.
 pub(crate) const META_BOOT_END: &[u8] = b"boot_end/";
+/// Prefix of the generations up to which this server votes no more, by cluster.
+pub(crate) const META_SEALED: &[u8] = b"sealed/";
+/// Prefix of the generations for which this server has all before them, by cluster.
+pub(crate) const META_ENTERED: &[u8] = b"entered/";
 /// Prefix of the low-water marks.
 pub(crate) const META_LOW: &[u8] = b"low/";
 /// Prefix of the commits that no decision log has told of.
@@ -93,6 +97,13 @@ pub(crate) fn cluster(cluster: ClusterKey) -> [u8; 8] {
     key[..4].copy_from_slice(&cluster.database.to_be_bytes());
     key[4..].copy_from_slice(&cluster.cluster.to_be_bytes());
     key
+}
+
+/// Back again.
+pub(crate) fn parse_cluster(bytes: &[u8]) -> Option<ClusterKey> {
+    let (database, cluster) = bytes.split_at_checked(4)?;
+    let number = |bytes: &[u8]| Some(u32::from_be_bytes(bytes.try_into().ok()?));
+    Some(ClusterKey { database: number(database)?, cluster: number(cluster)? })
 }
 
 /// Position in the key of a record of this cluster; `None` for any other key.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_api::{NodeId, TxId};
+use quorate_api::{ClusterKey, NodeId, TxId};
 use quorate_control::plane::RecoveredLog;
 use quorate_protocol::io::Recovered;
 use quorate_protocol::message::{Decided, LogPosition};
@@ -60,6 +60,8 @@ impl Storage {
         }
         recovered.out_of_log = self.txs(keys::META_OUT_OF_LOG)?;
         recovered.begun = self.txs(keys::META_BEGUN)?;
+        recovered.sealed = self.generations(keys::META_SEALED)?;
+        recovered.entered = self.generations(keys::META_ENTERED)?;
         Ok(())
     }
 
@@ -70,6 +72,17 @@ impl Storage {
             keys::parse_tx(&key[prefix.len()..]).ok_or_else(|| odd_key(keys::META, &key))
         };
         keys.map(tx).collect()
+    }
+
+    /// A generation of each cluster.
+    fn generations(&self, prefix: &[u8]) -> Result<BTreeMap<ClusterKey, u32>, StorageError> {
+        let mut found = BTreeMap::new();
+        for (key, bytes) in self.meta_with(prefix)? {
+            let cluster = keys::parse_cluster(&key[prefix.len()..]);
+            let cluster = cluster.ok_or_else(|| odd_key(keys::META, &key))?;
+            found.insert(cluster, value::decode(keys::META, &key, &bytes)?);
+        }
+        Ok(found)
     }
 
     /// A position in each server's decision log.

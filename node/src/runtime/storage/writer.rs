@@ -174,6 +174,14 @@ impl Writer {
                 let key = keys::meta(keys::META_BEGUN, &keys::tx(*tx));
                 self.put(batch, keys::META, &key, &())
             }
+            Write::Sealed(cluster, generation) => {
+                let key = keys::meta(keys::META_SEALED, &keys::cluster(*cluster));
+                self.put(batch, keys::META, &key, generation)
+            }
+            Write::Entered(cluster, generation) => {
+                let key = keys::meta(keys::META_ENTERED, &keys::cluster(*cluster));
+                self.put(batch, keys::META, &key, generation)
+            }
             Write::Aligning(true) => self.put(batch, keys::META, keys::META_ALIGNING, &()),
             Write::Aligning(false) => {
                 let family = self.storage.family(keys::META);

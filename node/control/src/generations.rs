@@ -1,0 +1,342 @@
+//! Generations of clusters: who the MASTERs are, W, and how both change (PROTOCOL.md 3.9). Pure:
+//! proposals and servers' reports in, placements out. Whoever leads the control plane puts both
+//! into its log in any order, any number of times; nothing here waits for a leader to go on. What
+//! servers do meanwhile is in the protocol's `machine/generations`.
+//!
+//! A change runs through two stages. *Sealing* ends with the reports of a majority of the old
+//! MASTERs, whose tokens' merged maximum covers whatever the old generation has committed.
+//! *Transferring* ends with the reports of a majority of the new ones that they have all that;
+//! then the next generation is active. A MASTER that was not among those finds the token in its
+//! placement (`entry`), and gets that far before it votes.
+//!
+//! Not built: servers that have nothing of a cluster yet; W below a majority (3.10), neither to
+//! nor from; going on without a majority of the old MASTERs (`FORCE`).
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use quorate_api::{ClusterKey, NodeId};
+use quorate_protocol::io::{self, Placement, Report, SessionToken};
+use serde::{Deserialize, Serialize};
+
+/// All clusters. Its maps have keys that are no strings: to be kept in a binary format.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Generations {
+    clusters: BTreeMap<ClusterKey, Cluster>,
+}
+
+/// Who keeps a cluster, and its write quorum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keepers {
+    /// MASTERs, in order.
+    pub masters: Vec<NodeId>,
+    /// REPLICAs; no MASTER is among them.
+    pub replicas: Vec<NodeId>,
+    /// W, from 1 to the number of MASTERs.
+    pub write_quorum: usize,
+}
+
+impl Keepers {
+    const fn majority(&self) -> usize {
+        self.masters.len() / 2 + 1
+    }
+
+    fn all(&self) -> impl Iterator<Item = NodeId> {
+        self.masters.iter().chain(&self.replicas).copied()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Cluster {
+    generation: u32,
+    keepers: Keepers,
+    entry: SessionToken,
+    turn: Option<NodeId>,
+    change: Option<Change>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Change {
+    next: Keepers,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Stage {
+    Sealing { sealed: BTreeMap<NodeId, SessionToken> },
+    Transferring { token: SessionToken, synced: BTreeSet<NodeId> },
+}
+
+/// Why a change is refused. Nothing has changed then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// No such cluster.
+    #[error("no cluster {0}")]
+    Unknown(ClusterKey),
+    /// One change at a time.
+    #[error("another change of {0} is on its way")]
+    UnderWay(ClusterKey),
+    /// There is no change to give up.
+    #[error("no change of {0} is on its way")]
+    NoChange(ClusterKey),
+    /// It would be as it is.
+    #[error("the change would leave {0} as it is")]
+    Same(ClusterKey),
+    /// A cluster needs a MASTER.
+    #[error("{0} would have no MASTER")]
+    NoMaster(ClusterKey),
+    /// Named twice, in one role or in both.
+    #[error("{node} is named twice for {cluster}")]
+    Twice {
+        /// Which cluster.
+        cluster: ClusterKey,
+        /// Who.
+        node: NodeId,
+    },
+    /// It keeps nothing of the cluster: servers that join are not supported yet.
+    #[error("{node} keeps nothing of {cluster}, and cannot join it yet")]
+    Stranger {
+        /// Which cluster.
+        cluster: ClusterKey,
+        /// Who.
+        node: NodeId,
+    },
+    /// W is none of 1 to N.
+    #[error("write quorum {write_quorum} of {cluster} is not between 1 and its {masters} MASTERs")]
+    Quorum {
+        /// Which cluster.
+        cluster: ClusterKey,
+        /// W.
+        write_quorum: usize,
+        /// N.
+        masters: usize,
+    },
+    /// W is below a majority, before the change or after it.
+    #[error(
+        "write quorum {write_quorum} of {cluster} is below the majority of its {masters} MASTERs: \
+         such a cluster cannot be changed, nor one be changed to such, yet"
+    )]
+    BelowMajority {
+        /// Which cluster.
+        cluster: ClusterKey,
+        /// W.
+        write_quorum: usize,
+        /// N.
+        masters: usize,
+    },
+}
+
+impl Generations {
+    /// A new cluster, in its first generation. One that is there stays as it is.
+    pub fn insert(&mut self, cluster: ClusterKey, keepers: Keepers) {
+        self.clusters.entry(cluster).or_insert(Cluster {
+            generation: 1,
+            keepers,
+            entry: SessionToken::new(),
+            turn: None,
+            change: None,
+        });
+    }
+
+    /// Begins a change. Where MASTERs and W stay, only REPLICAs going, it is done at once and makes
+    /// no generation.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub fn propose(&mut self, cluster: ClusterKey, next: Keepers) -> Result<(), ChangeError> {
+        let found = self.clusters.get_mut(&cluster).ok_or(ChangeError::Unknown(cluster))?;
+        if found.change.is_some() {
+            return Err(ChangeError::UnderWay(cluster));
+        }
+        check(cluster, &found.keepers, &next)?;
+        let same = (&found.keepers.masters, found.keepers.write_quorum)
+            == (&next.masters, next.write_quorum);
+        if same {
+            found.keepers = next;
+        } else {
+            let stage = Stage::Sealing { sealed: BTreeMap::new() };
+            found.change = Some(Change { next, stage });
+        }
+        Ok(())
+    }
+
+    /// Turns a change round: it ends where it began, in a generation of its own, because the old
+    /// one may be sealed.
+    ///
+    /// # Errors
+    /// Unknown cluster, or nothing to give up.
+    pub fn give_up(&mut self, cluster: ClusterKey) -> Result<(), ChangeError> {
+        let found = self.clusters.get_mut(&cluster).ok_or(ChangeError::Unknown(cluster))?;
+        let change = found.change.as_mut().ok_or(ChangeError::NoChange(cluster))?;
+        change.next = found.keepers.clone();
+        if let Stage::Transferring { synced, .. } = &mut change.stage {
+            synced.retain(|node| change.next.masters.contains(node));
+        }
+        found.turn = found.turn.filter(|node| found.keepers.masters.contains(node));
+        found.go_on();
+        Ok(())
+    }
+
+    /// Takes a server's report. True when something changed; what comes late or again changes
+    /// nothing.
+    pub fn report(&mut self, from: NodeId, report: &Report) -> bool {
+        let Some(cluster) = self.clusters.get_mut(&report.cluster()) else { return false };
+        match report {
+            Report::Sealed { generation, token, .. } => cluster.sealed(from, *generation, token),
+            Report::Synced { generation, .. } => cluster.synced(from, *generation),
+            Report::Behind { generation, instead_of, .. } => {
+                cluster.behind(from, *generation, *instead_of)
+            }
+        }
+    }
+
+    /// True while a change of the cluster is on its way.
+    #[must_use]
+    pub fn is_changing(&self, cluster: ClusterKey) -> bool {
+        self.clusters.get(&cluster).is_some_and(|found| found.change.is_some())
+    }
+
+    /// Who keeps a cluster now.
+    #[must_use]
+    pub fn keepers(&self, cluster: ClusterKey) -> Option<&Keepers> {
+        self.clusters.get(&cluster).map(|found| &found.keepers)
+    }
+
+    /// Who will keep it once the change on its way is done.
+    #[must_use]
+    pub fn next_keepers(&self, cluster: ClusterKey) -> Option<&Keepers> {
+        let change = self.clusters.get(&cluster)?.change.as_ref()?;
+        Some(&change.next)
+    }
+
+    /// Puts what is known of a cluster into its placement; its owner and what its schema asks of
+    /// writers stay.
+    pub fn place(&self, cluster: ClusterKey, placement: &mut Placement) {
+        let Some(found) = self.clusters.get(&cluster) else { return };
+        placement.generation = found.generation;
+        placement.masters.clone_from(&found.keepers.masters);
+        placement.replicas.clone_from(&found.keepers.replicas);
+        placement.write_quorum = found.keepers.write_quorum;
+        placement.entry.clone_from(&found.entry);
+        placement.turn = found.turn;
+        placement.change = found.change.as_ref().map(|change| io::Change {
+            masters: change.next.masters.clone(),
+            stage: match &change.stage {
+                Stage::Sealing { sealed } => {
+                    io::Stage::Sealing { sealed: sealed.keys().copied().collect() }
+                }
+                Stage::Transferring { token, synced } => {
+                    io::Stage::Transferring { token: token.clone(), synced: synced.clone() }
+                }
+            },
+        });
+    }
+}
+
+impl Cluster {
+    fn sealed(&mut self, from: NodeId, generation: u32, token: &SessionToken) -> bool {
+        let is_master = self.keepers.masters.contains(&from);
+        let Some(Change { stage: Stage::Sealing { sealed }, .. }) = &mut self.change else {
+            return false;
+        };
+        if generation != self.generation || !is_master || sealed.contains_key(&from) {
+            return false;
+        }
+        sealed.insert(from, token.clone());
+        self.go_on();
+        true
+    }
+
+    fn synced(&mut self, from: NodeId, generation: u32) -> bool {
+        let mut changed = false;
+        let has_turn = self.turn == Some(from);
+        if has_turn && (generation > self.generation || self.is_entering(generation)) {
+            self.turn = None;
+            changed = true;
+        }
+        if let Some(Change { next, stage: Stage::Transferring { synced, .. } }) = &mut self.change
+            && generation == self.generation + 1
+            && next.masters.contains(&from)
+        {
+            changed |= synced.insert(from);
+            self.go_on();
+        }
+        changed
+    }
+
+    /// The generation that MASTERs get ready for.
+    const fn is_entering(&self, generation: u32) -> bool {
+        let transferring =
+            matches!(self.change, Some(Change { stage: Stage::Transferring { .. }, .. }));
+        generation == self.generation + transferring as u32
+    }
+
+    fn behind(&mut self, from: NodeId, generation: u32, instead_of: Option<NodeId>) -> bool {
+        let masters = match &self.change {
+            Some(Change { next, stage: Stage::Transferring { .. } }) => &next.masters,
+            Some(_) | None => &self.keepers.masters,
+        };
+        let is_free = self.turn.is_none() || self.turn == instead_of;
+        if !self.is_entering(generation) || !masters.contains(&from) || !is_free {
+            return false;
+        }
+        self.turn = Some(from);
+        true
+    }
+
+    /// To the next stage, as soon as a majority has reported.
+    fn go_on(&mut self) {
+        let Some(change) = &mut self.change else { return };
+        if let Stage::Sealing { sealed } = &change.stage
+            && sealed.len() >= self.keepers.majority()
+        {
+            let mut token = SessionToken::new();
+            for (log, index) in sealed.values().flatten() {
+                let merged = token.entry(*log).or_default();
+                *merged = (*merged).max(*index);
+            }
+            change.stage = Stage::Transferring { token, synced: BTreeSet::new() };
+            // Whoever needs it for the next generation asks anew.
+            self.turn = None;
+        }
+        if let Stage::Transferring { token, synced } = &mut change.stage
+            && synced.len() >= change.next.majority()
+        {
+            self.entry = core::mem::take(token);
+            self.generation += 1;
+            self.keepers = change.next.clone();
+            self.turn = self.turn.filter(|node| self.keepers.masters.contains(node));
+            self.change = None;
+        }
+    }
+}
+
+fn check(cluster: ClusterKey, now: &Keepers, next: &Keepers) -> Result<(), ChangeError> {
+    if next.masters.is_empty() {
+        return Err(ChangeError::NoMaster(cluster));
+    }
+    let mut seen = BTreeSet::new();
+    for node in next.all() {
+        if !seen.insert(node) {
+            return Err(ChangeError::Twice { cluster, node });
+        }
+        if now.all().all(|known| known != node) {
+            return Err(ChangeError::Stranger { cluster, node });
+        }
+    }
+    let (write_quorum, masters) = (next.write_quorum, next.masters.len());
+    if !(1..=masters).contains(&write_quorum) {
+        return Err(ChangeError::Quorum { cluster, write_quorum, masters });
+    }
+    for keepers in [now, next] {
+        let (write_quorum, masters) = (keepers.write_quorum, keepers.masters.len());
+        if write_quorum < keepers.majority() {
+            return Err(ChangeError::BelowMajority { cluster, write_quorum, masters });
+        }
+    }
+    if now == next { Err(ChangeError::Same(cluster)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+#[path = "generations_tests.rs"]
+mod tests;
