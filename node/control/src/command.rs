@@ -1,16 +1,15 @@
-//! What servers ask the control plane to do, and the pure step from one schema to the next. May not
-//! know how the servers come to agree on the order of commands (that is `plane`).
+//! What servers ask the control plane to do. May not know what comes of it (that is `agreement`),
+//! nor how the servers come to agree on the order of commands (that is `plane`).
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId};
+use quorate_protocol::io::Report;
 use serde::{Deserialize, Serialize};
 
-use crate::ddl::DdlError;
 use crate::indexes::NewIndex;
-use crate::schema::Schema;
-use crate::settings::NewDatabase;
+use crate::settings::{NewDatabase, Settings};
 
 /// A change of what all servers agree on. Commands are applied in one order by every server, each
 /// to the schema that the one before left, so a command is checked where it is applied.
@@ -73,6 +72,23 @@ pub enum Command {
         /// Why.
         reasons: Vec<String>,
     },
+    /// A database gets other quorums, while it is used.
+    Reconfigure {
+        /// Its name.
+        database: String,
+        /// The version of its configuration that this builds on.
+        version: u64,
+        /// What it shall have.
+        settings: Settings,
+    },
+    /// How far a server is with changes of generations.
+    Reports {
+        /// Who.
+        from: NodeId,
+        /// At most one of a kind for a cluster.
+        #[serde(with = "crate::binary")]
+        reports: Vec<Report>,
+    },
 }
 
 impl Command {
@@ -88,27 +104,8 @@ impl Command {
             Self::DropIndex { .. } => "drop index",
             Self::IndexFilled { .. } => "index filled",
             Self::IndexFailed { .. } => "index failed",
-        }
-    }
-
-    /// The schema that follows; `None`: there is nothing to change.
-    ///
-    /// # Errors
-    /// The command does not fit the schema; nothing changes then.
-    pub fn apply(&self, schema: &Schema) -> Result<Option<Schema>, DdlError> {
-        match self {
-            Self::CreateDatabase { new, masters } => schema.create_database(new, masters).map(Some),
-            Self::DropDatabase { name } => schema.drop_database(name).map(Some),
-            Self::CreateClass { database, name, supers } => {
-                schema.create_class(database, name, supers).map(Some)
-            }
-            Self::DropClass { database, name } => schema.drop_class(database, name).map(Some),
-            Self::CreateIndex { database, new } => schema.create_index(database, new).map(Some),
-            Self::DropIndex { database, name } => schema.drop_index(database, name).map(Some),
-            Self::IndexFilled { index, by } => Ok(schema.index_filled(*index, *by)),
-            Self::IndexFailed { index, reasons } => {
-                Ok(schema.index_failed(*index, reasons.clone()))
-            }
+            Self::Reconfigure { .. } => "reconfigure",
+            Self::Reports { .. } => "reports",
         }
     }
 }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use quorate_api::{ErrorCode, NodeId};
 
+use crate::reconfigure::check_quorums;
 use crate::schema::{Class, Cluster, Database, FIRST_CLUSTER, Schema, first_version};
 use crate::settings::NewDatabase;
 
@@ -71,6 +72,18 @@ pub enum DdlError {
     /// No MASTER at all.
     #[error("a database needs at least one MASTER")]
     NoMasters,
+    /// It was changed since.
+    #[error(
+        "the configuration of database '{database}' has version {now}, not {given}: read it again"
+    )]
+    Version {
+        /// Which.
+        database: String,
+        /// Its version.
+        now: u64,
+        /// What the change builds on.
+        given: u64,
+    },
     /// Numbers are never reused and there are no more.
     #[error("all {0} numbers are used up")]
     Exhausted(&'static str),
@@ -87,6 +100,7 @@ impl DdlError {
             Self::UnknownClass(_) => ErrorCode::UnknownClass,
             Self::IndexExists(_) => ErrorCode::IndexExists,
             Self::UnknownIndex(_) => ErrorCode::UnknownIndex,
+            Self::Version { .. } => ErrorCode::VersionConflict,
             Self::Name(_)
             | Self::InUse { .. }
             | Self::QuorumTooLarge { .. }
@@ -123,14 +137,7 @@ impl Schema {
                 now: describe(masters),
             });
         }
-        for (key, quorum) in [
-            ("writeQuorum", new.write_quorum.effective(masters.len())),
-            ("readQuorum", new.read_quorum.effective(masters.len())),
-        ] {
-            if quorum > masters.len() {
-                return Err(DdlError::QuorumTooLarge { key, quorum, masters: masters.len() });
-            }
-        }
+        check_quorums(new.write_quorum, new.read_quorum, masters.len())?;
         let mut next = self.next();
         next.masters = masters.to_vec();
         next.next_database =

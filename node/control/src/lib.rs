@@ -6,6 +6,8 @@
 
 extern crate alloc;
 
+pub mod agreement;
+mod binary;
 pub mod command;
 pub mod ddl;
 pub mod distributed;
@@ -13,5 +15,6 @@ pub mod generations;
 pub mod indexes;
 pub mod members;
 pub mod plane;
+mod reconfigure;
 pub mod schema;
 pub mod settings;

@@ -303,6 +303,12 @@ impl Database {
         self.classes.iter().find(|c| c.name.eq_ignore_ascii_case(name))
     }
 
+    /// Its cluster with this number, among those of all databases.
+    #[must_use]
+    pub const fn key(&self, cluster: u32) -> ClusterKey {
+        ClusterKey { database: self.id, cluster }
+    }
+
     /// The cluster with this number.
     #[must_use]
     pub fn cluster(&self, id: u32) -> Option<&Cluster> {

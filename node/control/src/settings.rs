@@ -165,6 +165,18 @@ impl From<ExecutionMode> for String {
     }
 }
 
+/// What of a database can be changed while it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// W of its clusters.
+    pub write_quorum: WriteQuorum,
+    /// R of reads that do not name one.
+    pub read_quorum: ReadQuorum,
+    /// Of transactions that do not name one.
+    pub execution_mode: ExecutionMode,
+}
+
 /// What a new database shall be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -5,6 +5,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId};
+use serde::{Deserialize, Serialize};
 
 use crate::io::SessionToken;
 
@@ -67,7 +68,7 @@ pub enum Stage {
 }
 
 /// What a server tells the control plane. Comes again until a configuration shows that it arrived.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
     /// It votes in this generation no more, and knows the outcome of whatever it had said Yes to.
     Sealed {

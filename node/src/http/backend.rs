@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
+use quorate_control::agreement::Refusal;
 use quorate_control::command::Command;
-use quorate_control::plane::Refusal;
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;

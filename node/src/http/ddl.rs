@@ -26,7 +26,7 @@ use crate::sql::{CreateClass, CreateIndex, Drop, DropClass};
 
 impl<B: Backend> Access<'_, B> {
     /// Has the servers agree on a change; gives the schema here after it, or after a later one.
-    async fn change(&self, command: Command) -> Result<Arc<Schema>, ApiError> {
+    pub(super) async fn change(&self, command: Command) -> Result<Arc<Schema>, ApiError> {
         self.app.backend.decide(command, self.deadline).await?;
         Ok(self.app.backend.schema())
     }

@@ -2,7 +2,9 @@
 
 use axum::http::StatusCode;
 use quorate_api::ErrorCode;
-use quorate_control::distributed::document;
+use quorate_control::command::Command;
+use quorate_control::distributed::{ANY, DistributedConfig, Overridable, document};
+use quorate_control::settings::Settings;
 
 use super::backend::Backend;
 use super::context::Ctx;
@@ -15,4 +17,37 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
     let text = document(db.schema(), &db).write();
     let text = text.map_err(|error| ApiError::new(ErrorCode::Storage, error.to_string()))?;
     Ok(reply::json_bytes(StatusCode::OK, text))
+}
+
+/// `PUT /distributed/database/{db}`: the document as it is, with other quorums or another mode, and
+/// the version that it has now. Gives the document with the next version; writers and readers go on
+/// meanwhile.
+pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
+    let db = ctx.database().await?;
+    let parsed = DistributedConfig::parse(&ctx.body)
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let wanted = parsed.config;
+    let now = document(db.schema(), &db);
+    let same = DistributedConfig {
+        version: now.version,
+        overridable: Overridable {
+            read_your_writes: wanted.overridable.read_your_writes,
+            ..now.overridable
+        },
+        ..wanted.clone()
+    };
+    if same != now {
+        let text = "only writeQuorum, readQuorum and executionMode can be changed while the \
+                    database is used; everything else must be as GET gives it";
+        return Err(ApiError::bad_request(text));
+    }
+    let (write, read) = (wanted.write_quorum(ANY).of_all(), wanted.read_quorum(ANY).of_all());
+    let (Some(write_quorum), Some(read)) = (write, read) else {
+        return Err(ApiError::bad_request("a quorum of a data center needs dataCenters"));
+    };
+    let execution_mode = wanted.execution_mode(ANY);
+    let settings = Settings { write_quorum, read_quorum: read.into(), execution_mode };
+    let (database, version) = (ctx.param("db").to_owned(), wanted.version);
+    ctx.access().change(Command::Reconfigure { database, version, settings }).await?;
+    describe(ctx).await
 }

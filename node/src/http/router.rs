@@ -51,7 +51,10 @@ pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
         .route("/database/{db}", get(ddl::describe_database::<B>).delete(ddl::drop_database::<B>))
         .route("/database/{db}/{kind}", post(ddl::create_database::<B>))
         .route("/database/{db}/{kind}/{model}", post(ddl::create_database::<B>))
-        .route("/distributed/database/{db}", get(distributed_config::describe::<B>))
+        .route(
+            "/distributed/database/{db}",
+            get(distributed_config::describe::<B>).put(distributed_config::change::<B>),
+        )
         .route("/listDatabases", get(ddl::list_databases::<B>))
         .route("/retry/{db}", post(token::begin::<B>))
         .route("/retry/{db}/{session}", delete(token::end::<B>))

@@ -123,6 +123,9 @@ impl<P: Protocol> NodeLoop<P> {
         if let Some(number) = durable {
             self.step_control(Event::Persisted(number));
         }
+        for report in std::mem::take(&mut self.reports) {
+            self.step_control(Event::Report(report));
+        }
         if due {
             self.step_control(Event::Tick);
         }
@@ -196,14 +199,15 @@ impl<P: Protocol> NodeLoop<P> {
     pub(super) fn configure(&mut self) {
         let Some(control) = &self.control else { return };
         let (cfg, schema) = (control.plane.state().cfg, control.plane.schema());
-        let placements = schema.placements();
+        let placements = control.plane.state().agreement.placements();
         let filling = self.writer.set_indexes(IndexTable::of(&schema));
         self.filling = filling.unwrap_or_else(|error| die(&error));
         self.cfg = cfg;
         self.warn_of_low_quorums(&schema);
         self.shared.schema.store(schema);
         self.shared.placements.store(Arc::new(placements.clone()));
-        tracing::info!(cfg, clusters = placements.len(), "configured");
+        let changing = placements.values().filter(|p| p.change.is_some()).count();
+        tracing::info!(cfg, clusters = placements.len(), changing, "configured");
         self.step(MachineEvent::Configure { cfg, placements });
         // Last: whoever is told may count on the machine knowing it too.
         self.shared.changes.send_modify(|changes| *changes += 1);

@@ -14,7 +14,8 @@ use std::time::Duration;
 use quorate_api::{Boot, ErrorCode, NodeId, TxId};
 use quorate_control::plane::Event as ControlEvent;
 use quorate_protocol::io::{
-    Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, SessionRequest, Submit, Tick,
+    Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Report, SessionRequest, Submit,
+    Tick,
 };
 use quorate_protocol::message::{Message, Vote, VoteReply};
 use tokio::runtime::Handle;
@@ -43,6 +44,7 @@ const SETTLE_MAX: Tick = 2_000_000;
 pub(super) enum Out {
     Send(NodeId, Message),
     Control(NodeId, Vec<u8>),
+    Report(Report),
     Reply(u64, Reply),
 }
 
@@ -64,6 +66,8 @@ pub(crate) struct NodeLoop<P> {
     /// What the control plane will be made from.
     pub(super) foundation: Option<Foundation>,
     pub(super) control: Option<Control>,
+    /// For the control plane, at the end of the turn: it may change the configuration.
+    pub(super) reports: Vec<Report>,
     pub(super) cfg: u64,
     work: VecDeque<Input>,
     effects: Vec<Effect>,
@@ -104,6 +108,7 @@ impl<P: Protocol> NodeLoop<P> {
             peers: BTreeMap::new(),
             foundation: Some(foundation),
             control: None,
+            reports: Vec::new(),
             cfg: 0,
             work: VecDeque::new(),
             effects: Vec::new(),
@@ -287,7 +292,7 @@ impl<P: Protocol> NodeLoop<P> {
             }
             Effect::Note(note) => self.note(&note),
             Effect::Report { after, report } => {
-                tracing::debug!(after, ?report, "to the control plane");
+                self.hold(self.writer.ticket_of(after), Out::Report(report));
             }
         }
     }
@@ -359,6 +364,7 @@ impl<P: Protocol> NodeLoop<P> {
                     known.dirty = true;
                 }
             }
+            Out::Report(report) => self.reports.push(report),
             Out::Control(to, bytes) => self.send_control(to, &bytes),
             Out::Reply(request, reply) => {
                 self.accepting.remove(&request);

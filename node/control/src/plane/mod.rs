@@ -18,11 +18,13 @@ use alloc::vec::Vec;
 
 use prost::Message as _;
 use quorate_api::{Boot, NodeId};
+use quorate_protocol::io::Report;
 use raft::eraftpb::{self, MessageType};
 use raft::{RawNode, StateRole};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::agreement::Refusal;
 use crate::command::Command;
 use crate::schema::Schema;
 
@@ -36,7 +38,7 @@ use log::Log;
 pub use log::{LogWrite, RecoveredLog};
 use proposals::Proposals;
 use state::Entry;
-pub use state::{Refusal, State, UnreadableError};
+pub use state::{State, UnreadableError};
 
 /// Microseconds between two ticks.
 pub const TICK: u64 = 50_000;
@@ -85,6 +87,8 @@ pub enum Event {
         /// The command.
         command: Command,
     },
+    /// What this server has to report; needs no answer.
+    Report(Report),
     /// A client wants to know everything that was decided before this moment, wherever.
     CatchUp {
         /// The shell's number for the request.
@@ -116,7 +120,7 @@ pub enum Effect {
         /// The message.
         bytes: Vec<u8>,
     },
-    /// The schema changed: see [`Plane::state`].
+    /// The agreement changed: see [`Plane::state`].
     Changed,
     /// Answer a client.
     Answer {
@@ -272,6 +276,7 @@ impl Plane {
             Event::Unreachable(node) => self.raft.report_unreachable(node.0),
             Event::Persisted(number) => self.durable = self.durable.max(number),
             Event::Propose { request, command } => self.proposals.add(request, command)?,
+            Event::Report(report) => self.proposals.report(report),
             Event::CatchUp { request } => {
                 self.questions.insert(request, Question::default());
                 self.ask(request);
@@ -290,7 +295,7 @@ impl Plane {
     /// The schema in it.
     #[must_use]
     pub fn schema(&self) -> Arc<Schema> {
-        self.state.schema.clone()
+        self.state.agreement.schema.clone()
     }
 
     /// Who leads, as far as this server knows, and in which term.
@@ -366,7 +371,7 @@ impl Plane {
         // Behind the change: whoever is answered finds here what was agreed on.
         let mut answers = Vec::new();
         loop {
-            self.propose(&mut answers);
+            self.propose(&mut answers)?;
             let settled = self.settle()?;
             if !self.raft.has_ready() {
                 if settled {
@@ -391,15 +396,16 @@ impl Plane {
         Ok(())
     }
 
-    fn propose(&mut self, answers: &mut Vec<Effect>) {
+    fn propose(&mut self, answers: &mut Vec<Effect>) -> Result<(), UnreadableError> {
         while let Some((request, outcome)) = self.proposals.settled_by(&self.state) {
             answers.push(Effect::Answer { request, answer: Answer::Applied(outcome) });
         }
-        if let Some(entry) = self.proposals.due() {
+        if let Some(entry) = self.proposals.due()? {
             // Refused without a leader; the next tick tries again.
             let handed = self.raft.propose(Vec::new(), entry).is_ok();
             self.proposals.proposed(handed);
         }
+        Ok(())
     }
 
     fn take_ready(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {

@@ -1,12 +1,14 @@
 //! Commands of this server's clients on their way into the log: one at a time, made again until it
 //! is seen there. May not know how the log works.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, NodeId};
+use quorate_api::{Boot, ClusterKey, NodeId};
+use quorate_protocol::io::Report;
 
-use super::state::{Entry, ProposalId, Refusal, State, UnreadableError};
+use super::state::{Entry, ProposalId, State, UnreadableError};
+use crate::agreement::Refusal;
 use crate::command::Command;
 
 /// Ticks after which a proposal that is not seen in the log is made again: it was lost, or the
@@ -35,18 +37,34 @@ pub(super) struct Proposals {
     boot: Boot,
     last: u64,
     queue: VecDeque<Proposal>,
+    /// What this server has to report, once nothing else is on its way: by cluster, the newest.
+    reports: BTreeMap<ClusterKey, Report>,
 }
 
 impl Proposals {
     pub(super) const fn new(node: NodeId, boot: Boot) -> Self {
-        Self { node, boot, last: 0, queue: VecDeque::new() }
+        Self { node, boot, last: 0, queue: VecDeque::new(), reports: BTreeMap::new() }
     }
 
     pub(super) fn add(&mut self, request: u64, command: Command) -> Result<(), UnreadableError> {
+        self.push(request, command, true)
+    }
+
+    /// Takes a report along. Servers repeat what does not show, so one that is lost comes again.
+    pub(super) fn report(&mut self, report: Report) {
+        self.reports.insert(report.cluster(), report);
+    }
+
+    fn push(
+        &mut self,
+        request: u64,
+        command: Command,
+        wanted: bool,
+    ) -> Result<(), UnreadableError> {
         self.last += 1;
         let id = ProposalId { node: self.node, boot: self.boot, number: self.last };
         let bytes = Entry { id, command }.encode()?;
-        let proposal = Proposal { request, id, bytes, wait: 0, handed: false, wanted: true };
+        let proposal = Proposal { request, id, bytes, wait: 0, handed: false, wanted };
         self.queue.push_back(proposal);
         Ok(())
     }
@@ -58,8 +76,12 @@ impl Proposals {
     }
 
     /// The entry to be handed to the log now.
-    pub(super) fn due(&self) -> Option<Vec<u8>> {
-        self.queue.front().filter(|first| first.wait == 0).map(|first| first.bytes.clone())
+    pub(super) fn due(&mut self) -> Result<Option<Vec<u8>>, UnreadableError> {
+        if self.queue.is_empty() && !self.reports.is_empty() {
+            let reports = core::mem::take(&mut self.reports).into_values().collect();
+            self.push(0, Command::Reports { from: self.node, reports }, false)?;
+        }
+        Ok(self.queue.front().filter(|first| first.wait == 0).map(|first| first.bytes.clone()))
     }
 
     /// It was handed to the log, or the log has no leader who would take it.

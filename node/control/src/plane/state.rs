@@ -1,17 +1,16 @@
-//! What the control plane's log makes: the schema, and which command of each server was the last.
+//! What the control plane's log makes: the agreement, and which command of each server was the last.
 //! Applying an entry is a pure function of the state before; every server that has applied the same
 //! entries has the same state, to the byte.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ErrorCode, NodeId};
+use quorate_api::{Boot, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::agreement::{Agreement, Refusal};
 use crate::command::Command;
-use crate::schema::Schema;
 
 /// Version of the state's and the entries' JSON; a newer one is refused, not guessed at.
 const FORMAT: u32 = 1;
@@ -32,15 +31,6 @@ pub(super) struct Entry {
     pub(super) command: Command,
 }
 
-/// A command did not fit the schema that it met. It has changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// For programs.
-    pub code: ErrorCode,
-    /// For people.
-    pub text: String,
-}
-
 /// What became of a server's last command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Last {
@@ -54,10 +44,10 @@ struct Last {
 #[serde(deny_unknown_fields)]
 pub struct State {
     format: u32,
-    /// Index of the last entry that changed the schema: `cfg` of PROTOCOL.md 3.1.
+    /// Index of the last entry that changed the agreement: `cfg` of PROTOCOL.md 3.1.
     pub cfg: u64,
-    /// Databases, classes, clusters, indexes.
-    pub schema: Arc<Schema>,
+    /// The agreement.
+    pub agreement: Agreement,
     /// A server has one command under way at a time, so its last one tells whether an entry is a
     /// copy: a proposal may be made again when nobody knows whether it arrived.
     last: BTreeMap<NodeId, Last>,
@@ -65,7 +55,7 @@ pub struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self { format: FORMAT, cfg: 0, schema: Arc::default(), last: BTreeMap::new() }
+        Self { format: FORMAT, cfg: 0, agreement: Agreement::default(), last: BTreeMap::new() }
     }
 }
 
@@ -122,21 +112,19 @@ impl State {
         serde_json::from_slice(bytes).map_err(json)
     }
 
-    /// Applies the entry at `index`; true when the schema changed.
+    /// Applies the entry at `index`; true when the agreement changed.
     pub(super) fn apply(&mut self, index: u64, entry: &Entry) -> bool {
         let ProposalId { node, boot, number } = entry.id;
         if self.last.get(&node).is_some_and(|last| (last.boot, last.number) >= (boot, number)) {
             return false;
         }
-        let (next, refused) = match entry.command.apply(&self.schema) {
-            Ok(next) => (next, None),
-            Err(error) => (None, Some(Refusal { code: error.code(), text: error.to_string() })),
-        };
-        self.last.insert(node, Last { boot, number, refused });
-        let Some(next) = next else { return false };
-        self.schema = Arc::new(next);
-        self.cfg = index;
-        true
+        let applied = self.agreement.apply(&entry.command);
+        let changed = matches!(applied, Ok(true));
+        self.last.insert(node, Last { boot, number, refused: applied.err() });
+        if changed {
+            self.cfg = index;
+        }
+        changed
     }
 
     /// What became of a proposal; `None`: it was not applied, so far as is known here.

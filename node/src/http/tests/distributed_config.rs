@@ -2,7 +2,8 @@
 
 use quorate_control::distributed::DistributedConfig;
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
-use serde_json::json;
+
+use serde_json::{Value, json};
 
 use super::{Setup, config};
 use crate::http::context::{HttpConfig, Limits};
@@ -30,7 +31,6 @@ async fn a_database_shows_its_distributed_configuration() {
     assert_eq!(setup.send("GET", path, "").await.expect(200).json()["version"], 3);
     let unknown = setup.send("GET", "/distributed/database/none", "").await;
     unknown.fails(404, "unknown_database", "failed");
-    setup.send("PUT", path, "{}").await.fails(405, "unknown_route", "failed");
     let stranger = setup.send_with("GET", path, &[("authorization", "Basic eDp5")], "").await;
     stranger.fails(401, "unauthorized", "failed");
 }
@@ -55,4 +55,42 @@ async fn a_database_that_does_not_say_gets_what_the_server_says() {
         assert_eq!((&shown["writeQuorum"], &shown["readQuorum"]), (&write, &read));
         assert_eq!(shown["executionMode"], mode);
     }
+}
+
+/// FEATURES: L7
+#[tokio::test]
+async fn quorums_change_by_putting_the_document_back() {
+    let setup = Setup::bench().await;
+    let path = "/distributed/database/bench";
+    let now = setup.send("GET", path, "").await.expect(200).json();
+    let version = now["version"].as_u64().unwrap();
+    let with = |changes: &[(&str, Value)]| {
+        let mut document = now.clone();
+        for (key, value) in changes {
+            document[*key] = value.clone();
+        }
+        document.to_string()
+    };
+    for (changes, text) in [
+        (("writeQuorum", json!(1)), "below the majority"),
+        (("writeQuorum", json!(4)), "cannot be reached"),
+        (("writeQuorum", json!("most")), "writeQuorum"),
+        (("servers", json!({"*": "master", "n1": "replica"})), "only writeQuorum"),
+        (("autoDeploy", json!(false)), "only writeQuorum"),
+    ] {
+        let refused = setup.send("PUT", path, &with(&[changes])).await;
+        let refused = refused.fails(400, "bad_request", "failed");
+        assert!(refused.contains(text), "{refused}");
+    }
+    let changes = [("writeQuorum", json!("all")), ("readQuorum", json!("majority"))];
+    let next = setup.send("PUT", path, &with(&changes)).await.expect(200).json();
+    assert_eq!((&next["writeQuorum"], &next["readQuorum"]), (&json!("all"), &json!("majority")));
+    assert_eq!(next["version"], version + 1);
+    let stale = setup.send("PUT", path, &with(&changes)).await;
+    stale.fails(409, "version_conflict", "failed");
+    let again = next.to_string().replace("\"all\"", "\"majority\"");
+    let busy = setup.send("PUT", path, &again).await;
+    let busy = busy.fails(423, "busy", "failed");
+    assert!(busy.contains("another change"), "{busy}");
+    setup.send("PUT", "/distributed/database/none", &again).await.expect(404);
 }

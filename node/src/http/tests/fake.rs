@@ -8,8 +8,8 @@ use std::time::Instant;
 use quorate_api::{
     Boot, ClusterKey, Committed, ErrorCode, ItemId, ItemKey, NodeId, OpKind, Rid, Stamp, TxId,
 };
+use quorate_control::agreement::Agreement;
 use quorate_control::command::Command;
-use quorate_control::plane::Refusal;
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Base, Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
@@ -36,8 +36,7 @@ struct State {
     positions: BTreeMap<ClusterKey, u64>,
     /// Applied here.
     schema: Arc<Schema>,
-    /// Agreed on.
-    agreed: Arc<Schema>,
+    agreed: Agreement,
     seq: u64,
     failures: VecDeque<Failure>,
     /// Majority reads from now on that fail.
@@ -160,7 +159,7 @@ impl Fake {
     /// Applies the agreed schema.
     pub(super) fn apply_schema(&self) {
         let mut state = self.state();
-        state.schema = state.agreed.clone();
+        state.schema = state.agreed.schema.clone();
         drop(state);
         self.1.send_modify(|changes| *changes += 1);
     }
@@ -375,17 +374,12 @@ impl Backend for Fake {
         if let Some(failure) = state.failures.pop_front() {
             return Err(DecideError::Failed(failure.code));
         }
-        let next = command.apply(&state.agreed);
-        if let Ok(Some(next)) = &next {
-            state.agreed = Arc::new(next.clone());
-        }
+        let applied = state.agreed.apply(&command);
         // Whoever is answered has applied what was agreed on up to there.
-        state.schema = state.agreed.clone();
+        state.schema = state.agreed.schema.clone();
         drop(state);
         self.1.send_modify(|changes| *changes += 1);
-        next.map(drop).map_err(|error| {
-            DecideError::Refused(Refusal { code: error.code(), text: error.to_string() })
-        })
+        applied.map(drop).map_err(DecideError::Refused)
     }
 
     async fn catch_up(&self, deadline: Instant) -> Result<(), ErrorCode> {
@@ -396,7 +390,7 @@ impl Backend for Fake {
                 if let Some(failure) = state.failures.pop_front() {
                     return Err(failure.code);
                 }
-                if state.schema == state.agreed {
+                if state.schema == state.agreed.schema {
                     return Ok(());
                 }
                 state.catching_up += 1;

@@ -1,0 +1,141 @@
+//! What all servers agree on: the schema, and who keeps each cluster in which generation. A command
+//! makes the next agreement of this one, or is refused and changes nothing. May not know how
+//! commands come to have one order (that is `plane`).
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+
+use quorate_api::{ClusterKey, ErrorCode};
+use quorate_protocol::io::Placement;
+use serde::{Deserialize, Serialize};
+
+use crate::command::Command;
+use crate::ddl::DdlError;
+use crate::generations::{ChangeError, Generations, Keepers};
+use crate::schema::Schema;
+use crate::settings::Settings;
+
+/// What all servers agree on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agreement {
+    /// Databases, classes, clusters, indexes.
+    pub schema: Arc<Schema>,
+    #[serde(with = "crate::binary")]
+    generations: Generations,
+}
+
+/// A command did not fit what it met. It has changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people.
+    pub text: String,
+}
+
+impl From<DdlError> for Refusal {
+    fn from(error: DdlError) -> Self {
+        Self { code: error.code(), text: error.to_string() }
+    }
+}
+
+impl From<ChangeError> for Refusal {
+    fn from(error: ChangeError) -> Self {
+        let code = match error {
+            ChangeError::UnderWay(_) => ErrorCode::Busy,
+            ChangeError::Unknown(_)
+            | ChangeError::NoChange(_)
+            | ChangeError::Same(_)
+            | ChangeError::NoMaster(_)
+            | ChangeError::Twice { .. }
+            | ChangeError::Stranger { .. }
+            | ChangeError::Quorum { .. }
+            | ChangeError::BelowMajority { .. } => ErrorCode::BadRequest,
+        };
+        Self { code, text: error.to_string() }
+    }
+}
+
+impl Agreement {
+    /// Carries a command out; true when that changed something.
+    ///
+    /// # Errors
+    /// It does not fit; nothing has changed.
+    pub fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
+        let schema = &*self.schema;
+        let next = match command {
+            Command::CreateDatabase { new, masters } => Some(schema.create_database(new, masters)?),
+            Command::DropDatabase { name } => Some(schema.drop_database(name)?),
+            Command::CreateClass { database, name, supers } => {
+                Some(schema.create_class(database, name, supers)?)
+            }
+            Command::DropClass { database, name } => Some(schema.drop_class(database, name)?),
+            Command::CreateIndex { database, new } => Some(schema.create_index(database, new)?),
+            Command::DropIndex { database, name } => Some(schema.drop_index(database, name)?),
+            Command::IndexFilled { index, by } => schema.index_filled(*index, *by),
+            Command::IndexFailed { index, reasons } => schema.index_failed(*index, reasons.clone()),
+            Command::Reconfigure { database, version, settings } => {
+                return self.reconfigure(database, *version, *settings);
+            }
+            Command::Reports { from, reports } => {
+                let news = reports.iter().map(|report| self.generations.report(*from, report));
+                return Ok(news.fold(false, |any, one| any | one));
+            }
+        };
+        let Some(next) = next else { return Ok(false) };
+        for (cluster, placement) in next.placements() {
+            let Placement { masters, replicas, write_quorum, .. } = placement;
+            self.generations.insert(cluster, Keepers { masters, replicas, write_quorum });
+        }
+        self.schema = Arc::new(next);
+        Ok(true)
+    }
+
+    /// Other quorums of a database: a new W is a change of generation of each of its clusters
+    /// (PROTOCOL.md 3.9), all of them or none.
+    fn reconfigure(
+        &mut self,
+        database: &str,
+        version: u64,
+        settings: Settings,
+    ) -> Result<bool, Refusal> {
+        let next = self.schema.reconfigured(database, version, settings)?;
+        let mut generations = self.generations.clone();
+        let found = next.database(database).into_iter();
+        for key in found.flat_map(|db| db.clusters.iter().map(|cluster| db.key(cluster.id))) {
+            let now = generations.keepers(key).ok_or(ChangeError::Unknown(key))?.clone();
+            let write_quorum = settings.write_quorum.effective(now.masters.len());
+            match generations.propose(key, Keepers { write_quorum, ..now }) {
+                Ok(()) | Err(ChangeError::Same(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.generations = generations;
+        self.schema = Arc::new(next);
+        Ok(true)
+    }
+
+    /// Where every cluster is, and in which generation.
+    #[must_use]
+    pub fn placements(&self) -> BTreeMap<ClusterKey, Placement> {
+        let mut placements = self.schema.placements();
+        for (cluster, placement) in &mut placements {
+            self.generations.place(*cluster, placement);
+        }
+        placements
+    }
+
+    /// Clusters of a database that are on their way to another generation.
+    #[must_use]
+    pub fn changing(&self, database: u32) -> usize {
+        let of = self.schema.databases.iter().filter(|db| db.id == database);
+        let keys = of.flat_map(|db| db.clusters.iter().map(|cluster| db.key(cluster.id)));
+        keys.filter(|key| self.generations.is_changing(*key)).count()
+    }
+}
+
+#[cfg(test)]
+#[path = "agreement_tests.rs"]
+mod tests;

@@ -1,0 +1,52 @@
+//! A database's quorums and mode, changed while it is used, in the schema. May not know generations:
+//! what a new W means for clusters is `agreement`'s.
+
+use alloc::string::ToString;
+
+use crate::ddl::DdlError;
+use crate::members::WriteQuorum;
+use crate::schema::Schema;
+use crate::settings::{ReadQuorum, Settings};
+
+impl Schema {
+    /// The schema with other settings of a database, if its configuration still has this version.
+    ///
+    /// # Errors
+    /// Database unknown, changed since, or a quorum above N.
+    pub fn reconfigured(
+        &self,
+        database: &str,
+        version: u64,
+        settings: Settings,
+    ) -> Result<Self, DdlError> {
+        let mut next = self.next();
+        let masters = next.masters.len();
+        let found = next.database_mut(database)?;
+        if found.version != version {
+            let (database, now) = (database.to_string(), found.version);
+            return Err(DdlError::Version { database, now, given: version });
+        }
+        check_quorums(settings.write_quorum, settings.read_quorum, masters)?;
+        found.version += 1;
+        found.write_quorum = settings.write_quorum;
+        found.read_quorum = settings.read_quorum;
+        found.execution_mode = settings.execution_mode;
+        Ok(next)
+    }
+}
+
+/// Refuses quorums that no number of answers reaches.
+pub(crate) fn check_quorums(
+    write: WriteQuorum,
+    read: ReadQuorum,
+    masters: usize,
+) -> Result<(), DdlError> {
+    let quorums =
+        [("writeQuorum", write.effective(masters)), ("readQuorum", read.effective(masters))];
+    for (key, quorum) in quorums {
+        if quorum > masters {
+            return Err(DdlError::QuorumTooLarge { key, quorum, masters });
+        }
+    }
+    Ok(())
+}

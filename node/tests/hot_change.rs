@@ -1,0 +1,136 @@
+//! Quorums of a database that is written to, changed again and again: real servers, one of which is
+//! killed in between.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{Server, request, status, three_servers, until};
+
+/// Changes in a row, each begun when the one before it is done.
+const CHANGES: usize = 20;
+const DOCUMENT: &str = "/distributed/database/bench";
+
+fn start(arguments: &[String]) -> Server {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Server::start(&[], &arguments)
+}
+
+/// What came back of a writer: the records acknowledged, and its longest pause between two.
+struct Written {
+    acknowledged: Vec<usize>,
+    pause: Duration,
+}
+
+/// Inserts records one after the other, each once, whatever is answered.
+fn write(address: &str, first: usize, stop: &AtomicBool, count: &AtomicUsize) -> Written {
+    let mut written = Written { acknowledged: Vec::new(), pause: Duration::ZERO };
+    let mut last = Instant::now();
+    for n in (first..).step_by(3) {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let body = format!(r#"{{"@class":"Item","n":{n}}}"#);
+        let answer = request(address, "POST", "/document/bench", &body);
+        if answer.is_ok_and(|answer| status(&answer) == 201) {
+            written.acknowledged.push(n);
+            written.pause = written.pause.max(last.elapsed());
+            last = Instant::now();
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    written
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+}
+
+/// Puts the document back with another quorum, as soon as the last change is done.
+fn change(server: &Server, quorum: &str) {
+    let mut last = String::new();
+    until("a change of the quorum", || {
+        let Ok(shown) = request(server.address(), "GET", DOCUMENT, "") else { return false };
+        let Ok(mut document) = serde_json::from_str::<Value>(body(&shown)) else { return false };
+        document["writeQuorum"] = quorum.into();
+        let put = request(server.address(), "PUT", DOCUMENT, &document.to_string());
+        let put = put.unwrap_or_default();
+        let done = status(&put) == 200;
+        assert!(done || matches!(status(&put), 409 | 423 | 500 | 503), "{put}");
+        last = put;
+        done
+    });
+    assert!(body(&last).contains(&format!("\"writeQuorum\": \"{quorum}\"")), "{last}");
+}
+
+/// FEATURES: L7
+#[test]
+fn quorums_change_under_load_and_nothing_acknowledged_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = three_servers(dir.path());
+    let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
+    for server in &servers {
+        server.wait_for_all_three();
+    }
+    until("a database", || {
+        let made = servers[0].http("POST", "/database/bench/plocal", "");
+        matches!(status(&made), 200) || made.contains("database_exists")
+    });
+    until("a class", || {
+        let made = servers[0].http("POST", "/class/bench/Item", "");
+        status(&made) == 201 || made.contains("class_exists")
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let count = Arc::new(AtomicUsize::new(0));
+    let writers: Vec<_> = (0..3)
+        .map(|n| {
+            let (address, stop) = (servers[n].address().to_owned(), stop.clone());
+            let count = count.clone();
+            std::thread::spawn(move || write(&address, n, &stop, &count))
+        })
+        .collect();
+    for round in 0..CHANGES {
+        let quorum = ["all", "majority"][round % 2];
+        change(&servers[round % 2], quorum);
+        let before = count.load(Ordering::Relaxed);
+        until("writes", || count.load(Ordering::Relaxed) >= before + 10);
+        if round == CHANGES / 2 + 1 {
+            // W is a majority now. One change is made without the third server, which comes back on
+            // its disk with the one before.
+            servers[2].end(Signal::SIGKILL);
+            change(&servers[0], "all");
+            servers[2] = start(&arguments[2]);
+            servers[2].wait_for_all_three();
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let written: Vec<Written> = writers.into_iter().map(|w| w.join().unwrap()).collect();
+    for (server, written) in written.iter().enumerate() {
+        println!(
+            "n{}: {} records, longest pause {:?}",
+            server + 1,
+            written.acknowledged.len(),
+            written.pause
+        );
+    }
+    for server in &servers {
+        let mut found: Vec<u64> = Vec::new();
+        until("every record everywhere", || {
+            let answer = server.http("GET", "/query/bench/sql/SELECT%20n%20FROM%20Item/-1", "");
+            let Ok(rows) = serde_json::from_str::<Value>(body(&answer)) else { return false };
+            let rows = rows["result"].as_array().unwrap();
+            found = rows.iter().map(|row| row["n"].as_u64().unwrap()).collect();
+            found.sort_unstable();
+            let missing = written.iter().flat_map(|w| &w.acknowledged);
+            missing.copied().all(|n| found.binary_search(&(n as u64)).is_ok())
+        });
+        let before = found.len();
+        found.dedup();
+        assert_eq!(found.len(), before, "written twice");
+    }
+}
