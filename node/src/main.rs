@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use quorate_node::config::{Config, ServeArgs, password};
+use quorate_node::config::first_run::{NameError, Terminal};
+use quorate_node::config::{Config, ConfigError, ServeArgs, password};
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{self, HttpConfig, Limits};
+use quorate_node::runtime::data_dir::DataError;
 use quorate_node::runtime::storage::EXIT_STORAGE;
 use quorate_node::runtime::{Node, Settings, StartError};
 use tokio::net::TcpListener;
@@ -50,13 +52,16 @@ fn main() -> ExitCode {
         tracing::error!(%panic, "a thread panicked; this server stops");
         std::process::abort();
     }));
+    arguments.env_name = std::env::var("ORIENTDB_NODE_NAME").ok().filter(|name| !name.is_empty());
     arguments.cluster_password = std::env::var("QUORATE_CLUSTER_PASSWORD").ok();
     arguments.root_password = std::env::var("ORIENTDB_ROOT_PASSWORD").ok();
-    let config = match Config::load(arguments) {
+    let config = match load(arguments) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!("{error}");
-            return ExitCode::from(EXIT_CONFIG);
+            let is_damage =
+                matches!(&error, ConfigError::Name(NameError::Saved(data)) if data.is_damage());
+            return ExitCode::from(if is_damage { EXIT_STORAGE } else { EXIT_CONFIG });
         }
     };
     match run(config) {
@@ -68,10 +73,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Settings; somebody at a terminal may have to say what the server is called.
+fn load(arguments: ServeArgs) -> Result<Config, ConfigError> {
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    if !stdin.is_terminal() || !stdout.is_terminal() {
+        return Config::load(arguments, None);
+    }
+    let (mut input, mut output) = (stdin.lock(), stdout.lock());
+    Config::load(arguments, Some(Terminal { input: &mut input, output: &mut output }))
+}
+
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let refused = error.downcast_ref::<StartError>().is_some_and(StartError::is_storage);
-    if refused || error.is::<StorageFailed>() {
+    let start = error.downcast_ref::<StartError>();
+    if start.is_some_and(StartError::is_storage) || error.is::<StorageFailed>() {
         return ExitCode::from(EXIT_STORAGE);
+    }
+    if matches!(start, Some(StartError::Data(DataError::Name { .. }))) {
+        return ExitCode::from(EXIT_CONFIG);
     }
     ExitCode::FAILURE
 }

@@ -34,13 +34,20 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `quorate-node serve`, by way of `wrapper` (program and arguments) when there is one.
     pub(crate) fn start(wrapper: &[&str], arguments: &[&str]) -> Self {
+        Self::start_with("secret", wrapper, arguments)
+    }
+
+    /// The same with this password of the cluster.
+    pub(crate) fn start_with(password: &str, wrapper: &[&str], arguments: &[&str]) -> Self {
         let mut words = wrapper.to_vec();
         words.extend([BINARY, "serve"]);
         let mut child = Command::new(words[0])
             .args(&words[1..])
             .args(arguments)
-            .env("QUORATE_CLUSTER_PASSWORD", "secret")
+            .env("QUORATE_CLUSTER_PASSWORD", password)
             .env("ORIENTDB_ROOT_PASSWORD", "root")
+            .env_remove("ORIENTDB_NODE_NAME")
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
