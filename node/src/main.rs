@@ -2,6 +2,7 @@
 //! request or a message is.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -129,7 +130,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let address = clients.local_addr()?;
     let peer = peers.as_ref().map(TcpListener::local_addr).transpose()?;
-    let node = Node::start(settings(&config), peers).context("cannot start")?;
+    let node = Node::start(settings(&config, address), peers).context("cannot start")?;
     // Only now the folder is known to be this server's alone.
     let root_password = match password::root(config.root_password.clone(), &config.data) {
         Ok((password, made_up)) => {
@@ -188,15 +189,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     outcome
 }
 
-async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, http: SocketAddr) -> Settings {
     let links = config.links.as_ref();
     Settings {
         name: config.name.clone(),
         data: config.data.clone(),
+        http: Some(http),
         members: config.members.clone(),
         dial: links.map(|links| links.dial.clone()).unwrap_or_default(),
         cluster: links.map(|links| links.cluster.clone()).unwrap_or_default(),

@@ -152,7 +152,7 @@ fn a_server_left_behind_by_the_logs_aligns_while_the_others_serve() {
     let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
     for server in &servers {
         server.wait_log_times("peer up", 2);
-        server.wait_log("ONLINE");
+        server.wait_online();
     }
     done(&servers[0], "local", "POST", "/database/bench/plocal", &Value::Null);
     done(&servers[0], "local", "POST", "/class/bench/Item", &Value::Null);
@@ -173,7 +173,7 @@ fn a_server_left_behind_by_the_logs_aligns_while_the_others_serve() {
         }
         until("the log is cut", || metric(&servers[0], "quorate_passed_over_total") > before);
         servers[2] = start(&arguments[2]);
-        servers[2].wait_log("ALIGNING");
+        servers[2].wait_log("node status to 'SYNCHRONIZING'");
     };
     let gone = format!("/document/bench/{}", rids[20].trim_start_matches('#'));
     leave_behind(&mut servers, 1, Some(&gone));

@@ -4,13 +4,17 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
+
+use super::members::Servers;
 
 /// A committed transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +37,8 @@ pub struct ReadError {
     pub text: String,
 }
 
-/// Where a server is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a server is in its life, as it says itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeState {
     /// Some MASTER's identity is not known yet.
     Starting,
@@ -54,7 +58,7 @@ impl NodeState {
             Self::Starting => "STARTING",
             Self::Online => "ONLINE",
             Self::ShuttingDown => "SHUTTINGDOWN",
-            Self::Aligning => "ALIGNING",
+            Self::Aligning => "SYNCHRONIZING",
         }
     }
 }
@@ -173,6 +177,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// This server and its view of the others.
     fn status(&self) -> NodeStatus;
+
+    /// All servers with what they tell of themselves.
+    fn servers(&self) -> Servers;
+
+    /// Where open connections of clients are counted.
+    fn connections(&self) -> Arc<AtomicU64>;
 
     /// Everything the server counts, as Prometheus text.
     fn metrics(&self) -> String;

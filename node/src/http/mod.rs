@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod backend;
+pub mod members;
 
 mod access;
 mod asynchronous;
@@ -11,6 +12,7 @@ mod batch;
 mod command;
 mod context;
 mod ddl;
+mod distributed;
 mod document;
 mod error;
 mod execute;
@@ -24,6 +26,7 @@ mod serve;
 mod server;
 mod session;
 mod source;
+mod tables;
 mod token;
 mod tries;
 mod work;

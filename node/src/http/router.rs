@@ -11,7 +11,7 @@ use quorate_api::ErrorCode;
 use super::backend::Backend;
 use super::context::App;
 use super::error::ApiError;
-use super::{asynchronous, batch, command, ddl, document, server, session, token};
+use super::{asynchronous, batch, command, ddl, distributed, document, server, session, token};
 
 /// All routes. What is not here, or not with this method, is refused with 405 as in the original.
 pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
@@ -50,6 +50,9 @@ pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
         .route("/database/{db}/{kind}", post(ddl::create_database::<B>))
         .route("/database/{db}/{kind}/{model}", post(ddl::create_database::<B>))
         .route("/listDatabases", get(ddl::list_databases::<B>))
+        .route("/distributed/node", get(distributed::node::<B>))
+        .route("/distributed/stats", get(distributed::stats::<B>))
+        .route("/distributed/stats/{server}", get(distributed::stats::<B>))
         .route("/retry/{db}", post(token::begin::<B>))
         .route("/retry/{db}/{session}", delete(token::end::<B>))
         .route("/retry/{db}/{session}/{number}", delete(token::end::<B>))

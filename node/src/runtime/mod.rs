@@ -2,6 +2,7 @@
 //! know HTTP or SQL.
 
 mod blocks;
+mod bulletin;
 pub mod data_dir;
 pub mod handle;
 mod inbox;
@@ -14,6 +15,7 @@ mod shared;
 pub mod storage;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -30,11 +32,11 @@ use tokio::task::JoinSet;
 use crate::clock::{Clock, micros};
 use crate::http::RetryPolicy;
 use data_dir::{DataDir, DataError};
-use handle::NodeHandle;
+use handle::{NodeHandle, NodeState};
 use inbox::{Inbox, Input};
 use link::{LinkConfig, Links, Me};
 use node_loop::NodeLoop;
-use shared::{Parts, Shared};
+use shared::{Listeners, Parts, Shared};
 use storage::witness::Witness;
 use storage::{StorageError, SyncThread, Writer, die};
 
@@ -45,6 +47,8 @@ pub struct Settings {
     pub name: String,
     /// Its data folder.
     pub data: PathBuf,
+    /// Where clients reach it, for other servers to show; `None`: nowhere.
+    pub http: Option<SocketAddr>,
     /// All MASTERs, this one included.
     pub members: Members,
     /// Address per other MASTER; empty: it stands alone.
@@ -121,6 +125,7 @@ impl Node {
             node_id = %node, boot = boot.0, seed, undecided = recovered.undecided.len(),
             "data folder opened"
         );
+        tracing::info!("updated node status to '{}'", NodeState::Starting.name());
         let writer = Writer::new(storage.clone(), boot, &recovered);
         let aligning = recovered.aligning;
         let machine_config = Config {
@@ -133,6 +138,7 @@ impl Node {
         };
         let machine = Machine::new(machine_config, recovered);
         let inbox = Arc::new(Inbox::new(settings.in_flight_max));
+        let own = Arc::default();
         let links = match &peers {
             None => None,
             Some(_) => {
@@ -144,6 +150,7 @@ impl Node {
                     password: settings.password,
                     dial: settings.dial,
                     suspect_after: settings.suspect_after,
+                    own: Arc::clone(&own),
                 };
                 Some(Links::new(config, storage.clone(), inbox.clone(), clock)?)
             }
@@ -157,6 +164,11 @@ impl Node {
             inbox,
             storage,
             links,
+            own,
+            listeners: Listeners {
+                http: settings.http,
+                peer: peers.as_ref().and_then(|peers| peers.local_addr().ok()),
+            },
         }));
         shared.set_aligning(aligning);
         Self::run(shared, machine, writer, Arc::new(data.witness), peers)
@@ -174,7 +186,11 @@ impl Node {
         let looping =
             std::thread::Builder::new().name("loop".into()).spawn(move || node_loop.run())?;
         let mut tasks = match (&shared.links, peers) {
-            (Some(links), Some(listener)) => links.run(listener),
+            (Some(links), Some(listener)) => {
+                let mut tasks = links.run(listener);
+                tasks.spawn(bulletin::keep(shared.clone()));
+                tasks
+            }
             (None, _) | (_, None) => JoinSet::new(),
         };
         let handle = NodeHandle::new(shared.clone());

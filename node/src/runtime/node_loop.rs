@@ -202,11 +202,13 @@ impl<P: Protocol> NodeLoop<P> {
             Input::Undecided { reply } => drop(reply.send(self.protocol.undecided())),
             Input::Message { from, boot, cfg, message } => {
                 if from != self.shared.node {
-                    if self.peers.get(&from).is_none_or(|known| boot < known.boot) {
+                    let known = self.peers.get(&from).filter(|known| boot >= known.boot);
+                    let Some(known) = known else {
                         self.shared.metrics.stale_messages.increment();
                         return;
-                    }
+                    };
                     self.shared.metrics.received(&message);
+                    known.peer.received.count(&message);
                 }
                 self.step(Event::Message { from, cfg, message });
             }
@@ -286,11 +288,11 @@ impl<P: Protocol> NodeLoop<P> {
             Note::Diverged { item, .. } => tracing::warn!(%item, "kept the local value"),
             Note::Recovering(tx) => tracing::debug!(%tx, "recovering"),
             Note::LeftOnline => {
-                tracing::warn!("left behind by a decision log: ALIGNING");
+                tracing::warn!("left behind by a decision log: has to align with a majority");
                 self.shared.set_aligning(true);
             }
             Note::BackOnline => {
-                tracing::info!("aligned with a majority: ONLINE");
+                tracing::info!("aligned with a majority");
                 self.shared.set_aligning(false);
             }
             Note::PassedOver(node) => {
@@ -341,6 +343,7 @@ impl<P: Protocol> NodeLoop<P> {
                 let envelope = Envelope { cfg: self.cfg, durable: self.durable, message: &message };
                 if known.peer.queue.push(Kind::Message, &envelope) {
                     self.shared.metrics.sent(&message);
+                    known.peer.sent.count(&message);
                     known.dirty = true;
                 }
             }
@@ -408,8 +411,6 @@ impl<P: Protocol> NodeLoop<P> {
         // It may have been told to stop meanwhile.
         if self.shared.state() == NodeState::Starting {
             self.shared.started();
-            let state = self.shared.state().name();
-            tracing::info!(masters = self.shared.members.count(), "{state}");
         }
     }
 
@@ -433,9 +434,10 @@ impl<P: Protocol> NodeLoop<P> {
         let system = SystemPlacement { masters: masters.into_values().collect() };
         let placements = schema.placements(&system);
         self.warn_of_low_quorums(&schema);
-        self.shared.schema.store(Arc::new(schema));
+        self.shared.set_schema(schema);
         self.shared.placements.store(Arc::new(placements.clone()));
-        tracing::info!(cfg = self.cfg, clusters = placements.len(), "configured");
+        let (cfg, clusters) = (self.cfg, placements.len());
+        tracing::info!(cfg, clusters, "updated distributed configuration");
         self.step(Event::Configure { cfg: self.cfg, placements });
         // Last: whoever is told may count on the machine knowing it too.
         self.shared.changes.send_modify(|changes| *changes += 1);

@@ -19,6 +19,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_quorate-node");
 
+/// What a server's log says when it serves.
+pub(crate) const ONLINE: &str = "updated node status to 'ONLINE'";
+
 /// A running server.
 pub(crate) struct Server {
     child: Child,
@@ -77,9 +80,14 @@ impl Server {
         });
     }
 
+    /// Waits until it serves for the first time; the log tells of other servers, too.
+    pub(crate) fn wait_online(&self) {
+        self.wait_log(ONLINE);
+    }
+
     /// Waits until one of three servers is ONLINE and linked with both others.
     pub(crate) fn wait_for_all_three(&self) {
-        self.wait_log("ONLINE");
+        self.wait_online();
         self.wait_log_times("peer up", 2);
     }
 

@@ -23,7 +23,7 @@ fn hello(boot: u32, process: u64, started_with: Durable) -> Hello {
 
 fn peer() -> (Arc<Peer>, Arc<Inbox>) {
     let inbox = Arc::new(Inbox::new(64));
-    let peer = Arc::new(Peer::new("n2".into(), None, inbox.clone(), SUSPECT));
+    let peer = Arc::new(Peer::new("n2".into(), None, inbox.clone(), SUSPECT, Arc::default()));
     peer.bind(peer.judge(&hello(1, 7, (Boot(0), 0))).unwrap());
     (peer, inbox)
 }
@@ -39,7 +39,8 @@ fn told(inbox: &Inbox) -> Vec<bool> {
 }
 
 fn beat(peer: &Peer, echo: Tick, now: Tick) {
-    peer.heard(Heartbeat { sent: 1, echo }, now);
+    let state = NodeState::Online;
+    peer.heard(Heartbeat { sent: 1, echo, held: 0, state, bulletin: None }, now);
 }
 
 /// Both directions linked at 1000, echoed at once.

@@ -66,6 +66,7 @@ impl Server {
             password: who.password.into(),
             dial: [(dial.0.to_owned(), dial.1.to_string())].into(),
             suspect_after: SUSPECT,
+            own: Arc::default(),
         };
         let links = Links::new(config, storage.clone(), inbox.clone(), Clock::start()).unwrap();
         let tasks = links.run(listener);
