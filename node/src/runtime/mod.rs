@@ -226,6 +226,10 @@ impl Node {
             witness.sync().map_err(|source| StorageError::Witness { source })
         });
         let outcome = stopped.await.map_err(|_| StorageError::Stopping)?;
+        // Whoever is still linked hears that this server leaves, before the links end.
+        if let Some(links) = &self.shared.links {
+            links.tell();
+        }
         self.tasks.shutdown().await;
         outcome
     }

@@ -127,6 +127,12 @@ impl Links {
         &self.peers
     }
 
+    /// Sends a sign of life to every peer, with what is told of this server now.
+    pub(crate) fn tell(&self) {
+        let now = self.clock.now();
+        self.peers.values().for_each(|peer| peer.heartbeat(now));
+    }
+
     /// Starts listening, dialing and heartbeats; all of it ends when the set is dropped.
     pub(crate) fn run(self: &Arc<Self>, listener: TcpListener) -> JoinSet<()> {
         let mut tasks = JoinSet::new();

@@ -8,6 +8,8 @@ use tokio::sync::watch;
 
 use super::frame::Kind;
 use super::*;
+use crate::http::backend::NodeState;
+use crate::http::members::{Bulletin, Server as PeerServer, ServerState};
 use crate::runtime::inbox::Input;
 
 const SUSPECT: Duration = Duration::from_millis(300);
@@ -210,6 +212,44 @@ async fn a_restarted_peer_goes_down_and_comes_up_in_its_new_boot() {
     let new_boot = |i: &Input| matches!(i, Input::Peer { boot: Boot(2), up: true, .. });
     a.wait("peer in its new boot", new_boot).await;
     b.wait_up(true).await;
+}
+
+/// Waits until a peer is seen as expected.
+async fn wait_seen(server: &Server, what: &str, expected: impl Fn(&PeerServer) -> bool) {
+    let seen = async {
+        while !expected(&server.peer().server()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, seen).await;
+    waited.unwrap_or_else(|_| panic!("no {what}: {:?}", server.peer().server()));
+}
+
+/// Nothing is told twice on one link, and everything once on each.
+///
+/// FEATURES: S11, A20
+#[tokio::test]
+async fn state_and_bulletin_reach_a_peer_also_after_its_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((a, a_at), (b, b_at)) = (listener().await, listener().await);
+    let mut a = Server::start(&Who::usual("n1", 1), ("n2", b_at), a, &dir);
+    let b = Server::start(&Who::usual("n2", 2), ("n1", a_at), b, &dir);
+    let told = Bulletin { connections: 3, ..Bulletin::default() };
+    a.links.own.publish(told.clone());
+    a.wait_up(true).await;
+    let is = |state| move |seen: &PeerServer| seen.state == ServerState::Is(state);
+    wait_seen(&b, "state", is(NodeState::Starting)).await;
+    wait_seen(&b, "bulletin", |seen| seen.bulletin.as_ref() == Some(&told)).await;
+    a.links.own.set_state(NodeState::Online);
+    wait_seen(&b, "new state", is(NodeState::Online)).await;
+    wait_seen(&a, "latency", |_| a.peer().toward().latency.entries > 0).await;
+    b.stop().await;
+    wait_seen(&a, "end", |seen| seen.state == ServerState::NotAvailable).await;
+    let again = Who { boot: 2, ..Who::usual("n2", 2) };
+    let b = TcpListener::bind(b_at).await.unwrap();
+    let b = Server::start(&again, ("n1", a_at), b, &dir);
+    wait_seen(&b, "state again", is(NodeState::Online)).await;
+    wait_seen(&b, "bulletin again", |seen| seen.bulletin.as_ref() == Some(&told)).await;
 }
 
 #[tokio::test]
