@@ -130,6 +130,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let address = clients.local_addr()?;
     let peer = peers.as_ref().map(TcpListener::local_addr).transpose()?;
+    let (name, peer_address) = (&config.name, peer.map(tracing::field::display));
+    tracing::info!(name, version = VERSION, http = %address, peer = peer_address, "starting");
     let node = Node::start(settings(&config, address), peers).context("cannot start")?;
     // Only now the folder is known to be this server's alone.
     let root_password = match password::root(config.root_password.clone(), &config.data) {
@@ -151,8 +153,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         "node_id": node_id.to_string(),
         "boot": boot.0,
     }))?;
-    let name = &config.name;
-    tracing::info!(name, version = VERSION, http = %address, ?peer, "started");
     let connections_max = config.connections_max;
     let limits = Limits { shutdown_grace: STOP_BOUND, connections_max, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;

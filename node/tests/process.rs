@@ -26,13 +26,18 @@ fn version_names_the_commit() {
     assert!(commit.strip_suffix(')').is_some_and(|commit| !commit.is_empty()), "{text}");
 }
 
+/// FEATURES: S1
 #[test]
 fn a_server_alone_starts_stops_and_counts_its_boots() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = start(&alone(&dir));
     first.wait_online();
     assert_eq!(first.line["boot"], 1);
+    // No port for others, nobody to wait for, and writes need nobody else.
     assert!(first.line["peer"].is_null());
+    assert_eq!(status(&first.http("POST", "/database/bench/plocal", "")), "200");
+    let node = first.http("GET", "/distributed/node", "");
+    assert_eq!(node.matches("\"status\":").count(), 2, "itself and its database: {node}");
     let id = first.line["node_id"].as_str().unwrap().to_owned();
     assert_eq!(id.len(), 16);
     assert!(first.end(Signal::SIGTERM).success());

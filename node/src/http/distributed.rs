@@ -45,7 +45,7 @@ impl<B: Backend> Access<'_, B> {
         }
         let mut result = Map::new();
         if parts.servers {
-            result.insert("servers".to_owned(), cluster(&servers));
+            result.insert("servers".to_owned(), cluster(&servers).into());
         }
         if parts.database {
             result.insert("database".to_owned(), database(&servers, db));
@@ -79,26 +79,24 @@ pub(super) async fn stats<B: Backend>(ctx: Ctx<B>) -> Reply {
     }
     let chosen = servers.list.iter().filter(|s| wanted.is_none_or(|name| s.name == name));
     let stats: Map<String, Value> =
-        chosen.map(|server| (server.name.clone(), numbers(server))).collect();
+        chosen.map(|server| (server.name.clone(), numbers(server).into())).collect();
     let schema = ctx.app.backend.schema();
     let states: Map<String, Value> =
         schema.databases.iter().map(|d| (d.name.clone(), states_of(&servers, &d.name))).collect();
-    let Value::Object(mut body) = cluster(&servers) else {
-        unreachable!("the cluster is an object");
-    };
+    let mut body = cluster(&servers);
     body.insert("clusterStats".to_owned(), stats.into());
     body.insert("databasesStatus".to_owned(), states.into());
-    reply::json(StatusCode::OK, &Value::Object(body))
+    reply::json(StatusCode::OK, &body)
 }
 
 /// All servers.
-fn cluster(servers: &Servers) -> Value {
-    let members: Vec<Value> = servers.list.iter().map(member).collect();
-    json!({
-        "localName": servers.own,
-        "localId": servers.itself().and_then(|own| own.node).map(|node| node.to_string()),
-        "members": members,
-    })
+fn cluster(servers: &Servers) -> Map<String, Value> {
+    let id = servers.itself().and_then(|own| own.node).map(|node| node.to_string());
+    Map::from_iter([
+        ("localName".to_owned(), servers.own.as_str().into()),
+        ("localId".to_owned(), id.into()),
+        ("members".to_owned(), servers.list.iter().map(member).collect()),
+    ])
 }
 
 /// A server: who it is, how it is, what it told last. What nobody has heard yet is left out.
@@ -124,13 +122,12 @@ fn member(server: &Server) -> Value {
         put("listeners", listeners.collect());
         put("databases", databases.collect());
     }
-    let Value::Object(numbers) = numbers(server) else { unreachable!("numbers are an object") };
-    member.extend(numbers);
+    member.extend(numbers(server));
     Value::Object(member)
 }
 
 /// What can be counted and measured of a server.
-fn numbers(server: &Server) -> Value {
+fn numbers(server: &Server) -> Map<String, Value> {
     let mut numbers = Map::new();
     if let Some(told) = &server.bulletin {
         let latencies: Map<String, Value> =
@@ -150,7 +147,7 @@ fn numbers(server: &Server) -> Value {
     let received: Map<String, Value> =
         received.map(|(name, count)| ((*name).to_owned(), (*count).into())).collect();
     numbers.insert("messages".to_owned(), received.into());
-    Value::Object(numbers)
+    numbers
 }
 
 /// In nanoseconds, as in the original.

@@ -433,11 +433,11 @@ impl<P: Protocol> NodeLoop<P> {
         masters.insert(&self.shared.name, self.shared.node);
         let system = SystemPlacement { masters: masters.into_values().collect() };
         let placements = schema.placements(&system);
+        let (cfg, clusters) = (self.cfg, placements.len());
+        tracing::info!(cfg, clusters, "updated distributed configuration");
         self.warn_of_low_quorums(&schema);
         self.shared.set_schema(schema);
         self.shared.placements.store(Arc::new(placements.clone()));
-        let (cfg, clusters) = (self.cfg, placements.len());
-        tracing::info!(cfg, clusters, "updated distributed configuration");
         self.step(Event::Configure { cfg: self.cfg, placements });
         // Last: whoever is told may count on the machine knowing it too.
         self.shared.changes.send_modify(|changes| *changes += 1);

@@ -232,6 +232,10 @@ impl Peer {
                 ..State::default()
             };
         }
+        if known.is_none() {
+            // That it was met is said elsewhere.
+            state.seen = state.look();
+        }
         self.show(&mut state);
         let (node, boot) = (binding.node, binding.boot);
         self.inbox.push_control(Input::Bound { peer: self.clone(), node, boot });
