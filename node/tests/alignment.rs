@@ -144,7 +144,7 @@ fn assert_soon_equal(servers: &[Server], count: usize) {
     });
 }
 
-/// FEATURES: A12
+/// FEATURES: A12, S11
 #[test]
 fn a_server_left_behind_by_the_logs_aligns_while_the_others_serve() {
     let dir = tempfile::tempdir().unwrap();
@@ -178,6 +178,9 @@ fn a_server_left_behind_by_the_logs_aligns_while_the_others_serve() {
     let gone = format!("/document/bench/{}", rids[20].trim_start_matches('#'));
     leave_behind(&mut servers, 1, Some(&gone));
     until("it is back", || metric(&servers[2], "quorate_alignments_total") > 0);
+    // Whoever told it to align is linked with it, and was told in turn.
+    let told = "updated status of node 'n3' to 'SYNCHRONIZING'";
+    until(told, || servers[..2].iter().any(|server| server.log().contains(told)));
     let (bytes, compared, fetched) = (
         received(&servers[2]),
         metric(&servers[2], "quorate_align_compared_total"),

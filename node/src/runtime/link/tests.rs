@@ -294,6 +294,9 @@ async fn first_refusal(address: SocketAddr, who: &Who) -> Refusal {
     }
 }
 
+/// A second server under a name that is taken, among others.
+///
+/// FEATURES: S4
 #[tokio::test]
 async fn strangers_are_refused_and_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();
