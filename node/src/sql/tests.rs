@@ -116,10 +116,7 @@ fn words_are_names_where_names_are_expected() {
 #[test]
 fn refusals_say_where_and_what() {
     for (text, expected) in [
-        (
-            "",
-            "character 1: expected SELECT, INSERT, UPDATE, DELETE, CREATE, DROP or HA, found the end",
-        ),
+        ("", "character 1: expected SELECT, INSERT, UPDATE, DELETE, CREATE, DROP or HA, found the"),
         (
             "FETCH x",
             "character 1: expected SELECT, INSERT, UPDATE, DELETE, CREATE, DROP or HA, found",

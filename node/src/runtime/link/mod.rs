@@ -187,13 +187,13 @@ impl Links {
                 Refusal::Unavailable
             })?;
         }
-        let is_new = peer.binding().is_none();
-        peer.bind(binding);
-        if is_new {
-            let met = self.peers.values().filter(|peer| peer.binding().is_some()).count() + 1;
+        if peer.binding().is_none() {
+            // With this server and that one.
+            let met = self.peers.values().filter(|peer| peer.binding().is_some()).count() + 2;
             let (name, of) = (&peer.name, self.peers.len() + 1);
             tracing::info!(id = %binding.node, "added new node '{name}': {met} of {of} have met");
         }
+        peer.bind(binding);
         Ok(peer.clone())
     }
 }
