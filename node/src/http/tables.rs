@@ -95,7 +95,7 @@ fn bytes(count: u64) -> String {
 
 /// A quotient with two digits behind the point, rounded.
 fn hundredths(value: u64, unit: u64) -> String {
-    let scaled = (u128::from(value) * 100 + u128::from(unit) / 2) / u128::from(unit.max(1));
+    let scaled = (u128::from(value) * 100 + u128::from(unit) / 2) / u128::from(unit);
     format!("{}.{:02}", scaled / 100, scaled % 100)
 }
 

@@ -295,6 +295,10 @@ impl Peer {
     /// A sign of life came in.
     pub(crate) fn heard(&self, heartbeat: Heartbeat, now: Tick) {
         let mut state = self.lock();
+        if heartbeat.sent >= state.heard {
+            // Two of them may come in the wrong order.
+            state.said = Some(heartbeat.state);
+        }
         if heartbeat.sent > state.heard {
             (state.heard, state.heard_at) = (heartbeat.sent, now);
         }
@@ -303,7 +307,6 @@ impl Peer {
             state.echo = heartbeat.echo;
             state.latency.add((now - heartbeat.echo).saturating_sub(heartbeat.held));
         }
-        state.said = Some(heartbeat.state);
         if heartbeat.bulletin.is_some() {
             state.bulletin = heartbeat.bulletin;
         }
@@ -342,7 +345,7 @@ impl Peer {
         let mut state = self.lock();
         state.last_heartbeat = now;
         let is_news = *number > state.told;
-        state.told = *number;
+        state.told = state.told.max(*number);
         let heartbeat = Heartbeat {
             sent: now,
             echo: state.heard,

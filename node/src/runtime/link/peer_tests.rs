@@ -181,6 +181,10 @@ fn a_peer_is_what_it_says_while_it_is_reachable() {
         tell(&peer, 2_000, state, None);
         assert_eq!(peer.server().state, ServerState::Is(state));
     }
+    let late =
+        Heartbeat { sent: 1_999, echo: 2_000, held: 0, state: NodeState::Starting, bulletin: None };
+    peer.heard(late, 2_050);
+    assert_eq!(peer.server().state, ServerState::Is(NodeState::Aligning), "said before");
     let told = Bulletin { connections: 3, ..Bulletin::default() };
     tell(&peer, 2_100, NodeState::ShuttingDown, Some(told.clone()));
     peer.evaluate(2_100 + SUSPECT);
