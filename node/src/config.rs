@@ -1,8 +1,9 @@
 //! Settings of a server: flags over environment over file over defaults, checked as a whole. What
 //! new databases get is said last by the template of their distributed configurations. May not
-//! open anything but these two files.
+//! open anything but these two files, and the data folder for the name saved in it.
 
 pub mod dial;
+pub mod first_run;
 mod limits;
 pub mod password;
 pub mod template;
@@ -19,12 +20,11 @@ use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
 
 use self::dial::DialError;
+use self::first_run::{NameError, Terminal};
 use self::limits::OutOfRange;
 use self::template::{Template, TemplateError};
 use crate::http::RetryPolicy;
 
-/// Name of a server that stands alone and was given none.
-const DEFAULT_NAME: &str = "n1";
 /// Name of a cluster that was given none.
 const DEFAULT_CLUSTER: &str = "quorate";
 /// Where clients find a server that was not told where to listen.
@@ -35,8 +35,8 @@ const DEFAULT_PEER: &str = "127.0.0.1:2434";
 /// Flags of `quorate-node serve`. What is left out comes from the file, then from the default.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
-    /// Name of this server
-    #[arg(long)]
+    /// Name of this server; kept in the data folder since its first start
+    #[arg(long, visible_alias = "node-name")]
     pub name: Option<String>,
     /// Data folder
     #[arg(long)]
@@ -103,6 +103,9 @@ pub struct ServeArgs {
     /// File with settings, in YAML
     #[arg(long)]
     pub config: Option<PathBuf>,
+    /// `ORIENTDB_NODE_NAME`: name of a server that was given none by a flag
+    #[arg(skip)]
+    pub env_name: Option<String>,
     /// Password that the servers of the cluster share; never a flag, because others can read those
     #[arg(skip)]
     pub cluster_password: Option<String>,
@@ -210,6 +213,19 @@ pub enum ConfigError {
     /// The list of MASTERs.
     #[error("masters: {0}")]
     Members(#[from] MembersError),
+    /// This server is not one of them.
+    #[error("masters: server '{name}' is not in the list of MASTERs ({list}); {advice}")]
+    NotListed {
+        /// Its name.
+        name: String,
+        /// The list, joined with commas.
+        list: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A name that nobody configured.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// The write quorum.
     #[error("write_quorum: {0}; legal are majority, all and numbers from 1")]
     Quorum(#[from] QuorumError),
@@ -253,26 +269,30 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Merges flags, which win, with the file they name, and checks the whole.
+    /// Merges flags, which win, with the file they name, and checks the whole. The terminal, when
+    /// there is one, is where a server without a name asks for it.
     ///
     /// # Errors
-    /// The file is unreadable, or settings do not fit together.
-    pub fn load(arguments: ServeArgs) -> Result<Self, ConfigError> {
+    /// The file is unreadable, or settings do not fit together, or no name can be had.
+    pub fn load(arguments: ServeArgs, terminal: Option<Terminal<'_>>) -> Result<Self, ConfigError> {
         let file = match &arguments.config {
             Some(path) => read_file(path)?,
             None => File::default(),
         };
-        Self::merge(arguments, file)
+        Self::merge(arguments, file, terminal)
     }
 
-    fn merge(flags: ServeArgs, file: File) -> Result<Self, ConfigError> {
+    fn merge(
+        flags: ServeArgs,
+        file: File,
+        terminal: Option<Terminal<'_>>,
+    ) -> Result<Self, ConfigError> {
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
-        let name = flags.name.or(file.name).unwrap_or_else(|| DEFAULT_NAME.to_owned());
+        let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let masters = flags.masters.or(file.masters);
         let stands_alone = masters.is_none();
-        let members = Members::new(masters.unwrap_or_else(|| vec![name.clone()]))?;
-        members.require(&name)?;
-        let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
+        let given = flags.name.or(flags.env_name).or(file.name);
+        let (name, members) = name_and_members(given, &data, masters, terminal)?;
         let given = flags.default_db_config.or(file.default_db_config);
         let template = Template::load(given, &data, &members)?;
         let (write_quorum, read_quorum) = quorums(
@@ -325,6 +345,34 @@ impl Config {
             connections_max,
         })
     }
+}
+
+/// The name, given or found, and the MASTERs, of whom it must be one.
+fn name_and_members(
+    given: Option<String>,
+    data: &Path,
+    masters: Option<Vec<String>>,
+    terminal: Option<Terminal<'_>>,
+) -> Result<(String, Members), ConfigError> {
+    let (name, is_saved) = match given {
+        Some(name) => (name, false),
+        None => {
+            let found = first_run::name(data, masters.as_deref(), terminal)?;
+            (found.name, found.is_saved)
+        }
+    };
+    let members = Members::new(masters.unwrap_or_else(|| vec![name.clone()]))?;
+    if members.require(&name).is_err() {
+        let advice = if is_saved {
+            "its name is saved in the data folder: add it to the list at every server, or start \
+             it with another data folder"
+        } else {
+            "give --name or ORIENTDB_NODE_NAME one of these, or add it to the list at every server"
+        };
+        let list = members.names().join(", ");
+        return Err(ConfigError::NotListed { name, list, advice });
+    }
+    Ok((name, members))
 }
 
 fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {

@@ -2,15 +2,18 @@
 //! request or a message is.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use quorate_node::config::first_run::{NameError, Terminal};
 use quorate_node::config::template::Template;
-use quorate_node::config::{Config, ServeArgs, password};
+use quorate_node::config::{Config, ConfigError, ServeArgs, password};
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{self, HttpConfig, Limits};
+use quorate_node::runtime::data_dir::DataError;
 use quorate_node::runtime::storage::EXIT_STORAGE;
 use quorate_node::runtime::{Node, Settings, StartError};
 use tokio::net::TcpListener;
@@ -51,13 +54,16 @@ fn main() -> ExitCode {
         tracing::error!(%panic, "a thread panicked; this server stops");
         std::process::abort();
     }));
+    arguments.env_name = std::env::var("ORIENTDB_NODE_NAME").ok().filter(|name| !name.is_empty());
     arguments.cluster_password = std::env::var("QUORATE_CLUSTER_PASSWORD").ok();
     arguments.root_password = std::env::var("ORIENTDB_ROOT_PASSWORD").ok();
-    let config = match Config::load(arguments) {
+    let config = match load(arguments) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!("{error}");
-            return ExitCode::from(EXIT_CONFIG);
+            let is_damage =
+                matches!(&error, ConfigError::Name(NameError::Saved(data)) if data.is_damage());
+            return ExitCode::from(if is_damage { EXIT_STORAGE } else { EXIT_CONFIG });
         }
     };
     match run(config) {
@@ -69,10 +75,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Settings; somebody at a terminal may have to say what the server is called.
+fn load(arguments: ServeArgs) -> Result<Config, ConfigError> {
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    if !stdin.is_terminal() || !stdout.is_terminal() {
+        return Config::load(arguments, None);
+    }
+    let (mut input, mut output) = (stdin.lock(), stdout.lock());
+    Config::load(arguments, Some(Terminal { input: &mut input, output: &mut output }))
+}
+
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let refused = error.downcast_ref::<StartError>().is_some_and(StartError::is_storage);
-    if refused || error.is::<StorageFailed>() {
+    let start = error.downcast_ref::<StartError>();
+    if start.is_some_and(StartError::is_storage) || error.is::<StorageFailed>() {
         return ExitCode::from(EXIT_STORAGE);
+    }
+    if matches!(start, Some(StartError::Data(DataError::Name { .. }))) {
+        return ExitCode::from(EXIT_CONFIG);
     }
     ExitCode::FAILURE
 }
@@ -112,7 +131,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let address = clients.local_addr()?;
     let peer = peers.as_ref().map(TcpListener::local_addr).transpose()?;
-    let node = Node::start(settings(&config), peers).context("cannot start")?;
+    let (name, peer_address) = (&config.name, peer.map(tracing::field::display));
+    tracing::info!(name, version = VERSION, http = %address, peer = peer_address, "starting");
+    let node = Node::start(settings(&config, address), peers).context("cannot start")?;
     // Only now the folder is known to be this server's alone.
     let root_password = match password::root(config.root_password.clone(), &config.data) {
         Ok((password, made_up)) => {
@@ -133,8 +154,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         "node_id": node_id.to_string(),
         "boot": boot.0,
     }))?;
-    let name = &config.name;
-    tracing::info!(name, version = VERSION, http = %address, ?peer, "started");
     let connections_max = config.connections_max;
     let limits = Limits { shutdown_grace: STOP_BOUND, connections_max, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;
@@ -183,15 +202,16 @@ fn say_of_template(template: &Template) {
     }
 }
 
-async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, http: SocketAddr) -> Settings {
     let links = config.links.as_ref();
     Settings {
         name: config.name.clone(),
         data: config.data.clone(),
+        http: Some(http),
         members: config.members.clone(),
         dial: links.map(|links| links.dial.clone()).unwrap_or_default(),
         cluster: links.map(|links| links.cluster.clone()).unwrap_or_default(),

@@ -144,7 +144,7 @@ fn assert_soon_equal(servers: &[Server], count: usize) {
     });
 }
 
-/// FEATURES: A12
+/// FEATURES: A12, S11
 #[test]
 fn a_server_left_behind_by_the_logs_aligns_while_the_others_serve() {
     let dir = tempfile::tempdir().unwrap();
@@ -152,7 +152,7 @@ fn a_server_left_behind_by_the_logs_aligns_while_the_others_serve() {
     let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
     for server in &servers {
         server.wait_log_times("peer up", 2);
-        server.wait_log("ONLINE");
+        server.wait_online();
     }
     done(&servers[0], "local", "POST", "/database/bench/plocal", &Value::Null);
     done(&servers[0], "local", "POST", "/class/bench/Item", &Value::Null);
@@ -173,11 +173,14 @@ fn a_server_left_behind_by_the_logs_aligns_while_the_others_serve() {
         }
         until("the log is cut", || metric(&servers[0], "quorate_passed_over_total") > before);
         servers[2] = start(&arguments[2]);
-        servers[2].wait_log("ALIGNING");
+        servers[2].wait_log("node status to 'SYNCHRONIZING'");
     };
     let gone = format!("/document/bench/{}", rids[20].trim_start_matches('#'));
     leave_behind(&mut servers, 1, Some(&gone));
     until("it is back", || metric(&servers[2], "quorate_alignments_total") > 0);
+    // Whoever told it to align is linked with it, and was told in turn.
+    let told = "updated status of node 'n3' to 'SYNCHRONIZING'";
+    until(told, || servers[..2].iter().any(|server| server.log().contains(told)));
     let (bytes, compared, fetched) = (
         received(&servers[2]),
         metric(&servers[2], "quorate_align_compared_total"),

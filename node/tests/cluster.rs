@@ -51,6 +51,7 @@ impl Cluster {
         Settings {
             name: NAMES[index].into(),
             data: self.dir.path().join(NAMES[index]),
+            http: None,
             members: Members::new(NAMES).unwrap(),
             dial: others.map(|o| (NAMES[o].to_owned(), self.addresses[o].to_string())).collect(),
             cluster: "bench".into(),

@@ -41,7 +41,7 @@ fn golden() -> Golden {
     let mut acknowledged = BTreeMap::new();
     for life in 0..LIVES {
         let mut server = start(dir.path());
-        server.wait_log("ONLINE");
+        server.wait_online();
         if life == 0 {
             http(&server, "POST", "/database/bench/plocal", "");
             http(&server, "POST", "/class/bench/Item", "");

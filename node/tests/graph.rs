@@ -63,6 +63,7 @@ impl Cluster {
         let settings = Settings {
             name: NAMES[index].into(),
             data: self.dir.path().join(NAMES[index]),
+            http: None,
             members: Members::new(NAMES).unwrap(),
             dial: others.map(|o| (NAMES[o].to_owned(), self.peers[o].to_string())).collect(),
             cluster: "bench".into(),

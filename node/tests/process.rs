@@ -26,13 +26,18 @@ fn version_names_the_commit() {
     assert!(commit.strip_suffix(')').is_some_and(|commit| !commit.is_empty()), "{text}");
 }
 
+/// FEATURES: S1
 #[test]
 fn a_server_alone_starts_stops_and_counts_its_boots() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = start(&alone(&dir));
-    first.wait_log("ONLINE");
+    first.wait_online();
     assert_eq!(first.line["boot"], 1);
+    // No port for others, nobody to wait for, and writes need nobody else.
     assert!(first.line["peer"].is_null());
+    assert_eq!(status(&first.http("POST", "/database/bench/plocal", "")), "200");
+    let node = first.http("GET", "/distributed/node", "");
+    assert_eq!(node.matches("\"status\":").count(), 2, "itself and its database: {node}");
     let id = first.line["node_id"].as_str().unwrap().to_owned();
     assert_eq!(id.len(), 16);
     assert!(first.end(Signal::SIGTERM).success());
@@ -48,7 +53,7 @@ fn a_server_alone_starts_stops_and_counts_its_boots() {
 fn a_second_process_on_one_folder_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = start(&alone(&dir));
-    first.wait_log("ONLINE");
+    first.wait_online();
     let output = Command::new(BINARY)
         .arg("serve")
         .args(alone(&dir))
@@ -124,7 +129,7 @@ fn a_write_quorum_below_a_majority_is_warned_about_at_start_and_creation() {
     servers[2].end(Signal::SIGTERM);
     // With a default that is safe: the database is not.
     servers[2] = start(&arguments[2]);
-    servers[2].wait_log("ONLINE");
+    servers[2].wait_online();
     servers[2].wait_log(LOST);
     assert!(!servers[2].log().contains("default of new databases"));
     for server in &mut servers {
@@ -143,7 +148,7 @@ fn three_servers_meet_and_a_killed_one_comes_back() {
     servers[2].end(Signal::SIGKILL);
     servers[0].wait_log("peer down");
     servers[2] = start(&arguments[2]);
-    servers[2].wait_log("ONLINE");
+    servers[2].wait_online();
     for server in &mut servers {
         assert!(server.end(Signal::SIGTERM).success());
     }
@@ -203,7 +208,7 @@ fn a_killed_server_comes_back_with_the_last_thing_it_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = alone(&dir);
     let mut server = start(&arguments);
-    server.wait_log("ONLINE");
+    server.wait_online();
     for path in ["/database/bench/plocal", "/class/bench/Item"] {
         let created = server.http("POST", path, "");
         assert!(["200", "201"].contains(&status(&created)), "{created}");
@@ -233,7 +238,7 @@ fn a_killed_server_comes_back_with_the_last_thing_it_acknowledged() {
             server.end(Signal::SIGKILL);
         });
         server = start(&arguments);
-        server.wait_log("ONLINE");
+        server.wait_online();
         for (path, acknowledged) in paths.iter().zip(&acknowledged) {
             let (found, last) = (number(&server, path), acknowledged.load(Ordering::Relaxed));
             assert!(found >= last as u64, "round {round}: {path} has {found}, not {last}");

@@ -7,7 +7,7 @@ fn file(text: &str) -> Result<Config, String> {
     let path = dir.path().join("node.yaml");
     std::fs::write(&path, text).unwrap();
     let arguments = ServeArgs { config: Some(path.clone()), ..ServeArgs::default() };
-    Config::load(arguments)
+    Config::load(arguments, None)
         .map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"))
 }
 
@@ -32,7 +32,7 @@ fn a_file_is_enough_and_flags_win() {
         dial: vec![("n2".into(), "h:1".into())],
         ..ServeArgs::default()
     };
-    let config = Config::merge(flags, from_file).unwrap();
+    let config = Config::merge(flags, from_file, None).unwrap();
     assert_eq!(config.write_quorum, WriteQuorum::All);
     assert_eq!(config.links.unwrap().dial["n2"], "h:1");
 }
@@ -134,4 +134,48 @@ fn what_nobody_sets_is_what_the_machine_and_the_retries_begin_with() {
     let config = file(GOOD).unwrap();
     assert_eq!(config.retry, RetryPolicy::default());
     assert_eq!(config.align, AlignConfig::default());
+}
+
+fn named(flag: Option<&str>, env: Option<&str>, text: &str) -> Result<Config, String> {
+    let flags = ServeArgs {
+        name: flag.map(str::to_owned),
+        env_name: env.map(str::to_owned),
+        ..ServeArgs::default()
+    };
+    let file = serde_saphyr::from_str(text).unwrap();
+    Config::merge(flags, file, None).map_err(|error| error.to_string())
+}
+
+/// FEATURES: S4
+#[test]
+fn a_name_comes_from_flag_then_environment_then_file_then_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("data: {}\n", dir.path().display());
+    let file = format!("{text}name: file\n");
+    assert_eq!(named(Some("flag"), Some("env"), &file).unwrap().name, "flag");
+    assert_eq!(named(None, Some("env"), &file).unwrap().name, "env");
+    assert_eq!(named(None, None, &file).unwrap().name, "file");
+    drop(crate::runtime::data_dir::DataDir::open(dir.path(), "saved").unwrap());
+    assert_eq!(named(None, None, &text).unwrap().name, "saved");
+    let masters = format!("{text}masters: [n1]\ncluster_password: x\n");
+    let error = named(None, None, &masters).err().unwrap();
+    assert!(error.contains("'saved' is not in the list of MASTERs (n1); its name is"), "{error}");
+    let error = named(Some("n2"), None, &masters).err().unwrap();
+    assert!(error.contains("'n2' is not in the list of MASTERs (n1); give --name"), "{error}");
+}
+
+/// The same file starts both: only the list of MASTERs makes the difference.
+///
+/// FEATURES: S1
+#[test]
+fn one_file_serves_both_modes() {
+    let alone: String = GOOD
+        .lines()
+        .filter(|line| !["masters", "dial", "n2"].iter().any(|key| line.trim().starts_with(key)))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let (alone, among) = (file(&alone).unwrap(), file(GOOD).unwrap());
+    assert!(alone.links.is_none() && among.links.is_some());
+    assert_eq!((alone.members.count(), among.members.count()), (1, 2));
+    assert_eq!((alone.name, alone.data, alone.http), (among.name, among.data, among.http));
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
@@ -12,7 +13,10 @@ use quorate_control::command::Command;
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
+
+use super::members::Servers;
 
 /// A command was not carried out, or that is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +48,8 @@ pub struct ReadError {
     pub text: String,
 }
 
-/// Where a server is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a server is in its life, as it says itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeState {
     /// Some MASTER's identity is not known yet.
     Starting,
@@ -65,7 +69,7 @@ impl NodeState {
             Self::Starting => "STARTING",
             Self::Online => "ONLINE",
             Self::ShuttingDown => "SHUTTINGDOWN",
-            Self::Aligning => "ALIGNING",
+            Self::Aligning => "SYNCHRONIZING",
         }
     }
 }
@@ -195,6 +199,12 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// This server and its view of the others.
     fn status(&self) -> NodeStatus;
+
+    /// All servers with what they tell of themselves.
+    fn servers(&self) -> Servers;
+
+    /// Where open connections of clients are counted.
+    fn connections(&self) -> Arc<AtomicU64>;
 
     /// Everything the server counts, as Prometheus text.
     fn metrics(&self) -> String;

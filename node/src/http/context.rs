@@ -110,6 +110,7 @@ impl<B: Backend> App<B> {
     /// Asks the server once who it is.
     pub(super) fn new(backend: B, config: HttpConfig) -> Self {
         let status = backend.status();
+        let counters = Counters::new(backend.connections());
         let units = config.limits.bodies_bytes_max.div_ceil(BUDGET_UNIT);
         Self {
             backend,
@@ -117,7 +118,7 @@ impl<B: Backend> App<B> {
             name: status.name,
             boot: status.boot,
             config,
-            counters: Counters::default(),
+            counters,
             outcomes: Outcomes::default(),
             bodies: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
         }

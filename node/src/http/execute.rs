@@ -74,6 +74,7 @@ async fn attempt<B: Backend>(
         Statement::DropClass(drop) => access.run_drop_class(database, drop).await,
         Statement::CreateIndex(create) => access.run_create_index(database, create).await,
         Statement::DropIndex(drop) => access.run_drop_index(database, drop).await,
+        Statement::HaStatus(parts) => access.run_ha_status(&db, *parts),
     }
 }
 

@@ -2,6 +2,7 @@
 //! their attempts, and connections: the rest is the runtime's.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -58,13 +59,18 @@ pub(super) struct Counters {
     decided_later: [AtomicU64; 3],
     session_waits: AtomicU64,
     session_wait_us: AtomicU64,
-    /// Open connections.
-    pub(super) connections: AtomicU64,
+    /// Open connections; the server tells others of them.
+    pub(super) connections: Arc<AtomicU64>,
     /// Connections refused because there were too many.
     pub(super) refused: AtomicU64,
 }
 
 impl Counters {
+    /// Nothing counted so far; connections are counted where somebody else looks, too.
+    pub(super) fn new(connections: Arc<AtomicU64>) -> Self {
+        Self { connections, ..Self::default() }
+    }
+
     /// Counts an answered request; `error` is its refusal's code, if it was one.
     pub(super) fn count(&self, error: Option<ErrorCode>) {
         self.requests.fetch_add(1, Ordering::Relaxed);

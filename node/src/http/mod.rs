@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod backend;
+pub mod members;
 
 mod access;
 mod asynchronous;
@@ -11,6 +12,7 @@ mod batch;
 mod command;
 mod context;
 mod ddl;
+mod distributed;
 mod distributed_config;
 mod document;
 mod error;
@@ -25,6 +27,7 @@ mod serve;
 mod server;
 mod session;
 mod source;
+mod tables;
 mod token;
 mod tries;
 mod work;

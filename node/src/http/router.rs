@@ -12,7 +12,8 @@ use super::backend::Backend;
 use super::context::App;
 use super::error::ApiError;
 use super::{
-    asynchronous, batch, command, ddl, distributed_config, document, server, session, token,
+    asynchronous, batch, command, ddl, distributed, distributed_config, document, server, session,
+    token,
 };
 
 /// All routes. What is not here, or not with this method, is refused with 405 as in the original.
@@ -56,6 +57,9 @@ pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
             get(distributed_config::describe::<B>).put(distributed_config::change::<B>),
         )
         .route("/listDatabases", get(ddl::list_databases::<B>))
+        .route("/distributed/node", get(distributed::node::<B>))
+        .route("/distributed/stats", get(distributed::stats::<B>))
+        .route("/distributed/stats/{server}", get(distributed::stats::<B>))
         .route("/retry/{db}", post(token::begin::<B>))
         .route("/retry/{db}/{session}", delete(token::end::<B>))
         .route("/retry/{db}/{session}/{number}", delete(token::end::<B>))

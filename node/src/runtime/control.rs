@@ -38,6 +38,11 @@ pub(super) struct Foundation {
 }
 
 impl Control {
+    /// Somebody leads, so commands can be carried out.
+    pub(super) const fn is_led(&self) -> bool {
+        self.plane.led().0.is_some()
+    }
+
     /// When it is to be woken.
     pub(super) const fn next_tick(&self) -> Tick {
         self.next_tick
@@ -204,10 +209,11 @@ impl<P: Protocol> NodeLoop<P> {
         self.filling = filling.unwrap_or_else(|error| die(&error));
         self.cfg = cfg;
         self.warn_of_low_quorums(&schema);
-        self.shared.schema.store(schema);
+        self.shared.set_schema(schema);
         self.shared.placements.store(Arc::new(placements.clone()));
         let changing = placements.values().filter(|p| p.change.is_some()).count();
-        tracing::info!(cfg, clusters = placements.len(), changing, "configured");
+        let clusters = placements.len();
+        tracing::info!(cfg, clusters, changing, "updated distributed configuration");
         self.step(MachineEvent::Configure { cfg, placements });
         // Last: whoever is told may count on the machine knowing it too.
         self.shared.changes.send_modify(|changes| *changes += 1);

@@ -46,7 +46,11 @@ pub enum DataError {
         detail: String,
     },
     /// The folder belongs to a server of another name.
-    #[error("{} belongs to server '{found}', not to '{wanted}'", .path.display())]
+    #[error(
+        "{} belongs to server '{found}', not to '{wanted}': the other servers know its votes \
+         under that name; start it as '{found}', or '{wanted}' with a data folder of its own",
+        .path.display()
+    )]
     Name {
         /// The folder.
         path: PathBuf,
@@ -281,14 +285,29 @@ fn next_boot(
     Ok(Boot(stored.0 + 1))
 }
 
+/// The name of the server that a folder belongs to; `None` before its first start.
+///
+/// # Errors
+/// The file that says so cannot be read, or is damaged.
+pub fn saved_name(root: &Path) -> Result<Option<String>, DataError> {
+    Ok(read_identity(root)?.map(|(_, name)| name))
+}
+
 /// Reads the identity, or makes it on the first start.
 fn identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
+    let Some((id, found)) = read_identity(root)? else { return create_identity(root, name) };
+    if found != name {
+        let wanted = name.to_owned();
+        return Err(DataError::Name { path: root.to_path_buf(), found, wanted });
+    }
+    Ok(id)
+}
+
+fn read_identity(root: &Path) -> Result<Option<(NodeId, String)>, DataError> {
     let path = root.join("identity");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return create_identity(root, name);
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(&path, error)),
     };
     let damaged = |detail: String| DataError::Damaged { path: path.clone(), detail };
@@ -297,12 +316,8 @@ fn identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
     if file.format != FORMAT {
         return Err(damaged(format!("format {} instead of {FORMAT}", file.format)));
     }
-    if file.name != name {
-        let wanted = name.to_owned();
-        return Err(DataError::Name { path: root.to_path_buf(), found: file.name, wanted });
-    }
     let id = u64::from_str_radix(&file.node_id, 16).map_err(|error| damaged(error.to_string()))?;
-    Ok(NodeId(id))
+    Ok(Some((NodeId(id), file.name)))
 }
 
 fn create_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
@@ -433,7 +448,8 @@ mod tests {
         let text = open(own.path()).err().unwrap().to_string();
         assert!(text.contains("was written by server"), "{text}");
         let text = DataDir::open(other.path(), "n2").err().unwrap().to_string();
-        assert!(text.ends_with("belongs to server 'n1', not to 'n2'"), "{text}");
+        assert!(text.contains("belongs to server 'n1', not to 'n2'"), "{text}");
+        assert_eq!(saved_name(other.path()).unwrap().as_deref(), Some("n1"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, Rid, Stamp, TxId};
@@ -13,12 +13,14 @@ use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, Reply, SessionToken};
 use tokio::sync::{oneshot, watch};
 
+use super::bulletin;
 use super::inbox::{Input, PushError};
 use super::link::frame::FRAME_MAX;
 use super::metrics::Metrics;
 use super::shared::Shared;
 use super::storage::StorageError;
 use crate::http::backend::{Answers, Backend, DecideError, Page, Planned, ReadError};
+use crate::http::members::Servers;
 use crate::index::table::IndexTable;
 
 pub use crate::http::backend::{Commit, Master, NodeState, NodeStatus};
@@ -469,6 +471,14 @@ impl Backend for NodeHandle {
 
     fn status(&self) -> NodeStatus {
         self.status()
+    }
+
+    fn servers(&self) -> Servers {
+        bulletin::servers(&self.shared)
+    }
+
+    fn connections(&self) -> Arc<AtomicU64> {
+        self.shared.connections.clone()
     }
 
     fn metrics(&self) -> String {

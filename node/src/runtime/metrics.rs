@@ -77,7 +77,25 @@ struct Sources {
 }
 
 /// A counter for each name of a message.
-struct PerMessage([Counter; MESSAGES.len()]);
+pub(crate) struct PerMessage([Counter; MESSAGES.len()]);
+
+impl PerMessage {
+    /// One more.
+    pub(crate) fn count(&self, message: &Message) {
+        self.0[message_index(message)].increment();
+    }
+
+    /// All together.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.iter().map(Counter::get).sum()
+    }
+
+    /// Those that there were, by name.
+    pub(crate) fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = MESSAGES.iter().zip(&self.0).map(|(name, counter)| (*name, counter.get()));
+        counts.filter(|(_, count)| *count > 0)
+    }
+}
 
 impl Default for PerMessage {
     fn default() -> Self {
@@ -171,11 +189,11 @@ impl Metrics {
     }
 
     pub(crate) fn sent(&self, message: &Message) {
-        self.sent.0[message_index(message)].increment();
+        self.sent.count(message);
     }
 
     pub(crate) fn received(&self, message: &Message) {
-        self.received.0[message_index(message)].increment();
+        self.received.count(message);
     }
 
     pub(crate) fn note(&self, note: &Note) {
@@ -395,14 +413,27 @@ fn render_process(text: &mut Text) {
         text.head("process_cpu_seconds_total", "counter");
         text.line(format_args!("process_cpu_seconds_total"), seconds(us.unsigned_abs()));
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = status.lines().find_map(|line| {
-        line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
-    });
-    if let Some(kib) = resident {
+    if let Some(bytes) = resident_bytes() {
         text.head("process_resident_memory_bytes", "gauge");
-        text.line(format_args!("process_resident_memory_bytes"), kib * 1024);
+        text.line(format_args!("process_resident_memory_bytes"), bytes);
     }
+}
+
+/// Memory of this process, where the system tells.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    bytes_in("/proc/self/status", "VmRSS:")
+}
+
+/// Memory of the machine, where the system tells.
+pub(crate) fn machine_bytes() -> Option<u64> {
+    bytes_in("/proc/meminfo", "MemTotal:")
+}
+
+/// The value of a line like `MemTotal:  16 kB`.
+fn bytes_in(path: &str, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Lines of Prometheus text.

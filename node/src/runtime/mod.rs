@@ -2,6 +2,7 @@
 //! know HTTP or SQL.
 
 mod blocks;
+mod bulletin;
 mod config_files;
 mod control;
 pub mod data_dir;
@@ -16,6 +17,7 @@ mod shared;
 pub mod storage;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -33,11 +35,11 @@ use crate::clock::{Clock, micros};
 use crate::http::RetryPolicy;
 use control::Foundation;
 use data_dir::{DataDir, DataError};
-use handle::NodeHandle;
+use handle::{NodeHandle, NodeState};
 use inbox::{Inbox, Input};
 use link::{LinkConfig, Links, Me};
 use node_loop::NodeLoop;
-use shared::{Parts, Shared};
+use shared::{Listeners, Parts, Shared};
 use storage::witness::Witness;
 use storage::{StorageError, SyncThread, Writer, die};
 
@@ -48,6 +50,8 @@ pub struct Settings {
     pub name: String,
     /// Its data folder.
     pub data: PathBuf,
+    /// Where clients reach it, for other servers to show; `None`: nowhere.
+    pub http: Option<SocketAddr>,
     /// All MASTERs, this one included.
     pub members: Members,
     /// Address per other MASTER; empty: it stands alone.
@@ -126,6 +130,7 @@ impl Node {
             node_id = %node, boot = boot.0, seed, undecided = recovered.undecided.len(),
             "data folder opened"
         );
+        tracing::info!("updated node status to '{}'", NodeState::Starting.name());
         let writer = Writer::new(storage.clone(), boot, &recovered);
         let aligning = recovered.aligning;
         let machine_config = Config {
@@ -138,6 +143,7 @@ impl Node {
         };
         let machine = Machine::new(machine_config, recovered);
         let inbox = Arc::new(Inbox::new(settings.in_flight_max));
+        let own = Arc::default();
         let links = match &peers {
             None => None,
             Some(_) => {
@@ -149,6 +155,7 @@ impl Node {
                     password: settings.password,
                     dial: settings.dial,
                     suspect_after: settings.suspect_after,
+                    own: Arc::clone(&own),
                 };
                 Some(Links::new(config, storage.clone(), inbox.clone(), clock)?)
             }
@@ -162,6 +169,11 @@ impl Node {
             inbox,
             storage,
             links,
+            own,
+            listeners: Listeners {
+                http: settings.http,
+                peer: peers.as_ref().and_then(|peers| peers.local_addr().ok()),
+            },
         }));
         shared.set_aligning(aligning);
         let parts = (machine, foundation);
@@ -183,7 +195,11 @@ impl Node {
         let looping =
             std::thread::Builder::new().name("loop".into()).spawn(move || node_loop.run())?;
         let mut tasks = match (&shared.links, peers) {
-            (Some(links), Some(listener)) => links.run(listener),
+            (Some(links), Some(listener)) => {
+                let mut tasks = links.run(listener);
+                tasks.spawn(bulletin::keep(shared.clone()));
+                tasks
+            }
             (None, _) | (_, None) => JoinSet::new(),
         };
         let handle = NodeHandle::new(shared.clone());
@@ -219,6 +235,10 @@ impl Node {
             witness.sync().map_err(|source| StorageError::Witness { source })
         });
         let outcome = stopped.await.map_err(|_| StorageError::Stopping)?;
+        // Whoever is still linked hears that this server leaves, before the links end.
+        if let Some(links) = &self.shared.links {
+            links.tell();
+        }
         self.tasks.shutdown().await;
         outcome
     }

@@ -37,7 +37,8 @@ const BATCH_MAX: usize = 256;
 /// the inbox fills, links stop reading and clients are refused.
 const HELD_MAX: usize = 65_536;
 /// How long a server that has met everybody waits, before it serves, for what its earlier boots
-/// left undecided. Longer only without a majority, and then local reads shall not wait for one.
+/// left undecided and for a leader of the control plane. Longer only without a majority, and then
+/// local reads shall not wait for one.
 const SETTLE_MAX: Tick = 2_000_000;
 
 /// Something that leaves the machine or the control plane.
@@ -216,11 +217,13 @@ impl<P: Protocol> NodeLoop<P> {
             Input::Undecided { reply } => drop(reply.send(self.protocol.undecided())),
             Input::Message { from, boot, cfg, message } => {
                 if from != self.shared.node {
-                    if self.peers.get(&from).is_none_or(|known| boot < known.boot) {
+                    let known = self.peers.get(&from).filter(|known| boot >= known.boot);
+                    let Some(known) = known else {
                         self.shared.metrics.stale_messages.increment();
                         return;
-                    }
+                    };
                     self.shared.metrics.received(&message);
+                    known.peer.received.count(&message);
                 }
                 self.step(Event::Message { from, cfg, message });
             }
@@ -306,11 +309,11 @@ impl<P: Protocol> NodeLoop<P> {
             Note::Diverged { item, .. } => tracing::warn!(%item, "kept the local value"),
             Note::Recovering(tx) => tracing::debug!(%tx, "recovering"),
             Note::LeftOnline => {
-                tracing::warn!("left behind by a decision log: ALIGNING");
+                tracing::warn!("left behind by a decision log: has to align with a majority");
                 self.shared.set_aligning(true);
             }
             Note::BackOnline => {
-                tracing::info!("aligned with a majority: ONLINE");
+                tracing::info!("aligned with a majority");
                 self.shared.set_aligning(false);
             }
             Note::PassedOver(node) => {
@@ -361,6 +364,7 @@ impl<P: Protocol> NodeLoop<P> {
                 let envelope = Envelope { cfg: self.cfg, durable: self.durable, message: &message };
                 if known.peer.queue.push(Kind::Message, &envelope) {
                     self.shared.metrics.sent(&message);
+                    known.peer.sent.count(&message);
                     known.dirty = true;
                 }
             }
@@ -416,7 +420,8 @@ impl<P: Protocol> NodeLoop<P> {
         let open: BTreeSet<TxId> = self.protocol.undecided().into_iter().collect();
         settling.left.retain(|tx| open.contains(tx));
         let undecided = settling.left.len();
-        if undecided > 0 && self.shared.clock.now() < settling.deadline {
+        let is_led = self.control.as_ref().is_some_and(Control::is_led);
+        if (undecided > 0 || !is_led) && self.shared.clock.now() < settling.deadline {
             return;
         }
         self.settling = None;
@@ -426,8 +431,6 @@ impl<P: Protocol> NodeLoop<P> {
         // It may have been told to stop meanwhile.
         if self.shared.state() == NodeState::Starting {
             self.shared.started();
-            let state = self.shared.state().name();
-            tracing::info!(masters = self.shared.members.count(), "{state}");
         }
     }
 

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::http::backend::{Backend, Planned};
 use crate::runtime::handle::NodeHandle;
 use crate::runtime::inbox::Inbox;
-use crate::runtime::shared::Parts;
+use crate::runtime::shared::{Listeners, Parts};
 use crate::runtime::storage::{Storage, SyncThread};
 
 const NODE: NodeId = NodeId(1);
@@ -168,6 +168,8 @@ impl Rig {
             inbox: Arc::new(Inbox::new(64)),
             storage,
             links: None,
+            own: Arc::default(),
+            listeners: Listeners::default(),
         }));
         let events = Arc::new(Mutex::new(Vec::new()));
         let undecided = Arc::new(Mutex::new(undecided));

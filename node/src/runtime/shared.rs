@@ -2,19 +2,21 @@
 //! read or write anything for a client.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_control::members::Members;
-use quorate_control::schema::Schema;
+use quorate_control::schema::{Database, Schema};
 use quorate_protocol::io::Placement;
 use tokio::sync::watch;
 
 use super::blocks::Allocator;
 use super::inbox::Inbox;
 use super::link::Links;
+use super::link::own::Own;
 use super::metrics::Metrics;
 use super::storage::{Storage, StorageError};
 use crate::clock::Clock;
@@ -38,10 +40,24 @@ pub(crate) struct Shared {
     pub(super) next_control: AtomicU64,
     /// Counts what waiters for the schema or an index look at again.
     pub(crate) changes: watch::Sender<u64>,
-    state: AtomicU8,
+    /// State and bulletin, as told to others.
+    pub(crate) own: Arc<Own>,
+    /// Where it listens for clients and for other servers.
+    pub(crate) listeners: Listeners,
+    /// When it started, in microseconds since 1970.
+    pub(crate) started_us: u64,
+    /// Open connections of clients.
+    pub(crate) connections: Arc<AtomicU64>,
     /// How often the server left ONLINE and came back: odd while it aligns.
     alignments: AtomicU64,
     pub(super) failed: watch::Sender<bool>,
+}
+
+/// Addresses that a server listens at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Listeners {
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
 }
 
 /// What [`Shared`] is made from.
@@ -54,6 +70,8 @@ pub(crate) struct Parts {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) storage: Arc<Storage>,
     pub(crate) links: Option<Arc<Links>>,
+    pub(crate) own: Arc<Own>,
+    pub(crate) listeners: Listeners,
 }
 
 impl Shared {
@@ -73,7 +91,10 @@ impl Shared {
             metrics,
             schema: ArcSwap::default(),
             placements: ArcSwap::default(),
-            state: AtomicU8::new(NodeState::Starting as u8),
+            own: parts.own,
+            listeners: parts.listeners,
+            started_us: parts.clock.wall_us(),
+            connections: Arc::default(),
             alignments: AtomicU64::new(0),
             next_control: AtomicU64::new(1),
             changes: watch::Sender::new(0),
@@ -82,10 +103,7 @@ impl Shared {
     }
 
     pub(crate) fn state(&self) -> NodeState {
-        let state = self.state.load(Ordering::Acquire);
-        let states =
-            [NodeState::Starting, NodeState::Online, NodeState::ShuttingDown, NodeState::Aligning];
-        states[usize::from(state)]
+        self.own.state()
     }
 
     /// Odd while items on the disk are no snapshot; holds while the server stops, too.
@@ -121,7 +139,35 @@ impl Shared {
     }
 
     pub(crate) fn set_state(&self, state: NodeState) {
-        self.state.store(state as u8, Ordering::Release);
+        if self.own.set_state(state) == state {
+            return;
+        }
+        tracing::info!("updated node status to '{}'", state.name());
+        if state == NodeState::Online {
+            self.schema.load().databases.iter().for_each(tell_online);
+        }
+    }
+
+    /// Another schema holds here from now on. Called by the loop alone.
+    pub(crate) fn set_schema(&self, after: Arc<Schema>) {
+        let before = self.schema.swap(after.clone());
+        let lacks = |schema: &Schema, id| schema.databases.iter().all(|other| other.id != id);
+        for database in before.databases.iter().filter(|d| lacks(&after, d.id)) {
+            tracing::info!("database '{}' was dropped", database.name);
+        }
+        for database in after.databases.iter().filter(|d| lacks(&before, d.id)) {
+            let masters: Vec<&str> = after.masters.iter().map(|(name, _)| name.as_str()).collect();
+            tracing::info!(
+                "added database '{}' on {}: writeQuorum {}, readQuorum {}",
+                database.name,
+                masters.join(", "),
+                database.write_quorum,
+                database.read_quorum
+            );
+            if self.state() == NodeState::Online {
+                tell_online(database);
+            }
+        }
     }
 
     /// Stops serving: the disk gave an answer that nothing may be built on.
@@ -134,4 +180,8 @@ impl Shared {
         self.set_state(NodeState::ShuttingDown);
         self.failed.send_replace(true);
     }
+}
+
+fn tell_online(database: &Database) {
+    tracing::info!("database '{}' is ONLINE", database.name);
 }

@@ -33,13 +33,15 @@ pub enum Statement {
     DropIndex(Drop),
     /// Says how a query would be run.
     Explain(Select),
+    /// Says how the servers are.
+    HaStatus(HaStatus),
 }
 
 impl Statement {
     /// True when it changes nothing.
     #[must_use]
     pub const fn is_idempotent(&self) -> bool {
-        matches!(self, Self::Select(_) | Self::Explain(_))
+        matches!(self, Self::Select(_) | Self::Explain(_) | Self::HaStatus(_))
     }
 
     /// True when it changes the schema.
@@ -237,6 +239,21 @@ pub struct Drop {
     pub name: String,
     /// One that does not exist is no error.
     pub if_exists: bool,
+}
+
+/// `HA STATUS`: which parts are shown, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HaStatus {
+    /// `-servers`: one row a server.
+    pub servers: bool,
+    /// `-db`: quorums and clusters of the database.
+    pub database: bool,
+    /// `-latency`: between each two servers.
+    pub latency: bool,
+    /// `-messages`: how many between each two servers, and of which kind.
+    pub messages: bool,
+    /// `-output=text`: tables as one text.
+    pub as_text: bool,
 }
 
 /// A condition.

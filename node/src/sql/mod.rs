@@ -15,6 +15,7 @@
 //! CREATE CLASS Class [IF NOT EXISTS] [EXTENDS Class, …]        DROP CLASS Class [IF EXISTS]
 //! CREATE INDEX name [IF NOT EXISTS] [ON Class (field)] UNIQUE | NOTUNIQUE
 //! DROP INDEX name [IF EXISTS]                                  EXPLAIN SELECT …
+//! HA STATUS [-servers] [-db] [-latency] [-messages] [-all] [-output=text]
 //! target: Class | cluster:name | #c:p | [#c:p, …] | (SELECT …)
 //! ends: #c:p | [#c:p, …] | (SELECT …) | a parameter with ids
 //! ```
@@ -28,6 +29,7 @@ mod create_tests;
 mod cursor;
 mod eval;
 mod expression;
+mod ha;
 mod lexer;
 mod parser;
 #[cfg(test)]
@@ -35,8 +37,8 @@ mod tests;
 
 pub use ast::{
     Assignment, Column, Comparison, Condition, CreateClass, CreateEdge, CreateIndex, CreateVertex,
-    Delete, DeleteEdge, Drop, DropClass, Insert, Limit, Operand, OrderKey, Projection, Select,
-    Statement, Target, Update,
+    Delete, DeleteEdge, Drop, DropClass, HaStatus, Insert, Limit, Operand, OrderKey, Projection,
+    Select, Statement, Target, Update,
 };
 pub use cursor::Params;
 pub use eval::{Row, holds, order, order_keys, project};

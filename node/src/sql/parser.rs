@@ -17,10 +17,10 @@ use super::cursor::{Params, Parser, is_one_of};
 use super::lexer::Token;
 
 /// Words that begin other statements of the full language.
-const OTHER_STATEMENTS: [&str; 21] = [
+const OTHER_STATEMENTS: [&str; 20] = [
     "ALTER", "TRUNCATE", "TRAVERSE", "MATCH", "MOVE", "GRANT", "REVOKE", "REBUILD", "BEGIN",
-    "COMMIT", "ROLLBACK", "PROFILE", "HA", "FIND", "LET", "IF", "RETURN", "OPTIMIZE", "SLEEP",
-    "CONSOLE", "LIVE",
+    "COMMIT", "ROLLBACK", "PROFILE", "FIND", "LET", "IF", "RETURN", "OPTIMIZE", "SLEEP", "CONSOLE",
+    "LIVE",
 ];
 
 /// Reads one statement.
@@ -69,9 +69,12 @@ impl Parser<'_> {
             self.expect_word("SELECT")?;
             return self.select().map(Statement::Explain);
         }
+        if self.take_word("HA")? {
+            return self.ha_status().map(Statement::HaStatus);
+        }
         match &self.token {
             Token::Word(word) if is_one_of(word, &OTHER_STATEMENTS) => Err(self.unsupported(word)),
-            _ => Err(self.unexpected("SELECT, INSERT, UPDATE, DELETE, CREATE or DROP")),
+            _ => Err(self.unexpected("SELECT, INSERT, UPDATE, DELETE, CREATE, DROP or HA")),
         }
     }
 

@@ -116,8 +116,11 @@ fn words_are_names_where_names_are_expected() {
 #[test]
 fn refusals_say_where_and_what() {
     for (text, expected) in [
-        ("", "character 1: expected SELECT, INSERT, UPDATE, DELETE, CREATE or DROP, found the end"),
-        ("FETCH x", "character 1: expected SELECT, INSERT, UPDATE, DELETE, CREATE or DROP, found"),
+        ("", "character 1: expected SELECT, INSERT, UPDATE, DELETE, CREATE, DROP or HA, found the"),
+        (
+            "FETCH x",
+            "character 1: expected SELECT, INSERT, UPDATE, DELETE, CREATE, DROP or HA, found",
+        ),
         ("SELECT a b FROM X", "character 10: expected FROM, found 'b'"),
         ("SELECT FROM", "character 12: expected a class, cluster:name or record id, found the end"),
         (
@@ -269,7 +272,7 @@ mod properties {
     use quorate_api::Rid;
     use serde_json::{Value, json};
 
-    const PIECES: [&str; 62] = [
+    const PIECES: [&str; 65] = [
         "SELECT ",
         "INSERT INTO ",
         "UPDATE ",
@@ -328,6 +331,9 @@ mod properties {
         "TO ",
         "IF ",
         "EXISTS ",
+        "HA STATUS ",
+        "-db ",
+        "-output=text ",
         "(SELECT FROM ",
         "X.a ",
         ".",

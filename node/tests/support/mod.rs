@@ -19,6 +19,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_quorate-node");
 
+/// What a server's log says when it serves.
+pub(crate) const ONLINE: &str = "updated node status to 'ONLINE'";
+
 /// A running server.
 pub(crate) struct Server {
     child: Child,
@@ -34,13 +37,20 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `quorate-node serve`, by way of `wrapper` (program and arguments) when there is one.
     pub(crate) fn start(wrapper: &[&str], arguments: &[&str]) -> Self {
+        Self::start_with("secret", wrapper, arguments)
+    }
+
+    /// The same with this password of the cluster.
+    pub(crate) fn start_with(password: &str, wrapper: &[&str], arguments: &[&str]) -> Self {
         let mut words = wrapper.to_vec();
         words.extend([BINARY, "serve"]);
         let mut child = Command::new(words[0])
             .args(&words[1..])
             .args(arguments)
-            .env("QUORATE_CLUSTER_PASSWORD", "secret")
+            .env("QUORATE_CLUSTER_PASSWORD", password)
             .env("ORIENTDB_ROOT_PASSWORD", "root")
+            .env_remove("ORIENTDB_NODE_NAME")
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -70,9 +80,14 @@ impl Server {
         });
     }
 
+    /// Waits until it serves for the first time; the log tells of other servers, too.
+    pub(crate) fn wait_online(&self) {
+        self.wait_log(ONLINE);
+    }
+
     /// Waits until one of three servers is ONLINE and linked with both others.
     pub(crate) fn wait_for_all_three(&self) {
-        self.wait_log("ONLINE");
+        self.wait_online();
         self.wait_log_times("peer up", 2);
     }
 

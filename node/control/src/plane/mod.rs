@@ -250,15 +250,17 @@ impl Plane {
             led: (None, 0),
             config,
         };
-        plane.stand_if_alone();
+        let is_first = founders.iter().min() == Some(&config.node);
+        plane.stand_early(recovered.snapshot.is_none() && is_first);
         plane.work(out)?;
         Ok(plane)
     }
 
-    /// A server alone need not wait for anybody's silence.
-    fn stand_if_alone(&mut self) {
+    /// A server alone need not wait for anybody's silence, nor need the first of the founders, for
+    /// nobody can lead yet.
+    fn stand_early(&mut self, is_first: bool) {
         let voters = self.raft.raft.prs().conf().voters().clone();
-        if voters.ids().iter().all(|id| id == self.config.node.0) {
+        if is_first || voters.ids().iter().all(|id| id == self.config.node.0) {
             // Refused only to those who have no vote.
             self.raft.campaign().ok();
         }

@@ -2,6 +2,7 @@
 //! May not be cleverer than the tests need.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -18,10 +19,14 @@ use tokio::sync::{Semaphore, watch};
 use crate::http::backend::{
     Answers, Backend, Commit, DecideError, Master, NodeState, NodeStatus, Page, Planned, ReadError,
 };
+use crate::http::members::{Bulletin, Server, ServerState, Servers};
 use crate::index::table::{IndexTable, rid_of};
 
 /// This server's identity.
 pub(super) const NODE: NodeId = NodeId(1);
+
+/// Its wall clock: 2026-11-23 01:02:03 UTC.
+pub(super) const NOW_MS: u64 = 1_795_395_723_000;
 
 #[derive(Clone, Default)]
 pub(super) struct Fake(Arc<Mutex<State>>, Arc<watch::Sender<u64>>, Option<NodeId>);
@@ -60,6 +65,11 @@ struct State {
     quorums: Vec<ReadQuorum>,
     /// Transactions are voted for at once, and decided no sooner than a permit is given.
     deciding: Option<Arc<Semaphore>>,
+    /// What servers told of themselves, and their messages here.
+    bulletins: BTreeMap<String, Bulletin>,
+    received: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// There are no other servers.
+    alone: bool,
     /// Deadlines of waits for a session, and of transactions.
     deadlines: (Vec<Instant>, Vec<Instant>),
 }
@@ -201,6 +211,23 @@ impl Fake {
         let permits = Arc::new(Semaphore::new(0));
         self.state().deciding = Some(Arc::clone(&permits));
         permits
+    }
+
+    /// A server tells of itself, and its messages are counted here.
+    pub(super) fn hear(
+        &self,
+        name: &str,
+        bulletin: Bulletin,
+        received: BTreeMap<&'static str, u64>,
+    ) {
+        let mut state = self.state();
+        state.bulletins.insert(name.to_owned(), bulletin);
+        state.received.insert(name.to_owned(), received);
+    }
+
+    /// From now on it stands alone.
+    pub(super) fn stand_alone(&self) {
+        self.state().alone = true;
     }
 
     pub(super) fn last_submitted(&self) -> Vec<Proposal> {
@@ -442,6 +469,32 @@ impl Backend for Fake {
                 .map(|(name, node, up)| (name.to_owned(), Master { node, up }))
                 .collect(),
         }
+    }
+
+    fn servers(&self) -> Servers {
+        let status = self.status();
+        let state = self.state();
+        let list = status.masters.iter().map(|(name, master)| Server {
+            name: name.clone(),
+            node: master.node,
+            state: match (master.node, master.up) {
+                (None, _) => ServerState::Offline,
+                (Some(_), false) => ServerState::NotAvailable,
+                (Some(_), true) => ServerState::Is(status.state),
+            },
+            bulletin: state.bulletins.get(name).cloned(),
+            received: state.received.get(name).cloned().unwrap_or_default(),
+        });
+        Servers {
+            own: status.name.clone(),
+            is_distributed: !state.alone,
+            now_ms: NOW_MS,
+            list: list.filter(|server| !state.alone || server.name == status.name).collect(),
+        }
+    }
+
+    fn connections(&self) -> Arc<AtomicU64> {
+        Arc::default()
     }
 
     fn metrics(&self) -> String {

@@ -2,6 +2,7 @@
 //! [`Answer::of`], which insists on the error's shape, outcome included.
 
 mod asynchronous;
+mod distributed;
 mod distributed_config;
 mod documents;
 mod fake;

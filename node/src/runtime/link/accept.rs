@@ -92,7 +92,7 @@ async fn open(links: &Arc<Links>, mut stream: TcpStream, from: SocketAddr) -> Op
     }
     match outcome {
         Ok(Ok((peer, hello, decoder))) => {
-            tracing::info!(peer = %hello, "peer linked");
+            tracing::debug!(peer = %hello, "peer linked");
             Some((peer, hello, stream, decoder))
         }
         Ok(Err(error)) => {

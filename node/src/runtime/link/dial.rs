@@ -47,7 +47,7 @@ pub(super) async fn keep(links: Arc<Links>, peer: Arc<Peer>, address: String) {
         let error = match open(&links, &peer, &address).await {
             Ok((stream, boot)) => {
                 (pause, told) = (BACK_OFF_MS.0, String::new());
-                tracing::info!(peer = peer.name, address, "link up");
+                tracing::debug!(peer = peer.name, address, "link up");
                 let error = serve(&links, &peer, stream, boot).await;
                 peer.queue.detach();
                 peer.link_down(Direction::Out, 0, links.clock.now());

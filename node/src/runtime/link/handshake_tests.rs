@@ -1,7 +1,7 @@
 //! Handshakes over an in-memory connection: the good one, and every way to fail.
 
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
 
@@ -58,6 +58,49 @@ async fn a_wrong_password_is_refused_and_logged_on_both_sides() {
     let (a, b) = run((hello("n1", "n2"), bad), (hello("n2", ""), good)).await;
     assert_eq!(text(a), "refused by the other side: cluster name or password differ");
     assert_eq!(text(b), "refused: cluster name or password differ");
+}
+
+/// Passes on what both sides send until one of them ends, and keeps it.
+async fn overhear(mut a: DuplexStream, mut b: DuplexStream) -> Vec<u8> {
+    let (mut heard, mut from_a, mut from_b) = (Vec::new(), [0; 512], [0; 512]);
+    loop {
+        let (bytes, to) = tokio::select! {
+            count = a.read(&mut from_a) => (&from_a[..count.unwrap()], &mut b),
+            count = b.read(&mut from_b) => (&from_b[..count.unwrap()], &mut a),
+        };
+        if bytes.is_empty() {
+            return heard;
+        }
+        heard.extend_from_slice(bytes);
+        // Whoever has refused does not listen any more.
+        to.write_all(bytes).await.ok();
+    }
+}
+
+/// FEATURES: S7
+#[tokio::test]
+async fn no_password_travels_whoever_is_at_the_other_end() {
+    for (password, is_right) in [("secret", true), ("guessed", false)] {
+        let ((mut a, left), (right, mut b)) = (duplex(1 << 16), duplex(1 << 16));
+        let dial = async move {
+            let bytes = LinkBytes::default();
+            let credentials = credentials("bench", password);
+            Talk::new(&mut a, &bytes).dial(&hello("n1", "n2"), &credentials).await.is_ok()
+        };
+        let answer = async move {
+            let bytes = LinkBytes::default();
+            let mut talk = Talk::new(&mut b, &bytes);
+            if let Ok((_, proof)) =
+                talk.answer(hello("n2", ""), &credentials("bench", "secret")).await
+            {
+                talk.accept(&proof).await.unwrap();
+            }
+        };
+        let (linked, (), heard) = tokio::join!(dial, answer, overhear(left, right));
+        assert_eq!(linked, is_right);
+        let holds = |text: &str| heard.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(holds("bench") && !holds("secret") && !holds("guessed"));
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod dial;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub mod metrics;
+pub(crate) mod own;
 mod peer;
 mod queue;
 
@@ -26,6 +27,7 @@ use super::storage::{Durable, Storage, StorageError};
 use crate::clock::{Clock, micros};
 use auth::Key;
 use handshake::{Credentials, Hello, Refusal};
+use own::Own;
 
 pub use metrics::LinkBytes;
 pub(crate) use peer::Peer;
@@ -68,6 +70,8 @@ pub(crate) struct LinkConfig {
     /// Address per other MASTER.
     pub(crate) dial: BTreeMap<String, String>,
     pub(crate) suspect_after: Duration,
+    /// What is told of this server.
+    pub(crate) own: Arc<Own>,
 }
 
 /// All links of this server.
@@ -79,6 +83,7 @@ pub(crate) struct Links {
     storage: Arc<Storage>,
     inbox: Arc<Inbox>,
     clock: Clock,
+    own: Arc<Own>,
     /// One introduction is judged and remembered at a time.
     admitting: Mutex<()>,
 }
@@ -96,7 +101,8 @@ impl Links {
         let mut peers = BTreeMap::new();
         for name in config.dial.keys() {
             let known = bindings.get(name).copied();
-            let peer = Arc::new(Peer::new(name.clone(), known, inbox.clone(), suspect_after));
+            let own = config.own.clone();
+            let peer = Arc::new(Peer::new(name.clone(), known, inbox.clone(), suspect_after, own));
             if let Some(binding) = known {
                 peer.bind(binding);
             }
@@ -111,6 +117,7 @@ impl Links {
             storage,
             inbox,
             clock,
+            own: config.own,
             admitting: Mutex::new(()),
         }))
     }
@@ -118,6 +125,12 @@ impl Links {
     /// All other MASTERs by name.
     pub(crate) fn peers(&self) -> &BTreeMap<String, Arc<Peer>> {
         &self.peers
+    }
+
+    /// Sends a sign of life to every peer, with what is told of this server now.
+    pub(crate) fn tell(&self) {
+        let now = self.clock.now();
+        self.peers.values().for_each(|peer| peer.heartbeat(now));
     }
 
     /// Starts listening, dialing and heartbeats; all of it ends when the set is dropped.
@@ -174,17 +187,26 @@ impl Links {
                 Refusal::Unavailable
             })?;
         }
+        if peer.binding().is_none() {
+            // With this server and that one.
+            let met = self.peers.values().filter(|peer| peer.binding().is_some()).count() + 2;
+            let (name, of) = (&peer.name, self.peers.len() + 1);
+            tracing::info!(id = %binding.node, "added new node '{name}': {met} of {of} have met");
+        }
         peer.bind(binding);
         Ok(peer.clone())
     }
 }
 
-/// Sends signs of life, notices silence, remembers how far peers got.
+/// Sends signs of life, at once when there is news, notices silence, remembers how far peers got.
 async fn beat(links: Arc<Links>) {
     let mut timer = tokio::time::interval(HEARTBEAT);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for count in 1u32.. {
-        timer.tick().await;
+        tokio::select! {
+            _ = timer.tick() => {}
+            () = links.own.changed() => {}
+        }
         let now = links.clock.now();
         for peer in links.peers.values() {
             peer.heartbeat(now);

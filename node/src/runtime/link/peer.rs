@@ -11,8 +11,12 @@ use tokio::sync::watch;
 use super::frame::Kind;
 use super::handshake::{Hello, Refusal};
 use super::metrics::LinkBytes;
+use super::own::Own;
 use super::queue::OutQueue;
+use crate::http::backend::NodeState;
+use crate::http::members::{Bulletin, Latency, Server, ServerState, Toward};
 use crate::runtime::inbox::{Inbox, Input};
+use crate::runtime::metrics::PerMessage;
 use crate::runtime::storage::{Binding, Durable};
 
 /// After a link was closed, how long it may take to come back before the peer counts as down: a
@@ -23,12 +27,18 @@ const ANSWER_PAUSE: Tick = 2_000;
 
 /// Sign of life on a link. Ticks are the sender's own and mean nothing to the receiver, which hands
 /// them back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heartbeat {
     /// The sender's clock.
     pub(crate) sent: Tick,
     /// The newest `sent` that the sender had from the receiver.
     pub(crate) echo: Tick,
+    /// How long the sender had it before it sent this: no part of the way there and back.
+    pub(crate) held: Tick,
+    /// Where the sender is in its life.
+    pub(crate) state: NodeState,
+    /// What else it tells; `None`: nothing new.
+    pub(crate) bulletin: Option<Bulletin>,
 }
 
 /// One direction.
@@ -51,13 +61,31 @@ struct State {
     lost: Option<Tick>,
     /// Newest own tick that came back.
     echo: Tick,
-    /// Newest tick of the peer, to be handed back.
+    /// Newest tick of the peer, to be handed back, and when it came.
     heard: Tick,
+    heard_at: Tick,
     last_heartbeat: Tick,
     told_up: bool,
+    /// Where the peer says it is, and what else it told.
+    said: Option<NodeState>,
+    bulletin: Option<Bulletin>,
+    latency: Latency,
+    /// Number of the own bulletin that the peer was told last, on this link.
+    told: u64,
+    /// How it was last seen from here.
+    seen: ServerState,
 }
 
 impl State {
+    /// How the peer is seen from here. What it says itself counts while it can be reached.
+    fn look(&self) -> ServerState {
+        match (self.binding, self.said) {
+            (None, _) => ServerState::Offline,
+            (Some(_), said) if self.told_up => ServerState::Is(said.unwrap_or(NodeState::Starting)),
+            (Some(_), _) => ServerState::NotAvailable,
+        }
+    }
+
     fn linked_since(&self) -> Option<Tick> {
         Some(self.out?.max(self.inward?))
     }
@@ -94,10 +122,15 @@ pub(crate) struct Peer {
     pub(crate) out_bytes: Arc<LinkBytes>,
     /// Bytes of the link that the peer dials.
     pub(crate) in_bytes: Arc<LinkBytes>,
+    /// Messages to it.
+    pub(crate) sent: PerMessage,
+    /// Messages from it.
+    pub(crate) received: PerMessage,
     current: watch::Sender<Current>,
     state: Mutex<State>,
     inbox: Arc<Inbox>,
     suspect_after: Tick,
+    own: Arc<Own>,
 }
 
 impl Peer {
@@ -106,17 +139,22 @@ impl Peer {
         binding: Option<Binding>,
         inbox: Arc<Inbox>,
         suspect_after: Tick,
+        own: Arc<Own>,
     ) -> Self {
-        let state = State { binding, binding_stored: true, ..State::default() };
+        let mut state = State { binding, binding_stored: true, ..State::default() };
+        state.seen = state.look();
         Self {
             name,
             queue: OutQueue::default(),
             out_bytes: Arc::default(),
             in_bytes: Arc::default(),
+            sent: PerMessage::default(),
+            received: PerMessage::default(),
             current: watch::Sender::new(Current::default()),
             state: Mutex::new(state),
             inbox,
             suspect_after,
+            own,
         }
     }
 
@@ -124,6 +162,23 @@ impl Peer {
     pub(crate) fn status(&self) -> (Option<NodeId>, bool) {
         let state = self.lock();
         (state.binding.map(|b| b.node), state.told_up)
+    }
+
+    /// It with all it told of itself.
+    pub(crate) fn server(&self) -> Server {
+        let state = self.lock();
+        Server {
+            name: self.name.clone(),
+            node: state.binding.map(|b| b.node),
+            state: state.look(),
+            bulletin: state.bulletin.clone(),
+            received: self.received.by_name().collect(),
+        }
+    }
+
+    /// What this server has to do with it.
+    pub(crate) fn toward(&self) -> Toward {
+        Toward { latency: self.lock().latency, messages: self.sent.total() }
     }
 
     /// What is remembered of it.
@@ -169,10 +224,19 @@ impl Peer {
                 state.told_up = false;
                 self.tell(&known.unwrap_or(binding), false);
             }
-            let cleared =
-                State { binding: state.binding, binding_stored: true, ..State::default() };
-            *state = cleared;
+            *state = State {
+                binding: state.binding,
+                binding_stored: true,
+                latency: state.latency,
+                seen: state.seen,
+                ..State::default()
+            };
         }
+        if known.is_none() {
+            // That it was met is said elsewhere.
+            state.seen = state.look();
+        }
+        self.show(&mut state);
         let (node, boot) = (binding.node, binding.boot);
         self.inbox.push_control(Input::Bound { peer: self.clone(), node, boot });
         drop(state);
@@ -194,7 +258,11 @@ impl Peer {
     pub(crate) fn link_up(&self, direction: Direction, now: Tick) {
         let mut state = self.lock();
         match direction {
-            Direction::Out => state.out = Some(now),
+            Direction::Out => {
+                state.out = Some(now);
+                // What was under way on the link before may be lost.
+                state.told = 0;
+            }
             Direction::In => state.inward = Some(now),
         }
         if state.linked_since().is_some() {
@@ -227,10 +295,20 @@ impl Peer {
     /// A sign of life came in.
     pub(crate) fn heard(&self, heartbeat: Heartbeat, now: Tick) {
         let mut state = self.lock();
-        state.heard = state.heard.max(heartbeat.sent);
+        if heartbeat.sent >= state.heard {
+            // Two of them may come in the wrong order.
+            state.said = Some(heartbeat.state);
+        }
+        if heartbeat.sent > state.heard {
+            (state.heard, state.heard_at) = (heartbeat.sent, now);
+        }
         // A later tick than now was sent by an earlier process of this server.
-        if heartbeat.echo <= now {
-            state.echo = state.echo.max(heartbeat.echo);
+        if heartbeat.echo <= now && heartbeat.echo > state.echo {
+            state.echo = heartbeat.echo;
+            state.latency.add((now - heartbeat.echo).saturating_sub(heartbeat.held));
+        }
+        if heartbeat.bulletin.is_some() {
+            state.bulletin = heartbeat.bulletin;
         }
         self.evaluate_locked(&mut state, now);
         // The clock is read before the lock is had: another thread may have sent at a later tick.
@@ -262,11 +340,23 @@ impl Peer {
 
     /// Sends a sign of life.
     pub(crate) fn heartbeat(&self, now: Tick) {
+        let own = self.own.bulletin();
+        let (number, bulletin) = &*own;
         let mut state = self.lock();
         state.last_heartbeat = now;
-        let heartbeat = Heartbeat { sent: now, echo: state.heard };
+        let is_news = *number > state.told;
+        state.told = state.told.max(*number);
+        let heartbeat = Heartbeat {
+            sent: now,
+            echo: state.heard,
+            held: now.saturating_sub(state.heard_at),
+            state: self.own.state(),
+            bulletin: is_news.then(|| bulletin.clone()),
+        };
         drop(state);
-        self.queue.push(Kind::Heartbeat, &heartbeat);
+        if !self.queue.push(Kind::Heartbeat, &heartbeat) && is_news {
+            self.lock().told = 0;
+        }
         self.queue.flush(&self.out_bytes);
     }
 
@@ -286,6 +376,15 @@ impl Peer {
         {
             state.told_up = up;
             self.tell(&binding, up);
+        }
+        self.show(state);
+    }
+
+    /// Says in the log how the peer is seen, when that has changed.
+    fn show(&self, state: &mut State) {
+        let seen = state.look();
+        if std::mem::replace(&mut state.seen, seen) != seen {
+            tracing::info!("updated status of node '{}' to '{}'", self.name, seen.name());
         }
     }
 

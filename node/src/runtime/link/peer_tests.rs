@@ -23,7 +23,7 @@ fn hello(boot: u32, process: u64, started_with: Durable) -> Hello {
 
 fn peer() -> (Arc<Peer>, Arc<Inbox>) {
     let inbox = Arc::new(Inbox::new(64));
-    let peer = Arc::new(Peer::new("n2".into(), None, inbox.clone(), SUSPECT));
+    let peer = Arc::new(Peer::new("n2".into(), None, inbox.clone(), SUSPECT, Arc::default()));
     peer.bind(peer.judge(&hello(1, 7, (Boot(0), 0))).unwrap());
     (peer, inbox)
 }
@@ -39,7 +39,8 @@ fn told(inbox: &Inbox) -> Vec<bool> {
 }
 
 fn beat(peer: &Peer, echo: Tick, now: Tick) {
-    peer.heard(Heartbeat { sent: 1, echo }, now);
+    let state = NodeState::Online;
+    peer.heard(Heartbeat { sent: 1, echo, held: 0, state, bulletin: None }, now);
 }
 
 /// Both directions linked at 1000, echoed at once.
@@ -158,4 +159,58 @@ fn how_far_a_peer_got_is_stored_when_it_changed() {
     peer.saw_durable((Boot(1), 40));
     assert_eq!(peer.unstored().map(|b| b.durable), Some((Boot(1), 40)));
     assert_eq!(peer.unstored(), None);
+}
+
+/// What the peer tells of itself with a sign of life.
+fn tell(peer: &Peer, now: Tick, state: NodeState, bulletin: Option<Bulletin>) {
+    peer.heard(Heartbeat { sent: now, echo: now, held: 0, state, bulletin }, now);
+}
+
+/// FEATURES: S11
+#[test]
+fn a_peer_is_what_it_says_while_it_is_reachable() {
+    let inbox = Arc::new(Inbox::new(64));
+    let peer = Arc::new(Peer::new("n2".into(), None, inbox, SUSPECT, Arc::default()));
+    assert_eq!(peer.server().state, ServerState::Offline);
+    peer.bind(peer.judge(&hello(1, 7, (Boot(0), 0))).unwrap());
+    assert_eq!(peer.server().state, ServerState::NotAvailable);
+    peer.link_up(Direction::Out, 900);
+    peer.next_inward();
+    peer.link_up(Direction::In, 1_000);
+    for state in [NodeState::Starting, NodeState::Online, NodeState::Aligning] {
+        tell(&peer, 2_000, state, None);
+        assert_eq!(peer.server().state, ServerState::Is(state));
+    }
+    let late =
+        Heartbeat { sent: 1_999, echo: 2_000, held: 0, state: NodeState::Starting, bulletin: None };
+    peer.heard(late, 2_050);
+    assert_eq!(peer.server().state, ServerState::Is(NodeState::Aligning), "said before");
+    let told = Bulletin { connections: 3, ..Bulletin::default() };
+    tell(&peer, 2_100, NodeState::ShuttingDown, Some(told.clone()));
+    peer.evaluate(2_100 + SUSPECT);
+    let server = peer.server();
+    assert_eq!((server.state, server.bulletin), (ServerState::NotAvailable, Some(told)));
+    // A new life has told nothing yet.
+    peer.bind(peer.judge(&hello(2, 8, (Boot(1), 3))).unwrap());
+    assert_eq!((peer.server().state, peer.server().bulletin), (ServerState::NotAvailable, None));
+}
+
+/// FEATURES: A20
+#[test]
+fn latency_is_the_way_there_and_back_without_the_wait_between() {
+    let (peer, _inbox) = peer();
+    let echo = |sent, echo, held, now| {
+        let state = NodeState::Online;
+        peer.heard(Heartbeat { sent, echo, held, state, bulletin: None }, now);
+    };
+    echo(1, 0, 0, 500);
+    assert_eq!(peer.toward().latency, Latency::default(), "nothing came back yet");
+    echo(2, 1_000, 40_000, 41_300);
+    // The same once more says nothing new.
+    echo(3, 1_000, 90_000, 91_400);
+    echo(4, 50_000, 20_000, 70_100);
+    // The peer's clock runs faster.
+    echo(5, 80_000, 60_000, 139_000);
+    let expected = Latency { entries: 3, last: 0, min: 0, max: 300, total: 400 };
+    assert_eq!(peer.toward().latency, expected);
 }

@@ -8,6 +8,8 @@ use tokio::sync::watch;
 
 use super::frame::Kind;
 use super::*;
+use crate::http::backend::NodeState;
+use crate::http::members::{Bulletin, Server as PeerServer, ServerState};
 use crate::runtime::inbox::Input;
 
 const SUSPECT: Duration = Duration::from_millis(300);
@@ -66,6 +68,7 @@ impl Server {
             password: who.password.into(),
             dial: [(dial.0.to_owned(), dial.1.to_string())].into(),
             suspect_after: SUSPECT,
+            own: Arc::default(),
         };
         let links = Links::new(config, storage.clone(), inbox.clone(), Clock::start()).unwrap();
         let tasks = links.run(listener);
@@ -211,6 +214,44 @@ async fn a_restarted_peer_goes_down_and_comes_up_in_its_new_boot() {
     b.wait_up(true).await;
 }
 
+/// Waits until a peer is seen as expected.
+async fn wait_seen(server: &Server, what: &str, expected: impl Fn(&PeerServer) -> bool) {
+    let seen = async {
+        while !expected(&server.peer().server()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, seen).await;
+    waited.unwrap_or_else(|_| panic!("no {what}: {:?}", server.peer().server()));
+}
+
+/// Nothing is told twice on one link, and everything once on each.
+///
+/// FEATURES: S11, A20
+#[tokio::test]
+async fn state_and_bulletin_reach_a_peer_also_after_its_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((a, a_at), (b, b_at)) = (listener().await, listener().await);
+    let mut a = Server::start(&Who::usual("n1", 1), ("n2", b_at), a, &dir);
+    let b = Server::start(&Who::usual("n2", 2), ("n1", a_at), b, &dir);
+    let told = Bulletin { connections: 3, ..Bulletin::default() };
+    a.links.own.publish(told.clone());
+    a.wait_up(true).await;
+    let is = |state| move |seen: &PeerServer| seen.state == ServerState::Is(state);
+    wait_seen(&b, "state", is(NodeState::Starting)).await;
+    wait_seen(&b, "bulletin", |seen| seen.bulletin.as_ref() == Some(&told)).await;
+    a.links.own.set_state(NodeState::Online);
+    wait_seen(&b, "new state", is(NodeState::Online)).await;
+    wait_seen(&a, "latency", |_| a.peer().toward().latency.entries > 0).await;
+    b.stop().await;
+    wait_seen(&a, "end", |seen| seen.state == ServerState::NotAvailable).await;
+    let again = Who { boot: 2, ..Who::usual("n2", 2) };
+    let b = TcpListener::bind(b_at).await.unwrap();
+    let b = Server::start(&again, ("n1", a_at), b, &dir);
+    wait_seen(&b, "state again", is(NodeState::Online)).await;
+    wait_seen(&b, "bulletin again", |seen| seen.bulletin.as_ref() == Some(&told)).await;
+}
+
 #[tokio::test]
 async fn a_peer_that_lost_data_stays_out() {
     let dir = tempfile::tempdir().unwrap();
@@ -253,6 +294,9 @@ async fn first_refusal(address: SocketAddr, who: &Who) -> Refusal {
     }
 }
 
+/// A second server under a name that is taken, among others.
+///
+/// FEATURES: S4
 #[tokio::test]
 async fn strangers_are_refused_and_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();

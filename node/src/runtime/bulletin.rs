@@ -1,0 +1,59 @@
+//! Composes what this server tells the others of itself, and puts what they tell beside it. May not
+//! send it: links do, with their signs of life.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::metrics::{machine_bytes, resident_bytes};
+use super::shared::Shared;
+use crate::http::members::{Bulletin, Server, ServerState, Servers};
+
+/// Between two bulletins while the databases stay the same.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Keeps the bulletin fresh, for ever.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    let mut changes = shared.changes.subscribe();
+    loop {
+        changes.mark_unchanged();
+        shared.own.publish(compose(&shared));
+        // Whichever comes first: the schema changed, or the rest grew old.
+        tokio::time::timeout(EVERY, changes.changed()).await.ok();
+    }
+}
+
+/// This server as of now.
+fn compose(shared: &Shared) -> Bulletin {
+    let peers = shared.links.iter().flat_map(|links| links.peers());
+    Bulletin {
+        http: shared.listeners.http,
+        peer: shared.listeners.peer,
+        started_ms: shared.started_us / 1_000,
+        connections: shared.connections.load(Ordering::Relaxed),
+        memory: resident_bytes().unwrap_or(0),
+        memory_max: machine_bytes().unwrap_or(0),
+        databases: shared.schema.load().databases.iter().map(|d| d.name.clone()).collect(),
+        toward: peers.map(|(name, peer)| (name.clone(), peer.toward())).collect(),
+    }
+}
+
+/// All servers, as this one sees them.
+pub(super) fn servers(shared: &Shared) -> Servers {
+    let itself = Server {
+        name: shared.name.clone(),
+        node: Some(shared.node),
+        state: ServerState::Is(shared.state()),
+        bulletin: Some(compose(shared)),
+        received: [].into(),
+    };
+    let peers = shared.links.iter().flat_map(|links| links.peers().values());
+    let mut list: Vec<Server> = peers.map(|peer| peer.server()).chain([itself]).collect();
+    list.sort_by(|a, b| a.name.cmp(&b.name));
+    Servers {
+        own: shared.name.clone(),
+        is_distributed: shared.links.is_some(),
+        now_ms: shared.clock.wall_us() / 1_000,
+        list,
+    }
+}

@@ -1,0 +1,127 @@
+//! `HA …`: statements about the servers and not about records. May not know servers.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the grammar names the tokens that fit; whatever else stands there is the error"
+)]
+
+use super::SqlError;
+use super::ast::HaStatus;
+use super::cursor::Parser;
+use super::lexer::Token;
+
+/// What can stand behind a dash.
+const OPTIONS: &str = "-servers, -db, -latency, -messages, -all or -output=text";
+
+/// What is said of the original's option for what its lock manager holds.
+const NO_LOCKS: &str = "-locks (no server manages locks for the others here: a lock is a vote, and \
+    ends with its transaction)";
+
+impl Parser<'_> {
+    /// Behind `HA`.
+    pub(super) fn ha_status(&mut self) -> Result<HaStatus, SqlError> {
+        match &self.token {
+            Token::Word(word) if word.eq_ignore_ascii_case("STATUS") => self.advance()?,
+            Token::Word(word) => return Err(self.unsupported(&format!("HA {word}"))),
+            _ => return Err(self.unexpected("STATUS")),
+        };
+        let mut wanted = HaStatus::default();
+        while self.take_symbol("-")? {
+            self.ha_status_option(&mut wanted)?;
+        }
+        // Who asks for nothing in particular is shown everything.
+        if !(wanted.servers || wanted.database || wanted.latency || wanted.messages) {
+            wanted = everything(wanted.as_text);
+        }
+        Ok(wanted)
+    }
+
+    /// Behind the dash.
+    fn ha_status_option(&mut self, wanted: &mut HaStatus) -> Result<(), SqlError> {
+        let option = match &self.token {
+            Token::Word(word) => word.to_ascii_lowercase(),
+            _ => return Err(self.unexpected(OPTIONS)),
+        };
+        match option.as_str() {
+            "servers" => wanted.servers = true,
+            "db" => wanted.database = true,
+            "latency" => wanted.latency = true,
+            "messages" => wanted.messages = true,
+            "all" => *wanted = everything(wanted.as_text),
+            "output" => {
+                self.advance()?;
+                self.expect_symbol("=")?;
+                match &self.token {
+                    Token::Word(word) if word.eq_ignore_ascii_case("text") => wanted.as_text = true,
+                    Token::Word(word) => {
+                        return Err(self.unsupported(&format!("-output={word}")));
+                    }
+                    _ => return Err(self.unexpected("text")),
+                }
+            }
+            "locks" => return Err(self.unsupported(NO_LOCKS)),
+            _ => return Err(self.unexpected(OPTIONS)),
+        }
+        self.advance().map(drop)
+    }
+}
+
+const fn everything(as_text: bool) -> HaStatus {
+    HaStatus { servers: true, database: true, latency: true, messages: true, as_text }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sql::{HaStatus, Params, SqlError, Statement, parse};
+
+    fn read(text: &str) -> Result<HaStatus, SqlError> {
+        match parse(text, &Params::None)? {
+            statement @ Statement::HaStatus(parts) => {
+                assert!(statement.is_idempotent() && !statement.is_ddl());
+                Ok(parts)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// FEATURES: A20
+    #[test]
+    fn parts_and_output_are_chosen_by_options() {
+        let none = HaStatus::default();
+        let all = HaStatus {
+            servers: true,
+            database: true,
+            latency: true,
+            messages: true,
+            as_text: false,
+        };
+        for (text, expected) in [
+            ("HA STATUS", all),
+            ("ha status -all;", all),
+            ("HA STATUS -output=text", HaStatus { as_text: true, ..all }),
+            ("HA STATUS -servers", HaStatus { servers: true, ..none }),
+            ("HA STATUS -DB -output=TEXT", HaStatus { database: true, as_text: true, ..none }),
+            ("HA STATUS -latency -messages", HaStatus { latency: true, messages: true, ..none }),
+            ("HA STATUS -output=text -all", HaStatus { as_text: true, ..all }),
+        ] {
+            assert_eq!(read(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_refused_by_name() {
+        for (text, expected) in [
+            ("HA STATUS -locks", "character 12: -locks (no server manages locks"),
+            ("HA STATUS -output=json", "character 19: -output=json is not supported"),
+            ("HA STATUS -nope", "expected -servers, -db, -latency, -messages, -all or"),
+            ("HA STATUS -", "found the end"),
+            ("HA STATUS servers", "expected the end of the statement, found 'servers'"),
+            ("HA STATUS -output text", "expected '=', found 'text'"),
+            ("HA REMOVE SERVER n1", "character 4: HA REMOVE is not supported"),
+            ("HA SET ROLE n1=REPLICA", "HA SET is not supported"),
+            ("HA", "expected STATUS, found the end"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected} in {error}");
+        }
+    }
+}
