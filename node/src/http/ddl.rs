@@ -1,6 +1,6 @@
 //! Databases and classes: created, dropped, described, listed. A change is a command that all
-//! servers carry out in one order; of two equal creations one therefore finds that the thing exists.
-//! May not know record content.
+//! servers carry out in one order; of two equal creations one therefore finds that the thing
+//! exists. May not know record content.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -156,11 +156,6 @@ impl Fake {
         state.stale.insert(item.clone(), now);
     }
 
-    /// A schema that was agreed on but is not applied here until [`Self::apply_schema`].
-    pub(super) fn unapply_schema(&self) {
-        self.state().schema = Arc::default();
-    }
-
     /// An earlier schema is the one applied here until [`Self::apply_schema`].
     pub(super) fn apply_old_schema(&self, schema: Arc<Schema>) {
         self.state().schema = schema;

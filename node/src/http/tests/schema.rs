@@ -1,5 +1,7 @@
 //! `/database`, `/class`, `/cluster`, `/listDatabases`, `/connect`.
 
+use std::sync::Arc;
+
 use quorate_api::ErrorCode;
 use serde_json::json;
 
@@ -94,7 +96,7 @@ async fn ddl_says_what_is_known_and_of_two_equal_ones_one_wins() {
 #[tokio::test]
 async fn names_that_only_others_know_yet_are_waited_for() {
     let setup = Setup::bench().await;
-    setup.fake.unapply_schema();
+    setup.fake.apply_old_schema(Arc::default());
     let create = setup.send("POST", "/document/bench", r#"{"@class":"Item"}"#);
     let late = create.await.fails(500, "read_timeout", "failed");
     assert!(late.contains("has not reached this one in time"), "{late}");
