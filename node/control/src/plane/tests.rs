@@ -67,6 +67,10 @@ struct World {
     now: u64,
     sent: u64,
     loss: u32,
+    /// Of a thousand milliseconds, those in which a disk syncs nothing.
+    slow: u32,
+    /// Who led which term.
+    leaders: BTreeMap<u64, usize>,
     cut: BTreeSet<(usize, usize)>,
     answers: BTreeMap<u64, Answer>,
     requests: u64,
@@ -96,6 +100,8 @@ impl World {
             now: 0,
             sent: 0,
             loss: 0,
+            slow: 300,
+            leaders: BTreeMap::new(),
             cut: BTreeSet::new(),
             answers: BTreeMap::new(),
             requests: 0,
@@ -209,7 +215,7 @@ impl World {
                 }
             }
             for index in 0..self.servers.len() {
-                let late = self.chance(300);
+                let late = self.chance(self.slow);
                 if !late && let Some(number) = self.servers[index].disk.sync_one() {
                     self.servers[index].durable = number;
                     self.let_out(index);
@@ -219,7 +225,17 @@ impl World {
                     self.step(index, Event::Tick);
                 }
                 self.servers[index].cfg = self.servers[index].cfg.max(self.cfg(index));
+                self.note_leader(index);
             }
+        }
+    }
+
+    fn note_leader(&mut self, index: usize) {
+        let Some(plane) = &self.servers[index].plane else { return };
+        if plane.is_leader() {
+            let term = plane.raft.raft.term;
+            let first = *self.leaders.entry(term).or_insert(index);
+            assert_eq!(first, index, "two leaders of term {term}");
         }
     }
 
@@ -368,8 +384,8 @@ fn storm(seed: u64) -> World {
     world.run_ms(1_500);
     world.propose(0, create_database());
     world.run_ms(1_500);
-    world.loss = 30;
-    for round in 0..60 {
+    (world.loss, world.slow) = (30, 950);
+    for round in 0..120 {
         let index = world.rng.next_u32() as usize % count;
         match world.rng.next_u32() % 6 {
             0 => world.crash(index),
@@ -385,9 +401,11 @@ fn storm(seed: u64) -> World {
             }
             _ => {}
         }
-        world.run_ms(120);
+        // Often before the disks have synced what it led to.
+        let pause = 1 + u64::from(world.rng.next_u32() % 120);
+        world.run_ms(pause);
     }
-    world.loss = 0;
+    (world.loss, world.slow) = (0, 300);
     world.cut.clear();
     for index in 0..count {
         if world.servers[index].plane.is_none() {
