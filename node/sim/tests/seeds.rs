@@ -18,8 +18,7 @@ fn run(seed: u64) -> Report {
 
 /// Crashes, cuts, pauses, slowness, lost, delayed, doubled and straggling messages, slow disks,
 /// torn tails, clocks that drift and jump, owners, MASTERs and quorums that change; one to four
-/// clusters, MASTERs and
-/// REPLICAs, four workloads.
+/// clusters, MASTERs and REPLICAs, four workloads.
 ///
 /// FEATURES: A1, A8, A9, A11, A12, H11
 #[test]

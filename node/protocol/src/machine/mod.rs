@@ -351,10 +351,14 @@ impl Machine {
             (a.generation, &a.masters, &a.replicas) == (b.generation, &b.masters, &b.replicas)
         };
         let same_clusters = self.placements.keys().eq(placements.keys());
-        if !same_clusters || !self.placements.values().zip(placements.values()).all(is_same) {
+        let before = core::mem::replace(&mut self.placements, placements);
+        if !same_clusters || !before.values().zip(self.placements.values()).all(is_same) {
             self.compare_again();
+            // The base that they wait for may be in a cluster that is no more kept here.
+            for tx in self.parked.all() {
+                self.unpark(cx, tx);
+            }
         }
-        self.placements = placements;
         self.look_at_changes(cx);
         self.reconsider_configuration(cx);
         self.pump_all(cx);
