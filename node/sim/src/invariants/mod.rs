@@ -179,6 +179,7 @@ impl Invariants {
         options: &Options,
     ) {
         self.votes.restarted(by, kept);
+        self.generations.restarted(index, kept);
         if options.holds_all(index) && !kept.aligning {
             let (invariant, detail) = snapshot(&kept.items, options);
             if let Some(detail) = detail {
