@@ -317,9 +317,6 @@ impl Machine {
             Message::AskLogged { txs } => self.on_ask_logged(cx, from, &txs),
             Message::Logged { txs, received } => self.on_logged(cx, txs, received),
             Message::Align { session, ask } => self.on_ask(cx, from, session, ask),
-            // The source may know that this server keeps a cluster no more, and leave it out. It
-            // is asked again until this server has caught up with it (3.3).
-            Message::AlignReply { .. } if cfg > self.cfg => Mark::SourceAhead.hit(),
             Message::AlignReply { session, answer } => self.on_answer(cx, from, session, answer),
             Message::Ended { stage, boot } => self.on_ended(cx, from, stage, boot),
             // What was said to an earlier boot of this server says nothing of the boots since.
