@@ -215,7 +215,7 @@ mod tests {
     fn a_vote_in_a_sealed_generation_is_caught() {
         let (mut invariant, vote, item) = begun();
         let holds = Contents::default();
-        assert_eq!(invariant.see(1, &[vote.clone()], &holds, NO), None);
+        assert_eq!(invariant.see(1, std::slice::from_ref(&vote), &holds, NO), None);
         let seal = Write::Sealed(item.cluster, 1);
         assert_eq!(invariant.see(1, &[seal.clone(), vote.clone()], &holds, NO), None, "before");
         assert!(invariant.see(0, &[seal, vote.clone()], &holds, NO).is_some());
