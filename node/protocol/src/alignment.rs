@@ -248,6 +248,9 @@ pub enum Answer {
         decided: Vec<Followed>,
         /// These were all there are: how far the source is with them.
         end: Option<Reached>,
+        /// Clusters that it masters and that the asker does not keep, as it knows: it leaves out
+        /// what concerns them alone, and those parts of the rest.
+        elsewhere: Vec<ClusterKey>,
     },
     /// No such session (any more): begin again.
     Unknown,

@@ -167,7 +167,7 @@ marks! {
     ReadUnanswered,
     /// A commit is streamed without the operations of a cluster that this server still keeps.
     PartStreamed,
-    /// A source's configuration is newer than that of the server that aligns.
+    /// A source knows that the server that aligns keeps a cluster no more.
     SourceAhead,
     /// What ended boots left is forgotten.
     BootsForgotten,

@@ -28,7 +28,8 @@ pub struct Contents {
     out_of_log: BTreeSet<TxId>,
     shown: BTreeMap<NodeId, LogPosition>,
     begun: BTreeSet<TxId>,
-    sealed: BTreeMap<ClusterKey, u32>,
+    /// Up to which generations it votes no more.
+    pub sealed: BTreeMap<ClusterKey, u32>,
     entered: BTreeMap<ClusterKey, u32>,
     /// The server aligns: its items are no snapshot.
     pub aligning: bool,

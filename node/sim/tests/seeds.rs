@@ -17,14 +17,14 @@ fn run(seed: u64) -> Report {
 }
 
 /// Crashes, cuts, pauses, slowness, lost, delayed, doubled and straggling messages, slow disks,
-/// torn tails, clocks that drift and jump, owners that change; one to four clusters, MASTERs and
-/// REPLICAs, four workloads.
+/// torn tails, clocks that drift and jump, owners, MASTERs and quorums that change; one to four
+/// clusters, MASTERs and REPLICAs, four workloads.
 ///
 /// FEATURES: A1, A8, A9, A11, A12, H11
 #[test]
 fn fixed_seeds_break_no_invariant() {
     let (mut commits, mut recoveries, mut crossing, mut lost) = (0, 0, 0, 0);
-    let (mut aligned, mut purged) = (0, 0);
+    let (mut aligned, mut purged, mut generations) = (0, 0, 0);
     let mut workloads: BTreeMap<Kind, u64> = BTreeMap::new();
     for (report, seed) in parallel(SEEDS, |index| run(index as u64 + 1)).into_iter().zip(1..) {
         assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
@@ -33,6 +33,7 @@ fn fixed_seeds_break_no_invariant() {
         lost += report.counts.batches_lost;
         aligned += report.counts.aligned;
         purged += report.counts.purged;
+        generations += report.counts.generations;
         crossing += u32::from(report.options.clusters.len() > 1);
         *workloads.entry(report.options.workload).or_default() += report.counts.committed;
     }
@@ -42,6 +43,7 @@ fn fixed_seeds_break_no_invariant() {
     assert!(lost > 200, "{lost} batches lost");
     assert!(aligned > 200, "{aligned} alignments");
     assert!(purged > 200, "{purged} tombstones dropped");
+    assert!(generations > 400, "{generations} generations");
     assert!(crossing > 200, "{crossing} seeds with several clusters");
     assert!(workloads.len() == Kind::ALL.len() && workloads.values().all(|n| *n > 1_000));
 }

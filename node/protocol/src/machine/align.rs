@@ -391,7 +391,12 @@ impl Machine {
         if current {
             match answer {
                 Answer::Begun { journal } => self.on_begun(&mut aligning, from, journal),
-                Answer::Followed { from: first, round, decided, end } => {
+                // It knows that this server keeps a cluster no more. It is asked again until that
+                // is known here, too: half of what it settles is not taken.
+                Answer::Followed { elsewhere, .. } if self.keeps_any(&elsewhere) => {
+                    Mark::SourceAhead.hit();
+                }
+                Answer::Followed { from: first, round, decided, end, .. } => {
                     let told = Told { first, round, end };
                     self.on_followed(cx, &mut aligning, from, told, decided);
                 }
@@ -454,6 +459,18 @@ impl Machine {
                 aligning.begin(cx, op.base.tx);
             }
         }
+    }
+
+    /// Clusters that this server masters, and another one does not keep.
+    pub(super) fn mastered_not_kept_by(&self, node: NodeId) -> Vec<ClusterKey> {
+        let me = self.config.node;
+        let elsewhere =
+            self.placements.iter().filter(|(_, p)| p.masters.contains(&me) && !p.is_held_by(node));
+        elsewhere.map(|(cluster, _)| *cluster).collect()
+    }
+
+    fn keeps_any(&self, clusters: &[ClusterKey]) -> bool {
+        clusters.iter().any(|cluster| self.is_kept_by(self.config.node, *cluster))
     }
 
     /// Commits that keep this server from being back although its sources have nothing left to tell

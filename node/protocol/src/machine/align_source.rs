@@ -166,7 +166,8 @@ impl Machine {
             out_of_log: self.unlogged.iter().copied().collect(),
             generations: self.reached_generations(),
         });
-        Some(Answer::Followed { from: number, round, decided, end })
+        let elsewhere = self.mastered_not_kept_by(asker);
+        Some(Answer::Followed { from: number, round, decided, end, elsewhere })
     }
 
     /// Aborts not forgotten, and commits that touch a cluster of the asker.

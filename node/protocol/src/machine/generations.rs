@@ -19,8 +19,8 @@
 //! reports itself synced. Normally streams bring it there. A decider that is gone for good streams
 //! nothing; who lacks a part of its log reports itself behind, and aligns once it has the turn.
 //! What it is back with has all of (c, ≤g), too, if it was asked to the end of
-//! - members of M_g that are sealed and drained, and with itself (if it is such a one) a majority of
-//!   them: every commit there has a Yes vote among them, and is applied where it was cast; or
+//! - members of M_g that are sealed and drained, and with itself (if it is such a one) a majority
+//!   of them: every commit there has a Yes vote among them, and is applied where it was cast; or
 //! - one server that has entered g+1.
 //!
 //! **Enter.** A MASTER of g+1 holds Prepares and leaves reads unanswered until it has all of

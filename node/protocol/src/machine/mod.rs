@@ -11,7 +11,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
 use crate::marks::Mark;
-use crate::message::{Finished, LogPosition, Message, Participant, TxRecord};
+use crate::message::{Finished, LogPosition, Message, Participant, TxRecord, Vote};
 use crate::planted::Bug;
 
 mod acceptor;
@@ -127,11 +127,10 @@ impl Machine {
         let mut locks = locks::LockTable::default();
         let mut txs = BTreeMap::new();
         for (tx, record) in recovered.undecided {
-            let no = matches!(record.vote, Some(crate::message::Vote::No(_)));
-            if no && config.has(Bug::NoIsForgotten) {
+            if matches!(record.vote, Some(Vote::No(_))) && config.has(Bug::NoIsForgotten) {
                 continue;
             }
-            if record.vote == Some(crate::message::Vote::Yes) && !config.has(Bug::LoseLocks) {
+            if record.vote == Some(Vote::Yes) && !config.has(Bug::LoseLocks) {
                 locks.take(tx, &record.ops);
             }
             txs.insert(tx, record);
@@ -318,9 +317,6 @@ impl Machine {
             Message::AskLogged { txs } => self.on_ask_logged(cx, from, &txs),
             Message::Logged { txs, received } => self.on_logged(cx, txs, received),
             Message::Align { session, ask } => self.on_ask(cx, from, session, ask),
-            // The source may know that this server keeps a cluster no more, and leave that out. It is
-            // asked again until this server has caught up with it (3.3).
-            Message::AlignReply { .. } if cfg > self.cfg => Mark::SourceAhead.hit(),
             Message::AlignReply { session, answer } => self.on_answer(cx, from, session, answer),
             Message::Ended { stage, boot } => self.on_ended(cx, from, stage, boot),
             // What was said to an earlier boot of this server says nothing of the boots since.
@@ -352,10 +348,14 @@ impl Machine {
             (a.generation, &a.masters, &a.replicas) == (b.generation, &b.masters, &b.replicas)
         };
         let same_clusters = self.placements.keys().eq(placements.keys());
-        if !same_clusters || !self.placements.values().zip(placements.values()).all(is_same) {
+        let before = core::mem::replace(&mut self.placements, placements);
+        if !same_clusters || !before.values().zip(self.placements.values()).all(is_same) {
             self.compare_again();
+            // The base that they wait for may be in a cluster that is no more kept here.
+            for tx in self.parked.all() {
+                self.unpark(cx, tx);
+            }
         }
-        self.placements = placements;
         self.look_at_changes(cx);
         self.reconsider_configuration(cx);
         self.pump_all(cx);

@@ -7,13 +7,13 @@ use quorate_api::{Committed, ErrorCode, ItemId, ItemKey, OpKind, Operation, Stam
 
 use super::timers::Timer;
 use super::{Cx, Machine};
-use crate::io::{Base, Failure, NoReasonNote, Proposal, Reply, Submit};
+use crate::io::{Base, Failure, NoReasonNote, Proposal, Reply, Submit, Tick};
 use crate::marks::Mark;
 use crate::message::{Age, No, NoReason};
 use crate::planted::Bug;
 
-/// How many times a retry's first delay is doubled until a change of a cluster is looked at again.
-const POSTPONED: u32 = 3;
+/// How many times a change of a cluster is looked at while a message would be sent again once.
+const POSTPONED: Tick = 8;
 
 /// A transaction to be tried (again): nothing of an earlier attempt is open.
 #[derive(Debug)]
@@ -97,7 +97,8 @@ impl Machine {
     /// Its MASTERs would vote it down: it waits for the change to be done.
     fn postpone(&mut self, cx: &mut Cx<'_>, retry: Retry) {
         Mark::Postponed.hit();
-        let at = self.now + (self.config.retry_delay << POSTPONED);
+        // A retry's delay may be set to nothing.
+        let at = self.now + self.config.resend / POSTPONED;
         if at >= retry.submit.deadline {
             refuse(cx, retry.submit.request, Failure::of(ErrorCode::GenerationChanged));
             return;

@@ -27,7 +27,8 @@
 //! | `configure n1 cfg=2 c10=n1,n2:2 c20=n1,n2:2 closed=c20` | the same; cluster 20 was dropped |
 //! | `configure n1 … next=n1,n2 [sealed=n1]` | its first cluster changes to these MASTERs: seal |
 //! | `configure n1 … next=n1,n2 token=n1.1:3,n2.1:1 [synced=n1]` | the same: transfer |
-//! | `configure n1 … entry=n1.1:3,n2.1:1 [turn=n2]` | what it needs; who may align for it |
+//! | `configure n1 … entry=n1.1:3,n2.1:1 [turn=n2]` | what it needs, and who may align for it; the
+//! generation is the first cluster's alone |
 //! | `send n1 n2 prepare n1.1.9 update #10:0=x base=…` | a made-up Prepare; `age=5ms`, `cfg=2` |
 //! | `send n2 n1 rejected n1.1.9 c10 round=7` | a made-up Rejected, promised to n2 |
 //! | `status [n1]`, `outcome n1.1.2` | prints state; what each server knows of it |

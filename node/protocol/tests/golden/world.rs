@@ -118,6 +118,10 @@ impl World {
                 if let Some(placement) = first.and_then(|c| placements.get_mut(&c)) {
                     let Changing { entry, turn, change } = change;
                     (placement.entry, placement.turn, placement.change) = (entry, turn, change);
+                    if !placement.entry.is_empty() {
+                        let others = placements.values_mut().filter(|p| p.entry.is_empty());
+                        others.for_each(|other| other.generation = 1);
+                    }
                 }
                 self.step(server, Event::Configure { cfg, placements });
             }

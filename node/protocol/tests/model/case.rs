@@ -1,12 +1,12 @@
 //! What is explored: servers, clusters, transactions, and the rule in force. Also the messages
 //! that such a case is made of, in the protocol's own types. Data only: rules live in `rounds.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::{
     Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
-use quorate_protocol::io::{Placement, SessionToken};
+use quorate_protocol::io::{Change, Placement, SessionToken, Stage};
 use quorate_protocol::message::{Age, Ballot, Instance, Participant};
 
 /// Bounds of the arrays that make up a state.
@@ -283,18 +283,25 @@ impl Case {
         self.op(tx, cluster).stamp_after(self.id(tx))
     }
 
-    /// The table of clusters; `newer` as if every cluster had changed since.
-    pub(crate) fn placements(&self, newer: bool) -> BTreeMap<ClusterKey, Placement> {
+    /// The table of clusters; `changing`: every generation is to be sealed.
+    pub(crate) fn placements(&self, changing: bool) -> BTreeMap<ClusterKey, Placement> {
+        let masters = |cluster: &Cluster| -> Vec<NodeId> {
+            cluster.masters.iter().map(|server| node(*server)).collect()
+        };
+        let change = |cluster: &Cluster| Change {
+            masters: masters(cluster),
+            stage: Stage::Sealing { sealed: BTreeSet::new() },
+        };
         let placement = |cluster: &Cluster| Placement {
-            generation: if newer { 2 } else { 1 },
-            masters: cluster.masters.iter().map(|server| node(*server)).collect(),
+            generation: 1,
+            masters: masters(cluster),
             replicas: Vec::new(),
             write_quorum: cluster.write_quorum,
             owner: None,
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
-            change: None,
+            change: changing.then(|| change(cluster)),
         };
         self.clusters.iter().enumerate().map(|(c, cluster)| (key(c), placement(cluster))).collect()
     }

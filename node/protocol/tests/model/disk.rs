@@ -219,8 +219,9 @@ impl Disk {
     }
 
     fn events(&self, case: &Case, server: usize, input: Input) -> Vec<(Tick, Event)> {
-        let newer = matches!(input, Input::PrepareTooLate { .. });
-        let mut events = vec![(0, Event::Configure { cfg: 1, placements: case.placements(newer) })];
+        let changing = matches!(input, Input::PrepareTooLate { .. });
+        let mut events =
+            vec![(0, Event::Configure { cfg: 1, placements: case.placements(changing) })];
         let (from, message) = match input {
             Input::Prepare { tx }
             | Input::PrepareUntilTired { tx }

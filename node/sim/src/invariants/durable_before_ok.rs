@@ -1,6 +1,6 @@
 //! No `ok` before W durable Yes votes, or a commit accepted durably by a majority, in every touched
-//! cluster, among the MASTERs of the generation it was prepared in (PROTOCOL.md 3.11). Looks at what the disks would still hold if every server lost power
-//! at the moment of the answer.
+//! cluster, among the MASTERs of the generation it was prepared in (PROTOCOL.md 3.11). Looks at
+//! what the disks would still hold if every server lost power at the moment of the answer.
 
 use quorate_api::{ClusterKey, TxId};
 use quorate_protocol::message::{Decided, Value, Vote};

@@ -7,7 +7,7 @@
 //! | `one_value` | one value per transaction, cluster and ballot |
 //! | `one_content` | one content per transaction id |
 //! | `one_commit_per_base` | two transactions on one base never both commit |
-//! | `one_generation` | a generation's commits are final before the next one is active, whose voters have them |
+//! | `one_generation` | a generation's commits are final, and at its voters, before the next one |
 //! | `exact_bases` | commits are applied on exact bases, never twice, never backwards |
 //! | `tombstone_kept` | a tombstone goes only when every MASTER and REPLICA has it |
 //! | `votes_stand` | no vote changes, no Yes after a promise without a vote |
@@ -179,6 +179,7 @@ impl Invariants {
         options: &Options,
     ) {
         self.votes.restarted(by, kept);
+        self.generations.restarted(index, kept);
         if options.holds_all(index) && !kept.aligning {
             let (invariant, detail) = snapshot(&kept.items, options);
             if let Some(detail) = detail {

@@ -3,7 +3,7 @@
 //!   active, or never commits;
 //! - when a generation becomes active, a majority of its MASTERs durably has whatever earlier ones
 //!   committed;
-//! - nobody votes Yes in a generation without having that.
+//! - nobody votes Yes in a generation without having that, or after having sealed it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +22,9 @@ pub(super) struct OneGeneration {
     participants: BTreeMap<TxId, Vec<Participant>>,
     versions: BTreeMap<TxId, BTreeMap<ItemId, u64>>,
     committed: BTreeSet<TxId>,
+    /// By server: what it has sealed, and what it has voted Yes for.
+    sealed: BTreeMap<usize, BTreeMap<ClusterKey, u32>>,
+    voted: BTreeSet<(usize, TxId)>,
     /// Newest version of each item that is known to have committed.
     newest: BTreeMap<ItemId, u64>,
     /// The same as it was when the active generation of its cluster became that.
@@ -88,7 +91,13 @@ impl OneGeneration {
                 self.note(*tx, record);
                 if record.vote == Some(Vote::Yes) {
                     found = found.or_else(|| self.lacking(by, *tx, holds, &has_dropped));
+                    if self.voted.insert((by, *tx)) {
+                        found = found.or_else(|| self.sealed_before(by, *tx));
+                    }
                 }
+            }
+            if let Write::Sealed(cluster, generation) = write {
+                self.sealed.entry(by).or_default().insert(*cluster, *generation);
             }
             if let Write::Outcome(tx, Decided::Commit) = write
                 && self.committed.insert(*tx)
@@ -101,6 +110,22 @@ impl OneGeneration {
             }
         }
         found
+    }
+
+    /// A server starts from what its disk kept.
+    pub(super) fn restarted(&mut self, by: usize, kept: &Contents) {
+        self.sealed.insert(by, kept.sealed.clone());
+    }
+
+    fn sealed_before(&self, by: usize, tx: TxId) -> Option<String> {
+        let sealed = self.sealed.get(&by)?;
+        let is_sealed = |p: &&Participant| {
+            let at = sealed.get(&p.cluster).is_some_and(|sealed| *sealed >= p.generation);
+            at && self.masters_of(p).contains(&by)
+        };
+        let Participant { cluster, generation } =
+            self.participants.get(&tx)?.iter().find(is_sealed)?;
+        Some(format!("votes Yes for {tx} in generation {generation} of {cluster}, which it sealed"))
     }
 
     fn note(&mut self, tx: TxId, record: &TxRecord) {
@@ -184,6 +209,21 @@ mod tests {
             }
             assert_eq!(invariant.see(0, &[COMMIT], &holds, NO).is_some(), late);
         }
+    }
+
+    #[test]
+    fn a_vote_in_a_sealed_generation_is_caught() {
+        let (mut invariant, vote, item) = begun();
+        let holds = Contents::default();
+        assert_eq!(invariant.see(1, std::slice::from_ref(&vote), &holds, NO), None);
+        let seal = Write::Sealed(item.cluster, 1);
+        assert_eq!(invariant.see(1, &[seal.clone(), vote.clone()], &holds, NO), None, "before");
+        assert!(invariant.see(0, &[seal, vote.clone()], &holds, NO).is_some());
+        // The seal was lost with the power, so it was told to nobody.
+        let (mut invariant, _, item) = begun();
+        invariant.see(0, &[Write::Sealed(item.cluster, 1)], &holds, NO);
+        invariant.restarted(0, &holds);
+        assert_eq!(invariant.see(0, &[vote], &holds, NO), None);
     }
 
     #[test]

@@ -311,6 +311,28 @@ fn outcomes_are_listed_without_the_forgotten() {
     assert_eq!(rest, [(tx(9), Decided::Commit), (other, Decided::Abort)]);
 }
 
+/// A restart must neither vote in a generation that is sealed, nor lack one that was entered.
+#[test]
+fn generations_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |cluster| ClusterKey { database: 1, cluster };
+    {
+        let storage = open(&dir);
+        let mut writer = writer(&storage);
+        let writes = [
+            Write::Sealed(of(10), 1),
+            Write::Sealed(of(10), 2),
+            Write::Sealed(of(11), 1),
+            Write::Entered(of(10), 3),
+        ];
+        writer.apply(1, &writes).unwrap();
+        storage.sync().unwrap();
+    }
+    let recovered = open(&dir).recover().unwrap();
+    assert_eq!(recovered.sealed, [(of(10), 2), (of(11), 1)].into());
+    assert_eq!(recovered.entered, [(of(10), 3)].into());
+}
+
 #[test]
 fn aligning_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
