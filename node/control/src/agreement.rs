@@ -5,9 +5,10 @@
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, ErrorCode};
-use quorate_protocol::io::Placement;
+use quorate_api::{ClusterKey, ErrorCode, NodeId};
+use quorate_protocol::io::{Placement, Report};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
@@ -115,6 +116,13 @@ impl Agreement {
         self.generations = generations;
         self.schema = Arc::new(next);
         Ok(true)
+    }
+
+    /// Those of a server's reports that would change something.
+    pub(crate) fn news(&self, from: NodeId, mut reports: Vec<Report>) -> Vec<Report> {
+        let mut generations = self.generations.clone();
+        reports.retain(|report| generations.report(from, report));
+        reports
     }
 
     /// Where every cluster is, and in which generation.

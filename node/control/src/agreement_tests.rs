@@ -81,6 +81,34 @@ fn a_read_quorum_is_no_generation() {
     assert_eq!(agreement.schema.database("bench").unwrap().read_quorum, read_quorum);
 }
 
+/// Its W cannot be changed, which is no reason to refuse what leaves it.
+#[test]
+fn a_loose_database_gets_another_read_quorum() {
+    let masters = (1..=3).map(|n| (alloc::format!("n{n}"), NodeId(n))).collect();
+    let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Count(1));
+    let mut agreement = Agreement::default();
+    agreement.apply(&Command::CreateDatabase { new, masters }).unwrap();
+    let (write_quorum, read_quorum) = (WriteQuorum::Count(1), ReadQuorum::All);
+    let settings = Settings { write_quorum, read_quorum, ..Settings::default() };
+    let command = Command::Reconfigure { database: "bench".into(), version: 1, settings };
+    assert_eq!(agreement.apply(&command), Ok(true));
+    assert_eq!(agreement.schema.database("bench").unwrap().read_quorum, read_quorum);
+    let safe = agreement.apply(&quorum(2, WriteQuorum::Majority)).unwrap_err();
+    assert!(safe.text.contains("below the majority"), "{}", safe.text);
+}
+
+/// A report that changes nothing is not worth an entry.
+#[test]
+fn what_is_known_is_no_news() {
+    let mut agreement = bench();
+    agreement.apply(&quorum(1, WriteQuorum::All)).unwrap();
+    let cluster = ClusterKey { database: 1, cluster: 10 };
+    let sealed = Report::Sealed { cluster, generation: 1, token: [].into() };
+    assert_eq!(agreement.news(NodeId(2), vec![sealed.clone()]), [sealed.clone()]);
+    agreement.apply(&reports(2, core::slice::from_ref(&sealed))).unwrap();
+    assert_eq!(agreement.news(NodeId(2), vec![sealed]), []);
+}
+
 #[test]
 fn what_cannot_be_is_refused_and_changes_nothing() {
     let mut agreement = bench();

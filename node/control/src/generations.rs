@@ -312,6 +312,9 @@ impl Cluster {
 }
 
 fn check(cluster: ClusterKey, now: &Keepers, next: &Keepers) -> Result<(), ChangeError> {
+    if now == next {
+        return Err(ChangeError::Same(cluster));
+    }
     if next.masters.is_empty() {
         return Err(ChangeError::NoMaster(cluster));
     }
@@ -334,7 +337,7 @@ fn check(cluster: ClusterKey, now: &Keepers, next: &Keepers) -> Result<(), Chang
             return Err(ChangeError::BelowMajority { cluster, write_quorum, masters });
         }
     }
-    if now == next { Err(ChangeError::Same(cluster)) } else { Ok(()) }
+    Ok(())
 }
 
 #[cfg(test)]

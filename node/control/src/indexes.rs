@@ -9,6 +9,7 @@
 //! *ready*: whatever an older writer committed has the Yes votes of a majority, every such voter
 //! voted before it had the entry, at least one of them is among those who reported, and that one
 //! had the outcome applied when it read. No MASTER needs to know what the others have in flight.
+//! With W below a majority nothing of that holds (PROTOCOL.md 3.10).
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

@@ -157,12 +157,17 @@ impl<B: Backend> Access<'_, B> {
         if let Some(found) = pick(&self.app.backend.schema()) {
             return Ok(Some(found));
         }
+        self.catch_up().await?;
+        Ok(pick(&self.app.backend.schema()))
+    }
+
+    /// Waits for whatever the servers agreed on before.
+    pub(super) async fn catch_up(&self) -> Result<(), ApiError> {
         let until = self.deadline.min(Instant::now() + SCHEMA_WAIT_MAX);
         self.app.backend.catch_up(until).await.map_err(|code| {
             let text = "what the servers agreed on last has not reached this one in time";
             ApiError::new(code, text)
-        })?;
-        Ok(pick(&self.app.backend.schema()))
+        })
     }
 
     /// How many MASTERs answer reads of a database.

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use quorate_api::ErrorCode;
 use quorate_control::command::Command;
+use quorate_control::ddl::DdlError;
 use quorate_control::distributed::{ANY, DistributedConfig, Overridable, document};
 use quorate_control::settings::Settings;
 
@@ -27,9 +28,19 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
     let parsed = DistributedConfig::parse(&ctx.body)
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
     let wanted = parsed.config;
-    let now = document(db.schema(), &db);
+    let mut now = document(db.schema(), &db);
+    if wanted.version > now.version {
+        // It was read from a server that is further.
+        ctx.access().catch_up().await?;
+        let db = ctx.database().await?;
+        now = document(db.schema(), &db);
+    }
+    if wanted.version != now.version {
+        let (database, given) = (ctx.param("db").to_owned(), wanted.version);
+        let stale = DdlError::Version { database, now: now.version, given };
+        return Err(ApiError::new(stale.code(), stale.to_string()));
+    }
     let same = DistributedConfig {
-        version: now.version,
         overridable: Overridable {
             read_your_writes: wanted.overridable.read_your_writes,
             ..now.overridable

@@ -205,8 +205,12 @@ impl<P: Protocol> NodeLoop<P> {
         let Some(control) = &self.control else { return };
         let (cfg, schema) = (control.plane.state().cfg, control.plane.schema());
         let placements = control.plane.state().agreement.placements();
-        let filling = self.writer.set_indexes(IndexTable::of(&schema));
-        self.filling = filling.unwrap_or_else(|error| die(&error));
+        // Filling begins again with other indexes only: configurations come more often.
+        if self.filed != Some(schema.revision) {
+            let filling = self.writer.set_indexes(IndexTable::of(&schema));
+            self.filling = filling.unwrap_or_else(|error| die(&error));
+            self.filed = Some(schema.revision);
+        }
         self.cfg = cfg;
         self.warn_of_low_quorums(&schema);
         self.shared.set_schema(schema);

@@ -14,7 +14,7 @@ use quorate_protocol::io::{Failure, Proposal, ReadQuorum, Reply, SessionToken};
 use tokio::sync::{oneshot, watch};
 
 use super::bulletin;
-use super::inbox::{Input, PushError};
+use super::inbox::{Inbox, Input, PushError};
 use super::link::frame::FRAME_MAX;
 use super::metrics::Metrics;
 use super::shared::Shared;
@@ -203,6 +203,7 @@ impl NodeHandle {
         let request = self.shared.next_control.fetch_add(1, Ordering::Relaxed);
         let (reply, mut answer) = oneshot::channel();
         self.shared.inbox.push_client(input(request, reply)).map_err(refusal)?;
+        let _given_up = GiveUp { inbox: &self.shared.inbox, request };
         if let Ok(answer) = tokio::time::timeout_at(deadline.into(), &mut answer).await {
             return answer.map_err(|_| ErrorCode::Deadline);
         }
@@ -368,6 +369,19 @@ impl NodeHandle {
     pub async fn storage_failed(&self) {
         // The sender lives in `shared`, so the wait cannot end early.
         self.shared.failed.subscribe().wait_for(|failed| *failed).await.ok();
+    }
+}
+
+/// Whoever waits for the control plane says so when it goes, answered or not: a request that nobody
+/// waits for need not be kept.
+struct GiveUp<'a> {
+    inbox: &'a Inbox,
+    request: u64,
+}
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        self.inbox.push_control(Input::GiveUp { request: self.request });
     }
 }
 

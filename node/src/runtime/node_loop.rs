@@ -80,6 +80,8 @@ pub(crate) struct NodeLoop<P> {
     next_request: u64,
     /// Derived indexes that do not hold everything yet.
     pub(super) filling: Vec<Filling>,
+    /// Schema whose indexes records are filed in.
+    pub(super) filed: Option<u64>,
     stop: Option<Tick>,
     /// What is waited for before this server serves.
     settling: Option<Settling>,
@@ -119,6 +121,7 @@ impl<P: Protocol> NodeLoop<P> {
             accepting: HashMap::new(),
             next_request: 1,
             filling: Vec::new(),
+            filed: None,
             stop: None,
             settling: None,
         }

@@ -12,7 +12,7 @@
 //! - **Same inputs, same outputs.** The library draws election time-outs from its thread's generator;
 //!   each is replaced, before it is looked at, by one from the seeded generator.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -20,7 +20,7 @@ use prost::Message as _;
 use quorate_api::{Boot, NodeId};
 use quorate_protocol::io::Report;
 use raft::eraftpb::{self, MessageType};
-use raft::{RawNode, StateRole};
+use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -48,8 +48,12 @@ const HEARTBEAT: usize = 2;
 /// many.
 const ELECTION: usize = 10;
 /// Entries behind the snapshot, and their bytes, from which on the log is cut.
-const ENTRIES_MAX: usize = 512;
+const ENTRIES_MAX: usize = if cfg!(test) { 8 } else { 512 };
 const BYTES_MAX: usize = 4 << 20;
+/// Requests of clients that wait; above, the next one is refused.
+const REQUESTS_MAX: usize = 1_024;
+/// Ticks after which a snapshot that a server did not acknowledge is sent again.
+const SNAPSHOT: usize = 2 * ELECTION;
 /// Content of one message.
 const MESSAGE_BYTES: u64 = 1 << 20;
 
@@ -152,12 +156,13 @@ pub enum Answer {
 }
 
 /// What has to be durable before it goes on.
-#[derive(Debug)]
 struct Pending {
     /// Number of the last batch handed to the disk by then.
     after: u64,
     /// The library's number for what it is about.
     ready: u64,
+    /// The state that takes the place of everything, and its index.
+    snapshot: Option<(State, u64)>,
     committed: Vec<eraftpb::Entry>,
 }
 
@@ -176,6 +181,9 @@ pub struct Plane {
     proposals: Proposals,
     /// Clients that want to catch up, and how far they have to.
     questions: BTreeMap<u64, Question>,
+    /// Servers that this one, leading, has sent a snapshot, and for how many ticks they have not
+    /// acknowledged it.
+    snapshots: BTreeMap<u64, usize>,
     led: (Option<NodeId>, u64),
 }
 
@@ -247,6 +255,7 @@ impl Plane {
             pending: VecDeque::new(),
             proposals: Proposals::new(config.node, config.boot),
             questions: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             led: (None, 0),
             config,
         };
@@ -275,8 +284,15 @@ impl Plane {
         match event {
             Event::Tick => self.tick(),
             Event::Message { from, bytes } => self.receive(from, &bytes),
-            Event::Unreachable(node) => self.raft.report_unreachable(node.0),
+            Event::Unreachable(node) => {
+                self.raft.report_unreachable(node.0);
+                // Whatever it was sent may be lost; of others nothing is believed by this.
+                self.raft.report_snapshot(node.0, SnapshotStatus::Failure);
+            }
             Event::Persisted(number) => self.durable = self.durable.max(number),
+            Event::Propose { request, .. } | Event::CatchUp { request } if self.is_full() => {
+                out.push(Effect::Answer { request, answer: Answer::NotProposed });
+            }
             Event::Propose { request, command } => self.proposals.add(request, command)?,
             Event::Report(report) => self.proposals.report(report),
             Event::CatchUp { request } => {
@@ -315,14 +331,45 @@ impl Plane {
         voters
     }
 
+    fn is_full(&self) -> bool {
+        self.proposals.len() + self.questions.len() >= REQUESTS_MAX
+    }
+
     fn tick(&mut self) {
+        self.proposals.tick();
+        self.ask_again();
+        // In between the library has the snapshot and not what comes before it: it could not stand.
+        if self.pending.iter().any(|pending| pending.snapshot.is_some()) {
+            return;
+        }
         if self.raft.raft.election_elapsed == 0 {
             self.election = ELECTION + (self.rng.next_u32() as usize) % ELECTION;
         }
         // The library has drawn one of its own whenever it began anew.
         self.raft.raft.set_randomized_election_timeout(self.election);
         self.raft.tick();
-        self.proposals.tick();
+        self.send_snapshots_again();
+    }
+
+    /// The library waits for an answer to a snapshot for ever, and sends nothing else meanwhile.
+    fn send_snapshots_again(&mut self) {
+        let progress = self.raft.raft.prs().iter();
+        let waiting: BTreeSet<u64> = progress
+            .filter(|(_, progress)| progress.state == ProgressState::Snapshot)
+            .map(|(id, _)| *id)
+            .collect();
+        self.snapshots.retain(|id, _| waiting.contains(id));
+        for id in waiting {
+            let ticks = self.snapshots.entry(id).or_default();
+            *ticks += 1;
+            if *ticks >= SNAPSHOT {
+                *ticks = 0;
+                self.raft.report_snapshot(id, SnapshotStatus::Failure);
+            }
+        }
+    }
+
+    fn ask_again(&mut self) {
         let again: Vec<u64> = self
             .questions
             .iter_mut()
@@ -349,9 +396,16 @@ impl Plane {
 
     /// Asks the leader how far the log is committed. Lost without a leader, so it is repeated.
     fn ask(&mut self, request: u64) {
-        let boot = u64::from(self.config.boot.0);
-        let context = [boot.to_be_bytes(), request.to_be_bytes()].concat();
+        let context = [&self.asker()[..], &request.to_be_bytes()].concat();
         self.raft.read_index(context);
+    }
+
+    /// Makes questions different from those of other servers, and of other boots.
+    fn asker(&self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&self.config.node.0.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.config.boot.0.to_be_bytes());
+        bytes
     }
 
     fn give_up(&mut self, request: u64, out: &mut Vec<Effect>) {
@@ -402,7 +456,7 @@ impl Plane {
         while let Some((request, outcome)) = self.proposals.settled_by(&self.state) {
             answers.push(Effect::Answer { request, answer: Answer::Applied(outcome) });
         }
-        if let Some(entry) = self.proposals.due()? {
+        if let Some(entry) = self.proposals.due(&self.state)? {
             // Refused without a leader; the next tick tries again.
             let handed = self.raft.propose(Vec::new(), entry).is_ok();
             self.proposals.proposed(handed);
@@ -413,10 +467,10 @@ impl Plane {
     fn take_ready(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
         let mut ready = self.raft.ready();
         let mut writes = Vec::new();
+        let mut restored = None;
         if !ready.snapshot().is_empty() {
             let snapshot = ready.snapshot().clone();
-            self.state = State::decode(&snapshot.data)?;
-            self.applied = log::index_of(&snapshot);
+            restored = Some((State::decode(&snapshot.data)?, log::index_of(&snapshot)));
             writes.extend(self.raft.mut_store().restore(snapshot));
         }
         let entries = ready.take_entries();
@@ -436,16 +490,16 @@ impl Plane {
             send(message, self.handed, out);
         }
         for state in ready.take_read_states() {
-            let boot = u64::from(self.config.boot.0).to_be_bytes();
-            let request = state.request_ctx.strip_prefix(&boot);
+            let request = state.request_ctx.strip_prefix(&self.asker());
             let request = request.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
             if let Some(question) = request.and_then(|request| self.questions.get_mut(&request)) {
                 question.index = Some(state.index);
             }
         }
         let committed = ready.take_committed_entries();
-        let number = ready.number();
-        self.pending.push_back(Pending { after: self.handed, ready: number, committed });
+        let (after, number) = (self.handed, ready.number());
+        let pending = Pending { after, ready: number, snapshot: restored, committed };
+        self.pending.push_back(pending);
         self.raft.advance_append_async(ready);
         Ok(())
     }
@@ -456,6 +510,10 @@ impl Plane {
         while let Some(pending) = self.pending.pop_front_if(|first| first.after <= self.durable) {
             any = true;
             self.raft.on_persist_ready(pending.ready);
+            if let Some((state, index)) = pending.snapshot {
+                self.state = state;
+                self.applied = index;
+            }
             for entry in pending.committed {
                 self.apply(&entry)?;
             }

@@ -69,6 +69,10 @@ impl Proposals {
         Ok(())
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(super) fn tick(&mut self) {
         if let Some(first) = self.queue.front_mut() {
             first.wait = first.wait.saturating_sub(1);
@@ -76,9 +80,14 @@ impl Proposals {
     }
 
     /// The entry to be handed to the log now.
-    pub(super) fn due(&mut self) -> Result<Option<Vec<u8>>, UnreadableError> {
+    pub(super) fn due(&mut self, state: &State) -> Result<Option<Vec<u8>>, UnreadableError> {
         if self.queue.is_empty() && !self.reports.is_empty() {
             let reports = core::mem::take(&mut self.reports).into_values().collect();
+            // What tells nothing new here comes again, should it still be true when it would.
+            let reports = state.agreement.news(self.node, reports);
+            if reports.is_empty() {
+                return Ok(None);
+            }
             self.push(0, Command::Reports { from: self.node, reports }, false)?;
         }
         Ok(self.queue.front().filter(|first| first.wait == 0).map(|first| first.bytes.clone()))
