@@ -46,7 +46,7 @@ fn refuses_and_forgets(arguments: &[Vec<String>], quorum: &str, away: std::ops::
     let mut servers = start_all(arguments);
     create_people(&servers, 0, quorum);
     let mut names = BTreeSet::from(["before".to_owned()]);
-    write(&servers[0], "before");
+    write(&servers[0], &["before"]);
     assert_same(&servers, &names);
     for index in away.clone() {
         servers[index].end(Signal::SIGKILL);
@@ -116,9 +116,7 @@ fn the_newest_wins_whichever_server_starts_first() {
     let mut servers = start_all(&arguments);
     create_people(&servers, 0, "majority");
     let mut names = BTreeSet::from(["kept".to_owned()]);
-    for name in ["kept", "deleted"] {
-        write(&servers[0], name);
-    }
+    write(&servers[0], &["kept", "deleted"]);
     until("both everywhere", || servers.iter().all(|server| people(server).len() == 2));
     let path_of = |name: &str| {
         let found = sql(&servers[0], &format!("SELECT FROM Person WHERE name = '{name}'"));
@@ -178,10 +176,10 @@ fn all_stop_and_start_in_either_order_with_every_record() {
     let mut names = BTreeSet::new();
     for (round, order) in [[0, 1, 2], [2, 1, 0]].into_iter().enumerate() {
         let name = |n: usize| format!("round{round}-{n}");
-        write(&servers[0], &name(0));
-        write(&servers[1], &name(1));
+        write(&servers[0], &[&name(0)]);
+        write(&servers[1], &[&name(1)]);
         servers[2].end(Signal::SIGTERM);
-        write(&servers[0], &name(2));
+        write(&servers[0], &[&name(2)]);
         servers[1].end(Signal::SIGTERM);
         servers[0].end(Signal::SIGTERM);
         names.extend((0..3).map(name));
@@ -205,7 +203,7 @@ fn of_updates_of_one_version_on_all_servers_one_wins() {
     let dir = tempfile::tempdir().unwrap();
     let servers = start_all(&three_servers(dir.path()));
     create_people(&servers, 0, "majority");
-    write(&servers[0], "Luke");
+    write(&servers[0], &["Luke"]);
     let path = format!(
         "/document/bench/{}",
         people(&servers[0])[0]["@rid"].as_str().unwrap().trim_start_matches('#')

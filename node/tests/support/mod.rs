@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every test program uses its part of this file")]
 
 pub(crate) mod people;
+pub(crate) mod wire;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

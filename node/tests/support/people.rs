@@ -125,20 +125,29 @@ pub(crate) fn stop_all(mut servers: Vec<Server>) {
     }
 }
 
-/// One turn of the original's writer: created, updated, found by its key.
-pub(crate) fn write(server: &Server, name: &str) {
-    done(server, "POST", "/document/bench", &person(name));
-    sql(server, &format!("UPDATE Person SET updated = true WHERE name = '{name}'"));
-    let found = sql(server, &format!("SELECT FROM Person WHERE name = '{name}'"));
-    assert!(found.len() == 1 && found[0]["updated"] == true, "{found:?}");
+/// One turn of the original's writer: people created in one transaction, each updated and found by
+/// its key.
+pub(crate) fn write(server: &Server, names: &[&str]) {
+    let create = |name: &&str| json!({"type": "c", "record": {"@class": "Person", "name": name}});
+    let operations: Vec<Value> = names.iter().map(create).collect();
+    let batch = json!({"transaction": true, "operations": operations}).to_string();
+    done(server, "POST", "/batch/bench", &batch);
+    for name in names {
+        sql(server, &format!("UPDATE Person SET updated = true WHERE name = '{name}'"));
+        let found = sql(server, &format!("SELECT FROM Person WHERE name = '{name}'"));
+        assert!(found.len() == 1 && found[0]["updated"] == true, "{found:?}");
+    }
 }
 
-/// A writer on each server, all at once; gives the names written.
+/// A writer on each server, all at once, two people a turn; gives the names written.
 pub(crate) fn write_on(servers: &[Server], round: &str) -> BTreeSet<String> {
     let writer = |index: usize| {
-        let names: Vec<String> = (0..10).map(|n| format!("Billy{round}-{index}-{n}")).collect();
-        names.iter().for_each(|name| write(&servers[index], name));
-        names
+        let turn = |n: usize| {
+            let [one, other] = ["a", "b"].map(|one| format!("Billy{round}-{index}-{n}{one}"));
+            write(&servers[index], &[&one, &other]);
+            [one, other]
+        };
+        (0..5).flat_map(turn).collect::<Vec<_>>()
     };
     std::thread::scope(|scope| {
         let running: Vec<_> =
