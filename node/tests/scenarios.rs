@@ -72,7 +72,7 @@ fn refuses_and_forgets(arguments: &[Vec<String>], quorum: &str, away: std::ops::
 
 /// IncrementalRestartScenario, for a quorum of two: two of three crash and return one by one.
 ///
-/// FEATURES: A10, A12
+/// FEATURES: A12
 #[test]
 fn one_of_three_refuses_and_two_go_on_as_servers_return() {
     let dir = tempfile::tempdir().unwrap();
@@ -81,7 +81,7 @@ fn one_of_three_refuses_and_two_go_on_as_servers_return() {
 
 /// The second part of ShutdownAndRestartNodeScenario: a quorum of all.
 ///
-/// FEATURES: A10
+/// FEATURES: A8
 #[test]
 fn with_a_quorum_of_all_one_missing_server_leaves_nothing_of_a_write() {
     let dir = tempfile::tempdir().unwrap();
