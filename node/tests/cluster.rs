@@ -217,3 +217,16 @@ async fn a_majority_goes_on_without_the_third() {
     drop((n1, n3));
     cluster.stop().await;
 }
+
+/// Its schema is there before it knows the placements: what it says may not be final.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_starts_denies_no_cluster() {
+    let mut cluster = Cluster::start().await;
+    let clusters = cluster.create_class().await;
+    let own = clusters[&cluster.handle(0).status().node];
+    cluster.stop().await;
+    cluster.start_again(0).await;
+    let refused = cluster.handle(0).allocate(own).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotReady);
+    cluster.stop().await;
+}

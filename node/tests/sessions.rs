@@ -6,11 +6,11 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::net::TcpStream;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use support::wire::Wire;
 use support::{NEVER_SUSPECT, Server, status, three_servers, until};
 
 const TOKEN: &str = "x-quorate-session-token";
@@ -39,53 +39,6 @@ fn header<'a>(answer: &'a str, name: &str) -> &'a str {
 
 fn rid(answer: &str) -> &str {
     answer.split("\"@rid\":\"#").nth(1).unwrap().split('"').next().unwrap()
-}
-
-/// A wire that can be held: what is sent waits in it, nothing is lost.
-struct Wire {
-    address: String,
-    gate: Arc<(Mutex<bool>, Condvar)>,
-}
-
-impl Wire {
-    /// To whoever listens at an address.
-    fn to(target: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let gate = Arc::new((Mutex::new(false), Condvar::new()));
-        let held = Arc::clone(&gate);
-        std::thread::spawn(move || {
-            for there in listener.incoming() {
-                let there = there.unwrap();
-                // Whoever dialled tries again.
-                let Ok(back) = TcpStream::connect(&target) else { continue };
-                let (from, to) = (there.try_clone().unwrap(), back.try_clone().unwrap());
-                let gate = Arc::clone(&held);
-                std::thread::spawn(move || copy(from, to, Some(&gate)));
-                std::thread::spawn(move || copy(back, there, None));
-            }
-        });
-        Self { address, gate }
-    }
-
-    fn hold(&self, is_held: bool) {
-        *self.gate.0.lock().unwrap() = is_held;
-        self.gate.1.notify_all();
-    }
-}
-
-fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<&(Mutex<bool>, Condvar)>) {
-    let mut buffer = [0; 16 << 10];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if let Some((held, changed)) = gate {
-            drop(changed.wait_while(held.lock().unwrap(), |held| *held).unwrap());
-        }
-        if to.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-    }
-    // The other side may be gone already.
-    to.shutdown(Shutdown::Write).ok();
 }
 
 /// Three servers with database `bench` and class `Item`; `change` may edit their arguments.
@@ -118,10 +71,7 @@ fn the_last_token_is_enough_through_every_server() {
     let mut wire = None;
     let mut servers = cluster(&dir, |arguments| {
         let n3 = |a: &&mut String| a.starts_with("--dial=n3=");
-        let dial = arguments[0].iter_mut().find(n3).unwrap();
-        let held = Wire::to(dial["--dial=n3=".len()..].to_owned());
-        *dial = format!("--dial=n3={}", held.address);
-        wire = Some(held);
+        wire = Some(Wire::through(arguments[0].iter_mut().find(n3).unwrap()));
         arguments.iter_mut().for_each(|a| a.push(NEVER_SUSPECT.to_owned()));
     });
     let wire = wire.unwrap();

@@ -2,6 +2,7 @@
 //! purity, tidiness. Rules about behaviour are tested where the behaviour lives.
 
 mod edges;
+mod scenarios;
 mod tidy;
 
 use std::path::{Path, PathBuf};

@@ -313,8 +313,12 @@ impl NodeHandle {
     /// Next position of a cluster that this server owns.
     ///
     /// # Errors
-    /// The cluster is unknown, or another server creates its records.
+    /// The server is not ONLINE, the cluster is unknown, or another server creates its records.
     pub async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {
+        // Which clusters there are is not known for sure before.
+        if self.shared.state() != NodeState::Online {
+            return Err(failure(ErrorCode::NotReady));
+        }
         let placements = self.shared.placements.load();
         let placement = placements.get(&cluster).filter(|placement| !placement.is_closed());
         let owner = placement.map(|placement| placement.owner);

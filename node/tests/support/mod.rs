@@ -2,6 +2,9 @@
 //! dropped.
 #![allow(dead_code, reason = "every test program uses its part of this file")]
 
+pub(crate) mod people;
+pub(crate) mod wire;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -172,13 +175,26 @@ pub(crate) fn request(
     path: &str,
     body: &str,
 ) -> std::io::Result<String> {
+    request_with(address, method, path, &[], body)
+}
+
+/// The same with headers of the client's.
+pub(crate) fn request_with(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> std::io::Result<String> {
     // root:root
     let authorization = "Basic cm9vdDpyb290";
     let mut stream = TcpStream::connect(address)?;
+    let headers: String =
+        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     write!(
         stream,
         "{method} {path} HTTP/1.1\r\nHost: n\r\nConnection: close\r\n\
-         Authorization: {authorization}\r\nContent-Type: application/json\r\n\
+         Authorization: {authorization}\r\nContent-Type: application/json\r\n{headers}\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
@@ -237,18 +253,25 @@ fn free_port() -> u16 {
 
 /// Arguments of three servers that know each other.
 pub(crate) fn three_servers(data: &Path) -> [Vec<String>; 3] {
-    let names = ["n1", "n2", "n3"];
+    servers_of(data, ["n1", "n2", "n3"])
+}
+
+/// Arguments of servers of these names that know each other.
+pub(crate) fn servers_of<const COUNT: usize>(
+    data: &Path,
+    names: [&str; COUNT],
+) -> [Vec<String>; COUNT] {
     let addresses = names.map(|_| format!("127.0.0.1:{}", free_port()));
-    [0, 1, 2].map(|own| {
+    std::array::from_fn(|own| {
         let mut arguments = vec![
             format!("--name={}", names[own]),
             format!("--data={}", data.join(names[own]).display()),
             "--http=127.0.0.1:0".to_owned(),
             format!("--peer={}", addresses[own]),
-            "--masters=n1,n2,n3".to_owned(),
+            format!("--masters={}", names.join(",")),
             "--cluster-name=bench".to_owned(),
         ];
-        for other in (0..3).filter(|other| *other != own) {
+        for other in (0..COUNT).filter(|other| *other != own) {
             arguments.push(format!("--dial={}={}", names[other], addresses[other]));
         }
         arguments

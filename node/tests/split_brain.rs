@@ -1,0 +1,118 @@
+//! A server is cut off from the others without a sign and returns, as in the original's tests of
+//! split brains (chaos/SCENARIOS.md). Real processes; bytes between them wait in the test's hand.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use support::people::{
+    ask, assert_same, create_people, done, people, person, start_all, stop_all, write_on,
+};
+use support::wire::Wire;
+use support::{Server, servers_of, until};
+
+/// Leads every link from and to the last server through a wire.
+fn wires_around_the_last(arguments: &mut [Vec<String>]) -> Vec<Wire> {
+    let last = arguments.len();
+    let toward_it = format!("--dial=n{last}=");
+    let mut wires = Vec::new();
+    for (index, arguments) in arguments.iter_mut().enumerate() {
+        let is_cut = |argument: &&mut String| {
+            let is_own = index + 1 == last && argument.starts_with("--dial=");
+            is_own || argument.starts_with(&toward_it)
+        };
+        wires.extend(arguments.iter_mut().filter(is_cut).map(Wire::through));
+    }
+    assert_eq!(wires.len(), 2 * (last - 1));
+    wires
+}
+
+fn hold(wires: &[Wire], is_held: bool) {
+    wires.iter().for_each(|wire| wire.hold(is_held));
+}
+
+/// The states that a server shows of all, in their order.
+fn states(server: &Server) -> Vec<String> {
+    let status = done(server, "GET", "/distributed/node", "");
+    let members = status["members"].as_array().unwrap();
+    let state = |member: &Value| member["status"].as_str().unwrap().to_owned();
+    members.iter().map(state).collect()
+}
+
+/// Waits until both sides know: each shows itself ONLINE and the other one NOT_AVAILABLE.
+fn await_split(servers: &[Server]) {
+    let last = servers.len() - 1;
+    for (index, server) in servers.iter().enumerate() {
+        let is_here = |other: usize| (index == last) == (other == last);
+        let shown = |other| if is_here(other) { "ONLINE" } else { "NOT_AVAILABLE" };
+        let expected: Vec<&str> = (0..=last).map(shown).collect();
+        until("a split in the picture", || states(server) == expected);
+    }
+}
+
+fn assert_refuses(server: &Server) {
+    let refused = ask(server, "POST", "/document/bench", &person("nobody"));
+    assert!(refused.code() == "no_quorum" && refused.is_retryable(), "{refused:?}");
+}
+
+/// After the heal: everybody writes at once, and all are the same.
+fn assert_heals(servers: &[Server], mut names: BTreeSet<String>) {
+    names.extend(write_on(servers, "healed"));
+    assert_same(servers, &names);
+    for server in servers {
+        until("everybody is back", || states(server).iter().all(|state| state == "ONLINE"));
+    }
+}
+
+/// SplitBrainNetwork3StaticServers, SplitBraiNetwork: the lonely one refuses writes and keeps what
+/// it had, the others go on.
+///
+/// FEATURES: A12, S11
+#[test]
+fn one_of_three_cut_off_keeps_what_it_had_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut arguments = servers_of(dir.path(), ["n1", "n2", "n3"]);
+    let wires = wires_around_the_last(&mut arguments);
+    let servers = start_all(&arguments);
+    create_people(&servers, 0, "majority");
+    let mut names = write_on(&servers, "whole");
+    assert_same(&servers, &names);
+    hold(&wires, true);
+    await_split(&servers);
+    assert_refuses(&servers[2]);
+    let before = people(&servers[2]);
+    names.extend(write_on(&servers[..2], "split"));
+    assert_same(&servers[..2], &names);
+    assert_eq!(people(&servers[2]), before);
+    assert_refuses(&servers[2]);
+    hold(&wires, false);
+    assert_heals(&servers, names);
+    stop_all(servers);
+}
+
+/// SplitBrainNetwork2DynamicServers: neither of two is a majority, and what both refused is never
+/// seen.
+///
+/// FEATURES: A12, S11
+#[test]
+fn two_that_do_not_see_each_other_both_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut arguments = servers_of(dir.path(), ["n1", "n2"]);
+    let wires = wires_around_the_last(&mut arguments);
+    let servers = start_all(&arguments);
+    create_people(&servers, 0, "majority");
+    let names = write_on(&servers, "whole");
+    assert_same(&servers, &names);
+    hold(&wires, true);
+    await_split(&servers);
+    for server in &servers {
+        assert_refuses(server);
+        // Reads go on.
+        assert_eq!(people(server).len(), names.len());
+    }
+    hold(&wires, false);
+    assert_heals(&servers, names);
+    stop_all(servers);
+}
