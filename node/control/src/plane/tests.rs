@@ -67,6 +67,7 @@ struct World {
     now: u64,
     sent: u64,
     loss: u32,
+    loses_snapshots: bool,
     /// Of a thousand milliseconds, those in which a disk syncs nothing.
     slow: u32,
     /// Who led which term.
@@ -100,6 +101,7 @@ impl World {
             now: 0,
             sent: 0,
             loss: 0,
+            loses_snapshots: false,
             slow: 300,
             leaders: BTreeMap::new(),
             cut: BTreeSet::new(),
@@ -184,7 +186,9 @@ impl World {
             let free = *after <= durable;
             if free {
                 let to_index = usize::try_from(to.0 - 10).unwrap();
-                let lost = self.cut.contains(&(index, to_index));
+                let message = eraftpb::Message::decode(&bytes[..]).unwrap();
+                let lost = self.cut.contains(&(index, to_index))
+                    || (self.loses_snapshots && message.msg_type() == MessageType::MsgSnapshot);
                 let loss = self.loss;
                 if !lost && !self.chance(loss) {
                     let due = self.now + 500 + u64::from(self.rng.next_u32() % 20_000);
@@ -375,6 +379,30 @@ fn a_server_that_was_away_for_long_gets_the_state_and_not_the_log() {
     world.run_ms(3_000);
     let states = world.states();
     assert!(states.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+/// The library waits for the answer to a snapshot for ever.
+#[test]
+fn a_snapshot_that_was_lost_is_sent_again() {
+    let mut world = World::new(9, 3);
+    world.run_ms(2_000);
+    world.propose(0, create_database());
+    world.run_ms(500);
+    let leader = world.leader().unwrap();
+    let behind = (leader + 1) % 3;
+    world.crash(behind);
+    for i in 0..2 * ENTRIES_MAX {
+        world.propose(leader, create_class(&format!("C{i}")));
+        world.run_ms(60);
+    }
+    world.start(behind);
+    world.loses_snapshots = true;
+    world.run_ms(500);
+    assert!(world.classes(behind).len() < ENTRIES_MAX);
+    world.loses_snapshots = false;
+    world.run_ms(3_000);
+    assert_eq!(world.leader(), Some(leader), "nobody else could have sent it");
+    assert_eq!(world.classes(behind).len(), 2 + 2 * ENTRIES_MAX);
 }
 
 /// Loss, reordering, partitions, crashes that lose what was not synced; then a heal.
