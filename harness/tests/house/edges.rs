@@ -117,8 +117,8 @@ fn the_search_finds_transitive_edges() {
 }
 
 /// The control plane's log library draws election time-outs from an ambient generator. They are
-/// replaced before they are used (`plane::tests::same_seed_same_trace_whatever_thread_draws`); nobody
-/// else brings chance in.
+/// replaced before they are used (`plane::tests::same_seed_same_trace_whatever_thread_draws`);
+/// nobody else brings chance in.
 #[test]
 fn chance_reaches_the_control_plane_through_its_log_library_alone() {
     let mut graph = graph();

@@ -104,7 +104,7 @@ fn what_is_known_is_no_news() {
     agreement.apply(&quorum(1, WriteQuorum::All)).unwrap();
     let cluster = ClusterKey { database: 1, cluster: 10 };
     let sealed = Report::Sealed { cluster, generation: 1, token: [].into() };
-    assert_eq!(agreement.news(NodeId(2), vec![sealed.clone()]), [sealed.clone()]);
+    assert_eq!(agreement.news(NodeId(2), vec![sealed.clone()]).len(), 1);
     agreement.apply(&reports(2, core::slice::from_ref(&sealed))).unwrap();
     assert_eq!(agreement.news(NodeId(2), vec![sealed]), []);
 }

@@ -1,5 +1,5 @@
-//! A database's quorums and mode, changed while it is used, in the schema. May not know generations:
-//! what a new W means for clusters is `agreement`'s.
+//! A database's quorums and mode, changed while it is used, in the schema. May not know
+//! generations: what a new W means for clusters is `agreement`'s.
 
 use alloc::string::ToString;
 

@@ -104,14 +104,12 @@ impl From<DecideError> for ApiError {
             DecideError::Refused(refusal) => return Self::new(refusal.code, refusal.text),
             DecideError::Failed(code) => code,
         };
-        let text = match code {
-            ErrorCode::NoQuorum => {
-                "no majority of the MASTERs could be asked to agree on it in time; nothing happened"
-            }
-            ErrorCode::Deadline => {
-                "the servers had not agreed on it in time; it may still be carried out"
-            }
-            _ => "the servers cannot be asked to agree on it now",
+        let text = if code == ErrorCode::NoQuorum {
+            "no majority of the MASTERs could be asked to agree on it in time; nothing happened"
+        } else if code == ErrorCode::Deadline {
+            "the servers had not agreed on it in time; it may still be carried out"
+        } else {
+            "the servers cannot be asked to agree on it now"
         };
         Self::new(code, text)
     }

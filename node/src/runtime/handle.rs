@@ -3,18 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, Rid, Stamp, TxId};
 use quorate_control::command::Command;
-use quorate_control::plane::Answer;
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, Reply, SessionToken};
 use tokio::sync::{oneshot, watch};
 
 use super::bulletin;
-use super::inbox::{Inbox, Input, PushError};
+use super::inbox::{Input, PushError};
 use super::link::frame::FRAME_MAX;
 use super::metrics::Metrics;
 use super::shared::Shared;
@@ -29,7 +28,7 @@ pub use crate::http::backend::{Commit, Master, NodeState, NodeStatus};
 pub const TRANSACTION_BYTES_MAX: usize = 8 << 20;
 /// How much longer than the client's deadline the machine's own answer is waited for: it may be
 /// definite.
-const GRACE: Duration = Duration::from_millis(200);
+pub(super) const GRACE: Duration = Duration::from_millis(200);
 /// Between two looks at votes that are waited for.
 const SETTLE_POLL: Duration = Duration::from_millis(5);
 
@@ -39,7 +38,7 @@ const _: () = assert!(2 * TRANSACTION_BYTES_MAX <= FRAME_MAX);
 /// A server, as the layers above see it. Cheap to clone.
 #[derive(Clone)]
 pub struct NodeHandle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl NodeHandle {
@@ -160,58 +159,6 @@ impl NodeHandle {
             Ok(Ok(reply)) => reply,
             // The loop ended, or did not answer: the request may have taken effect.
             Ok(Err(_)) | Err(_) => Reply::Failed(failure(ErrorCode::Deadline)),
-        }
-    }
-
-    /// Has the servers agree on a command.
-    ///
-    /// # Errors
-    /// Refused where it was to be carried out, or not agreed on in time.
-    pub async fn decide(&self, command: Command, deadline: Instant) -> Result<(), DecideError> {
-        let command = Box::new(command);
-        let input = |request, reply| Input::Propose { request, command, reply };
-        match self.ask_control(input, deadline).await.map_err(DecideError::Failed)? {
-            Answer::Applied(outcome) => outcome.map_err(DecideError::Refused),
-            Answer::NotProposed => Err(DecideError::Failed(ErrorCode::NoQuorum)),
-            Answer::Unknown => Err(DecideError::Failed(ErrorCode::Deadline)),
-            Answer::CaughtUp => unreachable!("a command is answered by what became of it"),
-        }
-    }
-
-    /// Returns once the schema here holds everything agreed on before.
-    ///
-    /// # Errors
-    /// Not in time.
-    pub async fn catch_up(&self, deadline: Instant) -> Result<(), ErrorCode> {
-        let input = |request, reply| Input::CatchUp { request, reply };
-        match self.ask_control(input, deadline).await {
-            Ok(Answer::CaughtUp) => Ok(()),
-            // A question changes nothing, whatever became of it.
-            Ok(_) | Err(ErrorCode::Deadline) => Err(ErrorCode::ReadTimeout),
-            Err(code) => Err(code),
-        }
-    }
-
-    async fn ask_control(
-        &self,
-        input: impl FnOnce(u64, oneshot::Sender<Answer>) -> Input,
-        deadline: Instant,
-    ) -> Result<Answer, ErrorCode> {
-        if self.shared.state() != NodeState::Online {
-            return Err(ErrorCode::NotReady);
-        }
-        let request = self.shared.next_control.fetch_add(1, Ordering::Relaxed);
-        let (reply, mut answer) = oneshot::channel();
-        self.shared.inbox.push_client(input(request, reply)).map_err(refusal)?;
-        let _given_up = GiveUp { inbox: &self.shared.inbox, request };
-        if let Ok(answer) = tokio::time::timeout_at(deadline.into(), &mut answer).await {
-            return answer.map_err(|_| ErrorCode::Deadline);
-        }
-        // Whether it may still happen is known to the loop alone.
-        self.shared.inbox.push_control(Input::GiveUp { request });
-        match tokio::time::timeout_at((deadline + GRACE).into(), answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) | Err(_) => Err(ErrorCode::Deadline),
         }
     }
 
@@ -376,21 +323,8 @@ impl NodeHandle {
     }
 }
 
-/// Whoever waits for the control plane says so when it goes, answered or not: a request that nobody
-/// waits for need not be kept.
-struct GiveUp<'a> {
-    inbox: &'a Inbox,
-    request: u64,
-}
-
-impl Drop for GiveUp<'_> {
-    fn drop(&mut self) {
-        self.inbox.push_control(Input::GiveUp { request: self.request });
-    }
-}
-
 /// What a client is told whose request was not taken in.
-const fn refusal(error: PushError) -> ErrorCode {
+pub(super) const fn refusal(error: PushError) -> ErrorCode {
     match error {
         PushError::Full => ErrorCode::Overload,
         PushError::Closed => ErrorCode::NotReady,

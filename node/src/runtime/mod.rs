@@ -6,6 +6,7 @@ mod bulletin;
 mod config_files;
 mod control;
 pub mod data_dir;
+mod decide;
 pub mod handle;
 mod inbox;
 pub mod link;

@@ -3,37 +3,38 @@
 //!
 //! Three rules beside the library's own:
 //! - **What is applied stays applied.** An entry is applied once it *and the fact that it is
-//!   committed* are durable here. A server that restarts is never on an older configuration than the
-//!   one it has voted by: what it refuses because of an entry (an older writer, a sealed cluster), it
-//!   goes on refusing.
+//!   committed* are durable here. A server that restarts is never on an older configuration than
+//!   the one it has voted by: what it refuses because of an entry (an older writer, a sealed
+//!   cluster), it goes on refusing.
 //! - **A command happens at most once.** A server has one proposal under way at a time, under a
 //!   number of its own; it is made again until it is seen in the log, and a copy changes nothing
 //!   (`state`). So a lost message costs time and never the truth.
-//! - **Same inputs, same outputs.** The library draws election time-outs from its thread's generator;
-//!   each is replaced, before it is looked at, by one from the seeded generator.
+//! - **Same inputs, same outputs.** The library draws election time-outs from its thread's
+//!   generator; each is replaced, before it is looked at, by one from the seeded generator.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use prost::Message as _;
-use quorate_api::{Boot, NodeId};
-use quorate_protocol::io::Report;
+use quorate_api::NodeId;
 use raft::eraftpb::{self, MessageType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::agreement::Refusal;
-use crate::command::Command;
 use crate::schema::Schema;
 
+mod io;
 mod log;
 mod proposals;
 mod state;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
+pub use io::{Answer, Effect, Event, PlaneConfig};
 use log::Log;
 pub use log::{LogWrite, RecoveredLog};
 use proposals::Proposals;
@@ -56,104 +57,6 @@ const REQUESTS_MAX: usize = 1_024;
 const SNAPSHOT: usize = 2 * ELECTION;
 /// Content of one message.
 const MESSAGE_BYTES: u64 = 1 << 20;
-
-/// Who this server is.
-#[derive(Debug, Clone, Copy)]
-pub struct PlaneConfig {
-    /// Its identity; never 0.
-    pub node: NodeId,
-    /// Its boot.
-    pub boot: Boot,
-    /// Of its election time-outs.
-    pub seed: u64,
-}
-
-/// What happens to the control plane.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// [`TICK`] has passed.
-    Tick,
-    /// A message from another server.
-    Message {
-        /// Who sent it, as the link knows.
-        from: NodeId,
-        /// Its bytes.
-        bytes: Vec<u8>,
-    },
-    /// A server stopped being reachable.
-    Unreachable(NodeId),
-    /// Everything up to this [`Effect::Persist`] is durable.
-    Persisted(u64),
-    /// A client's command.
-    Propose {
-        /// The shell's number for the request; comes back in the answer.
-        request: u64,
-        /// The command.
-        command: Command,
-    },
-    /// What this server has to report; needs no answer.
-    Report(Report),
-    /// A client wants to know everything that was decided before this moment, wherever.
-    CatchUp {
-        /// The shell's number for the request.
-        request: u64,
-    },
-    /// Nobody waits for that request any more.
-    GiveUp {
-        /// The shell's number for the request.
-        request: u64,
-    },
-}
-
-/// What the control plane wants done, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Make durable, in order, as one batch, and say so with [`Event::Persisted`].
-    Persist {
-        /// Counts up from 1.
-        number: u64,
-        /// The writes.
-        writes: Vec<LogWrite>,
-    },
-    /// Send once everything up to `after` is durable (0: at once). May be lost.
-    Send {
-        /// Receiver.
-        to: NodeId,
-        /// Durability the message waits for.
-        after: u64,
-        /// The message.
-        bytes: Vec<u8>,
-    },
-    /// The agreement changed: see [`Plane::state`].
-    Changed,
-    /// Answer a client.
-    Answer {
-        /// The shell's number for the request.
-        request: u64,
-        /// The answer.
-        answer: Answer,
-    },
-    /// Another server leads, or none does.
-    Led {
-        /// Who.
-        leader: Option<NodeId>,
-        /// In which term.
-        term: u64,
-    },
-}
-
-/// Answer to a client.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// The command was carried out, or refused where it was to be applied.
-    Applied(Result<(), Refusal>),
-    /// This server knows what was decided before the question.
-    CaughtUp,
-    /// It was given up before anybody was told of it: it has not happened and will not.
-    NotProposed,
-    /// It was given up, and may yet be carried out.
-    Unknown,
-}
 
 /// What has to be durable before it goes on.
 struct Pending {

@@ -115,8 +115,8 @@ impl Proposals {
     }
 
     /// Nobody waits for a request any more. True: its command may yet be carried out; `None`: it is
-    /// not here. What was handed to the log is driven to its end all the same: were the next command
-    /// to overtake it, it would be undone by that.
+    /// not here. What was handed to the log is driven to its end all the same: were the next
+    /// command to overtake it, it would be undone by that.
     pub(super) fn give_up(&mut self, request: u64) -> Option<bool> {
         let at = self.queue.iter().position(|p| p.request == request && p.wanted)?;
         if self.queue[at].handed {

@@ -1,0 +1,271 @@
+//! Several control planes on one seed, for tests: a network that loses, delays and reorders, disks
+//! that lose what was not synced, servers that crash. May not judge what comes of it.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use quorate_api::Boot;
+
+use super::*;
+use crate::command::Command;
+use crate::members::WriteQuorum;
+use crate::schema::DatabaseKind;
+use crate::settings::NewDatabase;
+
+/// What a server has on its disk, in the order of writing.
+#[derive(Default)]
+pub(super) struct Disk {
+    pub(super) synced: RecoveredLog,
+    pub(super) first: u64,
+    pub(super) unsynced: VecDeque<(u64, Vec<LogWrite>)>,
+}
+
+impl Disk {
+    pub(super) fn sync_one(&mut self) -> Option<u64> {
+        let (number, writes) = self.unsynced.pop_front()?;
+        for write in writes {
+            match write {
+                LogWrite::HardState(bytes) => self.synced.hard_state = Some(bytes),
+                LogWrite::Cut(from) => {
+                    let keep = from.saturating_sub(self.first);
+                    self.synced.entries.truncate(usize::try_from(keep).unwrap());
+                }
+                LogWrite::Entry(index, bytes) => {
+                    assert_eq!(index, self.first + self.synced.entries.len() as u64);
+                    self.synced.entries.push(bytes);
+                }
+                LogWrite::Snapshot(index, bytes) => {
+                    let gone = (index + 1).saturating_sub(self.first);
+                    let gone = usize::try_from(gone).unwrap().min(self.synced.entries.len());
+                    self.synced.entries.drain(..gone);
+                    self.first = index + 1;
+                    self.synced.snapshot = Some(bytes);
+                }
+            }
+        }
+        Some(number)
+    }
+}
+
+pub(super) struct Server {
+    pub(super) plane: Option<Plane>,
+    pub(super) disk: Disk,
+    pub(super) boot: u32,
+    pub(super) held: VecDeque<(u64, NodeId, Vec<u8>)>,
+    pub(super) durable: u64,
+    /// Highest configuration that was ever applied.
+    pub(super) cfg: u64,
+}
+
+/// Sender, receiver, the receiver's boot, the message.
+type Travelling = (NodeId, NodeId, u32, Vec<u8>);
+
+pub(super) struct World {
+    pub(super) servers: Vec<Server>,
+    pub(super) rng: ChaCha8Rng,
+    /// (due, number) → message.
+    pub(super) network: BTreeMap<(u64, u64), Travelling>,
+    pub(super) now: u64,
+    pub(super) sent: u64,
+    pub(super) loss: u32,
+    pub(super) loses_snapshots: bool,
+    /// Of a thousand milliseconds, those in which a disk syncs nothing.
+    pub(super) slow: u32,
+    /// Who led which term.
+    pub(super) leaders: BTreeMap<u64, usize>,
+    pub(super) cut: BTreeSet<(usize, usize)>,
+    pub(super) answers: BTreeMap<u64, Answer>,
+    pub(super) requests: u64,
+    pub(super) trace: Vec<String>,
+}
+
+pub(super) fn node(index: usize) -> NodeId {
+    NodeId(10 + index as u64)
+}
+
+pub(super) fn create_database() -> Command {
+    let new = NewDatabase::new("d", DatabaseKind::Plocal, WriteQuorum::Majority);
+    let masters = (0..3).map(|i| (format!("n{i}"), node(i))).collect();
+    Command::CreateDatabase { new, masters }
+}
+
+pub(super) fn create_class(name: &str) -> Command {
+    Command::CreateClass { database: "d".into(), name: name.into(), supers: Vec::new() }
+}
+
+impl World {
+    pub(super) fn new(seed: u64, servers: usize) -> Self {
+        let mut world = Self {
+            servers: Vec::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            network: BTreeMap::new(),
+            now: 0,
+            sent: 0,
+            loss: 0,
+            loses_snapshots: false,
+            slow: 300,
+            leaders: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            requests: 0,
+            trace: Vec::new(),
+        };
+        for _ in 0..servers {
+            let (disk, held) = (Disk::default(), VecDeque::new());
+            world.servers.push(Server { plane: None, disk, boot: 0, held, durable: 0, cfg: 0 });
+        }
+        for index in 0..servers {
+            world.start(index);
+        }
+        world
+    }
+
+    pub(super) fn chance(&mut self, permille: u32) -> bool {
+        self.rng.next_u32() % 1000 < permille
+    }
+
+    pub(super) fn start(&mut self, index: usize) {
+        let founders: Vec<NodeId> = (0..self.servers.len()).map(node).collect();
+        let server = &mut self.servers[index];
+        server.boot += 1;
+        server.durable = 0;
+        let (node, boot) = (node(index), Boot(server.boot));
+        let seed = u64::from(server.boot) * 100 + index as u64;
+        let mut out = Vec::new();
+        let config = PlaneConfig { node, boot, seed };
+        let plane = Plane::new(config, &server.disk.synced, &founders, &mut out).unwrap();
+        server.plane = Some(plane);
+        self.carry_out(index, out);
+        // What it had applied, it applies again from its own disk.
+        assert!(self.cfg(index) >= self.servers[index].cfg, "an older configuration came back");
+    }
+
+    pub(super) fn crash(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        server.plane = None;
+        server.disk.unsynced.clear();
+        server.held.clear();
+    }
+
+    pub(super) fn cfg(&self, index: usize) -> u64 {
+        self.servers[index].plane.as_ref().map_or(0, |plane| plane.state().cfg)
+    }
+
+    pub(super) fn step(&mut self, index: usize, event: Event) {
+        let mut out = Vec::new();
+        let Some(plane) = &mut self.servers[index].plane else { return };
+        plane.step(event, &mut out).unwrap();
+        self.carry_out(index, out);
+    }
+
+    pub(super) fn carry_out(&mut self, index: usize, out: Vec<Effect>) {
+        let told = out.iter().position(|effect| matches!(effect, Effect::Answer { .. }));
+        let changed = out.iter().position(|effect| *effect == Effect::Changed);
+        assert!(changed.is_none_or(|at| told.is_none_or(|told| told > at)), "answered too early");
+        for effect in out {
+            self.trace.push(format!("{} {index} {effect:?}", self.now));
+            match effect {
+                Effect::Persist { number, writes } => {
+                    self.servers[index].disk.unsynced.push_back((number, writes));
+                }
+                Effect::Send { to, after, bytes } => {
+                    self.servers[index].held.push_back((after, to, bytes));
+                }
+                Effect::Answer { request, answer } => {
+                    assert!(self.answers.insert(request, answer).is_none(), "answered twice");
+                }
+                Effect::Changed | Effect::Led { .. } => {}
+            }
+        }
+        self.let_out(index);
+    }
+
+    pub(super) fn let_out(&mut self, index: usize) {
+        let durable = self.servers[index].durable;
+        let mut held = core::mem::take(&mut self.servers[index].held);
+        held.retain(|(after, to, bytes)| {
+            let free = *after <= durable;
+            if free {
+                let to_index = usize::try_from(to.0 - 10).unwrap();
+                let message = eraftpb::Message::decode(&bytes[..]).unwrap();
+                let lost = self.cut.contains(&(index, to_index))
+                    || (self.loses_snapshots && message.msg_type() == MessageType::MsgSnapshot);
+                let loss = self.loss;
+                if !lost && !self.chance(loss) {
+                    let due = self.now + 500 + u64::from(self.rng.next_u32() % 20_000);
+                    self.sent += 1;
+                    let boot = self.servers[to_index].boot;
+                    let message = (node(index), *to, boot, bytes.clone());
+                    self.network.insert((due, self.sent), message);
+                }
+            }
+            !free
+        });
+        self.servers[index].held = held;
+    }
+
+    /// One millisecond.
+    pub(super) fn run_ms(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.now += 1_000;
+            while let Some(((due, number), message)) = self.network.pop_first() {
+                if due > self.now {
+                    self.network.insert((due, number), message);
+                    break;
+                }
+                let (from, to, boot, bytes) = message;
+                let index = usize::try_from(to.0 - 10).unwrap();
+                if self.servers[index].boot == boot {
+                    self.step(index, Event::Message { from, bytes });
+                }
+            }
+            for index in 0..self.servers.len() {
+                let late = self.chance(self.slow);
+                if !late && let Some(number) = self.servers[index].disk.sync_one() {
+                    self.servers[index].durable = number;
+                    self.let_out(index);
+                    self.step(index, Event::Persisted(number));
+                }
+                if (self.now + index as u64 * 7_000).is_multiple_of(TICK) {
+                    self.step(index, Event::Tick);
+                }
+                self.servers[index].cfg = self.servers[index].cfg.max(self.cfg(index));
+                self.note_leader(index);
+            }
+        }
+    }
+
+    pub(super) fn note_leader(&mut self, index: usize) {
+        let Some(plane) = &self.servers[index].plane else { return };
+        if plane.is_leader() {
+            let term = plane.raft.raft.term;
+            let first = *self.leaders.entry(term).or_insert(index);
+            assert_eq!(first, index, "two leaders of term {term}");
+        }
+    }
+
+    pub(super) fn propose(&mut self, index: usize, command: Command) -> u64 {
+        self.requests += 1;
+        let request = self.requests;
+        self.step(index, Event::Propose { request, command });
+        request
+    }
+
+    pub(super) fn leader(&self) -> Option<usize> {
+        let leads = |s: &Server| s.plane.as_ref().is_some_and(Plane::is_leader);
+        self.servers.iter().position(leads)
+    }
+
+    pub(super) fn states(&self) -> Vec<Vec<u8>> {
+        let planes = self.servers.iter().filter_map(|s| s.plane.as_ref());
+        planes.map(|plane| plane.state().encode().unwrap()).collect()
+    }
+
+    pub(super) fn classes(&self, index: usize) -> BTreeSet<String> {
+        let schema = self.servers[index].plane.as_ref().unwrap().schema();
+        let database = schema.database("d");
+        database.into_iter().flat_map(|d| d.classes.iter().map(|c| c.name.clone())).collect()
+    }
+}
