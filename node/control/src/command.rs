@@ -4,7 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, NodeId};
+use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_protocol::io::Report;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,15 @@ pub enum Command {
         /// What it shall have.
         settings: Settings,
     },
+    /// The next block of positions for the owner of a cluster.
+    Grant {
+        /// Of which cluster.
+        cluster: ClusterKey,
+        /// Who asks; refused to all but the owner.
+        to: NodeId,
+        /// The boot of it that may use them.
+        boot: Boot,
+    },
     /// How far a server is with changes of generations.
     Reports {
         /// Who.
@@ -105,6 +114,7 @@ impl Command {
             Self::IndexFilled { .. } => "index filled",
             Self::IndexFailed { .. } => "index failed",
             Self::Reconfigure { .. } => "reconfigure",
+            Self::Grant { .. } => "grant",
             Self::Reports { .. } => "reports",
         }
     }

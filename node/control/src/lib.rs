@@ -15,6 +15,7 @@ pub mod generations;
 pub mod indexes;
 pub mod members;
 pub mod plane;
+pub mod positions;
 mod reconfigure;
 pub mod schema;
 pub mod settings;

@@ -314,9 +314,9 @@ impl<B: Backend> Access<'_, B> {
 
     /// The id of a new record in a given cluster.
     pub(super) async fn allocate_in(&self, db: &Db, cluster: u32) -> Result<Rid, ApiError> {
-        let next = self.app.backend.allocate(db.key(cluster));
+        let next = self.app.backend.allocate(db.key(cluster), self.deadline);
         // A position that was taken and not used leaves a hole, nothing else.
-        match self.in_time(ErrorCode::Overload, next).await? {
+        match self.in_time(ErrorCode::NoQuorum, next).await? {
             Ok(position) => Ok(Rid { cluster, position }),
             Err(failure) if failure.code == ErrorCode::NotOwner => {
                 let found = db.cluster(cluster);
@@ -328,7 +328,12 @@ impl<B: Backend> Access<'_, B> {
                 );
                 Err(ApiError::new(ErrorCode::NotOwner, text))
             }
-            Err(failure) => Err(self.explain(&failure, &[])),
+            Err(failure) => {
+                let error = self.explain(&failure, &[]);
+                let name = db.cluster(cluster).map_or("?", |c| &c.name);
+                let text = format!("no record id in cluster '{name}': {}", error.text);
+                Err(ApiError { text, ..error })
+            }
         }
     }
 

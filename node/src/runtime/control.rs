@@ -163,6 +163,7 @@ impl<P: Protocol> NodeLoop<P> {
                 }
                 Effect::Changed => self.configure(),
                 Effect::Answer { request, answer } => {
+                    self.take_positions();
                     let waiting = self.control.as_mut().and_then(|c| c.waiting.remove(&request));
                     if let Some(client) = waiting {
                         // A client that has gone needs no answer.
@@ -171,6 +172,15 @@ impl<P: Protocol> NodeLoop<P> {
                 }
                 Effect::Led { leader, term } => self.led(leader, term),
             }
+        }
+    }
+
+    /// Blocks granted to this boot: before who asked is told that there is one.
+    fn take_positions(&self) {
+        let Some(control) = &self.control else { return };
+        let agreement = &control.plane.state().agreement;
+        for (cluster, block) in agreement.granted_to(self.shared.node, self.shared.boot) {
+            self.shared.allocator.granted(cluster, block);
         }
     }
 

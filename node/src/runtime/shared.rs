@@ -85,7 +85,7 @@ impl Shared {
             members: parts.members,
             clock: parts.clock,
             inbox: parts.inbox,
-            allocator: Allocator::new(parts.storage.clone()),
+            allocator: Arc::default(),
             storage: parts.storage,
             links: parts.links,
             metrics,
