@@ -74,6 +74,12 @@ impl Wire {
     }
 }
 
+/// Makes a record: from then on the server has positions for more of them, whoever is silent.
+fn create_one(server: &Server) {
+    let made = server.http("POST", "/document/bench", r#"{"@class":"Item"}"#);
+    assert_eq!(status(&made), 201, "{made}");
+}
+
 fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<&(Mutex<bool>, Condvar)>) {
     let mut buffer = [0; 16 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
@@ -201,6 +207,7 @@ fn who_does_not_wait_is_told_of_the_vote_first_and_of_the_outcome_later() {
     let asynchronous = [("x-quorate-execution-mode", "asynchronous")];
     let (hurry, patient) = ("x-quorate-deadline-ms", ("x-quorate-deadline-ms", "60000"));
     let body = r#"{"@class":"Item"}"#;
+    create_one(&servers[0]);
     stop(&servers[1..]);
     let early = [asynchronous[0], patient];
     let early = ask(servers[0].address(), "POST", "/document/bench", &early, body);
@@ -276,6 +283,7 @@ fn a_full_server_tells_clients_to_come_back() {
         arguments[0].push("--in-flight-max=1".to_owned());
     });
     let body = r#"{"@class":"Item"}"#;
+    create_one(&servers[0]);
     stop(&servers[1..]);
     let patient = [("x-quorate-deadline-ms", "60000")];
     let first = std::thread::spawn({

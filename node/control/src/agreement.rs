@@ -1,6 +1,6 @@
 //! What all servers agree on: the schema, who keeps each cluster in which generation, and which
-//! positions of it were granted. A command makes the next agreement of this one, or is refused and changes nothing. May not know how
-//! commands come to have one order (that is `plane`).
+//! positions of it were granted. A command makes the next agreement of this one, or is refused and
+//! changes nothing. May not know how commands come to have one order (that is `plane`).
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -84,6 +84,8 @@ impl Agreement {
             Command::Reconfigure { database, version, settings } => {
                 return self.reconfigure(database, *version, *settings);
             }
+            Command::MoveOwners { lost, to } => schema.owners_moved(*lost, to),
+            Command::ReturnOwners { back } => schema.owners_returned(*back),
             Command::Grant { cluster, to, boot } => {
                 self.grant(*cluster, *to, *boot)?;
                 return Ok(false);

@@ -191,11 +191,33 @@ fn a_block_granted_twice_would_be_seen() {
     assert_eq!(overlap(&blocks), None);
 }
 
+/// FEATURES: A4 A7
+#[test]
+fn whoever_takes_a_cluster_over_goes_on_behind_every_block_granted_before() {
+    let mut agreement = bench();
+    create_class(&mut agreement, "Item");
+    grant(&mut agreement, 17, 2, 1).unwrap();
+    let (lost, to) = (NodeId(2), vec![NodeId(1), NodeId(3)]);
+    assert_eq!(agreement.apply(&Command::MoveOwners { lost, to: to.clone() }), Ok(true));
+    assert_eq!(agreement.apply(&Command::MoveOwners { lost, to }), Ok(false));
+    let key = ClusterKey { database: 1, cluster: 17 };
+    let heir = agreement.placements()[&key].owner.unwrap().0;
+    assert!(heir != 2);
+    assert_eq!(grant(&mut agreement, 17, 2, 1).unwrap_err().code, ErrorCode::NotOwner);
+    grant(&mut agreement, 17, heir, 1).unwrap();
+    assert_eq!(granted(&agreement, 17, heir, 1), Some(10_000..20_000));
+    assert_eq!(agreement.apply(&Command::ReturnOwners { back: lost }), Ok(true));
+    assert_eq!(agreement.apply(&Command::ReturnOwners { back: lost }), Ok(false));
+    assert_eq!(grant(&mut agreement, 17, heir, 1).unwrap_err().code, ErrorCode::NotOwner);
+    grant(&mut agreement, 17, 2, 2).unwrap();
+    assert_eq!(granted(&agreement, 17, 2, 2), Some(20_000..30_000));
+}
+
 proptest::proptest! {
     /// FEATURES: A4
     #[test]
     fn no_position_is_granted_twice(
-        steps in proptest::collection::vec((0..8_u8, 1..4_u64, 10..25_u32), 1..80),
+        steps in proptest::collection::vec((0..10_u8, 1..4_u64, 10..25_u32), 1..60),
     ) {
         let mut agreement = bench();
         let mut boots = [1; 4];
@@ -209,9 +231,17 @@ proptest::proptest! {
                     let bytes = serde_json::to_vec(&agreement).unwrap();
                     agreement = serde_json::from_slice(&bytes).unwrap();
                 }
+                3 => {
+                    let (lost, to) = (NodeId(server), [1, 2, 3].map(NodeId).to_vec());
+                    agreement.apply(&Command::MoveOwners { lost, to }).unwrap();
+                }
+                4 => {
+                    agreement.apply(&Command::ReturnOwners { back: NodeId(server) }).unwrap();
+                }
                 _ => {
                     if grant(&mut agreement, cluster, server, *boot).is_ok() {
-                        blocks.push((cluster, granted(&agreement, cluster, server, *boot).unwrap()));
+                        let block = granted(&agreement, cluster, server, *boot);
+                        blocks.push((cluster, block.unwrap()));
                     }
                 }
             }

@@ -90,6 +90,18 @@ pub enum Command {
         /// The boot of it that may use them.
         boot: Boot,
     },
+    /// The clusters that a server owns which is lost get other owners.
+    MoveOwners {
+        /// Who cannot be reached.
+        lost: NodeId,
+        /// The MASTERs that serve.
+        to: Vec<NodeId>,
+    },
+    /// A server that serves again owns the clusters again that were made for it.
+    ReturnOwners {
+        /// Who.
+        back: NodeId,
+    },
     /// How far a server is with changes of generations.
     Reports {
         /// Who.
@@ -115,6 +127,8 @@ impl Command {
             Self::IndexFailed { .. } => "index failed",
             Self::Reconfigure { .. } => "reconfigure",
             Self::Grant { .. } => "grant",
+            Self::MoveOwners { .. } => "move owners",
+            Self::ReturnOwners { .. } => "return owners",
             Self::Reports { .. } => "reports",
         }
     }

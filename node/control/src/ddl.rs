@@ -263,7 +263,7 @@ impl Database {
             let id = self.next_cluster;
             self.next_cluster = id.checked_add(1).ok_or(DdlError::Exhausted("cluster"))?;
             let name = self.free_cluster_name(&wanted, id);
-            self.clusters.push(Cluster { id, name, owner: *owner });
+            self.clusters.push(Cluster { id, name, owner: *owner, home: *owner });
             clusters.push(id);
         }
         self.classes.push(Class {

@@ -14,6 +14,7 @@ pub mod distributed;
 pub mod generations;
 pub mod indexes;
 pub mod members;
+mod owners;
 pub mod plane;
 pub mod positions;
 mod reconfigure;

@@ -300,9 +300,12 @@ impl<B: Backend> Access<'_, B> {
         Err((self.explain(&failure, &bases), failure.item))
     }
 
-    /// The id of a new record, in a cluster of the class that this server owns.
+    /// The id of a new record, in a cluster of the class that this server owns; one that was made
+    /// for it comes first, others go home some time.
     pub(super) async fn allocate(&self, db: &Db, class: &Class) -> Result<Rid, ApiError> {
-        let Some(cluster) = db.clusters_owned(class, self.app.node).next() else {
+        let own = self.app.node;
+        let owned = db.clusters_owned(class, own);
+        let Some(cluster) = owned.min_by_key(|cluster| cluster.home != own) else {
             let text = format!(
                 "Cannot find best cluster for class '{}' on server '{}': it owns none",
                 class.name, self.app.name
