@@ -144,7 +144,7 @@ fn write(item: &ItemId, kind: OpKind, base: Base, value: u64) -> Vec<Proposal> {
 
 /// A new record in this server's own cluster.
 async fn create(handle: &NodeHandle, cluster: ClusterKey, value: u64) -> ItemId {
-    let item = ItemId::record(cluster, handle.allocate(cluster).await.unwrap());
+    let item = ItemId::record(cluster, handle.allocate(cluster, deadline()).await.unwrap());
     let proposal = write(&item, OpKind::Create, Base::Exact(Stamp::ABSENT), value);
     handle.submit(proposal, deadline()).await.unwrap();
     item
@@ -158,7 +158,7 @@ async fn what_one_server_commits_all_hold_also_after_restarts() {
     let own = clusters[&n1.status().node];
     let item = create(&n1, own, 1).await;
     assert_eq!(
-        cluster.handle(1).allocate(own).await.unwrap_err().code,
+        cluster.handle(1).allocate(own, deadline()).await.unwrap_err().code,
         ErrorCode::NotOwner,
         "another server's cluster"
     );
@@ -191,8 +191,8 @@ async fn what_one_server_commits_all_hold_also_after_restarts() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-    let position = cluster.handle(0).allocate(own).await.unwrap();
-    assert!(position >= 1_024, "a block is never continued: {position}");
+    let position = cluster.handle(0).allocate(own, deadline()).await.unwrap();
+    assert!(position >= 10_000, "a block is never continued: {position}");
     cluster.stop().await;
 }
 
@@ -226,7 +226,7 @@ async fn a_server_that_starts_denies_no_cluster() {
     let own = clusters[&cluster.handle(0).status().node];
     cluster.stop().await;
     cluster.start_again(0).await;
-    let refused = cluster.handle(0).allocate(own).await.unwrap_err();
+    let refused = cluster.handle(0).allocate(own, deadline()).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotReady);
     cluster.stop().await;
 }

@@ -41,6 +41,12 @@ fn rid(answer: &str) -> &str {
     answer.split("\"@rid\":\"#").nth(1).unwrap().split('"').next().unwrap()
 }
 
+/// Makes a record: from then on the server has positions for more of them, whoever is silent.
+fn create_one(server: &Server) {
+    let made = server.http("POST", "/document/bench", r#"{"@class":"Item"}"#);
+    assert_eq!(status(&made), 201, "{made}");
+}
+
 /// Three servers with database `bench` and class `Item`; `change` may edit their arguments.
 fn cluster(dir: &tempfile::TempDir, change: impl FnOnce(&mut [Vec<String>; 3])) -> Vec<Server> {
     let mut arguments = three_servers(dir.path());
@@ -151,6 +157,7 @@ fn who_does_not_wait_is_told_of_the_vote_first_and_of_the_outcome_later() {
     let asynchronous = [("x-quorate-execution-mode", "asynchronous")];
     let (hurry, patient) = ("x-quorate-deadline-ms", ("x-quorate-deadline-ms", "60000"));
     let body = r#"{"@class":"Item"}"#;
+    create_one(&servers[0]);
     stop(&servers[1..]);
     let early = [asynchronous[0], patient];
     let early = ask(servers[0].address(), "POST", "/document/bench", &early, body);
@@ -226,6 +233,7 @@ fn a_full_server_tells_clients_to_come_back() {
         arguments[0].push("--in-flight-max=1".to_owned());
     });
     let body = r#"{"@class":"Item"}"#;
+    create_one(&servers[0]);
     stop(&servers[1..]);
     let patient = [("x-quorate-deadline-ms", "60000")];
     let first = std::thread::spawn({

@@ -1,19 +1,21 @@
-//! What all servers agree on: the schema, and who keeps each cluster in which generation. A command
-//! makes the next agreement of this one, or is refused and changes nothing. May not know how
-//! commands come to have one order (that is `plane`).
+//! What all servers agree on: the schema, who keeps each cluster in which generation, and which
+//! positions of it were granted. A command makes the next agreement of this one, or is refused and
+//! changes nothing. May not know how commands come to have one order (that is `plane`).
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 
-use quorate_api::{ClusterKey, ErrorCode, NodeId};
+use quorate_api::{Boot, ClusterKey, ErrorCode, NodeId};
 use quorate_protocol::io::{Placement, Report};
 use serde::{Deserialize, Serialize};
 
 use crate::command::Command;
 use crate::ddl::DdlError;
 use crate::generations::{ChangeError, Generations, Keepers};
+use crate::positions::Positions;
 use crate::schema::Schema;
 use crate::settings::Settings;
 
@@ -25,6 +27,8 @@ pub struct Agreement {
     pub schema: Arc<Schema>,
     #[serde(with = "crate::binary")]
     generations: Generations,
+    #[serde(with = "crate::binary")]
+    positions: Positions,
 }
 
 /// A command did not fit what it met. It has changed nothing.
@@ -60,7 +64,8 @@ impl From<ChangeError> for Refusal {
 }
 
 impl Agreement {
-    /// Carries a command out; true when that changed something.
+    /// Carries a command out; true when that changed what servers are configured with. Blocks of
+    /// positions do not: they concern nobody but whom they are granted to.
     ///
     /// # Errors
     /// It does not fit; nothing has changed.
@@ -80,13 +85,22 @@ impl Agreement {
             Command::Reconfigure { database, version, settings } => {
                 return self.reconfigure(database, *version, *settings);
             }
+            Command::MoveOwners { lost, to } => schema.owners_moved(*lost, to),
+            Command::ReturnOwners { back } => schema.owners_returned(*back),
+            Command::Grant { cluster, to, boot } => {
+                self.grant(*cluster, *to, *boot)?;
+                return Ok(false);
+            }
             Command::Reports { from, reports } => {
                 let news = reports.iter().map(|report| self.generations.report(*from, report));
                 return Ok(news.fold(false, |any, one| any | one));
             }
         };
         let Some(next) = next else { return Ok(false) };
-        for (cluster, placement) in next.placements() {
+        let placements = next.placements();
+        let is_open = |cluster| placements.get(&cluster).is_some_and(|p| !p.is_closed());
+        self.positions.retain(is_open);
+        for (cluster, placement) in placements {
             let Placement { masters, replicas, write_quorum, .. } = placement;
             self.generations.insert(cluster, Keepers { masters, replicas, write_quorum });
         }
@@ -123,6 +137,34 @@ impl Agreement {
         let mut generations = self.generations.clone();
         reports.retain(|report| generations.report(from, report));
         reports
+    }
+
+    /// The next positions of a cluster for its owner, as it is now: whatever the server that asks
+    /// believed when it did.
+    fn grant(&mut self, cluster: ClusterKey, to: NodeId, boot: Boot) -> Result<(), Refusal> {
+        let found = self.schema.databases.iter().find(|db| db.id == cluster.database);
+        let Some(found) = found.and_then(|db| db.cluster(cluster.cluster)) else {
+            let text = alloc::format!("cluster {cluster} does not exist");
+            return Err(Refusal { code: ErrorCode::UnknownCluster, text });
+        };
+        if found.owner != to {
+            let (name, owner) = (&found.name, found.owner);
+            let owner = self.schema.master_name(owner).unwrap_or("?");
+            let text = alloc::format!("cluster '{name}' is owned by '{owner}'");
+            return Err(Refusal { code: ErrorCode::NotOwner, text });
+        }
+        self.positions.grant(cluster, to, boot);
+        Ok(())
+    }
+
+    /// Positions that this boot of this server may use: of every cluster the newest block, if that
+    /// was granted to it.
+    pub fn granted_to(
+        &self,
+        node: NodeId,
+        boot: Boot,
+    ) -> impl Iterator<Item = (ClusterKey, Range<u64>)> {
+        self.positions.granted_to(node, boot)
     }
 
     /// Where every cluster is, and in which generation.

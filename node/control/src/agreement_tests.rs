@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use quorate_api::NodeId;
+use quorate_api::{Boot, NodeId};
 use quorate_protocol::io::{Report, Stage};
 
 use super::*;
@@ -143,4 +143,137 @@ fn it_comes_back_from_its_bytes_in_the_middle_of_a_change() {
     assert_eq!(serde_json::from_slice::<Agreement>(&bytes).unwrap(), agreement);
     let change = agreement.placements()[&key].change.clone().unwrap();
     assert!(matches!(change.stage, Stage::Transferring { .. }));
+}
+
+fn create_class(agreement: &mut Agreement, name: &str) {
+    let (database, name) = ("bench".into(), name.into());
+    let class = Command::CreateClass { database, name, supers: vec![] };
+    assert_eq!(agreement.apply(&class), Ok(true));
+}
+
+fn grant(agreement: &mut Agreement, cluster: u32, to: u64, boot: u32) -> Result<bool, Refusal> {
+    let cluster = ClusterKey { database: 1, cluster };
+    agreement.apply(&Command::Grant { cluster, to: NodeId(to), boot: Boot(boot) })
+}
+
+/// What this boot of this server may use of a cluster.
+fn granted(agreement: &Agreement, cluster: u32, to: u64, boot: u32) -> Option<Range<u64>> {
+    let mut own = agreement.granted_to(NodeId(to), Boot(boot));
+    own.find(|(key, _)| key.cluster == cluster).map(|(_, block)| block)
+}
+
+/// The first two blocks of one cluster that have a position in common.
+fn overlap(blocks: &[(u32, Range<u64>)]) -> Option<[&(u32, Range<u64>); 2]> {
+    let mut sorted: Vec<_> = blocks.iter().collect();
+    sorted.sort_by_key(|(cluster, block)| (*cluster, block.start));
+    let pairs = sorted.windows(2).map(|pair| [pair[0], pair[1]]);
+    pairs.into_iter().find(|[(a, one), (b, other)]| a == b && other.start < one.end)
+}
+
+/// FEATURES: A4
+#[test]
+fn blocks_are_granted_to_the_owner_and_to_one_boot_of_it() {
+    let mut agreement = bench();
+    create_class(&mut agreement, "Item");
+    let before = agreement.placements();
+    assert_eq!(grant(&mut agreement, 17, 2, 1), Ok(false));
+    assert_eq!(granted(&agreement, 17, 2, 1), Some(0..10_000));
+    assert_eq!(granted(&agreement, 17, 2, 2), None, "another boot does not go on with it");
+    assert_eq!(granted(&agreement, 17, 3, 1), None);
+    assert_eq!(grant(&mut agreement, 17, 2, 2), Ok(false));
+    assert_eq!(granted(&agreement, 17, 2, 2), Some(10_000..20_000));
+    assert_eq!(grant(&mut agreement, 16, 1, 1), Ok(false));
+    assert_eq!(granted(&agreement, 16, 1, 1), Some(0..10_000), "clusters count apart");
+    assert_eq!(agreement.placements(), before);
+    let unchanged = agreement.clone();
+    for (cluster, to, code, text) in [
+        (17, 3, ErrorCode::NotOwner, "cluster 'item_n2' is owned by 'n2'"),
+        (99, 2, ErrorCode::UnknownCluster, "does not exist"),
+        (0, 2, ErrorCode::UnknownCluster, "does not exist"),
+    ] {
+        let refused = grant(&mut agreement, cluster, to, 1).unwrap_err();
+        assert!(refused.text.contains(text), "{}", refused.text);
+        assert_eq!(refused.code, code);
+    }
+    assert_eq!(agreement, unchanged);
+    let drop = Command::DropClass { database: "bench".into(), name: "Item".into() };
+    agreement.apply(&drop).unwrap();
+    assert_eq!(granted(&agreement, 17, 2, 2), None, "what was dropped keeps nothing");
+    assert_eq!(grant(&mut agreement, 17, 2, 2).unwrap_err().code, ErrorCode::UnknownCluster);
+}
+
+/// FEATURES: A4
+#[test]
+fn a_block_granted_twice_would_be_seen() {
+    let mut agreement = bench();
+    let mut blocks = Vec::new();
+    let old = agreement.clone();
+    // Planted: one of the grants is carried out on a state from before the other.
+    for state in [&mut agreement, &mut old.clone()] {
+        grant(state, 10, 1, 1).unwrap();
+        blocks.push((10, granted(state, 10, 1, 1).unwrap()));
+    }
+    assert_eq!(overlap(&blocks), Some([&(10, 0..10_000), &(10, 0..10_000)]));
+    grant(&mut agreement, 10, 1, 1).unwrap();
+    blocks[1].1 = granted(&agreement, 10, 1, 1).unwrap();
+    assert_eq!(overlap(&blocks), None);
+}
+
+/// FEATURES: A4 A7
+#[test]
+fn whoever_takes_a_cluster_over_goes_on_behind_every_block_granted_before() {
+    let mut agreement = bench();
+    create_class(&mut agreement, "Item");
+    grant(&mut agreement, 17, 2, 1).unwrap();
+    let (lost, to) = (NodeId(2), vec![NodeId(1), NodeId(3)]);
+    assert_eq!(agreement.apply(&Command::MoveOwners { lost, to: to.clone() }), Ok(true));
+    assert_eq!(agreement.apply(&Command::MoveOwners { lost, to }), Ok(false));
+    let key = ClusterKey { database: 1, cluster: 17 };
+    let heir = agreement.placements()[&key].owner.unwrap().0;
+    assert!(heir != 2);
+    assert_eq!(grant(&mut agreement, 17, 2, 1).unwrap_err().code, ErrorCode::NotOwner);
+    grant(&mut agreement, 17, heir, 1).unwrap();
+    assert_eq!(granted(&agreement, 17, heir, 1), Some(10_000..20_000));
+    assert_eq!(agreement.apply(&Command::ReturnOwners { back: lost }), Ok(true));
+    assert_eq!(agreement.apply(&Command::ReturnOwners { back: lost }), Ok(false));
+    assert_eq!(grant(&mut agreement, 17, heir, 1).unwrap_err().code, ErrorCode::NotOwner);
+    grant(&mut agreement, 17, 2, 2).unwrap();
+    assert_eq!(granted(&agreement, 17, 2, 2), Some(20_000..30_000));
+}
+
+proptest::proptest! {
+    /// FEATURES: A4
+    #[test]
+    fn no_position_is_granted_twice(
+        steps in proptest::collection::vec((0..10_u8, 1..4_u64, 10..25_u32), 1..60),
+    ) {
+        let mut agreement = bench();
+        let mut boots = [1; 4];
+        let mut blocks = Vec::new();
+        for (step, (what, server, cluster)) in steps.into_iter().enumerate() {
+            let boot = &mut boots[usize::try_from(server).unwrap()];
+            match what {
+                0 => *boot += 1,
+                1 => create_class(&mut agreement, &alloc::format!("C{step}")),
+                2 => {
+                    let bytes = serde_json::to_vec(&agreement).unwrap();
+                    agreement = serde_json::from_slice(&bytes).unwrap();
+                }
+                3 => {
+                    let (lost, to) = (NodeId(server), [1, 2, 3].map(NodeId).to_vec());
+                    agreement.apply(&Command::MoveOwners { lost, to }).unwrap();
+                }
+                4 => {
+                    agreement.apply(&Command::ReturnOwners { back: NodeId(server) }).unwrap();
+                }
+                _ => {
+                    if grant(&mut agreement, cluster, server, *boot).is_ok() {
+                        let block = granted(&agreement, cluster, server, *boot);
+                        blocks.push((cluster, block.unwrap()));
+                    }
+                }
+            }
+        }
+        proptest::prop_assert_eq!(overlap(&blocks), None);
+    }
 }

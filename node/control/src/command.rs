@@ -4,7 +4,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, NodeId};
+use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_protocol::io::Report;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,27 @@ pub enum Command {
         /// What it shall have.
         settings: Settings,
     },
+    /// The next block of positions for the owner of a cluster.
+    Grant {
+        /// Of which cluster.
+        cluster: ClusterKey,
+        /// Who asks; refused to all but the owner.
+        to: NodeId,
+        /// The boot of it that may use them.
+        boot: Boot,
+    },
+    /// The clusters that a server owns which is lost get other owners.
+    MoveOwners {
+        /// Who cannot be reached.
+        lost: NodeId,
+        /// The MASTERs that serve.
+        to: Vec<NodeId>,
+    },
+    /// A server that serves again owns the clusters again that were made for it.
+    ReturnOwners {
+        /// Who.
+        back: NodeId,
+    },
     /// How far a server is with changes of generations.
     Reports {
         /// Who.
@@ -105,6 +126,9 @@ impl Command {
             Self::IndexFilled { .. } => "index filled",
             Self::IndexFailed { .. } => "index failed",
             Self::Reconfigure { .. } => "reconfigure",
+            Self::Grant { .. } => "grant",
+            Self::MoveOwners { .. } => "move owners",
+            Self::ReturnOwners { .. } => "return owners",
             Self::Reports { .. } => "reports",
         }
     }

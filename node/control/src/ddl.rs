@@ -4,7 +4,9 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use quorate_api::{ErrorCode, NodeId};
+use quorate_api::NodeId;
+
+pub use crate::ddl_error::DdlError;
 
 use crate::reconfigure::check_quorums;
 use crate::schema::{Class, Cluster, Database, FIRST_CLUSTER, Schema, first_version};
@@ -15,101 +17,6 @@ pub const NAME_BYTES_MAX: usize = 128;
 
 /// Classes that every database has from its creation: vertices and edges.
 pub const BUILT_IN_CLASSES: [&str; 2] = ["V", "E"];
-
-/// Why a schema change is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DdlError {
-    /// Letters, digits, `_` and (databases only) `-`; classes begin with a letter or `_`.
-    #[error("'{0}' is not a legal name")]
-    Name(String),
-    /// There is one already.
-    #[error("Database named '{0}' already exists")]
-    DatabaseExists(String),
-    /// There is none.
-    #[error("Database '{0}' does not exist")]
-    UnknownDatabase(String),
-    /// There is one already, perhaps in another case.
-    #[error("Class '{0}' already exists")]
-    ClassExists(String),
-    /// There is none.
-    #[error("Class '{0}' was not found")]
-    UnknownClass(String),
-    /// There is one already, perhaps in another case.
-    #[error("Index '{0}' already exists")]
-    IndexExists(String),
-    /// There is none.
-    #[error("Index '{0}' was not found")]
-    UnknownIndex(String),
-    /// Others extend it, or it is built in.
-    #[error("Class '{class}' cannot be dropped because {reason}")]
-    InUse {
-        /// Which.
-        class: String,
-        /// Why.
-        reason: String,
-    },
-    /// More votes or answers asked for than there are MASTERs.
-    #[error(
-        "{key} {quorum} cannot be reached because it is major than the MASTERs ({masters}); give \
-         a number from 1 to {masters}, majority or all"
-    )]
-    QuorumTooLarge {
-        /// Which quorum.
-        key: &'static str,
-        /// Answers asked for.
-        quorum: usize,
-        /// N.
-        masters: usize,
-    },
-    /// The identities differ from those the first database was created with.
-    #[error("the MASTERs ({now}) are not those of the existing databases ({before})")]
-    MastersChanged {
-        /// Recorded, as `name=id` joined with commas.
-        before: String,
-        /// Given.
-        now: String,
-    },
-    /// No MASTER at all.
-    #[error("a database needs at least one MASTER")]
-    NoMasters,
-    /// It was changed since.
-    #[error(
-        "the configuration of database '{database}' has version {now}, not {given}: read it again"
-    )]
-    Version {
-        /// Which.
-        database: String,
-        /// Its version.
-        now: u64,
-        /// What the change builds on.
-        given: u64,
-    },
-    /// Numbers are never reused and there are no more.
-    #[error("all {0} numbers are used up")]
-    Exhausted(&'static str),
-}
-
-impl DdlError {
-    /// What the client is told.
-    #[must_use]
-    pub const fn code(&self) -> ErrorCode {
-        match self {
-            Self::DatabaseExists(_) => ErrorCode::DatabaseExists,
-            Self::UnknownDatabase(_) => ErrorCode::UnknownDatabase,
-            Self::ClassExists(_) => ErrorCode::ClassExists,
-            Self::UnknownClass(_) => ErrorCode::UnknownClass,
-            Self::IndexExists(_) => ErrorCode::IndexExists,
-            Self::UnknownIndex(_) => ErrorCode::UnknownIndex,
-            Self::Version { .. } => ErrorCode::VersionConflict,
-            Self::Name(_)
-            | Self::InUse { .. }
-            | Self::QuorumTooLarge { .. }
-            | Self::MastersChanged { .. }
-            | Self::NoMasters
-            | Self::Exhausted(_) => ErrorCode::BadRequest,
-        }
-    }
-}
 
 impl Schema {
     /// Adds a database with its built-in classes. `masters` are recorded by the first database and
@@ -263,7 +170,7 @@ impl Database {
             let id = self.next_cluster;
             self.next_cluster = id.checked_add(1).ok_or(DdlError::Exhausted("cluster"))?;
             let name = self.free_cluster_name(&wanted, id);
-            self.clusters.push(Cluster { id, name, owner: *owner });
+            self.clusters.push(Cluster { id, name, owner: *owner, home: *owner });
             clusters.push(id);
         }
         self.classes.push(Class {
@@ -304,6 +211,8 @@ pub(crate) fn is_class_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use quorate_api::ErrorCode;
+
     use super::*;
     use crate::indexes::{IndexKind, NewIndex};
     use crate::members::WriteQuorum;

@@ -21,9 +21,10 @@ use crate::settings::{ExecutionMode, ReadQuorum};
 
 /// Version of the record's JSON. Format 1 had no indexes and no revision, format 2 no closed
 /// clusters, format 3 neither read quorums nor execution modes, format 4 no versions of
-/// databases; they are read as having none, what had no read quorum reads locally, and versions
-/// begin with 1. A newer one is refused, not guessed at.
-pub const FORMAT: u32 = 5;
+/// databases, format 5 no homes of clusters; they are read as having none, what had no read quorum
+/// reads locally, versions begin with 1, and every cluster is at home. A newer one is refused, not
+/// guessed at.
+pub const FORMAT: u32 = 6;
 
 /// The internal cluster of every database that holds clients' retry tokens.
 pub const TOKEN_CLUSTER: u32 = 0;
@@ -145,6 +146,9 @@ pub struct Cluster {
     pub name: String,
     /// The one server that creates records in it.
     pub owner: NodeId,
+    /// The server that it was made for: owns it unless it was lost.
+    #[serde(default)]
+    pub home: NodeId,
 }
 
 /// A cluster of a dropped database, class or index: nothing new is written there, and what was
@@ -200,7 +204,14 @@ impl Schema {
         if !(1..=FORMAT).contains(&header.format) {
             return Err(DecodeError::Format(header.format));
         }
-        Ok(Self { format: FORMAT, ..serde_json::from_slice(bytes)? })
+        let mut schema = Self { format: FORMAT, ..serde_json::from_slice(bytes)? };
+        if header.format < 6 {
+            let databases = schema.databases.iter_mut();
+            for cluster in databases.flat_map(|database| &mut database.clusters) {
+                cluster.home = cluster.owner;
+            }
+        }
+        Ok(schema)
     }
 
     /// The database with this name.
@@ -379,8 +390,8 @@ mod tests {
         for junk in [&b""[..], b"{", b"[]", b"null", b"{\"format\":\"x\"}", b"\xff\xfe", b"{}"] {
             assert!(matches!(Schema::decode(junk), Err(DecodeError::Json(_))), "{junk:?}");
         }
-        let error = Schema::decode(br#"{"format":6,"something":"new"}"#).unwrap_err();
-        assert!(matches!(error, DecodeError::Format(6)));
+        let error = Schema::decode(br#"{"format":7,"something":"new"}"#).unwrap_err();
+        assert!(matches!(error, DecodeError::Format(7)));
         let old = br#"{"format":1,"next_database":1,"masters":[],"databases":[]}"#;
         assert_eq!(Schema::decode(old).unwrap(), Schema::default());
         let truncated = Schema::default().encode().unwrap();

@@ -305,9 +305,12 @@ impl<B: Backend> Access<'_, B> {
         Err((self.explain(&failure, &bases), failure.item))
     }
 
-    /// The id of a new record, in a cluster of the class that this server owns.
+    /// The id of a new record, in a cluster of the class that this server owns; one that was made
+    /// for it comes first, others go home some time.
     pub(super) async fn allocate(&self, db: &Db, class: &Class) -> Result<Rid, ApiError> {
-        let Some(cluster) = db.clusters_owned(class, self.app.node).next() else {
+        let own = self.app.node;
+        let owned = db.clusters_owned(class, own);
+        let Some(cluster) = owned.min_by_key(|cluster| cluster.home != own) else {
             let text = format!(
                 "Cannot find best cluster for class '{}' on server '{}': it owns none",
                 class.name, self.app.name
@@ -319,9 +322,9 @@ impl<B: Backend> Access<'_, B> {
 
     /// The id of a new record in a given cluster.
     pub(super) async fn allocate_in(&self, db: &Db, cluster: u32) -> Result<Rid, ApiError> {
-        let next = self.app.backend.allocate(db.key(cluster));
+        let next = self.app.backend.allocate(db.key(cluster), self.deadline);
         // A position that was taken and not used leaves a hole, nothing else.
-        match self.in_time(ErrorCode::Overload, next).await? {
+        match self.in_time(ErrorCode::NoQuorum, next).await? {
             Ok(position) => Ok(Rid { cluster, position }),
             Err(failure) if failure.code == ErrorCode::NotOwner => {
                 let found = db.cluster(cluster);
@@ -333,7 +336,12 @@ impl<B: Backend> Access<'_, B> {
                 );
                 Err(ApiError::new(ErrorCode::NotOwner, text))
             }
-            Err(failure) => Err(self.explain(&failure, &[])),
+            Err(failure) => {
+                let error = self.explain(&failure, &[]);
+                let name = db.cluster(cluster).map_or("?", |c| &c.name);
+                let text = format!("no record id in cluster '{name}': {}", error.text);
+                Err(ApiError { text, ..error })
+            }
         }
     }
 

@@ -191,8 +191,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Changes whenever the schema does here, or a derived index holds everything.
     fn changes(&self) -> watch::Receiver<u64>;
 
-    /// The next free position of a cluster that this server owns.
-    fn allocate(&self, cluster: ClusterKey) -> impl Future<Output = Result<u64, Failure>> + Send;
+    /// The next free position of a cluster that this server owns. Every failure is definite:
+    /// nothing was written.
+    fn allocate(
+        &self,
+        cluster: ClusterKey,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<u64, Failure>> + Send;
 
     /// The schema as last applied here.
     fn schema(&self) -> Arc<Schema>;

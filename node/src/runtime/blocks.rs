@@ -1,153 +1,130 @@
-//! Positions for new records: from blocks reserved durably before use, never continued after a
-//! restart (trap A20). May not know who owns a cluster; the caller has checked it.
+//! Positions for new records, from blocks that the control plane granted to this boot of this
+//! server: the next one is asked for when half of the last is used. May not know who owns a
+//! cluster, nor how servers come to agree on a grant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use quorate_api::ClusterKey;
-use tokio::sync::Notify;
+use quorate_api::{ClusterKey, ErrorCode};
+use tokio::sync::watch;
 
-use super::storage::{Storage, StorageError};
+use crate::http::backend::DecideError;
 
-/// Positions reserved at a time. A restart wastes at most two blocks a cluster.
-const BLOCK: u64 = 1_024;
+/// What became of asking for a block; `None`: it is not known yet.
+type Asked = watch::Receiver<Option<Result<(), DecideError>>>;
 
 #[derive(Default)]
-struct Block {
-    current: Range<u64>,
-    spare: Option<Range<u64>>,
-    reserving: bool,
+struct Blocks {
+    /// Unused positions, in order; all of the first but the last block.
+    unused: VecDeque<Range<u64>>,
+    /// End of the newest block that came in: it is told of again and again.
+    seen: u64,
+    /// Positions of that block.
+    size: u64,
+    /// A block is being asked for.
+    asked: Option<Asked>,
 }
 
-impl Block {
+impl Blocks {
     fn take(&mut self) -> Option<u64> {
-        if self.current.is_empty() {
-            self.current = self.spare.take()?;
+        while let Some(first) = self.unused.front_mut() {
+            if let Some(position) = first.next() {
+                return Some(position);
+            }
+            self.unused.pop_front();
         }
-        self.current.next()
+        None
     }
 
     fn needs_more(&self) -> bool {
-        let left = self.current.end - self.current.start;
-        self.spare.is_none() && !self.reserving && left <= BLOCK / 2
+        let left: u64 = self.unused.iter().map(|block| block.end - block.start).sum();
+        self.asked.is_none() && left <= self.size / 2
     }
 }
 
 /// Hands out positions.
+#[derive(Default)]
 pub(crate) struct Allocator {
-    storage: Arc<Storage>,
-    blocks: Mutex<BTreeMap<ClusterKey, Block>>,
-    reserved: Notify,
+    blocks: Mutex<BTreeMap<ClusterKey, Blocks>>,
 }
 
 impl Allocator {
-    pub(crate) fn new(storage: Arc<Storage>) -> Arc<Self> {
-        Arc::new(Self { storage, blocks: Mutex::default(), reserved: Notify::new() })
+    /// Takes in the newest block granted to this boot of this server; one that is known already
+    /// changes nothing.
+    pub(super) fn granted(&self, cluster: ClusterKey, block: Range<u64>) {
+        let mut clusters = self.lock();
+        let blocks = clusters.entry(cluster).or_default();
+        if block.start >= blocks.seen {
+            (blocks.seen, blocks.size) = (block.end, block.end - block.start);
+            blocks.unused.push_back(block);
+        }
     }
 
-    /// Next position of a cluster that this server owns.
-    pub(crate) async fn next(self: &Arc<Self>, cluster: ClusterKey) -> Result<u64, StorageError> {
+    /// Next position of a cluster; waits for a block when there is none. `ask` has one granted: it
+    /// comes in by [`Self::granted`] before `ask` is done. Nobody asks while another does.
+    ///
+    /// # Errors
+    /// The block was refused, or could not be asked for.
+    pub(super) async fn next<F>(
+        self: &Arc<Self>,
+        cluster: ClusterKey,
+        ask: impl Fn() -> F,
+    ) -> Result<u64, ErrorCode>
+    where
+        F: Future<Output = Result<(), DecideError>> + Send + 'static,
+    {
         loop {
-            let reserved = self.reserved.notified();
-            tokio::pin!(reserved);
-            // Registered before looking, so that a block reserved in between is not missed.
-            reserved.as_mut().enable();
-            let (position, reserve) = {
-                let mut blocks = self.lock();
-                let block = blocks.entry(cluster).or_default();
-                let position = block.take();
-                let reserve = block.needs_more();
-                block.reserving |= reserve;
-                (position, reserve)
+            let (position, asked) = {
+                let mut clusters = self.lock();
+                let blocks = clusters.entry(cluster).or_default();
+                let position = blocks.take();
+                if blocks.needs_more() {
+                    blocks.asked = Some(self.ask(cluster, ask()));
+                }
+                (position, blocks.asked.clone())
             };
-            match (position, reserve) {
-                (Some(position), true) => {
-                    // A failure shows when the block is needed and reserved again.
-                    drop(self.reserve(cluster));
-                    return Ok(position);
-                }
-                (Some(position), false) => return Ok(position),
-                (None, true) => {
-                    self.reserve(cluster).await.map_err(|_| StorageError::Stopping)??
-                }
-                (None, false) => reserved.await,
+            if let Some(position) = position {
+                return Ok(position);
+            }
+            let Some(mut asked) = asked else { continue };
+            // It ends without an answer only with the server.
+            let done = asked.wait_for(Option::is_some).await.map_err(|_| ErrorCode::NotReady)?;
+            match &*done {
+                // Late, it may still come in; whoever waits has a deadline of its own.
+                Some(
+                    Ok(()) | Err(DecideError::Failed(ErrorCode::NoQuorum | ErrorCode::Deadline)),
+                )
+                | None => {}
+                Some(Err(DecideError::Refused(refusal))) => return Err(refusal.code),
+                Some(Err(DecideError::Failed(code))) => return Err(*code),
             }
         }
     }
 
-    /// Reserves a block in the background, whether or not somebody waits for the result.
-    fn reserve(
-        self: &Arc<Self>,
-        cluster: ClusterKey,
-    ) -> tokio::task::JoinHandle<Result<(), StorageError>> {
+    /// Asks in the background, whether or not somebody waits for it.
+    fn ask<F>(self: &Arc<Self>, cluster: ClusterKey, asking: F) -> Asked
+    where
+        F: Future<Output = Result<(), DecideError>> + Send + 'static,
+    {
+        let (answer, asked) = watch::channel(None);
         let this = self.clone();
-        tokio::task::spawn_blocking(move || {
-            let range = this.storage.reserve(cluster, BLOCK);
-            let mut blocks = this.lock();
-            let block = blocks.entry(cluster).or_default();
-            block.reserving = false;
-            let outcome = range.map(|range| block.spare = Some(range));
-            drop(blocks);
-            this.reserved.notify_waiters();
+        tokio::spawn(async move {
+            let outcome = asking.await;
             if let Err(error) = &outcome {
-                tracing::error!(%error, %cluster, "cannot reserve positions");
+                tracing::debug!(?error, %cluster, "no block of positions");
             }
-            outcome
-        })
+            this.lock().entry(cluster).or_default().asked = None;
+            answer.send_replace(Some(outcome));
+        });
+        asked
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterKey, Block>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterKey, Blocks>> {
         self.blocks.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    const CLUSTER: ClusterKey = ClusterKey { database: 1, cluster: 10 };
-
-    #[tokio::test]
-    async fn positions_are_unique_among_tasks_and_over_restarts() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut seen = BTreeSet::new();
-        for _ in 0..2 {
-            let storage = Arc::new(Storage::open(&dir.path().join("store")).unwrap());
-            let allocator = Allocator::new(storage);
-            let tasks: Vec<_> = (0..8)
-                .map(|_| {
-                    let allocator = allocator.clone();
-                    tokio::spawn(async move {
-                        let mut own = Vec::new();
-                        for _ in 0..400 {
-                            own.push(allocator.next(CLUSTER).await.unwrap());
-                        }
-                        own
-                    })
-                })
-                .collect();
-            for task in tasks {
-                for position in task.await.unwrap() {
-                    assert!(seen.insert(position), "{position} twice");
-                }
-            }
-            while Arc::strong_count(&allocator) > 1 {
-                tokio::task::yield_now().await;
-            }
-        }
-        assert_eq!(seen.len(), 6_400);
-    }
-
-    #[tokio::test]
-    async fn clusters_count_apart_and_from_zero() {
-        let dir = tempfile::tempdir().unwrap();
-        let storage = Arc::new(Storage::open(&dir.path().join("store")).unwrap());
-        let allocator = Allocator::new(storage);
-        let other = ClusterKey { cluster: 11, ..CLUSTER };
-        assert_eq!(allocator.next(CLUSTER).await.unwrap(), 0);
-        assert_eq!(allocator.next(CLUSTER).await.unwrap(), 1);
-        assert_eq!(allocator.next(other).await.unwrap(), 0);
-    }
-}
+#[path = "blocks_tests.rs"]
+mod tests;

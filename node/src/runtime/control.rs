@@ -16,8 +16,10 @@ use tokio::sync::oneshot;
 use super::inbox::Input;
 use super::link::frame::Kind;
 use super::node_loop::{NodeLoop, Out};
+use super::owners::Owners;
 use super::protocol::Protocol;
 use super::storage::die;
+use crate::http::members::ServerState;
 use crate::index::table::IndexTable;
 
 /// The control plane, and who waits for what of it.
@@ -27,6 +29,7 @@ pub(super) struct Control {
     /// Its batches that are not durable yet: its own number, and the writer's.
     handed: VecDeque<(u64, PersistSeq)>,
     waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
+    owners: Owners,
 }
 
 /// What the control plane is started with once everybody was met.
@@ -69,6 +72,7 @@ impl<P: Protocol> NodeLoop<P> {
             next_tick: self.shared.clock.now() + TICK,
             handed: VecDeque::new(),
             waiting: BTreeMap::new(),
+            owners: Owners::default(),
         });
         // Whatever it had applied is there again.
         self.configure();
@@ -133,7 +137,23 @@ impl<P: Protocol> NodeLoop<P> {
         }
         if due {
             self.step_control(Event::Tick);
+            self.watch_owners();
         }
+    }
+
+    /// Sees who is there, and has owners moved if this server leads.
+    fn watch_owners(&mut self) {
+        let peers = self.peers.iter().map(|(node, known)| (*node, known.peer.state()));
+        let itself = (self.shared.node, ServerState::Is(self.shared.state()));
+        let Some(control) = &mut self.control else { return };
+        control.owners.look(peers.chain([itself]));
+        if !control.plane.is_leader() {
+            return;
+        }
+        let Some(command) = control.owners.due(&control.plane.schema()) else { return };
+        let request = self.shared.next_control.fetch_add(1, Ordering::Relaxed);
+        control.owners.asked(request);
+        self.step_control(Event::Propose { request, command });
     }
 
     pub(super) fn step_control(&mut self, event: Event) {
@@ -163,14 +183,27 @@ impl<P: Protocol> NodeLoop<P> {
                 }
                 Effect::Changed => self.configure(),
                 Effect::Answer { request, answer } => {
-                    let waiting = self.control.as_mut().and_then(|c| c.waiting.remove(&request));
-                    if let Some(client) = waiting {
+                    self.take_positions();
+                    let Some(control) = &mut self.control else { continue };
+                    if control.owners.answered(request) {
+                        continue;
+                    }
+                    if let Some(client) = control.waiting.remove(&request) {
                         // A client that has gone needs no answer.
                         client.send(answer).ok();
                     }
                 }
                 Effect::Led { leader, term } => self.led(leader, term),
             }
+        }
+    }
+
+    /// Blocks granted to this boot: before who asked is told that there is one.
+    fn take_positions(&self) {
+        let Some(control) = &self.control else { return };
+        let agreement = &control.plane.state().agreement;
+        for (cluster, block) in agreement.granted_to(self.shared.node, self.shared.boot) {
+            self.shared.allocator.granted(cluster, block);
         }
     }
 

@@ -29,6 +29,8 @@ pub const TRANSACTION_BYTES_MAX: usize = 8 << 20;
 /// How much longer than the client's deadline the machine's own answer is waited for: it may be
 /// definite.
 pub(super) const GRACE: Duration = Duration::from_millis(200);
+/// How long a block of positions is asked for, whoever waits for it or not.
+const GRANT_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two looks at votes that are waited for.
 const SETTLE_POLL: Duration = Duration::from_millis(5);
 
@@ -260,8 +262,9 @@ impl NodeHandle {
     /// Next position of a cluster that this server owns.
     ///
     /// # Errors
-    /// The server is not ONLINE, the cluster is unknown, or another server creates its records.
-    pub async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {
+    /// The server is not ONLINE, the cluster is unknown, another server creates its records, or
+    /// there is no position left and no majority granted the next in time.
+    pub async fn allocate(&self, cluster: ClusterKey, deadline: Instant) -> Result<u64, Failure> {
         // Which clusters there are is not known for sure before.
         if self.shared.state() != NodeState::Online {
             return Err(failure(ErrorCode::NotReady));
@@ -276,12 +279,15 @@ impl NodeHandle {
             }
             Some(_) => {}
         }
-        let position = self.shared.allocator.next(cluster).await;
-        position.map_err(|error| {
-            self.shared.fail(&error);
-            // Nothing was written under a position yet.
-            failure(ErrorCode::NotReady)
-        })
+        let (to, boot) = (self.shared.node, self.shared.boot);
+        let position = self.shared.allocator.next(cluster, || {
+            let handle = self.clone();
+            let until = Instant::now() + GRANT_PATIENCE;
+            async move { handle.decide(Command::Grant { cluster, to, boot }, until).await }
+        });
+        let position = tokio::time::timeout_at(deadline.into(), position).await;
+        // Nothing was written under a position yet, so whatever it is, it is definite.
+        position.unwrap_or(Err(ErrorCode::NoQuorum)).map_err(failure)
     }
 
     /// The schema as last applied here.
@@ -413,8 +419,8 @@ impl Backend for NodeHandle {
         self.shared.changes.subscribe()
     }
 
-    async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {
-        self.allocate(cluster).await
+    async fn allocate(&self, cluster: ClusterKey, deadline: Instant) -> Result<u64, Failure> {
+        self.allocate(cluster, deadline).await
     }
 
     fn schema(&self) -> Arc<Schema> {

@@ -13,6 +13,7 @@ pub mod link;
 mod message_names;
 pub mod metrics;
 mod node_loop;
+mod owners;
 mod protocol;
 mod shared;
 pub mod storage;

@@ -85,7 +85,7 @@ impl Shared {
             members: parts.members,
             clock: parts.clock,
             inbox: parts.inbox,
-            allocator: Allocator::new(parts.storage.clone()),
+            allocator: Arc::default(),
             storage: parts.storage,
             links: parts.links,
             metrics,
@@ -151,6 +151,7 @@ impl Shared {
     /// Another schema holds here from now on. Called by the loop alone.
     pub(crate) fn set_schema(&self, after: Arc<Schema>) {
         let before = self.schema.swap(after.clone());
+        tell_moves(&before, &after);
         let lacks = |schema: &Schema, id| schema.databases.iter().all(|other| other.id != id);
         for database in before.databases.iter().filter(|d| lacks(&after, d.id)) {
             tracing::info!("database '{}' was dropped", database.name);
@@ -179,6 +180,25 @@ impl Shared {
         tracing::error!(%error, remedy, "the storage failed; this server stops serving");
         self.set_state(NodeState::ShuttingDown);
         self.failed.send_replace(true);
+    }
+}
+
+/// Says which clusters have another owner.
+fn tell_moves(before: &Schema, after: &Schema) {
+    let name = |node| after.master_name(node).unwrap_or("?");
+    for database in &before.databases {
+        let now = after.databases.iter().find(|other| other.id == database.id);
+        for cluster in &database.clusters {
+            let moved = now.and_then(|now| now.cluster(cluster.id));
+            let Some(moved) = moved.filter(|moved| moved.owner != cluster.owner) else { continue };
+            tracing::info!(
+                database = database.name,
+                "changing mastership of cluster '{}' from node '{}' to '{}'",
+                cluster.name,
+                name(cluster.owner),
+                name(moved.owner)
+            );
+        }
     }
 }
 

@@ -133,7 +133,7 @@ mod tests {
         let beside = gone.create_database(&other, &gone.masters).unwrap();
         assert_eq!(text(&beside), text(&gone), "no business of this database");
         let old = String::from_utf8(schema.encode().unwrap()).unwrap();
-        let old = old.replace("\"version\":1,", "").replace("\"format\":5", "\"format\":4");
+        let old = old.replace("\"version\":1,", "").replace("\"format\":6", "\"format\":4");
         assert_eq!(Schema::decode(old.as_bytes()).unwrap(), schema);
     }
 }

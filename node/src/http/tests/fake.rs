@@ -428,7 +428,7 @@ impl Backend for Fake {
         self.1.subscribe()
     }
 
-    async fn allocate(&self, cluster: ClusterKey) -> Result<u64, Failure> {
+    async fn allocate(&self, cluster: ClusterKey, _: Instant) -> Result<u64, Failure> {
         let mut state = self.state();
         let database = state.schema.databases.iter().find(|d| d.id == cluster.database);
         let owner = database.and_then(|d| d.cluster(cluster.cluster)).map(|c| c.owner);

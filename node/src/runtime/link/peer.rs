@@ -176,6 +176,11 @@ impl Peer {
         }
     }
 
+    /// How it is seen from here.
+    pub(crate) fn state(&self) -> ServerState {
+        self.lock().look()
+    }
+
     /// What this server has to do with it.
     pub(crate) fn toward(&self) -> Toward {
         Toward { latency: self.lock().latency, messages: self.sent.total() }

@@ -13,14 +13,12 @@ pub(crate) const OUTCOMES: &str = "outcomes";
 pub(crate) const LOG: &str = "log";
 /// Owner, marks, what is known of the peers.
 pub(crate) const META: &str = "meta";
-/// Reserved positions.
-pub(crate) const BLOCKS: &str = "blocks";
 /// Entries of derived indexes; the keys are everything.
 pub(crate) const ENTRIES: &str = "entries";
 /// The control plane's log.
 pub(crate) const CONTROL: &str = "control";
 /// All column families.
-pub(crate) const FAMILIES: [&str; 8] = [ITEMS, TX, OUTCOMES, LOG, META, BLOCKS, ENTRIES, CONTROL];
+pub(crate) const FAMILIES: [&str; 7] = [ITEMS, TX, OUTCOMES, LOG, META, ENTRIES, CONTROL];
 
 /// Node id and last boot of the server that the store belongs to.
 pub(crate) const META_OWNER: &[u8] = b"owner";
@@ -91,7 +89,7 @@ pub(crate) fn parse_item(in_cluster: ClusterKey, key: &[u8]) -> Option<ItemKey> 
     }
 }
 
-/// Key of a cluster in `blocks`, and prefix of its items.
+/// Prefix of a cluster's items.
 pub(crate) fn cluster(cluster: ClusterKey) -> [u8; 8] {
     let mut key = [0; 8];
     key[..4].copy_from_slice(&cluster.database.to_be_bytes());

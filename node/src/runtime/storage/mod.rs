@@ -1,4 +1,4 @@
-//! The server's durable state in one RocksDB: opening, reading, reserving, remembering peers.
+//! The server's durable state in one RocksDB: opening, reading, remembering peers.
 //! Writing for the machine is in `writer`, syncing in `sync`. May not know links, requests or what
 //! the records mean.
 
@@ -13,9 +13,7 @@ mod value;
 pub(crate) mod witness;
 mod writer;
 
-use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId};
@@ -83,7 +81,6 @@ pub struct Storage {
     db: DB,
     durability: Durability,
     recent: RecentWrites,
-    reserving: Mutex<()>,
 }
 
 impl Storage {
@@ -115,12 +112,7 @@ impl Storage {
                 StorageError::Engine { action: "open the store", source }
             }
         })?;
-        Ok(Self {
-            db,
-            durability: Durability::new(),
-            recent: RecentWrites::new(),
-            reserving: Mutex::new(()),
-        })
+        Ok(Self { db, durability: Durability::new(), recent: RecentWrites::new() })
     }
 
     /// How far writes are visible and durable.
@@ -286,22 +278,6 @@ impl Storage {
             iterator.next();
         }
         iterator.status().map_err(StorageError::engine("read a cluster"))
-    }
-
-    /// Reserves the next positions of a cluster, durably before it returns.
-    pub(crate) fn reserve(
-        &self,
-        cluster: ClusterKey,
-        count: u64,
-    ) -> Result<Range<u64>, StorageError> {
-        let key = keys::cluster(cluster);
-        let guard = self.reserving.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let start: u64 = self.get(keys::BLOCKS, &key)?.unwrap_or(0);
-        let end = start + count;
-        self.put(keys::BLOCKS, &key, &end)?;
-        drop(guard);
-        self.sync()?;
-        Ok(start..end)
     }
 
     /// Whose store this is; `None` when it was just made.

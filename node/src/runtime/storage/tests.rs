@@ -189,17 +189,6 @@ fn a_corrupt_value_is_an_error_that_names_its_key() {
     );
 }
 
-#[test]
-fn reserved_blocks_never_overlap_and_survive() {
-    let dir = tempfile::tempdir().unwrap();
-    let cluster = ClusterKey { database: 1, cluster: 10 };
-    let storage = open(&dir);
-    assert_eq!(storage.reserve(cluster, 1024).unwrap(), 0..1024);
-    assert_eq!(storage.reserve(cluster, 1024).unwrap(), 1024..2048);
-    drop(storage);
-    assert_eq!(open(&dir).reserve(cluster, 10).unwrap(), 2048..2058);
-}
-
 #[tokio::test]
 async fn a_local_read_waits_until_what_it_saw_is_durable() {
     let dir = tempfile::tempdir().unwrap();

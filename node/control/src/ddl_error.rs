@@ -1,0 +1,100 @@
+//! Why a change of the schema is refused, in words and as a code. May not decide it.
+
+use alloc::string::String;
+
+use quorate_api::ErrorCode;
+
+/// Why a schema change is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DdlError {
+    /// Letters, digits, `_` and (databases only) `-`; classes begin with a letter or `_`.
+    #[error("'{0}' is not a legal name")]
+    Name(String),
+    /// There is one already.
+    #[error("Database named '{0}' already exists")]
+    DatabaseExists(String),
+    /// There is none.
+    #[error("Database '{0}' does not exist")]
+    UnknownDatabase(String),
+    /// There is one already, perhaps in another case.
+    #[error("Class '{0}' already exists")]
+    ClassExists(String),
+    /// There is none.
+    #[error("Class '{0}' was not found")]
+    UnknownClass(String),
+    /// There is one already, perhaps in another case.
+    #[error("Index '{0}' already exists")]
+    IndexExists(String),
+    /// There is none.
+    #[error("Index '{0}' was not found")]
+    UnknownIndex(String),
+    /// Others extend it, or it is built in.
+    #[error("Class '{class}' cannot be dropped because {reason}")]
+    InUse {
+        /// Which.
+        class: String,
+        /// Why.
+        reason: String,
+    },
+    /// More votes or answers asked for than there are MASTERs.
+    #[error(
+        "{key} {quorum} cannot be reached because it is major than the MASTERs ({masters}); give \
+         a number from 1 to {masters}, majority or all"
+    )]
+    QuorumTooLarge {
+        /// Which quorum.
+        key: &'static str,
+        /// Answers asked for.
+        quorum: usize,
+        /// N.
+        masters: usize,
+    },
+    /// The identities differ from those the first database was created with.
+    #[error("the MASTERs ({now}) are not those of the existing databases ({before})")]
+    MastersChanged {
+        /// Recorded, as `name=id` joined with commas.
+        before: String,
+        /// Given.
+        now: String,
+    },
+    /// No MASTER at all.
+    #[error("a database needs at least one MASTER")]
+    NoMasters,
+    /// It was changed since.
+    #[error(
+        "the configuration of database '{database}' has version {now}, not {given}: read it again"
+    )]
+    Version {
+        /// Which.
+        database: String,
+        /// Its version.
+        now: u64,
+        /// What the change builds on.
+        given: u64,
+    },
+    /// Numbers are never reused and there are no more.
+    #[error("all {0} numbers are used up")]
+    Exhausted(&'static str),
+}
+
+impl DdlError {
+    /// What the client is told.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::DatabaseExists(_) => ErrorCode::DatabaseExists,
+            Self::UnknownDatabase(_) => ErrorCode::UnknownDatabase,
+            Self::ClassExists(_) => ErrorCode::ClassExists,
+            Self::UnknownClass(_) => ErrorCode::UnknownClass,
+            Self::IndexExists(_) => ErrorCode::IndexExists,
+            Self::UnknownIndex(_) => ErrorCode::UnknownIndex,
+            Self::Version { .. } => ErrorCode::VersionConflict,
+            Self::Name(_)
+            | Self::InUse { .. }
+            | Self::QuorumTooLarge { .. }
+            | Self::MastersChanged { .. }
+            | Self::NoMasters
+            | Self::Exhausted(_) => ErrorCode::BadRequest,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Who of the MASTERs is there, as the server that leads the control plane needs to know: owners of
+//! clusters move when one is lost, and home again when it is back (FEATURES A7). Time only as ticks
+//! of the control plane. May not decide who gets what: that is agreed on.
+
+use std::collections::BTreeMap;
+
+use quorate_api::NodeId;
+use quorate_control::command::Command;
+use quorate_control::schema::Schema;
+
+use crate::http::backend::NodeState;
+use crate::http::members::ServerState;
+
+/// Ticks for which a server was gone, or there again, before owners move: a link that is made anew
+/// moves nothing.
+const SETTLED: u32 = 5;
+/// The same for one that this boot has never reached: it may only be starting, too.
+const STARTED: u32 = 40;
+
+/// How a MASTER is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// Reachable and ONLINE.
+    Serving,
+    /// Reachable.
+    Linked,
+    /// Not reachable.
+    Gone,
+}
+
+impl From<ServerState> for Presence {
+    fn from(state: ServerState) -> Self {
+        match state {
+            ServerState::Is(NodeState::Online) => Self::Serving,
+            ServerState::Is(
+                NodeState::Starting | NodeState::Aligning | NodeState::ShuttingDown,
+            ) => Self::Linked,
+            ServerState::NotAvailable | ServerState::Offline => Self::Gone,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Seen {
+    presence: Presence,
+    /// Ticks for which it is so.
+    ticks: u32,
+    was_reached: bool,
+}
+
+/// Every MASTER, as seen from here. Every server watches, so that one that comes to lead knows at
+/// once.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    seen: BTreeMap<NodeId, Seen>,
+    /// Number of the request that moves owners now.
+    asked: Option<u64>,
+}
+
+impl Owners {
+    /// A tick has passed, and this is how everybody is seen.
+    pub(super) fn look(&mut self, states: impl Iterator<Item = (NodeId, ServerState)>) {
+        for (node, state) in states {
+            let presence = Presence::from(state);
+            let before = self.seen.get(&node);
+            let same = before.filter(|before| before.presence == presence);
+            let ticks = same.map_or(0, |same| same.ticks.saturating_add(1));
+            let was_reached = before.is_some_and(|before| before.was_reached);
+            let was_reached = was_reached || presence != Presence::Gone;
+            self.seen.insert(node, Seen { presence, ticks, was_reached });
+        }
+    }
+
+    /// What the server that leads has to ask for now, if nothing is asked for yet. With a minority
+    /// nothing is: what it asked for would be carried out when the majority is back, too late.
+    pub(super) fn due(&self, schema: &Schema) -> Option<Command> {
+        let masters = || schema.masters.iter().filter_map(|(_, n)| Some((*n, self.seen.get(n)?)));
+        let reached = masters().filter(|(_, seen)| seen.presence != Presence::Gone).count();
+        if self.asked.is_some() || reached * 2 <= schema.masters.len() {
+            return None;
+        }
+        let serving = masters().filter(|(_, seen)| seen.presence == Presence::Serving);
+        let to: Vec<NodeId> = serving.map(|(node, _)| node).collect();
+        for (node, seen) in masters() {
+            let settled = if seen.was_reached { SETTLED } else { STARTED };
+            if seen.ticks < settled {
+                continue;
+            }
+            match seen.presence {
+                Presence::Gone if schema.owns_any(node) && !to.is_empty() => {
+                    return Some(Command::MoveOwners { lost: node, to });
+                }
+                Presence::Serving if schema.is_missed(node) => {
+                    return Some(Command::ReturnOwners { back: node });
+                }
+                Presence::Gone | Presence::Serving | Presence::Linked => {}
+            }
+        }
+        None
+    }
+
+    /// It was asked for.
+    pub(super) fn asked(&mut self, request: u64) {
+        self.asked = Some(request);
+    }
+
+    /// A request was answered; true when it was the one that moves owners.
+    pub(super) fn answered(&mut self, request: u64) -> bool {
+        self.asked.take_if(|asked| *asked == request).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_control::members::WriteQuorum;
+    use quorate_control::schema::DatabaseKind;
+    use quorate_control::settings::NewDatabase;
+
+    const ONLINE: ServerState = ServerState::Is(NodeState::Online);
+    const GONE: ServerState = ServerState::NotAvailable;
+
+    fn schema() -> Schema {
+        let masters: Vec<_> = (1..=3).map(|n| (format!("n{n}"), NodeId(n))).collect();
+        let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
+        Schema::default().create_database(&new, &masters).unwrap()
+    }
+
+    fn look(owners: &mut Owners, states: [ServerState; 3], ticks: u32) {
+        for _ in 0..ticks {
+            owners.look((1..=3).map(NodeId).zip(states));
+        }
+    }
+
+    fn moved(lost: u64, to: &[u64]) -> Option<Command> {
+        let to = to.iter().copied().map(NodeId).collect();
+        Some(Command::MoveOwners { lost: NodeId(lost), to })
+    }
+
+    /// FEATURES: A7
+    #[test]
+    fn a_server_is_lost_only_after_a_moment_and_with_a_majority_here() {
+        let (schema, mut owners) = (schema(), Owners::default());
+        look(&mut owners, [ONLINE; 3], 10);
+        assert_eq!(owners.due(&schema), None);
+        look(&mut owners, [ONLINE, GONE, ONLINE], SETTLED);
+        assert_eq!(owners.due(&schema), None, "it may be back at once");
+        look(&mut owners, [ONLINE; 3], 1);
+        look(&mut owners, [ONLINE, GONE, ONLINE], SETTLED);
+        assert_eq!(owners.due(&schema), None, "it was back");
+        look(&mut owners, [ONLINE, GONE, ONLINE], 1);
+        assert_eq!(owners.due(&schema), moved(2, &[1, 3]));
+        owners.asked(7);
+        assert_eq!(owners.due(&schema), None, "one at a time");
+        assert!(!owners.answered(6) && owners.answered(7) && !owners.answered(7));
+        assert_eq!(owners.due(&schema), moved(2, &[1, 3]));
+        // Linked again is not lost, but takes nothing over either.
+        look(&mut owners, [ONLINE, ServerState::Is(NodeState::Aligning), GONE], 10);
+        assert_eq!(owners.due(&schema), moved(3, &[1]));
+        look(&mut owners, [ONLINE, GONE, GONE], 10);
+        assert_eq!(owners.due(&schema), None, "a minority moves nothing");
+    }
+
+    /// FEATURES: A7
+    #[test]
+    fn one_that_was_never_reached_may_be_starting() {
+        let (schema, mut owners) = (schema(), Owners::default());
+        look(&mut owners, [ONLINE, ONLINE, GONE], STARTED);
+        assert_eq!(owners.due(&schema), None);
+        look(&mut owners, [ONLINE, ONLINE, GONE], 1);
+        assert_eq!(owners.due(&schema), moved(3, &[1, 2]));
+    }
+
+    /// FEATURES: A7
+    #[test]
+    fn what_was_made_for_a_server_goes_home_once_it_serves() {
+        let mut away = schema();
+        for database in &mut away.databases {
+            for cluster in &mut database.clusters {
+                cluster.owner = NodeId(1);
+            }
+        }
+        let mut owners = Owners::default();
+        let aligning = ServerState::Is(NodeState::Aligning);
+        look(&mut owners, [ONLINE, aligning, GONE], 20);
+        assert_eq!(owners.due(&away), None);
+        look(&mut owners, [ONLINE, ONLINE, GONE], SETTLED + 1);
+        assert_eq!(owners.due(&away), Some(Command::ReturnOwners { back: NodeId(2) }));
+        assert_eq!(owners.due(&Schema::default()), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! Records made everywhere while a server is killed and comes back: real servers, whose clusters
+//! change hands.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{Server, request, status, three_servers, until};
+
+fn start(arguments: &[String]) -> Server {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Server::start(&[], &arguments)
+}
+
+fn body(answer: &str) -> Value {
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    serde_json::from_str(body).unwrap_or(Value::Null)
+}
+
+/// Inserts a record into a cluster, or into one of the server's own; its id, if acknowledged.
+fn insert(address: &str, cluster: Option<&str>, n: usize) -> std::io::Result<Option<String>> {
+    let cluster = cluster.map_or_else(String::new, |name| format!("CLUSTER {name} "));
+    let text = format!("INSERT INTO Item {cluster}SET n = {n}");
+    let answer = request(address, "POST", "/command/bench/sql", &text)?;
+    if status(&answer) != 200 {
+        return Ok(None);
+    }
+    Ok(Some(body(&answer)["result"][0]["@rid"].as_str().unwrap().to_owned()))
+}
+
+/// What was acknowledged: ids and contents.
+type Written = Vec<(String, usize)>;
+
+/// Inserts one record after the other, each once, whatever is answered, until the server is gone.
+fn write(address: &str, first: usize, stop: &AtomicBool, count: &AtomicUsize) -> Written {
+    let mut written = Written::new();
+    for n in (first..).step_by(3) {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let Ok(rid) = insert(address, None, n) else { break };
+        if let Some(rid) = rid {
+            written.push((rid, n));
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    written
+}
+
+fn owner(server: &Server, cluster: &str) -> String {
+    let shown = body(&server.http("GET", "/distributed/database/bench", ""));
+    shown["clusters"][cluster]["servers"][0].as_str().unwrap_or_default().to_owned()
+}
+
+fn records(server: &Server) -> Written {
+    let path = "/query/bench/sql/SELECT%20FROM%20Item/-1";
+    let answer = body(&server.http("GET", path, ""));
+    let rows = answer["result"].as_array().cloned().unwrap_or_default();
+    let row = |row: &Value| {
+        let n = usize::try_from(row["n"].as_u64().unwrap()).unwrap();
+        (row["@rid"].as_str().unwrap().to_owned(), n)
+    };
+    rows.iter().map(row).collect()
+}
+
+/// FEATURES: A4 A7
+#[test]
+fn clusters_of_a_killed_server_are_written_to_and_come_home_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = three_servers(dir.path());
+    let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
+    for server in &servers {
+        server.wait_for_all_three();
+    }
+    until("a database", || {
+        let made = servers[0].http("POST", "/database/bench/plocal", "");
+        status(&made) == 200 || made.contains("database_exists")
+    });
+    until("a class", || {
+        let made = servers[0].http("POST", "/class/bench/Item", "");
+        status(&made) == 201 || made.contains("class_exists")
+    });
+    until("the class everywhere", || servers.iter().all(|s| owner(s, "item_n2") == "n2"));
+    let mut written = Written::new();
+    let mut by_name = |server: &Server, n: usize| {
+        until("a record in the cluster by name", || {
+            let rid = insert(server.address(), Some("item_n2"), n).unwrap();
+            rid.map(|rid| written.push((rid, n))).is_some()
+        });
+    };
+    by_name(&servers[1], 1_000_000);
+    let stop = Arc::new(AtomicBool::new(false));
+    let counts: [Arc<AtomicUsize>; 3] = Default::default();
+    let writer = |n: usize, first: usize, address: &str| {
+        let (address, stop, count) = (address.to_owned(), stop.clone(), counts[n].clone());
+        std::thread::spawn(move || write(&address, first, &stop, &count))
+    };
+    let all_write = |who: &[usize]| {
+        let before = counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+        until("inserts on every server", || {
+            who.iter().all(|n| counts[*n].load(Ordering::Relaxed) >= before[*n] + 20)
+        });
+    };
+    let mut writers: Vec<_> = (0..3).map(|n| writer(n, n, servers[n].address())).collect();
+    all_write(&[0, 1, 2]);
+    servers[1].end(Signal::SIGKILL);
+    until("another owner", || ["n1", "n3"].contains(&owner(&servers[0], "item_n2").as_str()));
+    let heir = if owner(&servers[0], "item_n2") == "n1" { 0 } else { 2 };
+    by_name(&servers[heir], 1_000_001);
+    servers[heir].wait_log(&format!(
+        "changing mastership of cluster 'item_n2' from node 'n2' to 'n{}'",
+        heir + 1
+    ));
+    all_write(&[0, 2]);
+    servers[1] = start(&arguments[1]);
+    until("the owner home", || servers.iter().all(|server| owner(server, "item_n2") == "n2"));
+    // Its first writer ended with it.
+    writers.push(writer(1, 2_000_000, servers[1].address()));
+    all_write(&[0, 1, 2]);
+    by_name(&servers[1], 1_000_002);
+    let refused = insert(servers[heir].address(), Some("item_n2"), 1_000_003);
+    assert_eq!(refused.unwrap(), None, "a former owner makes no records");
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        written.extend(writer.join().unwrap());
+    }
+    let rids: BTreeSet<&String> = written.iter().map(|(rid, _)| rid).collect();
+    assert_eq!(rids.len(), written.len(), "an id was given twice");
+    for server in &servers {
+        until("every acknowledged record everywhere", || {
+            let found: BTreeSet<(String, usize)> = records(server).into_iter().collect();
+            written.iter().all(|record| found.contains(record))
+        });
+        let found = records(server);
+        let contents: BTreeSet<usize> = found.iter().map(|(_, n)| *n).collect();
+        assert_eq!(contents.len(), found.len(), "written twice");
+    }
+}
