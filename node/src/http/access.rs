@@ -25,6 +25,8 @@ const DEADLINE_SLACK: Duration = Duration::from_millis(250);
 
 /// How long a name that only others know yet is waited for.
 const SCHEMA_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Longest wait for the clusters of a server that is back.
+const HOME_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// A server seen through one request.
 pub(super) struct Access<'a, B> {
@@ -310,14 +312,40 @@ impl<B: Backend> Access<'_, B> {
     pub(super) async fn allocate(&self, db: &Db, class: &Class) -> Result<Rid, ApiError> {
         let own = self.app.node;
         let owned = db.clusters_owned(class, own);
-        let Some(cluster) = owned.min_by_key(|cluster| cluster.home != own) else {
-            let text = format!(
-                "Cannot find best cluster for class '{}' on server '{}': it owns none",
-                class.name, self.app.name
-            );
-            return Err(ApiError::new(ErrorCode::NotOwner, text));
+        if let Some(cluster) = owned.min_by_key(|cluster| cluster.home != own) {
+            return self.allocate_in(db, cluster.id).await;
+        }
+        let mut clusters = class.clusters.iter().filter_map(|id| db.cluster(*id));
+        if clusters.any(|cluster| cluster.home == own) {
+            return Err(self.await_home(db.id, &class.name).await);
+        }
+        let text = format!(
+            "Cannot find best cluster for class '{}' on server '{}': it owns none",
+            class.name, self.app.name
+        );
+        Err(ApiError::new(ErrorCode::NotOwner, text))
+    }
+
+    /// This server was away, and its clusters of a class are still with others: they go home soon,
+    /// and then the request begins again.
+    async fn await_home(&self, database: u32, class: &str) -> ApiError {
+        let mut changes = self.app.backend.changes();
+        let owns = || {
+            let schema = self.app.backend.schema();
+            let db = schema.databases.iter().find(|db| db.id == database);
+            let found = db.and_then(|db| db.class(class).map(|class| (db, class)));
+            found.is_none_or(|(db, class)| db.clusters_owned(class, self.app.node).next().is_some())
         };
-        self.allocate_in(db, cluster.id).await
+        let home = async { while !owns() && changes.changed().await.is_ok() {} };
+        let until = self.deadline.min(Instant::now() + HOME_WAIT_MAX);
+        // Either way it is for the next try to find out.
+        let in_time = tokio::time::timeout_at(until.into(), home).await.is_ok();
+        let text = format!(
+            "the clusters of class '{class}' that server '{}' creates records in are still with \
+             others, because it was away",
+            self.app.name
+        );
+        ApiError { again: in_time, ..ApiError::new(ErrorCode::NotReady, text) }
     }
 
     /// The id of a new record in a given cluster.
