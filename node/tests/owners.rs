@@ -77,14 +77,7 @@ fn clusters_of_a_killed_server_are_written_to_and_come_home_with_it() {
     for server in &servers {
         server.wait_for_all_three();
     }
-    until("a database", || {
-        let made = servers[0].http("POST", "/database/bench/plocal", "");
-        status(&made) == 200 || made.contains("database_exists")
-    });
-    until("a class", || {
-        let made = servers[0].http("POST", "/class/bench/Item", "");
-        status(&made) == 201 || made.contains("class_exists")
-    });
+    make_class(&servers[0]);
     until("the class everywhere", || servers.iter().all(|s| owner(s, "item_n2") == "n2"));
     let mut written = Written::new();
     let mut by_name = |server: &Server, n: usize| {
@@ -129,9 +122,24 @@ fn clusters_of_a_killed_server_are_written_to_and_come_home_with_it() {
     for writer in writers {
         written.extend(writer.join().unwrap());
     }
+    all_there_once(&servers, &written);
+}
+
+fn make_class(server: &Server) {
+    until("a database", || {
+        let made = server.http("POST", "/database/bench/plocal", "");
+        status(&made) == 200 || made.contains("database_exists")
+    });
+    until("a class", || {
+        let made = server.http("POST", "/class/bench/Item", "");
+        status(&made) == 201 || made.contains("class_exists")
+    });
+}
+
+fn all_there_once(servers: &[Server], written: &Written) {
     let rids: BTreeSet<&String> = written.iter().map(|(rid, _)| rid).collect();
     assert_eq!(rids.len(), written.len(), "an id was given twice");
-    for server in &servers {
+    for server in servers {
         until("every acknowledged record everywhere", || {
             let found: BTreeSet<(String, usize)> = records(server).into_iter().collect();
             written.iter().all(|record| found.contains(record))

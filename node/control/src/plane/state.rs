@@ -1,6 +1,6 @@
 //! What the control plane's log makes: the agreement, and which command of each server was the
-//! last. Applying an entry is a pure function of the state before; every server that has applied the same
-//! entries has the same state, to the byte.
+//! last. Applying an entry is a pure function of the state before; every server that has applied
+//! the same entries has the same state, to the byte.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
