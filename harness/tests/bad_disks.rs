@@ -161,5 +161,5 @@ fn a_slow_disk_is_borne_and_a_full_one_stops_its_server_until_there_is_room() {
     let log = run.log("n2");
     assert!(log.contains("No space left on device") && log.contains("make room"), "{log}");
     assert!(!log.contains("panicked"), "{log}");
-    assert_eq!(log.matches("ONLINE").count(), 2, "{log}");
+    assert_eq!(log.matches("updated node status to 'ONLINE'").count(), 2, "{log}");
 }
