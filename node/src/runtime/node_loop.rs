@@ -423,8 +423,10 @@ impl<P: Protocol> NodeLoop<P> {
         let open: BTreeSet<TxId> = self.protocol.undecided().into_iter().collect();
         settling.left.retain(|tx| open.contains(tx));
         let undecided = settling.left.len();
+        // A server that aligns serves nobody yet: it says so, and need not wait for a leader.
         let is_led = self.control.as_ref().is_some_and(Control::is_led);
-        if (undecided > 0 || !is_led) && self.shared.clock.now() < settling.deadline {
+        let is_early = undecided > 0 || !(is_led || self.shared.is_aligning());
+        if is_early && self.shared.clock.now() < settling.deadline {
             return;
         }
         self.settling = None;
