@@ -23,7 +23,7 @@ pub struct PlaneConfig {
 /// What happens to the control plane.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// [`TICK`] has passed.
+    /// [`TICK`](super::TICK) has passed.
     Tick,
     /// A message from another server.
     Message {
@@ -76,7 +76,7 @@ pub enum Effect {
         /// The message.
         bytes: Vec<u8>,
     },
-    /// The agreement changed: see [`Plane::state`].
+    /// The agreement changed: see [`Plane::state`](super::Plane::state).
     Changed,
     /// Answer a client.
     Answer {
