@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Server, request, status, three_servers, until};
+use support::{Server, body, request, status, three_servers, until};
 
 /// Changes in a row, each begun when the one before it is done.
 const CHANGES: usize = 20;
@@ -35,10 +35,6 @@ fn write(address: &str, first: usize, stop: &AtomicBool, count: &AtomicUsize) ->
         }
     }
     acknowledged
-}
-
-fn body(answer: &str) -> &str {
-    answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
 
 /// Puts the document back with another quorum, as soon as the last change is done.
@@ -67,14 +63,7 @@ fn quorums_change_under_load_and_nothing_acknowledged_is_lost() {
     for server in &servers {
         server.wait_for_all_three();
     }
-    until("a database", || {
-        let made = servers[0].http("POST", "/database/bench/plocal", "");
-        matches!(status(&made), 200) || made.contains("database_exists")
-    });
-    until("a class", || {
-        let made = servers[0].http("POST", "/class/bench/Item", "");
-        status(&made) == 201 || made.contains("class_exists")
-    });
+    servers[0].make_class();
     let stop = Arc::new(AtomicBool::new(false));
     let count = Arc::new(AtomicUsize::new(0));
     let writers: Vec<_> = (0..3)

@@ -10,16 +10,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Server, request, status, three_servers, until};
+use support::{Server, body, request, status, three_servers, until};
 
 fn start(arguments: &[String]) -> Server {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     Server::start(&[], &arguments)
 }
 
-fn body(answer: &str) -> Value {
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    serde_json::from_str(body).unwrap_or(Value::Null)
+fn json_of(answer: &str) -> Value {
+    serde_json::from_str(body(answer)).unwrap_or(Value::Null)
 }
 
 /// Inserts a record into a cluster, or into one of the server's own; its id, if acknowledged.
@@ -30,7 +29,7 @@ fn insert(address: &str, cluster: Option<&str>, n: usize) -> std::io::Result<Opt
     if status(&answer) != 200 {
         return Ok(None);
     }
-    Ok(Some(body(&answer)["result"][0]["@rid"].as_str().unwrap().to_owned()))
+    Ok(Some(json_of(&answer)["result"][0]["@rid"].as_str().unwrap().to_owned()))
 }
 
 /// What was acknowledged: ids and contents.
@@ -53,13 +52,13 @@ fn write(address: &str, first: usize, stop: &AtomicBool, count: &AtomicUsize) ->
 }
 
 fn owner(server: &Server, cluster: &str) -> String {
-    let shown = body(&server.http("GET", "/distributed/database/bench", ""));
+    let shown = json_of(&server.http("GET", "/distributed/database/bench", ""));
     shown["clusters"][cluster]["servers"][0].as_str().unwrap_or_default().to_owned()
 }
 
 fn records(server: &Server) -> Written {
     let path = "/query/bench/sql/SELECT%20FROM%20Item/-1";
-    let answer = body(&server.http("GET", path, ""));
+    let answer = json_of(&server.http("GET", path, ""));
     let rows = answer["result"].as_array().cloned().unwrap_or_default();
     let row = |row: &Value| {
         let n = usize::try_from(row["n"].as_u64().unwrap()).unwrap();
@@ -77,7 +76,7 @@ fn clusters_of_a_killed_server_are_written_to_and_come_home_with_it() {
     for server in &servers {
         server.wait_for_all_three();
     }
-    make_class(&servers[0]);
+    servers[0].make_class();
     until("the class everywhere", || servers.iter().all(|s| owner(s, "item_n2") == "n2"));
     let mut written = Written::new();
     let mut by_name = |server: &Server, n: usize| {
@@ -123,17 +122,6 @@ fn clusters_of_a_killed_server_are_written_to_and_come_home_with_it() {
         written.extend(writer.join().unwrap());
     }
     all_there_once(&servers, &written);
-}
-
-fn make_class(server: &Server) {
-    until("a database", || {
-        let made = server.http("POST", "/database/bench/plocal", "");
-        status(&made) == 200 || made.contains("database_exists")
-    });
-    until("a class", || {
-        let made = server.http("POST", "/class/bench/Item", "");
-        status(&made) == 201 || made.contains("class_exists")
-    });
 }
 
 fn all_there_once(servers: &[Server], written: &Written) {

@@ -55,6 +55,8 @@ fn await_split(servers: &[Server]) {
 fn assert_refuses(server: &Server) {
     let refused = ask(server, "POST", "/document/bench", &person("nobody"));
     assert!(refused.code() == "no_quorum" && refused.is_retryable(), "{refused:?}");
+    let refused = ask(server, "POST", "/class/bench/Late", "");
+    assert!(refused.code() == "no_quorum" && refused.is_retryable(), "{refused:?}");
 }
 
 /// After the heal: everybody writes at once, and all are the same.

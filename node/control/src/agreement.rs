@@ -176,14 +176,6 @@ impl Agreement {
         }
         placements
     }
-
-    /// Clusters of a database that are on their way to another generation.
-    #[must_use]
-    pub fn changing(&self, database: u32) -> usize {
-        let of = self.schema.databases.iter().filter(|db| db.id == database);
-        let keys = of.flat_map(|db| db.clusters.iter().map(|cluster| db.key(cluster.id)));
-        keys.filter(|key| self.generations.is_changing(*key)).count()
-    }
 }
 
 #[cfg(test)]

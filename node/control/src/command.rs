@@ -111,25 +111,3 @@ pub enum Command {
         reports: Vec<Report>,
     },
 }
-
-impl Command {
-    /// Short name for logs.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::CreateDatabase { .. } => "create database",
-            Self::DropDatabase { .. } => "drop database",
-            Self::CreateClass { .. } => "create class",
-            Self::DropClass { .. } => "drop class",
-            Self::CreateIndex { .. } => "create index",
-            Self::DropIndex { .. } => "drop index",
-            Self::IndexFilled { .. } => "index filled",
-            Self::IndexFailed { .. } => "index failed",
-            Self::Reconfigure { .. } => "reconfigure",
-            Self::Grant { .. } => "grant",
-            Self::MoveOwners { .. } => "move owners",
-            Self::ReturnOwners { .. } => "return owners",
-            Self::Reports { .. } => "reports",
-        }
-    }
-}

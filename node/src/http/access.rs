@@ -395,6 +395,24 @@ impl<B: Backend> Access<'_, B> {
         known.map_or_else(|| node.to_string(), |(name, _)| name)
     }
 
+    /// Refuses what needs a majority of the MASTERs where there is none: nothing was sent.
+    pub(super) fn require_majority(&self) -> Result<(), ApiError> {
+        let masters = self.app.backend.status().masters;
+        if masters.values().filter(|m| m.up).count() > masters.len() / 2 {
+            return Ok(());
+        }
+        let code = ErrorCode::NoQuorum;
+        Err(ApiError::new(code, format!("{}{}", describe(code), self.reachable())))
+    }
+
+    /// How many MASTERs this server reaches, to be put behind what that comes to.
+    fn reachable(&self) -> String {
+        let masters = self.app.backend.status().masters;
+        let up = masters.values().filter(|m| m.up).count();
+        let (name, count) = (&self.app.name, masters.len());
+        format!(" on server '{name}': {up} of {count} MASTERs reachable")
+    }
+
     /// A failure in words.
     fn explain(&self, failure: &Failure, attempted: &[Attempted]) -> ApiError {
         let code = failure.code;
@@ -402,10 +420,7 @@ impl<B: Backend> Access<'_, B> {
         if code == ErrorCode::VersionConflict {
             text = conflict_text(failure, attempted);
         } else if matches!(code, ErrorCode::NoQuorum | ErrorCode::QuorumFailed) {
-            let masters = self.app.backend.status().masters;
-            let up = masters.values().filter(|m| m.up).count();
-            let (name, count) = (&self.app.name, masters.len());
-            text.push_str(&format!(" on server '{name}': {up} of {count} MASTERs reachable"));
+            text.push_str(&self.reachable());
         }
         if code != ErrorCode::VersionConflict
             && let Some(item) = &failure.item

@@ -26,7 +26,9 @@ use crate::sql::{CreateClass, CreateIndex, Drop, DropClass};
 
 impl<B: Backend> Access<'_, B> {
     /// Has the servers agree on a change; gives the schema here after it, or after a later one.
+    /// Without a majority within reach it is refused before anything is sent, as writes are.
     pub(super) async fn change(&self, command: Command) -> Result<Arc<Schema>, ApiError> {
+        self.require_majority()?;
         self.app.backend.decide(command, self.deadline).await?;
         Ok(self.app.backend.schema())
     }

@@ -3,6 +3,7 @@
 
 use axum::http::StatusCode;
 use quorate_api::ErrorCode;
+use quorate_control::distributed::document;
 use serde_json::{Map, Value, json};
 
 use super::access::{Access, Db};
@@ -171,13 +172,11 @@ fn states_of(servers: &Servers, database: &str) -> Value {
 /// A database: its quorums, whether writes can succeed, its state on each server, who has which
 /// cluster, the owner first.
 fn database(servers: &Servers, db: &Db) -> Value {
+    let config = document(db.schema(), db);
     let clusters: Map<String, Value> = tables::clusters_by_name(db)
         .map(|cluster| {
-            let owner = tables::owner(db, cluster);
-            let others = servers.list.iter().map(|s| s.name.as_str());
-            let others = others.filter(|name| Some(*name) != owner);
-            let list: Vec<&str> = owner.into_iter().chain(others).collect();
-            (cluster.name.clone(), json!({ "servers": list }))
+            let servers = config.clusters.get(&cluster.name).map(|c| c.servers.names());
+            (cluster.name.clone(), json!({ "servers": servers }))
         })
         .collect();
     json!({

@@ -53,12 +53,12 @@ impl NodeHandle {
         let request = self.shared.next_control.fetch_add(1, Ordering::Relaxed);
         let (reply, mut answer) = oneshot::channel();
         self.shared.inbox.push_client(input(request, reply)).map_err(refusal)?;
-        let _given_up = GiveUp { inbox: &self.shared.inbox, request };
+        let waiting = GiveUp { inbox: &self.shared.inbox, request };
         if let Ok(answer) = tokio::time::timeout_at(deadline.into(), &mut answer).await {
             return answer.map_err(|_| ErrorCode::Deadline);
         }
         // Whether it may still happen is known to the loop alone.
-        self.shared.inbox.push_control(Input::GiveUp { request });
+        drop(waiting);
         match tokio::time::timeout_at((deadline + GRACE).into(), answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) | Err(_) => Err(ErrorCode::Deadline),

@@ -114,6 +114,18 @@ impl Server {
         request(self.address(), method, path, body).unwrap()
     }
 
+    /// Makes database `bench` with class `Item`, whoever else does.
+    pub(crate) fn make_class(&self) {
+        until("a database", || {
+            let made = self.http("POST", "/database/bench/plocal", "");
+            status(&made) == 200 || made.contains("database_exists")
+        });
+        until("a class", || {
+            let made = self.http("POST", "/class/bench/Item", "");
+            status(&made) == 201 || made.contains("class_exists")
+        });
+    }
+
     /// Where it answers HTTP.
     pub(crate) fn address(&self) -> &str {
         self.line["http"].as_str().unwrap()
@@ -201,6 +213,11 @@ pub(crate) fn request_with(
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// The body of an answer.
+pub(crate) fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
 }
 
 /// The status of an answer; 0 when there is none.

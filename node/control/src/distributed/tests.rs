@@ -295,47 +295,6 @@ fn what_a_replicated_cluster_is_left_without_is_said() {
     assert_eq!(warnings(&parsed.warnings), expected);
 }
 
-/// FEATURES: S6
-#[test]
-fn servers_join_before_the_tag_and_leave_every_list() {
-    let text = r#"{"servers":{"*":"replica"},"clusters":{"*":{"servers":["<NEW_NODE>"]},
-        "fixed":{"servers":["x"]},"late":{"servers":["x","<NEW_NODE>","y"]}}}"#;
-    let mut config = parse(text).config;
-    assert_eq!(config.owner("item"), None);
-    assert!(config.join("n1") && config.join("n2"));
-    // Lists and role: two steps each.
-    assert_eq!((config.version, config.role("n1")), (5, Role::Replica));
-    assert!(!config.join("n1"));
-    assert_eq!(config.version, 5);
-    let entries = |config: &DistributedConfig, cluster: &str| -> Vec<String> {
-        config.clusters[cluster].servers.entries().map(String::from).collect()
-    };
-    assert_eq!(entries(&config, ANY), ["n1", "n2", NEW_NODE]);
-    assert_eq!(entries(&config, "late"), ["x", "n1", "n2", NEW_NODE, "y"]);
-    assert_eq!(entries(&config, "fixed"), ["x"]);
-    assert_eq!(config.owner("item"), Some("n1"));
-
-    config.clusters.get_mut("late").unwrap().owner = Some("n1".into());
-    assert!(config.leave("n1"));
-    assert_eq!((config.version, config.owner("item")), (6, Some("n2")));
-    assert_eq!(config.owner("late"), Some("x"));
-    assert!(config.servers.contains_key("n1"), "the role stays");
-    assert!(!config.leave("n1"));
-    assert!(config.leave("y") && config.leave("x"));
-    assert_eq!(entries(&config, "late"), ["n2", NEW_NODE]);
-    assert!(config.clusters["fixed"].servers.is_empty());
-    assert_eq!(config.version, 8);
-    // Its role is known already.
-    assert!(config.join("n1"));
-    assert_eq!((config.version, entries(&config, ANY)[1].as_str()), (9, "n1"));
-
-    let text = r#"{"newNodeStrategy":"dynamic","clusters":{"*":{"servers":["<NEW_NODE>"]}}}"#;
-    let mut dynamic = parse(text).config;
-    assert!(dynamic.join("n1"));
-    assert_eq!((dynamic.version, dynamic.servers.len()), (2, 0));
-    assert!(!parse(r#"{"newNodeStrategy":"dynamic","clusters":{"*":{}}}"#).config.join("n1"));
-}
-
 mod arbitrary {
     //! Any configuration, as bytes and as a value.
 
@@ -425,24 +384,6 @@ mod arbitrary {
             let parsed = DistributedConfig::parse(&text).unwrap();
             prop_assert_eq!(&parsed.config, &config);
             prop_assert_eq!(parsed.config.write().unwrap(), text);
-        }
-
-        #[test]
-        fn joining_and_leaving_keep_it_legal_and_raise_the_version(
-            mut config in config(),
-            steps in vec(("[a-g]", any::<bool>()), 0..12),
-        ) {
-            config.version = config.version.min(1 << 50);
-            for (server, joins) in steps {
-                let before = config.version;
-                let changed = if joins { config.join(&server) } else { config.leave(&server) };
-                prop_assert_eq!(config.version > before, changed);
-                let again = config.clone();
-                if joins { config.join(&server) } else { config.leave(&server) };
-                prop_assert_eq!(&config, &again, "the second time does nothing");
-                let parsed = DistributedConfig::parse(&config.write().unwrap()).unwrap();
-                prop_assert_eq!(&parsed.config, &config);
-            }
         }
 
         #[test]

@@ -225,15 +225,6 @@ impl Plane {
         self.led
     }
 
-    /// Those who vote, in order.
-    #[must_use]
-    pub fn voters(&self) -> Vec<NodeId> {
-        let mut voters: Vec<NodeId> =
-            self.raft.raft.prs().conf().voters().ids().iter().map(NodeId).collect();
-        voters.sort_unstable();
-        voters
-    }
-
     fn is_full(&self) -> bool {
         self.proposals.len() + self.questions.len() >= REQUESTS_MAX
     }
