@@ -27,6 +27,7 @@ use crate::schema::Schema;
 
 mod io;
 mod log;
+mod lost_leader;
 mod proposals;
 mod state;
 #[cfg(test)]
@@ -75,6 +76,8 @@ pub struct Plane {
     raft: RawNode<Log>,
     rng: ChaCha8Rng,
     election: usize,
+    /// Ticks until it stands for election without having waited for the leader's silence.
+    stands_in: Option<usize>,
     state: State,
     applied: u64,
     /// Batches handed to the disk, and those of them that are durable.
@@ -151,6 +154,7 @@ impl Plane {
             raft,
             rng: ChaCha8Rng::seed_from_u64(config.seed),
             election: ELECTION,
+            stands_in: None,
             state,
             applied,
             handed,
@@ -191,6 +195,7 @@ impl Plane {
                 self.raft.report_unreachable(node.0);
                 // Whatever it was sent may be lost; of others nothing is believed by this.
                 self.raft.report_snapshot(node.0, SnapshotStatus::Failure);
+                self.lose(node);
             }
             Event::Persisted(number) => self.durable = self.durable.max(number),
             Event::Propose { request, .. } | Event::CatchUp { request } if self.is_full() => {
@@ -242,6 +247,7 @@ impl Plane {
         // The library has drawn one of its own whenever it began anew.
         self.raft.raft.set_randomized_election_timeout(self.election);
         self.raft.tick();
+        self.stand_if_due();
         self.send_snapshots_again();
     }
 
