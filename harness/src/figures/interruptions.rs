@@ -67,8 +67,10 @@ fn sum(input: &Input<'_>, all: &[FaultFigures], mut kind: Vec<Served<'_>>) -> Op
 /// The servers that were not hit, if they are a majority and somebody wrote through them.
 fn serving<'a>(input: &Input<'_>, fault: &'a FaultFigures) -> Option<Served<'a>> {
     let masters = &input.plan.topology.masters;
+    // Who is hit has a group of its own, unless nobody is.
+    let hits = fault.groups.len() > 1;
     let group = fault.groups.iter().rfind(|group| {
-        let is_hit = |name: &String| fault.resolved.contains(name);
+        let is_hit = |name: &String| hits && fault.resolved.contains(name);
         !fault.resolved.is_empty() && !group.nodes.iter().any(is_hit)
     })?;
     let serving = masters.iter().filter(|name| group.nodes.contains(name)).count();
@@ -107,6 +109,7 @@ mod tests {
     use super::super::fault_figures;
     use super::super::sample::{MS, Sample, fail};
     use super::*;
+    use crate::plan::FaultKind;
 
     /// Every server is written through every 10 ms, n3 is cut off from 2 s to 3 s and from 5 s to
     /// 6 s. Writers of the others see nothing acknowledged for 100 and for 40 ms.
@@ -153,6 +156,23 @@ mod tests {
         let mut nobody = cuts();
         nobody.faults.iter_mut().for_each(|record| record.resolved.clear());
         assert_eq!(of(&nobody), []);
+    }
+
+    /// Everybody serves on, and is measured.
+    #[test]
+    fn a_change_of_the_configuration_hits_nobody() {
+        let mut sample = cuts();
+        for fault in &mut sample.plan.faults {
+            let [write_quorum, before] = ["all", "majority"].map(str::to_owned);
+            fault.kind = FaultKind::Reconfigure { write_quorum, before };
+        }
+        for record in &mut sample.faults {
+            record.resolved = sample.plan.topology.masters.clone();
+        }
+        let input = sample.input();
+        let faults = fault_figures(&input, 100 * MS);
+        assert_eq!(faults[0].groups.len(), 1, "{:?}", faults[0].groups);
+        assert_eq!(interruptions(&input, &faults)[0].longest.length(), 100 * MS);
     }
 
     #[test]
