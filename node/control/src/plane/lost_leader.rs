@@ -1,6 +1,6 @@
-//! Standing for election soon after the leader cannot be reached, instead of waiting out the silence
-//! that elections begin with. May not decide who leads: that is votes, and whoever still hears the
-//! leader goes on refusing them.
+//! Standing for election soon after the leader cannot be reached, instead of waiting out the
+//! silence that elections begin with. May not decide who leads: that is votes, and whoever still
+//! hears the leader goes on refusing them.
 
 use quorate_api::NodeId;
 use raft::{INVALID_ID, StateRole};
