@@ -1,6 +1,6 @@
 //! Real servers that are killed, lose power, have slow and full disks, and get other quorums under
-//! load: nothing that was acknowledged is lost, nothing stays in doubt, all copies are equal. Judged
-//! by the project's own checkers. A few cycles here; `make soak-disk` runs whole workloads.
+//! load: nothing acknowledged is lost, nothing stays in doubt, all copies are equal. Judged by the
+//! project's own checkers. A few cycles here; `make soak-disk` runs whole workloads.
 #![allow(clippy::unwrap_used, reason = "a failed expectation of a test ends it")]
 #![allow(clippy::print_stdout, reason = "figures, and what was skipped, are worth reading")]
 
