@@ -1,5 +1,6 @@
 //! Owners of clusters that move when a server is lost, and back home again (FEATURES A7), and those
-//! that people chose, which do not (A6), in the schema. May not know who notices that a server is lost, nor what owners may do.
+//! that people chose, which do not (A6), in the schema. May not know who notices that a server is
+//! lost, nor what owners may do.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
