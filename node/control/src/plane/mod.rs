@@ -175,6 +175,8 @@ impl<A: StateMachine> Plane<A> {
             led: (None, 0),
             config,
         };
+        // What it had applied, before a vote that is not durable yet holds it up.
+        plane.work(out)?;
         let is_first = founders.iter().min() == Some(&config.node);
         plane.stand_early(recovered.snapshot.is_none() && is_first);
         plane.work(out)?;

@@ -44,6 +44,10 @@ fn a_server_alone_serves_without_an_election() {
     let made = world.propose(0, create_database());
     world.run_ms(30);
     assert_eq!(world.answers[&made], Answer::Applied(Ok(())));
+    // Its configuration is there again before anything is durable: the machine begins with it.
+    world.crash(0);
+    world.start(0);
+    assert!(!world.classes(0).is_empty());
 }
 
 #[test]
