@@ -1,303 +1,274 @@
-//! A scripted stand-in for the control plane, with its interface: a growing list of entries, each a
-//! complete table of clusters under an index, that servers apply in order and at different times.
-//! Owners change, and so do MASTERs and write quorums, by the rules of `quorate-control`
-//! (`generations`): servers' reports travel here, may be lost, and make entries. Clusters are
-//! dropped, and stay so until it was seen that nothing is left in doubt on them; then, in this
-//! stand-in alone, they take writes again, so that service after the heal can be asked of all.
+//! The control plane inside the world: one a server, the real one, over the world's network, disks
+//! and clocks, wired as the server's loop does it (`runtime/control`). It runs over a state of the
+//! simulator's (`table`), which knows clusters of every shape. May not decide anything.
 
 use std::collections::BTreeMap;
 
-use quorate_api::{ClusterKey, NodeId};
-use quorate_control::generations::{Generations, Keepers};
-use quorate_protocol::io::{CLOSED, Event, Placement, Report, SessionToken, Tick};
+use quorate_api::{Boot, ClusterKey, NodeId};
+use quorate_control::generations::Keepers;
+use quorate_control::plane::{Answer, Effect, Event, Plane, PlaneConfig};
+use quorate_protocol::io;
 
 use crate::options::{Options, Shape};
+use crate::plant::ShellBug;
 use crate::rng::Stream;
-use crate::world::{Happening, World};
+use crate::server::{Input, Out, Server};
+use crate::world::World;
 
-/// A complete table of clusters.
-pub(crate) type Entry = BTreeMap<ClusterKey, Placement>;
+mod changes;
+mod founding;
+mod table;
 
-/// The first entry. Without changes to come anybody may create.
-pub(crate) fn first_entry(options: &Options, nodes: &[NodeId], rng: &mut Stream) -> Entry {
-    let placement = |shape: &Shape| {
-        let of = |servers: &[usize]| servers.iter().map(|s| nodes[*s]).collect();
-        let owner = (options.entry_every > 0).then(|| nodes[*rng.pick(&shape.masters)]);
-        let placement = Placement {
-            generation: 1,
-            masters: of(&shape.masters),
-            replicas: of(&shape.replicas),
-            write_quorum: shape.write_quorum,
-            owner,
-            schema_min: 0,
-            entry: SessionToken::new(),
-            turn: None,
-            change: None,
-        };
-        (shape.cluster, placement)
-    };
-    options.clusters.iter().map(placement).collect()
+pub(crate) use table::{Command, Table};
+
+/// What the world knows of what its servers agree on.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// The newest state that some server has applied, and its index.
+    pub(crate) newest: Table,
+    pub(crate) applied: u64,
+    /// Requests made so far.
+    requests: u64,
+    /// Changes of generations that were asked for and may yet come: what became of a request whose
+    /// server crashed is never told.
+    asked: BTreeMap<u64, (ClusterKey, Keepers)>,
+    /// Requests without an answer, and where they were made.
+    waiting: BTreeMap<u64, usize>,
 }
 
-/// Every cluster in its first generation.
-pub(crate) fn first_generations(first: &Entry) -> Generations {
-    let mut generations = Generations::default();
-    for (cluster, placement) in first {
-        let (masters, replicas) = (placement.masters.clone(), placement.replicas.clone());
-        let keepers = Keepers { masters, replicas, write_quorum: placement.write_quorum };
-        generations.insert(*cluster, keepers);
+impl Control {
+    /// With nothing asked for yet.
+    pub(crate) fn new(newest: Table) -> Self {
+        Self { newest, ..Self::default() }
     }
-    generations
+
+    const fn next_request(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests
+    }
+
+    /// Nobody waits for what was asked of a server that crashed.
+    pub(crate) fn abandon(&mut self, server: usize) {
+        self.waiting.retain(|_, at| *at != server);
+    }
 }
 
-/// Longest time that a report travels.
-const REPORT_DELAY: Tick = 100_000;
-
-/// Share of reports that are lost, per mille.
-const REPORT_LOSS: u64 = 200;
+/// Makes every server's disk what it is when the cluster has been founded; gives what was agreed on.
+///
+/// # Panics
+/// When servers do not agree although nothing goes wrong.
+pub(crate) fn found(options: &Options, servers: &mut [Server], rng: &mut Stream) -> Table {
+    let first = |shape: &Shape| {
+        let of = |indexes: &[usize]| indexes.iter().map(|at| servers[*at].id).collect();
+        let owner = (options.entry_every > 0).then(|| servers[*rng.pick(&shape.masters)].id);
+        let (masters, replicas) = (of(&shape.masters), of(&shape.replicas));
+        (shape.cluster, Keepers { masters, replicas, write_quorum: shape.write_quorum }, owner)
+    };
+    let first = Command::Found(options.clusters.iter().map(first).collect());
+    founding::found(servers, first).expect("the control plane reads what it wrote")
+}
 
 impl World {
-    /// Index of the last entry; the first one is 1.
-    fn last_cfg(&self) -> u64 {
-        self.entries.len() as u64
-    }
-
-    /// The configuration that a server has applied.
-    pub(crate) fn configuration_of(&self, index: usize) -> Event {
-        let cfg = self.servers[index].cfg;
-        let entry = usize::try_from(cfg - 1).unwrap_or(0);
-        Event::Configure { cfg, placements: self.entries[entry].clone() }
-    }
-
-    /// A cluster gets another owner, or is dropped; every server hears of it in its own time.
-    pub(crate) fn new_entry(&mut self) {
-        if self.healed {
+    /// A server that started has met all others and reads what it had applied.
+    pub(crate) fn begin_plane(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        if server.machine.is_none() || server.paused || server.plane.is_some() {
             return;
         }
-        let mut entry = self.entries[self.entries.len() - 1].clone();
-        let shape = self.faults.pick(&self.options.clusters).clone();
-        let owner = self.servers[*self.faults.pick(&shape.masters)].id;
-        let drops = self.faults.chance(100);
-        if let Some(placement) = entry.get_mut(&shape.cluster) {
-            placement.owner = Some(owner);
-            if drops {
-                placement.schema_min = CLOSED;
-            }
+        let mut recovered = server.disk.visible().control.recovered().clone();
+        if self.plant.has(ShellBug::ControlForgets) && server.boot > Boot(1) {
+            recovered.hard_state = None;
         }
-        self.entries.push(entry);
-        let cfg = self.last_cfg();
-        let what = if drops { "dropped" } else { "owned" };
-        let line = format_args!("entry {cfg}: {} {what} by {owner}", shape.cluster);
-        self.trace.line(self.now, line);
-        for server in 0..self.servers.len() {
-            let at = self.now + self.faults.between(100, 200_000);
-            self.at(at, Happening::Learn { server, cfg });
-        }
-        self.again_after(self.options.entry_every, Happening::Entry);
-    }
-
-    /// A cluster's MASTERs or W change from now on, or a change on its way is turned round.
-    pub(crate) fn change_generation(&mut self) {
-        if self.healed {
-            return;
-        }
-        let shape = self.changes.index(self.options.clusters.len());
-        let cluster = self.options.clusters[shape].cluster;
-        if self.generations.is_changing(cluster) {
-            if self.changes.chance(300) && self.generations.give_up(cluster).is_ok() {
-                self.trace.line(self.now, format_args!("{cluster}: its change is given up"));
-                self.enter_generation(cluster);
-            }
-        } else if let Some(next) = self.draw_keepers(cluster) {
-            let line = format_args!("{cluster} shall be kept by {next:?}");
-            self.trace.line(self.now, line);
-            if self.generations.propose(cluster, next).is_ok() {
-                self.enter_generation(cluster);
-            }
-        }
-        let next = self.now + self.changes.between(1, 2 * self.options.change_every);
-        self.at(next, Happening::Change);
-    }
-
-    /// One MASTER or REPLICA less or in another role, or another W; with enough of them alive.
-    fn draw_keepers(&mut self, cluster: ClusterKey) -> Option<Keepers> {
-        let mut next = self.generations.keepers(cluster)?.clone();
-        let kind = self.changes.below(5);
-        match kind {
-            0 | 1 if next.masters.len() > 1 => {
-                let at = self.changes.index(next.masters.len());
-                let node = next.masters.remove(at);
-                if kind == 0 || !self.keeps_another(node, cluster) {
-                    next.replicas.push(node);
-                    next.replicas.sort_unstable();
-                }
-            }
-            2 | 3 if !next.replicas.is_empty() => {
-                let at = self.changes.index(next.replicas.len());
-                let node = next.replicas.remove(at);
-                if kind == 2 || !self.keeps_another(node, cluster) {
-                    next.masters.push(node);
-                    next.masters.sort_unstable();
-                }
-            }
-            _ => {}
-        }
-        let masters = next.masters.len();
-        let majority = masters / 2 + 1;
-        next.write_quorum = majority + self.changes.index(masters - majority + 1);
-        self.serves(&next, None).then_some(next)
-    }
-
-    /// A server without any cluster would be no part of the database.
-    fn keeps_another(&self, node: NodeId, cluster: ClusterKey) -> bool {
-        let mut others = self.options.clusters.iter().filter(|shape| shape.cluster != cluster);
-        let is_kept =
-            |keepers: &Keepers| keepers.masters.contains(&node) || keepers.replicas.contains(&node);
-        others.any(|shape| {
-            let next = self.generations.next_keepers(shape.cluster);
-            self.generations.keepers(shape.cluster).is_some_and(is_kept) && next.is_none_or(is_kept)
-        })
-    }
-
-    /// True when these serve without those whose disks are damaged, and without one more.
-    fn serves(&self, keepers: &Keepers, without: Option<usize>) -> bool {
-        let lives = |node: &&NodeId| {
-            let index = self.servers.iter().position(|server| server.id == **node);
-            index.is_some_and(|index| {
-                let server = &self.servers[index];
-                !server.dead && !server.disk.is_damaged() && without != Some(index)
-            })
+        let config = PlaneConfig {
+            node: server.id,
+            boot: server.boot,
+            seed: self.planes.below(u64::MAX),
+            entries_max: self.options.plane_entries,
         };
-        let alive = keepers.masters.iter().filter(lives).count();
-        alive >= keepers.write_quorum && alive > keepers.masters.len() / 2
+        let mut out = Vec::new();
+        match Plane::new(config, &recovered, &[], &mut out) {
+            Ok(plane) => server.plane = Some(plane),
+            Err(error) => {
+                self.invariants.report("no-corruption", format!("server {index}: {error}"));
+                return;
+            }
+        }
+        server.next_tick = server.clock.now(self.now) + self.options.plane_tick;
+        self.look_at_plane(index);
+        self.configure(index);
+        self.carry_out_plane(index, out);
     }
 
-    /// True when every cluster serves without this server, and will.
-    pub(crate) fn can_spare(&self, index: usize) -> bool {
-        self.options.clusters.iter().all(|shape| {
-            let now = self.generations.keepers(shape.cluster);
-            let next = self.generations.next_keepers(shape.cluster);
-            now.into_iter().chain(next).all(|keepers| self.serves(keepers, Some(index)))
-        })
-    }
-
-    /// The MASTERs of a cluster as the last entry has them.
-    pub(crate) fn masters_now(&self, cluster: ClusterKey) -> Vec<usize> {
-        let masters = self.generations.keepers(cluster).map(|keepers| &keepers.masters);
-        let index = |node: &NodeId| self.servers.iter().position(|server| server.id == *node);
-        masters.into_iter().flatten().filter_map(index).collect()
-    }
-
-    /// Changes of generations that are not done, as text.
-    pub(crate) fn changes_under_way(&self) -> Vec<String> {
-        let clusters = self.options.clusters.iter().map(|shape| shape.cluster);
-        let changing = clusters.filter(|cluster| self.generations.is_changing(*cluster));
-        changing.map(|cluster| format!("{cluster} is changing")).collect()
-    }
-
-    /// A report leaves a server.
-    pub(crate) fn tell_control(&mut self, index: usize, report: Report) {
-        let id = self.servers[index].id;
-        let lost = !self.healed && self.changes.chance(REPORT_LOSS);
-        let what = if lost { "loses" } else { "reports" };
-        self.trace.line(self.now, format_args!("{id} {what} {report:?}"));
-        if !lost {
-            let max = if self.healed { 1_000 } else { REPORT_DELAY };
-            let at = self.now + self.changes.between(100, max);
-            self.at(at, Happening::Reported { from: id, report });
+    /// Something happens to a server's control plane.
+    pub(crate) fn step_plane(&mut self, index: usize, event: Event<Command>) {
+        let server = &mut self.servers[index];
+        if server.paused {
+            server.backlog.push(Input::Control(event));
+            return;
+        }
+        let Some(plane) = &mut server.plane else { return };
+        let (mut out, before) = (Vec::new(), plane.applied());
+        if let Err(error) = plane.step(event, &mut out) {
+            self.invariants.report("no-corruption", format!("server {index}: {error}"));
+        }
+        let went_on = plane.applied() > before;
+        let leads = plane.is_leader().then(|| plane.led().1);
+        if let Some(term) = leads {
+            self.invariants.leads(index, term);
+        }
+        if went_on {
+            self.look_at_plane(index);
+        }
+        if !out.is_empty() {
+            self.carry_out_plane(index, out);
         }
     }
 
-    pub(crate) fn take_report(&mut self, from: NodeId, report: &Report) {
-        if self.generations.report(from, report) {
-            self.enter_generation(report.cluster());
+    /// Time passed, or the disk got further.
+    pub(crate) fn turn_plane(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        if server.paused {
+            return;
+        }
+        let mut durable = None;
+        while let Some((number, _)) =
+            server.handed.pop_front_if(|(_, ticket)| *ticket <= server.durable)
+        {
+            durable = Some(number);
+        }
+        let now = server.clock.now(self.now);
+        // A server that stood still for long has missed ticks; others have not.
+        let due = server.plane.is_some() && server.next_tick <= now;
+        if due {
+            server.next_tick = now + self.options.plane_tick;
+        }
+        if let Some(number) = durable {
+            self.step_plane(index, Event::Persisted(number));
+        }
+        if due {
+            self.step_plane(index, Event::Tick);
         }
     }
 
-    /// An entry of the control plane, with a cluster as its generations have it now.
-    fn enter_generation(&mut self, cluster: ClusterKey) {
-        let mut entry = self.entries[self.entries.len() - 1].clone();
-        let Some(placement) = entry.get_mut(&cluster) else { return };
-        let before = placement.generation;
-        self.generations.place(cluster, placement);
-        let placement = placement.clone();
-        self.entries.push(entry);
-        let cfg = self.last_cfg();
-        self.trace.line(self.now, format_args!("entry {cfg}: {cluster} {placement:?}"));
-        let keeps = |server: &usize| placement.is_held_by(self.servers[*server].id);
-        let left = (0..self.servers.len()).filter(|server| !keeps(server)).collect();
-        if let Some(shape) = self.options.clusters.iter_mut().find(|s| s.cluster == cluster) {
-            shape.left = left;
+    fn carry_out_plane(&mut self, index: usize, out: Vec<Effect>) {
+        let mut early = None;
+        for effect in out {
+            let server = &mut self.servers[index];
+            match effect {
+                Effect::Persist { number, writes } => {
+                    let ticket = server.disk.write_control(writes);
+                    server.handed.push_back((number, ticket));
+                    early = Some(number).filter(|_| self.plant.has(ShellBug::ControlSyncLies));
+                }
+                Effect::Send { to, after, bytes } => {
+                    let waits = server.handed.iter().find(|(number, _)| *number == after);
+                    let ticket = waits.map_or(0, |(_, ticket)| *ticket);
+                    server.outbox.push_back((ticket, Out::Control(to, bytes)));
+                }
+                Effect::Changed => self.configure(index),
+                Effect::Answer { request, answer } => {
+                    self.trace.line(self.now, format_args!("request {request}: {answer:?}"));
+                    self.control.waiting.remove(&request);
+                    if matches!(answer, Answer::Applied(_) | Answer::NotProposed) {
+                        self.control.asked.remove(&request);
+                    }
+                }
+                Effect::Led { leader, term } => {
+                    let id = server.id;
+                    let line = format_args!("{id} is led by {leader:?} in term {term}");
+                    self.trace.line(self.now, line);
+                }
+            }
         }
-        if placement.generation > before {
-            let masters = self.masters_now(cluster);
-            let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
-            self.invariants.activated(cluster, placement.generation, masters, &disks);
-            self.clients.counts_mut().generations += 1;
+        if let Some(number) = early {
+            self.step_plane(index, Event::Persisted(number));
         }
-        let max = if self.healed { 1_000 } else { self.options.learn_max };
-        for server in 0..self.servers.len() {
-            let at = self.now + self.changes.between(100, max);
-            self.at(at, Happening::Learn { server, cfg });
-        }
+        self.flush_outbox(index);
+        self.begin_sync(index);
+        self.arm(index);
     }
 
-    /// A server learns what it keeps no more.
-    fn let_go(&mut self, index: usize) {
-        let entry = usize::try_from(self.servers[index].cfg - 1).unwrap_or(0);
-        let id = self.servers[index].id;
+    /// Tells a server's machine where everything is placed, as agreed on.
+    fn configure(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        let Some(plane) = &server.plane else { return };
+        server.cfg = plane.state().cfg;
+        let (cfg, placements) = (server.cfg, plane.state().agreement.placements());
         for shape in &mut self.options.clusters {
-            let keeps = self.entries[entry][&shape.cluster].is_held_by(id);
+            // It learns what it keeps no more.
+            let placement = placements.get(&shape.cluster);
+            let keeps = placement.is_some_and(|placement| placement.is_held_by(server.id));
             if !keeps && !shape.gone.contains(&index) {
                 shape.gone.push(index);
             }
         }
+        self.trace.line(self.now, format_args!("{} applies configuration {cfg}", server.id));
+        self.step(index, io::Event::Configure { cfg, placements });
     }
 
-    /// Everything takes writes again.
-    pub(crate) fn reopen(&mut self) {
-        let mut entry = self.entries[self.entries.len() - 1].clone();
-        if !entry.values().any(Placement::is_closed) {
+    /// What invariants and verdict need to know of a server's control plane.
+    fn look_at_plane(&mut self, index: usize) {
+        let Some(plane) = &self.servers[index].plane else { return };
+        self.invariants.plane(index, plane);
+        if plane.applied() <= self.control.applied {
             return;
         }
-        for placement in entry.values_mut() {
-            placement.schema_min = 0;
-        }
-        self.entries.push(entry);
-        let cfg = self.last_cfg();
-        self.trace.line(self.now, format_args!("entry {cfg}: all open"));
-        for server in 0..self.servers.len() {
-            self.learn_entry(server, cfg);
-        }
-    }
-
-    /// A server applies the next entries, if it runs and has not yet.
-    pub(crate) fn learn_entry(&mut self, index: usize, cfg: u64) {
-        let server = &mut self.servers[index];
-        let is_news = server.cfg < cfg || !server.configured;
-        if server.machine.is_none() || server.paused || !is_news {
+        self.control.applied = plane.applied();
+        if plane.state().agreement == self.control.newest {
             return;
         }
-        server.cfg = server.cfg.max(cfg);
-        server.configured = true;
-        self.let_go(index);
-        let configuration = self.configuration_of(index);
-        self.step(index, configuration);
+        let newest = plane.state().agreement.clone();
+        let before = std::mem::replace(&mut self.control.newest, newest);
+        self.agreed(&before);
     }
 
-    /// A server that was away asks for what it missed. What it had applied is on its disk, and may
-    /// be read a moment after its links are up.
-    pub(crate) fn catch_up(&mut self, index: usize) {
-        let cfg = self.last_cfg();
-        if !self.servers[index].configured {
-            let late = !self.healed && self.starts.chance(300);
-            let wait = if late { self.starts.between(1, 20_000) } else { 0 };
-            let cfg = self.servers[index].cfg;
-            self.at(self.now + wait, Happening::Learn { server: index, cfg });
+    /// Something new was agreed on: some server has applied it, the first of all.
+    fn agreed(&mut self, before: &Table) {
+        let (before, now) = (before.placements(), self.control.newest.placements());
+        for (cluster, placement) in now {
+            let Some(old) = before.get(&cluster).filter(|old| **old != placement) else { continue };
+            let counts = self.clients.counts_mut();
+            counts.owners += u64::from(placement.owner != old.owner);
+            counts.drops += u64::from(placement.is_closed() && !old.is_closed());
+            counts.generations += u64::from(placement.generation - old.generation);
+            self.trace.line(self.now, format_args!("agreed: {cluster} {placement:?}"));
+            let keeps = |server: &usize| placement.is_held_by(self.servers[*server].id);
+            let left = (0..self.servers.len()).filter(|server| !keeps(server)).collect();
+            if let Some(shape) = self.options.clusters.iter_mut().find(|s| s.cluster == cluster) {
+                shape.left = left;
+            }
+            if placement.generation > old.generation {
+                let masters = self.masters_now(cluster);
+                let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
+                self.invariants.activated(cluster, placement.generation, masters, &disks);
+            }
         }
-        if self.servers[index].cfg < cfg {
-            let at = self.now + self.faults.between(100, if self.healed { 1_000 } else { 100_000 });
-            self.at(at, Happening::Learn { server: index, cfg });
+    }
+
+    /// The MASTERs of a cluster as they were last agreed on.
+    pub(crate) fn masters_now(&self, cluster: ClusterKey) -> Vec<usize> {
+        let keepers = self.control.newest.generations.keepers(cluster);
+        let index = |node: &NodeId| self.servers.iter().position(|server| server.id == *node);
+        keepers.into_iter().flat_map(|keepers| &keepers.masters).filter_map(index).collect()
+    }
+
+    /// What keeps the control plane from being at rest, as text.
+    pub(crate) fn control_in_doubt(&self) -> Vec<String> {
+        let clusters = self.options.clusters.iter().map(|shape| shape.cluster);
+        let changing = clusters.filter(|at| self.control.newest.generations.is_changing(*at));
+        let mut found: Vec<String> = changing.map(|at| format!("{at} is changing")).collect();
+        found.extend(self.control.waiting.keys().map(|request| format!("request {request} waits")));
+        let newest = self.control.applied;
+        for server in self.servers.iter().filter(|server| !server.dead) {
+            let id = server.id;
+            match server.plane.as_ref().map(|plane| (plane.led(), plane.applied())) {
+                Some(((Some(_), _), applied)) if applied == newest => {}
+                Some(((Some(_), _), applied)) => {
+                    found.push(format!("{id} has applied {applied}, not {newest}"));
+                }
+                Some(((None, _), _)) | None => found.push(format!("{id} knows no leader")),
+            }
         }
+        found
     }
 }
