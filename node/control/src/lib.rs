@@ -7,7 +7,7 @@
 extern crate alloc;
 
 pub mod agreement;
-mod binary;
+pub mod binary;
 pub mod command;
 pub mod ddl;
 mod ddl_error;

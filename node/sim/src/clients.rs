@@ -85,6 +85,12 @@ pub struct Counts {
     pub purged: u64,
     /// Generations of clusters that became active.
     pub generations: u64,
+    /// Owners of clusters that changed.
+    pub owners: u64,
+    /// Clusters that were dropped.
+    pub drops: u64,
+    /// Terms of the control plane that had a leader.
+    pub leaders: u64,
 }
 
 /// When and where a client asks.

@@ -6,8 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+use quorate_control::plane::LogWrite;
 use quorate_protocol::io::{PAGE_BYTES, PersistSeq, Recovered, Store, Write, bytes_of};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
+
+mod control;
+
+pub use control::ControlLog;
 
 /// Everything a server keeps.
 #[derive(Debug, Clone, Default)]
@@ -33,9 +38,18 @@ pub struct Contents {
     entered: BTreeMap<ClusterKey, u32>,
     /// The server aligns: its items are no snapshot.
     pub aligning: bool,
+    /// What the control plane keeps.
+    pub control: ControlLog,
 }
 
 impl Contents {
+    fn take(&mut self, batch: &Batch) {
+        match batch {
+            Batch::Machine(writes) => writes.iter().for_each(|write| self.apply(write)),
+            Batch::Control(writes) => writes.iter().for_each(|write| self.control.apply(write)),
+        }
+    }
+
     /// True when the own decision log tells of a transaction, or did before it was cut.
     #[must_use]
     pub fn has_logged(&self, tx: TxId) -> bool {
@@ -114,8 +128,22 @@ impl Contents {
 pub struct Disk {
     visible: Contents,
     durable: Contents,
-    unsynced: VecDeque<(PersistSeq, Vec<Write>)>,
+    /// By the number under which they become durable.
+    unsynced: VecDeque<(PersistSeq, Batch)>,
+    /// Batches of this boot, the machine's and the control plane's.
+    tickets: PersistSeq,
+    /// Those of the machine.
+    last: PersistSeq,
+    /// For every batch of the control plane, the machine's last one before it.
+    control: Vec<PersistSeq>,
     damaged: bool,
+}
+
+/// What is written at once.
+#[derive(Debug)]
+enum Batch {
+    Machine(Vec<Write>),
+    Control(Vec<LogWrite>),
 }
 
 /// A checksum does not match: votes may be gone, so this identity must not vote again.
@@ -141,18 +169,42 @@ impl Disk {
         self.damaged
     }
 
-    /// The batch handed over last, if it is not durable yet.
+    /// The machine's batch, if it was handed over last and is not durable yet.
     #[must_use]
     pub fn last_written(&self) -> &[Write] {
-        self.unsynced.back().map_or(&[], |(_, writes)| writes)
+        match self.unsynced.back() {
+            Some((_, Batch::Machine(writes))) => writes,
+            Some((_, Batch::Control(_))) | None => &[],
+        }
     }
 
-    /// Hands over a batch.
+    /// Hands over a batch of the machine.
+    ///
+    /// # Panics
+    /// When the machine skips or repeats a number: it counts without gaps.
     pub fn write(&mut self, seq: PersistSeq, writes: Vec<Write>) {
-        for write in &writes {
-            self.visible.apply(write);
-        }
-        self.unsynced.push_back((seq, writes));
+        assert_eq!(seq, self.last + 1, "the machine's batches count up without gaps");
+        self.last = seq;
+        self.hand_over(Batch::Machine(writes));
+    }
+
+    /// The same for the control plane; gives the number under which it becomes durable.
+    pub fn write_control(&mut self, writes: Vec<LogWrite>) -> PersistSeq {
+        self.control.push(self.last);
+        self.hand_over(Batch::Control(writes));
+        self.tickets
+    }
+
+    fn hand_over(&mut self, batch: Batch) {
+        self.visible.take(&batch);
+        self.tickets += 1;
+        self.unsynced.push_back((self.tickets, batch));
+    }
+
+    /// Under which number a batch of the machine becomes durable; 0 for none.
+    #[must_use]
+    pub fn ticket_of(&self, seq: PersistSeq) -> PersistSeq {
+        seq + self.control.partition_point(|before| *before < seq) as PersistSeq
     }
 
     /// Number of the last batch handed over, if it is not durable yet.
@@ -164,10 +216,8 @@ impl Disk {
     /// A sync that covers everything up to `seq` returned.
     pub fn synced(&mut self, seq: PersistSeq) {
         while self.unsynced.front().is_some_and(|(first, _)| *first <= seq) {
-            if let Some((_, writes)) = self.unsynced.pop_front() {
-                for write in &writes {
-                    self.durable.apply(write);
-                }
+            if let Some((_, batch)) = self.unsynced.pop_front() {
+                self.durable.take(&batch);
             }
         }
     }
@@ -175,18 +225,18 @@ impl Disk {
     /// Power is lost; the first `kept` unsynced batches happened to reach the disk. Of a torn one
     /// behind them, `of_torn` writes count: none where checksums are looked at.
     pub fn crash(&mut self, kept: usize, of_torn: usize) {
-        for (_, writes) in self.unsynced.drain(..kept.min(self.unsynced.len())) {
-            for write in &writes {
-                self.durable.apply(write);
-            }
+        for (_, batch) in self.unsynced.drain(..kept.min(self.unsynced.len())) {
+            self.durable.take(&batch);
         }
-        if let Some((_, torn)) = self.unsynced.pop_front() {
+        if let Some((_, Batch::Machine(torn))) = self.unsynced.pop_front() {
             for write in torn.iter().take(of_torn) {
                 self.durable.apply(write);
             }
         }
         self.unsynced.clear();
         self.visible = self.durable.clone();
+        (self.tickets, self.last) = (0, 0);
+        self.control.clear();
     }
 
     /// A bit of what is durable turns over.
@@ -199,6 +249,21 @@ impl Disk {
         for contents in [&mut self.visible, &mut self.durable] {
             contents.items.insert(item.clone(), committed.clone());
         }
+    }
+
+    /// Makes durable what the control plane wrote before the run begins.
+    pub fn preload_control(&mut self, writes: &[LogWrite]) {
+        for write in writes {
+            self.visible.control.apply(write);
+            self.durable.control.apply(write);
+        }
+    }
+
+    /// The machine's data is gone, and nobody notices.
+    pub fn forget_data(&mut self) {
+        let control = self.durable.control.clone();
+        let empty = Contents { control, ..Contents::default() };
+        *self = Self { visible: empty.clone(), durable: empty, ..Self::default() };
     }
 
     /// Batches that a crash could take.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use quorate_protocol::io::{Event, Tick};
 
 use crate::plant::ShellBug;
+use crate::server::Input;
 use crate::world::{Happening, World};
 
 /// From the heal on, how long until nothing may be in doubt (issue text: 2 s).
@@ -66,38 +67,49 @@ impl World {
         self.trace.line(self.now, format_args!("heal cut {number}"));
     }
 
-    /// Power fails: the disk keeps a prefix of what was not synced, and maybe a torn batch behind
-    /// it.
+    /// Power fails, at one server or everywhere.
     pub(crate) fn crash(&mut self) {
         if self.healed {
             return;
         }
         let index = self.victim();
-        if self.servers[index].machine.is_some() {
-            let flips = self.options.bit_flip
-                && self.can_spare(index)
-                && self.servers.iter().all(|server| !server.dead && !server.disk.is_damaged());
-            let server = &mut self.servers[index];
-            let at_risk = server.disk.at_risk();
-            let kept = self.disks.index(at_risk + 1);
-            self.clients.counts_mut().batches_lost += (at_risk - kept) as u64;
-            let torn_counts = self.plant.has(ShellBug::TornBatchCounts);
-            let of_torn = self.disks.index(4);
-            server.disk.crash(kept, if torn_counts { of_torn } else { 0 });
-            server.power_off();
-            if flips {
-                server.disk.flip_bit();
+        let everywhere = self.options.blackouts > 0 && self.faults.chance(self.options.blackouts);
+        for victim in 0..self.servers.len() {
+            if everywhere || victim == index {
+                self.power_off(victim);
             }
-            let id = server.id;
-            let flipped = if flips { ", a bit flipped" } else { "" };
-            self.trace.line(self.now, format_args!("crash {id}, {kept}/{at_risk} kept{flipped}"));
-            for client in self.clients.abandon(index) {
-                self.at(self.now + 1_000, Happening::Client { client });
-            }
-            let back = self.now + self.faults.between(2_000, 400_000);
-            self.at(back, Happening::Restart(index));
         }
         self.again_after(self.options.crash_every, Happening::Crash);
+    }
+
+    /// The disk keeps a prefix of what was not synced, and maybe a torn batch behind it.
+    fn power_off(&mut self, index: usize) {
+        if self.servers[index].machine.is_none() {
+            return;
+        }
+        let flips = self.options.bit_flip
+            && self.can_spare(index)
+            && self.servers.iter().all(|server| !server.dead && !server.disk.is_damaged());
+        let server = &mut self.servers[index];
+        let at_risk = server.disk.at_risk();
+        let kept = self.disks.index(at_risk + 1);
+        self.clients.counts_mut().batches_lost += (at_risk - kept) as u64;
+        let torn_counts = self.plant.has(ShellBug::TornBatchCounts);
+        let of_torn = self.disks.index(4);
+        server.disk.crash(kept, if torn_counts { of_torn } else { 0 });
+        server.power_off();
+        if flips {
+            server.disk.flip_bit();
+        }
+        self.control.abandon(index);
+        let id = server.id;
+        let flipped = if flips { ", a bit flipped" } else { "" };
+        self.trace.line(self.now, format_args!("crash {id}, {kept}/{at_risk} kept{flipped}"));
+        for client in self.clients.abandon(index) {
+            self.at(self.now + 1_000, Happening::Client { client });
+        }
+        let back = self.now + self.faults.between(2_000, 400_000);
+        self.at(back, Happening::Restart(index));
     }
 
     /// A server stops running and wakes up late, with everything that arrived meanwhile before it.
@@ -123,11 +135,16 @@ impl World {
         self.servers[index].paused = false;
         let id = self.servers[index].id;
         self.trace.line(self.now, format_args!("resume {id}"));
-        for event in std::mem::take(&mut self.servers[index].backlog) {
-            self.step(index, event);
+        for input in std::mem::take(&mut self.servers[index].backlog) {
+            match input {
+                Input::Machine(event) => self.step(index, event),
+                Input::Control(event) => self.step_plane(index, event),
+            }
         }
         self.step(index, Event::Tick);
-        self.catch_up(index);
+        self.begin_plane(index);
+        self.turn_plane(index);
+        self.arm(index);
     }
 
     /// Everything takes longer at one server for a while.
@@ -169,7 +186,6 @@ impl World {
             self.servers[index].slowness = 0;
             self.resume(index);
             self.start(index);
-            self.catch_up(index);
         }
         self.at(self.now + DOUBT_MAX, Happening::Serve);
     }

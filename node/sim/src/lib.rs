@@ -15,6 +15,7 @@ mod outbox;
 pub mod plant;
 pub mod rng;
 mod server;
+mod starts;
 mod trace;
 mod verdict;
 pub mod workload;

@@ -58,6 +58,9 @@ struct Sums {
     aligned: u64,
     purged: u64,
     generations: u64,
+    owners: u64,
+    drops: u64,
+    leaders: u64,
     events: u64,
     violated: Vec<u64>,
 }
@@ -76,6 +79,9 @@ impl Sums {
         self.aligned += counts.aligned;
         self.purged += counts.purged;
         self.generations += counts.generations;
+        self.owners += counts.owners;
+        self.drops += counts.drops;
+        self.leaders += counts.leaders;
         self.events += report.events;
         if !report.violations.is_empty() {
             self.violated.push(seed);
@@ -127,8 +133,16 @@ fn campaign(args: &Args) -> ExitCode {
         sums.recoveries,
     );
     println!(
-        "left ONLINE {} times, back {} times, {} tombstones dropped, {} generations entered",
-        sums.left_online, sums.aligned, sums.purged, sums.generations,
+        "left ONLINE {} times, back {} times, {} tombstones dropped",
+        sums.left_online, sums.aligned, sums.purged,
+    );
+    println!(
+        "{} configurations entered ({} owners, {} generations, {} drops), {} leaders elected",
+        sums.owners + sums.generations + sums.drops,
+        sums.owners,
+        sums.generations,
+        sums.drops,
+        sums.leaders,
     );
     print_marks();
     if sums.violated.is_empty() {

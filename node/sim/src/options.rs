@@ -46,6 +46,8 @@ pub struct Options {
     pub cut_every: Tick,
     /// Mean time between crashes; 0 for none.
     pub crash_every: Tick,
+    /// Chance that a crash is one of all servers at once.
+    pub blackouts: u64,
     /// Mean time between pauses of a server; 0 for none.
     pub pause_every: Tick,
     /// Mean time between spells of slowness; 0 for none.
@@ -59,8 +61,12 @@ pub struct Options {
     pub entry_every: Tick,
     /// Mean time between changes of a cluster's MASTERs or W; 0 for none.
     pub change_every: Tick,
-    /// Longest time until a server hears of such a change.
-    pub learn_max: Tick,
+    /// Chance that an entry drops a cluster.
+    pub drops: u64,
+    /// Time between two ticks of a control plane; a leader is missed after ten to twenty.
+    pub plane_tick: Tick,
+    /// Entries of its log after which it is cut.
+    pub plane_entries: usize,
     /// One crash also flips a bit in what was durable.
     pub bit_flip: bool,
     /// Longest time until a failure detector looks again.
@@ -200,13 +206,16 @@ impl Options {
             sync_max: 200 + some(500, 100, 10_000),
             cut_every: some(600, 40_000, 600_000),
             crash_every: some(600, 40_000, 600_000),
+            blackouts: 0,
             pause_every: some(300, 40_000, 600_000),
             slow_every: some(250, 40_000, 600_000),
             jump_every: some(250, 40_000, 600_000),
             drift: some(250, 1, 300),
             entry_every: some(250, 40_000, 600_000),
             change_every: 0,
-            learn_max: 0,
+            drops: 100,
+            plane_tick: 0,
+            plane_entries: 0,
             bit_flip: some(150, 1, 1) == 1,
             detect_max: 100_000,
             housekeeping: 500_000,
@@ -220,6 +229,7 @@ impl Options {
         options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
         options.draw_rough(&mut Stream::new(seed, "rough"));
         options.draw_changes(&mut Stream::new(seed, "changes"));
+        options.draw_plane(&mut Stream::new(seed, "plane"));
         options
     }
 
@@ -245,7 +255,21 @@ impl Options {
         if rng.chance(300) {
             self.change_every = every;
         }
-        self.learn_max = *rng.pick(&[20_000, 200_000, 200_000, 1_000_000]);
+    }
+
+    /// Elections that take as long as few operations, or as many; some need several, when ticks are
+    /// short and messages slow.
+    fn draw_plane(&mut self, rng: &mut Stream) {
+        self.plane_tick = *rng.pick(&[5_000, 10_000, 10_000, 20_000]);
+        self.plane_entries = *rng.pick(&[4, 16, 512]);
+        let (sync, entry) = (rng.between(5_000, 40_000), rng.between(2_000, 20_000));
+        let crash = rng.between(50_000, 300_000);
+        if rng.chance(100) {
+            // Crashes meet what the control plane has not synced; few clusters go, for many come.
+            (self.sync_max, self.entry_every, self.crash_every) = (sync, entry, crash);
+            (self.blackouts, self.drops) = (400, 5);
+            self.duration = self.duration.max(1_000_000);
+        }
     }
 
     fn draw_forgetting(&mut self, rng: &mut Stream) {

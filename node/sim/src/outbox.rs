@@ -2,12 +2,12 @@
 //! and duplicates.
 
 use quorate_api::{Boot, NodeId};
-use quorate_protocol::io::{PersistSeq, Tick};
-use quorate_protocol::message::Message;
+use quorate_control::plane;
+use quorate_protocol::io::{Event, PersistSeq, Tick};
 
 use crate::plant::ShellBug;
 use crate::server::Out;
-use crate::world::{Arrival, Happening, World};
+use crate::world::{Arrival, Happening, Message, World};
 
 /// Longest delay of anything once everything healed.
 const HEALED_DELAY: Tick = 200;
@@ -19,19 +19,26 @@ impl World {
     /// Sends and answers whatever its durability allows.
     pub(crate) fn flush_outbox(&mut self, index: usize) {
         let early = self.plant.has(ShellBug::SendBeforeDurable);
+        let control_early = self.plant.has(ShellBug::ControlBeforeDurable);
         let server = &mut self.servers[index];
         let durable = server.durable;
-        let is_ready = |after: PersistSeq| early || after <= durable;
-        if server.outbox.iter().all(|(after, _)| !is_ready(*after)) {
+        let is_ready = |after: PersistSeq, out: &Out| match out {
+            Out::Control(..) => control_early || after <= durable,
+            Out::Send(..) | Out::Reply(..) | Out::Report(_) => early || after <= durable,
+        };
+        if server.outbox.iter().all(|(after, out)| !is_ready(*after, out)) {
             return;
         }
         let outbox = std::mem::take(&mut server.outbox);
         for (after, out) in outbox {
             match out {
-                kept if !is_ready(after) => self.servers[index].outbox.push_back((after, kept)),
-                Out::Send(to, message) => self.send(index, to, message),
+                kept if !is_ready(after, &kept) => {
+                    self.servers[index].outbox.push_back((after, kept))
+                }
+                Out::Send(to, message) => self.send(index, to, Message::Machine(message)),
+                Out::Control(to, bytes) => self.send(index, to, Message::Control(bytes)),
                 Out::Reply(request, reply) => self.reply(index, request, &reply),
-                Out::Report(report) => self.tell_control(index, report),
+                Out::Report(report) => self.step_plane(index, plane::Event::Report(report)),
             }
         }
     }
@@ -56,6 +63,29 @@ impl World {
         let at = self.arrival_time(from, to);
         let arrival = Arrival { to, to_boot, from, from_boot, cfg, message };
         self.at(at, Happening::Arrive(Box::new(arrival)));
+    }
+
+    pub(crate) fn arrive(&mut self, arrival: Arrival) {
+        let Arrival { to, to_boot, from, from_boot, cfg, message } = arrival;
+        if self.servers[to].boot != to_boot || self.servers[to].machine.is_none() {
+            return;
+        }
+        // The shell drops what a boot sent that the receiver does not talk to (any more).
+        if to != from && self.servers[to].peers.get(&from).is_none_or(|(b, _)| *b != from_boot) {
+            return;
+        }
+        let from = self.servers[from].id;
+        match message {
+            Message::Machine(message) => self.step(to, Event::Message { from, cfg, message }),
+            Message::Control(bytes) => self.control_arrives(to, from, bytes),
+        }
+    }
+
+    fn control_arrives(&mut self, to: usize, from: NodeId, bytes: Vec<u8>) {
+        let id = self.servers[to].id;
+        self.trace.mix(id.0 << 32 | bytes.len() as u64);
+        self.trace.line(self.now, format_args!("{id} < {from} control {bytes:02x?}"));
+        self.step_plane(to, plane::Event::Message { from, bytes });
     }
 
     fn arrival_time(&mut self, from: usize, to: usize) -> Tick {
@@ -93,6 +123,7 @@ impl World {
         server.disk.synced(if lies { seq.saturating_sub(2) } else { seq });
         if !server.paused {
             self.flush_outbox(index);
+            self.turn_plane(index);
         }
         let behind = lies && self.servers[index].disk.unsynced() == Some(seq);
         if !behind {

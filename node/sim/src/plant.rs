@@ -16,6 +16,12 @@ pub enum ShellBug {
     SameBoot,
     /// A damaged disk is served from as if it were a new one (trap A3).
     DamageForgotten,
+    /// Messages of the control plane leave before what they wait for is durable.
+    ControlBeforeDurable,
+    /// The control plane is told that its batches are durable as soon as they are written.
+    ControlSyncLies,
+    /// Term, vote and how far the log is committed are forgotten over a restart.
+    ControlForgets,
 }
 
 /// What differs from a correct run.

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use quorate_api::{Boot, Committed, ItemId, NodeId, Stamp, TxId};
+use quorate_control::plane::{self, Plane};
 use quorate_protocol::io::{Event, PersistSeq, Reply, Report, Tick};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
 
 use crate::clock::Clock;
+use crate::control::{Command, Table};
 use crate::disk::Disk;
 use crate::invariants::Invariants;
 use crate::options::Options;
@@ -29,18 +31,22 @@ pub(crate) struct Server {
     /// Everything takes this much longer here; 0 when it is not slow.
     pub(crate) slowness: Tick,
     pub(crate) clock: Clock,
-    /// Last entry of the control plane that it applied.
+    /// `None` while crashed, and until it has met the others.
+    pub(crate) plane: Option<Plane<Table>>,
+    /// What the own clock shows at the control plane's next tick.
+    pub(crate) next_tick: Tick,
+    /// Batches of the control plane that are not durable yet: its own number, and the disk's.
+    pub(crate) handed: VecDeque<(u64, PersistSeq)>,
+    /// The configuration that its machine was told of.
     pub(crate) cfg: u64,
-    /// Its machine has been told of an entry since it started.
-    pub(crate) configured: bool,
     /// Sends and replies in order, each with the durability it waits for.
     pub(crate) outbox: VecDeque<(PersistSeq, Out)>,
     pub(crate) durable: PersistSeq,
     pub(crate) syncing: bool,
     /// Boots of peers as this server knows them, and whether it believes them reachable.
     pub(crate) peers: BTreeMap<usize, (Boot, bool)>,
-    /// Events that arrived while paused.
-    pub(crate) backlog: Vec<Event>,
+    /// What arrived while paused.
+    pub(crate) backlog: Vec<Input>,
     /// Virtual time of the next timer.
     pub(crate) wake: Tick,
 }
@@ -50,6 +56,13 @@ pub(crate) enum Out {
     Send(NodeId, Message),
     Reply(u64, Reply),
     Report(Report),
+    Control(NodeId, Vec<u8>),
+}
+
+/// What happens to a server.
+pub(crate) enum Input {
+    Machine(Event),
+    Control(plane::Event<Command>),
 }
 
 impl Server {
@@ -63,8 +76,10 @@ impl Server {
             paused: false,
             slowness: 0,
             clock: Clock::new(rate),
-            cfg: 1,
-            configured: false,
+            plane: None,
+            next_tick: 0,
+            handed: VecDeque::new(),
+            cfg: 0,
             outbox: VecDeque::new(),
             durable: 0,
             syncing: false,
@@ -82,7 +97,8 @@ impl Server {
     /// Power is gone: only the disk stays.
     pub(crate) fn power_off(&mut self) {
         self.machine = None;
-        self.configured = false;
+        self.plane = None;
+        self.handed.clear();
         self.outbox.clear();
         self.backlog.clear();
         self.paused = false;

@@ -41,14 +41,18 @@ impl World {
         self.alive().filter_map(|(_, server)| of_server(server)).collect()
     }
 
-    /// The heal is two seconds old: nothing may be in doubt any more. Clients come back.
+    /// The heal is two seconds old: nothing may be in doubt any more.
     pub(crate) fn serve(&mut self) {
         let mut doubts = self.in_doubt();
-        doubts.extend(self.changes_under_way());
+        doubts.extend(self.control_in_doubt());
         if !doubts.is_empty() {
             self.invariants.report("nothing-in-doubt", doubts.join("; "));
         }
         self.reopen();
+    }
+
+    /// Everything takes writes.
+    pub(crate) fn clients_return(&mut self) {
         self.trace.line(self.now, format_args!("serve"));
         self.serving = true;
         for client in 0..self.options.clients {
@@ -64,7 +68,9 @@ impl World {
             machine
                 .is_some_and(|m| m.undecided().len() == 0 && m.in_flight() == 0 && !m.is_aligning())
         };
-        alive.all(|(_, server)| is_quiet(server)) && self.unequal(&self.items()).is_empty()
+        alive.all(|(_, server)| is_quiet(server))
+            && self.control_in_doubt().is_empty()
+            && self.unequal(&self.items()).is_empty()
     }
 
     /// Copies that are not what they should be, as text.
@@ -126,6 +132,7 @@ impl World {
         if !self.has_converged() {
             let mut differences = self.unequal(&self.items());
             differences.extend(self.in_doubt());
+            differences.extend(self.control_in_doubt());
             self.invariants.report("converges-after-heal", differences.join("; "));
             return;
         }

@@ -4,23 +4,19 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quorate_api::{Boot, NodeId};
-use quorate_control::generations::Generations;
-use quorate_protocol::io::{self, Config, Effect, Event, Note, PersistSeq, Reply, Tick, Write};
+use quorate_api::Boot;
+use quorate_protocol::io::{Effect, Event, Note, PersistSeq, Reply, Tick, Write};
 use quorate_protocol::machine::Machine;
-use quorate_protocol::message::Message;
+use quorate_protocol::message;
 
 use crate::clients::{Answer, Clients, Counts, Turn};
-use crate::control::{self, Entry};
+use crate::control::{self, Control};
 use crate::invariants::{Invariants, Violation};
 use crate::options::Options;
-use crate::plant::{Plant, ShellBug};
+use crate::plant::Plant;
 use crate::rng::Stream;
-use crate::server::{self, Out, Server};
+use crate::server::{self, Input, Out, Server};
 use crate::trace::Trace;
-
-/// Longest time until a failure detector looks again once everything healed.
-const HEALED_DETECT: Tick = 100_000;
 
 /// What the clock brings.
 pub(crate) enum Happening {
@@ -51,26 +47,32 @@ pub(crate) enum Happening {
     Slow,
     Hurry(usize),
     Jump,
-    /// The control plane makes an entry.
+    /// A server that started has met the others.
+    Met {
+        server: usize,
+        boot: Boot,
+    },
+    /// Somebody moves an owner, or drops a cluster.
     Entry,
     /// Somebody changes a cluster's MASTERs or W.
     Change,
-    /// A server's report arrives at the control plane.
-    Reported {
-        from: NodeId,
-        report: io::Report,
-    },
-    /// A server hears of it.
-    Learn {
-        server: usize,
-        cfg: u64,
-    },
     /// The safety phase is over: everything heals.
     HealAll,
-    /// Nothing may be in doubt any more; clients come back.
+    /// Nothing may be in doubt any more.
     Serve,
+    /// Clients come back.
+    Return,
     /// Everything must have converged by now.
     Judge,
+}
+
+/// What is said over links.
+#[expect(clippy::large_enum_variant, reason = "what travels is boxed")]
+#[derive(Clone)]
+pub(crate) enum Message {
+    Machine(message::Message),
+    /// From one control plane to another.
+    Control(Vec<u8>),
 }
 
 /// A message that travels.
@@ -96,13 +98,13 @@ pub struct World {
     pub(crate) healed: bool,
     /// The quiet after the heal is over.
     pub(crate) serving: bool,
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) generations: Generations,
+    pub(crate) control: Control,
     pub(crate) changes: Stream,
     pub(crate) network: Stream,
     pub(crate) faults: Stream,
     pub(crate) disks: Stream,
     pub(crate) starts: Stream,
+    pub(crate) planes: Stream,
     pub(crate) clients: Clients,
     pub(crate) invariants: Invariants,
     pub(crate) trace: Trace,
@@ -142,8 +144,7 @@ impl World {
             (0..options.servers).map(|index| Server::new(index, rate())).collect();
         let mut invariants = Invariants::new(&options);
         let loaded = server::load(&options, &mut servers, &mut invariants);
-        let nodes: Vec<NodeId> = servers.iter().map(|server| server.id).collect();
-        let first = control::first_entry(&options, &nodes, &mut Stream::new(seed, "control"));
+        let founded = control::found(&options, &mut servers, &mut Stream::new(seed, "control"));
         let mut world = Self {
             now: 1,
             queue: BTreeMap::new(),
@@ -153,13 +154,13 @@ impl World {
             next_cut: 0,
             healed: false,
             serving: false,
-            generations: control::first_generations(&first),
-            entries: vec![first],
+            control: Control::new(founded),
             changes: Stream::new(seed, "changing"),
             network: Stream::new(seed, "network"),
             faults: Stream::new(seed, "faults"),
             disks: Stream::new(seed, "disks"),
             starts: Stream::new(seed, "starts"),
+            planes: Stream::new(seed, "planes"),
             clients: Clients::new(seed, &options, &loaded),
             invariants,
             trace: Trace::new(keep_trace),
@@ -211,6 +212,7 @@ impl World {
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
             self.invariants.report("no-panic", text.unwrap_or("a panic without text").to_owned());
         }
+        self.clients.counts_mut().leaders = self.invariants.leaders();
         Report {
             options: self.options,
             trace_hash: self.trace.hash(),
@@ -248,7 +250,7 @@ impl World {
                 let due = self.servers[server].wake == self.now;
                 if due && self.servers[server].boot == boot {
                     self.servers[server].wake = Tick::MAX;
-                    self.step(server, Event::Tick);
+                    self.wake(server);
                 }
             }
             Happening::Detect { server, boot } => self.detect(server, boot),
@@ -264,89 +266,21 @@ impl World {
             Happening::Jump => self.jump_clock(),
             Happening::Entry => self.new_entry(),
             Happening::Change => self.change_generation(),
-            Happening::Reported { from, report } => self.take_report(from, &report),
-            Happening::Learn { server, cfg } => self.learn_entry(server, cfg),
+            Happening::Met { server, boot } => {
+                if self.servers[server].boot == boot {
+                    self.begin_plane(server);
+                }
+            }
             Happening::HealAll => self.heal_all(),
             Happening::Serve => self.serve(),
+            Happening::Return => self.clients_return(),
             Happening::Judge => {}
         }
     }
 
-    /// Starts a server from what its disk holds, in a new boot; one with a damaged disk refuses.
-    pub(crate) fn start(&mut self, index: usize) {
-        let server = &mut self.servers[index];
-        if server.machine.is_some() || server.dead {
-            return;
-        }
-        let id = server.id;
-        let recovered = match server.disk.recover() {
-            Ok(recovered) => recovered,
-            Err(_) if self.plant.has(ShellBug::DamageForgotten) => {
-                server.disk = crate::disk::Disk::default();
-                quorate_protocol::io::Recovered::default()
-            }
-            Err(damaged) => {
-                server.dead = true;
-                self.trace.line(self.now, format_args!("{id} refuses to start: {damaged:?}"));
-                return;
-            }
-        };
-        if !self.plant.has(ShellBug::SameBoot) || server.boot == Boot(0) {
-            server.boot = Boot(server.boot.0 + 1);
-        }
-        let boot = server.boot;
-        let mut config = Config::new(id, boot, id.0 ^ u64::from(boot.0) << 32);
-        self.options.tune(&mut config);
-        (self.plant.machine)(&mut config);
-        self.invariants.restarted((id, boot), index, server.disk.durable(), &self.options);
-        server.machine = Some(Machine::new(config, recovered));
-        server.durable = 0;
-        self.trace.line(self.now, format_args!("start {id} boot {}", boot.0));
-        self.catch_up(index);
-        self.at(self.now + 500, Happening::Detect { server: index, boot });
-    }
-
-    /// Reachability is decided by looking at the truth now and then, so it is often out of date.
-    fn detect(&mut self, index: usize, boot: Boot) {
-        if self.servers[index].boot != boot || self.servers[index].machine.is_none() {
-            return;
-        }
-        for peer in (0..self.servers.len()).filter(|peer| *peer != index) {
-            let other = &self.servers[peer];
-            let up = other.is_awake() && !self.is_cut(index, peer) && !self.is_cut(peer, index);
-            let (node, current) = (other.id, other.boot);
-            let before = self.servers[index].peers.get(&peer).copied();
-            let boot = match before {
-                None if !up => continue,
-                Some((_, false)) if !up => continue,
-                Some((known, true)) if !up => known,
-                Some((known, true)) if known == current => continue,
-                _ => current,
-            };
-            self.servers[index].peers.insert(peer, (boot, up));
-            self.step(index, Event::Peer { node, boot, up });
-        }
-        let max = if self.healed { HEALED_DETECT } else { self.options.detect_max };
-        let again = self.now + self.network.between(10_000, max);
-        self.at(again, Happening::Detect { server: index, boot });
-    }
-
-    fn arrive(&mut self, arrival: Arrival) {
-        let Arrival { to, to_boot, from, from_boot, cfg, message } = arrival;
-        if self.servers[to].boot != to_boot || self.servers[to].machine.is_none() {
-            return;
-        }
-        // The shell drops what a boot sent that the receiver does not talk to (any more).
-        if to != from && self.servers[to].peers.get(&from).is_none_or(|(b, _)| *b != from_boot) {
-            return;
-        }
-        let from = self.servers[from].id;
-        self.step(to, Event::Message { from, cfg, message });
-    }
-
     pub(crate) fn step(&mut self, index: usize, event: Event) {
         if self.servers[index].paused {
-            self.servers[index].backlog.push(event);
+            self.servers[index].backlog.push(Input::Machine(event));
             return;
         }
         let id = self.servers[index].id;
@@ -367,9 +301,25 @@ impl World {
         self.arm(index);
     }
 
+    /// A server's timer is due.
+    fn wake(&mut self, index: usize) {
+        let server = &self.servers[index];
+        let now = server.clock.now(self.now);
+        let deadline = server.machine.as_ref().and_then(Machine::next_deadline);
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            self.step(index, Event::Tick);
+        }
+        self.turn_plane(index);
+        if !self.servers[index].paused {
+            self.arm(index);
+        }
+    }
+
     pub(crate) fn arm(&mut self, index: usize) {
         let server = &mut self.servers[index];
-        let Some(due) = server.machine.as_ref().and_then(Machine::next_deadline) else { return };
+        let deadline = server.machine.as_ref().and_then(Machine::next_deadline);
+        let tick = server.plane.as_ref().map(|_| server.next_tick);
+        let Some(due) = deadline.into_iter().chain(tick).min() else { return };
         let due = server.clock.when(due).max(self.now);
         if due < server.wake {
             server.wake = due;
@@ -396,13 +346,16 @@ impl World {
                 self.invariants.wrote(index, written, server.disk.visible(), &self.options);
             }
             Effect::Send { to, after, message } => {
+                let after = server.disk.ticket_of(after);
                 server.outbox.push_back((after, Out::Send(to, message)));
             }
             Effect::Reply { request, after, reply } => {
+                let after = server.disk.ticket_of(after);
                 server.outbox.push_back((after, Out::Reply(request, reply)));
             }
             Effect::Note(note) => self.noted(index, &note),
             Effect::Report { after, report } => {
+                let after = server.disk.ticket_of(after);
                 server.outbox.push_back((after, Out::Report(report)));
             }
         }
@@ -439,7 +392,7 @@ impl World {
         }
         let target = self.clients.target(client);
         let server = &self.servers[target];
-        if server.machine.is_none() || !server.configured {
+        if server.machine.is_none() || server.plane.is_none() {
             self.clients.refused();
             self.at(self.now + 5_000, Happening::Client { client });
             return;

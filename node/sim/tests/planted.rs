@@ -55,7 +55,7 @@ const fn shell(
 /// Every bug. Where the first thing to notice may differ from seed to seed, each is listed.
 fn rows() -> Vec<Row> {
     let rows = commits_and_votes().into_iter().chain(recovery_and_bases());
-    rows.chain(alignment()).chain(generations()).chain(disks()).collect()
+    rows.chain(alignment()).chain(generations()).chain(disks()).chain(control_plane()).collect()
 }
 
 fn commits_and_votes() -> Vec<Row> {
@@ -268,6 +268,29 @@ fn disks() -> Vec<Row> {
             "3.1, A6",
             ShellBug::SameBoot,
             &["one-content", "votes-stand"],
+        ),
+    ]
+}
+
+fn control_plane() -> Vec<Row> {
+    vec![
+        shell(
+            "the control plane's messages leave too early",
+            "3.2",
+            ShellBug::ControlBeforeDurable,
+            &["one-agreement", "one-leader"],
+        ),
+        shell(
+            "an entry is applied before it is durable",
+            "3.2, 3.9",
+            ShellBug::ControlSyncLies,
+            &["configuration-kept"],
+        ),
+        shell(
+            "vote and commit are forgotten by a restart",
+            "3.2, 3.9",
+            ShellBug::ControlForgets,
+            &["configuration-kept", "one-leader"],
         ),
     ]
 }

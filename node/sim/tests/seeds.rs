@@ -25,6 +25,7 @@ fn run(seed: u64) -> Report {
 fn fixed_seeds_break_no_invariant() {
     let (mut commits, mut recoveries, mut crossing, mut lost) = (0, 0, 0, 0);
     let (mut aligned, mut purged, mut generations) = (0, 0, 0);
+    let (mut owners, mut drops, mut leaders) = (0, 0, 0);
     let mut workloads: BTreeMap<Kind, u64> = BTreeMap::new();
     for (report, seed) in parallel(SEEDS, |index| run(index as u64 + 1)).into_iter().zip(1..) {
         assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
@@ -34,6 +35,9 @@ fn fixed_seeds_break_no_invariant() {
         aligned += report.counts.aligned;
         purged += report.counts.purged;
         generations += report.counts.generations;
+        owners += report.counts.owners;
+        drops += report.counts.drops;
+        leaders += report.counts.leaders;
         crossing += u32::from(report.options.clusters.len() > 1);
         *workloads.entry(report.options.workload).or_default() += report.counts.committed;
     }
@@ -44,6 +48,8 @@ fn fixed_seeds_break_no_invariant() {
     assert!(aligned > 200, "{aligned} alignments");
     assert!(purged > 200, "{purged} tombstones dropped");
     assert!(generations > 400, "{generations} generations");
+    assert!(owners > 400 && drops > 100, "{owners} owners, {drops} drops");
+    assert!(leaders > SEEDS as u64, "{leaders} leaders");
     assert!(crossing > 200, "{crossing} seeds with several clusters");
     assert!(workloads.len() == Kind::ALL.len() && workloads.values().all(|n| *n > 1_000));
 }

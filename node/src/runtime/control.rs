@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use quorate_api::NodeId;
 use quorate_control::plane::{
-    Answer, Effect, Event, Plane, PlaneConfig, RecoveredLog, TICK, UnreadableError,
+    Answer, ENTRIES_MAX, Effect, Event, Plane, PlaneConfig, RecoveredLog, TICK, UnreadableError,
 };
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Event as MachineEvent, PersistSeq, Tick};
@@ -63,7 +63,7 @@ impl<P: Protocol> NodeLoop<P> {
         founders.push(self.shared.node);
         founders.sort_unstable();
         let (node, boot) = (self.shared.node, self.shared.boot);
-        let config = PlaneConfig { node, boot, seed: foundation.seed };
+        let config = PlaneConfig { node, boot, seed: foundation.seed, entries_max: ENTRIES_MAX };
         let mut effects = Vec::new();
         let plane = Plane::new(config, &foundation.recovered, &founders, &mut effects);
         let plane = plane.unwrap_or_else(|error| refuse(&error));

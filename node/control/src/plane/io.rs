@@ -18,11 +18,13 @@ pub struct PlaneConfig {
     pub boot: Boot,
     /// Of its election time-outs.
     pub seed: u64,
+    /// Entries behind its snapshot from which on its log is cut.
+    pub entries_max: usize,
 }
 
 /// What happens to the control plane.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub enum Event<C = Command> {
     /// [`TICK`](super::TICK) has passed.
     Tick,
     /// A message from another server.
@@ -41,7 +43,7 @@ pub enum Event {
         /// The shell's number for the request; comes back in the answer.
         request: u64,
         /// The command.
-        command: Command,
+        command: C,
     },
     /// What this server has to report; needs no answer.
     Report(Report),

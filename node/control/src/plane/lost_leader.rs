@@ -5,13 +5,13 @@
 use quorate_api::NodeId;
 use raft::{INVALID_ID, StateRole};
 
-use super::Plane;
+use super::{Plane, StateMachine};
 
 /// Ticks between one server that stands because it lost its leader, and the next. They stand one
 /// after the other, in order of id: two at once would split the votes.
 const APART: usize = 2;
 
-impl Plane {
+impl<A: StateMachine> Plane<A> {
     /// A server cannot be reached. If it led, it leads no more as far as this one is concerned,
     /// which from now on may vote for another one at once.
     pub(super) fn lose(&mut self, node: NodeId) {

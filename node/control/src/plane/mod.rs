@@ -1,5 +1,6 @@
 //! The control plane of one server as a synchronous machine: a replicated log of commands (Raft, by
-//! the `raft` library) and the state they make. Events in, effects out, time only as ticks.
+//! the `raft` library) and the state they make. Events in, effects out, time only as ticks. What
+//! the state is it does not know (`state_machine`).
 //!
 //! Three rules beside the library's own:
 //! - **What is applied stays applied.** An entry is applied once it *and the fact that it is
@@ -23,6 +24,7 @@ use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::agreement::Agreement;
 use crate::schema::Schema;
 
 mod io;
@@ -30,6 +32,7 @@ mod log;
 mod lost_leader;
 mod proposals;
 mod state;
+mod state_machine;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -41,6 +44,7 @@ pub use log::{LogWrite, RecoveredLog};
 use proposals::Proposals;
 use state::Entry;
 pub use state::{State, UnreadableError};
+pub use state_machine::StateMachine;
 
 /// Microseconds between two ticks.
 pub const TICK: u64 = 50_000;
@@ -49,8 +53,9 @@ const HEARTBEAT: usize = 2;
 /// Ticks without one after which another server stands for election, at least; at most twice as
 /// many.
 const ELECTION: usize = 10;
-/// Entries behind the snapshot, and their bytes, from which on the log is cut.
-const ENTRIES_MAX: usize = if cfg!(test) { 8 } else { 512 };
+/// Entries behind the snapshot from which on a server's log is cut.
+pub const ENTRIES_MAX: usize = 512;
+/// The same for their bytes.
 const BYTES_MAX: usize = 4 << 20;
 /// Requests of clients that wait; above, the next one is refused.
 const REQUESTS_MAX: usize = 1_024;
@@ -60,30 +65,30 @@ const SNAPSHOT: usize = 2 * ELECTION;
 const MESSAGE_BYTES: u64 = 1 << 20;
 
 /// What has to be durable before it goes on.
-struct Pending {
+struct Pending<A> {
     /// Number of the last batch handed to the disk by then.
     after: u64,
     /// The library's number for what it is about.
     ready: u64,
     /// The state that takes the place of everything, and its index.
-    snapshot: Option<(State, u64)>,
+    snapshot: Option<(State<A>, u64)>,
     committed: Vec<eraftpb::Entry>,
 }
 
 /// One server's control plane.
-pub struct Plane {
+pub struct Plane<A: StateMachine = Agreement> {
     config: PlaneConfig,
     raft: RawNode<Log>,
     rng: ChaCha8Rng,
     election: usize,
     /// Ticks until it stands for election without having waited for the leader's silence.
     stands_in: Option<usize>,
-    state: State,
+    state: State<A>,
     applied: u64,
     /// Batches handed to the disk, and those of them that are durable.
     handed: u64,
     durable: u64,
-    pending: VecDeque<Pending>,
+    pending: VecDeque<Pending<A>>,
     proposals: Proposals,
     /// Clients that want to catch up, and how far they have to.
     questions: BTreeMap<u64, Question>,
@@ -102,7 +107,15 @@ struct Question {
     index: Option<u64>,
 }
 
-impl core::fmt::Debug for Plane {
+impl Plane {
+    /// The schema that was agreed on.
+    #[must_use]
+    pub fn schema(&self) -> Arc<Schema> {
+        self.state.agreement.schema.clone()
+    }
+}
+
+impl<A: StateMachine> core::fmt::Debug for Plane<A> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let raft = &self.raft.raft;
         f.debug_struct("Plane")
@@ -114,7 +127,7 @@ impl core::fmt::Debug for Plane {
     }
 }
 
-impl Plane {
+impl<A: StateMachine> Plane<A> {
     /// The control plane of a server that was in a cluster before, or founds one together with
     /// `founders`, itself included: every founder must name the same.
     ///
@@ -128,10 +141,10 @@ impl Plane {
     ) -> Result<Self, UnreadableError> {
         let log = match &recovered.snapshot {
             Some(snapshot) => Log::read(snapshot, recovered)?,
-            None => Log::founded_by(founders, State::default().encode()?),
+            None => Log::founded_by(founders, State::<A>::default().encode()?),
         };
         let (applied, bytes) = log.snapshot_state();
-        let state = State::decode(bytes)?;
+        let state = State::<A>::decode(bytes)?;
         let mut handed = 0;
         if recovered.snapshot.is_none() {
             handed = 1;
@@ -166,6 +179,8 @@ impl Plane {
             led: (None, 0),
             config,
         };
+        // What it had applied, before a vote that is not durable yet holds it up.
+        plane.work(out)?;
         let is_first = founders.iter().min() == Some(&config.node);
         plane.stand_early(recovered.snapshot.is_none() && is_first);
         plane.work(out)?;
@@ -187,7 +202,11 @@ impl Plane {
     /// # Errors
     /// An entry or a state that this version does not understand was agreed on: the server must
     /// stop rather than go on without it.
-    pub fn step(&mut self, event: Event, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
+    pub fn step(
+        &mut self,
+        event: Event<A::Command>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), UnreadableError> {
         match event {
             Event::Tick => self.tick(),
             Event::Message { from, bytes } => self.receive(from, &bytes),
@@ -214,14 +233,14 @@ impl Plane {
 
     /// What was agreed on, as far as this server has applied it.
     #[must_use]
-    pub const fn state(&self) -> &State {
+    pub const fn state(&self) -> &State<A> {
         &self.state
     }
 
-    /// The schema in it.
+    /// Index of the last entry that this server has applied.
     #[must_use]
-    pub fn schema(&self) -> Arc<Schema> {
-        self.state.agreement.schema.clone()
+    pub const fn applied(&self) -> u64 {
+        self.applied
     }
 
     /// Who leads, as far as this server knows, and in which term.
@@ -438,7 +457,7 @@ impl Plane {
     fn compact(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
         let (entries, bytes) = self.raft.store().size();
         let (at, _) = self.raft.store().snapshot_state();
-        if (entries < ENTRIES_MAX && bytes < BYTES_MAX) || self.applied <= at {
+        if (entries < self.config.entries_max && bytes < BYTES_MAX) || self.applied <= at {
             return Ok(());
         }
         let voters = self.raft.raft.prs().conf().to_conf_state();

@@ -6,10 +6,12 @@ use alloc::vec::Vec;
 
 use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_protocol::io::Report;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::StateMachine;
 use super::state::{Entry, ProposalId, State, UnreadableError};
 use crate::agreement::Refusal;
-use crate::command::Command;
 
 /// Ticks after which a proposal that is not seen in the log is made again: it was lost, or the
 /// leader was.
@@ -46,7 +48,11 @@ impl Proposals {
         Self { node, boot, last: 0, queue: VecDeque::new(), reports: BTreeMap::new() }
     }
 
-    pub(super) fn add(&mut self, request: u64, command: Command) -> Result<(), UnreadableError> {
+    pub(super) fn add<C: Serialize + DeserializeOwned>(
+        &mut self,
+        request: u64,
+        command: C,
+    ) -> Result<(), UnreadableError> {
         self.push(request, command, true)
     }
 
@@ -55,10 +61,10 @@ impl Proposals {
         self.reports.insert(report.cluster(), report);
     }
 
-    fn push(
+    fn push<C: Serialize + DeserializeOwned>(
         &mut self,
         request: u64,
-        command: Command,
+        command: C,
         wanted: bool,
     ) -> Result<(), UnreadableError> {
         self.last += 1;
@@ -80,7 +86,10 @@ impl Proposals {
     }
 
     /// The entry to be handed to the log now.
-    pub(super) fn due(&mut self, state: &State) -> Result<Option<Vec<u8>>, UnreadableError> {
+    pub(super) fn due<A: StateMachine>(
+        &mut self,
+        state: &State<A>,
+    ) -> Result<Option<Vec<u8>>, UnreadableError> {
         if self.queue.is_empty() && !self.reports.is_empty() {
             let reports = core::mem::take(&mut self.reports).into_values().collect();
             // What tells nothing new here comes again, should it still be true when it would.
@@ -88,7 +97,7 @@ impl Proposals {
             if reports.is_empty() {
                 return Ok(None);
             }
-            self.push(0, Command::Reports { from: self.node, reports }, false)?;
+            self.push(0, A::tell(self.node, reports), false)?;
         }
         Ok(self.queue.front().filter(|first| first.wait == 0).map(|first| first.bytes.clone()))
     }
@@ -102,7 +111,10 @@ impl Proposals {
     }
 
     /// The next request whose command was applied, with what became of it.
-    pub(super) fn settled_by(&mut self, state: &State) -> Option<(u64, Result<(), Refusal>)> {
+    pub(super) fn settled_by<A: StateMachine>(
+        &mut self,
+        state: &State<A>,
+    ) -> Option<(u64, Result<(), Refusal>)> {
         loop {
             let first = self.queue.front()?;
             let outcome = state.outcome(first.id)?;

@@ -7,10 +7,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use quorate_api::{Boot, NodeId};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::StateMachine;
 use crate::agreement::{Agreement, Refusal};
-use crate::command::Command;
 
 /// Version of the state's and the entries' JSON; a newer one is refused, not guessed at.
 const FORMAT: u32 = 1;
@@ -26,9 +27,9 @@ pub(super) struct ProposalId {
 /// Content of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Entry {
+pub(super) struct Entry<C> {
     pub(super) id: ProposalId,
-    pub(super) command: Command,
+    pub(super) command: C,
 }
 
 /// What became of a server's last command.
@@ -42,20 +43,20 @@ struct Last {
 /// What all servers agree on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct State {
+pub struct State<A = Agreement> {
     format: u32,
     /// Index of the last entry that changed the agreement: `cfg` of PROTOCOL.md 3.1.
     pub cfg: u64,
     /// The agreement.
-    pub agreement: Agreement,
+    pub agreement: A,
     /// A server has one command under way at a time, so its last one tells whether an entry is a
     /// copy: a proposal may be made again when nobody knows whether it arrived.
     last: BTreeMap<NodeId, Last>,
 }
 
-impl Default for State {
+impl<A: Default> Default for State<A> {
     fn default() -> Self {
-        Self { format: FORMAT, cfg: 0, agreement: Agreement::default(), last: BTreeMap::new() }
+        Self { format: FORMAT, cfg: 0, agreement: A::default(), last: BTreeMap::new() }
     }
 }
 
@@ -89,7 +90,7 @@ impl UnreadableError {
     }
 }
 
-impl State {
+impl<A: StateMachine> State<A> {
     pub(super) fn encode(&self) -> Result<Vec<u8>, UnreadableError> {
         let json = |error| UnreadableError::Json { what: "the state", error };
         serde_json::to_vec(self).map_err(json)
@@ -113,7 +114,7 @@ impl State {
     }
 
     /// Applies the entry at `index`; true when the agreement changed.
-    pub(super) fn apply(&mut self, index: u64, entry: &Entry) -> bool {
+    pub(super) fn apply(&mut self, index: u64, entry: &Entry<A::Command>) -> bool {
         let ProposalId { node, boot, number } = entry.id;
         if self.last.get(&node).is_some_and(|last| (last.boot, last.number) >= (boot, number)) {
             return false;
@@ -135,7 +136,7 @@ impl State {
     }
 }
 
-impl Entry {
+impl<C: Serialize + DeserializeOwned> Entry<C> {
     pub(super) fn encode(&self) -> Result<Vec<u8>, UnreadableError> {
         let json = |error| UnreadableError::Json { what: "an entry", error };
         serde_json::to_vec(self).map_err(json)

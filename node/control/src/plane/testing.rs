@@ -14,6 +14,9 @@ use crate::members::WriteQuorum;
 use crate::schema::DatabaseKind;
 use crate::settings::NewDatabase;
 
+/// Few enough for logs to be cut in tests.
+pub(super) const ENTRIES_FEW: usize = 8;
+
 /// What a server has on its disk, in the order of writing.
 #[derive(Default)]
 pub(super) struct Disk {
@@ -134,7 +137,7 @@ impl World {
         let (node, boot) = (node(index), Boot(server.boot));
         let seed = u64::from(server.boot) * 100 + index as u64;
         let mut out = Vec::new();
-        let config = PlaneConfig { node, boot, seed };
+        let config = PlaneConfig { node, boot, seed, entries_max: ENTRIES_FEW };
         let plane = Plane::new(config, &server.disk.synced, &founders, &mut out).unwrap();
         server.plane = Some(plane);
         self.carry_out(index, out);

@@ -8,6 +8,9 @@
 //! | `one_content` | one content per transaction id |
 //! | `one_commit_per_base` | two transactions on one base never both commit |
 //! | `one_generation` | a generation's commits are final, and at its voters, before the next one |
+//! | `configuration_kept` | no server goes back to an older configuration, also over a crash |
+//! | `one_agreement` | servers that have applied the same entries agree |
+//! | `one_leader` | a term of the control plane has at most one leader |
 //! | `exact_bases` | commits are applied on exact bases, never twice, never backwards |
 //! | `tombstone_kept` | a tombstone goes only when every MASTER and REPLICA has it |
 //! | `votes_stand` | no vote changes, no Yes after a promise without a vote |
@@ -25,12 +28,15 @@
 mod acknowledged_stays;
 mod all_or_nothing;
 mod bank_total;
+mod configuration_kept;
 mod durable_before_ok;
 mod edges_symmetric;
 mod exact_bases;
+mod one_agreement;
 mod one_commit_per_base;
 mod one_content;
 mod one_generation;
+mod one_leader;
 mod one_outcome;
 mod one_value;
 mod tombstone_kept;
@@ -40,8 +46,10 @@ mod votes_stand;
 use std::collections::BTreeMap;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId, TxId};
+use quorate_control::plane::{Plane, State};
 use quorate_protocol::io::Write;
 
+use crate::control::Table;
 use crate::disk::Contents;
 use crate::options::Options;
 use crate::workload::Kind;
@@ -68,6 +76,9 @@ pub struct Invariants {
     tombstones: tombstone_kept::TombstoneKept,
     acknowledged: acknowledged_stays::AcknowledgedStays,
     generations: one_generation::OneGeneration,
+    configurations: configuration_kept::ConfigurationKept,
+    agreements: one_agreement::OneAgreement,
+    leaders: one_leader::OneLeader,
 }
 
 impl Invariants {
@@ -92,6 +103,33 @@ impl Invariants {
         if let Some(detail) = self.generations.activated(of, masters, disks, has_dropped) {
             self.report("one-generation", detail);
         }
+    }
+
+    /// A server leads the control plane.
+    pub(crate) fn leads(&mut self, index: usize, term: u64) {
+        if let Some(detail) = self.leaders.see(index, term) {
+            self.report("one-leader", format!("server {index} {detail}"));
+        }
+    }
+
+    /// A server's control plane has begun, or has applied more.
+    pub(crate) fn plane(&mut self, index: usize, plane: &Plane<Table>) {
+        let (applied, cfg) = (plane.applied(), plane.state().cfg);
+        let found = [
+            ("configuration-kept", self.configurations.see(index, applied, cfg)),
+            ("one-agreement", self.agreements.see(index, applied, digest(plane.state()))),
+        ];
+        for (invariant, detail) in found {
+            if let Some(detail) = detail {
+                self.report(invariant, format!("server {index} {detail}"));
+            }
+        }
+    }
+
+    /// Terms of the control plane that had a leader.
+    #[must_use]
+    pub fn leaders(&self) -> u64 {
+        self.leaders.count() as u64
     }
 
     /// An item that was there before the run.
@@ -226,6 +264,13 @@ impl Invariants {
     pub fn take(self) -> Vec<Violation> {
         self.violations
     }
+}
+
+/// FNV-1a over the state's bytes.
+fn digest(state: &State<Table>) -> u64 {
+    let bytes = postcard::to_allocvec(state).expect("the state is plain data");
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }
 
 /// What the workload promises of a whole snapshot.

@@ -1,0 +1,146 @@
+//! Who changes what while clients write: owners, MASTERs, REPLICAs and write quorums, clusters that
+//! are dropped; each as a command at a drawn server. May not know how commands are agreed on.
+
+use quorate_api::{ClusterKey, NodeId};
+use quorate_control::generations::Keepers;
+use quorate_control::plane::Event;
+use quorate_protocol::io::Tick;
+
+use super::table::Command;
+use crate::world::{Happening, World};
+
+/// How long the control plane has to take dropped clusters back before clients come.
+const REOPENED: Tick = 100_000;
+
+impl World {
+    /// A cluster gets another owner, or is dropped.
+    pub(crate) fn new_entry(&mut self) {
+        if self.healed {
+            return;
+        }
+        let shape = self.faults.pick(&self.options.clusters).clone();
+        let owner = self.servers[*self.faults.pick(&shape.masters)].id;
+        let drops = self.faults.chance(self.options.drops);
+        let at = self.faults.index(self.servers.len());
+        let own = Command::Own(shape.cluster, owner);
+        self.propose(at, if drops { Command::Drop(shape.cluster) } else { own });
+        self.again_after(self.options.entry_every, Happening::Entry);
+    }
+
+    /// A cluster's MASTERs or W shall change, or a change on its way is turned round.
+    pub(crate) fn change_generation(&mut self) {
+        if self.healed {
+            return;
+        }
+        let shape = self.changes.index(self.options.clusters.len());
+        let cluster = self.options.clusters[shape].cluster;
+        let at = self.changes.index(self.servers.len());
+        if self.control.newest.generations.is_changing(cluster) {
+            if self.changes.chance(300) {
+                self.propose(at, Command::GiveUp(cluster));
+            }
+        } else if let Some(next) = self.draw_keepers(cluster) {
+            self.propose(at, Command::Change(cluster, next));
+        }
+        let next = self.now + self.changes.between(1, 2 * self.options.change_every);
+        self.at(next, Happening::Change);
+    }
+
+    /// Everything takes writes again; clients come back when it does.
+    pub(crate) fn reopen(&mut self) {
+        let mut wait = 0;
+        if self.control.newest.is_any_closed() {
+            let serves = |at: &usize| self.servers[*at].plane.is_some();
+            if let Some(at) = (0..self.servers.len()).find(serves) {
+                self.propose(at, Command::Reopen);
+            }
+            wait = REOPENED;
+        }
+        self.at(self.now + wait, Happening::Return);
+    }
+
+    /// Somebody asks this server for a change, if it runs.
+    fn propose(&mut self, index: usize, command: Command) {
+        let server = &self.servers[index];
+        if server.paused || server.plane.is_none() {
+            return;
+        }
+        let (id, request) = (server.id, self.control.next_request());
+        self.trace.line(self.now, format_args!("{id} is asked for {request}: {command:?}"));
+        if let Command::Change(cluster, next) = &command {
+            self.control.asked.insert(request, (*cluster, next.clone()));
+        }
+        self.control.waiting.insert(request, index);
+        self.step_plane(index, Event::Propose { request, command });
+    }
+
+    /// One MASTER or REPLICA less or in another role, or another W; with enough of them alive.
+    fn draw_keepers(&mut self, cluster: ClusterKey) -> Option<Keepers> {
+        let mut next = self.control.newest.generations.keepers(cluster)?.clone();
+        let kind = self.changes.below(5);
+        match kind {
+            0 | 1 if next.masters.len() > 1 => {
+                let at = self.changes.index(next.masters.len());
+                let node = next.masters.remove(at);
+                if kind == 0 || !self.keeps_another(node, cluster) {
+                    next.replicas.push(node);
+                    next.replicas.sort_unstable();
+                }
+            }
+            2 | 3 if !next.replicas.is_empty() => {
+                let at = self.changes.index(next.replicas.len());
+                let node = next.replicas.remove(at);
+                if kind == 2 || !self.keeps_another(node, cluster) {
+                    next.masters.push(node);
+                    next.masters.sort_unstable();
+                }
+            }
+            _ => {}
+        }
+        let masters = next.masters.len();
+        let majority = masters / 2 + 1;
+        next.write_quorum = majority + self.changes.index(masters - majority + 1);
+        self.serves(&next, None).then_some(next)
+    }
+
+    /// Who keeps a cluster now, who will, and who would by what was asked for and may yet come.
+    fn keepers(&self, cluster: ClusterKey) -> impl Iterator<Item = &Keepers> {
+        let generations = &self.control.newest.generations;
+        let now = generations.keepers(cluster).into_iter().chain(generations.next_keepers(cluster));
+        let asked = self.control.asked.values().filter(move |(of, _)| *of == cluster);
+        now.chain(asked.map(|(_, keepers)| keepers))
+    }
+
+    /// A server without any cluster would be no part of the database.
+    fn keeps_another(&self, node: NodeId, cluster: ClusterKey) -> bool {
+        let mut others = self.options.clusters.iter().filter(|shape| shape.cluster != cluster);
+        let is_kept =
+            |keepers: &Keepers| keepers.masters.contains(&node) || keepers.replicas.contains(&node);
+        others.any(|shape| self.keepers(shape.cluster).all(is_kept))
+    }
+
+    /// True when a server, for good, is there.
+    fn lives(&self, index: usize) -> bool {
+        let server = &self.servers[index];
+        !server.dead && !server.disk.is_damaged()
+    }
+
+    /// True when these serve without those whose disks are damaged, and without one more.
+    fn serves(&self, keepers: &Keepers, without: Option<usize>) -> bool {
+        let lives = |node: &&NodeId| {
+            let index = self.servers.iter().position(|server| server.id == **node);
+            index.is_some_and(|index| self.lives(index) && without != Some(index))
+        };
+        let alive = keepers.masters.iter().filter(lives).count();
+        alive >= keepers.write_quorum && alive > keepers.masters.len() / 2
+    }
+
+    /// True when every cluster and the control plane serve without this server, and will.
+    pub(crate) fn can_spare(&self, index: usize) -> bool {
+        let alive = (0..self.servers.len()).filter(|at| *at != index && self.lives(*at)).count();
+        let mut clusters = self.options.clusters.iter();
+        alive > self.servers.len() / 2
+            && clusters
+                .all(|shape| self.keepers(shape.cluster).all(|k| self.serves(k, Some(index))))
+    }
+}

@@ -1,0 +1,274 @@
+//! The control plane inside the world: one a server, the real one, over the world's network, disks
+//! and clocks, wired as the server's loop does it (`runtime/control`). It runs over a state of the
+//! simulator's (`table`), which knows clusters of every shape. May not decide anything.
+
+use std::collections::BTreeMap;
+
+use quorate_api::{Boot, ClusterKey, NodeId};
+use quorate_control::generations::Keepers;
+use quorate_control::plane::{Answer, Effect, Event, Plane, PlaneConfig};
+use quorate_protocol::io;
+
+use crate::options::{Options, Shape};
+use crate::plant::ShellBug;
+use crate::rng::Stream;
+use crate::server::{Input, Out, Server};
+use crate::world::World;
+
+mod changes;
+mod founding;
+mod table;
+
+pub(crate) use table::{Command, Table};
+
+/// What the world knows of what its servers agree on.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// The newest state that some server has applied, and its index.
+    pub(crate) newest: Table,
+    pub(crate) applied: u64,
+    /// Requests made so far.
+    requests: u64,
+    /// Changes of generations that were asked for and may yet come: what became of a request whose
+    /// server crashed is never told.
+    asked: BTreeMap<u64, (ClusterKey, Keepers)>,
+    /// Requests without an answer, and where they were made.
+    waiting: BTreeMap<u64, usize>,
+}
+
+impl Control {
+    /// With nothing asked for yet.
+    pub(crate) fn new(newest: Table) -> Self {
+        Self { newest, ..Self::default() }
+    }
+
+    const fn next_request(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests
+    }
+
+    /// Nobody waits for what was asked of a server that crashed.
+    pub(crate) fn abandon(&mut self, server: usize) {
+        self.waiting.retain(|_, at| *at != server);
+    }
+}
+
+/// Makes every server's disk what it is when the cluster has been founded; gives what was agreed on.
+///
+/// # Panics
+/// When servers do not agree although nothing goes wrong.
+pub(crate) fn found(options: &Options, servers: &mut [Server], rng: &mut Stream) -> Table {
+    let first = |shape: &Shape| {
+        let of = |indexes: &[usize]| indexes.iter().map(|at| servers[*at].id).collect();
+        let owner = (options.entry_every > 0).then(|| servers[*rng.pick(&shape.masters)].id);
+        let (masters, replicas) = (of(&shape.masters), of(&shape.replicas));
+        (shape.cluster, Keepers { masters, replicas, write_quorum: shape.write_quorum }, owner)
+    };
+    let first = Command::Found(options.clusters.iter().map(first).collect());
+    founding::found(servers, first).expect("the control plane reads what it wrote")
+}
+
+impl World {
+    /// A server that started has met all others and reads what it had applied.
+    pub(crate) fn begin_plane(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        if server.machine.is_none() || server.paused || server.plane.is_some() {
+            return;
+        }
+        let mut recovered = server.disk.visible().control.recovered().clone();
+        if self.plant.has(ShellBug::ControlForgets) && server.boot > Boot(1) {
+            recovered.hard_state = None;
+        }
+        let config = PlaneConfig {
+            node: server.id,
+            boot: server.boot,
+            seed: self.planes.below(u64::MAX),
+            entries_max: self.options.plane_entries,
+        };
+        let mut out = Vec::new();
+        match Plane::new(config, &recovered, &[], &mut out) {
+            Ok(plane) => server.plane = Some(plane),
+            Err(error) => {
+                self.invariants.report("no-corruption", format!("server {index}: {error}"));
+                return;
+            }
+        }
+        server.next_tick = server.clock.now(self.now) + self.options.plane_tick;
+        self.look_at_plane(index);
+        self.configure(index);
+        self.carry_out_plane(index, out);
+    }
+
+    /// Something happens to a server's control plane.
+    pub(crate) fn step_plane(&mut self, index: usize, event: Event<Command>) {
+        let server = &mut self.servers[index];
+        if server.paused {
+            server.backlog.push(Input::Control(event));
+            return;
+        }
+        let Some(plane) = &mut server.plane else { return };
+        let (mut out, before) = (Vec::new(), plane.applied());
+        if let Err(error) = plane.step(event, &mut out) {
+            self.invariants.report("no-corruption", format!("server {index}: {error}"));
+        }
+        let went_on = plane.applied() > before;
+        let leads = plane.is_leader().then(|| plane.led().1);
+        if let Some(term) = leads {
+            self.invariants.leads(index, term);
+        }
+        if went_on {
+            self.look_at_plane(index);
+        }
+        if !out.is_empty() {
+            self.carry_out_plane(index, out);
+        }
+    }
+
+    /// Time passed, or the disk got further.
+    pub(crate) fn turn_plane(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        if server.paused {
+            return;
+        }
+        let mut durable = None;
+        while let Some((number, _)) =
+            server.handed.pop_front_if(|(_, ticket)| *ticket <= server.durable)
+        {
+            durable = Some(number);
+        }
+        let now = server.clock.now(self.now);
+        // A server that stood still for long has missed ticks; others have not.
+        let due = server.plane.is_some() && server.next_tick <= now;
+        if due {
+            server.next_tick = now + self.options.plane_tick;
+        }
+        if let Some(number) = durable {
+            self.step_plane(index, Event::Persisted(number));
+        }
+        if due {
+            self.step_plane(index, Event::Tick);
+        }
+    }
+
+    fn carry_out_plane(&mut self, index: usize, out: Vec<Effect>) {
+        let mut early = None;
+        for effect in out {
+            let server = &mut self.servers[index];
+            match effect {
+                Effect::Persist { number, writes } => {
+                    let ticket = server.disk.write_control(writes);
+                    server.handed.push_back((number, ticket));
+                    early = Some(number).filter(|_| self.plant.has(ShellBug::ControlSyncLies));
+                }
+                Effect::Send { to, after, bytes } => {
+                    let waits = server.handed.iter().find(|(number, _)| *number == after);
+                    let ticket = waits.map_or(0, |(_, ticket)| *ticket);
+                    server.outbox.push_back((ticket, Out::Control(to, bytes)));
+                }
+                Effect::Changed => self.configure(index),
+                Effect::Answer { request, answer } => {
+                    self.trace.line(self.now, format_args!("request {request}: {answer:?}"));
+                    self.control.waiting.remove(&request);
+                    if matches!(answer, Answer::Applied(_) | Answer::NotProposed) {
+                        self.control.asked.remove(&request);
+                    }
+                }
+                Effect::Led { leader, term } => {
+                    let id = server.id;
+                    let line = format_args!("{id} is led by {leader:?} in term {term}");
+                    self.trace.line(self.now, line);
+                }
+            }
+        }
+        if let Some(number) = early {
+            self.step_plane(index, Event::Persisted(number));
+        }
+        self.flush_outbox(index);
+        self.begin_sync(index);
+        self.arm(index);
+    }
+
+    /// Tells a server's machine where everything is placed, as agreed on.
+    fn configure(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        let Some(plane) = &server.plane else { return };
+        server.cfg = plane.state().cfg;
+        let (cfg, placements) = (server.cfg, plane.state().agreement.placements());
+        for shape in &mut self.options.clusters {
+            // It learns what it keeps no more.
+            let placement = placements.get(&shape.cluster);
+            let keeps = placement.is_some_and(|placement| placement.is_held_by(server.id));
+            if !keeps && !shape.gone.contains(&index) {
+                shape.gone.push(index);
+            }
+        }
+        self.trace.line(self.now, format_args!("{} applies configuration {cfg}", server.id));
+        self.step(index, io::Event::Configure { cfg, placements });
+    }
+
+    /// What invariants and verdict need to know of a server's control plane.
+    fn look_at_plane(&mut self, index: usize) {
+        let Some(plane) = &self.servers[index].plane else { return };
+        self.invariants.plane(index, plane);
+        if plane.applied() <= self.control.applied {
+            return;
+        }
+        self.control.applied = plane.applied();
+        if plane.state().agreement == self.control.newest {
+            return;
+        }
+        let newest = plane.state().agreement.clone();
+        let before = std::mem::replace(&mut self.control.newest, newest);
+        self.agreed(&before);
+    }
+
+    /// Something new was agreed on: some server has applied it, the first of all.
+    fn agreed(&mut self, before: &Table) {
+        let (before, now) = (before.placements(), self.control.newest.placements());
+        for (cluster, placement) in now {
+            let Some(old) = before.get(&cluster).filter(|old| **old != placement) else { continue };
+            let counts = self.clients.counts_mut();
+            counts.owners += u64::from(placement.owner != old.owner);
+            counts.drops += u64::from(placement.is_closed() && !old.is_closed());
+            counts.generations += u64::from(placement.generation - old.generation);
+            self.trace.line(self.now, format_args!("agreed: {cluster} {placement:?}"));
+            let keeps = |server: &usize| placement.is_held_by(self.servers[*server].id);
+            let left = (0..self.servers.len()).filter(|server| !keeps(server)).collect();
+            if let Some(shape) = self.options.clusters.iter_mut().find(|s| s.cluster == cluster) {
+                shape.left = left;
+            }
+            if placement.generation > old.generation {
+                let masters = self.masters_now(cluster);
+                let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
+                self.invariants.activated(cluster, placement.generation, masters, &disks);
+            }
+        }
+    }
+
+    /// The MASTERs of a cluster as they were last agreed on.
+    pub(crate) fn masters_now(&self, cluster: ClusterKey) -> Vec<usize> {
+        let keepers = self.control.newest.generations.keepers(cluster);
+        let index = |node: &NodeId| self.servers.iter().position(|server| server.id == *node);
+        keepers.into_iter().flat_map(|keepers| &keepers.masters).filter_map(index).collect()
+    }
+
+    /// What keeps the control plane from being at rest, as text.
+    pub(crate) fn control_in_doubt(&self) -> Vec<String> {
+        let clusters = self.options.clusters.iter().map(|shape| shape.cluster);
+        let changing = clusters.filter(|at| self.control.newest.generations.is_changing(*at));
+        let mut found: Vec<String> = changing.map(|at| format!("{at} is changing")).collect();
+        found.extend(self.control.waiting.keys().map(|request| format!("request {request} waits")));
+        let newest = self.control.applied;
+        for server in self.servers.iter().filter(|server| !server.dead) {
+            let id = server.id;
+            match server.plane.as_ref().map(|plane| (plane.led(), plane.applied())) {
+                Some(((Some(_), _), applied)) if applied == newest => {}
+                Some(((Some(_), _), applied)) => {
+                    found.push(format!("{id} has applied {applied}, not {newest}"));
+                }
+                Some(((None, _), _)) | None => found.push(format!("{id} knows no leader")),
+            }
+        }
+        found
+    }
+}

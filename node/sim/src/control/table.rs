@@ -1,0 +1,116 @@
+//! What the simulator's servers agree on: clusters with MASTERs, REPLICAs and a write quorum of
+//! their own each, and who owns them, by the rules of `quorate-control` (`generations`). Swarms are
+//! wider than what the server's commands can make. Dropped clusters take writes again, in this
+//! state alone, so that service after the heal can be asked of all. May not know how commands come
+//! to have one order.
+
+use std::collections::BTreeMap;
+
+use quorate_api::{ClusterKey, ErrorCode, NodeId};
+use quorate_control::agreement::Refusal;
+use quorate_control::generations::{Generations, Keepers};
+use quorate_control::plane::StateMachine;
+use quorate_protocol::io::{CLOSED, Placement, Report, SessionToken};
+use serde::{Deserialize, Serialize};
+
+/// A change of what all servers agree on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Command {
+    /// The clusters that there are, with their owners. Without one anybody may create.
+    Found(Vec<(ClusterKey, Keepers, Option<NodeId>)>),
+    /// A cluster gets another owner.
+    Own(ClusterKey, NodeId),
+    /// A cluster is dropped.
+    Drop(ClusterKey),
+    /// A cluster's MASTERs, REPLICAs or W shall be others.
+    Change(ClusterKey, Keepers),
+    /// A change on its way is turned round.
+    GiveUp(ClusterKey),
+    /// Every cluster takes writes again.
+    Reopen,
+    /// How far a server is with changes of generations.
+    Reports(NodeId, #[serde(with = "quorate_control::binary")] Vec<Report>),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Row {
+    cluster: ClusterKey,
+    owner: Option<NodeId>,
+    closed: bool,
+}
+
+/// All clusters.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Table {
+    rows: Vec<Row>,
+    #[serde(with = "quorate_control::binary")]
+    pub(crate) generations: Generations,
+}
+
+impl Table {
+    fn row(&mut self, cluster: ClusterKey) -> Result<&mut Row, Refusal> {
+        let found = self.rows.iter_mut().find(|row| row.cluster == cluster);
+        let text = || format!("cluster {cluster} does not exist");
+        found.ok_or_else(|| Refusal { code: ErrorCode::UnknownCluster, text: text() })
+    }
+
+    /// Where every cluster is, and in which generation.
+    pub(crate) fn placements(&self) -> BTreeMap<ClusterKey, Placement> {
+        let placed = self.rows.iter().map(|row| {
+            let mut placement = Placement {
+                generation: 1,
+                masters: Vec::new(),
+                replicas: Vec::new(),
+                write_quorum: 1,
+                owner: row.owner,
+                schema_min: if row.closed { CLOSED } else { 0 },
+                entry: SessionToken::new(),
+                turn: None,
+                change: None,
+            };
+            self.generations.place(row.cluster, &mut placement);
+            (row.cluster, placement)
+        });
+        placed.collect()
+    }
+
+    /// Some cluster is dropped.
+    pub(crate) fn is_any_closed(&self) -> bool {
+        self.rows.iter().any(|row| row.closed)
+    }
+}
+
+impl StateMachine for Table {
+    type Command = Command;
+
+    fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
+        match command {
+            Command::Found(clusters) => {
+                for (cluster, keepers, owner) in clusters {
+                    self.rows.push(Row { cluster: *cluster, owner: *owner, closed: false });
+                    self.generations.insert(*cluster, keepers.clone());
+                }
+            }
+            Command::Own(cluster, owner) => self.row(*cluster)?.owner = Some(*owner),
+            Command::Drop(cluster) => self.row(*cluster)?.closed = true,
+            Command::Change(cluster, next) => self.generations.propose(*cluster, next.clone())?,
+            Command::GiveUp(cluster) => self.generations.give_up(*cluster)?,
+            Command::Reopen => self.rows.iter_mut().for_each(|row| row.closed = false),
+            Command::Reports(from, reports) => {
+                let news = reports.iter().map(|report| self.generations.report(*from, report));
+                return Ok(news.fold(false, |any, one| any | one));
+            }
+        }
+        Ok(true)
+    }
+
+    fn news(&self, from: NodeId, mut reports: Vec<Report>) -> Vec<Report> {
+        let mut generations = self.generations.clone();
+        reports.retain(|report| generations.report(from, report));
+        reports
+    }
+
+    fn tell(from: NodeId, reports: Vec<Report>) -> Command {
+        Command::Reports(from, reports)
+    }
+}

@@ -1,0 +1,79 @@
+//! How a server starts, and finds out who is there. Its control plane begins in `control`.
+
+use quorate_api::Boot;
+use quorate_control::plane;
+use quorate_protocol::io::{Config, Event, Recovered, Tick};
+use quorate_protocol::machine::Machine;
+
+use crate::plant::ShellBug;
+use crate::world::{Happening, World};
+
+/// Longest time until a failure detector looks again once everything healed.
+const HEALED_DETECT: Tick = 100_000;
+
+impl World {
+    /// Starts a server from what its disk holds, in a new boot; one with a damaged disk refuses.
+    pub(crate) fn start(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        if server.machine.is_some() || server.dead {
+            return;
+        }
+        let id = server.id;
+        let recovered = match server.disk.recover() {
+            Ok(recovered) => recovered,
+            Err(_) if self.plant.has(ShellBug::DamageForgotten) => {
+                server.disk.forget_data();
+                Recovered::default()
+            }
+            Err(damaged) => {
+                server.dead = true;
+                self.trace.line(self.now, format_args!("{id} refuses to start: {damaged:?}"));
+                return;
+            }
+        };
+        if !self.plant.has(ShellBug::SameBoot) || server.boot == Boot(0) {
+            server.boot = Boot(server.boot.0 + 1);
+        }
+        let boot = server.boot;
+        let mut config = Config::new(id, boot, id.0 ^ u64::from(boot.0) << 32);
+        self.options.tune(&mut config);
+        (self.plant.machine)(&mut config);
+        self.invariants.restarted((id, boot), index, server.disk.durable(), &self.options);
+        server.machine = Some(Machine::new(config, recovered));
+        server.durable = 0;
+        self.trace.line(self.now, format_args!("start {id} boot {}", boot.0));
+        // What it had applied is on its disk, and may be read a moment after its links are up.
+        let late = !self.healed && self.starts.chance(300);
+        let wait = if late { self.starts.between(1, 20_000) } else { 0 };
+        self.at(self.now + wait, Happening::Met { server: index, boot });
+        self.at(self.now + 500, Happening::Detect { server: index, boot });
+    }
+
+    /// Reachability is decided by looking at the truth now and then, so it is often out of date.
+    pub(crate) fn detect(&mut self, index: usize, boot: Boot) {
+        if self.servers[index].boot != boot || self.servers[index].machine.is_none() {
+            return;
+        }
+        for peer in (0..self.servers.len()).filter(|peer| *peer != index) {
+            let other = &self.servers[peer];
+            let up = other.is_awake() && !self.is_cut(index, peer) && !self.is_cut(peer, index);
+            let (node, current) = (other.id, other.boot);
+            let before = self.servers[index].peers.get(&peer).copied();
+            let boot = match before {
+                None if !up => continue,
+                Some((_, false)) if !up => continue,
+                Some((known, true)) if !up => known,
+                Some((known, true)) if known == current => continue,
+                _ => current,
+            };
+            self.servers[index].peers.insert(peer, (boot, up));
+            self.step(index, Event::Peer { node, boot, up });
+            if !up {
+                self.step_plane(index, plane::Event::Unreachable(node));
+            }
+        }
+        let max = if self.healed { HEALED_DETECT } else { self.options.detect_max };
+        let again = self.now + self.network.between(10_000, max);
+        self.at(again, Happening::Detect { server: index, boot });
+    }
+}
