@@ -88,6 +88,7 @@ use super::align_follow::Told;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Known, Reached};
+use crate::feeding::Relay;
 use crate::io::{AlignmentWork, Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{Decided, Finished, LogPosition, Message, Participant};
@@ -244,7 +245,10 @@ impl Machine {
                 | Message::Accept { .. }
                 | Message::Recover { .. }
                 | Message::Read { .. }
-                | Message::Decide { .. }
+                | Message::Decide(_)
+                | Message::Relay(
+                    Relay::Follow { .. } | Relay::Feeding { .. } | Relay::Entry { .. }
+                )
                 | Message::Low { .. }
                 | Message::AskLogged { .. }
                 | Message::Logged { .. }
@@ -273,6 +277,7 @@ impl Machine {
         self.aligners.clear();
         self.held.clear();
         self.acks_due.clear();
+        self.stop_feeding();
         self.sessions_begin_again();
         for node in self.others() {
             cx.send_durable(node, Message::Left);
@@ -280,10 +285,13 @@ impl Machine {
         self.arm_alignment();
     }
 
-    pub(super) fn on_left(&mut self, from: NodeId) {
+    pub(super) fn on_left(&mut self, cx: &mut Cx<'_>, from: NodeId) {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.leave();
         }
+        self.asked.remove(&from);
+        self.feeding_ends(from);
+        self.seek_parent(cx);
     }
 
     pub(super) fn arm_alignment(&mut self) {
