@@ -63,8 +63,6 @@ pub enum Bug {
     AckForThoseBelow,
     /// A REPLICA goes on wherever its new parent stands.
     GapSkipped,
-    /// A REPLICA takes for finished what it has not applied yet.
-    MarkBeforeItsLog,
     /// A coordinator feeds entries of its log that are not durable.
     FedBeforeDurable,
 }

@@ -94,7 +94,7 @@ impl Topology {
         let (level, number) = self.places.get(&node).copied().unwrap_or_default();
         let above = if level == 0 { 0 } else { self.levels[level - 1].len() };
         // The children of one parent do not all go to the same server when it is gone.
-        let turn = if above == 0 { 0 } else { number / above };
+        let turn = number.checked_div(above).unwrap_or(0);
         let of_level = move |level: usize| {
             let nodes = &self.levels[level];
             let first = number % nodes.len();

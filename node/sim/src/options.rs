@@ -82,6 +82,8 @@ pub struct Options {
     pub fan_out: usize,
     /// Entries of each log that a relay can still serve.
     pub relay_kept: usize,
+    /// REPLICAs coordinate transactions, too (PROTOCOL.md, A28).
+    pub replicas_write: bool,
 }
 
 /// A cluster of a run.
@@ -155,11 +157,11 @@ impl Options {
         self.clusters.iter().all(|shape| shape.is_held_by(server))
     }
 
-    /// Servers that clients submit transactions to: MASTERs of something.
+    /// Servers that clients submit transactions to: MASTERs of something, or all of them.
     #[must_use]
     pub fn coordinators(&self) -> Vec<usize> {
         let is_master = |s: &usize| self.clusters.iter().any(|c| c.masters.contains(s));
-        (0..self.servers).filter(is_master).collect()
+        (0..self.servers).filter(|s| self.replicas_write || is_master(s)).collect()
     }
 
     /// Which cluster a key's record is in.
@@ -221,6 +223,7 @@ impl Options {
             purge: false,
             fan_out: 4,
             relay_kept: 8_192,
+            replicas_write: false,
         };
         options.set_duration(some(1_000, 60, 200));
         options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
@@ -236,6 +239,7 @@ impl Options {
         if rng.chance(400) {
             self.relay_kept = rng.index(20) + 1;
         }
+        self.replicas_write = rng.chance(250);
         if !rng.chance(250) {
             return;
         }

@@ -223,12 +223,6 @@ fn relays() -> Vec<Row> {
             &["tombstone-kept", "converges-after-heal", "no-corruption"],
         ),
         machine(
-            "a mark is taken before the log it is about",
-            "3.9",
-            |c| c.planted = Some(Bug::MarkBeforeItsLog),
-            &["converges-after-heal", "all-or-nothing", "no-corruption"],
-        ),
-        machine(
             "a coordinator feeds what is not durable",
             "3.2, 3.6.1",
             |c| c.planted = Some(Bug::FedBeforeDurable),

@@ -88,7 +88,6 @@ use super::align_follow::Told;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Known, Reached};
-use crate::feeding::Relay;
 use crate::io::{AlignmentWork, Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{Decided, Finished, LogPosition, Message, Participant};
@@ -246,9 +245,7 @@ impl Machine {
                 | Message::Recover { .. }
                 | Message::Read { .. }
                 | Message::Decide(_)
-                | Message::Relay(
-                    Relay::Follow { .. } | Relay::Feeding { .. } | Relay::Entry { .. }
-                )
+                | Message::Relay(_)
                 | Message::Low { .. }
                 | Message::AskLogged { .. }
                 | Message::Logged { .. }

@@ -153,8 +153,12 @@ impl Machine {
 
     /// A commit is applied here that nobody's log has told of yet (`apply.rs`). Normally its
     /// coordinator's log does so in a moment; if that one dies first, this server is the finder of
-    /// the outcome (3.6.1).
+    /// the outcome (3.6.1). A REPLICA heard of it from a MASTER, which logs it; and whether a
+    /// coordinator is gone, it cannot say of one that it has no link with.
     pub(super) fn log_what_was_proven(&mut self, cx: &mut Cx<'_>) {
+        if !self.topology.is_root(self.config.node) {
+            return;
+        }
         let orphaned = self.unlogged.iter().filter(|tx| {
             !self.peers.get(&tx.node).is_some_and(|peer| peer.up && peer.boot == tx.boot)
         });

@@ -178,7 +178,8 @@ impl Machine {
             Mark::RoleChanged.hit();
             self.upstream.direct.clear();
             // Origins stream from now on, or need not any more.
-            self.acks_due.extend(self.others());
+            let linked = self.peers.iter().filter(|(_, peer)| peer.up).map(|(node, _)| *node);
+            self.acks_due.extend(linked);
         }
         self.seek_parent(cx);
         if !self.is_relay() {
@@ -259,7 +260,7 @@ impl Machine {
 
     /// What is finished is finished here, too, if all of it has come.
     fn take_told(&mut self, cx: &mut Cx<'_>, origin: NodeId, told: Told) {
-        if self.applied_from(origin) < told.at && !self.config.has(Bug::MarkBeforeItsLog) {
+        if self.applied_from(origin) < told.at {
             Mark::ToldEarly.hit();
             return;
         }
