@@ -33,6 +33,9 @@
 //! that is cut from its log, so where the receiver then is, is such a position. Marks that came by
 //! alignment have none, and are not passed on until they are told again.
 //!
+//! A server that is reachable from below and from nobody above still counts as fed when it is a
+//! MASTER: whoever follows one that is cut off from the other MASTERs alone waits as that one does.
+//!
 //! **Cost.** A committed write makes its coordinator send one entry to each other MASTER and to each
 //! of its own children; another MASTER, and a relay, sends one to each of its children.
 
@@ -149,8 +152,15 @@ impl Relays {
         self.rings.remove(&origin);
     }
 
+    /// Nobody is fed.
     pub(super) fn clear(&mut self) {
         self.children.clear();
+    }
+
+    /// Nobody may want to be fed: entries are not noted any more.
+    pub(super) fn retire(&mut self) {
+        self.clear();
+        self.rings.clear();
     }
 
     pub(super) fn remove(&mut self, child: NodeId) {
@@ -301,7 +311,10 @@ impl Machine {
                 return Next::Lacks(start);
             }
             let next = ring.and_then(|ring| ring.entries.get(&cursor));
-            let Some((at, tx, outcome)) = next.copied() else { return Next::Nothing };
+            let Some((at, tx, outcome)) = next.copied() else {
+                let received = self.received_from(origin);
+                return if cursor < received { Next::Lacks(received) } else { Next::Nothing };
+            };
             let is_kept = outcome == Decided::Abort || !self.is_finished(tx);
             let known = self.decision_of(cx, tx).filter(|known| known.outcome == outcome);
             let of_abort = || Decision { tx, outcome, participants: Vec::new(), ops: Vec::new() };
@@ -316,8 +329,11 @@ impl Machine {
 
     /// All that a child needs of an entry is at hand.
     fn serves(&self, child: NodeId, entry: &Entry) -> bool {
-        let all: Vec<Operation> = entry.ops.iter().chain(&entry.relayed).cloned().collect();
-        entry.outcome == Decided::Abort || self.is_whole_for(child, &entry.participants, &all)
+        let ops = entry.ops.iter().chain(&entry.relayed);
+        let has = |cluster| ops.clone().any(|op| op.item.cluster == cluster);
+        let mut theirs = entry.participants.iter().filter(|p| self.is_kept_by(child, p.cluster));
+        entry.outcome == Decided::Abort
+            || (!entry.participants.is_empty() && theirs.all(|p| has(p.cluster)))
     }
 
     fn send_fed(&mut self, cx: &mut Cx<'_>, child: NodeId, origin: NodeId, entry: &Entry) {

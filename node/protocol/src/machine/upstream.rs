@@ -183,7 +183,7 @@ impl Machine {
         }
         self.seek_parent(cx);
         if !self.is_relay() {
-            self.relays.clear();
+            self.relays.retire();
         }
     }
 
@@ -292,5 +292,137 @@ impl Machine {
             return;
         }
         self.take_entry(cx, origin, entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use quorate_api::{Boot, ClusterKey};
+
+    use super::*;
+    use crate::feeding::Finished;
+    use crate::io::{Config, Effect, Event, Placement, Recovered, SessionToken};
+    use crate::machine::testing::{CLUSTER, Nothing};
+
+    const MASTER: NodeId = NodeId(1);
+    const PARENT: NodeId = NodeId(2);
+
+    fn placements(replicas: &[u64]) -> BTreeMap<ClusterKey, Placement> {
+        let placement = Placement {
+            generation: 1,
+            masters: vec![MASTER],
+            replicas: replicas.iter().copied().map(NodeId).collect(),
+            write_quorum: 1,
+            owner: None,
+            schema_min: 0,
+            entry: SessionToken::new(),
+            turn: None,
+            change: None,
+        };
+        [(CLUSTER, placement)].into()
+    }
+
+    /// Below the MASTER is one REPLICA, below that this one.
+    fn fed() -> Machine {
+        let mut config = Config::new(NodeId(3), Boot(1), 0);
+        config.relay.fan_out = 1;
+        let mut machine = Machine::new(config, Recovered::default());
+        let placements = placements(&[2, 3]);
+        step(&mut machine, Event::Configure { cfg: 1, placements });
+        let sent = step(&mut machine, Event::Peer { node: PARENT, boot: Boot(1), up: true });
+        assert!(sent.iter().any(|(to, m)| *to == PARENT && m.name() == "follow"), "{sent:?}");
+        tell(&mut machine, PARENT, feeding(Some(1)));
+        assert_eq!(machine.upstream.parent(), Some(PARENT));
+        machine
+    }
+
+    fn feeding(hops: Option<u8>) -> Relay {
+        Relay::Feeding { hops, told: Vec::new(), lacks: Vec::new() }
+    }
+
+    fn step(machine: &mut Machine, event: Event) -> Vec<(NodeId, Message)> {
+        let mut out = Vec::new();
+        machine.step(machine.now, event, &Nothing, &mut out);
+        let sent = out.into_iter().filter_map(|effect| match effect {
+            Effect::Send { to, message, .. } => Some((to, message)),
+            Effect::Persist { .. }
+            | Effect::Reply { .. }
+            | Effect::Note(_)
+            | Effect::Report { .. } => None,
+        });
+        sent.collect()
+    }
+
+    fn tell(machine: &mut Machine, from: NodeId, relay: Relay) -> Vec<(NodeId, Message)> {
+        step(machine, Event::Message { from, cfg: 1, message: Message::Relay(relay) })
+    }
+
+    fn abort(index: u64, prev: u64) -> Relay {
+        let at = |index| LogPosition { boot: Boot(1), index };
+        let entry = Entry {
+            at: at(index),
+            prev: if prev == 0 { LogPosition::default() } else { at(prev) },
+            tx: TxId { node: MASTER, boot: Boot(1), seq: index },
+            outcome: Decided::Abort,
+            participants: Vec::new(),
+            ops: Vec::new(),
+            relayed: Vec::new(),
+        };
+        Relay::Entry { origin: MASTER, entry }
+    }
+
+    #[test]
+    fn what_is_finished_waits_for_the_log_that_it_is_about() {
+        let mut machine = fed();
+        let at = LogPosition { boot: Boot(1), index: 2 };
+        let finished = Finished { boot: Boot(1), low: 3, everywhere: 3 };
+        let told = vec![(MASTER, Told { finished, at })];
+        let mark = Relay::Feeding { hops: Some(1), told, lacks: Vec::new() };
+        let tx = TxId { node: MASTER, boot: Boot(1), seq: 2 };
+        for (entry, is_finished) in [(abort(1, 0), false), (abort(2, 1), true)] {
+            tell(&mut machine, PARENT, entry);
+            tell(&mut machine, PARENT, mark.clone());
+            assert_eq!(machine.is_finished(tx), is_finished);
+            assert_eq!(machine.everybody_applied(tx), is_finished);
+        }
+    }
+
+    #[test]
+    fn what_overtakes_waits_and_is_acknowledged_in_order() {
+        let mut machine = fed();
+        tell(&mut machine, PARENT, abort(2, 1));
+        assert_eq!(machine.received_from(MASTER), LogPosition::default());
+        tell(&mut machine, PARENT, abort(1, 0));
+        assert_eq!(machine.received_from(MASTER).index, 2);
+        let sent = step(&mut machine, Event::Tick);
+        let acks: Vec<_> = sent.iter().filter(|(_, m)| m.name() == "follow").collect();
+        assert_eq!(acks.len(), 1, "one for both: {sent:?}");
+    }
+
+    /// As it may be while two servers have different configurations.
+    #[test]
+    fn a_circle_counts_up_until_it_breaks() {
+        let mut machine = fed();
+        tell(&mut machine, PARENT, feeding(Some(HOPS_MAX - 1)));
+        assert_eq!(machine.hops(), Some(HOPS_MAX));
+        tell(&mut machine, PARENT, feeding(Some(HOPS_MAX)));
+        assert_eq!(machine.hops(), None);
+    }
+
+    #[test]
+    fn who_is_no_replica_any_more_is_fed_by_nobody() {
+        let mut machine = fed();
+        let mut placements = placements(&[2]);
+        placements.get_mut(&CLUSTER).unwrap().masters.push(NodeId(3));
+        let sent = step(&mut machine, Event::Configure { cfg: 2, placements });
+        assert!(sent.contains(&(PARENT, Message::Relay(Relay::Unfollow))), "{sent:?}");
+        assert_eq!(machine.hops(), Some(0));
+        let sent = step(&mut machine, Event::Tick);
+        let asks = |(to, m): &(NodeId, Message)| {
+            *to == PARENT && matches!(m, Message::DecideAck { fed: false, .. })
+        };
+        assert!(sent.iter().any(asks), "{sent:?}");
     }
 }
