@@ -98,6 +98,27 @@ pub struct Told {
     pub at: LogPosition,
 }
 
+/// Of closing boots; see the messages of the same names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Carried {
+    /// The question.
+    Ended {
+        /// Which stage.
+        stage: u8,
+        /// The boot that asks.
+        boot: Boot,
+    },
+    /// The answer.
+    EndedReply {
+        /// Which stage.
+        stage: u8,
+        /// The boot that asked.
+        boot: Boot,
+        /// Whoever answers is as far.
+        agreed: bool,
+    },
+}
+
 /// A message between a relay and whom it feeds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Relay {
@@ -130,10 +151,19 @@ pub enum Relay {
         /// The entry.
         entry: Entry,
     },
-    /// How far REPLICAs below the sender have applied the receiver's decision log.
+    /// Who is below the sender, and how far they have applied the receiver's decision log.
     Below {
         /// Each with its position.
         members: Vec<(NodeId, LogPosition)>,
+    },
+    /// For a server that its sender has no link with.
+    Carry {
+        /// Who says it.
+        from: NodeId,
+        /// To whom.
+        to: NodeId,
+        /// What.
+        what: Carried,
     },
 }
 
@@ -147,6 +177,7 @@ impl Relay {
             Self::Feeding { .. } => "feeding",
             Self::Entry { .. } => "relay_entry",
             Self::Below { .. } => "below",
+            Self::Carry { .. } => "carry",
         }
     }
 }

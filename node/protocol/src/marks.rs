@@ -193,6 +193,8 @@ marks! {
     CandidateUnfed,
     /// A REPLICA becomes a MASTER of something, or a MASTER of nothing.
     RoleChanged,
+    /// A server without a link asks to close its earlier boots.
+    EndedCarried,
 }
 
 #[cfg(feature = "marks")]

@@ -15,8 +15,8 @@
 //! **Links.** What has to be connected always: MASTERs with each other, and a REPLICA with its
 //! parent and [`SPARES`] further candidates. Any other pair talks only when something is out of the
 //! ordinary, and needs a link only then: a REPLICA with MASTERs (it asks for a base, aligns, takes
-//! up a log where no relay keeps it, reads from a majority, coordinates; a MASTER's next boot asks
-//! it to close those before), and with further candidates when none of those is left.
+//! up a log where no relay keeps it, reads from a majority, coordinates), and with further
+//! candidates when none of those is left.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;

@@ -301,6 +301,26 @@ fn links_of_the_topology_are_enough() {
     assert_eq!(world.left_online, 0);
 }
 
+/// The next boot of a MASTER asks every REPLICA, and has links with a few of them.
+///
+/// FEATURES: A18
+#[test]
+fn ended_boots_are_closed_without_links() {
+    let mut world = World::linked(3, 40, relay(2, 100), true);
+    world.write_many(50);
+    let first = COORDINATOR;
+    let disk = world.kill(first);
+    world.run(1_000_000);
+    world.restart(first, disk);
+    world.run(20_000_000);
+    for (node, server) in &world.servers {
+        let low = server.disk.recover().unwrap().low;
+        assert_eq!(low.get(&(first, Boot(1))), Some(&u64::MAX), "{node:?}");
+    }
+    world.write_many(5);
+    world.assert_all_have_all();
+}
+
 /// One MASTER, below it two, four and three: one of the two dies and comes back.
 ///
 /// FEATURES: A18

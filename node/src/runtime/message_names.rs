@@ -5,7 +5,7 @@ use quorate_protocol::feeding::Relay;
 use quorate_protocol::message::Message;
 
 /// Names of the messages, in the order of [`message_index`].
-pub(super) const MESSAGES: [&str; 44] = [
+pub(super) const MESSAGES: [&str; 45] = [
     "prepare",
     "vote",
     "accept",
@@ -50,6 +50,7 @@ pub(super) const MESSAGES: [&str; 44] = [
     "feeding",
     "relay_entry",
     "below",
+    "carry",
 ];
 
 /// Place of a message's name in [`MESSAGES`].
@@ -104,6 +105,7 @@ pub(super) const fn message_index(message: &Message) -> usize {
             Relay::Feeding { .. } => 41,
             Relay::Entry { .. } => 42,
             Relay::Below { .. } => 43,
+            Relay::Carry { .. } => 44,
         },
     }
 }

@@ -22,6 +22,7 @@ mod align_follow;
 mod align_return;
 mod align_source;
 mod apply;
+mod carry;
 mod closing;
 mod coordinator;
 mod cx;
@@ -286,7 +287,7 @@ impl Machine {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, message: Message) {
-        if self.is_silent_on(&message) {
+        if self.is_silent_on(&message) || self.is_of_ended_boot(from) {
             return;
         }
         match message {

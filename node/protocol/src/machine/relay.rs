@@ -42,7 +42,7 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use quorate_api::{NodeId, Operation, TxId};
+use quorate_api::{NodeId, TxId};
 
 use super::apply::Decision;
 use super::stream::{WINDOW, entry_of};
@@ -59,6 +59,8 @@ pub(super) struct Relays {
     children: BTreeMap<NodeId, Child>,
     /// Of every other server's log.
     rings: BTreeMap<NodeId, Ring>,
+    /// Who is below another MASTER, as that one said last.
+    others: BTreeMap<NodeId, NodeId>,
     /// What was told to be finished, by coordinator.
     pub(super) told: BTreeMap<NodeId, Told>,
 }
@@ -171,6 +173,14 @@ impl Relays {
         self.children.get_mut(&child)?.feeds.get_mut(&origin)
     }
 
+    /// The child that a server is, or is below of, or the MASTER that it is below of.
+    pub(super) fn towards(&self, node: NodeId) -> Option<NodeId> {
+        let leads = |child: &Child| child.members.iter().any(|member| member.node == node);
+        let mut children = self.children.iter();
+        let found = children.find(|(child, of_child)| **child == node || leads(of_child));
+        found.map(|(child, _)| *child).or_else(|| self.others.get(&node).copied())
+    }
+
     /// How far everybody below is.
     pub(super) fn members(&self) -> Vec<Member> {
         let of_child = |(node, child): (&NodeId, &Child)| {
@@ -209,9 +219,11 @@ impl Machine {
             Relay::Entry { origin, entry } => self.on_fed(cx, from, origin, entry),
             Relay::Below { members } => {
                 for (node, applied) in members {
+                    self.relays.others.insert(node, from);
                     self.note_acked(cx, node, applied);
                 }
             }
+            Relay::Carry { from, to, what } => self.on_carry(cx, from, to, what),
         }
     }
 
@@ -462,27 +474,20 @@ impl Machine {
             self.follow_wholly(cx);
             return;
         }
-        let mut by_origin: BTreeMap<NodeId, Vec<(NodeId, LogPosition)>> = BTreeMap::new();
-        for member in self.relays.members() {
-            for (origin, at) in member.applied {
-                by_origin.entry(origin).or_default().push((member.node, at));
-            }
+        let below = self.relays.members();
+        if below.is_empty() {
+            return;
         }
-        for (origin, members) in by_origin {
-            if origin != me && self.is_linked(origin) {
-                cx.send_now(origin, Message::Relay(Relay::Below { members }));
-            }
+        let deciding = below.iter().flat_map(|member| &member.applied).map(|(origin, _)| *origin);
+        let mut told: BTreeSet<NodeId> = self.topology.roots().iter().copied().collect();
+        told.extend(deciding);
+        for origin in told.into_iter().filter(|origin| *origin != me && self.is_linked(*origin)) {
+            let of_origin = |member: &Member| {
+                let found = member.applied.iter().find(|(of, _)| *of == origin);
+                (member.node, found.map(|(_, at)| *at).unwrap_or_default())
+            };
+            let members = below.iter().map(of_origin).collect();
+            cx.send_now(origin, Message::Relay(Relay::Below { members }));
         }
-    }
-
-    /// Believed reachable, aligning or not.
-    pub(super) fn is_linked(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.up)
-    }
-
-    /// Who may know what this server misses: MASTERs, and who feeds it.
-    pub(super) fn knowing(&self) -> BTreeSet<NodeId> {
-        let nodes = self.topology.roots().iter().copied().chain(self.upstream.parent());
-        nodes.filter(|node| *node != self.config.node).collect()
     }
 }

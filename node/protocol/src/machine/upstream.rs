@@ -129,6 +129,17 @@ impl Machine {
         }
     }
 
+    /// Believed reachable, aligning or not.
+    pub(super) fn is_linked(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.up)
+    }
+
+    /// Who may know what this server misses: MASTERs, and who feeds it.
+    pub(super) fn knowing(&self) -> BTreeSet<NodeId> {
+        let nodes = self.topology.roots().iter().copied().chain(self.upstream.parent());
+        nodes.filter(|node| *node != self.config.node).collect()
+    }
+
     /// Looks for the best server to be fed by.
     pub(super) fn seek_parent(&mut self, cx: &mut Cx<'_>) {
         if !self.configured || self.align.is_some() {

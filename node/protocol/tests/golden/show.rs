@@ -174,6 +174,7 @@ fn relay(message: &Relay) -> String {
             let (origin, at, t) = (node(*origin), position(*at), tx(*t));
             format!("{name} {origin} {at} {t} {}{}", outcome(*decided), operations(ops))
         }
+        Relay::Carry { from, to, .. } => format!("{name} {}>{}", node(*from), node(*to)),
         Relay::Below { members } => {
             let each = members.iter().map(|(n, at)| format!(" {}={}", node(*n), position(*at)));
             format!("{name}{}", each.collect::<String>())
