@@ -259,34 +259,53 @@ const fn relay(fan_out: usize, kept: usize) -> RelayConfig {
     RelayConfig { fan_out, kept }
 }
 
-/// Messages and bytes of the coordinator, for each of a hundred writes.
-fn cost(replicas: u64) -> (u64, u64) {
+/// What a hundred writes make the coordinator send, and what it sends in the ten seconds after them.
+#[derive(Debug, PartialEq, Eq)]
+struct Cost {
+    messages: u64,
+    bytes: u64,
+    messages_after: u64,
+    bytes_after: u64,
+}
+
+fn cost(replicas: u64) -> Cost {
     const WRITES: u64 = 100;
     let mut world = World::new(3, replicas, RelayConfig::new());
     (world.sent, world.bytes) = (0, 0);
     world.write_many(WRITES);
-    let cost = (world.sent, world.bytes);
+    let (messages, bytes) = (world.sent, world.bytes);
     world.assert_all_have_all();
+    (world.sent, world.bytes) = (0, 0);
+    world.run(10_000_000);
+    let (messages_after, bytes_after) = (world.sent, world.bytes);
     println!(
-        "{replicas} REPLICAs: {} messages, {} bytes a write",
-        cost.0 as f64 / WRITES as f64,
-        cost.1 as f64 / WRITES as f64,
+        "{replicas} REPLICAs: {} messages, {} bytes a write; {} messages, {} bytes a second after",
+        messages as f64 / WRITES as f64,
+        bytes as f64 / WRITES as f64,
+        messages_after as f64 / 10.0,
+        bytes_after as f64 / 10.0,
     );
-    cost
+    Cost { messages, bytes, messages_after, bytes_after }
 }
 
-/// FEATURES: A18
+/// FEATURES: A3
 #[test]
 fn a_write_costs_its_coordinator_no_more_with_more_replicas() {
-    let (none, four) = (cost(0), cost(4));
-    assert!(none < four);
-    let twelve = cost(12);
-    assert_eq!(cost(20), twelve, "each MASTER has all the children it may have");
-    assert_eq!(cost(100), twelve);
-    assert!(cost(10) <= twelve);
+    let (none, four, full) = (cost(0), cost(4), cost(12));
+    assert!(none.messages < four.messages && four.messages < full.messages);
+    for replicas in [20, 100] {
+        let more = cost(replicas);
+        assert_eq!((more.messages, more.bytes), (full.messages, full.bytes));
+        assert_eq!(more.messages_after, full.messages_after);
+        // Who has what is said by name, twice a second.
+        let named = (replicas - 12) * 20 * 2 * 20;
+        assert!(more.bytes_after <= full.bytes_after + named, "{more:?}, {full:?}");
+    }
+    let ten = cost(10);
+    assert_eq!((ten.messages, ten.bytes), (full.messages, full.bytes));
 }
 
-/// FEATURES: A18
+/// FEATURES: A3
 #[test]
 fn links_of_the_topology_are_enough() {
     let mut world = World::linked(3, 40, relay(2, 100), true);
@@ -303,7 +322,7 @@ fn links_of_the_topology_are_enough() {
 
 /// The next boot of a MASTER asks every REPLICA, and has links with a few of them.
 ///
-/// FEATURES: A18
+/// FEATURES: A3
 #[test]
 fn ended_boots_are_closed_without_links() {
     let mut world = World::linked(3, 40, relay(2, 100), true);
@@ -323,7 +342,7 @@ fn ended_boots_are_closed_without_links() {
 
 /// One MASTER, below it two, four and three: one of the two dies and comes back.
 ///
-/// FEATURES: A18
+/// FEATURES: A3
 #[test]
 fn children_of_a_dead_relay_are_fed_by_another_one() {
     let mut world = World::new(1, 9, relay(2, 100));
@@ -349,7 +368,7 @@ fn children_of_a_dead_relay_are_fed_by_another_one() {
 
 /// It is deaf for more entries than its window and its relay hold, and then catches up.
 ///
-/// FEATURES: A18
+/// FEATURES: A3
 #[test]
 fn a_slow_child_holds_up_nobody() {
     let mut world = World::new(1, 7, relay(2, 64));
