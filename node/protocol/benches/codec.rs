@@ -5,6 +5,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use quorate_api::{Boot, ClusterKey, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_protocol::feeding::Entry;
 use quorate_protocol::message::{
     Age, Decided, Finished, LogPosition, Message, Participant, Vote, VoteReply,
 };
@@ -28,14 +29,15 @@ fn messages() -> [(&'static str, Message); 4] {
         ops: ops.clone(),
         schema: 1,
     };
-    let decide = Message::Decide {
+    let decide = Message::Decide(Entry {
         at: at(1_000),
         prev: at(999),
         tx,
         outcome: Decided::Commit,
         participants,
         ops,
-    };
+        relayed: Vec::new(),
+    });
     [
         ("prepare", prepare),
         ("vote", Message::Vote { tx, reply: VoteReply::Vote(Vote::Yes) }),
@@ -45,6 +47,7 @@ fn messages() -> [(&'static str, Message); 4] {
             Message::DecideAck {
                 applied: at(1_000),
                 finished: Finished { boot: Boot(1), low: 900, everywhere: 900 },
+                fed: false,
             },
         ),
     ]

@@ -39,6 +39,8 @@ pub struct Config {
     pub in_flight_max: usize,
     /// When the log is cut past a server that is behind, and how fast servers align.
     pub align: AlignConfig,
+    /// How REPLICAs are fed.
+    pub relay: RelayConfig,
     /// A wrong rule to follow; for the simulator's own tests.
     #[cfg(feature = "planted-bugs")]
     pub planted: Option<crate::planted::Bug>,
@@ -64,6 +66,7 @@ impl Config {
             takeovers_max: 1_024,
             in_flight_max: 4_096,
             align: AlignConfig::new(),
+            relay: RelayConfig::new(),
             #[cfg(feature = "planted-bugs")]
             planted: None,
         }
@@ -109,6 +112,30 @@ impl AlignConfig {
 }
 
 impl Default for AlignConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How REPLICAs are fed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayConfig {
+    /// REPLICAs that one server feeds while everybody is there. The same on all servers.
+    pub fan_out: usize,
+    /// Entries of every other server's log that a relay can still serve; of what is before them it
+    /// knows no order.
+    pub kept: usize,
+}
+
+impl RelayConfig {
+    /// Default settings.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { fan_out: 4, kept: 8_192 }
+    }
+}
+
+impl Default for RelayConfig {
     fn default() -> Self {
         Self::new()
     }

@@ -8,7 +8,7 @@ use quorate_api::{
     Boot, ClusterKey, Committed, ErrorCode, Image, ItemId, ItemKey, NodeId, OpKind, Stamp, TxId,
 };
 
-pub use crate::config::{AlignConfig, Config};
+pub use crate::config::{AlignConfig, Config, RelayConfig};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 pub use crate::placement::{CLOSED, Change, Placement, Report, Stage};
 

@@ -7,9 +7,11 @@ extern crate alloc;
 
 pub mod alignment;
 mod config;
+pub mod feeding;
 pub mod io;
 pub mod machine;
 pub mod marks;
 pub mod message;
 mod placement;
 pub mod planted;
+pub mod topology;

@@ -173,6 +173,28 @@ marks! {
     BootsForgotten,
     /// A log entry is streamed whose transaction is forgotten already.
     FinishedStreamed,
+    /// A relay cannot serve a log from where a child stands.
+    RelayLacks,
+    /// A child is sent again what it did not acknowledge.
+    FeedRewound,
+    /// A log that a relay lacks is taken from its origin.
+    TakenDirectly,
+    /// And from the relay again.
+    FedAgain,
+    /// A relay sends a commit without the operations of a cluster that this server keeps.
+    PartFed,
+    /// A relay is told to be finished what this server has not applied yet.
+    ToldEarly,
+    /// A REPLICA's parent is gone.
+    ParentLost,
+    /// A REPLICA leaves a parent for a better one.
+    ParentChanged,
+    /// A candidate is not fed itself.
+    CandidateUnfed,
+    /// A REPLICA becomes a MASTER of something, or a MASTER of nothing.
+    RoleChanged,
+    /// A server without a link asks to close its earlier boots.
+    EndedCarried,
 }
 
 #[cfg(feature = "marks")]

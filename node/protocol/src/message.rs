@@ -10,6 +10,8 @@ use quorate_api::{
 use serde::{Deserialize, Serialize};
 
 use crate::alignment::{Answer, Ask};
+pub use crate::feeding::Finished;
+use crate::feeding::{Entry, Relay};
 
 /// Wall time of the first attempt in microseconds, and that attempt's id; kept over automatic
 /// retries. Fairness only.
@@ -139,38 +141,6 @@ pub struct TxRecord {
     pub vote: Option<Vote>,
     /// Acceptor state per touched cluster, in the order of `participants`.
     pub instances: Vec<(ClusterKey, Instance)>,
-}
-
-/// What of a coordinator's boot is finished, as far as a server knows (PROTOCOL.md 3.9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finished {
-    /// The coordinator's boot.
-    pub boot: Boot,
-    /// Low-water mark: smallest sequence number that may be unfinished.
-    pub low: u64,
-    /// Smallest sequence number that some MASTER or REPLICA may lack.
-    pub everywhere: u64,
-}
-
-impl Finished {
-    /// Nothing is finished.
-    pub const FIRST: u64 = 1;
-
-    /// Takes what is said of a later boot; of the same boot, whatever is higher.
-    pub(crate) fn raise(&mut self, by: Self) {
-        if by.boot > self.boot {
-            *self = by;
-        } else if by.boot == self.boot {
-            self.low = self.low.max(by.low);
-            self.everywhere = self.everywhere.max(by.everywhere);
-        }
-    }
-}
-
-impl Default for Finished {
-    fn default() -> Self {
-        Self { boot: Boot::default(), low: Self::FIRST, everywhere: Self::FIRST }
-    }
 }
 
 /// Position in a decider's decision log. Orders all decisions of one server over its boots.
@@ -334,26 +304,15 @@ pub enum Message {
         promise: Promise,
     },
     /// One entry of the sender's decision log.
-    Decide {
-        /// Its position.
-        at: LogPosition,
-        /// The position before it in the sender's log.
-        prev: LogPosition,
-        /// Transaction.
-        tx: TxId,
-        /// Outcome.
-        outcome: Decided,
-        /// All touched clusters.
-        participants: Vec<Participant>,
-        /// Operations of the receiver's clusters; empty for an abort.
-        ops: Vec<Operation>,
-    },
+    Decide(Entry),
     /// What the sender has of the receiver's decision log.
     DecideAck {
         /// Highest position up to which it has applied the log without a gap.
         applied: LogPosition,
         /// What it knows to be finished.
         finished: Finished,
+        /// The log comes to it by relays: it is to be sent nothing.
+        fed: bool,
     },
     /// Ask what the receiver knows; names the touched clusters so that a restarted coordinator can
     /// finish it.
@@ -426,6 +385,8 @@ pub enum Message {
         /// How far each decision log has told the answerer.
         received: Vec<(NodeId, LogPosition)>,
     },
+    /// Between a relay and whom it feeds.
+    Relay(Relay),
     /// A question of an aligning server.
     Align {
         /// Number of its session with the receiver.
@@ -470,7 +431,7 @@ impl Message {
             Self::Rejected { .. } => "rejected",
             Self::Recover { .. } => "recover",
             Self::Promise { .. } => "promise",
-            Self::Decide { .. } => "decide",
+            Self::Decide(_) => "decide",
             Self::DecideAck { .. } => "decide_ack",
             Self::Status { .. } => "status",
             Self::StatusReply { .. } => "status_reply",
@@ -484,6 +445,7 @@ impl Message {
             Self::Left => "left",
             Self::AskLogged { .. } => "ask_logged",
             Self::Logged { .. } => "logged",
+            Self::Relay(relay) => relay.name(),
             Self::Align { ask, .. } => ask.name(),
             Self::AlignReply { answer, .. } => answer.name(),
             Self::Ended { .. } => "ended",

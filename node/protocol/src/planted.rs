@@ -59,6 +59,12 @@ pub enum Bug {
     DrainSkipped,
     /// A MASTER that was not waited for votes before it has what it lacks.
     VoterBeforeSynced,
+    /// A relay says that everybody below it has what it has itself.
+    AckForThoseBelow,
+    /// A REPLICA goes on wherever its new parent stands.
+    GapSkipped,
+    /// A coordinator feeds entries of its log that are not durable.
+    FedBeforeDurable,
 }
 
 impl Config {

@@ -84,6 +84,12 @@ pub struct Options {
     pub takeovers: usize,
     /// Tombstones are dropped soon, and no position is used again.
     pub purge: bool,
+    /// REPLICAs that one server feeds.
+    pub fan_out: usize,
+    /// Entries of each log that a relay can still serve.
+    pub relay_kept: usize,
+    /// REPLICAs coordinate transactions, too (PROTOCOL.md, A28).
+    pub replicas_write: bool,
 }
 
 /// A cluster of a run.
@@ -157,11 +163,11 @@ impl Options {
         self.clusters.iter().all(|shape| shape.is_held_by(server))
     }
 
-    /// Servers that clients submit transactions to: MASTERs of something.
+    /// Servers that clients submit transactions to: MASTERs of something, or all of them.
     #[must_use]
     pub fn coordinators(&self) -> Vec<usize> {
         let is_master = |s: &usize| self.clusters.iter().any(|c| c.masters.contains(s));
-        (0..self.servers).filter(is_master).collect()
+        (0..self.servers).filter(|s| self.replicas_write || is_master(s)).collect()
     }
 
     /// Which cluster a key's record is in.
@@ -224,13 +230,42 @@ impl Options {
             journal: 0,
             takeovers: 0,
             purge: false,
+            fan_out: 4,
+            relay_kept: 8_192,
+            replicas_write: false,
         };
         options.set_duration(some(1_000, 60, 200));
         options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
         options.draw_rough(&mut Stream::new(seed, "rough"));
         options.draw_changes(&mut Stream::new(seed, "changes"));
         options.draw_plane(&mut Stream::new(seed, "plane"));
+        options.draw_relays(&mut Stream::new(seed, "relays"));
         options
+    }
+
+    /// Trees of REPLICAs, and relays that keep little.
+    fn draw_relays(&mut self, rng: &mut Stream) {
+        self.fan_out = rng.index(3) + 1;
+        if rng.chance(400) {
+            self.relay_kept = rng.index(20) + 1;
+        }
+        self.replicas_write = rng.chance(250);
+        if !rng.chance(250) {
+            return;
+        }
+        let before = self.servers;
+        self.servers = before.max(rng.index(9) + before.min(3) + 4);
+        for server in before..self.servers {
+            let all = rng.chance(600);
+            for shape in &mut self.clusters {
+                if all || rng.chance(500) {
+                    shape.replicas.push(server);
+                }
+            }
+            if self.clusters.iter().all(|shape| !shape.is_held_by(server)) {
+                self.clusters[0].replicas.push(server);
+            }
+        }
     }
 
     /// Detectors that notice late, and crashes and cuts one after the other.
@@ -310,6 +345,7 @@ impl Options {
             // And repeated soon: no cut is as long as the pauses after which one makes room.
             (config.takeovers_max, config.resend) = (self.takeovers, 10_000);
         }
+        (config.relay.fan_out, config.relay.kept) = (self.fan_out, self.relay_kept);
         let align = &mut config.align;
         (align.items, align.leaf, align.pause, align.sweep) = (7, 2, 300, 30);
         if self.log_entries > 0 {

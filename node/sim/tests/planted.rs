@@ -55,7 +55,8 @@ const fn shell(
 /// Every bug. Where the first thing to notice may differ from seed to seed, each is listed.
 fn rows() -> Vec<Row> {
     let rows = commits_and_votes().into_iter().chain(recovery_and_bases());
-    rows.chain(alignment()).chain(generations()).chain(disks()).chain(control_plane()).collect()
+    let rows = rows.chain(alignment()).chain(relays()).chain(generations());
+    rows.chain(disks()).chain(control_plane()).collect()
 }
 
 fn commits_and_votes() -> Vec<Row> {
@@ -204,6 +205,29 @@ fn alignment() -> Vec<Row> {
             "3.6.5, A12",
             |c| c.planted = Some(Bug::RecordWiseRepair),
             &["all-or-nothing", "exact-bases"],
+        ),
+    ]
+}
+
+fn relays() -> Vec<Row> {
+    vec![
+        machine(
+            "a relay acknowledges for all below it",
+            "3.9, A18",
+            |c| c.planted = Some(Bug::AckForThoseBelow),
+            &["tombstone-kept", "converges-after-heal", "no-corruption"],
+        ),
+        machine(
+            "a REPLICA goes on where its new parent stands",
+            "3.6.1",
+            |c| c.planted = Some(Bug::GapSkipped),
+            &["tombstone-kept", "converges-after-heal", "no-corruption"],
+        ),
+        machine(
+            "a coordinator feeds what is not durable",
+            "3.2, 3.6.1",
+            |c| c.planted = Some(Bug::FedBeforeDurable),
+            &["no-corruption", "converges-after-heal"],
         ),
     ]
 }

@@ -1,10 +1,11 @@
 //! Names of the messages between servers, counted by an index. May not count.
 
 use quorate_protocol::alignment::{Answer, Ask};
+use quorate_protocol::feeding::Relay;
 use quorate_protocol::message::Message;
 
 /// Names of the messages, in the order of [`message_index`].
-pub(super) const MESSAGES: [&str; 39] = [
+pub(super) const MESSAGES: [&str; 45] = [
     "prepare",
     "vote",
     "accept",
@@ -44,6 +45,12 @@ pub(super) const MESSAGES: [&str; 39] = [
     "align_unknown",
     "ended",
     "ended_reply",
+    "follow",
+    "unfollow",
+    "feeding",
+    "relay_entry",
+    "below",
+    "carry",
 ];
 
 /// Place of a message's name in [`MESSAGES`].
@@ -56,7 +63,7 @@ pub(super) const fn message_index(message: &Message) -> usize {
         Message::Rejected { .. } => 4,
         Message::Recover { .. } => 5,
         Message::Promise { .. } => 6,
-        Message::Decide { .. } => 7,
+        Message::Decide(_) => 7,
         Message::DecideAck { .. } => 8,
         Message::Status { .. } => 9,
         Message::StatusReply { .. } => 10,
@@ -92,6 +99,14 @@ pub(super) const fn message_index(message: &Message) -> usize {
         },
         Message::Ended { .. } => 37,
         Message::EndedReply { .. } => 38,
+        Message::Relay(relay) => match relay {
+            Relay::Follow { .. } => 39,
+            Relay::Unfollow => 40,
+            Relay::Feeding { .. } => 41,
+            Relay::Entry { .. } => 42,
+            Relay::Below { .. } => 43,
+            Relay::Carry { .. } => 44,
+        },
     }
 }
 
@@ -111,5 +126,7 @@ mod tests {
         assert_eq!(MESSAGES[message_index(&unknown)], unknown.name());
         let ended = Message::EndedReply { stage: 1, boot: quorate_api::Boot(1), agreed: true };
         assert_eq!(MESSAGES[message_index(&ended)], ended.name());
+        let below = Message::Relay(Relay::Below { members: Vec::new() });
+        assert_eq!(MESSAGES[message_index(&below)], below.name());
     }
 }

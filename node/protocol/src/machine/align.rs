@@ -244,7 +244,8 @@ impl Machine {
                 | Message::Accept { .. }
                 | Message::Recover { .. }
                 | Message::Read { .. }
-                | Message::Decide { .. }
+                | Message::Decide(_)
+                | Message::Relay(_)
                 | Message::Low { .. }
                 | Message::AskLogged { .. }
                 | Message::Logged { .. }
@@ -273,6 +274,7 @@ impl Machine {
         self.aligners.clear();
         self.held.clear();
         self.acks_due.clear();
+        self.stop_feeding();
         self.sessions_begin_again();
         for node in self.others() {
             cx.send_durable(node, Message::Left);
@@ -280,10 +282,13 @@ impl Machine {
         self.arm_alignment();
     }
 
-    pub(super) fn on_left(&mut self, from: NodeId) {
+    pub(super) fn on_left(&mut self, cx: &mut Cx<'_>, from: NodeId) {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.leave();
         }
+        self.asked.remove(&from);
+        self.feeding_ends(from);
+        self.seek_parent(cx);
     }
 
     pub(super) fn arm_alignment(&mut self) {

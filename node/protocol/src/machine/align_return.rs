@@ -126,6 +126,7 @@ impl Machine {
         self.aligners.clear();
         self.acks_due.extend(self.others());
         self.pump_all(cx);
+        self.seek_parent(cx);
         // Questions to itself were not answered.
         self.hurry_recoveries();
     }
@@ -221,7 +222,7 @@ impl Machine {
             return;
         }
         let txs: Vec<TxId> = self.unlogged.iter().copied().take(AT_ONCE).collect();
-        for node in self.others().into_iter().filter(|node| self.is_up(*node)) {
+        for node in self.knowing().into_iter().filter(|node| self.is_up(*node)) {
             cx.send_now(node, Message::AskLogged { txs: txs.clone() });
         }
     }

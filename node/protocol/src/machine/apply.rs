@@ -353,14 +353,16 @@ impl Machine {
         }
     }
 
-    /// Missing bases asked of every reachable peer, a bounded number at a time.
+    /// Missing bases asked of whoever is reachable of those who know, a bounded number at a time.
     pub(super) fn fetch_missing_bases(&mut self, cx: &mut Cx<'_>) {
         const AT_ONCE: usize = 256;
         let begun = self.begun_and_missing(cx);
         let missing = self.parked.missing().chain(self.held.missing()).chain(begun);
         let missing: BTreeSet<TxId> = missing.take(AT_ONCE).collect();
         for tx in missing {
-            for node in self.peers.iter().filter(|(_, peer)| peer.up).map(|(node, _)| *node) {
+            let mut asked = self.knowing();
+            asked.insert(tx.node);
+            for node in asked.into_iter().filter(|node| self.is_linked(*node)) {
                 cx.send_now(node, Message::Fetch { tx });
             }
         }
@@ -410,8 +412,17 @@ impl Machine {
     /// True when these are the operations of every touched cluster that this server keeps.
     /// Operations of one cluster always travel together, so one of each will do.
     pub(super) fn is_whole(&self, participants: &[Participant], ops: &[Operation]) -> bool {
-        let me = self.config.node;
-        let mine = participants.iter().filter(|p| self.is_kept_by(me, p.cluster));
+        self.is_whole_for(self.config.node, participants, ops)
+    }
+
+    /// The same for another server.
+    pub(super) fn is_whole_for(
+        &self,
+        node: NodeId,
+        participants: &[Participant],
+        ops: &[Operation],
+    ) -> bool {
+        let mine = participants.iter().filter(|p| self.is_kept_by(node, p.cluster));
         let has = |cluster| ops.iter().any(|op| op.item.cluster == cluster);
         !participants.is_empty() && mine.into_iter().all(|p| has(p.cluster))
     }

@@ -21,9 +21,10 @@ use quorate_api::{Boot, NodeId, TxId};
 
 use super::apply::Decision;
 use super::{Cx, Machine};
+use crate::feeding::Carried;
 use crate::io::{Note, Write};
 use crate::marks::Mark;
-use crate::message::{LogPosition, Message};
+use crate::message::LogPosition;
 
 /// The last stage: telling that it is done.
 const CLOSED: u8 = 3;
@@ -38,6 +39,8 @@ pub(super) struct Closing {
     agreed: BTreeSet<NodeId>,
     /// By asker: its boot, the stage, and where the own log ended when it was first asked.
     asked: BTreeMap<NodeId, (Boot, u8, LogPosition)>,
+    /// Boots that relays told of.
+    pub(super) met: BTreeMap<NodeId, Boot>,
 }
 
 impl Machine {
@@ -56,9 +59,11 @@ impl Machine {
         }
         self.closing.stage = self.closing.stage.max(1);
         let (stage, boot) = (self.closing.stage, self.config.boot);
-        for node in self.members.iter().filter(|node| !self.closing.agreed.contains(node)) {
-            if self.is_up(*node) {
-                cx.send_durable(*node, Message::Ended { stage, boot });
+        let asked: Vec<NodeId> = self.members.difference(&self.closing.agreed).copied().collect();
+        for node in asked {
+            let is_carried = !self.topology.is_root(node) && !self.is_linked(node);
+            if self.is_up(node) || is_carried {
+                self.send_closing(cx, node, Carried::Ended { stage, boot });
             }
         }
     }
@@ -74,7 +79,7 @@ impl Machine {
         }
         if stage == CLOSED {
             let agreed = self.forget_boots(cx, from, boot);
-            cx.send_durable(from, Message::EndedReply { stage, boot, agreed });
+            self.send_closing(cx, from, Carried::EndedReply { stage, boot, agreed });
             return;
         }
         let log_end = self.log_end;
@@ -88,7 +93,7 @@ impl Machine {
         let voted = self.txs.range(first..end).any(|(_, record)| record.vote.is_some());
         let proven = self.unlogged.range(first..end).next().is_some();
         let agreed = !voted && !proven && self.acknowledged_by_all() >= target;
-        cx.send_durable(from, Message::EndedReply { stage, boot, agreed });
+        self.send_closing(cx, from, Carried::EndedReply { stage, boot, agreed });
     }
 
     pub(super) fn on_ended_reply(
@@ -148,13 +153,18 @@ impl Machine {
         if node == self.config.node {
             return Some(self.config.boot);
         }
-        self.peers.get(&node).map(|peer| peer.boot)
+        let known = self.peers.get(&node).map(|peer| peer.boot);
+        known.max(self.closing.met.get(&node).copied())
     }
 
     /// A commit is applied here that nobody's log has told of yet (`apply.rs`). Normally its
     /// coordinator's log does so in a moment; if that one dies first, this server is the finder of
-    /// the outcome (3.6.1).
+    /// the outcome (3.6.1). A REPLICA heard of it from a MASTER, which logs it; and whether a
+    /// coordinator is gone, it cannot say of one that it has no link with.
     pub(super) fn log_what_was_proven(&mut self, cx: &mut Cx<'_>) {
+        if !self.topology.is_root(self.config.node) {
+            return;
+        }
         let orphaned = self.unlogged.iter().filter(|tx| {
             !self.peers.get(&tx.node).is_some_and(|peer| peer.up && peer.boot == tx.boot)
         });
@@ -188,7 +198,7 @@ mod tests {
     use super::*;
     use crate::io::{Config, Effect, Event, Recovered};
     use crate::machine::testing::{Nothing, PEER, configured};
-    use crate::message::TxRecord;
+    use crate::message::{Message, TxRecord};
 
     /// A server in its third boot that has met one other, in that one's second boot.
     fn machine(recovered: Recovered) -> Machine {

@@ -13,6 +13,7 @@ use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
 use crate::marks::Mark;
 use crate::message::{Finished, LogPosition, Message, Participant, TxRecord, Vote};
 use crate::planted::Bug;
+use crate::topology::Topology;
 
 mod acceptor;
 mod align;
@@ -21,16 +22,19 @@ mod align_follow;
 mod align_return;
 mod align_source;
 mod apply;
+mod carry;
 mod closing;
 mod coordinator;
 mod cx;
 mod generations;
 mod held;
+mod incoming;
 mod locks;
 mod merkle;
 mod orphans;
 mod reads;
 mod recovery;
+mod relay;
 mod request;
 mod session;
 mod status;
@@ -40,6 +44,7 @@ mod testing;
 mod timers;
 mod tombstones;
 mod truncation;
+mod upstream;
 mod votes;
 
 use cx::Cx;
@@ -62,7 +67,15 @@ pub struct Machine {
     placements: BTreeMap<ClusterKey, Placement>,
     /// Every server named in a placement, this one included.
     members: BTreeSet<NodeId>,
+    /// Who feeds whom, by the placements.
+    topology: Topology,
     peers: BTreeMap<NodeId, stream::Peer>,
+    /// Servers that asked for the own log itself.
+    asked: BTreeSet<NodeId>,
+    /// Whom this server feeds.
+    relays: relay::Relays,
+    /// Who feeds this server.
+    upstream: upstream::Upstream,
     /// Acceptor records without outcome.
     txs: BTreeMap<TxId, TxRecord>,
     locks: locks::LockTable,
@@ -70,7 +83,7 @@ pub struct Machine {
     /// Commits known here that wait for the decision that wrote their base.
     parked: apply::Parking,
     /// Decision logs of all servers, this one included, as applied here.
-    incoming: BTreeMap<NodeId, stream::Incoming>,
+    incoming: BTreeMap<NodeId, incoming::Incoming>,
     log_end: LogPosition,
     log_start: LogPosition,
     low: BTreeMap<(NodeId, Boot), u64>,
@@ -143,7 +156,7 @@ impl Machine {
             of.map(|((_, boot), last)| (*boot, *last)).collect()
         };
         let starting =
-            |(node, applied)| (node, stream::Incoming::starting_at(applied, ended(node)));
+            |(node, applied)| (node, incoming::Incoming::starting_at(applied, ended(node)));
         let incoming = recovered.applied.into_iter().map(starting).collect();
         Self {
             rng: ChaCha8Rng::seed_from_u64(config.seed),
@@ -153,7 +166,11 @@ impl Machine {
             cfg: 0,
             placements: BTreeMap::new(),
             members: BTreeSet::new(),
+            topology: Topology::default(),
             peers: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            relays: relay::Relays::default(),
+            upstream: upstream::Upstream::default(),
             txs,
             locks,
             held: held::Held::default(),
@@ -248,7 +265,7 @@ impl Machine {
     /// When `Event::Tick` is due even if nothing else happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {
-        if self.acks_due.is_empty() { self.timers.next() } else { Some(self.now) }
+        if self.owes_nothing() { self.timers.next() } else { Some(self.now) }
     }
 
     /// Undecided votes held here; for status pages and the simulator's invariants.
@@ -270,7 +287,7 @@ impl Machine {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, message: Message) {
-        if self.is_silent_on(&message) {
+        if self.is_silent_on(&message) || self.is_of_ended_boot(from) {
             return;
         }
         match message {
@@ -295,13 +312,11 @@ impl Machine {
             Message::Promise { tx, cluster, ballot, promise } => {
                 self.on_promise(cx, from, tx, cluster, ballot, promise);
             }
-            Message::Decide { at, prev, tx, outcome, participants, ops } => {
-                let decision = apply::Decision { tx, outcome, participants, ops };
-                self.on_decide(cx, (from, cfg), at, prev, decision);
+            Message::Decide(entry) => self.on_decide(cx, from, cfg, entry),
+            Message::DecideAck { applied, finished, fed } => {
+                self.on_decide_ack(cx, from, applied, finished, fed);
             }
-            Message::DecideAck { applied, finished } => {
-                self.on_decide_ack(cx, from, applied, finished);
-            }
+            Message::Relay(relay) => self.on_relay(cx, from, relay),
             Message::Status { tx, participants } => self.on_status(cx, from, tx, participants),
             Message::StatusReply { tx, knowledge } => {
                 self.on_status_reply(cx, from, tx, knowledge);
@@ -313,7 +328,7 @@ impl Machine {
             Message::Low { seq } => self.on_low(cx, from, seq),
             Message::Everywhere { seq } => self.on_everywhere(from, seq),
             Message::Truncated { start } => self.on_truncated(cx, from, start),
-            Message::Left => self.on_left(from),
+            Message::Left => self.on_left(cx, from),
             Message::AskLogged { txs } => self.on_ask_logged(cx, from, &txs),
             Message::Logged { txs, received } => self.on_logged(cx, txs, received),
             Message::Align { session, ask } => self.on_ask(cx, from, session, ask),
@@ -347,6 +362,8 @@ impl Machine {
         let is_same = |(a, b): (&Placement, &Placement)| {
             (a.generation, &a.masters, &a.replicas) == (b.generation, &b.masters, &b.replicas)
         };
+        let was_root = self.topology.is_root(self.config.node);
+        self.topology = Topology::new(&placements, self.config.relay.fan_out);
         let same_clusters = self.placements.keys().eq(placements.keys());
         let before = core::mem::replace(&mut self.placements, placements);
         if !same_clusters || !before.values().zip(self.placements.values()).all(is_same) {
@@ -358,6 +375,7 @@ impl Machine {
         }
         self.look_at_changes(cx);
         self.reconsider_configuration(cx);
+        self.reconsider_feeding(cx, was_root);
         self.pump_all(cx);
     }
 
@@ -387,7 +405,9 @@ impl Machine {
         }
         if !up || is_new {
             self.aligners.remove(&node);
+            self.feeding_ends(node);
         }
+        self.seek_parent(cx);
         if up {
             self.pump_all(cx);
             self.resend_to(cx, node);

@@ -284,7 +284,9 @@ impl Machine {
     /// Asks the coordinator and all MASTERs. Whoever holds the vote says with whom it was cast;
     /// what becomes of it is seen in [`Self::status_for_reads`].
     fn resolve_votes(&mut self, cx: &mut Cx<'_>, number: u64, unresolved: BTreeSet<TxId>) {
-        let peers: Vec<NodeId> = self.members.iter().copied().filter(|n| self.is_up(*n)).collect();
+        let masters: BTreeSet<NodeId> = self.topology.roots().iter().copied().collect();
+        let up: BTreeSet<NodeId> =
+            self.members.iter().copied().filter(|node| self.is_up(*node)).collect();
         let Some(read) = self.reads.get_mut(&number) else { return };
         read.blocked_by = unresolved.first().copied();
         for tx in unresolved.into_iter().filter(|tx| read.asked.insert(*tx)) {
@@ -294,9 +296,11 @@ impl Machine {
             {
                 doubt.participants.clone_from(&record.participants);
             }
-            for node in &peers {
+            let mut knowing = masters.clone();
+            knowing.insert(tx.node);
+            for node in knowing.into_iter().filter(|node| up.contains(node)) {
                 let participants = doubt.participants.clone();
-                cx.send_now(*node, Message::Status { tx, participants });
+                cx.send_now(node, Message::Status { tx, participants });
             }
         }
     }

@@ -1,22 +1,25 @@
-//! The decision log: appended by the finder of an outcome, streamed in order to every server,
-//! acknowledged up to the first gap, truncated and forgotten once everybody has it (PROTOCOL.md
-//! 3.6.1, 3.9 "Forgetting").
+//! The decision log: appended by the finder of an outcome, streamed in order to every MASTER and,
+//! through relays (`relay`, `upstream`), to every REPLICA; acknowledged up to the first gap,
+//! truncated and forgotten once everybody has it (PROTOCOL.md 3.6.1, 3.9 "Forgetting").
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use quorate_api::{Boot, NodeId, TxId};
 
 use super::apply::{Decision, Source};
+use super::incoming::Incoming;
 use super::truncation::Hold;
 use super::{Cx, Machine};
+use crate::feeding::Entry;
 use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{Decided, Finished, LogEntry, LogPosition, Message, TxRecord};
+use crate::planted::Bug;
 
 /// Decisions sent to one peer and not acknowledged. Beyond it the peer is fed from the disk as it
 /// acknowledges, so that a blocked peer never grows memory here.
-const WINDOW: usize = 1_024;
+pub(super) const WINDOW: usize = 1_024;
 
 /// What is known of a peer, and how far it was sent the own log.
 #[derive(Debug, Default)]
@@ -50,73 +53,22 @@ impl Peer {
         self.sent.clear();
     }
 
+    /// What it was sent last is not acknowledged, for too long.
+    fn is_stalled(&self, now: Tick, patience: Tick) -> bool {
+        !self.sent.is_empty() && now >= self.progress_at + patience
+    }
+
+    /// It is sent nothing until it says how far it is.
+    fn stop(&mut self) {
+        self.synced = false;
+        self.sent.clear();
+    }
+
     /// It takes nothing from the log until it says how far it is.
     pub(super) fn leave(&mut self) {
         self.aligning = true;
-        self.synced = false;
-        self.sent.clear();
+        self.stop();
         self.hold.get_or_insert_default();
-    }
-}
-
-/// Another server's log (or the own one) as applied here.
-#[derive(Debug, Default)]
-pub(super) struct Incoming {
-    /// Everything up to here is applied, durably with what it wrote.
-    pub(super) applied: LogPosition,
-    /// Everything up to here was handled; what is between is parked.
-    received: LogPosition,
-    /// Position → (position before it, transaction).
-    parked: BTreeMap<LogPosition, (LogPosition, TxId)>,
-    /// Last positions of ended boots, as later entries told; durable.
-    ended: BTreeMap<Boot, u64>,
-    /// Entries behind a gap, by the position before them; at most a sender's window.
-    early: BTreeMap<LogPosition, (LogPosition, Decision)>,
-}
-
-impl Incoming {
-    pub(super) fn starting_at(applied: LogPosition, ended: BTreeMap<Boot, u64>) -> Self {
-        Self { applied, received: applied, ended, ..Self::default() }
-    }
-
-    /// Everything up to a position is in by other means; true if that is news.
-    fn skip_to(&mut self, position: LogPosition) -> bool {
-        self.received = self.received.max(position);
-        self.parked = self.parked.split_off(&position);
-        self.parked.remove(&position);
-        self.early.retain(|_, (at, _)| *at > position);
-        self.advance()
-    }
-
-    /// True when an index of one of its boots is applied here. An index beyond the durable end of
-    /// a boot that is over never will be.
-    pub(super) fn has_applied(&self, boot: Boot, index: u64) -> bool {
-        if self.applied.boot == boot {
-            self.applied.index >= index
-        } else {
-            self.applied.boot > boot && self.ended.get(&boot).is_some_and(|last| *last >= index)
-        }
-    }
-
-    /// An entry follows another: if that was a boot's last, it says where the boot stopped.
-    fn note_end(&mut self, cx: &mut Cx<'_>, node: NodeId, prev: LogPosition, at: LogPosition) {
-        if prev.boot < at.boot && prev.index > 0 {
-            self.ended.insert(prev.boot, prev.index);
-            cx.write(Write::BootEnd(node, prev.boot, prev.index));
-        }
-    }
-
-    /// Whoever asks for a closed boot is answered without it.
-    pub(super) fn forget_end(&mut self, boot: Boot) {
-        self.ended.remove(&boot);
-    }
-
-    /// Moves `applied` to the last position before the first gap; true if it moved.
-    fn advance(&mut self) -> bool {
-        let to = self.parked.first_key_value().map_or(self.received, |(_, (prev, _))| *prev);
-        let moved = to > self.applied;
-        self.applied = self.applied.max(to);
-        moved
     }
 }
 
@@ -142,17 +94,20 @@ impl Machine {
         self.log_end = at;
         self.keep_for_streaming(cx, &decision);
         cx.write(Write::Log(at, LogEntry { tx, outcome, low }));
-        for peer in self.others() {
+        let entry = entry_of(at, prev, decision);
+        for peer in self.streamed_to() {
             let Some(state) = self.peers.get(&peer) else { continue };
             if state.up && state.synced && state.cursor == prev && state.sent.len() < WINDOW {
-                self.send_decision(cx, peer, at, prev, &decision);
+                self.send_entry(cx, peer, &entry);
             }
         }
-        self.take_log_entry(cx, self.config.node, at, prev, decision)
+        let me = self.config.node;
+        self.offer(cx, me, &entry);
+        self.take_log_entry(cx, me, entry)
     }
 
     /// The log entry names the transaction only: its operations must be in the record, all of them.
-    fn keep_for_streaming(&self, cx: &mut Cx<'_>, decision: &Decision) {
+    pub(super) fn keep_for_streaming(&self, cx: &mut Cx<'_>, decision: &Decision) {
         if decision.outcome == Decided::Abort {
             return;
         }
@@ -164,30 +119,15 @@ impl Machine {
         }
     }
 
-    fn send_decision(
-        &mut self,
-        cx: &mut Cx<'_>,
-        to: NodeId,
-        at: LogPosition,
-        prev: LogPosition,
-        decision: &Decision,
-    ) {
-        let message = Message::Decide {
-            at,
-            prev,
-            tx: decision.tx,
-            outcome: decision.outcome,
-            participants: decision.participants.clone(),
-            ops: self.ops_held_by(to, &decision.ops),
-        };
-        cx.send_durable(to, message);
+    fn send_entry(&mut self, cx: &mut Cx<'_>, to: NodeId, entry: &Entry) {
+        cx.send_durable(to, Message::Decide(self.entry_for(to, entry)));
         let now = self.now;
         if let Some(peer) = self.peers.get_mut(&to) {
             if peer.sent.is_empty() {
                 peer.progress_at = now;
             }
-            peer.cursor = at;
-            peer.sent.push_back(at);
+            peer.cursor = entry.at;
+            peer.sent.push_back(entry.at);
         }
     }
 
@@ -195,8 +135,17 @@ impl Machine {
         self.members.iter().copied().filter(|node| *node != self.config.node).collect()
     }
 
+    /// Whom the own log is streamed to: MASTERs, and who asked for it because no relay has it.
+    pub(super) fn streamed_to(&self) -> Vec<NodeId> {
+        let me = self.config.node;
+        let asked = self.asked.intersection(&self.members);
+        let asked = asked.filter(|node| !self.topology.roots().contains(node));
+        let nodes = self.topology.roots().iter().chain(asked).copied();
+        nodes.filter(|node| *node != me).collect()
+    }
+
     pub(super) fn pump_all(&mut self, cx: &mut Cx<'_>) {
-        for node in self.others() {
+        for node in self.streamed_to() {
             self.pump(cx, node);
         }
     }
@@ -214,11 +163,11 @@ impl Machine {
             }
             let Some((at, entry)) = cx.log_after(prev) else { return };
             let Some(decision) = self.decision_of_entry(cx, &entry) else { return };
-            self.send_decision(cx, to, at, prev, &decision);
+            self.send_entry(cx, to, &entry_of(at, prev, decision));
         }
     }
 
-    fn decision_of_entry(&self, cx: &mut Cx<'_>, entry: &LogEntry) -> Option<Decision> {
+    pub(super) fn decision_of_entry(&self, cx: &mut Cx<'_>, entry: &LogEntry) -> Option<Decision> {
         let LogEntry { tx, outcome, .. } = *entry;
         if outcome == Decided::Abort {
             return Some(Decision { tx, outcome, participants: [].into(), ops: [].into() });
@@ -235,55 +184,44 @@ impl Machine {
         Some(Decision { tx, outcome, participants, ops })
     }
 
-    pub(super) fn on_decide(
-        &mut self,
-        cx: &mut Cx<'_>,
-        from: (NodeId, u64),
-        at: LogPosition,
-        prev: LogPosition,
-        decision: Decision,
-    ) {
-        let (from, cfg) = from;
+    pub(super) fn on_decide(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, entry: Entry) {
         // The sender knows that this server keeps a cluster no more: half of a commit is not
         // taken, and comes again when this server knows it, too.
-        let is_part = |d: &Decision| {
-            let is_told = d.outcome == Decided::Commit && !d.participants.is_empty();
-            is_told && !self.is_whole(&d.participants, &d.ops)
-        };
-        if cfg > self.cfg && is_part(&decision) {
+        let is_told = entry.outcome == Decided::Commit && !entry.participants.is_empty();
+        if cfg > self.cfg && is_told && !self.is_whole(&entry.participants, &entry.ops) {
             Mark::PartStreamed.hit();
             return;
         }
         self.acks_due.insert(from);
-        let incoming = self.incoming.entry(from).or_default();
-        if at <= incoming.received {
+        self.take_entry(cx, from, entry);
+    }
+
+    /// An entry of a log, from whomever: takes it, and what was waiting for it, in order.
+    pub(super) fn take_entry(&mut self, cx: &mut Cx<'_>, origin: NodeId, entry: Entry) {
+        let incoming = self.incoming.entry(origin).or_default();
+        if entry.at <= incoming.received {
             return;
         }
-        if prev > incoming.received {
+        if entry.prev > incoming.received && !self.config.has(Bug::GapSkipped) {
             Mark::LogEntryEarly.hit();
             if incoming.early.len() < WINDOW {
-                incoming.early.insert(prev, (at, decision));
+                incoming.early.insert(entry.prev, entry);
             }
             return;
         }
-        self.take_log_entry(cx, from, at, prev, decision);
-        while let Some(incoming) = self.incoming.get_mut(&from) {
+        self.take_log_entry(cx, origin, entry);
+        while let Some(incoming) = self.incoming.get_mut(&origin) {
             let received = incoming.received;
             incoming.early = incoming.early.split_off(&received);
-            let Some((next, decision)) = incoming.early.remove(&received) else { return };
-            self.take_log_entry(cx, from, next, received, decision);
+            let Some(next) = incoming.early.remove(&received) else { return };
+            self.take_log_entry(cx, origin, next);
         }
     }
 
-    fn take_log_entry(
-        &mut self,
-        cx: &mut Cx<'_>,
-        from: NodeId,
-        at: LogPosition,
-        prev: LogPosition,
-        decision: Decision,
-    ) -> bool {
-        let tx = decision.tx;
+    fn take_log_entry(&mut self, cx: &mut Cx<'_>, from: NodeId, entry: Entry) -> bool {
+        let passed_on = (from != self.config.node && self.is_relay()).then(|| entry.clone());
+        let Entry { at, prev, tx, outcome, participants, ops, .. } = entry;
+        let decision = Decision { tx, outcome, participants, ops };
         if from != self.config.node && self.is_forgotten_elsewhere(cx, &decision) {
             Mark::LeftByForgotten.hit();
             self.leave_online(cx);
@@ -304,6 +242,9 @@ impl Machine {
             self.parked.add_log(tx, from, at);
         }
         self.note_applied(cx, from);
+        if let Some(entry) = passed_on {
+            self.pass_on(cx, from, entry);
+        }
         settled
     }
 
@@ -329,7 +270,7 @@ impl Machine {
             self.session_progress = true;
             cx.write(Write::Applied(node, incoming.applied));
             if node != self.config.node {
-                self.acks_due.insert(node);
+                self.owe_acknowledgement(node);
             }
         }
     }
@@ -341,8 +282,10 @@ impl Machine {
         }
         while let Some(node) = self.acks_due.pop_first() {
             let (applied, finished) = (self.applied_from(node), self.finished_of(node));
-            cx.send_durable(node, Message::DecideAck { applied, finished });
+            let fed = !self.takes_directly(node);
+            cx.send_durable(node, Message::DecideAck { applied, finished, fed });
         }
+        self.acknowledge_to_parent(cx);
     }
 
     pub(super) fn on_decide_ack(
@@ -351,19 +294,21 @@ impl Machine {
         from: NodeId,
         applied: LogPosition,
         finished: Finished,
+        fed: bool,
     ) {
-        let (now, start, end) = (self.now, self.log_start, self.log_end);
+        let start = self.log_start;
         let Some(peer) = self.peers.get_mut(&from) else { return };
         // A slow disk may have held back what was meant for an earlier boot of this server.
         if finished.boot == self.config.boot {
             peer.finished.raise(finished);
         }
-        if applied > end {
+        let acked = peer.acked;
+        if applied > self.log_end {
             let detail = "a peer stands outside this server's decision log";
             cx.note(Note::Corruption { tx: TxId::NONE, detail });
             return;
         }
-        if applied.max(peer.acked) < start {
+        if applied.max(acked) < start && !fed {
             // The log cannot serve it any more (3.6.5).
             peer.synced = false;
             cx.send_durable(from, Message::Truncated { start });
@@ -374,16 +319,17 @@ impl Machine {
             peer.behind = None;
             self.hurry_recoveries();
         }
-        let Some(peer) = self.peers.get_mut(&from) else { return };
-        if applied < peer.acked {
+        if applied < acked {
             // Overtaken by a later one.
             Mark::AckOvertaken.hit();
             return;
         }
-        peer.left_behind = false;
-        if applied > peer.acked {
-            peer.acked = applied;
-            peer.progress_at = now;
+        self.note_acked(cx, from, applied);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if fed {
+            peer.stop();
+            self.asked.remove(&from);
+            return;
         }
         if !peer.synced {
             peer.synced = true;
@@ -393,18 +339,36 @@ impl Machine {
         while peer.sent.front().is_some_and(|at| *at <= applied) {
             peer.sent.pop_front();
         }
+        self.asked.insert(from);
         self.pump(cx, from);
+    }
+
+    /// A server has applied the own log up to a position, whoever says so.
+    pub(super) fn note_acked(&mut self, cx: &mut Cx<'_>, node: NodeId, applied: LogPosition) {
+        if applied > self.log_end {
+            let detail = "a server stands outside this server's decision log";
+            cx.note(Note::Corruption { tx: TxId::NONE, detail });
+            return;
+        }
+        let (now, start) = (self.now, self.log_start);
+        let peer = self.peers.entry(node).or_default();
+        if applied > peer.acked {
+            peer.acked = applied;
+            peer.progress_at = now;
+        }
+        peer.left_behind &= peer.acked < start;
     }
 
     /// No acknowledgement for a while: begin again after the last one.
     pub(super) fn rewind_stalled_streams(&mut self, cx: &mut Cx<'_>) {
         let (now, patience) = (self.now, self.config.resend);
         for (node, peer) in &mut self.peers {
-            if peer.up && !peer.synced {
+            let is_awaited = peer.aligning || self.topology.is_root(*node);
+            if peer.up && !peer.synced && is_awaited {
                 // Its first word was lost; any mark is answered with one. The lowest: it may still
                 // have to align, and then nothing is finished for it.
                 cx.send_durable(*node, Message::Low { seq: Finished::FIRST });
-            } else if !peer.sent.is_empty() && now >= peer.progress_at + patience {
+            } else if peer.is_stalled(now, patience) {
                 Mark::StreamRewound.hit();
                 peer.reconnect();
                 peer.progress_at = now;
@@ -423,7 +387,7 @@ impl Machine {
                 && !self.is_finished(decision.tx)
             {
                 Mark::OwnLogReplayed.hit();
-                self.take_log_entry(cx, me, at, prev, decision);
+                self.take_log_entry(cx, me, entry_of(at, prev, decision));
             } else {
                 let incoming = self.incoming.entry(me).or_default();
                 incoming.received = at;
@@ -474,9 +438,15 @@ impl Machine {
 
     /// Everything of another server's log up to a position came in by alignment.
     pub(super) fn skip_log_to(&mut self, cx: &mut Cx<'_>, node: NodeId, position: LogPosition) {
+        self.relays.forget_order(node);
         let incoming = self.incoming.entry(node).or_default();
         if incoming.skip_to(position) {
             cx.write(Write::Applied(node, incoming.applied));
         }
     }
+}
+
+pub(super) fn entry_of(at: LogPosition, prev: LogPosition, decision: Decision) -> Entry {
+    let Decision { tx, outcome, participants, ops } = decision;
+    Entry { at, prev, tx, outcome, participants, ops, relayed: Vec::new() }
 }

@@ -83,6 +83,7 @@ impl Machine {
                 Timer::Session(number) => self.session_due(cx, number),
                 Timer::Stream => {
                     self.rewind_stalled_streams(cx);
+                    self.feeding_due(cx);
                     self.fetch_missing_bases(cx);
                     self.ask_what_logs_told(cx);
                     self.timers.set(self.now + self.config.resend, Timer::Stream);
@@ -91,6 +92,7 @@ impl Machine {
                 Timer::Housekeeping => {
                     self.raise_own_low(cx);
                     self.tell_own_marks(cx);
+                    self.tell_of_those_below(cx);
                     self.sweep_tombstones(cx);
                     self.close_own_boots(cx);
                     self.log_what_was_proven(cx);

@@ -58,6 +58,7 @@ impl Machine {
     pub(super) fn on_everywhere(&mut self, from: NodeId, seq: u64) {
         let Some(boot) = self.peers.get(&from).map(|peer| peer.boot) else { return };
         self.raise_everywhere(from, boot, seq);
+        self.told_by_origin(from, Finished { boot, everywhere: seq, ..Finished::default() });
         self.acks_due.insert(from);
     }
 

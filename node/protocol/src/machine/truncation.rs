@@ -9,6 +9,7 @@ use quorate_api::{NodeId, TxId};
 
 use super::stream::Peer;
 use super::{Cx, Machine};
+use crate::feeding::Told;
 use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{Finished, LogPosition, Message};
@@ -80,7 +81,7 @@ impl Machine {
     /// that what a session has seen, and it has dropped, is finished.
     pub(super) fn tell_own_marks(&self, cx: &mut Cx<'_>) {
         let own = self.finished_of(self.config.node);
-        for node in self.others().into_iter().filter(|node| self.is_up(*node)) {
+        for node in self.streamed_to().into_iter().filter(|node| self.is_up(*node)) {
             let Some(Peer { acked, finished: known, .. }) = self.peers.get(&node) else { continue };
             // Who was left behind, or joined since, may lack what is finished. It aligns first.
             if *acked < self.log_start {
@@ -95,8 +96,13 @@ impl Machine {
         }
     }
 
-    /// What this server knows to be finished of a server's current boot.
+    /// What this server knows to be finished of a server's current boot; of what it may have to
+    /// pass on, or was fed, what it was told with a position.
     pub(super) fn finished_of(&self, node: NodeId) -> Finished {
+        let is_fed = !self.topology.is_root(self.config.node);
+        if node != self.config.node && (is_fed || self.is_relay()) {
+            return self.relays.told.get(&node).map(|told| told.finished).unwrap_or_default();
+        }
         let boot = self.current_boot(node).unwrap_or_default();
         let low = self.low.get(&(node, boot)).copied().unwrap_or(Finished::FIRST);
         Finished { boot, low, everywhere: self.everywhere(node, boot) }
@@ -116,8 +122,19 @@ impl Machine {
     pub(super) fn on_low(&mut self, cx: &mut Cx<'_>, from: NodeId, seq: u64) {
         let Some(boot) = self.peers.get(&from).map(|peer| peer.boot) else { return };
         self.acks_due.insert(from);
-        let first = TxId { node: from, boot, seq: 0 };
-        let end = TxId { node: from, boot, seq };
+        self.finish_below(cx, TxId { node: from, boot, seq });
+        self.told_by_origin(from, Finished { boot, low: seq, ..Finished::default() });
+    }
+
+    /// A coordinator tells its marks to whom it knows to have applied all that they are about.
+    pub(super) fn told_by_origin(&mut self, origin: NodeId, finished: Finished) {
+        let at = self.applied_from(origin);
+        self.relays.note_told(origin, Told { finished, at });
+    }
+
+    /// Everything of a boot below a transaction is finished.
+    pub(super) fn finish_below(&mut self, cx: &mut Cx<'_>, end: TxId) {
+        let first = TxId { seq: 0, ..end };
         let finished: Vec<TxId> = self.txs.range(first..end).map(|(tx, _)| *tx).collect();
         for tx in finished {
             self.drop_if_elsewhere(tx);
@@ -127,11 +144,11 @@ impl Machine {
             cx.note(Note::Corruption { tx: *tx, detail });
             return;
         }
-        let mark = self.low.entry((from, boot)).or_insert(Finished::FIRST);
-        if seq > *mark {
-            *mark = seq;
+        let mark = self.low.entry((end.node, end.boot)).or_insert(Finished::FIRST);
+        if end.seq > *mark {
+            *mark = end.seq;
             self.session_progress = true;
-            cx.write(Write::Low(from, boot, seq));
+            cx.write(Write::Low(end.node, end.boot, end.seq));
             self.told_below(cx, end);
         }
     }
@@ -189,7 +206,9 @@ impl Machine {
                 if !core::mem::replace(&mut peer.left_behind, true) {
                     cx.note(Note::PassedOver(*node));
                 }
-                cx.send_durable(*node, Message::Truncated { start });
+                if peer.up {
+                    cx.send_durable(*node, Message::Truncated { start });
+                }
             }
         }
     }
@@ -215,7 +234,7 @@ mod tests {
     }
 
     fn acked(applied: LogPosition) -> Message {
-        Message::DecideAck { applied, finished: Finished::default() }
+        Message::DecideAck { applied, finished: Finished::default(), fed: false }
     }
 
     /// One of three MASTERs, that waits for a server with ten entries at most.
@@ -328,7 +347,7 @@ mod tests {
                 Event::Message {
                     from: PEER,
                     cfg: 1,
-                    message: Message::DecideAck { applied, finished },
+                    message: Message::DecideAck { applied, finished, fed: false },
                 },
             );
             assert!(!out.iter().any(|effect| matches!(effect, Effect::Note(_))), "{out:?}");

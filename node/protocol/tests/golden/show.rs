@@ -4,9 +4,11 @@ use quorate_api::{
     Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
 use quorate_protocol::alignment::{Answer, Ask};
+use quorate_protocol::feeding::{Entry, Relay};
 use quorate_protocol::io::{AlignmentWork, Failure, Note, Reply, Report};
 use quorate_protocol::message::{
-    Ballot, Decided, Instance, Knowledge, Message, No, TxRecord, Value, Vote, VoteReply,
+    Ballot, Decided, Instance, Knowledge, LogPosition, Message, No, TxRecord, Value, Vote,
+    VoteReply,
 };
 
 pub(crate) fn node(node: NodeId) -> String {
@@ -146,6 +148,40 @@ fn answer(answer: &Answer) -> String {
     }
 }
 
+fn position(at: LogPosition) -> String {
+    format!("{}:{}", at.boot.0, at.index)
+}
+
+fn relay(message: &Relay) -> String {
+    let name = message.name();
+    match message {
+        Relay::Follow { whole, logs, members } => {
+            let whole = if *whole { " whole" } else { "" };
+            let logs = logs.iter().map(|l| format!(" {}={}", node(l.origin), position(l.applied)));
+            let below: Vec<String> = members.iter().map(|member| node(member.node)).collect();
+            let below =
+                if below.is_empty() { String::new() } else { format!(" of {}", below.join(",")) };
+            format!("{name}{whole}{}{below}", logs.collect::<String>())
+        }
+        Relay::Unfollow => name.to_owned(),
+        Relay::Feeding { hops, lacks, .. } => {
+            let hops = hops.map_or("nobody".to_owned(), |hops| hops.to_string());
+            let lacks =
+                lacks.iter().map(|(o, at)| format!(", lacks {} {}", node(*o), position(*at)));
+            format!("{name} {hops}{}", lacks.collect::<String>())
+        }
+        Relay::Entry { origin, entry: Entry { at, tx: t, outcome: decided, ops, .. } } => {
+            let (origin, at, t) = (node(*origin), position(*at), tx(*t));
+            format!("{name} {origin} {at} {t} {}{}", outcome(*decided), operations(ops))
+        }
+        Relay::Carry { from, to, .. } => format!("{name} {}>{}", node(*from), node(*to)),
+        Relay::Below { members } => {
+            let each = members.iter().map(|(n, at)| format!(" {}={}", node(*n), position(*at)));
+            format!("{name}{}", each.collect::<String>())
+        }
+    }
+}
+
 fn vote_reply(reply: &VoteReply) -> String {
     match reply {
         VoteReply::Vote(cast) => vote(cast),
@@ -179,7 +215,7 @@ pub(crate) fn message(message: &Message) -> String {
             let (t, c, b) = (tx(*t), cluster(*c), ballot(*b));
             format!("{name} {t} {c} ballot {b}, vote {cast}, accepted {accepted}")
         }
-        Message::Decide { at, tx: t, outcome: decided, ops, .. } => {
+        Message::Decide(Entry { at, tx: t, outcome: decided, ops, .. }) => {
             let (t, decided) = (tx(*t), outcome(*decided));
             format!("{name} {}:{} {t} {decided}{}", at.boot.0, at.index, operations(ops))
         }
@@ -211,6 +247,7 @@ pub(crate) fn message(message: &Message) -> String {
         Message::Low { seq } | Message::Everywhere { seq } => format!("{name} {seq}"),
         Message::Truncated { start } => format!("{name} {}:{}", start.boot.0, start.index),
         Message::Left => name.to_owned(),
+        Message::Relay(message) => relay(message),
         Message::AskLogged { txs } | Message::Logged { txs, .. } => {
             let txs: Vec<String> = txs.iter().map(|t| tx(*t)).collect();
             format!("{name} {}", txs.join(" "))

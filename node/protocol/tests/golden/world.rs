@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
-    Base, CLOSED, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest, Reply,
-    Report, SessionRequest, SessionToken, Submit, Tick,
+    Base, CLOSED, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest,
+    RelayConfig, Reply, Report, SessionRequest, SessionToken, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{Age, Ballot, Message, Participant};
@@ -16,7 +16,7 @@ use crate::disk::Disk;
 use crate::show;
 
 /// Acknowledgements and marks are under way all the time; printing them would bury the rest.
-const QUIET: [&str; 5] = ["decide_ack", "low", "everywhere", "ended", "ended_reply"];
+const QUIET: [&str; 6] = ["decide_ack", "low", "everywhere", "ended", "ended_reply", "follow"];
 
 #[derive(Default)]
 struct Server {
@@ -51,6 +51,8 @@ pub(crate) struct World {
     log_entries: Option<u64>,
     retention: Option<Tick>,
     shapes: Vec<Shape>,
+    replicas: Vec<NodeId>,
+    relay: RelayConfig,
     servers: BTreeMap<NodeId, Server>,
     letters: Vec<Letter>,
     output: String,
@@ -70,6 +72,7 @@ impl World {
     pub(crate) fn run(&mut self, command: Command) {
         match command {
             Command::Cluster(shapes) => self.cluster(shapes),
+            Command::Replicas(nodes, relay) => (self.replicas, self.relay) = (nodes, relay),
             Command::Given(items) => self.given(items),
             Command::Submit { server, client, body } => {
                 let submit = self.submit(client, body);
@@ -110,7 +113,7 @@ impl World {
             }
             Command::Configure { server, cfg, generation, owner, closed, change, shapes } => {
                 self.cfg.insert(server, cfg);
-                let mut placements = placements(&shapes, generation, owner);
+                let mut placements = placements(&shapes, &self.replicas, generation, owner);
                 if let Some(placement) = closed.and_then(|c| placements.get_mut(&c)) {
                     placement.schema_min = CLOSED;
                 }
@@ -143,7 +146,8 @@ impl World {
     }
 
     fn cluster(&mut self, shapes: Vec<Shape>) {
-        let nodes: BTreeSet<NodeId> = shapes.iter().flat_map(|(_, n, _)| n.clone()).collect();
+        let masters = shapes.iter().flat_map(|(_, masters, _)| masters.clone());
+        let nodes: BTreeSet<NodeId> = masters.chain(self.replicas.clone()).collect();
         self.shapes = shapes;
         self.muted = true;
         for node in &nodes {
@@ -178,15 +182,17 @@ impl World {
     }
 
     fn start(&mut self, node: NodeId, reachable: &[NodeId]) {
-        let placements = placements(&self.shapes, 1, None);
+        let placements = placements(&self.shapes, &self.replicas, 1, None);
         self.cfg.insert(node, 1);
         let (log_entries, retention) = (self.log_entries, self.retention);
+        let relay = self.relay.clone();
         let server = self.server(node);
         server.boot = Boot(server.boot.0 + 1);
         server.durable = 0;
         let mut config = Config::new(node, server.boot, node.0);
         config.align.log_entries = log_entries.unwrap_or(config.align.log_entries);
         config.align.retention = retention.unwrap_or(config.align.retention);
+        config.relay = relay;
         let recovered = server.disk.recover().expect("no script damages a disk");
         server.machine = Some(Machine::new(config, recovered));
         for peer in reachable {
@@ -463,16 +469,16 @@ impl Which {
 
 fn placements(
     shapes: &[Shape],
+    replicas: &[NodeId],
     generation: u32,
     owner: Option<NodeId>,
 ) -> BTreeMap<quorate_api::ClusterKey, Placement> {
     let placement = |(cluster, masters, write_quorum): &Shape| {
         let (masters, write_quorum) = (masters.clone(), *write_quorum);
-        let replicas = Vec::new();
         let placement = Placement {
             generation,
             masters,
-            replicas,
+            replicas: replicas.to_vec(),
             write_quorum,
             owner,
             schema_min: 0,

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+use quorate_protocol::feeding::Entry;
 use quorate_protocol::io::{Config, Effect, Event, Note, Recovered, Store, Tick, Write};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{
@@ -262,7 +263,9 @@ impl Disk {
                 let (prev, participants) = (LogPosition::default(), case.participants(tx));
                 let decider = NodeId(80 + tx as u64);
                 let tx = case.id(tx);
-                (decider, Message::Decide { at, prev, tx, outcome, participants, ops })
+                let relayed = Vec::new();
+                let entry = Entry { at, prev, tx, outcome, participants, ops, relayed };
+                (decider, Message::Decide(entry))
             }
             Input::Low { tx } => {
                 let TxId { node, boot, seq } = case.id(tx);
