@@ -64,6 +64,12 @@ impl From<ChangeError> for Refusal {
 }
 
 impl Agreement {
+    /// What a cluster of these MASTERs begins with.
+    #[must_use]
+    pub fn founded_by(founders: &[(String, NodeId)]) -> Self {
+        Self { schema: Arc::new(Schema::founded_by(founders)), ..Self::default() }
+    }
+
     /// Carries a command out; true when that changed what servers are configured with. Blocks of
     /// positions do not: they concern nobody but whom they are granted to.
     ///
@@ -72,7 +78,11 @@ impl Agreement {
     pub fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
         let schema = &*self.schema;
         let next = match command {
-            Command::CreateDatabase { new, masters } => Some(schema.create_database(new, masters)?),
+            Command::CreateDatabase { new } => Some(schema.create_database(new)?),
+            Command::Enlist { name, node, address } => {
+                return self.enlist(name, *node, address);
+            }
+            Command::Announce { node, address } => schema.reached_at(*node, address)?,
             Command::DropDatabase { name } => Some(schema.drop_database(name)?),
             Command::CreateClass { database, name, supers } => {
                 Some(schema.create_class(database, name, supers)?)
@@ -104,6 +114,15 @@ impl Agreement {
             let Placement { masters, replicas, write_quorum, .. } = placement;
             self.generations.insert(cluster, Keepers { masters, replicas, write_quorum });
         }
+        self.schema = Arc::new(next);
+        Ok(true)
+    }
+
+    /// A server is there from now on, and keeps every cluster without a say. It comes with nothing:
+    /// before it is told of this it does not know of any cluster, and after that it aligns.
+    fn enlist(&mut self, name: &str, node: NodeId, address: &str) -> Result<bool, Refusal> {
+        let Some(next) = self.schema.enlisted(name, node, address)? else { return Ok(false) };
+        self.generations.add_replica(node);
         self.schema = Arc::new(next);
         Ok(true)
     }
@@ -149,7 +168,7 @@ impl Agreement {
         };
         if found.owner != to {
             let (name, owner) = (&found.name, found.owner);
-            let owner = self.schema.master_name(owner).unwrap_or("?");
+            let owner = self.schema.server_name(owner).unwrap_or("?");
             let text = alloc::format!("cluster '{name}' is owned by '{owner}'");
             return Err(Refusal { code: ErrorCode::NotOwner, text });
         }
@@ -175,6 +194,12 @@ impl Agreement {
             self.generations.place(*cluster, placement);
         }
         placements
+    }
+
+    /// Who votes on the control plane's log: the MASTERs, each once it is one of every cluster.
+    pub fn voters(&self) -> impl Iterator<Item = NodeId> {
+        let masters = self.schema.masters().map(|server| server.node);
+        masters.filter(|node| self.generations.is_master_of_all(*node))
     }
 
     /// Clusters of a database that are on their way to another generation.

@@ -20,8 +20,22 @@ pub enum Command {
     CreateDatabase {
         /// What it shall be.
         new: NewDatabase,
-        /// All MASTERs with their identities.
-        masters: Vec<(String, NodeId)>,
+    },
+    /// A server wants to be in the cluster: it becomes a REPLICA of everything.
+    Enlist {
+        /// Its name.
+        name: String,
+        /// Its identity.
+        node: NodeId,
+        /// Where other servers reach it, as `HOST:PORT`.
+        address: String,
+    },
+    /// A server says where others reach it.
+    Announce {
+        /// Who.
+        node: NodeId,
+        /// Where, as `HOST:PORT`.
+        address: String,
     },
     /// A database goes.
     DropDatabase {
@@ -118,6 +132,8 @@ impl Command {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::CreateDatabase { .. } => "create database",
+            Self::Enlist { .. } => "enlist",
+            Self::Announce { .. } => "announce",
             Self::DropDatabase { .. } => "drop database",
             Self::CreateClass { .. } => "create class",
             Self::DropClass { .. } => "drop class",

@@ -20,4 +20,5 @@ pub mod plane;
 pub mod positions;
 mod reconfigure;
 pub mod schema;
+pub mod servers;
 pub mod settings;

@@ -11,7 +11,7 @@ impl Schema {
     /// The schema in which the clusters that `lost` owns have owners among `to`, as far as these
     /// are other MASTERs; `None` when there is nothing to move, or nobody to move it to.
     pub(crate) fn owners_moved(&self, lost: NodeId, to: &[NodeId]) -> Option<Self> {
-        let masters = self.masters.iter().map(|(_, node)| *node);
+        let masters = self.masters().map(|server| server.node);
         let heirs: Vec<NodeId> = masters.filter(|n| *n != lost && to.contains(n)).collect();
         if heirs.is_empty() || !self.owns_any(lost) {
             return None;
@@ -89,12 +89,12 @@ mod tests {
     fn schema(servers: u64) -> Schema {
         let masters: Vec<_> = (1..=servers).map(|n| (format!("n{n}"), NodeId(n))).collect();
         let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
-        let mut schema = Schema::default().create_database(&new, &masters).unwrap();
+        let mut schema = Schema::founded_by(&masters).create_database(&new).unwrap();
         for name in ["A", "B", "C"] {
             schema = schema.create_class("bench", name, &[]).unwrap();
         }
         let other = NewDatabase::new("other", DatabaseKind::Plocal, WriteQuorum::All);
-        schema.create_database(&other, &masters).unwrap()
+        schema.create_database(&other).unwrap()
     }
 
     fn all(servers: u64) -> Vec<NodeId> {

@@ -13,12 +13,13 @@
 //!   generator; each is replaced, before it is looked at, by one from the seeded generator.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use prost::Message as _;
 use quorate_api::NodeId;
-use raft::eraftpb::{self, MessageType};
+use raft::eraftpb::{self, EntryType, MessageType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -33,6 +34,7 @@ mod state;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod voters;
 
 pub use io::{Answer, Effect, Event, PlaneConfig};
 use log::Log;
@@ -40,6 +42,7 @@ pub use log::{LogWrite, RecoveredLog};
 use proposals::Proposals;
 use state::Entry;
 pub use state::{State, UnreadableError};
+use voters::Voters;
 
 /// Microseconds between two ticks.
 pub const TICK: u64 = 50_000;
@@ -88,6 +91,7 @@ pub struct Plane {
     /// acknowledged it.
     snapshots: BTreeMap<u64, usize>,
     led: (Option<NodeId>, u64),
+    voters: Voters,
 }
 
 /// How far somebody has to catch up.
@@ -113,19 +117,24 @@ impl core::fmt::Debug for Plane {
 
 impl Plane {
     /// The control plane of a server that was in a cluster before, or founds one together with
-    /// `founders`, itself included: every founder must name the same.
+    /// `founders`, itself included: every founder must name the same. Without founders it waits
+    /// until it is taken in by a cluster.
     ///
     /// # Errors
     /// The disk holds what this version does not understand.
     pub fn new(
         config: PlaneConfig,
         recovered: &RecoveredLog,
-        founders: &[NodeId],
+        founders: &[(String, NodeId)],
         out: &mut Vec<Effect>,
     ) -> Result<Self, UnreadableError> {
         let log = match &recovered.snapshot {
             Some(snapshot) => Log::read(snapshot, recovered)?,
-            None => Log::founded_by(founders, State::default().encode()?),
+            None if founders.is_empty() => Log::of_a_stranger(State::default().encode()?),
+            None => {
+                let nodes: Vec<NodeId> = founders.iter().map(|(_, node)| *node).collect();
+                Log::founded_by(&nodes, State::founded_by(founders).encode()?)
+            }
         };
         let (applied, bytes) = log.snapshot_state();
         let state = State::decode(bytes)?;
@@ -160,9 +169,10 @@ impl Plane {
             questions: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             led: (None, 0),
+            voters: Voters::default(),
             config,
         };
-        let is_first = founders.iter().min() == Some(&config.node);
+        let is_first = founders.iter().map(|(_, node)| *node).min() == Some(plane.config.node);
         plane.stand_early(recovered.snapshot.is_none() && is_first);
         plane.work(out)?;
         Ok(plane)
@@ -172,8 +182,8 @@ impl Plane {
     /// nobody can lead yet.
     fn stand_early(&mut self, is_first: bool) {
         let voters = self.raft.raft.prs().conf().voters().clone();
-        if is_first || voters.ids().iter().all(|id| id == self.config.node.0) {
-            // Refused only to those who have no vote.
+        let alone = voters.ids().iter().all(|id| id == self.config.node.0);
+        if voters.contains(self.config.node.0) && (is_first || alone) {
             self.raft.campaign().ok();
         }
     }
@@ -252,6 +262,7 @@ impl Plane {
         self.raft.raft.set_randomized_election_timeout(self.election);
         self.raft.tick();
         self.send_snapshots_again();
+        self.follow_the_agreement();
     }
 
     /// The library waits for an answer to a snapshot for ever, and sends nothing else meanwhile.
@@ -430,6 +441,9 @@ impl Plane {
             return Ok(());
         }
         self.applied = entry.index;
+        if entry.entry_type() == EntryType::EntryConfChange {
+            return self.change_voters(entry);
+        }
         // A new leader's first entry is empty.
         if !entry.data.is_empty() {
             self.state.apply(entry.index, &Entry::decode(&entry.data)?);
@@ -441,7 +455,8 @@ impl Plane {
     fn compact(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
         let (entries, bytes) = self.raft.store().size();
         let (at, _) = self.raft.store().snapshot_state();
-        if (entries < ENTRIES_MAX && bytes < BYTES_MAX) || self.applied <= at {
+        let due = entries >= ENTRIES_MAX || bytes >= BYTES_MAX || self.voters.take_changed();
+        if !due || self.applied <= at {
             return Ok(());
         }
         let voters = self.raft.raft.prs().conf().to_conf_state();

@@ -13,7 +13,7 @@ use crate::agreement::{Agreement, Refusal};
 use crate::command::Command;
 
 /// Version of the state's and the entries' JSON; a newer one is refused, not guessed at.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Names a proposal: its server, that one's boot, and a number that counts up within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,6 +90,11 @@ impl UnreadableError {
 }
 
 impl State {
+    /// What a cluster of these MASTERs begins with.
+    pub(super) fn founded_by(founders: &[(String, NodeId)]) -> Self {
+        Self { agreement: Agreement::founded_by(founders), ..Self::default() }
+    }
+
     pub(super) fn encode(&self) -> Result<Vec<u8>, UnreadableError> {
         let json = |error| UnreadableError::Json { what: "the state", error };
         serde_json::to_vec(self).map_err(json)
