@@ -187,6 +187,7 @@ fn who_cannot_join_is_told_why() {
     let seed = servers[0].line["peer"].as_str().unwrap();
     let mut taken = start(&joins(dir.path(), "n2", seed));
     taken.wait_end_of_log();
+    until("its end", || taken.ended().is_some());
     assert_eq!(taken.ended().and_then(|status| status.code()), Some(3));
     let id = member(&servers[0], "n2")["id"].as_str().unwrap().to_owned();
     let log = taken.log();
@@ -196,4 +197,69 @@ fn who_cannot_join_is_told_why() {
     let stranger = Server::start_with("wrong", &[], &words);
     stranger.wait_log("cluster name or password differ");
     assert_eq!(member(&servers[0], "n5"), Value::Null);
+}
+
+/// Has a statement about servers carried out, as soon as nothing else is on its way.
+fn ha(server: &Server, statement: &str) {
+    let mut last = String::new();
+    until(statement, || {
+        let body = serde_json::json!({ "command": statement }).to_string();
+        last = request(server.address(), "POST", "/command/bench/sql", &body).unwrap_or_default();
+        let done = status(&last) == 200;
+        assert!(done || matches!(status(&last), 0 | 409 | 423 | 500 | 503), "{last}");
+        done
+    });
+}
+
+/// FEATURES: L7, S6
+#[test]
+fn a_joined_server_takes_the_place_of_a_master_that_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut servers, arguments, mut acknowledged) = cluster(dir.path());
+    let load = Load::on(&servers);
+    let joined_as = joins(dir.path(), "n4", servers[0].line["peer"].as_str().unwrap());
+    let mut joined = start(&joined_as);
+    joined.wait_online();
+    ha(&servers[2], "HA SET ROLE n4=MASTER");
+    load.goes_on("writes while n4 becomes a MASTER");
+    servers[0].end(Signal::SIGKILL);
+    // Only when the change before it is done.
+    ha(&servers[1], "HA REMOVE SERVER n1");
+    let gone = |server: &Server| member(server, "n1").is_null();
+    until("n1 is gone", || servers[1..].iter().chain([&joined]).all(gone));
+    load.goes_on("writes without n1");
+    // W is two of n2, n3 and n4: this is one of them.
+    servers[2].end(Signal::SIGKILL);
+    load.goes_on("writes with n2 and n4");
+    servers[2] = start(&arguments[2]);
+    servers[2].wait_online();
+    let mut removed = start(&arguments[0]);
+    removed.wait_log("server 'n1' was removed from the cluster, and cannot come back");
+    until("the end of n1", || removed.ended().is_some());
+    assert_eq!(removed.ended().and_then(|status| status.code()), Some(3));
+    joined.end(Signal::SIGKILL);
+    load.goes_on("writes with n2 and n3");
+    joined = start(&joined_as);
+    joined.wait_online();
+    // A new class has a cluster for each of the three, and n1 may be a new server.
+    until("a class", || {
+        let made = joined.http("POST", "/class/bench/Later", "");
+        status(&made) == 201 || made.contains("class_exists")
+    });
+    let path = "/document/bench";
+    until("a record of n4's own", || {
+        status(&joined.http("POST", path, r#"{"@class":"Later","n":1}"#)) == 201
+    });
+    // At the address that the others are told to dial under this name.
+    let mut again_as = joins(dir.path(), "n1", servers[1].line["peer"].as_str().unwrap());
+    again_as.retain(|argument| !argument.starts_with("--peer="));
+    again_as.extend(arguments[0].iter().find(|argument| argument.starts_with("--peer=")).cloned());
+    let again = start(&again_as);
+    again.wait_online();
+    acknowledged.extend(load.end());
+    assert_equal(&[&servers[1], &servers[2], &joined, &again], &acknowledged);
+    let shown = servers[1].http("GET", "/distributed/database/bench", "");
+    for role in [r#""n1": "replica""#, r#""n2": "master""#, r#""n4": "master""#, "later_n4"] {
+        assert!(shown.contains(role), "{role} in {shown}");
+    }
 }

@@ -26,7 +26,7 @@ pub struct Agreement {
     /// Databases, classes, clusters, indexes.
     pub schema: Arc<Schema>,
     #[serde(with = "crate::binary")]
-    generations: Generations,
+    pub(crate) generations: Generations,
     #[serde(with = "crate::binary")]
     positions: Positions,
 }
@@ -76,12 +76,19 @@ impl Agreement {
     /// # Errors
     /// It does not fit; nothing has changed.
     pub fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
+        let changed = self.carry_out(command)?;
+        Ok(changed | self.let_go())
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Result<bool, Refusal> {
         let schema = &*self.schema;
         let next = match command {
             Command::CreateDatabase { new } => Some(schema.create_database(new)?),
             Command::Enlist { name, node, address } => {
                 return self.enlist(name, *node, address);
             }
+            Command::SetRole { server, role } => return self.set_role(server, *role),
+            Command::RemoveServer { server } => return self.remove(server),
             Command::Announce { node, address } => schema.reached_at(*node, address)?,
             Command::DropDatabase { name } => Some(schema.drop_database(name)?),
             Command::CreateClass { database, name, supers } => {

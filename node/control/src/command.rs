@@ -9,6 +9,7 @@ use quorate_protocol::io::Report;
 use serde::{Deserialize, Serialize};
 
 use crate::indexes::NewIndex;
+use crate::servers::Role;
 use crate::settings::{NewDatabase, Settings};
 
 /// A change of what all servers agree on. Commands are applied in one order by every server, each
@@ -29,6 +30,18 @@ pub enum Command {
         node: NodeId,
         /// Where other servers reach it, as `HOST:PORT`.
         address: String,
+    },
+    /// A server becomes something else in every database.
+    SetRole {
+        /// Its name.
+        server: String,
+        /// What it becomes.
+        role: Role,
+    },
+    /// A server goes for good.
+    RemoveServer {
+        /// Its name.
+        server: String,
     },
     /// A server says where others reach it.
     Announce {
@@ -134,6 +147,8 @@ impl Command {
             Self::CreateDatabase { .. } => "create database",
             Self::Enlist { .. } => "enlist",
             Self::Announce { .. } => "announce",
+            Self::SetRole { .. } => "set role",
+            Self::RemoveServer { .. } => "remove server",
             Self::DropDatabase { .. } => "drop database",
             Self::CreateClass { .. } => "create class",
             Self::DropClass { .. } => "drop class",

@@ -210,6 +210,16 @@ impl Generations {
         self.clusters.get(&cluster).is_some_and(|found| found.change.is_some())
     }
 
+    /// True while some cluster is kept by a server, or will be.
+    #[must_use]
+    pub(crate) fn names(&self, node: NodeId) -> bool {
+        self.clusters.values().any(|cluster| {
+            let next = cluster.change.as_ref().map(|change| &change.next);
+            let mut keepers = [&cluster.keepers].into_iter().chain(next);
+            keepers.any(|keepers| keepers.all().any(|known| known == node))
+        })
+    }
+
     /// True when a server is a MASTER of every cluster there is.
     #[must_use]
     pub fn is_master_of_all(&self, node: NodeId) -> bool {

@@ -201,7 +201,8 @@ impl Schema {
             return None;
         }
         done.push(by);
-        if done.len() > masters.len() / 2 {
+        let counted = done.iter().filter(|node| masters.contains(node)).count();
+        if counted > masters.len() / 2 {
             index.state = IndexState::Ready;
         }
         Some(next)

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::indexes::Index;
 use crate::members::WriteQuorum;
-use crate::servers::{Member, Role};
+use crate::servers::{Gone, Member, Role};
 use crate::settings::{ExecutionMode, ReadQuorum};
 
 /// Version of the record's JSON. Another one is refused, not guessed at.
@@ -42,6 +42,8 @@ pub struct Schema {
     pub next_database: u32,
     /// Who there is, in the order in which they came; empty before the cluster is founded.
     pub servers: Vec<Member>,
+    /// Those that were removed; none of them comes back.
+    pub gone: Vec<Gone>,
     /// In order of creation.
     pub databases: Vec<Database>,
     /// Clusters of what was dropped, in that order.
@@ -56,6 +58,7 @@ impl Default for Schema {
             revision: 0,
             next_database: 1,
             servers: Vec::new(),
+            gone: Vec::new(),
             databases: Vec::new(),
             closed: Vec::new(),
         }

@@ -25,13 +25,25 @@ pub struct Member {
     pub role: Role,
     /// Where other servers reach it, as `HOST:PORT`; `None`: it has not said so yet.
     pub address: Option<String>,
+    /// It was removed, and goes once no cluster names it any more.
+    pub leaving: bool,
+}
+
+/// A server that was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gone {
+    /// Its name, which another one may have by now.
+    pub name: String,
+    /// Its identity, which nobody has any more.
+    pub node: NodeId,
 }
 
 impl Member {
     /// A MASTER whose address is not known.
     #[must_use]
     pub fn founder(name: &str, node: NodeId) -> Self {
-        Self { name: name.to_string(), node, role: Role::Master, address: None }
+        Self { name: name.to_string(), node, role: Role::Master, address: None, leaving: false }
     }
 }
 
@@ -68,16 +80,63 @@ pub enum MemberError {
     /// It does not exist.
     #[error("server {0} is not in the cluster")]
     Unknown(NodeId),
+    /// There is none of this name.
+    #[error("server '{0}' is not in the cluster")]
+    NoSuch(String),
+    /// It was removed.
+    #[error("{}", crate::roles::gone_text(.0))]
+    Gone(String),
+    /// Nobody could write any more.
+    #[error("the cluster would have no MASTER")]
+    LastMaster,
+    /// A quorum could not be reached any more.
+    #[error(
+        "database '{database}' has {key} {quorum}, and there would be {after} MASTERs: lower the \
+         quorum first, or make another server a MASTER"
+    )]
+    TooFew {
+        /// Which one.
+        database: String,
+        /// Which quorum.
+        key: &'static str,
+        /// What it asks for.
+        quorum: usize,
+        /// How many MASTERs would be left.
+        after: usize,
+    },
+    /// A write quorum is below a majority, now or then.
+    #[error(
+        "database '{database}' has writeQuorum {quorum}, which is below the majority of {masters} \
+         MASTERs ({majority}): their number can be changed with a majority or more only"
+    )]
+    Loose {
+        /// Which one.
+        database: String,
+        /// W.
+        quorum: usize,
+        /// N, now or then.
+        masters: usize,
+        /// Of N.
+        majority: usize,
+    },
+    /// Its keys are claimed by those who are MASTERs now.
+    #[error("index '{0}' is being built: try again when it is ready")]
+    Building(String),
 }
 
 impl From<MemberError> for Refusal {
     fn from(error: MemberError) -> Self {
         let code = match error {
             MemberError::NotFounded => ErrorCode::NotReady,
-            MemberError::Unknown(_) => ErrorCode::NotFound,
-            MemberError::Name(_) | MemberError::Taken { .. } | MemberError::Renamed { .. } => {
-                ErrorCode::BadRequest
-            }
+            MemberError::Unknown(_) | MemberError::NoSuch(_) => ErrorCode::NotFound,
+            MemberError::Building(_) => ErrorCode::Busy,
+            MemberError::Name(_)
+            | MemberError::Taken { .. }
+            | MemberError::Renamed { .. }
+            | MemberError::Gone(_)
+            | MemberError::LastMaster
+            | MemberError::TooFew { .. }
+            | MemberError::Loose { .. } => ErrorCode::BadRequest,
         };
         Self { code, text: error.to_string() }
     }
@@ -105,9 +164,9 @@ impl Schema {
         self.server(node).map(|server| server.name.as_str())
     }
 
-    /// Those who vote, in the order in which they came.
+    /// Those who vote and stay, in the order in which they came.
     pub fn masters(&self) -> impl Iterator<Item = &Member> {
-        self.servers.iter().filter(|server| server.role == Role::Master)
+        self.servers.iter().filter(|server| server.role == Role::Master && !server.leaving)
     }
 
     /// N, the base of every quorum.
@@ -118,7 +177,8 @@ impl Schema {
 
     /// The servers of a role.
     pub(crate) fn nodes_in(&self, role: Role) -> Vec<NodeId> {
-        let of_role = self.servers.iter().filter(|server| server.role == role);
+        let stays = |server: &&Member| server.role == role && !server.leaving;
+        let of_role = self.servers.iter().filter(stays);
         of_role.map(|server| server.node).collect()
     }
 
@@ -143,6 +203,9 @@ impl Schema {
             }
             return self.reached_at(node, address);
         }
+        if let Some(gone) = self.gone.iter().find(|gone| gone.node == node) {
+            return Err(MemberError::Gone(gone.name.clone()));
+        }
         if !is_legal_name(name) {
             return Err(MemberError::Name(name.to_string()));
         }
@@ -151,7 +214,8 @@ impl Schema {
         }
         let mut next = self.next();
         let address = Some(address.to_string());
-        next.servers.push(Member { name: name.to_string(), node, role: Role::Replica, address });
+        let (name, role) = (name.to_string(), Role::Replica);
+        next.servers.push(Member { name, node, role, address, leaving: false });
         next.databases.iter_mut().for_each(|database| database.version += 1);
         Ok(Some(next))
     }

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use quorate_api::ErrorCode;
 use quorate_control::command::Command;
 use quorate_control::ddl::DdlError;
-use quorate_control::distributed::{ANY, DistributedConfig, Overridable, document};
+use quorate_control::distributed::{ANY, DistributedConfig, Overridable, Role, document};
 use quorate_control::settings::Settings;
 
 use super::backend::Backend;
@@ -40,7 +40,9 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
         let stale = DdlError::Version { database, now: now.version, given };
         return Err(ApiError::new(stale.code(), stale.to_string()));
     }
+    let roles = changed_roles(&now, &wanted)?;
     let same = DistributedConfig {
+        servers: now.servers.clone(),
         overridable: Overridable {
             read_your_writes: wanted.overridable.read_your_writes,
             ..now.overridable
@@ -48,9 +50,17 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
         ..wanted.clone()
     };
     if same != now {
-        let text = "only writeQuorum, readQuorum and executionMode can be changed while the \
-                    database is used; everything else must be as GET gives it";
+        let text = "only writeQuorum, readQuorum, executionMode and a role in servers can be \
+                    changed while the database is used; everything else must be as GET gives it";
         return Err(ApiError::bad_request(text));
+    }
+    if let Some((server, role)) = roles {
+        if wanted.overridable != now.overridable {
+            let text = "a role and a quorum cannot be changed at once: change one after the other";
+            return Err(ApiError::bad_request(text));
+        }
+        ctx.access().set_role(&server, role).await?;
+        return describe(ctx).await;
     }
     let (write, read) = (wanted.write_quorum(ANY).of_all(), wanted.read_quorum(ANY).of_all());
     let (Some(write_quorum), Some(read)) = (write, read) else {
@@ -61,4 +71,25 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
     let (database, version) = (ctx.param("db").to_owned(), wanted.version);
     ctx.access().change(Command::Reconfigure { database, version, settings }).await?;
     describe(ctx).await
+}
+
+/// The one role that is another than now.
+fn changed_roles(
+    now: &DistributedConfig,
+    wanted: &DistributedConfig,
+) -> Result<Option<(String, Role)>, ApiError> {
+    if !now.servers.keys().eq(wanted.servers.keys()) {
+        let text = "servers: servers come with --join and go with HA REMOVE SERVER";
+        return Err(ApiError::bad_request(text));
+    }
+    let changed = wanted.servers.iter().filter(|(name, role)| now.servers[*name] != **role);
+    let changed: Vec<(&String, &Role)> = changed.collect();
+    match changed[..] {
+        [] => Ok(None),
+        [(server, role)] if server != ANY => Ok(Some((server.clone(), *role))),
+        _ => {
+            let text = "servers: one role is changed at a time, and of a server that is there";
+            Err(ApiError::bad_request(text))
+        }
+    }
 }

@@ -10,6 +10,7 @@ use quorate_control::command::Command;
 use quorate_control::plane::{
     Answer, Effect, Event, Plane, PlaneConfig, RecoveredLog, TICK, UnreadableError,
 };
+use quorate_control::roles::gone_text;
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Event as MachineEvent, PersistSeq, Tick};
 use tokio::sync::oneshot;
@@ -269,12 +270,15 @@ impl<P: Protocol> NodeLoop<P> {
         let Some(control) = &self.control else { return };
         let (cfg, schema) = (control.plane.state().cfg, control.plane.schema());
         if schema.server(self.shared.node).is_none() {
+            if self.shared.is_member() {
+                self.shared.refuse(gone_text(&self.shared.name));
+            }
             // It is not taken in yet. Not before that it may align, for nobody would tell it what
             // is settled meanwhile.
             return;
         }
         if let Some(links) = &self.shared.links {
-            links.follow(&schema.servers);
+            links.follow(&schema.servers, &schema.gone);
         }
         let placements = control.plane.state().agreement.placements();
         // Filling begins again with other indexes only: configurations come more often.

@@ -26,7 +26,7 @@ pub(super) async fn run(shared: Arc<Shared>, seeds: Vec<String>) {
                 Ok(servers) => {
                     let count = servers.len();
                     tracing::info!(seed, "this server is enlisted, with {count} in all");
-                    links.follow(&servers);
+                    links.follow(&servers, &[]);
                     enlisted = PATIENCE;
                     break;
                 }

@@ -213,6 +213,19 @@ fn tell_servers(before: &Schema, after: &Schema) {
         let address = server.address.as_deref().unwrap_or("an unknown address");
         tracing::info!(id = %server.node, "server '{name}' joined as {role} at {address}");
     }
+    for server in &before.servers {
+        let name = &server.name;
+        match after.server(server.node) {
+            None => tracing::info!("server '{name}' is removed"),
+            Some(now) if now.leaving && !server.leaving => {
+                tracing::info!("server '{name}' is to be removed");
+            }
+            Some(now) if now.role != server.role => {
+                tracing::info!("server '{name}' becomes {}", now.role.name());
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 /// Says which clusters have another owner.

@@ -55,6 +55,9 @@ pub(super) async fn keep(links: Arc<Links>, peer: Arc<Peer>, address: String) {
             }
             Err(error) => error,
         };
+        if let DialError::Handshake(HandshakeError::RefusedByPeer(Refusal::Removed)) = error {
+            links.removed();
+        }
         // A peer that stays away is one line, not two a second.
         let text = error.to_string();
         if text != told {

@@ -54,6 +54,9 @@ pub(crate) enum Refusal {
     /// Not in the cluster, as far as the other side knows.
     #[error("the server is not in the cluster")]
     UnknownName,
+    /// It was removed from the cluster.
+    #[error("the server was removed from the cluster")]
+    Removed,
     /// The name belongs to another node id, or the id to another name.
     #[error("the name is bound to another identity; a wiped server must join under a new name")]
     OtherIdentity,

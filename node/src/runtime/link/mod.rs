@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use quorate_api::{Boot, NodeId};
-use quorate_control::servers::Member;
+use quorate_control::roles::gone_text;
+use quorate_control::servers::{Gone, Member};
 use quorate_protocol::io::{PersistSeq, Tick};
 use quorate_protocol::message::Message;
 use serde::Serialize;
@@ -92,8 +93,9 @@ pub(crate) struct Links {
     credentials: Credentials,
     dial: BTreeMap<String, String>,
     peers: ArcSwap<Peers>,
-    /// Who there is, once that is agreed on.
+    /// Who there is, once that is agreed on, and who was removed.
     servers: ArcSwap<Vec<Member>>,
+    gone: ArcSwap<Vec<Gone>>,
     servers_changed: Notify,
     suspect_after: Tick,
     /// Whom a server that wants to join is presented to.
@@ -121,6 +123,7 @@ impl Links {
             dial: config.dial,
             peers: ArcSwap::default(),
             servers: ArcSwap::default(),
+            gone: ArcSwap::default(),
             servers_changed: Notify::new(),
             suspect_after: micros(config.suspect_after),
             host: OnceLock::new(),
@@ -164,10 +167,20 @@ impl Links {
     }
 
     /// These are the servers from now on; links follow as soon as they can.
-    pub(crate) fn follow(&self, servers: &[Member]) {
+    pub(crate) fn follow(&self, servers: &[Member], gone: &[Gone]) {
+        if **self.gone.load() != gone {
+            self.gone.store(Arc::new(gone.to_vec()));
+        }
         if **self.servers.load() != servers {
             self.servers.store(Arc::new(servers.to_vec()));
             self.servers_changed.notify_one();
+        }
+    }
+
+    /// A peer says that this server was removed, which it knows for sure.
+    fn removed(&self) {
+        if let Some(host) = self.host.get().and_then(Weak::upgrade) {
+            host.refuse(gone_text(&self.me.name));
         }
     }
 
@@ -217,6 +230,9 @@ impl Links {
 
     fn admit_blocking(&self, hello: &Hello) -> Result<Arc<Peer>, Refusal> {
         let _one_at_a_time = self.admitting();
+        if self.gone.load().iter().any(|gone| gone.node == hello.node) {
+            return Err(Refusal::Removed);
+        }
         let peers = self.peers();
         let peer = peers.get(&hello.name).ok_or(Refusal::UnknownName)?;
         let taken = |other: &Arc<Peer>| {
