@@ -50,7 +50,18 @@ pub struct ServeArgs {
     /// Names of all MASTERs, this one included; without it the server stands alone
     #[arg(long, value_delimiter = ',')]
     pub masters: Option<Vec<String>>,
-    /// Address at which another MASTER is reached, as NAME=HOST:PORT; once for each
+    /// Servers of the cluster to be joined, as HOST:PORT, any of them; what is in it already
+    /// remembers them. It joins as REPLICA, and keeps a copy of everything
+    #[arg(long, value_delimiter = ',', conflicts_with = "masters")]
+    pub join: Vec<String>,
+    /// What a server that joins becomes: replica. It can be made a MASTER later
+    #[arg(long, requires = "join")]
+    pub role: Option<String>,
+    /// Address at which other servers reach this one, as HOST:PORT; without it, that of --peer
+    #[arg(long)]
+    pub advertise: Option<String>,
+    /// Address at which another server is reached, whatever it says itself, as NAME=HOST:PORT; once
+    /// for each other MASTER
     #[arg(long, value_parser = dial::parse)]
     pub dial: Vec<(String, String)>,
     /// Name of the cluster; servers of another one are refused
@@ -123,6 +134,9 @@ struct File {
     http: Option<SocketAddr>,
     peer: Option<SocketAddr>,
     masters: Option<Vec<String>>,
+    join: Vec<String>,
+    role: Option<String>,
+    advertise: Option<String>,
     dial: BTreeMap<String, String>,
     cluster_name: Option<String>,
     cluster_password: Option<String>,
@@ -154,8 +168,10 @@ pub struct Config {
     pub http: SocketAddr,
     /// Links to other servers; `None` for a server that stands alone.
     pub links: Option<LinkSettings>,
-    /// All MASTERs, this one included.
+    /// The MASTERs that found a cluster, this one included; of one that joins, itself.
     pub members: Members,
+    /// Where it asks to be taken in; empty: it founds a cluster.
+    pub join: Vec<String>,
     /// Default of new databases.
     pub write_quorum: WriteQuorum,
     /// Default of new databases.
@@ -183,7 +199,9 @@ pub struct Config {
 pub struct LinkSettings {
     /// Address for other servers.
     pub listen: SocketAddr,
-    /// Address of every other MASTER.
+    /// Where others reach it, if that is not where it listens.
+    pub advertise: Option<String>,
+    /// Where others are reached, whatever they say of themselves.
     pub dial: BTreeMap<String, String>,
     /// Name of the cluster.
     pub cluster: String,
@@ -223,6 +241,18 @@ pub enum ConfigError {
         /// What to do.
         advice: &'static str,
     },
+    /// It can do only one of the two.
+    #[error(
+        "join: `masters:` and `join:` exclude each other: a server founds a cluster with others, \
+         or joins one that is there"
+    )]
+    FoundsAndJoins,
+    /// Roles that a server cannot join in.
+    #[error(
+        "role: '{0}' is not legal: a server joins as replica, and is made a MASTER once it is \
+         ONLINE"
+    )]
+    Role(String),
     /// A name that nobody configured.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -289,17 +319,26 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
-        let masters = flags.masters.or(file.masters);
-        let stands_alone = masters.is_none();
+        // A flag says what the server is to do now, whatever the file does.
+        let (masters, join) = match (flags.masters, flags.join) {
+            (None, join) if join.is_empty() => (file.masters, file.join),
+            (masters, join) => (masters, join),
+        };
+        if masters.is_some() && !join.is_empty() {
+            return Err(ConfigError::FoundsAndJoins);
+        }
+        check_role(flags.role.or(file.role), &join)?;
+        let stands_alone = masters.is_none() && join.is_empty();
         let given = flags.name.or(flags.env_name).or(file.name);
-        let (name, members) = name_and_members(given, &data, masters, terminal)?;
+        let (name, members) = name_and_members(given, &data, masters, &join, terminal)?;
         let given = flags.default_db_config.or(file.default_db_config);
         let template = Template::load(given, &data, &members)?;
         let (write_quorum, read_quorum) = quorums(
             (flags.write_quorum, file.write_quorum),
             (flags.read_quorum, file.read_quorum),
             &template,
-            members.count(),
+            // How many a server joins is not known before.
+            if join.is_empty() { members.count() } else { usize::MAX },
         )?;
         let execution_mode = match flags.execution_mode {
             Some(text) => text.parse()?,
@@ -308,12 +347,19 @@ impl Config {
         let mut dial = file.dial;
         dial.extend(flags.dial);
         dial::check(&dial, &members, &name)?;
+        let advertise = flags.advertise.or(file.advertise);
+        dial::check_join(&join, advertise.as_deref())?;
         let links = if stands_alone {
             None
         } else {
             let password = flags.cluster_password.or(file.cluster_password);
+            let listen = flags.peer.or(file.peer).unwrap_or_else(|| default_address(DEFAULT_PEER));
+            if !join.is_empty() && advertise.is_none() && listen.ip().is_unspecified() {
+                return Err(DialError::Unreachable(listen).into());
+            }
             Some(LinkSettings {
-                listen: flags.peer.or(file.peer).unwrap_or_else(|| default_address(DEFAULT_PEER)),
+                listen,
+                advertise,
                 dial,
                 cluster: flags
                     .cluster_name
@@ -333,6 +379,7 @@ impl Config {
             http: flags.http.or(file.http).unwrap_or_else(|| default_address(DEFAULT_HTTP)),
             links,
             members,
+            join,
             write_quorum,
             read_quorum,
             execution_mode,
@@ -347,17 +394,29 @@ impl Config {
     }
 }
 
+/// A server that joins is a REPLICA first.
+fn check_role(role: Option<String>, join: &[String]) -> Result<(), ConfigError> {
+    match role {
+        Some(role) if join.is_empty() || !role.eq_ignore_ascii_case("replica") => {
+            Err(ConfigError::Role(role))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// The name, given or found, and the MASTERs, of whom it must be one.
 fn name_and_members(
     given: Option<String>,
     data: &Path,
     masters: Option<Vec<String>>,
+    join: &[String],
     terminal: Option<Terminal<'_>>,
 ) -> Result<(String, Members), ConfigError> {
     let (name, is_saved) = match given {
         Some(name) => (name, false),
         None => {
-            let found = first_run::name(data, masters.as_deref(), terminal)?;
+            let others = masters.as_deref().or((!join.is_empty()).then_some(&[]));
+            let found = first_run::name(data, others, terminal)?;
             (found.name, found.is_saved)
         }
     };

@@ -90,7 +90,8 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     if start.is_some_and(StartError::is_storage) || error.is::<StorageFailed>() {
         return ExitCode::from(EXIT_STORAGE);
     }
-    if matches!(start, Some(StartError::Data(DataError::Name { .. }))) {
+    let is_name = matches!(start, Some(StartError::Data(DataError::Name { .. })));
+    if is_name || error.is::<NoPlace>() {
         return ExitCode::from(EXIT_CONFIG);
     }
     ExitCode::FAILURE
@@ -100,6 +101,11 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("the storage failed")]
 struct StorageFailed;
+
+/// The server has no place in the cluster; the settings, or the data folder, are the wrong ones.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoPlace(String);
 
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
@@ -182,6 +188,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             Ok(())
         }
         () = failed.storage_failed() => Err(anyhow::Error::new(StorageFailed)),
+        why = failed.refused() => Err(anyhow::Error::new(NoPlace(why))),
     };
     // Clients first: their running requests need the loop.
     drop(stop);
@@ -213,6 +220,8 @@ fn settings(config: &Config, http: SocketAddr) -> Settings {
         data: config.data.clone(),
         http: Some(http),
         members: config.members.clone(),
+        join: config.join.clone(),
+        advertise: links.and_then(|links| links.advertise.clone()),
         dial: links.map(|links| links.dial.clone()).unwrap_or_default(),
         cluster: links.map(|links| links.cluster.clone()).unwrap_or_default(),
         password: links.map(|links| links.password.clone()).unwrap_or_default(),

@@ -53,6 +53,8 @@ impl Cluster {
             data: self.dir.path().join(NAMES[index]),
             http: None,
             members: Members::new(NAMES).unwrap(),
+            join: Vec::new(),
+            advertise: None,
             dial: others.map(|o| (NAMES[o].to_owned(), self.addresses[o].to_string())).collect(),
             cluster: "bench".into(),
             password: "secret".into(),
@@ -107,10 +109,8 @@ impl Cluster {
     /// A database with a class; returns the class's clusters by owner.
     async fn create_class(&self) -> BTreeMap<NodeId, ClusterKey> {
         let handle = self.handle(0);
-        let masters: Vec<(String, NodeId)> =
-            handle.status().masters.into_iter().map(|(name, m)| (name, m.node.unwrap())).collect();
         let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
-        handle.decide(Command::CreateDatabase { new, masters }, deadline()).await.unwrap();
+        handle.decide(Command::CreateDatabase { new }, deadline()).await.unwrap();
         let (database, name, supers) = ("bench".into(), "Item".into(), Vec::new());
         let class = Command::CreateClass { database, name, supers };
         handle.decide(class, deadline()).await.unwrap();

@@ -65,6 +65,8 @@ impl Cluster {
             data: self.dir.path().join(NAMES[index]),
             http: None,
             members: Members::new(NAMES).unwrap(),
+            join: Vec::new(),
+            advertise: None,
             dial: others.map(|o| (NAMES[o].to_owned(), self.peers[o].to_string())).collect(),
             cluster: "bench".into(),
             password: PASSWORD.into(),

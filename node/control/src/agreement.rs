@@ -26,7 +26,7 @@ pub struct Agreement {
     /// Databases, classes, clusters, indexes.
     pub schema: Arc<Schema>,
     #[serde(with = "crate::binary")]
-    generations: Generations,
+    pub(crate) generations: Generations,
     #[serde(with = "crate::binary")]
     positions: Positions,
 }
@@ -64,15 +64,32 @@ impl From<ChangeError> for Refusal {
 }
 
 impl Agreement {
+    /// What a cluster of these MASTERs begins with.
+    #[must_use]
+    pub fn founded_by(founders: &[(String, NodeId)]) -> Self {
+        Self { schema: Arc::new(Schema::founded_by(founders)), ..Self::default() }
+    }
+
     /// Carries a command out; true when that changed what servers are configured with. Blocks of
     /// positions do not: they concern nobody but whom they are granted to.
     ///
     /// # Errors
     /// It does not fit; nothing has changed.
     pub fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
+        let changed = self.carry_out(command)?;
+        Ok(changed | self.let_go())
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Result<bool, Refusal> {
         let schema = &*self.schema;
         let next = match command {
-            Command::CreateDatabase { new, masters } => Some(schema.create_database(new, masters)?),
+            Command::CreateDatabase { new } => Some(schema.create_database(new)?),
+            Command::Enlist { name, node, address } => {
+                return self.enlist(name, *node, address);
+            }
+            Command::SetRole { server, role } => return self.set_role(server, *role),
+            Command::RemoveServer { server } => return self.remove(server),
+            Command::Announce { node, address } => schema.reached_at(*node, address)?,
             Command::DropDatabase { name } => Some(schema.drop_database(name)?),
             Command::CreateClass { database, name, supers } => {
                 Some(schema.create_class(database, name, supers)?)
@@ -104,6 +121,15 @@ impl Agreement {
             let Placement { masters, replicas, write_quorum, .. } = placement;
             self.generations.insert(cluster, Keepers { masters, replicas, write_quorum });
         }
+        self.schema = Arc::new(next);
+        Ok(true)
+    }
+
+    /// A server is there from now on, and keeps every cluster without a say. It comes with nothing:
+    /// before it is told of this it does not know of any cluster, and after that it aligns.
+    fn enlist(&mut self, name: &str, node: NodeId, address: &str) -> Result<bool, Refusal> {
+        let Some(next) = self.schema.enlisted(name, node, address)? else { return Ok(false) };
+        self.generations.add_replica(node);
         self.schema = Arc::new(next);
         Ok(true)
     }
@@ -150,7 +176,7 @@ impl Agreement {
         };
         if found.owner != to {
             let (name, owner) = (&found.name, found.owner);
-            let owner = self.schema.master_name(owner).unwrap_or("?");
+            let owner = self.schema.server_name(owner).unwrap_or("?");
             let text = alloc::format!("cluster '{name}' is owned by '{owner}'");
             return Err(Refusal { code: ErrorCode::NotOwner, text });
         }
@@ -176,6 +202,12 @@ impl Agreement {
             self.generations.place(*cluster, placement);
         }
         placements
+    }
+
+    /// Who votes on the control plane's log: the MASTERs, each once it is one of every cluster.
+    pub fn voters(&self) -> impl Iterator<Item = NodeId> {
+        let masters = self.schema.masters().map(|server| server.node);
+        masters.filter(|node| self.generations.is_master_of_all(*node))
     }
 }
 

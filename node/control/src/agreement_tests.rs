@@ -4,18 +4,23 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use quorate_api::{Boot, NodeId};
-use quorate_protocol::io::{Report, Stage};
+use quorate_protocol::io::{Report, SessionToken, Stage};
 
 use super::*;
 use crate::members::WriteQuorum;
 use crate::schema::DatabaseKind;
 use crate::settings::{ExecutionMode, NewDatabase, ReadQuorum};
 
+/// Clusters that are on their way to another generation.
+fn changing(agreement: &Agreement) -> usize {
+    agreement.placements().values().filter(|placement| placement.change.is_some()).count()
+}
+
 fn bench() -> Agreement {
-    let masters = (1..=3).map(|n| (alloc::format!("n{n}"), NodeId(n))).collect();
+    let masters: Vec<_> = (1..=3).map(|n| (alloc::format!("n{n}"), NodeId(n))).collect();
     let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
-    let mut agreement = Agreement::default();
-    assert_eq!(agreement.apply(&Command::CreateDatabase { new, masters }), Ok(true));
+    let mut agreement = Agreement::founded_by(&masters);
+    assert_eq!(agreement.apply(&Command::CreateDatabase { new }), Ok(true));
     agreement
 }
 
@@ -87,10 +92,10 @@ fn a_read_quorum_is_no_generation() {
 /// Its W cannot be changed, which is no reason to refuse what leaves it.
 #[test]
 fn a_loose_database_gets_another_read_quorum() {
-    let masters = (1..=3).map(|n| (alloc::format!("n{n}"), NodeId(n))).collect();
+    let masters: Vec<_> = (1..=3).map(|n| (alloc::format!("n{n}"), NodeId(n))).collect();
     let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Count(1));
-    let mut agreement = Agreement::default();
-    agreement.apply(&Command::CreateDatabase { new, masters }).unwrap();
+    let mut agreement = Agreement::founded_by(&masters);
+    agreement.apply(&Command::CreateDatabase { new }).unwrap();
     let (write_quorum, read_quorum) = (WriteQuorum::Count(1), ReadQuorum::All);
     let settings = Settings { write_quorum, read_quorum, ..Settings::default() };
     assert_eq!(agreement.apply(&reconfigure(1, settings)), Ok(true));
@@ -278,4 +283,36 @@ proptest::proptest! {
         }
         proptest::prop_assert_eq!(overlap(&blocks), None);
     }
+}
+
+/// A MASTER of the next generation is not made a REPLICA of it, and nobody is there twice.
+#[test]
+fn a_server_joins_while_generations_change() {
+    let mut agreement = bench();
+    assert_eq!(agreement.apply(&quorum(1, WriteQuorum::All)), Ok(true));
+    let enlist =
+        Command::Enlist { name: "n4".into(), node: NodeId(4), address: "127.0.0.1:4".into() };
+    assert_eq!(agreement.apply(&enlist), Ok(true));
+    assert_eq!(agreement.apply(&enlist), Ok(false), "once");
+    let kept = |agreement: &Agreement| {
+        let placements = agreement.placements();
+        placements.values().all(|p| p.replicas == [NodeId(4)] && p.masters.len() == 3)
+    };
+    assert!(kept(&agreement) && changing(&agreement) > 0);
+    let clusters: Vec<_> = agreement.placements().into_keys().collect();
+    for from in 1..=2 {
+        let sealed = |cluster: &ClusterKey| Report::Sealed {
+            cluster: *cluster,
+            generation: 1,
+            token: SessionToken::new(),
+        };
+        agreement.apply(&reports(from, &clusters.iter().map(sealed).collect::<Vec<_>>())).unwrap();
+    }
+    for from in 1..=2 {
+        let synced = |cluster: &ClusterKey| Report::Synced { cluster: *cluster, generation: 2 };
+        agreement.apply(&reports(from, &clusters.iter().map(synced).collect::<Vec<_>>())).unwrap();
+    }
+    assert!(kept(&agreement), "the change has not dropped it");
+    assert_eq!(changing(&agreement), 0);
+    assert_eq!(agreement.voters().collect::<Vec<_>>(), [1, 2, 3].map(NodeId));
 }

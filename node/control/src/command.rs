@@ -10,6 +10,7 @@ use quorate_protocol::io::Report;
 use serde::{Deserialize, Serialize};
 
 use crate::indexes::NewIndex;
+use crate::servers::Role;
 use crate::settings::{NewDatabase, Settings};
 
 /// A change of what all servers agree on. Commands are applied in one order by every server, each
@@ -21,8 +22,34 @@ pub enum Command {
     CreateDatabase {
         /// What it shall be.
         new: NewDatabase,
-        /// All MASTERs with their identities.
-        masters: Vec<(String, NodeId)>,
+    },
+    /// A server wants to be in the cluster: it becomes a REPLICA of everything.
+    Enlist {
+        /// Its name.
+        name: String,
+        /// Its identity.
+        node: NodeId,
+        /// Where other servers reach it, as `HOST:PORT`.
+        address: String,
+    },
+    /// A server becomes something else in every database.
+    SetRole {
+        /// Its name.
+        server: String,
+        /// What it becomes.
+        role: Role,
+    },
+    /// A server goes for good.
+    RemoveServer {
+        /// Its name.
+        server: String,
+    },
+    /// A server says where others reach it.
+    Announce {
+        /// Who.
+        node: NodeId,
+        /// Where, as `HOST:PORT`.
+        address: String,
     },
     /// A database goes.
     DropDatabase {

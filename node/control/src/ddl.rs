@@ -19,34 +19,23 @@ pub const NAME_BYTES_MAX: usize = 128;
 pub const BUILT_IN_CLASSES: [&str; 2] = ["V", "E"];
 
 impl Schema {
-    /// Adds a database with its built-in classes. `masters` are recorded by the first database and
-    /// must be the same for every later one.
+    /// Adds a database with its built-in classes.
     ///
     /// # Errors
-    /// Name illegal or taken, W above N, other MASTERs than before.
-    pub fn create_database(
-        &self,
-        new: &NewDatabase,
-        masters: &[(String, NodeId)],
-    ) -> Result<Self, DdlError> {
+    /// Name illegal or taken, W above N, no MASTER.
+    pub fn create_database(&self, new: &NewDatabase) -> Result<Self, DdlError> {
         if !is_database_name(&new.name) {
             return Err(DdlError::Name(new.name.clone()));
         }
         if self.database(&new.name).is_some() {
             return Err(DdlError::DatabaseExists(new.name.clone()));
         }
+        let masters = self.owners();
         if masters.is_empty() {
             return Err(DdlError::NoMasters);
         }
-        if !self.masters.is_empty() && self.masters != masters {
-            return Err(DdlError::MastersChanged {
-                before: describe(&self.masters),
-                now: describe(masters),
-            });
-        }
         check_quorums(new.write_quorum, new.read_quorum, masters.len())?;
         let mut next = self.next();
-        next.masters = masters.to_vec();
         next.next_database =
             self.next_database.checked_add(1).ok_or(DdlError::Exhausted("database"))?;
         let mut database = Database {
@@ -63,7 +52,7 @@ impl Schema {
             indexes: Vec::new(),
         };
         for class in BUILT_IN_CLASSES {
-            database.add_class(class, &[], masters)?;
+            database.add_class(class, &[], &masters)?;
         }
         next.databases.push(database);
         Ok(next)
@@ -92,7 +81,7 @@ impl Schema {
         super_classes: &[String],
     ) -> Result<Self, DdlError> {
         let mut next = self.next();
-        let masters = next.masters.clone();
+        let masters = self.owners();
         let database = next.database_mut(database)?;
         if !is_class_name(class) {
             return Err(DdlError::Name(class.to_string()));
@@ -137,6 +126,11 @@ impl Schema {
         database.version += 1;
         next.close_what_left(self);
         Ok(next)
+    }
+
+    /// Names and identities of those who own clusters.
+    fn owners(&self) -> Vec<(String, NodeId)> {
+        self.masters().map(|server| (server.name.clone(), server.node)).collect()
     }
 
     /// A copy that counts as the next revision.
@@ -193,12 +187,6 @@ impl Database {
     }
 }
 
-fn describe(masters: &[(String, NodeId)]) -> String {
-    let parts: Vec<String> =
-        masters.iter().map(|(name, id)| alloc::format!("{name}={id}")).collect();
-    parts.join(",")
-}
-
 fn is_database_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
@@ -231,7 +219,9 @@ mod tests {
     }
 
     fn bench() -> Schema {
-        Schema::default().create_database(&new("bench", WriteQuorum::Majority), &masters()).unwrap()
+        Schema::founded_by(&masters())
+            .create_database(&new("bench", WriteQuorum::Majority))
+            .unwrap()
     }
 
     #[test]
@@ -263,8 +253,7 @@ mod tests {
         let again = schema.create_class("bench", "item", &[]).unwrap_err();
         assert_eq!(again, DdlError::ClassExists("item".into()));
         assert_eq!(again.code(), ErrorCode::ClassExists);
-        let again =
-            schema.create_database(&new("bench", WriteQuorum::All), &masters()).unwrap_err();
+        let again = schema.create_database(&new("bench", WriteQuorum::All)).unwrap_err();
         assert_eq!(again.code(), ErrorCode::DatabaseExists);
     }
 
@@ -278,31 +267,27 @@ mod tests {
         assert_eq!(class.clusters, [19, 20, 21]);
         let gone = second.drop_database("bench").unwrap();
         assert_eq!(gone.drop_database("bench").unwrap_err().code(), ErrorCode::UnknownDatabase);
-        let back = gone.create_database(&new("bench", WriteQuorum::Majority), &masters()).unwrap();
+        let back = gone.create_database(&new("bench", WriteQuorum::Majority)).unwrap();
         assert_eq!(back.database("bench").unwrap().id, 2);
     }
 
     #[test]
     fn refusals() {
         let schema = bench();
-        let quorum = schema.create_database(&new("x", WriteQuorum::Count(4)), &masters());
+        let quorum = schema.create_database(&new("x", WriteQuorum::Count(4)));
         let too_large = |key| DdlError::QuorumTooLarge { key, quorum: 4, masters: 3 };
         assert_eq!(quorum.unwrap_err(), too_large("writeQuorum"));
         let read_quorum = ReadQuorum::Count(4);
         let reads = NewDatabase { read_quorum, ..new("x", WriteQuorum::All) };
-        let quorum = schema.create_database(&reads, &masters());
+        let quorum = schema.create_database(&reads);
         assert_eq!(quorum.unwrap_err(), too_large("readQuorum"));
         let read_quorum = ReadQuorum::Count(3);
         let reads = NewDatabase { read_quorum, ..new("x", WriteQuorum::All) };
-        assert!(schema.create_database(&reads, &masters()).is_ok());
-        let mut other = masters();
-        other[2].1 = NodeId(44);
-        let changed = schema.create_database(&new("x", WriteQuorum::All), &other).unwrap_err();
-        assert!(matches!(changed, DdlError::MastersChanged { .. }));
-        let nobody = Schema::default().create_database(&new("x", WriteQuorum::All), &[]);
+        assert!(schema.create_database(&reads).is_ok());
+        let nobody = Schema::default().create_database(&new("x", WriteQuorum::All));
         assert_eq!(nobody.unwrap_err(), DdlError::NoMasters);
         for bad in ["", "a/b", "a b", "ä", "a:b"] {
-            let refused = schema.create_database(&new(bad, WriteQuorum::All), &masters());
+            let refused = schema.create_database(&new(bad, WriteQuorum::All));
             assert_eq!(refused.unwrap_err(), DdlError::Name(bad.into()));
         }
         for bad in ["", "1a", "a-b", "a.b", "@x"] {
@@ -387,7 +372,7 @@ mod tests {
             let closed = placed.values().filter(|placement| placement.is_closed()).count();
             assert_eq!(closed, count);
             assert_eq!(Schema::decode(&after.encode().unwrap()).unwrap(), after);
-            let later = after.create_database(&new("later", WriteQuorum::All), &masters()).unwrap();
+            let later = after.create_database(&new("later", WriteQuorum::All)).unwrap();
             assert_eq!(later.closed, after.closed);
         }
     }
@@ -397,7 +382,7 @@ mod tests {
         let schema = bench()
             .create_class("bench", "Item", &[])
             .unwrap()
-            .create_database(&new("loose", WriteQuorum::Count(1)), &masters())
+            .create_database(&new("loose", WriteQuorum::Count(1)))
             .unwrap();
         let nodes: Vec<NodeId> = masters().iter().map(|(_, id)| *id).collect();
         let placements = schema.placements();

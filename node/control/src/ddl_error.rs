@@ -65,14 +65,6 @@ pub enum DdlError {
         /// N.
         masters: usize,
     },
-    /// The identities differ from those the first database was created with.
-    #[error("the MASTERs ({now}) are not those of the existing databases ({before})")]
-    MastersChanged {
-        /// Recorded, as `name=id` joined with commas.
-        before: String,
-        /// Given.
-        now: String,
-    },
     /// No MASTER at all.
     #[error("a database needs at least one MASTER")]
     NoMasters,
@@ -110,7 +102,6 @@ impl DdlError {
             | Self::InUse { .. }
             | Self::OwnerWithoutCluster { .. }
             | Self::QuorumTooLarge { .. }
-            | Self::MastersChanged { .. }
             | Self::NoMasters
             | Self::Exhausted(_) => ErrorCode::BadRequest,
         }

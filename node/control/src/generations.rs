@@ -93,8 +93,8 @@ pub enum ChangeError {
         /// Who.
         node: NodeId,
     },
-    /// It keeps nothing of the cluster: servers that join are not supported yet.
-    #[error("{node} keeps nothing of {cluster}, and cannot join it yet")]
+    /// It keeps nothing of the cluster: a server joins as REPLICA.
+    #[error("{node} keeps nothing of {cluster}; it has to be a REPLICA of it first")]
     Stranger {
         /// Which cluster.
         cluster: ClusterKey,
@@ -136,6 +136,20 @@ impl Generations {
             turn: None,
             change: None,
         });
+    }
+
+    /// A server keeps every cluster from now on, as REPLICA: it aligns with what it has nothing of.
+    /// That is no business of MASTERs and W, so it needs no generation, and a change that is on its
+    /// way goes on. A server that is among the keepers stays what it is.
+    pub fn add_replica(&mut self, node: NodeId) {
+        for cluster in self.clusters.values_mut() {
+            let next = cluster.change.as_mut().map(|change| &mut change.next);
+            for keepers in [&mut cluster.keepers].into_iter().chain(next) {
+                if keepers.all().all(|known| known != node) {
+                    keepers.replicas.push(node);
+                }
+            }
+        }
     }
 
     /// Begins a change. Where MASTERs and W stay, only REPLICAs going, it is done at once and makes
@@ -194,6 +208,22 @@ impl Generations {
     #[must_use]
     pub fn is_changing(&self, cluster: ClusterKey) -> bool {
         self.clusters.get(&cluster).is_some_and(|found| found.change.is_some())
+    }
+
+    /// True while some cluster is kept by a server, or will be.
+    #[must_use]
+    pub(crate) fn names(&self, node: NodeId) -> bool {
+        self.clusters.values().any(|cluster| {
+            let next = cluster.change.as_ref().map(|change| &change.next);
+            let mut keepers = [&cluster.keepers].into_iter().chain(next);
+            keepers.any(|keepers| keepers.all().any(|known| known == node))
+        })
+    }
+
+    /// True when a server is a MASTER of every cluster there is.
+    #[must_use]
+    pub fn is_master_of_all(&self, node: NodeId) -> bool {
+        self.clusters.values().all(|cluster| cluster.keepers.masters.contains(&node))
     }
 
     /// Who keeps a cluster now.

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ddl::{DdlError, is_class_name};
 use crate::schema::{Database, Schema};
+use crate::servers::Role;
 
 /// Longest legal name of an index, in bytes: a class, a dot, a field.
 pub const INDEX_NAME_BYTES_MAX: usize = 257;
@@ -193,14 +194,15 @@ impl Schema {
     #[must_use]
     pub fn index_filled(&self, index: ClusterKey, by: NodeId) -> Option<Self> {
         let mut next = self.next();
-        let majority = next.masters.len() / 2 + 1;
+        let masters = next.nodes_in(Role::Master);
         let index = next.index_mut(index)?;
         let IndexState::Building(done) = &mut index.state else { return None };
-        if done.contains(&by) {
+        if done.contains(&by) || !masters.contains(&by) {
             return None;
         }
         done.push(by);
-        if done.len() >= majority {
+        let counted = done.iter().filter(|node| masters.contains(node)).count();
+        if counted > masters.len() / 2 {
             index.state = IndexState::Ready;
         }
         Some(next)
@@ -240,7 +242,7 @@ mod tests {
         let masters: Vec<(String, NodeId)> =
             NODES.iter().map(|n| (alloc::format!("n{n}"), NodeId(*n))).collect();
         let new = NewDatabase::new("bench", DatabaseKind::Plocal, write_quorum);
-        let schema = Schema::default().create_database(&new, &masters).unwrap();
+        let schema = Schema::founded_by(&masters).create_database(&new).unwrap();
         let schema = schema.create_class("bench", "Item", &[]).unwrap();
         schema.create_class("bench", "Sub", &["Item".into()]).unwrap()
     }

@@ -19,5 +19,7 @@ mod owners;
 pub mod plane;
 pub mod positions;
 mod reconfigure;
+pub mod roles;
 pub mod schema;
+pub mod servers;
 pub mod settings;

@@ -10,12 +10,13 @@ use quorate_api::NodeId;
 
 use crate::ddl::DdlError;
 use crate::schema::{Cluster, Database, Schema};
+use crate::servers::Member;
 
 impl Schema {
     /// The schema in which the clusters that `lost` owns have owners among `to`, as far as these
     /// are other MASTERs; `None` when there is nothing to move, or nobody to move it to.
     pub(crate) fn owners_moved(&self, lost: NodeId, to: &[NodeId]) -> Option<Self> {
-        let masters = self.masters.iter().map(|(_, node)| *node);
+        let masters = self.masters().map(|server| server.node);
         let heirs: Vec<NodeId> = masters.filter(|n| *n != lost && to.contains(n)).collect();
         if heirs.is_empty() || !self.has_to_move(lost) {
             return None;
@@ -57,7 +58,7 @@ impl Schema {
         database: &str,
         owners: &BTreeMap<String, String>,
     ) -> Result<Self, DdlError> {
-        let masters = self.masters.clone();
+        let masters: Vec<Member> = self.masters().cloned().collect();
         let found = self.database_mut(database)?;
         let is_there = |name: &&String| found.clusters.iter().any(|c| c.name == **name);
         if let Some(unknown) = owners.keys().find(|name| !is_there(name)) {
@@ -67,17 +68,17 @@ impl Schema {
             let chosen = owners.get(&cluster.name);
             cluster.static_owner = chosen.is_some();
             let Some(server) = chosen else { continue };
-            let master = masters.iter().find(|(name, _)| name == server);
-            let (_, owner) = master.ok_or_else(|| DdlError::OwnerWithoutCluster {
+            let master = masters.iter().find(|master| master.name == *server);
+            let master = master.ok_or_else(|| DdlError::OwnerWithoutCluster {
                 cluster: cluster.name.clone(),
                 server: server.clone(),
                 servers: masters
                     .iter()
-                    .map(|(name, _)| name.as_str())
+                    .map(|master| master.name.as_str())
                     .collect::<Vec<_>>()
                     .join(", "),
             })?;
-            cluster.owner = *owner;
+            cluster.owner = master.node;
         }
         Ok(self)
     }
@@ -138,12 +139,12 @@ mod tests {
     fn schema(servers: u64) -> Schema {
         let masters: Vec<_> = (1..=servers).map(|n| (format!("n{n}"), NodeId(n))).collect();
         let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
-        let mut schema = Schema::default().create_database(&new, &masters).unwrap();
+        let mut schema = Schema::founded_by(&masters).create_database(&new).unwrap();
         for name in ["A", "B", "C"] {
             schema = schema.create_class("bench", name, &[]).unwrap();
         }
         let other = NewDatabase::new("other", DatabaseKind::Plocal, WriteQuorum::All);
-        schema.create_database(&other, &masters).unwrap()
+        schema.create_database(&other).unwrap()
     }
 
     fn all(servers: u64) -> Vec<NodeId> {

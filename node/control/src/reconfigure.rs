@@ -20,7 +20,7 @@ impl Schema {
         settings: Settings,
     ) -> Result<Self, DdlError> {
         let mut next = self.next();
-        let masters = next.masters.len();
+        let masters = next.master_count();
         let found = next.database_mut(database)?;
         if found.version != version {
             let (database, now) = (database.to_string(), found.version);

@@ -17,14 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::indexes::Index;
 use crate::members::WriteQuorum;
+use crate::servers::{Gone, Member, Role};
 use crate::settings::{ExecutionMode, ReadQuorum};
 
-/// Version of the record's JSON. Format 1 had no indexes and no revision, format 2 no closed
-/// clusters, format 3 neither read quorums nor execution modes, format 4 no versions of
-/// databases, format 5 no homes of clusters; they are read as having none, what had no read quorum
-/// reads locally, versions begin with 1, and every cluster is at home. A newer one is refused, not
-/// guessed at.
-pub const FORMAT: u32 = 6;
+/// Version of the record's JSON. Another one is refused, not guessed at.
+pub const FORMAT: u32 = 7;
 
 /// The internal cluster of every database that holds clients' retry tokens.
 pub const TOKEN_CLUSTER: u32 = 0;
@@ -43,9 +40,10 @@ pub struct Schema {
     pub revision: u64,
     /// Number of the next database; 0 is the system database.
     pub next_database: u32,
-    /// The MASTERs with the identities they had when the first database was created; empty before
-    /// that.
-    pub masters: Vec<(String, NodeId)>,
+    /// Who there is, in the order in which they came; empty before the cluster is founded.
+    pub servers: Vec<Member>,
+    /// Those that were removed; none of them comes back.
+    pub gone: Vec<Gone>,
     /// In order of creation.
     pub databases: Vec<Database>,
     /// Clusters of what was dropped, in that order.
@@ -59,7 +57,8 @@ impl Default for Schema {
             format: FORMAT,
             revision: 0,
             next_database: 1,
-            masters: Vec::new(),
+            servers: Vec::new(),
+            gone: Vec::new(),
             databases: Vec::new(),
             closed: Vec::new(),
         }
@@ -204,17 +203,10 @@ impl Schema {
     /// Not a schema, or one of another format.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let header: Header = serde_json::from_slice(bytes)?;
-        if !(1..=FORMAT).contains(&header.format) {
+        if header.format != FORMAT {
             return Err(DecodeError::Format(header.format));
         }
-        let mut schema = Self { format: FORMAT, ..serde_json::from_slice(bytes)? };
-        if header.format < 6 {
-            let databases = schema.databases.iter_mut();
-            for cluster in databases.flat_map(|database| &mut database.clusters) {
-                cluster.home = cluster.owner;
-            }
-        }
-        Ok(schema)
+        Ok(serde_json::from_slice(bytes)?)
     }
 
     /// The database with this name.
@@ -223,24 +215,17 @@ impl Schema {
         self.databases.iter().find(|d| d.name == name)
     }
 
-    /// Name under which a MASTER was recorded.
-    #[must_use]
-    pub fn master_name(&self, node: NodeId) -> Option<&str> {
-        self.masters.iter().find(|(_, id)| *id == node).map(|(name, _)| name.as_str())
-    }
-
-    /// Placement of every cluster of every database, closed ones included. Generations stay 1 while
-    /// MASTERs and quorums of a cluster cannot change.
+    /// Placement of every cluster of every database, closed ones included, as it would be were it
+    /// made now: who keeps one that is there is known to its generations.
     #[must_use]
     pub fn placements(&self) -> BTreeMap<ClusterKey, Placement> {
         let mut placements = self.open_placements();
         for closed in &self.closed {
             let ClosedCluster { database, cluster, write_quorum } = *closed;
-            let masters = self.masters.iter().map(|(_, id)| *id).collect();
             let placement = Placement {
                 generation: 1,
-                masters,
-                replicas: Vec::new(),
+                masters: self.nodes_in(Role::Master),
+                replicas: self.nodes_in(Role::Replica),
                 write_quorum,
                 owner: None,
                 schema_min: CLOSED,
@@ -267,7 +252,7 @@ impl Schema {
 
     fn open_placements(&self) -> BTreeMap<ClusterKey, Placement> {
         let mut placements = BTreeMap::new();
-        let masters: Vec<NodeId> = self.masters.iter().map(|(_, id)| *id).collect();
+        let (masters, replicas) = (self.nodes_in(Role::Master), self.nodes_in(Role::Replica));
         for database in &self.databases {
             let write_quorum = database.write_quorum.effective(masters.len());
             for cluster in &database.clusters {
@@ -276,7 +261,7 @@ impl Schema {
                     Placement {
                         generation: 1,
                         masters: masters.clone(),
-                        replicas: Vec::new(),
+                        replicas: replicas.clone(),
                         write_quorum,
                         owner: Some(cluster.owner),
                         schema_min: database.schema_min(cluster.id),
@@ -295,7 +280,7 @@ impl Schema {
                     Placement {
                         generation: 1,
                         masters: masters.clone(),
-                        replicas: Vec::new(),
+                        replicas: replicas.clone(),
                         write_quorum: masters.len() / 2 + 1,
                         owner: None,
                         schema_min: 0,
@@ -393,10 +378,10 @@ mod tests {
         for junk in [&b""[..], b"{", b"[]", b"null", b"{\"format\":\"x\"}", b"\xff\xfe", b"{}"] {
             assert!(matches!(Schema::decode(junk), Err(DecodeError::Json(_))), "{junk:?}");
         }
-        let error = Schema::decode(br#"{"format":7,"something":"new"}"#).unwrap_err();
-        assert!(matches!(error, DecodeError::Format(7)));
-        let old = br#"{"format":1,"next_database":1,"masters":[],"databases":[]}"#;
-        assert_eq!(Schema::decode(old).unwrap(), Schema::default());
+        let error = Schema::decode(br#"{"format":8,"something":"new"}"#).unwrap_err();
+        assert!(matches!(error, DecodeError::Format(8)));
+        let old = br#"{"format":6,"next_database":1,"masters":[],"databases":[]}"#;
+        assert!(matches!(Schema::decode(old).unwrap_err(), DecodeError::Format(6)));
         let truncated = Schema::default().encode().unwrap();
         assert!(Schema::decode(&truncated[..truncated.len() - 1]).is_err());
     }

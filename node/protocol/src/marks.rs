@@ -169,6 +169,8 @@ marks! {
     PartStreamed,
     /// A source knows that the server that aligns keeps a cluster no more.
     SourceAhead,
+    /// A source has not heard yet of the configuration of the server that aligns.
+    SourceBehind,
     /// What ended boots left is forgotten.
     BootsForgotten,
     /// A log entry is streamed whose transaction is forgotten already.

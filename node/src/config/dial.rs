@@ -1,5 +1,5 @@
-//! Where the other MASTERs are reached: every one of them, at something that can be an address. May
-//! not look names up: they may be known only later.
+//! Where other servers are reached: every founder, at something that can be an address, and whoever
+//! else is named. May not look names up: they may be known only later.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,31 @@ pub enum DialError {
     /// A MASTER that cannot be reached.
     #[error("dial: no address for MASTER '{0}'; give --dial {0}=HOST:PORT, or `dial:` in the file")]
     Missing(String),
-    /// An address of nobody.
-    #[error("dial: '{0}' is not another MASTER")]
-    Stray(String),
+    /// The address of the server itself.
+    #[error("dial: '{0}' is this server; addresses are those of others")]
+    Itself(String),
+    /// A server that others have to reach.
+    #[error(
+        "peer: other servers cannot reach this one at {0}; give --advertise HOST:PORT, or \
+         `advertise:` in the file"
+    )]
+    Unreachable(std::net::SocketAddr),
+    /// Nowhere to join.
+    #[error("join: '{address}' is no address: {reason}; give --join HOST:PORT")]
+    Seed {
+        /// As given.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Nowhere to be reached.
+    #[error("advertise: '{address}' is no address: {reason}; give --advertise HOST:PORT")]
+    Advertised {
+        /// As given.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
     /// It is none.
     #[error(
         "dial: '{address}' of MASTER '{name}' is no address: {reason}; give --dial \
@@ -42,18 +64,18 @@ pub(super) fn parse(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// One legal address for every MASTER but this one.
+/// A legal address for every founder but this one; servers that join may have one, too.
 ///
 /// # Errors
-/// One is missing, too many, or no address.
+/// One is missing, this server's own, or no address.
 pub(super) fn check(
     dial: &BTreeMap<String, String>,
     members: &Members,
     own: &str,
 ) -> Result<(), DialError> {
     let others = || members.names().iter().filter(|name| *name != own);
-    if let Some(stray) = dial.keys().find(|name| !others().any(|other| other == *name)) {
-        return Err(DialError::Stray(stray.clone()));
+    if dial.contains_key(own) {
+        return Err(DialError::Itself(own.to_owned()));
     }
     if let Some(missing) = others().find(|name| !dial.contains_key(*name)) {
         return Err(DialError::Missing(missing.clone()));
@@ -65,6 +87,21 @@ pub(super) fn check(
         })?;
     }
     Ok(())
+}
+
+/// Where a server asks to be taken in, and where others reach it.
+///
+/// # Errors
+/// One of the addresses is none.
+pub(super) fn check_join(seeds: &[String], advertise: Option<&str>) -> Result<(), DialError> {
+    for address in seeds {
+        check_address(address)
+            .map_err(|reason| DialError::Seed { address: address.clone(), reason })?;
+    }
+    advertise.map_or(Ok(()), check_address).map_err(|reason| {
+        let address = advertise.unwrap_or_default().to_owned();
+        DialError::Advertised { address, reason }
+    })
 }
 
 fn check_address(address: &str) -> Result<(), String> {
@@ -125,8 +162,15 @@ mod tests {
         assert_eq!(dial(&[("n2", "b:1"), ("n3", "c:1")]), Ok(()));
         let missing = dial(&[("n2", "b:1")]).unwrap_err();
         assert!(missing.contains("'n3'") && missing.contains("--dial n3=HOST:PORT"), "{missing}");
-        let stray = dial(&[("n1", "a:1"), ("n2", "b:1"), ("n3", "c:1")]).unwrap_err();
-        assert!(stray.contains("'n1' is not another MASTER"), "{stray}");
+        assert_eq!(dial(&[("n2", "b:1"), ("n3", "c:1"), ("n4", "d:1")]), Ok(()), "it may join");
+        let itself = dial(&[("n1", "a:1"), ("n2", "b:1"), ("n3", "c:1")]).unwrap_err();
+        assert!(itself.contains("'n1' is this server"), "{itself}");
+        let seeds = |seed: &str| check_join(&[seed.to_owned()], Some("a:1"));
+        assert_eq!(seeds("b:1"), Ok(()));
+        let bad = seeds("b").unwrap_err().to_string();
+        assert!(bad.contains("'b' is no address: it has no port; give --join"), "{bad}");
+        let bad = check_join(&[], Some("a:x")).unwrap_err().to_string();
+        assert!(bad.contains("'a:x' is no address") && bad.contains("--advertise"), "{bad}");
         let bad = dial(&[("n2", "foo:99999"), ("n3", "c:1")]).unwrap_err();
         for part in ["dial:", "'foo:99999'", "'n2'", "1 to 65535", "--dial n2=HOST:PORT"] {
             assert!(bad.contains(part), "{part} in {bad}");

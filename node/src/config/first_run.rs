@@ -86,7 +86,10 @@ fn ask(terminal: Terminal<'_>, masters: &[String]) -> io::Result<String> {
     for line in lines {
         writeln!(output, "| {line:<65} |")?;
     }
-    writeln!(output, "{rule}\n\nConfigured MASTERs: {}", masters.join(", "))?;
+    writeln!(output, "{rule}\n")?;
+    if !masters.is_empty() {
+        writeln!(output, "Configured MASTERs: {}", masters.join(", "))?;
+    }
     write!(output, "Node name [BLANK=auto generate it]: ")?;
     output.flush()?;
     let mut answer = String::new();

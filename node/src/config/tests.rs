@@ -20,6 +20,26 @@ dial:
 cluster_password: secret
 ";
 
+/// A server that joins, and what else its file says.
+fn joining(more: &str) -> String {
+    let founds = GOOD.replace("masters: [n1, n2]", "join: [127.0.0.1:7002]");
+    format!("{founds}{more}")
+}
+
+/// How many MASTERs there are is not known before.
+#[test]
+fn a_server_joins_what_its_file_or_its_flags_name() {
+    let config =
+        file(&joining("role: REPLICA\nadvertise: n1.example:1\nwrite_quorum: 3\n")).unwrap();
+    assert_eq!(
+        (&config.join[..], config.members.names()),
+        (&["127.0.0.1:7002".into()][..], &["n1".into()][..])
+    );
+    let links = config.links.unwrap();
+    assert_eq!(links.advertise.as_deref(), Some("n1.example:1"));
+    assert_eq!(links.dial["n2"], "127.0.0.1:7002", "comes before what n2 says itself");
+}
+
 #[test]
 fn a_file_is_enough_and_flags_win() {
     let config = file(GOOD).unwrap();
@@ -63,7 +83,16 @@ fn what_does_not_fit_together_is_refused() {
         (without("data"), "data: missing"),
         (without("cluster_password"), "cluster password: missing"),
         (GOOD.replace("[n1, n2]", "[n1, n2, n3]"), "dial: no address for MASTER 'n3'"),
-        (GOOD.replace("[n1, n2]", "[n1]"), "dial: 'n2' is not another MASTER"),
+        (GOOD.replace("  n2:", "  n1:"), "dial: 'n1' is this server"),
+        (
+            format!("{GOOD}join: [\"127.0.0.1:7002\"]\n"),
+            "`masters:` and `join:` exclude each other",
+        ),
+        (format!("{GOOD}role: replica\n"), "role: 'replica' is not legal: a server joins as"),
+        (joining("role: master\n"), "role: 'master' is not legal: a server joins as replica"),
+        (joining("").replace("join: [127.0.0.1:7002]", "join: [x]"), "join: 'x' is no address"),
+        (joining("peer: 0.0.0.0:7001\n"), "cannot reach this one at 0.0.0.0:7001"),
+        (joining("advertise: x\n"), "advertise: 'x' is no address: it has no port"),
         (GOOD.replace("[n1, n2]", "[n2]"), "masters: server 'n1' is not in the list"),
         (format!("{GOOD}align_items: 0\n"), "align_items: 0 is not legal; from 1 to 65536"),
         (format!("{GOOD}align_items: 65537\n"), "align_items: 65537 is not legal"),

@@ -189,7 +189,7 @@ impl<B: Backend> Access<'_, B> {
         if level.is_local() {
             return self.read_local(item).await;
         }
-        let masters = db.schema().masters.len();
+        let masters = db.schema().master_count();
         let (wanted, majority) =
             (level.effective(masters), ReadQuorum::Majority.effective(masters));
         if wanted > masters {
@@ -389,7 +389,7 @@ impl<B: Backend> Access<'_, B> {
     }
 
     fn server_name(&self, node: quorate_api::NodeId) -> String {
-        if let Some(name) = self.app.backend.schema().master_name(node) {
+        if let Some(name) = self.app.backend.schema().server_name(node) {
             return name.to_owned();
         }
         let masters = self.app.backend.status().masters;

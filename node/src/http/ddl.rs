@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::Access;
-use super::backend::{Backend, Master};
+use super::backend::Backend;
 use super::context::Ctx;
 use super::error::ApiError;
 use super::record;
@@ -178,20 +178,14 @@ impl<B: Backend> Access<'_, B> {
         Ok(done(json!({"operation": "drop index", "name": drop.name, "value": true})))
     }
 
-    /// The MASTERs with their identities; all must have been met once.
-    fn masters(&self) -> Result<Vec<(String, NodeId)>, ApiError> {
+    /// Before every founder was met there is nothing that could agree on a database.
+    fn everybody_was_met(&self) -> Result<(), ApiError> {
         let masters = self.app.backend.status().masters;
-        if masters.is_empty() {
-            return Ok(vec![(self.app.name.clone(), self.app.node)]);
-        }
-        let known = |(name, master): (String, Master)| match master.node {
-            Some(node) => Ok((name, node)),
-            None => {
-                let text = format!("MASTER '{name}' was never met, its identity is not known");
-                Err(ApiError::new(ErrorCode::NotReady, text))
-            }
+        let Some((name, _)) = masters.iter().find(|(_, master)| master.node.is_none()) else {
+            return Ok(());
         };
-        masters.into_iter().map(known).collect()
+        let text = format!("MASTER '{name}' was never met, its identity is not known");
+        Err(ApiError::new(ErrorCode::NotReady, text))
     }
 }
 
@@ -230,16 +224,16 @@ pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
     let name = ctx.param("db").to_owned();
     let new = NewDatabase { name, kind, write_quorum, read_quorum, execution_mode };
     let access = ctx.access();
-    let masters = access.masters()?;
-    let warning = write_quorum.warning(masters.len());
-    let schema = access.change(Command::CreateDatabase { new, masters }).await?;
+    access.everybody_was_met()?;
+    let schema = access.change(Command::CreateDatabase { new }).await?;
+    let warning = write_quorum.warning(schema.master_count());
     database_info(&ctx, &schema, warning)
 }
 
 /// `GET /database/{db}`.
 pub(super) async fn describe_database<B: Backend>(ctx: Ctx<B>) -> Reply {
     let db = ctx.database().await?;
-    let warning = db.write_quorum.warning(db.schema().masters.len());
+    let warning = db.write_quorum.warning(db.schema().master_count());
     database_info(&ctx, db.schema(), warning)
 }
 
@@ -352,7 +346,7 @@ fn database_info<B: Backend>(
 
 fn clusters_info(schema: &Schema, database: &Database) -> Vec<Value> {
     let names: BTreeMap<NodeId, &str> =
-        schema.masters.iter().map(|(name, id)| (*id, name.as_str())).collect();
+        schema.servers.iter().map(|server| (server.node, server.name.as_str())).collect();
     let describe = |cluster: &quorate_control::schema::Cluster| {
         let owner = names.get(&cluster.owner).copied();
         json!({"id": cluster.id, "name": cluster.name, "owner": owner})

@@ -116,7 +116,7 @@ fn member(server: &Server) -> Value {
         });
         let databases = told.databases.iter();
         let databases = databases.map(|name| {
-            json!({"name": name, "status": server.database_state(name), "role": tables::ROLE})
+            json!({"name": name, "status": server.database_state(name), "role": server.role.name()})
         });
         put("publicAddress", told.peer.map(|address| address.ip().to_string()).into());
         put("startedOn", date_time(told.started_ms, DATE).into());

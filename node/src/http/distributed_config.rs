@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use quorate_api::ErrorCode;
 use quorate_control::command::Command;
 use quorate_control::ddl::DdlError;
-use quorate_control::distributed::{ANY, DistributedConfig, Overridable, document};
+use quorate_control::distributed::{ANY, DistributedConfig, Overridable, Role, document};
 use quorate_control::settings::Settings;
 
 use super::backend::Backend;
@@ -41,7 +41,9 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
         let stale = DdlError::Version { database, now: now.version, given };
         return Err(ApiError::new(stale.code(), stale.to_string()));
     }
+    let roles = changed_roles(&now, &wanted)?;
     let mut same = DistributedConfig {
+        servers: now.servers.clone(),
         overridable: Overridable {
             read_your_writes: wanted.overridable.read_your_writes,
             ..now.overridable
@@ -52,10 +54,18 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
         cluster.owner = now.clusters.get(name).and_then(|now| now.owner.clone());
     }
     if same != now || wanted.clusters.get(ANY).is_some_and(|any| any.owner.is_some()) {
-        let text = "only writeQuorum, readQuorum, executionMode and the owner of a named cluster \
-                    can be changed while the database is used; everything else must be as GET \
-                    gives it";
+        let text = "only writeQuorum, readQuorum, executionMode, a role in servers and the owner \
+                    of a named cluster can be changed while the database is used; everything else \
+                    must be as GET gives it";
         return Err(ApiError::bad_request(text));
+    }
+    if let Some((server, role)) = roles {
+        if wanted.overridable != now.overridable {
+            let text = "a role and a quorum cannot be changed at once: change one after the other";
+            return Err(ApiError::bad_request(text));
+        }
+        ctx.access().set_role(&server, role).await?;
+        return describe(ctx).await;
     }
     let (write, read) = (wanted.write_quorum(ANY).of_all(), wanted.read_quorum(ANY).of_all());
     let (Some(write_quorum), Some(read)) = (write, read) else {
@@ -68,4 +78,25 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
     let owners = owners.filter_map(|(name, cluster)| Some((name, cluster.owner?))).collect();
     ctx.access().change(Command::Reconfigure { database, version, settings, owners }).await?;
     describe(ctx).await
+}
+
+/// The one role that is another than now.
+fn changed_roles(
+    now: &DistributedConfig,
+    wanted: &DistributedConfig,
+) -> Result<Option<(String, Role)>, ApiError> {
+    if !now.servers.keys().eq(wanted.servers.keys()) {
+        let text = "servers: servers come with --join and go with HA REMOVE SERVER";
+        return Err(ApiError::bad_request(text));
+    }
+    let changed = wanted.servers.iter().filter(|(name, role)| now.servers[*name] != **role);
+    let changed: Vec<(&String, &Role)> = changed.collect();
+    match changed[..] {
+        [] => Ok(None),
+        [(server, role)] if server != ANY => Ok(Some((server.clone(), *role))),
+        _ => {
+            let text = "servers: one role is changed at a time, and of a server that is there";
+            Err(ApiError::bad_request(text))
+        }
+    }
 }

@@ -75,6 +75,8 @@ async fn attempt<B: Backend>(
         Statement::CreateIndex(create) => access.run_create_index(database, create).await,
         Statement::DropIndex(drop) => access.run_drop_index(database, drop).await,
         Statement::HaStatus(parts) => access.run_ha_status(&db, *parts),
+        Statement::HaSetRole(set) => access.run_set_role(set).await,
+        Statement::HaRemoveServer(server) => access.run_remove_server(server).await,
     }
 }
 

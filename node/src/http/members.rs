@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use quorate_api::NodeId;
 use quorate_control::schema::Database;
+use quorate_control::servers::Role;
 use serde::{Deserialize, Serialize};
 
 use super::backend::NodeState;
@@ -104,6 +105,8 @@ pub struct Server {
     pub name: String,
     /// Its identity; `None` until it was met once.
     pub node: Option<NodeId>,
+    /// What it is to every database.
+    pub role: Role,
     /// Where it is in its life.
     pub state: ServerState,
     /// What it told last since it started; kept when it cannot be reached any more.
@@ -160,8 +163,9 @@ impl Servers {
     #[must_use]
     pub fn has_write_quorum(&self, database: &Database) -> bool {
         let online = NodeState::Online.name();
-        let count = self.list.iter().filter(|s| s.database_state(&database.name) == online).count();
-        count >= database.write_quorum.effective(self.list.len())
+        let masters = || self.list.iter().filter(|server| server.role == Role::Master);
+        let count = masters().filter(|s| s.database_state(&database.name) == online).count();
+        count >= database.write_quorum.effective(masters().count())
     }
 }
 
@@ -172,7 +176,8 @@ mod tests {
     fn server(state: ServerState, databases: &[&str]) -> Server {
         let databases = databases.iter().map(|name| (*name).to_owned()).collect();
         let bulletin = Some(Bulletin { databases, ..Bulletin::default() });
-        Server { name: "n2".into(), node: None, state, bulletin, received: BTreeMap::new() }
+        let (name, role) = ("n2".into(), Role::Master);
+        Server { name, node: None, role, state, bulletin, received: BTreeMap::new() }
     }
 
     #[test]

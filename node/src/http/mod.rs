@@ -22,6 +22,7 @@ mod keys;
 mod metrics;
 mod record;
 mod reply;
+mod roles;
 mod router;
 mod serve;
 mod server;

@@ -56,7 +56,7 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
         .collect();
     let connections = app.counters.connections.load(Ordering::Relaxed);
     let low = |d: &Database| {
-        let warning = d.write_quorum.warning(schema.masters.len())?;
+        let warning = d.write_quorum.warning(schema.master_count())?;
         Some(format!("database '{}': {warning}", d.name))
     };
     let mut warnings: Vec<String> = schema.databases.iter().filter_map(low).collect();

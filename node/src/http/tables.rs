@@ -10,8 +10,6 @@ use quorate_control::schema::{Cluster, Database};
 use super::access::Db;
 use super::members::{Bulletin, Server, Servers, Toward};
 
-/// What every server is to every database, as long as there is nothing else.
-pub(super) const ROLE: &str = "MASTER";
 /// How servers come to be in the list: by configuration.
 const CONFIGURED: &str = "static";
 /// Shown where nothing is known.
@@ -45,7 +43,7 @@ pub(super) fn servers(servers: &Servers) -> String {
         let mut databases = told
             .into_iter()
             .flat_map(|told| &told.databases)
-            .map(|name| format!("{name}={} ({ROLE})", server.database_state(name)));
+            .map(|name| format!("{name}={} ({})", server.database_state(name), server.role.name()));
         table.add_row([
             marked(servers, server),
             server.state.name().to_owned(),
@@ -108,7 +106,7 @@ pub(super) fn clusters_by_name(db: &Database) -> impl Iterator<Item = &Cluster> 
 
 /// Name of the server that creates a cluster's records.
 pub(super) fn owner<'a>(db: &'a Db, cluster: &Cluster) -> Option<&'a str> {
-    db.schema().master_name(cluster.owner)
+    db.schema().server_name(cluster.owner)
 }
 
 /// Who has which cluster of a database, with its quorums. The row `*` stands for clusters without
@@ -122,7 +120,8 @@ pub(super) fn database(servers: &Servers, db: &Db) -> String {
     ];
     header.extend(servers.list.iter().map(|server| {
         let state = server.database_state(&db.name);
-        format!("{CONFIGURED}\n{ROLE}\n{state}\n{}", marked(servers, server))
+        let role = server.role.name();
+        format!("{CONFIGURED}\n{role}\n{state}\n{}", marked(servers, server))
     }));
     let mut table = table(header);
     let (write, read) = (db.write_quorum.to_string(), db.read_quorum.to_string());

@@ -119,6 +119,10 @@ fn tell<B: Backend>(
 /// Indexes that are building and wait for this server's report too.
 fn unreported<B: Backend>(backend: &B) -> Vec<ClusterKey> {
     let (schema, node) = (backend.schema(), backend.status().node);
+    if schema.masters().all(|master| master.node != node) {
+        // Nobody waits for a REPLICA.
+        return Vec::new();
+    }
     let open = |index: &&Index| match &index.state {
         IndexState::Building(done) => !done.contains(&node),
         IndexState::Ready | IndexState::Failed(_) => false,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use quorate_api::NodeId;
+
 use super::metrics::{machine_bytes, resident_bytes};
 use super::shared::Shared;
 use crate::http::members::{Bulletin, Server, ServerState, Servers};
@@ -25,7 +27,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
 
 /// This server as of now.
 fn compose(shared: &Shared) -> Bulletin {
-    let peers = shared.links.iter().flat_map(|links| links.peers());
+    let peers = shared.links.as_ref().map(|links| links.peers()).unwrap_or_default();
     Bulletin {
         http: shared.listeners.http,
         peer: shared.listeners.peer,
@@ -34,21 +36,28 @@ fn compose(shared: &Shared) -> Bulletin {
         memory: resident_bytes().unwrap_or(0),
         memory_max: machine_bytes().unwrap_or(0),
         databases: shared.schema.load().databases.iter().map(|d| d.name.clone()).collect(),
-        toward: peers.map(|(name, peer)| (name.clone(), peer.toward())).collect(),
+        toward: peers.iter().map(|(name, peer)| (name.clone(), peer.toward())).collect(),
     }
 }
 
 /// All servers, as this one sees them.
 pub(super) fn servers(shared: &Shared) -> Servers {
+    let schema = shared.schema.load();
+    let role = |node: Option<NodeId>| {
+        let agreed = node.and_then(|node| schema.server(node));
+        agreed.map(|server| server.role).unwrap_or_default()
+    };
     let itself = Server {
+        role: role(Some(shared.node)),
         name: shared.name.clone(),
         node: Some(shared.node),
         state: ServerState::Is(shared.state()),
         bulletin: Some(compose(shared)),
         received: [].into(),
     };
-    let peers = shared.links.iter().flat_map(|links| links.peers().values());
-    let mut list: Vec<Server> = peers.map(|peer| peer.server()).chain([itself]).collect();
+    let peers = shared.links.as_ref().map(|links| links.peers()).unwrap_or_default();
+    let others = peers.values().map(|peer| peer.server(role(peer.node())));
+    let mut list: Vec<Server> = others.chain([itself]).collect();
     list.sort_by(|a, b| a.name.cmp(&b.name));
     Servers {
         own: shared.name.clone(),

@@ -221,13 +221,13 @@ mod tests {
     use super::*;
 
     fn create(schema: &Schema, name: &str) -> Schema {
-        let masters = [("n1", 1), ("n2", 2)].map(|(name, id)| (name.to_owned(), NodeId(id)));
         let new = NewDatabase::new(name, DatabaseKind::Plocal, WriteQuorum::Majority);
-        schema.create_database(&new, &masters).unwrap()
+        schema.create_database(&new).unwrap()
     }
 
     fn bench() -> Schema {
-        create(&Schema::default(), "bench")
+        let masters = [("n1", 1), ("n2", 2)].map(|(name, id)| (name.to_owned(), NodeId(id)));
+        create(&Schema::founded_by(&masters), "bench")
     }
 
     fn text(schema: &Schema, name: &str) -> Vec<u8> {
@@ -322,7 +322,8 @@ mod tests {
     fn a_database_named_like_the_store_keeps_out_of_it() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("store")).unwrap();
-        let schema = create(&Schema::default(), "store");
+        let founded = Schema::founded_by(&[("n1".to_owned(), NodeId(1))]);
+        let schema = create(&founded, "store");
         let mut files = Files::new(dir.path().to_path_buf());
         files.follow(&schema).unwrap();
         assert_eq!(names(dir.path()), ["store", "store.database"]);

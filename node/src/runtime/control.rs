@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use quorate_api::NodeId;
+use quorate_control::command::Command;
 use quorate_control::plane::{
     Answer, ENTRIES_MAX, Effect, Event, Plane, PlaneConfig, RecoveredLog, TICK, UnreadableError,
 };
+use quorate_control::roles::gone_text;
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Event as MachineEvent, PersistSeq, Tick};
 use tokio::sync::oneshot;
@@ -30,14 +32,18 @@ pub(super) struct Control {
     handed: VecDeque<(u64, PersistSeq)>,
     waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
     owners: Owners,
+    /// Number of the request that tells where this server is reached.
+    announcing: Option<u64>,
 }
 
-/// What the control plane is started with once everybody was met.
+/// What the control plane is started with.
 pub(super) struct Foundation {
     /// What the disk holds.
     pub(super) recovered: RecoveredLog,
     /// Of its election time-outs.
     pub(super) seed: u64,
+    /// It waits to be taken in by a cluster, unless it is in one already.
+    pub(super) joins: bool,
 }
 
 impl Control {
@@ -53,15 +59,21 @@ impl Control {
 }
 
 impl<P: Protocol> NodeLoop<P> {
-    /// Once every founder was met, ever, the control plane can begin.
+    /// The control plane can begin at once where there was one before, or where nothing is to be
+    /// founded; else once every founder was met.
     pub(super) fn found_when_complete(&mut self) {
-        if self.peers.len() + 1 < self.shared.members.count() {
+        let Some(foundation) = &self.foundation else { return };
+        let founds = foundation.recovered.snapshot.is_none() && !foundation.joins;
+        if founds && self.peers.len() + 1 < self.shared.members.count() {
             return;
         }
+        let mut founders: Vec<(String, NodeId)> = Vec::new();
+        if founds {
+            let others = self.peers.iter().map(|(node, known)| (known.peer.name.clone(), *node));
+            founders.extend(others.chain([(self.shared.name.clone(), self.shared.node)]));
+            founders.sort_unstable_by_key(|(_, node)| *node);
+        }
         let Some(foundation) = self.foundation.take() else { return };
-        let mut founders: Vec<NodeId> = self.peers.keys().copied().collect();
-        founders.push(self.shared.node);
-        founders.sort_unstable();
         let (node, boot) = (self.shared.node, self.shared.boot);
         let config = PlaneConfig { node, boot, seed: foundation.seed, entries_max: ENTRIES_MAX };
         let mut effects = Vec::new();
@@ -73,6 +85,7 @@ impl<P: Protocol> NodeLoop<P> {
             handed: VecDeque::new(),
             waiting: BTreeMap::new(),
             owners: Owners::default(),
+            announcing: None,
         });
         // Whatever it had applied is there again.
         self.configure();
@@ -110,6 +123,7 @@ impl<P: Protocol> NodeLoop<P> {
             | Input::Message { .. }
             | Input::Peer { .. }
             | Input::Bound { .. }
+            | Input::Unbound { .. }
             | Input::Stop { .. } => {}
         }
     }
@@ -138,7 +152,24 @@ impl<P: Protocol> NodeLoop<P> {
         if due {
             self.step_control(Event::Tick);
             self.watch_owners();
+            self.announce();
         }
+    }
+
+    /// Tells the others where this server is reached, where they do not know it.
+    fn announce(&mut self) {
+        let node = self.shared.node;
+        let Some(control) = &mut self.control else { return };
+        let Some(address) = &self.shared.address else { return };
+        let schema = control.plane.schema();
+        let known = schema.server(node).map(|server| server.address.as_ref() == Some(address));
+        if control.announcing.is_some() || known != Some(false) || !control.is_led() {
+            return;
+        }
+        let request = self.shared.next_control.fetch_add(1, Ordering::Relaxed);
+        control.announcing = Some(request);
+        let command = Command::Announce { node, address: address.clone() };
+        self.step_control(Event::Propose { request, command });
     }
 
     /// Sees who is there, and has owners moved if this server leads.
@@ -185,7 +216,8 @@ impl<P: Protocol> NodeLoop<P> {
                 Effect::Answer { request, answer } => {
                     self.take_positions();
                     let Some(control) = &mut self.control else { continue };
-                    if control.owners.answered(request) {
+                    let announced = control.announcing.take_if(|asked| *asked == request);
+                    if control.owners.answered(request) || announced.is_some() {
                         continue;
                     }
                     if let Some(client) = control.waiting.remove(&request) {
@@ -237,6 +269,17 @@ impl<P: Protocol> NodeLoop<P> {
     pub(super) fn configure(&mut self) {
         let Some(control) = &self.control else { return };
         let (cfg, schema) = (control.plane.state().cfg, control.plane.schema());
+        if schema.server(self.shared.node).is_none() {
+            if self.shared.is_member() {
+                self.shared.refuse(gone_text(&self.shared.name));
+            }
+            // It is not taken in yet. Not before that it may align, for nobody would tell it what
+            // is settled meanwhile.
+            return;
+        }
+        if let Some(links) = &self.shared.links {
+            links.follow(&schema.servers, &schema.gone);
+        }
         let placements = control.plane.state().agreement.placements();
         // Filling begins again with other indexes only: configurations come more often.
         if self.filed != Some(schema.revision) {
@@ -255,6 +298,7 @@ impl<P: Protocol> NodeLoop<P> {
         self.step(MachineEvent::Configure { cfg, placements });
         // Last: whoever is told may count on the machine knowing it too.
         self.shared.changes.send_modify(|changes| *changes += 1);
+        self.settle();
     }
 
     /// Says of every database that is new here, at the start of all, what its quorum gives up.
@@ -262,7 +306,7 @@ impl<P: Protocol> NodeLoop<P> {
         let before = self.shared.schema.load();
         for database in &schema.databases {
             let is_new = before.databases.iter().all(|other| other.id != database.id);
-            let warning = database.write_quorum.warning(schema.masters.len());
+            let warning = database.write_quorum.warning(schema.master_count());
             if let Some(warning) = warning.filter(|_| is_new) {
                 tracing::warn!(database = database.name, "{warning}");
             }

@@ -301,11 +301,19 @@ impl NodeHandle {
     pub fn status(&self) -> NodeStatus {
         let shared = &self.shared;
         let peers = shared.links.as_ref().map(|links| links.peers());
-        let masters = shared.members.names().iter().map(|name| {
-            let peer = peers.and_then(|peers| peers.get(name));
-            // A MASTER without a link is this server.
-            let (node, up) = peer.map_or((Some(shared.node), true), |peer| peer.status());
-            (name.clone(), Master { node, up })
+        let schema = shared.schema.load();
+        let agreed = schema.masters().map(|server| server.name.clone());
+        let names: Vec<String> = if schema.servers.is_empty() {
+            shared.members.names().to_vec()
+        } else {
+            agreed.collect()
+        };
+        let masters = names.into_iter().map(|name| {
+            let peer = peers.as_ref().and_then(|peers| peers.get(&name));
+            // A MASTER without a link is this server, or one that has just joined.
+            let itself = (name == shared.name).then_some(shared.node);
+            let known = peer.map_or((itself, itself.is_some()), |peer| peer.status());
+            (name, Master { node: known.0, up: known.1 })
         });
         NodeStatus {
             name: shared.name.clone(),
@@ -320,6 +328,15 @@ impl NodeHandle {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// Returns when it is known that this server has no place in the cluster, with the reason; the
+    /// process should end.
+    pub async fn refused(&self) -> String {
+        let mut refused = self.shared.refused.subscribe();
+        // The sender lives in `shared`, so the wait cannot end early.
+        let why = refused.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
     /// Returns when the disk has failed and the process should end.

@@ -57,6 +57,8 @@ pub(crate) enum Input {
     Peer { node: NodeId, boot: Boot, up: bool },
     /// It is known which server stands behind a name, and in which boot it is.
     Bound { peer: Arc<Peer>, node: NodeId, boot: Boot },
+    /// That server is no peer any more.
+    Unbound { node: NodeId },
     /// No new requests; end when the running ones are answered, or at the deadline.
     Stop { deadline: Tick },
 }

@@ -253,7 +253,7 @@ impl Metrics {
         };
         let own = &sources.name;
         let mut all = Vec::new();
-        for (name, peer) in links.peers() {
+        for (name, peer) in links.peers().iter() {
             all.push((format!("{own}->{name}"), "dialer", peer.out_bytes.clone()));
             all.push((format!("{name}->{own}"), "acceptor", peer.in_bytes.clone()));
         }
@@ -390,7 +390,8 @@ impl Metrics {
         let Some(links) = sources.links.as_ref().and_then(Weak::upgrade) else { return };
         let mut depths = BTreeMap::new();
         text.head("quorate_link_dropped_messages_total", "counter");
-        for (name, peer) in links.peers() {
+        let peers = links.peers();
+        for (name, peer) in peers.iter() {
             let line = format!("quorate_link_dropped_messages_total{{peer=\"{name}\"}}");
             text.line(format_args!("{line}"), peer.queue.dropped());
             depths.insert(name, peer.queue.depth());

@@ -9,6 +9,7 @@ pub mod data_dir;
 mod decide;
 pub mod handle;
 mod inbox;
+mod join;
 pub mod link;
 mod message_names;
 pub mod metrics;
@@ -54,9 +55,13 @@ pub struct Settings {
     pub data: PathBuf,
     /// Where clients reach it, for other servers to show; `None`: nowhere.
     pub http: Option<SocketAddr>,
-    /// All MASTERs, this one included.
+    /// The MASTERs that found a cluster, this one included; of one that joins, itself.
     pub members: Members,
-    /// Address per other MASTER; empty: it stands alone.
+    /// Servers of the cluster that it joins, as `HOST:PORT`; empty: it founds one.
+    pub join: Vec<String>,
+    /// Where other servers reach it; `None`: where it listens.
+    pub advertise: Option<String>,
+    /// Where other servers are reached, whatever they say of themselves.
     pub dial: BTreeMap<String, String>,
     /// Name of the cluster.
     pub cluster: String,
@@ -126,8 +131,12 @@ impl Node {
         let seed = getrandom::u64().map_err(StartError::Random)?;
         let process = getrandom::u64().map_err(StartError::Random)?;
         let storage = Arc::new(data.storage);
+        let (joins, control) = (!settings.join.is_empty(), storage.recover_control()?);
+        if joins && control.snapshot.is_none() {
+            storage.start_aligning()?;
+        }
         let recovered = storage.recover()?;
-        let foundation = Foundation { recovered: storage.recover_control()?, seed };
+        let foundation = Foundation { recovered: control, seed, joins };
         tracing::info!(
             node_id = %node, boot = boot.0, seed, undecided = recovered.undecided.len(),
             "data folder opened"
@@ -155,6 +164,13 @@ impl Node {
                     me: Me { name, node, boot, process, started_with },
                     cluster: settings.cluster,
                     password: settings.password,
+                    others: settings
+                        .members
+                        .names()
+                        .iter()
+                        .filter(|other| **other != settings.name)
+                        .cloned()
+                        .collect(),
                     dial: settings.dial,
                     suspect_after: settings.suspect_after,
                     own: Arc::clone(&own),
@@ -162,25 +178,34 @@ impl Node {
                 Some(Links::new(config, storage.clone(), inbox.clone(), clock)?)
             }
         };
+        let listens = peers.as_ref().and_then(|peers| peers.local_addr().ok());
+        let address = settings.advertise.or_else(|| {
+            // One that stands for all of its interfaces is no use to others.
+            listens.filter(|address| !address.ip().is_unspecified()).map(|a| a.to_string())
+        });
         let shared = Arc::new(Shared::new(Parts {
             name: settings.name,
             node,
             boot,
             members: settings.members,
+            address,
             clock,
             inbox,
             storage,
             links,
             own,
-            listeners: Listeners {
-                http: settings.http,
-                peer: peers.as_ref().and_then(|peers| peers.local_addr().ok()),
-            },
+            listeners: Listeners { http: settings.http, peer: listens },
         }));
+        if let Some(links) = &shared.links {
+            links.set_host(&shared);
+        }
         shared.set_aligning(aligning);
         let parts = (machine, foundation);
         let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
         node.tasks.spawn(config_files::run(node.handle(), databases));
+        if joins {
+            node.tasks.spawn(join::run(node.shared.clone(), settings.join));
+        }
         Ok(node)
     }
 

@@ -129,7 +129,7 @@ impl<P: Protocol> NodeLoop<P> {
 
     /// Runs until it is told to stop and nobody waits any more, or the time for that is over.
     pub(crate) fn run(mut self) {
-        self.configure_when_complete();
+        self.found_when_complete();
         while !self.is_done() {
             self.turn();
         }
@@ -244,9 +244,10 @@ impl<P: Protocol> NodeLoop<P> {
                     self.step(Event::Peer { node, boot, up: false });
                 }
                 if known.is_none() {
-                    self.configure_when_complete();
+                    self.found_when_complete();
                 }
             }
+            Input::Unbound { node } => drop(self.peers.remove(&node)),
             input @ (Input::Control { .. }
             | Input::Propose { .. }
             | Input::CatchUp { .. }
@@ -403,13 +404,9 @@ impl<P: Protocol> NodeLoop<P> {
         }
     }
 
-    /// Once every MASTER was met, ever, there is a control plane and the server can serve.
-    fn configure_when_complete(&mut self) {
-        self.found_when_complete();
-        if self.control.is_none() {
-            return;
-        }
-        if self.shared.state() == NodeState::Starting {
+    /// Once this server knows itself to be in the cluster, it can serve.
+    pub(super) fn settle(&mut self) {
+        if self.shared.state() == NodeState::Starting && self.settling.is_none() {
             let node = self.shared.node;
             let left = self.protocol.undecided().into_iter().filter(|tx| tx.node == node);
             let deadline = self.shared.clock.now() + SETTLE_MAX;

@@ -164,6 +164,7 @@ impl Rig {
             node: NODE,
             boot: BOOT,
             members: Members::new(["n1"]).unwrap(),
+            address: None,
             clock: Clock::start(),
             inbox: Arc::new(Inbox::new(64)),
             storage,
@@ -181,7 +182,8 @@ impl Rig {
             events: events.clone(),
             undecided: undecided.clone(),
         };
-        let foundation = Foundation { recovered: RecoveredLog::default(), seed: 1 };
+        let recovered = RecoveredLog::default();
+        let foundation = Foundation { recovered, seed: 1, joins: false };
         let node_loop = NodeLoop::new(shared.clone(), Handle::current(), fake, writer, foundation);
         let handle = NodeHandle::new(shared.clone());
         (Self { handle, shared, events, undecided, looping: None, _dir: dir }, node_loop)

@@ -74,9 +74,9 @@ impl Owners {
     /// What the server that leads has to ask for now, if nothing is asked for yet. With a minority
     /// nothing is: what it asked for would be carried out when the majority is back, too late.
     pub(super) fn due(&self, schema: &Schema) -> Option<Command> {
-        let masters = || schema.masters.iter().filter_map(|(_, n)| Some((*n, self.seen.get(n)?)));
+        let masters = || schema.masters().filter_map(|s| Some((s.node, self.seen.get(&s.node)?)));
         let reached = masters().filter(|(_, seen)| seen.presence != Presence::Gone).count();
-        if self.asked.is_some() || reached * 2 <= schema.masters.len() {
+        if self.asked.is_some() || reached * 2 <= schema.master_count() {
             return None;
         }
         let serving = masters().filter(|(_, seen)| seen.presence == Presence::Serving);
@@ -123,7 +123,7 @@ mod tests {
     fn schema() -> Schema {
         let masters: Vec<_> = (1..=3).map(|n| (format!("n{n}"), NodeId(n))).collect();
         let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
-        Schema::default().create_database(&new, &masters).unwrap()
+        Schema::founded_by(&masters).create_database(&new).unwrap()
     }
 
     fn look(owners: &mut Owners, states: [ServerState; 3], ticks: u32) {

@@ -27,7 +27,10 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) node: NodeId,
     pub(crate) boot: Boot,
+    /// Who founds the cluster; nobody looks at that once it is founded.
     pub(crate) members: Members,
+    /// Where other servers reach this one, if that is known.
+    pub(crate) address: Option<String>,
     pub(crate) clock: Clock,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) storage: Arc<Storage>,
@@ -51,6 +54,8 @@ pub(crate) struct Shared {
     /// How often the server left ONLINE and came back: odd while it aligns.
     alignments: AtomicU64,
     pub(super) failed: watch::Sender<bool>,
+    /// Why this server cannot be in the cluster, once that is known.
+    pub(super) refused: watch::Sender<Option<String>>,
 }
 
 /// Addresses that a server listens at.
@@ -66,6 +71,7 @@ pub(crate) struct Parts {
     pub(crate) node: NodeId,
     pub(crate) boot: Boot,
     pub(crate) members: Members,
+    pub(crate) address: Option<String>,
     pub(crate) clock: Clock,
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) storage: Arc<Storage>,
@@ -83,6 +89,7 @@ impl Shared {
             node: parts.node,
             boot: parts.boot,
             members: parts.members,
+            address: parts.address,
             clock: parts.clock,
             inbox: parts.inbox,
             allocator: Arc::default(),
@@ -99,11 +106,17 @@ impl Shared {
             next_control: AtomicU64::new(1),
             changes: watch::Sender::new(0),
             failed: watch::Sender::new(false),
+            refused: watch::Sender::new(None),
         }
     }
 
     pub(crate) fn state(&self) -> NodeState {
         self.own.state()
+    }
+
+    /// This server knows itself to be in a cluster.
+    pub(super) fn is_member(&self) -> bool {
+        self.schema.load().server(self.node).is_some()
     }
 
     /// Odd while items on the disk are no snapshot; holds while the server stops, too.
@@ -151,13 +164,14 @@ impl Shared {
     /// Another schema holds here from now on. Called by the loop alone.
     pub(crate) fn set_schema(&self, after: Arc<Schema>) {
         let before = self.schema.swap(after.clone());
+        tell_servers(&before, &after);
         tell_moves(&before, &after);
         let lacks = |schema: &Schema, id| schema.databases.iter().all(|other| other.id != id);
         for database in before.databases.iter().filter(|d| lacks(&after, d.id)) {
             tracing::info!("database '{}' was dropped", database.name);
         }
         for database in after.databases.iter().filter(|d| lacks(&before, d.id)) {
-            let masters: Vec<&str> = after.masters.iter().map(|(name, _)| name.as_str()).collect();
+            let masters: Vec<&str> = after.masters().map(|server| server.name.as_str()).collect();
             tracing::info!(
                 "added database '{}' on {}: writeQuorum {}, readQuorum {}",
                 database.name,
@@ -169,6 +183,12 @@ impl Shared {
                 tell_online(database);
             }
         }
+    }
+
+    /// This server has no place in the cluster: the process ends, and says why.
+    pub(crate) fn refuse(&self, why: String) {
+        self.set_state(NodeState::ShuttingDown);
+        self.refused.send_replace(Some(why));
     }
 
     /// Stops serving: the disk gave an answer that nothing may be built on.
@@ -183,9 +203,34 @@ impl Shared {
     }
 }
 
+/// Says who is in the cluster from now on, and who is not.
+fn tell_servers(before: &Schema, after: &Schema) {
+    if before.servers.is_empty() {
+        return;
+    }
+    for server in after.servers.iter().filter(|server| before.server(server.node).is_none()) {
+        let (name, role) = (&server.name, server.role.name());
+        let address = server.address.as_deref().unwrap_or("an unknown address");
+        tracing::info!(id = %server.node, "server '{name}' joined as {role} at {address}");
+    }
+    for server in &before.servers {
+        let name = &server.name;
+        match after.server(server.node) {
+            None => tracing::info!("server '{name}' is removed"),
+            Some(now) if now.leaving && !server.leaving => {
+                tracing::info!("server '{name}' is to be removed");
+            }
+            Some(now) if now.role != server.role => {
+                tracing::info!("server '{name}' becomes {}", now.role.name());
+            }
+            Some(_) => {}
+        }
+    }
+}
+
 /// Says which clusters have another owner.
 fn tell_moves(before: &Schema, after: &Schema) {
-    let name = |node| after.master_name(node).unwrap_or("?");
+    let name = |node| after.server_name(node).or(before.server_name(node)).unwrap_or("?");
     for database in &before.databases {
         let now = after.databases.iter().find(|other| other.id == database.id);
         for cluster in &database.clusters {

@@ -2,6 +2,7 @@
 
 use quorate_api::Rid;
 use quorate_control::indexes::NewIndex;
+use quorate_control::servers::Role;
 use serde_json::{Map, Value};
 
 /// One statement.
@@ -35,6 +36,10 @@ pub enum Statement {
     Explain(Select),
     /// Says how the servers are.
     HaStatus(HaStatus),
+    /// Makes a server a MASTER or a REPLICA.
+    HaSetRole(HaSetRole),
+    /// Removes the server of this name.
+    HaRemoveServer(String),
 }
 
 impl Statement {
@@ -44,12 +49,17 @@ impl Statement {
         matches!(self, Self::Select(_) | Self::Explain(_) | Self::HaStatus(_))
     }
 
-    /// True when it changes the schema.
+    /// True when it changes what the servers have agreed on.
     #[must_use]
     pub const fn is_ddl(&self) -> bool {
         matches!(
             self,
-            Self::CreateClass(_) | Self::DropClass(_) | Self::CreateIndex(_) | Self::DropIndex(_)
+            Self::CreateClass(_)
+                | Self::DropClass(_)
+                | Self::CreateIndex(_)
+                | Self::DropIndex(_)
+                | Self::HaSetRole(_)
+                | Self::HaRemoveServer(_)
         )
     }
 }
@@ -254,6 +264,15 @@ pub struct HaStatus {
     pub messages: bool,
     /// `-output=text`: tables as one text.
     pub as_text: bool,
+}
+
+/// `HA SET ROLE server=role`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HaSetRole {
+    /// Name of the server.
+    pub server: String,
+    /// What it becomes.
+    pub role: Role,
 }
 
 /// A condition.

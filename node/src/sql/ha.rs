@@ -5,7 +5,9 @@
 )]
 
 use super::SqlError;
-use super::ast::HaStatus;
+use quorate_control::servers::Role;
+
+use super::ast::{HaSetRole, HaStatus, Statement};
 use super::cursor::Parser;
 use super::lexer::Token;
 
@@ -18,12 +20,45 @@ const NO_LOCKS: &str = "-locks (no server manages locks for the others here: a l
 
 impl Parser<'_> {
     /// Behind `HA`.
-    pub(super) fn ha_status(&mut self) -> Result<HaStatus, SqlError> {
+    pub(super) fn ha(&mut self) -> Result<Statement, SqlError> {
+        if self.take_word("STATUS")? {
+            return self.ha_status().map(Statement::HaStatus);
+        }
+        if self.take_word("REMOVE")? {
+            self.expect_word("SERVER")?;
+            return self.name("the name of a server").map(Statement::HaRemoveServer);
+        }
+        if self.take_word("SET")? {
+            return self.ha_set().map(Statement::HaSetRole);
+        }
         match &self.token {
-            Token::Word(word) if word.eq_ignore_ascii_case("STATUS") => self.advance()?,
-            Token::Word(word) => return Err(self.unsupported(&format!("HA {word}"))),
-            _ => return Err(self.unexpected("STATUS")),
+            Token::Word(word) => Err(self.unsupported(&format!("HA {word}"))),
+            _ => Err(self.unexpected("STATUS, REMOVE SERVER or SET ROLE")),
+        }
+    }
+
+    /// Behind `HA SET`.
+    fn ha_set(&mut self) -> Result<HaSetRole, SqlError> {
+        if !self.take_word("ROLE")? {
+            return Err(match &self.token {
+                Token::Word(word) => self.unsupported(&format!("HA SET {word}")),
+                _ => self.unexpected("ROLE"),
+            });
+        }
+        let server = self.name("the name of a server")?;
+        self.expect_symbol("=")?;
+        let role = if self.take_word("MASTER")? {
+            Role::Master
+        } else if self.take_word("REPLICA")? {
+            Role::Replica
+        } else {
+            return Err(self.unexpected("MASTER or REPLICA"));
         };
+        Ok(HaSetRole { server, role })
+    }
+
+    /// Behind `HA STATUS`.
+    fn ha_status(&mut self) -> Result<HaStatus, SqlError> {
         let mut wanted = HaStatus::default();
         while self.take_symbol("-")? {
             self.ha_status_option(&mut wanted)?;
@@ -71,7 +106,9 @@ const fn everything(as_text: bool) -> HaStatus {
 
 #[cfg(test)]
 mod tests {
-    use crate::sql::{HaStatus, Params, SqlError, Statement, parse};
+    use quorate_control::servers::Role;
+
+    use crate::sql::{HaSetRole, HaStatus, Params, SqlError, Statement, parse};
 
     fn read(text: &str) -> Result<HaStatus, SqlError> {
         match parse(text, &Params::None)? {
@@ -107,6 +144,24 @@ mod tests {
         }
     }
 
+    /// FEATURES: L7
+    #[test]
+    fn servers_get_roles_and_go() {
+        let set = |server: &str, role| {
+            Statement::HaSetRole(HaSetRole { server: server.to_owned(), role })
+        };
+        for (text, expected) in [
+            ("HA SET ROLE n4=MASTER", set("n4", Role::Master)),
+            ("ha set role `europe-1`=replica;", set("europe-1", Role::Replica)),
+            ("HA REMOVE SERVER n1", Statement::HaRemoveServer("n1".to_owned())),
+            ("HA REMOVE SERVER `n-1`", Statement::HaRemoveServer("n-1".to_owned())),
+        ] {
+            let statement = parse(text, &Params::None).unwrap();
+            assert!(statement.is_ddl() && !statement.is_idempotent());
+            assert_eq!(statement, expected, "{text}");
+        }
+    }
+
     #[test]
     fn what_is_not_there_is_refused_by_name() {
         for (text, expected) in [
@@ -116,9 +171,13 @@ mod tests {
             ("HA STATUS -", "found the end"),
             ("HA STATUS servers", "expected the end of the statement, found 'servers'"),
             ("HA STATUS -output text", "expected '=', found 'text'"),
-            ("HA REMOVE SERVER n1", "character 4: HA REMOVE is not supported"),
-            ("HA SET ROLE n1=REPLICA", "HA SET is not supported"),
-            ("HA", "expected STATUS, found the end"),
+            ("HA SYNC DATABASE", "character 4: HA SYNC is not supported"),
+            ("HA SET OWNER a=n1", "character 8: HA SET OWNER is not supported"),
+            ("HA SET ROLE n1=OBSERVER", "expected MASTER or REPLICA, found 'OBSERVER'"),
+            ("HA SET ROLE n1 MASTER", "expected '=', found 'MASTER'"),
+            ("HA REMOVE n1", "expected SERVER, found 'n1'"),
+            ("HA REMOVE SERVER", "expected the name of a server, found the end"),
+            ("HA", "expected STATUS, REMOVE SERVER or SET ROLE, found the end"),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{expected} in {error}");

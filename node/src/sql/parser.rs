@@ -70,7 +70,7 @@ impl Parser<'_> {
             return self.select().map(Statement::Explain);
         }
         if self.take_word("HA")? {
-            return self.ha_status().map(Statement::HaStatus);
+            return self.ha();
         }
         match &self.token {
             Token::Word(word) if is_one_of(word, &OTHER_STATEMENTS) => Err(self.unsupported(word)),

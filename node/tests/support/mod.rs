@@ -294,3 +294,31 @@ pub(crate) fn servers_of<const COUNT: usize>(
         arguments
     })
 }
+
+/// Arguments of a server that joins a cluster by way of one that is in it.
+pub(crate) fn joins(data: &Path, name: &str, seed: &str) -> Vec<String> {
+    let folder = data.join(format!("joined-{name}"));
+    // The same address each time that it is started.
+    let port = folder.join("port");
+    let address = std::fs::read_to_string(&port).unwrap_or_else(|_| {
+        let address = format!("127.0.0.1:{}", free_port());
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(&port, &address).unwrap();
+        address
+    });
+    vec![
+        format!("--name={name}"),
+        format!("--data={}", folder.join("data").display()),
+        "--http=127.0.0.1:0".to_owned(),
+        format!("--peer={address}"),
+        format!("--join={seed}"),
+        "--role=replica".to_owned(),
+        "--cluster-name=bench".to_owned(),
+    ]
+}
+
+/// The body of an answer.
+pub(crate) fn json_of(answer: &str) -> serde_json::Value {
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"))
+}

@@ -12,19 +12,20 @@ use super::{
 };
 use crate::members::WriteQuorum;
 use crate::schema::{Database, Schema};
+use crate::servers::Member;
 
 /// The distributed configuration of one of a schema's databases.
 #[must_use]
 pub fn document(schema: &Schema, database: &Database) -> DistributedConfig {
-    let names = || schema.masters.iter().map(|(name, _)| name.clone());
-    let everybody = ServerList::new(names().collect(), Some(schema.masters.len()));
+    let everybody = listed(masters_first(schema));
     let any = ClusterConfig { servers: everybody, ..ClusterConfig::default() };
     let named = database.clusters.iter().map(|cluster| {
         let servers = owner_first(schema, cluster.owner);
         let owner = servers.names().first().filter(|_| cluster.static_owner).cloned();
         (cluster.name.clone(), ClusterConfig { servers, owner, ..ClusterConfig::default() })
     });
-    let roles = [ANY.to_string()].into_iter().chain(names()).map(|name| (name, Role::Master));
+    let roles = schema.servers.iter().map(|server| (server.name.clone(), server.role));
+    let any_role = [(ANY.to_string(), Role::Master)].into_iter();
     DistributedConfig {
         version: database.version,
         auto_deploy: true,
@@ -35,17 +36,28 @@ pub fn document(schema: &Schema, database: &Database) -> DistributedConfig {
             read_your_writes: Some(true),
         },
         new_node_strategy: NewNodeStrategy::Static,
-        servers: roles.collect(),
+        servers: any_role.chain(roles).collect(),
         data_centers: BTreeMap::new(),
         clusters: named.chain([(ANY.to_string(), any)]).collect(),
     }
 }
 
-/// All MASTERs, in their order behind the owner.
+/// All servers in their order, those that vote before the others.
+fn masters_first(schema: &Schema) -> Vec<&Member> {
+    let replicas = schema.servers.iter().filter(|server| server.role == Role::Replica);
+    schema.masters().chain(replicas).collect()
+}
+
+/// The owner before all others.
 fn owner_first(schema: &Schema, owner: NodeId) -> ServerList {
-    let (first, others): (Vec<_>, Vec<_>) = schema.masters.iter().partition(|(_, id)| *id == owner);
-    let names: Vec<String> =
-        first.into_iter().chain(others).map(|(name, _)| name.clone()).collect();
+    let (first, others): (Vec<_>, Vec<_>) =
+        masters_first(schema).into_iter().partition(|server| server.node == owner);
+    listed(first.into_iter().chain(others).collect())
+}
+
+/// Their names, and behind them the place of servers that join.
+fn listed(servers: Vec<&Member>) -> ServerList {
+    let names: Vec<String> = servers.into_iter().map(|server| server.name.clone()).collect();
     let before = names.len();
     ServerList::new(names, Some(before))
 }
@@ -69,7 +81,7 @@ mod tests {
             execution_mode: ExecutionMode::Asynchronous,
             ..NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority)
         };
-        Schema::default().create_database(&new, &masters).unwrap()
+        Schema::founded_by(&masters).create_database(&new).unwrap()
     }
 
     /// FEATURES: S6
@@ -131,10 +143,12 @@ mod tests {
         assert!(text(&class).contains("\"internal_n3\""));
         assert_eq!(text(&gone).replace("\"version\": 3", "\"version\": 1"), text(&schema));
         let other = NewDatabase::new("other", DatabaseKind::Plocal, WriteQuorum::All);
-        let beside = gone.create_database(&other, &gone.masters).unwrap();
+        let beside = gone.create_database(&other).unwrap();
         assert_eq!(text(&beside), text(&gone), "no business of this database");
-        let old = String::from_utf8(schema.encode().unwrap()).unwrap();
-        let old = old.replace("\"version\":1,", "").replace("\"format\":6", "\"format\":4");
-        assert_eq!(Schema::decode(old.as_bytes()).unwrap(), schema);
+        let joined = schema.enlisted("n4", NodeId(44), "d:1").unwrap().unwrap();
+        let (told, n4) = (text(&joined), "\"n4\": \"replica\"");
+        assert!(version(&joined) == 2 && told.contains(n4), "{told}");
+        let last = "\"n3\",\n        \"n4\",\n        \"<NEW_NODE>\"";
+        assert_eq!(told.matches(last).count(), 1 + 2 * 2, "a REPLICA owns nothing: {told}");
     }
 }

@@ -26,6 +26,8 @@ pub use self::document::document;
 pub use self::servers::{NEW_NODE, ServerList};
 pub use self::support::{Defaults, Supported, Unsupported};
 pub use self::write::WriteError;
+use serde::{Deserialize, Serialize};
+
 use crate::members::WriteQuorum;
 use crate::settings::ExecutionMode;
 
@@ -139,13 +141,25 @@ impl From<WriteQuorum> for Quorum {
 }
 
 /// What a server may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads, writes, owns clusters, votes.
     #[default]
     Master,
     /// Reads only.
     Replica,
+}
+
+impl Role {
+    /// The original's word for it in tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Master => "MASTER",
+            Self::Replica => "REPLICA",
+        }
+    }
 }
 
 /// What becomes of a server that joins.

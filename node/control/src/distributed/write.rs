@@ -7,8 +7,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
 use super::{
-    ClusterConfig, DataCenter, DistributedConfig, NewNodeStrategy, Overridable, Quorum, Role,
-    ServerList,
+    ClusterConfig, DataCenter, DistributedConfig, NewNodeStrategy, Overridable, Quorum, ServerList,
 };
 
 /// Why a configuration cannot become text.
@@ -103,15 +102,6 @@ impl Serialize for Quorum {
             Self::Count(n) => serializer.serialize_u32(*n),
             Self::Majority | Self::All | Self::LocalDataCenter => serializer.collect_str(self),
         }
-    }
-}
-
-impl Serialize for Role {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match self {
-            Self::Master => "master",
-            Self::Replica => "replica",
-        })
     }
 }
 

@@ -71,6 +71,17 @@ impl Log {
         }
     }
 
+    /// The log of a server that nobody has taken in yet: it has no say, and gets everything as a
+    /// snapshot.
+    pub(super) fn of_a_stranger(state: Vec<u8>) -> Self {
+        Self {
+            hard_state: HardState::default(),
+            snapshot: snapshot_of(ConfState::default(), 0, 0, state),
+            entries: Vec::new(),
+            bytes: 0,
+        }
+    }
+
     /// The log that a disk holds.
     pub(super) fn read(snapshot: &[u8], rest: &RecoveredLog) -> Result<Self, UnreadableError> {
         let snapshot: Snapshot = decode("a snapshot", snapshot)?;

@@ -14,12 +14,13 @@
 //!   generator; each is replaced, before it is looked at, by one from the seeded generator.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use prost::Message as _;
 use quorate_api::NodeId;
-use raft::eraftpb::{self, MessageType};
+use raft::eraftpb::{self, EntryType, MessageType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -37,6 +38,7 @@ mod state_machine;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod voters;
 
 pub use io::{Answer, Effect, Event, PlaneConfig};
 use log::Log;
@@ -45,6 +47,7 @@ use proposals::Proposals;
 use state::Entry;
 pub use state::{State, UnreadableError};
 pub use state_machine::StateMachine;
+use voters::Voters;
 
 /// Microseconds between two ticks.
 pub const TICK: u64 = 50_000;
@@ -96,6 +99,7 @@ pub struct Plane<A: StateMachine = Agreement> {
     /// acknowledged it.
     snapshots: BTreeMap<u64, usize>,
     led: (Option<NodeId>, u64),
+    voters: Voters,
 }
 
 /// How far somebody has to catch up.
@@ -129,19 +133,24 @@ impl<A: StateMachine> core::fmt::Debug for Plane<A> {
 
 impl<A: StateMachine> Plane<A> {
     /// The control plane of a server that was in a cluster before, or founds one together with
-    /// `founders`, itself included: every founder must name the same.
+    /// `founders`, itself included: every founder must name the same. Without founders it waits
+    /// until it is taken in by a cluster.
     ///
     /// # Errors
     /// The disk holds what this version does not understand.
     pub fn new(
         config: PlaneConfig,
         recovered: &RecoveredLog,
-        founders: &[NodeId],
+        founders: &[(String, NodeId)],
         out: &mut Vec<Effect>,
     ) -> Result<Self, UnreadableError> {
         let log = match &recovered.snapshot {
             Some(snapshot) => Log::read(snapshot, recovered)?,
-            None => Log::founded_by(founders, State::<A>::default().encode()?),
+            None if founders.is_empty() => Log::of_a_stranger(State::<A>::default().encode()?),
+            None => {
+                let nodes: Vec<NodeId> = founders.iter().map(|(_, node)| *node).collect();
+                Log::founded_by(&nodes, State::<A>::founded_by(founders).encode()?)
+            }
         };
         let (applied, bytes) = log.snapshot_state();
         let state = State::<A>::decode(bytes)?;
@@ -177,11 +186,12 @@ impl<A: StateMachine> Plane<A> {
             questions: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             led: (None, 0),
+            voters: Voters::default(),
             config,
         };
         // What it had applied, before a vote that is not durable yet holds it up.
         plane.work(out)?;
-        let is_first = founders.iter().min() == Some(&config.node);
+        let is_first = founders.iter().map(|(_, node)| *node).min() == Some(plane.config.node);
         plane.stand_early(recovered.snapshot.is_none() && is_first);
         plane.work(out)?;
         Ok(plane)
@@ -191,8 +201,8 @@ impl<A: StateMachine> Plane<A> {
     /// nobody can lead yet.
     fn stand_early(&mut self, is_first: bool) {
         let voters = self.raft.raft.prs().conf().voters().clone();
-        if is_first || voters.ids().iter().all(|id| id == self.config.node.0) {
-            // Refused only to those who have no vote.
+        let alone = voters.ids().iter().all(|id| id == self.config.node.0);
+        if voters.contains(self.config.node.0) && (is_first || alone) {
             self.raft.campaign().ok();
         }
     }
@@ -268,6 +278,7 @@ impl<A: StateMachine> Plane<A> {
         self.raft.tick();
         self.stand_if_due();
         self.send_snapshots_again();
+        self.follow_the_agreement();
     }
 
     /// The library waits for an answer to a snapshot for ever, and sends nothing else meanwhile.
@@ -446,6 +457,9 @@ impl<A: StateMachine> Plane<A> {
             return Ok(());
         }
         self.applied = entry.index;
+        if entry.entry_type() == EntryType::EntryConfChange {
+            return self.change_voters(entry);
+        }
         // A new leader's first entry is empty.
         if !entry.data.is_empty() {
             self.state.apply(entry.index, &Entry::decode(&entry.data)?);
@@ -457,7 +471,9 @@ impl<A: StateMachine> Plane<A> {
     fn compact(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
         let (entries, bytes) = self.raft.store().size();
         let (at, _) = self.raft.store().snapshot_state();
-        if (entries < self.config.entries_max && bytes < BYTES_MAX) || self.applied <= at {
+        let is_large = entries >= self.config.entries_max || bytes >= BYTES_MAX;
+        let due = is_large || self.voters.take_changed();
+        if !due || self.applied <= at {
             return Ok(());
         }
         let voters = self.raft.raft.prs().conf().to_conf_state();

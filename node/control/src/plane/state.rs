@@ -14,7 +14,7 @@ use super::StateMachine;
 use crate::agreement::{Agreement, Refusal};
 
 /// Version of the state's and the entries' JSON; a newer one is refused, not guessed at.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Names a proposal: its server, that one's boot, and a number that counts up within it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,6 +91,11 @@ impl UnreadableError {
 }
 
 impl<A: StateMachine> State<A> {
+    /// What a cluster of these MASTERs begins with.
+    pub(super) fn founded_by(founders: &[(String, NodeId)]) -> Self {
+        Self { agreement: A::founded_by(founders), ..Self::default() }
+    }
+
     pub(super) fn encode(&self) -> Result<Vec<u8>, UnreadableError> {
         let json = |error| UnreadableError::Json { what: "the state", error };
         serde_json::to_vec(self).map_err(json)

@@ -2,6 +2,8 @@
 //! after the other. In a server that is the `Agreement`; the simulator runs the same control plane
 //! over a state of its own. May not know how commands come to have one order.
 
+use alloc::collections::BTreeSet;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 
@@ -19,6 +21,15 @@ pub trait StateMachine: Debug + Clone + PartialEq + Default + Serialize + Deseri
     /// What changes it.
     type Command: Debug + Clone + PartialEq + Serialize + DeserializeOwned;
 
+    /// What a cluster of these MASTERs begins with.
+    fn founded_by(founders: &[(String, NodeId)]) -> Self;
+
+    /// Who gets the log.
+    fn members(&self) -> BTreeSet<NodeId>;
+
+    /// Who of them votes on it.
+    fn voters(&self) -> BTreeSet<NodeId>;
+
     /// Carries a command out; true when that changed what servers are configured with.
     ///
     /// # Errors
@@ -34,6 +45,18 @@ pub trait StateMachine: Debug + Clone + PartialEq + Default + Serialize + Deseri
 
 impl StateMachine for Agreement {
     type Command = Command;
+
+    fn founded_by(founders: &[(String, NodeId)]) -> Self {
+        Self::founded_by(founders)
+    }
+
+    fn members(&self) -> BTreeSet<NodeId> {
+        self.schema.servers.iter().map(|server| server.node).collect()
+    }
+
+    fn voters(&self) -> BTreeSet<NodeId> {
+        Self::voters(self).collect()
+    }
 
     fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
         Self::apply(self, command)

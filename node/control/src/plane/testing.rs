@@ -67,6 +67,8 @@ type Travelling = (NodeId, NodeId, u32, Vec<u8>);
 
 pub(super) struct World {
     pub(super) servers: Vec<Server>,
+    /// The first of them; the others join.
+    pub(super) founders: usize,
     pub(super) rng: ChaCha8Rng,
     /// (due, number) → message.
     pub(super) network: BTreeMap<(u64, u64), Travelling>,
@@ -88,10 +90,15 @@ pub(super) fn node(index: usize) -> NodeId {
     NodeId(10 + index as u64)
 }
 
+/// Who votes, in order.
+pub(super) fn voters(plane: &Plane) -> Vec<NodeId> {
+    let voters: BTreeSet<u64> = plane.raft.raft.prs().conf().voters().ids().iter().collect();
+    voters.into_iter().map(NodeId).collect()
+}
+
 pub(super) fn create_database() -> Command {
     let new = NewDatabase::new("d", DatabaseKind::Plocal, WriteQuorum::Majority);
-    let masters = (0..3).map(|i| (format!("n{i}"), node(i))).collect();
-    Command::CreateDatabase { new, masters }
+    Command::CreateDatabase { new }
 }
 
 pub(super) fn create_class(name: &str) -> Command {
@@ -102,6 +109,7 @@ impl World {
     pub(super) fn new(seed: u64, servers: usize) -> Self {
         let mut world = Self {
             servers: Vec::new(),
+            founders: servers,
             rng: ChaCha8Rng::seed_from_u64(seed),
             network: BTreeMap::new(),
             now: 0,
@@ -116,8 +124,7 @@ impl World {
             trace: Vec::new(),
         };
         for _ in 0..servers {
-            let (disk, held) = (Disk::default(), VecDeque::new());
-            world.servers.push(Server { plane: None, disk, boot: 0, held, durable: 0, cfg: 0 });
+            world.add();
         }
         for index in 0..servers {
             world.start(index);
@@ -125,12 +132,20 @@ impl World {
         world
     }
 
+    /// One more server, which is not started yet.
+    pub(super) fn add(&mut self) -> usize {
+        let (disk, held) = (Disk::default(), VecDeque::new());
+        self.servers.push(Server { plane: None, disk, boot: 0, held, durable: 0, cfg: 0 });
+        self.servers.len() - 1
+    }
+
     pub(super) fn chance(&mut self, permille: u32) -> bool {
         self.rng.next_u32() % 1000 < permille
     }
 
     pub(super) fn start(&mut self, index: usize) {
-        let founders: Vec<NodeId> = (0..self.servers.len()).map(node).collect();
+        let founders: Vec<_> = (0..self.founders).map(|i| (format!("n{i}"), node(i))).collect();
+        let founders = if index < self.founders { &founders[..] } else { &[] };
         let server = &mut self.servers[index];
         server.boot += 1;
         server.durable = 0;
@@ -138,7 +153,7 @@ impl World {
         let seed = u64::from(server.boot) * 100 + index as u64;
         let mut out = Vec::new();
         let config = PlaneConfig { node, boot, seed, entries_max: ENTRIES_FEW };
-        let plane = Plane::new(config, &server.disk.synced, &founders, &mut out).unwrap();
+        let plane = Plane::new(config, &server.disk.synced, founders, &mut out).unwrap();
         server.plane = Some(plane);
         self.carry_out(index, out);
         // What it had applied, it applies again from its own disk.

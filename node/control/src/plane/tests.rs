@@ -8,8 +8,9 @@ use alloc::vec::Vec;
 
 use quorate_api::{Boot, ErrorCode};
 
-use super::testing::{ENTRIES_FEW, World, create_class, create_database, node};
+use super::testing::{ENTRIES_FEW, World, create_class, create_database, node, voters};
 use super::*;
+use crate::command::Command;
 
 #[test]
 fn every_server_proposes_and_all_agree() {
@@ -306,5 +307,61 @@ proptest::proptest! {
         world.step(0, Event::Message { from: node(1), bytes });
         world.run_ms(20);
         proptest::prop_assert_eq!(world.leader(), Some(0));
+    }
+}
+
+fn enlist(index: usize) -> Command {
+    let (name, address) = (format!("n{index}"), format!("127.0.0.1:{index}"));
+    Command::Enlist { name, node: node(index), address }
+}
+
+/// Whether a server has everything that the leader has agreed on.
+fn is_level(world: &World, index: usize) -> bool {
+    let leader = world.leader().unwrap();
+    let state = |index: usize| world.servers[index].plane.as_ref().map(Plane::state);
+    state(index) == state(leader)
+}
+
+/// FEATURES: L9
+#[test]
+fn a_server_joins_without_a_vote_and_gets_everything_whatever_is_lost() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3);
+        world.run_ms(2_000);
+        world.propose(0, create_database());
+        for i in 0..20 {
+            world.propose(i % 3, create_class(&format!("C{i}")));
+        }
+        world.run_ms(3_000);
+        let joins = world.add();
+        world.start(joins);
+        world.run_ms(500);
+        assert_eq!(world.cfg(joins), 0, "nobody has told it anything");
+        world.loss = 200;
+        let asked = world.propose(1, enlist(joins));
+        for round in 0..4 {
+            world.run_ms(700);
+            world.crash(joins);
+            let leader = world.leader().filter(|_| round == 1);
+            leader.iter().for_each(|leader| world.crash(*leader));
+            world.run_ms(100);
+            world.start(joins);
+            leader.iter().for_each(|leader| world.start(*leader));
+        }
+        world.loss = 0;
+        world.run_ms(5_000);
+        assert_eq!(world.answers.get(&asked), Some(&Answer::Applied(Ok(()))), "seed {seed}");
+        assert!(is_level(&world, joins), "seed {seed}");
+        let leader = world.leader().unwrap();
+        let plane = world.servers[leader].plane.as_ref().unwrap();
+        assert_eq!(voters(plane), [0, 1, 2].map(node), "it has no vote");
+        // It proposes like any other, and its end keeps nobody from anything.
+        let made = world.propose(joins, create_class("FromJoined"));
+        world.run_ms(1_000);
+        assert_eq!(world.answers[&made], Answer::Applied(Ok(())));
+        world.crash(joins);
+        let made = world.propose(leader, create_class("WithoutIt"));
+        world.run_ms(1_000);
+        assert_eq!(world.answers[&made], Answer::Applied(Ok(())));
     }
 }

@@ -71,6 +71,12 @@
 //! comes by a log, or out of votes, which a server that aligns keeps, once enough answer again. W
 //! below majority promises nothing of this (3.10).
 //!
+//! **A server that joins** aligns from its first start on, with nothing, in a configuration that
+//! names it a REPLICA. Who has not heard of that does not count it. So a source drops questions of a
+//! newer configuration than its own, and who has heard of one forgets nothing (cuts no log, raises
+//! no mark, closes no boot). What is not here when this server is back was applied at its sources
+//! after their last answers: their acknowledgements tell the decider before it has everybody's.
+//!
 //! **What comes with it.** A decision log of another server counts as applied as far as the sources
 //! of each cluster had applied it. Outcomes not forgotten are noted, so that no commit is applied
 //! again later, and no vote waits for a decision that was skipped. Low-water marks are taken as

@@ -74,7 +74,7 @@ impl Machine {
             return;
         }
         // Before the first configuration nobody is known who might lack something: it asks again.
-        if self.members.is_empty() {
+        if self.members.is_empty() || self.is_behind_in_cfg() {
             return;
         }
         if stage == CLOSED {
@@ -103,7 +103,7 @@ impl Machine {
         stage: u8,
         agreed: bool,
     ) {
-        if !agreed || stage != self.closing.stage {
+        if !agreed || stage != self.closing.stage || self.is_behind_in_cfg() {
             return;
         }
         self.closing.agreed.insert(from);

@@ -64,6 +64,8 @@ pub struct Machine {
     /// Sequence number of the next own transaction.
     next_seq: u64,
     cfg: u64,
+    /// Newest configuration that somebody was heard to act by.
+    heard_cfg: u64,
     placements: BTreeMap<ClusterKey, Placement>,
     /// Every server named in a placement, this one included.
     members: BTreeSet<NodeId>,
@@ -164,6 +166,7 @@ impl Machine {
             persist_seq: 0,
             next_seq: 1,
             cfg: 0,
+            heard_cfg: 0,
             placements: BTreeMap::new(),
             members: BTreeSet::new(),
             topology: Topology::default(),
@@ -287,6 +290,7 @@ impl Machine {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, message: Message) {
+        self.heard_cfg = self.heard_cfg.max(cfg);
         if self.is_silent_on(&message) || self.is_of_ended_boot(from) {
             return;
         }
@@ -331,6 +335,8 @@ impl Machine {
             Message::Left => self.on_left(cx, from),
             Message::AskLogged { txs } => self.on_ask_logged(cx, from, &txs),
             Message::Logged { txs, received } => self.on_logged(cx, txs, received),
+            // It may keep clusters that it is not known to keep here. It asks again.
+            Message::Align { .. } if cfg > self.cfg => Mark::SourceBehind.hit(),
             Message::Align { session, ask } => self.on_ask(cx, from, session, ask),
             Message::AlignReply { session, answer } => self.on_answer(cx, from, session, answer),
             Message::Ended { stage, boot } => self.on_ended(cx, from, stage, boot),
@@ -355,10 +361,18 @@ impl Machine {
             assert!((1..=n).contains(&placement.write_quorum), "write quorum of {cluster}");
         }
         self.cfg = cfg;
-        self.members = placements
+        let members: BTreeSet<NodeId> = placements
             .values()
             .flat_map(|p| p.masters.iter().chain(&p.replicas).copied())
             .collect();
+        // How far somebody new said it was may have been cut from the log since: nobody waited for
+        // it. While nobody at all is known, nothing is cut.
+        let before = core::mem::replace(&mut self.members, members);
+        for joined in self.members.difference(&before).filter(|_| !before.is_empty()) {
+            if let Some(peer) = self.peers.get_mut(joined) {
+                peer.synced = false;
+            }
+        }
         let is_same = |(a, b): (&Placement, &Placement)| {
             (a.generation, &a.masters, &a.replicas) == (b.generation, &b.masters, &b.replicas)
         };
@@ -418,6 +432,12 @@ impl Machine {
         self.reconsider_orphans(cx, node);
         self.log_what_was_proven(cx);
         self.reconsider_reachability(cx);
+    }
+
+    /// Somebody acts by a newer configuration than this server has: whoever joined by it may lack
+    /// what all that are known here have, so nothing is forgotten before it is known here, too.
+    const fn is_behind_in_cfg(&self) -> bool {
+        self.heard_cfg > self.cfg
     }
 
     /// Believed reachable and to be counted; a server always reaches itself.

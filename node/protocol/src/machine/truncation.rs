@@ -49,7 +49,7 @@ impl Machine {
     /// that is waited for has acknowledged is finished.
     pub(super) fn raise_own_low(&mut self, cx: &mut Cx<'_>) {
         // Before the first configuration nobody is known who might lack something.
-        if self.members.is_empty() {
+        if self.members.is_empty() || self.is_behind_in_cfg() {
             return;
         }
         let me = self.config.node;
@@ -404,6 +404,29 @@ mod tests {
             housekeep_at(&mut machine, at(end + n));
         }
         assert!(machine.log_start > reached, "not for ever: {:?}", machine.log_start);
+    }
+
+    /// Whoever joined by it may lack what all those have that are known here.
+    #[test]
+    fn nothing_is_forgotten_or_told_to_a_joining_server_by_an_older_configuration() {
+        let mut machine = machine();
+        for node in [PEER, LATE] {
+            tell(&mut machine, node, acked(at(0)));
+        }
+        let begin = |cfg| {
+            let message = Message::Align { session: 1, ask: crate::alignment::Ask::Begin };
+            Event::Message { from: NodeId(4), cfg, message }
+        };
+        assert_eq!(step(&mut machine, begin(2)), [], "it may keep what it is not known to keep");
+        housekeep_at(&mut machine, at(100));
+        tell(&mut machine, LATE, acked(at(100)));
+        housekeep_at(&mut machine, at(100));
+        assert!(machine.log_start < at(100), "{:?}", machine.log_start);
+        let placements = machine.placements.clone();
+        step(&mut machine, Event::Configure { cfg: 2, placements });
+        housekeep_at(&mut machine, at(100));
+        assert_eq!(machine.log_start, at(100));
+        assert_eq!(step(&mut machine, begin(2)).len(), 1);
     }
 
     /// It needs a majority to align with; one that has the entries and is gone is no help.

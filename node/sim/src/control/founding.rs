@@ -20,9 +20,10 @@ struct Founding<'a> {
 
 /// Leaves on every server's disk what it knows of the foundation; gives what was agreed on.
 pub(crate) fn found(servers: &mut [Server], first: Command) -> Result<Table, UnreadableError> {
-    let founders: Vec<NodeId> = servers.iter().map(|server| server.id).collect();
+    let founders: Vec<(String, NodeId)> =
+        servers.iter().map(|server| (server.id.to_string(), server.id)).collect();
     let mut founding = Founding { servers, planes: Vec::new(), network: VecDeque::new() };
-    for (index, node) in founders.iter().enumerate() {
+    for (index, (_, node)) in founders.iter().enumerate() {
         let config =
             PlaneConfig { node: *node, boot: Boot(0), seed: node.0, entries_max: ENTRIES_MAX };
         let mut out = Vec::new();

@@ -4,7 +4,7 @@
 //! state alone, so that service after the heal can be asked of all. May not know how commands come
 //! to have one order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::{ClusterKey, ErrorCode, NodeId};
 use quorate_control::agreement::Refusal;
@@ -42,6 +42,8 @@ struct Row {
 /// All clusters.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Table {
+    /// Everybody votes.
+    servers: BTreeSet<NodeId>,
     rows: Vec<Row>,
     #[serde(with = "quorate_control::binary")]
     pub(crate) generations: Generations,
@@ -82,6 +84,18 @@ impl Table {
 
 impl StateMachine for Table {
     type Command = Command;
+
+    fn founded_by(founders: &[(String, NodeId)]) -> Self {
+        Self { servers: founders.iter().map(|(_, node)| *node).collect(), ..Self::default() }
+    }
+
+    fn members(&self) -> BTreeSet<NodeId> {
+        self.servers.clone()
+    }
+
+    fn voters(&self) -> BTreeSet<NodeId> {
+        self.servers.clone()
+    }
 
     fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
         match command {

@@ -12,6 +12,7 @@ use quorate_api::{
 use quorate_control::agreement::Agreement;
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
+use quorate_control::servers::Role;
 use quorate_protocol::io::{Base, Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
 use tokio::sync::{Semaphore, watch};
@@ -392,9 +393,14 @@ impl Backend for Fake {
     async fn votes_settled(&self) {}
 
     async fn decide(&self, command: Command, _: Instant) -> Result<(), DecideError> {
+        let masters = self.status().masters.into_iter();
+        let founders: Vec<_> = masters.filter_map(|(name, m)| Some((name, m.node?))).collect();
         let mut state = self.state();
         if let Some(failure) = state.failures.pop_front() {
             return Err(DecideError::Failed(failure.code));
+        }
+        if state.agreed.schema.servers.is_empty() {
+            state.agreed = Agreement::founded_by(&founders);
         }
         let applied = state.agreed.apply(&command);
         // Whoever is answered has applied what was agreed on up to there.
@@ -449,20 +455,14 @@ impl Backend for Fake {
         let state = self.state();
         let (starting, grown) = (state.starting, state.grown);
         drop(state);
-        let third = if starting { None } else { Some(NodeId(3)) };
-        let masters =
-            [("n1", Some(NODE), true), ("n2", Some(NodeId(2)), true), ("n3", third, false)];
-        let more = [("n4", Some(NodeId(4)), true), ("n5", Some(NodeId(5)), true)];
+        let known = |n: u64| Some(NodeId(n)).filter(|_| n != 3 || !starting);
+        let master = |n| (format!("n{n}"), Master { node: known(n), up: n != 3 });
         NodeStatus {
             name: "n1".to_owned(),
             node: self.2.unwrap_or(NODE),
             boot: 1,
             state: if starting { NodeState::Starting } else { NodeState::Online },
-            masters: masters
-                .into_iter()
-                .chain(more.into_iter().filter(|_| grown))
-                .map(|(name, node, up)| (name.to_owned(), Master { node, up }))
-                .collect(),
+            masters: (1..=if grown { 5 } else { 3 }).map(master).collect(),
         }
     }
 
@@ -477,6 +477,7 @@ impl Backend for Fake {
                 (Some(_), false) => ServerState::NotAvailable,
                 (Some(_), true) => ServerState::Is(status.state),
             },
+            role: Role::Master,
             bulletin: state.bulletins.get(name).cloned(),
             received: state.received.get(name).cloned().unwrap_or_default(),
         });

@@ -1,7 +1,5 @@
 //! How many MASTERs answer a read: as the request says, else as the database does.
 
-use crate::http::backend::Backend;
-use quorate_control::schema::Schema;
 use quorate_protocol::io::ReadQuorum;
 use serde_json::json;
 
@@ -110,18 +108,4 @@ async fn below_a_majority_a_read_sees_what_its_server_has() {
     setup.send_with("GET", path, &[(LEVEL, "2")], "").await.expect(200);
     let majority = setup.send_with("GET", path, &[(LEVEL, "majority")], "").await;
     majority.fails(404, "not_found", "failed");
-}
-
-/// What an older server wrote has no read quorum.
-#[tokio::test]
-async fn an_older_schema_reads_locally() {
-    let setup = with(r#"{"readQuorum":2}"#).await;
-    let text = String::from_utf8(Backend::schema(&setup.fake).encode().unwrap()).unwrap();
-    let older = text
-        .replace("\"format\":4", "\"format\":3")
-        .replace("\"read_quorum\":2,", "")
-        .replace("\"execution_mode\":\"undefined\",", "");
-    assert!(!older.contains("read_quorum") && !older.contains("execution_mode"), "{older}");
-    let schema = Schema::decode(older.as_bytes()).unwrap();
-    assert!(schema.databases[0].read_quorum.is_local());
 }

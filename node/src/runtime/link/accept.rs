@@ -17,7 +17,7 @@ use super::frame::{self, Decoder, FRAME_MAX, FrameError, Kind};
 use super::handshake::{HandshakeError, Hello, Refusal, Talk};
 use super::metrics::LinkBytes;
 use super::peer::{Direction, Heartbeat, Peer};
-use super::{Links, prepare};
+use super::{Links, enlist, prepare};
 use crate::runtime::inbox::Input;
 
 /// Connections that may be in their handshake; more wait in the system's queue.
@@ -87,14 +87,16 @@ async fn open(links: &Arc<Links>, mut stream: TcpStream, from: SocketAddr) -> Op
     let shake = handshake(links, &mut stream, &bytes, &mut claimed);
     let outcome = tokio::time::timeout(HANDSHAKE, shake).await;
     // Refused attempts count too: the proxy in between has seen their bytes.
-    if let Some(peer) = claimed.and_then(|name: String| links.peers.get(&name)) {
+    let peers = links.peers();
+    if let Some(peer) = claimed.and_then(|name: String| peers.get(&name)) {
         peer.in_bytes.add(&bytes);
     }
     match outcome {
-        Ok(Ok((peer, hello, decoder))) => {
+        Ok(Ok(Some((peer, hello, decoder)))) => {
             tracing::debug!(peer = %hello, "peer linked");
             Some((peer, hello, stream, decoder))
         }
+        Ok(Ok(None)) => None,
         Ok(Err(error)) => {
             tracing::warn!(%from, reason = %error, "link refused");
             None
@@ -106,12 +108,13 @@ async fn open(links: &Arc<Links>, mut stream: TcpStream, from: SocketAddr) -> Op
     }
 }
 
+/// `None`: it did not want a link, but to join, and was answered.
 async fn handshake(
     links: &Arc<Links>,
     stream: &mut TcpStream,
     bytes: &LinkBytes,
     claimed: &mut Option<String>,
-) -> Result<(Arc<Peer>, Hello, Decoder), HandshakeError> {
+) -> Result<Option<(Arc<Peer>, Hello, Decoder)>, HandshakeError> {
     prepare(stream)?;
     let mut talk = Talk::new(stream, bytes);
     let own = match links.hello("") {
@@ -121,10 +124,15 @@ async fn handshake(
     let answered = talk.answer(own, &links.credentials).await;
     *claimed = talk.take_claimed();
     let (hello, proof) = answered?;
+    if hello.to.is_empty() {
+        talk.accept(&proof).await?;
+        enlist::answer(links, &mut talk, &hello).await?;
+        return Ok(None);
+    }
     match links.admit(hello.clone()).await {
         Ok(peer) => {
             talk.accept(&proof).await?;
-            Ok((peer, hello, talk.into_decoder()))
+            Ok(Some((peer, hello, talk.into_decoder())))
         }
         Err(refusal) => Err(talk.refuse(refusal).await),
     }
@@ -144,7 +152,9 @@ async fn serve(
     peer.heartbeat(now);
     let error = tokio::select! {
         error = read(links, peer, hello, &mut stream, &mut decoder) => error,
-        _ = current.wait_for(|c| c.boot > hello.boot || c.inward > number) => ReadError::Replaced,
+        _ = current.wait_for(|c| {
+            c.boot > hello.boot || c.inward > number || c.retired
+        }) => ReadError::Replaced,
     };
     tracing::info!(peer = peer.name, reason = %error, "peer's link ended");
     peer.link_down(Direction::In, number, links.clock.now());
@@ -203,7 +213,13 @@ fn frames(
                 let heartbeat: Heartbeat = frame::decode(body)?;
                 peer.heard(heartbeat, links.clock.now());
             }
-            Kind::Hello | Kind::Welcome | Kind::Proof | Kind::Accepted | Kind::Refused => {
+            Kind::Hello
+            | Kind::Welcome
+            | Kind::Proof
+            | Kind::Accepted
+            | Kind::Refused
+            | Kind::Enlist
+            | Kind::Enlisted => {
                 return Err(FrameError::Turn(kind));
             }
         }

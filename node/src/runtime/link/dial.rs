@@ -14,7 +14,7 @@ use super::handshake::{HandshakeError, Refusal, Talk};
 use super::peer::{Direction, Peer};
 
 /// Longest wait for a connection and for the handshake, each.
-const CONNECT: Duration = Duration::from_millis(500);
+pub(super) const CONNECT: Duration = Duration::from_millis(500);
 const HANDSHAKE: Duration = Duration::from_secs(2);
 /// Bounds of the pause before dialing again; doubles from the lower to the upper, with jitter.
 const BACK_OFF_MS: (u64, u64) = (20, 500);
@@ -55,6 +55,9 @@ pub(super) async fn keep(links: Arc<Links>, peer: Arc<Peer>, address: String) {
             }
             Err(error) => error,
         };
+        if let DialError::Handshake(HandshakeError::RefusedByPeer(Refusal::Removed)) = error {
+            links.removed();
+        }
         // A peer that stays away is one line, not two a second.
         let text = error.to_string();
         if text != told {

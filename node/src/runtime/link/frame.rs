@@ -30,6 +30,10 @@ pub(crate) enum Kind {
     Accepted,
     /// The link is refused, with the reason.
     Refused,
+    /// The dialer wants to join the cluster.
+    Enlist,
+    /// What became of that.
+    Enlisted,
     /// A message of the protocol.
     Message,
     /// Sign of life.
@@ -39,12 +43,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Self, u8); 8] = [
+    const ALL: [(Self, u8); 10] = [
         (Self::Hello, 1),
         (Self::Welcome, 2),
         (Self::Proof, 3),
         (Self::Accepted, 4),
         (Self::Refused, 5),
+        (Self::Enlist, 6),
+        (Self::Enlisted, 7),
         (Self::Message, 16),
         (Self::Heartbeat, 17),
         (Self::Control, 18),
@@ -57,6 +63,8 @@ impl Kind {
             Self::Proof => 3,
             Self::Accepted => 4,
             Self::Refused => 5,
+            Self::Enlist => 6,
+            Self::Enlisted => 7,
             Self::Message => 16,
             Self::Heartbeat => 17,
             Self::Control => 18,

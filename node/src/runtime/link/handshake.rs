@@ -24,7 +24,8 @@ pub(crate) struct Hello {
     pub(crate) cluster: String,
     /// Own name.
     pub(crate) name: String,
-    /// Whom the dialer wants to reach; in an answer, whom the acceptor answers.
+    /// Whom the dialer wants to reach, empty for whoever is there: it wants to join, and no link;
+    /// in an answer, whom the acceptor answers.
     pub(crate) to: String,
     /// Own identity.
     pub(crate) node: NodeId,
@@ -50,9 +51,12 @@ pub(crate) enum Refusal {
     /// The dial map leads to another server than it says.
     #[error("the address belongs to another server")]
     OtherServer,
-    /// Not in the list of MASTERs.
-    #[error("the server is not in the list of MASTERs")]
+    /// Not in the cluster, as far as the other side knows.
+    #[error("the server is not in the cluster")]
     UnknownName,
+    /// It was removed from the cluster.
+    #[error("the server was removed from the cluster")]
+    Removed,
     /// The name belongs to another node id, or the id to another name.
     #[error("the name is bound to another identity; a wiped server must join under a new name")]
     OtherIdentity,
@@ -120,7 +124,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         self.send(Kind::Hello, &Raw(&own)).await?;
         let theirs = self.receive_raw(Kind::Welcome).await?;
         let peer = self.check(&theirs, credentials).await?;
-        if peer.name != hello.to || peer.to != hello.name {
+        let is_wanted = hello.to.is_empty() || peer.name == hello.to;
+        if !is_wanted || peer.to != hello.name {
             return Err(self.refuse(Refusal::OtherServer).await);
         }
         let proof = credentials.key.prove(Role::Dialer, &own, &theirs);
@@ -141,7 +146,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
     ) -> Result<(Hello, Proof), HandshakeError> {
         let theirs = self.receive_raw(Kind::Hello).await?;
         let peer = self.check(&theirs, credentials).await?;
-        if peer.to != hello.name {
+        if !peer.to.is_empty() && peer.to != hello.name {
             return Err(self.refuse(Refusal::OtherServer).await);
         }
         hello.to.clone_from(&peer.name);
@@ -193,7 +198,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         Ok(hello)
     }
 
-    async fn send<T: Serialize>(&mut self, kind: Kind, value: &T) -> Result<(), HandshakeError> {
+    /// Sends what follows the handshake.
+    pub(super) async fn send<T: Serialize>(
+        &mut self,
+        kind: Kind,
+        value: &T,
+    ) -> Result<(), HandshakeError> {
         let mut buffer = Vec::new();
         frame::append(&mut buffer, kind, value)?;
         self.stream.write_all(&buffer).await?;
@@ -207,8 +217,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
     }
 
     async fn receive(&mut self, wanted: Kind) -> Result<Vec<u8>, HandshakeError> {
+        self.receive_up_to(wanted, HANDSHAKE_FRAME_MAX).await
+    }
+
+    /// The same with frames up to a length.
+    pub(super) async fn receive_up_to(
+        &mut self,
+        wanted: Kind,
+        length: usize,
+    ) -> Result<Vec<u8>, HandshakeError> {
         loop {
-            if let Some((kind, body)) = self.decoder.next(HANDSHAKE_FRAME_MAX)? {
+            if let Some((kind, body)) = self.decoder.next(length)? {
                 if kind == wanted {
                     return Ok(body.to_vec());
                 }

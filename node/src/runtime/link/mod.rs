@@ -1,9 +1,12 @@
 //! Links between servers: one TCP connection per direction, authenticated, framed, bounded. May not
-//! know what the messages mean, and dials a peer only at the address that the dial map gives.
+//! know what the messages mean, and dials a peer only at the address that the dial map gives, or
+//! else at the one that the servers have agreed on.
 
 mod accept;
+mod arrange;
 mod auth;
 mod dial;
+pub(crate) mod enlist;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub mod metrics;
@@ -12,17 +15,22 @@ mod peer;
 mod queue;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use quorate_api::{Boot, NodeId};
+use quorate_control::roles::gone_text;
+use quorate_control::servers::{Gone, Member};
 use quorate_protocol::io::{PersistSeq, Tick};
 use quorate_protocol::message::Message;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::inbox::Inbox;
+use super::shared::Shared;
 use super::storage::{Durable, Storage, StorageError};
 use crate::clock::{Clock, micros};
 use auth::Key;
@@ -67,24 +75,36 @@ pub(crate) struct LinkConfig {
     pub(crate) me: Me,
     pub(crate) cluster: String,
     pub(crate) password: String,
-    /// Address per other MASTER.
+    /// Those that this server founds the cluster with.
+    pub(crate) others: Vec<String>,
+    /// Where servers are reached, whatever they say of themselves.
     pub(crate) dial: BTreeMap<String, String>,
     pub(crate) suspect_after: Duration,
     /// What is told of this server.
     pub(crate) own: Arc<Own>,
 }
 
+/// Other servers by name.
+pub(crate) type Peers = BTreeMap<String, Arc<Peer>>;
+
 /// All links of this server.
 pub(crate) struct Links {
     me: Me,
     credentials: Credentials,
     dial: BTreeMap<String, String>,
-    peers: BTreeMap<String, Arc<Peer>>,
+    peers: ArcSwap<Peers>,
+    /// Who there is, once that is agreed on, and who was removed.
+    servers: ArcSwap<Vec<Member>>,
+    gone: ArcSwap<Vec<Gone>>,
+    servers_changed: Notify,
+    suspect_after: Tick,
+    /// Whom a server that wants to join is presented to.
+    host: OnceLock<Weak<Shared>>,
     storage: Arc<Storage>,
     inbox: Arc<Inbox>,
     clock: Clock,
     own: Arc<Own>,
-    /// One introduction is judged and remembered at a time.
+    /// One introduction is judged and remembered at a time, and not while the list changes.
     admitting: Mutex<()>,
 }
 
@@ -96,52 +116,90 @@ impl Links {
         inbox: Arc<Inbox>,
         clock: Clock,
     ) -> Result<Arc<Self>, StorageError> {
-        let bindings: BTreeMap<_, _> = storage.bindings()?.into_iter().collect();
-        let suspect_after: Tick = micros(config.suspect_after);
-        let mut peers = BTreeMap::new();
-        for name in config.dial.keys() {
-            let known = bindings.get(name).copied();
-            let own = config.own.clone();
-            let peer = Arc::new(Peer::new(name.clone(), known, inbox.clone(), suspect_after, own));
-            if let Some(binding) = known {
-                peer.bind(binding);
-            }
-            peers.insert(name.clone(), peer);
-        }
         let key = Key::derive(&config.cluster, &config.password);
-        Ok(Arc::new(Self {
+        let links = Self {
             me: config.me,
             credentials: Credentials { cluster: config.cluster, key },
             dial: config.dial,
-            peers,
+            peers: ArcSwap::default(),
+            servers: ArcSwap::default(),
+            gone: ArcSwap::default(),
+            servers_changed: Notify::new(),
+            suspect_after: micros(config.suspect_after),
+            host: OnceLock::new(),
             storage,
             inbox,
             clock,
             own: config.own,
             admitting: Mutex::new(()),
-        }))
+        };
+        let others = config.others.into_iter();
+        let mut peers = Peers::new();
+        for name in others {
+            peers.insert(name.clone(), links.make_peer(name, None)?);
+        }
+        links.peers.store(Arc::new(peers));
+        Ok(Arc::new(links))
     }
 
-    /// All other MASTERs by name.
-    pub(crate) fn peers(&self) -> &BTreeMap<String, Arc<Peer>> {
-        &self.peers
+    /// All other servers by name.
+    pub(crate) fn peers(&self) -> Arc<Peers> {
+        self.peers.load_full()
+    }
+
+    /// A server that is not linked yet; whether it is `expected` shows when it introduces itself.
+    fn make_peer(&self, name: String, expected: Option<NodeId>) -> Result<Arc<Peer>, StorageError> {
+        let known = self.storage.bindings()?.into_iter().find(|(known, _)| *known == name);
+        let known = known.map(|(_, binding)| binding);
+        let known = known.filter(|binding| expected.is_none_or(|node| node == binding.node));
+        let (inbox, own) = (self.inbox.clone(), self.own.clone());
+        let peer = Arc::new(Peer::new((name, expected), known, inbox, self.suspect_after, own));
+        if let Some(binding) = known {
+            peer.bind(binding);
+        }
+        Ok(peer)
+    }
+
+    /// Whoever wants to join is presented to this server.
+    pub(crate) fn set_host(&self, host: &Arc<Shared>) {
+        // Set once, when the server starts.
+        self.host.set(Arc::downgrade(host)).ok();
+    }
+
+    /// These are the servers from now on; links follow as soon as they can.
+    pub(crate) fn follow(&self, servers: &[Member], gone: &[Gone]) {
+        if **self.gone.load() != gone {
+            self.gone.store(Arc::new(gone.to_vec()));
+        }
+        if **self.servers.load() != servers {
+            self.servers.store(Arc::new(servers.to_vec()));
+            self.servers_changed.notify_one();
+        }
+    }
+
+    /// A peer says that this server was removed, which it knows for sure.
+    fn removed(&self) {
+        if let Some(host) = self.host.get().and_then(Weak::upgrade) {
+            host.refuse(gone_text(&self.me.name));
+        }
+    }
+
+    /// One list of peers, and one introduction, is made at a time.
+    fn admitting(&self) -> MutexGuard<'_, ()> {
+        self.admitting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Sends a sign of life to every peer, with what is told of this server now.
     pub(crate) fn tell(&self) {
         let now = self.clock.now();
-        self.peers.values().for_each(|peer| peer.heartbeat(now));
+        self.peers().values().for_each(|peer| peer.heartbeat(now));
     }
 
     /// Starts listening, dialing and heartbeats; all of it ends when the set is dropped.
     pub(crate) fn run(self: &Arc<Self>, listener: TcpListener) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(accept::listen(self.clone(), listener));
-        for (name, address) in &self.dial {
-            if let Some(peer) = self.peers.get(name) {
-                tasks.spawn(dial::keep(self.clone(), peer.clone(), address.clone()));
-            }
-        }
+        tasks.spawn(arrange::run(self.clone()));
         tasks.spawn(beat(self.clone()));
         tasks
     }
@@ -171,12 +229,16 @@ impl Links {
     }
 
     fn admit_blocking(&self, hello: &Hello) -> Result<Arc<Peer>, Refusal> {
-        let _one_at_a_time = self.admitting.lock().unwrap_or_else(|p| p.into_inner());
-        let peer = self.peers.get(&hello.name).ok_or(Refusal::UnknownName)?;
+        let _one_at_a_time = self.admitting();
+        if self.gone.load().iter().any(|gone| gone.node == hello.node) {
+            return Err(Refusal::Removed);
+        }
+        let peers = self.peers();
+        let peer = peers.get(&hello.name).ok_or(Refusal::UnknownName)?;
         let taken = |other: &Arc<Peer>| {
             other.name != hello.name && other.binding().is_some_and(|b| b.node == hello.node)
         };
-        if hello.node == self.me.node || self.peers.values().any(taken) {
+        if hello.node == self.me.node || peers.values().any(taken) {
             return Err(Refusal::OtherIdentity);
         }
         let binding = peer.judge(hello)?;
@@ -189,8 +251,8 @@ impl Links {
         }
         if peer.binding().is_none() {
             // With this server and that one.
-            let met = self.peers.values().filter(|peer| peer.binding().is_some()).count() + 2;
-            let (name, of) = (&peer.name, self.peers.len() + 1);
+            let met = peers.values().filter(|peer| peer.binding().is_some()).count() + 2;
+            let (name, of) = (&peer.name, peers.len() + 1);
             tracing::info!(id = %binding.node, "added new node '{name}': {met} of {of} have met");
         }
         peer.bind(binding);
@@ -208,7 +270,7 @@ async fn beat(links: Arc<Links>) {
             () = links.own.changed() => {}
         }
         let now = links.clock.now();
-        for peer in links.peers.values() {
+        for peer in links.peers().values() {
             peer.heartbeat(now);
             peer.evaluate(now);
         }
@@ -221,7 +283,7 @@ async fn beat(links: Arc<Links>) {
 /// Durable with whatever is synced next: what is lost in a crash only makes this server less
 /// suspicious.
 fn remember(links: &Links) {
-    for peer in links.peers.values() {
+    for peer in links.peers().values() {
         if let Some(binding) = peer.unstored()
             && let Err(error) = links.storage.bind(&peer.name, &binding)
         {

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use quorate_api::{Boot, NodeId};
+use quorate_control::servers::Role;
 use quorate_protocol::io::Tick;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -110,12 +111,16 @@ pub(crate) struct Current {
     pub(crate) boot: Boot,
     /// Number of the newest connection that it dialed.
     pub(crate) inward: u64,
+    /// It is no peer any more.
+    pub(crate) retired: bool,
 }
 
-/// One other MASTER.
+/// One other server.
 pub(crate) struct Peer {
-    /// Its configured name.
+    /// Its name.
     pub(crate) name: String,
+    /// Who it has to be, where that is agreed on.
+    expected: Option<NodeId>,
     /// Frames to it.
     pub(crate) queue: OutQueue,
     /// Bytes of the link that this server dials.
@@ -135,7 +140,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(
-        name: String,
+        (name, expected): (String, Option<NodeId>),
         binding: Option<Binding>,
         inbox: Arc<Inbox>,
         suspect_after: Tick,
@@ -145,6 +150,7 @@ impl Peer {
         state.seen = state.look();
         Self {
             name,
+            expected,
             queue: OutQueue::default(),
             out_bytes: Arc::default(),
             in_bytes: Arc::default(),
@@ -164,12 +170,13 @@ impl Peer {
         (state.binding.map(|b| b.node), state.told_up)
     }
 
-    /// It with all it told of itself.
-    pub(crate) fn server(&self) -> Server {
+    /// It, in its role, with all it told of itself.
+    pub(crate) fn server(&self, role: Role) -> Server {
         let state = self.lock();
         Server {
             name: self.name.clone(),
             node: state.binding.map(|b| b.node),
+            role,
             state: state.look(),
             bulletin: state.bulletin.clone(),
             received: self.received.by_name().collect(),
@@ -186,6 +193,22 @@ impl Peer {
         Toward { latency: self.lock().latency, messages: self.sent.total() }
     }
 
+    /// Who it is, as far as that is known.
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        self.binding().map(|binding| binding.node).or(self.expected)
+    }
+
+    /// It is no peer any more: its links end, and the loop forgets it.
+    pub(crate) fn retire(&self) {
+        let mut state = self.lock();
+        self.set_up(&mut state, false);
+        if let Some(binding) = state.binding {
+            self.inbox.push_control(Input::Unbound { node: binding.node });
+        }
+        drop(state);
+        self.current.send_modify(|current| current.retired = true);
+    }
+
     /// What is remembered of it.
     pub(crate) fn binding(&self) -> Option<Binding> {
         self.lock().binding
@@ -194,6 +217,9 @@ impl Peer {
     /// Judges an introduction against what is remembered. Nothing changes yet.
     pub(crate) fn judge(&self, hello: &Hello) -> Result<Binding, Refusal> {
         let state = self.lock();
+        if self.expected.is_some_and(|expected| expected != hello.node) {
+            return Err(Refusal::OtherIdentity);
+        }
         let Some(known) = state.binding else {
             let (node, boot, process) = (hello.node, hello.boot, hello.process);
             return Ok(Binding { node, boot, process, durable: hello.started_with });

@@ -23,7 +23,8 @@ fn hello(boot: u32, process: u64, started_with: Durable) -> Hello {
 
 fn peer() -> (Arc<Peer>, Arc<Inbox>) {
     let inbox = Arc::new(Inbox::new(64));
-    let peer = Arc::new(Peer::new("n2".into(), None, inbox.clone(), SUSPECT, Arc::default()));
+    let peer =
+        Arc::new(Peer::new(("n2".into(), None), None, inbox.clone(), SUSPECT, Arc::default()));
     peer.bind(peer.judge(&hello(1, 7, (Boot(0), 0))).unwrap());
     (peer, inbox)
 }
@@ -170,29 +171,36 @@ fn tell(peer: &Peer, now: Tick, state: NodeState, bulletin: Option<Bulletin>) {
 #[test]
 fn a_peer_is_what_it_says_while_it_is_reachable() {
     let inbox = Arc::new(Inbox::new(64));
-    let peer = Arc::new(Peer::new("n2".into(), None, inbox, SUSPECT, Arc::default()));
-    assert_eq!(peer.server().state, ServerState::Offline);
+    let peer = Arc::new(Peer::new(("n2".into(), None), None, inbox, SUSPECT, Arc::default()));
+    assert_eq!(peer.server(Role::Master).state, ServerState::Offline);
     peer.bind(peer.judge(&hello(1, 7, (Boot(0), 0))).unwrap());
-    assert_eq!(peer.server().state, ServerState::NotAvailable);
+    assert_eq!(peer.server(Role::Master).state, ServerState::NotAvailable);
     peer.link_up(Direction::Out, 900);
     peer.next_inward();
     peer.link_up(Direction::In, 1_000);
     for state in [NodeState::Starting, NodeState::Online, NodeState::Aligning] {
         tell(&peer, 2_000, state, None);
-        assert_eq!(peer.server().state, ServerState::Is(state));
+        assert_eq!(peer.server(Role::Master).state, ServerState::Is(state));
     }
     let late =
         Heartbeat { sent: 1_999, echo: 2_000, held: 0, state: NodeState::Starting, bulletin: None };
     peer.heard(late, 2_050);
-    assert_eq!(peer.server().state, ServerState::Is(NodeState::Aligning), "said before");
+    assert_eq!(
+        peer.server(Role::Master).state,
+        ServerState::Is(NodeState::Aligning),
+        "said before"
+    );
     let told = Bulletin { connections: 3, ..Bulletin::default() };
     tell(&peer, 2_100, NodeState::ShuttingDown, Some(told.clone()));
     peer.evaluate(2_100 + SUSPECT);
-    let server = peer.server();
+    let server = peer.server(Role::Master);
     assert_eq!((server.state, server.bulletin), (ServerState::NotAvailable, Some(told)));
     // A new life has told nothing yet.
     peer.bind(peer.judge(&hello(2, 8, (Boot(1), 3))).unwrap());
-    assert_eq!((peer.server().state, peer.server().bulletin), (ServerState::NotAvailable, None));
+    assert_eq!(
+        (peer.server(Role::Master).state, peer.server(Role::Master).bulletin),
+        (ServerState::NotAvailable, None)
+    );
 }
 
 /// FEATURES: A20

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use quorate_control::servers::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::sync::watch;
 
@@ -66,6 +67,7 @@ impl Server {
             },
             cluster: "bench".into(),
             password: who.password.into(),
+            others: vec![dial.0.to_owned()],
             dial: [(dial.0.to_owned(), dial.1.to_string())].into(),
             suspect_after: SUSPECT,
             own: Arc::default(),
@@ -75,8 +77,8 @@ impl Server {
         Self { links, inbox, storage, seen: VecDeque::new(), tasks }
     }
 
-    fn peer(&self) -> &Arc<Peer> {
-        self.links.peers().values().next().unwrap()
+    fn peer(&self) -> Arc<Peer> {
+        self.links.peers().values().next().unwrap().clone()
     }
 
     /// Waits for an input; the ones before it are forgotten.
@@ -217,12 +219,12 @@ async fn a_restarted_peer_goes_down_and_comes_up_in_its_new_boot() {
 /// Waits until a peer is seen as expected.
 async fn wait_seen(server: &Server, what: &str, expected: impl Fn(&PeerServer) -> bool) {
     let seen = async {
-        while !expected(&server.peer().server()) {
+        while !expected(&server.peer().server(Role::Master)) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     let waited = tokio::time::timeout(PATIENCE, seen).await;
-    waited.unwrap_or_else(|_| panic!("no {what}: {:?}", server.peer().server()));
+    waited.unwrap_or_else(|_| panic!("no {what}: {:?}", server.peer().server(Role::Master)));
 }
 
 /// Nothing is told twice on one link, and everything once on each.

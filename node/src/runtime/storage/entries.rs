@@ -171,7 +171,7 @@ mod tests {
 
     fn schema(indexed: bool) -> Schema {
         let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
-        let schema = Schema::default().create_database(&new, &[("n1".into(), NodeId(1))]).unwrap();
+        let schema = Schema::founded_by(&[("n1".into(), NodeId(1))]).create_database(&new).unwrap();
         let schema = schema.create_class("bench", "Item", &[]).unwrap();
         if !indexed {
             return schema;

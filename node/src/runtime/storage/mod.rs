@@ -311,6 +311,20 @@ impl Storage {
         self.put(keys::META, &keys::meta(keys::META_PEER, name.as_bytes()), binding)
     }
 
+    /// Forgets a peer; durable with the next sync.
+    pub(crate) fn unbind(&self, name: &str) -> Result<(), StorageError> {
+        let key = keys::meta(keys::META_PEER, name.as_bytes());
+        let mut batch = WriteBatch::default();
+        batch.delete_cf(self.family(keys::META), key);
+        self.db.write(batch).map_err(StorageError::engine("forget a peer"))
+    }
+
+    /// What is here is not whole: the server has to align before it serves. Durable with whatever
+    /// is written next.
+    pub(crate) fn start_aligning(&self) -> Result<(), StorageError> {
+        self.put(keys::META, keys::META_ALIGNING, &())
+    }
+
     fn family(&self, name: &'static str) -> &ColumnFamily {
         self.db.cf_handle(name).expect("every family is opened with the store")
     }

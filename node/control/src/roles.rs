@@ -1,0 +1,191 @@
+//! Servers that get another role, and servers that go: what that makes of every cluster, all of
+//! them or none (PROTOCOL.md 3.9). May not know who asks, nor whether a server can be reached.
+//!
+//! A server that goes is asked nothing: it leaves the MASTERs of every cluster by a change of
+//! generations, which needs a majority of the MASTERs there were, and is in the schema, marked as
+//! leaving, until no cluster names it any more. Only then its name is free.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+
+use quorate_api::{ClusterKey, NodeId};
+use quorate_protocol::io::Placement;
+
+use crate::agreement::{Agreement, Refusal};
+use crate::generations::{ChangeError, Keepers};
+use crate::indexes::IndexState;
+use crate::members::WriteQuorum;
+use crate::schema::Schema;
+use crate::servers::{Gone, Member, MemberError, Role};
+use crate::settings::ReadQuorum;
+
+/// Whether so many MASTERs are enough for the quorums of a database, which has `before` now.
+///
+/// # Errors
+/// They are not, with the numbers.
+pub fn enough(
+    database: &str,
+    (write, read): (WriteQuorum, ReadQuorum),
+    before: usize,
+    after: usize,
+) -> Result<(), MemberError> {
+    if after == 0 {
+        return Err(MemberError::LastMaster);
+    }
+    let quorums = [("writeQuorum", write.effective(after)), ("readQuorum", read.effective(after))];
+    for (key, quorum) in quorums {
+        if quorum > after {
+            let database = database.to_string();
+            return Err(MemberError::TooFew { database, key, quorum, after });
+        }
+    }
+    let loose = |masters: &usize| write.is_below_majority(*masters);
+    if let Some(masters) = [before, after].into_iter().find(loose) {
+        let (quorum, majority) = (write.effective(masters), masters / 2 + 1);
+        let database = database.to_string();
+        return Err(MemberError::Loose { database, quorum, masters, majority });
+    }
+    Ok(())
+}
+
+impl Schema {
+    /// The schema in which a server is something else; `None` when it is that already.
+    fn with_role(&self, name: &str, role: Role) -> Result<Option<Self>, MemberError> {
+        let server = self.present(name)?;
+        if server.role == role {
+            return Ok(None);
+        }
+        let node = server.node;
+        self.check_change()?;
+        let mut next = self.next();
+        for server in next.servers.iter_mut().filter(|server| server.node == node) {
+            server.role = role;
+        }
+        Ok(Some(next.without_owner(node, role)))
+    }
+
+    /// The schema in which a server is on its way out; `None` when it is already.
+    fn with_leaving(&self, name: &str) -> Result<Option<Self>, MemberError> {
+        let server = self.servers.iter().find(|server| server.name == name);
+        let server = server.ok_or_else(|| MemberError::NoSuch(name.to_string()))?;
+        if server.leaving {
+            return Ok(None);
+        }
+        let node = server.node;
+        self.check_change()?;
+        let mut next = self.next();
+        for server in next.servers.iter_mut().filter(|server| server.node == node) {
+            server.leaving = true;
+        }
+        Ok(Some(next.without_owner(node, Role::Replica)))
+    }
+
+    fn present(&self, name: &str) -> Result<&Member, MemberError> {
+        let server = self.servers.iter().find(|server| server.name == name && !server.leaving);
+        server.ok_or_else(|| MemberError::NoSuch(name.to_string()))
+    }
+
+    /// An index that is building counts on the MASTERs there are.
+    fn check_change(&self) -> Result<(), MemberError> {
+        let indexes = self.databases.iter().flat_map(|database| &database.indexes);
+        let mut building = indexes.filter(|index| matches!(index.state, IndexState::Building(_)));
+        let found = building.next().map(|index| index.name.clone());
+        found.map_or(Ok(()), |name| Err(MemberError::Building(name)))
+    }
+
+    /// Whoever votes no more owns nothing: what it had is spread over the MASTERs, for good.
+    fn without_owner(mut self, node: NodeId, role: Role) -> Self {
+        if role == Role::Replica {
+            let revision = self.revision;
+            let masters = self.nodes_in(Role::Master);
+            if let Some(moved) = self.owners_moved(node, &masters) {
+                self = Self { revision, ..moved };
+            }
+            let clusters = self.databases.iter_mut().flat_map(|database| &mut database.clusters);
+            for cluster in clusters.filter(|cluster| cluster.home == node) {
+                cluster.home = cluster.owner;
+            }
+        }
+        self.databases.iter_mut().for_each(|database| database.version += 1);
+        self
+    }
+
+    /// The schema without those that are on their way out and keep nothing.
+    fn without(&self, gone: &[NodeId]) -> Self {
+        let mut next = self.next();
+        for server in self.servers.iter().filter(|server| gone.contains(&server.node)) {
+            next.gone.push(Gone { name: server.name.clone(), node: server.node });
+        }
+        next.servers.retain(|server| !gone.contains(&server.node));
+        next.databases.iter_mut().for_each(|database| database.version += 1);
+        next
+    }
+}
+
+impl Agreement {
+    pub(crate) fn set_role(&mut self, name: &str, role: Role) -> Result<bool, Refusal> {
+        let next = self.schema.with_role(name, role)?;
+        next.map_or(Ok(false), |next| self.regroup(next))
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Result<bool, Refusal> {
+        let next = self.schema.with_leaving(name)?;
+        next.map_or(Ok(false), |next| self.regroup(next))
+    }
+
+    /// Puts every cluster on its way to the servers of the next schema.
+    fn regroup(&mut self, next: Schema) -> Result<bool, Refusal> {
+        let (before, after) = (self.schema.master_count(), next.master_count());
+        if after == 0 {
+            return Err(MemberError::LastMaster.into());
+        }
+        for database in next.databases.iter().filter(|_| before != after) {
+            let quorums = (database.write_quorum, database.read_quorum);
+            enough(&database.name, quorums, before, after)?;
+        }
+        let mut generations = self.generations.clone();
+        let wanted: BTreeMap<ClusterKey, Placement> = next.placements();
+        for (key, placement) in wanted {
+            // Nothing is voted for any more in a closed one, so a majority will do for it.
+            let write_quorum =
+                if placement.is_closed() { after / 2 + 1 } else { placement.write_quorum };
+            let Placement { masters, replicas, .. } = placement;
+            match generations.propose(key, Keepers { masters, replicas, write_quorum }) {
+                Ok(()) | Err(ChangeError::Same(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.generations = generations;
+        self.schema = Arc::new(next);
+        Ok(true)
+    }
+
+    /// Lets those go that are on their way out and that no cluster names any more; true if there
+    /// are such.
+    pub(crate) fn let_go(&mut self) -> bool {
+        let leaving = self.schema.servers.iter().filter(|server| server.leaving);
+        let gone: alloc::vec::Vec<NodeId> = leaving
+            .map(|server| server.node)
+            .filter(|node| !self.generations.names(*node))
+            .collect();
+        if gone.is_empty() {
+            return false;
+        }
+        self.schema = Arc::new(self.schema.without(&gone));
+        true
+    }
+}
+
+/// Text for a server that was removed, and comes back as what it was.
+#[must_use]
+pub fn gone_text(name: &str) -> String {
+    alloc::format!(
+        "server '{name}' was removed from the cluster, and cannot come back as what it was: to \
+         join again, start it with --join and an empty data folder"
+    )
+}
+
+#[cfg(test)]
+#[path = "roles_tests.rs"]
+mod tests;

@@ -1,0 +1,155 @@
+//! What roles and removals make of clusters, and what they are refused for.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use quorate_protocol::io::{Report, SessionToken};
+
+use super::*;
+use crate::command::Command;
+use crate::schema::DatabaseKind;
+use crate::settings::NewDatabase;
+
+/// Clusters that are on their way to another generation.
+fn changing(agreement: &Agreement) -> usize {
+    agreement.placements().values().filter(|placement| placement.change.is_some()).count()
+}
+
+/// Three MASTERs and a REPLICA.
+fn agreement(write_quorum: WriteQuorum) -> Agreement {
+    let founders: Vec<_> = (1..=3).map(|n| (alloc::format!("n{n}"), NodeId(n))).collect();
+    let mut agreement = Agreement::founded_by(&founders);
+    let new = NewDatabase::new("bench", DatabaseKind::Plocal, write_quorum);
+    agreement.apply(&Command::CreateDatabase { new }).unwrap();
+    let (name, address) = ("n4".into(), "d:1".into());
+    agreement.apply(&Command::Enlist { name, node: NodeId(4), address }).unwrap();
+    agreement
+}
+
+fn role(server: &str, role: Role) -> Command {
+    Command::SetRole { server: server.into(), role }
+}
+
+fn remove(server: &str) -> Command {
+    Command::RemoveServer { server: server.into() }
+}
+
+/// The servers among these report whatever the change on its way asks of them.
+fn finish(agreement: &mut Agreement, from: &[u64]) {
+    for (key, placement) in agreement.placements() {
+        let (cluster, generation) = (key, placement.generation);
+        for node in from.iter().map(|node| NodeId(*node)) {
+            let token = SessionToken::new();
+            let sealed = Report::Sealed { cluster, generation, token };
+            agreement.apply(&Command::Reports { from: node, reports: vec![sealed] }).unwrap();
+        }
+        for node in from.iter().map(|node| NodeId(*node)) {
+            let synced = Report::Synced { cluster, generation: generation + 1 };
+            agreement.apply(&Command::Reports { from: node, reports: vec![synced] }).unwrap();
+        }
+    }
+    assert_eq!(changing(&agreement), 0);
+}
+
+/// MASTERs, REPLICAs and W of every cluster with an owner; all have the same.
+fn kept(agreement: &Agreement) -> (Vec<u64>, Vec<u64>, usize) {
+    let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
+    let placements = agreement.placements();
+    let all = placements.values().map(|p| (ids(&p.masters), ids(&p.replicas), p.write_quorum));
+    let all: Vec<_> = all.collect();
+    assert!(all.windows(2).all(|two| two[0] == two[1]), "{all:?}");
+    all[0].clone()
+}
+
+/// FEATURES: L7
+#[test]
+fn a_replica_becomes_a_master_and_another_one_goes() {
+    let mut agreement = agreement(WriteQuorum::Majority);
+    assert_eq!(agreement.apply(&role("n4", Role::Master)), Ok(true));
+    assert_eq!(agreement.apply(&role("n4", Role::Master)), Ok(false), "once");
+    let busy = agreement.apply(&remove("n1")).unwrap_err();
+    assert_eq!(busy.code, quorate_api::ErrorCode::Busy, "one at a time");
+    assert_eq!(agreement.voters().count(), 3, "not before it has everything");
+    finish(&mut agreement, &[1, 2, 4]);
+    assert_eq!(kept(&agreement), (vec![1, 2, 3, 4], vec![], 3));
+    assert_eq!(agreement.voters().count(), 4);
+    let (database, name, supers) = ("bench".into(), "Item".into(), Vec::new());
+    agreement.apply(&Command::CreateClass { database, name, supers }).unwrap();
+    let owned = |agreement: &Agreement, node: u64| {
+        let database = agreement.schema.database("bench").unwrap();
+        database.clusters.iter().filter(|c| c.owner.0 == node || c.home.0 == node).count()
+    };
+    assert_eq!(owned(&agreement, 4), 1, "the new class has one for it");
+
+    assert_eq!(agreement.apply(&remove("n1")), Ok(true));
+    assert_eq!(owned(&agreement, 1), 0);
+    assert!(agreement.schema.server(NodeId(1)).is_some_and(|server| server.leaving));
+    assert_eq!(agreement.voters().collect::<Vec<_>>(), [2, 3, 4].map(NodeId));
+    finish(&mut agreement, &[2, 3, 4]);
+    assert_eq!(kept(&agreement), (vec![2, 3, 4], vec![], 2));
+    assert_eq!(agreement.schema.server(NodeId(1)), None);
+    let back = Command::Enlist { name: "n1".into(), node: NodeId(1), address: "a:1".into() };
+    let refused = agreement.apply(&back).unwrap_err();
+    assert!(refused.text.contains("'n1' was removed from the cluster"), "{}", refused.text);
+    let new = Command::Enlist { name: "n1".into(), node: NodeId(9), address: "a:1".into() };
+    assert_eq!(agreement.apply(&new), Ok(true), "the name is free");
+    assert_eq!(kept(&agreement), (vec![2, 3, 4], vec![9], 2));
+    // A REPLICA goes at once.
+    assert_eq!(agreement.apply(&remove("n1")), Ok(true));
+    assert_eq!(kept(&agreement), (vec![2, 3, 4], vec![], 2));
+    assert_eq!(agreement.schema.server(NodeId(9)), None);
+}
+
+#[test]
+fn a_master_becomes_a_replica() {
+    let mut agreement = agreement(WriteQuorum::Majority);
+    agreement.apply(&role("n3", Role::Replica)).unwrap();
+    assert_eq!(agreement.voters().count(), 2);
+    finish(&mut agreement, &[1, 2]);
+    assert_eq!(kept(&agreement), (vec![1, 2], vec![3, 4], 2));
+    let unknown = agreement.apply(&role("n9", Role::Master)).unwrap_err();
+    assert_eq!(unknown.text, "server 'n9' is not in the cluster");
+}
+
+/// What is refused changes nothing.
+#[test]
+fn too_few_are_refused_with_the_numbers() {
+    for (write_quorum, text) in [
+        (WriteQuorum::Count(3), "'bench' has writeQuorum 3, and there would be 2 MASTERs"),
+        (WriteQuorum::Count(1), "writeQuorum 1, which is below the majority of 3 MASTERs (2)"),
+    ] {
+        let mut agreement = agreement(write_quorum);
+        let before = agreement.clone();
+        for command in [remove("n1"), role("n1", Role::Replica)] {
+            let refused = agreement.apply(&command).unwrap_err();
+            assert!(refused.text.contains(text), "{}", refused.text);
+            assert_eq!(agreement, before);
+        }
+    }
+}
+
+#[test]
+fn whether_masters_are_enough_for_quorums() {
+    use ReadQuorum as R;
+    use WriteQuorum as W;
+    let few =
+        |key, quorum, after| Err(MemberError::TooFew { database: "d".into(), key, quorum, after });
+    let loose = |quorum, masters| {
+        let majority = masters / 2 + 1;
+        Err(MemberError::Loose { database: "d".into(), quorum, masters, majority })
+    };
+    for (write, read, before, after, expected) in [
+        (W::Majority, R::Count(1), 3, 2, Ok(())),
+        (W::Majority, R::Count(1), 2, 1, Ok(())),
+        (W::Majority, R::Count(1), 1, 0, Err(MemberError::LastMaster)),
+        (W::All, R::All, 3, 2, Ok(())),
+        (W::Count(3), R::Count(1), 3, 2, few("writeQuorum", 3, 2)),
+        (W::Count(2), R::Count(3), 3, 2, few("readQuorum", 3, 2)),
+        (W::Count(2), R::Count(1), 3, 2, Ok(())),
+        (W::Count(2), R::Count(1), 3, 4, loose(2, 4)),
+        (W::Count(1), R::Count(1), 3, 2, loose(1, 3)),
+        (W::Count(3), R::Count(1), 4, 5, Ok(())),
+    ] {
+        assert_eq!(enough("d", (write, read), before, after), expected, "{write} {read} {after}");
+    }
+}

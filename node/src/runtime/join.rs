@@ -1,0 +1,50 @@
+//! The task of a server that joins: asks one seed after the other until it is taken in, or is told
+//! that it will not be. A server that is in a cluster already asks nobody: it remembers the others.
+//! May not decide anything; what becomes of a server that is in is the loop's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::link::enlist::EnlistError;
+use super::shared::Shared;
+
+/// Between two rounds through the seeds.
+const PAUSE: Duration = Duration::from_millis(300);
+/// Rounds without a word from the cluster after which it is asked again: whoever was asked may have
+/// been mistaken for a server of it.
+const PATIENCE: u32 = 20;
+
+/// Joins, if this server is in no cluster.
+pub(super) async fn run(shared: Arc<Shared>, seeds: Vec<String>) {
+    let Some(links) = &shared.links else { return };
+    let Some(address) = &shared.address else { return };
+    let mut told = String::new();
+    let mut enlisted = 0;
+    while !shared.is_member() {
+        for seed in seeds.iter().filter(|_| enlisted == 0) {
+            match links.enlist(seed, address).await {
+                Ok(servers) => {
+                    let count = servers.len();
+                    tracing::info!(seed, "this server is enlisted, with {count} in all");
+                    links.follow(&servers, &[]);
+                    enlisted = PATIENCE;
+                    break;
+                }
+                Err(EnlistError::Refused(why)) => {
+                    shared.refuse(format!("the cluster does not take this server in: {why}"));
+                    return;
+                }
+                Err(error) => {
+                    // A seed that stays away is one line.
+                    let text = format!("{seed}: {error}");
+                    if text != told {
+                        tracing::info!(seed, reason = %error, "not enlisted yet");
+                        told = text;
+                    }
+                }
+            }
+        }
+        enlisted = u32::saturating_sub(enlisted, 1);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
