@@ -1,6 +1,6 @@
-//! Real servers that are killed, lose power, and have slow and full disks, under load: nothing that
-//! was acknowledged is lost, nothing stays in doubt, all copies are equal. Judged by the project's
-//! own checkers. A few cycles here; `make soak-disk` runs the whole workloads.
+//! Real servers that are killed, lose power, have slow and full disks, and get other quorums under
+//! load: nothing acknowledged is lost, nothing stays in doubt, all copies are equal. Judged by the
+//! project's own checkers. A few cycles here; `make soak-disk` runs whole workloads.
 #![allow(clippy::unwrap_used, reason = "a failed expectation of a test ends it")]
 #![allow(clippy::print_stdout, reason = "figures, and what was skipped, are worth reading")]
 
@@ -124,6 +124,14 @@ fn killed_servers_lose_nothing() {
     let few = ["--set", "faults.0.times=6", "--set", "faults.0.every=1s"];
     run("workloads/kill-storm.yaml", &[&few[..], &["--set", "phases.measure=7s"]].concat())
         .check(6);
+}
+
+/// FEATURES: L7
+#[test]
+fn quorums_change_under_load_while_a_server_dies() {
+    let few = ["--set", "faults.0.times=8", "--set", "faults.1.times=1"];
+    run("workloads/hot-change.yaml", &[&few[..], &["--set", "phases.measure=9s"]].concat())
+        .check(8 + 1);
 }
 
 #[test]

@@ -124,6 +124,47 @@ fn clusters_of_a_killed_server_are_written_to_and_come_home_with_it() {
     all_there_once(&servers, &written);
 }
 
+/// FEATURES: A6
+#[test]
+fn a_static_owner_stays_when_it_is_killed_and_other_clusters_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = three_servers(dir.path());
+    let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
+    for server in &servers {
+        server.wait_for_all_three();
+    }
+    servers[0].make_class();
+    let path = "/distributed/database/bench";
+    until("the owner fixed", || {
+        let mut document = json_of(&servers[0].http("GET", path, ""));
+        document["clusters"]["item_n2"]["owner"] = "n2".into();
+        status(&servers[0].http("PUT", path, &document.to_string())) == 200
+    });
+    let mut written = Written::new();
+    let mut wrote = |server: &Server, cluster: Option<&str>, n: usize| {
+        until("a record", || {
+            let rid = insert(server.address(), cluster, n).unwrap();
+            rid.map(|rid| written.push((rid, n))).is_some()
+        });
+    };
+    wrote(&servers[1], Some("item_n2"), 1);
+    servers[1].end(Signal::SIGKILL);
+    // Owners have moved, so that one was left where it is.
+    until("other clusters with other owners", || owner(&servers[0], "v_n2") != "n2");
+    assert_eq!(owner(&servers[0], "item_n2"), "n2");
+    for n in [0, 2] {
+        let refused = insert(servers[n].address(), Some("item_n2"), 9).unwrap();
+        assert_eq!(refused, None);
+        wrote(&servers[n], None, 10 + n);
+    }
+    let sql = "INSERT INTO Item CLUSTER item_n2 SET n = 9";
+    let refused = servers[0].http("POST", "/command/bench/sql", sql);
+    assert!(refused.contains("(it is 'n2', its static owner)"), "{refused}");
+    servers[1] = start(&arguments[1]);
+    wrote(&servers[1], Some("item_n2"), 20);
+    all_there_once(&servers, &written);
+}
+
 fn all_there_once(servers: &[Server], written: &Written) {
     let rids: BTreeSet<&String> = written.iter().map(|(rid, _)| rid).collect();
     assert_eq!(rids.len(), written.len(), "an id was given twice");

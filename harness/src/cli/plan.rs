@@ -133,6 +133,9 @@ fn told(kind: &FaultKind) -> (String, &Target) {
         FaultKind::Latency { target, delay_us, jitter_us } => {
             (format!("latency {delay_us} ± {jitter_us} µs"), target)
         }
+        FaultKind::Reconfigure { write_quorum, .. } => {
+            (format!("write quorum {write_quorum}"), &Target::All)
+        }
     }
 }
 

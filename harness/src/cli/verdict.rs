@@ -5,7 +5,7 @@ use quorate_check::verdict::Verdict;
 use serde_json::{Value, json};
 
 use super::Exit;
-use crate::report::Summary;
+use crate::report::{InterruptionSummary, Summary};
 use crate::run::Ended;
 use crate::run::judge::Judged;
 
@@ -54,14 +54,30 @@ pub(super) fn figures(summary: &Summary) -> Vec<Vec<String>> {
     let outcomes =
         format!("{} ok, {} failed, {} unknown", counts.ok, counts.failed, counts.unknown);
     let gap = format!("{:.0} ms", summary.gap.length_s * 1e3);
-    [
+    let rows = [
         ("throughput", rate),
         ("latency p99", p99),
         ("outcomes", outcomes),
         ("longest time without success", gap),
     ]
-    .map(|(key, value)| vec![key.to_owned(), value])
-    .into()
+    .map(|(key, value)| vec![key.to_owned(), value]);
+    rows.into_iter().chain(summary.interruptions.iter().map(interruption)).collect()
+}
+
+/// How long writers that had a majority were interrupted by faults of one kind.
+fn interruption(found: &InterruptionSummary) -> Vec<String> {
+    let ms = |seconds: f64| format!("{:.0} ms", seconds * 1e3);
+    let open = if found.longest.open { "≥ " } else { "" };
+    let (median, longest) = (ms(found.median_s), ms(found.longest.length_s));
+    let worst = &found.longest_of;
+    let resolution = found.resolution_s.map_or("none".to_owned(), ms);
+    vec![
+        format!("writes interrupted by {}", found.requested),
+        format!(
+            "{} times: median {median}, longest {open}{longest} ({worst}); resolution {resolution}",
+            found.times
+        ),
+    ]
 }
 
 /// Why a run is not good, in a few words; empty when it is.

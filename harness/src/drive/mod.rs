@@ -66,7 +66,7 @@ pub mod random;
 mod recorder;
 mod recorder_thread;
 mod reply;
-mod request;
+pub(crate) mod request;
 pub mod schedule;
 mod sessions;
 mod setup;

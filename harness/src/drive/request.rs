@@ -184,8 +184,13 @@ impl Encoder {
 
 /// The header line that logs in as root.
 pub(crate) fn authorization(password: &str) -> String {
+    format!("Authorization: {}\r\n", basic(password))
+}
+
+/// The value of that header.
+pub(crate) fn basic(password: &str) -> String {
     let secret = base64::engine::general_purpose::STANDARD.encode(format!("root:{password}"));
-    format!("Authorization: Basic {secret}\r\n")
+    format!("Basic {secret}")
 }
 
 fn number(out: &mut Vec<u8>, n: u64) {

@@ -28,6 +28,7 @@ pub fn describe(kind: &FaultKind) -> String {
         FaultKind::Latency { delay_us, jitter_us, .. } => {
             format!("latency {delay_us}±{jitter_us} µs {target}")
         }
+        FaultKind::Reconfigure { write_quorum, .. } => format!("write quorum {write_quorum}"),
         FaultKind::Disk { disk, .. } => match disk {
             DiskFault::PowerCut { survives } => format!("power cut {target}, {}", left(*survives)),
             DiskFault::Slow { delay_us } => format!("slow disk {delay_us} µs {target}"),
@@ -54,6 +55,8 @@ pub fn target_of(kind: &FaultKind) -> &Target {
         | FaultKind::Partition { target, .. }
         | FaultKind::Latency { target, .. }
         | FaultKind::Disk { target, .. } => target,
+        // Any of them may be asked.
+        FaultKind::Reconfigure { .. } => &Target::All,
     }
 }
 

@@ -140,12 +140,15 @@ fn horizon(input: &Input<'_>, inject: &FaultRecord, healed: Option<Nanos>) -> Na
 }
 
 /// The servers hit and the others, named as sides for a partition; a side without servers is left
-/// out.
+/// out. A change of the configuration hits nobody.
 fn sides(input: &Input<'_>, inject: &FaultRecord) -> Vec<(String, Vec<String>)> {
+    let kind = input.plan.faults.iter().find(|fault| fault.name == inject.name);
+    if kind.is_some_and(|fault| matches!(fault.kind, FaultKind::Reconfigure { .. })) {
+        return Vec::new();
+    }
     let all = &input.history.header.nodes;
     let (hit, rest): (Vec<String>, Vec<String>) =
         all.iter().cloned().partition(|name| inject.resolved.contains(name));
-    let kind = input.plan.faults.iter().find(|fault| fault.name == inject.name);
     let is_partition = kind.is_some_and(|fault| matches!(fault.kind, FaultKind::Partition { .. }));
     let masters = &input.plan.topology.masters;
     let label = |nodes: &[String], plain: &str| {

@@ -9,6 +9,7 @@ mod availability;
 mod distribution;
 mod faults;
 mod gaps;
+mod interruptions;
 mod operations;
 mod resources;
 mod timeline;
@@ -28,6 +29,7 @@ pub use availability::{NodeAvailability, Slice, node_availability};
 pub use distribution::{Bound, Distribution};
 pub use faults::{FaultFigures, GroupFigures, Recovery, fault_figures};
 pub use gaps::{Gap, longest_gap, longest_gap_touching};
+pub use interruptions::Interruption;
 pub use operations::{ClassFigures, Latencies, class_figures, class_of};
 pub use resources::{Point, Resource, ResourceSeries, resources};
 pub use timeline::{Slot, Timeline, slot_length, timeline};
@@ -222,6 +224,8 @@ pub struct Figures {
     pub nodes: Vec<NodeAvailability>,
     /// One a fault, in order of effect.
     pub faults: Vec<FaultFigures>,
+    /// One a kind of fault that left a majority.
+    pub interruptions: Vec<Interruption>,
 }
 
 /// Computes every figure.
@@ -240,6 +244,7 @@ pub fn figures(input: &Input<'_>) -> Figures {
         if window.length() == 0 { 0.0 } else { count as f64 / window.seconds() }
     };
     let timeline = timeline(input);
+    let faults = fault_figures(input, timeline.slot);
     Figures {
         window,
         counts,
@@ -251,7 +256,8 @@ pub fn figures(input: &Input<'_>) -> Figures {
         gap: longest_gap(&gaps::acknowledged(input, |_| true), window),
         gap_writes: gaps::writes(input),
         nodes: node_availability(input, timeline.slot),
-        faults: fault_figures(input, timeline.slot),
+        interruptions: interruptions::interruptions(input, &faults),
+        faults,
         timeline,
     }
 }

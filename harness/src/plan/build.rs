@@ -36,6 +36,7 @@ enum Sort {
     Cut,
     Latency,
     Disk,
+    Configuration,
 }
 
 fn sort(kind: &FaultKind) -> (Sort, &Target) {
@@ -49,6 +50,7 @@ fn sort(kind: &FaultKind) -> (Sort, &Target) {
         }
         FaultKind::Partition { target, .. } => (Sort::Cut, target),
         FaultKind::Latency { target, .. } => (Sort::Latency, target),
+        FaultKind::Reconfigure { .. } => (Sort::Configuration, &Target::All),
     }
 }
 
@@ -91,6 +93,9 @@ fn shared(
     if sort_a == Sort::Cut {
         // Any two cuts have a link in common, which the first heal would open.
         return Some("links cut".to_owned());
+    }
+    if sort_a == Sort::Configuration {
+        return Some("the write quorum changed".to_owned());
     }
     let hit_a = target::resolve(target_a, masters, seed, &earlier.name);
     let hit_b = target::resolve(target_b, masters, seed, &later.name);

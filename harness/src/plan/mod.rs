@@ -257,6 +257,13 @@ pub enum FaultKind {
         #[serde(flatten)]
         disk: DiskFault,
     },
+    /// The database gets another write quorum while it is used. Nobody is hit.
+    Reconfigure {
+        /// `majority`, `all` or a number, as servers take it.
+        write_quorum: String,
+        /// The one that it gets back at the heal.
+        before: String,
+    },
 }
 
 /// What gives way in a disk.

@@ -20,8 +20,8 @@ pub use error::ReportError;
 pub use index::{Index, index, run_folders};
 pub use plot::PlotError;
 pub use summary::{
-    ClassSummary, FaultSummary, GapSummary, GroupSummary, Measurement, NodeSummary, SUMMARY_FORMAT,
-    Safety, Summary,
+    ClassSummary, FaultSummary, GapSummary, GroupSummary, InterruptionSummary, Measurement,
+    NodeSummary, SUMMARY_FORMAT, Safety, Summary,
 };
 
 use crate::figures::{Input, figures};

@@ -107,6 +107,7 @@ pub(super) fn page(
         operations => sections::operations(figures),
         code_rows => sections::codes(figures),
         faults => sections::faults(run, figures),
+        interruptions => sections::interruptions(figures),
         checkers => checkers(run),
         findings => run.soundness,
         manifest => run.manifest,

@@ -6,8 +6,8 @@ use super::load::Run;
 use super::plot::since;
 use super::words::{self, NONE};
 use crate::figures::{
-    Bound, ClassFigures, Distribution, FaultFigures, Figures, Gap, GroupFigures, Latencies,
-    Recovery, Resource, ResourceSeries, Timeline,
+    Bound, ClassFigures, Distribution, FaultFigures, Figures, Gap, GroupFigures, Interruption,
+    Latencies, Recovery, Resource, ResourceSeries, Timeline,
 };
 use crate::folder::{FaultAction, FaultRecord};
 use crate::plan::PlannedFault;
@@ -218,6 +218,30 @@ struct GroupRow {
     gap: String,
     gap_writes: String,
     recovery: String,
+}
+
+/// How long writers that had a majority were interrupted, one line a kind of fault.
+#[derive(Debug, Serialize)]
+pub(super) struct InterruptionRow {
+    requested: String,
+    times: String,
+    median: String,
+    longest: String,
+    longest_of: String,
+    resolution: String,
+}
+
+/// One row a kind of fault.
+pub(super) fn interruptions(figures: &Figures) -> Vec<InterruptionRow> {
+    let row = |found: &Interruption| InterruptionRow {
+        requested: found.requested.clone(),
+        times: words::count(found.times as u64),
+        median: words::nanos(found.median),
+        longest: gap(found.longest),
+        longest_of: found.longest_of.clone(),
+        resolution: found.resolution.map_or_else(|| NONE.to_owned(), words::nanos),
+    };
+    figures.interruptions.iter().map(row).collect()
 }
 
 /// Every fault that was planned or fired.

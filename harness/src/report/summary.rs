@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::load::Run;
 use crate::figures::{
-    Bound, ClassFigures, Counts, FaultFigures, Figures, Gap, GroupFigures, Latencies,
+    Bound, ClassFigures, Counts, FaultFigures, Figures, Gap, GroupFigures, Interruption, Latencies,
     NodeAvailability, Recovery, seconds,
 };
 use crate::folder::DriverSummary;
@@ -67,6 +67,9 @@ pub struct Summary {
     pub nodes: Vec<NodeSummary>,
     /// One a fault.
     pub faults: Vec<FaultSummary>,
+    /// One a kind of fault that left a majority; not in summaries of earlier versions.
+    #[serde(default)]
+    pub interruptions: Vec<InterruptionSummary>,
     /// The driver about itself.
     pub driver: Option<DriverSummary>,
     /// What the run folder lacks.
@@ -142,6 +145,23 @@ pub struct NodeSummary {
     pub good: u64,
     /// Longest time without an acknowledged operation.
     pub gap: GapSummary,
+}
+
+/// How long writers that had a majority were interrupted by faults of one kind; seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InterruptionSummary {
+    /// Kind and target as requested.
+    pub requested: String,
+    /// How many faults this is over.
+    pub times: usize,
+    /// The median of their longest times without an acknowledged write.
+    pub median_s: f64,
+    /// The longest of all.
+    pub longest: GapSummary,
+    /// The fault that it belongs to.
+    pub longest_of: String,
+    /// Below it an interruption cannot be told from none; `None` without writes outside faults.
+    pub resolution_s: Option<f64>,
 }
 
 /// A fault and its consequences; seconds.
@@ -221,6 +241,7 @@ pub(super) fn summary(run: &Run, figures: &Figures) -> Summary {
         classes: figures.classes.iter().map(class).collect(),
         nodes: figures.nodes.iter().map(|found| node(origin, found)).collect(),
         faults: figures.faults.iter().map(|found| fault(origin, found)).collect(),
+        interruptions: figures.interruptions.iter().map(|i| interruption(origin, i)).collect(),
         driver: run.driver.clone(),
         missing: run.missing.clone(),
     }
@@ -316,6 +337,17 @@ fn fault(origin: u64, fault: &FaultFigures) -> FaultSummary {
         first_failure_s: fault.first_failure.map(seconds),
         first_refusal_s: fault.first_refusal.map(seconds),
         groups: fault.groups.iter().map(|found| group(origin, found)).collect(),
+    }
+}
+
+fn interruption(origin: u64, found: &Interruption) -> InterruptionSummary {
+    InterruptionSummary {
+        requested: found.requested.clone(),
+        times: found.times,
+        median_s: seconds(found.median),
+        longest: gap(origin, found.longest),
+        longest_of: found.longest_of.clone(),
+        resolution_s: found.resolution.map(seconds),
     }
 }
 

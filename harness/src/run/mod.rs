@@ -31,9 +31,6 @@ use crate::plan::Plan;
 use crate::report::{self, Summary};
 use crate::stage::{ProcessStage, Program, StageOptions};
 
-/// Name of the variable with the password of the servers' user `root`.
-const PASSWORD: &str = "ORIENTDB_ROOT_PASSWORD";
-
 /// One run to be done.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -113,8 +110,7 @@ async fn on_stage(
     watched: &Watched,
 ) -> Outcome {
     let clock = Clock::start();
-    let secret = job.stage.secrets.iter().find(|(name, _)| name == PASSWORD);
-    let password = secret.map_or("root", |(_, password)| password);
+    let password = job.stage.password();
     let plan = &job.plan;
     let setup = Setup { plan, folder, clock, password, interrupt, watched };
     let executing = async {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::SpecFault;
-use super::raw::{DiskWord, Kind, RawFault, RawTarget, TargetWord};
+use super::raw::{DiskWord, Kind, QuorumWord, RawFault, RawQuorum, RawTarget, TargetWord};
 use super::units::Span;
 use super::validate::{Findings, server_names};
 use crate::plan::{Cut, DiskFault, FaultKind, Phases, PlannedFault, Target, Topology, target};
@@ -68,6 +68,7 @@ fn word(kind: Kind) -> &'static str {
         Kind::Partition => "partition",
         Kind::Latency => "latency",
         Kind::Disk => "disk",
+        Kind::Reconfigure => "reconfigure",
     }
 }
 
@@ -154,6 +155,7 @@ fn kind(
         ("disk", raw.disk.is_some(), raw.fault == Kind::Disk, "disk"),
         ("survives", raw.survives.is_some(), is_power_cut, "power cuts"),
         ("jitter", raw.jitter.is_some(), raw.fault == Kind::Latency, "latency"),
+        ("write_quorum", raw.write_quorum.is_some(), raw.fault == Kind::Reconfigure, "reconfigure"),
     ];
     for (part, given, belongs, of) in given {
         if given && !belongs {
@@ -172,7 +174,44 @@ fn kind(
         }
         Kind::Latency => latency(raw, key, target, findings),
         Kind::Disk => disk(raw, key, target, findings),
+        Kind::Reconfigure => reconfigure(raw, key, topology, findings),
     }
+}
+
+/// Going below a majority and back would need a merge.
+fn reconfigure(
+    raw: &RawFault,
+    key: &str,
+    topology: &Topology,
+    findings: &mut Findings<'_>,
+) -> Option<FaultKind> {
+    let masters = topology.masters.len();
+    let (majority, before) = (masters / 2 + 1, topology.write_quorum.clone());
+    if raw.target != RawTarget::default() {
+        findings.wrong(&format!("{key}.target"), "has no meaning: every server takes part");
+    }
+    let is_below = |count: &u8| usize::from(*count) < majority;
+    let legal = format!("legal: majority, all, or a number from {majority} to {masters}");
+    if before.parse().is_ok_and(|count| is_below(&count)) {
+        let what = format!("the database begins below a majority ({before} of {masters})");
+        findings.wrong(&format!("{key}.fault"), what);
+    }
+    let write_quorum = match raw.write_quorum {
+        None => {
+            findings.wrong(key, format!("reconfigure needs `write_quorum`; {legal}"));
+            return None;
+        }
+        Some(RawQuorum::Word(QuorumWord::Majority)) => "majority".to_owned(),
+        Some(RawQuorum::Word(QuorumWord::All)) => "all".to_owned(),
+        Some(RawQuorum::Count(count)) => {
+            if is_below(&count) || usize::from(count) > masters {
+                let what = format!("{count} of {masters} MASTERs is not legal here; {legal}");
+                findings.wrong(&format!("{key}.write_quorum"), what);
+            }
+            count.to_string()
+        }
+    };
+    Some(FaultKind::Reconfigure { write_quorum, before })
 }
 
 fn disk(

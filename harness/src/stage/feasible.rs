@@ -50,7 +50,8 @@ fn on_links(fault: &PlannedFault, topology: &Topology, foreign: bool) -> Result<
         FaultKind::Kill { .. }
         | FaultKind::Restart { .. }
         | FaultKind::Pause { .. }
-        | FaultKind::Disk { .. } => Ok(()),
+        | FaultKind::Disk { .. }
+        | FaultKind::Reconfigure { .. } => Ok(()),
         FaultKind::Partition { .. } | FaultKind::Latency { .. } if !topology.proxied => {
             refuse("links are not proxied", "set proxied in the topology")
         }

@@ -11,6 +11,8 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::drive::request::basic;
+
 /// Largest reply that is read; beyond it the server is broken.
 const REPLY_BYTES_MAX: usize = 16 << 20;
 
@@ -71,7 +73,23 @@ pub async fn request(
     body: Option<Vec<u8>>,
     limit: Duration,
 ) -> Result<Reply, HttpError> {
-    match tokio::time::timeout(limit, exchange(address, method, path, body)).await {
+    request_as(address, None, method, path, body, limit).await
+}
+
+/// The same as user `root` with a password.
+///
+/// # Errors
+/// When there is no complete reply within `limit`. Any status is a reply.
+pub async fn request_as(
+    address: SocketAddr,
+    password: Option<&str>,
+    method: Method,
+    path: &str,
+    body: Option<Vec<u8>>,
+    limit: Duration,
+) -> Result<Reply, HttpError> {
+    let exchange = exchange(address, password, method, path, body);
+    match tokio::time::timeout(limit, exchange).await {
         Ok(result) => result,
         Err(_) => Err(HttpError::Late { address, limit }),
     }
@@ -79,6 +97,7 @@ pub async fn request(
 
 async fn exchange(
     address: SocketAddr,
+    password: Option<&str>,
     method: Method,
     path: &str,
     body: Option<Vec<u8>>,
@@ -95,6 +114,9 @@ async fn exchange(
         .uri(path)
         .header(header::HOST, address.to_string())
         .header(header::CONNECTION, "close");
+    if let Some(password) = password {
+        builder = builder.header(header::AUTHORIZATION, basic(password));
+    }
     if body.is_some() {
         builder = builder.header(header::CONTENT_TYPE, "application/json");
     }

@@ -39,6 +39,9 @@ impl Levers for Cluster {
                 self.delay(&until, Delay { latency_us: delay_us, jitter_us }).await
             }
             FaultKind::Disk { disk, .. } => self.hurt_disk(&until, disk).await,
+            FaultKind::Reconfigure { ref write_quorum, .. } => {
+                self.set_write_quorum(&until, write_quorum).await
+            }
         }
     }
 
@@ -51,6 +54,9 @@ impl Levers for Cluster {
             FaultKind::Partition { cut, .. } => self.mend(&until, kind_of(cut)).await,
             FaultKind::Latency { .. } => self.undelay(&until).await,
             FaultKind::Disk { disk, .. } => self.heal_disk(&until, disk).await,
+            FaultKind::Reconfigure { ref before, .. } => {
+                self.set_write_quorum(&until, before).await
+            }
         }
     }
 }

@@ -25,6 +25,7 @@ mod process;
 pub mod procfs;
 pub mod proxy_client;
 mod proxy_process;
+mod quorum_levers;
 mod rules;
 mod sampling;
 mod toxics;

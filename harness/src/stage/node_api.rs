@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::StageError;
-use super::http::{HttpError, request};
+use super::http::{HttpError, Reply, request, request_as};
+
+/// The distributed configuration of the database that the driver uses.
+const DOCUMENT: &str = "/distributed/database/bench";
 
 /// The first line a server prints.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -58,6 +62,37 @@ pub async fn metrics(
         return Err(HttpError::Protocol { address: direct, reason });
     }
     Ok(parse_metrics(&reply.text()))
+}
+
+/// Reads the distributed configuration of the database under test.
+///
+/// # Errors
+/// When it does not answer within `limit`, or not with that document.
+pub async fn configuration(
+    direct: SocketAddr,
+    password: &str,
+    limit: Duration,
+) -> Result<Value, HttpError> {
+    let reply = request_as(direct, Some(password), Method::GET, DOCUMENT, None, limit).await?;
+    let document = serde_json::from_slice(&reply.body).ok().filter(Value::is_object);
+    document.filter(|_| reply.status == StatusCode::OK).ok_or_else(|| {
+        let reason = format!("{DOCUMENT} answered {}: {}", reply.status, reply.text());
+        HttpError::Protocol { address: direct, reason }
+    })
+}
+
+/// Puts a changed document back; any status is a reply.
+///
+/// # Errors
+/// When it does not answer within `limit`.
+pub async fn reconfigure(
+    direct: SocketAddr,
+    password: &str,
+    document: &Value,
+    limit: Duration,
+) -> Result<Reply, HttpError> {
+    let body = Some(document.to_string().into_bytes());
+    request_as(direct, Some(password), Method::PUT, DOCUMENT, body, limit).await
 }
 
 /// Prometheus text: one value per name with labels. Comments and lines without a number are left

@@ -9,6 +9,9 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Longest wait for a clean end before a process is killed, unless set.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// Name of the variable with the password of the servers' user `root`.
+const ROOT_PASSWORD: &str = "ORIENTDB_ROOT_PASSWORD";
+
 /// Settings of the process stage.
 #[derive(Debug, Clone)]
 pub struct StageOptions {
@@ -47,13 +50,20 @@ impl Default for StageOptions {
             // The servers live for one run and listen on loopback.
             secrets: vec![
                 secret("QUORATE_CLUSTER_PASSWORD", "quorate-bench"),
-                secret("ORIENTDB_ROOT_PASSWORD", "root"),
+                secret(ROOT_PASSWORD, "root"),
             ],
         }
     }
 }
 
 impl StageOptions {
+    /// Password of the servers' user `root`.
+    #[must_use]
+    pub fn password(&self) -> &str {
+        let secret = self.secrets.iter().find(|(name, _)| name == ROOT_PASSWORD);
+        secret.map_or("root", |(_, password)| password)
+    }
+
     /// The defaults, with the passwords that the environment names.
     #[must_use]
     pub fn from_env() -> Self {

@@ -82,8 +82,8 @@ impl Agreement {
             Command::DropIndex { database, name } => Some(schema.drop_index(database, name)?),
             Command::IndexFilled { index, by } => schema.index_filled(*index, *by),
             Command::IndexFailed { index, reasons } => schema.index_failed(*index, reasons.clone()),
-            Command::Reconfigure { database, version, settings } => {
-                return self.reconfigure(database, *version, *settings);
+            Command::Reconfigure { database, version, settings, owners } => {
+                return self.reconfigure((database, *version), *settings, owners);
             }
             Command::MoveOwners { lost, to } => schema.owners_moved(*lost, to),
             Command::ReturnOwners { back } => schema.owners_returned(*back),
@@ -112,11 +112,12 @@ impl Agreement {
     /// (PROTOCOL.md 3.9), all of them or none.
     fn reconfigure(
         &mut self,
-        database: &str,
-        version: u64,
+        (database, version): (&str, u64),
         settings: Settings,
+        owners: &BTreeMap<String, String>,
     ) -> Result<bool, Refusal> {
         let next = self.schema.reconfigured(database, version, settings)?;
+        let next = next.owned_by(database, owners)?;
         let mut generations = self.generations.clone();
         let found = next.database(database).into_iter();
         for key in found.flat_map(|db| db.clusters.iter().map(|cluster| db.key(cluster.id))) {

@@ -21,7 +21,12 @@ fn bench() -> Agreement {
 
 fn quorum(version: u64, write_quorum: WriteQuorum) -> Command {
     let settings = Settings { write_quorum, ..Settings::default() };
-    Command::Reconfigure { database: "bench".into(), version, settings }
+    reconfigure(version, settings)
+}
+
+fn reconfigure(version: u64, settings: Settings) -> Command {
+    let owners = BTreeMap::new();
+    Command::Reconfigure { database: "bench".into(), version, settings, owners }
 }
 
 fn reports(from: u64, of: &[Report]) -> Command {
@@ -74,8 +79,7 @@ fn a_read_quorum_is_no_generation() {
     let read_quorum = ReadQuorum::Majority;
     let execution_mode = ExecutionMode::Asynchronous;
     let settings = Settings { read_quorum, execution_mode, ..Settings::default() };
-    let command = Command::Reconfigure { database: "bench".into(), version: 1, settings };
-    assert_eq!(agreement.apply(&command), Ok(true));
+    assert_eq!(agreement.apply(&reconfigure(1, settings)), Ok(true));
     assert_eq!(agreement.placements(), before);
     assert_eq!(agreement.schema.database("bench").unwrap().read_quorum, read_quorum);
 }
@@ -89,8 +93,7 @@ fn a_loose_database_gets_another_read_quorum() {
     agreement.apply(&Command::CreateDatabase { new, masters }).unwrap();
     let (write_quorum, read_quorum) = (WriteQuorum::Count(1), ReadQuorum::All);
     let settings = Settings { write_quorum, read_quorum, ..Settings::default() };
-    let command = Command::Reconfigure { database: "bench".into(), version: 1, settings };
-    assert_eq!(agreement.apply(&command), Ok(true));
+    assert_eq!(agreement.apply(&reconfigure(1, settings)), Ok(true));
     assert_eq!(agreement.schema.database("bench").unwrap().read_quorum, read_quorum);
     let safe = agreement.apply(&quorum(2, WriteQuorum::Majority)).unwrap_err();
     assert!(safe.text.contains("below the majority"), "{}", safe.text);

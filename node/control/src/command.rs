@@ -1,6 +1,7 @@
 //! What servers ask the control plane to do. May not know what comes of it (that is `agreement`),
 //! nor how the servers come to agree on the order of commands (that is `plane`).
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -72,7 +73,7 @@ pub enum Command {
         /// Why.
         reasons: Vec<String>,
     },
-    /// A database gets other quorums, while it is used.
+    /// A database gets other quorums and static owners, while it is used.
     Reconfigure {
         /// Its name.
         database: String,
@@ -80,6 +81,8 @@ pub enum Command {
         version: u64,
         /// What it shall have.
         settings: Settings,
+        /// By cluster the server that owns it, lost or not; the owners of all others may move.
+        owners: BTreeMap<String, String>,
     },
     /// The next block of positions for the owner of a cluster.
     Grant {

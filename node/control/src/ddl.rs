@@ -170,7 +170,8 @@ impl Database {
             let id = self.next_cluster;
             self.next_cluster = id.checked_add(1).ok_or(DdlError::Exhausted("cluster"))?;
             let name = self.free_cluster_name(&wanted, id);
-            self.clusters.push(Cluster { id, name, owner: *owner, home: *owner });
+            let (owner, home, static_owner) = (*owner, *owner, false);
+            self.clusters.push(Cluster { id, name, owner, home, static_owner });
             clusters.push(id);
         }
         self.classes.push(Class {

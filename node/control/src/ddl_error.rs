@@ -28,6 +28,22 @@ pub enum DdlError {
     /// There is none.
     #[error("Index '{0}' was not found")]
     UnknownIndex(String),
+    /// There is none.
+    #[error("Cluster '{0}' does not exist")]
+    UnknownCluster(String),
+    /// Only who keeps a cluster can own it.
+    #[error(
+        "Cannot set ownership of cluster '{cluster}' to the server '{server}', because the server \
+         has no that cluster. Servers with the cluster are [{servers}]"
+    )]
+    OwnerWithoutCluster {
+        /// Which.
+        cluster: String,
+        /// Who was to own it.
+        server: String,
+        /// Who could, joined with commas.
+        servers: String,
+    },
     /// Others extend it, or it is built in.
     #[error("Class '{class}' cannot be dropped because {reason}")]
     InUse {
@@ -88,9 +104,11 @@ impl DdlError {
             Self::UnknownClass(_) => ErrorCode::UnknownClass,
             Self::IndexExists(_) => ErrorCode::IndexExists,
             Self::UnknownIndex(_) => ErrorCode::UnknownIndex,
+            Self::UnknownCluster(_) => ErrorCode::UnknownCluster,
             Self::Version { .. } => ErrorCode::VersionConflict,
             Self::Name(_)
             | Self::InUse { .. }
+            | Self::OwnerWithoutCluster { .. }
             | Self::QuorumTooLarge { .. }
             | Self::MastersChanged { .. }
             | Self::NoMasters

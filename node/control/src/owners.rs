@@ -1,10 +1,14 @@
-//! Owners of clusters that move when a server is lost, and back home again (FEATURES A7), in the
-//! schema. May not know who notices that a server is lost, nor what owners may do.
+//! Owners of clusters that move when a server is lost, and back home again (FEATURES A7), and those
+//! that people chose, which do not (A6), in the schema. May not know who notices that a server is
+//! lost, nor what owners may do.
 
+use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_api::NodeId;
 
+use crate::ddl::DdlError;
 use crate::schema::{Cluster, Database, Schema};
 
 impl Schema {
@@ -13,14 +17,14 @@ impl Schema {
     pub(crate) fn owners_moved(&self, lost: NodeId, to: &[NodeId]) -> Option<Self> {
         let masters = self.masters.iter().map(|(_, node)| *node);
         let heirs: Vec<NodeId> = masters.filter(|n| *n != lost && to.contains(n)).collect();
-        if heirs.is_empty() || !self.owns_any(lost) {
+        if heirs.is_empty() || !self.has_to_move(lost) {
             return None;
         }
         let mut next = self.next();
         for database in &mut next.databases {
-            let left =
-                (0..database.clusters.len()).filter(|at| database.clusters[*at].owner == lost);
-            let left: Vec<usize> = left.collect();
+            let clusters = database.clusters.iter().enumerate();
+            let left = clusters.filter(|(_, cluster)| cluster.moves_from(lost));
+            let left: Vec<usize> = left.map(|(at, _)| at).collect();
             for at in &left {
                 database.clusters[*at].owner = database.heir(*at, &heirs).unwrap_or(lost);
             }
@@ -36,28 +40,74 @@ impl Schema {
         }
         let mut next = self.next();
         for database in &mut next.databases {
-            let away = |c: &&mut Cluster| c.home == back && c.owner != back;
-            let away = database.clusters.iter_mut().filter(away);
+            let away = database.clusters.iter_mut().filter(|cluster| cluster.is_missed(back));
             let returned = away.map(|cluster| cluster.owner = back).count();
             database.version += u64::from(returned > 0);
         }
         Some(next)
     }
 
-    /// True when a server owns some cluster.
+    /// The schema in which these clusters of a database are owned by these servers and stay so, and
+    /// the owners of all others may move.
+    ///
+    /// # Errors
+    /// Database or cluster unknown, or no MASTER of that name.
+    pub(crate) fn owned_by(
+        mut self,
+        database: &str,
+        owners: &BTreeMap<String, String>,
+    ) -> Result<Self, DdlError> {
+        let masters = self.masters.clone();
+        let found = self.database_mut(database)?;
+        let is_there = |name: &&String| found.clusters.iter().any(|c| c.name == **name);
+        if let Some(unknown) = owners.keys().find(|name| !is_there(name)) {
+            return Err(DdlError::UnknownCluster(unknown.clone()));
+        }
+        for cluster in &mut found.clusters {
+            let chosen = owners.get(&cluster.name);
+            cluster.static_owner = chosen.is_some();
+            let Some(server) = chosen else { continue };
+            let master = masters.iter().find(|(name, _)| name == server);
+            let (_, owner) = master.ok_or_else(|| DdlError::OwnerWithoutCluster {
+                cluster: cluster.name.clone(),
+                server: server.clone(),
+                servers: masters
+                    .iter()
+                    .map(|(name, _)| name.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })?;
+            cluster.owner = *owner;
+        }
+        Ok(self)
+    }
+
+    /// True when a server owns some cluster that another would own were it lost.
     #[must_use]
-    pub fn owns_any(&self, node: NodeId) -> bool {
-        self.clusters().any(|cluster| cluster.owner == node)
+    pub fn has_to_move(&self, node: NodeId) -> bool {
+        self.clusters().any(|cluster| cluster.moves_from(node))
     }
 
     /// True when some cluster that was made for a server is owned by another.
     #[must_use]
     pub fn is_missed(&self, node: NodeId) -> bool {
-        self.clusters().any(|cluster| cluster.home == node && cluster.owner != node)
+        self.clusters().any(|cluster| cluster.is_missed(node))
     }
 
     fn clusters(&self) -> impl Iterator<Item = &Cluster> {
         self.databases.iter().flat_map(|database| &database.clusters)
+    }
+}
+
+impl Cluster {
+    fn moves_from(&self, node: NodeId) -> bool {
+        self.owner == node && !self.static_owner
+    }
+
+    /// True when it was made for a server and is on its way back to it.
+    #[must_use]
+    pub fn is_missed(&self, node: NodeId) -> bool {
+        self.home == node && self.owner != node && !self.static_owner
     }
 }
 
@@ -77,7 +127,6 @@ impl Database {
 
 #[cfg(test)]
 mod tests {
-    use alloc::collections::BTreeMap;
     use alloc::{format, vec};
 
     use super::*;
@@ -120,7 +169,7 @@ mod tests {
             let before = schema(servers);
             for lost in 1..=servers {
                 let moved = before.owners_moved(NodeId(lost), &all(servers)).unwrap();
-                assert!(!moved.owns_any(NodeId(lost)) && moved.is_missed(NodeId(lost)));
+                assert!(!moved.has_to_move(NodeId(lost)) && moved.is_missed(NodeId(lost)));
                 assert_eq!(moved.revision, before.revision + 1);
                 for (database, old) in moved.databases.iter().zip(&before.databases) {
                     assert_eq!(database.version, old.version + 1);
@@ -175,5 +224,37 @@ mod tests {
         let moved = alone.owners_moved(NodeId(2), &[NodeId(3)]).unwrap();
         assert_eq!(moved.databases.len(), 1);
         assert_eq!(moved.database("bench").unwrap().cluster_named("a_n2").unwrap().owner.0, 3);
+    }
+
+    /// FEATURES: A6
+    #[test]
+    fn a_chosen_owner_stays_when_it_is_lost_and_others_move() {
+        let chosen = |pairs: &[(&str, &str)]| {
+            let owned = pairs.iter().map(|(c, s)| (String::from(*c), String::from(*s)));
+            schema(3).owned_by("bench", &owned.collect())
+        };
+        let before = chosen(&[("a_n2", "n2"), ("b_n3", "n2")]).unwrap();
+        let lost = before.owners_moved(NodeId(2), &all(3)).unwrap();
+        let owner = |schema: &Schema, name: &str| {
+            let database = schema.database("bench").unwrap();
+            database.clusters.iter().find(|c| c.name == name).unwrap().owner
+        };
+        assert_eq!((owner(&lost, "a_n2"), owner(&lost, "b_n3")), (NodeId(2), NodeId(2)));
+        assert_ne!(owner(&lost, "c_n2"), NodeId(2));
+        assert!(!lost.has_to_move(NodeId(2)), "what stays is not asked for again and again");
+        assert!(!lost.is_missed(NodeId(3)), "nor is what another was given");
+        let back = lost.owners_returned(NodeId(2)).unwrap();
+        assert_eq!(owner(&back, "c_n2"), NodeId(2));
+        // Nobody's choice any more: home it goes.
+        let free = back.owned_by("bench", &BTreeMap::new()).unwrap();
+        assert!(free.is_missed(NodeId(3)));
+        assert_eq!(owner(&free.owners_returned(NodeId(3)).unwrap(), "b_n3"), NodeId(3));
+        for (cluster, server, told) in [
+            ("a_n9", "n2", "Cluster 'a_n9' does not exist"),
+            ("a_n2", "n9", "Servers with the cluster are [n1, n2, n3]"),
+        ] {
+            let error = chosen(&[("b_n2", "n2"), (cluster, server)]).unwrap_err();
+            assert!(format!("{error}").contains(told), "{error}");
+        }
     }
 }

@@ -149,6 +149,9 @@ pub struct Cluster {
     /// The server that it was made for: owns it unless it was lost.
     #[serde(default)]
     pub home: NodeId,
+    /// The owner was chosen by people: it does not move when it is lost (FEATURES A6).
+    #[serde(default)]
+    pub static_owner: bool,
 }
 
 /// A cluster of a dropped database, class or index: nothing new is written there, and what was

@@ -316,7 +316,7 @@ impl<B: Backend> Access<'_, B> {
             return self.allocate_in(db, cluster.id).await;
         }
         let mut clusters = class.clusters.iter().filter_map(|id| db.cluster(*id));
-        if clusters.any(|cluster| cluster.home == own) {
+        if clusters.any(|cluster| cluster.is_missed(own)) {
             return Err(self.await_home(db.id, &class.name).await);
         }
         let text = format!(
@@ -356,11 +356,13 @@ impl<B: Backend> Access<'_, B> {
             Ok(position) => Ok(Rid { cluster, position }),
             Err(failure) if failure.code == ErrorCode::NotOwner => {
                 let found = db.cluster(cluster);
+                let is_static = found.is_some_and(|cluster| cluster.static_owner);
                 let text = format!(
-                    "Local node '{}' is not the owner for cluster '{}' (it is '{}')",
+                    "Local node '{}' is not the owner for cluster '{}' (it is '{}'{})",
                     self.app.name,
                     found.map_or("?", |c| &c.name),
                     found.map_or_else(|| "?".to_owned(), |c| self.server_name(c.owner)),
+                    if is_static { ", its static owner" } else { "" },
                 );
                 Err(ApiError::new(ErrorCode::NotOwner, text))
             }

@@ -20,8 +20,9 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
     Ok(reply::json_bytes(StatusCode::OK, text))
 }
 
-/// `PUT /distributed/database/{db}`: the document as it is, with other quorums or another mode, and
-/// the version that it has now. Gives the document with the next version; writers and readers go on
+/// `PUT /distributed/database/{db}`: the document as it is, with other quorums, another mode or
+/// other static owners of clusters (`owner`; without one it moves when its server is lost), and the
+/// version that it has now. Gives the document with the next version; writers and readers go on
 /// meanwhile.
 pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
     let db = ctx.database().await?;
@@ -40,16 +41,20 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
         let stale = DdlError::Version { database, now: now.version, given };
         return Err(ApiError::new(stale.code(), stale.to_string()));
     }
-    let same = DistributedConfig {
+    let mut same = DistributedConfig {
         overridable: Overridable {
             read_your_writes: wanted.overridable.read_your_writes,
             ..now.overridable
         },
         ..wanted.clone()
     };
-    if same != now {
-        let text = "only writeQuorum, readQuorum and executionMode can be changed while the \
-                    database is used; everything else must be as GET gives it";
+    for (name, cluster) in &mut same.clusters {
+        cluster.owner = now.clusters.get(name).and_then(|now| now.owner.clone());
+    }
+    if same != now || wanted.clusters.get(ANY).is_some_and(|any| any.owner.is_some()) {
+        let text = "only writeQuorum, readQuorum, executionMode and the owner of a named cluster \
+                    can be changed while the database is used; everything else must be as GET \
+                    gives it";
         return Err(ApiError::bad_request(text));
     }
     let (write, read) = (wanted.write_quorum(ANY).of_all(), wanted.read_quorum(ANY).of_all());
@@ -59,6 +64,8 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
     let execution_mode = wanted.execution_mode(ANY);
     let settings = Settings { write_quorum, read_quorum: read.into(), execution_mode };
     let (database, version) = (ctx.param("db").to_owned(), wanted.version);
-    ctx.access().change(Command::Reconfigure { database, version, settings }).await?;
+    let owners = wanted.clusters.into_iter();
+    let owners = owners.filter_map(|(name, cluster)| Some((name, cluster.owner?))).collect();
+    ctx.access().change(Command::Reconfigure { database, version, settings, owners }).await?;
     describe(ctx).await
 }

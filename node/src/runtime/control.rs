@@ -249,6 +249,7 @@ impl<P: Protocol> NodeLoop<P> {
         self.shared.set_schema(schema);
         self.shared.placements.store(Arc::new(placements.clone()));
         let changing = placements.values().filter(|p| p.change.is_some()).count();
+        self.shared.metrics.changing.store(changing as u64, Ordering::Relaxed);
         let clusters = placements.len();
         tracing::info!(cfg, clusters, changing, "updated distributed configuration");
         self.step(MachineEvent::Configure { cfg, placements });

@@ -157,6 +157,8 @@ pub struct Metrics {
     pub control_term: AtomicU64,
     /// 1 while this server leads it.
     pub control_leads: AtomicU64,
+    /// Clusters on their way to another generation, as far as this server knows.
+    pub changing: AtomicU64,
     /// Indexes that were to be filled.
     pub(crate) filling: Arc<crate::index::worker::Counters>,
     /// Syncs of the log.
@@ -332,6 +334,7 @@ impl Metrics {
         let gauges = [
             ("quorate_control_term", &self.control_term),
             ("quorate_control_leads", &self.control_leads),
+            ("quorate_clusters_changing", &self.changing),
         ];
         for (name, value) in gauges {
             text.head(name, "gauge");

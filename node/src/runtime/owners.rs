@@ -87,7 +87,7 @@ impl Owners {
                 continue;
             }
             match seen.presence {
-                Presence::Gone if schema.owns_any(node) && !to.is_empty() => {
+                Presence::Gone if schema.has_to_move(node) && !to.is_empty() => {
                     return Some(Command::MoveOwners { lost: node, to });
                 }
                 Presence::Serving if schema.is_missed(node) => {

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::RawQuorum;
 use crate::plan::{Cut, Survives};
 use crate::spec::units::Span;
 
@@ -44,6 +45,9 @@ pub struct RawFault {
     /// latency: added to every message in each direction. disk slow: added to every sync.
     #[serde(default)]
     pub delay: Option<Span>,
+    /// reconfigure: the write quorum until the end, at least a majority.
+    #[serde(default)]
+    pub write_quorum: Option<RawQuorum>,
     /// latency: half width of the uniform variation of `delay`. Default 0s.
     #[serde(default)]
     pub jitter: Option<Span>,
@@ -65,6 +69,8 @@ pub enum Kind {
     Latency,
     /// The disk gives way as `disk` says. Needs /dev/fuse and root.
     Disk,
+    /// The database gets another write quorum while it is used, and its own back at the end.
+    Reconfigure,
 }
 
 /// How a disk gives way.

@@ -21,7 +21,8 @@ pub fn document(schema: &Schema, database: &Database) -> DistributedConfig {
     let any = ClusterConfig { servers: everybody, ..ClusterConfig::default() };
     let named = database.clusters.iter().map(|cluster| {
         let servers = owner_first(schema, cluster.owner);
-        (cluster.name.clone(), ClusterConfig { servers, ..ClusterConfig::default() })
+        let owner = servers.names().first().filter(|_| cluster.static_owner).cloned();
+        (cluster.name.clone(), ClusterConfig { servers, owner, ..ClusterConfig::default() })
     });
     let roles = [ANY.to_string()].into_iter().chain(names()).map(|name| (name, Role::Master));
     DistributedConfig {

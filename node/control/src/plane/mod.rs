@@ -29,6 +29,7 @@ use crate::schema::Schema;
 
 mod io;
 mod log;
+mod lost_leader;
 mod proposals;
 mod state;
 mod state_machine;
@@ -80,6 +81,8 @@ pub struct Plane<A: StateMachine = Agreement> {
     raft: RawNode<Log>,
     rng: ChaCha8Rng,
     election: usize,
+    /// Ticks until it stands for election without having waited for the leader's silence.
+    stands_in: Option<usize>,
     state: State<A>,
     applied: u64,
     /// Batches handed to the disk, and those of them that are durable.
@@ -164,6 +167,7 @@ impl<A: StateMachine> Plane<A> {
             raft,
             rng: ChaCha8Rng::seed_from_u64(config.seed),
             election: ELECTION,
+            stands_in: None,
             state,
             applied,
             handed,
@@ -210,6 +214,7 @@ impl<A: StateMachine> Plane<A> {
                 self.raft.report_unreachable(node.0);
                 // Whatever it was sent may be lost; of others nothing is believed by this.
                 self.raft.report_snapshot(node.0, SnapshotStatus::Failure);
+                self.lose(node);
             }
             Event::Persisted(number) => self.durable = self.durable.max(number),
             Event::Propose { request, .. } | Event::CatchUp { request } if self.is_full() => {
@@ -261,6 +266,7 @@ impl<A: StateMachine> Plane<A> {
         // The library has drawn one of its own whenever it began anew.
         self.raft.raft.set_randomized_election_timeout(self.election);
         self.raft.tick();
+        self.stand_if_due();
         self.send_snapshots_again();
     }
 

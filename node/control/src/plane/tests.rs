@@ -50,6 +50,50 @@ fn a_server_alone_serves_without_an_election() {
     assert!(!world.classes(0).is_empty());
 }
 
+/// Who has lost the leader need not wait for its silence: nobody waits out an election time-out.
+#[test]
+fn a_leader_that_cannot_be_reached_is_followed_soon() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3);
+        world.run_ms(2_000);
+        let lost = world.leader().unwrap();
+        world.crash(lost);
+        // A link that has ended brings nothing more.
+        world.run_ms(25);
+        for other in (0..3).filter(|other| *other != lost) {
+            world.step(other, Event::Unreachable(node(lost)));
+        }
+        let mut waited = 0;
+        while world.leader().is_none() {
+            world.run_ms(1);
+            waited += 1;
+            assert!(waited < ELECTION as u64 * TICK / 1_000, "seed {seed}: {waited} ms");
+        }
+    }
+}
+
+/// The others hear it, and it stays: one bad link must not unseat a leader.
+#[test]
+fn a_leader_that_one_server_cannot_reach_goes_on() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3);
+        world.run_ms(2_000);
+        let leader = world.leader().unwrap();
+        let term = world.servers[leader].plane.as_ref().unwrap().led().1;
+        let other = (leader + 1) % 3;
+        world.cut.extend([(leader, other), (other, leader)]);
+        world.step(other, Event::Unreachable(node(leader)));
+        world.step(leader, Event::Unreachable(node(other)));
+        world.run_ms(3_000);
+        assert_eq!(world.leader(), Some(leader), "seed {seed}");
+        assert_eq!(world.servers[leader].plane.as_ref().unwrap().led().1, term, "seed {seed}");
+        world.cut.clear();
+        world.run_ms(3_000);
+        let found = world.servers[other].plane.as_ref().unwrap().led();
+        assert_eq!(found, (Some(node(leader)), term), "seed {seed}");
+    }
+}
+
 #[test]
 fn a_minority_says_what_it_does_not_know() {
     let mut world = World::new(3, 3);
@@ -171,6 +215,10 @@ fn storm(seed: u64) -> World {
                 world.cut.insert((index, other));
             }
             3 => world.cut.clear(),
+            4 if round % 2 == 0 => {
+                let other = world.rng.next_u32() as usize % count;
+                world.step(index, Event::Unreachable(node(other)));
+            }
             _ if world.servers[index].plane.is_some() => {
                 let request = world.propose(index, create_class(&format!("C{round}")));
                 assert_eq!(request, world.requests);

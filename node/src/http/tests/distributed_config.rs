@@ -94,3 +94,38 @@ async fn quorums_change_by_putting_the_document_back() {
     assert!(busy.contains("another change"), "{busy}");
     setup.send("PUT", "/distributed/database/none", &again).await.expect(404);
 }
+
+/// FEATURES: A6 L7
+#[tokio::test]
+async fn owners_are_chosen_by_putting_the_document_back() {
+    let setup = Setup::bench().await;
+    let path = "/distributed/database/bench";
+    let now = setup.send("GET", path, "").await.expect(200).json();
+    let with = |document: &Value, cluster: &str, owner: &str| {
+        let mut document = document.clone();
+        document["clusters"][cluster]["owner"] = owner.into();
+        document.to_string()
+    };
+    for (cluster, owner, text) in [
+        ("*", "n1", "owner of a named cluster"),
+        ("item_n2", "n9", "clusters.item_n2.owner"),
+        ("nowhere", "n1", "clusters.nowhere"),
+    ] {
+        let refused = setup.send("PUT", path, &with(&now, cluster, owner)).await;
+        let refused = refused.fails(400, "bad_request", "failed");
+        assert!(refused.contains(text), "{refused}");
+    }
+    let next = setup.send("PUT", path, &with(&now, "item_n2", "n1")).await.expect(200).json();
+    let cluster = json!({"servers": ["n1", "n2", "n3", "<NEW_NODE>"], "owner": "n1"});
+    assert_eq!(next["clusters"]["item_n2"], cluster);
+    setup
+        .send("POST", "/command/bench/sql", "INSERT INTO Item CLUSTER item_n2 SET v = 1")
+        .await
+        .expect(200);
+    let given = setup.send("PUT", path, &with(&next, "item_n2", "n3")).await.expect(200).json();
+    assert_eq!(given["clusters"]["item_n2"]["servers"][0], "n3");
+    let insert = "INSERT INTO Item CLUSTER item_n2 SET v = 2";
+    let refused = setup.send("POST", "/command/bench/sql", insert).await;
+    let refused = refused.fails(500, "not_owner", "failed");
+    assert!(refused.contains("(it is 'n3', its static owner)"), "{refused}");
+}

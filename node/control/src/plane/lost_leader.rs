@@ -1,0 +1,40 @@
+//! Standing for election soon after the leader cannot be reached, instead of waiting out the
+//! silence that elections begin with. May not decide who leads: that is votes, and whoever still
+//! hears the leader goes on refusing them.
+
+use quorate_api::NodeId;
+use raft::{INVALID_ID, StateRole};
+
+use super::{Plane, StateMachine};
+
+/// Ticks between one server that stands because it lost its leader, and the next. They stand one
+/// after the other, in order of id: two at once would split the votes.
+const APART: usize = 2;
+
+impl<A: StateMachine> Plane<A> {
+    /// A server cannot be reached. If it led, it leads no more as far as this one is concerned,
+    /// which from now on may vote for another one at once.
+    pub(super) fn lose(&mut self, node: NodeId) {
+        let raft = &mut self.raft.raft;
+        if raft.state != StateRole::Follower || raft.leader_id != node.0 {
+            return;
+        }
+        raft.become_follower(raft.term, INVALID_ID);
+        let voters = raft.prs().conf().voters().ids();
+        let before = voters.iter().filter(|id| *id < self.config.node.0 && *id != node.0).count();
+        self.stands_in = Some(1 + APART * before);
+    }
+
+    /// A tick later.
+    pub(super) fn stand_if_due(&mut self) {
+        let raft = &self.raft.raft;
+        let is_led = raft.state != StateRole::Follower || raft.leader_id != INVALID_ID;
+        let Some(ticks) = self.stands_in.take().filter(|_| !is_led) else { return };
+        if ticks > 1 {
+            self.stands_in = Some(ticks - 1);
+        } else {
+            // Refused only to those who have no vote.
+            self.raft.campaign().ok();
+        }
+    }
+}
