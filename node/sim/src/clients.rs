@@ -93,6 +93,14 @@ pub struct Counts {
     pub leaders: u64,
 }
 
+impl Counts {
+    /// Changes of the configuration that were carried out.
+    #[must_use]
+    pub const fn changes(&self) -> u64 {
+        self.owners + self.generations + self.drops
+    }
+}
+
 /// When and where a client asks.
 pub(crate) struct Turn<'a> {
     pub(crate) client: u64,

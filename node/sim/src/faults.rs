@@ -11,6 +11,9 @@ use crate::world::{Happening, World};
 /// From the heal on, how long until nothing may be in doubt (issue text: 2 s).
 const DOUBT_MAX: Tick = 2_000_000;
 
+/// Longest time that a change may take on average where changes are waited for.
+const PATIENCE: Tick = 200_000;
+
 impl World {
     fn victim(&mut self) -> usize {
         self.faults.index(self.servers.len())
@@ -177,8 +180,18 @@ impl World {
         self.again_after(self.options.jump_every, Happening::Jump);
     }
 
-    /// The safety phase is over. Clients stay away until nothing is in doubt any more.
-    pub(crate) fn heal_all(&mut self) {
+    /// The safety phase is over, if enough has changed in it.
+    pub(crate) fn end_of_faults(&mut self) {
+        let patience = self.options.changes * PATIENCE;
+        if self.clients.counts().changes() < self.options.changes && self.now < patience {
+            self.at(self.now + PATIENCE, Happening::HealAll);
+        } else {
+            self.heal_all();
+        }
+    }
+
+    /// Everything heals. Clients stay away until nothing is in doubt any more.
+    fn heal_all(&mut self) {
         self.trace.line(self.now, format_args!("heal all"));
         self.healed = true;
         self.cuts.clear();

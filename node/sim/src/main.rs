@@ -28,6 +28,19 @@ struct Args {
     /// print the trace and what went wrong.
     #[arg(long, value_name = "SEED")]
     reproduce: Option<Option<u64>>,
+    /// In each seed go on under load until so many changes of the configuration were carried out.
+    #[arg(long, value_name = "COUNT")]
+    changes: Option<u64>,
+}
+
+impl Args {
+    fn options(&self, seed: u64) -> Options {
+        let options = Options::of_seed(seed);
+        match self.changes {
+            Some(changes) => options.with_changes(changes),
+            None => options,
+        }
+    }
 }
 
 fn default_jobs() -> usize {
@@ -39,7 +52,7 @@ fn main() -> ExitCode {
     // A machine that stops because its state is impossible is a violation of its seed, told there.
     std::panic::set_hook(Box::new(|_| {}));
     match args.reproduce {
-        Some(seed) => reproduce(seed.unwrap_or(args.seed)),
+        Some(seed) => reproduce(&args, seed.unwrap_or(args.seed)),
         None => campaign(&args),
     }
 }
@@ -58,6 +71,7 @@ struct Sums {
     aligned: u64,
     purged: u64,
     generations: u64,
+    changes: u64,
     owners: u64,
     drops: u64,
     leaders: u64,
@@ -79,6 +93,7 @@ impl Sums {
         self.aligned += counts.aligned;
         self.purged += counts.purged;
         self.generations += counts.generations;
+        self.changes += counts.changes();
         self.owners += counts.owners;
         self.drops += counts.drops;
         self.leaders += counts.leaders;
@@ -105,7 +120,7 @@ fn campaign(args: &Args) -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    let report = World::new(seed, Options::of_seed(seed), false).run();
+                    let report = World::new(seed, args.options(seed), false).run();
                     // Adding cannot leave the sums half done.
                     let mut sums = sums.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     sums.add(seed, &report);
@@ -138,11 +153,7 @@ fn campaign(args: &Args) -> ExitCode {
     );
     println!(
         "{} configurations entered ({} owners, {} generations, {} drops), {} leaders elected",
-        sums.owners + sums.generations + sums.drops,
-        sums.owners,
-        sums.generations,
-        sums.drops,
-        sums.leaders,
+        sums.changes, sums.owners, sums.generations, sums.drops, sums.leaders,
     );
     print_marks();
     if sums.violated.is_empty() {
@@ -176,8 +187,8 @@ fn print_marks() {
 const fn print_marks() {}
 
 #[expect(clippy::print_stdout, reason = "the command's output")]
-fn reproduce(seed: u64) -> ExitCode {
-    let run = || World::new(seed, Options::of_seed(seed), true).run();
+fn reproduce(args: &Args, seed: u64) -> ExitCode {
+    let run = || World::new(seed, args.options(seed), true).run();
     let (first, second) = (run(), run());
     for line in &first.trace {
         println!("{line}");
@@ -198,6 +209,8 @@ fn print_report(seed: u64, report: &Report) {
         println!("  {}: {}", violation.invariant, violation.detail);
     }
     if !report.violations.is_empty() {
-        println!("  again: quorate-sim --reproduce {seed}");
+        let changes = report.options.changes;
+        let long = if changes > 0 { format!(" --changes {changes}") } else { String::new() };
+        println!("  again: quorate-sim --reproduce {seed}{long}");
     }
 }

@@ -32,6 +32,8 @@ pub struct Options {
     pub think_max: Tick,
     /// Length of the safety phase.
     pub duration: Tick,
+    /// Changes of the configuration that the safety phase waits for, however long they take.
+    pub changes: u64,
     /// Chance that a message is lost.
     pub loss: u64,
     /// Chance that a message arrives twice.
@@ -205,6 +207,7 @@ impl Options {
             clients: 1 + some(950, 1, 10),
             think_max: 1_000 + some(600, 1_000, 30_000),
             duration: 0,
+            changes: 0,
             loss: some(400, 1, 100),
             duplication: some(400, 1, 100),
             straggling: some(300, 1, 20),
@@ -266,6 +269,16 @@ impl Options {
                 self.clusters[0].replicas.push(server);
             }
         }
+    }
+
+    /// The options of a seed in which so many changes of the configuration are carried out under
+    /// load: owners, MASTERs, REPLICAs and write quorums. Nothing is dropped: that ends the load,
+    /// which is steady, and no more than can be judged at the end.
+    #[must_use]
+    pub fn with_changes(self, changes: u64) -> Self {
+        let (entry_every, change_every) = (30_000, 30_000);
+        let (clients, think_max, drops) = (6, 20_000, 0);
+        Self { changes, entry_every, change_every, clients, think_max, drops, ..self }
     }
 
     /// Detectors that notice late, and crashes and cuts one after the other.

@@ -271,7 +271,7 @@ impl World {
                     self.begin_plane(server);
                 }
             }
-            Happening::HealAll => self.heal_all(),
+            Happening::HealAll => self.end_of_faults(),
             Happening::Serve => self.serve(),
             Happening::Return => self.clients_return(),
             Happening::Judge => {}

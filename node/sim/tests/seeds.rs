@@ -54,6 +54,25 @@ fn fixed_seeds_break_no_invariant() {
     assert!(workloads.len() == Kind::ALL.len() && workloads.values().all(|n| *n > 1_000));
 }
 
+/// In each of these seeds a thousand changes of owners, MASTERs, REPLICAs and write quorums are
+/// carried out while clients write and servers crash, pause and are cut off.
+///
+/// FEATURES: A7, A8, A9, H11
+#[test]
+fn a_thousand_changes_under_load_break_nothing() {
+    let seeds = [12, 29, 51, 58];
+    let reports = parallel(seeds.len(), |index| {
+        let options = Options::of_seed(seeds[index]).with_changes(1_000);
+        World::new(seeds[index], options, false).run()
+    });
+    for (report, seed) in reports.into_iter().zip(seeds) {
+        let counts = report.counts;
+        assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
+        assert!(counts.changes() >= 1_000, "seed {seed}: {counts:?}");
+        assert!(counts.generations > 50 && counts.committed > 500, "seed {seed}: {counts:?}");
+    }
+}
+
 /// FEATURES: H11
 #[test]
 fn the_same_seed_has_the_same_trace() {
