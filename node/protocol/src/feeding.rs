@@ -1,6 +1,6 @@
 //! What relays and those whom they feed say to each other: entries of decision logs, how far each
-//! server has them, and what is finished. Data only; the behaviour is in `machine/relay` (who feeds)
-//! and `machine/upstream` (who is fed).
+//! server has them, and what is finished. Data only; the behaviour is in `machine/relay` (who
+//! feeds) and `machine/upstream` (who is fed).
 
 use alloc::vec::Vec;
 

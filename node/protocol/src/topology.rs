@@ -2,10 +2,10 @@
 //! opinion about who is reachable: `machine/upstream` chooses among the candidates named here.
 //!
 //! **The tree.** MASTERs of any cluster are the roots; every decider streams its log to all of them
-//! itself. Servers that are MASTER of nothing (REPLICAs) hang below, in order of their ids, level by
-//! level: a level has `fan_out` times as many places as the one above it, and number `j` of a level
-//! hangs below number `j` modulo the size of the level above. So the trees below the MASTERs are
-//! equally deep and wide, and nobody has more than `fan_out` children while everybody is there.
+//! itself. Servers that are MASTER of nothing (REPLICAs) hang below, in order of their ids, level
+//! by level: a level has `fan_out` times as many places as the one above it, and number `j` of a
+//! level hangs below number `j` modulo the size of the level above. So the trees below the MASTERs
+//! are equally deep and wide, and nobody has more than `fan_out` children while everybody is there.
 //!
 //! **Candidates.** A REPLICA whose parent is away tries the other servers of its parent's level,
 //! each child of one parent beginning at another, then the levels above, the MASTERs last. They all

@@ -259,7 +259,7 @@ const fn relay(fan_out: usize, kept: usize) -> RelayConfig {
     RelayConfig { fan_out, kept }
 }
 
-/// What a hundred writes make the coordinator send, and what it sends in the ten seconds after them.
+/// What a hundred writes make the coordinator send, and what it sends in ten seconds after them.
 #[derive(Debug, PartialEq, Eq)]
 struct Cost {
     messages: u64,

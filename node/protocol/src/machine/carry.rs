@@ -2,9 +2,9 @@
 //! REPLICA goes down the tree and is answered upward, so that MASTERs need no links with REPLICAs
 //! for it. It is little, and asked again until it is agreed to: it may be lost anywhere.
 //!
-//! Whoever is asked may not have met the boot that asks. From then on it takes nothing any more that
-//! the shell still believes to come from a current boot of that server, and is not: what it agrees
-//! to stays true.
+//! Whoever is asked may not have met the boot that asks. From then on it takes nothing any more
+//! that the shell still believes to come from a current boot of that server, and is not: what it
+//! agrees to stays true.
 
 use quorate_api::{Boot, NodeId};
 

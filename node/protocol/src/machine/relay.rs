@@ -9,35 +9,35 @@
 //! not durable with itself: should it forget it, its child is ahead, and is served again once the
 //! relay has come so far. The own log is different: its entries wait until they are durable.
 //!
-//! **What a relay keeps.** Which position follows which, and which transaction it names, of the last
-//! `kept` entries of each log, in memory. Contents are on its disk, as with every server, until the
-//! transaction is finished; those of clusters that only REPLICAs below keep are written along. That
-//! bounds memory whatever children do: each has a window, is fed at its own pace, and holds up
-//! neither its siblings nor the relay. A relay that cannot serve a log from where a child stands (it
-//! restarted, the child was away for long, a part of a commit or its record is missing) says up to
-//! where (`lacks`), and the child takes that log from its origin until then. So what a relay lost is
-//! lost to nobody, and nothing has to be kept for whoever may come.
+//! **What a relay keeps.** Which position follows which, and which transaction it names, of the
+//! last `kept` entries of each log, in memory. Contents are on its disk, as with every server,
+//! until the transaction is finished; those of clusters that only REPLICAs below keep are written
+//! along. That bounds memory whatever children do: each has a window, is fed at its own pace, and
+//! holds up neither its siblings nor the relay. A relay that cannot serve a log from where a child
+//! stands (it restarted, the child was away for long, a part of a commit or its record is missing)
+//! says up to where (`lacks`), and the child takes that log from its origin until then. So what a
+//! relay lost is lost to nobody, and nothing has to be kept for whoever may come.
 //!
-//! **What is said upward** are facts about single servers: *this* REPLICA has applied *that* log up to
-//! there, durably. Such a fact stays true for ever, whichever way it takes and however late it is,
-//! also when the server has changed its parent since. Relays collect them and tell them once a
+//! **What is said upward** are facts about single servers: *this* REPLICA has applied *that* log up
+//! to there, durably. Such a fact stays true for ever, whichever way it takes and however late it
+//! is, also when the server has changed its parent since. Relays collect them and tell them once a
 //! housekeeping, MASTERs hand them to the origins: a coordinator hears from its children and the
 //! other MASTERs, in a number of messages that no REPLICA adds to, and none of them is due to a
 //! write. So everything that counts acknowledgements is as exact as if each had been sent directly,
-//! only later: truncation, marks, tombstones, closing, lag. One REPLICA that is behind is seen alone;
-//! it is waited for, or passed over (`truncation`), and no sibling has to align for it. A REPLICA
-//! that the log was cut past and that its relay can still serve need not align either.
+//! only later: truncation, marks, tombstones, closing, lag. One REPLICA that is behind is seen
+//! alone; it is waited for, or passed over (`truncation`), and no sibling has to align for it. A
+//! REPLICA that the log was cut past and that its relay can still serve need not align either.
 //!
-//! **What is finished** is told downward with the position that a server must have applied for it to
-//! be true of that server (`Told`). An origin tells its marks to whom it knows to have applied all
-//! that is cut from its log, so where the receiver then is, is such a position. Marks that came by
-//! alignment have none, and are not passed on until they are told again.
+//! **What is finished** is told downward with the position that a server must have applied for it
+//! to be true of that server (`Told`). An origin tells its marks to whom it knows to have applied
+//! all that is cut from its log, so where the receiver then is, is such a position. Marks that came
+//! by alignment have none, and are not passed on until they are told again.
 //!
 //! A server that is reachable from below and from nobody above still counts as fed when it is a
 //! MASTER: whoever follows one that is cut off from the other MASTERs alone waits as that one does.
 //!
-//! **Cost.** A committed write makes its coordinator send one entry to each other MASTER and to each
-//! of its own children; another MASTER, and a relay, sends one to each of its children.
+//! **Cost.** A committed write makes its coordinator send one entry to each other MASTER and to
+//! each of its own children; another MASTER, and a relay, sends one to each of its children.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;

@@ -4,17 +4,17 @@
 //!
 //! **Parents.** The best candidate of `topology` that is believed reachable, does not align, and is
 //! fed itself. A better one than the present is tried first, and the present one left when that has
-//! said that it feeds this server: entries may come twice meanwhile, which does no harm. A candidate
-//! that nobody feeds says so (no `hops`), and is left alone for a moment. Who loses its parent and
-//! finds no other one within a resend interval says it to its children, and they look elsewhere. So
-//! whoever can reach a server that is fed is fed in the end, and everybody returns to the place that
-//! the topology gives it. A circle, which different configurations could make, counts up its hops
-//! until it breaks.
+//! said that it feeds this server: entries may come twice meanwhile, which does no harm. A
+//! candidate that nobody feeds says so (no `hops`), and is left alone for a moment. Who loses its
+//! parent and finds no other one within a resend interval says it to its children, and they look
+//! elsewhere. So whoever can reach a server that is fed is fed in the end, and everybody returns to
+//! the place that the topology gives it. A circle, which different configurations could make,
+//! counts up its hops until it breaks.
 //!
 //! **Directly.** `direct` names the logs that the parent lacks, each up to a position: an
 //! acknowledgement to the origin asks for it, as among MASTERs, and one that says `fed` ends it. An
-//! origin serves whoever asks, whatever it believes of the tree; the one that is fed decides. If the
-//! log does not reach back either, the origin says so, and this server aligns.
+//! origin serves whoever asks, whatever it believes of the tree; the one that is fed decides. If
+//! the log does not reach back either, the origin says so, and this server aligns.
 //!
 //! What comes from a relay is taken when it is whole by this server's own configuration: a relay
 //! may have an older one, or have been given less.

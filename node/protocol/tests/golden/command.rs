@@ -6,7 +6,7 @@
 //! | `cluster masters=3 w=majority` | three servers with cluster 10 on each; `w=2`, `w=all` |
 //! | `cluster c10=n1,n2,n3:2 c20=n3,n4:2` | clusters with their MASTERs and write quorum |
 //! | `forget log=2 retention=100ms` | before `cluster`: when logs are cut, tombstones dropped |
-//! | `replicas n2,n3 fan-out=1 kept=9` | before `cluster`: REPLICAs of all clusters, and their tree |
+//! | `replicas n2,n3 fan-out=1 kept=9` | before `cluster`: REPLICAs of all, and their tree |
 //! | `given #10:0=a #10:1=b` | commits it through `n1` to everybody, prints nothing |
 //! | `submit n1 c1 update #10:0=b …` | a client's transaction; see below |
 //! | `read n1 r1 #10:0 [quorum=1] [deadline=500ms]` | a client's read, by majority |
@@ -166,16 +166,7 @@ impl Command {
         let server = |at: usize| word(at).and_then(node);
         Ok(match *name {
             "cluster" => Self::Cluster(shapes(rest)?),
-            "replicas" => {
-                let nodes = word(0)?.split(',').map(node).collect::<Parsed<_>>()?;
-                let size = |name, other: usize| {
-                    let given = setting(rest, name).map_or(Ok(other as u64), number)?;
-                    usize::try_from(given).map_err(|e| e.to_string())
-                };
-                let RelayConfig { fan_out, kept } = RelayConfig::new();
-                let (fan_out, kept) = (size("fan-out", fan_out)?, size("kept", kept)?);
-                Self::Replicas(nodes, RelayConfig { fan_out, kept })
-            }
+            "replicas" => Self::replicas(rest)?,
             "given" => Self::Given(rest.iter().map(|w| written(w)).collect::<Parsed<_>>()?),
             "submit" => {
                 let body = body(rest.get(2..).unwrap_or_default())?;
@@ -237,6 +228,19 @@ impl Command {
             "outcome" => Self::Outcome(tx(word(0)?)?),
             other => return Err(format!("no such command: {other}")),
         })
+    }
+
+    /// `replicas SERVERS fan-out=N kept=N`
+    fn replicas(rest: &[&str]) -> Parsed<Self> {
+        let nodes = rest.first().ok_or("replicas: too few words")?;
+        let nodes = nodes.split(',').map(node).collect::<Parsed<_>>()?;
+        let size = |name, other: usize| {
+            let given = setting(rest, name).map_or(Ok(other as u64), number)?;
+            usize::try_from(given).map_err(|e| e.to_string())
+        };
+        let RelayConfig { fan_out, kept } = RelayConfig::new();
+        let (fan_out, kept) = (size("fan-out", fan_out)?, size("kept", kept)?);
+        Ok(Self::Replicas(nodes, RelayConfig { fan_out, kept }))
     }
 
     /// `configure SERVER cfg=N SHAPES generation=N owner=SERVER closed=CLUSTER`

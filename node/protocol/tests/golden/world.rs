@@ -85,10 +85,8 @@ impl World {
             }
             Command::Read { server, client, items, quorum, deadline } => {
                 let deadline = self.now + deadline;
-                self.step(
-                    server,
-                    Event::Read(ReadRequest { request: client, items, quorum, deadline }),
-                );
+                let request = ReadRequest { request: client, items, quorum, deadline };
+                self.step(server, Event::Read(request));
             }
             Command::Deliver(which) => self.deliver(&which, false),
             Command::Drop(which) => self.letters.retain(|letter| !which.matches(letter)),
