@@ -48,7 +48,7 @@ fn finish(agreement: &mut Agreement, from: &[u64]) {
             agreement.apply(&Command::Reports { from: node, reports: vec![synced] }).unwrap();
         }
     }
-    assert_eq!(changing(&agreement), 0);
+    assert_eq!(changing(agreement), 0);
 }
 
 /// MASTERs, REPLICAs and W of every cluster with an owner; all have the same.
