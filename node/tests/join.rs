@@ -98,6 +98,13 @@ fn cluster(dir: &Path) -> (Vec<Server>, Vec<Vec<String>>, Vec<u64>) {
     (servers, arguments, acknowledged)
 }
 
+/// The body of a batch that inserts these in one transaction.
+fn insert(numbers: &[u64]) -> String {
+    let operation = |n: &u64| format!(r#"{{"type":"c","record":{{"@class":"Item","n":{n}}}}}"#);
+    let operations: Vec<String> = numbers.iter().map(operation).collect();
+    format!(r#"{{"transaction":true,"operations":[{}]}}"#, operations.join(","))
+}
+
 /// What this server itself has, in order; `None` while it says nothing.
 fn local(server: &Server) -> Option<Vec<u64>> {
     let path = "/query/bench/sql/SELECT%20n%20FROM%20Item/-1";
@@ -211,6 +218,18 @@ fn ha(server: &Server, statement: &str) {
     });
 }
 
+/// Puts a database's document back with another role of a server.
+fn put_role(server: &Server, name: &str, role: &str) {
+    const DOCUMENT: &str = "/distributed/database/bench";
+    until("another role", || {
+        let mut document = json_of(&server.http("GET", DOCUMENT, ""));
+        document["servers"][name] = role.into();
+        let put = server.http("PUT", DOCUMENT, &document.to_string());
+        assert!(matches!(status(&put), 200 | 409 | 423 | 500 | 503), "{put}");
+        status(&put) == 200
+    });
+}
+
 /// FEATURES: L7, S6
 #[test]
 fn a_joined_server_takes_the_place_of_a_master_that_is_removed() {
@@ -256,10 +275,25 @@ fn a_joined_server_takes_the_place_of_a_master_that_is_removed() {
     again_as.extend(arguments[0].iter().find(|argument| argument.starts_with("--peer=")).cloned());
     let again = start(&again_as);
     again.wait_online();
+    // Whoever is there when it is removed ends, be it the leader.
+    put_role(&servers[1], "n1", "master");
+    ha(&servers[2], "HA REMOVE SERVER n2");
+    servers[1].wait_log("server 'n2' was removed from the cluster");
+    until("the end of n2", || servers[1].ended().is_some());
+    until("n2 is gone", || member(&servers[2], "n2").is_null());
     acknowledged.extend(load.end());
-    assert_equal(&[&servers[1], &servers[2], &joined, &again], &acknowledged);
-    let shown = servers[1].http("GET", "/distributed/database/bench", "");
-    for role in [r#""n1": "replica""#, r#""n2": "master""#, r#""n4": "master""#, "later_n4"] {
+    for (server, n) in [&servers[2], &joined, &again].into_iter().zip(2_000_000..) {
+        until("a write without n2", || {
+            let answer = server.http("POST", "/batch/bench", &insert(&[n]));
+            let done = status(&answer) == 200;
+            assert!(done || answer.contains("\"outcome\":\"failed\""), "{answer}");
+            done
+        });
+        acknowledged.push(n);
+    }
+    assert_equal(&[&servers[2], &joined, &again], &acknowledged);
+    let shown = servers[2].http("GET", "/distributed/database/bench", "");
+    for role in [r#""n1": "master""#, r#""n3": "master""#, r#""n4": "master""#, "later_n4"] {
         assert!(shown.contains(role), "{role} in {shown}");
     }
 }

@@ -313,7 +313,14 @@ impl<B: Backend> Access<'_, B> {
         let own = self.app.node;
         let owned = db.clusters_owned(class, own);
         if let Some(cluster) = owned.min_by_key(|cluster| cluster.home != own) {
-            return self.allocate_in(db, cluster.id).await;
+            let found = self.allocate_in(db, cluster.id).await;
+            return match found {
+                // It went to another server meanwhile, as it does when nobody reaches this one.
+                Err(error) if error.code == ErrorCode::NotOwner => {
+                    Err(self.await_home(db.id, &class.name).await)
+                }
+                found => found,
+            };
         }
         let mut clusters = class.clusters.iter().filter_map(|id| db.cluster(*id));
         if clusters.any(|cluster| cluster.is_missed(own)) {

@@ -75,7 +75,7 @@ async fn quorums_change_by_putting_the_document_back() {
         (("writeQuorum", json!(1)), "below the majority"),
         (("writeQuorum", json!(4)), "cannot be reached"),
         (("writeQuorum", json!("most")), "writeQuorum"),
-        (("servers", json!({"*": "master", "n1": "replica"})), "only writeQuorum"),
+        (("servers", json!({"*": "master", "n1": "replica"})), "servers come with --join"),
         (("autoDeploy", json!(false)), "only writeQuorum"),
     ] {
         let refused = setup.send("PUT", path, &with(&[changes])).await;
