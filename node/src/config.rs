@@ -4,6 +4,7 @@
 
 pub mod dial;
 pub mod first_run;
+mod join;
 mod limits;
 pub mod password;
 pub mod template;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 
 use self::dial::DialError;
 use self::first_run::{NameError, Terminal};
+use self::join::Reach;
 use self::limits::OutOfRange;
 use self::template::{Template, TemplateError};
 use crate::http::RetryPolicy;
@@ -319,15 +321,9 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
-        // A flag says what the server is to do now, whatever the file does.
-        let (masters, join) = match (flags.masters, flags.join) {
-            (None, join) if join.is_empty() => (file.masters, file.join),
-            (masters, join) => (masters, join),
-        };
-        if masters.is_some() && !join.is_empty() {
-            return Err(ConfigError::FoundsAndJoins);
-        }
-        check_role(flags.role.or(file.role), &join)?;
+        let role = flags.role.or(file.role);
+        let (masters, join) =
+            join::founding((flags.masters, flags.join), (file.masters, file.join), role)?;
         let stands_alone = masters.is_none() && join.is_empty();
         let given = flags.name.or(flags.env_name).or(file.name);
         let (name, members) = name_and_members(given, &data, masters, &join, terminal)?;
@@ -349,25 +345,11 @@ impl Config {
         dial::check(&dial, &members, &name)?;
         let advertise = flags.advertise.or(file.advertise);
         dial::check_join(&join, advertise.as_deref())?;
-        let links = if stands_alone {
-            None
-        } else {
-            let password = flags.cluster_password.or(file.cluster_password);
-            let listen = flags.peer.or(file.peer).unwrap_or_else(|| default_address(DEFAULT_PEER));
-            if !join.is_empty() && advertise.is_none() && listen.ip().is_unspecified() {
-                return Err(DialError::Unreachable(listen).into());
-            }
-            Some(LinkSettings {
-                listen,
-                advertise,
-                dial,
-                cluster: flags
-                    .cluster_name
-                    .or(file.cluster_name)
-                    .unwrap_or_else(|| DEFAULT_CLUSTER.to_owned()),
-                password: password.filter(|p| !p.is_empty()).ok_or(ConfigError::NoPassword)?,
-            })
-        };
+        let listen = flags.peer.or(file.peer).unwrap_or_else(|| default_address(DEFAULT_PEER));
+        let reach = Reach { listen, advertise, joins: !join.is_empty() };
+        let cluster = flags.cluster_name.or(file.cluster_name);
+        let password = flags.cluster_password.or(file.cluster_password);
+        let links = (!stands_alone).then(|| join::links(reach, dial, cluster, password));
         let suspect =
             limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
         let in_flight_max = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
@@ -377,7 +359,7 @@ impl Config {
             name,
             data,
             http: flags.http.or(file.http).unwrap_or_else(|| default_address(DEFAULT_HTTP)),
-            links,
+            links: links.transpose()?,
             members,
             join,
             write_quorum,
@@ -391,16 +373,6 @@ impl Config {
             in_flight_max,
             connections_max,
         })
-    }
-}
-
-/// A server that joins is a REPLICA first.
-fn check_role(role: Option<String>, join: &[String]) -> Result<(), ConfigError> {
-    match role {
-        Some(role) if join.is_empty() || !role.eq_ignore_ascii_case("replica") => {
-            Err(ConfigError::Role(role))
-        }
-        Some(_) | None => Ok(()),
     }
 }
 

@@ -186,12 +186,17 @@ fn a_server_joins_under_load_although_it_is_killed_twice() {
     assert!(documents.windows(2).all(|two| two[0] == two[1]));
 }
 
+fn is_of_a_cluster(argument: &str) -> bool {
+    ["--join", "--role", "--masters", "--dial"].iter().any(|flag| argument.starts_with(flag))
+}
+
 /// FEATURES: S7
 #[test]
 fn who_cannot_join_is_told_why() {
     let dir = tempfile::tempdir().unwrap();
-    let (servers, _, _) = cluster(dir.path());
-    let seed = servers[0].line["peer"].as_str().unwrap();
+    let (mut servers, arguments, _) = cluster(dir.path());
+    let seed = servers[0].line["peer"].as_str().unwrap().to_owned();
+    let seed = seed.as_str();
     let mut taken = start(&joins(dir.path(), "n2", seed));
     taken.wait_end_of_log();
     until("its end", || taken.ended().is_some());
@@ -199,6 +204,22 @@ fn who_cannot_join_is_told_why() {
     let id = member(&servers[0], "n2")["id"].as_str().unwrap().to_owned();
     let log = taken.log();
     assert!(log.contains(&format!("the name 'n2' belongs to server {id} already")), "{log}");
+    // What has a cluster of its own already is not mixed up with another one.
+    let alone = joins(dir.path(), "n6", seed);
+    let own: Vec<String> = alone.iter().filter(|a| !is_of_a_cluster(a)).cloned().collect();
+    let mut server = start(&own);
+    server.wait_online();
+    server.end(Signal::SIGTERM);
+    let mut server = start(&alone);
+    server.wait_log("which this server founded alone; join with an empty data folder");
+    until("its end", || server.ended().is_some());
+    let mut third = servers.pop().unwrap();
+    third.end(Signal::SIGTERM);
+    let without: Vec<String> =
+        arguments[2].iter().filter(|a| !is_of_a_cluster(a)).cloned().collect();
+    let mut third = start(&without);
+    third.wait_log("belongs to a server of a cluster (n1, n2, n3); start it with --masters");
+    until("its end", || third.ended().is_some());
     let arguments = joins(dir.path(), "n5", seed);
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let stranger = Server::start_with("wrong", &[], &words);

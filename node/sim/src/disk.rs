@@ -6,13 +6,26 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
-use quorate_control::plane::LogWrite;
 use quorate_protocol::io::{PAGE_BYTES, PersistSeq, Recovered, Store, Write, bytes_of};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 
-mod control;
+/// What else is kept on the same disk, written in batches of its own.
+pub trait Beside: Default + Clone {
+    /// One change of it.
+    type Write;
 
-pub use control::ControlLog;
+    /// Carries a change out.
+    fn apply(&mut self, write: &Self::Write);
+}
+
+/// Nothing is.
+impl Beside for () {
+    type Write = core::convert::Infallible;
+
+    fn apply(&mut self, write: &Self::Write) {
+        match *write {}
+    }
+}
 
 /// Everything a server keeps.
 #[derive(Debug, Clone, Default)]
@@ -38,18 +51,9 @@ pub struct Contents {
     entered: BTreeMap<ClusterKey, u32>,
     /// The server aligns: its items are no snapshot.
     pub aligning: bool,
-    /// What the control plane keeps.
-    pub control: ControlLog,
 }
 
 impl Contents {
-    fn take(&mut self, batch: &Batch) {
-        match batch {
-            Batch::Machine(writes) => writes.iter().for_each(|write| self.apply(write)),
-            Batch::Control(writes) => writes.iter().for_each(|write| self.control.apply(write)),
-        }
-    }
-
     /// True when the own decision log tells of a transaction, or did before it was cut.
     #[must_use]
     pub fn has_logged(&self, tx: TxId) -> bool {
@@ -124,33 +128,58 @@ impl Contents {
 }
 
 /// One server's disk.
-#[derive(Debug, Default)]
-pub struct Disk {
+pub struct Disk<B: Beside = ()> {
     visible: Contents,
     durable: Contents,
+    visible_beside: B,
+    durable_beside: B,
     /// By the number under which they become durable.
-    unsynced: VecDeque<(PersistSeq, Batch)>,
-    /// Batches of this boot, the machine's and the control plane's.
+    unsynced: VecDeque<(PersistSeq, Batch<B::Write>)>,
+    /// Batches of this boot, the machine's and the others.
     tickets: PersistSeq,
     /// Those of the machine.
     last: PersistSeq,
-    /// For every batch of the control plane, the machine's last one before it.
-    control: Vec<PersistSeq>,
+    /// For every other batch, the machine's last one before it.
+    others: Vec<PersistSeq>,
     damaged: bool,
 }
 
 /// What is written at once.
-#[derive(Debug)]
-enum Batch {
+enum Batch<W> {
     Machine(Vec<Write>),
-    Control(Vec<LogWrite>),
+    Beside(Vec<W>),
+}
+
+impl<W> Batch<W> {
+    fn write_to<B: Beside<Write = W>>(&self, contents: &mut Contents, beside: &mut B) {
+        match self {
+            Self::Machine(writes) => writes.iter().for_each(|write| contents.apply(write)),
+            Self::Beside(writes) => writes.iter().for_each(|write| beside.apply(write)),
+        }
+    }
 }
 
 /// A checksum does not match: votes may be gone, so this identity must not vote again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damaged;
 
-impl Disk {
+impl<B: Beside> Default for Disk<B> {
+    fn default() -> Self {
+        Self {
+            visible: Contents::default(),
+            durable: Contents::default(),
+            visible_beside: B::default(),
+            durable_beside: B::default(),
+            unsynced: VecDeque::new(),
+            tickets: 0,
+            last: 0,
+            others: Vec::new(),
+            damaged: false,
+        }
+    }
+}
+
+impl<B: Beside> Disk<B> {
     /// What reads see.
     #[must_use]
     pub fn visible(&self) -> &Contents {
@@ -174,7 +203,7 @@ impl Disk {
     pub fn last_written(&self) -> &[Write] {
         match self.unsynced.back() {
             Some((_, Batch::Machine(writes))) => writes,
-            Some((_, Batch::Control(_))) | None => &[],
+            Some((_, Batch::Beside(_))) | None => &[],
         }
     }
 
@@ -188,15 +217,15 @@ impl Disk {
         self.hand_over(Batch::Machine(writes));
     }
 
-    /// The same for the control plane; gives the number under which it becomes durable.
-    pub fn write_control(&mut self, writes: Vec<LogWrite>) -> PersistSeq {
-        self.control.push(self.last);
-        self.hand_over(Batch::Control(writes));
+    /// The same for what is kept beside; gives the number under which it becomes durable.
+    pub fn write_beside(&mut self, writes: Vec<B::Write>) -> PersistSeq {
+        self.others.push(self.last);
+        self.hand_over(Batch::Beside(writes));
         self.tickets
     }
 
-    fn hand_over(&mut self, batch: Batch) {
-        self.visible.take(&batch);
+    fn hand_over(&mut self, batch: Batch<B::Write>) {
+        batch.write_to(&mut self.visible, &mut self.visible_beside);
         self.tickets += 1;
         self.unsynced.push_back((self.tickets, batch));
     }
@@ -204,7 +233,7 @@ impl Disk {
     /// Under which number a batch of the machine becomes durable; 0 for none.
     #[must_use]
     pub fn ticket_of(&self, seq: PersistSeq) -> PersistSeq {
-        seq + self.control.partition_point(|before| *before < seq) as PersistSeq
+        seq + self.others.partition_point(|before| *before < seq) as PersistSeq
     }
 
     /// Number of the last batch handed over, if it is not durable yet.
@@ -217,7 +246,7 @@ impl Disk {
     pub fn synced(&mut self, seq: PersistSeq) {
         while self.unsynced.front().is_some_and(|(first, _)| *first <= seq) {
             if let Some((_, batch)) = self.unsynced.pop_front() {
-                self.durable.take(&batch);
+                batch.write_to(&mut self.durable, &mut self.durable_beside);
             }
         }
     }
@@ -226,7 +255,7 @@ impl Disk {
     /// behind them, `of_torn` writes count: none where checksums are looked at.
     pub fn crash(&mut self, kept: usize, of_torn: usize) {
         for (_, batch) in self.unsynced.drain(..kept.min(self.unsynced.len())) {
-            self.durable.take(&batch);
+            batch.write_to(&mut self.durable, &mut self.durable_beside);
         }
         if let Some((_, Batch::Machine(torn))) = self.unsynced.pop_front() {
             for write in torn.iter().take(of_torn) {
@@ -235,8 +264,9 @@ impl Disk {
         }
         self.unsynced.clear();
         self.visible = self.durable.clone();
+        self.visible_beside = self.durable_beside.clone();
         (self.tickets, self.last) = (0, 0);
-        self.control.clear();
+        self.others.clear();
     }
 
     /// A bit of what is durable turns over.
@@ -251,19 +281,25 @@ impl Disk {
         }
     }
 
-    /// Makes durable what the control plane wrote before the run begins.
-    pub fn preload_control(&mut self, writes: &[LogWrite]) {
+    /// What is kept beside, as reads see it.
+    #[must_use]
+    pub fn beside(&self) -> &B {
+        &self.visible_beside
+    }
+
+    /// Makes durable what was kept beside before the run begins.
+    pub fn preload_beside(&mut self, writes: &[B::Write]) {
         for write in writes {
-            self.visible.control.apply(write);
-            self.durable.control.apply(write);
+            self.visible_beside.apply(write);
+            self.durable_beside.apply(write);
         }
     }
 
     /// The machine's data is gone, and nobody notices.
     pub fn forget_data(&mut self) {
-        let control = self.durable.control.clone();
-        let empty = Contents { control, ..Contents::default() };
-        *self = Self { visible: empty.clone(), durable: empty, ..Self::default() };
+        let beside = self.durable_beside.clone();
+        let durable_beside = beside.clone();
+        *self = Self { visible_beside: beside, durable_beside, ..Self::default() };
     }
 
     /// Batches that a crash could take.
@@ -304,7 +340,7 @@ impl Disk {
     }
 }
 
-impl Store for Disk {
+impl<B: Beside> Store for Disk<B> {
     fn item(&self, item: &ItemId) -> Option<Committed> {
         self.visible.items.get(item).cloned()
     }

@@ -9,7 +9,7 @@ use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
 
 use crate::clock::Clock;
-use crate::control::{Command, Table};
+use crate::control::{Command, ControlLog, Table};
 use crate::disk::Disk;
 use crate::invariants::Invariants;
 use crate::options::Options;
@@ -22,7 +22,7 @@ const LOADER: TxId = TxId { node: NodeId(u64::MAX), boot: Boot(1), seq: 1 };
 pub(crate) struct Server {
     pub(crate) id: NodeId,
     pub(crate) boot: Boot,
-    pub(crate) disk: Disk,
+    pub(crate) disk: Disk<ControlLog>,
     /// `None` while crashed.
     pub(crate) machine: Option<Machine>,
     /// Its disk is damaged: it refuses to start.

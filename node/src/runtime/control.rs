@@ -87,9 +87,32 @@ impl<P: Protocol> NodeLoop<P> {
             owners: Owners::default(),
             announcing: None,
         });
+        self.check_place(foundation.joins);
         // Whatever it had applied is there again.
         self.configure();
         self.carry_out_control(effects);
+    }
+
+    /// A data folder that has a cluster is used in that one, and by a server with links to it.
+    fn check_place(&self, joins: bool) {
+        let Some(control) = &self.control else { return };
+        let schema = control.plane.schema();
+        let (alone, linked) = (schema.servers.len() == 1, self.shared.links.is_some());
+        let is_member = schema.server(self.shared.node).is_some();
+        if joins && !is_member {
+            self.shared.may_join.notify_one();
+        } else if joins && alone {
+            let text = "join: the data folder has a cluster of its own, which this server founded \
+                        alone; join with an empty data folder";
+            self.shared.refuse(text.to_owned());
+        } else if !linked && schema.servers.len() > 1 {
+            let names: Vec<&str> = schema.servers.iter().map(|s| s.name.as_str()).collect();
+            let names = names.join(", ");
+            self.shared.refuse(format!(
+                "the data folder belongs to a server of a cluster ({names}); start it with \
+                 --masters or --join, as before"
+            ));
+        }
     }
 
     /// An input that is for the control plane.

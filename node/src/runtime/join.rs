@@ -18,6 +18,7 @@ const PATIENCE: u32 = 20;
 pub(super) async fn run(shared: Arc<Shared>, seeds: Vec<String>) {
     let Some(links) = &shared.links else { return };
     let Some(address) = &shared.address else { return };
+    shared.may_join.notified().await;
     let mut told = String::new();
     let mut enlisted = 0;
     while !shared.is_member() {

@@ -40,6 +40,7 @@ use control::Foundation;
 use data_dir::{DataDir, DataError};
 use handle::{NodeHandle, NodeState};
 use inbox::{Inbox, Input};
+use link::own::Own;
 use link::{LinkConfig, Links, Me};
 use node_loop::NodeLoop;
 use shared::{Listeners, Parts, Shared};
@@ -126,7 +127,7 @@ impl Node {
     pub fn start(settings: Settings, peers: Option<TcpListener>) -> Result<Self, StartError> {
         let clock = Clock::start();
         let data = DataDir::open(&settings.data, &settings.name)?;
-        let (node, boot) = (data.node, data.boot);
+        let (node, boot, started_with) = (data.node, data.boot, data.started_with);
         let databases = data_dir::databases(&settings.data);
         let seed = getrandom::u64().map_err(StartError::Random)?;
         let process = getrandom::u64().map_err(StartError::Random)?;
@@ -148,41 +149,21 @@ impl Node {
             retries: settings.retry.count,
             retry_delay: micros(settings.retry.delay),
             retry_jitter: settings.retry.jitter_percent,
-            align: settings.align,
+            align: settings.align.clone(),
             in_flight_max: settings.in_flight_max,
             ..Config::new(node, boot, seed)
         };
         let machine = Machine::new(machine_config, recovered);
         let inbox = Arc::new(Inbox::new(settings.in_flight_max));
         let own = Arc::default();
-        let links = match &peers {
-            None => None,
-            Some(_) => {
-                let name = settings.name.clone();
-                let started_with = data.started_with;
-                let config = LinkConfig {
-                    me: Me { name, node, boot, process, started_with },
-                    cluster: settings.cluster,
-                    password: settings.password,
-                    others: settings
-                        .members
-                        .names()
-                        .iter()
-                        .filter(|other| **other != settings.name)
-                        .cloned()
-                        .collect(),
-                    dial: settings.dial,
-                    suspect_after: settings.suspect_after,
-                    own: Arc::clone(&own),
-                };
-                Some(Links::new(config, storage.clone(), inbox.clone(), clock)?)
-            }
-        };
+        let me = Me { name: settings.name.clone(), node, boot, process, started_with };
+        let links = peers.is_some().then(|| link_config(me, &settings, Arc::clone(&own)));
+        let links = links.map(|config| Links::new(config, storage.clone(), inbox.clone(), clock));
+        let links = links.transpose()?;
         let listens = peers.as_ref().and_then(|peers| peers.local_addr().ok());
-        let address = settings.advertise.or_else(|| {
-            // One that stands for all of its interfaces is no use to others.
-            listens.filter(|address| !address.ip().is_unspecified()).map(|a| a.to_string())
-        });
+        // One that stands for all of its interfaces is no use to others.
+        let listens_at = listens.filter(|address| !address.ip().is_unspecified());
+        let address = settings.advertise.or_else(|| listens_at.map(|at| at.to_string()));
         let shared = Arc::new(Shared::new(Parts {
             name: settings.name,
             node,
@@ -268,6 +249,19 @@ impl Node {
         }
         self.tasks.shutdown().await;
         outcome
+    }
+}
+
+fn link_config(me: Me, settings: &Settings, own: Arc<Own>) -> LinkConfig {
+    let others = settings.members.names().iter().filter(|name| **name != me.name);
+    LinkConfig {
+        cluster: settings.cluster.clone(),
+        password: settings.password.clone(),
+        others: others.cloned().collect(),
+        dial: settings.dial.clone(),
+        suspect_after: settings.suspect_after,
+        own,
+        me,
     }
 }
 

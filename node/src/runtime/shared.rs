@@ -11,7 +11,7 @@ use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_control::members::Members;
 use quorate_control::schema::{Database, Schema};
 use quorate_protocol::io::Placement;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::blocks::Allocator;
 use super::inbox::Inbox;
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     /// How often the server left ONLINE and came back: odd while it aligns.
     alignments: AtomicU64,
     pub(super) failed: watch::Sender<bool>,
+    /// The loop has seen that this server is in no cluster, and may join one.
+    pub(super) may_join: Notify,
     /// Why this server cannot be in the cluster, once that is known.
     pub(super) refused: watch::Sender<Option<String>>,
 }
@@ -106,6 +108,7 @@ impl Shared {
             next_control: AtomicU64::new(1),
             changes: watch::Sender::new(0),
             failed: watch::Sender::new(false),
+            may_join: Notify::new(),
             refused: watch::Sender::new(None),
         }
     }

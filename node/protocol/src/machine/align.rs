@@ -72,10 +72,10 @@
 //! below majority promises nothing of this (3.10).
 //!
 //! **A server that joins** aligns from its first start on, with nothing, in a configuration that
-//! names it a REPLICA. Who has not heard of that does not count it. So a source drops questions of a
-//! newer configuration than its own, and who has heard of one forgets nothing (cuts no log, raises
-//! no mark, closes no boot). What is not here when this server is back was applied at its sources
-//! after their last answers: their acknowledgements tell the decider before it has everybody's.
+//! names it a REPLICA. Who has not heard of that does not count it. So a source drops questions of
+//! a newer configuration than its own, and who has heard of one forgets nothing (cuts no log,
+//! raises no mark, closes no boot). What is not here when this server is back was applied at its
+//! sources after their last answers: their acknowledgements tell the decider of it in time.
 //!
 //! **What comes with it.** A decision log of another server counts as applied as far as the sources
 //! of each cluster had applied it. Outcomes not forgotten are noted, so that no commit is applied

@@ -51,7 +51,7 @@ impl Founding<'_> {
         for effect in out {
             match effect {
                 Effect::Persist { number, writes } => {
-                    self.servers[index].disk.preload_control(&writes);
+                    self.servers[index].disk.preload_beside(&writes);
                     durable = Some(number);
                 }
                 Effect::Send { to, bytes, .. } => {

@@ -17,8 +17,10 @@ use crate::world::World;
 
 mod changes;
 mod founding;
+mod log;
 mod table;
 
+pub(crate) use log::ControlLog;
 pub(crate) use table::{Command, Table};
 
 /// What the world knows of what its servers agree on.
@@ -75,7 +77,7 @@ impl World {
         if server.machine.is_none() || server.paused || server.plane.is_some() {
             return;
         }
-        let mut recovered = server.disk.visible().control.recovered().clone();
+        let mut recovered = server.disk.beside().recovered().clone();
         if self.plant.has(ShellBug::ControlForgets) && server.boot > Boot(1) {
             recovered.hard_state = None;
         }
@@ -156,7 +158,7 @@ impl World {
             let server = &mut self.servers[index];
             match effect {
                 Effect::Persist { number, writes } => {
-                    let ticket = server.disk.write_control(writes);
+                    let ticket = server.disk.write_beside(writes);
                     server.handed.push_back((number, ticket));
                     early = Some(number).filter(|_| self.plant.has(ShellBug::ControlSyncLies));
                 }

@@ -3,9 +3,11 @@
 
 use quorate_control::plane::{LogWrite, RecoveredLog};
 
+use crate::disk::Beside;
+
 /// The log, and from which index on its entries are.
 #[derive(Debug, Clone, Default)]
-pub struct ControlLog {
+pub(crate) struct ControlLog {
     log: RecoveredLog,
     first: u64,
 }
@@ -13,11 +15,19 @@ pub struct ControlLog {
 impl ControlLog {
     /// What a starting control plane finds.
     #[must_use]
-    pub const fn recovered(&self) -> &RecoveredLog {
+    pub(crate) const fn recovered(&self) -> &RecoveredLog {
         &self.log
     }
 
-    pub(super) fn apply(&mut self, write: &LogWrite) {
+    fn entries_before(&self, index: u64) -> usize {
+        usize::try_from(index.saturating_sub(self.first)).unwrap_or(usize::MAX)
+    }
+}
+
+impl Beside for ControlLog {
+    type Write = LogWrite;
+
+    fn apply(&mut self, write: &LogWrite) {
         match write {
             LogWrite::HardState(bytes) => self.log.hard_state = Some(bytes.clone()),
             LogWrite::Cut(from) => {
@@ -37,9 +47,5 @@ impl ControlLog {
                 self.log.snapshot = Some(bytes.clone());
             }
         }
-    }
-
-    fn entries_before(&self, index: u64) -> usize {
-        usize::try_from(index.saturating_sub(self.first)).unwrap_or(usize::MAX)
     }
 }
