@@ -64,6 +64,8 @@ impl World {
             }
             disk.write(1, writes);
             disk.synced(1);
+            // Written by an earlier boot: the next one counts anew.
+            disk.crash(0, 0);
             let mut config = Config::new(node, Boot(2), node.0);
             config.align = align.clone();
             let machine = Machine::new(config, disk.recover().expect("an undamaged disk"));

@@ -71,17 +71,23 @@ async fn quorums_change_by_putting_the_document_back() {
         }
         document.to_string()
     };
+    let roles =
+        |any: &str, third: &str| json!({"*": any, "n1": "master", "n2": "master", "n3": third});
     for (changes, text) in [
         (("writeQuorum", json!(1)), "below the majority"),
         (("writeQuorum", json!(4)), "cannot be reached"),
         (("writeQuorum", json!("most")), "writeQuorum"),
-        (("servers", json!({"*": "master", "n1": "replica"})), "servers come with --join"),
+        (("servers", json!({"*": "master", "n1": "replica"})), "go with HA REMOVE SERVER"),
+        (("servers", roles("replica", "master")), "one role is changed at a time"),
         (("autoDeploy", json!(false)), "only writeQuorum"),
     ] {
         let refused = setup.send("PUT", path, &with(&[changes])).await;
         let refused = refused.fails(400, "bad_request", "failed");
         assert!(refused.contains(text), "{refused}");
     }
+    let both = [("writeQuorum", json!("all")), ("servers", roles("master", "replica"))];
+    let both = setup.send("PUT", path, &with(&both)).await.fails(400, "bad_request", "failed");
+    assert!(both.contains("a role and a quorum cannot be changed at once"), "{both}");
     let changes = [("writeQuorum", json!("all")), ("readQuorum", json!("majority"))];
     let next = setup.send("PUT", path, &with(&changes)).await.expect(200).json();
     assert_eq!((&next["writeQuorum"], &next["readQuorum"]), (&json!("all"), &json!("majority")));
