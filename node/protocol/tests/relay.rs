@@ -102,7 +102,8 @@ impl World {
         world
     }
 
-    fn start(&mut self, node: NodeId, boot: Boot, disk: Disk) {
+    fn start(&mut self, node: NodeId, boot: Boot, mut disk: Disk) {
+        disk.crash(0, 0);
         let mut config = Config::new(node, boot, node.0);
         config.relay = self.relay.clone();
         let machine = Machine::new(config, disk.recover().expect("an undamaged disk"));
