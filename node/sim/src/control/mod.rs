@@ -55,7 +55,7 @@ impl Control {
     }
 }
 
-/// Makes every server's disk what it is when the cluster has been founded; gives what was agreed on.
+/// Makes every server's disk what it is when the cluster has been founded; gives what was agreed.
 ///
 /// # Panics
 /// When servers do not agree although nothing goes wrong.

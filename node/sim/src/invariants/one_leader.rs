@@ -1,5 +1,5 @@
-//! A term of the control plane has at most one leader (Raft's election safety: a server votes once a
-//! term, and durably before anybody hears of it; PROTOCOL.md 3.2, the durability rule).
+//! A term of the control plane has at most one leader (Raft's election safety: a server votes once
+//! a term, and durably before anybody hears of it; PROTOCOL.md 3.2, the durability rule).
 
 use std::collections::BTreeMap;
 
