@@ -3,9 +3,10 @@
 //!
 //! A server that goes is asked nothing: it leaves the MASTERs of every cluster by a change of
 //! generations, which needs a majority of the MASTERs there were, and is in the schema, marked as
-//! leaving, until no cluster names it any more. Only then its name is free.
+//! leaving, until no cluster names it any more. The log's own list may need its vote for longer:
+//! only behind the change that takes it off the list it is gone, and its name is free.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
@@ -111,13 +112,12 @@ impl Schema {
         self
     }
 
-    /// The schema without those that are on their way out and keep nothing.
-    fn without(&self, gone: &[NodeId]) -> Self {
+    /// The schema without a server that was on its way out.
+    fn without(&self, node: NodeId) -> Self {
         let mut next = self.next();
-        for server in self.servers.iter().filter(|server| gone.contains(&server.node)) {
-            next.gone.push(Gone { name: server.name.clone(), node: server.node });
+        for server in next.servers.extract_if(.., |server| server.node == node) {
+            next.gone.push(Gone { name: server.name, node });
         }
-        next.servers.retain(|server| !gone.contains(&server.node));
         next.databases.iter_mut().for_each(|database| database.version += 1);
         next
     }
@@ -161,19 +161,32 @@ impl Agreement {
         Ok(true)
     }
 
-    /// Lets those go that are on their way out and that no cluster names any more; true if there
-    /// are such.
-    pub(crate) fn let_go(&mut self) -> bool {
-        let leaving = self.schema.servers.iter().filter(|server| server.leaving);
-        let gone: alloc::vec::Vec<NodeId> = leaving
-            .map(|server| server.node)
-            .filter(|node| !self.generations.names(*node))
-            .collect();
-        if gone.is_empty() {
-            return false;
+    /// Everybody that the log's own list is to have: all servers but those that are on their way
+    /// out and that no cluster names any more.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = NodeId> {
+        let servers = self.schema.servers.iter().map(|server| server.node);
+        servers.filter(|node| !self.is_done_with(*node))
+    }
+
+    /// The first server that is still there and that neither a cluster nor `list`, the log's own
+    /// one, names.
+    pub(crate) fn released(&self, list: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let mut servers = self.schema.servers.iter().map(|server| server.node);
+        servers.find(|node| !list.contains(node) && self.is_done_with(*node))
+    }
+
+    /// Lets a server go that is on its way out and that no cluster names any more; true if it is.
+    pub(crate) fn let_go(&mut self, node: NodeId) -> bool {
+        let done = self.is_done_with(node);
+        if done {
+            self.schema = Arc::new(self.schema.without(node));
         }
-        self.schema = Arc::new(self.schema.without(&gone));
-        true
+        done
+    }
+
+    fn is_done_with(&self, node: NodeId) -> bool {
+        let leaving = self.schema.server(node).is_some_and(|server| server.leaving);
+        leaving && !self.generations.names(node)
     }
 }
 

@@ -51,6 +51,20 @@ fn finish(agreement: &mut Agreement, from: &[u64]) {
     assert_eq!(changing(agreement), 0);
 }
 
+/// No cluster names a server any more: once the log's own list does not either, it goes.
+fn let_go(agreement: &mut Agreement, node: u64) {
+    let node = NodeId(node);
+    assert!(agreement.schema.server(node).is_some(), "the list may still need its vote");
+    let mut list: BTreeSet<NodeId> = agreement.schema.servers.iter().map(|s| s.node).collect();
+    assert_eq!(agreement.released(&list), None);
+    list.remove(&node);
+    assert_eq!(agreement.listed().collect::<BTreeSet<_>>(), list);
+    assert_eq!(agreement.released(&list), Some(node));
+    assert_eq!(agreement.apply(&Command::LetGo { node }), Ok(true));
+    assert_eq!(agreement.apply(&Command::LetGo { node }), Ok(false), "once");
+    assert_eq!(agreement.schema.server(node), None);
+}
+
 /// MASTERs, REPLICAs and W of every cluster with an owner; all have the same.
 fn kept(agreement: &Agreement) -> (Vec<u64>, Vec<u64>, usize) {
     let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
@@ -84,10 +98,11 @@ fn a_replica_becomes_a_master_and_another_one_goes() {
     assert_eq!(agreement.apply(&remove("n1")), Ok(true));
     assert_eq!(owned(&agreement, 1), 0);
     assert!(agreement.schema.server(NodeId(1)).is_some_and(|server| server.leaving));
+    assert_eq!(agreement.apply(&Command::LetGo { node: NodeId(1) }), Ok(false), "it is needed");
     assert_eq!(agreement.voters().collect::<Vec<_>>(), [2, 3, 4].map(NodeId));
     finish(&mut agreement, &[2, 3, 4]);
     assert_eq!(kept(&agreement), (vec![2, 3, 4], vec![], 2));
-    assert_eq!(agreement.schema.server(NodeId(1)), None);
+    let_go(&mut agreement, 1);
     let back = Command::Enlist { name: "n1".into(), node: NodeId(1), address: "a:1".into() };
     let refused = agreement.apply(&back).unwrap_err();
     assert!(refused.text.contains("'n1' was removed from the cluster"), "{}", refused.text);
@@ -97,7 +112,20 @@ fn a_replica_becomes_a_master_and_another_one_goes() {
     // A REPLICA goes at once.
     assert_eq!(agreement.apply(&remove("n1")), Ok(true));
     assert_eq!(kept(&agreement), (vec![2, 3, 4], vec![], 2));
-    assert_eq!(agreement.schema.server(NodeId(9)), None);
+    let_go(&mut agreement, 9);
+}
+
+#[test]
+fn whoever_is_left_of_a_cluster_has_not_founded_it_alone() {
+    let mut agreement = Agreement::founded_by(&[("n1".into(), NodeId(1))]);
+    assert!(agreement.schema.is_founded_alone());
+    let (name, address) = ("n4".into(), "d:1".into());
+    agreement.apply(&Command::Enlist { name, node: NodeId(4), address }).unwrap();
+    agreement.apply(&role("n4", Role::Master)).unwrap();
+    agreement.apply(&remove("n1")).unwrap();
+    let_go(&mut agreement, 1);
+    assert_eq!(agreement.schema.servers.len(), 1);
+    assert!(!agreement.schema.is_founded_alone());
 }
 
 #[test]
