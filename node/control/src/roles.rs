@@ -18,7 +18,7 @@ use crate::generations::{ChangeError, Keepers};
 use crate::indexes::IndexState;
 use crate::members::WriteQuorum;
 use crate::schema::Schema;
-use crate::servers::{Gone, Member, MemberError, Role};
+use crate::servers::{Gone, MemberError, Role};
 use crate::settings::ReadQuorum;
 
 /// Whether so many MASTERs are enough for the quorums of a database, which has `before` now.
@@ -51,17 +51,20 @@ pub fn enough(
 }
 
 impl Schema {
-    /// The schema in which a server is something else; `None` when it is that already.
+    /// The schema in which a server is something else; `None` when it is that already. One that
+    /// is on its way out stays, if it is to be what it was.
     fn with_role(&self, name: &str, role: Role) -> Result<Option<Self>, MemberError> {
-        let server = self.present(name)?;
-        if server.role == role {
+        let server = self.servers.iter().find(|server| server.name == name);
+        let server = server.filter(|server| !server.leaving || server.role == role);
+        let server = server.ok_or_else(|| MemberError::NoSuch(name.to_string()))?;
+        if server.role == role && !server.leaving {
             return Ok(None);
         }
         let node = server.node;
         self.check_change()?;
         let mut next = self.next();
         for server in next.servers.iter_mut().filter(|server| server.node == node) {
-            server.role = role;
+            (server.role, server.leaving) = (role, false);
         }
         Ok(Some(next.without_owner(node, role)))
     }
@@ -82,11 +85,6 @@ impl Schema {
         Ok(Some(next.without_owner(node, Role::Replica)))
     }
 
-    fn present(&self, name: &str) -> Result<&Member, MemberError> {
-        let server = self.servers.iter().find(|server| server.name == name && !server.leaving);
-        server.ok_or_else(|| MemberError::NoSuch(name.to_string()))
-    }
-
     /// An index that is building counts on the MASTERs there are.
     fn check_change(&self) -> Result<(), MemberError> {
         let indexes = self.databases.iter().flat_map(|database| &database.indexes);
@@ -95,11 +93,16 @@ impl Schema {
         found.map_or(Ok(()), |name| Err(MemberError::Building(name)))
     }
 
-    /// Whoever votes no more owns nothing: what it had is spread over the MASTERs, for good.
+    /// Whoever votes no more owns nothing: what it had, chosen or not, is spread over the MASTERs,
+    /// for good.
     fn without_owner(mut self, node: NodeId, role: Role) -> Self {
         if role == Role::Replica {
             let revision = self.revision;
             let masters = self.nodes_in(Role::Master);
+            let clusters = self.databases.iter_mut().flat_map(|database| &mut database.clusters);
+            for cluster in clusters.filter(|cluster| cluster.owner == node) {
+                cluster.static_owner = false;
+            }
             if let Some(moved) = self.owners_moved(node, &masters) {
                 self = Self { revision, ..moved };
             }
@@ -124,7 +127,13 @@ impl Schema {
 }
 
 impl Agreement {
+    /// A server becomes something else. What it was takes a change back that is on its way: so does
+    /// MASTER the removal of one, as long as every cluster still names it.
     pub(crate) fn set_role(&mut self, name: &str, role: Role) -> Result<bool, Refusal> {
+        let mut leaving = self.schema.servers.iter().filter(|server| server.leaving);
+        if leaving.any(|server| server.name == name && !self.generations.names(server.node)) {
+            return Err(MemberError::NoSuch(name.to_string()).into());
+        }
         let next = self.schema.with_role(name, role)?;
         next.map_or(Ok(false), |next| self.regroup(next))
     }
@@ -148,10 +157,10 @@ impl Agreement {
         let wanted: BTreeMap<ClusterKey, Placement> = next.placements();
         for (key, placement) in wanted {
             // Nothing is voted for any more in a closed one, so a majority will do for it.
-            let write_quorum =
-                if placement.is_closed() { after / 2 + 1 } else { placement.write_quorum };
+            let is_closed = placement.is_closed();
+            let write_quorum = if is_closed { after / 2 + 1 } else { placement.write_quorum };
             let Placement { masters, replicas, .. } = placement;
-            match generations.propose(key, Keepers { masters, replicas, write_quorum }) {
+            match generations.bring(key, Keepers { masters, replicas, write_quorum }, is_closed) {
                 Ok(()) | Err(ChangeError::Same(_)) => {}
                 Err(error) => return Err(error.into()),
             }
