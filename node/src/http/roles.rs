@@ -63,8 +63,13 @@ impl<B: Backend> Access<'_, B> {
         majority_reachable(&next, is_there)
     }
 
-    /// A MASTER that has not everything counts in every quorum, and helps none.
+    /// A MASTER that has not everything counts in every quorum, and helps none. One that is on its
+    /// way out has been a MASTER all along.
     fn check_serves(&self, name: &str) -> Result<(), ApiError> {
+        let schema = self.app.backend.schema();
+        if schema.servers.iter().any(|server| server.name == name && server.leaving) {
+            return Ok(());
+        }
         let servers = self.app.backend.servers();
         let state = servers.find(name).map(|server| server.state);
         let Some(state) = state.filter(|state| *state != ServerState::Is(NodeState::Online)) else {
