@@ -318,3 +318,33 @@ fn a_joined_server_takes_the_place_of_a_master_that_is_removed() {
         assert!(shown.contains(role), "{role} in {shown}");
     }
 }
+
+/// The last of them leads and votes when it is removed; who is left goes on alone, as it joined.
+///
+/// FEATURES: L7
+#[test]
+fn all_founders_are_removed_and_a_joined_server_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut servers, _, acknowledged) = cluster(dir.path());
+    let joined_as = joins(dir.path(), "n4", servers[0].line["peer"].as_str().unwrap());
+    let mut joined = start(&joined_as);
+    joined.wait_online();
+    ha(&servers[2], "HA SET ROLE n4=MASTER");
+    for (server, name) in servers.iter_mut().zip(["n1", "n2", "n3"]) {
+        ha(&joined, &format!("HA REMOVE SERVER {name}"));
+        until(name, || server.ended().is_some() && member(&joined, name).is_null());
+    }
+    let alone = |server: &Server, n| {
+        until("a write alone", || {
+            let answer = server.http("POST", "/batch/bench", &insert(&[n]));
+            status(&answer) == 200
+        });
+    };
+    alone(&joined, 2_000_000);
+    joined.end(Signal::SIGKILL);
+    joined = start(&joined_as);
+    joined.wait_online();
+    alone(&joined, 2_000_001);
+    let there = [acknowledged, vec![2_000_000, 2_000_001]].concat();
+    assert_equal(&[&joined], &there);
+}

@@ -76,11 +76,6 @@ impl Agreement {
     /// # Errors
     /// It does not fit; nothing has changed.
     pub fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
-        let changed = self.carry_out(command)?;
-        Ok(changed | self.let_go())
-    }
-
-    fn carry_out(&mut self, command: &Command) -> Result<bool, Refusal> {
         let schema = &*self.schema;
         let next = match command {
             Command::CreateDatabase { new } => Some(schema.create_database(new)?),
@@ -89,6 +84,7 @@ impl Agreement {
             }
             Command::SetRole { server, role } => return self.set_role(server, *role),
             Command::RemoveServer { server } => return self.remove(server),
+            Command::LetGo { node } => return Ok(self.let_go(*node)),
             Command::Announce { node, address } => schema.reached_at(*node, address)?,
             Command::DropDatabase { name } => Some(schema.drop_database(name)?),
             Command::CreateClass { database, name, supers } => {

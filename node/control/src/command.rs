@@ -44,6 +44,11 @@ pub enum Command {
         /// Its name.
         server: String,
     },
+    /// A server that was removed is gone: no cluster names it, nor does the log's own list.
+    LetGo {
+        /// Which one.
+        node: NodeId,
+    },
     /// A server says where others reach it.
     Announce {
         /// Who.

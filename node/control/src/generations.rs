@@ -41,6 +41,11 @@ impl Keepers {
         self.masters.len() / 2 + 1
     }
 
+    /// The same MASTERs and W.
+    fn decides_like(&self, other: &Self) -> bool {
+        (&self.masters, self.write_quorum) == (&other.masters, other.write_quorum)
+    }
+
     fn all(&self) -> impl Iterator<Item = NodeId> {
         self.masters.iter().chain(&self.replicas).copied()
     }
@@ -158,19 +163,50 @@ impl Generations {
     /// # Errors
     /// See [`ChangeError`].
     pub fn propose(&mut self, cluster: ClusterKey, next: Keepers) -> Result<(), ChangeError> {
+        self.begin(cluster, next, false)
+    }
+
+    /// Begins a change, or gives up the one that is on its way where that is what is asked for.
+    /// In a closed cluster nothing is voted for, so there W may be any before the change.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub fn bring(
+        &mut self,
+        cluster: ClusterKey,
+        to: Keepers,
+        is_closed: bool,
+    ) -> Result<(), ChangeError> {
+        let now = self.keepers(cluster).ok_or(ChangeError::Unknown(cluster))?;
+        let stays = (&now.masters, &now.replicas) == (&to.masters, &to.replicas);
+        let stays = stays && (is_closed || now.write_quorum == to.write_quorum);
+        if stays && self.is_changing(cluster) {
+            return self.give_up(cluster);
+        }
+        self.begin(cluster, to, is_closed)
+    }
+
+    fn begin(
+        &mut self,
+        cluster: ClusterKey,
+        next: Keepers,
+        is_closed: bool,
+    ) -> Result<(), ChangeError> {
         let found = self.clusters.get_mut(&cluster).ok_or(ChangeError::Unknown(cluster))?;
         if found.change.is_some() {
             return Err(ChangeError::UnderWay(cluster));
         }
         check(cluster, &found.keepers, &next)?;
-        let same = (&found.keepers.masters, found.keepers.write_quorum)
-            == (&next.masters, next.write_quorum);
-        if same {
+        if found.keepers.decides_like(&next) {
             found.keepers = next;
-        } else {
-            let stage = Stage::Sealing { sealed: BTreeMap::new() };
-            found.change = Some(Change { next, stage });
+            return Ok(());
         }
+        if !is_closed {
+            check_majority(cluster, &found.keepers)?;
+        }
+        check_majority(cluster, &next)?;
+        let stage = Stage::Sealing { sealed: BTreeMap::new() };
+        found.change = Some(Change { next, stage });
         Ok(())
     }
 
@@ -361,11 +397,13 @@ fn check(cluster: ClusterKey, now: &Keepers, next: &Keepers) -> Result<(), Chang
     if !(1..=masters).contains(&write_quorum) {
         return Err(ChangeError::Quorum { cluster, write_quorum, masters });
     }
-    for keepers in [now, next] {
-        let (write_quorum, masters) = (keepers.write_quorum, keepers.masters.len());
-        if write_quorum < keepers.majority() {
-            return Err(ChangeError::BelowMajority { cluster, write_quorum, masters });
-        }
+    Ok(())
+}
+
+fn check_majority(cluster: ClusterKey, keepers: &Keepers) -> Result<(), ChangeError> {
+    let (write_quorum, masters) = (keepers.write_quorum, keepers.masters.len());
+    if write_quorum < keepers.majority() {
+        return Err(ChangeError::BelowMajority { cluster, write_quorum, masters });
     }
     Ok(())
 }

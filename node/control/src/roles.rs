@@ -3,9 +3,10 @@
 //!
 //! A server that goes is asked nothing: it leaves the MASTERs of every cluster by a change of
 //! generations, which needs a majority of the MASTERs there were, and is in the schema, marked as
-//! leaving, until no cluster names it any more. Only then its name is free.
+//! leaving, until no cluster names it any more. The log's own list may need its vote for longer:
+//! only behind the change that takes it off the list it is gone, and its name is free.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::generations::{ChangeError, Keepers};
 use crate::indexes::IndexState;
 use crate::members::WriteQuorum;
 use crate::schema::Schema;
-use crate::servers::{Gone, Member, MemberError, Role};
+use crate::servers::{Gone, MemberError, Role};
 use crate::settings::ReadQuorum;
 
 /// Whether so many MASTERs are enough for the quorums of a database, which has `before` now.
@@ -50,17 +51,20 @@ pub fn enough(
 }
 
 impl Schema {
-    /// The schema in which a server is something else; `None` when it is that already.
+    /// The schema in which a server is something else; `None` when it is that already. One that
+    /// is on its way out stays, if it is to be what it was.
     fn with_role(&self, name: &str, role: Role) -> Result<Option<Self>, MemberError> {
-        let server = self.present(name)?;
-        if server.role == role {
+        let server = self.servers.iter().find(|server| server.name == name);
+        let server = server.filter(|server| !server.leaving || server.role == role);
+        let server = server.ok_or_else(|| MemberError::NoSuch(name.to_string()))?;
+        if server.role == role && !server.leaving {
             return Ok(None);
         }
         let node = server.node;
         self.check_change()?;
         let mut next = self.next();
         for server in next.servers.iter_mut().filter(|server| server.node == node) {
-            server.role = role;
+            (server.role, server.leaving) = (role, false);
         }
         Ok(Some(next.without_owner(node, role)))
     }
@@ -81,11 +85,6 @@ impl Schema {
         Ok(Some(next.without_owner(node, Role::Replica)))
     }
 
-    fn present(&self, name: &str) -> Result<&Member, MemberError> {
-        let server = self.servers.iter().find(|server| server.name == name && !server.leaving);
-        server.ok_or_else(|| MemberError::NoSuch(name.to_string()))
-    }
-
     /// An index that is building counts on the MASTERs there are.
     fn check_change(&self) -> Result<(), MemberError> {
         let indexes = self.databases.iter().flat_map(|database| &database.indexes);
@@ -94,11 +93,16 @@ impl Schema {
         found.map_or(Ok(()), |name| Err(MemberError::Building(name)))
     }
 
-    /// Whoever votes no more owns nothing: what it had is spread over the MASTERs, for good.
+    /// Whoever votes no more owns nothing: what it had, chosen or not, is spread over the MASTERs,
+    /// for good.
     fn without_owner(mut self, node: NodeId, role: Role) -> Self {
         if role == Role::Replica {
             let revision = self.revision;
             let masters = self.nodes_in(Role::Master);
+            let clusters = self.databases.iter_mut().flat_map(|database| &mut database.clusters);
+            for cluster in clusters.filter(|cluster| cluster.owner == node) {
+                cluster.static_owner = false;
+            }
             if let Some(moved) = self.owners_moved(node, &masters) {
                 self = Self { revision, ..moved };
             }
@@ -111,20 +115,25 @@ impl Schema {
         self
     }
 
-    /// The schema without those that are on their way out and keep nothing.
-    fn without(&self, gone: &[NodeId]) -> Self {
+    /// The schema without a server that was on its way out.
+    fn without(&self, node: NodeId) -> Self {
         let mut next = self.next();
-        for server in self.servers.iter().filter(|server| gone.contains(&server.node)) {
-            next.gone.push(Gone { name: server.name.clone(), node: server.node });
+        for server in next.servers.extract_if(.., |server| server.node == node) {
+            next.gone.push(Gone { name: server.name, node });
         }
-        next.servers.retain(|server| !gone.contains(&server.node));
         next.databases.iter_mut().for_each(|database| database.version += 1);
         next
     }
 }
 
 impl Agreement {
+    /// A server becomes something else. What it was takes a change back that is on its way: so does
+    /// MASTER the removal of one, as long as every cluster still names it.
     pub(crate) fn set_role(&mut self, name: &str, role: Role) -> Result<bool, Refusal> {
+        let mut leaving = self.schema.servers.iter().filter(|server| server.leaving);
+        if leaving.any(|server| server.name == name && !self.generations.names(server.node)) {
+            return Err(MemberError::NoSuch(name.to_string()).into());
+        }
         let next = self.schema.with_role(name, role)?;
         next.map_or(Ok(false), |next| self.regroup(next))
     }
@@ -148,10 +157,10 @@ impl Agreement {
         let wanted: BTreeMap<ClusterKey, Placement> = next.placements();
         for (key, placement) in wanted {
             // Nothing is voted for any more in a closed one, so a majority will do for it.
-            let write_quorum =
-                if placement.is_closed() { after / 2 + 1 } else { placement.write_quorum };
+            let is_closed = placement.is_closed();
+            let write_quorum = if is_closed { after / 2 + 1 } else { placement.write_quorum };
             let Placement { masters, replicas, .. } = placement;
-            match generations.propose(key, Keepers { masters, replicas, write_quorum }) {
+            match generations.bring(key, Keepers { masters, replicas, write_quorum }, is_closed) {
                 Ok(()) | Err(ChangeError::Same(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -161,19 +170,32 @@ impl Agreement {
         Ok(true)
     }
 
-    /// Lets those go that are on their way out and that no cluster names any more; true if there
-    /// are such.
-    pub(crate) fn let_go(&mut self) -> bool {
-        let leaving = self.schema.servers.iter().filter(|server| server.leaving);
-        let gone: alloc::vec::Vec<NodeId> = leaving
-            .map(|server| server.node)
-            .filter(|node| !self.generations.names(*node))
-            .collect();
-        if gone.is_empty() {
-            return false;
+    /// Everybody that the log's own list is to have: all servers but those that are on their way
+    /// out and that no cluster names any more.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = NodeId> {
+        let servers = self.schema.servers.iter().map(|server| server.node);
+        servers.filter(|node| !self.is_done_with(*node))
+    }
+
+    /// The first server that is still there and that neither a cluster nor `list`, the log's own
+    /// one, names.
+    pub(crate) fn released(&self, list: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let mut servers = self.schema.servers.iter().map(|server| server.node);
+        servers.find(|node| !list.contains(node) && self.is_done_with(*node))
+    }
+
+    /// Lets a server go that is on its way out and that no cluster names any more; true if it is.
+    pub(crate) fn let_go(&mut self, node: NodeId) -> bool {
+        let done = self.is_done_with(node);
+        if done {
+            self.schema = Arc::new(self.schema.without(node));
         }
-        self.schema = Arc::new(self.schema.without(&gone));
-        true
+        done
+    }
+
+    fn is_done_with(&self, node: NodeId) -> bool {
+        let leaving = self.schema.server(node).is_some_and(|server| server.leaving);
+        leaving && !self.generations.names(node)
     }
 }
 

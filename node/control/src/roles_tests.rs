@@ -51,6 +51,20 @@ fn finish(agreement: &mut Agreement, from: &[u64]) {
     assert_eq!(changing(agreement), 0);
 }
 
+/// No cluster names a server any more: once the log's own list does not either, it goes.
+fn let_go(agreement: &mut Agreement, node: u64) {
+    let node = NodeId(node);
+    assert!(agreement.schema.server(node).is_some(), "the list may still need its vote");
+    let mut list: BTreeSet<NodeId> = agreement.schema.servers.iter().map(|s| s.node).collect();
+    assert_eq!(agreement.released(&list), None);
+    list.remove(&node);
+    assert_eq!(agreement.listed().collect::<BTreeSet<_>>(), list);
+    assert_eq!(agreement.released(&list), Some(node));
+    assert_eq!(agreement.apply(&Command::LetGo { node }), Ok(true));
+    assert_eq!(agreement.apply(&Command::LetGo { node }), Ok(false), "once");
+    assert_eq!(agreement.schema.server(node), None);
+}
+
 /// MASTERs, REPLICAs and W of every cluster with an owner; all have the same.
 fn kept(agreement: &Agreement) -> (Vec<u64>, Vec<u64>, usize) {
     let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
@@ -84,10 +98,11 @@ fn a_replica_becomes_a_master_and_another_one_goes() {
     assert_eq!(agreement.apply(&remove("n1")), Ok(true));
     assert_eq!(owned(&agreement, 1), 0);
     assert!(agreement.schema.server(NodeId(1)).is_some_and(|server| server.leaving));
+    assert_eq!(agreement.apply(&Command::LetGo { node: NodeId(1) }), Ok(false), "it is needed");
     assert_eq!(agreement.voters().collect::<Vec<_>>(), [2, 3, 4].map(NodeId));
     finish(&mut agreement, &[2, 3, 4]);
     assert_eq!(kept(&agreement), (vec![2, 3, 4], vec![], 2));
-    assert_eq!(agreement.schema.server(NodeId(1)), None);
+    let_go(&mut agreement, 1);
     let back = Command::Enlist { name: "n1".into(), node: NodeId(1), address: "a:1".into() };
     let refused = agreement.apply(&back).unwrap_err();
     assert!(refused.text.contains("'n1' was removed from the cluster"), "{}", refused.text);
@@ -97,7 +112,20 @@ fn a_replica_becomes_a_master_and_another_one_goes() {
     // A REPLICA goes at once.
     assert_eq!(agreement.apply(&remove("n1")), Ok(true));
     assert_eq!(kept(&agreement), (vec![2, 3, 4], vec![], 2));
-    assert_eq!(agreement.schema.server(NodeId(9)), None);
+    let_go(&mut agreement, 9);
+}
+
+#[test]
+fn whoever_is_left_of_a_cluster_has_not_founded_it_alone() {
+    let mut agreement = Agreement::founded_by(&[("n1".into(), NodeId(1))]);
+    assert!(agreement.schema.is_founded_alone());
+    let (name, address) = ("n4".into(), "d:1".into());
+    agreement.apply(&Command::Enlist { name, node: NodeId(4), address }).unwrap();
+    agreement.apply(&role("n4", Role::Master)).unwrap();
+    agreement.apply(&remove("n1")).unwrap();
+    let_go(&mut agreement, 1);
+    assert_eq!(agreement.schema.servers.len(), 1);
+    assert!(!agreement.schema.is_founded_alone());
 }
 
 #[test]
@@ -151,5 +179,92 @@ fn whether_masters_are_enough_for_quorums() {
         (W::Count(3), R::Count(1), 4, 5, Ok(())),
     ] {
         assert_eq!(enough("d", (write, read), before, after), expected, "{write} {read} {after}");
+    }
+}
+
+/// Reports of these servers that they have sealed every cluster.
+fn seal(agreement: &mut Agreement, from: &[u64]) {
+    for (cluster, placement) in agreement.placements() {
+        let (generation, token) = (placement.generation, SessionToken::new());
+        let reports = alloc::vec![Report::Sealed { cluster, generation, token }];
+        for node in from.iter().map(|node| NodeId(*node)) {
+            let reports = reports.clone();
+            agreement.apply(&Command::Reports { from: node, reports }).unwrap();
+        }
+    }
+}
+
+/// FEATURES: L7
+#[test]
+fn what_cannot_finish_is_taken_back() {
+    // n3 is dead, so that no majority of n2 and n3 will have everything.
+    for (command, back) in [
+        (remove("n1"), role("n1", Role::Master)),
+        (role("n1", Role::Replica), role("n1", Role::Master)),
+        (role("n4", Role::Master), role("n4", Role::Replica)),
+    ] {
+        let mut agreement = agreement(WriteQuorum::Majority);
+        agreement.apply(&command).unwrap();
+        seal(&mut agreement, &[1, 2]);
+        let busy = agreement.apply(&role("n2", Role::Replica)).unwrap_err();
+        assert_eq!(busy.code, quorate_api::ErrorCode::Busy);
+        assert_eq!(agreement.apply(&back), Ok(true), "{back:?}");
+        assert_eq!(agreement.apply(&back), Ok(false), "once");
+        finish(&mut agreement, &[1, 2]);
+        assert_eq!(kept(&agreement), (vec![1, 2, 3], vec![4], 2));
+        assert_eq!(agreement.voters().collect::<Vec<_>>(), [1, 2, 3].map(NodeId));
+        assert!(agreement.schema.servers.iter().all(|server| !server.leaving));
+        assert_eq!(agreement.apply(&remove("n3")), Ok(true), "and the next one may come");
+    }
+}
+
+/// Some clusters have let it go already: those it has left do not know it any more.
+#[test]
+fn a_removal_that_is_done_is_not_taken_back() {
+    let mut agreement = agreement(WriteQuorum::Majority);
+    agreement.apply(&remove("n1")).unwrap();
+    let replica = agreement.apply(&role("n1", Role::Replica)).unwrap_err();
+    assert_eq!(replica.text, "server 'n1' is not in the cluster");
+    finish(&mut agreement, &[2, 3]);
+    let before = agreement.clone();
+    let late = agreement.apply(&role("n1", Role::Master)).unwrap_err();
+    assert_eq!(late.text, "server 'n1' is not in the cluster");
+    assert_eq!(agreement, before);
+}
+
+/// REPLICAs go whatever W is, and what was dropped keeps nobody.
+#[test]
+fn a_low_quorum_keeps_no_replica_and_a_dropped_database_nobody() {
+    let mut agreement = agreement(WriteQuorum::Count(1));
+    assert_eq!(agreement.apply(&remove("n4")), Ok(true));
+    let_go(&mut agreement, 4);
+    agreement.apply(&Command::DropDatabase { name: "bench".into() }).unwrap();
+    assert_eq!(agreement.apply(&remove("n1")), Ok(true));
+    finish(&mut agreement, &[2, 3]);
+    let_go(&mut agreement, 1);
+}
+
+/// FEATURES: A6
+#[test]
+fn a_chosen_owner_that_goes_owns_nothing() {
+    for command in [remove("n1"), role("n1", Role::Replica)] {
+        let mut agreement = agreement(WriteQuorum::Majority);
+        let schema = agreement.schema.clone();
+        let database = schema.database("bench").unwrap();
+        let chosen = &database.clusters.iter().find(|c| c.owner == NodeId(1)).unwrap().name;
+        let settings = crate::settings::Settings::default();
+        let owners = [(chosen.clone(), "n1".into())].into();
+        let (database, version) = ("bench".into(), database.version);
+        let choose = Command::Reconfigure { database, version, settings, owners };
+        agreement.apply(&choose).unwrap();
+        let owned = |agreement: &Agreement| {
+            let database = agreement.schema.database("bench").unwrap();
+            let cluster = database.cluster_named(chosen).unwrap();
+            (cluster.static_owner, cluster.owner, cluster.home)
+        };
+        assert_eq!(owned(&agreement), (true, NodeId(1), NodeId(1)));
+        agreement.apply(&command).unwrap();
+        let (is_static, owner, home) = owned(&agreement);
+        assert!(!is_static && owner != NodeId(1) && home == owner);
     }
 }

@@ -152,6 +152,13 @@ impl Schema {
         Self { servers, ..Self::default() }
     }
 
+    /// True where one server is and no other ever was. Who is left alone in a cluster may have
+    /// joined it.
+    #[must_use]
+    pub fn is_founded_alone(&self) -> bool {
+        self.servers.len() == 1 && self.gone.is_empty()
+    }
+
     /// One of the servers.
     #[must_use]
     pub fn server(&self, node: NodeId) -> Option<&Member> {

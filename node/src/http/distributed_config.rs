@@ -60,8 +60,9 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
         return Err(ApiError::bad_request(text));
     }
     if let Some((server, role)) = roles {
-        if wanted.overridable != now.overridable {
-            let text = "a role and a quorum cannot be changed at once: change one after the other";
+        if wanted.overridable != now.overridable || wanted.clusters != now.clusters {
+            let text = "a role and a quorum or an owner cannot be changed at once: change one \
+                        after the other";
             return Err(ApiError::bad_request(text));
         }
         ctx.access().set_role(&server, role).await?;

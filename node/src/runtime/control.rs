@@ -97,7 +97,7 @@ impl<P: Protocol> NodeLoop<P> {
     fn check_place(&self, joins: bool) {
         let Some(control) = &self.control else { return };
         let schema = control.plane.schema();
-        let (alone, linked) = (schema.servers.len() == 1, self.shared.links.is_some());
+        let (alone, linked) = (schema.is_founded_alone(), self.shared.links.is_some());
         let is_member = schema.server(self.shared.node).is_some();
         if joins && !is_member {
             self.shared.may_join.notify_one();

@@ -164,6 +164,12 @@ impl Node {
         // One that stands for all of its interfaces is no use to others.
         let listens_at = listens.filter(|address| !address.ip().is_unspecified());
         let address = settings.advertise.or_else(|| listens_at.map(|at| at.to_string()));
+        if let (None, Some(at)) = (&address, listens) {
+            tracing::warn!(
+                "peers are listened for at {at}, which is no address to dial: a server that joins \
+                 will not dial this one; give --advertise HOST:PORT"
+            );
+        }
         let shared = Arc::new(Shared::new(Parts {
             name: settings.name,
             node,

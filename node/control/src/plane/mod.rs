@@ -218,7 +218,7 @@ impl<A: StateMachine> Plane<A> {
         out: &mut Vec<Effect>,
     ) -> Result<(), UnreadableError> {
         match event {
-            Event::Tick => self.tick(),
+            Event::Tick => self.tick()?,
             Event::Message { from, bytes } => self.receive(from, &bytes),
             Event::Unreachable(node) => {
                 self.raft.report_unreachable(node.0);
@@ -263,12 +263,12 @@ impl<A: StateMachine> Plane<A> {
         self.proposals.len() + self.questions.len() >= REQUESTS_MAX
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Result<(), UnreadableError> {
         self.proposals.tick();
         self.ask_again();
         // In between the library has the snapshot and not what comes before it: it could not stand.
         if self.pending.iter().any(|pending| pending.snapshot.is_some()) {
-            return;
+            return Ok(());
         }
         if self.raft.raft.election_elapsed == 0 {
             self.election = ELECTION + (self.rng.next_u32() as usize) % ELECTION;
@@ -278,7 +278,7 @@ impl<A: StateMachine> Plane<A> {
         self.raft.tick();
         self.stand_if_due();
         self.send_snapshots_again();
-        self.follow_the_agreement();
+        self.follow_the_agreement()
     }
 
     /// The library waits for an answer to a snapshot for ever, and sends nothing else meanwhile.

@@ -56,6 +56,15 @@ impl Proposals {
         self.push(request, command, true)
     }
 
+    /// Takes a command along that nobody waits for, unless others are on their way: whoever has it
+    /// asks again.
+    pub(super) fn add_unasked<C: Serialize + DeserializeOwned>(
+        &mut self,
+        command: C,
+    ) -> Result<(), UnreadableError> {
+        if self.queue.is_empty() { self.push(0, command, false) } else { Ok(()) }
+    }
+
     /// Takes a report along. Servers repeat what does not show, so one that is lost comes again.
     pub(super) fn report(&mut self, report: Report) {
         self.reports.insert(report.cluster(), report);

@@ -24,7 +24,7 @@ pub trait StateMachine: Debug + Clone + PartialEq + Default + Serialize + Deseri
     /// What a cluster of these MASTERs begins with.
     fn founded_by(founders: &[(String, NodeId)]) -> Self;
 
-    /// Who gets the log.
+    /// Who gets the log: whoever is not among them is taken off the log's own list.
     fn members(&self) -> BTreeSet<NodeId>;
 
     /// Who of them votes on it.
@@ -39,6 +39,12 @@ pub trait StateMachine: Debug + Clone + PartialEq + Default + Serialize + Deseri
     /// Those of a server's reports that would change something.
     fn news(&self, from: NodeId, reports: Vec<Report>) -> Vec<Report>;
 
+    /// The command that lets a server go for good that is not on the log's own `list` any more, if
+    /// there is such a server; without one nobody ever goes.
+    fn let_go(&self, _list: &BTreeSet<NodeId>) -> Option<Self::Command> {
+        None
+    }
+
     /// The command that tells of a server's reports.
     fn tell(from: NodeId, reports: Vec<Report>) -> Self::Command;
 }
@@ -51,7 +57,7 @@ impl StateMachine for Agreement {
     }
 
     fn members(&self) -> BTreeSet<NodeId> {
-        self.schema.servers.iter().map(|server| server.node).collect()
+        self.listed().collect()
     }
 
     fn voters(&self) -> BTreeSet<NodeId> {
@@ -64,6 +70,10 @@ impl StateMachine for Agreement {
 
     fn news(&self, from: NodeId, reports: Vec<Report>) -> Vec<Report> {
         Self::news(self, from, reports)
+    }
+
+    fn let_go(&self, list: &BTreeSet<NodeId>) -> Option<Command> {
+        self.released(list).map(|node| Command::LetGo { node })
     }
 
     fn tell(from: NodeId, reports: Vec<Report>) -> Command {

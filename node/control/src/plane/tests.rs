@@ -11,6 +11,7 @@ use quorate_api::{Boot, ErrorCode};
 use super::testing::{ENTRIES_FEW, World, create_class, create_database, node, voters};
 use super::*;
 use crate::command::Command;
+use crate::servers::Role;
 
 #[test]
 fn every_server_proposes_and_all_agree() {
@@ -363,5 +364,86 @@ fn a_server_joins_without_a_vote_and_gets_everything_whatever_is_lost() {
         let made = world.propose(leader, create_class("WithoutIt"));
         world.run_ms(1_000);
         assert_eq!(world.answers[&made], Answer::Applied(Ok(())));
+    }
+}
+
+/// Whoever was let go ends; the others are asked for nothing but time.
+fn run_and_end_who_is_gone(world: &mut World, ms: u64) {
+    for _ in 0..ms {
+        world.run_ms(1);
+        let planes = world.servers.iter().filter_map(|server| server.plane.as_ref());
+        let gone: BTreeSet<NodeId> =
+            planes.flat_map(|plane| plane.schema().gone.clone()).map(|gone| gone.node).collect();
+        for index in (0..world.servers.len()).filter(|index| gone.contains(&node(*index))) {
+            world.crash(index);
+        }
+    }
+}
+
+fn remove(index: usize) -> Command {
+    Command::RemoveServer { server: format!("n{index}") }
+}
+
+/// This one is left, agrees with itself, and knows who went.
+fn is_alone(world: &mut World, left: usize) {
+    run_and_end_who_is_gone(world, 5_000);
+    let schema = world.servers[left].plane.as_ref().unwrap().schema();
+    assert_eq!(schema.gone.len(), world.servers.len() - 1, "let go, and not for ever leaving");
+    assert_eq!(voters(world.servers[left].plane.as_ref().unwrap()), [node(left)]);
+    let made = world.propose(left, create_database());
+    world.run_ms(1_000);
+    assert_eq!(world.answers.get(&made), Some(&Answer::Applied(Ok(()))));
+}
+
+/// FEATURES: L7
+#[test]
+fn a_server_is_there_until_the_list_does_not_need_its_vote() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 2);
+        world.run_ms(2_000);
+        let goes = usize::try_from(seed % 2).unwrap();
+        world.propose(1 - goes, remove(goes));
+        is_alone(&mut world, 1 - goes);
+    }
+}
+
+/// FEATURES: L7
+#[test]
+fn the_only_voter_goes_when_another_one_has_its_vote() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 1);
+        world.run_ms(500);
+        let joins = world.add();
+        world.start(joins);
+        world.propose(0, enlist(joins));
+        world.propose(0, Command::SetRole { server: format!("n{joins}"), role: Role::Master });
+        world.propose(0, remove(0));
+        is_alone(&mut world, joins);
+    }
+}
+
+/// The one that would be asked first ends, with as much of the log as the others.
+#[test]
+fn a_leader_that_goes_does_not_ask_the_same_one_for_ever() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 4);
+        world.run_ms(2_000);
+        let leader = world.leader().unwrap();
+        let dead = (0..4).rfind(|other| *other != leader).unwrap();
+        world.propose(leader, remove(leader));
+        let has_all = |world: &World| {
+            let raft = &world.servers[leader].plane.as_ref().unwrap().raft.raft;
+            let matched = |id: usize| raft.prs().get(node(id).0).unwrap().matched;
+            (0..4).all(|id| matched(id) == raft.raft_log.last_index())
+        };
+        while !has_all(&world) {
+            world.run_ms(1);
+        }
+        world.crash(dead);
+        run_and_end_who_is_gone(&mut world, 6_000);
+        let led = world.leader();
+        assert!(led.is_some_and(|now| now != leader && now != dead), "seed {seed}");
+        let schema = world.servers[led.unwrap()].plane.as_ref().unwrap().schema();
+        assert_eq!(schema.gone.len(), 1, "seed {seed}");
     }
 }

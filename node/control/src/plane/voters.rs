@@ -6,6 +6,9 @@
 //! entries of the log; a leader begins the next change when it has applied the last one, so any two
 //! majorities, before a change and after it, have a server in common.
 //!
+//! A server that was removed is let go behind the change that takes it off the list, and not
+//! before: until then the list may need its vote.
+//!
 //! **A snapshot names whom it is for.** Whoever is added has nothing, and is sent a snapshot; the
 //! library takes none that does not name it. So every server cuts its log where the list changes.
 //!
@@ -16,6 +19,7 @@ use alloc::vec::Vec;
 
 use prost::Message as _;
 use quorate_api::NodeId;
+use raft::Progress;
 use raft::eraftpb::{self, ConfChange, ConfChangeType};
 
 use super::{Plane, StateMachine, UnreadableError};
@@ -25,6 +29,8 @@ use super::{Plane, StateMachine, UnreadableError};
 pub(super) struct Voters {
     /// The list has changed since the log was cut.
     changed: bool,
+    /// Whom this server has last asked to lead in its place.
+    asked: Option<u64>,
 }
 
 impl Voters {
@@ -36,22 +42,40 @@ impl Voters {
 
 impl<A: StateMachine> Plane<A> {
     /// Proposes the next change of the list, if this server leads and one is due.
-    pub(super) fn follow_the_agreement(&mut self) {
+    pub(super) fn follow_the_agreement(&mut self) -> Result<(), UnreadableError> {
         if !self.is_leader() || self.raft.raft.has_pending_conf() {
-            return;
+            return Ok(());
         }
-        let Some((node, change_type)) = self.next_change() else { return };
+        let Some((node, change_type)) = self.next_change() else { return self.let_go() };
         if node == self.config.node.0 && change_type != ConfChangeType::AddNode {
             // Whoever leads does not take its own vote away.
-            if let Some(heir) = self.heir() {
-                self.raft.transfer_leader(heir);
-            }
-            return;
+            self.hand_over();
+            return Ok(());
         }
         let change =
             ConfChange { change_type: change_type.into(), node_id: node, ..<_>::default() };
         // Refused while the leader hands over; the next tick looks again.
         self.raft.propose_conf_change(Vec::new(), change).ok();
+        Ok(())
+    }
+
+    /// Proposes to let somebody go whom the list, as it was applied here, has not any more.
+    fn let_go(&mut self) -> Result<(), UnreadableError> {
+        let list = self.raft.raft.prs().iter().map(|(id, _)| NodeId(*id)).collect();
+        let command = self.state.agreement.let_go(&list);
+        command.map_or(Ok(()), |command| self.proposals.add_unasked(command))
+    }
+
+    /// Has another server lead, unless one is just about to. Who did not take over is not asked
+    /// again as long as there are others.
+    fn hand_over(&mut self) {
+        if self.raft.raft.lead_transferee.is_some() {
+            return;
+        }
+        if let Some(heir) = self.heir() {
+            self.voters.asked = Some(heir);
+            self.raft.transfer_leader(heir);
+        }
     }
 
     /// The first difference between the list and the agreement, if that can be done now.
@@ -85,14 +109,17 @@ impl<A: StateMachine> Plane<A> {
         gone.map(|id| (*id, ConfChangeType::RemoveNode))
     }
 
-    /// The voter that is to stay and has most of the log.
+    /// The voter that is to stay, was heard of lately, and has most of the log.
     fn heir(&self) -> Option<u64> {
         let prs = self.raft.raft.prs();
-        let stays =
-            |node: &NodeId| *node != self.config.node && prs.conf().voters().contains(node.0);
-        let matched = |node: &NodeId| prs.get(node.0).map_or(0, |progress| progress.matched);
-        let heirs = self.state.agreement.voters().into_iter().filter(stays);
-        heirs.max_by_key(matched).map(|node| node.0)
+        let others = self.state.agreement.voters().into_iter();
+        let others = others.map(|node| node.0).filter(|id| *id != self.config.node.0);
+        let voters = others.filter(|id| prs.conf().voters().contains(*id));
+        let known = voters.filter_map(|id| prs.get(id).map(|progress| (id, progress)));
+        let there = known.filter(|(_, progress)| progress.recent_active);
+        let rank =
+            |(id, progress): &(u64, &Progress)| (self.voters.asked != Some(*id), progress.matched);
+        there.max_by_key(rank).map(|(id, _)| id)
     }
 
     /// The list changes with this entry.

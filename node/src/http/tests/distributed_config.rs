@@ -87,7 +87,12 @@ async fn quorums_change_by_putting_the_document_back() {
     }
     let both = [("writeQuorum", json!("all")), ("servers", roles("master", "replica"))];
     let both = setup.send("PUT", path, &with(&both)).await.fails(400, "bad_request", "failed");
-    assert!(both.contains("a role and a quorum cannot be changed at once"), "{both}");
+    assert!(both.contains("a role and a quorum or an owner cannot be changed at once"), "{both}");
+    let mut clusters = now["clusters"].clone();
+    clusters["item_n2"]["owner"] = "n1".into();
+    let both = [("clusters", clusters), ("servers", roles("master", "replica"))];
+    let both = setup.send("PUT", path, &with(&both)).await.fails(400, "bad_request", "failed");
+    assert!(both.contains("a role and a quorum or an owner cannot be changed at once"), "{both}");
     let changes = [("writeQuorum", json!("all")), ("readQuorum", json!("majority"))];
     let next = setup.send("PUT", path, &with(&changes)).await.expect(200).json();
     assert_eq!((&next["writeQuorum"], &next["readQuorum"]), (&json!("all"), &json!("majority")));

@@ -134,7 +134,13 @@ async fn handshake(
             talk.accept(&proof).await?;
             Ok(Some((peer, hello, talk.into_decoder())))
         }
-        Err(refusal) => Err(talk.refuse(refusal).await),
+        Err(refusal) => {
+            // Believed only from who has proved to know the password.
+            if refusal == Refusal::Removed {
+                talk.accept(&proof).await?;
+            }
+            Err(talk.refuse(refusal).await)
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tokio::net::TcpStream;
 
 use super::Links;
+use super::frame::{self, Decoder, HANDSHAKE_FRAME_MAX, Kind};
 use super::handshake::{HandshakeError, Refusal, Talk};
 use super::peer::{Direction, Peer};
 
@@ -45,19 +46,21 @@ pub(super) async fn keep(links: Arc<Links>, peer: Arc<Peer>, address: String) {
     let mut told = String::new();
     loop {
         let error = match open(&links, &peer, &address).await {
-            Ok((stream, boot)) => {
+            Ok((stream, boot, decoder)) => {
                 (pause, told) = (BACK_OFF_MS.0, String::new());
                 tracing::debug!(peer = peer.name, address, "link up");
-                let error = serve(&links, &peer, stream, boot).await;
+                let error = serve(&links, &peer, stream, boot, decoder).await;
                 peer.queue.detach();
                 peer.link_down(Direction::Out, 0, links.clock.now());
+                // Behind the peer's proof. Before it, anybody could say so who answers there.
+                if let DialError::Handshake(HandshakeError::RefusedByPeer(Refusal::Removed)) = error
+                {
+                    links.removed();
+                }
                 error
             }
             Err(error) => error,
         };
-        if let DialError::Handshake(HandshakeError::RefusedByPeer(Refusal::Removed)) = error {
-            links.removed();
-        }
         // A peer that stays away is one line, not two a second.
         let text = error.to_string();
         if text != told {
@@ -74,33 +77,41 @@ async fn open(
     links: &Arc<Links>,
     peer: &Peer,
     address: &str,
-) -> Result<(TcpStream, Boot), DialError> {
+) -> Result<(TcpStream, Boot, Decoder), DialError> {
     let connect = TcpStream::connect(address);
     let mut stream =
         tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)??;
     super::prepare(&stream)?;
     let shake = handshake(links, peer, &mut stream);
-    let boot = tokio::time::timeout(HANDSHAKE, shake).await.map_err(|_| DialError::Timeout)??;
-    Ok((stream, boot))
+    let shaken = tokio::time::timeout(HANDSHAKE, shake).await;
+    let (boot, decoder) = shaken.map_err(|_| DialError::Timeout)??;
+    Ok((stream, boot, decoder))
 }
 
+/// The peer's boot, and what it sent behind its proof.
 async fn handshake(
     links: &Arc<Links>,
     peer: &Peer,
     stream: &mut TcpStream,
-) -> Result<Boot, DialError> {
+) -> Result<(Boot, Decoder), DialError> {
     let hello = links.hello(&peer.name).map_err(DialError::Random)?;
     let mut talk = Talk::new(stream, &peer.out_bytes);
     let theirs = talk.dial(&hello, &links.credentials).await?;
     let boot = theirs.boot;
     match links.admit(theirs).await {
-        Ok(_) => Ok(boot),
+        Ok(_) => Ok((boot, talk.into_decoder())),
         Err(refusal) => Err(talk.refuse(refusal).await.into()),
     }
 }
 
 /// Runs an open link until it ends; says why it did.
-async fn serve(links: &Links, peer: &Peer, stream: TcpStream, boot: Boot) -> DialError {
+async fn serve(
+    links: &Links,
+    peer: &Peer,
+    stream: TcpStream,
+    boot: Boot,
+    decoder: Decoder,
+) -> DialError {
     let stream = Arc::new(stream);
     let now = links.clock.now();
     peer.link_up(Direction::Out, now);
@@ -109,33 +120,33 @@ async fn serve(links: &Links, peer: &Peer, stream: TcpStream, boot: Boot) -> Dia
     let mut current = peer.current();
     tokio::select! {
         error = peer.queue.drive(&peer.out_bytes) => error.into(),
-        error = closed(&stream, peer) => error,
+        error = closed(&stream, peer, decoder) => error,
         _ = current.wait_for(|current| current.boot > boot) => DialError::NewBoot,
     }
 }
 
 /// Returns when the other side closes, or sends what does not belong here: a late refusal.
-async fn closed(stream: &TcpStream, peer: &Peer) -> DialError {
-    let mut decoder = super::frame::Decoder::default();
+async fn closed(stream: &TcpStream, peer: &Peer, mut decoder: Decoder) -> DialError {
     loop {
+        match decoder.next(HANDSHAKE_FRAME_MAX) {
+            Ok(None) => {}
+            Ok(Some((Kind::Refused, body))) => {
+                return match frame::decode::<Refusal>(body) {
+                    Ok(refusal) => HandshakeError::RefusedByPeer(refusal).into(),
+                    Err(error) => HandshakeError::from(error).into(),
+                };
+            }
+            Ok(Some(_)) => return DialError::UnexpectedData,
+            Err(error) => return HandshakeError::from(error).into(),
+        }
         if let Err(error) = stream.readable().await {
             return error.into();
         }
         match stream.try_read_buf(decoder.space()) {
             Ok(0) => return DialError::Closed,
             Ok(count) => peer.out_bytes.add_received(count),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return error.into(),
         }
-        return match decoder.next(super::frame::HANDSHAKE_FRAME_MAX) {
-            Ok(Some((super::frame::Kind::Refused, body))) => {
-                match super::frame::decode::<Refusal>(body) {
-                    Ok(refusal) => HandshakeError::RefusedByPeer(refusal).into(),
-                    Err(error) => HandshakeError::from(error).into(),
-                }
-            }
-            Ok(_) => DialError::UnexpectedData,
-            Err(error) => HandshakeError::from(error).into(),
-        };
     }
 }

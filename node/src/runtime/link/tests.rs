@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use quorate_control::members::Members;
 use quorate_control::servers::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use super::*;
 use crate::http::backend::NodeState;
 use crate::http::members::{Bulletin, Server as PeerServer, ServerState};
 use crate::runtime::inbox::Input;
+use crate::runtime::shared::{Listeners, Parts};
 
 const SUSPECT: Duration = Duration::from_millis(300);
 /// Far more than anything here takes; only a failing test waits for it.
@@ -319,4 +321,60 @@ async fn strangers_are_refused_and_do_no_harm() {
     b.wait_up(true).await;
     assert!(b.send(&Message::Low { seq: 7 }));
     a.wait("message", |i| matches!(i, Input::Message { .. })).await;
+}
+
+/// What a server is told to do by its links.
+fn host(server: &Server) -> Arc<Shared> {
+    let me = &server.links.me;
+    let shared = Arc::new(Shared::new(Parts {
+        name: me.name.clone(),
+        node: me.node,
+        boot: me.boot,
+        members: Members::new([me.name.clone()]).unwrap(),
+        address: None,
+        clock: Clock::start(),
+        inbox: server.inbox.clone(),
+        storage: server.storage.clone(),
+        links: None,
+        own: Arc::default(),
+        listeners: Listeners::default(),
+    }));
+    server.links.set_host(&shared);
+    shared
+}
+
+/// FEATURES: L7
+#[tokio::test]
+async fn who_was_removed_believes_it_of_a_server_of_the_cluster() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut a, mut b) = two_servers(&dir).await;
+    a.wait_up(true).await;
+    b.wait_up(true).await;
+    let (left, removed) = (host(&a), host(&b));
+    let gone = Gone { name: "n2".into(), node: NodeId(2) };
+    a.links.follow(&[Member::founder("n1", NodeId(1))], &[gone]);
+    let mut refused = removed.refused.subscribe();
+    let told = tokio::time::timeout(PATIENCE, refused.wait_for(Option::is_some)).await;
+    assert_eq!(*told.unwrap().unwrap(), Some(gone_text("n2")));
+    assert_eq!(*left.refused.borrow(), None);
+}
+
+/// FEATURES: S7
+#[tokio::test]
+async fn who_answers_at_an_address_cannot_end_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((a, _), (stranger, at)) = (listener().await, listener().await);
+    let a = Server::start(&Who::usual("n1", 1), ("n2", at), a, &dir);
+    let shared = host(&a);
+    let mut refusal = Vec::new();
+    frame::append(&mut refusal, Kind::Refused, &Refusal::Removed).unwrap();
+    // It is dialled again only when what it said was judged.
+    for _ in 0..3 {
+        let dialled = tokio::time::timeout(PATIENCE, stranger.accept()).await;
+        let (mut stream, _) = dialled.unwrap().unwrap();
+        stream.read_buf(&mut Vec::with_capacity(1)).await.unwrap();
+        stream.write_all(&refusal).await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.ok();
+    }
+    assert_eq!(*shared.refused.borrow(), None);
 }
