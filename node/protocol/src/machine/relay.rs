@@ -173,12 +173,23 @@ impl Relays {
         self.children.get_mut(&child)?.feeds.get_mut(&origin)
     }
 
-    /// The child that a server is, or is below of, or the MASTER that it is below of.
-    pub(super) fn towards(&self, node: NodeId) -> Option<NodeId> {
+    /// The child that a server is, or is below of.
+    pub(super) fn child_towards(&self, node: NodeId) -> Option<NodeId> {
         let leads = |child: &Child| child.members.iter().any(|member| member.node == node);
         let mut children = self.children.iter();
         let found = children.find(|(child, of_child)| **child == node || leads(of_child));
-        found.map(|(child, _)| *child).or_else(|| self.others.get(&node).copied())
+        found.map(|(child, _)| *child)
+    }
+
+    /// The MASTER that a server is below of.
+    pub(super) fn root_towards(&self, node: NodeId) -> Option<NodeId> {
+        self.others.get(&node).copied()
+    }
+
+    /// Another MASTER says who is below it: nobody else is any more.
+    fn note_below(&mut self, root: NodeId, members: &[(NodeId, LogPosition)]) {
+        self.others.retain(|_, of| *of != root);
+        self.others.extend(members.iter().map(|(node, _)| (*node, root)));
     }
 
     /// How far everybody below is.
@@ -218,12 +229,12 @@ impl Machine {
             Relay::Feeding { hops, told, lacks } => self.on_feeding(cx, from, hops, told, lacks),
             Relay::Entry { origin, entry } => self.on_fed(cx, from, origin, entry),
             Relay::Below { members } => {
+                self.relays.note_below(from, &members);
                 for (node, applied) in members {
-                    self.relays.others.insert(node, from);
                     self.note_acked(cx, node, applied);
                 }
             }
-            Relay::Carry { from, to, what } => self.on_carry(cx, from, to, what),
+            Relay::Carry { from: asks, to, what } => self.on_carry(cx, from, asks, to, what),
         }
     }
 
