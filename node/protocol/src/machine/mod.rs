@@ -36,6 +36,7 @@ mod reads;
 mod recovery;
 mod relay;
 mod request;
+mod ring;
 mod session;
 mod status;
 mod stream;

@@ -45,12 +45,13 @@ use alloc::vec::Vec;
 use quorate_api::{NodeId, TxId};
 
 use super::apply::Decision;
+use super::ring::{Link, Ring};
 use super::stream::{WINDOW, entry_of};
 use super::{Cx, Machine};
 use crate::feeding::{Entry, Fed, Finished, Member, Relay, Told};
 use crate::io::Tick;
 use crate::marks::Mark;
-use crate::message::{Decided, LogPosition, Message};
+use crate::message::{Decided, LogPosition, Message, Participant};
 use crate::planted::Bug;
 
 /// Whom this server feeds, and from what.
@@ -108,33 +109,6 @@ impl Feed {
         if self.lacks.is_some_and(|upto| self.acked >= upto) {
             self.lacks = None;
             self.rewind(now);
-        }
-    }
-}
-
-/// The order of the last entries of a log.
-#[derive(Debug, Default)]
-struct Ring {
-    /// What is before the first of them.
-    start: LogPosition,
-    /// By the position before.
-    entries: BTreeMap<LogPosition, (LogPosition, TxId, Decided)>,
-}
-
-impl Ring {
-    fn push(&mut self, entry: &Entry, kept: usize) {
-        let last = self.entries.last_key_value().map_or(self.start, |(_, (at, ..))| *at);
-        if last != entry.prev {
-            self.entries.clear();
-        }
-        if self.entries.is_empty() {
-            self.start = entry.prev;
-        }
-        self.entries.insert(entry.prev, (entry.at, entry.tx, entry.outcome));
-        while self.entries.len() > kept.max(1)
-            && let Some((_, (at, ..))) = self.entries.pop_first()
-        {
-            self.start = at;
         }
     }
 }
@@ -321,20 +295,20 @@ impl Machine {
         origin: NodeId,
         cursor: LogPosition,
     ) -> Next {
-        let (at, decision) = if origin == self.config.node {
+        let (at, cfg, decision) = if origin == self.config.node {
             if cursor < self.log_start {
                 return Next::Lacks(self.log_start);
             }
             let Some((at, entry)) = cx.log_after(cursor) else { return Next::Nothing };
-            (at, self.decision_of_entry(cx, &entry))
+            (at, self.cfg, self.decision_of_entry(cx, &entry))
         } else {
             let ring = self.relays.rings.get(&origin);
-            let start = ring.map_or_else(|| self.received_from(origin), |ring| ring.start);
+            let start = ring.map_or_else(|| self.received_from(origin), Ring::start);
             if cursor < start {
                 return Next::Lacks(start);
             }
-            let next = ring.and_then(|ring| ring.entries.get(&cursor));
-            let Some((at, tx, outcome)) = next.copied() else {
+            let next = ring.and_then(|ring| ring.after(cursor));
+            let Some(Link { at, tx, outcome, cfg }) = next else {
                 let received = self.received_from(origin);
                 return if cursor < received { Next::Lacks(received) } else { Next::Nothing };
             };
@@ -342,21 +316,24 @@ impl Machine {
             let known = self.decision_of(cx, tx).filter(|known| known.outcome == outcome);
             let of_abort = || Decision { tx, outcome, participants: Vec::new(), ops: Vec::new() };
             let decision = if outcome == Decided::Abort { Some(of_abort()) } else { known };
-            (at, decision.filter(|_| is_kept))
+            (at, cfg, decision.filter(|_| is_kept))
         };
-        match decision.map(|decision| entry_of(at, cursor, decision)) {
+        match decision.map(|decision| entry_of(at, cursor, cfg, decision)) {
             Some(entry) if self.serves(child, &entry) => Next::Entry(entry),
             _ => Next::Lacks(at),
         }
     }
 
-    /// All that a child needs of an entry is at hand.
+    /// All that a child needs of an entry is at hand, as far as this server can say: who keeps a
+    /// cluster that was created since its own configuration, its origin knows.
     fn serves(&self, child: NodeId, entry: &Entry) -> bool {
         let ops = entry.ops.iter().chain(&entry.relayed);
         let has = |cluster| ops.clone().any(|op| op.item.cluster == cluster);
         let mut theirs = entry.participants.iter().filter(|p| self.is_kept_by(child, p.cluster));
+        let is_known = |p: &Participant| self.placements.contains_key(&p.cluster);
+        let is_clear = entry.cfg <= self.cfg || entry.participants.iter().all(is_known);
         entry.outcome == Decided::Abort
-            || (!entry.participants.is_empty() && theirs.all(|p| has(p.cluster)))
+            || (is_clear && !entry.participants.is_empty() && theirs.all(|p| has(p.cluster)))
     }
 
     fn send_fed(&mut self, cx: &mut Cx<'_>, child: NodeId, origin: NodeId, entry: &Entry) {
