@@ -42,7 +42,7 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use quorate_api::{NodeId, TxId};
+use quorate_api::NodeId;
 
 use super::apply::Decision;
 use super::ring::{Link, Ring};
@@ -143,6 +143,10 @@ impl Relays {
         self.children.remove(&child);
     }
 
+    fn feeds(&self, node: NodeId) -> bool {
+        self.children.contains_key(&node)
+    }
+
     fn feed(&mut self, child: NodeId, origin: NodeId) -> Option<&mut Feed> {
         self.children.get_mut(&child)?.feeds.get_mut(&origin)
     }
@@ -212,6 +216,14 @@ impl Machine {
         }
     }
 
+    /// It aligns, and its word of that was lost: it would be waited for as long as it does.
+    pub(super) fn refuse_to_feed(&self, cx: &mut Cx<'_>, from: NodeId, message: &Message) {
+        let asks = matches!(message, Message::Relay(Relay::Follow { whole: true, .. }));
+        if asks && self.align.is_some() {
+            cx.send_durable(from, Message::Left);
+        }
+    }
+
     fn on_follow(
         &mut self,
         cx: &mut Cx<'_>,
@@ -220,7 +232,7 @@ impl Machine {
         logs: &[Fed],
         members: Vec<Member>,
     ) {
-        if self.hops().is_none() {
+        if self.hops().is_none() && !(self.is_between_parents() && self.relays.feeds(from)) {
             self.relays.remove(from);
             self.tell_feeding(cx, from);
             return;
@@ -262,7 +274,8 @@ impl Machine {
         for origin in origins {
             lacks |= self.feed(cx, from, origin);
         }
-        if whole || lacks {
+        // Between two parents it says nothing of them. It is asked again.
+        if (whole || lacks) && self.hops().is_some() {
             self.tell_feeding(cx, from);
         }
     }

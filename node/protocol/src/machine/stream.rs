@@ -312,9 +312,10 @@ impl Machine {
         let start = self.log_start;
         let Some(peer) = self.peers.get_mut(&from) else { return };
         // A slow disk may have held back what was meant for an earlier boot of this server.
-        if finished.boot == self.config.boot {
-            peer.finished.raise(finished);
-        }
+        let is_of_this = finished.boot == self.config.boot;
+        // It may say less than before: a server that has become a relay knows anew what it can tell
+        // those below it, and has to be told.
+        peer.finished = if is_of_this { finished } else { Finished::default() };
         let acked = peer.acked;
         if applied > self.log_end {
             let detail = "a peer stands outside this server's decision log";

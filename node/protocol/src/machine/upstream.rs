@@ -68,6 +68,11 @@ impl Machine {
         self.upstream.parent.map(|_| self.upstream.hops)
     }
 
+    /// It lost its parent a moment ago, and the next one has not answered yet.
+    pub(super) const fn is_between_parents(&self) -> bool {
+        self.upstream.parent.is_none() && self.upstream.trying.is_some()
+    }
+
     /// Its log comes to this server without a relay.
     pub(super) fn takes_directly(&self, origin: NodeId) -> bool {
         self.topology.is_root(self.config.node) || self.upstream.direct.contains_key(&origin)
@@ -321,6 +326,7 @@ mod tests {
     const MASTER: NodeId = NodeId(1);
     const PARENT: NodeId = NodeId(2);
     const CHILD: NodeId = NodeId(4);
+    const END: LogPosition = LogPosition { boot: Boot(1), index: 100 };
 
     fn placements(replicas: &[u64]) -> BTreeMap<ClusterKey, Placement> {
         let placement = Placement {
@@ -439,6 +445,34 @@ mod tests {
             let lacks = Relay::Feeding { hops: Some(2), told: vec![], lacks: vec![(MASTER, at)] };
             assert_eq!(sent.contains(&(CHILD, Message::Relay(lacks))), !is_passed_on, "{sent:?}");
         }
+    }
+
+    /// Its next parent may answer at once; after a resend interval it lets them go.
+    #[test]
+    fn children_are_kept_for_a_moment_between_two_parents() {
+        let mut machine = fed_among(&[2, 3, 4]);
+        let follow = || Relay::Follow { whole: true, logs: vec![], members: vec![] };
+        tell(&mut machine, CHILD, follow());
+        step(&mut machine, Event::Peer { node: MASTER, boot: Boot(1), up: true });
+        let sent = step(&mut machine, Event::Peer { node: PARENT, boot: Boot(1), up: false });
+        assert!(sent.iter().any(|(to, m)| *to == MASTER && m.name() == "follow"), "{sent:?}");
+        assert_eq!(tell(&mut machine, CHILD, follow()), []);
+        let sent = tell(&mut machine, MASTER, feeding(Some(0)));
+        assert!(sent.contains(&(CHILD, Message::Relay(feeding(Some(1))))), "{sent:?}");
+        step(&mut machine, Event::Peer { node: MASTER, boot: Boot(1), up: false });
+        let sent = tell(&mut machine, CHILD, follow());
+        assert_eq!(sent, [(CHILD, Message::Relay(feeding(None)))], "nobody is tried");
+    }
+
+    /// What it said when it left may be lost.
+    #[test]
+    fn who_aligns_says_so_to_whom_it_does_not_feed() {
+        let mut machine = fed_among(&[2, 3, 4]);
+        let (from, message) = (MASTER, Message::Truncated { start: END });
+        step(&mut machine, Event::Message { from, cfg: 1, message });
+        let follow = |whole| Relay::Follow { whole, logs: vec![], members: vec![] };
+        assert_eq!(tell(&mut machine, CHILD, follow(true)), [(CHILD, Message::Left)]);
+        assert_eq!(tell(&mut machine, CHILD, follow(false)), []);
     }
 
     /// As it may be while two servers have different configurations.
