@@ -34,6 +34,7 @@ fn messages() -> [(&'static str, Message); 4] {
         prev: at(999),
         tx,
         outcome: Decided::Commit,
+        cfg: 7,
         participants,
         ops,
         relayed: Vec::new(),

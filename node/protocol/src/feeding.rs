@@ -20,6 +20,8 @@ pub struct Entry {
     pub tx: TxId,
     /// Outcome.
     pub outcome: Decided,
+    /// Configuration of its origin when that let it out. No touched cluster is younger.
+    pub cfg: u64,
     /// All touched clusters.
     pub participants: Vec<Participant>,
     /// Operations of the receiver's clusters; empty for an abort.
@@ -69,7 +71,7 @@ impl Default for Finished {
 }
 
 /// How far a server is with a decision log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fed {
     /// Whose log.
     pub origin: NodeId,

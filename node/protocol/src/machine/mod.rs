@@ -36,6 +36,7 @@ mod reads;
 mod recovery;
 mod relay;
 mod request;
+mod ring;
 mod session;
 mod status;
 mod stream;
@@ -279,6 +280,7 @@ impl Machine {
     fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, message: Message) {
         self.heard_cfg = self.heard_cfg.max(cfg);
         if self.is_silent_on(&message) || self.is_of_ended_boot(from) {
+            self.refuse_to_feed(cx, from, &message);
             return;
         }
         match message {

@@ -42,15 +42,16 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
-use quorate_api::{NodeId, TxId};
+use quorate_api::NodeId;
 
 use super::apply::Decision;
+use super::ring::{Link, Ring};
 use super::stream::{WINDOW, entry_of};
 use super::{Cx, Machine};
 use crate::feeding::{Entry, Fed, Finished, Member, Relay, Told};
 use crate::io::Tick;
 use crate::marks::Mark;
-use crate::message::{Decided, LogPosition, Message};
+use crate::message::{Decided, LogPosition, Message, Participant};
 use crate::planted::Bug;
 
 /// Whom this server feeds, and from what.
@@ -112,33 +113,6 @@ impl Feed {
     }
 }
 
-/// The order of the last entries of a log.
-#[derive(Debug, Default)]
-struct Ring {
-    /// What is before the first of them.
-    start: LogPosition,
-    /// By the position before.
-    entries: BTreeMap<LogPosition, (LogPosition, TxId, Decided)>,
-}
-
-impl Ring {
-    fn push(&mut self, entry: &Entry, kept: usize) {
-        let last = self.entries.last_key_value().map_or(self.start, |(_, (at, ..))| *at);
-        if last != entry.prev {
-            self.entries.clear();
-        }
-        if self.entries.is_empty() {
-            self.start = entry.prev;
-        }
-        self.entries.insert(entry.prev, (entry.at, entry.tx, entry.outcome));
-        while self.entries.len() > kept.max(1)
-            && let Some((_, (at, ..))) = self.entries.pop_first()
-        {
-            self.start = at;
-        }
-    }
-}
-
 /// What comes next for a child.
 enum Next {
     Entry(Entry),
@@ -169,16 +143,31 @@ impl Relays {
         self.children.remove(&child);
     }
 
+    fn feeds(&self, node: NodeId) -> bool {
+        self.children.contains_key(&node)
+    }
+
     fn feed(&mut self, child: NodeId, origin: NodeId) -> Option<&mut Feed> {
         self.children.get_mut(&child)?.feeds.get_mut(&origin)
     }
 
-    /// The child that a server is, or is below of, or the MASTER that it is below of.
-    pub(super) fn towards(&self, node: NodeId) -> Option<NodeId> {
+    /// The child that a server is, or is below of.
+    pub(super) fn child_towards(&self, node: NodeId) -> Option<NodeId> {
         let leads = |child: &Child| child.members.iter().any(|member| member.node == node);
         let mut children = self.children.iter();
         let found = children.find(|(child, of_child)| **child == node || leads(of_child));
-        found.map(|(child, _)| *child).or_else(|| self.others.get(&node).copied())
+        found.map(|(child, _)| *child)
+    }
+
+    /// The MASTER that a server is below of.
+    pub(super) fn root_towards(&self, node: NodeId) -> Option<NodeId> {
+        self.others.get(&node).copied()
+    }
+
+    /// Another MASTER says who is below it: nobody else is any more.
+    fn note_below(&mut self, root: NodeId, members: &[(NodeId, LogPosition)]) {
+        self.others.retain(|_, of| *of != root);
+        self.others.extend(members.iter().map(|(node, _)| (*node, root)));
     }
 
     /// How far everybody below is.
@@ -218,12 +207,20 @@ impl Machine {
             Relay::Feeding { hops, told, lacks } => self.on_feeding(cx, from, hops, told, lacks),
             Relay::Entry { origin, entry } => self.on_fed(cx, from, origin, entry),
             Relay::Below { members } => {
+                self.relays.note_below(from, &members);
                 for (node, applied) in members {
-                    self.relays.others.insert(node, from);
                     self.note_acked(cx, node, applied);
                 }
             }
-            Relay::Carry { from, to, what } => self.on_carry(cx, from, to, what),
+            Relay::Carry { from: asks, to, what } => self.on_carry(cx, from, asks, to, what),
+        }
+    }
+
+    /// It aligns, and its word of that was lost: it would be waited for as long as it does.
+    pub(super) fn refuse_to_feed(&self, cx: &mut Cx<'_>, from: NodeId, message: &Message) {
+        let asks = matches!(message, Message::Relay(Relay::Follow { whole: true, .. }));
+        if asks && self.align.is_some() {
+            cx.send_durable(from, Message::Left);
         }
     }
 
@@ -235,7 +232,7 @@ impl Machine {
         logs: &[Fed],
         members: Vec<Member>,
     ) {
-        if self.hops().is_none() {
+        if self.hops().is_none() && !(self.is_between_parents() && self.relays.feeds(from)) {
             self.relays.remove(from);
             self.tell_feeding(cx, from);
             return;
@@ -277,7 +274,8 @@ impl Machine {
         for origin in origins {
             lacks |= self.feed(cx, from, origin);
         }
-        if whole || lacks {
+        // Between two parents it says nothing of them. It is asked again.
+        if (whole || lacks) && self.hops().is_some() {
             self.tell_feeding(cx, from);
         }
     }
@@ -310,20 +308,20 @@ impl Machine {
         origin: NodeId,
         cursor: LogPosition,
     ) -> Next {
-        let (at, decision) = if origin == self.config.node {
+        let (at, cfg, decision) = if origin == self.config.node {
             if cursor < self.log_start {
                 return Next::Lacks(self.log_start);
             }
             let Some((at, entry)) = cx.log_after(cursor) else { return Next::Nothing };
-            (at, self.decision_of_entry(cx, &entry))
+            (at, self.cfg, self.decision_of_entry(cx, &entry))
         } else {
             let ring = self.relays.rings.get(&origin);
-            let start = ring.map_or_else(|| self.received_from(origin), |ring| ring.start);
+            let start = ring.map_or_else(|| self.received_from(origin), Ring::start);
             if cursor < start {
                 return Next::Lacks(start);
             }
-            let next = ring.and_then(|ring| ring.entries.get(&cursor));
-            let Some((at, tx, outcome)) = next.copied() else {
+            let next = ring.and_then(|ring| ring.after(cursor));
+            let Some(Link { at, tx, outcome, cfg }) = next else {
                 let received = self.received_from(origin);
                 return if cursor < received { Next::Lacks(received) } else { Next::Nothing };
             };
@@ -331,21 +329,24 @@ impl Machine {
             let known = self.decision_of(cx, tx).filter(|known| known.outcome == outcome);
             let of_abort = || Decision { tx, outcome, participants: Vec::new(), ops: Vec::new() };
             let decision = if outcome == Decided::Abort { Some(of_abort()) } else { known };
-            (at, decision.filter(|_| is_kept))
+            (at, cfg, decision.filter(|_| is_kept))
         };
-        match decision.map(|decision| entry_of(at, cursor, decision)) {
+        match decision.map(|decision| entry_of(at, cursor, cfg, decision)) {
             Some(entry) if self.serves(child, &entry) => Next::Entry(entry),
             _ => Next::Lacks(at),
         }
     }
 
-    /// All that a child needs of an entry is at hand.
+    /// All that a child needs of an entry is at hand, as far as this server can say: who keeps a
+    /// cluster that was created since its own configuration, its origin knows.
     fn serves(&self, child: NodeId, entry: &Entry) -> bool {
         let ops = entry.ops.iter().chain(&entry.relayed);
         let has = |cluster| ops.clone().any(|op| op.item.cluster == cluster);
         let mut theirs = entry.participants.iter().filter(|p| self.is_kept_by(child, p.cluster));
+        let is_known = |p: &Participant| self.placements.contains_key(&p.cluster);
+        let is_clear = entry.cfg <= self.cfg || entry.participants.iter().all(is_known);
         entry.outcome == Decided::Abort
-            || (!entry.participants.is_empty() && theirs.all(|p| has(p.cluster)))
+            || (is_clear && !entry.participants.is_empty() && theirs.all(|p| has(p.cluster)))
     }
 
     fn send_fed(&mut self, cx: &mut Cx<'_>, child: NodeId, origin: NodeId, entry: &Entry) {

@@ -47,6 +47,19 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// It has applied the log up to there, and is sent what comes after that: it may be further than
+    /// it was sent, by way of others, and the log may be cut up to where it is.
+    fn acknowledge(&mut self, now: Tick, applied: LogPosition) {
+        if applied > self.acked {
+            self.acked = applied;
+            self.progress_at = now;
+        }
+        self.cursor = self.cursor.max(self.acked);
+        while self.sent.front().is_some_and(|at| *at <= self.acked) {
+            self.sent.pop_front();
+        }
+    }
+
     /// What was under way may be lost: begin again after what is acknowledged.
     pub(super) fn reconnect(&mut self) {
         self.cursor = self.acked;
@@ -94,7 +107,7 @@ impl Machine {
         self.log_end = at;
         self.keep_for_streaming(cx, &decision);
         cx.write(Write::Log(at, LogEntry { tx, outcome, low }));
-        let entry = entry_of(at, prev, decision);
+        let entry = entry_of(at, prev, self.cfg, decision);
         for peer in self.streamed_to() {
             let Some(state) = self.peers.get(&peer) else { continue };
             if state.up && state.synced && state.cursor == prev && state.sent.len() < WINDOW {
@@ -158,12 +171,12 @@ impl Machine {
                 return;
             }
             let prev = peer.cursor;
-            if prev == self.log_end {
+            if prev == self.log_end || prev < self.log_start {
                 return;
             }
             let Some((at, entry)) = cx.log_after(prev) else { return };
             let Some(decision) = self.decision_of_entry(cx, &entry) else { return };
-            self.send_entry(cx, to, &entry_of(at, prev, decision));
+            self.send_entry(cx, to, &entry_of(at, prev, self.cfg, decision));
         }
     }
 
@@ -299,9 +312,10 @@ impl Machine {
         let start = self.log_start;
         let Some(peer) = self.peers.get_mut(&from) else { return };
         // A slow disk may have held back what was meant for an earlier boot of this server.
-        if finished.boot == self.config.boot {
-            peer.finished.raise(finished);
-        }
+        let is_of_this = finished.boot == self.config.boot;
+        // It may say less than before: a server that has become a relay knows anew what it can tell
+        // those below it, and has to be told.
+        peer.finished = if is_of_this { finished } else { Finished::default() };
         let acked = peer.acked;
         if applied > self.log_end {
             let detail = "a peer stands outside this server's decision log";
@@ -336,9 +350,6 @@ impl Machine {
             peer.cursor = applied;
             peer.sent.clear();
         }
-        while peer.sent.front().is_some_and(|at| *at <= applied) {
-            peer.sent.pop_front();
-        }
         self.asked.insert(from);
         self.pump(cx, from);
     }
@@ -352,10 +363,7 @@ impl Machine {
         }
         let (now, start) = (self.now, self.log_start);
         let peer = self.peers.entry(node).or_default();
-        if applied > peer.acked {
-            peer.acked = applied;
-            peer.progress_at = now;
-        }
+        peer.acknowledge(now, applied);
         peer.left_behind &= peer.acked < start;
     }
 
@@ -387,7 +395,7 @@ impl Machine {
                 && !self.is_finished(decision.tx)
             {
                 Mark::OwnLogReplayed.hit();
-                self.take_log_entry(cx, me, entry_of(at, prev, decision));
+                self.take_log_entry(cx, me, entry_of(at, prev, self.cfg, decision));
             } else {
                 let incoming = self.incoming.entry(me).or_default();
                 incoming.received = at;
@@ -446,7 +454,34 @@ impl Machine {
     }
 }
 
-pub(super) fn entry_of(at: LogPosition, prev: LogPosition, decision: Decision) -> Entry {
+pub(super) fn entry_of(at: LogPosition, prev: LogPosition, cfg: u64, decision: Decision) -> Entry {
     let Decision { tx, outcome, participants, ops } = decision;
-    Entry { at, prev, tx, outcome, participants, ops, relayed: Vec::new() }
+    Entry { at, prev, tx, outcome, cfg, participants, ops, relayed: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::feeding::Relay;
+    use crate::io::{Event, Recovered};
+    use crate::machine::testing::{Nothing, PEER, configured_with};
+
+    /// Were it sent on from where it was sent last, the log could be cut beyond that.
+    #[test]
+    fn who_got_further_by_way_of_others_is_sent_what_comes_after_that() {
+        let mut machine = configured_with(3, Boot(1), Recovered::default());
+        let at = |index| LogPosition { boot: Boot(1), index };
+        machine.log_end = at(5);
+        let peer = machine.peers.entry(PEER).or_default();
+        (peer.synced, peer.cursor, peer.sent) = (true, at(2), [at(1), at(2)].into());
+        let below = Relay::Below { members: vec![(PEER, at(4))] };
+        let (from, message) = (NodeId(3), Message::Relay(below));
+        let event = Event::Message { from, cfg: 1, message };
+        machine.step(0, event, &Nothing, &mut Vec::new());
+        let peer = &machine.peers[&PEER];
+        assert_eq!((peer.acked, peer.cursor), (at(4), at(4)));
+        assert!(peer.sent.is_empty());
+    }
 }

@@ -356,6 +356,20 @@ mod tests {
         }
     }
 
+    /// A MASTER that has become a relay knows less with the positions that those below need.
+    #[test]
+    fn who_says_that_it_knows_less_is_told_again() {
+        let mut machine = machine();
+        low(&mut machine, 7);
+        let knows = |low| Finished { boot: Boot(1), low, everywhere: 1 };
+        for (finished, is_told) in [(knows(7), false), (Finished::default(), true)] {
+            let applied = LogPosition::default();
+            tell(&mut machine, PEER, Message::DecideAck { applied, finished, fed: false });
+            let sent = told(&mut machine);
+            assert_eq!(sent.contains(&(PEER, Message::Low { seq: 7 })), is_told, "{sent:?}");
+        }
+    }
+
     /// It may lack what is finished.
     #[test]
     fn who_was_left_behind_is_told_of_nothing_that_is_finished() {

@@ -68,6 +68,11 @@ impl Machine {
         self.upstream.parent.map(|_| self.upstream.hops)
     }
 
+    /// It lost its parent a moment ago, and the next one has not answered yet.
+    pub(super) const fn is_between_parents(&self) -> bool {
+        self.upstream.parent.is_none() && self.upstream.trying.is_some()
+    }
+
     /// Its log comes to this server without a relay.
     pub(super) fn takes_directly(&self, origin: NodeId) -> bool {
         self.topology.is_root(self.config.node) || self.upstream.direct.contains_key(&origin)
@@ -316,9 +321,12 @@ mod tests {
     use crate::feeding::Finished;
     use crate::io::{Config, Effect, Event, Placement, Recovered, SessionToken};
     use crate::machine::testing::{CLUSTER, Nothing};
+    use crate::message::Participant;
 
     const MASTER: NodeId = NodeId(1);
     const PARENT: NodeId = NodeId(2);
+    const CHILD: NodeId = NodeId(4);
+    const END: LogPosition = LogPosition { boot: Boot(1), index: 100 };
 
     fn placements(replicas: &[u64]) -> BTreeMap<ClusterKey, Placement> {
         let placement = Placement {
@@ -337,10 +345,14 @@ mod tests {
 
     /// Below the MASTER is one REPLICA, below that this one.
     fn fed() -> Machine {
+        fed_among(&[2, 3])
+    }
+
+    fn fed_among(replicas: &[u64]) -> Machine {
         let mut config = Config::new(NodeId(3), Boot(1), 0);
         config.relay.fan_out = 1;
         let mut machine = Machine::new(config, Recovered::default());
-        let placements = placements(&[2, 3]);
+        let placements = placements(replicas);
         step(&mut machine, Event::Configure { cfg: 1, placements });
         let sent = step(&mut machine, Event::Peer { node: PARENT, boot: Boot(1), up: true });
         assert!(sent.iter().any(|(to, m)| *to == PARENT && m.name() == "follow"), "{sent:?}");
@@ -377,6 +389,7 @@ mod tests {
             prev: if prev == 0 { LogPosition::default() } else { at(prev) },
             tx: TxId { node: MASTER, boot: Boot(1), seq: index },
             outcome: Decided::Abort,
+            cfg: 1,
             participants: Vec::new(),
             ops: Vec::new(),
             relayed: Vec::new(),
@@ -410,6 +423,56 @@ mod tests {
         let sent = step(&mut machine, Event::Tick);
         let acks: Vec<_> = sent.iter().filter(|(_, m)| m.name() == "follow").collect();
         assert_eq!(acks.len(), 1, "one for both: {sent:?}");
+    }
+
+    /// A relay that has not heard of a cluster passes on no commit without its operations, as if
+    /// nobody below kept it; of one that was dropped it does.
+    #[test]
+    fn who_keeps_a_younger_cluster_is_for_its_origin_to_say() {
+        for (cfg, is_passed_on) in [(1, true), (2, false)] {
+            let mut machine = fed_among(&[2, 3, 4]);
+            let fed = Fed { origin: MASTER, ..Fed::default() };
+            let follow = Relay::Follow { whole: true, logs: vec![fed], members: vec![] };
+            tell(&mut machine, CHILD, follow);
+            let Relay::Entry { origin, entry } = abort(1, 0) else { unreachable!() };
+            let at = entry.at;
+            let cluster = ClusterKey { cluster: CLUSTER.cluster + 1, ..CLUSTER };
+            let participants = vec![Participant { cluster, generation: 1 }];
+            let entry = Entry { outcome: Decided::Commit, cfg, participants, ..entry };
+            let sent = tell(&mut machine, PARENT, Relay::Entry { origin, entry });
+            let is_entry = |(to, m): &(NodeId, Message)| *to == CHILD && m.name() == "relay_entry";
+            assert_eq!(sent.iter().any(is_entry), is_passed_on, "{sent:?}");
+            let lacks = Relay::Feeding { hops: Some(2), told: vec![], lacks: vec![(MASTER, at)] };
+            assert_eq!(sent.contains(&(CHILD, Message::Relay(lacks))), !is_passed_on, "{sent:?}");
+        }
+    }
+
+    /// Its next parent may answer at once; after a resend interval it lets them go.
+    #[test]
+    fn children_are_kept_for_a_moment_between_two_parents() {
+        let mut machine = fed_among(&[2, 3, 4]);
+        let follow = || Relay::Follow { whole: true, logs: vec![], members: vec![] };
+        tell(&mut machine, CHILD, follow());
+        step(&mut machine, Event::Peer { node: MASTER, boot: Boot(1), up: true });
+        let sent = step(&mut machine, Event::Peer { node: PARENT, boot: Boot(1), up: false });
+        assert!(sent.iter().any(|(to, m)| *to == MASTER && m.name() == "follow"), "{sent:?}");
+        assert_eq!(tell(&mut machine, CHILD, follow()), []);
+        let sent = tell(&mut machine, MASTER, feeding(Some(0)));
+        assert!(sent.contains(&(CHILD, Message::Relay(feeding(Some(1))))), "{sent:?}");
+        step(&mut machine, Event::Peer { node: MASTER, boot: Boot(1), up: false });
+        let sent = tell(&mut machine, CHILD, follow());
+        assert_eq!(sent, [(CHILD, Message::Relay(feeding(None)))], "nobody is tried");
+    }
+
+    /// What it said when it left may be lost.
+    #[test]
+    fn who_aligns_says_so_to_whom_it_does_not_feed() {
+        let mut machine = fed_among(&[2, 3, 4]);
+        let (from, message) = (MASTER, Message::Truncated { start: END });
+        step(&mut machine, Event::Message { from, cfg: 1, message });
+        let follow = |whole| Relay::Follow { whole, logs: vec![], members: vec![] };
+        assert_eq!(tell(&mut machine, CHILD, follow(true)), [(CHILD, Message::Left)]);
+        assert_eq!(tell(&mut machine, CHILD, follow(false)), []);
     }
 
     /// As it may be while two servers have different configurations.

@@ -264,7 +264,7 @@ impl Disk {
                 let decider = NodeId(80 + tx as u64);
                 let tx = case.id(tx);
                 let relayed = Vec::new();
-                let entry = Entry { at, prev, tx, outcome, participants, ops, relayed };
+                let entry = Entry { at, prev, tx, outcome, cfg: 1, participants, ops, relayed };
                 (decider, Message::Decide(entry))
             }
             Input::Low { tx } => {
