@@ -118,6 +118,19 @@ pub struct Node {
     tasks: JoinSet<()>,
 }
 
+/// Where others reach this server. One that stands for all of its interfaces is no use to them.
+fn address_of(advertised: Option<String>, listens: Option<SocketAddr>) -> Option<String> {
+    let listens_at = listens.filter(|address| !address.ip().is_unspecified());
+    let address = advertised.or_else(|| listens_at.map(|at| at.to_string()));
+    if let (None, Some(at)) = (&address, listens) {
+        tracing::warn!(
+            "peers are listened for at {at}, which is no address to dial: a server that joins will \
+             not dial this one; give --advertise HOST:PORT"
+        );
+    }
+    address
+}
+
 impl Node {
     /// Opens the data folder, raises the boot, starts loop and links. `peers` is the listener for
     /// other servers, `None` for a server that stands alone.
@@ -161,15 +174,7 @@ impl Node {
         let links = links.map(|config| Links::new(config, storage.clone(), inbox.clone(), clock));
         let links = links.transpose()?;
         let listens = peers.as_ref().and_then(|peers| peers.local_addr().ok());
-        // One that stands for all of its interfaces is no use to others.
-        let listens_at = listens.filter(|address| !address.ip().is_unspecified());
-        let address = settings.advertise.or_else(|| listens_at.map(|at| at.to_string()));
-        if let (None, Some(at)) = (&address, listens) {
-            tracing::warn!(
-                "peers are listened for at {at}, which is no address to dial: a server that joins \
-                 will not dial this one; give --advertise HOST:PORT"
-            );
-        }
+        let address = address_of(settings.advertise, listens);
         let shared = Arc::new(Shared::new(Parts {
             name: settings.name,
             node,

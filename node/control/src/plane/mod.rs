@@ -28,9 +28,9 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::agreement::Agreement;
 use crate::schema::Schema;
 
+mod elections;
 mod io;
 mod log;
-mod lost_leader;
 mod proposals;
 mod state;
 mod state_machine;
@@ -195,16 +195,6 @@ impl<A: StateMachine> Plane<A> {
         plane.stand_early(recovered.snapshot.is_none() && is_first);
         plane.work(out)?;
         Ok(plane)
-    }
-
-    /// A server alone need not wait for anybody's silence, nor need the first of the founders, for
-    /// nobody can lead yet.
-    fn stand_early(&mut self, is_first: bool) {
-        let voters = self.raft.raft.prs().conf().voters().clone();
-        let alone = voters.ids().iter().all(|id| id == self.config.node.0);
-        if voters.contains(self.config.node.0) && (is_first || alone) {
-            self.raft.campaign().ok();
-        }
     }
 
     /// Handles one event.

@@ -494,12 +494,4 @@ impl Machine {
         let begun = aligning.begun.iter().copied();
         begun.filter(|tx| !self.is_in(cx, aligning, *tx)).collect()
     }
-
-    /// Clusters came or went, or their MASTERs changed: begin again.
-    pub(super) fn compare_again(&mut self) {
-        if let Some(aligning) = &mut self.align {
-            aligning.sources.clear();
-            aligning.round = 0;
-        }
-    }
 }

@@ -93,6 +93,14 @@ impl Scan {
 }
 
 impl Machine {
+    /// Clusters came or went, or their MASTERs changed: begin again.
+    pub(super) fn compare_again(&mut self) {
+        if let Some(aligning) = &mut self.align {
+            aligning.sources.clear();
+            aligning.round = 0;
+        }
+    }
+
     /// A piece of work with the first source that is not compared, while more of them are needed.
     pub(super) fn compare(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning) {
         if self.suffices(aligning, |source, _| source.is_compared()) {

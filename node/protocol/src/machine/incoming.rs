@@ -76,3 +76,9 @@ impl Incoming {
         moved
     }
 }
+
+/// Where a server's ended boots stopped.
+pub(super) fn ends_of(ended: &BTreeMap<(NodeId, Boot), u64>, node: NodeId) -> BTreeMap<Boot, u64> {
+    let of = ended.range((node, Boot(0))..=(node, Boot(u32::MAX)));
+    of.map(|((_, boot), last)| (*boot, *last)).collect()
+}

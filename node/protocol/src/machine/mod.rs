@@ -144,7 +144,7 @@ impl Machine {
         if recovered.aligning {
             Mark::AligningRestarted.hit();
         }
-        let ended = |node| ends_of(&recovered.ended, node);
+        let ended = |node| incoming::ends_of(&recovered.ended, node);
         let starting =
             |(node, applied)| (node, incoming::Incoming::starting_at(applied, ended(node)));
         let incoming = recovered.applied.into_iter().map(starting).collect();
@@ -492,10 +492,4 @@ fn undecided_with_locks(
         txs.insert(tx, record);
     }
     (txs, locks)
-}
-
-/// Where a server's ended boots stopped.
-fn ends_of(ended: &BTreeMap<(NodeId, Boot), u64>, node: NodeId) -> BTreeMap<Boot, u64> {
-    let of = ended.range((node, Boot(0))..=(node, Boot(u32::MAX)));
-    of.map(|((_, boot), last)| (*boot, *last)).collect()
 }

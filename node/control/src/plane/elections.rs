@@ -1,6 +1,6 @@
-//! Standing for election soon after the leader cannot be reached, instead of waiting out the
-//! silence that elections begin with. May not decide who leads: that is votes, and whoever still
-//! hears the leader goes on refusing them.
+//! When this server stands for election beside the library's own time-outs: at once where nobody can
+//! lead yet, and soon after the leader cannot be reached, instead of waiting out its silence. May
+//! not decide who leads: that is votes, and whoever still hears the leader goes on refusing them.
 
 use quorate_api::NodeId;
 use raft::{INVALID_ID, StateRole};
@@ -12,6 +12,16 @@ use super::{Plane, StateMachine};
 const APART: usize = 2;
 
 impl<A: StateMachine> Plane<A> {
+    /// A server alone need not wait for anybody's silence, nor need the first of the founders, for
+    /// nobody can lead yet.
+    pub(super) fn stand_early(&mut self, is_first: bool) {
+        let voters = self.raft.raft.prs().conf().voters().clone();
+        let alone = voters.ids().iter().all(|id| id == self.config.node.0);
+        if voters.contains(self.config.node.0) && (is_first || alone) {
+            self.raft.campaign().ok();
+        }
+    }
+
     /// A server cannot be reached. If it led, it leads no more as far as this one is concerned,
     /// which from now on may vote for another one at once.
     pub(super) fn lose(&mut self, node: NodeId) {
