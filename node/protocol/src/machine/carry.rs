@@ -124,7 +124,11 @@ mod tests {
             Effect::Send { to, message: Message::Relay(relay @ Relay::Carry { .. }), .. } => {
                 Some((to, relay))
             }
-            _ => None,
+            Effect::Send { .. }
+            | Effect::Persist { .. }
+            | Effect::Reply { .. }
+            | Effect::Note(_)
+            | Effect::Report { .. } => None,
         };
         out.into_iter().filter_map(carried).collect()
     }

@@ -236,8 +236,7 @@ impl Machine {
         self.persist_seq = cx.finish();
     }
 
-    /// What was left by earlier boots, once the clusters are known and with them which operations
-    /// are for this server.
+    /// What earlier boots left, once it is known which operations are for this server.
     fn begin(&mut self, cx: &mut Cx<'_>) {
         self.arm_housekeeping();
         for tx in self.txs.keys().copied().collect::<Vec<_>>() {
