@@ -47,8 +47,8 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// It has applied the log up to there, and is sent what comes after that: it may be further than
-    /// it was sent, by way of others, and the log may be cut up to where it is.
+    /// It has applied the log up to there, and is sent what comes after that: it may be further
+    /// than it was sent, by way of others, and the log may be cut up to where it is.
     fn acknowledge(&mut self, now: Tick, applied: LogPosition) {
         if applied > self.acked {
             self.acked = applied;
