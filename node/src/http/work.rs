@@ -412,7 +412,9 @@ impl<'a, B: Backend> Work<'a, B> {
                 |rid| self.staged.get(&rid).is_some_and(|s| matches!(s.base, Base::Exact(_)));
             // Keys and tokens are not the client's to name, and always read.
             let read = item.is_some() && record.is_none_or(is_read);
-            error.again = error.code == ErrorCode::SchemaChanged || (moved && read && !named);
+            // A cluster that went to another server is one that this server will hear of.
+            let late = matches!(error.code, ErrorCode::SchemaChanged | ErrorCode::NotOwner);
+            error.again = late || (moved && read && !named);
             error
         })
     }
