@@ -1,6 +1,6 @@
 //! When this server stands for election beside the library's own time-outs: at once where nobody
-//! can lead yet, and soon after the leader cannot be reached, instead of waiting out its silence. May
-//! not decide who leads: that is votes, and whoever still hears the leader goes on refusing them.
+//! can lead yet, and soon after the leader cannot be reached, instead of waiting out its silence.
+//! May not decide who leads: that is votes, and whoever still hears the leader refuses them.
 
 use quorate_api::NodeId;
 use raft::{INVALID_ID, StateRole};
