@@ -9,16 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use support::people::{start, start_all};
 use support::{Server, body, request, status, three_servers, until};
 
 /// Changes in a row, each begun when the one before it is done.
 const CHANGES: usize = 20;
 const DOCUMENT: &str = "/distributed/database/bench";
-
-fn start(arguments: &[String]) -> Server {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    Server::start(&[], &arguments)
-}
 
 /// Inserts records one after the other, each once, whatever is answered; gives those acknowledged.
 fn write(address: &str, first: usize, stop: &AtomicBool, count: &AtomicUsize) -> Vec<usize> {
@@ -59,10 +55,7 @@ fn change(server: &Server, quorum: &str) {
 fn quorums_change_under_load_and_nothing_acknowledged_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = three_servers(dir.path());
-    let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
-    for server in &servers {
-        server.wait_for_all_three();
-    }
+    let mut servers = start_all(&arguments);
     servers[0].make_class();
     let stop = Arc::new(AtomicBool::new(false));
     let count = Arc::new(AtomicUsize::new(0));

@@ -10,15 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use support::people::{start, start_all};
 use support::{Server, joins, json_of, request, status, three_servers, until};
 
 /// Records that are there before anybody joins: what there is to be fetched.
 const RECORDS: usize = 3_000;
-
-fn start(arguments: &[String]) -> Server {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    Server::start(&[], &arguments)
-}
 
 /// Writers that insert each record once, whatever is answered.
 struct Load {
@@ -73,10 +69,7 @@ const fn servers_max() -> usize {
 /// Three MASTERs with a database and records in it; gives what was acknowledged.
 fn cluster(dir: &Path) -> (Vec<Server>, Vec<Vec<String>>, Vec<u64>) {
     let arguments = three_servers(dir).to_vec();
-    let servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
-    for server in &servers {
-        server.wait_for_all_three();
-    }
+    let servers = start_all(&arguments);
     for (path, exists) in
         [("/database/bench/plocal", "database_exists"), ("/class/bench/Item", "class_exists")]
     {

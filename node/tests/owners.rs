@@ -10,16 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{Server, body, request, status, three_servers, until};
-
-fn start(arguments: &[String]) -> Server {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    Server::start(&[], &arguments)
-}
-
-fn json_of(answer: &str) -> Value {
-    serde_json::from_str(body(answer)).unwrap_or(Value::Null)
-}
+use support::people::{start, start_all};
+use support::{Server, json_of, request, status, three_servers, until};
 
 /// Inserts a record into a cluster, or into one of the server's own; its id, if acknowledged.
 fn insert(address: &str, cluster: Option<&str>, n: usize) -> std::io::Result<Option<String>> {
@@ -72,10 +64,7 @@ fn records(server: &Server) -> Written {
 fn clusters_of_a_killed_server_are_written_to_and_come_home_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = three_servers(dir.path());
-    let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
-    for server in &servers {
-        server.wait_for_all_three();
-    }
+    let mut servers = start_all(&arguments);
     servers[0].make_class();
     until("the class everywhere", || servers.iter().all(|s| owner(s, "item_n2") == "n2"));
     let mut written = Written::new();
@@ -129,10 +118,7 @@ fn clusters_of_a_killed_server_are_written_to_and_come_home_with_it() {
 fn a_static_owner_stays_when_it_is_killed_and_other_clusters_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = three_servers(dir.path());
-    let mut servers: Vec<Server> = arguments.iter().map(|a| start(a)).collect();
-    for server in &servers {
-        server.wait_for_all_three();
-    }
+    let mut servers = start_all(&arguments);
     servers[0].make_class();
     let path = "/distributed/database/bench";
     until("the owner fixed", || {

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::StageError;
 use super::cluster::Cluster;
 use super::node::Node;
 use super::node_api::{configuration, metrics, reconfigure};
-use super::{StageError, node_api};
 use crate::fault::{Effect, Until};
 
 /// Longest wait for one answer of one server: one that stands still must not hold up the others.
@@ -39,6 +39,7 @@ impl Cluster {
                 let evidence = format!("write quorum {quorum} was not taken: {told}");
                 return Ok(Effect { acknowledged: self.clock.now(), proven: None, evidence });
             }
+            // Nobody tells when a change on its way is done; the servers are asked.
             tokio::time::sleep(ROUND).await;
         };
         let acknowledged = self.clock.now();
@@ -49,6 +50,7 @@ impl Cluster {
                 let evidence = format!("{asked}; {shown}");
                 return Ok(Effect { acknowledged, proven, evidence });
             }
+            // As above.
             tokio::time::sleep(ROUND).await;
         }
     }
@@ -88,7 +90,7 @@ impl Cluster {
         let mut evidence = Vec::new();
         for (name, direct) in self.nodes.iter().filter_map(running) {
             // The document first: with it come the clusters that are on their way.
-            let Ok(document) = node_api::configuration(direct, password, ANSWER).await else {
+            let Ok(document) = configuration(direct, password, ANSWER).await else {
                 evidence.push(format!("{name}: no answer"));
                 continue;
             };

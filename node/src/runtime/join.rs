@@ -46,6 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>, seeds: Vec<String>) {
             }
         }
         enlisted = u32::saturating_sub(enlisted, 1);
+        // A seed that is not up, or has no majority, tells nobody when it is.
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -319,6 +319,5 @@ pub(crate) fn joins(data: &Path, name: &str, seed: &str) -> Vec<String> {
 
 /// The body of an answer.
 pub(crate) fn json_of(answer: &str) -> serde_json::Value {
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"))
+    serde_json::from_str(body(answer)).unwrap_or_else(|_| panic!("{answer}"))
 }

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 
 use super::Machine;
-use crate::io::{Config, Event, Placement, Recovered, SessionToken, Store};
-use crate::message::{Decided, LogEntry, LogPosition, TxRecord};
+use crate::io::{Config, Effect, Event, Placement, Recovered, SessionToken, Store};
+use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
 /// A disk with nothing on it.
 pub(super) struct Nothing;
@@ -49,6 +49,32 @@ pub(super) const PEER: NodeId = NodeId(2);
 /// The cluster that both keep.
 pub(super) const CLUSTER: ClusterKey = ClusterKey { database: 1, cluster: 10 };
 
+/// A cluster in its first generation, which anybody creates records in.
+pub(super) fn placement(masters: Vec<NodeId>, write_quorum: usize) -> Placement {
+    Placement {
+        generation: 1,
+        masters,
+        replicas: Vec::new(),
+        write_quorum,
+        owner: None,
+        schema_min: 0,
+        entry: SessionToken::new(),
+        turn: None,
+        change: None,
+    }
+}
+
+/// What is to be sent, whatever it waits for.
+pub(super) fn sent(out: Vec<Effect>) -> Vec<(NodeId, Message)> {
+    let sent = out.into_iter().filter_map(|effect| match effect {
+        Effect::Send { to, message, .. } => Some((to, message)),
+        Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) | Effect::Report { .. } => {
+            None
+        }
+    });
+    sent.collect()
+}
+
 /// One of two MASTERs, configured.
 pub(super) fn configured(boot: Boot, recovered: Recovered) -> Machine {
     configured_with(2, boot, recovered)
@@ -57,18 +83,7 @@ pub(super) fn configured(boot: Boot, recovered: Recovered) -> Machine {
 /// The first of so many MASTERs, configured.
 pub(super) fn configured_with(masters: u64, boot: Boot, recovered: Recovered) -> Machine {
     let mut machine = Machine::new(Config::new(NodeId(1), boot, 0), recovered);
-    let placement = Placement {
-        generation: 1,
-        masters: (1..=masters).map(NodeId).collect(),
-        replicas: Vec::new(),
-        write_quorum: 2,
-        owner: None,
-        schema_min: 0,
-        entry: SessionToken::new(),
-        turn: None,
-        change: None,
-    };
-    let placements = [(CLUSTER, placement)].into();
+    let placements = [(CLUSTER, placement((1..=masters).map(NodeId).collect(), 2))].into();
     machine.step(0, Event::Configure { cfg: 1, placements }, &Nothing, &mut Vec::new());
     machine
 }

@@ -225,7 +225,7 @@ mod tests {
 
     use super::*;
     use crate::io::{Effect, Event, Recovered};
-    use crate::machine::testing::{Nothing, PEER, configured_with};
+    use crate::machine::testing::{Nothing, PEER, configured_with, sent};
 
     const LATE: NodeId = NodeId(3);
 
@@ -254,15 +254,7 @@ mod tests {
     }
 
     fn step(machine: &mut Machine, event: Event) -> Vec<(NodeId, Message)> {
-        let out = effects(machine, event);
-        let sent = out.into_iter().filter_map(|effect| match effect {
-            Effect::Send { to, message, .. } => Some((to, message)),
-            Effect::Persist { .. }
-            | Effect::Reply { .. }
-            | Effect::Note(_)
-            | Effect::Report { .. } => None,
-        });
-        sent.collect()
+        sent(effects(machine, event))
     }
 
     fn tell(machine: &mut Machine, from: NodeId, message: Message) -> Vec<(NodeId, Message)> {

@@ -319,8 +319,8 @@ mod tests {
 
     use super::*;
     use crate::feeding::Finished;
-    use crate::io::{Config, Effect, Event, Placement, Recovered, SessionToken};
-    use crate::machine::testing::{CLUSTER, Nothing};
+    use crate::io::{Config, Event, Placement, Recovered};
+    use crate::machine::testing::{CLUSTER, Nothing, placement, sent};
     use crate::message::Participant;
 
     const MASTER: NodeId = NodeId(1);
@@ -329,17 +329,8 @@ mod tests {
     const FIRST: LogPosition = LogPosition { boot: Boot(1), index: 1 };
 
     fn placements(replicas: &[u64]) -> BTreeMap<ClusterKey, Placement> {
-        let placement = Placement {
-            generation: 1,
-            masters: vec![MASTER],
-            replicas: replicas.iter().copied().map(NodeId).collect(),
-            write_quorum: 1,
-            owner: None,
-            schema_min: 0,
-            entry: SessionToken::new(),
-            turn: None,
-            change: None,
-        };
+        let replicas = replicas.iter().copied().map(NodeId).collect();
+        let placement = Placement { replicas, ..placement(vec![MASTER], 1) };
         [(CLUSTER, placement)].into()
     }
 
@@ -368,14 +359,7 @@ mod tests {
     fn step(machine: &mut Machine, event: Event) -> Vec<(NodeId, Message)> {
         let mut out = Vec::new();
         machine.step(machine.now, event, &Nothing, &mut out);
-        let sent = out.into_iter().filter_map(|effect| match effect {
-            Effect::Send { to, message, .. } => Some((to, message)),
-            Effect::Persist { .. }
-            | Effect::Reply { .. }
-            | Effect::Note(_)
-            | Effect::Report { .. } => None,
-        });
-        sent.collect()
+        sent(out)
     }
 
     fn tell(machine: &mut Machine, from: NodeId, relay: Relay) -> Vec<(NodeId, Message)> {
