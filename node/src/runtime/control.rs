@@ -91,6 +91,10 @@ impl<P: Protocol> NodeLoop<P> {
         // Whatever it had applied is there again.
         self.configure();
         self.carry_out_control(effects);
+        let there = self.peers.iter().filter(|(_, known)| known.up).map(|(node, _)| *node);
+        for node in there.collect::<Vec<_>>() {
+            self.step_control(Event::Peer { node, up: true });
+        }
     }
 
     /// A data folder that has a cluster is used in that one, and by a server with links to it.

@@ -53,6 +53,8 @@ pub(super) enum Out {
 pub(super) struct Known {
     pub(super) peer: Arc<Peer>,
     pub(super) boot: Boot,
+    /// It can be reached, as the machine was told.
+    pub(super) up: bool,
     /// Frames were queued since the last flush.
     pub(super) dirty: bool,
 }
@@ -232,12 +234,14 @@ impl<P: Protocol> NodeLoop<P> {
             }
             Input::Peer { node, boot, up } => {
                 self.step(Event::Peer { node, boot, up });
-                if !up {
-                    self.step_control(ControlEvent::Unreachable(node));
+                if let Some(known) = self.peers.get_mut(&node) {
+                    known.up = up;
                 }
+                self.step_control(ControlEvent::Peer { node, up });
             }
             Input::Bound { peer, node, boot } => {
-                let known = self.peers.insert(node, Known { peer, boot, dirty: false });
+                let up = self.peers.get(&node).is_some_and(|known| known.boot == boot && known.up);
+                let known = self.peers.insert(node, Known { peer, boot, up, dirty: false });
                 if known.as_ref().is_none_or(|known| known.boot < boot) {
                     // Before its first message: a peer may believe in this server before this one
                     // does in it.
@@ -247,7 +251,10 @@ impl<P: Protocol> NodeLoop<P> {
                     self.found_when_complete();
                 }
             }
-            Input::Unbound { node } => drop(self.peers.remove(&node)),
+            Input::Unbound { node } => {
+                self.peers.remove(&node);
+                self.step_control(ControlEvent::Peer { node, up: false });
+            }
             input @ (Input::Control { .. }
             | Input::Propose { .. }
             | Input::CatchUp { .. }

@@ -18,9 +18,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use prost::Message as _;
 use quorate_api::NodeId;
-use raft::eraftpb::{self, EntryType, MessageType};
+use raft::eraftpb::{self, EntryType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -28,6 +27,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::agreement::Agreement;
 use crate::schema::Schema;
 
+mod detour;
 mod elections;
 mod io;
 mod log;
@@ -40,6 +40,7 @@ mod testing;
 mod tests;
 mod voters;
 
+use detour::Links;
 pub use io::{Answer, Effect, Event, PlaneConfig};
 use log::Log;
 pub use log::{LogWrite, RecoveredLog};
@@ -100,6 +101,7 @@ pub struct Plane<A: StateMachine = Agreement> {
     snapshots: BTreeMap<u64, usize>,
     led: (Option<NodeId>, u64),
     voters: Voters,
+    links: Links,
 }
 
 /// How far somebody has to catch up.
@@ -187,6 +189,7 @@ impl<A: StateMachine> Plane<A> {
             snapshots: BTreeMap::new(),
             led: (None, 0),
             voters: Voters::default(),
+            links: Links::default(),
             config,
         };
         // What it had applied, before a vote that is not durable yet holds it up.
@@ -209,13 +212,8 @@ impl<A: StateMachine> Plane<A> {
     ) -> Result<(), UnreadableError> {
         match event {
             Event::Tick => self.tick()?,
-            Event::Message { from, bytes } => self.receive(from, &bytes),
-            Event::Unreachable(node) => {
-                self.raft.report_unreachable(node.0);
-                // Whatever it was sent may be lost; of others nothing is believed by this.
-                self.raft.report_snapshot(node.0, SnapshotStatus::Failure);
-                self.lose(node);
-            }
+            Event::Message { from, bytes } => self.receive(from, bytes, out),
+            Event::Peer { node, up } => self.link(node, up),
             Event::Persisted(number) => self.durable = self.durable.max(number),
             Event::Propose { request, .. } | Event::CatchUp { request } if self.is_full() => {
                 out.push(Effect::Answer { request, answer: Answer::NotProposed });
@@ -302,16 +300,6 @@ impl<A: StateMachine> Plane<A> {
         for request in again {
             self.ask(request);
         }
-    }
-
-    fn receive(&mut self, from: NodeId, bytes: &[u8]) {
-        // From a link that is authenticated: at worst of a version that this one does not know.
-        let Ok(message) = eraftpb::Message::decode(bytes) else { return };
-        if message.from != from.0 || message.to != self.config.node.0 {
-            return;
-        }
-        // Refused are those of strangers and those that are no messages; both like lost ones.
-        self.raft.step(message).ok();
     }
 
     /// Asks the leader how far the log is committed. Lost without a leader, so it is repeated.
@@ -404,10 +392,10 @@ impl<A: StateMachine> Plane<A> {
             out.push(Effect::Persist { number: self.handed, writes });
         }
         for message in ready.take_messages() {
-            send(message, 0, out);
+            self.send(&message, 0, out);
         }
         for message in ready.take_persisted_messages() {
-            send(message, self.handed, out);
+            self.send(&message, self.handed, out);
         }
         for state in ready.take_read_states() {
             let request = state.request_ctx.strip_prefix(&self.asker());
@@ -490,10 +478,4 @@ impl<A: StateMachine> Plane<A> {
     pub fn is_leader(&self) -> bool {
         self.raft.raft.state == StateRole::Leader
     }
-}
-
-fn send(message: eraftpb::Message, after: u64, out: &mut Vec<Effect>) {
-    debug_assert_ne!(message.msg_type(), MessageType::MsgHup, "a local message");
-    let to = NodeId(message.to);
-    out.push(Effect::Send { to, after, bytes: message.encode_to_vec() });
 }

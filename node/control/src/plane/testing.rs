@@ -8,6 +8,9 @@ use alloc::vec::Vec;
 
 use quorate_api::Boot;
 
+use prost::Message as _;
+use raft::eraftpb::MessageType;
+
 use super::*;
 use crate::command::Command;
 use crate::members::WriteQuorum;
@@ -156,6 +159,10 @@ impl World {
         let plane = Plane::new(config, &server.disk.synced, founders, &mut out).unwrap();
         server.plane = Some(plane);
         self.carry_out(index, out);
+        for other in (0..self.servers.len()).filter(|other| *other != index) {
+            self.step(index, Event::Peer { node: self::node(other), up: true });
+            self.step(other, Event::Peer { node, up: true });
+        }
         // What it had applied, it applies again from its own disk.
         assert!(self.cfg(index) >= self.servers[index].cfg, "an older configuration came back");
     }

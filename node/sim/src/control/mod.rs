@@ -99,6 +99,11 @@ impl World {
         self.look_at_plane(index);
         self.configure(index);
         self.carry_out_plane(index, out);
+        let peers = self.servers[index].peers.iter().filter(|(_, (_, up))| *up);
+        let there: Vec<NodeId> = peers.map(|(peer, _)| self.servers[*peer].id).collect();
+        for node in there {
+            self.step_plane(index, Event::Peer { node, up: true });
+        }
     }
 
     /// Something happens to a server's control plane.
