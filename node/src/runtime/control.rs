@@ -178,6 +178,8 @@ impl<P: Protocol> NodeLoop<P> {
         }
         if due {
             self.step_control(Event::Tick);
+            let voters = self.control.as_ref().map_or(0, |control| control.plane.voter_count());
+            self.shared.metrics.control_voters.store(voters as u64, Ordering::Relaxed);
             self.watch_owners();
             self.announce();
         }

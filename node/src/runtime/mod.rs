@@ -7,6 +7,7 @@ mod config_files;
 mod control;
 pub mod data_dir;
 mod decide;
+mod discovery;
 pub mod handle;
 mod inbox;
 mod join;
@@ -38,6 +39,8 @@ use crate::clock::{Clock, micros};
 use crate::http::RetryPolicy;
 use control::Foundation;
 use data_dir::{DataDir, DataError};
+use discovery::Discovery;
+pub(crate) use discovery::MULTICAST;
 use handle::{NodeHandle, NodeState};
 use inbox::{Inbox, Input};
 use link::own::Own;
@@ -58,10 +61,12 @@ pub struct Settings {
     pub http: Option<SocketAddr>,
     /// The MASTERs that found a cluster, this one included; of one that joins, itself.
     pub members: Members,
-    /// Servers of the cluster that it joins, as `HOST:PORT`; empty: it founds one.
+    /// Servers of the cluster that it joins, as `HOST:PORT` or `multicast`; empty: it founds one.
     pub join: Vec<String>,
     /// Where other servers reach it; `None`: where it listens.
     pub advertise: Option<String>,
+    /// Others of the network can find it.
+    pub multicast: bool,
     /// Where other servers are reached, whatever they say of themselves.
     pub dial: BTreeMap<String, String>,
     /// Name of the cluster.
@@ -90,6 +95,9 @@ pub enum StartError {
     /// Its threads.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// Its place in the network.
+    #[error("multicast: {0}; without --multicast, servers are found by --join HOST:PORT")]
+    Multicast(#[from] mdns_sd::Error),
     /// Its seed.
     #[error("no randomness from the operating system: {0}")]
     Random(getrandom::Error),
@@ -102,7 +110,7 @@ impl StartError {
         match self {
             Self::Data(error) => error.is_damage(),
             Self::Storage(_) => true,
-            Self::Thread(_) | Self::Random(_) => false,
+            Self::Thread(_) | Self::Multicast(_) | Self::Random(_) => false,
         }
     }
 }
@@ -175,6 +183,9 @@ impl Node {
         let links = links.transpose()?;
         let listens = peers.as_ref().and_then(|peers| peers.local_addr().ok());
         let address = address_of(settings.advertise, listens);
+        let multicast = listens.filter(|_| settings.multicast);
+        let discovery = multicast.map(|at| Discovery::start(&settings.cluster, at.ip()));
+        let discovery = discovery.transpose()?.map(Arc::new);
         let shared = Arc::new(Shared::new(Parts {
             name: settings.name,
             node,
@@ -196,7 +207,11 @@ impl Node {
         let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
         node.tasks.spawn(config_files::run(node.handle(), databases));
         if joins {
-            node.tasks.spawn(join::run(node.shared.clone(), settings.join));
+            let discovery = discovery.clone();
+            node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery));
+        }
+        if let Some(discovery) = discovery {
+            node.tasks.spawn(discovery.announce(node.shared.clone()));
         }
         Ok(node)
     }

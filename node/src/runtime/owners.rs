@@ -93,6 +93,9 @@ impl Owners {
                 Presence::Serving if schema.is_missed(node) => {
                     return Some(Command::ReturnOwners { back: node });
                 }
+                Presence::Serving if schema.lacks_clusters(node) => {
+                    return Some(Command::AddClusters { to: node });
+                }
                 Presence::Gone | Presence::Serving | Presence::Linked => {}
             }
         }

@@ -74,8 +74,8 @@ fn a_leader_that_cannot_be_reached_is_followed_soon() {
     }
 }
 
-/// The others hear it, and it stays: one bad link must not unseat a leader. Nor is the server behind
-/// that link left out: its commands are carried out, and it hears of those of others.
+/// The others hear it, and it stays: one bad link must not unseat a leader. Nor is the server
+/// behind that link left out: its commands are carried out, and it hears of those of others.
 #[test]
 fn a_leader_that_one_server_cannot_reach_goes_on() {
     for seed in 0..20 {
