@@ -68,9 +68,8 @@ impl World {
             };
             self.servers[index].peers.insert(peer, (boot, up));
             self.step(index, Event::Peer { node, boot, up });
-            if !up {
-                self.step_plane(index, plane::Event::Unreachable(node));
-            }
+            let seen = if up { plane::Event::Reachable } else { plane::Event::Unreachable };
+            self.step_plane(index, seen(node));
         }
         let max = if self.healed { HEALED_DETECT } else { self.options.detect_max };
         let again = self.now + self.network.between(10_000, max);

@@ -34,6 +34,8 @@ pub enum Event<C = Command> {
         /// Its bytes.
         bytes: Vec<u8>,
     },
+    /// A server is reachable.
+    Reachable(NodeId),
     /// A server stopped being reachable.
     Unreachable(NodeId),
     /// Everything up to this [`Effect::Persist`] is durable.
