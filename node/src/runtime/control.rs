@@ -12,7 +12,8 @@ use quorate_control::plane::{
 };
 use quorate_control::roles::gone_text;
 use quorate_control::schema::Schema;
-use quorate_protocol::io::{Event as MachineEvent, PersistSeq, Tick};
+use quorate_protocol::io::{Event as MachineEvent, PersistSeq, RelayConfig, Tick};
+use quorate_protocol::topology::Topology;
 use tokio::sync::oneshot;
 
 use super::inbox::Input;
@@ -91,8 +92,8 @@ impl<P: Protocol> NodeLoop<P> {
         // Whatever it had applied is there again.
         self.configure();
         self.carry_out_control(effects);
-        let there = self.peers.iter().filter(|(_, known)| known.up).map(|(node, _)| *node);
-        for node in there.collect::<Vec<_>>() {
+        let there = self.peers.iter().filter(|(_, known)| known.peer.status().1);
+        for node in there.map(|(node, _)| *node).collect::<Vec<_>>() {
             self.step_control(Event::Peer { node, up: true });
         }
     }
@@ -182,6 +183,9 @@ impl<P: Protocol> NodeLoop<P> {
             self.shared.metrics.control_voters.store(voters as u64, Ordering::Relaxed);
             self.watch_owners();
             self.announce();
+            if let Some(links) = &self.shared.links {
+                links.demand(&self.protocol.needs());
+            }
         }
     }
 
@@ -203,7 +207,8 @@ impl<P: Protocol> NodeLoop<P> {
 
     /// Sees who is there, and has owners moved if this server leads.
     fn watch_owners(&mut self) {
-        let peers = self.peers.iter().map(|(node, known)| (*node, known.peer.state()));
+        let peers = self.peers.iter();
+        let peers = peers.filter_map(|(node, known)| Some((*node, known.peer.state()?)));
         let itself = (self.shared.node, ServerState::Is(self.shared.state()));
         let Some(control) = &mut self.control else { return };
         control.owners.look(peers.chain([itself]));
@@ -272,7 +277,9 @@ impl<P: Protocol> NodeLoop<P> {
         self.shared.metrics.control_term.store(term, Ordering::Relaxed);
         let leads = leader == Some(self.shared.node);
         self.shared.metrics.control_leads.store(u64::from(leads), Ordering::Relaxed);
-        let name = leader.and_then(|node| self.name_of(node));
+        let schema = self.control.as_ref().map(|control| control.plane.schema());
+        let agreed = leader.and_then(|node| schema.as_ref()?.server_name(node));
+        let name = agreed.or_else(|| leader.and_then(|node| self.name_of(node)));
         match name {
             Some(leader) => tracing::info!(leader, term, "the control plane has a leader"),
             None => tracing::info!(term, "the control plane has no leader"),
@@ -287,10 +294,14 @@ impl<P: Protocol> NodeLoop<P> {
     }
 
     pub(super) fn send_control(&mut self, to: NodeId, bytes: &Vec<u8>) {
-        let Some(known) = self.peers.get_mut(&to) else { return };
-        if known.peer.queue.push(Kind::Control, bytes) {
+        let known = self.peers.get_mut(&to);
+        if let Some(known) = known
+            && known.peer.queue.push(Kind::Control, bytes)
+        {
             self.shared.metrics.control_sent.increment();
             known.dirty = true;
+        } else {
+            self.demand(to);
         }
     }
 
@@ -306,10 +317,13 @@ impl<P: Protocol> NodeLoop<P> {
             // is settled meanwhile.
             return;
         }
-        if let Some(links) = &self.shared.links {
-            links.follow(&schema.servers, &schema.gone);
-        }
         let placements = control.plane.state().agreement.placements();
+        if let Some(links) = &self.shared.links {
+            let fan_out = RelayConfig::new().fan_out;
+            let mut always = Topology::new(&placements, fan_out).links(self.shared.node);
+            always.extend(schema.links(self.shared.node));
+            links.follow(&schema.servers, &schema.gone, always);
+        }
         // Filling begins again with other indexes only: configurations come more often.
         if self.filed != Some(schema.revision) {
             let filling = self.writer.set_indexes(IndexTable::of(&schema));

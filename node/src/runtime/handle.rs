@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, Rid, Stamp, TxId};
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, Reply, SessionToken};
@@ -31,6 +31,8 @@ pub const TRANSACTION_BYTES_MAX: usize = 8 << 20;
 pub(super) const GRACE: Duration = Duration::from_millis(200);
 /// How long a block of positions is asked for, whoever waits for it or not.
 const GRANT_PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for links with MASTERs, before those that are there are asked.
+const REACH_MAX: Duration = Duration::from_millis(500);
 /// Between two looks at votes that are waited for.
 const SETTLE_POLL: Duration = Duration::from_millis(5);
 
@@ -104,6 +106,9 @@ impl NodeHandle {
         quorum: ReadQuorum,
         deadline: Instant,
     ) -> Result<Answers, Failure> {
+        if quorum != ReadQuorum::Count(1) {
+            self.reach_masters(&items, deadline).await;
+        }
         let (reply, answer) = oneshot::channel();
         let tick = self.shared.clock.tick_of(deadline);
         let input = Input::Read { items, quorum, deadline: tick, reply };
@@ -118,6 +123,18 @@ impl NodeHandle {
                 unreachable!("the machine answers a read by what it read")
             }
         }
+    }
+
+    /// A REPLICA is linked with MASTERs only while it asks them something.
+    async fn reach_masters(&self, items: &[ItemId], deadline: Instant) {
+        let Some(links) = &self.shared.links else { return };
+        let masters: BTreeSet<NodeId> = {
+            let placements = self.shared.placements.load();
+            let of = items.iter().filter_map(|item| placements.get(&item.cluster));
+            of.flat_map(|placement| placement.masters.iter().copied()).collect()
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        links.reach(&masters, REACH_MAX.min(left / 2)).await;
     }
 
     /// Waits until everything a session has seen is applied here; gives what is applied here.

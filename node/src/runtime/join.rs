@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_control::servers::Role;
+
 use super::discovery::{self, Discovery};
 use super::link::enlist::EnlistError;
 use super::shared::Shared;
@@ -37,7 +39,10 @@ pub(super) async fn run(
                 Ok(servers) => {
                     let count = servers.len();
                     tracing::info!(seed, "this server is enlisted, with {count} in all");
-                    links.follow(&servers, &[]);
+                    // The MASTERs tell it the rest, where its place is among others.
+                    let masters = servers.iter().filter(|server| server.role == Role::Master);
+                    let masters = masters.map(|server| server.node).collect();
+                    links.follow(&servers, &[], masters);
                     enlisted = PATIENCE;
                     break;
                 }

@@ -53,8 +53,6 @@ pub(super) enum Out {
 pub(super) struct Known {
     pub(super) peer: Arc<Peer>,
     pub(super) boot: Boot,
-    /// It can be reached, as the machine was told.
-    pub(super) up: bool,
     /// Frames were queued since the last flush.
     pub(super) dirty: bool,
 }
@@ -63,7 +61,7 @@ pub(super) struct Known {
 pub(crate) struct NodeLoop<P> {
     pub(super) shared: Arc<Shared>,
     runtime: Handle,
-    protocol: P,
+    pub(super) protocol: P,
     pub(super) writer: Writer,
     pub(super) peers: BTreeMap<NodeId, Known>,
     /// What the control plane will be made from.
@@ -234,14 +232,10 @@ impl<P: Protocol> NodeLoop<P> {
             }
             Input::Peer { node, boot, up } => {
                 self.step(Event::Peer { node, boot, up });
-                if let Some(known) = self.peers.get_mut(&node) {
-                    known.up = up;
-                }
                 self.step_control(ControlEvent::Peer { node, up });
             }
             Input::Bound { peer, node, boot } => {
-                let up = self.peers.get(&node).is_some_and(|known| known.boot == boot && known.up);
-                let known = self.peers.insert(node, Known { peer, boot, up, dirty: false });
+                let known = self.peers.insert(node, Known { peer, boot, dirty: false });
                 if known.as_ref().is_none_or(|known| known.boot < boot) {
                     // Before its first message: a peer may believe in this server before this one
                     // does in it.
@@ -368,15 +362,16 @@ impl<P: Protocol> NodeLoop<P> {
                 self.work.push_back(Input::Message { from, boot, cfg, message });
             }
             Out::Send(to, message) => {
-                let Some(known) = self.peers.get_mut(&to) else {
-                    tracing::debug!(%to, message = message.name(), "nobody to send to");
-                    return;
-                };
                 let envelope = Envelope { cfg: self.cfg, durable: self.durable, message: &message };
-                if known.peer.queue.push(Kind::Message, &envelope) {
+                if let Some(known) = self.peers.get_mut(&to)
+                    && known.peer.queue.push(Kind::Message, &envelope)
+                {
                     self.shared.metrics.sent(&message);
                     known.peer.sent.count(&message);
                     known.dirty = true;
+                } else {
+                    tracing::debug!(%to, message = message.name(), "nobody to send to");
+                    self.demand(to);
                 }
             }
             Out::Report(report) => self.reports.push(report),
@@ -388,6 +383,13 @@ impl<P: Protocol> NodeLoop<P> {
                     client.send(reply).ok();
                 }
             }
+        }
+    }
+
+    /// What is lost for want of a link comes again; then there shall be one.
+    pub(super) fn demand(&self, node: NodeId) {
+        if let Some(links) = &self.shared.links {
+            links.demand(&[node].into());
         }
     }
 

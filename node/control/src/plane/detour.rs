@@ -15,12 +15,13 @@ use quorate_api::NodeId;
 use raft::SnapshotStatus;
 use raft::eraftpb;
 
+use super::wire::Wire;
 use super::{Effect, Plane, StateMachine};
 
 /// Whom this server reaches.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    up: BTreeSet<NodeId>,
+    pub(super) up: BTreeSet<NodeId>,
     /// Messages that went through others so far: each through the next one, since this server
     /// cannot know whom they reach.
     detours: usize,
@@ -28,9 +29,10 @@ pub(super) struct Links {
 
 impl<A: StateMachine> Plane<A> {
     /// A server can be reached, or cannot any more.
-    pub(super) fn link(&mut self, node: NodeId, up: bool) {
+    pub(super) fn link(&mut self, node: NodeId, up: bool, out: &mut Vec<Effect>) {
         if up {
             self.links.up.insert(node);
+            self.catch_sight(node, out);
             return;
         }
         self.links.up.remove(&node);
@@ -38,24 +40,26 @@ impl<A: StateMachine> Plane<A> {
         // Whatever it was sent may be lost; of others nothing is believed by this.
         self.raft.report_snapshot(node.0, SnapshotStatus::Failure);
         self.lose(node);
+        self.lose_sight(node, out);
     }
 
-    /// A message for this server, or one to be passed on.
-    pub(super) fn receive(&mut self, from: NodeId, bytes: Vec<u8>, out: &mut Vec<Effect>) {
-        // From a link that is authenticated: at worst of a version that this one does not know.
+    /// A message of the log for this server, or one to be passed on.
+    pub(super) fn receive_log(&mut self, from: NodeId, bytes: Vec<u8>, out: &mut Vec<Effect>) {
         let Ok(message) = eraftpb::Message::decode(&bytes[..]) else { return };
         let (to, here) = (NodeId(message.to), self.config.node);
         if to == here && message.from != here.0 {
             // Refused are those of strangers and those that are no messages; both like lost ones.
+            let sender = NodeId(message.from);
             self.raft.step(message).ok();
+            self.hear(sender);
         } else if message.from == from.0 && self.links.up.contains(&to) {
-            out.push(Effect::Send { to, after: 0, bytes });
+            out.push(Wire::Log(bytes).to(to, 0));
         }
     }
 
     pub(super) fn send(&mut self, message: &eraftpb::Message, after: u64, out: &mut Vec<Effect>) {
         let to = self.way_to(NodeId(message.to));
-        out.push(Effect::Send { to, after, bytes: message.encode_to_vec() });
+        out.push(Wire::Log(message.encode_to_vec()).to(to, after));
     }
 
     /// The server itself, or whoever passes on what it is sent; itself, too, where nobody can.

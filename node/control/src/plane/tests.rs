@@ -336,13 +336,13 @@ proptest::proptest! {
     }
 }
 
-fn enlist(index: usize) -> Command {
+pub(super) fn enlist(index: usize) -> Command {
     let (name, address) = (format!("n{index}"), format!("127.0.0.1:{index}"));
     Command::Enlist { name, node: node(index), address }
 }
 
 /// Whether a server has everything that the leader has agreed on.
-fn is_level(world: &World, index: usize) -> bool {
+pub(super) fn is_level(world: &World, index: usize) -> bool {
     let leader = world.leader().unwrap();
     let state = |index: usize| world.servers[index].plane.as_ref().map(Plane::state);
     state(index) == state(leader)
@@ -365,6 +365,7 @@ fn a_server_joins_without_a_vote_and_gets_everything_whatever_is_lost() {
         assert_eq!(world.cfg(joins), 0, "nobody has told it anything");
         world.loss = 200;
         let asked = world.propose(1, enlist(joins));
+        world.meet(joins);
         for round in 0..4 {
             world.run_ms(700);
             world.crash(joins);
@@ -441,6 +442,7 @@ fn the_only_voter_goes_when_another_one_has_its_vote() {
         let joins = world.add();
         world.start(joins);
         world.propose(0, enlist(joins));
+        world.meet(joins);
         world.propose(0, Command::SetRole { server: format!("n{joins}"), role: Role::Master });
         world.propose(0, remove(0));
         is_alone(&mut world, joins);

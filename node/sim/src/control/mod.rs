@@ -67,7 +67,8 @@ pub(crate) fn found(options: &Options, servers: &mut [Server], rng: &mut Stream)
         (shape.cluster, Keepers { masters, replicas, write_quorum: shape.write_quorum }, owner)
     };
     let first = Command::Found(options.clusters.iter().map(first).collect());
-    founding::found(servers, first).expect("the control plane reads what it wrote")
+    founding::found(servers, &options.voting(), first)
+        .expect("the control plane reads what it wrote")
 }
 
 impl World {

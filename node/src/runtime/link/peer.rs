@@ -12,8 +12,10 @@ use tokio::sync::watch;
 use super::frame::Kind;
 use super::handshake::{Hello, Refusal};
 use super::metrics::LinkBytes;
+use super::need::{Need, Use};
 use super::own::Own;
 use super::queue::OutQueue;
+use crate::clock::micros;
 use crate::http::backend::NodeState;
 use crate::http::members::{Bulletin, Latency, Server, ServerState, Toward};
 use crate::runtime::inbox::{Inbox, Input};
@@ -23,6 +25,8 @@ use crate::runtime::storage::{Binding, Durable};
 /// After a link was closed, how long it may take to come back before the peer counts as down: a
 /// crash shows earlier than by silence, a reset that repairs itself does not show.
 const RELINK: Tick = 100_000;
+/// A sign of life that is due so soon goes with this look at what is due.
+const EARLY: Tick = 10_000;
 /// Between heartbeats that answer a peer not yet known to be up.
 const ANSWER_PAUSE: Tick = 2_000;
 
@@ -36,6 +40,8 @@ pub(crate) struct Heartbeat {
     pub(crate) echo: Tick,
     /// How long the sender had it before it sent this: no part of the way there and back.
     pub(crate) held: Tick,
+    /// The sender needs the link itself.
+    pub(crate) needs: bool,
     /// Where the sender is in its life.
     pub(crate) state: NodeState,
     /// What else it tells; `None`: nothing new.
@@ -132,6 +138,7 @@ pub(crate) struct Peer {
     /// Messages from it.
     pub(crate) received: PerMessage,
     current: watch::Sender<Current>,
+    need: Need,
     state: Mutex<State>,
     inbox: Arc<Inbox>,
     suspect_after: Tick,
@@ -157,6 +164,7 @@ impl Peer {
             sent: PerMessage::default(),
             received: PerMessage::default(),
             current: watch::Sender::new(Current::default()),
+            need: Need::new(),
             state: Mutex::new(state),
             inbox,
             suspect_after,
@@ -175,7 +183,7 @@ impl Peer {
         let state = self.lock();
         Server {
             name: self.name.clone(),
-            node: state.binding.map(|b| b.node),
+            node: state.binding.map(|b| b.node).or(self.expected),
             role,
             state: state.look(),
             bulletin: state.bulletin.clone(),
@@ -183,9 +191,43 @@ impl Peer {
         }
     }
 
-    /// How it is seen from here.
-    pub(crate) fn state(&self) -> ServerState {
-        self.lock().look()
+    /// How it is seen from here; `None`: there is no link, and none is needed, which says nothing.
+    pub(crate) fn state(&self) -> Option<ServerState> {
+        let state = self.lock();
+        (state.told_up || self.need.is_always()).then(|| state.look())
+    }
+
+    /// What the link with it is for.
+    pub(crate) fn set_use(&self, usage: Use, now: Tick) {
+        self.need.set_use(usage);
+        self.need.look(now);
+    }
+
+    /// True when the link with it is one that is always kept.
+    pub(crate) fn is_always_linked(&self) -> bool {
+        self.need.is_always()
+    }
+
+    /// A link with it is needed for a while.
+    pub(crate) fn demand(&self, now: Tick) {
+        self.need.demand(now);
+    }
+
+    /// Watches whether a link is needed.
+    pub(super) fn wanted(&self) -> watch::Receiver<bool> {
+        self.need.wanted()
+    }
+
+    /// True when it has a right to a sign of life by now.
+    pub(super) fn is_due(&self, now: Tick) -> bool {
+        let (_, every) = self.need.patience(self.suspect_after);
+        let state = self.lock();
+        state.out.is_some() && now.saturating_sub(state.last_heartbeat) + EARLY >= micros(every)
+    }
+
+    /// True when a sign of life every now and then is enough.
+    pub(super) fn is_calm(&self) -> bool {
+        self.need.patience(0).1 > super::HEARTBEAT || self.lock().out.is_none()
     }
 
     /// What this server has to do with it.
@@ -294,7 +336,11 @@ impl Peer {
                 // What was under way on the link before may be lost.
                 state.told = 0;
             }
-            Direction::In => state.inward = Some(now),
+            Direction::In => {
+                state.inward = Some(now);
+                // Until it says otherwise.
+                self.need.set_theirs(true, now);
+            }
         }
         if state.linked_since().is_some() {
             state.lost = None;
@@ -317,7 +363,10 @@ impl Peer {
         let mut state = self.lock();
         match direction {
             Direction::Out => state.out = None,
-            Direction::In if self.current.borrow().inward == inward => state.inward = None,
+            Direction::In if self.current.borrow().inward == inward => {
+                state.inward = None;
+                self.need.set_theirs(false, now);
+            }
             Direction::In => return,
         }
         state.lost = Some(now);
@@ -329,6 +378,7 @@ impl Peer {
         if heartbeat.sent >= state.heard {
             // Two of them may come in the wrong order.
             state.said = Some(heartbeat.state);
+            self.need.set_theirs(heartbeat.needs, now);
         }
         if heartbeat.sent > state.heard {
             (state.heard, state.heard_at) = (heartbeat.sent, now);
@@ -381,6 +431,7 @@ impl Peer {
             sent: now,
             echo: state.heard,
             held: now.saturating_sub(state.heard_at),
+            needs: self.need.is_own(now),
             state: self.own.state(),
             bulletin: is_news.then(|| bulletin.clone()),
         };
@@ -393,11 +444,13 @@ impl Peer {
 
     /// Tells the machine when reachability has changed.
     pub(crate) fn evaluate(&self, now: Tick) {
+        self.need.look(now);
         self.evaluate_locked(&mut self.lock(), now);
     }
 
     fn evaluate_locked(&self, state: &mut State, now: Tick) {
-        let up = state.is_up(now, self.suspect_after);
+        let (suspect_after, _) = self.need.patience(self.suspect_after);
+        let up = state.is_up(now, suspect_after);
         self.set_up(state, up);
     }
 
@@ -414,7 +467,9 @@ impl Peer {
     /// Says in the log how the peer is seen, when that has changed.
     fn show(&self, state: &mut State) {
         let seen = state.look();
-        if std::mem::replace(&mut state.seen, seen) != seen {
+        // A link that ends because nobody needs it says nothing.
+        let is_known = state.told_up || self.need.is_always();
+        if is_known && std::mem::replace(&mut state.seen, seen) != seen {
             tracing::info!("updated status of node '{}' to '{}'", self.name, seen.name());
         }
     }
@@ -422,7 +477,11 @@ impl Peer {
     /// Under the state's lock, so that the machine hears of changes in their order.
     fn tell(&self, binding: &Binding, up: bool) {
         let state = if up { "up" } else { "down" };
-        tracing::info!(peer = self.name, boot = binding.boot.0, "peer {state}");
+        if self.need.is_always() {
+            tracing::info!(peer = self.name, boot = binding.boot.0, "peer {state}");
+        } else {
+            tracing::debug!(peer = self.name, boot = binding.boot.0, "peer {state}");
+        }
         self.inbox.push_control(Input::Peer { node: binding.node, boot: binding.boot, up });
     }
 

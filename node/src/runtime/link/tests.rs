@@ -352,7 +352,7 @@ async fn who_was_removed_believes_it_of_a_server_of_the_cluster() {
     b.wait_up(true).await;
     let (left, removed) = (host(&a), host(&b));
     let gone = Gone { name: "n2".into(), node: NodeId(2) };
-    a.links.follow(&[Member::founder("n1", NodeId(1))], &[gone]);
+    a.links.follow(&[Member::founder("n1", NodeId(1))], &[gone], BTreeSet::new());
     let mut refused = removed.refused.subscribe();
     let told = tokio::time::timeout(PATIENCE, refused.wait_for(Option::is_some)).await;
     assert_eq!(*told.unwrap().unwrap(), Some(gone_text("n2")));
