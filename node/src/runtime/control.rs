@@ -207,11 +207,12 @@ impl<P: Protocol> NodeLoop<P> {
 
     /// Sees who is there, and has owners moved if this server leads.
     fn watch_owners(&mut self) {
+        let Some(control) = &mut self.control else { return };
         let peers = self.peers.iter();
         let peers = peers.filter_map(|(node, known)| Some((*node, known.peer.state()?)));
-        let itself = (self.shared.node, ServerState::Is(self.shared.state()));
-        let Some(control) = &mut self.control else { return };
-        control.owners.look(peers.chain([itself]));
+        let all = peers.chain([(self.shared.node, ServerState::Is(self.shared.state()))]);
+        let plane = &control.plane;
+        control.owners.look(all.map(|(node, state)| (node, state, plane.hears(node))));
         if !control.plane.is_leader() {
             return;
         }

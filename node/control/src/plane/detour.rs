@@ -7,7 +7,7 @@
 //! overtaken by others as it is, and what one promises was durable before it was sent. Who passes
 //! messages on does that once: one that was passed on already is for its receiver alone.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use prost::Message as _;
@@ -16,7 +16,10 @@ use raft::SnapshotStatus;
 use raft::eraftpb;
 
 use super::wire::Wire;
-use super::{Effect, Plane, StateMachine};
+use super::{Effect, HEARTBEAT, Plane, StateMachine};
+
+/// Ticks without a message after which a server is not heard any more: two signs of life.
+const HEARD: usize = 2 * HEARTBEAT;
 
 /// Whom this server reaches.
 #[derive(Debug, Default)]
@@ -25,6 +28,8 @@ pub(super) struct Links {
     /// Messages that went through others so far: each through the next one, since this server
     /// cannot know whom they reach.
     detours: usize,
+    /// Ticks since a server sent a message of the log, whichever way that took.
+    silent: BTreeMap<NodeId, usize>,
 }
 
 impl<A: StateMachine> Plane<A> {
@@ -43,6 +48,21 @@ impl<A: StateMachine> Plane<A> {
         self.lose_sight(node, out);
     }
 
+    /// A tick later.
+    pub(super) fn tick_links(&mut self) {
+        self.links.silent.retain(|_, ticks| {
+            *ticks += 1;
+            *ticks <= HEARD
+        });
+    }
+
+    /// True when a server that takes part in the log was heard lately, be it through others: it is
+    /// there, whether it can be reached or not.
+    #[must_use]
+    pub fn hears(&self, node: NodeId) -> bool {
+        self.links.silent.contains_key(&node)
+    }
+
     /// A message of the log for this server, or one to be passed on.
     pub(super) fn receive_log(&mut self, from: NodeId, bytes: Vec<u8>, out: &mut Vec<Effect>) {
         let Ok(message) = eraftpb::Message::decode(&bytes[..]) else { return };
@@ -50,6 +70,7 @@ impl<A: StateMachine> Plane<A> {
         if to == here && message.from != here.0 {
             // Refused are those of strangers and those that are no messages; both like lost ones.
             let sender = NodeId(message.from);
+            self.links.silent.insert(sender, 0);
             self.raft.step(message).ok();
             self.hear(sender);
         } else if message.from == from.0 && self.links.up.contains(&to) {

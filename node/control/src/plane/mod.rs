@@ -242,6 +242,7 @@ impl<A: StateMachine> Plane<A> {
 
     fn tick(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
         self.proposals.tick();
+        self.tick_links();
         self.ask_again(out);
         self.tick_beside(out);
         // In between the library has the snapshot and not what comes before it: it could not stand.
