@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_api::NodeId;
 use quorate_control::servers::Role;
 
 use super::link::enlist::EnlistError;
@@ -31,8 +32,8 @@ pub(super) async fn run(shared: Arc<Shared>, seeds: Vec<String>) {
                     tracing::info!(seed, "this server is enlisted, with {count} in all");
                     // The MASTERs tell it the rest, where its place is among others.
                     let masters = servers.iter().filter(|server| server.role == Role::Master);
-                    let masters = masters.map(|server| server.node).collect();
-                    links.follow(&servers, &[], masters);
+                    let masters: Vec<NodeId> = masters.map(|server| server.node).collect();
+                    links.follow(&servers, &[], (masters.iter().copied().collect(), masters));
                     enlisted = PATIENCE;
                     break;
                 }

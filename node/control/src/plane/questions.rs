@@ -93,7 +93,7 @@ impl Questions {
             .iter()
             .filter_map(|(number, question)| Some((*number, question.asker, known(question)?)))
             .collect();
-        found.iter().for_each(|(number, ..)| drop(self.open.remove(number)));
+        self.open.retain(|number, _| found.iter().all(|(answered, ..)| answered != number));
         found.into_iter().map(|(_, asker, index)| (asker, index)).collect()
     }
 }
