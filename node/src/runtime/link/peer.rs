@@ -191,6 +191,12 @@ impl Peer {
         (state.binding.map(|b| b.node), state.told_up)
     }
 
+    /// The same, where there is no link by what it and its neighbours tell.
+    pub(crate) fn presence(&self) -> (Option<NodeId>, bool) {
+        let Server { node, state, .. } = self.server(Role::Master);
+        (node, matches!(state, ServerState::Is(_)))
+    }
+
     /// It, in its role, with all it told of itself.
     pub(crate) fn server(&self, role: Role) -> Server {
         let (node, binding, seen) = (self.node(), self.binding(), self.state());
