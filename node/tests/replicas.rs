@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use support::people::{start, start_all};
 use support::{Server, joins, json_of, request, status, three_servers, until};
 
@@ -80,6 +81,23 @@ fn everybody_reads(servers: &[Server], rid: &str, n: u64) {
     }
 }
 
+/// Every server shows so many, all of them in this state but for the MASTERs, which are ONLINE.
+fn everybody_shows(servers: &[Server], count: usize, replicas: &str) {
+    for server in servers {
+        let mut shown = Vec::new();
+        until("everybody on every server", || {
+            let node = json_of(&server.http("GET", "/distributed/node", ""));
+            let members = node["members"].as_array().unwrap();
+            let state = |member: &Value| {
+                let is_master = member["name"].as_str().unwrap().starts_with('n');
+                member["status"] == if is_master { "ONLINE" } else { replicas }
+            };
+            shown = members.iter().filter(|m| !state(m)).cloned().collect();
+            members.len() == count && shown.is_empty()
+        });
+    }
+}
+
 /// Idle and under writes: what the coordinator and all of them use.
 fn measure(servers: &[Server]) {
     let count = servers.len() - 3;
@@ -128,6 +146,7 @@ fn grow(servers: &mut Vec<Server>, dir: &Path, to: usize) {
         }
         servers[first..].iter().for_each(Server::wait_online);
     }
+    everybody_shows(servers, to, "ONLINE");
 }
 
 /// 3 MASTERs and their REPLICAs, grown step by step, and then without REPLICAs.
@@ -154,6 +173,7 @@ fn three_and(steps: &[usize]) {
     }
     let rid = insert(&servers[2], 78);
     everybody_reads(&servers, &rid, 78);
+    everybody_shows(&servers, 3 + steps.last().unwrap(), "NOT_AVAILABLE");
 }
 
 /// FEATURES: A3

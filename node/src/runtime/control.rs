@@ -323,7 +323,10 @@ impl<P: Protocol> NodeLoop<P> {
             let fan_out = RelayConfig::new().fan_out;
             let mut always = Topology::new(&placements, fan_out).links(self.shared.node);
             always.extend(schema.links(self.shared.node));
-            links.follow(&schema.servers, &schema.gone, always);
+            let tree = schema.tree();
+            let above = tree.candidates(self.shared.node).filter(|node| always.contains(node));
+            let above = above.collect();
+            links.follow(&schema.servers, &schema.gone, (always, above));
         }
         // Filling begins again with other indexes only: configurations come more often.
         if self.filed != Some(schema.revision) {

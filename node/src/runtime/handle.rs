@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
+use quorate_control::servers::Role;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, Reply, SessionToken};
 use tokio::sync::{oneshot, watch};
 
@@ -329,7 +330,7 @@ impl NodeHandle {
             let peer = peers.as_ref().and_then(|peers| peers.get(&name));
             // A MASTER without a link is this server, or one that has just joined.
             let itself = (name == shared.name).then_some(shared.node);
-            let known = peer.map_or((itself, itself.is_some()), |peer| peer.status());
+            let known = peer.map_or((itself, itself.is_some()), |peer| peer.presence());
             (name, Master { node: known.0, up: known.1 })
         });
         NodeStatus {
@@ -459,6 +460,12 @@ impl Backend for NodeHandle {
 
     fn schema(&self) -> Arc<Schema> {
         self.schema()
+    }
+
+    fn role(&self) -> Role {
+        let schema = self.shared.schema.load();
+        // Who is in no cluster yet is not ONLINE either.
+        schema.server(self.shared.node).map_or(Role::Master, |server| server.role)
     }
 
     fn status(&self) -> NodeStatus {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_api::NodeId;
 use quorate_control::servers::Role;
 
 use super::discovery::{self, Discovery};
@@ -41,8 +42,8 @@ pub(super) async fn run(
                     tracing::info!(seed, "this server is enlisted, with {count} in all");
                     // The MASTERs tell it the rest, where its place is among others.
                     let masters = servers.iter().filter(|server| server.role == Role::Master);
-                    let masters = masters.map(|server| server.node).collect();
-                    links.follow(&servers, &[], masters);
+                    let masters: Vec<NodeId> = masters.map(|server| server.node).collect();
+                    links.follow(&servers, &[], (masters.iter().copied().collect(), masters));
                     enlisted = PATIENCE;
                     break;
                 }

@@ -176,7 +176,7 @@ impl Node {
         };
         let machine = Machine::new(machine_config, recovered);
         let inbox = Arc::new(Inbox::new(settings.in_flight_max));
-        let own = Arc::default();
+        let own = Arc::new(Own::new(node, boot));
         let me = Me { name: settings.name.clone(), node, boot, process, started_with };
         let links = peers.is_some().then(|| link_config(me, &settings, Arc::clone(&own)));
         let links = links.map(|config| Links::new(config, storage.clone(), inbox.clone(), clock));

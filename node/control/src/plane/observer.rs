@@ -57,8 +57,8 @@ const STALE: u32 = 8 * ELECTION as u32;
 const LEFT_ALONE: u32 = 20 * ELECTION as u32;
 /// Ticks after which somebody who has stopped asking is told nothing more.
 const FORGOTTEN: u32 = 6 * FOLLOW;
-/// Servers that a command passes at most.
-const HOPS_MAX: u8 = 16;
+/// Servers that a command or a question passes at most: in a circle it would go on for ever.
+pub(super) const HOPS_MAX: u8 = 16;
 
 /// Whom this server follows, and who follows it.
 #[derive(Debug)]
@@ -260,7 +260,8 @@ impl<A: StateMachine> Plane<A> {
                 self.take(news, out)?;
             }
             Wire::Propose { entry, hops } if self.follows() => {
-                let source = self.observer.source.filter(|_| hops < HOPS_MAX);
+                let source = self.observer.source;
+                let source = source.filter(|source| *source != from && hops < HOPS_MAX);
                 let passed = Wire::Propose { entry, hops: hops + 1 };
                 out.extend(source.map(|to| passed.to(to, 0)));
             }
@@ -269,8 +270,8 @@ impl<A: StateMachine> Plane<A> {
             // Refused without a leader, as if it were lost.
             Wire::Propose { entry, .. } => drop(self.raft.propose(Vec::new(), entry)),
             Wire::Ask { .. } if self.is_full() => {}
-            Wire::Ask { question } => {
-                let number = self.questions.add(Asker::Server(from, question));
+            Wire::Ask { question, hops } => {
+                let number = self.questions.add(Asker::Server(from, question, hops));
                 self.ask(number, out);
             }
             Wire::Answered { question, index } => self.questions.settle(question, index),

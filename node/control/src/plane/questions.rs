@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use quorate_api::NodeId;
 
+use super::observer::HOPS_MAX;
 use super::wire::Wire;
 use super::{Answer, ELECTION, Effect, Plane, StateMachine};
 
@@ -18,8 +19,8 @@ const FORGOTTEN: usize = 2 * ELECTION;
 pub(super) enum Asker {
     /// A client, with the shell's number for its request.
     Client(u64),
-    /// Another server, with that one's number.
-    Server(NodeId, u64),
+    /// Another server, with that one's number, for somebody so many servers away.
+    Server(NodeId, u64, u8),
 }
 
 /// How far somebody has to catch up.
@@ -54,6 +55,14 @@ impl Questions {
 
     pub(super) fn len(&self) -> usize {
         self.open.len()
+    }
+
+    /// From which server a question came, and how many it has passed.
+    fn way_of(&self, number: u64) -> (Option<NodeId>, u8) {
+        match self.open.get(&number).map(|question| question.asker) {
+            Some(Asker::Server(from, _, hops)) => (Some(from), hops),
+            Some(Asker::Client(_)) | None => (None, 0),
+        }
     }
 
     /// The leader has answered.
@@ -102,7 +111,10 @@ impl<A: StateMachine> Plane<A> {
     /// Asks how far the log is committed. Lost without a leader, so it is repeated.
     pub(super) fn ask(&mut self, number: u64, out: &mut Vec<Effect>) {
         if self.follows() {
-            out.extend(self.fed_by().map(|to| Wire::Ask { question: number }.to(to, 0)));
+            let (from, hops) = self.questions.way_of(number);
+            let source = self.fed_by().filter(|source| Some(*source) != from && hops < HOPS_MAX);
+            let asked = Wire::Ask { question: number, hops: hops + 1 };
+            out.extend(source.map(|to| asked.to(to, 0)));
             return;
         }
         let context = [&self.asker()[..], &number.to_be_bytes()].concat();
@@ -134,7 +146,7 @@ impl<A: StateMachine> Plane<A> {
         for (asker, index) in self.questions.answered(self.applied) {
             out.push(match asker {
                 Asker::Client(request) => Effect::Answer { request, answer: Answer::CaughtUp },
-                Asker::Server(to, question) => Wire::Answered { question, index }.to(to, 0),
+                Asker::Server(to, question, _) => Wire::Answered { question, index }.to(to, 0),
             });
         }
     }

@@ -38,6 +38,8 @@ pub(super) enum Wire {
     Ask {
         /// The sender's number for the question.
         question: u64,
+        /// Servers that it has passed.
+        hops: u8,
     },
     /// That far.
     Answered {

@@ -88,6 +88,7 @@ impl Links {
         }
         self.peers.store(Arc::new(after.clone()));
         let is_master = |node| servers.iter().any(|s| s.node == node && s.role == Role::Master);
+        self.own.board().keep(|node| servers.iter().any(|server| server.node == node));
         let (always, now) = (self.always.load(), self.clock.now());
         let master = is_master(self.me.node);
         for peer in after.values() {

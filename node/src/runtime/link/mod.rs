@@ -5,6 +5,7 @@
 mod accept;
 mod arrange;
 mod auth;
+mod board;
 mod dial;
 pub(crate) mod enlist;
 pub(crate) mod frame;
@@ -103,6 +104,8 @@ pub(crate) struct Links {
     servers: ArcSwap<Vec<Member>>,
     /// Those of them that this one is always linked with.
     always: ArcSwap<BTreeSet<NodeId>>,
+    /// Who may tell this server what is new of all, best first.
+    above: ArcSwap<Vec<NodeId>>,
     gone: ArcSwap<Vec<Gone>>,
     servers_changed: Notify,
     suspect_after: Tick,
@@ -132,6 +135,7 @@ impl Links {
             peers: ArcSwap::default(),
             servers: ArcSwap::default(),
             always: ArcSwap::default(),
+            above: ArcSwap::default(),
             gone: ArcSwap::default(),
             servers_changed: Notify::new(),
             suspect_after: micros(config.suspect_after),
@@ -177,15 +181,33 @@ impl Links {
 
     /// These are the servers from now on, and with some of them a link is always needed; links
     /// follow as soon as they can.
-    pub(crate) fn follow(&self, servers: &[Member], gone: &[Gone], always: BTreeSet<NodeId>) {
+    pub(crate) fn follow(
+        &self,
+        servers: &[Member],
+        gone: &[Gone],
+        (always, above): (BTreeSet<NodeId>, Vec<NodeId>),
+    ) {
         if **self.gone.load() != gone {
             self.gone.store(Arc::new(gone.to_vec()));
         }
         let same_links = **self.always.load() == always;
         self.always.store(Arc::new(always));
+        self.above.store(Arc::new(above));
         if **self.servers.load() != servers || !same_links {
             self.servers.store(Arc::new(servers.to_vec()));
             self.servers_changed.notify_one();
+        }
+    }
+
+    /// What is new of all servers goes between MASTERs, and between a REPLICA and the best server
+    /// above it that can be reached: along a tree, so that nobody is told twice.
+    fn choose_teller(&self, peers: &Peers) {
+        let above = self.above.load();
+        let find = |node: &NodeId| peers.values().find(|peer| peer.node() == Some(*node));
+        let linked = above.iter().filter_map(find).find(|peer| peer.status().1);
+        let teller = linked.map(|peer| peer.name.as_str());
+        for peer in peers.values() {
+            peer.ask_for_news(above.is_empty() && !peer.is_calm() || teller == Some(&peer.name));
         }
     }
 
@@ -307,6 +329,7 @@ async fn beat(links: Arc<Links>) {
             if links.peers().values().all(|peer| peer.is_calm()) { CALM } else { HEARTBEAT };
         let is_news = tokio::time::timeout(pause, links.own.changed()).await.is_ok();
         let now = links.clock.now();
+        links.choose_teller(&links.peers());
         for peer in links.peers().values() {
             if is_news || peer.is_due(now) {
                 peer.heartbeat(now);

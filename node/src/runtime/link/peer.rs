@@ -1,6 +1,7 @@
 //! What this server knows of one peer right now: its identity and boot, its two links, whether both
 //! directions work. May not open connections.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use quorate_api::{Boot, NodeId};
@@ -9,6 +10,7 @@ use quorate_protocol::io::Tick;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::board::Notice;
 use super::frame::Kind;
 use super::handshake::{Hello, Refusal};
 use super::metrics::LinkBytes;
@@ -17,7 +19,7 @@ use super::own::Own;
 use super::queue::OutQueue;
 use crate::clock::micros;
 use crate::http::backend::NodeState;
-use crate::http::members::{Bulletin, Latency, Server, ServerState, Toward};
+use crate::http::members::{Latency, Server, ServerState, Toward};
 use crate::runtime::inbox::{Inbox, Input};
 use crate::runtime::metrics::PerMessage;
 use crate::runtime::storage::{Binding, Durable};
@@ -25,6 +27,8 @@ use crate::runtime::storage::{Binding, Durable};
 /// After a link was closed, how long it may take to come back before the peer counts as down: a
 /// crash shows earlier than by silence, a reset that repairs itself does not show.
 const RELINK: Tick = 100_000;
+/// How long a neighbour cannot be reached before others are told.
+const LOST: Tick = 1_000_000;
 /// A sign of life that is due so soon goes with this look at what is due.
 const EARLY: Tick = 10_000;
 /// Between heartbeats that answer a peer not yet known to be up.
@@ -44,8 +48,10 @@ pub(crate) struct Heartbeat {
     pub(crate) needs: bool,
     /// Where the sender is in its life.
     pub(crate) state: NodeState,
-    /// What else it tells; `None`: nothing new.
-    pub(crate) bulletin: Option<Bulletin>,
+    /// The sender wants to be told what is new of all servers.
+    pub(crate) asks: bool,
+    /// What servers told that is new to the receiver.
+    pub(crate) news: Vec<Notice>,
 }
 
 /// One direction.
@@ -73,12 +79,16 @@ struct State {
     heard_at: Tick,
     last_heartbeat: Tick,
     told_up: bool,
-    /// Where the peer says it is, and what else it told.
+    /// Where the peer says it is.
     said: Option<NodeState>,
-    bulletin: Option<Bulletin>,
     latency: Latency,
-    /// Number of the own bulletin that the peer was told last, on this link.
+    /// It wants to be told what is new of all servers.
+    asks: bool,
+    /// Version of the board that it was told last, on this link.
     told: u64,
+    /// Since when it cannot be reached, until others were told so.
+    down: Option<Tick>,
+    told_lost: bool,
     /// How it was last seen from here.
     seen: ServerState,
 }
@@ -139,6 +149,8 @@ pub(crate) struct Peer {
     pub(crate) received: PerMessage,
     current: watch::Sender<Current>,
     need: Need,
+    /// It is asked for what is new of all servers.
+    is_asked: AtomicBool,
     state: Mutex<State>,
     inbox: Arc<Inbox>,
     suspect_after: Tick,
@@ -165,6 +177,7 @@ impl Peer {
             received: PerMessage::default(),
             current: watch::Sender::new(Current::default()),
             need: Need::new(),
+            is_asked: AtomicBool::new(true),
             state: Mutex::new(state),
             inbox,
             suspect_after,
@@ -178,16 +191,32 @@ impl Peer {
         (state.binding.map(|b| b.node), state.told_up)
     }
 
+    /// The same, where there is no link by what it and its neighbours tell.
+    pub(crate) fn presence(&self) -> (Option<NodeId>, bool) {
+        let Server { node, state, .. } = self.server(Role::Master);
+        (node, matches!(state, ServerState::Is(_)))
+    }
+
     /// It, in its role, with all it told of itself.
     pub(crate) fn server(&self, role: Role) -> Server {
-        let state = self.lock();
+        let (node, binding, seen) = (self.node(), self.binding(), self.state());
+        let board = self.own.board();
+        let told = |node| board.bulletin(node, binding.map(|binding| binding.boot));
         Server {
             name: self.name.clone(),
-            node: state.binding.map(|b| b.node).or(self.expected),
+            node,
             role,
-            state: state.look(),
-            bulletin: state.bulletin.clone(),
+            state: seen.or_else(|| Some(board.state(node?))).unwrap_or_default(),
+            bulletin: node.and_then(told),
             received: self.received.by_name().collect(),
+        }
+    }
+
+    /// Whether it is the one to tell this server what is new of all servers. Who is asked anew
+    /// has everything to tell, and is told everything.
+    pub(super) fn ask_for_news(&self, ask: bool) {
+        if self.is_asked.swap(ask, Ordering::AcqRel) != ask {
+            self.lock().told = 0;
         }
     }
 
@@ -388,8 +417,12 @@ impl Peer {
             state.echo = heartbeat.echo;
             state.latency.add((now - heartbeat.echo).saturating_sub(heartbeat.held));
         }
-        if heartbeat.bulletin.is_some() {
-            state.bulletin = heartbeat.bulletin;
+        if !std::mem::replace(&mut state.asks, heartbeat.asks) && heartbeat.asks {
+            state.told = 0;
+        }
+        let from = state.binding.map(|binding| binding.node);
+        if !heartbeat.news.is_empty() {
+            self.own.learn(heartbeat.news, from);
         }
         self.evaluate_locked(&mut state, now);
         // The clock is read before the lock is had: another thread may have sent at a later tick.
@@ -421,23 +454,29 @@ impl Peer {
 
     /// Sends a sign of life.
     pub(crate) fn heartbeat(&self, now: Tick) {
-        let own = self.own.bulletin();
-        let (number, bulletin) = &*own;
         let mut state = self.lock();
         state.last_heartbeat = now;
-        let is_news = *number > state.told;
-        state.told = state.told.max(*number);
+        let asks = self.is_asked.load(Ordering::Acquire);
+        let (before, node) = (state.told, state.binding.map(|binding| binding.node));
+        let mut board = self.own.board();
+        board.pass(now);
+        // Who neither asks nor is asked stands elsewhere in the tree.
+        let shares = (asks || state.asks) && state.out.is_some();
+        let (news, told) = if shares { board.news(before, node) } else { (Vec::new(), before) };
+        drop(board);
+        state.told = told;
         let heartbeat = Heartbeat {
             sent: now,
             echo: state.heard,
             held: now.saturating_sub(state.heard_at),
             needs: self.need.is_own(now),
             state: self.own.state(),
-            bulletin: is_news.then(|| bulletin.clone()),
+            asks,
+            news,
         };
         drop(state);
-        if !self.queue.push(Kind::Heartbeat, &heartbeat) && is_news {
-            self.lock().told = 0;
+        if !self.queue.push(Kind::Heartbeat, &heartbeat) {
+            self.lock().told = before;
         }
         self.queue.flush(&self.out_bytes);
     }
@@ -452,6 +491,21 @@ impl Peer {
         let (suspect_after, _) = self.need.patience(self.suspect_after);
         let up = state.is_up(now, suspect_after);
         self.set_up(state, up);
+        self.tell_lost(state, now);
+    }
+
+    /// Others are told of a neighbour that cannot be reached for a while.
+    fn tell_lost(&self, state: &mut State, now: Tick) {
+        let Some(binding) = state.binding.filter(|_| !state.told_up && self.need.is_always())
+        else {
+            (state.down, state.told_lost) = (None, false);
+            return;
+        };
+        let since = *state.down.get_or_insert(now);
+        if !state.told_lost && now.saturating_sub(since) >= LOST {
+            state.told_lost = true;
+            self.own.board().lose(binding.node, binding.boot);
+        }
     }
 
     fn set_up(&self, state: &mut State, up: bool) {
