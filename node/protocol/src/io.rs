@@ -9,6 +9,7 @@ use quorate_api::{
 };
 
 pub use crate::config::{AlignConfig, Config, RelayConfig};
+use crate::copying::{CopyNote, Part};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 pub use crate::placement::{CLOSED, Change, Placement, Report, Stage};
 
@@ -202,6 +203,15 @@ pub enum Effect {
         /// The message.
         message: Message,
     },
+    /// Read a part of a cluster and send it ([`Part::read`]), once what was read is durable. May be
+    /// put off, or be lost. It is much, and nothing depends on it: whoever does this beside the
+    /// machine's own work keeps clients from waiting for it.
+    Copy {
+        /// Receiver.
+        to: NodeId,
+        /// What.
+        part: Part,
+    },
     /// Answer a client once everything up to `after` is durable.
     Reply {
         /// The shell's number.
@@ -257,6 +267,9 @@ pub enum Write {
     Aligning(bool),
     /// Something of this commit came in by alignment, and perhaps not all of it.
     Begun(TxId),
+    /// The copy of a cluster has come to this key, and goes on behind it; `None`: it is complete.
+    /// Goes with the end of the alignment, too.
+    Copied(ClusterKey, Option<ItemKey>),
     /// This server votes in no generation of the cluster up to this one any more.
     Sealed(ClusterKey, u32),
     /// This server has all that generations of the cluster before this one committed.
@@ -289,6 +302,17 @@ pub enum Note {
     },
     /// This server left ONLINE to align.
     LeftOnline,
+    /// A part of a cluster was copied.
+    Copied {
+        /// Which part.
+        part: CopyNote,
+        /// It was the last one of the cluster.
+        is_last: bool,
+    },
+    /// Nothing is left to copy; comparing begins.
+    AllCopied,
+    /// A chunk from this server holds other items than were read there.
+    Damaged(NodeId),
     /// Work of an alignment since the last such note.
     Alignment(AlignmentWork),
     /// This server is back.
@@ -448,6 +472,8 @@ pub struct Recovered {
     pub aligning: bool,
     /// Commits of which it had something then, and perhaps not all.
     pub begun: BTreeSet<TxId>,
+    /// Up to which key clusters had been copied then, of those that were not copied completely.
+    pub copied: BTreeMap<ClusterKey, ItemKey>,
     /// Up to which generation of a cluster this server votes no more.
     pub sealed: BTreeMap<ClusterKey, u32>,
     /// For which generation of a cluster this server has all that came before it.

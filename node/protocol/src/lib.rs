@@ -7,6 +7,7 @@ extern crate alloc;
 
 pub mod alignment;
 mod config;
+pub mod copying;
 pub mod feeding;
 pub mod io;
 pub mod machine;

@@ -127,6 +127,10 @@ marks! {
     SourceBegunAgain,
     /// A source does not answer, and another one is asked.
     SourceSilent,
+    /// A chunk of a copy comes twice, late, or when another one is wanted.
+    ChunkOutOfTurn,
+    /// No MASTER gives a copy of a cluster: it is compared item by item.
+    CopiedByNobody,
     /// A server that aligns asks for a journal that was dropped, in a session of the same number.
     JournalLost,
     /// Too many decisions are settled for a server that aligns, and its session ends.

@@ -46,6 +46,7 @@ pub struct Contents {
     out_of_log: BTreeSet<TxId>,
     shown: BTreeMap<NodeId, LogPosition>,
     begun: BTreeSet<TxId>,
+    copied: BTreeMap<ClusterKey, ItemKey>,
     /// Up to which generations it votes no more.
     pub sealed: BTreeMap<ClusterKey, u32>,
     entered: BTreeMap<ClusterKey, u32>,
@@ -102,6 +103,12 @@ impl Contents {
             Write::Begun(tx) => {
                 self.begun.insert(*tx);
             }
+            Write::Copied(cluster, Some(upto)) => {
+                self.copied.insert(*cluster, upto.clone());
+            }
+            Write::Copied(cluster, None) => {
+                self.copied.remove(cluster);
+            }
             Write::Sealed(cluster, generation) => {
                 self.sealed.insert(*cluster, *generation);
             }
@@ -112,6 +119,7 @@ impl Contents {
                 self.aligning = *aligning;
                 if !aligning {
                     self.begun.clear();
+                    self.copied.clear();
                 }
             }
             Write::Low(node, boot, seq) => {
@@ -331,6 +339,7 @@ impl<B: Beside> Disk<B> {
             out_of_log: self.visible.out_of_log.clone(),
             shown: self.visible.shown.clone(),
             begun: self.visible.begun.clone(),
+            copied: self.visible.copied.clone(),
             sealed: self.visible.sealed.clone(),
             entered: self.visible.entered.clone(),
             log_end: self.visible.log_end,

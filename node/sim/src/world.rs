@@ -349,6 +349,12 @@ impl World {
                 let after = server.disk.ticket_of(after);
                 server.outbox.push_back((after, Out::Send(to, message)));
             }
+            Effect::Copy { to, part } => {
+                let message = part.message_from(&server.disk);
+                // It shows what was written last, too.
+                let after = server.disk.unsynced().unwrap_or_default();
+                server.outbox.push_back((after, Out::Send(to, message)));
+            }
             Effect::Reply { request, after, reply } => {
                 let after = server.disk.ticket_of(after);
                 server.outbox.push_back((after, Out::Reply(request, reply)));
@@ -374,6 +380,9 @@ impl World {
             Note::Diverged { .. } => {
                 self.invariants.report("no-corruption", format!("{id}: {note:?}"));
             }
+            Note::Damaged(from) => {
+                self.invariants.report("no-corruption", format!("{id}: chunk of {from}"));
+            }
             Note::LeftOnline => counts.left_online += 1,
             Note::BackOnline => counts.aligned += 1,
             Note::Purged { tombstones } => counts.purged += tombstones,
@@ -381,6 +390,8 @@ impl World {
             | Note::Retried
             | Note::Alignment(_)
             | Note::PassedOver(_)
+            | Note::Copied { .. }
+            | Note::AllCopied
             | Note::Lag { .. } => {}
         }
         self.trace.line(self.now, format_args!("{id} note {note:?}"));

@@ -92,7 +92,7 @@ pub(super) const fn message_index(message: &Message) -> usize {
             Answer::Known { .. } => 30,
             Answer::Children { .. } => 31,
             Answer::Listed { .. } => 32,
-            Answer::Copied { .. } => 33,
+            Answer::Copied(_) => 33,
             Answer::Got { .. } => 34,
             Answer::Followed { .. } => 35,
             Answer::Unknown => 36,

@@ -142,6 +142,18 @@ pub struct Metrics {
     pub align_fetched: Counter,
     /// Decisions taken that a source settled meanwhile.
     pub align_followed: Counter,
+    /// Items taken from chunks of other servers, and their bytes.
+    pub copied_items: Counter,
+    /// The same in bytes of keys and contents.
+    pub copied_bytes: Counter,
+    /// About how many items there are to be copied, of all databases.
+    pub copy_there: AtomicU64,
+    /// Clusters copied completely.
+    pub copied_clusters: Counter,
+    /// Chunks that held other items than were read at their source.
+    pub damaged_chunks: Counter,
+    /// Bytes of compressed chunks sent to servers that copy.
+    pub chunk_bytes_sent: Counter,
     /// Times a server was not waited for any more.
     pub passed_over: Counter,
     /// Tombstones dropped.
@@ -219,6 +231,14 @@ impl Metrics {
                 self.align_fetched.add(work.fetched);
                 self.align_followed.add(work.followed);
             }
+            Note::Copied { part, is_last } => {
+                self.copied_items.add(part.items);
+                self.copied_bytes.add(part.bytes);
+                self.copied_clusters.add(u64::from(*is_last));
+                self.copy_there.store(part.there, Ordering::Relaxed);
+            }
+            Note::AllCopied => {}
+            Note::Damaged(_) => self.damaged_chunks.increment(),
             Note::PassedOver(_) => self.passed_over.increment(),
             Note::Purged { tombstones } => self.tombstones_dropped.add(*tombstones),
             Note::Lag { node, entries } => {
@@ -302,6 +322,11 @@ impl Metrics {
             ("quorate_align_ranges_total", &self.align_ranges),
             ("quorate_align_fetched_total", &self.align_fetched),
             ("quorate_align_followed_total", &self.align_followed),
+            ("quorate_copied_items_total", &self.copied_items),
+            ("quorate_copied_bytes_total", &self.copied_bytes),
+            ("quorate_copied_clusters_total", &self.copied_clusters),
+            ("quorate_damaged_chunks_total", &self.damaged_chunks),
+            ("quorate_chunk_bytes_sent_total", &self.chunk_bytes_sent),
             ("quorate_passed_over_total", &self.passed_over),
             ("quorate_tombstones_dropped_total", &self.tombstones_dropped),
             ("quorate_diverged_total", &self.diverged),
@@ -368,6 +393,7 @@ impl Metrics {
         for (name, depth) in [
             ("quorate_persist_queue", persist),
             ("quorate_aligning", self.aligning.load(Ordering::Relaxed)),
+            ("quorate_copy_items_there", self.copy_there.load(Ordering::Relaxed)),
             ("quorate_held_effects", self.held.load(Ordering::Relaxed)),
             ("quorate_requests_in_flight", self.in_flight.load(Ordering::Relaxed)),
             ("quorate_inbox_depth", sources.inbox.len() as u64),

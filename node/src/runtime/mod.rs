@@ -5,8 +5,10 @@ mod blocks;
 mod bulletin;
 mod config_files;
 mod control;
+mod copies;
 pub mod data_dir;
 mod decide;
+mod deployment;
 mod discovery;
 pub mod handle;
 mod inbox;
@@ -164,6 +166,7 @@ impl Node {
             "data folder opened"
         );
         tracing::info!("updated node status to '{}'", NodeState::Starting.name());
+        deployment::goes_on(recovered.copied.keys());
         let writer = Writer::new(storage.clone(), boot, &recovered);
         let aligning = recovered.aligning;
         let machine_config = Config {

@@ -22,6 +22,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
 use super::control::{Control, Foundation};
+use super::copies;
+use super::deployment::Deployment;
 use super::handle::NodeState;
 use super::inbox::Input;
 use super::link::frame::Kind;
@@ -85,6 +87,8 @@ pub(crate) struct NodeLoop<P> {
     stop: Option<Tick>,
     /// What is waited for before this server serves.
     settling: Option<Settling>,
+    /// The database that is copied to this server.
+    deployment: Option<Deployment>,
 }
 
 /// Own transactions of earlier boots that were undecided at the start. Their `ok` may have gone
@@ -124,6 +128,7 @@ impl<P: Protocol> NodeLoop<P> {
             filed: None,
             stop: None,
             settling: None,
+            deployment: None,
         }
     }
 
@@ -295,6 +300,12 @@ impl<P: Protocol> NodeLoop<P> {
             Effect::Send { to, after, message } => {
                 self.hold(self.writer.ticket_of(after), Out::Send(to, message));
             }
+            Effect::Copy { to, part } => {
+                if let Some(known) = self.peers.get(&to) {
+                    let to = copies::To { node: to, peer: known.peer.clone(), cfg: self.cfg };
+                    copies::send(&self.shared, &self.runtime, to, part);
+                }
+            }
             Effect::Reply { request, after, reply } => {
                 self.hold(self.writer.ticket_of(after), Out::Reply(request, reply));
             }
@@ -320,6 +331,13 @@ impl<P: Protocol> NodeLoop<P> {
             Note::BackOnline => {
                 tracing::info!("aligned with a majority");
                 self.shared.set_aligning(false);
+            }
+            Note::Copied { part, .. } => {
+                Deployment::chunk(&mut self.deployment, &self.shared, part);
+            }
+            Note::AllCopied => Deployment::end(&mut self.deployment, &self.shared),
+            Note::Damaged(node) => {
+                tracing::error!(%node, "a chunk holds other items than were read at its source");
             }
             Note::PassedOver(node) => {
                 tracing::warn!(%node, "not waited for any more; it will have to align");

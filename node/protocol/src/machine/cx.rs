@@ -19,6 +19,7 @@ use core::ops::Bound;
 
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 
+use crate::copying::Part;
 use crate::io::{Effect, Note, PersistSeq, Reply, Report, Store, Tombstones, Write};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
@@ -82,6 +83,7 @@ impl<'a> Cx<'a> {
             | Write::Shown(..)
             | Write::Aligning(_)
             | Write::Begun(_)
+            | Write::Copied(..)
             | Write::Sealed(..)
             | Write::Entered(..) => {}
         }
@@ -107,6 +109,11 @@ impl<'a> Cx<'a> {
     /// Sends at once; see the module's doc for what may.
     pub(super) fn send_now(&mut self, to: NodeId, message: Message) {
         self.out.push(Effect::Send { to, after: 0, message });
+    }
+
+    /// Has a part of a cluster read and sent, beside the machine.
+    pub(super) fn copy(&mut self, to: NodeId, part: Part) {
+        self.out.push(Effect::Copy { to, part });
     }
 
     /// Answers a client at once; see the module's doc.

@@ -18,6 +18,7 @@ use crate::topology::Topology;
 mod acceptor;
 mod align;
 mod align_compare;
+mod align_copy;
 mod align_follow;
 mod align_return;
 mod align_source;
@@ -189,7 +190,9 @@ impl Machine {
             acks_due: BTreeSet::new(),
             timers: timers::Timers::default(),
             hurried_at: 0,
-            align: recovered.aligning.then(|| align::Aligning::starting_with(recovered.begun)),
+            align: recovered
+                .aligning
+                .then(|| align::Aligning::starting_with(recovered.begun, recovered.copied)),
             align_at: None,
             last_source: u64::from(config.boot.0) << READS_BITS,
             // Whoever aligned with an earlier boot must not take this one's journal for that.

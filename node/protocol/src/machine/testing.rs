@@ -68,9 +68,11 @@ pub(super) fn placement(masters: Vec<NodeId>, write_quorum: usize) -> Placement 
 pub(super) fn sent(out: Vec<Effect>) -> Vec<(NodeId, Message)> {
     let sent = out.into_iter().filter_map(|effect| match effect {
         Effect::Send { to, message, .. } => Some((to, message)),
-        Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) | Effect::Report { .. } => {
-            None
-        }
+        Effect::Persist { .. }
+        | Effect::Copy { .. }
+        | Effect::Reply { .. }
+        | Effect::Note(_)
+        | Effect::Report { .. } => None,
     });
     sent.collect()
 }

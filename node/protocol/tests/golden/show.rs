@@ -4,6 +4,7 @@ use quorate_api::{
     Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
 use quorate_protocol::alignment::{Answer, Ask};
+use quorate_protocol::copying::CopyNote;
 use quorate_protocol::feeding::{Entry, Relay};
 use quorate_protocol::io::{AlignmentWork, Failure, Note, Reply, Report};
 use quorate_protocol::message::{
@@ -134,7 +135,7 @@ fn answer(answer: &Answer) -> String {
             .collect(),
         Answer::Children { children, .. } => format!(" {} nodes", children.len()),
         Answer::Listed { entries, .. } => format!(" {} items", entries.len()),
-        Answer::Copied { items, .. } => format!(" {} items", items.len()),
+        Answer::Copied(chunk) => format!(" {} items", chunk.items.len()),
         Answer::Got { items, .. } => {
             format!(" {}", items.iter().map(state).collect::<Vec<_>>().join("; "))
         }
@@ -300,6 +301,14 @@ pub(crate) fn note(note: &Note) -> String {
         Note::Alignment(AlignmentWork { compared, ranges, fetched, followed }) => {
             format!("{compared} compared, {ranges} ranges, {fetched} fetched, {followed} followed")
         }
+        Note::Copied { part, is_last } => {
+            let CopyNote { cluster: c, from, items, bytes, .. } = part;
+            let (c, from) = (cluster(*c), node(*from));
+            let end = if *is_last { ", the last" } else { "" };
+            format!("copied {items} items of {bytes} bytes of {c} from {from}{end}")
+        }
+        Note::AllCopied => "all copied".to_owned(),
+        Note::Damaged(server) => format!("damaged chunk from {}", node(*server)),
         Note::PassedOver(server) => format!("passed over {}", node(*server)),
         Note::Lag { node: server, entries } => format!("{} lags by {entries}", node(*server)),
         Note::Purged { tombstones } => format!("dropped {tombstones} tombstones"),

@@ -238,6 +238,11 @@ impl World {
                 Effect::Send { to, after, message } => {
                     server.outbox.push_back((after, Out::Send(to, message)));
                 }
+                Effect::Copy { to, part } => {
+                    let message = part.message_from(&server.disk);
+                    let after = server.disk.unsynced().unwrap_or_default();
+                    server.outbox.push_back((after, Out::Send(to, message)));
+                }
                 Effect::Reply { request, after, reply } => {
                     server.outbox.push_back((after, Out::Reply(request, reply)));
                 }

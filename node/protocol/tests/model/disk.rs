@@ -191,7 +191,10 @@ impl Disk {
                     }
                     Effect::Send { message, .. } => out.push(message),
                     Effect::Note(Note::Corruption { detail, .. }) => self.complaint = Some(detail),
-                    Effect::Note(_) | Effect::Reply { .. } | Effect::Report { .. } => {}
+                    Effect::Note(_)
+                    | Effect::Copy { .. }
+                    | Effect::Reply { .. }
+                    | Effect::Report { .. } => {}
                 }
             }
         }
@@ -312,6 +315,7 @@ impl Disk {
             | Write::Shown(..)
             | Write::Aligning(_)
             | Write::Begun(_)
+            | Write::Copied(..)
             | Write::Sealed(..)
             | Write::Entered(..) => {}
         }

@@ -83,6 +83,7 @@ impl AllOrNothing {
                 | Write::InLog(_)
                 | Write::Shown(..)
                 | Write::Begun(_)
+                | Write::Copied(..)
                 | Write::Sealed(..)
                 | Write::Entered(..)
                 | Write::Low(..) => {}

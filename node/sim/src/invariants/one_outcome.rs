@@ -25,6 +25,7 @@ impl OneOutcome {
             | Write::Low(..)
             | Write::Shown(..)
             | Write::Begun(_)
+            | Write::Copied(..)
             | Write::Sealed(..)
             | Write::Entered(..)
             | Write::Purge(_)

@@ -30,6 +30,8 @@ pub(crate) const META_LOG_START: &[u8] = b"log_start";
 pub(crate) const META_ALIGNING: &[u8] = b"aligning";
 /// Prefix of the commits that an alignment has begun with.
 pub(crate) const META_BEGUN: &[u8] = b"begun/";
+/// Prefix of the keys up to which clusters are copied, by cluster.
+pub(crate) const META_COPIED: &[u8] = b"copied/";
 /// Prefix of the positions up to which decision logs had told those aligned with.
 pub(crate) const META_SHOWN: &[u8] = b"shown/";
 /// Prefix of the positions up to which decision logs are applied.

@@ -7,6 +7,7 @@ use quorate_control::plane::RecoveredLog;
 use quorate_protocol::io::Recovered;
 use quorate_protocol::message::{Decided, LogPosition};
 use rocksdb::{Direction, IteratorMode};
+use serde::de::DeserializeOwned;
 
 use super::{Storage, StorageError, keys, value};
 
@@ -60,8 +61,9 @@ impl Storage {
         }
         recovered.out_of_log = self.txs(keys::META_OUT_OF_LOG)?;
         recovered.begun = self.txs(keys::META_BEGUN)?;
-        recovered.sealed = self.generations(keys::META_SEALED)?;
-        recovered.entered = self.generations(keys::META_ENTERED)?;
+        recovered.copied = self.by_cluster(keys::META_COPIED)?;
+        recovered.sealed = self.by_cluster(keys::META_SEALED)?;
+        recovered.entered = self.by_cluster(keys::META_ENTERED)?;
         Ok(())
     }
 
@@ -74,8 +76,11 @@ impl Storage {
         keys.map(tx).collect()
     }
 
-    /// A generation of each cluster.
-    fn generations(&self, prefix: &[u8]) -> Result<BTreeMap<ClusterKey, u32>, StorageError> {
+    /// What stands behind a prefix for clusters.
+    fn by_cluster<T: DeserializeOwned>(
+        &self,
+        prefix: &[u8],
+    ) -> Result<BTreeMap<ClusterKey, T>, StorageError> {
         let mut found = BTreeMap::new();
         for (key, bytes) in self.meta_with(prefix)? {
             let cluster = keys::parse_cluster(&key[prefix.len()..]);

@@ -174,6 +174,14 @@ impl Writer {
                 let key = keys::meta(keys::META_BEGUN, &keys::tx(*tx));
                 self.put(batch, keys::META, &key, &())
             }
+            Write::Copied(cluster, upto) => {
+                let key = keys::meta(keys::META_COPIED, &keys::cluster(*cluster));
+                match upto {
+                    Some(upto) => self.put(batch, keys::META, &key, upto)?,
+                    None => batch.delete_cf(self.storage.family(keys::META), key),
+                }
+                Ok(())
+            }
             Write::Sealed(cluster, generation) => {
                 let key = keys::meta(keys::META_SEALED, &keys::cluster(*cluster));
                 self.put(batch, keys::META, &key, generation)
@@ -186,8 +194,10 @@ impl Writer {
             Write::Aligning(false) => {
                 let family = self.storage.family(keys::META);
                 batch.delete_cf(family, keys::META_ALIGNING);
-                let end = keys::meta(keys::META_BEGUN, &[u8::MAX; 21]);
-                batch.delete_range_cf(family, keys::META_BEGUN.to_vec(), end);
+                for prefix in [keys::META_BEGUN, keys::META_COPIED] {
+                    let end = keys::meta(prefix, &[u8::MAX; 21]);
+                    batch.delete_range_cf(family, prefix.to_vec(), end);
+                }
                 Ok(())
             }
         }
