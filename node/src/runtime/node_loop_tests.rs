@@ -107,6 +107,8 @@ impl Protocol for Fake {
                 "configure"
             }
             Event::Read(_)
+            | Event::Choose(_)
+            | Event::Compare { .. }
             | Event::Session(_)
             | Event::Message { .. }
             | Event::Peer { .. }
@@ -118,6 +120,10 @@ impl Protocol for Fake {
     /// A transaction has the number of its request.
     fn request_of(&self, tx: TxId) -> Option<u64> {
         (self.plan == Plan::Vote).then_some(tx.seq)
+    }
+
+    fn diverged(&self) -> u64 {
+        0
     }
 
     fn undecided(&self) -> Vec<TxId> {

@@ -13,6 +13,8 @@ pub(crate) trait Protocol: Send + 'static {
     fn next_deadline(&self) -> Option<Tick>;
     /// Transactions with a vote and no outcome here.
     fn undecided(&self) -> Vec<TxId>;
+    /// Items with contents here that are not merged.
+    fn diverged(&self) -> u64;
     /// The request that a transaction under way here was made for, while its client waits.
     fn request_of(&self, tx: TxId) -> Option<u64>;
 }
@@ -28,6 +30,10 @@ impl Protocol for Machine {
 
     fn undecided(&self) -> Vec<TxId> {
         Self::undecided(self).map(|(tx, _)| *tx).collect()
+    }
+
+    fn diverged(&self) -> u64 {
+        Self::diverged(self) as u64
     }
 
     fn request_of(&self, tx: TxId) -> Option<u64> {

@@ -37,7 +37,7 @@ mod tests;
 
 pub use ast::{
     Assignment, Column, Comparison, Condition, CreateClass, CreateEdge, CreateIndex, CreateVertex,
-    Delete, DeleteEdge, Drop, DropClass, HaSetRole, HaStatus, Insert, Limit, Operand, OrderKey,
+    Delete, DeleteEdge, Drop, DropClass, HaResolve, HaSetRole, HaStatus, HaSync, Insert, Limit, Operand, OrderKey,
     Projection, Select, Statement, Target, Update,
 };
 pub use cursor::Params;

@@ -255,6 +255,7 @@ impl Machine {
                 | Message::Low { .. }
                 | Message::AskLogged { .. }
                 | Message::Logged { .. }
+                | Message::Merging(_)
         )
     }
 

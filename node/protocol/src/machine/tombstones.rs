@@ -134,6 +134,9 @@ impl Machine {
             let item = ItemId { cluster, key };
             // What this very step wrote is not in the page.
             if self.may_drop(&item, stamp.tx) && cx.stamp(&item) == stamp {
+                if !self.is_safe(cluster) {
+                    cx.write(Write::Ancestors(item.clone(), Vec::new()));
+                }
                 cx.write(Write::Purge(item));
                 dropped += 1;
             }
@@ -152,6 +155,7 @@ mod tests {
     use core::cell::RefCell;
 
     use super::*;
+    use crate::conflict::Rival;
     use crate::io::{Effect, Event, Recovered, Store, Tombstones as Page};
     use crate::machine::testing::{CLUSTER, Nothing, configured};
     use crate::message::{Decided, LogEntry, LogPosition, TxRecord};
@@ -210,6 +214,14 @@ mod tests {
 
         fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
             Nothing.outcomes_after(after, limit)
+        }
+
+        fn ancestors(&self, item: &ItemId) -> Vec<Stamp> {
+            Nothing.ancestors(item)
+        }
+
+        fn rivals(&self, item: &ItemId) -> Vec<Rival> {
+            Nothing.rivals(item)
         }
     }
 
