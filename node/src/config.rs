@@ -337,7 +337,8 @@ impl Config {
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
-        let chain = flags.conflict_resolver_chain.as_ref().or(file.conflict_resolver_chain.as_ref());
+        let chain =
+            flags.conflict_resolver_chain.as_ref().or(file.conflict_resolver_chain.as_ref());
         let chain = chain.map_or_else(|| Ok(Chain::default()), |text| chain_of(text))?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let role = flags.role.or(file.role);

@@ -114,11 +114,7 @@ impl<B: Backend> Access<'_, B> {
     }
 
     /// A page of the list, and whether there is more behind it.
-    async fn conflicts(
-        &self,
-        db: &Db,
-        after: Option<Rid>,
-    ) -> Result<(Vec<Value>, bool), ApiError> {
+    async fn conflicts(&self, db: &Db, after: Option<Rid>) -> Result<(Vec<Value>, bool), ApiError> {
         let after = after.map(|rid| db.item(rid));
         let page = self.app.backend.rivals(db.id, after, PAGE);
         let page = page.await.map_err(|error| ApiError::new(error.code, error.text))?;

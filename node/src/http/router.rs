@@ -12,8 +12,8 @@ use super::backend::Backend;
 use super::context::App;
 use super::error::ApiError;
 use super::{
-    asynchronous, batch, command, conflicts, ddl, distributed, distributed_config, document, server, session,
-    token,
+    asynchronous, batch, command, conflicts, ddl, distributed, distributed_config, document,
+    server, session, token,
 };
 
 /// All routes. What is not here, or not with this method, is refused with 405 as in the original.

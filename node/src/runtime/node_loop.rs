@@ -14,8 +14,8 @@ use std::time::Duration;
 use quorate_api::{Boot, ErrorCode, NodeId, TxId};
 use quorate_control::plane::Event as ControlEvent;
 use quorate_protocol::io::{
-    Choose, Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Report, SessionRequest, Submit,
-    Tick,
+    Choose, Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Report, SessionRequest,
+    Submit, Tick,
 };
 use quorate_protocol::message::{Message, Vote, VoteReply};
 use tokio::runtime::Handle;

@@ -172,9 +172,7 @@ mod tests {
 
     use quorate_api::Rid;
 
-    use crate::sql::{
-        HaResolve, HaSetRole, HaStatus, HaSync, Params, SqlError, Statement, parse,
-    };
+    use crate::sql::{HaResolve, HaSetRole, HaStatus, HaSync, Params, SqlError, Statement, parse};
 
     fn read(text: &str) -> Result<HaStatus, SqlError> {
         match parse(text, &Params::None)? {
@@ -242,12 +240,12 @@ mod tests {
                 false,
             ),
             ("HA SYNC DATABASE", Statement::HaSync(HaSync::Database { force: false }), false),
+            ("ha sync database -force", Statement::HaSync(HaSync::Database { force: true }), false),
             (
-                "ha sync database -force",
-                Statement::HaSync(HaSync::Database { force: true }),
+                "HA SYNC CLUSTER item_n1",
+                Statement::HaSync(HaSync::Cluster("item_n1".into())),
                 false,
             ),
-            ("HA SYNC CLUSTER item_n1", Statement::HaSync(HaSync::Cluster("item_n1".into())), false),
             (
                 "HA SYNC CLUSTER item_n1 -merge",
                 Statement::HaSync(HaSync::Cluster("item_n1".into())),

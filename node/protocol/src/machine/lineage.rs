@@ -61,12 +61,14 @@ impl Machine {
         cx.write(Write::Ancestors(item.clone(), ancestors));
     }
 
-    /// From the last stamp that every server has acknowledged, and not too many.
+    /// From the last version that every server has acknowledged, and not too many. A merge has
+    /// several of one version behind it.
     fn bounded(&self, mut ancestors: Vec<Stamp>) -> Vec<Stamp> {
-        ancestors.retain(|stamp| *stamp != Stamp::ABSENT);
-        let everybody = ancestors.iter().rposition(|stamp| self.everybody_applied(stamp.tx));
+        let everybody = ancestors.iter().filter(|stamp| self.everybody_applied(stamp.tx));
+        let from = everybody.map(|stamp| stamp.version).max().unwrap_or_default();
+        ancestors.retain(|stamp| *stamp != Stamp::ABSENT && stamp.version >= from);
         let surplus = ancestors.len().saturating_sub(ANCESTORS_MAX);
-        ancestors.drain(..surplus.max(everybody.unwrap_or(0)));
+        ancestors.drain(..surplus);
         ancestors
     }
 
@@ -167,12 +169,7 @@ impl Machine {
     }
 
     /// Every change of rivals goes through here.
-    pub(super) fn write_rivals(
-        &mut self,
-        cx: &mut Cx<'_>,
-        item: &ItemId,
-        mut rivals: Vec<Rival>,
-    ) {
+    pub(super) fn write_rivals(&mut self, cx: &mut Cx<'_>, item: &ItemId, mut rivals: Vec<Rival>) {
         while rivals.len() > RIVALS_MAX
             && let Some(oldest) = rivals.iter().position(|rival| rival.fate == Fate::Lost)
         {
@@ -203,9 +200,8 @@ impl Machine {
     ) {
         let mut rivals = cx.rivals(&op.item);
         let before = rivals.clone();
-        let wins = |committed: &Committed| {
-            (committed.live, &committed.image) == (merge.live, &op.image)
-        };
+        let wins =
+            |committed: &Committed| (committed.live, &committed.image) == (merge.live, &op.image);
         if let Some(local) = local
             && merge.of.contains(&local.stamp)
         {
@@ -239,7 +235,8 @@ impl Machine {
         let mut rivals = cx.rivals(item);
         let before = rivals.clone();
         rivals.retain(|rival| {
-            let is_same = (rival.committed.live, &rival.committed.image) == (mine.live, &mine.image);
+            let is_same =
+                (rival.committed.live, &rival.committed.image) == (mine.live, &mine.image);
             !ancestors.contains(&rival.committed.stamp) && !is_same
         });
         for rival in &mut rivals {

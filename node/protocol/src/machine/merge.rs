@@ -127,8 +127,7 @@ impl<'a> Scene<'a> {
             let reached = other.ancestors.iter().map(|stamp| stamp.version).min().unwrap_or(head);
             version < head && version < reached
         };
-        let unsure =
-            heads.iter().any(|one| heads.iter().any(|other| is_unsure(one, other)));
+        let unsure = heads.iter().any(|one| heads.iter().any(|other| is_unsure(one, other)));
         Self { states, heads, unsure }
     }
 
@@ -307,6 +306,7 @@ impl Machine {
             }
             Merging::Undecided { item, contents } => {
                 self.on_undecided(cx, &item, contents);
+                self.merger.rests.insert(item, self.now + self.config.merge.rest);
             }
             Merging::Range { cluster, from: after, upto, digest } => {
                 self.on_range(cx, from, cluster, after, upto, digest);
@@ -384,6 +384,12 @@ impl Machine {
         match verdict {
             Verdict::Equal(state) => {
                 let (stamp, ancestors) = (state.stamp(), &state.ancestors);
+                let masters = self.placements.get(&item.cluster).map(|p| &p.masters);
+                if !masters.into_iter().flatten().all(|node| scene.states.contains_key(node)) {
+                    // Somebody who is not reachable may still have what is listed.
+                    self.merger.rests.insert(item.clone(), self.now + self.config.merge.settle);
+                    return;
+                }
                 let listed = scene.states.iter().filter(|(_, state)| !state.rivals.is_empty());
                 for (node, _) in listed {
                     Mark::MergeSettled.hit();
@@ -480,11 +486,12 @@ impl Machine {
         of.insert(winner.stamp);
         of.remove(&Stamp::ABSENT);
         // A rival may be what another one, or a head, was built on.
-        let known_past: BTreeSet<Stamp> = scene.states.values().fold(BTreeSet::new(), |mut all, s| {
-            all.extend(&s.ancestors);
-            all.extend(s.rivals.iter().flat_map(|(_, ancestors)| ancestors));
-            all
-        });
+        let known_past: BTreeSet<Stamp> =
+            scene.states.values().fold(BTreeSet::new(), |mut all, s| {
+                all.extend(&s.ancestors);
+                all.extend(s.rivals.iter().flat_map(|(_, ancestors)| ancestors));
+                all
+            });
         of.retain(|stamp| !known_past.contains(stamp) || *stamp == winner.stamp);
         past.retain(|stamp| !of.contains(stamp) && *stamp != Stamp::ABSENT);
         let highest = of.iter().chain(&past).max().copied().unwrap_or(winner.stamp);
@@ -523,12 +530,7 @@ impl Machine {
     }
 
     /// One operation, by an ordinary transaction.
-    fn coordinate_merge(
-        &mut self,
-        cx: &mut Cx<'_>,
-        op: Operation,
-        choice: Option<Choose>,
-    ) {
+    fn coordinate_merge(&mut self, cx: &mut Cx<'_>, op: Operation, choice: Option<Choose>) {
         let first = TxId::NONE;
         let (age, attempt) = (Age { wall_us: 0, first }, 0);
         let waits = choice.is_some();

@@ -75,7 +75,8 @@ impl Machine {
     /// Somebody asks for it.
     pub(super) fn compare_clusters(&mut self, clusters: Vec<ClusterKey>) {
         let me = self.config.node;
-        let merges = |cluster: &ClusterKey| self.is_kept_by(me, *cluster) && !self.is_safe(*cluster);
+        let merges =
+            |cluster: &ClusterKey| self.is_kept_by(me, *cluster) && !self.is_safe(*cluster);
         let clusters: Vec<ClusterKey> = clusters.into_iter().filter(merges).collect();
         self.merger.sweep.clusters.extend(clusters);
     }
@@ -200,8 +201,7 @@ impl Machine {
         let is_answer = (page.cluster, &page.from) == (cluster, &from);
         if is_answer && page.waiting.remove(&node) {
             if let Some(theirs) = entries {
-                let within =
-                    |key: &&ItemKey| upto.as_ref().is_none_or(|upto| **key <= *upto);
+                let within = |key: &&ItemKey| upto.as_ref().is_none_or(|upto| **key <= *upto);
                 let theirs: BTreeMap<ItemKey, Digest> = theirs.into_iter().collect();
                 let mine: BTreeMap<&ItemKey, Digest> =
                     page.entries.iter().map(|(key, digest)| (key, *digest)).collect();

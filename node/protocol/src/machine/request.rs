@@ -158,11 +158,7 @@ pub(super) fn resolve(
         OpKind::Update | OpKind::Delete if !committed.is_some_and(|c| c.live) => {
             return Err(fails(ErrorCode::NotFound));
         }
-        OpKind::Create
-        | OpKind::Update
-        | OpKind::Delete
-        | OpKind::Check
-        | OpKind::Merge(_) => {}
+        OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Check | OpKind::Merge(_) => {}
     }
     Ok(Operation { item: item.clone(), kind: kind.clone(), base: stamp, image: image.clone() })
 }

@@ -51,7 +51,8 @@ pub(crate) fn rival(rival: &Rival) -> String {
 fn state(state: &State) -> String {
     let busy = if state.busy { ", busy" } else { "" };
     let rivals: Vec<Stamp> = state.rivals.iter().map(|(stamp, _)| *stamp).collect();
-    let beside = if rivals.is_empty() { String::new() } else { format!(" beside {}", stamps(&rivals)) };
+    let beside =
+        if rivals.is_empty() { String::new() } else { format!(" beside {}", stamps(&rivals)) };
     let past = stamps(&state.ancestors);
     format!("{}{} from {past}{beside}{busy}", state.item, committed(state.committed.as_ref()))
 }

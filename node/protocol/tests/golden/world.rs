@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
-    Base, CLOSED, Choose, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest,
-    RelayConfig, Reply, Report, SessionRequest, SessionToken, Submit, Tick,
+    Base, CLOSED, Choose, Config, Effect, Event, Note, PersistSeq, Placement, Proposal,
+    ReadRequest, RelayConfig, Reply, Report, SessionRequest, SessionToken, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{Age, Ballot, Message, Participant};

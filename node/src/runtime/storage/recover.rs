@@ -76,8 +76,7 @@ impl Storage {
         let mut after = None;
         loop {
             let page = self.rivals_after(after.as_ref(), RIVALS_PAGE)?;
-            let is_open =
-                |rivals: &[Rival]| rivals.iter().any(|rival| rival.fate != Fate::Lost);
+            let is_open = |rivals: &[Rival]| rivals.iter().any(|rival| rival.fate != Fate::Lost);
             let of_page = page.iter().filter(|(_, rivals)| is_open(rivals));
             open.extend(of_page.map(|(item, _)| item.clone()));
             after = page.last().map(|(item, _)| item.clone());
