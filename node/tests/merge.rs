@@ -248,3 +248,33 @@ fn nobody_wins_until_somebody_chooses() {
     }
     stop_all(cluster.servers);
 }
+
+/// HaSyncClusterTest: whoever asks is told what happens; copies that do not differ stay as they
+/// are.
+///
+/// FEATURES: A20
+#[test]
+fn clusters_are_compared_when_somebody_asks() {
+    let cluster = Cluster::start(&["--conflict-resolver-chain=version,majority"]);
+    let [one, two, _] = &cluster.servers[..] else { panic!("three servers") };
+    let before = cluster.same();
+    assert_eq!(sql(two, "HA SYNC DATABASE"), [json!({"result": false})]);
+    assert_eq!(sql(two, "HA SYNC DATABASE -force"), [json!({"result": true})]);
+    let name = sql(one, "SELECT FROM Item")[0]["@rid"].as_str().unwrap().to_owned();
+    let number = name.trim_start_matches('#').split(':').next().unwrap().to_owned();
+    let told = sql(two, &format!("HA SYNC CLUSTER `{number}`"));
+    assert!(told[0]["result"].as_str().unwrap().contains("is compared"), "{told:?}");
+    let ranges = "quorate_messages_total{direction=\"sent\",message=\"merge_range\"}";
+    until("a comparison", || metric(two, ranges) > 0);
+    assert_eq!(cluster.same(), before);
+    for (statement, status, says) in [
+        ("HA SYNC CLUSTER nowhere", 404, "Cluster 'nowhere' does not exist"),
+        ("HA SYNC DATABASE -full", 501, "a whole copy instead of what differs"),
+        ("HA RESOLVE #1:2 = 'x'", 400, "is no stamp"),
+    ] {
+        let refused = ask(two, "POST", "/command/bench/sql", statement);
+        let text = refused.body.to_string();
+        assert!(refused.status == status && text.contains(says), "{refused:?}");
+    }
+    stop_all(cluster.servers);
+}
