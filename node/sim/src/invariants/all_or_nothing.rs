@@ -85,6 +85,8 @@ impl AllOrNothing {
                 | Write::Begun(_)
                 | Write::Sealed(..)
                 | Write::Entered(..)
+                | Write::Ancestors(..)
+                | Write::Rivals(..)
                 | Write::Low(..) => {}
             }
         }

@@ -27,6 +27,8 @@ impl OneOutcome {
             | Write::Begun(_)
             | Write::Sealed(..)
             | Write::Entered(..)
+            | Write::Ancestors(..)
+            | Write::Rivals(..)
             | Write::Purge(_)
             | Write::Aligning(_) => return None,
         };
