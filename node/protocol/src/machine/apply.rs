@@ -137,7 +137,12 @@ impl Machine {
                 return true;
             }
             if known != decision.outcome && self.may_contradict(cx, &decision) {
-                // Recovery did not wait for who had decided it (3.10).
+                // Recovery did not wait for who had decided it (3.10). The vote stays what it was.
+                if decision.outcome == Decided::Commit
+                    && let Some(record) = cx.tx(tx)
+                {
+                    self.txs.insert(tx, record);
+                }
                 return known == Decided::Commit || self.settle_or_park(cx, decision);
             }
             if known != decision.outcome {

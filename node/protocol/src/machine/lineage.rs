@@ -122,8 +122,8 @@ impl Machine {
             self.keep_overtaken(cx, item, mine, &ancestors);
         }
         self.end_rival(cx, item, other);
-        let ancestors = if is_lag { [local].into() } else { Vec::new() };
-        cx.write(Write::Ancestors(item.clone(), ancestors));
+        // It may be another line all the same: of that the others have listed this one.
+        cx.write(Write::Ancestors(item.clone(), Vec::new()));
         cx.write(Write::Item(item.clone(), theirs));
         self.changed.insert(item.clone());
         true
@@ -160,8 +160,10 @@ impl Machine {
             return;
         }
         Mark::RivalKept.hit();
+        // What has lost stays: a merge that it lost to counts it among its ancestors.
         rivals.retain(|rival| {
-            rival.committed.stamp != stamp && !ancestors.contains(&rival.committed.stamp)
+            let is_past = ancestors.contains(&rival.committed.stamp);
+            rival.committed.stamp != stamp && (rival.fate == Fate::Lost || !is_past)
         });
         let ancestors = self.bounded(ancestors);
         rivals.push(Rival { committed, ancestors, fate });
@@ -202,19 +204,25 @@ impl Machine {
         let before = rivals.clone();
         let wins =
             |committed: &Committed| (committed.live, &committed.image) == (merge.live, &op.image);
-        if let Some(local) = local
-            && merge.of.contains(&local.stamp)
-        {
+        // What it was built on may have lost to an earlier merge, which has not come yet.
+        let may_lose = |stamp: Stamp| {
+            let skips = merge.of.len() > 1 && merge.past.contains(&stamp);
+            merge.of.contains(&stamp) || (skips && !self.everybody_applied(stamp.tx))
+        };
+        let overtaken = local.as_ref().map(|local| local.stamp).filter(|stamp| may_lose(*stamp));
+        if let Some(local) = local.filter(|local| overtaken == Some(local.stamp)) {
             let ancestors = cx.ancestors(&op.item);
             rivals.push(Rival { committed: local, ancestors, fate: Fate::Open });
         }
         let goes = |rival: &Rival| {
-            merge.past.contains(&rival.committed.stamp)
-                || (merge.of.contains(&rival.committed.stamp) && wins(&rival.committed))
+            let stamp = rival.committed.stamp;
+            let is_past = merge.past.contains(&stamp) && overtaken != Some(stamp);
+            let wins = merge.covers(stamp) && wins(&rival.committed);
+            rival.fate != Fate::Lost && (is_past || wins)
         };
         rivals.retain(|rival| !goes(rival));
         for rival in &mut rivals {
-            if merge.of.contains(&rival.committed.stamp) {
+            if merge.covers(rival.committed.stamp) {
                 rival.fate = Fate::Lost;
             }
         }
@@ -237,7 +245,8 @@ impl Machine {
         rivals.retain(|rival| {
             let is_same =
                 (rival.committed.live, &rival.committed.image) == (mine.live, &mine.image);
-            !ancestors.contains(&rival.committed.stamp) && !is_same
+            let is_past = ancestors.contains(&rival.committed.stamp);
+            rival.fate == Fate::Lost || (!is_past && !is_same)
         });
         for rival in &mut rivals {
             rival.fate = Fate::Lost;
