@@ -171,6 +171,11 @@ impl Merger {
         self.rests.remove(item);
     }
 
+    /// There are contents of it here that are not merged.
+    pub(super) fn is_open(&self, item: &ItemId) -> bool {
+        self.open.contains(item)
+    }
+
     pub(super) fn is_busy(&self, items: usize) -> bool {
         self.agenda.len() >= items
     }

@@ -8,6 +8,7 @@
 //! - an earlier write of the item that comes late is known here as done: its outcome is kept until
 //!   its own coordinator's `low` passes it, and a server that took the tombstone by alignment took
 //!   those outcomes and marks, too. So it is never applied on the absence that the tombstone left.
+//! - it is not listed as diverged here (W below a majority): somebody may have it alive.
 //! - no vote here is undecided on it, no commit is parked, and this server does not align.
 //!
 //! Tombstones of transactions of boots that have ended stay until those boots are closed
@@ -86,7 +87,8 @@ impl Machine {
     }
 
     fn may_drop(&self, item: &ItemId, tx: TxId) -> bool {
-        if !is_droppable(&item.key) || self.locks.holders(item).next().is_some() {
+        let is_held = self.locks.holders(item).next().is_some() || self.merger.is_open(item);
+        if !is_droppable(&item.key) || is_held {
             return false;
         }
         let mark = self.tombstones.old.get(&(tx.node, tx.boot));

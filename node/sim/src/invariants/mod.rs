@@ -167,6 +167,9 @@ impl Invariants {
                 if let Write::Tx(tx, record) = write {
                     found.push(("one-content", self.contents.see(*tx, record)));
                 }
+                if let Write::Item(item, committed) = write {
+                    self.tombstones.see(item, committed);
+                }
             }
             self.report_found(by, index, found);
             return;
