@@ -146,6 +146,8 @@ impl<P: Protocol> NodeLoop<P> {
             Input::GiveUp { request } => self.step_control(Event::GiveUp { request }),
             Input::Submit { .. }
             | Input::Read { .. }
+            | Input::Choose { .. }
+            | Input::Compare { .. }
             | Input::Undecided { .. }
             | Input::Session { .. }
             | Input::Message { .. }

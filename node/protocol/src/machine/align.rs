@@ -262,6 +262,7 @@ impl Machine {
                 | Message::Low { .. }
                 | Message::AskLogged { .. }
                 | Message::Logged { .. }
+                | Message::Merging(_)
         )
     }
 
