@@ -31,6 +31,7 @@ mod held;
 mod incoming;
 mod locks;
 mod merkle;
+mod needs;
 mod orphans;
 mod reads;
 mod recovery;
