@@ -255,6 +255,12 @@ impl Metrics {
         }
     }
 
+    /// Servers that have not applied all of this server's decisions, and how many they lack.
+    pub(crate) fn behind(&self) -> BTreeMap<NodeId, u64> {
+        let lags = self.lags();
+        lags.iter().filter(|(_, lag)| **lag > 0).map(|(node, lag)| (*node, *lag)).collect()
+    }
+
     fn lags(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
         // A panic while it was held leaves a map that is as good as before.
         self.lags.lock().unwrap_or_else(PoisonError::into_inner)

@@ -35,6 +35,7 @@ mod locks;
 mod merge;
 mod merge_compare;
 mod merkle;
+mod needs;
 mod orphans;
 mod reads;
 mod recovery;
