@@ -144,6 +144,7 @@ impl<P: Protocol> NodeLoop<P> {
             | Input::Undecided { .. }
             | Input::Session { .. }
             | Input::Message { .. }
+            | Input::Surveyed { .. }
             | Input::Peer { .. }
             | Input::Bound { .. }
             | Input::Unbound { .. }

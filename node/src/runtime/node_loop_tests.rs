@@ -108,6 +108,7 @@ impl Protocol for Fake {
             }
             Event::Read(_)
             | Event::Session(_)
+            | Event::Surveyed { .. }
             | Event::Message { .. }
             | Event::Peer { .. }
             | Event::Tick => return,

@@ -22,6 +22,7 @@ use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 use crate::copying::Part;
 use crate::io::{Effect, Note, PersistSeq, Reply, Report, Store, Tombstones, Write};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
+use crate::survey::Survey;
 
 pub(super) struct Cx<'a> {
     store: &'a dyn Store,
@@ -114,6 +115,11 @@ impl<'a> Cx<'a> {
     /// Has a part of a cluster read and sent, beside the machine.
     pub(super) fn copy(&mut self, to: NodeId, part: Part) {
         self.out.push(Effect::Copy { to, part });
+    }
+
+    /// Has a cluster read for its digests, beside the machine.
+    pub(super) fn survey(&mut self, number: u64, survey: Survey) {
+        self.out.push(Effect::Survey { number, survey });
     }
 
     /// Answers a client at once; see the module's doc.
