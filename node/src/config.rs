@@ -52,7 +52,8 @@ pub struct ServeArgs {
     /// Names of all MASTERs, this one included; without it the server stands alone
     #[arg(long, value_delimiter = ',')]
     pub masters: Option<Vec<String>>,
-    /// Servers of the cluster to be joined, as HOST:PORT, any of them; what is in it already
+    /// Servers of the cluster to be joined, as HOST:PORT, any of them; a name may have several
+    /// addresses; `multicast` stands for whoever is heard. What is in it already
     /// remembers them. It joins as REPLICA, and keeps a copy of everything
     #[arg(long, value_delimiter = ',', conflicts_with = "masters")]
     pub join: Vec<String>,
@@ -62,6 +63,9 @@ pub struct ServeArgs {
     /// Address at which other servers reach this one, as HOST:PORT; without it, that of --peer
     #[arg(long)]
     pub advertise: Option<String>,
+    /// Others of the network can find this server by multicast DNS; --join multicast says so too
+    #[arg(long)]
+    pub multicast: bool,
     /// Address at which another server is reached, whatever it says itself, as NAME=HOST:PORT; once
     /// for each other MASTER
     #[arg(long, value_parser = dial::parse)]
@@ -139,6 +143,7 @@ struct File {
     join: Vec<String>,
     role: Option<String>,
     advertise: Option<String>,
+    multicast: bool,
     dial: BTreeMap<String, String>,
     cluster_name: Option<String>,
     cluster_password: Option<String>,
@@ -203,6 +208,8 @@ pub struct LinkSettings {
     pub listen: SocketAddr,
     /// Where others reach it, if that is not where it listens.
     pub advertise: Option<String>,
+    /// Others can find it by multicast.
+    pub multicast: bool,
     /// Where others are reached, whatever they say of themselves.
     pub dial: BTreeMap<String, String>,
     /// Name of the cluster.
@@ -249,6 +256,12 @@ pub enum ConfigError {
          or joins one that is there"
     )]
     FoundsAndJoins,
+    /// Nobody would look for it.
+    #[error(
+        "multicast: a server that stands alone is not looked for; give --masters or --join, or \
+         leave multicast out"
+    )]
+    MulticastAlone,
     /// Roles that a server cannot join in.
     #[error(
         "role: '{0}' is not legal: a server joins as replica, and is made a MASTER once it is \
@@ -345,8 +358,12 @@ impl Config {
         dial::check(&dial, &members, &name)?;
         let advertise = flags.advertise.or(file.advertise);
         dial::check_join(&join, advertise.as_deref())?;
+        let multicast = flags.multicast || file.multicast;
+        if multicast && stands_alone {
+            return Err(ConfigError::MulticastAlone);
+        }
         let listen = flags.peer.or(file.peer).unwrap_or_else(|| default_address(DEFAULT_PEER));
-        let reach = Reach { listen, advertise, joins: !join.is_empty() };
+        let reach = Reach { listen, advertise, multicast, seeds: &join };
         let cluster = flags.cluster_name.or(file.cluster_name);
         let password = flags.cluster_password.or(file.cluster_password);
         let links = (!stands_alone).then(|| join::links(reach, dial, cluster, password));

@@ -55,6 +55,7 @@ impl Cluster {
             members: Members::new(NAMES).unwrap(),
             join: Vec::new(),
             advertise: None,
+            multicast: false,
             dial: others.map(|o| (NAMES[o].to_owned(), self.addresses[o].to_string())).collect(),
             cluster: "bench".into(),
             password: "secret".into(),

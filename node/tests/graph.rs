@@ -67,6 +67,7 @@ impl Cluster {
             members: Members::new(NAMES).unwrap(),
             join: Vec::new(),
             advertise: None,
+            multicast: false,
             dial: others.map(|o| (NAMES[o].to_owned(), self.peers[o].to_string())).collect(),
             cluster: "bench".into(),
             password: PASSWORD.into(),

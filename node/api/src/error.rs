@@ -57,6 +57,8 @@ pub enum ErrorCode {
     TokenExpired,
     /// Records of this cluster are created by another server.
     NotOwner,
+    /// This server is a REPLICA, which reads only; MASTERs write.
+    NotMaster,
     /// The deadline passed before the outcome was known.
     Deadline,
     /// A read met an undecided vote that could not be resolved in time; nothing was guessed.
@@ -106,6 +108,7 @@ impl ErrorCode {
             | Self::SchemaChanged
             | Self::TokenExpired
             | Self::NotOwner
+            | Self::NotMaster
             | Self::Overload
             | Self::NotReady
             | Self::BadRequest
@@ -150,6 +153,7 @@ impl ErrorCode {
             | Self::DuplicateKey
             | Self::TokenExpired
             | Self::NotOwner
+            | Self::NotMaster
             | Self::Deadline
             | Self::BadRequest
             | Self::Unsupported
@@ -186,6 +190,7 @@ impl ErrorCode {
             | Self::DuplicateKey
             | Self::SchemaChanged
             | Self::NotOwner
+            | Self::NotMaster
             | Self::Deadline
             | Self::UnresolvedIntent
             | Self::ReadTimeout
@@ -214,6 +219,7 @@ impl ErrorCode {
             Self::SchemaChanged => "schema_changed",
             Self::TokenExpired => "token_expired",
             Self::NotOwner => "not_owner",
+            Self::NotMaster => "not_master",
             Self::Deadline => "deadline",
             Self::UnresolvedIntent => "unresolved_intent",
             Self::ReadTimeout => "read_timeout",

@@ -262,6 +262,11 @@ impl Generations {
         self.clusters.values().all(|cluster| cluster.keepers.masters.contains(&node))
     }
 
+    /// True when a server is a MASTER of some cluster.
+    pub(crate) fn is_master_of_any(&self, node: NodeId) -> bool {
+        self.clusters.values().any(|cluster| cluster.keepers.masters.contains(&node))
+    }
+
     /// Who keeps a cluster now.
     #[must_use]
     pub fn keepers(&self, cluster: ClusterKey) -> Option<&Keepers> {

@@ -18,7 +18,7 @@ use crate::generations::{ChangeError, Keepers};
 use crate::indexes::IndexState;
 use crate::members::WriteQuorum;
 use crate::schema::Schema;
-use crate::servers::{Gone, MemberError, Role};
+use crate::servers::{Gone, Member, MemberError, Role};
 use crate::settings::ReadQuorum;
 
 /// Whether so many MASTERs are enough for the quorums of a database, which has `before` now.
@@ -170,10 +170,14 @@ impl Agreement {
         Ok(true)
     }
 
-    /// Everybody that the log's own list is to have: all servers but those that are on their way
-    /// out and that no cluster names any more.
+    /// Everybody that the log's own list is to have: MASTERs, also those that are about to be one or
+    /// still are one of some cluster, and no more those that are on their way out and that no
+    /// cluster names.
     pub(crate) fn listed(&self) -> impl Iterator<Item = NodeId> {
-        let servers = self.schema.servers.iter().map(|server| server.node);
+        let is_master = |server: &&Member| {
+            server.role == Role::Master || self.generations.is_master_of_any(server.node)
+        };
+        let servers = self.schema.servers.iter().filter(is_master).map(|server| server.node);
         servers.filter(|node| !self.is_done_with(*node))
     }
 

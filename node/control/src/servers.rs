@@ -2,10 +2,13 @@
 //! reached; how one is taken in. It stands in the schema, because placements follow from it. May
 //! not know how servers come to agree, nor how they reach each other.
 
+use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use quorate_api::{ErrorCode, NodeId};
+use quorate_protocol::io::RelayConfig;
+use quorate_protocol::topology::Topology;
 use serde::{Deserialize, Serialize};
 
 use crate::agreement::Refusal;
@@ -187,6 +190,37 @@ impl Schema {
         let stays = |server: &&Member| server.role == role && !server.leaving;
         let of_role = self.servers.iter().filter(stays);
         of_role.map(|server| server.node).collect()
+    }
+
+    /// Who tells whom of what was agreed on: REPLICAs hang below the MASTERs.
+    #[must_use]
+    pub fn tree(&self) -> Topology {
+        let of = |role| self.nodes_in(role).into_iter().collect();
+        Topology::over(of(Role::Master), of(Role::Replica), RelayConfig::new().fan_out)
+    }
+
+    /// The servers that a server has to be linked with, so that everybody is told what was agreed
+    /// on: MASTERs with each other, those on their way out too, and the edges of the tree.
+    #[must_use]
+    pub fn links(&self, node: NodeId) -> BTreeSet<NodeId> {
+        let mut links = self.tree().links(node);
+        let masters = || self.servers.iter().filter(|server| server.role == Role::Master);
+        let is_replica = self.nodes_in(Role::Replica).contains(&node);
+        if !is_replica {
+            links.extend(masters().map(|server| server.node).filter(|master| *master != node));
+        }
+        links
+    }
+
+    /// Whom a server may ask for what was agreed on, best first: those above it in the tree; of one
+    /// that has no place there, the MASTERs.
+    #[must_use]
+    pub fn feeders(&self, node: NodeId) -> Vec<NodeId> {
+        let tree = self.tree();
+        if tree.is_root(node) {
+            return tree.roots().iter().copied().filter(|root| *root != node).collect();
+        }
+        tree.candidates(node).collect()
     }
 
     /// The schema with one more server, a REPLICA of everything; `None` when it is in already, at

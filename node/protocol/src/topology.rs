@@ -49,6 +49,12 @@ impl Topology {
         let replicas: BTreeSet<NodeId> = keepers.filter(|node| !roots.contains(node)).collect();
         let has_replica = |p: &Placement| p.replicas.iter().any(|node| replicas.contains(node));
         let relayed = placements.iter().filter(|(_, p)| has_replica(p)).map(|(c, _)| *c).collect();
+        Self { relayed, ..Self::over(roots, replicas, fan_out) }
+    }
+
+    /// The tree of these REPLICAs below these MASTERs, whatever they keep.
+    #[must_use]
+    pub fn over(roots: BTreeSet<NodeId>, replicas: BTreeSet<NodeId>, fan_out: usize) -> Self {
         let mut size = roots.len();
         let mut levels = Vec::from([roots.into_iter().collect::<Vec<_>>()]);
         let mut left = replicas.into_iter().peekable();
@@ -61,7 +67,7 @@ impl Topology {
             of_level.collect::<Vec<_>>()
         };
         let places = levels.iter().enumerate().flat_map(place).collect();
-        Self { levels, places, relayed }
+        Self { levels, places, relayed: BTreeSet::new() }
     }
 
     /// MASTERs of any cluster, in order.

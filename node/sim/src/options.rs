@@ -168,8 +168,15 @@ impl Options {
     /// Servers that clients submit transactions to: MASTERs of something, or all of them.
     #[must_use]
     pub fn coordinators(&self) -> Vec<usize> {
+        let voting = self.voting();
+        (0..self.servers).filter(|s| self.replicas_write || voting.contains(s)).collect()
+    }
+
+    /// Servers that vote on the control plane's log: MASTERs of something, from the first on.
+    #[must_use]
+    pub fn voting(&self) -> Vec<usize> {
         let is_master = |s: &usize| self.clusters.iter().any(|c| c.masters.contains(s));
-        (0..self.servers).filter(|s| self.replicas_write || is_master(s)).collect()
+        (0..self.servers).filter(is_master).collect()
     }
 
     /// Which cluster a key's record is in.

@@ -68,9 +68,7 @@ impl World {
             };
             self.servers[index].peers.insert(peer, (boot, up));
             self.step(index, Event::Peer { node, boot, up });
-            if !up {
-                self.step_plane(index, plane::Event::Unreachable(node));
-            }
+            self.step_plane(index, plane::Event::Peer { node, up });
         }
         let max = if self.healed { HEALED_DETECT } else { self.options.detect_max };
         let again = self.now + self.network.between(10_000, max);

@@ -11,6 +11,7 @@ use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, 
 use quorate_control::agreement::Refusal;
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
+use quorate_control::servers::Role;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
 use serde::{Deserialize, Serialize};
@@ -198,6 +199,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
         cluster: ClusterKey,
         deadline: Instant,
     ) -> impl Future<Output = Result<u64, Failure>> + Send;
+
+    /// What this server is to every database.
+    fn role(&self) -> Role;
 
     /// The schema as last applied here.
     fn schema(&self) -> Arc<Schema>;

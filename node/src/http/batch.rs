@@ -21,6 +21,7 @@ use super::asynchronous;
 use super::backend::Backend;
 use super::context::Ctx;
 use super::error::ApiError;
+use super::permitted;
 use super::record::{self, Incoming, parse_rid};
 use super::reply::{Answer, Reply};
 use super::token;
@@ -48,6 +49,7 @@ type Names = BTreeMap<String, Rid>;
 
 /// `POST /batch/{db}`.
 pub(super) async fn run<B: Backend>(ctx: Ctx<B>) -> Reply {
+    permitted::write(&ctx.app, || "Transaction Commit".to_owned())?;
     let batch: Body = serde_json::from_slice(&ctx.body)
         .map_err(|e| ApiError::bad_request(format!("the body is not the JSON of a batch: {e}")))?;
     if batch.operations.is_empty() {

@@ -9,6 +9,7 @@ use super::backend::Backend;
 use super::context::Ctx;
 use super::error::ApiError;
 use super::execute::execute;
+use super::permitted;
 use super::reply::Reply;
 use super::token;
 use crate::sql::{self, Params, Select, Statement, Target};
@@ -38,18 +39,23 @@ pub(super) async fn command<B: Backend>(ctx: Ctx<B>) -> Reply {
     }
     require_sql(ctx.param("language"))?;
     let limit = path_limit(ctx.optional_param("limit"))?.unwrap_or(None);
-    let statement = if let Some(text) = ctx.optional_param("text") {
-        sql::parse(text, &Params::None)?
+    let (text, params) = if let Some(text) = ctx.optional_param("text") {
+        (text.to_owned(), Params::None)
     } else if ctx.body.trim_ascii_start().starts_with(b"{") {
         let body: Body = serde_json::from_slice(&ctx.body).map_err(|e| {
             ApiError::bad_request(format!("the body is not the JSON of a command: {e}"))
         })?;
-        sql::parse(&body.command, &params(body.parameters)?)?
+        (body.command, params(body.parameters)?)
     } else {
         let text = std::str::from_utf8(&ctx.body)
             .map_err(|_| ApiError::bad_request("the command is not UTF-8 text"))?;
-        sql::parse(text, &Params::None)?
+        (text.to_owned(), Params::None)
     };
+    let statement = sql::parse(&text, &params)?;
+    // What is about servers is said to any of them, as in the original.
+    if !statement.is_idempotent() && !statement.is_about_servers() {
+        permitted::write(&ctx.app, || format!("Command '{}'", text.trim()))?;
+    }
     run(ctx, &statement, limit).await
 }
 

@@ -20,6 +20,7 @@ use super::access::Access;
 use super::backend::Backend;
 use super::context::Ctx;
 use super::error::ApiError;
+use super::permitted;
 use super::record;
 use super::reply::{self, Answer, Reply};
 use crate::sql::{CreateClass, CreateIndex, Drop, DropClass};
@@ -196,6 +197,7 @@ fn done(row: Value) -> Answer {
 
 /// `POST /database/{db}/{kind}[/{model}]`.
 pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
+    permitted::write(&ctx.app, || format!("Command 'CREATE DATABASE {}'", ctx.param("db")))?;
     #[derive(Deserialize, Default)]
     #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
     struct Options {
@@ -239,6 +241,7 @@ pub(super) async fn describe_database<B: Backend>(ctx: Ctx<B>) -> Reply {
 
 /// `DELETE /database/{db}`.
 pub(super) async fn drop_database<B: Backend>(ctx: Ctx<B>) -> Reply {
+    permitted::write(&ctx.app, || format!("Command 'DROP DATABASE {}'", ctx.param("db")))?;
     let name = ctx.param("db").to_owned();
     ctx.access().change(Command::DropDatabase { name }).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
@@ -259,6 +262,7 @@ pub(super) fn database_names(schema: &Schema) -> Vec<String> {
 
 /// `POST /class/{db}/{class}`; the body may name super classes (an addition to the original).
 pub(super) async fn create_class<B: Backend>(ctx: Ctx<B>) -> Reply {
+    permitted::write(&ctx.app, || format!("Command 'CREATE CLASS {}'", ctx.param("class")))?;
     #[derive(Deserialize, Default)]
     #[serde(rename_all = "camelCase", default)]
     struct Options {
@@ -286,6 +290,7 @@ pub(super) async fn describe_class<B: Backend>(ctx: Ctx<B>) -> Reply {
 
 /// `DELETE /class/{db}/{class}`.
 pub(super) async fn drop_class<B: Backend>(ctx: Ctx<B>) -> Reply {
+    permitted::write(&ctx.app, || format!("Command 'DROP CLASS {}'", ctx.param("class")))?;
     let (access, db, class) = (ctx.access(), ctx.param("db"), ctx.param("class"));
     access.refuse_full_graph_class(db, class).await?;
     let (database, name) = (db.to_owned(), class.to_owned());

@@ -9,6 +9,7 @@ use super::backend::Backend;
 use super::batch;
 use super::context::Ctx;
 use super::error::ApiError;
+use super::permitted;
 use super::record::{self, Incoming, parse_rid};
 use super::reply::{self, Answer, Reply};
 use super::token;
@@ -17,6 +18,7 @@ use super::work::Work;
 
 /// `POST /document/{db}`. The id is this server's to choose: `@rid` and `@version` are ignored.
 pub(super) async fn create<B: Backend>(ctx: Ctx<B>) -> Reply {
+    permitted::write(&ctx.app, || "Create record #-1:-1".to_owned())?;
     let record = Incoming::parse(&ctx.body)?;
     change(&ctx, Change::Create(&record)).await
 }
@@ -44,6 +46,7 @@ pub(super) async fn replace<B: Backend>(ctx: Ctx<B>) -> Reply {
     }
     let record = Incoming::parse(&ctx.body)?;
     let (rid, version) = target(&ctx, &record)?;
+    permitted::write(&ctx.app, || format!("Update record {rid}"))?;
     change(&ctx, Change::Replace(rid, version, &record)).await
 }
 
@@ -51,6 +54,7 @@ pub(super) async fn replace<B: Backend>(ctx: Ctx<B>) -> Reply {
 pub(super) async fn merge<B: Backend>(ctx: Ctx<B>) -> Reply {
     let record = Incoming::parse(&ctx.body)?;
     let (rid, version) = target(&ctx, &record)?;
+    permitted::write(&ctx.app, || format!("Update record {rid}"))?;
     change(&ctx, Change::Merge(rid, version, &record)).await
 }
 
@@ -62,6 +66,7 @@ pub(super) async fn delete<B: Backend>(ctx: Ctx<B>) -> Reply {
     }
     let tombstone = ctx.tombstone_id()?;
     let rid = parse_rid(ctx.param("rid"))?;
+    permitted::write(&ctx.app, || format!("Delete record {rid}"))?;
     change(&ctx, Change::Delete(rid, version, tombstone)).await
 }
 

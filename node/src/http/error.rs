@@ -166,6 +166,7 @@ pub(super) const fn describe(code: ErrorCode) -> &'static str {
         }
         ErrorCode::TokenExpired => "The retry session has ended or the token is acknowledged",
         ErrorCode::NotOwner => "Another server owns the cluster",
+        ErrorCode::NotMaster => "Cannot execute write operation on a node that is non a master",
         ErrorCode::Deadline => {
             "The deadline passed before the outcome was known; the transaction may still commit"
         }

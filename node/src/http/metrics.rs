@@ -9,7 +9,7 @@ use std::time::Duration;
 use quorate_api::{ErrorCode, Outcome};
 
 /// All codes, for counters by code.
-const CODES: [ErrorCode; 29] = [
+const CODES: [ErrorCode; 30] = [
     ErrorCode::NoQuorum,
     ErrorCode::QuorumFailed,
     ErrorCode::VersionConflict,
@@ -27,6 +27,7 @@ const CODES: [ErrorCode; 29] = [
     ErrorCode::SchemaChanged,
     ErrorCode::TokenExpired,
     ErrorCode::NotOwner,
+    ErrorCode::NotMaster,
     ErrorCode::Deadline,
     ErrorCode::UnresolvedIntent,
     ErrorCode::ReadTimeout,

@@ -20,6 +20,7 @@ mod execute;
 mod graph;
 mod keys;
 mod metrics;
+mod permitted;
 mod record;
 mod reply;
 mod roles;

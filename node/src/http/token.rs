@@ -30,6 +30,7 @@ use super::access::{Access, Db};
 use super::backend::Backend;
 use super::context::Ctx;
 use super::error::ApiError;
+use super::permitted;
 use super::reply::{self, Answer, Reply};
 
 /// The header.
@@ -233,6 +234,7 @@ fn now() -> u64 {
 
 /// `POST /retry/{db}`: a session for tokens.
 pub(super) async fn begin<B: Backend>(ctx: Ctx<B>) -> Reply {
+    permitted::write(&ctx.app, || "Transaction Commit".to_owned())?;
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields, default)]
     struct Options {
@@ -267,6 +269,7 @@ pub(super) async fn begin<B: Backend>(ctx: Ctx<B>) -> Reply {
 
 /// `DELETE /retry/{db}/{session}` ends a session, `…/{number}` acknowledges one token.
 pub(super) async fn end<B: Backend>(ctx: Ctx<B>) -> Reply {
+    permitted::write(&ctx.app, || "Transaction Commit".to_owned())?;
     let db = ctx.database().await?;
     let session = ctx.param("session");
     let item = match ctx.optional_param("number") {

@@ -11,17 +11,22 @@ use super::metrics::{machine_bytes, resident_bytes};
 use super::shared::Shared;
 use crate::http::members::{Bulletin, Server, ServerState, Servers};
 
-/// Between two bulletins while the databases stay the same.
+/// Between two bulletins while the databases stay the same, of few servers. Among more of them each
+/// tells less often, so that everybody hears no more than so many a second.
 const EVERY: Duration = Duration::from_secs(1);
+const A_SECOND: u32 = 20;
+const SELDOM: Duration = Duration::from_secs(10);
 
 /// Keeps the bulletin fresh, for ever.
 pub(super) async fn keep(shared: Arc<Shared>) {
     let mut changes = shared.changes.subscribe();
     loop {
         changes.mark_unchanged();
-        shared.own.publish(compose(&shared));
+        let servers = u32::try_from(shared.schema.load().servers.len()).unwrap_or(u32::MAX);
+        let period = (EVERY * servers.min(1_000) / A_SECOND).clamp(EVERY, SELDOM);
+        shared.own.publish(compose(&shared), period);
         // Whichever comes first: the schema changed, or the rest grew old.
-        tokio::time::timeout(EVERY, changes.changed()).await.ok();
+        tokio::time::timeout(period, changes.changed()).await.ok();
     }
 }
 
@@ -36,7 +41,11 @@ fn compose(shared: &Shared) -> Bulletin {
         memory: resident_bytes().unwrap_or(0),
         memory_max: machine_bytes().unwrap_or(0),
         databases: shared.schema.load().databases.iter().map(|d| d.name.clone()).collect(),
-        toward: peers.iter().map(|(name, peer)| (name.clone(), peer.toward())).collect(),
+        toward: peers
+            .iter()
+            .filter(|(_, peer)| peer.is_always_linked())
+            .map(|(name, peer)| (name.clone(), peer.toward()))
+            .collect(),
     }
 }
 

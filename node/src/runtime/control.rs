@@ -12,7 +12,8 @@ use quorate_control::plane::{
 };
 use quorate_control::roles::gone_text;
 use quorate_control::schema::Schema;
-use quorate_protocol::io::{Event as MachineEvent, PersistSeq, Tick};
+use quorate_protocol::io::{Event as MachineEvent, PersistSeq, RelayConfig, Tick};
+use quorate_protocol::topology::Topology;
 use tokio::sync::oneshot;
 
 use super::inbox::Input;
@@ -91,6 +92,10 @@ impl<P: Protocol> NodeLoop<P> {
         // Whatever it had applied is there again.
         self.configure();
         self.carry_out_control(effects);
+        let there = self.peers.iter().filter(|(_, known)| known.peer.status().1);
+        for node in there.map(|(node, _)| *node).collect::<Vec<_>>() {
+            self.step_control(Event::Peer { node, up: true });
+        }
     }
 
     /// A data folder that has a cluster is used in that one, and by a server with links to it.
@@ -175,8 +180,13 @@ impl<P: Protocol> NodeLoop<P> {
         }
         if due {
             self.step_control(Event::Tick);
+            let voters = self.control.as_ref().map_or(0, |control| control.plane.voter_count());
+            self.shared.metrics.control_voters.store(voters as u64, Ordering::Relaxed);
             self.watch_owners();
             self.announce();
+            if let Some(links) = &self.shared.links {
+                links.demand(&self.protocol.needs());
+            }
         }
     }
 
@@ -198,10 +208,12 @@ impl<P: Protocol> NodeLoop<P> {
 
     /// Sees who is there, and has owners moved if this server leads.
     fn watch_owners(&mut self) {
-        let peers = self.peers.iter().map(|(node, known)| (*node, known.peer.state()));
-        let itself = (self.shared.node, ServerState::Is(self.shared.state()));
         let Some(control) = &mut self.control else { return };
-        control.owners.look(peers.chain([itself]));
+        let peers = self.peers.iter();
+        let peers = peers.filter_map(|(node, known)| Some((*node, known.peer.state()?)));
+        let all = peers.chain([(self.shared.node, ServerState::Is(self.shared.state()))]);
+        let plane = &control.plane;
+        control.owners.look(all.map(|(node, state)| (node, state, plane.hears(node))));
         if !control.plane.is_leader() {
             return;
         }
@@ -267,7 +279,9 @@ impl<P: Protocol> NodeLoop<P> {
         self.shared.metrics.control_term.store(term, Ordering::Relaxed);
         let leads = leader == Some(self.shared.node);
         self.shared.metrics.control_leads.store(u64::from(leads), Ordering::Relaxed);
-        let name = leader.and_then(|node| self.name_of(node));
+        let schema = self.control.as_ref().map(|control| control.plane.schema());
+        let agreed = leader.and_then(|node| schema.as_ref()?.server_name(node));
+        let name = agreed.or_else(|| leader.and_then(|node| self.name_of(node)));
         match name {
             Some(leader) => tracing::info!(leader, term, "the control plane has a leader"),
             None => tracing::info!(term, "the control plane has no leader"),
@@ -282,10 +296,14 @@ impl<P: Protocol> NodeLoop<P> {
     }
 
     pub(super) fn send_control(&mut self, to: NodeId, bytes: &Vec<u8>) {
-        let Some(known) = self.peers.get_mut(&to) else { return };
-        if known.peer.queue.push(Kind::Control, bytes) {
+        let known = self.peers.get_mut(&to);
+        if let Some(known) = known
+            && known.peer.queue.push(Kind::Control, bytes)
+        {
             self.shared.metrics.control_sent.increment();
             known.dirty = true;
+        } else {
+            self.demand(to);
         }
     }
 
@@ -301,10 +319,16 @@ impl<P: Protocol> NodeLoop<P> {
             // is settled meanwhile.
             return;
         }
-        if let Some(links) = &self.shared.links {
-            links.follow(&schema.servers, &schema.gone);
-        }
         let placements = control.plane.state().agreement.placements();
+        if let Some(links) = &self.shared.links {
+            let fan_out = RelayConfig::new().fan_out;
+            let mut always = Topology::new(&placements, fan_out).links(self.shared.node);
+            always.extend(schema.links(self.shared.node));
+            let tree = schema.tree();
+            let above = tree.candidates(self.shared.node).filter(|node| always.contains(node));
+            let above = above.collect();
+            links.follow(&schema.servers, &schema.gone, (always, above));
+        }
         // Filling begins again with other indexes only: configurations come more often.
         if self.filed != Some(schema.revision) {
             let filling = self.writer.set_indexes(IndexTable::of(&schema));

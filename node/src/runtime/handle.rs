@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, Rid, Stamp, TxId};
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
+use quorate_control::servers::Role;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, Reply, SessionToken};
 use tokio::sync::{oneshot, watch};
 
@@ -31,6 +32,8 @@ pub const TRANSACTION_BYTES_MAX: usize = 8 << 20;
 pub(super) const GRACE: Duration = Duration::from_millis(200);
 /// How long a block of positions is asked for, whoever waits for it or not.
 const GRANT_PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for links with MASTERs, before those that are there are asked.
+const REACH_MAX: Duration = Duration::from_millis(500);
 /// Between two looks at votes that are waited for.
 const SETTLE_POLL: Duration = Duration::from_millis(5);
 
@@ -104,6 +107,9 @@ impl NodeHandle {
         quorum: ReadQuorum,
         deadline: Instant,
     ) -> Result<Answers, Failure> {
+        if quorum != ReadQuorum::Count(1) {
+            self.reach_masters(&items, deadline).await;
+        }
         let (reply, answer) = oneshot::channel();
         let tick = self.shared.clock.tick_of(deadline);
         let input = Input::Read { items, quorum, deadline: tick, reply };
@@ -118,6 +124,18 @@ impl NodeHandle {
                 unreachable!("the machine answers a read by what it read")
             }
         }
+    }
+
+    /// A REPLICA is linked with MASTERs only while it asks them something.
+    async fn reach_masters(&self, items: &[ItemId], deadline: Instant) {
+        let Some(links) = &self.shared.links else { return };
+        let masters: BTreeSet<NodeId> = {
+            let placements = self.shared.placements.load();
+            let of = items.iter().filter_map(|item| placements.get(&item.cluster));
+            of.flat_map(|placement| placement.masters.iter().copied()).collect()
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        links.reach(&masters, REACH_MAX.min(left / 2)).await;
     }
 
     /// Waits until everything a session has seen is applied here; gives what is applied here.
@@ -312,7 +330,7 @@ impl NodeHandle {
             let peer = peers.as_ref().and_then(|peers| peers.get(&name));
             // A MASTER without a link is this server, or one that has just joined.
             let itself = (name == shared.name).then_some(shared.node);
-            let known = peer.map_or((itself, itself.is_some()), |peer| peer.status());
+            let known = peer.map_or((itself, itself.is_some()), |peer| peer.presence());
             (name, Master { node: known.0, up: known.1 })
         });
         NodeStatus {
@@ -442,6 +460,12 @@ impl Backend for NodeHandle {
 
     fn schema(&self) -> Arc<Schema> {
         self.schema()
+    }
+
+    fn role(&self) -> Role {
+        let schema = self.shared.schema.load();
+        // Who is in no cluster yet is not ONLINE either.
+        schema.server(self.shared.node).map_or(Role::Master, |server| server.role)
     }
 
     fn status(&self) -> NodeStatus {

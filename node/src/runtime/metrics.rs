@@ -169,6 +169,8 @@ pub struct Metrics {
     pub control_term: AtomicU64,
     /// 1 while this server leads it.
     pub control_leads: AtomicU64,
+    /// Servers that vote on the control plane's log, as far as this one knows.
+    pub control_voters: AtomicU64,
     /// Clusters on their way to another generation, as far as this server knows.
     pub changing: AtomicU64,
     /// Indexes that were to be filled.
@@ -359,6 +361,7 @@ impl Metrics {
         let gauges = [
             ("quorate_control_term", &self.control_term),
             ("quorate_control_leads", &self.control_leads),
+            ("quorate_control_voters", &self.control_voters),
             ("quorate_clusters_changing", &self.changing),
         ];
         for (name, value) in gauges {

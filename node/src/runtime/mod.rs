@@ -9,6 +9,7 @@ mod copies;
 pub mod data_dir;
 mod decide;
 mod deployment;
+mod discovery;
 pub mod handle;
 mod inbox;
 mod join;
@@ -40,6 +41,8 @@ use crate::clock::{Clock, micros};
 use crate::http::RetryPolicy;
 use control::Foundation;
 use data_dir::{DataDir, DataError};
+use discovery::Discovery;
+pub(crate) use discovery::MULTICAST;
 use handle::{NodeHandle, NodeState};
 use inbox::{Inbox, Input};
 use link::own::Own;
@@ -60,10 +63,12 @@ pub struct Settings {
     pub http: Option<SocketAddr>,
     /// The MASTERs that found a cluster, this one included; of one that joins, itself.
     pub members: Members,
-    /// Servers of the cluster that it joins, as `HOST:PORT`; empty: it founds one.
+    /// Servers of the cluster that it joins, as `HOST:PORT` or `multicast`; empty: it founds one.
     pub join: Vec<String>,
     /// Where other servers reach it; `None`: where it listens.
     pub advertise: Option<String>,
+    /// Others of the network can find it.
+    pub multicast: bool,
     /// Where other servers are reached, whatever they say of themselves.
     pub dial: BTreeMap<String, String>,
     /// Name of the cluster.
@@ -92,6 +97,9 @@ pub enum StartError {
     /// Its threads.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// Its place in the network.
+    #[error("multicast: {0}; without --multicast, servers are found by --join HOST:PORT")]
+    Multicast(#[from] mdns_sd::Error),
     /// Its seed.
     #[error("no randomness from the operating system: {0}")]
     Random(getrandom::Error),
@@ -104,7 +112,7 @@ impl StartError {
         match self {
             Self::Data(error) => error.is_damage(),
             Self::Storage(_) => true,
-            Self::Thread(_) | Self::Random(_) => false,
+            Self::Thread(_) | Self::Multicast(_) | Self::Random(_) => false,
         }
     }
 }
@@ -171,13 +179,16 @@ impl Node {
         };
         let machine = Machine::new(machine_config, recovered);
         let inbox = Arc::new(Inbox::new(settings.in_flight_max));
-        let own = Arc::default();
+        let own = Arc::new(Own::new(node, boot));
         let me = Me { name: settings.name.clone(), node, boot, process, started_with };
         let links = peers.is_some().then(|| link_config(me, &settings, Arc::clone(&own)));
         let links = links.map(|config| Links::new(config, storage.clone(), inbox.clone(), clock));
         let links = links.transpose()?;
         let listens = peers.as_ref().and_then(|peers| peers.local_addr().ok());
         let address = address_of(settings.advertise, listens);
+        let multicast = listens.filter(|_| settings.multicast);
+        let discovery = multicast.map(|at| Discovery::start(&settings.cluster, at.ip()));
+        let discovery = discovery.transpose()?.map(Arc::new);
         let shared = Arc::new(Shared::new(Parts {
             name: settings.name,
             node,
@@ -199,7 +210,11 @@ impl Node {
         let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
         node.tasks.spawn(config_files::run(node.handle(), databases));
         if joins {
-            node.tasks.spawn(join::run(node.shared.clone(), settings.join));
+            let discovery = discovery.clone();
+            node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery));
+        }
+        if let Some(discovery) = discovery {
+            node.tasks.spawn(discovery.announce(node.shared.clone()));
         }
         Ok(node)
     }

@@ -63,7 +63,7 @@ pub(super) struct Known {
 pub(crate) struct NodeLoop<P> {
     pub(super) shared: Arc<Shared>,
     runtime: Handle,
-    protocol: P,
+    pub(super) protocol: P,
     pub(super) writer: Writer,
     pub(super) peers: BTreeMap<NodeId, Known>,
     /// What the control plane will be made from.
@@ -240,9 +240,7 @@ impl<P: Protocol> NodeLoop<P> {
             }
             Input::Peer { node, boot, up } => {
                 self.step(Event::Peer { node, boot, up });
-                if !up {
-                    self.step_control(ControlEvent::Unreachable(node));
-                }
+                self.step_control(ControlEvent::Peer { node, up });
             }
             Input::Bound { peer, node, boot } => {
                 let known = self.peers.insert(node, Known { peer, boot, dirty: false });
@@ -255,7 +253,10 @@ impl<P: Protocol> NodeLoop<P> {
                     self.found_when_complete();
                 }
             }
-            Input::Unbound { node } => drop(self.peers.remove(&node)),
+            Input::Unbound { node } => {
+                self.peers.remove(&node);
+                self.step_control(ControlEvent::Peer { node, up: false });
+            }
             input @ (Input::Control { .. }
             | Input::Propose { .. }
             | Input::CatchUp { .. }
@@ -385,15 +386,16 @@ impl<P: Protocol> NodeLoop<P> {
                 self.work.push_back(Input::Message { from, boot, cfg, message });
             }
             Out::Send(to, message) => {
-                let Some(known) = self.peers.get_mut(&to) else {
-                    tracing::debug!(%to, message = message.name(), "nobody to send to");
-                    return;
-                };
                 let envelope = Envelope { cfg: self.cfg, durable: self.durable, message: &message };
-                if known.peer.queue.push(Kind::Message, &envelope) {
+                if let Some(known) = self.peers.get_mut(&to)
+                    && known.peer.queue.push(Kind::Message, &envelope)
+                {
                     self.shared.metrics.sent(&message);
                     known.peer.sent.count(&message);
                     known.dirty = true;
+                } else {
+                    tracing::debug!(%to, message = message.name(), "nobody to send to");
+                    self.demand(to);
                 }
             }
             Out::Report(report) => self.reports.push(report),
@@ -405,6 +407,13 @@ impl<P: Protocol> NodeLoop<P> {
                     client.send(reply).ok();
                 }
             }
+        }
+    }
+
+    /// What is lost for want of a link comes again; then there shall be one.
+    pub(super) fn demand(&self, node: NodeId) {
+        if let Some(links) = &self.shared.links {
+            links.demand(&[node].into());
         }
     }
 

@@ -117,6 +117,10 @@ impl Protocol for Fake {
     }
 
     /// A transaction has the number of its request.
+    fn needs(&self) -> BTreeSet<NodeId> {
+        BTreeSet::new()
+    }
+
     fn request_of(&self, tx: TxId) -> Option<u64> {
         (self.plan == Plan::Vote).then_some(tx.seq)
     }

@@ -1,7 +1,9 @@
 //! What the loop asks of the protocol machine: the seam at which its tests put a machine of their
 //! own. May not add behaviour.
 
-use quorate_api::TxId;
+use std::collections::BTreeSet;
+
+use quorate_api::{NodeId, TxId};
 use quorate_protocol::io::{Effect, Event, Store, Tick};
 use quorate_protocol::machine::Machine;
 
@@ -13,6 +15,8 @@ pub(crate) trait Protocol: Send + 'static {
     fn next_deadline(&self) -> Option<Tick>;
     /// Transactions with a vote and no outcome here.
     fn undecided(&self) -> Vec<TxId>;
+    /// Servers that it has something to do with beyond those that the topology links it with.
+    fn needs(&self) -> BTreeSet<NodeId>;
     /// The request that a transaction under way here was made for, while its client waits.
     fn request_of(&self, tx: TxId) -> Option<u64>;
 }
@@ -28,6 +32,10 @@ impl Protocol for Machine {
 
     fn undecided(&self) -> Vec<TxId> {
         Self::undecided(self).map(|(tx, _)| *tx).collect()
+    }
+
+    fn needs(&self) -> BTreeSet<NodeId> {
+        Self::needs(self)
     }
 
     fn request_of(&self, tx: TxId) -> Option<u64> {

@@ -49,6 +49,12 @@ impl Statement {
         matches!(self, Self::Select(_) | Self::Explain(_) | Self::HaStatus(_))
     }
 
+    /// True when it is about servers, and not about what databases hold.
+    #[must_use]
+    pub const fn is_about_servers(&self) -> bool {
+        matches!(self, Self::HaStatus(_) | Self::HaSetRole(_) | Self::HaRemoveServer(_))
+    }
+
     /// True when it changes what the servers have agreed on.
     #[must_use]
     pub const fn is_ddl(&self) -> bool {

@@ -49,6 +49,8 @@ pub(super) struct Log {
     entries: Vec<Entry>,
     /// What the entries weigh.
     bytes: usize,
+    /// The list of voters as it was applied, where that is more than the snapshot's.
+    voters: Option<ConfState>,
 }
 
 fn decode<T: prost::Message + Default>(
@@ -68,6 +70,7 @@ impl Log {
             snapshot: snapshot_of(conf_state, FOUNDATION, FOUNDATION, state),
             entries: Vec::new(),
             bytes: 0,
+            voters: None,
         }
     }
 
@@ -79,6 +82,7 @@ impl Log {
             snapshot: snapshot_of(ConfState::default(), 0, 0, state),
             entries: Vec::new(),
             bytes: 0,
+            voters: None,
         }
     }
 
@@ -90,6 +94,7 @@ impl Log {
             snapshot,
             entries: Vec::new(),
             bytes: 0,
+            voters: None,
         };
         for bytes in &rest.entries {
             let entry: Entry = decode("an entry", bytes)?;
@@ -148,10 +153,52 @@ impl Log {
         writes
     }
 
+    /// Takes entries that are committed; those who vote are `voters` before them. What stands in
+    /// their place is replaced only where it is something else, and with it what follows: none of
+    /// that can be committed.
+    pub(super) fn take_committed(
+        &mut self,
+        entries: Vec<Entry>,
+        voters: ConfState,
+    ) -> Vec<LogWrite> {
+        let Some(end) = entries.last().map(|last| (last.index, last.term)) else {
+            return Vec::new();
+        };
+        let is_there = |entry: &Entry| self.term(entry.index) == Ok(entry.term);
+        let there = entries.iter().take_while(|entry| is_there(entry)).count();
+        let fresh = entries.into_iter().skip(there).collect();
+        self.voters = Some(voters);
+        let mut writes = self.append(fresh);
+        writes.push(self.commit_up_to(end));
+        writes
+    }
+
+    /// Takes a snapshot of a state that is committed in place of everything.
+    pub(super) fn take_snapshot(&mut self, snapshot: Snapshot) -> Vec<LogWrite> {
+        let end = (index_of(&snapshot), snapshot.metadata.as_ref().map_or(0, |m| m.term));
+        let mut writes = self.restore(snapshot);
+        writes.push(self.commit_up_to(end));
+        writes
+    }
+
+    /// Whoever has an entry of a term has no vote any more in one before it.
+    fn commit_up_to(&mut self, (index, term): (u64, u64)) -> LogWrite {
+        let HardState { term: known, vote, commit } = self.hard_state;
+        let vote = if term > known { 0 } else { vote };
+        let (term, commit) = (term.max(known), index.max(commit));
+        self.set_hard_state(HardState { term, vote, commit })
+    }
+
+    /// The snapshot as it travels.
+    pub(super) fn snapshot_bytes(&self) -> Vec<u8> {
+        self.snapshot.encode_to_vec()
+    }
+
     /// Takes a snapshot in place of everything.
     pub(super) fn restore(&mut self, snapshot: Snapshot) -> Vec<LogWrite> {
         let commit = index_of(&snapshot).max(self.hard_state.commit);
         self.snapshot = snapshot;
+        self.voters = None;
         self.entries.clear();
         self.bytes = 0;
         let hard_state = HardState { commit, ..self.hard_state.clone() };
@@ -164,6 +211,7 @@ impl Log {
         let count = usize::try_from(index - index_of(&self.snapshot)).unwrap_or(0);
         let dropped: usize = self.entries.drain(..count).map(|entry| weight(&entry)).sum();
         self.bytes -= dropped;
+        self.voters = None;
         self.snapshot = snapshot_of(voters, index, term, state);
         self.snapshot_write()
     }
@@ -204,7 +252,8 @@ pub(super) fn index_of(snapshot: &Snapshot) -> u64 {
 impl Storage for Log {
     fn initial_state(&self) -> raft::Result<RaftState> {
         let metadata = self.snapshot.metadata.clone().unwrap_or_default();
-        let conf_state = metadata.conf_state.unwrap_or_default();
+        let of_snapshot = metadata.conf_state.unwrap_or_default();
+        let conf_state = self.voters.clone().unwrap_or(of_snapshot);
         Ok(RaftState { hard_state: self.hard_state.clone(), conf_state })
     }
 

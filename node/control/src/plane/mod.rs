@@ -18,9 +18,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use prost::Message as _;
 use quorate_api::NodeId;
-use raft::eraftpb::{self, EntryType, MessageType};
+use raft::eraftpb::{self, EntryType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -28,10 +27,15 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::agreement::Agreement;
 use crate::schema::Schema;
 
+mod detour;
 mod elections;
 mod io;
 mod log;
+mod observer;
+#[cfg(test)]
+mod observer_tests;
 mod proposals;
+mod questions;
 mod state;
 mod state_machine;
 #[cfg(test)]
@@ -39,15 +43,20 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod voters;
+mod wire;
 
+use detour::Links;
 pub use io::{Answer, Effect, Event, PlaneConfig};
 use log::Log;
 pub use log::{LogWrite, RecoveredLog};
+use observer::Observer;
 use proposals::Proposals;
+use questions::{Asker, Questions};
 use state::Entry;
 pub use state::{State, UnreadableError};
 pub use state_machine::StateMachine;
 use voters::Voters;
+use wire::Wire;
 
 /// Microseconds between two ticks.
 pub const TICK: u64 = 50_000;
@@ -93,22 +102,15 @@ pub struct Plane<A: StateMachine = Agreement> {
     durable: u64,
     pending: VecDeque<Pending<A>>,
     proposals: Proposals,
-    /// Clients that want to catch up, and how far they have to.
-    questions: BTreeMap<u64, Question>,
+    /// Clients that want to catch up, and servers that ask for theirs.
+    questions: Questions,
+    observer: Observer,
     /// Servers that this one, leading, has sent a snapshot, and for how many ticks they have not
     /// acknowledged it.
     snapshots: BTreeMap<u64, usize>,
     led: (Option<NodeId>, u64),
     voters: Voters,
-}
-
-/// How far somebody has to catch up.
-#[derive(Debug, Default)]
-struct Question {
-    /// Ticks since it was put.
-    ticks: usize,
-    /// The leader's answer.
-    index: Option<u64>,
+    links: Links,
 }
 
 impl Plane {
@@ -159,19 +161,7 @@ impl<A: StateMachine> Plane<A> {
             handed = 1;
             out.push(Effect::Persist { number: handed, writes: log.writes() });
         }
-        let settings = raft::Config {
-            id: config.node.0,
-            election_tick: ELECTION,
-            heartbeat_tick: HEARTBEAT,
-            applied,
-            max_size_per_msg: MESSAGE_BYTES,
-            check_quorum: true,
-            pre_vote: true,
-            ..raft::Config::default()
-        };
-        let silent = slog::Logger::root(slog::Discard, slog::o!());
-        let raft = RawNode::new(&settings, log, &silent)
-            .map_err(|error| UnreadableError::library("the log", &error))?;
+        let raft = library(config.node, applied, log)?;
         let mut plane = Self {
             raft,
             rng: ChaCha8Rng::seed_from_u64(config.seed),
@@ -183,10 +173,12 @@ impl<A: StateMachine> Plane<A> {
             durable: 0,
             pending: VecDeque::new(),
             proposals: Proposals::new(config.node, config.boot),
-            questions: BTreeMap::new(),
+            questions: Questions::default(),
+            observer: Observer::default(),
             snapshots: BTreeMap::new(),
             led: (None, 0),
             voters: Voters::default(),
+            links: Links::default(),
             config,
         };
         // What it had applied, before a vote that is not durable yet holds it up.
@@ -208,14 +200,9 @@ impl<A: StateMachine> Plane<A> {
         out: &mut Vec<Effect>,
     ) -> Result<(), UnreadableError> {
         match event {
-            Event::Tick => self.tick()?,
-            Event::Message { from, bytes } => self.receive(from, &bytes),
-            Event::Unreachable(node) => {
-                self.raft.report_unreachable(node.0);
-                // Whatever it was sent may be lost; of others nothing is believed by this.
-                self.raft.report_snapshot(node.0, SnapshotStatus::Failure);
-                self.lose(node);
-            }
+            Event::Tick => self.tick(out)?,
+            Event::Message { from, bytes } => self.receive(from, &bytes, out)?,
+            Event::Peer { node, up } => self.link(node, up, out),
             Event::Persisted(number) => self.durable = self.durable.max(number),
             Event::Propose { request, .. } | Event::CatchUp { request } if self.is_full() => {
                 out.push(Effect::Answer { request, answer: Answer::NotProposed });
@@ -223,8 +210,8 @@ impl<A: StateMachine> Plane<A> {
             Event::Propose { request, command } => self.proposals.add(request, command)?,
             Event::Report(report) => self.proposals.report(report),
             Event::CatchUp { request } => {
-                self.questions.insert(request, Question::default());
-                self.ask(request);
+                let number = self.questions.add(Asker::Client(request));
+                self.ask(number, out);
             }
             Event::GiveUp { request } => self.give_up(request, out),
         }
@@ -253,9 +240,11 @@ impl<A: StateMachine> Plane<A> {
         self.proposals.len() + self.questions.len() >= REQUESTS_MAX
     }
 
-    fn tick(&mut self) -> Result<(), UnreadableError> {
+    fn tick(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
         self.proposals.tick();
-        self.ask_again();
+        self.tick_links();
+        self.ask_again(out);
+        self.tick_beside(out);
         // In between the library has the snapshot and not what comes before it: it could not stand.
         if self.pending.iter().any(|pending| pending.snapshot.is_some()) {
             return Ok(());
@@ -289,47 +278,21 @@ impl<A: StateMachine> Plane<A> {
         }
     }
 
-    fn ask_again(&mut self) {
-        let again: Vec<u64> = self
-            .questions
-            .iter_mut()
-            .filter(|(_, question)| question.index.is_none())
-            .filter_map(|(request, question)| {
-                question.ticks += 1;
-                question.ticks.is_multiple_of(ELECTION).then_some(*request)
-            })
-            .collect();
-        for request in again {
-            self.ask(request);
-        }
-    }
-
-    fn receive(&mut self, from: NodeId, bytes: &[u8]) {
+    fn receive(
+        &mut self,
+        from: NodeId,
+        bytes: &[u8],
+        out: &mut Vec<Effect>,
+    ) -> Result<(), UnreadableError> {
         // From a link that is authenticated: at worst of a version that this one does not know.
-        let Ok(message) = eraftpb::Message::decode(bytes) else { return };
-        if message.from != from.0 || message.to != self.config.node.0 {
-            return;
-        }
-        // Refused are those of strangers and those that are no messages; both like lost ones.
-        self.raft.step(message).ok();
-    }
-
-    /// Asks the leader how far the log is committed. Lost without a leader, so it is repeated.
-    fn ask(&mut self, request: u64) {
-        let context = [&self.asker()[..], &request.to_be_bytes()].concat();
-        self.raft.read_index(context);
-    }
-
-    /// Makes questions different from those of other servers, and of other boots.
-    fn asker(&self) -> [u8; 12] {
-        let mut bytes = [0; 12];
-        bytes[..8].copy_from_slice(&self.config.node.0.to_be_bytes());
-        bytes[8..].copy_from_slice(&self.config.boot.0.to_be_bytes());
-        bytes
+        let Ok(wire) = postcard::from_bytes(bytes) else { return Ok(()) };
+        let Wire::Log(bytes) = wire else { return self.receive_beside(from, wire, out) };
+        self.receive_log(from, bytes, out);
+        Ok(())
     }
 
     fn give_up(&mut self, request: u64, out: &mut Vec<Effect>) {
-        let answer = if self.questions.remove(&request).is_some() {
+        let answer = if self.questions.withdraw(request) {
             Answer::NotProposed
         } else {
             match self.proposals.give_up(request) {
@@ -347,7 +310,7 @@ impl<A: StateMachine> Plane<A> {
         // Behind the change: whoever is answered finds here what was agreed on.
         let mut answers = Vec::new();
         loop {
-            self.propose(&mut answers)?;
+            self.propose(&mut answers, out)?;
             let settled = self.settle()?;
             if !self.raft.has_ready() {
                 if settled {
@@ -363,8 +326,8 @@ impl<A: StateMachine> Plane<A> {
         }
         out.append(&mut answers);
         self.answer(out);
-        let raft = &self.raft.raft;
-        let led = (Some(raft.leader_id).filter(|id| *id != 0).map(NodeId), raft.term);
+        self.feed_all(out);
+        let led = self.led_now();
         if led.0 != self.led.0 {
             out.push(Effect::Led { leader: led.0, term: led.1 });
         }
@@ -372,13 +335,17 @@ impl<A: StateMachine> Plane<A> {
         Ok(())
     }
 
-    fn propose(&mut self, answers: &mut Vec<Effect>) -> Result<(), UnreadableError> {
+    fn propose(
+        &mut self,
+        answers: &mut Vec<Effect>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), UnreadableError> {
         while let Some((request, outcome)) = self.proposals.settled_by(&self.state) {
             answers.push(Effect::Answer { request, answer: Answer::Applied(outcome) });
         }
         if let Some(entry) = self.proposals.due(&self.state)? {
             // Refused without a leader; the next tick tries again.
-            let handed = self.raft.propose(Vec::new(), entry).is_ok();
+            let handed = self.hand_in(entry, out);
             self.proposals.proposed(handed);
         }
         Ok(())
@@ -404,16 +371,14 @@ impl<A: StateMachine> Plane<A> {
             out.push(Effect::Persist { number: self.handed, writes });
         }
         for message in ready.take_messages() {
-            send(message, 0, out);
+            self.send(&message, 0, out);
         }
         for message in ready.take_persisted_messages() {
-            send(message, self.handed, out);
+            self.send(&message, self.handed, out);
         }
         for state in ready.take_read_states() {
-            let request = state.request_ctx.strip_prefix(&self.asker());
-            let request = request.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-            if let Some(question) = request.and_then(|request| self.questions.get_mut(&request)) {
-                question.index = Some(state.index);
+            if let Some(number) = self.number_in(&state.request_ctx) {
+                self.questions.settle(number, state.index);
             }
         }
         let committed = ready.take_committed_entries();
@@ -474,17 +439,6 @@ impl<A: StateMachine> Plane<A> {
         Ok(())
     }
 
-    fn answer(&mut self, out: &mut Vec<Effect>) {
-        let applied = self.applied;
-        let known = |question: &Question| question.index.is_some_and(|index| index <= applied);
-        let ready: Vec<u64> =
-            self.questions.iter().filter(|(_, q)| known(q)).map(|(request, _)| *request).collect();
-        for request in ready {
-            self.questions.remove(&request);
-            out.push(Effect::Answer { request, answer: Answer::CaughtUp });
-        }
-    }
-
     /// True when this server leads.
     #[must_use]
     pub fn is_leader(&self) -> bool {
@@ -492,8 +446,19 @@ impl<A: StateMachine> Plane<A> {
     }
 }
 
-fn send(message: eraftpb::Message, after: u64, out: &mut Vec<Effect>) {
-    debug_assert_ne!(message.msg_type(), MessageType::MsgHup, "a local message");
-    let to = NodeId(message.to);
-    out.push(Effect::Send { to, after, bytes: message.encode_to_vec() });
+/// The library over a log of which so much is applied.
+fn library(node: NodeId, applied: u64, log: Log) -> Result<RawNode<Log>, UnreadableError> {
+    let settings = raft::Config {
+        id: node.0,
+        election_tick: ELECTION,
+        heartbeat_tick: HEARTBEAT,
+        applied,
+        max_size_per_msg: MESSAGE_BYTES,
+        check_quorum: true,
+        pre_vote: true,
+        ..raft::Config::default()
+    };
+    let silent = slog::Logger::root(slog::Discard, slog::o!());
+    RawNode::new(&settings, log, &silent)
+        .map_err(|error| UnreadableError::library("the log", &error))
 }

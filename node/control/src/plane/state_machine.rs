@@ -24,8 +24,12 @@ pub trait StateMachine: Debug + Clone + PartialEq + Default + Serialize + Deseri
     /// What a cluster of these MASTERs begins with.
     fn founded_by(founders: &[(String, NodeId)]) -> Self;
 
-    /// Who gets the log: whoever is not among them is taken off the log's own list.
+    /// Who gets the log from its leader, with or without a vote: its own list. All other servers
+    /// follow one that has it.
     fn members(&self) -> BTreeSet<NodeId>;
+
+    /// Whom a server may follow that is not among them, best first; empty where that is not known.
+    fn feeders(&self, node: NodeId) -> Vec<NodeId>;
 
     /// Who of them votes on it.
     fn voters(&self) -> BTreeSet<NodeId>;
@@ -58,6 +62,10 @@ impl StateMachine for Agreement {
 
     fn members(&self) -> BTreeSet<NodeId> {
         self.listed().collect()
+    }
+
+    fn feeders(&self, node: NodeId) -> Vec<NodeId> {
+        self.schema.feeders(node)
     }
 
     fn voters(&self) -> BTreeSet<NodeId> {

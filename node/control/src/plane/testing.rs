@@ -8,6 +8,9 @@ use alloc::vec::Vec;
 
 use quorate_api::Boot;
 
+use prost::Message as _;
+use raft::eraftpb::MessageType;
+
 use super::*;
 use crate::command::Command;
 use crate::members::WriteQuorum;
@@ -60,6 +63,8 @@ pub(super) struct Server {
     pub(super) durable: u64,
     /// Highest configuration that was ever applied.
     pub(super) cfg: u64,
+    /// Others have links with it.
+    pub(super) met: bool,
 }
 
 /// Sender, receiver, the receiver's boot, the message.
@@ -94,6 +99,19 @@ pub(super) fn node(index: usize) -> NodeId {
 pub(super) fn voters(plane: &Plane) -> Vec<NodeId> {
     let voters: BTreeSet<u64> = plane.raft.raft.prs().conf().voters().ids().iter().collect();
     voters.into_iter().map(NodeId).collect()
+}
+
+fn is_snapshot(bytes: &[u8]) -> bool {
+    match postcard::from_bytes(bytes).unwrap() {
+        Wire::Log(bytes) => {
+            let message = eraftpb::Message::decode(&bytes[..]).unwrap();
+            message.msg_type() == MessageType::MsgSnapshot
+        }
+        Wire::Fed { news, .. } => matches!(news, wire::News::Snapshot(_)),
+        Wire::Follow { .. } | Wire::Propose { .. } | Wire::Ask { .. } | Wire::Answered { .. } => {
+            false
+        }
+    }
 }
 
 pub(super) fn create_database() -> Command {
@@ -135,8 +153,20 @@ impl World {
     /// One more server, which is not started yet.
     pub(super) fn add(&mut self) -> usize {
         let (disk, held) = (Disk::default(), VecDeque::new());
-        self.servers.push(Server { plane: None, disk, boot: 0, held, durable: 0, cfg: 0 });
+        let met = self.servers.len() < self.founders;
+        self.servers.push(Server { plane: None, disk, boot: 0, held, durable: 0, cfg: 0, met });
         self.servers.len() - 1
+    }
+
+    /// All servers have links with this one from now on.
+    pub(super) fn meet(&mut self, index: usize) {
+        self.servers[index].met = true;
+        for other in (0..self.servers.len()).filter(|other| *other != index) {
+            if self.servers[other].met {
+                self.step(index, Event::Peer { node: node(other), up: true });
+                self.step(other, Event::Peer { node: node(index), up: true });
+            }
+        }
     }
 
     pub(super) fn chance(&mut self, permille: u32) -> bool {
@@ -158,6 +188,9 @@ impl World {
         self.carry_out(index, out);
         // What it had applied, it applies again from its own disk.
         assert!(self.cfg(index) >= self.servers[index].cfg, "an older configuration came back");
+        if self.servers[index].met {
+            self.meet(index);
+        }
     }
 
     pub(super) fn crash(&mut self, index: usize) {
@@ -207,9 +240,9 @@ impl World {
             let free = *after <= durable;
             if free {
                 let to_index = usize::try_from(to.0 - 10).unwrap();
-                let message = eraftpb::Message::decode(&bytes[..]).unwrap();
-                let lost = self.cut.contains(&(index, to_index))
-                    || (self.loses_snapshots && message.msg_type() == MessageType::MsgSnapshot);
+                let lost = self.servers.get(to_index).is_none()
+                    || self.cut.contains(&(index, to_index))
+                    || (self.loses_snapshots && is_snapshot(bytes));
                 let loss = self.loss;
                 if !lost && !self.chance(loss) {
                     let due = self.now + 500 + u64::from(self.rng.next_u32() % 20_000);

@@ -346,8 +346,9 @@ impl Machine {
 
     /// Asks for the decision that wrote a missing base; the timer asks everybody else.
     pub(super) fn fetch_from(&mut self, cx: &mut Cx<'_>, node: NodeId, writer: TxId) {
+        let parent = self.upstream.parent().filter(|_| !self.is_linked(node));
         if node != self.config.node {
-            cx.send_now(node, Message::Fetch { tx: writer });
+            cx.send_now(parent.unwrap_or(node), Message::Fetch { tx: writer });
         } else if writer.node != self.config.node {
             cx.send_now(writer.node, Message::Fetch { tx: writer });
         }
@@ -359,6 +360,7 @@ impl Machine {
         let begun = self.begun_and_missing(cx);
         let missing = self.parked.missing().chain(self.held.missing()).chain(begun);
         let missing: BTreeSet<TxId> = missing.take(AT_ONCE).collect();
+        self.note_missing(!missing.is_empty());
         for tx in missing {
             let mut asked = self.knowing();
             asked.insert(tx.node);

@@ -49,6 +49,8 @@ pub(super) struct Upstream {
     refused: BTreeMap<NodeId, Tick>,
     /// Logs that are taken from their origin, until they are applied up to here.
     direct: BTreeMap<NodeId, LogPosition>,
+    /// A base was missing for as long as it takes to ask for it again.
+    lacks_base: bool,
     /// Logs that the parent is owed an acknowledgement for, at the next `Tick`.
     due: BTreeSet<NodeId>,
 }
@@ -132,6 +134,28 @@ impl Machine {
         if let Some(parent) = self.upstream.parent {
             self.tell_how_far(cx, parent);
         }
+    }
+
+    /// Servers that this one has something to do with beyond the links of the topology, as long as
+    /// that is so: whoever feeds it, and MASTERs while nobody does, or what it lacks is theirs.
+    #[must_use]
+    pub fn needs(&self) -> BTreeSet<NodeId> {
+        let mut needs = BTreeSet::new();
+        if !self.configured || self.topology.is_root(self.config.node) {
+            return needs;
+        }
+        needs.extend(self.upstream.parent.into_iter().chain(self.upstream.trying));
+        needs.extend(self.upstream.direct.keys());
+        let lacks = self.align.is_some() || self.upstream.lacks_base;
+        if lacks || self.upstream.parent.is_none() {
+            needs.extend(self.topology.roots());
+        }
+        needs
+    }
+
+    /// Bases are missing at a moment at which they are asked for once more, or none is.
+    pub(super) const fn note_missing(&mut self, any: bool) {
+        self.upstream.lacks_base = any;
     }
 
     /// Believed reachable, aligning or not.

@@ -137,9 +137,12 @@ impl World {
 
     /// True when every cluster and the control plane serve without this server, and will.
     pub(crate) fn can_spare(&self, index: usize) -> bool {
-        let alive = (0..self.servers.len()).filter(|at| *at != index && self.lives(*at)).count();
+        let voting = self.control.newest.voting();
+        let votes = |at: &usize| voting.contains(&self.servers[*at].id);
+        let voters = (0..self.servers.len()).filter(votes);
+        let alive = voters.filter(|at| *at != index && self.lives(*at)).count();
         let mut clusters = self.options.clusters.iter();
-        alive > self.servers.len() / 2
+        alive > voting.len() / 2
             && clusters
                 .all(|shape| self.keepers(shape.cluster).all(|k| self.serves(k, Some(index))))
     }

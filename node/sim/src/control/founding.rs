@@ -19,24 +19,36 @@ struct Founding<'a> {
 }
 
 /// Leaves on every server's disk what it knows of the foundation; gives what was agreed on.
-pub(crate) fn found(servers: &mut [Server], first: Command) -> Result<Table, UnreadableError> {
+///
+/// # Errors
+/// A server does not understand what another one wrote.
+pub(crate) fn found(
+    servers: &mut [Server],
+    voting: &[usize],
+    first: Command,
+) -> Result<Table, UnreadableError> {
+    let ids: Vec<NodeId> = servers.iter().map(|server| server.id).collect();
     let founders: Vec<(String, NodeId)> =
-        servers.iter().map(|server| (server.id.to_string(), server.id)).collect();
+        voting.iter().map(|at| (ids[*at].to_string(), ids[*at])).collect();
     let mut founding = Founding { servers, planes: Vec::new(), network: VecDeque::new() };
-    for (index, (_, node)) in founders.iter().enumerate() {
-        let config =
-            PlaneConfig { node: *node, boot: Boot(0), seed: node.0, entries_max: ENTRIES_MAX };
+    for (index, node) in ids.iter().copied().enumerate() {
+        let config = PlaneConfig { node, boot: Boot(0), seed: node.0, entries_max: ENTRIES_MAX };
+        let founders = if voting.contains(&index) { &founders[..] } else { &[] };
         let mut out = Vec::new();
-        let plane = Plane::new(config, &RecoveredLog::default(), &founders, &mut out)?;
+        let plane = Plane::new(config, &RecoveredLog::default(), founders, &mut out)?;
         founding.planes.push(plane);
         founding.carry_out(index, out)?;
     }
     founding.settle()?;
-    founding.step(0, Event::Propose { request: 1, command: first })?;
+    founding.step(voting[0], Event::Propose { request: 1, command: first })?;
+    founding.settle()?;
+    for index in (0..ids.len()).filter(|index| !voting.contains(index)) {
+        founding.step(index, Event::Peer { node: ids[voting[0]], up: true })?;
+    }
     founding.settle()?;
     let founded = founding.planes.iter().all(|plane| plane.state().cfg > 0);
     assert!(founded, "nothing is lost here, and the first founder stands at once");
-    Ok(founding.planes[0].state().agreement.clone())
+    Ok(founding.planes[voting[0]].state().agreement.clone())
 }
 
 impl Founding<'_> {

@@ -67,7 +67,8 @@ pub(crate) fn found(options: &Options, servers: &mut [Server], rng: &mut Stream)
         (shape.cluster, Keepers { masters, replicas, write_quorum: shape.write_quorum }, owner)
     };
     let first = Command::Found(options.clusters.iter().map(first).collect());
-    founding::found(servers, first).expect("the control plane reads what it wrote")
+    founding::found(servers, &options.voting(), first)
+        .expect("the control plane reads what it wrote")
 }
 
 impl World {
@@ -99,6 +100,11 @@ impl World {
         self.look_at_plane(index);
         self.configure(index);
         self.carry_out_plane(index, out);
+        let peers = self.servers[index].peers.iter().filter(|(_, (_, up))| *up);
+        let there: Vec<NodeId> = peers.map(|(peer, _)| self.servers[*peer].id).collect();
+        for node in there {
+            self.step_plane(index, Event::Peer { node, up: true });
+        }
     }
 
     /// Something happens to a server's control plane.

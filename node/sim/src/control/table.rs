@@ -11,7 +11,11 @@ use quorate_control::agreement::Refusal;
 use quorate_control::generations::{Generations, Keepers};
 use quorate_control::plane::StateMachine;
 use quorate_protocol::io::{CLOSED, Placement, Report, SessionToken};
+use quorate_protocol::topology::Topology;
 use serde::{Deserialize, Serialize};
+
+/// Servers below each other one: few, so that some are far down.
+const FAN_OUT: usize = 2;
 
 /// A change of what all servers agree on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,7 +46,7 @@ struct Row {
 /// All clusters.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Table {
-    /// Everybody votes.
+    /// Those who vote; all others follow them.
     servers: BTreeSet<NodeId>,
     rows: Vec<Row>,
     #[serde(with = "quorate_control::binary")]
@@ -76,6 +80,11 @@ impl Table {
         placed.collect()
     }
 
+    /// Those who vote.
+    pub(crate) const fn voting(&self) -> &BTreeSet<NodeId> {
+        &self.servers
+    }
+
     /// Some cluster is dropped.
     pub(crate) fn is_any_closed(&self) -> bool {
         self.rows.iter().any(|row| row.closed)
@@ -95,6 +104,21 @@ impl StateMachine for Table {
 
     fn voters(&self) -> BTreeSet<NodeId> {
         self.servers.clone()
+    }
+
+    fn feeders(&self, node: NodeId) -> Vec<NodeId> {
+        let others = |masters: Vec<NodeId>| masters.into_iter().filter(|other| *other != node);
+        if self.servers.contains(&node) {
+            return others(self.servers.iter().copied().collect()).collect();
+        }
+        let placements = self.placements();
+        let kept = placements.values().flat_map(|p| p.masters.iter().chain(&p.replicas).copied());
+        let replicas = kept.filter(|node| !self.servers.contains(node)).collect();
+        let tree = Topology::over(self.servers.clone(), replicas, FAN_OUT);
+        // One that keeps nothing yet has no place.
+        let roots =
+            if tree.is_root(node) { self.servers.iter().copied().collect() } else { vec![] };
+        tree.candidates(node).chain(others(roots)).collect()
     }
 
     fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {

@@ -69,6 +69,7 @@ struct State {
     /// What servers told of themselves, and their messages here.
     bulletins: BTreeMap<String, Bulletin>,
     received: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    role: Role,
     /// There are no other servers.
     alone: bool,
     /// Deadlines of waits for a session, and of transactions.
@@ -219,6 +220,11 @@ impl Fake {
         let mut state = self.state();
         state.bulletins.insert(name.to_owned(), bulletin);
         state.received.insert(name.to_owned(), received);
+    }
+
+    /// From now on it reads only.
+    pub(super) fn be_replica(&self) {
+        self.state().role = Role::Replica;
     }
 
     /// From now on it stands alone.
@@ -464,6 +470,10 @@ impl Backend for Fake {
             state: if starting { NodeState::Starting } else { NodeState::Online },
             masters: (1..=if grown { 5 } else { 3 }).map(master).collect(),
         }
+    }
+
+    fn role(&self) -> Role {
+        self.state().role
     }
 
     fn servers(&self) -> Servers {

@@ -10,6 +10,7 @@ mod graph;
 mod indexes;
 mod limits;
 mod quorums;
+mod replica;
 mod schema;
 mod sessions;
 mod statements;

@@ -162,7 +162,9 @@ async fn serve(
             c.boot > hello.boot || c.inward > number || c.retired
         }) => ReadError::Replaced,
     };
-    tracing::info!(peer = peer.name, reason = %error, "peer's link ended");
+    if peer.is_always_linked() {
+        tracing::info!(peer = peer.name, reason = %error, "peer's link ended");
+    }
     peer.link_down(Direction::In, number, links.clock.now());
 }
 

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quorate_control::servers::Role;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::peer::{Direction, Peer};
-use super::{Links, Peers, dial};
+use super::{Links, Peers, Use, dial};
 use crate::runtime::storage::StorageError;
 
 /// Before what did not work is tried again.
@@ -86,6 +87,15 @@ impl Links {
             after.insert(server.name.clone(), peer);
         }
         self.peers.store(Arc::new(after.clone()));
+        let is_master = |node| servers.iter().any(|s| s.node == node && s.role == Role::Master);
+        self.own.board().keep(|node| servers.iter().any(|server| server.node == node));
+        let (always, now) = (self.always.load(), self.clock.now());
+        let master = is_master(self.me.node);
+        for peer in after.values() {
+            let Some(node) = peer.node() else { continue };
+            let usage = Use { always: always.contains(&node), calm: !master || !is_master(node) };
+            peer.set_use(usage, now);
+        }
         for (name, peer) in before.iter() {
             if after.get(name).is_some_and(|kept| Arc::ptr_eq(kept, peer)) {
                 continue;

@@ -33,18 +33,23 @@ enum DialError {
     Closed,
     #[error("the peer has started anew")]
     NewBoot,
+    #[error("not needed any more")]
+    Idle,
     #[error("data on a link that only carries this server's messages")]
     UnexpectedData,
     #[error("no randomness: {0}")]
     Random(getrandom::Error),
 }
 
-/// Dials for ever.
+/// Dials for ever, whenever a link is needed.
 pub(super) async fn keep(links: Arc<Links>, peer: Arc<Peer>, address: String) {
     let mut jitter = ChaCha8Rng::seed_from_u64(links.me.process);
     let mut pause = BACK_OFF_MS.0;
     let mut told = String::new();
+    let mut wanted = peer.wanted();
     loop {
+        // The sender lives in the peer.
+        wanted.wait_for(|wanted| *wanted).await.ok();
         let error = match open(&links, &peer, &address).await {
             Ok((stream, boot, decoder)) => {
                 (pause, told) = (BACK_OFF_MS.0, String::new());
@@ -61,6 +66,10 @@ pub(super) async fn keep(links: Arc<Links>, peer: Arc<Peer>, address: String) {
             }
             Err(error) => error,
         };
+        if matches!(error, DialError::Idle) {
+            tracing::debug!(peer = peer.name, "link ended, nobody needs it");
+            continue;
+        }
         // A peer that stays away is one line, not two a second.
         let text = error.to_string();
         if text != told {
@@ -117,11 +126,12 @@ async fn serve(
     peer.link_up(Direction::Out, now);
     peer.queue.attach(stream.clone());
     peer.heartbeat(now);
-    let mut current = peer.current();
+    let (mut current, mut wanted) = (peer.current(), peer.wanted());
     tokio::select! {
         error = peer.queue.drive(&peer.out_bytes) => error.into(),
         error = closed(&stream, peer, decoder) => error,
         _ = current.wait_for(|current| current.boot > boot) => DialError::NewBoot,
+        _ = wanted.wait_for(|wanted| !*wanted) => DialError::Idle,
     }
 }
 

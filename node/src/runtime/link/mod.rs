@@ -5,16 +5,18 @@
 mod accept;
 mod arrange;
 mod auth;
+mod board;
 mod dial;
 pub(crate) mod enlist;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub mod metrics;
+mod need;
 pub(crate) mod own;
 mod peer;
 mod queue;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
@@ -38,11 +40,16 @@ use handshake::{Credentials, Hello, Refusal};
 use own::Own;
 
 pub use metrics::LinkBytes;
+pub(crate) use need::Use;
 pub(crate) use peer::Peer;
 
 /// Between two signs of life on a link.
 const HEARTBEAT: Duration = Duration::from_millis(50);
-/// Heartbeats between two looks at what is to be remembered of peers.
+/// The same on a server without links on which so many are needed.
+const CALM: Duration = Duration::from_millis(250);
+/// Between two looks at whether somebody can be reached.
+const REACH_POLL: Duration = Duration::from_millis(5);
+/// Looks at the links between two looks at what is to be remembered of peers.
 const REMEMBER_EVERY: u32 = 20;
 /// A connection on which nothing is acknowledged for so long is given up by the system.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(2);
@@ -95,6 +102,10 @@ pub(crate) struct Links {
     peers: ArcSwap<Peers>,
     /// Who there is, once that is agreed on, and who was removed.
     servers: ArcSwap<Vec<Member>>,
+    /// Those of them that this one is always linked with.
+    always: ArcSwap<BTreeSet<NodeId>>,
+    /// Who may tell this server what is new of all, best first.
+    above: ArcSwap<Vec<NodeId>>,
     gone: ArcSwap<Vec<Gone>>,
     servers_changed: Notify,
     suspect_after: Tick,
@@ -123,6 +134,8 @@ impl Links {
             dial: config.dial,
             peers: ArcSwap::default(),
             servers: ArcSwap::default(),
+            always: ArcSwap::default(),
+            above: ArcSwap::default(),
             gone: ArcSwap::default(),
             servers_changed: Notify::new(),
             suspect_after: micros(config.suspect_after),
@@ -166,15 +179,64 @@ impl Links {
         self.host.set(Arc::downgrade(host)).ok();
     }
 
-    /// These are the servers from now on; links follow as soon as they can.
-    pub(crate) fn follow(&self, servers: &[Member], gone: &[Gone]) {
+    /// These are the servers from now on, and with some of them a link is always needed; links
+    /// follow as soon as they can.
+    pub(crate) fn follow(
+        &self,
+        servers: &[Member],
+        gone: &[Gone],
+        (always, above): (BTreeSet<NodeId>, Vec<NodeId>),
+    ) {
         if **self.gone.load() != gone {
             self.gone.store(Arc::new(gone.to_vec()));
         }
-        if **self.servers.load() != servers {
+        let same_links = **self.always.load() == always;
+        self.always.store(Arc::new(always));
+        self.above.store(Arc::new(above));
+        if **self.servers.load() != servers || !same_links {
             self.servers.store(Arc::new(servers.to_vec()));
             self.servers_changed.notify_one();
         }
+    }
+
+    /// What is new of all servers goes between MASTERs, and between a REPLICA and the best server
+    /// above it that can be reached: along a tree, so that nobody is told twice.
+    fn choose_teller(&self, peers: &Peers) {
+        let above = self.above.load();
+        let find = |node: &NodeId| peers.values().find(|peer| peer.node() == Some(*node));
+        let linked = above.iter().filter_map(find).find(|peer| peer.status().1);
+        let teller = linked.map(|peer| peer.name.as_str());
+        for peer in peers.values() {
+            peer.ask_for_news(above.is_empty() && !peer.is_calm() || teller == Some(&peer.name));
+        }
+    }
+
+    /// Links with these servers are needed for a while.
+    pub(crate) fn demand(&self, nodes: &BTreeSet<NodeId>) {
+        if nodes.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        for peer in self.peers().values() {
+            if peer.node().is_some_and(|node| nodes.contains(&node)) {
+                peer.demand(now);
+            }
+        }
+    }
+
+    /// Returns once these servers are linked, or the time is over.
+    pub(crate) async fn reach(&self, nodes: &BTreeSet<NodeId>, patience: Duration) {
+        let peers = self.peers();
+        let wanted = |peer: &&Arc<Peer>| peer.node().is_some_and(|node| nodes.contains(&node));
+        let far: Vec<_> =
+            peers.values().filter(wanted).filter(|peer| !peer.is_always_linked()).collect();
+        self.demand(nodes);
+        let all_up = async {
+            while far.iter().any(|peer| !peer.status().1) {
+                tokio::time::sleep(REACH_POLL).await;
+            }
+        };
+        tokio::time::timeout(patience, all_up).await.ok();
     }
 
     /// A peer says that this server was removed, which it knows for sure.
@@ -262,16 +324,16 @@ impl Links {
 
 /// Sends signs of life, at once when there is news, notices silence, remembers how far peers got.
 async fn beat(links: Arc<Links>) {
-    let mut timer = tokio::time::interval(HEARTBEAT);
-    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     for count in 1u32.. {
-        tokio::select! {
-            _ = timer.tick() => {}
-            () = links.own.changed() => {}
-        }
+        let pause =
+            if links.peers().values().all(|peer| peer.is_calm()) { CALM } else { HEARTBEAT };
+        let is_news = tokio::time::timeout(pause, links.own.changed()).await.is_ok();
         let now = links.clock.now();
+        links.choose_teller(&links.peers());
         for peer in links.peers().values() {
-            peer.heartbeat(now);
+            if is_news || peer.is_due(now) {
+                peer.heartbeat(now);
+            }
             peer.evaluate(now);
         }
         if count.is_multiple_of(REMEMBER_EVERY) {

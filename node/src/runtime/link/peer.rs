@@ -1,6 +1,7 @@
 //! What this server knows of one peer right now: its identity and boot, its two links, whether both
 //! directions work. May not open connections.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use quorate_api::{Boot, NodeId};
@@ -9,13 +10,16 @@ use quorate_protocol::io::Tick;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::board::Notice;
 use super::frame::Kind;
 use super::handshake::{Hello, Refusal};
 use super::metrics::LinkBytes;
+use super::need::{Need, Use};
 use super::own::Own;
 use super::queue::OutQueue;
+use crate::clock::micros;
 use crate::http::backend::NodeState;
-use crate::http::members::{Bulletin, Latency, Server, ServerState, Toward};
+use crate::http::members::{Latency, Server, ServerState, Toward};
 use crate::runtime::inbox::{Inbox, Input};
 use crate::runtime::metrics::PerMessage;
 use crate::runtime::storage::{Binding, Durable};
@@ -23,6 +27,10 @@ use crate::runtime::storage::{Binding, Durable};
 /// After a link was closed, how long it may take to come back before the peer counts as down: a
 /// crash shows earlier than by silence, a reset that repairs itself does not show.
 const RELINK: Tick = 100_000;
+/// How long a neighbour cannot be reached before others are told.
+const LOST: Tick = 1_000_000;
+/// A sign of life that is due so soon goes with this look at what is due.
+const EARLY: Tick = 10_000;
 /// Between heartbeats that answer a peer not yet known to be up.
 const ANSWER_PAUSE: Tick = 2_000;
 
@@ -36,10 +44,14 @@ pub(crate) struct Heartbeat {
     pub(crate) echo: Tick,
     /// How long the sender had it before it sent this: no part of the way there and back.
     pub(crate) held: Tick,
+    /// The sender needs the link itself.
+    pub(crate) needs: bool,
     /// Where the sender is in its life.
     pub(crate) state: NodeState,
-    /// What else it tells; `None`: nothing new.
-    pub(crate) bulletin: Option<Bulletin>,
+    /// The sender wants to be told what is new of all servers.
+    pub(crate) asks: bool,
+    /// What servers told that is new to the receiver.
+    pub(crate) news: Vec<Notice>,
 }
 
 /// One direction.
@@ -67,12 +79,16 @@ struct State {
     heard_at: Tick,
     last_heartbeat: Tick,
     told_up: bool,
-    /// Where the peer says it is, and what else it told.
+    /// Where the peer says it is.
     said: Option<NodeState>,
-    bulletin: Option<Bulletin>,
     latency: Latency,
-    /// Number of the own bulletin that the peer was told last, on this link.
+    /// It wants to be told what is new of all servers.
+    asks: bool,
+    /// Version of the board that it was told last, on this link.
     told: u64,
+    /// Since when it cannot be reached, until others were told so.
+    down: Option<Tick>,
+    told_lost: bool,
     /// How it was last seen from here.
     seen: ServerState,
 }
@@ -132,6 +148,9 @@ pub(crate) struct Peer {
     /// Messages from it.
     pub(crate) received: PerMessage,
     current: watch::Sender<Current>,
+    need: Need,
+    /// It is asked for what is new of all servers.
+    is_asked: AtomicBool,
     state: Mutex<State>,
     inbox: Arc<Inbox>,
     suspect_after: Tick,
@@ -157,6 +176,8 @@ impl Peer {
             sent: PerMessage::default(),
             received: PerMessage::default(),
             current: watch::Sender::new(Current::default()),
+            need: Need::new(),
+            is_asked: AtomicBool::new(true),
             state: Mutex::new(state),
             inbox,
             suspect_after,
@@ -170,22 +191,72 @@ impl Peer {
         (state.binding.map(|b| b.node), state.told_up)
     }
 
+    /// The same, where there is no link by what it and its neighbours tell.
+    pub(crate) fn presence(&self) -> (Option<NodeId>, bool) {
+        let Server { node, state, .. } = self.server(Role::Master);
+        (node, matches!(state, ServerState::Is(_)))
+    }
+
     /// It, in its role, with all it told of itself.
     pub(crate) fn server(&self, role: Role) -> Server {
-        let state = self.lock();
+        let (node, binding, seen) = (self.node(), self.binding(), self.state());
+        let board = self.own.board();
+        let told = |node| board.bulletin(node, binding.map(|binding| binding.boot));
         Server {
             name: self.name.clone(),
-            node: state.binding.map(|b| b.node),
+            node,
             role,
-            state: state.look(),
-            bulletin: state.bulletin.clone(),
+            state: seen.or_else(|| Some(board.state(node?))).unwrap_or_default(),
+            bulletin: node.and_then(told),
             received: self.received.by_name().collect(),
         }
     }
 
-    /// How it is seen from here.
-    pub(crate) fn state(&self) -> ServerState {
-        self.lock().look()
+    /// Whether it is the one to tell this server what is new of all servers. Who is asked anew
+    /// has everything to tell, and is told everything.
+    pub(super) fn ask_for_news(&self, ask: bool) {
+        if self.is_asked.swap(ask, Ordering::AcqRel) != ask {
+            self.lock().told = 0;
+        }
+    }
+
+    /// How it is seen from here; `None`: there is no link, and none is needed, which says nothing.
+    pub(crate) fn state(&self) -> Option<ServerState> {
+        let state = self.lock();
+        (state.told_up || self.need.is_always()).then(|| state.look())
+    }
+
+    /// What the link with it is for.
+    pub(crate) fn set_use(&self, usage: Use, now: Tick) {
+        self.need.set_use(usage);
+        self.need.look(now);
+    }
+
+    /// True when the link with it is one that is always kept.
+    pub(crate) fn is_always_linked(&self) -> bool {
+        self.need.is_always()
+    }
+
+    /// A link with it is needed for a while.
+    pub(crate) fn demand(&self, now: Tick) {
+        self.need.demand(now);
+    }
+
+    /// Watches whether a link is needed.
+    pub(super) fn wanted(&self) -> watch::Receiver<bool> {
+        self.need.wanted()
+    }
+
+    /// True when it has a right to a sign of life by now.
+    pub(super) fn is_due(&self, now: Tick) -> bool {
+        let (_, every) = self.need.patience(self.suspect_after);
+        let state = self.lock();
+        state.out.is_some() && now.saturating_sub(state.last_heartbeat) + EARLY >= micros(every)
+    }
+
+    /// True when a sign of life every now and then is enough.
+    pub(super) fn is_calm(&self) -> bool {
+        self.need.patience(0).1 > super::HEARTBEAT || self.lock().out.is_none()
     }
 
     /// What this server has to do with it.
@@ -294,7 +365,11 @@ impl Peer {
                 // What was under way on the link before may be lost.
                 state.told = 0;
             }
-            Direction::In => state.inward = Some(now),
+            Direction::In => {
+                state.inward = Some(now);
+                // Until it says otherwise.
+                self.need.set_theirs(true, now);
+            }
         }
         if state.linked_since().is_some() {
             state.lost = None;
@@ -317,7 +392,10 @@ impl Peer {
         let mut state = self.lock();
         match direction {
             Direction::Out => state.out = None,
-            Direction::In if self.current.borrow().inward == inward => state.inward = None,
+            Direction::In if self.current.borrow().inward == inward => {
+                state.inward = None;
+                self.need.set_theirs(false, now);
+            }
             Direction::In => return,
         }
         state.lost = Some(now);
@@ -329,6 +407,7 @@ impl Peer {
         if heartbeat.sent >= state.heard {
             // Two of them may come in the wrong order.
             state.said = Some(heartbeat.state);
+            self.need.set_theirs(heartbeat.needs, now);
         }
         if heartbeat.sent > state.heard {
             (state.heard, state.heard_at) = (heartbeat.sent, now);
@@ -338,8 +417,12 @@ impl Peer {
             state.echo = heartbeat.echo;
             state.latency.add((now - heartbeat.echo).saturating_sub(heartbeat.held));
         }
-        if heartbeat.bulletin.is_some() {
-            state.bulletin = heartbeat.bulletin;
+        if !std::mem::replace(&mut state.asks, heartbeat.asks) && heartbeat.asks {
+            state.told = 0;
+        }
+        let from = state.binding.map(|binding| binding.node);
+        if !heartbeat.news.is_empty() {
+            self.own.learn(heartbeat.news, from);
         }
         self.evaluate_locked(&mut state, now);
         // The clock is read before the lock is had: another thread may have sent at a later tick.
@@ -371,34 +454,58 @@ impl Peer {
 
     /// Sends a sign of life.
     pub(crate) fn heartbeat(&self, now: Tick) {
-        let own = self.own.bulletin();
-        let (number, bulletin) = &*own;
         let mut state = self.lock();
         state.last_heartbeat = now;
-        let is_news = *number > state.told;
-        state.told = state.told.max(*number);
+        let asks = self.is_asked.load(Ordering::Acquire);
+        let (before, node) = (state.told, state.binding.map(|binding| binding.node));
+        let mut board = self.own.board();
+        board.pass(now);
+        // Who neither asks nor is asked stands elsewhere in the tree.
+        let shares = (asks || state.asks) && state.out.is_some();
+        let (news, told) = if shares { board.news(before, node) } else { (Vec::new(), before) };
+        drop(board);
+        state.told = told;
         let heartbeat = Heartbeat {
             sent: now,
             echo: state.heard,
             held: now.saturating_sub(state.heard_at),
+            needs: self.need.is_own(now),
             state: self.own.state(),
-            bulletin: is_news.then(|| bulletin.clone()),
+            asks,
+            news,
         };
         drop(state);
-        if !self.queue.push(Kind::Heartbeat, &heartbeat) && is_news {
-            self.lock().told = 0;
+        if !self.queue.push(Kind::Heartbeat, &heartbeat) {
+            self.lock().told = before;
         }
         self.queue.flush(&self.out_bytes);
     }
 
     /// Tells the machine when reachability has changed.
     pub(crate) fn evaluate(&self, now: Tick) {
+        self.need.look(now);
         self.evaluate_locked(&mut self.lock(), now);
     }
 
     fn evaluate_locked(&self, state: &mut State, now: Tick) {
-        let up = state.is_up(now, self.suspect_after);
+        let (suspect_after, _) = self.need.patience(self.suspect_after);
+        let up = state.is_up(now, suspect_after);
         self.set_up(state, up);
+        self.tell_lost(state, now);
+    }
+
+    /// Others are told of a neighbour that cannot be reached for a while.
+    fn tell_lost(&self, state: &mut State, now: Tick) {
+        let Some(binding) = state.binding.filter(|_| !state.told_up && self.need.is_always())
+        else {
+            (state.down, state.told_lost) = (None, false);
+            return;
+        };
+        let since = *state.down.get_or_insert(now);
+        if !state.told_lost && now.saturating_sub(since) >= LOST {
+            state.told_lost = true;
+            self.own.board().lose(binding.node, binding.boot);
+        }
     }
 
     fn set_up(&self, state: &mut State, up: bool) {
@@ -414,7 +521,9 @@ impl Peer {
     /// Says in the log how the peer is seen, when that has changed.
     fn show(&self, state: &mut State) {
         let seen = state.look();
-        if std::mem::replace(&mut state.seen, seen) != seen {
+        // A link that ends because nobody needs it says nothing.
+        let is_known = state.told_up || self.need.is_always();
+        if is_known && std::mem::replace(&mut state.seen, seen) != seen {
             tracing::info!("updated status of node '{}' to '{}'", self.name, seen.name());
         }
     }
@@ -422,7 +531,11 @@ impl Peer {
     /// Under the state's lock, so that the machine hears of changes in their order.
     fn tell(&self, binding: &Binding, up: bool) {
         let state = if up { "up" } else { "down" };
-        tracing::info!(peer = self.name, boot = binding.boot.0, "peer {state}");
+        if self.need.is_always() {
+            tracing::info!(peer = self.name, boot = binding.boot.0, "peer {state}");
+        } else {
+            tracing::debug!(peer = self.name, boot = binding.boot.0, "peer {state}");
+        }
         self.inbox.push_control(Input::Peer { node: binding.node, boot: binding.boot, up });
     }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::*;
+use crate::http::members::Bulletin;
 use std::time::Duration;
 
 const SUSPECT: Tick = 500_000;
@@ -41,7 +42,10 @@ fn told(inbox: &Inbox) -> Vec<bool> {
 
 fn beat(peer: &Peer, echo: Tick, now: Tick) {
     let state = NodeState::Online;
-    peer.heard(Heartbeat { sent: 1, echo, held: 0, state, bulletin: None }, now);
+    peer.heard(
+        Heartbeat { sent: 1, echo, held: 0, needs: true, state, asks: true, news: vec![] },
+        now,
+    );
 }
 
 /// Both directions linked at 1000, echoed at once.
@@ -164,7 +168,15 @@ fn how_far_a_peer_got_is_stored_when_it_changed() {
 
 /// What the peer tells of itself with a sign of life.
 fn tell(peer: &Peer, now: Tick, state: NodeState, bulletin: Option<Bulletin>) {
-    peer.heard(Heartbeat { sent: now, echo: now, held: 0, state, bulletin }, now);
+    let news = bulletin.map(|bulletin| {
+        let (node, boot) = (NodeId(2), Boot(1));
+        Notice { node, boot, number: 1, lost: false, state, bulletin }
+    });
+    let news = Vec::from_iter(news);
+    peer.heard(
+        Heartbeat { sent: now, echo: now, held: 0, needs: true, state, asks: true, news },
+        now,
+    );
 }
 
 /// FEATURES: S11
@@ -182,8 +194,15 @@ fn a_peer_is_what_it_says_while_it_is_reachable() {
         tell(&peer, 2_000, state, None);
         assert_eq!(peer.server(Role::Master).state, ServerState::Is(state));
     }
-    let late =
-        Heartbeat { sent: 1_999, echo: 2_000, held: 0, state: NodeState::Starting, bulletin: None };
+    let late = Heartbeat {
+        sent: 1_999,
+        echo: 2_000,
+        held: 0,
+        needs: true,
+        state: NodeState::Starting,
+        asks: true,
+        news: vec![],
+    };
     peer.heard(late, 2_050);
     assert_eq!(
         peer.server(Role::Master).state,
@@ -209,7 +228,10 @@ fn latency_is_the_way_there_and_back_without_the_wait_between() {
     let (peer, _inbox) = peer();
     let echo = |sent, echo, held, now| {
         let state = NodeState::Online;
-        peer.heard(Heartbeat { sent, echo, held, state, bulletin: None }, now);
+        peer.heard(
+            Heartbeat { sent, echo, held, needs: true, state, asks: true, news: vec![] },
+            now,
+        );
     };
     echo(1, 0, 0, 500);
     assert_eq!(peer.toward().latency, Latency::default(), "nothing came back yet");

@@ -72,7 +72,7 @@ impl Server {
             others: vec![dial.0.to_owned()],
             dial: [(dial.0.to_owned(), dial.1.to_string())].into(),
             suspect_after: SUSPECT,
-            own: Arc::default(),
+            own: Arc::new(Own::new(NodeId(who.node), Boot(who.boot))),
         };
         let links = Links::new(config, storage.clone(), inbox.clone(), Clock::start()).unwrap();
         let tasks = links.run(listener);
@@ -239,7 +239,7 @@ async fn state_and_bulletin_reach_a_peer_also_after_its_restart() {
     let mut a = Server::start(&Who::usual("n1", 1), ("n2", b_at), a, &dir);
     let b = Server::start(&Who::usual("n2", 2), ("n1", a_at), b, &dir);
     let told = Bulletin { connections: 3, ..Bulletin::default() };
-    a.links.own.publish(told.clone());
+    a.links.own.publish(told.clone(), PATIENCE);
     a.wait_up(true).await;
     let is = |state| move |seen: &PeerServer| seen.state == ServerState::Is(state);
     wait_seen(&b, "state", is(NodeState::Starting)).await;
@@ -352,7 +352,7 @@ async fn who_was_removed_believes_it_of_a_server_of_the_cluster() {
     b.wait_up(true).await;
     let (left, removed) = (host(&a), host(&b));
     let gone = Gone { name: "n2".into(), node: NodeId(2) };
-    a.links.follow(&[Member::founder("n1", NodeId(1))], &[gone]);
+    a.links.follow(&[Member::founder("n1", NodeId(1))], &[gone], Default::default());
     let mut refused = removed.refused.subscribe();
     let told = tokio::time::timeout(PATIENCE, refused.wait_for(Option::is_some)).await;
     assert_eq!(*told.unwrap().unwrap(), Some(gone_text("n2")));

@@ -1,0 +1,184 @@
+//! Servers that follow the log without a part in it: what they get, what they cost, and what
+//! becomes of them when they get one.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+
+use super::testing::{ENTRIES_FEW, World, create_class, create_database, node, voters};
+use super::tests::{enlist, is_level};
+use super::*;
+use crate::command::Command;
+use crate::servers::Role;
+
+/// Three that vote, and so many that follow.
+fn with_observers(seed: u64, observers: usize) -> World {
+    let mut world = World::new(seed, 3);
+    world.run_ms(2_000);
+    for _ in 0..observers {
+        let joins = world.add();
+        world.start(joins);
+        world.propose(joins % 3, enlist(joins));
+        world.meet(joins);
+    }
+    world.run_ms(3_000);
+    assert!((0..world.servers.len()).all(|index| is_level(&world, index)), "seed {seed}");
+    world
+}
+
+fn plane(world: &World, index: usize) -> &Plane {
+    world.servers[index].plane.as_ref().unwrap()
+}
+
+fn role(index: usize, role: Role) -> Command {
+    Command::SetRole { server: format!("n{index}"), role }
+}
+
+/// FEATURES: A3
+#[test]
+fn a_leader_has_to_do_with_voters_alone() {
+    let mut world = with_observers(1, 16);
+    world.propose(0, create_database());
+    world.run_ms(500);
+    let leader = world.leader().unwrap();
+    let list: BTreeSet<u64> = plane(&world, leader).raft.raft.prs().iter().map(|p| *p.0).collect();
+    assert_eq!(list, [0, 1, 2].map(|index| node(index).0).into());
+    // Of 16 below three MASTERs with four children each, four are on the second level.
+    let fed = |index: usize| plane(&world, index).fed_by().unwrap();
+    let sources: BTreeSet<NodeId> = (3..19).map(fed).collect();
+    assert!((3..7).any(|index| sources.contains(&node(index))), "{sources:?}");
+    let made = world.propose(18, create_class("FromBelow"));
+    world.run_ms(500);
+    assert_eq!(world.answers[&made], Answer::Applied(Ok(())));
+    assert!((0..19).all(|index| world.classes(index).contains("FromBelow")));
+    for index in [3, 18] {
+        let made = world.propose(0, create_class(&format!("C{index}")));
+        while !world.answers.contains_key(&made) {
+            world.run_ms(1);
+        }
+        let request = 1_000 + index as u64;
+        world.step(index, Event::CatchUp { request });
+        world.run_ms(500);
+        assert_eq!(world.answers[&request], Answer::CaughtUp);
+        assert!(world.classes(index).contains(&format!("C{index}")));
+    }
+}
+
+#[test]
+fn who_was_away_for_long_gets_a_snapshot_from_its_relay() {
+    let mut world = with_observers(2, 16);
+    world.propose(0, create_database());
+    world.run_ms(500);
+    world.crash(18);
+    for i in 0..3 * ENTRIES_FEW {
+        world.propose(i % 3, create_class(&format!("C{i}")));
+        world.run_ms(60);
+    }
+    world.start(18);
+    world.run_ms(1_000);
+    assert!(is_level(&world, 18));
+    // And from its own disk once more.
+    let cfg = world.cfg(18);
+    world.crash(18);
+    world.start(18);
+    assert_eq!(world.cfg(18), cfg);
+    assert!(is_level(&world, 18));
+}
+
+/// The minority's MASTER still feeds; it has no leader, and the observer finds one that has.
+#[test]
+fn who_is_fed_by_somebody_without_a_leader_looks_elsewhere() {
+    let mut world = with_observers(3, 2);
+    world.propose(0, create_database());
+    world.run_ms(500);
+    let source = plane(&world, 3).fed_by().unwrap();
+    let cut = usize::try_from(source.0 - 10).unwrap();
+    for other in (0..3).filter(|other| *other != cut) {
+        world.cut.extend([(cut, other), (other, cut)]);
+    }
+    let there = (cut + 1) % 3;
+    world.run_ms(4_000);
+    world.propose(there, create_class("Majority"));
+    world.run_ms(4_000);
+    assert!(world.classes(3).contains("Majority"));
+    assert_ne!(plane(&world, 3).fed_by(), Some(source));
+    world.cut.clear();
+    world.run_ms(12_000);
+    assert_eq!(plane(&world, 3).fed_by(), Some(source), "it is the best one again");
+}
+
+/// FEATURES: L7
+#[test]
+fn an_observer_becomes_a_voter_and_a_voter_an_observer() {
+    for seed in 0..20 {
+        let mut world = with_observers(seed, 3);
+        let (rises, falls) = (3 + seed as usize % 3, seed as usize % 3);
+        // No database: it would have to be handed over, which takes machines.
+        world.propose(0, role(rises, Role::Master));
+        world.run_ms(2_000);
+        world.crash(falls);
+        world.propose((falls + 1) % 3, role(falls, Role::Replica));
+        world.run_ms(3_000);
+        world.start(falls);
+        world.run_ms(4_000);
+        let leader = world.leader().unwrap();
+        let now: Vec<NodeId> = voters(plane(&world, leader));
+        let wanted: BTreeSet<NodeId> =
+            (0..3).filter(|index| *index != falls).chain([rises]).map(node).collect();
+        assert_eq!(now.into_iter().collect::<BTreeSet<_>>(), wanted, "seed {seed}");
+        assert!(plane(&world, falls).is_observer() && !plane(&world, rises).is_observer());
+        let made = world.propose(falls, create_database());
+        world.run_ms(1_000);
+        assert_eq!(world.answers.get(&made), Some(&Answer::Applied(Ok(()))), "seed {seed}");
+        assert!((0..6).all(|index| is_level(&world, index)), "seed {seed}");
+    }
+}
+
+/// Loss, cuts, crashes that lose what was not synced, changing roles; then a heal.
+#[test]
+fn storms_among_observers_lose_nothing_and_do_nothing_twice() {
+    let mut applied = 0;
+    for seed in 0..8 {
+        let mut world = with_observers(seed, 14);
+        world.propose(0, create_database());
+        world.run_ms(500);
+        let count = world.servers.len();
+        (world.loss, world.slow) = (30, 950);
+        for round in 0..120 {
+            let index = world.rng.next_u32() as usize % count;
+            let other = world.rng.next_u32() as usize % count;
+            match world.rng.next_u32() % 7 {
+                0 => world.crash(index),
+                1 | 2 if world.servers[index].plane.is_none() => world.start(index),
+                3 => drop(world.cut.insert((index, other))),
+                4 if round % 3 == 0 => world.cut.clear(),
+                5 => {
+                    world.step(index, Event::Peer { node: node(other), up: false });
+                    world.step(index, Event::Peer { node: node(other), up: true });
+                }
+                _ if world.servers[index].plane.is_some() => {
+                    world.propose(index, create_class(&format!("C{round}")));
+                }
+                _ => {}
+            }
+            let pause = 1 + u64::from(world.rng.next_u32() % 120);
+            world.run_ms(pause);
+        }
+        (world.loss, world.slow) = (0, 300);
+        world.cut.clear();
+        for index in 0..count {
+            if world.servers[index].plane.is_none() {
+                world.start(index);
+            }
+        }
+        world.run_ms(8_000);
+        let states = world.states();
+        assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}: not equal");
+        for answer in world.answers.values() {
+            assert_eq!(*answer, Answer::Applied(Ok(())), "seed {seed}");
+            applied += 1;
+        }
+        let there = world.classes(0).len();
+        assert!(there + 15 >= world.answers.len(), "seed {seed}: acknowledged, and not there");
+    }
+    assert!(applied > 8 * 8, "only {applied} commands came through");
+}

@@ -1,0 +1,38 @@
+//! What a REPLICA refuses: it reads and answers queries, and writes are a MASTER's. The words are
+//! the original's; the reply says where the MASTERs are. May not carry anything out.
+
+use quorate_api::ErrorCode;
+use quorate_control::servers::Role;
+use serde_json::{Map, Value, json};
+
+use super::backend::Backend;
+use super::context::App;
+use super::error::ApiError;
+
+/// Lets a write pass at a MASTER; `operation` is what the original calls it.
+///
+/// # Errors
+/// This server is a REPLICA: nothing has happened.
+pub(super) fn write<B: Backend>(
+    app: &App<B>,
+    operation: impl FnOnce() -> String,
+) -> Result<(), ApiError> {
+    if app.backend.role() == Role::Master {
+        return Ok(());
+    }
+    let servers = app.backend.servers();
+    let masters = servers.list.iter().filter(|server| server.role == Role::Master);
+    let masters: Vec<Value> = masters
+        .map(|master| {
+            let http = master.bulletin.as_ref().and_then(|told| told.http);
+            let address = http.map(|address| address.to_string());
+            json!({"name": master.name, "status": master.state.name(), "http": address})
+        })
+        .collect();
+    let (operation, own) = (operation(), &servers.own);
+    let text = format!(
+        "Cannot execute write operation ({operation}) on node '{own}' because is non a master"
+    );
+    let beside = Map::from_iter([("masters".to_owned(), masters.into())]);
+    Err(ApiError { beside: Some(Box::new(beside)), ..ApiError::new(ErrorCode::NotMaster, text) })
+}

@@ -1,0 +1,51 @@
+//! A REPLICA over HTTP: what it refuses, in which words, and what it answers.
+
+use quorate_api::ErrorCode;
+use serde_json::json;
+
+use super::Setup;
+use crate::http::members::Bulletin;
+
+/// FEATURES: A2
+#[tokio::test]
+async fn a_replica_refuses_every_kind_of_write_and_names_the_masters() {
+    let setup = Setup::bench().await;
+    let rows = setup.sql("INSERT INTO Item (k) VALUES (1)").await;
+    let rid = rows[0]["@rid"].as_str().unwrap().trim_start_matches('#').to_owned();
+    let http = Some("10.0.0.2:2480".parse().unwrap());
+    setup.fake.hear("n2", Bulletin { http, ..Bulletin::default() }, [].into());
+    setup.fake.be_replica();
+    let record = format!("/document/bench/{rid}");
+    let (update, delete) = (format!("Update record #{rid}"), format!("Delete record #{rid}"));
+    for (method, path, body, operation) in [
+        ("POST", "/document/bench", r#"{"@class":"Item"}"#, "Create record #-1:-1"),
+        ("PUT", &record, r#"{"k":2}"#, &update),
+        ("PATCH", &record, r#"{"k":2}"#, &update),
+        ("PUT", &format!("{record}?updateMode=partial"), r#"{"k":2}"#, &update),
+        ("DELETE", &record, "", &delete),
+        ("POST", "/batch/bench", r#"{"transaction":true,"operations":[]}"#, "Transaction Commit"),
+        ("POST", "/command/bench/sql", "DELETE FROM Item", "Command 'DELETE FROM Item'"),
+        ("POST", "/command/bench/sql", "CREATE CLASS Other", "Command 'CREATE CLASS Other'"),
+        ("POST", "/class/bench/Other", "", "Command 'CREATE CLASS Other'"),
+        ("DELETE", "/class/bench/Item", "", "Command 'DROP CLASS Item'"),
+        ("POST", "/database/other/plocal", "", "Command 'CREATE DATABASE other'"),
+        ("DELETE", "/database/bench", "", "Command 'DROP DATABASE bench'"),
+        ("POST", "/retry/bench", "", "Transaction Commit"),
+    ] {
+        let refused = setup.send(method, path, body).await;
+        let masters = refused.json()["masters"].clone();
+        assert_eq!(refused.error()["retryable"], false, "{method} {path}");
+        let text = refused.fails(500, ErrorCode::NotMaster.name(), "failed");
+        let expected = format!(
+            "Cannot execute write operation ({operation}) on node 'n1' because is non a master"
+        );
+        assert_eq!(text, expected, "{method} {path}");
+        let second = json!({"name": "n2", "status": "ONLINE", "http": "10.0.0.2:2480"});
+        assert_eq!(masters[1], second, "{method} {path}");
+    }
+    let found = setup.sql("SELECT FROM Item").await;
+    assert_eq!((found.len(), &found[0]["k"]), (1, &json!(1)), "nothing happened");
+    setup.send("GET", &record, "").await.expect(200);
+    setup.send("GET", "/query/bench/sql/SELECT%20FROM%20Item", "").await.expect(200);
+    setup.sql("HA STATUS").await;
+}

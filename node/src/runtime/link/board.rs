@@ -1,0 +1,222 @@
+//! What servers tell of themselves, as it goes round: each tells its neighbours in the tree, who
+//! pass it on. May not know links, nor who is whose neighbour.
+//!
+//! A notice is its server's alone: it counts them, and the highest of its highest boot is what
+//! holds. A neighbour that cannot reach a server says so of the last notice that it has; whoever
+//! hears that of itself tells a newer one, which holds again (as in SWIM). Who is told of nothing
+//! new for long takes a server for gone that all of its neighbours went with.
+
+use std::collections::BTreeMap;
+
+use quorate_api::{Boot, NodeId};
+use quorate_protocol::io::Tick;
+use serde::{Deserialize, Serialize};
+
+use crate::http::backend::NodeState;
+use crate::http::members::{Bulletin, ServerState};
+
+/// Periods without a notice after which a server counts as gone, and what messages may take.
+const PERIODS: Tick = 4;
+const UNDER_WAY: Tick = 2_000_000;
+
+/// What a server tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Notice {
+    /// Which.
+    pub(crate) node: NodeId,
+    /// In which boot.
+    pub(crate) boot: Boot,
+    /// Counts up within the boot.
+    pub(crate) number: u64,
+    /// A neighbour could not reach it any more when it had this notice.
+    pub(crate) lost: bool,
+    /// Where it is in its life.
+    pub(crate) state: NodeState,
+    /// What else.
+    pub(crate) bulletin: Bulletin,
+}
+
+impl Notice {
+    const fn rank(&self) -> (u32, u64, bool) {
+        (self.boot.0, self.number, self.lost)
+    }
+}
+
+#[derive(Debug)]
+struct Known {
+    notice: Notice,
+    /// Counts changes of the board.
+    version: u64,
+    from: Option<NodeId>,
+    at: Tick,
+}
+
+/// The newest notices.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    own: NodeId,
+    boot: Boot,
+    version: u64,
+    known: BTreeMap<NodeId, Known>,
+    now: Tick,
+    /// Between two notices of a server.
+    period: Tick,
+}
+
+impl Board {
+    pub(super) fn of(own: NodeId, boot: Boot) -> Self {
+        Self { own, boot, ..Self::default() }
+    }
+
+    /// Time passes.
+    pub(super) fn pass(&mut self, now: Tick) {
+        self.now = self.now.max(now);
+    }
+
+    pub(super) fn set_period(&mut self, period: Tick) {
+        self.period = period;
+    }
+
+    /// Those that are not in the cluster are forgotten.
+    pub(super) fn keep(&mut self, is_there: impl Fn(NodeId) -> bool) {
+        let own = self.own;
+        self.known.retain(|node, _| *node == own || is_there(*node));
+    }
+
+    fn put(&mut self, notice: Notice, from: Option<NodeId>) {
+        self.version += 1;
+        let (version, at) = (self.version, self.now);
+        self.known.insert(notice.node, Known { notice, version, from, at });
+    }
+
+    /// This server tells of itself.
+    pub(super) fn publish(&mut self, state: NodeState, bulletin: Option<Bulletin>) {
+        let before = self.known.get(&self.own).map(|known| &known.notice);
+        let number = before.map_or(0, |notice| notice.number) + 1;
+        let bulletin = bulletin.or_else(|| before.map(|notice| notice.bulletin.clone()));
+        let (node, boot, bulletin) = (self.own, self.boot, bulletin.unwrap_or_default());
+        self.put(Notice { node, boot, number, lost: false, state, bulletin }, None);
+    }
+
+    /// A neighbour passes a notice on. True when this server has to say that it is there.
+    pub(super) fn learn(&mut self, notice: Notice, from: Option<NodeId>) -> bool {
+        let known = self.known.get(&notice.node).map(|known| &known.notice);
+        if notice.node == self.own {
+            let own = known.map_or(0, |known| known.number);
+            return notice.lost && notice.boot == self.boot && notice.number >= own;
+        }
+        if known.is_none_or(|known| known.rank() < notice.rank()) {
+            self.put(notice, from);
+        }
+        false
+    }
+
+    /// A neighbour cannot be reached any more in this boot.
+    pub(super) fn lose(&mut self, node: NodeId, boot: Boot) {
+        let known = self.known.get(&node).map(|known| known.notice.clone());
+        if let Some(notice) = known.filter(|notice| !notice.lost && notice.boot == boot) {
+            self.put(Notice { lost: true, ..notice }, None);
+        }
+    }
+
+    /// What changed since a version and did not come from there; and the version now.
+    pub(super) fn news(&self, since: u64, to: Option<NodeId>) -> (Vec<Notice>, u64) {
+        let is_news =
+            |known: &&Known| known.version > since && (known.from.is_none() || known.from != to);
+        let news = self.known.values().filter(is_news).map(|known| known.notice.clone());
+        (news.collect(), self.version)
+    }
+
+    /// What a server told last, at least in this boot.
+    pub(super) fn bulletin(&self, node: NodeId, boot: Option<Boot>) -> Option<Bulletin> {
+        let known = self.known.get(&node).map(|known| &known.notice);
+        let known = known.filter(|notice| boot.is_none_or(|boot| notice.boot >= boot));
+        known.map(|notice| notice.bulletin.clone())
+    }
+
+    /// How a server is that this one has no link with.
+    pub(super) fn state(&self, node: NodeId) -> ServerState {
+        let Some(Known { notice, at, .. }) = self.known.get(&node) else {
+            return ServerState::Offline;
+        };
+        let is_old = self.now.saturating_sub(*at) > PERIODS * self.period + UNDER_WAY;
+        if notice.lost || is_old {
+            ServerState::NotAvailable
+        } else {
+            ServerState::Is(notice.state)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONLINE: ServerState = ServerState::Is(NodeState::Online);
+
+    fn board(own: u64) -> Board {
+        let mut board = Board::of(NodeId(own), Boot(1));
+        board.set_period(1_000_000);
+        board
+    }
+
+    /// From one board to another, in one go.
+    fn tell(from: &Board, to: &mut Board) -> bool {
+        let (news, _) = from.news(0, Some(to.own));
+        let mut refutes = false;
+        for notice in news {
+            refutes |= to.learn(notice, Some(from.own));
+        }
+        refutes
+    }
+
+    /// FEATURES: S11
+    #[test]
+    fn what_is_told_goes_round_once_and_not_back() {
+        let (mut a, mut b, mut c) = (board(1), board(2), board(3));
+        let told = Bulletin { connections: 3, ..Bulletin::default() };
+        a.publish(NodeState::Online, Some(told.clone()));
+        tell(&a, &mut b);
+        assert_eq!(b.news(0, Some(NodeId(1))).0, [], "it is theirs");
+        tell(&b, &mut c);
+        assert_eq!((c.state(NodeId(1)), c.bulletin(NodeId(1), None)), (ONLINE, Some(told.clone())));
+        assert_eq!(c.bulletin(NodeId(1), Some(Boot(2))), None, "that was another life");
+        let (_, version) = b.news(0, None);
+        tell(&a, &mut b);
+        assert_eq!(b.news(version, None).0, [], "nothing new");
+        a.publish(NodeState::Aligning, None);
+        tell(&a, &mut b);
+        assert_eq!(b.state(NodeId(1)), ServerState::Is(NodeState::Aligning));
+        assert_eq!(b.bulletin(NodeId(1), None), Some(told));
+    }
+
+    /// FEATURES: S11
+    #[test]
+    fn who_is_taken_for_lost_says_that_it_is_there() {
+        let (mut a, mut b, mut c) = (board(1), board(2), board(3));
+        a.publish(NodeState::Online, None);
+        tell(&a, &mut b);
+        b.lose(NodeId(1), Boot(2));
+        assert_eq!(b.state(NodeId(1)), ONLINE, "that boot has not told anything");
+        b.lose(NodeId(1), Boot(1));
+        tell(&b, &mut c);
+        assert_eq!(c.state(NodeId(1)), ServerState::NotAvailable);
+        assert!(tell(&c, &mut a), "it hears of it");
+        a.publish(NodeState::Online, None);
+        tell(&a, &mut c);
+        tell(&b, &mut c);
+        assert_eq!(c.state(NodeId(1)), ONLINE, "what b says is older");
+    }
+
+    #[test]
+    fn who_is_not_heard_of_is_gone_and_who_is_removed_forgotten() {
+        let (mut a, mut b) = (board(1), board(2));
+        a.publish(NodeState::Online, None);
+        tell(&a, &mut b);
+        assert_eq!(b.state(NodeId(7)), ServerState::Offline);
+        b.pass(4_000_000 + UNDER_WAY + 1);
+        assert_eq!(b.state(NodeId(1)), ServerState::NotAvailable);
+        b.keep(|_| false);
+        assert_eq!(b.state(NodeId(1)), ServerState::Offline);
+    }
+}
