@@ -54,6 +54,8 @@ pub(super) struct Copying {
     /// Clusters that were looked at.
     clusters: BTreeMap<ClusterKey, Progress>,
     asked: Option<Question>,
+    /// Who answered last.
+    source: Option<NodeId>,
     /// How long the last chunk took: chunks are large, and links may be slow.
     took: Tick,
     /// Questions in a row that servers did not answer.
@@ -111,8 +113,8 @@ impl Machine {
                 }
                 *copying.unanswered.entry(asked.to).or_default() += 1;
             }
-            let before = copying.asked.take().map(|asked| asked.to);
-            if let Some(to) = self.copy_source(copying, cluster, before) {
+            copying.asked = None;
+            if let Some(to) = self.copy_source(copying, cluster) {
                 let (asked_at, resend) = (self.now, self.config.resend);
                 let again_at = asked_at + resend.max(2 * copying.took);
                 let until = asked_at + (CHUNK_WAIT * resend).max(4 * copying.took);
@@ -124,6 +126,7 @@ impl Machine {
                 return true;
             }
             Mark::CopiedByNobody.hit();
+            copying.unanswered.clear();
             copying.clusters.insert(cluster, Progress::Done);
         }
         false
@@ -149,18 +152,13 @@ impl Machine {
         })
     }
 
-    /// The one that was asked before, as long as it answers.
-    fn copy_source(
-        &self,
-        copying: &Copying,
-        cluster: ClusterKey,
-        before: Option<NodeId>,
-    ) -> Option<NodeId> {
+    /// The one that answered last, as long as it does.
+    fn copy_source(&self, copying: &Copying, cluster: ClusterKey) -> Option<NodeId> {
         let sources = self.others().into_iter().filter(|node| {
             self.is_up(*node) && self.is_master(*node, cluster) && copying.is_patient_with(*node)
         });
         let failed = |node: &NodeId| copying.unanswered.get(node).copied().unwrap_or_default();
-        sources.min_by_key(|node| (failed(node), Some(*node) != before, *node))
+        sources.min_by_key(|node| (failed(node), Some(*node) != copying.source, *node))
     }
 
     /// Enough MASTERs can be asked to compare a cluster with, in whatever state they are.
@@ -184,7 +182,7 @@ impl Machine {
         let is_intact = chunk.is_intact();
         let Chunk { cluster, from: after, items, next, low, there, .. } = chunk;
         let is_next = aligning.copying.clusters.get(&cluster) == Some(&Progress::Upto(after));
-        if aligning.round > 0 || !is_next {
+        if aligning.round > 0 || !is_next || !self.is_kept_by(self.config.node, cluster) {
             Mark::ChunkOutOfTurn.hit();
             return;
         }
@@ -203,7 +201,8 @@ impl Machine {
         cx.note(Note::Copied { part: note, is_last: next.is_none() });
         let progress = next.map_or(Progress::Done, |next| Progress::Upto(Some(next)));
         aligning.copying.clusters.insert(cluster, progress);
-        aligning.copying.unanswered.clear();
+        aligning.copying.unanswered.remove(&from);
+        aligning.copying.source = Some(from);
         // Whoever was asked meanwhile may answer, too: that is out of turn then.
         if let Some(asked) = aligning.copying.asked.take() {
             aligning.copying.took = self.now - asked.asked_at;

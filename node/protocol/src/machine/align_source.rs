@@ -245,6 +245,12 @@ impl Machine {
         None
     }
 
+    /// A session with this journal is open.
+    pub(super) fn keeps_journal(&self, asker: NodeId, journal: u64) -> bool {
+        let session = self.aligners.get(&asker);
+        session.is_some_and(|session| session.journal_number == journal)
+    }
+
     /// The digests of a cluster are read; false when nobody waits for them any more.
     pub(super) fn take_tree(
         &mut self,

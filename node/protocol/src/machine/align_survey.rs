@@ -5,8 +5,11 @@
 //! may be as old as it likes: items only rise while this server aligns, so a range that is equal to
 //! a source's in it is at or above the source's here. What is fetched is brought into it, or what
 //! one source gave would differ from the next one.
+//!
+//! One is read at a time. Those for sessions that ended meanwhile are left out when their turn
+//! comes: a server that begins again and again does not make its sources read for each time.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::VecDeque;
 
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId};
 
@@ -20,7 +23,9 @@ use crate::survey::{Leaves, Survey};
 #[derive(Debug, Default)]
 pub(super) struct Surveys {
     last: u64,
-    under_way: BTreeMap<u64, (ClusterKey, Whose)>,
+    /// The one that is read now has the last number.
+    under_way: Option<(ClusterKey, Whose)>,
+    waiting: VecDeque<(ClusterKey, Whose)>,
 }
 
 /// For whom a survey is made.
@@ -58,25 +63,46 @@ impl Machine {
     }
 
     fn survey(&mut self, cx: &mut Cx<'_>, cluster: ClusterKey, whose: Whose) {
-        let mut under_way = self.surveys.under_way.values();
-        if under_way.any(|other| *other == (cluster, whose)) {
-            return;
+        let surveys = &mut self.surveys;
+        let wanted = (cluster, whose);
+        if surveys.under_way != Some(wanted) && !surveys.waiting.contains(&wanted) {
+            surveys.waiting.push_back(wanted);
+            self.next_survey(cx);
         }
-        self.surveys.last += 1;
-        let number = self.surveys.last;
-        self.surveys.under_way.insert(number, (cluster, whose));
-        let everywhere = self.everywhere_by_boot();
-        cx.survey(number, Survey { cluster, leaf: self.config.align.leaf, everywhere });
+    }
+
+    fn next_survey(&mut self, cx: &mut Cx<'_>) {
+        while self.surveys.under_way.is_none()
+            && let Some((cluster, whose)) = self.surveys.waiting.pop_front()
+        {
+            if self.is_wanted(whose) {
+                self.surveys.last += 1;
+                self.surveys.under_way = Some((cluster, whose));
+                let everywhere = self.everywhere_by_boot();
+                let survey = Survey { cluster, leaf: self.config.align.leaf, everywhere };
+                cx.survey(self.surveys.last, survey);
+            }
+        }
+    }
+
+    fn is_wanted(&self, whose: Whose) -> bool {
+        match whose {
+            // Asked for while this server aligns; nobody minds one that is made after that.
+            Whose::Own => true,
+            Whose::Asker(asker, journal) => self.keeps_journal(asker, journal),
+        }
     }
 
     pub(super) fn on_surveyed(&mut self, cx: &mut Cx<'_>, number: u64, leaves: Leaves) {
-        let Some((cluster, whose)) = self.surveys.under_way.remove(&number) else { return };
+        let is_last = number == self.surveys.last;
+        let Some((cluster, whose)) = self.surveys.under_way.take_if(|_| is_last) else { return };
         match whose {
             Whose::Own => {
-                let Some(aligning) = &mut self.align else { return };
-                aligning.work.compared += leaves.items;
-                aligning.leaves.insert(cluster, Some(leaves));
-                self.arm_alignment();
+                if let Some(aligning) = &mut self.align {
+                    aligning.work.compared += leaves.items;
+                    aligning.leaves.insert(cluster, Some(leaves));
+                    self.arm_alignment();
+                }
             }
             Whose::Asker(asker, journal) => {
                 if !self.take_tree(cx, asker, journal, cluster, leaves) {
@@ -84,6 +110,7 @@ impl Machine {
                 }
             }
         }
+        self.next_survey(cx);
     }
 
     /// An item is replaced by what a source has.
