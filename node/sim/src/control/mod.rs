@@ -98,8 +98,9 @@ impl World {
         }
         server.next_tick = server.clock.now(self.now) + self.options.plane_tick;
         self.look_at_plane(index);
-        self.configure(index);
+        // What it writes first: what the machine reports makes it write more.
         self.carry_out_plane(index, out);
+        self.configure(index);
         let peers = self.servers[index].peers.iter().filter(|(_, (_, up))| *up);
         let there: Vec<NodeId> = peers.map(|(peer, _)| self.servers[*peer].id).collect();
         for node in there {
