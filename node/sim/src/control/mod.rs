@@ -159,9 +159,16 @@ impl World {
         }
     }
 
+    /// In order: what happens to the control plane because of an effect comes behind those that
+    /// are on their way.
     fn carry_out_plane(&mut self, index: usize, out: Vec<Effect>) {
+        let server = &mut self.servers[index];
+        server.effects.extend(out);
+        if std::mem::replace(&mut server.carries_out, true) {
+            return;
+        }
         let mut early = None;
-        for effect in out {
+        while let Some(effect) = self.servers[index].effects.pop_front() {
             let server = &mut self.servers[index];
             match effect {
                 Effect::Persist { number, writes } => {
@@ -189,6 +196,7 @@ impl World {
                 }
             }
         }
+        self.servers[index].carries_out = false;
         if let Some(number) = early {
             self.step_plane(index, Event::Persisted(number));
         }
