@@ -44,7 +44,8 @@ fn a_whole_run_leaves_a_history_in_which_nothing_is_missing() {
     let start = clock.now() + 50_000_000;
     let report = driver.run(start, &cancel, progress.clone()).unwrap();
     let settled = driver.settle(&cancel).unwrap();
-    assert!(driver.final_reads(&cancel).unwrap().unread.is_empty());
+    let read = driver.final_reads(settled.deadline, &cancel).unwrap();
+    assert_eq!((read.unread.len(), read.divergent, read.passes), (0, 0, 1));
     driver.finish().unwrap();
 
     assert!(settled.at.is_some() && settled.divergent.is_empty());
@@ -71,6 +72,31 @@ fn a_whole_run_leaves_a_history_in_which_nothing_is_missing() {
     let all = [Phase::Load, Phase::Warmup, Phase::Measure, Phase::Settle, Phase::Final];
     assert_eq!(named, all);
     assert_eq!((marks[2].from, marks[2].to), (start + 200_000_000, start + 1_200_000_000));
+}
+
+/// Servers that were alike a moment ago may differ again: what they held back comes out. They are
+/// read again until the time to settle is over, then judged by what they showed last.
+#[test]
+fn servers_that_differ_are_read_again_until_the_time_to_settle_is_over() {
+    let clock = Clock::start();
+    let full = NullServer::start(clock, None).unwrap();
+    let empty = NullServer::start(clock, None).unwrap();
+    let run = Run::new(clock);
+    let mut plan = plan(100.0, 100);
+    plan.topology.masters = vec!["n1".to_owned(), "n2".to_owned()];
+    plan.load.targets = vec!["n1".to_owned()];
+    let cancel = CancellationToken::new();
+    let both = [endpoint("n1", full.addr()), endpoint("n2", empty.addr())];
+    let mut driver = run.driver(&plan, &both);
+    driver.prepare().unwrap();
+    driver.load(&cancel).unwrap();
+    let now = clock.now();
+    let over = driver.final_reads(now, &cancel).unwrap();
+    assert_eq!((over.divergent, over.passes), (100, 1));
+    let more = driver.final_reads(clock.now() + 5_000_000_000, &cancel).unwrap();
+    assert_eq!(more.divergent, 100);
+    assert!(more.passes > 1, "{more:?}");
+    driver.finish().unwrap();
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> T {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use clap::Args;
 use quorate_control::members::{Members, MembersError, QuorumError, WriteQuorum};
 use quorate_control::settings::{ExecutionMode, ExecutionModeError, ReadQuorum, ReadQuorumError};
+use quorate_protocol::chain::{Chain, ChainError, Resolver};
 use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
 
@@ -52,7 +53,8 @@ pub struct ServeArgs {
     /// Names of all MASTERs, this one included; without it the server stands alone
     #[arg(long, value_delimiter = ',')]
     pub masters: Option<Vec<String>>,
-    /// Servers of the cluster to be joined, as HOST:PORT, any of them; what is in it already
+    /// Servers of the cluster to be joined, as HOST:PORT, any of them; a name may have several
+    /// addresses; `multicast` stands for whoever is heard. What is in it already
     /// remembers them. It joins as REPLICA, and keeps a copy of everything
     #[arg(long, value_delimiter = ',', conflicts_with = "masters")]
     pub join: Vec<String>,
@@ -62,6 +64,9 @@ pub struct ServeArgs {
     /// Address at which other servers reach this one, as HOST:PORT; without it, that of --peer
     #[arg(long)]
     pub advertise: Option<String>,
+    /// Others of the network can find this server by multicast DNS; --join multicast says so too
+    #[arg(long)]
+    pub multicast: bool,
     /// Address at which another server is reached, whatever it says itself, as NAME=HOST:PORT; once
     /// for each other MASTER
     #[arg(long, value_parser = dial::parse)]
@@ -98,6 +103,10 @@ pub struct ServeArgs {
     /// Milliseconds between two pieces of alignment work
     #[arg(long)]
     pub align_pause_ms: Option<u64>,
+    /// Who decides between contents that diverged: quorum, content, majority, version, in the
+    /// order given [default: majority,content,version]
+    #[arg(long)]
+    pub conflict_resolver_chain: Option<String>,
     /// Automatic retries of a transaction that met a lock or another writer
     #[arg(long)]
     pub retry_count: Option<u64>,
@@ -139,6 +148,7 @@ struct File {
     join: Vec<String>,
     role: Option<String>,
     advertise: Option<String>,
+    multicast: bool,
     dial: BTreeMap<String, String>,
     cluster_name: Option<String>,
     cluster_password: Option<String>,
@@ -152,6 +162,7 @@ struct File {
     log_age_max_s: Option<u64>,
     align_items: Option<u64>,
     align_pause_ms: Option<u64>,
+    conflict_resolver_chain: Option<String>,
     retry_count: Option<u64>,
     retry_delay_ms: Option<u64>,
     retry_jitter_percent: Option<u64>,
@@ -188,6 +199,8 @@ pub struct Config {
     pub suspect_after: Duration,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
     pub align: AlignConfig,
+    /// Who decides between contents that diverged.
+    pub chain: Chain,
     /// How transactions start over by themselves.
     pub retry: RetryPolicy,
     /// Requests worked on at once.
@@ -203,6 +216,8 @@ pub struct LinkSettings {
     pub listen: SocketAddr,
     /// Where others reach it, if that is not where it listens.
     pub advertise: Option<String>,
+    /// Others can find it by multicast.
+    pub multicast: bool,
     /// Where others are reached, whatever they say of themselves.
     pub dial: BTreeMap<String, String>,
     /// Name of the cluster.
@@ -249,6 +264,12 @@ pub enum ConfigError {
          or joins one that is there"
     )]
     FoundsAndJoins,
+    /// Nobody would look for it.
+    #[error(
+        "multicast: a server that stands alone is not looked for; give --masters or --join, or \
+         leave multicast out"
+    )]
+    MulticastAlone,
     /// Roles that a server cannot join in.
     #[error(
         "role: '{0}' is not legal: a server joins as replica, and is made a MASTER once it is \
@@ -267,6 +288,15 @@ pub enum ConfigError {
     /// The execution mode.
     #[error("execution_mode: {0}")]
     ExecutionMode(#[from] ExecutionModeError),
+    /// The chain of conflict resolvers.
+    #[error("conflict_resolver_chain: {0}")]
+    Chain(#[from] ChainError),
+    /// Servers are in no data center yet.
+    #[error(
+        "conflict_resolver_chain: '{0}' never decides: servers are in no data center; legal are \
+         quorum, content, majority and version"
+    )]
+    NoDataCenters(String),
     /// More votes or answers than there are MASTERs.
     #[error(
         "{key}: {value} cannot be reached, there are {masters} MASTERs; legal are majority, all \
@@ -320,6 +350,9 @@ impl Config {
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
+        let chain =
+            flags.conflict_resolver_chain.as_ref().or(file.conflict_resolver_chain.as_ref());
+        let chain = chain.map_or_else(|| Ok(Chain::default()), |text| chain_of(text))?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let role = flags.role.or(file.role);
         let (masters, join) =
@@ -345,8 +378,12 @@ impl Config {
         dial::check(&dial, &members, &name)?;
         let advertise = flags.advertise.or(file.advertise);
         dial::check_join(&join, advertise.as_deref())?;
+        let multicast = flags.multicast || file.multicast;
+        if multicast && stands_alone {
+            return Err(ConfigError::MulticastAlone);
+        }
         let listen = flags.peer.or(file.peer).unwrap_or_else(|| default_address(DEFAULT_PEER));
-        let reach = Reach { listen, advertise, joins: !join.is_empty() };
+        let reach = Reach { listen, advertise, multicast, seeds: &join };
         let cluster = flags.cluster_name.or(file.cluster_name);
         let password = flags.cluster_password.or(file.cluster_password);
         let links = (!stands_alone).then(|| join::links(reach, dial, cluster, password));
@@ -369,6 +406,7 @@ impl Config {
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
             suspect_after: Duration::from_millis(suspect),
             align,
+            chain,
             retry,
             in_flight_max,
             connections_max,
@@ -404,6 +442,15 @@ fn name_and_members(
         return Err(ConfigError::NotListed { name, list, advice });
     }
     Ok((name, members))
+}
+
+fn chain_of(text: &str) -> Result<Chain, ConfigError> {
+    let chain: Chain = text.parse()?;
+    let is_of_centers = |step: &&Resolver| matches!(step, Resolver::DataCenter(_));
+    match chain.steps().iter().find(is_of_centers) {
+        Some(step) => Err(ConfigError::NoDataCenters(step.to_string())),
+        None => Ok(chain),
+    }
 }
 
 fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {

@@ -222,11 +222,13 @@ fn settings(config: &Config, http: SocketAddr) -> Settings {
         members: config.members.clone(),
         join: config.join.clone(),
         advertise: links.and_then(|links| links.advertise.clone()),
+        multicast: links.is_some_and(|links| links.multicast),
         dial: links.map(|links| links.dial.clone()).unwrap_or_default(),
         cluster: links.map(|links| links.cluster.clone()).unwrap_or_default(),
         password: links.map(|links| links.password.clone()).unwrap_or_default(),
         suspect_after: config.suspect_after,
         align: config.align.clone(),
+        chain: config.chain.clone(),
         retry: config.retry,
         in_flight_max: config.in_flight_max,
     }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::people::{start, start_all};
-use support::{Server, joins, json_of, request, status, three_servers, until};
+use support::people::{ha, start, start_all};
+use support::{Server, joins, json_of, member, request, status, three_servers, until};
 
 /// Records that are there before anybody joins: what there is to be fetched.
 const RECORDS: usize = 3_000;
@@ -126,12 +126,6 @@ fn assert_equal(servers: &[&Server], acknowledged: &[u64]) {
     assert!(missing.is_empty(), "acknowledged, and not there: {missing:?}");
 }
 
-fn member(server: &Server, name: &str) -> Value {
-    let node = json_of(&server.http("GET", "/distributed/node", ""));
-    let members = node["members"].as_array().unwrap().clone();
-    members.into_iter().find(|member| member["name"] == name).unwrap_or_default()
-}
-
 /// FEATURES: S6, S8, L9
 #[test]
 fn a_server_joins_under_load_although_it_is_killed_twice() {
@@ -218,18 +212,6 @@ fn who_cannot_join_is_told_why() {
     let stranger = Server::start_with("wrong", &[], &words);
     stranger.wait_log("cluster name or password differ");
     assert_eq!(member(&servers[0], "n5"), Value::Null);
-}
-
-/// Has a statement about servers carried out, as soon as nothing else is on its way.
-fn ha(server: &Server, statement: &str) {
-    let mut last = String::new();
-    until(statement, || {
-        let body = serde_json::json!({ "command": statement }).to_string();
-        last = request(server.address(), "POST", "/command/bench/sql", &body).unwrap_or_default();
-        let done = status(&last) == 200;
-        assert!(done || matches!(status(&last), 0 | 409 | 423 | 500 | 503), "{last}");
-        done
-    });
 }
 
 /// Puts a database's document back with another role of a server.

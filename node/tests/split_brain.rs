@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use support::people::{
@@ -116,5 +116,52 @@ fn two_that_do_not_see_each_other_both_refuse() {
     }
     hold(&wires, false);
     assert_heals(&servers, names);
+    stop_all(servers);
+}
+
+/// Leads every link through a wire: (from, to) → wire.
+fn wires_everywhere(arguments: &mut [Vec<String>]) -> BTreeMap<(usize, usize), Wire> {
+    let mut wires = BTreeMap::new();
+    for (from, arguments) in arguments.iter_mut().enumerate() {
+        for argument in arguments.iter_mut() {
+            let Some(peer) = argument.strip_prefix("--dial=n") else { continue };
+            let to: usize = peer.split('=').next().unwrap().parse().unwrap();
+            wires.insert((from, to - 1), Wire::through(argument));
+        }
+    }
+    assert_eq!(wires.len(), 6);
+    wires
+}
+
+/// A bridge: whoever leads the control plane and one other do not hear each other, the third one
+/// hears both. What the other has to have agreed on is, and it is told what others agree on.
+///
+/// FEATURES: A12
+#[test]
+fn a_server_that_cannot_reach_the_leader_makes_classes_and_records_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut arguments = servers_of(dir.path(), ["n1", "n2", "n3"]);
+    let wires = wires_everywhere(&mut arguments);
+    let servers = start_all(&arguments);
+    create_people(&servers, 0, "majority");
+    let leads = |server: &Server| {
+        server.http("GET", "/metrics", "").contains("\nquorate_control_leads 1\n")
+    };
+    let leader = servers.iter().position(leads).unwrap();
+    let other = (leader + 1) % 3;
+    for way in [(leader, other), (other, leader)] {
+        wires[&way].hold(true);
+    }
+    until("the leader out of sight", || states(&servers[other])[leader] == "NOT_AVAILABLE");
+    for (on, name) in [(other, "There"), (leader, "Here")] {
+        done(&servers[on], "POST", &format!("/class/bench/{name}"), "");
+        let body = format!(r#"{{"@class":"{name}"}}"#);
+        // Its first positions: they are granted by the log.
+        done(&servers[other], "POST", "/document/bench", &body);
+    }
+    for way in [(leader, other), (other, leader)] {
+        wires[&way].hold(false);
+    }
+    assert_heals(&servers, BTreeSet::new());
     stop_all(servers);
 }

@@ -21,10 +21,13 @@ pub(crate) struct Round {
     nodes: u32,
     next: u64,
     deadline: Nanos,
-    seen: BTreeMap<u64, Sight>,
+    seen: Sights,
 }
 
-/// What the servers showed of one key.
+/// What the servers showed of each key, asked once each.
+#[derive(Debug, Default)]
+struct Sights(BTreeMap<u64, Sight>);
+
 #[derive(Debug, Clone, Copy)]
 struct Sight {
     first: Look,
@@ -35,19 +38,43 @@ struct Sight {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     Absent,
-    Value(u64),
+    Value { value: u64, version: Option<u64> },
+}
+
+impl Sights {
+    /// Takes note of what one server showed; nothing if it showed nothing.
+    fn note(&mut self, completion: &Completion) {
+        let answer = &completion.answer;
+        let look = match (answer.outcome, answer.seen) {
+            (Outcome::Ok, Some(Seen::Value(value))) => {
+                Look::Value { value, version: answer.version }
+            }
+            (Outcome::Ok, Some(Seen::Absent(_))) => Look::Absent,
+            (Outcome::Ok | Outcome::Failed | Outcome::Unknown, _) => return,
+        };
+        let first = Sight { first: look, agreeing: 0 };
+        let sight = self.0.entry(completion.call.key).or_insert(first);
+        if sight.first == look {
+            sight.agreeing += 1;
+        }
+    }
+
+    /// Whether all `nodes` servers showed `key` alike.
+    fn are_alike(&self, key: u64, nodes: u32) -> bool {
+        self.0.get(&key).is_some_and(|sight| sight.agreeing == nodes)
+    }
 }
 
 impl Round {
     /// A look at `keys`, cut short at `deadline`.
     pub(crate) fn new(keys: Vec<u64>, nodes: u32, deadline: Nanos) -> Self {
-        Self { keys, nodes, next: 0, deadline, seen: BTreeMap::new() }
+        Self { keys, nodes, next: 0, deadline, seen: Sights::default() }
     }
 
     /// The keys that not every server showed alike, in order.
     pub(crate) fn divergent(self) -> Vec<u64> {
         let Self { mut keys, nodes, seen, .. } = self;
-        keys.retain(|key| seen.get(key).is_none_or(|sight| sight.agreeing < nodes));
+        keys.retain(|key| !seen.are_alike(*key, nodes));
         keys
     }
 }
@@ -68,16 +95,7 @@ impl Work for Round {
     }
 
     fn done(&mut self, completion: &Completion) {
-        let look = match (completion.answer.outcome, completion.answer.seen) {
-            (Outcome::Ok, Some(Seen::Value(value))) => Look::Value(value),
-            (Outcome::Ok, Some(Seen::Absent(_))) => Look::Absent,
-            (Outcome::Ok | Outcome::Failed | Outcome::Unknown, _) => return,
-        };
-        let first = Sight { first: look, agreeing: 0 };
-        let sight = self.seen.entry(completion.call.key).or_insert(first);
-        if sight.first == look {
-            sight.agreeing += 1;
-        }
+        self.seen.note(completion);
     }
 }
 
@@ -99,6 +117,8 @@ pub(crate) struct FinalReads {
     /// Servers on which a local read has failed in all attempts. The others there get one each: a
     /// server that never answers would take the time of all attempts for every key.
     given_up: BTreeSet<u32>,
+    /// What the local reads showed.
+    seen: Sights,
     /// Keys without a majority read after all attempts.
     unread: Vec<u64>,
 }
@@ -110,6 +130,10 @@ pub struct ReadBack {
     pub unread: Vec<u64>,
     /// Reads, by majority or on one server, that failed at least once.
     pub failed: usize,
+    /// Keys that the servers' local reads did not show alike, in content and version.
+    pub divergent: usize,
+    /// How often everything was read. The last time counts.
+    pub passes: u32,
 }
 
 impl FinalReads {
@@ -124,12 +148,15 @@ impl FinalReads {
             attempts: BTreeMap::new(),
             again: Later::new(RETRY_NS),
             given_up: BTreeSet::new(),
+            seen: Sights::default(),
             unread: Vec::new(),
         }
     }
 
     pub(crate) fn end(self) -> ReadBack {
-        ReadBack { unread: self.unread, failed: self.attempts.len() }
+        let alike = |key: &&u64| self.seen.are_alike(**key, self.nodes);
+        let divergent = self.keys.len() - self.keys.iter().filter(alike).count();
+        ReadBack { unread: self.unread, failed: self.attempts.len(), divergent, passes: 1 }
     }
 
     fn begin(&mut self, read: Read, id: u64) -> Next {
@@ -167,11 +194,14 @@ impl Work for FinalReads {
 
     fn done(&mut self, completion: &Completion) {
         self.open -= 1;
-        if completion.answer.outcome == Outcome::Ok {
-            return;
-        }
         let (key, node) = (completion.call.key, completion.call.node);
         let local = (completion.call.class == OpClass::ReadLocal).then_some(node);
+        if completion.answer.outcome == Outcome::Ok {
+            if local.is_some() {
+                self.seen.note(completion);
+            }
+            return;
+        }
         let attempts = self.attempts.entry((key, local)).or_insert(0);
         *attempts += 1;
         let is_last = *attempts >= ATTEMPTS;
@@ -206,7 +236,7 @@ mod tests {
                     asked.push((order.key, order.class, order.node));
                     let outcome = outcome(order.key, order.class, order.node);
                     now += RETRY_NS / 10;
-                    reads.done(&completion(order, now, outcome));
+                    reads.done(&completion(order, now, outcome, Some(1)));
                 }
                 Next::Wait(at) => now = at,
                 Next::End => return (asked, reads.end()),
@@ -214,13 +244,18 @@ mod tests {
         }
     }
 
-    fn completion(order: Order, now: Nanos, outcome: Outcome) -> Completion {
+    fn completion(order: Order, now: Nanos, outcome: Outcome, version: Option<u64>) -> Completion {
         let Order { id, node, class, phase, key, .. } = order;
         let (rid, base, intended) = (None, None, now);
         let call =
             Call { id, process: 0, session: 0, node, class, phase, key, rid, base, intended };
-        let answer = Answer { outcome, code: None, seen: None, rid: None, version: None };
+        let seen = Some(Seen::Value(7));
+        let answer = Answer { outcome, code: None, seen, rid: None, version };
         Completion { call, sent: now, done: now, open: false, answer }
+    }
+
+    fn back(unread: &[u64], failed: usize, divergent: usize) -> ReadBack {
+        ReadBack { unread: unread.to_vec(), failed, divergent, passes: 1 }
     }
 
     #[test]
@@ -231,7 +266,7 @@ mod tests {
             [(key, OpClass::ReadMajority, (key % 2) as u32), local(0), local(1)]
         };
         assert_eq!(asked, [of(7), of(8)].concat());
-        assert_eq!(read, ReadBack { unread: Vec::new(), failed: 0 });
+        assert_eq!(read, back(&[], 0, 0));
     }
 
     /// A majority read goes to the next server, a local one to its own again.
@@ -250,7 +285,7 @@ mod tests {
             |class| asked.iter().filter(move |(_, c, _)| *c == class).map(|(_, _, node)| *node);
         assert_eq!(of(OpClass::ReadMajority).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(of(OpClass::ReadLocal).collect::<Vec<_>>(), [0, 1, 1, 1]);
-        assert_eq!(read, ReadBack { unread: Vec::new(), failed: 2 });
+        assert_eq!(read, back(&[], 2, 0));
     }
 
     #[test]
@@ -264,11 +299,29 @@ mod tests {
             asked.iter().filter(|(_, class, node)| (*class, *node) == (OpClass::ReadLocal, 1));
         let attempts = ATTEMPTS as usize;
         assert!((100 + attempts..200).contains(&silent.count()), "{asked:?}");
-        assert_eq!(read, ReadBack { unread: Vec::new(), failed: 100 });
+        assert_eq!(read, back(&[], 100, 100));
         let (_, read) = ask(vec![7, 8], |key, class, _| match (class, key) {
             (OpClass::ReadMajority, 8) => Outcome::Failed,
             _ => Outcome::Ok,
         });
-        assert_eq!(read, ReadBack { unread: vec![8], failed: 1 });
+        assert_eq!(read, back(&[8], 1, 0));
+    }
+
+    /// A server that shows an older version, or nothing, is not like the others.
+    #[test]
+    fn servers_that_differ_are_told_from_those_alike() {
+        for (outcome, version, differing) in
+            [(Outcome::Ok, 2, 0), (Outcome::Ok, 1, 1), (Outcome::Failed, 2, 1)]
+        {
+            let mut reads = FinalReads::new(vec![7], vec![0], SERVERS);
+            let mut ids = Ids::default();
+            while let Next::Begin(order) = reads.next(0, 0, &mut ids) {
+                let is_second = order.class == OpClass::ReadLocal && order.node == 1;
+                let (outcome, version) =
+                    if is_second { (outcome, version) } else { (Outcome::Ok, 2) };
+                reads.done(&completion(order, 0, outcome, Some(version)));
+            }
+            assert_eq!(reads.end().divergent, differing);
+        }
     }
 }

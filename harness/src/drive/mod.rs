@@ -138,6 +138,8 @@ pub struct LoadReport {
 pub struct Settled {
     /// Start of the first look that found all servers alike; `None` if none did in time.
     pub at: Option<Nanos>,
+    /// End of the time that servers have to become alike.
+    pub deadline: Nanos,
     /// Keys that still differed, or could not be read everywhere, at the last look.
     pub divergent: Vec<u64>,
 }
@@ -304,26 +306,40 @@ impl Driver {
             if look + SETTLE_NS >= deadline || cancel.is_cancelled() {
                 break None;
             }
-            while self.crew.clock.now() < look + SETTLE_NS && !cancel.is_cancelled() {
-                self.crew.turn(look + SETTLE_NS)?;
-            }
+            self.pause(look + SETTLE_NS, cancel)?;
         };
         self.mark(Phase::Settle, from, self.crew.clock.now())?;
-        Ok(Settled { at, divergent })
+        Ok(Settled { at, deadline, divergent })
     }
 
     /// One majority read of every key and one local read on every server, each with a few more
-    /// attempts if it fails.
+    /// attempts if it fails. All of it again while the servers differ and `until`, the end of the
+    /// time to settle, has not come: servers may be alike for a while because all of them stand
+    /// still, with outcomes on their way that nobody was told. What was read last counts.
     ///
     /// # Errors
     /// When files or sockets fail.
-    pub fn final_reads(&mut self, cancel: &CancellationToken) -> Result<ReadBack, DriverError> {
+    pub fn final_reads(
+        &mut self,
+        until: Nanos,
+        cancel: &CancellationToken,
+    ) -> Result<ReadBack, DriverError> {
         let from = self.crew.clock.now();
-        let keys = self.crew.table.keys().collect();
-        let mut reads = FinalReads::new(keys, self.targets.clone(), self.nodes());
-        self.crew.work(self.width(), &mut reads, cancel)?;
+        let mut passes = 0;
+        let read = loop {
+            let look = self.crew.clock.now();
+            let keys = self.crew.table.keys().collect();
+            let mut reads = FinalReads::new(keys, self.targets.clone(), self.nodes());
+            self.crew.work(self.width(), &mut reads, cancel)?;
+            passes += 1;
+            let read = reads.end();
+            if read.divergent == 0 || look + SETTLE_NS >= until || cancel.is_cancelled() {
+                break ReadBack { passes, ..read };
+            }
+            self.pause(look + SETTLE_NS, cancel)?;
+        };
         self.mark(Phase::Final, from, self.crew.clock.now())?;
-        Ok(reads.end())
+        Ok(read)
     }
 
     /// Writes what is left of the history and the interval log, and closes them.
@@ -332,6 +348,13 @@ impl Driver {
     /// When they cannot be written.
     pub fn finish(self) -> Result<(), DriverError> {
         Ok(self.crew.recorder.finish()?)
+    }
+
+    fn pause(&mut self, until: Nanos, cancel: &CancellationToken) -> Result<(), DriverError> {
+        while self.crew.clock.now() < until && !cancel.is_cancelled() {
+            self.crew.turn(until)?;
+        }
+        Ok(())
     }
 
     fn nodes(&self) -> u32 {

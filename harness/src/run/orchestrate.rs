@@ -206,9 +206,17 @@ async fn read_back(
         findings.push(note("not_settled", detail));
     }
     setup.tell(Stand::ReadingBack);
-    let read = hand.work(move |driver| driver.final_reads(&cancel)).await?;
+    let read = hand.work(move |driver| driver.final_reads(settled.deadline, &cancel)).await?;
     if setup.is_interrupted() {
         return Ok(());
+    }
+    if read.passes > 1 {
+        let detail = format!(
+            "servers that had been alike differed again at first: everything was read {} times, \
+             and {} records differed at the last",
+            read.passes, read.divergent
+        );
+        findings.push(note("read_back_again", detail));
     }
     if !read.unread.is_empty() {
         let records = read.unread.len();

@@ -100,6 +100,7 @@ impl Agreement {
             }
             Command::MoveOwners { lost, to } => schema.owners_moved(*lost, to),
             Command::ReturnOwners { back } => schema.owners_returned(*back),
+            Command::AddClusters { to } => schema.clusters_added(*to)?,
             Command::Grant { cluster, to, boot } => {
                 self.grant(*cluster, *to, *boot)?;
                 return Ok(false);

@@ -137,6 +137,11 @@ pub enum Command {
         /// Who.
         back: NodeId,
     },
+    /// A MASTER that came later gets a cluster of each class in which none was made for it.
+    AddClusters {
+        /// Who.
+        to: NodeId,
+    },
     /// How far a server is with changes of generations.
     Reports {
         /// Who.

@@ -161,12 +161,7 @@ impl Database {
             } else {
                 alloc::format!("{base}_{}", server.to_ascii_lowercase())
             };
-            let id = self.next_cluster;
-            self.next_cluster = id.checked_add(1).ok_or(DdlError::Exhausted("cluster"))?;
-            let name = self.free_cluster_name(&wanted, id);
-            let (owner, home, static_owner) = (*owner, *owner, false);
-            self.clusters.push(Cluster { id, name, owner, home, static_owner });
-            clusters.push(id);
+            clusters.push(self.add_cluster(&wanted, *owner)?);
         }
         self.classes.push(Class {
             name: class.to_string(),
@@ -174,6 +169,16 @@ impl Database {
             clusters,
         });
         Ok(())
+    }
+
+    /// Makes a cluster for a server, of a name like the wanted one; gives its number.
+    pub(crate) fn add_cluster(&mut self, wanted: &str, owner: NodeId) -> Result<u32, DdlError> {
+        let id = self.next_cluster;
+        self.next_cluster = id.checked_add(1).ok_or(DdlError::Exhausted("cluster"))?;
+        let name = self.free_cluster_name(wanted, id);
+        let (home, static_owner) = (owner, false);
+        self.clusters.push(Cluster { id, name, owner, home, static_owner });
+        Ok(id)
     }
 
     /// The wanted name, or one with the cluster's number behind it when a class named like

@@ -1,6 +1,6 @@
-//! Owners of clusters that move when a server is lost, and back home again (FEATURES A7), and those
-//! that people chose, which do not (A6), in the schema. May not know who notices that a server is
-//! lost, nor what owners may do.
+//! Owners of clusters that move when a server is lost, and back home again (FEATURES A7), clusters
+//! for those who came later, and owners that people chose, which stay (A6), in the schema. May not
+//! know who notices that a server is lost, nor what owners may do.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -46,6 +46,35 @@ impl Schema {
             database.version += u64::from(returned > 0);
         }
         Some(next)
+    }
+
+    /// The schema in which a MASTER has a cluster in every class; `None` when it has, or is none.
+    /// Where a server left, another one has two: the new one gets the second of these, so that
+    /// servers that come and go leave no more clusters than there are servers.
+    ///
+    /// # Errors
+    /// There is no number for another cluster.
+    pub(crate) fn clusters_added(&self, to: NodeId) -> Result<Option<Self>, DdlError> {
+        let Some(server) = self.masters().find(|server| server.node == to) else { return Ok(None) };
+        if !self.lacks_clusters(to) {
+            return Ok(None);
+        }
+        let mut next = self.next();
+        for database in &mut next.databases {
+            database.version += u64::from(database.lacks_clusters(to));
+            for at in 0..database.classes.len() {
+                if !database.has_cluster_for(at, to) {
+                    database.make_room(at, server)?;
+                }
+            }
+        }
+        Ok(Some(next))
+    }
+
+    /// True when some class has no cluster that is a server's home.
+    #[must_use]
+    pub fn lacks_clusters(&self, node: NodeId) -> bool {
+        self.databases.iter().any(|database| database.lacks_clusters(node))
     }
 
     /// The schema in which these clusters of a database are owned by these servers and stay so, and
@@ -113,6 +142,36 @@ impl Cluster {
 }
 
 impl Database {
+    fn lacks_clusters(&self, node: NodeId) -> bool {
+        (0..self.classes.len()).any(|at| !self.has_cluster_for(at, node))
+    }
+
+    fn has_cluster_for(&self, class: usize, node: NodeId) -> bool {
+        self.of_class(class).any(|cluster| cluster.home == node)
+    }
+
+    fn of_class(&self, class: usize) -> impl Iterator<Item = &Cluster> {
+        let clusters = &self.classes[class].clusters;
+        self.clusters.iter().filter(|cluster| clusters.contains(&cluster.id))
+    }
+
+    /// A cluster of a class for a server that has none of it.
+    fn make_room(&mut self, class: usize, server: &Member) -> Result<(), DdlError> {
+        let homes: Vec<NodeId> = self.of_class(class).map(|cluster| cluster.home).collect();
+        let is_second = |home: NodeId| homes.iter().filter(|other| **other == home).count() > 1;
+        let spare = self.of_class(class).filter(|c| !c.static_owner && is_second(c.home));
+        if let Some(id) = spare.map(|cluster| cluster.id).max() {
+            let found = self.clusters.iter_mut().filter(|cluster| cluster.id == id);
+            found.for_each(|cluster| cluster.home = server.node);
+            return Ok(());
+        }
+        let base = self.classes[class].name.to_ascii_lowercase();
+        let wanted = alloc::format!("{base}_{}", server.name.to_ascii_lowercase());
+        let id = self.add_cluster(&wanted, server.node)?;
+        self.classes[class].clusters.push(id);
+        Ok(())
+    }
+
     /// Who takes a cluster over: whoever has the fewest of its class, then the fewest of all, then
     /// the first. So each class is spread as evenly as it can be.
     fn heir(&self, at: usize, heirs: &[NodeId]) -> Option<NodeId> {
@@ -257,5 +316,42 @@ mod tests {
             let error = chosen(&[("b_n2", "n2"), (cluster, server)]).unwrap_err();
             assert!(format!("{error}").contains(told), "{error}");
         }
+    }
+
+    fn homes(schema: &Schema, class: &str) -> Vec<NodeId> {
+        let database = schema.database("bench").unwrap();
+        let clusters = &database.class(class).unwrap().clusters;
+        clusters.iter().map(|id| database.cluster(*id).unwrap().home).collect()
+    }
+
+    /// FEATURES: A4
+    #[test]
+    fn a_master_that_came_later_gets_a_cluster_of_every_class_once() {
+        let before = schema(2);
+        let masters: Vec<_> = (1..=3).map(|n| (format!("n{n}"), NodeId(n))).collect();
+        let mut came = Schema::founded_by(&masters);
+        came.databases.clone_from(&before.databases);
+        assert_eq!(before.clusters_added(NodeId(3)), Ok(None), "it is no MASTER");
+        assert!(came.lacks_clusters(NodeId(3)) && !came.lacks_clusters(NodeId(1)));
+        let after = came.clusters_added(NodeId(3)).unwrap().unwrap();
+        for class in ["V", "E", "A", "B", "C"] {
+            assert_eq!(homes(&after, class), all(3));
+        }
+        let database = after.database("bench").unwrap();
+        let version = came.database("bench").unwrap().version;
+        assert_eq!(database.version, version + 1);
+        let new = database.cluster_named("a_n3").unwrap();
+        assert_eq!((new.owner, new.static_owner), (NodeId(3), false));
+        assert_eq!(after.clusters_added(NodeId(3)), Ok(None));
+        let ids: alloc::collections::BTreeSet<u32> =
+            database.clusters.iter().map(|cluster| cluster.id).collect();
+        assert_eq!(ids.len(), database.clusters.len());
+        // One that left made room: its clusters are at home elsewhere.
+        let mut left = after.clone();
+        let clusters = left.databases.iter_mut().flat_map(|database| &mut database.clusters);
+        clusters.filter(|c| c.home == NodeId(3)).for_each(|c| c.home = NodeId(1));
+        let again = left.clusters_added(NodeId(3)).unwrap().unwrap();
+        assert_eq!(again.database("bench").unwrap().clusters.len(), database.clusters.len());
+        assert_eq!(homes(&again, "A"), all(3));
     }
 }

@@ -131,7 +131,7 @@ pub struct Class {
     pub name: String,
     /// Names of the classes it extends.
     pub super_classes: Vec<String>,
-    /// Ids of its clusters, one a MASTER, in the order of the MASTERs.
+    /// Ids of its clusters: one a MASTER there was, in their order, then those of later MASTERs.
     pub clusters: Vec<u32>,
 }
 

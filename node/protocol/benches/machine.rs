@@ -106,7 +106,7 @@ impl Servers {
                     }
                     Effect::Reply { reply: Reply::Committed { .. }, .. } => self.committed += 1,
                     Effect::Reply { reply, .. } => panic!("{reply:?}"),
-                    Effect::Note(_) | Effect::Report { .. } => {}
+                    Effect::Note(_) | Effect::Copy { .. } | Effect::Report { .. } => {}
                 }
             }
         }

@@ -7,6 +7,7 @@ use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, T
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::copying::Chunk;
 use crate::message::{Decided, LogPosition, Participant};
 
 /// Hash over items: the sum (modulo 2^128) of the hashes of each. A sum does not depend on order
@@ -36,6 +37,13 @@ impl Digest {
             hasher.update(&image.0);
         }
         Self(hasher.digest128())
+    }
+
+    /// Of several items.
+    #[must_use]
+    pub fn over(items: &[(ItemKey, Committed)]) -> Self {
+        let digests = items.iter().map(|(key, committed)| Self::of(key, committed));
+        digests.fold(Self::default(), Self::plus)
     }
 
     /// With one more item in it.
@@ -153,7 +161,7 @@ pub enum Ask {
         /// Inclusive; `None`: to the last key.
         upto: Option<ItemKey>,
     },
-    /// Whole items of a range, for a server that has nothing.
+    /// Whole items of a range, for a server that has nothing. Outside of sessions ([`crate::copying`]).
     Copy {
         /// Which cluster.
         cluster: ClusterKey,
@@ -220,16 +228,7 @@ pub enum Answer {
         next: Option<ItemKey>,
     },
     /// Whole items of a range.
-    Copied {
-        /// Which cluster.
-        cluster: ClusterKey,
-        /// Comes back.
-        from: Option<ItemKey>,
-        /// In order.
-        items: Vec<(ItemKey, Committed)>,
-        /// Where to go on; `None`: these were the last.
-        next: Option<ItemKey>,
-    },
+    Copied(Chunk),
     /// Committed state, of those that are there.
     Got {
         /// How many of those asked for are answered, from the first on, and which was the first;
@@ -252,7 +251,7 @@ pub enum Answer {
         /// what concerns them alone, and those parts of the rest.
         elsewhere: Vec<ClusterKey>,
     },
-    /// No such session (any more): begin again.
+    /// No such session (any more): begin again. Asked for a copy: there is none to be had here.
     Unknown,
 }
 
@@ -282,7 +281,7 @@ impl Answer {
             Self::Known { .. } => "align_known_reply",
             Self::Children { .. } => "align_children_reply",
             Self::Listed { .. } => "align_listed",
-            Self::Copied { .. } => "align_copied",
+            Self::Copied(_) => "align_copied",
             Self::Got { .. } => "align_got",
             Self::Followed { .. } => "align_followed",
             Self::Unknown => "align_unknown",

@@ -65,6 +65,12 @@ pub enum Bug {
     GapSkipped,
     /// A coordinator feeds entries of its log that are not durable.
     FedBeforeDurable,
+    /// With W below a majority: another line of history is taken for a newer state of this one.
+    DivergenceTakenForLag,
+    /// A commit whose base has not come yet is taken for another line of history.
+    LagTakenForDivergence,
+    /// A merge is written above the winner's version, and not above the highest one.
+    MergeBelowHighest,
 }
 
 impl Config {

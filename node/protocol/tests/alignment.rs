@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use disk::Disk;
 use quorate_api::{Boot, ClusterKey, Committed, Image, ItemId, ItemKey, NodeId, Stamp, TxId};
+use quorate_protocol::alignment::Answer;
+use quorate_protocol::copying::{CHUNK_BYTES, Chunk};
 use quorate_protocol::io::{
     AlignConfig, AlignmentWork, Config, Effect, Event, Note, Placement, SessionToken, Tick, Write,
 };
@@ -42,6 +44,15 @@ struct World {
     largest: usize,
     /// Bytes of the largest message.
     heaviest: u64,
+    /// Items that came in chunks.
+    copied: u64,
+    /// What becomes of chunks on their way.
+    fate: fn(u64, Chunk) -> Vec<Chunk>,
+    /// Chunks under way so far, by the server that gave them.
+    chunks: Vec<NodeId>,
+    align: AlignConfig,
+    /// Nothing reaches it, and nothing comes from it.
+    silent: Option<NodeId>,
 }
 
 fn item(position: u64, version: u64, content: u64) -> Write {
@@ -57,7 +68,7 @@ impl World {
         let mut servers = BTreeMap::new();
         for (node, mut writes) in NODES.into_iter().zip(contents) {
             let mut disk = Disk::default();
-            writes.push(Write::Aligning(node == BEHIND));
+            writes.insert(0, Write::Aligning(node == BEHIND));
             if node != BEHIND {
                 // What there is, is finished; the one that was away has not heard of that.
                 writes.insert(0, Write::Low(NODES[0], Boot(1), u64::MAX - 1));
@@ -82,7 +93,20 @@ impl World {
             back: false,
             largest: 0,
             heaviest: 0,
+            copied: 0,
+            fate: |_, chunk| vec![chunk],
+            chunks: Vec::new(),
+            align: align.clone(),
+            silent: None,
         };
+        for node in NODES {
+            world.start(node);
+        }
+        world
+    }
+
+    /// Tells a server where clusters are, and that everybody is there.
+    fn start(&mut self, node: NodeId) {
         let placement = Placement {
             generation: 1,
             masters: NODES.to_vec(),
@@ -95,15 +119,41 @@ impl World {
             change: None,
         };
         let placements: BTreeMap<_, _> = [(CLUSTER, placement)].into();
-        for node in NODES {
-            world.step(node, Event::Configure { cfg: 1, placements: placements.clone() });
+        self.step(node, Event::Configure { cfg: 1, placements });
+        for other in NODES.into_iter().filter(|other| *other != node) {
+            self.step(node, Event::Peer { node: other, boot: Boot(2), up: true });
         }
-        for node in NODES {
-            for other in NODES.into_iter().filter(|other| *other != node) {
-                world.step(node, Event::Peer { node: other, boot: Boot(2), up: true });
+    }
+
+    /// Kills the last server and starts it again; what is under way to it is lost.
+    fn restart(&mut self) {
+        self.letters.retain(|(from, to, _)| *from != BEHIND && *to != BEHIND);
+        let server = self.servers.get_mut(&BEHIND).unwrap();
+        server.disk.crash(0, 0);
+        let mut config = Config::new(BEHIND, Boot(3), BEHIND.0);
+        config.align = self.align.clone();
+        let recovered = server.disk.recover().expect("an undamaged disk");
+        server.machine = Machine::new(config, recovered);
+        for other in &NODES[..2] {
+            for up in [false, true] {
+                self.step(*other, Event::Peer { node: BEHIND, boot: Boot(3), up });
             }
         }
-        world
+        // A machine's clock goes on where it was.
+        self.start(BEHIND);
+    }
+
+    /// A message on its way; chunks have a fate.
+    fn post(&mut self, from: NodeId, to: NodeId, message: Message) {
+        let Message::AlignReply { session, answer: Answer::Copied(chunk) } = message else {
+            self.letters.push_back((from, to, message));
+            return;
+        };
+        self.chunks.push(from);
+        for chunk in (self.fate)(self.chunks.len() as u64, chunk) {
+            let answer = Answer::Copied(chunk);
+            self.letters.push_back((from, to, Message::AlignReply { session, answer }));
+        }
     }
 
     fn step(&mut self, node: NodeId, event: Event) {
@@ -111,14 +161,21 @@ impl World {
         let mut out = Vec::new();
         server.machine.step(self.now, event, &server.disk, &mut out);
         for effect in out {
+            let server = self.servers.get_mut(&node).unwrap();
             match effect {
                 Effect::Persist { seq, writes } => {
                     server.disk.write(seq, writes);
                     server.disk.synced(seq);
                 }
                 Effect::Send { to, message, .. } => self.letters.push_back((node, to, message)),
+                Effect::Copy { to, part } => {
+                    let message = part.message_from(&server.disk);
+                    self.post(node, to, message);
+                }
                 Effect::Note(Note::Corruption { detail, .. }) => self.corruptions.push(detail),
-                Effect::Note(Note::BackOnline) => self.back = true,
+                Effect::Note(Note::BackOnline) => self.back |= node == BEHIND,
+                Effect::Note(Note::Copied { part, .. }) => self.copied += part.items,
+                Effect::Note(Note::Damaged(_)) => self.corruptions.push("a damaged chunk"),
                 Effect::Note(Note::Alignment(work)) => {
                     self.work.compared += work.compared;
                     self.work.ranges += work.ranges;
@@ -139,6 +196,13 @@ impl World {
         while !done(self) {
             assert!(self.now < 600_000_000, "ten minutes and not there");
             while let Some((from, to, message)) = self.letters.pop_front() {
+                if self.silent.is_some_and(|silent| silent == from || silent == to) {
+                    continue;
+                }
+                if done(self) {
+                    self.letters.push_front((from, to, message));
+                    return;
+                }
                 if from == BEHIND || to == BEHIND {
                     self.messages += 1;
                     let bytes = postcard::to_allocvec(&message).unwrap().len() as u64;
@@ -201,9 +265,105 @@ fn with_nothing_everything_is_copied_and_then_compared() {
     let mut world = World::new([full.clone(), full, Vec::new()], &AlignConfig::new());
     world.run();
     world.assert_equal();
-    assert_eq!(world.work.fetched, 3_000);
+    assert_eq!((world.copied, world.work.fetched), (3_000, 0));
     assert_eq!(world.work.ranges, 0);
     assert!(world.work.compared >= 3_000, "compared after the copy");
+}
+
+/// Three thousand items of 2 kB: six chunks.
+fn six_chunks() -> World {
+    let heavy = |position: u64| {
+        let Write::Item(id, committed) = item(position, 2, position) else { unreachable!() };
+        let image = Some(Image::from(vec![u8::try_from(position % 251).unwrap(); 2_000]));
+        Write::Item(id, Committed { image, ..committed })
+    };
+    let full: Vec<Write> = (0..3_000).map(heavy).collect();
+    World::new([full.clone(), full, Vec::new()], &AlignConfig::new())
+}
+
+/// What is copied is taken once, whatever becomes of the chunks.
+///
+/// FEATURES: S10, L9
+#[test]
+fn chunks_may_be_lost_come_twice_or_be_damaged() {
+    let fates: [fn(u64, Chunk) -> Vec<Chunk>; 3] = [
+        |n, chunk| if n % 2 == 1 { Vec::new() } else { vec![chunk] },
+        |_, chunk| vec![chunk.clone(), chunk],
+        |n, mut chunk| {
+            if n == 3 {
+                chunk.items[5].1.image = Some(Image::from(vec![1]));
+            }
+            vec![chunk]
+        },
+    ];
+    for fate in fates {
+        let mut world = six_chunks();
+        world.fate = fate;
+        world.run();
+        world.assert_equal();
+        assert_eq!((world.copied, world.work.fetched, world.work.ranges), (3_000, 0, 0));
+        let damaged = world.corruptions.iter().all(|what| *what == "a damaged chunk");
+        assert!(damaged && world.corruptions.len() <= 1, "{:?}", world.corruptions);
+    }
+}
+
+/// FEATURES: S10, L9
+#[test]
+fn a_chunk_that_comes_late_is_left_out() {
+    let mut world = six_chunks();
+    world.run_until(|world| world.chunks.len() == 2);
+    let late = world.letters.clone();
+    world.run_until(|world| world.chunks.len() == 5);
+    world.letters.extend(late);
+    world.run();
+    world.assert_equal();
+    assert_eq!((world.copied, world.chunks.len(), world.work.fetched), (3_000, 6, 0));
+}
+
+/// FEATURES: S10, L9
+#[test]
+fn a_copy_goes_on_where_it_was_when_the_server_was_killed() {
+    let mut world = six_chunks();
+    for killed in 1..=6 {
+        world.run_until(|world| world.copied >= 524 * killed || world.back);
+        world.restart();
+    }
+    world.run();
+    world.assert_equal();
+    assert_eq!((world.copied, world.work.fetched), (3_000, 0), "each item once");
+    assert!(world.chunks.len() <= 12, "one chunk a kill may have been under way");
+}
+
+/// FEATURES: S10, L9
+#[test]
+fn another_master_goes_on_when_the_source_is_gone_or_silent() {
+    for says_so in [true, false] {
+        let mut world = six_chunks();
+        world.run_until(|world| world.chunks.len() == 2);
+        if says_so {
+            let gone = Event::Peer { node: NODES[0], boot: Boot(2), up: false };
+            world.step(BEHIND, gone);
+        }
+        world.silent = Some(NODES[0]);
+        world.run();
+        world.assert_equal();
+        assert_eq!((world.copied, world.work.fetched), (3_000, 0));
+        let given = |node| world.chunks.iter().filter(|by| **by == node).count();
+        assert!(given(NODES[0]) <= 2 && given(NODES[1]) >= 4, "{:?}", world.chunks);
+    }
+}
+
+/// FEATURES: S10, L9
+#[test]
+fn who_aligns_gives_no_copy_and_nobody_waits_for_one() {
+    let full: Vec<Write> = (0..3_000).map(|p| item(p, 2, p)).collect();
+    let mut aligning = full.clone();
+    aligning.push(Write::Aligning(true));
+    let mut world = World::new([aligning, full, Vec::new()], &AlignConfig::new());
+    world.run();
+    world.assert_equal();
+    assert!(world.chunks.iter().all(|by| *by == NODES[1]), "{:?}", world.chunks);
+    assert_eq!((world.copied, world.work.fetched), (3_000, 0));
 }
 
 /// All of them are noted in the one step that comes back: looking through what the step has written
@@ -303,8 +463,9 @@ fn large_items_come_few_at_a_time() {
         let mut world = World::new([full.clone(), full.clone(), behind], &AlignConfig::new());
         world.run();
         world.assert_equal();
-        assert_eq!(world.work.fetched, missing);
-        assert!(world.heaviest < 400 << 10, "{} bytes in one message", world.heaviest);
+        assert_eq!(world.copied + world.work.fetched, missing);
+        let most = if world.copied > 0 { CHUNK_BYTES as u64 + (300 << 10) } else { 400 << 10 };
+        assert!(world.heaviest < most, "{} bytes in one message", world.heaviest);
         assert!(world.largest <= 8, "{} compared in one piece", world.largest);
     }
 }

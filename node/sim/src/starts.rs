@@ -68,8 +68,7 @@ impl World {
             };
             self.servers[index].peers.insert(peer, (boot, up));
             self.step(index, Event::Peer { node, boot, up });
-            let seen = if up { plane::Event::Reachable } else { plane::Event::Unreachable };
-            self.step_plane(index, seen(node));
+            self.step_plane(index, plane::Event::Peer { node, up });
         }
         let max = if self.healed { HEALED_DETECT } else { self.options.detect_max };
         let again = self.now + self.network.between(10_000, max);

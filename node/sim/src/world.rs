@@ -349,6 +349,12 @@ impl World {
                 let after = server.disk.ticket_of(after);
                 server.outbox.push_back((after, Out::Send(to, message)));
             }
+            Effect::Copy { to, part } => {
+                let message = part.message_from(&server.disk);
+                // It shows what was written last, too.
+                let after = server.disk.unsynced().unwrap_or_default();
+                server.outbox.push_back((after, Out::Send(to, message)));
+            }
             Effect::Reply { request, after, reply } => {
                 let after = server.disk.ticket_of(after);
                 server.outbox.push_back((after, Out::Reply(request, reply)));
@@ -371,8 +377,14 @@ impl World {
             Note::Corruption { tx, detail } => {
                 self.invariants.report("no-corruption", format!("{id}: {tx}: {detail}"));
             }
+            Note::Diverged { .. } if self.options.low_quorums => counts.diverged += 1,
+            Note::Merged { .. } => counts.merged += 1,
+            Note::NoWinner { .. } => counts.undecided += 1,
             Note::Diverged { .. } => {
                 self.invariants.report("no-corruption", format!("{id}: {note:?}"));
+            }
+            Note::Damaged(from) => {
+                self.invariants.report("no-corruption", format!("{id}: chunk of {from}"));
             }
             Note::LeftOnline => counts.left_online += 1,
             Note::BackOnline => counts.aligned += 1,
@@ -381,6 +393,8 @@ impl World {
             | Note::Retried
             | Note::Alignment(_)
             | Note::PassedOver(_)
+            | Note::Copied { .. }
+            | Note::AllCopied
             | Note::Lag { .. } => {}
         }
         self.trace.line(self.now, format_args!("{id} note {note:?}"));
@@ -414,7 +428,7 @@ impl World {
         self.trace.line(self.now, format_args!("reply {request} {reply:?}"));
         if let Reply::Committed { tx, .. } = &reply {
             let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
-            self.invariants.acknowledged(*tx, &disks);
+            self.invariants.acknowledged(*tx, &disks, &self.options);
         }
         let (now, serving) = (self.now, self.serving);
         let (by, holds) = (self.servers[index].id, self.servers[index].disk.visible());

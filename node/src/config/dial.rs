@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use quorate_control::members::Members;
 
+use crate::runtime::MULTICAST;
+
 /// What is wrong with the addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
@@ -21,7 +23,7 @@ pub enum DialError {
     )]
     Unreachable(std::net::SocketAddr),
     /// Nowhere to join.
-    #[error("join: '{address}' is no address: {reason}; give --join HOST:PORT")]
+    #[error("join: '{address}' is no address: {reason}; give --join HOST:PORT or --join multicast")]
     Seed {
         /// As given.
         address: String,
@@ -94,7 +96,7 @@ pub(super) fn check(
 /// # Errors
 /// One of the addresses is none.
 pub(super) fn check_join(seeds: &[String], advertise: Option<&str>) -> Result<(), DialError> {
-    for address in seeds {
+    for address in seeds.iter().filter(|seed| *seed != MULTICAST) {
         check_address(address)
             .map_err(|reason| DialError::Seed { address: address.clone(), reason })?;
     }

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use crate::runtime::MULTICAST;
+
 use super::{ConfigError, DEFAULT_CLUSTER, DialError, LinkSettings};
 
 /// The MASTERs that are named, and the seeds. A flag says what the server is to do now, whatever
@@ -30,10 +32,11 @@ pub(super) fn founding(
 }
 
 /// Where a server listens for others, and where these are told to find it.
-pub(super) struct Reach {
+pub(super) struct Reach<'a> {
     pub(super) listen: SocketAddr,
     pub(super) advertise: Option<String>,
-    pub(super) joins: bool,
+    pub(super) multicast: bool,
+    pub(super) seeds: &'a [String],
 }
 
 /// What a server among others needs.
@@ -41,16 +44,18 @@ pub(super) struct Reach {
 /// # Errors
 /// No password, or others could not reach a server that joins.
 pub(super) fn links(
-    reach: Reach,
+    reach: Reach<'_>,
     dial: BTreeMap<String, String>,
     cluster: Option<String>,
     password: Option<String>,
 ) -> Result<LinkSettings, ConfigError> {
-    let Reach { listen, advertise, joins } = reach;
-    if joins && advertise.is_none() && listen.ip().is_unspecified() {
+    let Reach { listen, advertise, multicast, seeds } = reach;
+    let multicast = multicast || seeds.iter().any(|seed| seed == MULTICAST);
+    let is_sought = multicast || !seeds.is_empty();
+    if is_sought && advertise.is_none() && listen.ip().is_unspecified() {
         return Err(DialError::Unreachable(listen).into());
     }
     let cluster = cluster.unwrap_or_else(|| DEFAULT_CLUSTER.to_owned());
     let password = password.filter(|p| !p.is_empty()).ok_or(ConfigError::NoPassword)?;
-    Ok(LinkSettings { listen, advertise, dial, cluster, password })
+    Ok(LinkSettings { listen, advertise, multicast, dial, cluster, password })
 }

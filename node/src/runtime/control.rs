@@ -95,9 +95,9 @@ impl<P: Protocol> NodeLoop<P> {
         // Whatever it had applied is there again.
         self.configure();
         self.carry_out_control(effects);
-        let met = self.peers.iter().filter(|(_, known)| known.peer.status().1);
-        for node in met.map(|(node, _)| *node).collect::<Vec<_>>() {
-            self.step_control(Event::Reachable(node));
+        let there = self.peers.iter().filter(|(_, known)| known.peer.status().1);
+        for node in there.map(|(node, _)| *node).collect::<Vec<_>>() {
+            self.step_control(Event::Peer { node, up: true });
         }
     }
 
@@ -149,6 +149,8 @@ impl<P: Protocol> NodeLoop<P> {
             Input::GiveUp { request } => self.step_control(Event::GiveUp { request }),
             Input::Submit { .. }
             | Input::Read { .. }
+            | Input::Choose { .. }
+            | Input::Compare { .. }
             | Input::Undecided { .. }
             | Input::Session { .. }
             | Input::Message { .. }
@@ -186,6 +188,8 @@ impl<P: Protocol> NodeLoop<P> {
             for _ in 0..ticks {
                 self.step_control(Event::Tick);
             }
+            let voters = self.control.as_ref().map_or(0, |control| control.plane.voter_count());
+            self.shared.metrics.control_voters.store(voters as u64, Ordering::Relaxed);
             self.watch_owners();
             self.announce();
             if let Some(links) = &self.shared.links {
@@ -212,11 +216,12 @@ impl<P: Protocol> NodeLoop<P> {
 
     /// Sees who is there, and has owners moved if this server leads.
     fn watch_owners(&mut self) {
+        let Some(control) = &mut self.control else { return };
         let peers = self.peers.iter();
         let peers = peers.filter_map(|(node, known)| Some((*node, known.peer.state()?)));
-        let itself = (self.shared.node, ServerState::Is(self.shared.state()));
-        let Some(control) = &mut self.control else { return };
-        control.owners.look(peers.chain([itself]));
+        let all = peers.chain([(self.shared.node, ServerState::Is(self.shared.state()))]);
+        let plane = &control.plane;
+        control.owners.look(all.map(|(node, state)| (node, state, plane.hears(node))));
         if !control.plane.is_leader() {
             return;
         }

@@ -17,7 +17,7 @@ use super::storage::{Durable, Owner, Storage, StorageError};
 
 /// Format of the data folder. Format 1 had the schema among the records, not in a control log;
 /// format 2 did not know there who is in the cluster.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// Name of the store's folder below `databases/`.
 pub(crate) const STORE: &str = "store";

@@ -2,12 +2,14 @@
 //! that it will not be. A server that is in a cluster already asks nobody: it remembers the others.
 //! May not decide anything; what becomes of a server that is in is the loop's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_api::NodeId;
 use quorate_control::servers::Role;
 
+use super::discovery::{self, Discovery};
 use super::link::enlist::EnlistError;
 use super::shared::Shared;
 
@@ -18,14 +20,22 @@ const PAUSE: Duration = Duration::from_millis(300);
 const PATIENCE: u32 = 20;
 
 /// Joins, if this server is in no cluster.
-pub(super) async fn run(shared: Arc<Shared>, seeds: Vec<String>) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    seeds: Vec<String>,
+    discovery: Option<Arc<Discovery>>,
+) {
     let Some(links) = &shared.links else { return };
     let Some(address) = &shared.address else { return };
     shared.may_join.notified().await;
-    let mut told = String::new();
+    let mut told = BTreeMap::new();
     let mut enlisted = 0;
     while !shared.is_member() {
-        for seed in seeds.iter().filter(|_| enlisted == 0) {
+        let (addresses, failed) = discovery::addresses(&seeds, discovery.as_deref()).await;
+        for (seed, reason) in failed {
+            tell(&mut told, &seed, reason);
+        }
+        for seed in addresses.iter().filter(|_| enlisted == 0) {
             match links.enlist(seed, address).await {
                 Ok(servers) => {
                     let count = servers.len();
@@ -41,18 +51,19 @@ pub(super) async fn run(shared: Arc<Shared>, seeds: Vec<String>) {
                     shared.refuse(format!("the cluster does not take this server in: {why}"));
                     return;
                 }
-                Err(error) => {
-                    // A seed that stays away is one line.
-                    let text = format!("{seed}: {error}");
-                    if text != told {
-                        tracing::info!(seed, reason = %error, "not enlisted yet");
-                        told = text;
-                    }
-                }
+                Err(error) => tell(&mut told, seed, error.to_string()),
             }
         }
         enlisted = u32::saturating_sub(enlisted, 1);
         // A seed that is not up, or has no majority, tells nobody when it is.
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// A seed that stays away for one reason is one line.
+fn tell(told: &mut BTreeMap<String, String>, seed: &str, reason: String) {
+    if told.get(seed) != Some(&reason) {
+        tracing::info!(seed, reason, "not enlisted yet");
+        told.insert(seed.to_owned(), reason);
     }
 }

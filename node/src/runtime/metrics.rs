@@ -128,6 +128,12 @@ pub struct Metrics {
     pub recoveries: Counter,
     /// Local values kept against another decision, in clusters with W below majority.
     pub diverged: Counter,
+    /// Items that this server made equal again.
+    pub merged: Counter,
+    /// Times that no step of the chain named a winner.
+    pub no_winner: Counter,
+    /// Items with contents here that are not merged.
+    pub unmerged: AtomicU64,
     /// Contradictions that must never happen.
     pub corruptions: Counter,
     /// 1 while this server aligns.
@@ -142,6 +148,18 @@ pub struct Metrics {
     pub align_fetched: Counter,
     /// Decisions taken that a source settled meanwhile.
     pub align_followed: Counter,
+    /// Items taken from chunks of other servers, and their bytes.
+    pub copied_items: Counter,
+    /// The same in bytes of keys and contents.
+    pub copied_bytes: Counter,
+    /// About how many items there are to be copied, of all databases.
+    pub copy_there: AtomicU64,
+    /// Clusters copied completely.
+    pub copied_clusters: Counter,
+    /// Chunks that held other items than were read at their source.
+    pub damaged_chunks: Counter,
+    /// Bytes of compressed chunks sent to servers that copy.
+    pub chunk_bytes_sent: Counter,
     /// Times a server was not waited for any more.
     pub passed_over: Counter,
     /// Tombstones dropped.
@@ -157,6 +175,8 @@ pub struct Metrics {
     pub control_term: AtomicU64,
     /// 1 while this server leads it.
     pub control_leads: AtomicU64,
+    /// Servers that vote on the control plane's log, as far as this one knows.
+    pub control_voters: AtomicU64,
     /// Clusters on their way to another generation, as far as this server knows.
     pub changing: AtomicU64,
     /// Indexes that were to be filled.
@@ -208,6 +228,8 @@ impl Metrics {
             Note::Retried => self.retries.increment(),
             Note::Recovering(_) => self.recoveries.increment(),
             Note::Diverged { .. } => self.diverged.increment(),
+            Note::Merged { .. } => self.merged.increment(),
+            Note::NoWinner { .. } => self.no_winner.increment(),
             Note::Corruption { .. } => self.corruptions.increment(),
             Note::LeftOnline => {}
             Note::BackOnline => self.alignments.increment(),
@@ -217,6 +239,14 @@ impl Metrics {
                 self.align_fetched.add(work.fetched);
                 self.align_followed.add(work.followed);
             }
+            Note::Copied { part, is_last } => {
+                self.copied_items.add(part.items);
+                self.copied_bytes.add(part.bytes);
+                self.copied_clusters.add(u64::from(*is_last));
+                self.copy_there.store(part.there, Ordering::Relaxed);
+            }
+            Note::AllCopied => {}
+            Note::Damaged(_) => self.damaged_chunks.increment(),
             Note::PassedOver(_) => self.passed_over.increment(),
             Note::Purged { tombstones } => self.tombstones_dropped.add(*tombstones),
             Note::Lag { node, entries } => {
@@ -306,9 +336,16 @@ impl Metrics {
             ("quorate_align_ranges_total", &self.align_ranges),
             ("quorate_align_fetched_total", &self.align_fetched),
             ("quorate_align_followed_total", &self.align_followed),
+            ("quorate_copied_items_total", &self.copied_items),
+            ("quorate_copied_bytes_total", &self.copied_bytes),
+            ("quorate_copied_clusters_total", &self.copied_clusters),
+            ("quorate_damaged_chunks_total", &self.damaged_chunks),
+            ("quorate_chunk_bytes_sent_total", &self.chunk_bytes_sent),
             ("quorate_passed_over_total", &self.passed_over),
             ("quorate_tombstones_dropped_total", &self.tombstones_dropped),
             ("quorate_diverged_total", &self.diverged),
+            ("quorate_merged_total", &self.merged),
+            ("quorate_no_winner_total", &self.no_winner),
             ("quorate_corruptions_total", &self.corruptions),
             ("quorate_stale_messages_total", &self.stale_messages),
             ("quorate_indexes_filled_total", &self.filling.filled),
@@ -340,6 +377,7 @@ impl Metrics {
         let gauges = [
             ("quorate_control_term", &self.control_term),
             ("quorate_control_leads", &self.control_leads),
+            ("quorate_control_voters", &self.control_voters),
             ("quorate_clusters_changing", &self.changing),
         ];
         for (name, value) in gauges {
@@ -371,6 +409,8 @@ impl Metrics {
         for (name, depth) in [
             ("quorate_persist_queue", persist),
             ("quorate_aligning", self.aligning.load(Ordering::Relaxed)),
+            ("quorate_copy_items_there", self.copy_there.load(Ordering::Relaxed)),
+            ("quorate_unmerged", self.unmerged.load(Ordering::Relaxed)),
             ("quorate_held_effects", self.held.load(Ordering::Relaxed)),
             ("quorate_requests_in_flight", self.in_flight.load(Ordering::Relaxed)),
             ("quorate_inbox_depth", sources.inbox.len() as u64),

@@ -4,9 +4,13 @@
 mod blocks;
 mod bulletin;
 mod config_files;
+mod conflicts;
 mod control;
+mod copies;
 pub mod data_dir;
 mod decide;
+mod deployment;
+mod discovery;
 pub mod handle;
 mod inbox;
 mod join;
@@ -28,7 +32,8 @@ use std::time::Duration;
 
 use quorate_api::{Boot, NodeId};
 use quorate_control::members::Members;
-use quorate_protocol::io::{AlignConfig, Config};
+use quorate_protocol::chain::Chain;
+use quorate_protocol::io::{AlignConfig, Config, MergeConfig};
 use quorate_protocol::machine::Machine;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -38,6 +43,8 @@ use crate::clock::{Clock, micros};
 use crate::http::RetryPolicy;
 use control::Foundation;
 use data_dir::{DataDir, DataError};
+use discovery::Discovery;
+pub(crate) use discovery::MULTICAST;
 use handle::{NodeHandle, NodeState};
 use inbox::{Inbox, Input};
 use link::own::Own;
@@ -58,10 +65,12 @@ pub struct Settings {
     pub http: Option<SocketAddr>,
     /// The MASTERs that found a cluster, this one included; of one that joins, itself.
     pub members: Members,
-    /// Servers of the cluster that it joins, as `HOST:PORT`; empty: it founds one.
+    /// Servers of the cluster that it joins, as `HOST:PORT` or `multicast`; empty: it founds one.
     pub join: Vec<String>,
     /// Where other servers reach it; `None`: where it listens.
     pub advertise: Option<String>,
+    /// Others of the network can find it.
+    pub multicast: bool,
     /// Where other servers are reached, whatever they say of themselves.
     pub dial: BTreeMap<String, String>,
     /// Name of the cluster.
@@ -72,6 +81,8 @@ pub struct Settings {
     pub suspect_after: Duration,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
     pub align: AlignConfig,
+    /// Who decides between contents that diverged where W is below a majority.
+    pub chain: Chain,
     /// How transactions that meet a lock are tried again.
     pub retry: RetryPolicy,
     /// Clients' requests worked on at once, and waiting for it; above, the next one is refused.
@@ -90,6 +101,9 @@ pub enum StartError {
     /// Its threads.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+    /// Its place in the network.
+    #[error("multicast: {0}; without --multicast, servers are found by --join HOST:PORT")]
+    Multicast(#[from] mdns_sd::Error),
     /// Its seed.
     #[error("no randomness from the operating system: {0}")]
     Random(getrandom::Error),
@@ -102,7 +116,7 @@ impl StartError {
         match self {
             Self::Data(error) => error.is_damage(),
             Self::Storage(_) => true,
-            Self::Thread(_) | Self::Random(_) => false,
+            Self::Thread(_) | Self::Multicast(_) | Self::Random(_) => false,
         }
     }
 }
@@ -156,6 +170,7 @@ impl Node {
             "data folder opened"
         );
         tracing::info!("updated node status to '{}'", NodeState::Starting.name());
+        deployment::goes_on(recovered.copied.keys());
         let writer = Writer::new(storage.clone(), boot, &recovered);
         let aligning = recovered.aligning;
         let machine_config = Config {
@@ -164,6 +179,7 @@ impl Node {
             retry_jitter: settings.retry.jitter_percent,
             align: settings.align.clone(),
             in_flight_max: settings.in_flight_max,
+            merge: MergeConfig { chain: settings.chain.clone(), ..MergeConfig::default() },
             ..Config::new(node, boot, seed)
         };
         let machine = Machine::new(machine_config, recovered);
@@ -175,6 +191,9 @@ impl Node {
         let links = links.transpose()?;
         let listens = peers.as_ref().and_then(|peers| peers.local_addr().ok());
         let address = address_of(settings.advertise, listens);
+        let multicast = listens.filter(|_| settings.multicast);
+        let discovery = multicast.map(|at| Discovery::start(&settings.cluster, at.ip()));
+        let discovery = discovery.transpose()?.map(Arc::new);
         let shared = Arc::new(Shared::new(Parts {
             name: settings.name,
             node,
@@ -196,7 +215,11 @@ impl Node {
         let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
         node.tasks.spawn(config_files::run(node.handle(), databases));
         if joins {
-            node.tasks.spawn(join::run(node.shared.clone(), settings.join));
+            let discovery = discovery.clone();
+            node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery));
+        }
+        if let Some(discovery) = discovery {
+            node.tasks.spawn(discovery.announce(node.shared.clone()));
         }
         Ok(node)
     }

@@ -14,14 +14,17 @@ use std::time::Duration;
 use quorate_api::{Boot, ErrorCode, NodeId, TxId};
 use quorate_control::plane::Event as ControlEvent;
 use quorate_protocol::io::{
-    Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Report, SessionRequest, Submit,
-    Tick,
+    Choose, Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Report, SessionRequest,
+    Submit, Tick,
 };
 use quorate_protocol::message::{Message, Vote, VoteReply};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
+use super::conflicts::no_winner;
 use super::control::{Control, Foundation};
+use super::copies;
+use super::deployment::Deployment;
 use super::handle::NodeState;
 use super::inbox::Input;
 use super::link::frame::Kind;
@@ -85,6 +88,8 @@ pub(crate) struct NodeLoop<P> {
     stop: Option<Tick>,
     /// What is waited for before this server serves.
     settling: Option<Settling>,
+    /// The database that is copied to this server.
+    deployment: Option<Deployment>,
 }
 
 /// Own transactions of earlier boots that were undecided at the start. Their `ok` may have gone
@@ -124,6 +129,7 @@ impl<P: Protocol> NodeLoop<P> {
             filed: None,
             stop: None,
             settling: None,
+            deployment: None,
         }
     }
 
@@ -177,6 +183,7 @@ impl<P: Protocol> NodeLoop<P> {
         let metrics = &self.shared.metrics;
         metrics.held.store(self.held.len() as u64, Ordering::Relaxed);
         metrics.in_flight.store(self.waiting.len() as u64, Ordering::Relaxed);
+        metrics.unmerged.store(self.protocol.diverged(), Ordering::Relaxed);
     }
 
     /// How long nothing needs to be done; `None`: until something happens.
@@ -216,6 +223,12 @@ impl<P: Protocol> NodeLoop<P> {
                     self.step(Event::Session(session));
                 }
             }
+            Input::Choose { item, winner, deadline, reply } => {
+                if let Some(request) = self.admit(reply) {
+                    self.step(Event::Choose(Choose { request, item, winner, deadline }));
+                }
+            }
+            Input::Compare { clusters } => self.step(Event::Compare { clusters }),
             // Whoever asked may be gone.
             Input::Undecided { reply } => drop(reply.send(self.protocol.undecided())),
             Input::Message { from, boot, cfg, message } => {
@@ -232,8 +245,7 @@ impl<P: Protocol> NodeLoop<P> {
             }
             Input::Peer { node, boot, up } => {
                 self.step(Event::Peer { node, boot, up });
-                let seen = if up { ControlEvent::Reachable } else { ControlEvent::Unreachable };
-                self.step_control(seen(node));
+                self.step_control(ControlEvent::Peer { node, up });
             }
             Input::Bound { peer, node, boot } => {
                 let known = self.peers.insert(node, Known { peer, boot, dirty: false });
@@ -246,7 +258,10 @@ impl<P: Protocol> NodeLoop<P> {
                     self.found_when_complete();
                 }
             }
-            Input::Unbound { node } => drop(self.peers.remove(&node)),
+            Input::Unbound { node } => {
+                self.peers.remove(&node);
+                self.step_control(ControlEvent::Peer { node, up: false });
+            }
             input @ (Input::Control { .. }
             | Input::Propose { .. }
             | Input::CatchUp { .. }
@@ -293,6 +308,12 @@ impl<P: Protocol> NodeLoop<P> {
             Effect::Send { to, after, message } => {
                 self.hold(self.writer.ticket_of(after), Out::Send(to, message));
             }
+            Effect::Copy { to, part } => {
+                if let Some(known) = self.peers.get(&to) {
+                    let to = copies::To { node: to, peer: known.peer.clone(), cfg: self.cfg };
+                    copies::send(&self.shared, &self.runtime, to, part);
+                }
+            }
             Effect::Reply { request, after, reply } => {
                 self.hold(self.writer.ticket_of(after), Out::Reply(request, reply));
             }
@@ -310,6 +331,11 @@ impl<P: Protocol> NodeLoop<P> {
                 tracing::error!(%tx, detail, "two servers contradict each other");
             }
             Note::Diverged { item, .. } => tracing::warn!(%item, "kept the local value"),
+            Note::Merged { item, by } => tracing::info!(%item, by, "made all copies equal"),
+            Note::NoWinner { item, groups } => {
+                let text = no_winner(item, groups, |node| self.shared.name_of(node));
+                tracing::warn!("{text}");
+            }
             Note::Recovering(tx) => tracing::debug!(%tx, "recovering"),
             Note::LeftOnline => {
                 tracing::warn!("left behind by a decision log: has to align with a majority");
@@ -318,6 +344,13 @@ impl<P: Protocol> NodeLoop<P> {
             Note::BackOnline => {
                 tracing::info!("aligned with a majority");
                 self.shared.set_aligning(false);
+            }
+            Note::Copied { part, .. } => {
+                Deployment::chunk(&mut self.deployment, &self.shared, part);
+            }
+            Note::AllCopied => Deployment::end(&mut self.deployment, &self.shared),
+            Note::Damaged(node) => {
+                tracing::error!(%node, "a chunk holds other items than were read at its source");
             }
             Note::PassedOver(node) => {
                 tracing::warn!(%node, "not waited for any more; it will have to align");

@@ -22,7 +22,7 @@ const STARTED: u32 = 40;
 enum Presence {
     /// Reachable and ONLINE.
     Serving,
-    /// Reachable.
+    /// Reachable, or heard through others.
     Linked,
     /// Not reachable.
     Gone,
@@ -58,10 +58,14 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    /// A tick has passed, and this is how everybody is seen.
-    pub(super) fn look(&mut self, states: impl Iterator<Item = (NodeId, ServerState)>) {
-        for (node, state) in states {
-            let presence = Presence::from(state);
+    /// A tick has passed, and this is how everybody is seen, and whether it was heard lately: who
+    /// cannot be reached from here may well be by others, and serve.
+    pub(super) fn look(&mut self, states: impl Iterator<Item = (NodeId, ServerState, bool)>) {
+        for (node, state, is_heard) in states {
+            let presence = match Presence::from(state) {
+                Presence::Gone if is_heard => Presence::Linked,
+                presence @ (Presence::Gone | Presence::Linked | Presence::Serving) => presence,
+            };
             let before = self.seen.get(&node);
             let same = before.filter(|before| before.presence == presence);
             let ticks = same.map_or(0, |same| same.ticks.saturating_add(1));
@@ -93,6 +97,9 @@ impl Owners {
                 Presence::Serving if schema.is_missed(node) => {
                     return Some(Command::ReturnOwners { back: node });
                 }
+                Presence::Serving if schema.lacks_clusters(node) => {
+                    return Some(Command::AddClusters { to: node });
+                }
                 Presence::Gone | Presence::Serving | Presence::Linked => {}
             }
         }
@@ -119,6 +126,8 @@ mod tests {
 
     const ONLINE: ServerState = ServerState::Is(NodeState::Online);
     const GONE: ServerState = ServerState::NotAvailable;
+    /// Not reachable from here, yet heard through another one.
+    const HEARD: ServerState = ServerState::Offline;
 
     fn schema() -> Schema {
         let masters: Vec<_> = (1..=3).map(|n| (format!("n{n}"), NodeId(n))).collect();
@@ -128,7 +137,8 @@ mod tests {
 
     fn look(owners: &mut Owners, states: [ServerState; 3], ticks: u32) {
         for _ in 0..ticks {
-            owners.look((1..=3).map(NodeId).zip(states));
+            let all = (1..=3).map(NodeId).zip(states);
+            owners.look(all.map(|(node, state)| (node, state, state == HEARD)));
         }
     }
 
@@ -157,6 +167,8 @@ mod tests {
         // Linked again is not lost, but takes nothing over either.
         look(&mut owners, [ONLINE, ServerState::Is(NodeState::Aligning), GONE], 10);
         assert_eq!(owners.due(&schema), moved(3, &[1]));
+        look(&mut owners, [ONLINE, HEARD, ONLINE], 10);
+        assert_eq!(owners.due(&schema), None, "others reach it");
         look(&mut owners, [ONLINE, GONE, GONE], 10);
         assert_eq!(owners.due(&schema), None, "a minority moves nothing");
     }

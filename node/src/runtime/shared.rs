@@ -14,6 +14,7 @@ use quorate_protocol::io::Placement;
 use tokio::sync::{Notify, watch};
 
 use super::blocks::Allocator;
+use super::copies::Copies;
 use super::inbox::Inbox;
 use super::link::Links;
 use super::link::own::Own;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) storage: Arc<Storage>,
     pub(crate) links: Option<Arc<Links>>,
     pub(crate) metrics: Metrics,
+    pub(crate) copies: Copies,
     pub(crate) schema: ArcSwap<Schema>,
     pub(crate) placements: ArcSwap<BTreeMap<ClusterKey, Placement>>,
     pub(crate) allocator: Arc<Allocator>,
@@ -98,6 +100,7 @@ impl Shared {
             storage: parts.storage,
             links: parts.links,
             metrics,
+            copies: Copies::default(),
             schema: ArcSwap::default(),
             placements: ArcSwap::default(),
             own: parts.own,
@@ -115,6 +118,25 @@ impl Shared {
 
     pub(crate) fn state(&self) -> NodeState {
         self.own.state()
+    }
+
+    /// Name of a database, or its number.
+    pub(super) fn database_name(&self, id: u32) -> String {
+        let schema = self.schema.load();
+        let found = schema.databases.iter().find(|database| database.id == id);
+        found.map_or_else(|| id.to_string(), |database| database.name.clone())
+    }
+
+    /// Name of a server, or its identity.
+    pub(super) fn server_name(&self, node: NodeId) -> String {
+        let schema = self.schema.load();
+        schema.server(node).map_or_else(|| node.to_string(), |server| server.name.clone())
+    }
+
+    /// Bytes of compressed chunks received.
+    pub(super) fn packed_bytes(&self) -> u64 {
+        let peers = self.links.as_ref().map(|links| links.peers());
+        peers.map_or(0, |peers| peers.values().map(|peer| peer.in_bytes.packed()).sum())
     }
 
     /// This server knows itself to be in a cluster.

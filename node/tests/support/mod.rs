@@ -253,7 +253,7 @@ pub(crate) const NEVER_SUSPECT: &str = "--suspect-after-ms=60000";
 const PORTS: std::ops::Range<u16> = 10_000..20_000;
 
 /// A free port of loopback that no other test of this process is told of.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let width = u32::from(PORTS.end - PORTS.start);
     // Processes side by side begin at different places.
@@ -320,4 +320,11 @@ pub(crate) fn joins(data: &Path, name: &str, seed: &str) -> Vec<String> {
 /// The body of an answer.
 pub(crate) fn json_of(answer: &str) -> serde_json::Value {
     serde_json::from_str(body(answer)).unwrap_or_else(|_| panic!("{answer}"))
+}
+
+/// What a server shows of another one; null while it shows nothing.
+pub(crate) fn member(server: &Server, name: &str) -> serde_json::Value {
+    let node = json_of(&server.http("GET", "/distributed/node", ""));
+    let members = node["members"].as_array().unwrap().clone();
+    members.into_iter().find(|member| member["name"] == name).unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::{Server, request_with, status, until};
+use super::{Server, request, request_with, status, until};
 
 /// Refusals that mean, after an attempt that was in doubt, that it had happened.
 const HAPPENED: [&str; 6] = [
@@ -204,4 +204,16 @@ pub(crate) fn at_once(
             .collect();
         running.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
+}
+
+/// Has a statement about servers carried out, as soon as nothing else is on its way.
+pub(crate) fn ha(server: &Server, statement: &str) {
+    let mut last = String::new();
+    until(statement, || {
+        let body = json!({ "command": statement }).to_string();
+        last = request(server.address(), "POST", "/command/bench/sql", &body).unwrap_or_default();
+        let done = status(&last) == 200;
+        assert!(done || matches!(status(&last), 0 | 409 | 423 | 500 | 503), "{last}");
+        done
+    });
 }

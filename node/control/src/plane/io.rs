@@ -29,15 +29,18 @@ pub enum Event<C = Command> {
     Tick,
     /// A message from another server.
     Message {
-        /// Who sent it, as the link knows.
+        /// Who sent it or passed it on, as the link knows.
         from: NodeId,
         /// Its bytes.
         bytes: Vec<u8>,
     },
-    /// A server is reachable.
-    Reachable(NodeId),
-    /// A server stopped being reachable.
-    Unreachable(NodeId),
+    /// A server can be reached by a link, or cannot any more. None can until this is said of it.
+    Peer {
+        /// Which one.
+        node: NodeId,
+        /// It can.
+        up: bool,
+    },
     /// Everything up to this [`Effect::Persist`] is durable.
     Persisted(u64),
     /// A client's command.
@@ -73,7 +76,7 @@ pub enum Effect {
     },
     /// Send once everything up to `after` is durable (0: at once). May be lost.
     Send {
-        /// Receiver.
+        /// Receiver, or who is to pass it on.
         to: NodeId,
         /// Durability the message waits for.
         after: u64,

@@ -18,9 +18,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use prost::Message as _;
 use quorate_api::NodeId;
-use raft::eraftpb::{self, EntryType, MessageType};
+use raft::eraftpb::{self, EntryType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -28,6 +27,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use crate::agreement::Agreement;
 use crate::schema::Schema;
 
+mod detour;
 mod elections;
 mod io;
 mod log;
@@ -45,6 +45,7 @@ mod tests;
 mod voters;
 mod wire;
 
+use detour::Links;
 pub use io::{Answer, Effect, Event, PlaneConfig};
 use log::Log;
 pub use log::{LogWrite, RecoveredLog};
@@ -109,6 +110,7 @@ pub struct Plane<A: StateMachine = Agreement> {
     snapshots: BTreeMap<u64, usize>,
     led: (Option<NodeId>, u64),
     voters: Voters,
+    links: Links,
 }
 
 impl Plane {
@@ -176,6 +178,7 @@ impl<A: StateMachine> Plane<A> {
             snapshots: BTreeMap::new(),
             led: (None, 0),
             voters: Voters::default(),
+            links: Links::default(),
             config,
         };
         // What it had applied, before a vote that is not durable yet holds it up.
@@ -199,14 +202,7 @@ impl<A: StateMachine> Plane<A> {
         match event {
             Event::Tick => self.tick(out)?,
             Event::Message { from, bytes } => self.receive(from, &bytes, out)?,
-            Event::Unreachable(node) => {
-                self.raft.report_unreachable(node.0);
-                // Whatever it was sent may be lost; of others nothing is believed by this.
-                self.raft.report_snapshot(node.0, SnapshotStatus::Failure);
-                self.lose(node);
-                self.lose_sight(node, out);
-            }
-            Event::Reachable(node) => self.catch_sight(node, out),
+            Event::Peer { node, up } => self.link(node, up, out),
             Event::Persisted(number) => self.durable = self.durable.max(number),
             Event::Propose { request, .. } | Event::CatchUp { request } if self.is_full() => {
                 out.push(Effect::Answer { request, answer: Answer::NotProposed });
@@ -246,6 +242,7 @@ impl<A: StateMachine> Plane<A> {
 
     fn tick(&mut self, out: &mut Vec<Effect>) -> Result<(), UnreadableError> {
         self.proposals.tick();
+        self.tick_links();
         self.ask_again(out);
         self.tick_beside(out);
         // In between the library has the snapshot and not what comes before it: it could not stand.
@@ -290,13 +287,7 @@ impl<A: StateMachine> Plane<A> {
         // From a link that is authenticated: at worst of a version that this one does not know.
         let Ok(wire) = postcard::from_bytes(bytes) else { return Ok(()) };
         let Wire::Log(bytes) = wire else { return self.receive_beside(from, wire, out) };
-        let Ok(message) = eraftpb::Message::decode(&bytes[..]) else { return Ok(()) };
-        if message.from != from.0 || message.to != self.config.node.0 {
-            return Ok(());
-        }
-        // Refused are those of strangers and those that are no messages; both like lost ones.
-        self.raft.step(message).ok();
-        self.hear(from);
+        self.receive_log(from, bytes, out);
         Ok(())
     }
 
@@ -380,10 +371,10 @@ impl<A: StateMachine> Plane<A> {
             out.push(Effect::Persist { number: self.handed, writes });
         }
         for message in ready.take_messages() {
-            send(message, 0, out);
+            self.send(&message, 0, out);
         }
         for message in ready.take_persisted_messages() {
-            send(message, self.handed, out);
+            self.send(&message, self.handed, out);
         }
         for state in ready.take_read_states() {
             if let Some(number) = self.number_in(&state.request_ctx) {
@@ -470,10 +461,4 @@ fn library(node: NodeId, applied: u64, log: Log) -> Result<RawNode<Log>, Unreada
     let silent = slog::Logger::root(slog::Discard, slog::o!());
     RawNode::new(&settings, log, &silent)
         .map_err(|error| UnreadableError::library("the log", &error))
-}
-
-fn send(message: eraftpb::Message, after: u64, out: &mut Vec<Effect>) {
-    debug_assert_ne!(message.msg_type(), MessageType::MsgHup, "a local message");
-    let to = NodeId(message.to);
-    out.push(Wire::Log(message.encode_to_vec()).to(to, after));
 }

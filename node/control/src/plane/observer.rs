@@ -28,7 +28,7 @@
 //! grows old, and old sources are left for others. Commands go up the same way, and questions: each
 //! server on the way asks for itself, and says what it was told. Both may be lost and are repeated.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use prost::Message as _;
@@ -63,7 +63,6 @@ pub(super) const HOPS_MAX: u8 = 16;
 /// Whom this server follows, and who follows it.
 #[derive(Debug)]
 pub(super) struct Observer {
-    reachable: BTreeSet<NodeId>,
     /// Whom it may follow, best first, as of this configuration.
     feeders: (u64, Vec<NodeId>),
     source: Option<NodeId>,
@@ -95,7 +94,6 @@ struct Follower {
 impl Default for Observer {
     fn default() -> Self {
         Self {
-            reachable: BTreeSet::new(),
             feeders: (0, Vec::new()),
             source: None,
             ask_in: 0,
@@ -158,13 +156,11 @@ impl<A: StateMachine> Plane<A> {
     }
 
     pub(super) fn catch_sight(&mut self, node: NodeId, out: &mut Vec<Effect>) {
-        self.observer.reachable.insert(node);
         self.observer.avoided.remove(&node);
         self.seek(out);
     }
 
     pub(super) fn lose_sight(&mut self, node: NodeId, out: &mut Vec<Effect>) {
-        self.observer.reachable.remove(&node);
         self.observer.followers.remove(&node);
         self.seek(out);
     }
@@ -212,7 +208,8 @@ impl<A: StateMachine> Plane<A> {
         if self.observer.feeders.0 != cfg {
             self.observer.feeders = (cfg, self.state.agreement.feeders(me));
         }
-        let Observer { reachable, feeders: (_, feeders), avoided, .. } = &self.observer;
+        let Observer { feeders: (_, feeders), avoided, .. } = &self.observer;
+        let reachable = &self.links.up;
         // Who knows of no configuration asks whomever it knows.
         let named = feeders.iter().filter(|node| reachable.contains(*node));
         let known: Vec<NodeId> = if feeders.is_empty() {

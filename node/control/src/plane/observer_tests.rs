@@ -137,7 +137,7 @@ fn an_observer_becomes_a_voter_and_a_voter_an_observer() {
 #[test]
 fn storms_among_observers_lose_nothing_and_do_nothing_twice() {
     let mut applied = 0;
-    for seed in 0..20 {
+    for seed in 0..8 {
         let mut world = with_observers(seed, 14);
         world.propose(0, create_database());
         world.run_ms(500);
@@ -152,8 +152,8 @@ fn storms_among_observers_lose_nothing_and_do_nothing_twice() {
                 3 => drop(world.cut.insert((index, other))),
                 4 if round % 3 == 0 => world.cut.clear(),
                 5 => {
-                    world.step(index, Event::Unreachable(node(other)));
-                    world.step(index, Event::Reachable(node(other)));
+                    world.step(index, Event::Peer { node: node(other), up: false });
+                    world.step(index, Event::Peer { node: node(other), up: true });
                 }
                 _ if world.servers[index].plane.is_some() => {
                     world.propose(index, create_class(&format!("C{round}")));
@@ -180,5 +180,5 @@ fn storms_among_observers_lose_nothing_and_do_nothing_twice() {
         let there = world.classes(0).len();
         assert!(there + 15 >= world.answers.len(), "seed {seed}: acknowledged, and not there");
     }
-    assert!(applied > 20 * 8, "only {applied} commands came through");
+    assert!(applied > 8 * 8, "only {applied} commands came through");
 }

@@ -8,6 +8,9 @@ use alloc::vec::Vec;
 
 use quorate_api::Boot;
 
+use prost::Message as _;
+use raft::eraftpb::MessageType;
+
 use super::*;
 use crate::command::Command;
 use crate::members::WriteQuorum;
@@ -160,8 +163,8 @@ impl World {
         self.servers[index].met = true;
         for other in (0..self.servers.len()).filter(|other| *other != index) {
             if self.servers[other].met {
-                self.step(index, Event::Reachable(node(other)));
-                self.step(other, Event::Reachable(node(index)));
+                self.step(index, Event::Peer { node: node(other), up: true });
+                self.step(other, Event::Peer { node: node(index), up: true });
             }
         }
     }

@@ -63,7 +63,7 @@ fn a_leader_that_cannot_be_reached_is_followed_soon() {
         // A link that has ended brings nothing more.
         world.run_ms(25);
         for other in (0..3).filter(|other| *other != lost) {
-            world.step(other, Event::Unreachable(node(lost)));
+            world.step(other, Event::Peer { node: node(lost), up: false });
         }
         let mut waited = 0;
         while world.leader().is_none() {
@@ -74,26 +74,50 @@ fn a_leader_that_cannot_be_reached_is_followed_soon() {
     }
 }
 
-/// The others hear it, and it stays: one bad link must not unseat a leader.
+/// The others hear it, and it stays: one bad link must not unseat a leader. Nor is the server
+/// behind that link left out: its commands are carried out, and it hears of those of others.
 #[test]
 fn a_leader_that_one_server_cannot_reach_goes_on() {
     for seed in 0..20 {
         let mut world = World::new(seed, 3);
         world.run_ms(2_000);
+        world.propose(0, create_database());
         let leader = world.leader().unwrap();
         let term = world.servers[leader].plane.as_ref().unwrap().led().1;
         let other = (leader + 1) % 3;
         world.cut.extend([(leader, other), (other, leader)]);
-        world.step(other, Event::Unreachable(node(leader)));
-        world.step(leader, Event::Unreachable(node(other)));
-        world.run_ms(3_000);
+        world.step(other, Event::Peer { node: node(leader), up: false });
+        world.step(leader, Event::Peer { node: node(other), up: false });
+        world.run_ms(1_000);
+        let there = world.propose(other, create_class("There"));
+        let here = world.propose(leader, create_class("Here"));
+        world.step(other, Event::CatchUp { request: 77 });
+        world.run_ms(2_000);
+        for request in [there, here] {
+            assert_eq!(world.answers.get(&request), Some(&Answer::Applied(Ok(()))), "seed {seed}");
+        }
+        assert_eq!(world.answers.get(&77), Some(&Answer::CaughtUp), "seed {seed}");
+        assert_eq!(world.classes(other), world.classes(leader), "seed {seed}");
         assert_eq!(world.leader(), Some(leader), "seed {seed}");
-        assert_eq!(world.servers[leader].plane.as_ref().unwrap().led().1, term, "seed {seed}");
-        world.cut.clear();
-        world.run_ms(3_000);
         let found = world.servers[other].plane.as_ref().unwrap().led();
         assert_eq!(found, (Some(node(leader)), term), "seed {seed}");
     }
+}
+
+/// Everybody tries everybody else, and nothing goes in circles.
+#[test]
+fn what_nobody_can_bring_is_lost_and_not_passed_on_for_ever() {
+    let mut world = World::new(1, 4);
+    world.run_ms(2_000);
+    let lost = (world.leader().unwrap() + 1) % 4;
+    world.crash(lost);
+    for other in (0..4).filter(|other| *other != lost) {
+        world.step(other, Event::Peer { node: node(lost), up: false });
+    }
+    let before = world.sent;
+    world.run_ms(10_000);
+    // The leader's signs of life, ten a second to each of three, two of which answer.
+    assert!(world.sent - before < 10 * 10 * 8, "{} messages", world.sent - before);
 }
 
 #[test]
@@ -219,7 +243,8 @@ fn storm(seed: u64) -> World {
             3 => world.cut.clear(),
             4 if round % 2 == 0 => {
                 let other = world.rng.next_u32() as usize % count;
-                world.step(index, Event::Unreachable(node(other)));
+                let up = world.chance(500);
+                world.step(index, Event::Peer { node: node(other), up });
             }
             _ if world.servers[index].plane.is_some() => {
                 let request = world.propose(index, create_class(&format!("C{round}")));

@@ -41,6 +41,12 @@ impl Voters {
 }
 
 impl<A: StateMachine> Plane<A> {
+    /// How many vote on the log, as far as this server has applied it.
+    #[must_use]
+    pub fn voter_count(&self) -> usize {
+        self.raft.raft.prs().conf().voters().ids().iter().count()
+    }
+
     /// Proposes the next change of the list, if this server leads and one is due.
     pub(super) fn follow_the_agreement(&mut self) -> Result<(), UnreadableError> {
         if !self.is_leader() || self.raft.raft.has_pending_conf() {

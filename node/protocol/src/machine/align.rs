@@ -1,7 +1,8 @@
 //! Alignment (PROTOCOL.md 3.6.5, trap A18): a server that some decision log can no longer serve
 //! leaves ONLINE, compares with a majority, applies what was decided meanwhile, and comes back.
-//! Here: leaving, and the sources. Comparing is in `align_compare`, following what sources settle
-//! meanwhile in `align_follow`, coming back in `align_return`, the other side in `align_source`.
+//! Here: leaving, and the sources. What is empty is copied first (`align_copy`). Comparing is in
+//! `align_compare`, following what sources settle meanwhile in `align_follow`, coming back in
+//! `align_return`, the other side in `align_source`.
 //!
 //! **Cutting the log past a server, before there is a control plane.** A18 wants a mark in the
 //! configuration before anybody forgets past a server, so that no quorum mixes a server that forgot
@@ -87,13 +88,15 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, NodeId, Operation, TxId};
+use quorate_api::{Boot, ClusterKey, ItemKey, NodeId, Operation, TxId};
 
 use super::align_compare::Work;
+use super::align_copy::Copying;
 use super::align_follow::Told;
 use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Known, Reached};
+use crate::copying::COPIES;
 use crate::io::{AlignmentWork, Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{Decided, Finished, LogPosition, Message, Participant};
@@ -101,6 +104,7 @@ use crate::message::{Decided, Finished, LogPosition, Message, Participant};
 /// An alignment in progress.
 #[derive(Debug, Default)]
 pub(super) struct Aligning {
+    pub(super) copying: Copying,
     pub(super) sources: BTreeMap<NodeId, Source>,
     /// Number of the round of final questions; 0 while comparing.
     pub(super) round: u64,
@@ -158,8 +162,11 @@ pub(super) struct Claim {
 
 impl Aligning {
     /// Begins again after a restart.
-    pub(super) fn starting_with(begun: BTreeSet<TxId>) -> Self {
-        Self { begun, ..Self::default() }
+    pub(super) fn starting_with(
+        begun: BTreeSet<TxId>,
+        copied: BTreeMap<ClusterKey, ItemKey>,
+    ) -> Self {
+        Self { begun, copying: Copying::going_on(copied), ..Self::default() }
     }
 
     /// The sources that were asked to the end in this round.
@@ -255,6 +262,7 @@ impl Machine {
                 | Message::Low { .. }
                 | Message::AskLogged { .. }
                 | Message::Logged { .. }
+                | Message::Merging(_)
         )
     }
 
@@ -399,32 +407,50 @@ impl Machine {
         let current = aligning.sources.get(&from).map(|source| source.session) == Some(session);
         // Applying looks at whether this server aligns; the followed commits are handled below.
         self.align = Some(Aligning::default());
-        if current {
-            match answer {
-                Answer::Begun { journal } => self.on_begun(&mut aligning, from, journal),
-                // It knows that this server keeps a cluster no more. It is asked again until that
-                // is known here, too: half of what it settles is not taken.
-                Answer::Followed { elsewhere, .. } if self.keeps_any(&elsewhere) => {
-                    Mark::SourceAhead.hit();
-                }
-                Answer::Followed { from: first, round, decided, end, .. } => {
-                    let told = Told { first, round, end };
-                    self.on_followed(cx, &mut aligning, from, told, decided);
-                }
-                // The source restarted, aligned itself, or had to give up.
-                Answer::Unknown => {
-                    Mark::SourceBegunAgain.hit();
-                    self.open_source(&mut aligning, from);
-                }
-                answer @ (Answer::Known { .. }
-                | Answer::Children { .. }
-                | Answer::Listed { .. }
-                | Answer::Copied { .. }
-                | Answer::Got { .. }) => self.on_compared(cx, &mut aligning, from, answer),
-            }
+        match answer {
+            Answer::Copied(chunk) => self.on_copied(cx, &mut aligning, from, chunk),
+            Answer::Unknown if session == COPIES => self.on_no_copy(&mut aligning, from),
+            answer if current => self.on_answer_of_source(cx, &mut aligning, from, answer),
+            Answer::Begun { .. }
+            | Answer::Known { .. }
+            | Answer::Children { .. }
+            | Answer::Listed { .. }
+            | Answer::Got { .. }
+            | Answer::Followed { .. }
+            | Answer::Unknown => {}
         }
         self.resume(aligning);
         self.come_back_if_done(cx);
+    }
+
+    fn on_answer_of_source(
+        &mut self,
+        cx: &mut Cx<'_>,
+        aligning: &mut Aligning,
+        from: NodeId,
+        answer: Answer,
+    ) {
+        match answer {
+            Answer::Begun { journal } => self.on_begun(aligning, from, journal),
+            // It knows that this server keeps a cluster no more. It is asked again until that is
+            // known here, too: half of what it settles is not taken.
+            Answer::Followed { elsewhere, .. } if self.keeps_any(&elsewhere) => {
+                Mark::SourceAhead.hit();
+            }
+            Answer::Followed { from: first, round, decided, end, .. } => {
+                self.on_followed(cx, aligning, from, Told { first, round, end }, decided);
+            }
+            // The source restarted, aligned itself, or had to give up.
+            Answer::Unknown => {
+                Mark::SourceBegunAgain.hit();
+                self.open_source(aligning, from);
+            }
+            Answer::Known { .. }
+            | Answer::Children { .. }
+            | Answer::Listed { .. }
+            | Answer::Copied(_)
+            | Answer::Got { .. } => self.on_compared(cx, aligning, from, answer),
+        }
     }
 
     /// Puts back what was taken out to be worked on.
@@ -443,8 +469,7 @@ impl Machine {
         if source.journal.is_none() {
             source.journal = Some(journal);
             source.sent_at = None;
-            source.stack =
-                shared.into_iter().rev().map(|cluster| Work::Cluster { cluster }).collect();
+            source.stack = shared.into_iter().rev().map(Work::whole).collect();
             source.stack.push(Work::Known { after: TxId::NONE });
         }
     }
@@ -470,28 +495,5 @@ impl Machine {
                 aligning.begin(cx, op.base.tx);
             }
         }
-    }
-
-    /// Clusters that this server masters, and another one does not keep.
-    pub(super) fn mastered_not_kept_by(&self, node: NodeId) -> Vec<ClusterKey> {
-        let me = self.config.node;
-        let elsewhere =
-            self.placements.iter().filter(|(_, p)| p.masters.contains(&me) && !p.is_held_by(node));
-        elsewhere.map(|(cluster, _)| *cluster).collect()
-    }
-
-    fn keeps_any(&self, clusters: &[ClusterKey]) -> bool {
-        clusters.iter().any(|cluster| self.is_kept_by(self.config.node, *cluster))
-    }
-
-    /// Commits that keep this server from being back although its sources have nothing left to tell
-    /// of its clusters. The one that such a commit came in with may be another server's by now, so
-    /// whoever knows all of it is asked.
-    pub(super) fn begun_and_missing(&self, cx: &Cx<'_>) -> Vec<TxId> {
-        let Some(aligning) = self.align.as_ref().filter(|aligning| aligning.round > 0) else {
-            return Vec::new();
-        };
-        let begun = aligning.begun.iter().copied();
-        begun.filter(|tx| !self.is_in(cx, aligning, *tx)).collect()
     }
 }

@@ -26,10 +26,6 @@ const REPAIR: u64 = u64::MAX;
 pub(super) enum Work {
     /// Outcomes that the source has not forgotten.
     Known { after: TxId },
-    /// A whole cluster.
-    Cluster { cluster: ClusterKey },
-    /// All of a cluster, because nothing is here.
-    Copy { cluster: ClusterKey, from: Option<ItemKey> },
     /// A tree node whose range differs; `None`: the root.
     Tree { cluster: ClusterKey, node: Option<TreeNode>, from: Option<ItemKey> },
     /// Own items to be hashed against these children.
@@ -38,6 +34,13 @@ pub(super) enum Work {
     Leaf { cluster: ClusterKey, from: Option<ItemKey>, upto: Option<ItemKey> },
     /// Items that are missing here, or older.
     Get { items: Vec<ItemId> },
+}
+
+impl Work {
+    /// A whole cluster.
+    pub(super) const fn whole(cluster: ClusterKey) -> Self {
+        Self::Tree { cluster, node: None, from: None }
+    }
 }
 
 /// Own items hashed between the bounds of a node's children.
@@ -106,6 +109,9 @@ impl Machine {
         if self.suffices(aligning, |source, _| source.is_compared()) {
             return;
         }
+        if self.copy(cx, aligning) {
+            return;
+        }
         let possible = self.possible_sources();
         let wanted =
             |node: &NodeId| aligning.sources.get(node).is_none_or(|source| !source.is_compared());
@@ -143,22 +149,10 @@ impl Machine {
         if source.sent_at.is_some_and(|at| self.now < at + self.config.resend) {
             return;
         }
-        if let Some(Work::Cluster { cluster }) = source.stack.last() {
-            let cluster = *cluster;
-            let empty = cx.items_after(cluster, None, 1).is_empty();
-            source.stack.pop();
-            source.stack.push(Work::Tree { cluster, node: None, from: None });
-            if empty {
-                source.stack.push(Work::Copy { cluster, from: None });
-            }
-        }
         let ask = match source.stack.last() {
             _ if source.journal.is_none() => Ask::Begin,
-            None | Some(Work::Scan(_) | Work::Cluster { .. }) => return,
+            None | Some(Work::Scan(_)) => return,
             Some(Work::Known { after }) => Ask::Known { after: *after },
-            Some(Work::Copy { cluster, from }) => {
-                Ask::Copy { cluster: *cluster, from: from.clone() }
-            }
             Some(Work::Tree { cluster, node, .. }) => {
                 Ask::Children { cluster: *cluster, node: *node }
             }
@@ -250,18 +244,6 @@ impl Machine {
                 Ok(next.map(|after| Work::Known { after }).into_iter().collect())
             }
             (
-                Some(Work::Copy { cluster, from: after }),
-                Answer::Copied { cluster: c, from: a, items, next },
-            ) if (c, &a) == (cluster, &after) => {
-                for (key, committed) in items {
-                    aligning.work.fetched += 1;
-                    let item = ItemId { cluster, key };
-                    self.take_from_source(cx, aligning, &item, committed);
-                }
-                let from = next;
-                Ok(from.map(|k| Work::Copy { cluster, from: Some(k) }).into_iter().collect())
-            }
-            (
                 Some(Work::Tree { cluster, node, from: after }),
                 Answer::Children { cluster: c, node: n, children },
             ) if (c, n) == (cluster, node) => {
@@ -342,17 +324,16 @@ impl Machine {
     pub(super) fn take_newer(&mut self, cx: &mut Cx<'_>, item: &ItemId, theirs: Committed) -> bool {
         if let Some(mine) = cx.item(item) {
             let (local, other) = (mine.stamp, theirs.stamp);
+            if local != other && !self.is_safe(item.cluster) {
+                return self.take_or_keep(cx, item, mine, theirs);
+            }
             if local == other && mine != theirs {
                 let detail = "one stamp with two contents";
                 cx.note(Note::Corruption { tx: other.tx, detail });
             }
             if local != other && local.version == other.version {
-                if self.is_safe(item.cluster) {
-                    let detail = "another writer of the same version";
-                    cx.note(Note::Corruption { tx: other.tx, detail });
-                } else {
-                    cx.note(Note::Diverged { item: item.clone(), local, other });
-                }
+                let detail = "another writer of the same version";
+                cx.note(Note::Corruption { tx: other.tx, detail });
             }
             if local.version >= other.version {
                 return false;

@@ -87,6 +87,17 @@ impl Machine {
         missing.is_some_and(|missing| missing.is_empty())
     }
 
+    /// Commits that keep this server from being back although its sources have nothing left to tell
+    /// of its clusters. The one that such a commit came in with may be another server's by now, so
+    /// whoever knows all of it is asked.
+    pub(super) fn begun_and_missing(&self, cx: &Cx<'_>) -> Vec<TxId> {
+        let Some(aligning) = self.align.as_ref().filter(|aligning| aligning.round > 0) else {
+            return Vec::new();
+        };
+        let begun = aligning.begun.iter().copied();
+        begun.filter(|tx| !self.is_in(cx, aligning, *tx)).collect()
+    }
+
     fn come_back(&mut self, cx: &mut Cx<'_>, mut aligning: Aligning, settled: Settled) {
         let aligns = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.aligning);
         if aligning.closed().any(|(node, _)| aligns(node)) {
@@ -127,6 +138,7 @@ impl Machine {
         self.acks_due.extend(self.others());
         self.pump_all(cx);
         self.seek_parent(cx);
+        self.plan_comparison();
         // Questions to itself were not answered.
         self.hurry_recoveries();
     }

@@ -38,6 +38,10 @@ pub(super) struct Session {
 
 impl Machine {
     pub(super) fn on_ask(&mut self, cx: &mut Cx<'_>, from: NodeId, session: u64, ask: Ask) {
+        if let Ask::Copy { cluster, from: after } = ask {
+            self.on_ask_copy(cx, from, cluster, after);
+            return;
+        }
         if ask == Ask::Begin {
             self.begin_session(cx, from, session);
             return;
@@ -48,7 +52,7 @@ impl Machine {
             return;
         };
         let answer = match ask {
-            Ask::Begin => return,
+            Ask::Begin | Ask::Copy { .. } => return,
             Ask::Known { after } => self.known_outcomes(cx, from, after),
             Ask::Children { cluster, node } => {
                 if let Some(answer) = self.children_of(from, cluster, node) {
@@ -57,7 +61,6 @@ impl Machine {
                 return;
             }
             Ask::List { cluster, from, upto } => self.list(cx, cluster, from, upto.as_ref()),
-            Ask::Copy { cluster, from } => self.copy(cx, cluster, from),
             Ask::Get { items } => get(cx, items),
             Ask::Follow { journal, .. } if journal != open_journal => {
                 // The session was dropped, and a `Begin` from before that came since.
@@ -170,6 +173,18 @@ impl Machine {
         Some(Answer::Followed { from: number, round, decided, end, elsewhere })
     }
 
+    /// Clusters that this server masters, and another one does not keep.
+    pub(super) fn mastered_not_kept_by(&self, node: NodeId) -> Vec<ClusterKey> {
+        let me = self.config.node;
+        let elsewhere =
+            self.placements.iter().filter(|(_, p)| p.masters.contains(&me) && !p.is_held_by(node));
+        elsewhere.map(|(cluster, _)| *cluster).collect()
+    }
+
+    pub(super) fn keeps_any(&self, clusters: &[ClusterKey]) -> bool {
+        clusters.iter().any(|cluster| self.is_kept_by(self.config.node, *cluster))
+    }
+
     /// Aborts not forgotten, and commits that touch a cluster of the asker.
     fn known_outcomes(&self, cx: &Cx<'_>, asker: NodeId, after: TxId) -> Answer {
         let page = self.config.align.items;
@@ -267,14 +282,6 @@ impl Machine {
             })
             .collect();
         Answer::Listed { cluster, from, entries, next }
-    }
-
-    fn copy(&self, cx: &Cx<'_>, cluster: ClusterKey, from: Option<ItemKey>) -> Answer {
-        let page = self.config.align.items;
-        let items = cx.items_after(cluster, from.as_ref(), page);
-        let full = !is_last_page(&items, page);
-        let next = items.last().map(|(key, _)| key.clone()).filter(|_| full);
-        Answer::Copied { cluster, from, items, next }
     }
 }
 

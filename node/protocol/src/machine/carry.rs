@@ -126,6 +126,7 @@ mod tests {
             }
             Effect::Send { .. }
             | Effect::Persist { .. }
+            | Effect::Copy { .. }
             | Effect::Reply { .. }
             | Effect::Note(_)
             | Effect::Report { .. } => None,

@@ -213,6 +213,7 @@ mod tests {
         let sent = out.into_iter().filter_map(|effect| match effect {
             Effect::Send { message, .. } => Some(message),
             Effect::Persist { .. }
+            | Effect::Copy { .. }
             | Effect::Reply { .. }
             | Effect::Note(_)
             | Effect::Report { .. } => None,

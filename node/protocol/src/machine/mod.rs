@@ -18,6 +18,7 @@ use crate::topology::Topology;
 mod acceptor;
 mod align;
 mod align_compare;
+mod align_copy;
 mod align_follow;
 mod align_return;
 mod align_source;
@@ -29,7 +30,10 @@ mod cx;
 mod generations;
 mod held;
 mod incoming;
+mod lineage;
 mod locks;
+mod merge;
+mod merge_compare;
 mod merkle;
 mod needs;
 mod orphans;
@@ -128,6 +132,7 @@ pub struct Machine {
     aligners: BTreeMap<NodeId, align_source::Session>,
     tombstones: tombstones::Tombstones,
     generations: generations::Generations,
+    merger: merge::Merger,
     /// Usual time between the Yes that made W and the last one.
     vote_spread: Tick,
     /// It was told where clusters are, and has replayed its own log. Before that it takes no
@@ -190,13 +195,16 @@ impl Machine {
             acks_due: BTreeSet::new(),
             timers: timers::Timers::default(),
             hurried_at: 0,
-            align: recovered.aligning.then(|| align::Aligning::starting_with(recovered.begun)),
+            align: recovered
+                .aligning
+                .then(|| align::Aligning::starting_with(recovered.begun, recovered.copied)),
             align_at: None,
             last_source: u64::from(config.boot.0) << READS_BITS,
             // Whoever aligned with an earlier boot must not take this one's journal for that.
             last_journal: u64::from(config.boot.0) << READS_BITS,
             aligners: BTreeMap::new(),
             generations: generations::Generations::recovered(recovered.sealed, recovered.entered),
+            merger: merge::Merger::recovered(recovered.diverged),
             vote_spread: 0,
             configured: false,
             config,
@@ -213,6 +221,8 @@ impl Machine {
             Event::Submit(submit) => self.on_submit(&mut cx, submit),
             Event::Read(request) => self.on_read_request(&mut cx, request),
             Event::Session(request) => self.on_session(&mut cx, request),
+            Event::Choose(choose) => self.on_choose(&mut cx, choose),
+            Event::Compare { clusters } => self.compare_clusters(clusters),
             Event::Message { from, cfg, message } if self.configured => {
                 self.on_message(&mut cx, from, cfg, message);
             }
@@ -334,6 +344,7 @@ impl Machine {
                 self.on_ended_reply(cx, from, stage, agreed);
             }
             Message::EndedReply { .. } => {}
+            Message::Merging(merging) => self.on_merging(cx, from, merging),
         }
     }
 
@@ -391,6 +402,9 @@ impl Machine {
             peer.finished = Finished::default();
         }
         peer.boot = boot;
+        if peer.up != up || is_new {
+            self.merger.changed_at = self.now;
+        }
         peer.up = up;
         peer.reconnect();
         if self.configured {
@@ -412,6 +426,7 @@ impl Machine {
         }
         self.seek_parent(cx);
         if up {
+            self.plan_comparison();
             self.pump_all(cx);
             self.resend_to(cx, node);
             self.hurry_recoveries();

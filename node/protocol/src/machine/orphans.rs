@@ -280,6 +280,7 @@ mod tests {
             | Effect::Send { .. }
             | Effect::Persist { .. }
             | Effect::Report { .. }
+            | Effect::Copy { .. }
             | Effect::Reply { .. } => None,
         });
         let asked = asked.collect::<BTreeSet<_>>();
@@ -367,6 +368,7 @@ mod tests {
             let sent = out.into_iter().filter_map(|effect| match effect {
                 Effect::Send { message, .. } => Some(message),
                 Effect::Persist { .. }
+                | Effect::Copy { .. }
                 | Effect::Reply { .. }
                 | Effect::Note(_)
                 | Effect::Report { .. } => None,

@@ -3,9 +3,10 @@
 
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 
 use super::Machine;
+use crate::conflict::Rival;
 use crate::io::{Config, Effect, Event, Placement, Recovered, SessionToken, Store};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
@@ -41,6 +42,14 @@ impl Store for Nothing {
     fn outcomes_after(&self, _: TxId, _: usize) -> Vec<(TxId, Decided)> {
         Vec::new()
     }
+
+    fn ancestors(&self, _: &ItemId) -> Vec<Stamp> {
+        Vec::new()
+    }
+
+    fn rivals(&self, _: &ItemId) -> Vec<Rival> {
+        Vec::new()
+    }
 }
 
 /// The other MASTER.
@@ -68,9 +77,11 @@ pub(super) fn placement(masters: Vec<NodeId>, write_quorum: usize) -> Placement 
 pub(super) fn sent(out: Vec<Effect>) -> Vec<(NodeId, Message)> {
     let sent = out.into_iter().filter_map(|effect| match effect {
         Effect::Send { to, message, .. } => Some((to, message)),
-        Effect::Persist { .. } | Effect::Reply { .. } | Effect::Note(_) | Effect::Report { .. } => {
-            None
-        }
+        Effect::Persist { .. }
+        | Effect::Copy { .. }
+        | Effect::Reply { .. }
+        | Effect::Note(_)
+        | Effect::Report { .. } => None,
     });
     sent.collect()
 }

@@ -35,6 +35,7 @@ impl Done {
                 Effect::Persist { .. }
                 | Effect::Send { .. }
                 | Effect::Reply { .. }
+                | Effect::Copy { .. }
                 | Effect::Report { .. }
                 | Effect::Note(_) => {}
             }

@@ -43,7 +43,7 @@ pub(crate) fn found(
     founding.step(voting[0], Event::Propose { request: 1, command: first })?;
     founding.settle()?;
     for index in (0..ids.len()).filter(|index| !voting.contains(index)) {
-        founding.step(index, Event::Reachable(ids[voting[0]]))?;
+        founding.step(index, Event::Peer { node: ids[voting[0]], up: true })?;
     }
     founding.settle()?;
     let founded = founding.planes.iter().all(|plane| plane.state().cfg > 0);

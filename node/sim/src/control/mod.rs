@@ -101,9 +101,9 @@ impl World {
         self.configure(index);
         self.carry_out_plane(index, out);
         let peers = self.servers[index].peers.iter().filter(|(_, (_, up))| *up);
-        let met: Vec<usize> = peers.map(|(peer, _)| *peer).collect();
-        for peer in met {
-            self.step_plane(index, Event::Reachable(self.servers[peer].id));
+        let there: Vec<NodeId> = peers.map(|(peer, _)| self.servers[*peer].id).collect();
+        for node in there {
+            self.step_plane(index, Event::Peer { node, up: true });
         }
     }
 

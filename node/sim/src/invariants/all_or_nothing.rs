@@ -83,8 +83,11 @@ impl AllOrNothing {
                 | Write::InLog(_)
                 | Write::Shown(..)
                 | Write::Begun(_)
+                | Write::Copied(..)
                 | Write::Sealed(..)
                 | Write::Entered(..)
+                | Write::Ancestors(..)
+                | Write::Rivals(..)
                 | Write::Low(..) => {}
             }
         }

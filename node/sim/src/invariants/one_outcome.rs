@@ -25,8 +25,11 @@ impl OneOutcome {
             | Write::Low(..)
             | Write::Shown(..)
             | Write::Begun(_)
+            | Write::Copied(..)
             | Write::Sealed(..)
             | Write::Entered(..)
+            | Write::Ancestors(..)
+            | Write::Rivals(..)
             | Write::Purge(_)
             | Write::Aligning(_) => return None,
         };

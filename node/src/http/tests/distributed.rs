@@ -136,7 +136,9 @@ async fn it_changes_nothing_and_may_be_asked_by_get() {
     let token = [("x-quorate-transaction-token", "0:1")];
     let answer = setup.send_with("POST", "/command/bench/sql", &token, "HA STATUS").await;
     answer.fails(400, "bad_request", "failed");
-    for (sql, word) in [("HA STATUS -locks", "-locks (no"), ("HA SYNC DATABASE", "HA SYNC")] {
+    for (sql, word) in
+        [("HA STATUS -locks", "-locks (no"), ("HA SYNC DATABASE -full", "a whole copy")]
+    {
         let answer = setup.send("POST", "/command/bench/sql", sql).await;
         let text = answer.fails(501, "unsupported", "failed");
         assert!(text.contains(word), "{text}");

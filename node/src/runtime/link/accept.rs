@@ -204,9 +204,14 @@ fn frames(
     let (mut bytes, mut durable) = (0, 0);
     while let Some((kind, body)) = decoder.next(FRAME_MAX)? {
         match kind {
-            Kind::Message => {
+            Kind::Message | Kind::Packed => {
+                let envelope: Envelope = if kind == Kind::Packed {
+                    peer.in_bytes.add_packed(body.len());
+                    frame::unpack(body)?
+                } else {
+                    frame::decode(body)?
+                };
                 bytes += body.len();
-                let envelope: Envelope = frame::decode(body)?;
                 durable = durable.max(envelope.durable);
                 let (from, boot) = (hello.node, hello.boot);
                 let Envelope { cfg, message, .. } = envelope;

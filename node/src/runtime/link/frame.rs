@@ -2,7 +2,7 @@
 //! closes the connection, never a panic. May not know what the bodies mean.
 //!
 //! Layout, little-endian: `u32` length of kind and body, `u32` crc32 of kind and body, `u8` kind,
-//! body.
+//! body. A packed body is compressed (LZ4) behind its size.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Enlisted,
     /// A message of the protocol.
     Message,
+    /// A large message of the protocol, compressed.
+    Packed,
     /// Sign of life.
     Heartbeat,
     /// A message of the control plane.
@@ -43,7 +45,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Self, u8); 10] = [
+    const ALL: [(Self, u8); 11] = [
         (Self::Hello, 1),
         (Self::Welcome, 2),
         (Self::Proof, 3),
@@ -54,6 +56,7 @@ impl Kind {
         (Self::Message, 16),
         (Self::Heartbeat, 17),
         (Self::Control, 18),
+        (Self::Packed, 19),
     ];
 
     const fn byte(self) -> u8 {
@@ -68,6 +71,7 @@ impl Kind {
             Self::Message => 16,
             Self::Heartbeat => 17,
             Self::Control => 18,
+            Self::Packed => 19,
         }
     }
 
@@ -114,11 +118,46 @@ pub(crate) fn append<T: Serialize>(
     let start = buffer.len();
     buffer.extend_from_slice(&[0; HEADER]);
     buffer.push(kind.byte());
-    let encoded = postcard::to_extend(value, Append(buffer)).map(|_| ());
-    let length = buffer.len() - start - HEADER;
-    if encoded.is_err() || length > FRAME_MAX {
+    let encoded = postcard::to_extend(value, Append(buffer)).map_err(|_| FrameError::Body);
+    let closed = encoded.map(|_| ()).and_then(|()| close(buffer, start));
+    if closed.is_err() {
         buffer.truncate(start);
-        return Err(if encoded.is_err() { FrameError::Body } else { FrameError::Length(length) });
+    }
+    closed
+}
+
+/// A frame of its own that carries a value compressed. Takes time that grows with the value: not for
+/// threads that others wait for.
+pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Vec<u8>, FrameError> {
+    let plain = postcard::to_allocvec(value).map_err(|_| FrameError::Body)?;
+    if plain.len() > FRAME_MAX {
+        return Err(FrameError::Length(plain.len()));
+    }
+    let packed = lz4_flex::block::compress_prepend_size(&plain);
+    let mut frame = Vec::with_capacity(HEADER + 1 + packed.len());
+    frame.extend_from_slice(&[0; HEADER]);
+    frame.push(Kind::Packed.byte());
+    frame.extend_from_slice(&packed);
+    close(&mut frame, 0)?;
+    Ok(frame)
+}
+
+/// The value of a packed body.
+pub(crate) fn unpack<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
+    let (size, packed) = body.split_first_chunk::<4>().ok_or(FrameError::Body)?;
+    let size = u32::from_le_bytes(*size) as usize;
+    if size > FRAME_MAX {
+        return Err(FrameError::Length(size));
+    }
+    let plain = lz4_flex::block::decompress(packed, size).map_err(|_| FrameError::Body)?;
+    decode(&plain)
+}
+
+/// Fills in the header of a frame that begins at `start` and is complete.
+fn close(buffer: &mut [u8], start: usize) -> Result<(), FrameError> {
+    let length = buffer.len() - start - HEADER;
+    if length > FRAME_MAX {
+        return Err(FrameError::Length(length));
     }
     let sum = crc32fast::hash(&buffer[start + HEADER..]);
     // The length is at most FRAME_MAX.
@@ -231,6 +270,24 @@ mod tests {
         let large = vec![0u8; FRAME_MAX];
         assert!(append(&mut buffer, Kind::Message, &large).is_err());
         assert_eq!(buffer, [7]);
+    }
+
+    #[test]
+    fn a_packed_value_comes_back_smaller_and_its_size_is_looked_at() {
+        let value = vec![7u8; 100_000];
+        let frame = pack(&value).unwrap();
+        assert!(frame.len() < 10_000, "{}", frame.len());
+        let mut decoder = Decoder::default();
+        decoder.space().extend_from_slice(&frame);
+        let (kind, body) = decoder.next(FRAME_MAX).unwrap().unwrap();
+        assert_eq!(kind, Kind::Packed);
+        assert_eq!(unpack::<Vec<u8>>(body).unwrap(), value);
+        let mut large = body.to_vec();
+        large[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        let refused = unpack::<Vec<u8>>(&large).err();
+        assert_eq!(refused, Some(FrameError::Length(u32::MAX as usize)));
+        assert_eq!(unpack::<Vec<u8>>(&body[..50]).err(), Some(FrameError::Body));
+        assert_eq!(unpack::<Vec<u8>>(&[1]).err(), Some(FrameError::Body));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct LinkBytes {
     sent: AtomicU64,
     received: AtomicU64,
+    packed: AtomicU64,
 }
 
 impl LinkBytes {
@@ -16,6 +17,15 @@ impl LinkBytes {
 
     pub(crate) fn add_received(&self, count: usize) {
         self.received.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_packed(&self, count: usize) {
+        self.packed.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes received in compressed frames: copies of clusters.
+    pub(crate) fn packed(&self) -> u64 {
+        self.packed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self, other: &Self) {

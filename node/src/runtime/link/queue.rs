@@ -32,6 +32,15 @@ struct State {
     ends: VecDeque<usize>,
 }
 
+impl State {
+    /// There is a link, and not too much waits for it already.
+    fn has_room(&self) -> bool {
+        self.stream.is_some()
+            && self.ends.len() < QUEUE_FRAMES_MAX
+            && self.buffer.len() - self.taken < QUEUE_BYTES_MAX - FRAME_MAX
+    }
+}
+
 /// What became of a flush.
 enum Flushed {
     All,
@@ -54,11 +63,7 @@ impl OutQueue {
     pub(crate) fn push<T: Serialize>(&self, kind: Kind, value: &T) -> bool {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let waiting = state.buffer.len() - state.taken;
-        let room = state.stream.is_some()
-            && state.ends.len() < QUEUE_FRAMES_MAX
-            && waiting < QUEUE_BYTES_MAX - FRAME_MAX;
-        if !room {
+        if !state.has_room() {
             // A missing sign of life is no loss; a message is one, and worth counting.
             self.dropped.fetch_add(u64::from(kind != Kind::Heartbeat), Ordering::Relaxed);
             return false;
@@ -68,6 +73,19 @@ impl OutQueue {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         }
+        state.ends.push_back(state.buffer.len());
+        true
+    }
+
+    /// Appends a frame that is encoded already; false like for [`Self::push`].
+    pub(crate) fn push_frame(&self, frame: &[u8]) -> bool {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if !state.has_room() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        state.buffer.extend_from_slice(frame);
         state.ends.push_back(state.buffer.len());
         true
     }

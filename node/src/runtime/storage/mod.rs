@@ -17,6 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId};
+use quorate_protocol::copying::{Chunk, Part};
 use quorate_protocol::io::{PAGE_BYTES, PersistSeq, SKIPPED_BYTES, Tombstones, bytes_of};
 use rocksdb::{
     ColumnFamily, DB, Direction, ErrorKind, IteratorMode, Options, ReadOptions, ReadTier,
@@ -215,6 +216,19 @@ impl Storage {
             Ok(true)
         })?;
         Ok(found)
+    }
+
+    /// Reads a part of a cluster for a copy, and the last batch that it may show.
+    ///
+    /// # Errors
+    /// Corrupt value, or the engine refuses.
+    pub(crate) fn read_part(&self, part: Part) -> Result<(Chunk, PersistSeq), StorageError> {
+        let cluster = part.cluster;
+        let mut chunk = part.read(|after, limit| self.items_after(cluster, after, limit))?;
+        let name = "rocksdb.estimate-num-keys";
+        let estimate = self.db.property_int_value_cf(self.family(keys::ITEMS), name);
+        chunk.there = estimate.map_err(StorageError::engine("count the items"))?.unwrap_or(0);
+        Ok((chunk, self.durability.handed_over()))
     }
 
     /// The tombstones among the items of a cluster behind a key. Looks at `limit` items at most,

@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_api::{ClusterKey, NodeId, TxId};
+use quorate_api::{ClusterKey, ItemId, NodeId, TxId};
 use quorate_control::plane::RecoveredLog;
+use quorate_protocol::conflict::{Fate, Rival};
 use quorate_protocol::io::Recovered;
 use quorate_protocol::message::{Decided, LogPosition};
 use rocksdb::{Direction, IteratorMode};
+use serde::de::DeserializeOwned;
 
 use super::{Storage, StorageError, keys, value};
+
+/// Items with rivals read in one go.
+const RIVALS_PAGE: usize = 256;
 
 impl Storage {
     /// Everything the machine starts from.
@@ -20,6 +25,7 @@ impl Storage {
         self.recover_marks(&mut recovered)?;
         self.recover_log(&mut recovered)?;
         self.recover_undecided(&mut recovered)?;
+        recovered.diverged = self.open_items()?;
         recovered.aligning = self.get::<()>(keys::META, keys::META_ALIGNING)?.is_some();
         Ok(recovered)
     }
@@ -60,9 +66,46 @@ impl Storage {
         }
         recovered.out_of_log = self.txs(keys::META_OUT_OF_LOG)?;
         recovered.begun = self.txs(keys::META_BEGUN)?;
-        recovered.sealed = self.generations(keys::META_SEALED)?;
-        recovered.entered = self.generations(keys::META_ENTERED)?;
+        recovered.copied = self.by_cluster(keys::META_COPIED)?;
+        recovered.sealed = self.by_cluster(keys::META_SEALED)?;
+        recovered.entered = self.by_cluster(keys::META_ENTERED)?;
         Ok(())
+    }
+
+    /// Items with contents that are not merged.
+    fn open_items(&self) -> Result<BTreeSet<ItemId>, StorageError> {
+        let mut open = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let page = self.rivals_after(after.as_ref(), RIVALS_PAGE)?;
+            let is_open = |rivals: &[Rival]| rivals.iter().any(|rival| rival.fate != Fate::Lost);
+            let of_page = page.iter().filter(|(_, rivals)| is_open(rivals));
+            open.extend(of_page.map(|(item, _)| item.clone()));
+            after = page.last().map(|(item, _)| item.clone());
+            if page.len() < RIVALS_PAGE {
+                return Ok(open);
+            }
+        }
+    }
+
+    /// Items with contents beside the committed ones, behind an item, in the order of their keys.
+    ///
+    /// # Errors
+    /// Corrupt value, or the engine refuses.
+    pub(crate) fn rivals_after(
+        &self,
+        after: Option<&ItemId>,
+        limit: usize,
+    ) -> Result<Vec<(ItemId, Vec<Rival>)>, StorageError> {
+        let start = after.map(|item| [&keys::item(item)[..], &[0]].concat()).unwrap_or_default();
+        let mode = IteratorMode::From(&start, Direction::Forward);
+        let mut found = Vec::new();
+        for entry in self.db.iterator_cf(self.family(keys::RIVALS), mode).take(limit) {
+            let (key, bytes) = entry.map_err(StorageError::engine("list what diverged"))?;
+            let item = keys::parse_any_item(&key).ok_or_else(|| odd_key(keys::RIVALS, &key))?;
+            found.push((item, value::decode(keys::RIVALS, &key, &bytes)?));
+        }
+        Ok(found)
     }
 
     /// Transactions that stand behind a prefix.
@@ -74,8 +117,11 @@ impl Storage {
         keys.map(tx).collect()
     }
 
-    /// A generation of each cluster.
-    fn generations(&self, prefix: &[u8]) -> Result<BTreeMap<ClusterKey, u32>, StorageError> {
+    /// What stands behind a prefix for clusters.
+    fn by_cluster<T: DeserializeOwned>(
+        &self,
+        prefix: &[u8],
+    ) -> Result<BTreeMap<ClusterKey, T>, StorageError> {
         let mut found = BTreeMap::new();
         for (key, bytes) in self.meta_with(prefix)? {
             let cluster = keys::parse_cluster(&key[prefix.len()..]);

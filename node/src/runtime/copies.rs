@@ -1,0 +1,109 @@
+//! Chunks of clusters for servers that copy them from this one (`Effect::Copy`): read, compressed
+//! and sent beside the loop, so that clients' transactions do not wait for them. One chunk at a
+//! time, and as long a pause behind it as reading took: half of one processor at most, and the
+//! memory of one chunk. May not decide what is copied.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use quorate_api::NodeId;
+use quorate_protocol::copying::Part;
+use quorate_protocol::message::Message;
+use tokio::runtime::Handle;
+use tokio::sync::Mutex as Turn;
+
+use super::link::{Envelope, Peer, frame};
+use super::shared::Shared;
+use super::storage::{StorageError, die};
+
+/// What this server gives to those that copy.
+#[derive(Default)]
+pub(crate) struct Copies {
+    state: Mutex<State>,
+    /// Held while a chunk is made, and during the pause behind it.
+    turn: Turn<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whose chunk is under way: a question that comes again finds its answer coming.
+    asked: BTreeSet<NodeId>,
+    /// The database that was last said in the log to be sent to each of them.
+    told: BTreeMap<NodeId, u32>,
+}
+
+/// Where a chunk goes.
+pub(super) struct To {
+    pub(super) node: NodeId,
+    pub(super) peer: Arc<Peer>,
+    /// This server's configuration when it was asked.
+    pub(super) cfg: u64,
+}
+
+impl Copies {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held leaves a state that is as good as before.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Begins to send a chunk, unless one is under way to the same server.
+pub(super) fn send(shared: &Arc<Shared>, runtime: &Handle, to: To, part: Part) {
+    let database = part.cluster.database;
+    let mut state = shared.copies.lock();
+    if !state.asked.insert(to.node) {
+        return;
+    }
+    if state.told.insert(to.node, database) != Some(database) {
+        let name = shared.database_name(database);
+        tracing::info!("sending database '{name}' to server '{}' over the network", to.peer.name);
+    }
+    drop(state);
+    let shared = shared.clone();
+    runtime.spawn(async move {
+        let _turn = shared.copies.turn.lock().await;
+        let began = Instant::now();
+        let made = make(&shared, to.cfg, part).await;
+        let took = began.elapsed();
+        shared.copies.lock().asked.remove(&to.node);
+        match made {
+            Ok((message, frame)) => {
+                if to.peer.queue.push_frame(&frame) {
+                    to.peer.queue.flush(&to.peer.out_bytes);
+                    to.peer.sent.count(&message);
+                    shared.metrics.sent(&message);
+                    shared.metrics.chunk_bytes_sent.add(frame.len() as u64);
+                }
+            }
+            // It is asked for again, of another server, when this one stops.
+            Err(StorageError::Stopping) => return,
+            Err(error) => die(&error),
+        }
+        tokio::time::sleep(took).await;
+    });
+}
+
+/// Reads and encodes a chunk; it leaves once what it shows is durable here.
+async fn make(
+    shared: &Arc<Shared>,
+    cfg: u64,
+    part: Part,
+) -> Result<(Message, Vec<u8>), StorageError> {
+    let of = shared.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let (chunk, visible) = of.storage.read_part(part)?;
+        let message = chunk.into_message();
+        let durable = of.storage.durability().durable();
+        let frame = frame::pack(&Envelope { cfg, durable, message: &message });
+        Ok::<_, StorageError>((message, frame, visible))
+    });
+    let (message, frame, visible) = reading.await.map_err(|_| StorageError::Stopping)??;
+    let frame = frame.unwrap_or_else(|error| {
+        // No item is larger than what a client may write, which fits a frame.
+        tracing::error!(%error, "a part of a copy does not fit a frame");
+        Vec::new()
+    });
+    shared.storage.durability().wait_for(visible).await;
+    Ok((message, frame))
+}

@@ -1,0 +1,85 @@
+//! What the log tells of copying databases to this server, in the terms of the original's tutorial:
+//! deploying, size sent over the network, installed. May not influence anything.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use quorate_api::{ClusterKey, NodeId};
+use quorate_protocol::copying::CopyNote;
+
+use super::shared::Shared;
+
+/// Between two lines about one database.
+const EVERY_S: u64 = 5;
+
+/// The copy of one database.
+pub(super) struct Deployment {
+    database: u32,
+    from: NodeId,
+    began: Instant,
+    told: Instant,
+    items: u64,
+    bytes: u64,
+    /// Bytes of compressed chunks that had come when it began.
+    packed_before: u64,
+}
+
+/// What is left over from an earlier boot.
+pub(super) fn goes_on<'a>(copied: impl Iterator<Item = &'a ClusterKey>) {
+    let databases: BTreeSet<u32> = copied.map(|cluster| cluster.database).collect();
+    if !databases.is_empty() {
+        tracing::info!(?databases, "the deployment of databases goes on where it was");
+    }
+}
+
+impl Deployment {
+    /// A chunk came: one line when a database begins, one now and then, one when it is complete.
+    pub(super) fn chunk(current: &mut Option<Self>, shared: &Shared, note: &CopyNote) {
+        if current.as_ref().is_some_and(|own| own.database != note.cluster.database) {
+            Self::end(current, shared);
+        }
+        let own = current.get_or_insert_with(|| Self::begin(shared, note));
+        own.items += note.items;
+        own.bytes += note.bytes;
+        if own.from != note.from {
+            own.from = note.from;
+            let (name, from) = (shared.database_name(own.database), shared.server_name(own.from));
+            tracing::info!("deploying database '{name}' from server '{from}' from now on");
+        }
+        if own.told.elapsed().as_secs() >= EVERY_S {
+            own.told = Instant::now();
+            own.tell(shared, "deploying", note.there);
+        }
+    }
+
+    /// Nothing is left to copy.
+    pub(super) fn end(current: &mut Option<Self>, shared: &Shared) {
+        if let Some(own) = current.take() {
+            own.tell(shared, "installed", 0);
+        }
+    }
+
+    fn begin(shared: &Shared, note: &CopyNote) -> Self {
+        let (database, from) = (note.cluster.database, note.from);
+        let (name, source) = (shared.database_name(database), shared.server_name(from));
+        tracing::info!("deploying database '{name}' from server '{source}'...");
+        let (began, packed_before) = (Instant::now(), shared.packed_bytes());
+        Self { database, from, began, told: began, items: 0, bytes: 0, packed_before }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    fn tell(&self, shared: &Shared, what: &str, there: u64) {
+        let seconds = self.began.elapsed().as_secs_f64().max(0.001);
+        let mb = self.bytes as f64 / 1e6;
+        let sent = shared.packed_bytes().saturating_sub(self.packed_before) as f64 / 1e6;
+        let name = shared.database_name(self.database);
+        let all = shared.metrics.copied_items.get().max(self.items);
+        let percent = (100 * all).checked_div(there).map(|percent| percent.min(100));
+        let share = percent.map_or(String::new(), |share| format!(", about {share} % of all"));
+        let (items, rate) = (self.items, mb / seconds);
+        tracing::info!(
+            "{what} database '{name}': {mb:.1} MB in {items} items so far in {seconds:.1} s, \
+             {rate:.1} MB/s, total {sent:.1} MB sent over the network{share}"
+        );
+    }
+}
