@@ -92,6 +92,10 @@ canary: setup ## Plant bugs in machine and checkers: each must be caught
 	cargo test --release -p quorate-check --test planted --test planted_transactions
 	cargo test --release -p quorate-sim --test planted -- --campaigns 10
 
+.PHONY: replicas
+replicas: setup ## Start 3 MASTERs and 100 REPLICAs, and print what a write costs (3 minutes)
+	cargo test --release -p quorate-node --test replicas -- --ignored --nocapture
+
 .PHONY: micro
 micro: setup ## Criterion benches of proxy, checkers, driver, machine, codec and storage
 	cargo bench -p quorate-proxy -p quorate-check -p quorate -p quorate-protocol -p quorate-node

@@ -17,6 +17,7 @@ use std::time::Duration;
 use clap::Args;
 use quorate_control::members::{Members, MembersError, QuorumError, WriteQuorum};
 use quorate_control::settings::{ExecutionMode, ExecutionModeError, ReadQuorum, ReadQuorumError};
+use quorate_protocol::chain::{Chain, ChainError, Resolver};
 use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
 
@@ -102,6 +103,10 @@ pub struct ServeArgs {
     /// Milliseconds between two pieces of alignment work
     #[arg(long)]
     pub align_pause_ms: Option<u64>,
+    /// Who decides between contents that diverged: quorum, content, majority, version, in the
+    /// order given [default: majority,content,version]
+    #[arg(long)]
+    pub conflict_resolver_chain: Option<String>,
     /// Automatic retries of a transaction that met a lock or another writer
     #[arg(long)]
     pub retry_count: Option<u64>,
@@ -157,6 +162,7 @@ struct File {
     log_age_max_s: Option<u64>,
     align_items: Option<u64>,
     align_pause_ms: Option<u64>,
+    conflict_resolver_chain: Option<String>,
     retry_count: Option<u64>,
     retry_delay_ms: Option<u64>,
     retry_jitter_percent: Option<u64>,
@@ -193,6 +199,8 @@ pub struct Config {
     pub suspect_after: Duration,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
     pub align: AlignConfig,
+    /// Who decides between contents that diverged.
+    pub chain: Chain,
     /// How transactions start over by themselves.
     pub retry: RetryPolicy,
     /// Requests worked on at once.
@@ -280,6 +288,15 @@ pub enum ConfigError {
     /// The execution mode.
     #[error("execution_mode: {0}")]
     ExecutionMode(#[from] ExecutionModeError),
+    /// The chain of conflict resolvers.
+    #[error("conflict_resolver_chain: {0}")]
+    Chain(#[from] ChainError),
+    /// Servers are in no data center yet.
+    #[error(
+        "conflict_resolver_chain: '{0}' never decides: servers are in no data center; legal are \
+         quorum, content, majority and version"
+    )]
+    NoDataCenters(String),
     /// More votes or answers than there are MASTERs.
     #[error(
         "{key}: {value} cannot be reached, there are {masters} MASTERs; legal are majority, all \
@@ -333,6 +350,9 @@ impl Config {
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
+        let chain =
+            flags.conflict_resolver_chain.as_ref().or(file.conflict_resolver_chain.as_ref());
+        let chain = chain.map_or_else(|| Ok(Chain::default()), |text| chain_of(text))?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let role = flags.role.or(file.role);
         let (masters, join) =
@@ -386,6 +406,7 @@ impl Config {
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
             suspect_after: Duration::from_millis(suspect),
             align,
+            chain,
             retry,
             in_flight_max,
             connections_max,
@@ -421,6 +442,15 @@ fn name_and_members(
         return Err(ConfigError::NotListed { name, list, advice });
     }
     Ok((name, members))
+}
+
+fn chain_of(text: &str) -> Result<Chain, ConfigError> {
+    let chain: Chain = text.parse()?;
+    let is_of_centers = |step: &&Resolver| matches!(step, Resolver::DataCenter(_));
+    match chain.steps().iter().find(is_of_centers) {
+        Some(step) => Err(ConfigError::NoDataCenters(step.to_string())),
+        None => Ok(chain),
+    }
 }
 
 fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {

@@ -228,6 +228,7 @@ fn settings(config: &Config, http: SocketAddr) -> Settings {
         password: links.map(|links| links.password.clone()).unwrap_or_default(),
         suspect_after: config.suspect_after,
         align: config.align.clone(),
+        chain: config.chain.clone(),
         retry: config.retry,
         in_flight_max: config.in_flight_max,
     }

@@ -14,6 +14,7 @@ use quorate_control::settings::NewDatabase;
 use quorate_node::http::RetryPolicy;
 use quorate_node::runtime::handle::{NodeHandle, NodeState};
 use quorate_node::runtime::{Node, Settings};
+use quorate_protocol::chain::Chain;
 use quorate_protocol::io::{AlignConfig, Base, Proposal};
 use tokio::net::TcpListener;
 
@@ -61,6 +62,7 @@ impl Cluster {
             password: "secret".into(),
             suspect_after: Duration::from_millis(500),
             align: AlignConfig::new(),
+            chain: Chain::default(),
             retry: RetryPolicy::default(),
             in_flight_max: 4_096,
         }

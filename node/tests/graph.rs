@@ -15,6 +15,7 @@ use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{HttpConfig, Limits, RetryPolicy, serve};
 use quorate_node::runtime::handle::NodeState;
 use quorate_node::runtime::{Node, Settings};
+use quorate_protocol::chain::Chain;
 use quorate_protocol::io::AlignConfig;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -74,6 +75,7 @@ impl Cluster {
             // No server is away in these tests; a machine that stalls must not look like one.
             suspect_after: Duration::from_secs(60),
             align: AlignConfig::new(),
+            chain: Chain::default(),
             retry: RetryPolicy::default(),
             in_flight_max: 4_096,
         };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::people::{start, start_all};
-use support::{Server, joins, json_of, request, status, three_servers, until};
+use support::{Server, joins, json_of, request, request_with, status, three_servers, until};
 
 /// Enough for REPLICAs below REPLICAs: twelve hang below the MASTERs.
 const SOME: usize = 14;
@@ -98,6 +98,34 @@ fn everybody_shows(servers: &[Server], count: usize, replicas: &str) {
     }
 }
 
+/// It refuses a write, and says where it can be made.
+fn reads_only(replica: &Server, masters: &[Server]) {
+    let mut refused = Value::Null;
+    until("addresses of MASTERs", || {
+        let answer = replica.http("POST", "/document/bench", r#"{"@class":"Item","n":1}"#);
+        assert_eq!(status(&answer), 500, "{answer}");
+        refused = json_of(&answer);
+        assert_eq!(refused["errors"][0]["errorCode"], "not_master", "{answer}");
+        refused["masters"].as_array().unwrap().iter().all(|master| master["http"].is_string())
+    });
+    let found = refused["masters"].as_array().unwrap().iter().map(|m| m["http"].as_str().unwrap());
+    assert_eq!(found.collect::<Vec<_>>(), masters.iter().map(Server::address).collect::<Vec<_>>());
+    let made = replica.http("POST", "/class/bench/Other", "");
+    assert!(made.contains("not_master"), "{made}");
+    let rows = replica.http("GET", "/query/bench/sql/SELECT%20FROM%20Item/1", "");
+    assert_eq!(json_of(&rows)["result"].as_array().unwrap().len(), 1, "{rows}");
+}
+
+/// Asked of a majority by a server that has no link with any of them.
+fn reads_by_majority(replica: &Server, rid: &str, n: u64) {
+    let path = format!("/document/bench/{rid}");
+    let level = [("X-Quorate-Read-Level", "majority")];
+    until("a read by majority", || {
+        let answer = request_with(replica.address(), "GET", &path, &level, "").unwrap();
+        status(&answer) == 200 && json_of(&answer)["n"] == n
+    });
+}
+
 /// Idle and under writes: what the coordinator and all of them use.
 fn measure(servers: &[Server]) {
     let count = servers.len() - 3;
@@ -164,6 +192,8 @@ fn three_and(steps: &[usize]) {
     eprintln!("{:?} in all", began.elapsed());
     let rid = insert(&servers[1], 77);
     everybody_reads(&servers, &rid, 77);
+    reads_only(servers.last().unwrap(), &servers[..3]);
+    reads_by_majority(servers.last().unwrap(), &rid, 77);
     for replica in &mut servers[3..] {
         replica.end(Signal::SIGKILL);
     }
@@ -176,7 +206,7 @@ fn three_and(steps: &[usize]) {
     everybody_shows(&servers, 3 + steps.last().unwrap(), "NOT_AVAILABLE");
 }
 
-/// FEATURES: A3
+/// FEATURES: A2, A3, S11
 #[test]
 fn replicas_below_replicas_have_everything_and_nobody_waits_for_them() {
     three_and(&[SOME]);

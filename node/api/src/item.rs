@@ -1,5 +1,6 @@
 //! Items and what is done to them: what is versioned, locked and voted on (PROTOCOL.md 3.1).
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -109,7 +110,7 @@ impl Stamp {
 }
 
 /// What an operation does to its item.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum OpKind {
     /// Write an item that is absent.
     Create,
@@ -119,6 +120,40 @@ pub enum OpKind {
     Delete,
     /// Read it: the transaction is valid only while the base stamp is current.
     Check,
+    /// Make one of several lines of history that diverged in a cluster with W below a majority
+    /// (PROTOCOL.md 3.10); the base is the highest stamp of all.
+    Merge(Box<Merge>),
+}
+
+/// What a merge brings together. An acceptor says Yes if its own stamp is among these.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Merge {
+    /// The last stamp of every line; the content of all but one of them loses.
+    pub of: Vec<Stamp>,
+    /// Stamps that those were built on: who has one of them only lags.
+    pub past: Vec<Stamp>,
+    /// False if what wins is a tombstone.
+    pub live: bool,
+}
+
+impl Merge {
+    /// True when a server with this stamp takes the merge.
+    #[must_use]
+    pub fn covers(&self, stamp: Stamp) -> bool {
+        stamp == Stamp::ABSENT || self.of.contains(&stamp) || self.past.contains(&stamp)
+    }
+}
+
+impl OpKind {
+    /// False when the item is a tombstone afterwards.
+    #[must_use]
+    pub fn leaves_live(&self) -> bool {
+        match self {
+            Self::Create | Self::Update | Self::Check => true,
+            Self::Delete => false,
+            Self::Merge(merge) => merge.live,
+        }
+    }
 }
 
 /// One operation of a transaction. At most one per item and transaction.
@@ -141,7 +176,7 @@ impl Operation {
     pub const fn stamp_after(&self, tx: TxId) -> Stamp {
         match self.kind {
             OpKind::Check => self.base,
-            OpKind::Create | OpKind::Update | OpKind::Delete => {
+            OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Merge(_) => {
                 Stamp { version: self.base.version + 1, tx }
             }
         }
@@ -150,7 +185,7 @@ impl Operation {
     /// The committed state of the item after transaction `tx` committed this operation.
     #[must_use]
     pub fn committed(&self, tx: TxId) -> Committed {
-        let live = self.kind != OpKind::Delete;
+        let live = self.kind.leaves_live();
         Committed { stamp: self.stamp_after(tx), live, image: self.image.clone() }
     }
 

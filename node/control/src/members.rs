@@ -209,9 +209,9 @@ impl WriteQuorum {
         Some(format!(
             "writeQuorum {} of {masters} MASTERs is below the majority ({}): writes that were \
              acknowledged may be lost. When the network splits or servers fail, several sides can \
-             commit different content, and it is not merged afterwards. A transaction that also \
-             touches what a majority decides (unique keys, retry tokens) is only as safe as the \
-             weakest of its clusters",
+             commit different content; afterwards the conflict resolvers choose one of them, and \
+             HA CONFLICTS lists the others. A transaction that also touches what a majority \
+             decides (unique keys, retry tokens) is only as safe as the weakest of its clusters",
             self.effective(masters),
             masters / 2 + 1
         ))

@@ -170,8 +170,8 @@ impl Agreement {
         Ok(true)
     }
 
-    /// Everybody that the log's own list is to have: MASTERs, also those that are about to be one or
-    /// still are one of some cluster, and no more those that are on their way out and that no
+    /// Everybody that the log's own list is to have: MASTERs, also those that are about to be one
+    /// or still are one of some cluster, and no more those that are on their way out and that no
     /// cluster names.
     pub(crate) fn listed(&self) -> impl Iterator<Item = NodeId> {
         let is_master = |server: &&Member| {

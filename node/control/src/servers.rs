@@ -195,8 +195,9 @@ impl Schema {
     /// Who tells whom of what was agreed on: REPLICAs hang below the MASTERs.
     #[must_use]
     pub fn tree(&self) -> Topology {
-        let of = |role| self.nodes_in(role).into_iter().collect();
-        Topology::over(of(Role::Master), of(Role::Replica), RelayConfig::new().fan_out)
+        let masters = self.nodes_in(Role::Master).into_iter().collect();
+        let replicas = self.nodes_in(Role::Replica).into_iter();
+        Topology::over(masters, replicas, RelayConfig::new().fan_out)
     }
 
     /// The servers that a server has to be linked with, so that everybody is told what was agreed

@@ -2,6 +2,7 @@
 
 use quorate_api::{Boot, NodeId};
 
+use crate::chain::Chain;
 use crate::io::Tick;
 
 /// Settings of the machine.
@@ -41,6 +42,8 @@ pub struct Config {
     pub align: AlignConfig,
     /// How REPLICAs are fed.
     pub relay: RelayConfig,
+    /// How what diverged is merged.
+    pub merge: MergeConfig,
     /// A wrong rule to follow; for the simulator's own tests.
     #[cfg(feature = "planted-bugs")]
     pub planted: Option<crate::planted::Bug>,
@@ -49,7 +52,7 @@ pub struct Config {
 impl Config {
     /// Default settings for a server.
     #[must_use]
-    pub const fn new(node: NodeId, boot: Boot, seed: u64) -> Self {
+    pub fn new(node: NodeId, boot: Boot, seed: u64) -> Self {
         Self {
             node,
             boot,
@@ -67,6 +70,7 @@ impl Config {
             in_flight_max: 4_096,
             align: AlignConfig::new(),
             relay: RelayConfig::new(),
+            merge: MergeConfig::default(),
             #[cfg(feature = "planted-bugs")]
             planted: None,
         }
@@ -114,6 +118,34 @@ impl AlignConfig {
 impl Default for AlignConfig {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// How what diverged in clusters with W below a majority is merged (PROTOCOL.md 3.10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeConfig {
+    /// Who names the winner.
+    pub chain: Chain,
+    /// Items looked at in one go.
+    pub items: usize,
+    /// How long a difference that may be mere lag has to stay as it is before it is merged.
+    pub settle: Tick,
+    /// How long MASTERs that are not reachable are waited for since one last came or went; then a
+    /// majority merges without them.
+    pub patience: Tick,
+    /// How long an item without a winner is left alone unless something of it changes.
+    pub rest: Tick,
+}
+
+impl Default for MergeConfig {
+    fn default() -> Self {
+        Self {
+            chain: Chain::default(),
+            items: 64,
+            settle: 2_000_000,
+            patience: 10_000_000,
+            rest: 30_000_000,
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use quorate_api::{
     Boot, ClusterKey, Committed, ErrorCode, Image, ItemId, ItemKey, NodeId, OpKind, Stamp, TxId,
 };
 
-pub use crate::config::{AlignConfig, Config, RelayConfig};
+pub use crate::config::{AlignConfig, Config, MergeConfig, RelayConfig};
+use crate::conflict::Rival;
 use crate::copying::{CopyNote, Part};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 pub use crate::placement::{CLOSED, Change, Placement, Report, Stage};
@@ -49,6 +50,14 @@ pub enum Event {
         /// Believed reachable.
         up: bool,
     },
+    /// Somebody chose which content of an item shall be the one (PROTOCOL.md 3.10).
+    Choose(Choose),
+    /// Somebody wants these clusters compared with the other servers, and what differs merged;
+    /// those with W of at least a majority are passed over.
+    Compare {
+        /// Which.
+        clusters: Vec<ClusterKey>,
+    },
     /// The control plane's state changed: the complete table of clusters, and its index.
     Configure {
         /// Index of the last control-plane entry applied.
@@ -80,6 +89,20 @@ pub struct Submit {
     pub wall_us: u64,
     /// Revision of the schema that the operations were made with.
     pub schema: u64,
+}
+
+/// A choice among the contents of an item that diverged.
+#[derive(Debug, Clone)]
+pub struct Choose {
+    /// The shell's number for the request; comes back in the reply.
+    pub request: u64,
+    /// Of which item.
+    pub item: ItemId,
+    /// Stamp of the content that wins: the one committed at some server, or one that the asked
+    /// server has listed.
+    pub winner: Stamp,
+    /// When the client stops waiting.
+    pub deadline: Tick,
 }
 
 /// One operation as a client proposes it.
@@ -290,6 +313,12 @@ pub enum Write {
     Sealed(ClusterKey, u32),
     /// This server has all that generations of the cluster before this one committed.
     Entered(ClusterKey, u32),
+    /// What the committed state of an item was built on, oldest first; nothing is kept of an empty
+    /// list. Of clusters with W below a majority only.
+    Ancestors(ItemId, Vec<Stamp>),
+    /// Contents of an item beside the committed one; nothing is kept of an empty list. Of clusters
+    /// with W below a majority only.
+    Rivals(ItemId, Vec<Rival>),
 }
 
 /// Something worth counting or logging.
@@ -315,6 +344,21 @@ pub enum Note {
         local: Stamp,
         /// The stamp not applied.
         other: Stamp,
+    },
+    /// What differed of an item is merged: this server wrote the winner.
+    Merged {
+        /// Which item.
+        item: ItemId,
+        /// What named the winner: a step of the chain, `lag` or `same` when there was nothing to
+        /// choose, or `manual`.
+        by: &'static str,
+    },
+    /// No step of the chain named a winner. Once for each set of contents.
+    NoWinner {
+        /// Which item.
+        item: ItemId,
+        /// Equal copies, each with the servers that have it.
+        groups: Vec<(Option<Committed>, Vec<NodeId>)>,
     },
     /// This server left ONLINE to align.
     LeftOnline,
@@ -463,6 +507,10 @@ pub trait Store {
     }
     /// Outcomes not forgotten, behind a transaction, in order, at most `limit`.
     fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)>;
+    /// What the committed state of an item was built on ([`Write::Ancestors`]).
+    fn ancestors(&self, item: &ItemId) -> Vec<Stamp>;
+    /// Contents of an item beside the committed one ([`Write::Rivals`]).
+    fn rivals(&self, item: &ItemId) -> Vec<Rival>;
 }
 
 /// What a server finds on its disk when it starts.
@@ -494,4 +542,6 @@ pub struct Recovered {
     pub sealed: BTreeMap<ClusterKey, u32>,
     /// For which generation of a cluster this server has all that came before it.
     pub entered: BTreeMap<ClusterKey, u32>,
+    /// Items with contents that are not merged.
+    pub diverged: BTreeSet<ItemId>,
 }

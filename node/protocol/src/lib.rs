@@ -6,7 +6,9 @@
 extern crate alloc;
 
 pub mod alignment;
+pub mod chain;
 mod config;
+pub mod conflict;
 pub mod copying;
 pub mod feeding;
 pub mod io;

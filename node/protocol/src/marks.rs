@@ -203,6 +203,26 @@ marks! {
     RoleChanged,
     /// A server without a link asks to close its earlier boots.
     EndedCarried,
+    /// With W below a majority: a content of another line is kept beside the committed one.
+    RivalKept,
+    /// An outcome contradicts what recovery found with W below a majority.
+    Contradicted,
+    /// What diverged is looked at again later: a transaction that is under way holds it.
+    MergeBusy,
+    /// Something that differs may be mere lag, and is looked at again.
+    LagAwaited,
+    /// What differed and did not go away by itself is made equal.
+    LagMerged,
+    /// The chain names a winner among lines that diverged.
+    ChainDecided,
+    /// It names none.
+    ChainUndecided,
+    /// Contents are equal, and their stamps are made so.
+    SameMerged,
+    /// Copies are equal, and what was kept beside them has lost.
+    MergeSettled,
+    /// A merge is put down because somebody wrote meanwhile.
+    MergeRefused,
 }
 
 #[cfg(feature = "marks")]

@@ -10,6 +10,7 @@ use quorate_api::{
 use serde::{Deserialize, Serialize};
 
 use crate::alignment::{Answer, Ask};
+use crate::conflict::Merging;
 pub use crate::feeding::Finished;
 use crate::feeding::{Entry, Relay};
 
@@ -417,6 +418,8 @@ pub enum Message {
         /// The receiver is as far.
         agreed: bool,
     },
+    /// Of clusters with W below a majority: what diverged, and how it is merged.
+    Merging(Merging),
 }
 
 impl Message {
@@ -450,6 +453,7 @@ impl Message {
             Self::AlignReply { answer, .. } => answer.name(),
             Self::Ended { .. } => "ended",
             Self::EndedReply { .. } => "ended_reply",
+            Self::Merging(merging) => merging.name(),
         }
     }
 }

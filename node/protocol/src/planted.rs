@@ -65,6 +65,10 @@ pub enum Bug {
     GapSkipped,
     /// A coordinator feeds entries of its log that are not durable.
     FedBeforeDurable,
+    /// With W below a majority: another line of history is taken for a newer state of this one.
+    DivergenceTakenForLag,
+    /// A merge is written above the winner's version, and not above the highest one.
+    MergeBelowHighest,
 }
 
 impl Config {

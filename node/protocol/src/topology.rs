@@ -2,10 +2,11 @@
 //! opinion about who is reachable: `machine/upstream` chooses among the candidates named here.
 //!
 //! **The tree.** MASTERs of any cluster are the roots; every decider streams its log to all of them
-//! itself. Servers that are MASTER of nothing (REPLICAs) hang below, in order of their ids, level
-//! by level: a level has `fan_out` times as many places as the one above it, and number `j` of a
-//! level hangs below number `j` modulo the size of the level above. So the trees below the MASTERs
-//! are equally deep and wide, and nobody has more than `fan_out` children while everybody is there.
+//! itself. Servers that are MASTER of nothing (REPLICAs) hang below, in the order in which they
+//! came (so that one that comes moves nobody), level by level: a level has `fan_out` times as many
+//! places as the one above it, and number `j` of a level hangs below number `j` modulo the size of
+//! the level above. So the trees below the MASTERs are equally deep and wide, and nobody has more
+//! than `fan_out` children while everybody is there.
 //!
 //! **Candidates.** A REPLICA whose parent is away tries the other servers of its parent's level,
 //! each child of one parent beginning at another, then the levels above, the MASTERs last. They all
@@ -45,16 +46,23 @@ impl Topology {
     pub fn new(placements: &BTreeMap<ClusterKey, Placement>, fan_out: usize) -> Self {
         let masters = placements.values().flat_map(|p| p.masters.iter().copied());
         let roots: BTreeSet<NodeId> = masters.collect();
-        let keepers = placements.values().flat_map(|p| p.replicas.iter().copied());
-        let replicas: BTreeSet<NodeId> = keepers.filter(|node| !roots.contains(node)).collect();
+        let keepers = || placements.values().flat_map(|p| p.replicas.iter().copied());
+        let replicas: BTreeSet<NodeId> = keepers().filter(|node| !roots.contains(node)).collect();
         let has_replica = |p: &Placement| p.replicas.iter().any(|node| replicas.contains(node));
         let relayed = placements.iter().filter(|(_, p)| has_replica(p)).map(|(c, _)| *c).collect();
-        Self { relayed, ..Self::over(roots, replicas, fan_out) }
+        Self { relayed, ..Self::over(roots, keepers(), fan_out) }
     }
 
-    /// The tree of these REPLICAs below these MASTERs, whatever they keep.
+    /// The tree of these servers below these MASTERs, whatever they keep. Each is taken once, and
+    /// MASTERs are not among them.
     #[must_use]
-    pub fn over(roots: BTreeSet<NodeId>, replicas: BTreeSet<NodeId>, fan_out: usize) -> Self {
+    pub fn over(
+        roots: BTreeSet<NodeId>,
+        replicas: impl Iterator<Item = NodeId>,
+        fan_out: usize,
+    ) -> Self {
+        let mut known = roots.clone();
+        let replicas: Vec<NodeId> = replicas.filter(|node| known.insert(*node)).collect();
         let mut size = roots.len();
         let mut levels = Vec::from([roots.into_iter().collect::<Vec<_>>()]);
         let mut left = replicas.into_iter().peekable();

@@ -83,6 +83,12 @@ pub struct Counts {
     pub aligned: u64,
     /// Tombstones dropped.
     pub purged: u64,
+    /// Contents kept beside another one.
+    pub diverged: u64,
+    /// Items made equal by a merge.
+    pub merged: u64,
+    /// Times that no resolver named a winner.
+    pub undecided: u64,
     /// Generations of clusters that became active.
     pub generations: u64,
     /// Owners of clusters that changed.

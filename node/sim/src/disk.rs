@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
+use quorate_protocol::conflict::{Fate, Rival};
 use quorate_protocol::io::{PAGE_BYTES, PersistSeq, Recovered, Store, Write, bytes_of};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 
@@ -50,6 +51,9 @@ pub struct Contents {
     /// Up to which generations it votes no more.
     pub sealed: BTreeMap<ClusterKey, u32>,
     entered: BTreeMap<ClusterKey, u32>,
+    ancestors: BTreeMap<ItemId, Vec<Stamp>>,
+    /// Contents beside the committed ones.
+    pub rivals: BTreeMap<ItemId, Vec<Rival>>,
     /// The server aligns: its items are no snapshot.
     pub aligning: bool,
 }
@@ -59,6 +63,12 @@ impl Contents {
     #[must_use]
     pub fn has_logged(&self, tx: TxId) -> bool {
         self.logged.contains(&tx)
+    }
+
+    /// Items with contents that are not merged.
+    pub fn open(&self) -> impl Iterator<Item = &ItemId> {
+        let is_open = |rivals: &[Rival]| rivals.iter().any(|rival| rival.fate != Fate::Lost);
+        self.rivals.iter().filter(move |(_, rivals)| is_open(rivals)).map(|(item, _)| item)
     }
 
     fn apply(&mut self, write: &Write) {
@@ -115,6 +125,10 @@ impl Contents {
             Write::Entered(cluster, generation) => {
                 self.entered.insert(*cluster, *generation);
             }
+            Write::Ancestors(item, ancestors) => {
+                put(&mut self.ancestors, item, ancestors);
+            }
+            Write::Rivals(item, rivals) => put(&mut self.rivals, item, rivals),
             Write::Aligning(aligning) => {
                 self.aligning = *aligning;
                 if !aligning {
@@ -132,6 +146,15 @@ impl Contents {
                 }
             }
         }
+    }
+}
+
+/// Nothing is kept of an empty list.
+fn put<T: Clone>(lists: &mut BTreeMap<ItemId, Vec<T>>, item: &ItemId, list: &[T]) {
+    if list.is_empty() {
+        lists.remove(item);
+    } else {
+        lists.insert(item.clone(), list.to_vec());
     }
 }
 
@@ -342,6 +365,7 @@ impl<B: Beside> Disk<B> {
             copied: self.visible.copied.clone(),
             sealed: self.visible.sealed.clone(),
             entered: self.visible.entered.clone(),
+            diverged: self.visible.open().cloned().collect(),
             log_end: self.visible.log_end,
             log_start: self.visible.log_start,
             aligning: self.visible.aligning,
@@ -394,5 +418,13 @@ impl<B: Beside> Store for Disk<B> {
         use std::ops::Bound::{Excluded, Unbounded};
         let outcomes = self.visible.outcomes.range((Excluded(after), Unbounded));
         outcomes.take(limit).map(|(tx, outcome)| (*tx, *outcome)).collect()
+    }
+
+    fn ancestors(&self, item: &ItemId) -> Vec<Stamp> {
+        self.visible.ancestors.get(item).cloned().unwrap_or_default()
+    }
+
+    fn rivals(&self, item: &ItemId) -> Vec<Rival> {
+        self.visible.rivals.get(item).cloned().unwrap_or_default()
     }
 }

@@ -140,7 +140,7 @@ impl Recorder {
         let mut steps = Vec::with_capacity(ops.len());
         for op in ops {
             let action = match op.kind {
-                OpKind::Create | OpKind::Update => Action::Write(id),
+                OpKind::Create | OpKind::Update | OpKind::Merge(_) => Action::Write(id),
                 OpKind::Delete => Action::Delete(id),
                 OpKind::Check => Action::Read(None),
             };

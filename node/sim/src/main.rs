@@ -31,6 +31,9 @@ struct Args {
     /// In each seed go on under load until so many changes of the configuration were carried out.
     #[arg(long, value_name = "COUNT")]
     changes: Option<u64>,
+    /// In each seed write quorums are below a majority: what diverges is merged
+    #[arg(long, conflicts_with = "changes")]
+    low_quorums: bool,
 }
 
 impl Args {
@@ -38,6 +41,7 @@ impl Args {
         let options = Options::of_seed(seed);
         match self.changes {
             Some(changes) => options.with_changes(changes),
+            None if self.low_quorums => options.with_low_quorums(seed),
             None => options,
         }
     }
@@ -70,6 +74,9 @@ struct Sums {
     left_online: u64,
     aligned: u64,
     purged: u64,
+    diverged: u64,
+    merged: u64,
+    undecided: u64,
     generations: u64,
     changes: u64,
     owners: u64,
@@ -92,6 +99,9 @@ impl Sums {
         self.left_online += counts.left_online;
         self.aligned += counts.aligned;
         self.purged += counts.purged;
+        self.diverged += counts.diverged;
+        self.merged += counts.merged;
+        self.undecided += counts.undecided;
         self.generations += counts.generations;
         self.changes += counts.changes();
         self.owners += counts.owners;
@@ -155,6 +165,12 @@ fn campaign(args: &Args) -> ExitCode {
         "{} configurations entered ({} owners, {} generations, {} drops), {} leaders elected",
         sums.changes, sums.owners, sums.generations, sums.drops, sums.leaders,
     );
+    if args.low_quorums {
+        println!(
+            "{} contents kept beside others, {} items merged, {} times without a winner",
+            sums.diverged, sums.merged, sums.undecided,
+        );
+    }
     print_marks();
     if sums.violated.is_empty() {
         println!("no violation");
@@ -210,7 +226,8 @@ fn print_report(seed: u64, report: &Report) {
     }
     if !report.violations.is_empty() {
         let changes = report.options.changes;
-        let long = if changes > 0 { format!(" --changes {changes}") } else { String::new() };
+        let low = if report.options.low_quorums { " --low-quorums" } else { "" };
+        let long = if changes > 0 { format!(" --changes {changes}") } else { low.to_owned() };
         println!("  again: quorate-sim --reproduce {seed}{long}");
     }
 }

@@ -92,6 +92,11 @@ pub struct Options {
     pub relay_kept: usize,
     /// REPLICAs coordinate transactions, too (PROTOCOL.md, A28).
     pub replicas_write: bool,
+    /// W of every cluster may be below a majority (PROTOCOL.md 3.10): less is promised, and what
+    /// diverges is merged.
+    pub low_quorums: bool,
+    /// The chain of conflict resolvers ends with one that nearly always decides.
+    pub decisive: bool,
 }
 
 /// A cluster of a run.
@@ -103,8 +108,7 @@ pub struct Shape {
     pub masters: Vec<usize>,
     /// Its REPLICAs.
     pub replicas: Vec<usize>,
-    /// W(c), at least a majority: what W below a majority promises (PROTOCOL.md 3.10) is not
-    /// built.
+    /// W(c), at least a majority unless [`Options::low_quorums`] says otherwise.
     pub write_quorum: usize,
     /// Servers that keep it no more since some change. Drawn empty; the run adds to it.
     pub left: Vec<usize>,
@@ -243,6 +247,8 @@ impl Options {
             fan_out: 4,
             relay_kept: 8_192,
             replicas_write: false,
+            low_quorums: false,
+            decisive: false,
         };
         options.set_duration(some(1_000, 60, 200));
         options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
@@ -286,6 +292,22 @@ impl Options {
         let (entry_every, change_every) = (30_000, 30_000);
         let (clients, think_max, drops) = (6, 20_000, 0);
         Self { changes, entry_every, change_every, clients, think_max, drops, ..self }
+    }
+
+    /// The options of a seed in which write quorums are below a majority. MASTERs and quorums stay
+    /// what they are: such clusters have one generation. Disks are not damaged: what their servers
+    /// alone have committed would be gone.
+    #[must_use]
+    pub fn with_low_quorums(mut self, seed: u64) -> Self {
+        let rng = &mut Stream::new(seed, "low quorums");
+        for shape in &mut self.clusters {
+            let most = shape.majority().saturating_sub(1).max(1);
+            shape.write_quorum = 1 + rng.index(most);
+        }
+        let (change_every, entry_every, drops, bit_flip) = (0, 0, 0, false);
+        let (low_quorums, decisive) = (true, rng.chance(500));
+        let workload = Kind::Registers;
+        Self { change_every, entry_every, drops, bit_flip, low_quorums, decisive, workload, ..self }
     }
 
     /// Detectors that notice late, and crashes and cuts one after the other.
@@ -379,6 +401,12 @@ impl Options {
         }
         if self.purge {
             align.retention = 100_000;
+        }
+        let merge = &mut config.merge;
+        (merge.items, merge.settle) = (3, 100_000);
+        (merge.patience, merge.rest) = (300_000, 500_000);
+        if self.decisive {
+            merge.chain = "content,version,quorum".parse().expect("a chain of known resolvers");
         }
     }
 

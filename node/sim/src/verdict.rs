@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use quorate_api::{Committed, ItemId};
+use quorate_protocol::conflict::Fate;
 use quorate_protocol::io::Tick;
 
 use crate::server::Server;
@@ -44,6 +45,10 @@ impl World {
     /// The heal is two seconds old: nothing may be in doubt any more.
     pub(crate) fn serve(&mut self) {
         let mut doubts = self.in_doubt();
+        if self.options.low_quorums {
+            // Merges are under way.
+            doubts.clear();
+        }
         doubts.extend(self.control_in_doubt());
         if !doubts.is_empty() {
             self.invariants.report("nothing-in-doubt", doubts.join("; "));
@@ -70,6 +75,7 @@ impl World {
         };
         alive.all(|(_, server)| is_quiet(server))
             && self.control_in_doubt().is_empty()
+            && self.unmerged().is_empty()
             && self.unequal(&self.items()).is_empty()
     }
 
@@ -83,7 +89,8 @@ impl World {
                 let copy = held.get(item);
                 // Servers drop tombstones at their own pace.
                 let purged = copy.is_none() && self.invariants.has_purged(index, item);
-                if copy != Some(newest) && !purged && !self.died_with_its_log(newest) {
+                let told = !self.died_with_its_log(newest) && !self.is_undecided(item);
+                if copy != Some(newest) && !purged && told {
                     let (id, copy) = (server.id, copy.map(|copy| copy.stamp));
                     found.push(format!("{id} has {item} at {copy:?}, not {:?}", newest.stamp));
                 }
@@ -93,6 +100,24 @@ impl World {
             }
         }
         found
+    }
+
+    /// Servers that list what is neither merged nor without a winner, as text.
+    fn unmerged(&self) -> Vec<String> {
+        let of_server = |(_, server): (usize, &Server)| {
+            let open = server.disk.visible().open().filter(|item| !self.is_undecided(item));
+            let open: Vec<String> = open.map(ToString::to_string).collect();
+            (!open.is_empty()).then(|| format!("{} has not merged {open:?}", server.id))
+        };
+        self.alive().filter_map(of_server).collect()
+    }
+
+    /// Nobody won, and people have to choose.
+    fn is_undecided(&self, item: &ItemId) -> bool {
+        self.alive().any(|(_, server)| {
+            let rivals = server.disk.visible().rivals.get(item);
+            rivals.into_iter().flatten().any(|rival| rival.fate == Fate::NoWinner)
+        })
     }
 
     /// True when nobody is left who tells the others of a commit; see the module's doc.
@@ -126,17 +151,26 @@ impl World {
             let waiting = self.clients.describe_waiting();
             self.invariants.report("serves-after-heal", waiting);
         }
-        if let Some(refusal) = self.clients.refusals().first() {
+        if let Some(refusal) = self.clients.refusals().first()
+            && !self.options.low_quorums
+        {
             self.invariants.report("serves-after-heal", refusal.clone());
         }
         if !self.has_converged() {
             let mut differences = self.unequal(&self.items());
             differences.extend(self.in_doubt());
             differences.extend(self.control_in_doubt());
+            differences.extend(self.unmerged());
             self.invariants.report("converges-after-heal", differences.join("; "));
             return;
         }
         let items = self.items();
+        if self.options.low_quorums {
+            let alive = self.servers.iter().filter(|server| !server.dead);
+            let disks: Vec<_> = alive.map(|server| server.disk.visible()).collect();
+            self.invariants.final_below_majority(&items, &disks);
+            return;
+        }
         self.invariants.final_state(&items, &self.options);
         let options = &self.options;
         let alive = self.servers.iter().enumerate().filter(|(_, server)| !server.dead);

@@ -398,6 +398,9 @@ impl World {
             Note::Corruption { tx, detail } => {
                 self.invariants.report("no-corruption", format!("{id}: {tx}: {detail}"));
             }
+            Note::Diverged { .. } if self.options.low_quorums => counts.diverged += 1,
+            Note::Merged { .. } => counts.merged += 1,
+            Note::NoWinner { .. } => counts.undecided += 1,
             Note::Diverged { .. } => {
                 self.invariants.report("no-corruption", format!("{id}: {note:?}"));
             }
@@ -446,7 +449,7 @@ impl World {
         self.trace.line(self.now, format_args!("reply {request} {reply:?}"));
         if let Reply::Committed { tx, .. } = &reply {
             let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
-            self.invariants.acknowledged(*tx, &disks);
+            self.invariants.acknowledged(*tx, &disks, &self.options);
         }
         let (now, serving) = (self.now, self.serving);
         let (by, holds) = (self.servers[index].id, self.servers[index].disk.visible());

@@ -285,7 +285,7 @@ impl<B: Backend> Access<'_, B> {
         let failure = match run.map_err(|error| (error, None))? {
             Ok(commit) if commit.stamps.len() == expected => {
                 if let Some(trail) = self.trail {
-                    let ops = bases.iter().map(|op| (op.kind, &op.item));
+                    let ops = bases.iter().map(|op| (&op.kind, &op.item));
                     trail.committed(self.app.node, &commit, ops);
                 }
                 return Ok(commit);
@@ -455,7 +455,7 @@ struct Attempted {
 
 impl Attempted {
     fn of(proposal: &Proposal) -> Self {
-        Self { item: proposal.item.clone(), kind: proposal.kind, base: proposal.base }
+        Self { item: proposal.item.clone(), kind: proposal.kind.clone(), base: proposal.base }
     }
 }
 
@@ -465,11 +465,11 @@ fn conflict_text(failure: &Failure, attempted: &[Attempted]) -> String {
         Some(item) => attempted.iter().find(|a| a.item == *item),
         None => attempted.first(),
     };
-    let verb = match op.map(|o| o.kind) {
+    let verb = match op.map(|o| &o.kind) {
         Some(OpKind::Create) => "CREATE",
         Some(OpKind::Delete) => "DELETE",
         Some(OpKind::Check) => "CHECK",
-        Some(OpKind::Update) | None => "UPDATE",
+        Some(OpKind::Update | OpKind::Merge(_)) | None => "UPDATE",
     };
     let yours = match op.map(|o| o.base) {
         Some(Base::Version(version)) => version.to_string(),

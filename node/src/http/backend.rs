@@ -12,6 +12,7 @@ use quorate_control::agreement::Refusal;
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
 use quorate_control::servers::Role;
+use quorate_protocol::conflict::Rival;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
 use serde::{Deserialize, Serialize};
@@ -177,6 +178,27 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Returns once every vote cast here before the call has its outcome applied here.
     fn votes_settled(&self) -> impl Future<Output = ()> + Send;
+
+    /// Items of a database with contents beside the committed ones here, behind an item, in order:
+    /// at most `limit`.
+    fn rivals(
+        &self,
+        database: u32,
+        after: Option<ItemId>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(ItemId, Vec<Rival>)>, ReadError>> + Send;
+
+    /// Makes one content of an item that diverged the only one.
+    fn choose(
+        &self,
+        item: ItemId,
+        winner: Stamp,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Commit, Failure>> + Send;
+
+    /// Has clusters with W below a majority compared with all servers, and what differs merged; it
+    /// goes on behind the call.
+    fn compare(&self, clusters: Vec<ClusterKey>);
 
     /// Has the servers agree on a command; then it is carried out, or refused, here too.
     fn decide(

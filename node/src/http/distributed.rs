@@ -96,12 +96,12 @@ fn cluster(servers: &Servers) -> Map<String, Value> {
     Map::from_iter([
         ("localName".to_owned(), servers.own.as_str().into()),
         ("localId".to_owned(), id.into()),
-        ("members".to_owned(), servers.list.iter().map(member).collect()),
+        ("members".to_owned(), servers.list.iter().map(|s| member(servers, s)).collect()),
     ])
 }
 
 /// A server: who it is, how it is, what it told last. What nobody has heard yet is left out.
-fn member(server: &Server) -> Value {
+fn member(servers: &Servers, server: &Server) -> Value {
     let mut member = Map::new();
     let mut put = |key: &str, value: Value| member.insert(key.to_owned(), value);
     if let Some(node) = server.node {
@@ -109,6 +109,7 @@ fn member(server: &Server) -> Value {
     }
     put("name", server.name.as_str().into());
     put("status", server.state.name().into());
+    put("decisionsBehind", servers.behind(server).into());
     if let Some(told) = &server.bulletin {
         let listeners = [(PEER_PROTOCOL, told.peer), (HTTP_PROTOCOL, told.http)];
         let listeners = listeners.into_iter().filter_map(|(protocol, address)| {

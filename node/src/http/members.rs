@@ -29,6 +29,9 @@ pub struct Bulletin {
     pub memory_max: u64,
     /// Names of the databases that it has.
     pub databases: Vec<String>,
+    /// Decisions of its own that other servers have not applied yet, as far as it knows; those that
+    /// have all are left out.
+    pub lags: BTreeMap<NodeId, u64>,
     /// What it has to do with each other server, by name.
     pub toward: BTreeMap<String, Toward>,
 }
@@ -151,6 +154,14 @@ impl Servers {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Server> {
         self.list.iter().find(|server| server.name == name)
+    }
+
+    /// Decisions that a server has not applied yet, of all deciders together, as far as those know.
+    #[must_use]
+    pub fn behind(&self, server: &Server) -> u64 {
+        let told = self.list.iter().filter_map(|decider| decider.bulletin.as_ref());
+        let lags = told.filter_map(|told| told.lags.get(&server.node?));
+        lags.fold(0, |sum, lag| sum.saturating_add(*lag))
     }
 
     /// This one.

@@ -10,6 +10,7 @@ mod access;
 mod asynchronous;
 mod batch;
 mod command;
+mod conflicts;
 mod context;
 mod ddl;
 mod distributed;

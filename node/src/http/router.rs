@@ -12,8 +12,8 @@ use super::backend::Backend;
 use super::context::App;
 use super::error::ApiError;
 use super::{
-    asynchronous, batch, command, ddl, distributed, distributed_config, document, server, session,
-    token,
+    asynchronous, batch, command, conflicts, ddl, distributed, distributed_config, document,
+    server, session, token,
 };
 
 /// All routes. What is not here, or not with this method, is refused with 405 as in the original.
@@ -56,6 +56,9 @@ pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
             "/distributed/database/{db}",
             get(distributed_config::describe::<B>).put(distributed_config::change::<B>),
         )
+        .route("/conflicts/{db}", get(conflicts::list::<B>))
+        .route("/conflicts/{db}/after/{rid}", get(conflicts::list::<B>))
+        .route("/conflicts/{db}/{rid}", post(conflicts::resolve::<B>))
         .route("/listDatabases", get(ddl::list_databases::<B>))
         .route("/distributed/node", get(distributed::node::<B>))
         .route("/distributed/stats", get(distributed::stats::<B>))

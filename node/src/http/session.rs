@@ -70,11 +70,11 @@ impl Trail {
         &self,
         node: NodeId,
         commit: &Commit,
-        ops: impl Iterator<Item = (OpKind, &'a ItemId)>,
+        ops: impl Iterator<Item = (&'a OpKind, &'a ItemId)>,
     ) {
         let at = commit.decision;
         let (checked, written): (Vec<_>, Vec<_>) =
-            ops.zip(&commit.stamps).partition(|((kind, _), _)| *kind == OpKind::Check);
+            ops.zip(&commit.stamps).partition(|((kind, _), _)| **kind == OpKind::Check);
         let written: BTreeSet<&ItemId> = written.into_iter().map(|((_, item), _)| item).collect();
         let mut steps = self.steps();
         raise(&mut steps.committed, (node, at.boot), at.index);

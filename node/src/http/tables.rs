@@ -32,8 +32,17 @@ pub(super) fn date_time(ms: u64, part: std::ops::Range<usize>) -> String {
 
 /// One row a server, one more for each further database.
 pub(super) fn servers(servers: &Servers) -> String {
-    let columns =
-        ["Name", "Status", "Databases", "Conns", "StartedOn", "Peer", "HTTP", "UsedMemory"];
+    let columns = [
+        "Name",
+        "Status",
+        "Databases",
+        "Conns",
+        "StartedOn",
+        "Peer",
+        "HTTP",
+        "UsedMemory",
+        "Behind",
+    ];
     let mut table = table(columns.map(str::to_owned));
     for server in &servers.list {
         let told = server.bulletin.as_ref();
@@ -53,12 +62,13 @@ pub(super) fn servers(servers: &Servers) -> String {
             known(&|told| told.peer.map(|address| address.to_string())),
             known(&|told| told.http.map(|address| address.to_string())),
             known(&|told| Some(memory(told))),
+            servers.behind(server).to_string(),
         ]);
         for database in databases {
             table.add_row([String::new(), String::new(), database]);
         }
     }
-    align(&mut table, [3, 7]);
+    align(&mut table, [3, 7, 8]);
     titled("SERVERS (LEGEND: * = This one)", &table)
 }
 

@@ -41,6 +41,7 @@ fn compose(shared: &Shared) -> Bulletin {
         memory: resident_bytes().unwrap_or(0),
         memory_max: machine_bytes().unwrap_or(0),
         databases: shared.schema.load().databases.iter().map(|d| d.name.clone()).collect(),
+        lags: shared.metrics.behind(),
         toward: peers
             .iter()
             .filter(|(_, peer)| peer.is_always_linked())

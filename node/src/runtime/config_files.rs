@@ -25,6 +25,9 @@ const EDITED: &str = "distributed-config.json.edited";
 /// Before what did not work is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Between two looks at what is to be written.
+const REST: Duration = Duration::from_secs(1);
+
 /// Why a file is not as it should be.
 #[derive(Debug, thiserror::Error)]
 enum FileError {
@@ -52,6 +55,8 @@ pub(super) async fn run<B: Backend>(backend: B, databases: PathBuf) {
         let changed = match followed {
             Ok(()) => {
                 told.clear();
+                // People need no version that another one takes the place of at once.
+                tokio::time::sleep(REST).await;
                 changes.changed().await.is_ok()
             }
             Err(error) => {

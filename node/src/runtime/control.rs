@@ -25,6 +25,9 @@ use super::storage::die;
 use crate::http::members::ServerState;
 use crate::index::table::IndexTable;
 
+/// Ticks of a server without a part in the log that pass at once.
+const OBSERVER_TICKS: u64 = 4;
+
 /// The control plane, and who waits for what of it.
 pub(super) struct Control {
     plane: Plane,
@@ -146,6 +149,8 @@ impl<P: Protocol> NodeLoop<P> {
             Input::GiveUp { request } => self.step_control(Event::GiveUp { request }),
             Input::Submit { .. }
             | Input::Read { .. }
+            | Input::Choose { .. }
+            | Input::Compare { .. }
             | Input::Undecided { .. }
             | Input::Session { .. }
             | Input::Message { .. }
@@ -169,8 +174,10 @@ impl<P: Protocol> NodeLoop<P> {
         }
         // A server that stood still for long has missed ticks; others have not.
         let due = control.next_tick <= now;
+        // Whoever has no part in the log need not wake as often: several ticks at once will do.
+        let ticks = if control.plane.is_observer() { OBSERVER_TICKS } else { 1 };
         if due {
-            control.next_tick = now + TICK;
+            control.next_tick = now + ticks * TICK;
         }
         if let Some(number) = durable {
             self.step_control(Event::Persisted(number));
@@ -179,7 +186,9 @@ impl<P: Protocol> NodeLoop<P> {
             self.step_control(Event::Report(report));
         }
         if due {
-            self.step_control(Event::Tick);
+            for _ in 0..ticks {
+                self.step_control(Event::Tick);
+            }
             let voters = self.control.as_ref().map_or(0, |control| control.plane.voter_count());
             self.shared.metrics.control_voters.store(voters as u64, Ordering::Relaxed);
             self.watch_owners();

@@ -10,6 +10,7 @@ use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, 
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
 use quorate_control::servers::Role;
+use quorate_protocol::conflict::Rival;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, Reply, SessionToken};
 use tokio::sync::{oneshot, watch};
 
@@ -163,7 +164,7 @@ impl NodeHandle {
         }
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         input: Input,
         answer: oneshot::Receiver<Reply>,
@@ -440,6 +441,29 @@ impl Backend for NodeHandle {
 
     async fn votes_settled(&self) {
         self.votes_settled().await;
+    }
+
+    async fn rivals(
+        &self,
+        database: u32,
+        after: Option<ItemId>,
+        limit: usize,
+    ) -> Result<Vec<(ItemId, Vec<Rival>)>, ReadError> {
+        self.check_started()?;
+        Ok(self.rivals(database, after, limit).await?)
+    }
+
+    async fn choose(
+        &self,
+        item: ItemId,
+        winner: Stamp,
+        deadline: Instant,
+    ) -> Result<Commit, Failure> {
+        self.choose(item, winner, deadline).await
+    }
+
+    fn compare(&self, clusters: Vec<ClusterKey>) {
+        self.compare(clusters);
     }
 
     async fn decide(&self, command: Command, deadline: Instant) -> Result<(), DecideError> {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use quorate_api::{Boot, ItemId, NodeId, Stamp, TxId};
+use quorate_api::{Boot, ClusterKey, ItemId, NodeId, Stamp, TxId};
 use quorate_control::command::Command;
 use quorate_control::plane::Answer;
 use quorate_protocol::io::{Proposal, ReadQuorum, Reply, SessionToken, Tick};
@@ -35,6 +35,10 @@ pub(crate) enum Input {
     },
     /// A client's read from several MASTERs.
     Read { items: Vec<ItemId>, quorum: ReadQuorum, deadline: Tick, reply: oneshot::Sender<Reply> },
+    /// Somebody chose which content of an item shall be the one.
+    Choose { item: ItemId, winner: Stamp, deadline: Tick, reply: oneshot::Sender<Reply> },
+    /// Somebody wants clusters compared.
+    Compare { clusters: Vec<ClusterKey> },
     /// Which transactions have a vote and no outcome here?
     Undecided { reply: oneshot::Sender<Vec<TxId>> },
     /// A session's question whether this server has caught up.

@@ -1,11 +1,12 @@
 //! Names of the messages between servers, counted by an index. May not count.
 
 use quorate_protocol::alignment::{Answer, Ask};
+use quorate_protocol::conflict::Merging;
 use quorate_protocol::feeding::Relay;
 use quorate_protocol::message::Message;
 
 /// Names of the messages, in the order of [`message_index`].
-pub(super) const MESSAGES: [&str; 45] = [
+pub(super) const MESSAGES: [&str; 52] = [
     "prepare",
     "vote",
     "accept",
@@ -51,6 +52,13 @@ pub(super) const MESSAGES: [&str; 45] = [
     "relay_entry",
     "below",
     "carry",
+    "merge_diverged",
+    "merge_look",
+    "merge_seen",
+    "merge_settled",
+    "merge_undecided",
+    "merge_range",
+    "merge_listed",
 ];
 
 /// Place of a message's name in [`MESSAGES`].
@@ -107,12 +115,22 @@ pub(super) const fn message_index(message: &Message) -> usize {
             Relay::Below { .. } => 43,
             Relay::Carry { .. } => 44,
         },
+        Message::Merging(merging) => match merging {
+            Merging::Diverged { .. } => 45,
+            Merging::Look { .. } => 46,
+            Merging::Seen { .. } => 47,
+            Merging::Settled { .. } => 48,
+            Merging::Undecided { .. } => 49,
+            Merging::Range { .. } => 50,
+            Merging::Listed { .. } => 51,
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_api::ClusterKey;
 
     #[test]
     fn names_fit_the_messages() {
@@ -128,5 +146,11 @@ mod tests {
         assert_eq!(MESSAGES[message_index(&ended)], ended.name());
         let below = Message::Relay(Relay::Below { members: Vec::new() });
         assert_eq!(MESSAGES[message_index(&below)], below.name());
+        let diverged = Message::Merging(Merging::Diverged { items: Vec::new() });
+        assert_eq!(MESSAGES[message_index(&diverged)], diverged.name());
+        let (cluster, entries) = (ClusterKey { database: 1, cluster: 1 }, None);
+        let listed = Merging::Listed { cluster, from: None, upto: None, entries };
+        let listed = Message::Merging(listed);
+        assert_eq!(MESSAGES[message_index(&listed)], listed.name());
     }
 }

@@ -128,6 +128,12 @@ pub struct Metrics {
     pub recoveries: Counter,
     /// Local values kept against another decision, in clusters with W below majority.
     pub diverged: Counter,
+    /// Items that this server made equal again.
+    pub merged: Counter,
+    /// Times that no step of the chain named a winner.
+    pub no_winner: Counter,
+    /// Items with contents here that are not merged.
+    pub unmerged: AtomicU64,
     /// Contradictions that must never happen.
     pub corruptions: Counter,
     /// 1 while this server aligns.
@@ -222,6 +228,8 @@ impl Metrics {
             Note::Retried => self.retries.increment(),
             Note::Recovering(_) => self.recoveries.increment(),
             Note::Diverged { .. } => self.diverged.increment(),
+            Note::Merged { .. } => self.merged.increment(),
+            Note::NoWinner { .. } => self.no_winner.increment(),
             Note::Corruption { .. } => self.corruptions.increment(),
             Note::LeftOnline => {}
             Note::BackOnline => self.alignments.increment(),
@@ -245,6 +253,12 @@ impl Metrics {
                 self.lags().insert(*node, *entries);
             }
         }
+    }
+
+    /// Servers that have not applied all of this server's decisions, and how many they lack.
+    pub(crate) fn behind(&self) -> BTreeMap<NodeId, u64> {
+        let lags = self.lags();
+        lags.iter().filter(|(_, lag)| **lag > 0).map(|(node, lag)| (*node, *lag)).collect()
     }
 
     fn lags(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
@@ -330,6 +344,8 @@ impl Metrics {
             ("quorate_passed_over_total", &self.passed_over),
             ("quorate_tombstones_dropped_total", &self.tombstones_dropped),
             ("quorate_diverged_total", &self.diverged),
+            ("quorate_merged_total", &self.merged),
+            ("quorate_no_winner_total", &self.no_winner),
             ("quorate_corruptions_total", &self.corruptions),
             ("quorate_stale_messages_total", &self.stale_messages),
             ("quorate_indexes_filled_total", &self.filling.filled),
@@ -394,6 +410,7 @@ impl Metrics {
             ("quorate_persist_queue", persist),
             ("quorate_aligning", self.aligning.load(Ordering::Relaxed)),
             ("quorate_copy_items_there", self.copy_there.load(Ordering::Relaxed)),
+            ("quorate_unmerged", self.unmerged.load(Ordering::Relaxed)),
             ("quorate_held_effects", self.held.load(Ordering::Relaxed)),
             ("quorate_requests_in_flight", self.in_flight.load(Ordering::Relaxed)),
             ("quorate_inbox_depth", sources.inbox.len() as u64),

@@ -4,6 +4,7 @@
 mod blocks;
 mod bulletin;
 mod config_files;
+mod conflicts;
 mod control;
 mod copies;
 pub mod data_dir;
@@ -31,7 +32,8 @@ use std::time::Duration;
 
 use quorate_api::{Boot, NodeId};
 use quorate_control::members::Members;
-use quorate_protocol::io::{AlignConfig, Config};
+use quorate_protocol::chain::Chain;
+use quorate_protocol::io::{AlignConfig, Config, MergeConfig};
 use quorate_protocol::machine::Machine;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -79,6 +81,8 @@ pub struct Settings {
     pub suspect_after: Duration,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
     pub align: AlignConfig,
+    /// Who decides between contents that diverged where W is below a majority.
+    pub chain: Chain,
     /// How transactions that meet a lock are tried again.
     pub retry: RetryPolicy,
     /// Clients' requests worked on at once, and waiting for it; above, the next one is refused.
@@ -175,6 +179,7 @@ impl Node {
             retry_jitter: settings.retry.jitter_percent,
             align: settings.align.clone(),
             in_flight_max: settings.in_flight_max,
+            merge: MergeConfig { chain: settings.chain.clone(), ..MergeConfig::default() },
             ..Config::new(node, boot, seed)
         };
         let machine = Machine::new(machine_config, recovered);

@@ -14,13 +14,14 @@ use std::time::Duration;
 use quorate_api::{Boot, ErrorCode, NodeId, TxId};
 use quorate_control::plane::Event as ControlEvent;
 use quorate_protocol::io::{
-    Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Report, SessionRequest, Submit,
-    Tick,
+    Choose, Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Report, SessionRequest,
+    Submit, Tick,
 };
 use quorate_protocol::message::{Message, Vote, VoteReply};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
+use super::conflicts::no_winner;
 use super::control::{Control, Foundation};
 use super::copies;
 use super::deployment::Deployment;
@@ -182,6 +183,7 @@ impl<P: Protocol> NodeLoop<P> {
         let metrics = &self.shared.metrics;
         metrics.held.store(self.held.len() as u64, Ordering::Relaxed);
         metrics.in_flight.store(self.waiting.len() as u64, Ordering::Relaxed);
+        metrics.unmerged.store(self.protocol.diverged(), Ordering::Relaxed);
     }
 
     /// How long nothing needs to be done; `None`: until something happens.
@@ -221,6 +223,12 @@ impl<P: Protocol> NodeLoop<P> {
                     self.step(Event::Session(session));
                 }
             }
+            Input::Choose { item, winner, deadline, reply } => {
+                if let Some(request) = self.admit(reply) {
+                    self.step(Event::Choose(Choose { request, item, winner, deadline }));
+                }
+            }
+            Input::Compare { clusters } => self.step(Event::Compare { clusters }),
             Input::Surveyed { number, leaves } => {
                 self.step(Event::Surveyed { number, leaves });
             }
@@ -329,6 +337,11 @@ impl<P: Protocol> NodeLoop<P> {
                 tracing::error!(%tx, detail, "two servers contradict each other");
             }
             Note::Diverged { item, .. } => tracing::warn!(%item, "kept the local value"),
+            Note::Merged { item, by } => tracing::info!(%item, by, "made all copies equal"),
+            Note::NoWinner { item, groups } => {
+                let text = no_winner(item, groups, |node| self.shared.name_of(node));
+                tracing::warn!("{text}");
+            }
             Note::Recovering(tx) => tracing::debug!(%tx, "recovering"),
             Note::LeftOnline => {
                 tracing::warn!("left behind by a decision log: has to align with a majority");

@@ -107,6 +107,8 @@ impl Protocol for Fake {
                 "configure"
             }
             Event::Read(_)
+            | Event::Choose(_)
+            | Event::Compare { .. }
             | Event::Session(_)
             | Event::Surveyed { .. }
             | Event::Message { .. }
@@ -123,6 +125,10 @@ impl Protocol for Fake {
 
     fn request_of(&self, tx: TxId) -> Option<u64> {
         (self.plan == Plan::Vote).then_some(tx.seq)
+    }
+
+    fn diverged(&self) -> u64 {
+        0
     }
 
     fn undecided(&self) -> Vec<TxId> {

@@ -17,6 +17,8 @@ pub(crate) trait Protocol: Send + 'static {
     fn undecided(&self) -> Vec<TxId>;
     /// Servers that it has something to do with beyond those that the topology links it with.
     fn needs(&self) -> BTreeSet<NodeId>;
+    /// Items with contents here that are not merged.
+    fn diverged(&self) -> u64;
     /// The request that a transaction under way here was made for, while its client waits.
     fn request_of(&self, tx: TxId) -> Option<u64>;
 }
@@ -36,6 +38,10 @@ impl Protocol for Machine {
 
     fn needs(&self) -> BTreeSet<NodeId> {
         Self::needs(self)
+    }
+
+    fn diverged(&self) -> u64 {
+        Self::diverged(self) as u64
     }
 
     fn request_of(&self, tx: TxId) -> Option<u64> {

@@ -40,13 +40,22 @@ pub enum Statement {
     HaSetRole(HaSetRole),
     /// Removes the server of this name.
     HaRemoveServer(String),
+    /// Lists records that diverged, those behind this one.
+    HaConflicts(Option<Rid>),
+    /// Chooses one content of a record that diverged.
+    HaResolve(HaResolve),
+    /// Compares with the other servers.
+    HaSync(HaSync),
 }
 
 impl Statement {
     /// True when it changes nothing.
     #[must_use]
     pub const fn is_idempotent(&self) -> bool {
-        matches!(self, Self::Select(_) | Self::Explain(_) | Self::HaStatus(_))
+        matches!(
+            self,
+            Self::Select(_) | Self::Explain(_) | Self::HaStatus(_) | Self::HaConflicts(_)
+        )
     }
 
     /// True when it is about servers, and not about what databases hold.
@@ -66,6 +75,8 @@ impl Statement {
                 | Self::DropIndex(_)
                 | Self::HaSetRole(_)
                 | Self::HaRemoveServer(_)
+                | Self::HaResolve(_)
+                | Self::HaSync(_)
         )
     }
 }
@@ -270,6 +281,27 @@ pub struct HaStatus {
     pub messages: bool,
     /// `-output=text`: tables as one text.
     pub as_text: bool,
+}
+
+/// `HA RESOLVE rid = stamp`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HaResolve {
+    /// Which record.
+    pub rid: Rid,
+    /// Stamp of the content that wins, as it was written.
+    pub winner: String,
+}
+
+/// `HA SYNC`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HaSync {
+    /// All clusters of the database.
+    Database {
+        /// Although it is ONLINE.
+        force: bool,
+    },
+    /// One of them, by name or number.
+    Cluster(String),
 }
 
 /// `HA SET ROLE server=role`.

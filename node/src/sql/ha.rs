@@ -5,14 +5,21 @@
 )]
 
 use super::SqlError;
+use quorate_api::Rid;
 use quorate_control::servers::Role;
 
-use super::ast::{HaSetRole, HaStatus, Statement};
+use super::ast::{HaResolve, HaSetRole, HaStatus, HaSync, Statement};
 use super::cursor::Parser;
 use super::lexer::Token;
 
 /// What can stand behind a dash.
 const OPTIONS: &str = "-servers, -db, -latency, -messages, -all or -output=text";
+
+/// What can stand behind `HA`.
+const STATEMENTS: &str = "STATUS, REMOVE SERVER, SET ROLE, SYNC, CONFLICTS or RESOLVE";
+
+/// What is said of the original's options for a whole copy.
+const NO_FULL: &str = "a whole copy instead of what differs";
 
 /// What is said of the original's option for what its lock manager holds.
 const NO_LOCKS: &str = "-locks (no server manages locks for the others here: a lock is a vote, and \
@@ -31,10 +38,65 @@ impl Parser<'_> {
         if self.take_word("SET")? {
             return self.ha_set().map(Statement::HaSetRole);
         }
+        if self.take_word("CONFLICTS")? {
+            let after = if self.take_word("AFTER")? { Some(self.record_id()?) } else { None };
+            return Ok(Statement::HaConflicts(after));
+        }
+        if self.take_word("RESOLVE")? {
+            let rid = self.record_id()?;
+            self.expect_symbol("=")?;
+            let winner = self.text("the stamp of a content, in quotes")?;
+            return Ok(Statement::HaResolve(HaResolve { rid, winner }));
+        }
+        if self.take_word("SYNC")? {
+            return self.ha_sync().map(Statement::HaSync);
+        }
         match &self.token {
             Token::Word(word) => Err(self.unsupported(&format!("HA {word}"))),
-            _ => Err(self.unexpected("STATUS, REMOVE SERVER or SET ROLE")),
+            _ => Err(self.unexpected(STATEMENTS)),
         }
+    }
+
+    fn record_id(&mut self) -> Result<Rid, SqlError> {
+        let Token::Rid(rid) = self.token else { return Err(self.unexpected("a record id")) };
+        self.advance()?;
+        Ok(rid)
+    }
+
+    fn text(&mut self, what: &str) -> Result<String, SqlError> {
+        let Token::Text(text) = &self.token else { return Err(self.unexpected(what)) };
+        let text = text.clone();
+        self.advance()?;
+        Ok(text)
+    }
+
+    /// Behind `HA SYNC`.
+    fn ha_sync(&mut self) -> Result<HaSync, SqlError> {
+        if self.take_word("DATABASE")? {
+            let mut force = false;
+            while self.take_symbol("-")? {
+                if self.is_word("full") {
+                    return Err(self.unsupported(NO_FULL));
+                }
+                if !self.take_word("force")? {
+                    return Err(self.unexpected("-force"));
+                }
+                force = true;
+            }
+            return Ok(HaSync::Database { force });
+        }
+        if !self.take_word("CLUSTER")? {
+            return Err(self.unexpected("DATABASE or CLUSTER"));
+        }
+        let cluster = self.name("the name of a cluster")?;
+        if self.take_symbol("-")? {
+            if self.is_word("full_replace") {
+                return Err(self.unsupported(NO_FULL));
+            }
+            // What differs is merged anyway; the original refuses it.
+            self.expect_word("merge")?;
+        }
+        Ok(HaSync::Cluster(cluster))
     }
 
     /// Behind `HA SET`.
@@ -108,7 +170,9 @@ const fn everything(as_text: bool) -> HaStatus {
 mod tests {
     use quorate_control::servers::Role;
 
-    use crate::sql::{HaSetRole, HaStatus, Params, SqlError, Statement, parse};
+    use quorate_api::Rid;
+
+    use crate::sql::{HaResolve, HaSetRole, HaStatus, HaSync, Params, SqlError, Statement, parse};
 
     fn read(text: &str) -> Result<HaStatus, SqlError> {
         match parse(text, &Params::None)? {
@@ -162,6 +226,38 @@ mod tests {
         }
     }
 
+    /// FEATURES: A14, A20
+    #[test]
+    fn conflicts_are_listed_and_resolved_and_clusters_compared() {
+        let rid = Rid { cluster: 12, position: 3 };
+        let winner = "2@00c0ffee00c0ffee.1.7".to_owned();
+        for (text, expected, reads) in [
+            ("HA CONFLICTS", Statement::HaConflicts(None), true),
+            ("ha conflicts after #12:3", Statement::HaConflicts(Some(rid)), true),
+            (
+                "HA RESOLVE #12:3 = '2@00c0ffee00c0ffee.1.7'",
+                Statement::HaResolve(HaResolve { rid, winner }),
+                false,
+            ),
+            ("HA SYNC DATABASE", Statement::HaSync(HaSync::Database { force: false }), false),
+            ("ha sync database -force", Statement::HaSync(HaSync::Database { force: true }), false),
+            (
+                "HA SYNC CLUSTER item_n1",
+                Statement::HaSync(HaSync::Cluster("item_n1".into())),
+                false,
+            ),
+            (
+                "HA SYNC CLUSTER item_n1 -merge",
+                Statement::HaSync(HaSync::Cluster("item_n1".into())),
+                false,
+            ),
+        ] {
+            let statement = parse(text, &Params::None).unwrap();
+            assert_eq!(statement.is_idempotent(), reads, "{text}");
+            assert_eq!(statement, expected, "{text}");
+        }
+    }
+
     #[test]
     fn what_is_not_there_is_refused_by_name() {
         for (text, expected) in [
@@ -171,13 +267,21 @@ mod tests {
             ("HA STATUS -", "found the end"),
             ("HA STATUS servers", "expected the end of the statement, found 'servers'"),
             ("HA STATUS -output text", "expected '=', found 'text'"),
-            ("HA SYNC DATABASE", "character 4: HA SYNC is not supported"),
+            ("HA BACKUP", "character 4: HA BACKUP is not supported"),
+            ("HA SYNC", "expected DATABASE or CLUSTER, found the end"),
+            ("HA SYNC DATABASE -full", "a whole copy instead of what differs is not supported"),
+            ("HA SYNC DATABASE -nope", "expected -force, found 'nope'"),
+            ("HA SYNC CLUSTER item -full_replace", "a whole copy instead of what differs is not"),
+            ("HA SYNC CLUSTER", "expected the name of a cluster, found the end"),
+            ("HA CONFLICTS AFTER x", "expected a record id, found 'x'"),
+            ("HA RESOLVE #1:2 3", "expected '=', found"),
+            ("HA RESOLVE #1:2 = 3", "expected the stamp of a content, in quotes"),
             ("HA SET OWNER a=n1", "character 8: HA SET OWNER is not supported"),
             ("HA SET ROLE n1=OBSERVER", "expected MASTER or REPLICA, found 'OBSERVER'"),
             ("HA SET ROLE n1 MASTER", "expected '=', found 'MASTER'"),
             ("HA REMOVE n1", "expected SERVER, found 'n1'"),
             ("HA REMOVE SERVER", "expected the name of a server, found the end"),
-            ("HA", "expected STATUS, REMOVE SERVER or SET ROLE, found the end"),
+            ("HA", "expected STATUS, REMOVE SERVER, SET ROLE, SYNC, CONFLICTS or RESOLVE, found"),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{expected} in {error}");

@@ -1,7 +1,7 @@
 //! Following the log without a part in it. Voters, and whoever is about to be one, get the log from
-//! the leader; all other servers (REPLICAs, and who has not been taken in yet) get what is committed
-//! from a server that has applied it, as a tree ([`StateMachine::feeders`]). So what the leader has
-//! to do does not depend on how many there are. May not decide what is committed.
+//! the leader; all other servers (REPLICAs, and who has not been taken in yet) get what is
+//! committed from a server that has applied it, as a tree ([`StateMachine::feeders`]). So what the
+//! leader has to do does not depend on how many there are. May not decide what is committed.
 //!
 //! **Why any source will do.** A server passes on what it has applied, and that is committed: every
 //! log of a later leader has these entries, at these places. So they are the same whoever they come
@@ -13,15 +13,15 @@
 //! **Taking them** puts them into the log that the library reads, and begins the library anew over
 //! it, as a start does. That is done only while nothing waits for the disk, so all that the library
 //! was told, and has promised, is in the log. An entry that stands there already stays, with all
-//! behind it: a voter that leads an election with what it has acknowledged goes on to have it. Where
-//! another one stands, it was not committed, nor was anything behind it. The term rises to that of
+//! behind it: what a voter has acknowledged it goes on to have. Where another one stands, that was
+//! not committed, nor was anything behind it. The term rises to that of
 //! the entries, without a vote in it, as it does for whoever hears of a term.
 //!
 //! **Who follows.** Whoever is not on the log's own list as applied here, unless its leader was
 //! heard of lately: somebody who is being added has not read that yet. And whoever is on it and has
 //! heard of no leader for long, because it may have been taken off meanwhile. Who becomes a voter
-//! thus has the log, or a snapshot of it, before the leader adds it, and goes on where it stands; who
-//! is one no more reads in the log that it is not, or asks.
+//! thus has the log, or a snapshot of it, before the leader adds it, and goes on where it stands;
+//! who is one no more reads in the log that it is not, or asks.
 //!
 //! **Freshness.** What is told carries the time since somebody on its way was connected with a
 //! leader. What goes round in a circle, which servers with different configurations could make,

@@ -120,7 +120,7 @@ impl Machine {
             return judgement;
         }
         for op in &prepare.ops {
-            let holders = self.locks.conflicts(&op.item, op.kind, tx);
+            let holders = self.locks.conflicts(&op.item, &op.kind, tx);
             if let Some(holder) = holders.first() {
                 if op.base.tx == *holder && op.base != Stamp::ABSENT {
                     return Judgement::Proven(*holder);
@@ -212,9 +212,16 @@ impl Machine {
                 _ => None,
             };
         }
+        if let OpKind::Merge(merge) = &op.kind {
+            if merge.covers(current) {
+                return None;
+            }
+            Mark::MergeRefused.hit();
+            return no(NoReason::Version);
+        }
         // A check that finds nothing: a tombstone may be dropped here or there already.
         let is_gone = |c: Committed| self.everybody_had(&op.item.key, &c);
-        if (op.kind, op.base) == (OpKind::Check, Stamp::ABSENT)
+        if (&op.kind, op.base) == (&OpKind::Check, Stamp::ABSENT)
             && cx.item(&op.item).is_some_and(is_gone)
         {
             return None;

@@ -265,6 +265,7 @@ impl Machine {
                 | Message::Low { .. }
                 | Message::AskLogged { .. }
                 | Message::Logged { .. }
+                | Message::Merging(_)
         )
     }
 

@@ -306,17 +306,16 @@ impl Machine {
     pub(super) fn take_newer(&mut self, cx: &mut Cx<'_>, item: &ItemId, theirs: Committed) -> bool {
         if let Some(mine) = cx.item(item) {
             let (local, other) = (mine.stamp, theirs.stamp);
+            if local != other && !self.is_safe(item.cluster) {
+                return self.take_or_keep(cx, item, mine, theirs);
+            }
             if local == other && mine != theirs {
                 let detail = "one stamp with two contents";
                 cx.note(Note::Corruption { tx: other.tx, detail });
             }
             if local != other && local.version == other.version {
-                if self.is_safe(item.cluster) {
-                    let detail = "another writer of the same version";
-                    cx.note(Note::Corruption { tx: other.tx, detail });
-                } else {
-                    cx.note(Note::Diverged { item: item.clone(), local, other });
-                }
+                let detail = "another writer of the same version";
+                cx.note(Note::Corruption { tx: other.tx, detail });
             }
             if local.version >= other.version {
                 return false;

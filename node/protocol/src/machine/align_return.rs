@@ -138,6 +138,7 @@ impl Machine {
         self.acks_due.extend(self.others());
         self.pump_all(cx);
         self.seek_parent(cx);
+        self.plan_comparison();
         // Questions to itself were not answered.
         self.hurry_recoveries();
     }

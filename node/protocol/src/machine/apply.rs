@@ -12,7 +12,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, ItemId, NodeId, Operation, Stamp, TxId};
+use quorate_api::{ClusterKey, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
 
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
@@ -136,6 +136,15 @@ impl Machine {
                 self.apply_again(cx, &decision);
                 return true;
             }
+            if known != decision.outcome && self.may_contradict(cx, &decision) {
+                // Recovery did not wait for who had decided it (3.10). The vote stays what it was.
+                if decision.outcome == Decided::Commit
+                    && let Some(record) = cx.tx(tx)
+                {
+                    self.txs.insert(tx, record);
+                }
+                return known == Decided::Commit || self.settle_or_park(cx, decision);
+            }
             if known != decision.outcome {
                 cx.note(Note::Corruption { tx, detail: "two outcomes of one transaction" });
             }
@@ -196,7 +205,7 @@ impl Machine {
     pub(super) fn settle_or_park(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         if self.parked.contains(decision.tx) {
             // Parked again, it would forget which logs wait for it.
-            if decision.outcome == Decided::Abort {
+            if decision.outcome == Decided::Abort && !self.may_contradict(cx, &decision) {
                 let (tx, detail) = (decision.tx, "aborted after it was found committed");
                 cx.note(Note::Corruption { tx, detail });
             }
@@ -212,7 +221,7 @@ impl Machine {
     }
 
     fn apply_commit(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
-        let mut writes = Vec::new();
+        let (mut writes, mut elsewhere) = (Vec::new(), Vec::new());
         for op in decision.ops.iter().filter(|op| op.writes() && self.holds(op.item.cluster)) {
             match self.fit(cx, decision.tx, op) {
                 Fit::Apply => writes.push(op.clone()),
@@ -228,15 +237,17 @@ impl Machine {
                     self.fetch_from(cx, from, writer);
                     return false;
                 }
-                Fit::Diverged(local) => {
-                    let (item, other) = (op.item.clone(), op.stamp_after(decision.tx));
-                    cx.note(Note::Diverged { item, local, other });
-                }
+                Fit::Diverged(local) => elsewhere.push((local, op.clone())),
                 Fit::Contradicts => {
                     let detail = "another writer of the same version";
                     cx.note(Note::Corruption { tx: decision.tx, detail });
                 }
             }
+        }
+        for (local, op) in elsewhere {
+            self.keep_rival_commit(cx, decision.tx, &op);
+            let (item, other) = (op.item.clone(), op.stamp_after(decision.tx));
+            cx.note(Note::Diverged { item, local, other });
         }
         self.note_gaps(cx, &writes);
         self.settle(cx, decision, &writes);
@@ -259,12 +270,21 @@ impl Machine {
         if local == after {
             return Fit::Present;
         }
+        if let OpKind::Merge(merge) = &op.kind
+            && merge.covers(local)
+        {
+            return Fit::Apply;
+        }
         // No snapshot is read here while this server aligns: only the lower items are written
         // (3.6.3).
-        if self.align.is_some() && local.version != after.version {
-            return if local.version < after.version { Fit::Apply } else { Fit::Present };
+        if self.align.is_some() && local.version < after.version {
+            return Fit::Apply;
         }
-        if self.is_safe(op.item.cluster) {
+        let is_safe = self.is_safe(op.item.cluster);
+        if self.align.is_some() && is_safe && local.version > after.version {
+            return Fit::Present;
+        }
+        if is_safe {
             return if local.version > after.version {
                 Fit::Present
             } else if local.version < op.base.version {
@@ -272,6 +292,9 @@ impl Machine {
             } else {
                 Fit::Contradicts
             };
+        }
+        if cx.ancestors(&op.item).contains(&after) {
+            return Fit::Present;
         }
         let base_is_known = op.base == Stamp::ABSENT
             || self.is_finished(op.base.tx)
@@ -288,6 +311,9 @@ impl Machine {
         self.journal(&decision);
         let Decision { tx, outcome, participants, ops } = decision;
         for op in writes {
+            if !self.is_safe(op.item.cluster) {
+                self.extend_lineage(cx, tx, op);
+            }
             cx.write(Write::Item(op.item.clone(), op.committed(tx)));
         }
         if !self.config.has(Bug::ForgetOnLearning) {
@@ -440,7 +466,7 @@ pub(super) fn is_complete(decision: &Decision) -> bool {
 mod tests {
     use alloc::vec;
 
-    use quorate_api::{Boot, OpKind};
+    use quorate_api::Boot;
 
     use super::*;
     use crate::io::Recovered;

@@ -94,6 +94,18 @@ impl Machine {
             }
         }
         ops.sort_by(|a, b| a.item.cmp(&b.item));
+        self.coordinate(cx, Retry { submit, age, attempt }, ops, true);
+    }
+
+    /// Asks for votes on operations, in item order.
+    pub(super) fn coordinate(
+        &mut self,
+        cx: &mut Cx<'_>,
+        retry: Retry,
+        ops: Vec<Operation>,
+        waiting: bool,
+    ) {
+        let Retry { submit, age, attempt } = retry;
         let reused = self.config.has(Bug::ReuseIds);
         let boot = if reused { Boot(1) } else { self.config.boot };
         let tx = TxId { node: self.config.node, boot, seq: self.next_seq };
@@ -109,7 +121,7 @@ impl Machine {
             .collect();
         let coordination = Coordination {
             submit,
-            waiting: true,
+            waiting,
             age,
             attempt,
             started: self.now,
@@ -249,7 +261,7 @@ impl Machine {
         let ops = c.ops.iter().filter(|op| op.writes() && op.item.cluster == cluster);
         for op in ops.filter(|_| prepared && self.is_master(self.config.node, cluster)) {
             if cx.stamp(&op.item) == op.base {
-                let (stamp, live) = (op.stamp_after(tx), op.kind != OpKind::Delete);
+                let (stamp, live) = (op.stamp_after(tx), op.kind.leaves_live());
                 let committed = Committed { stamp, live, image: op.image.clone() };
                 cx.write(Write::Item(op.item.clone(), committed));
             }

@@ -19,6 +19,7 @@ use core::ops::Bound;
 
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 
+use crate::conflict::Rival;
 use crate::copying::Part;
 use crate::io::{Effect, Note, PersistSeq, Reply, Report, Store, Tombstones, Write};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
@@ -42,6 +43,8 @@ struct Latest {
     txs: BTreeMap<TxId, usize>,
     outcomes: BTreeMap<TxId, Decided>,
     log: BTreeMap<LogPosition, LogEntry>,
+    ancestors: BTreeMap<ItemId, Vec<Stamp>>,
+    rivals: BTreeMap<ItemId, Vec<Rival>>,
 }
 
 impl<'a> Cx<'a> {
@@ -74,6 +77,12 @@ impl<'a> Cx<'a> {
             }
             Write::Log(position, entry) => {
                 self.latest.log.insert(*position, entry.clone());
+            }
+            Write::Ancestors(item, ancestors) => {
+                self.latest.ancestors.insert(item.clone(), ancestors.clone());
+            }
+            Write::Rivals(item, rivals) => {
+                self.latest.rivals.insert(item.clone(), rivals.clone());
             }
             Write::TruncateLog(_)
             | Write::Applied(..)
@@ -153,6 +162,15 @@ impl<'a> Cx<'a> {
             || self.store.stamp(item),
             |written| written.map_or(Stamp::ABSENT, |committed| committed.stamp),
         )
+    }
+
+    pub(super) fn ancestors(&self, item: &ItemId) -> Vec<Stamp> {
+        let written = self.latest.ancestors.get(item).cloned();
+        written.unwrap_or_else(|| self.store.ancestors(item))
+    }
+
+    pub(super) fn rivals(&self, item: &ItemId) -> Vec<Rival> {
+        self.latest.rivals.get(item).cloned().unwrap_or_else(|| self.store.rivals(item))
     }
 
     pub(super) fn tx(&self, tx: TxId) -> Option<TxRecord> {

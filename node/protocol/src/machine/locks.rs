@@ -20,11 +20,13 @@ struct Lock {
 
 impl LockTable {
     /// All holders that keep `tx` from `kind` on the item; an exclusive one first.
-    pub(super) fn conflicts(&self, item: &ItemId, kind: OpKind, tx: TxId) -> Vec<TxId> {
+    pub(super) fn conflicts(&self, item: &ItemId, kind: &OpKind, tx: TxId) -> Vec<TxId> {
         let Some(lock) = self.items.get(item) else { return Vec::new() };
         let shared = match kind {
             OpKind::Check => None,
-            OpKind::Create | OpKind::Update | OpKind::Delete => Some(lock.shared.iter().copied()),
+            OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Merge(_) => {
+                Some(lock.shared.iter().copied())
+            }
         };
         let holders = lock.exclusive.into_iter().chain(shared.into_iter().flatten());
         holders.filter(|holder| *holder != tx).collect()
@@ -51,7 +53,7 @@ impl LockTable {
     pub(super) fn take(&mut self, tx: TxId, ops: &[Operation]) {
         for op in ops {
             assert!(
-                self.conflicts(&op.item, op.kind, tx).is_empty(),
+                self.conflicts(&op.item, &op.kind, tx).is_empty(),
                 "{tx} locks {} against its holder",
                 op.item
             );

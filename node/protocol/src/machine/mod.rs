@@ -31,8 +31,12 @@ mod cx;
 mod generations;
 mod held;
 mod incoming;
+mod lineage;
 mod locks;
+mod merge;
+mod merge_compare;
 mod merkle;
+mod needs;
 mod orphans;
 mod reads;
 mod recovery;
@@ -131,6 +135,7 @@ pub struct Machine {
     aligners: BTreeMap<NodeId, align_source::Session>,
     tombstones: tombstones::Tombstones,
     generations: generations::Generations,
+    merger: merge::Merger,
     /// Usual time between the Yes that made W and the last one.
     vote_spread: Tick,
     /// It was told where clusters are, and has replayed its own log. Before that it takes no
@@ -203,6 +208,7 @@ impl Machine {
             surveys: align_survey::Surveys::default(),
             aligners: BTreeMap::new(),
             generations: generations::Generations::recovered(recovered.sealed, recovered.entered),
+            merger: merge::Merger::recovered(recovered.diverged),
             vote_spread: 0,
             configured: false,
             config,
@@ -219,6 +225,8 @@ impl Machine {
             Event::Submit(submit) => self.on_submit(&mut cx, submit),
             Event::Read(request) => self.on_read_request(&mut cx, request),
             Event::Session(request) => self.on_session(&mut cx, request),
+            Event::Choose(choose) => self.on_choose(&mut cx, choose),
+            Event::Compare { clusters } => self.compare_clusters(clusters),
             Event::Message { from, cfg, message } if self.configured => {
                 self.on_message(&mut cx, from, cfg, message);
             }
@@ -341,6 +349,7 @@ impl Machine {
                 self.on_ended_reply(cx, from, stage, agreed);
             }
             Message::EndedReply { .. } => {}
+            Message::Merging(merging) => self.on_merging(cx, from, merging),
         }
     }
 
@@ -398,6 +407,9 @@ impl Machine {
             peer.finished = Finished::default();
         }
         peer.boot = boot;
+        if peer.up != up || is_new {
+            self.merger.changed_at = self.now;
+        }
         peer.up = up;
         peer.reconnect();
         if self.configured {
@@ -419,6 +431,7 @@ impl Machine {
         }
         self.seek_parent(cx);
         if up {
+            self.plan_comparison();
             self.pump_all(cx);
             self.resend_to(cx, node);
             self.hurry_recoveries();

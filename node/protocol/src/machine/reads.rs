@@ -205,7 +205,7 @@ impl Machine {
         let vote_of = |tx: TxId| {
             let op = self.txs.get(&tx)?.ops.iter().find(|op| op.item == *item)?;
             let image = op.image.clone();
-            Some(PendingVote { tx, kind: op.kind, base: op.base, image })
+            Some(PendingVote { tx, kind: op.kind.clone(), base: op.base, image })
         };
         self.locks.holders(item).filter_map(vote_of).collect()
     }
@@ -420,7 +420,7 @@ fn is_prepared_by_all(placements: &BTreeMap<ClusterKey, Placement>, doubt: &Doub
 /// The committed state that a vote becomes when its transaction commits.
 fn committed_by(vote: &PendingVote) -> Committed {
     let stamp = quorate_api::Stamp { version: vote.base.version + 1, tx: vote.tx };
-    Committed { stamp, live: vote.kind != OpKind::Delete, image: vote.image.clone() }
+    Committed { stamp, live: vote.kind.leaves_live(), image: vote.image.clone() }
 }
 
 /// The newer of two committed states.

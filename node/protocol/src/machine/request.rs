@@ -158,9 +158,9 @@ pub(super) fn resolve(
         OpKind::Update | OpKind::Delete if !committed.is_some_and(|c| c.live) => {
             return Err(fails(ErrorCode::NotFound));
         }
-        OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Check => {}
+        OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Check | OpKind::Merge(_) => {}
     }
-    Ok(Operation { item: item.clone(), kind: *kind, base: stamp, image: image.clone() })
+    Ok(Operation { item: item.clone(), kind: kind.clone(), base: stamp, image: image.clone() })
 }
 
 /// The reason told to the client: a conflict that will not go away beats one that may.

@@ -3,9 +3,10 @@
 
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 
 use super::Machine;
+use crate::conflict::Rival;
 use crate::io::{Config, Effect, Event, Placement, Recovered, SessionToken, Store};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
@@ -39,6 +40,14 @@ impl Store for Nothing {
     }
 
     fn outcomes_after(&self, _: TxId, _: usize) -> Vec<(TxId, Decided)> {
+        Vec::new()
+    }
+
+    fn ancestors(&self, _: &ItemId) -> Vec<Stamp> {
+        Vec::new()
+    }
+
+    fn rivals(&self, _: &ItemId) -> Vec<Rival> {
         Vec::new()
     }
 }

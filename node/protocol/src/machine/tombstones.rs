@@ -8,6 +8,7 @@
 //! - an earlier write of the item that comes late is known here as done: its outcome is kept until
 //!   its own coordinator's `low` passes it, and a server that took the tombstone by alignment took
 //!   those outcomes and marks, too. So it is never applied on the absence that the tombstone left.
+//! - it is not listed as diverged here (W below a majority): somebody may have it alive.
 //! - no vote here is undecided on it, no commit is parked, and this server does not align.
 //!
 //! Tombstones of transactions of boots that have ended stay until those boots are closed
@@ -92,7 +93,8 @@ impl Machine {
     }
 
     fn may_drop(&self, item: &ItemId, tx: TxId) -> bool {
-        if !is_droppable(&item.key) || self.locks.holders(item).next().is_some() {
+        let is_held = self.locks.holders(item).next().is_some() || self.merger.is_open(item);
+        if !is_droppable(&item.key) || is_held {
             return false;
         }
         let mark = self.tombstones.old.get(&(tx.node, tx.boot));
@@ -140,6 +142,9 @@ impl Machine {
             let item = ItemId { cluster, key };
             // What this very step wrote is not in the page.
             if self.may_drop(&item, stamp.tx) && cx.stamp(&item) == stamp {
+                if !self.is_safe(cluster) {
+                    cx.write(Write::Ancestors(item.clone(), Vec::new()));
+                }
                 cx.write(Write::Purge(item));
                 dropped += 1;
             }
@@ -154,6 +159,7 @@ mod tests {
     use core::cell::RefCell;
 
     use super::*;
+    use crate::conflict::Rival;
     use crate::io::{Effect, Event, Recovered, Store, Tombstones as Page};
     use crate::machine::testing::{CLUSTER, Nothing, configured};
     use crate::message::{Decided, LogEntry, LogPosition, TxRecord};
@@ -212,6 +218,14 @@ mod tests {
 
         fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
             Nothing.outcomes_after(after, limit)
+        }
+
+        fn ancestors(&self, item: &ItemId) -> Vec<Stamp> {
+            Nothing.ancestors(item)
+        }
+
+        fn rivals(&self, item: &ItemId) -> Vec<Rival> {
+            Nothing.rivals(item)
         }
     }
 

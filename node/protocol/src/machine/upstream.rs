@@ -40,17 +40,17 @@ const REFUSED: Tick = 2;
 /// Who feeds this server.
 #[derive(Debug, Default)]
 pub(super) struct Upstream {
-    parent: Option<NodeId>,
+    pub(super) parent: Option<NodeId>,
     /// Servers between this one and a MASTER, plus one.
     hops: u8,
     /// A better one, that has not answered yet.
-    trying: Option<NodeId>,
+    pub(super) trying: Option<NodeId>,
     /// Candidates that nobody feeds, until when they are left alone.
     refused: BTreeMap<NodeId, Tick>,
     /// Logs that are taken from their origin, until they are applied up to here.
-    direct: BTreeMap<NodeId, LogPosition>,
+    pub(super) direct: BTreeMap<NodeId, LogPosition>,
     /// A base was missing for as long as it takes to ask for it again.
-    lacks_base: bool,
+    pub(super) lacks_base: bool,
     /// Logs that the parent is owed an acknowledgement for, at the next `Tick`.
     due: BTreeSet<NodeId>,
 }
@@ -134,28 +134,6 @@ impl Machine {
         if let Some(parent) = self.upstream.parent {
             self.tell_how_far(cx, parent);
         }
-    }
-
-    /// Servers that this one has something to do with beyond the links of the topology, as long as
-    /// that is so: whoever feeds it, and MASTERs while nobody does, or what it lacks is theirs.
-    #[must_use]
-    pub fn needs(&self) -> BTreeSet<NodeId> {
-        let mut needs = BTreeSet::new();
-        if !self.configured || self.topology.is_root(self.config.node) {
-            return needs;
-        }
-        needs.extend(self.upstream.parent.into_iter().chain(self.upstream.trying));
-        needs.extend(self.upstream.direct.keys());
-        let lacks = self.align.is_some() || self.upstream.lacks_base;
-        if lacks || self.upstream.parent.is_none() {
-            needs.extend(self.topology.roots());
-        }
-        needs
-    }
-
-    /// Bases are missing at a moment at which they are asked for once more, or none is.
-    pub(super) const fn note_missing(&mut self, any: bool) {
-        self.upstream.lacks_base = any;
     }
 
     /// Believed reachable, aligning or not.

@@ -32,6 +32,8 @@
 //! generation is the first cluster's alone |
 //! | `send n1 n2 prepare n1.1.9 update #10:0=x base=…` | a made-up Prepare; `age=5ms`, `cfg=2` |
 //! | `send n2 n1 rejected n1.1.9 c10 round=7` | a made-up Rejected, promised to n2 |
+//! | `choose n1 c1 #10:0=2@n3.1.1` | a client makes this content the one, through n1 |
+//! | `compare n1 c10` | n1 compares these clusters with everybody |
 //! | `status [n1]`, `outcome n1.1.2` | prints state; what each server knows of it |
 //!
 //! Operations are `create|update|delete|check #10:0[=image]`, each with an optional `base=current`
@@ -146,6 +148,13 @@ pub(crate) enum Command {
         log_entries: Option<u64>,
         retention: Option<Tick>,
     },
+    Choose {
+        server: NodeId,
+        client: u64,
+        item: ItemId,
+        winner: Stamp,
+    },
+    Compare(NodeId, Vec<ClusterKey>),
     Status(Option<NodeId>),
     Outcome(TxId),
 }
@@ -224,6 +233,14 @@ impl Command {
                 log_entries: setting(rest, "log").map(number).transpose()?,
                 retention: setting(rest, "retention").map(ticks).transpose()?,
             },
+            "choose" => {
+                let (item, winner) = seen(word(2)?)?;
+                Self::Choose { server: server(0)?, client: client(word(1)?)?, item, winner }
+            }
+            "compare" => {
+                let clusters = rest.iter().skip(1).map(|w| cluster(w.trim_start_matches('c')));
+                Self::Compare(server(0)?, clusters.collect::<Parsed<_>>()?)
+            }
             "status" => Self::Status(rest.first().map(|w| node(w)).transpose()?),
             "outcome" => Self::Outcome(tx(word(0)?)?),
             other => return Err(format!("no such command: {other}")),

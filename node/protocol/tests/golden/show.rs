@@ -4,6 +4,7 @@ use quorate_api::{
     Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
 use quorate_protocol::alignment::{Answer, Ask};
+use quorate_protocol::conflict::{Fate, Merging, Rival, State};
 use quorate_protocol::copying::CopyNote;
 use quorate_protocol::feeding::{Entry, Relay};
 use quorate_protocol::io::{AlignmentWork, Failure, Note, Reply, Report};
@@ -32,16 +33,72 @@ fn stamp(stamp: Stamp) -> String {
     }
 }
 
+fn stamps(stamps: &[Stamp]) -> String {
+    let each: Vec<String> = stamps.iter().map(|s| stamp(*s)).collect();
+    if each.is_empty() { "none".to_owned() } else { each.join("+") }
+}
+
+/// A content beside the committed one.
+pub(crate) fn rival(rival: &Rival) -> String {
+    let fate = match rival.fate {
+        Fate::Open => "open",
+        Fate::NoWinner => "no winner",
+        Fate::Lost => "lost",
+    };
+    let from = stamps(&rival.ancestors);
+    format!("{}, from {from}: {fate}", committed(Some(&rival.committed)))
+}
+
+fn state(state: &State) -> String {
+    let busy = if state.busy { ", busy" } else { "" };
+    let rivals: Vec<Stamp> = state.rivals.iter().map(|(stamp, _)| *stamp).collect();
+    let beside =
+        if rivals.is_empty() { String::new() } else { format!(" beside {}", stamps(&rivals)) };
+    let past = stamps(&state.ancestors);
+    format!("{}{} from {past}{beside}{busy}", state.item, committed(state.committed.as_ref()))
+}
+
+fn merging(merging: &Merging) -> String {
+    let items = |items: &[ItemId]| {
+        let each: Vec<String> = items.iter().map(ToString::to_string).collect();
+        each.join(" ")
+    };
+    match merging {
+        Merging::Diverged { items: of } => format!(" {}", items(of)),
+        Merging::Look { items: of, .. } => format!(" {}", items(of)),
+        Merging::Seen { states, .. } => {
+            let each: Vec<String> = states.iter().map(state).collect();
+            format!(" {}", each.join("; "))
+        }
+        Merging::Settled { item, stamp: at, .. } => format!(" {item} at {}", stamp(*at)),
+        Merging::Undecided { item, contents } => {
+            let each: Vec<String> = contents.iter().map(|c| committed(Some(c))).collect();
+            format!(" {item}:{}", each.join(","))
+        }
+        Merging::Range { cluster: c, .. } => format!(" {}", cluster(*c)),
+        Merging::Listed { cluster: c, entries, .. } => {
+            let what = entries.as_ref().map_or("the same".into(), |e| format!("{} items", e.len()));
+            format!(" {}: {what}", cluster(*c))
+        }
+    }
+}
+
 fn image(image: Option<&Image>) -> String {
     image.map_or(String::new(), |i| format!("={}", String::from_utf8_lossy(&i.0)))
 }
 
 fn operation(op: &Operation) -> String {
-    let kind = match op.kind {
+    let kind = match &op.kind {
         OpKind::Create => "create",
         OpKind::Update => "update",
         OpKind::Delete => "delete",
         OpKind::Check => "check",
+        OpKind::Merge(merge) => {
+            let live = if merge.live { "merge" } else { "merge into nothing" };
+            let (of, past) = (stamps(&merge.of), stamps(&merge.past));
+            let image = image(op.image.as_ref());
+            return format!("{live} {}{image} of {of}, past {past}", op.item);
+        }
     };
     format!("{kind} {}{} on {}", op.item, image(op.image.as_ref()), stamp(op.base))
 }
@@ -257,6 +314,7 @@ pub(crate) fn message(message: &Message) -> String {
         Message::AlignReply { answer: told, .. } => format!("{name}{}", answer(told)),
         Message::Ended { stage, .. } => format!("{name} {stage}"),
         Message::EndedReply { stage, agreed, .. } => format!("{name} {stage} {agreed}"),
+        Message::Merging(what) => format!("{name}{}", merging(what)),
     }
 }
 
@@ -295,6 +353,15 @@ pub(crate) fn note(note: &Note) -> String {
         Note::Recovering(t) => format!("recovering {}", tx(*t)),
         Note::Diverged { item, local, other } => {
             format!("{item} diverged, kept {}, not {}", stamp(*local), stamp(*other))
+        }
+        Note::Merged { item, by } => format!("{item} merged by {by}"),
+        Note::NoWinner { item, groups } => {
+            let group = |(of, nodes): &(Option<Committed>, Vec<NodeId>)| {
+                let nodes: Vec<String> = nodes.iter().map(|n| node(*n)).collect();
+                format!("{} in {}", committed(of.as_ref()).trim(), nodes.join(","))
+            };
+            let groups: Vec<String> = groups.iter().map(group).collect();
+            format!("{item} has no winner: {}", groups.join("; "))
         }
         Note::LeftOnline => "left ONLINE".to_owned(),
         Note::BackOnline => "back ONLINE".to_owned(),

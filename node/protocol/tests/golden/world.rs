@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
-    Base, CLOSED, Config, Effect, Event, Note, PersistSeq, Placement, Proposal, ReadRequest,
-    RelayConfig, Reply, Report, SessionRequest, SessionToken, Submit, Tick,
+    Base, CLOSED, Choose, Config, Effect, Event, Note, PersistSeq, Placement, Proposal,
+    ReadRequest, RelayConfig, Reply, Report, SessionRequest, SessionToken, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::{Age, Ballot, Message, Participant};
@@ -134,6 +134,12 @@ impl World {
             Command::Forget { log_entries, retention } => {
                 (self.log_entries, self.retention) = (log_entries, retention);
             }
+            Command::Choose { server, client, item, winner } => {
+                let deadline = self.now + 1_000_000;
+                let choose = Choose { request: client, item, winner, deadline };
+                self.step(server, Event::Choose(choose));
+            }
+            Command::Compare(server, clusters) => self.step(server, Event::Compare { clusters }),
             Command::Status(server) => self.status(server),
             Command::Outcome(tx) => self.outcome(tx),
         }
@@ -407,6 +413,10 @@ impl World {
             };
             for (item, committed) in &server.disk.visible().items {
                 lines.push(format!("{name} has {item}{}", show::committed(Some(committed))));
+                let rivals = server.disk.visible().rivals.get(item);
+                for rival in rivals.into_iter().flatten() {
+                    lines.push(format!("{name} beside {item}{}", show::rival(rival)));
+                }
             }
             for (tx, record) in machine.undecided() {
                 let (tx, record) = (show::tx(*tx), show::record(record));

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
+use quorate_protocol::conflict::Rival;
 use quorate_protocol::feeding::Entry;
 use quorate_protocol::io::{Config, Effect, Event, Note, Recovered, Store, Tick, Write};
 use quorate_protocol::machine::Machine;
@@ -56,6 +57,14 @@ impl Store for Disk {
     fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
         let outcomes = self.outcomes.iter().filter(|(tx, _)| **tx > after);
         outcomes.take(limit).map(|(tx, outcome)| (*tx, *outcome)).collect()
+    }
+
+    fn ancestors(&self, _item: &ItemId) -> Vec<Stamp> {
+        Vec::new()
+    }
+
+    fn rivals(&self, _item: &ItemId) -> Vec<Rival> {
+        Vec::new()
     }
 }
 
@@ -318,7 +327,9 @@ impl Disk {
             | Write::Begun(_)
             | Write::Copied(..)
             | Write::Sealed(..)
-            | Write::Entered(..) => {}
+            | Write::Entered(..)
+            | Write::Ancestors(..)
+            | Write::Rivals(..) => {}
         }
     }
 

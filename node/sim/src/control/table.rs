@@ -113,8 +113,7 @@ impl StateMachine for Table {
         }
         let placements = self.placements();
         let kept = placements.values().flat_map(|p| p.masters.iter().chain(&p.replicas).copied());
-        let replicas = kept.filter(|node| !self.servers.contains(node)).collect();
-        let tree = Topology::over(self.servers.clone(), replicas, FAN_OUT);
+        let tree = Topology::over(self.servers.clone(), kept, FAN_OUT);
         // One that keeps nothing yet has no place.
         let roots =
             if tree.is_root(node) { self.servers.iter().copied().collect() } else { vec![] };

@@ -86,6 +86,8 @@ impl AllOrNothing {
                 | Write::Copied(..)
                 | Write::Sealed(..)
                 | Write::Entered(..)
+                | Write::Ancestors(..)
+                | Write::Rivals(..)
                 | Write::Low(..) => {}
             }
         }

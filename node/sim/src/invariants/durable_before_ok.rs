@@ -8,13 +8,20 @@ use quorate_protocol::message::{Decided, Value, Vote};
 use super::one_generation::OneGeneration;
 use crate::disk::Contents;
 
-pub(super) fn check(tx: TxId, disks: &[&Contents], generations: &OneGeneration) -> Option<String> {
+/// `low` gives W of a cluster where that is below a majority, and so many votes will do.
+pub(super) fn check(
+    tx: TxId,
+    disks: &[&Contents],
+    generations: &OneGeneration,
+    low: &dyn Fn(ClusterKey) -> Option<usize>,
+) -> Option<String> {
     let participants = disks.iter().filter_map(|disk| disk.txs.get(&tx)).map(|r| &r.participants);
     let Some(participants) = participants.max_by_key(|participants| participants.len()) else {
         return Some(format!("{tx} acknowledged without a trace of it"));
     };
     participants.iter().find_map(|participant| {
-        check_cluster(tx, disks, participant.cluster, generations.masters_of(participant))
+        let (cluster, masters) = (participant.cluster, generations.masters_of(participant));
+        check_cluster(tx, disks, cluster, masters, low(cluster))
     })
 }
 
@@ -23,12 +30,14 @@ fn check_cluster(
     disks: &[&Contents],
     cluster: ClusterKey,
     masters: &[usize],
+    low: Option<usize>,
 ) -> Option<String> {
     let disks: Vec<_> = masters.iter().map(|server| disks[*server]).collect();
     let yes = disks.iter().filter(|disk| voted_yes(disk, tx)).count();
     let accepted = disks.iter().filter(|disk| accepted(disk, tx, cluster)).count();
     // One round: everybody; two rounds: W votes and a majority of accepts, or a recovered majority.
-    let enough = yes == disks.len() || accepted > disks.len() / 2;
+    let is_low = low.is_some_and(|quorum| yes >= quorum);
+    let enough = is_low || yes == disks.len() || accepted > disks.len() / 2;
     let detail =
         || format!("{tx} acknowledged with {yes} durable Yes, {accepted} accepts in {cluster}");
     (!enough).then(detail)
@@ -53,6 +62,6 @@ mod tests {
     fn an_ok_without_votes_is_caught() {
         let empty = Contents::default();
         let generations = OneGeneration::default();
-        assert!(check(TxId::NONE, &[&empty; 3], &generations).is_some());
+        assert!(check(TxId::NONE, &[&empty; 3], &generations, &|_| Some(1)).is_some());
     }
 }

@@ -20,6 +20,13 @@
 //! | `unique_key` | a key and the record that claims it name each other, in any snapshot |
 //! | `edges_symmetric` | an edge stands at both of its ends, in any snapshot |
 //!
+//! Where W is below a majority only these hold of them: `votes_stand`, `one_content`,
+//! `durable_before_ok`, those of the control plane, and instead of the others
+//!
+//! | file | invariant |
+//! |---|---|
+//! | `below_majority` | nothing uncommitted is read, copies do not go back, nothing acknowledged is gone without a trace |
+//!
 //! Reported by the world: `no-corruption` (a machine says so), `no-panic` (a machine stops because
 //! its state is impossible), `nothing-in-doubt` two seconds after the heal, `serves-after-heal`,
 //! `converges-after-heal`. What clients see is judged by `quorate-check` on the history, under the
@@ -28,6 +35,7 @@
 mod acknowledged_stays;
 mod all_or_nothing;
 mod bank_total;
+mod below_majority;
 mod configuration_kept;
 mod durable_before_ok;
 mod edges_symmetric;
@@ -79,6 +87,8 @@ pub struct Invariants {
     configurations: configuration_kept::ConfigurationKept,
     agreements: one_agreement::OneAgreement,
     leaders: one_leader::OneLeader,
+    /// Instead of most of them, where W is below a majority.
+    below_majority: Option<below_majority::BelowMajority>,
 }
 
 impl Invariants {
@@ -86,7 +96,8 @@ impl Invariants {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let generations = one_generation::OneGeneration::first(options);
-        Self { generations, ..Self::default() }
+        let below_majority = options.low_quorums.then(below_majority::BelowMajority::default);
+        Self { generations, below_majority, ..Self::default() }
     }
 
     /// A cluster's next generation is active, with what every disk durably holds at that time.
@@ -134,6 +145,9 @@ impl Invariants {
 
     /// An item that was there before the run.
     pub fn loaded(&mut self, item: &ItemId, committed: &Committed) {
+        if let Some(below) = &mut self.below_majority {
+            below.loaded(item, committed);
+        }
         let found = self.commits.see(item, committed);
         debug_assert_eq!(found, None, "loaded twice");
     }
@@ -146,6 +160,20 @@ impl Invariants {
         writes: &[Write],
         before: &Contents,
     ) {
+        if let Some(below) = &mut self.below_majority {
+            let mut found = below.see(writes, before);
+            for write in writes {
+                found.push(("votes-stand", self.votes.see(by, write)));
+                if let Write::Tx(tx, record) = write {
+                    found.push(("one-content", self.contents.see(*tx, record)));
+                }
+                if let Write::Item(item, committed) = write {
+                    self.tombstones.see(item, committed);
+                }
+            }
+            self.report_found(by, index, found);
+            return;
+        }
         let mut found = vec![("exact-bases", exact_bases::check(writes, before))];
         for write in writes {
             found.push(("one-outcome", self.outcomes.see(write)));
@@ -159,6 +187,15 @@ impl Invariants {
                 found.push(("one-content", self.contents.see(*tx, record)));
             }
         }
+        self.report_found(by, index, found);
+    }
+
+    fn report_found(
+        &mut self,
+        by: (NodeId, Boot),
+        index: usize,
+        found: Vec<(&'static str, Option<String>)>,
+    ) {
         for (invariant, detail) in found {
             if let Some(detail) = detail {
                 self.report(invariant, format!("server {index} {}: {detail}", by.0));
@@ -168,6 +205,9 @@ impl Invariants {
 
     /// Looks at what a server holds after a batch was written.
     pub fn wrote(&mut self, by: usize, writes: &[Write], holds: &Contents, options: &Options) {
+        if self.below_majority.is_some() {
+            return;
+        }
         let dropped = &self.tombstones;
         let has_dropped = |item: &ItemId| dropped.has_dropped(by, item);
         if let Some(detail) = self.generations.see(by, writes, holds, has_dropped) {
@@ -192,7 +232,8 @@ impl Invariants {
     /// Looks at a batch of one server that drops tombstones, with what its own disk holds before
     /// it, and every other one durably.
     pub fn purged(&mut self, by: usize, writes: &[Write], disks: &[&Contents], options: &Options) {
-        if let Some(detail) = self.tombstones.purged(by, writes, disks, options) {
+        let found = self.tombstones.purged(by, writes, disks, options);
+        if let Some(detail) = found.filter(|_| self.below_majority.is_none()) {
             self.report("tombstone-kept", format!("server {by}: {detail}"));
         }
     }
@@ -227,12 +268,18 @@ impl Invariants {
     }
 
     /// Looks at an `ok`, with what every disk durably holds at that time.
-    pub fn acknowledged(&mut self, tx: TxId, disks: &[&Contents]) {
+    pub fn acknowledged(&mut self, tx: TxId, disks: &[&Contents], options: &Options) {
         let record = disks.iter().find_map(|disk| disk.txs.get(&tx));
         if record.is_none_or(|record| record.ops.iter().any(quorate_api::Operation::writes)) {
             self.acknowledged.see(tx);
+            if let Some(below) = &mut self.below_majority {
+                below.acknowledged(tx);
+            }
         }
-        if let Some(detail) = durable_before_ok::check(tx, disks, &self.generations) {
+        let quorum = |cluster| options.shape(cluster).write_quorum;
+        let is_low = self.below_majority.is_some();
+        let quorum: &dyn Fn(ClusterKey) -> Option<usize> = &|c| is_low.then(|| quorum(c));
+        if let Some(detail) = durable_before_ok::check(tx, disks, &self.generations, quorum) {
             self.report("durable-before-ok", detail);
         }
     }
@@ -245,6 +292,18 @@ impl Invariants {
             if let Some(detail) = detail {
                 self.report(invariant, format!("at the end: {detail}"));
             }
+        }
+    }
+
+    /// Looks at the state every server ended in, where W is below a majority.
+    pub fn final_below_majority(
+        &mut self,
+        items: &BTreeMap<ItemId, Committed>,
+        disks: &[&Contents],
+    ) {
+        let found = self.below_majority.as_ref().and_then(|below| below.check(items, disks));
+        if let Some(detail) = found {
+            self.report("acknowledged-or-listed", format!("at the end: {detail}"));
         }
     }
 

@@ -28,6 +28,8 @@ impl OneOutcome {
             | Write::Copied(..)
             | Write::Sealed(..)
             | Write::Entered(..)
+            | Write::Ancestors(..)
+            | Write::Rivals(..)
             | Write::Purge(_)
             | Write::Aligning(_) => return None,
         };

@@ -1,5 +1,6 @@
 //! `HA STATUS` and the reads below `/distributed`: shapes, tables, refusals.
 
+use quorate_api::NodeId;
 use serde_json::{Value, json};
 
 use super::Setup;
@@ -23,6 +24,7 @@ async fn told() -> Setup {
         memory: 192 << 20,
         memory_max: 4 << 30,
         databases: vec!["bench".to_owned(), "other".to_owned()],
+        lags: [(NodeId(3), 8)].into(),
         toward: [toward("n2", 250, 40), toward("n3", 1_000, 7)].into(),
     };
     let second = Bulletin {
@@ -30,6 +32,7 @@ async fn told() -> Setup {
         started_ms: NOW_MS - 86_400_000,
         memory: 1_000,
         databases: vec!["bench".to_owned()],
+        lags: [(NodeId(3), 4)].into(),
         toward: [toward("n1", 300, 30)].into(),
         ..Bulletin::default()
     };
@@ -93,6 +96,7 @@ async fn every_part_is_there_in_the_originals_shape() {
     );
     assert_eq!(own["databases"][1], json!({"name": "other", "status": "ONLINE", "role": "MASTER"}));
     assert_eq!(second["messages"], json!({"low": 2, "vote": 30}));
+    assert_eq!((&own["decisionsBehind"], &third["decisionsBehind"]), (&json!(0), &json!(12)));
     assert_eq!(third["status"], "NOT_AVAILABLE");
     assert_eq!((&third["databases"], &third["startedOn"]), (&Value::Null, &Value::Null));
     let database = &row["database"];
@@ -132,7 +136,9 @@ async fn it_changes_nothing_and_may_be_asked_by_get() {
     let token = [("x-quorate-transaction-token", "0:1")];
     let answer = setup.send_with("POST", "/command/bench/sql", &token, "HA STATUS").await;
     answer.fails(400, "bad_request", "failed");
-    for (sql, word) in [("HA STATUS -locks", "-locks (no"), ("HA SYNC DATABASE", "HA SYNC")] {
+    for (sql, word) in
+        [("HA STATUS -locks", "-locks (no"), ("HA SYNC DATABASE -full", "a whole copy")]
+    {
         let answer = setup.send("POST", "/command/bench/sql", sql).await;
         let text = answer.fails(501, "unsupported", "failed");
         assert!(text.contains(word), "{text}");

@@ -243,7 +243,7 @@ async fn a_batch_is_one_transaction() {
         .map(|o| o["@version"].as_u64().unwrap())
         .collect();
     assert_eq!(versions, [1, 2, 1, 2]);
-    let kinds: Vec<OpKind> = setup.fake.last_submitted().iter().map(|p| p.kind).collect();
+    let kinds: Vec<OpKind> = setup.fake.last_submitted().iter().map(|p| p.kind.clone()).collect();
     assert_eq!(kinds, [OpKind::Check, OpKind::Delete, OpKind::Create, OpKind::Update]);
     let gone = setup.send("GET", "/document/bench/16:1", "").await.expect(404);
     assert_eq!(gone.error()["tombstone"], 77);
@@ -288,7 +288,7 @@ async fn operations_on_one_record_are_folded() {
     let answer = setup.send("POST", "/batch/bench", body).await.expect(200).json();
     let version = |at: usize| answer["operations"][at]["@version"].clone();
     assert_eq!([version(0), version(2), version(4), version(6)], [2, 2, 2, 0]);
-    let kinds: Vec<OpKind> = setup.fake.last_submitted().iter().map(|p| p.kind).collect();
+    let kinds: Vec<OpKind> = setup.fake.last_submitted().iter().map(|p| p.kind.clone()).collect();
     assert_eq!(kinds, [OpKind::Update, OpKind::Delete]);
     assert_eq!(setup.sql("SELECT v FROM Item").await, [json!({"v": 2})]);
     let two = r##"{"transaction":true,"operations":[

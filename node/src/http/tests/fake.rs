@@ -13,6 +13,7 @@ use quorate_control::agreement::Agreement;
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
 use quorate_control::servers::Role;
+use quorate_protocol::conflict::Rival;
 use quorate_protocol::io::{Base, Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
 use tokio::sync::{Semaphore, watch};
@@ -397,6 +398,22 @@ impl Backend for Fake {
     }
 
     async fn votes_settled(&self) {}
+
+    async fn rivals(
+        &self,
+        _: u32,
+        _: Option<ItemId>,
+        _: usize,
+    ) -> Result<Vec<(ItemId, Vec<Rival>)>, ReadError> {
+        Ok(Vec::new())
+    }
+
+    async fn choose(&self, item: ItemId, _: Stamp, _: Instant) -> Result<Commit, Failure> {
+        let (code, item) = (ErrorCode::VersionConflict, Some(item));
+        Err(Failure { code, item, current: None, holder: None })
+    }
+
+    fn compare(&self, _: Vec<ClusterKey>) {}
 
     async fn decide(&self, command: Command, _: Instant) -> Result<(), DecideError> {
         let masters = self.status().masters.into_iter();

@@ -47,7 +47,7 @@ async fn an_edge_is_one_transaction_with_both_its_ends() {
     let expected = json!([{"@type": "d", "@rid": "#19:0", "@version": 1, "@class": "Knows",
         "since": 7, "out": "#16:0", "in": "#16:1", "@fieldTypes": "out=x,in=x"}]);
     assert_eq!(Value::from(made), expected);
-    let kinds: Vec<OpKind> = setup.fake.last_submitted().iter().map(|p| p.kind).collect();
+    let kinds: Vec<OpKind> = setup.fake.last_submitted().iter().map(|p| p.kind.clone()).collect();
     assert_eq!(kinds, [OpKind::Update, OpKind::Update, OpKind::Create]);
     let ann = record(&setup, "16:0").await;
     assert_eq!(

@@ -73,8 +73,8 @@ async fn a_key_moves_between_records_in_one_update() {
         {"type":"u","record":{"@rid":"#16:0","@version":1,"k":2,"name":"one"}},
         {"type":"u","record":{"@rid":"#16:1","k":1,"name":"two"}}]}"##;
     setup.send("POST", "/batch/bench", swap).await.expect(200);
-    let kinds: Vec<OpKind> = setup.fake.last_submitted().iter().map(|p| p.kind).collect();
-    assert_eq!(kinds, [OpKind::Update; 4]);
+    let kinds: Vec<OpKind> = setup.fake.last_submitted().iter().map(|p| p.kind.clone()).collect();
+    assert_eq!(kinds, [const { OpKind::Update }; 4]);
     assert_eq!(names(&setup.sql("SELECT FROM Item WHERE k = 1").await), ["two"]);
     let hand_over = r##"{"transaction":true,"operations":[
         {"type":"d","record":{"@rid":"#16:0"}},

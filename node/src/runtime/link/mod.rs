@@ -15,6 +15,7 @@ mod need;
 pub(crate) mod own;
 mod peer;
 mod queue;
+mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};

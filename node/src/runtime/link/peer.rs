@@ -4,132 +4,31 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use quorate_api::{Boot, NodeId};
+use quorate_api::NodeId;
 use quorate_control::servers::Role;
 use quorate_protocol::io::Tick;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::board::Notice;
 use super::frame::Kind;
 use super::handshake::{Hello, Refusal};
 use super::metrics::LinkBytes;
 use super::need::{Need, Use};
 use super::own::Own;
 use super::queue::OutQueue;
+use super::seen::State;
+pub(crate) use super::seen::{Current, Direction, Heartbeat};
 use crate::clock::micros;
-use crate::http::backend::NodeState;
-use crate::http::members::{Latency, Server, ServerState, Toward};
+use crate::http::members::{Server, ServerState, Toward};
 use crate::runtime::inbox::{Inbox, Input};
 use crate::runtime::metrics::PerMessage;
 use crate::runtime::storage::{Binding, Durable};
 
-/// After a link was closed, how long it may take to come back before the peer counts as down: a
-/// crash shows earlier than by silence, a reset that repairs itself does not show.
-const RELINK: Tick = 100_000;
 /// How long a neighbour cannot be reached before others are told.
 const LOST: Tick = 1_000_000;
 /// A sign of life that is due so soon goes with this look at what is due.
 const EARLY: Tick = 10_000;
 /// Between heartbeats that answer a peer not yet known to be up.
 const ANSWER_PAUSE: Tick = 2_000;
-
-/// Sign of life on a link. Ticks are the sender's own and mean nothing to the receiver, which hands
-/// them back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Heartbeat {
-    /// The sender's clock.
-    pub(crate) sent: Tick,
-    /// The newest `sent` that the sender had from the receiver.
-    pub(crate) echo: Tick,
-    /// How long the sender had it before it sent this: no part of the way there and back.
-    pub(crate) held: Tick,
-    /// The sender needs the link itself.
-    pub(crate) needs: bool,
-    /// Where the sender is in its life.
-    pub(crate) state: NodeState,
-    /// The sender wants to be told what is new of all servers.
-    pub(crate) asks: bool,
-    /// What servers told that is new to the receiver.
-    pub(crate) news: Vec<Notice>,
-}
-
-/// One direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// Dialed by this server.
-    Out,
-    /// Dialed by the peer.
-    In,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    binding: Option<Binding>,
-    binding_stored: bool,
-    /// Since when each direction is linked.
-    out: Option<Tick>,
-    inward: Option<Tick>,
-    /// When the last link was lost, while one is missing.
-    lost: Option<Tick>,
-    /// Newest own tick that came back.
-    echo: Tick,
-    /// Newest tick of the peer, to be handed back, and when it came.
-    heard: Tick,
-    heard_at: Tick,
-    last_heartbeat: Tick,
-    told_up: bool,
-    /// Where the peer says it is.
-    said: Option<NodeState>,
-    latency: Latency,
-    /// It wants to be told what is new of all servers.
-    asks: bool,
-    /// Version of the board that it was told last, on this link.
-    told: u64,
-    /// Since when it cannot be reached, until others were told so.
-    down: Option<Tick>,
-    told_lost: bool,
-    /// How it was last seen from here.
-    seen: ServerState,
-}
-
-impl State {
-    /// How the peer is seen from here. What it says itself counts while it can be reached.
-    fn look(&self) -> ServerState {
-        match (self.binding, self.said) {
-            (None, _) => ServerState::Offline,
-            (Some(_), said) if self.told_up => ServerState::Is(said.unwrap_or(NodeState::Starting)),
-            (Some(_), _) => ServerState::NotAvailable,
-        }
-    }
-
-    fn linked_since(&self) -> Option<Tick> {
-        Some(self.out?.max(self.inward?))
-    }
-
-    fn is_up(&self, now: Tick, suspect_after: Tick) -> bool {
-        let fresh = now.saturating_sub(self.echo) < suspect_after && self.echo > 0;
-        match self.linked_since() {
-            // An echo from before the links says nothing about them.
-            Some(since) => fresh && self.echo >= since,
-            None => {
-                let back_in_time = self.lost.is_some_and(|lost| now.saturating_sub(lost) < RELINK);
-                self.told_up && fresh && back_in_time
-            }
-        }
-    }
-}
-
-/// Which connections may go on; those of lower boots, and replaced ones, end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Current {
-    /// The peer's boot.
-    pub(crate) boot: Boot,
-    /// Number of the newest connection that it dialed.
-    pub(crate) inward: u64,
-    /// It is no peer any more.
-    pub(crate) retired: bool,
-}
 
 /// One other server.
 pub(crate) struct Peer {

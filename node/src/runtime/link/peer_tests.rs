@@ -2,9 +2,15 @@
 
 use std::collections::VecDeque;
 
-use super::*;
-use crate::http::members::Bulletin;
 use std::time::Duration;
+
+use quorate_api::Boot;
+
+use super::super::board::Notice;
+use super::super::seen::RELINK;
+use super::*;
+use crate::http::backend::NodeState;
+use crate::http::members::{Bulletin, Latency};
 
 const SUSPECT: Tick = 500_000;
 const NOTHING: [bool; 0] = [];

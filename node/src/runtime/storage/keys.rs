@@ -17,8 +17,13 @@ pub(crate) const META: &str = "meta";
 pub(crate) const ENTRIES: &str = "entries";
 /// The control plane's log.
 pub(crate) const CONTROL: &str = "control";
+/// What items were built on, where W is below a majority.
+pub(crate) const ANCESTORS: &str = "ancestors";
+/// Contents of items beside the committed ones, where W is below a majority.
+pub(crate) const RIVALS: &str = "rivals";
 /// All column families.
-pub(crate) const FAMILIES: [&str; 7] = [ITEMS, TX, OUTCOMES, LOG, META, ENTRIES, CONTROL];
+pub(crate) const FAMILIES: [&str; 9] =
+    [ITEMS, TX, OUTCOMES, LOG, META, ENTRIES, CONTROL, ANCESTORS, RIVALS];
 
 /// Node id and last boot of the server that the store belongs to.
 pub(crate) const META_OWNER: &[u8] = b"owner";
@@ -89,6 +94,12 @@ pub(crate) fn parse_item(in_cluster: ClusterKey, key: &[u8]) -> Option<ItemKey> 
         KIND_TOKEN => Some(ItemKey::Token(bytes.to_vec())),
         _ => None,
     }
+}
+
+/// The item of a key; `None` for a key of anything else.
+pub(crate) fn parse_any_item(key: &[u8]) -> Option<ItemId> {
+    let cluster = parse_cluster(key.get(..8)?)?;
+    Some(ItemId { cluster, key: parse_item(cluster, key)? })
 }
 
 /// Prefix of a cluster's items.
@@ -243,6 +254,16 @@ mod tests {
             Some(rid)
         );
         assert!(after(key(7)) > entry && after(key(u32::MAX)) > cluster(key(u32::MAX)).to_vec());
+    }
+
+    #[test]
+    fn items_of_any_cluster_come_back() {
+        let cluster = ClusterKey { database: 1, cluster: 10 };
+        for key in [ItemKey::Record(7), ItemKey::Key(vec![1]), ItemKey::Token(vec![])] {
+            let id = ItemId { cluster, key };
+            assert_eq!(parse_any_item(&item(&id)), Some(id));
+        }
+        assert_eq!(parse_any_item(b"short"), None);
     }
 
     #[test]

@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_api::{ClusterKey, NodeId, TxId};
+use quorate_api::{ClusterKey, ItemId, NodeId, TxId};
 use quorate_control::plane::RecoveredLog;
+use quorate_protocol::conflict::{Fate, Rival};
 use quorate_protocol::io::Recovered;
 use quorate_protocol::message::{Decided, LogPosition};
 use rocksdb::{Direction, IteratorMode};
 use serde::de::DeserializeOwned;
 
 use super::{Storage, StorageError, keys, value};
+
+/// Items with rivals read in one go.
+const RIVALS_PAGE: usize = 256;
 
 impl Storage {
     /// Everything the machine starts from.
@@ -21,6 +25,7 @@ impl Storage {
         self.recover_marks(&mut recovered)?;
         self.recover_log(&mut recovered)?;
         self.recover_undecided(&mut recovered)?;
+        recovered.diverged = self.open_items()?;
         recovered.aligning = self.get::<()>(keys::META, keys::META_ALIGNING)?.is_some();
         Ok(recovered)
     }
@@ -65,6 +70,42 @@ impl Storage {
         recovered.sealed = self.by_cluster(keys::META_SEALED)?;
         recovered.entered = self.by_cluster(keys::META_ENTERED)?;
         Ok(())
+    }
+
+    /// Items with contents that are not merged.
+    fn open_items(&self) -> Result<BTreeSet<ItemId>, StorageError> {
+        let mut open = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let page = self.rivals_after(after.as_ref(), RIVALS_PAGE)?;
+            let is_open = |rivals: &[Rival]| rivals.iter().any(|rival| rival.fate != Fate::Lost);
+            let of_page = page.iter().filter(|(_, rivals)| is_open(rivals));
+            open.extend(of_page.map(|(item, _)| item.clone()));
+            after = page.last().map(|(item, _)| item.clone());
+            if page.len() < RIVALS_PAGE {
+                return Ok(open);
+            }
+        }
+    }
+
+    /// Items with contents beside the committed ones, behind an item, in the order of their keys.
+    ///
+    /// # Errors
+    /// Corrupt value, or the engine refuses.
+    pub(crate) fn rivals_after(
+        &self,
+        after: Option<&ItemId>,
+        limit: usize,
+    ) -> Result<Vec<(ItemId, Vec<Rival>)>, StorageError> {
+        let start = after.map(|item| [&keys::item(item)[..], &[0]].concat()).unwrap_or_default();
+        let mode = IteratorMode::From(&start, Direction::Forward);
+        let mut found = Vec::new();
+        for entry in self.db.iterator_cf(self.family(keys::RIVALS), mode).take(limit) {
+            let (key, bytes) = entry.map_err(StorageError::engine("list what diverged"))?;
+            let item = keys::parse_any_item(&key).ok_or_else(|| odd_key(keys::RIVALS, &key))?;
+            found.push((item, value::decode(keys::RIVALS, &key, &bytes)?));
+        }
+        Ok(found)
     }
 
     /// Transactions that stand behind a prefix.

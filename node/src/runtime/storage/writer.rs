@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
+use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 use quorate_control::plane::LogWrite;
+use quorate_protocol::conflict::Rival;
 use quorate_protocol::io::{PersistSeq, Recovered, Store, Tombstones, Write};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 use rocksdb::{Direction, IteratorMode, WriteBatch};
@@ -190,6 +191,10 @@ impl Writer {
                 let key = keys::meta(keys::META_ENTERED, &keys::cluster(*cluster));
                 self.put(batch, keys::META, &key, generation)
             }
+            Write::Ancestors(item, ancestors) => {
+                self.put_list(batch, keys::ANCESTORS, item, ancestors)
+            }
+            Write::Rivals(item, rivals) => self.put_list(batch, keys::RIVALS, item, rivals),
             Write::Aligning(true) => self.put(batch, keys::META, keys::META_ALIGNING, &()),
             Write::Aligning(false) => {
                 let family = self.storage.family(keys::META);
@@ -201,6 +206,22 @@ impl Writer {
                 Ok(())
             }
         }
+    }
+
+    /// Nothing is kept of an empty list.
+    fn put_list<T: serde::Serialize>(
+        &self,
+        batch: &mut WriteBatch,
+        family: &'static str,
+        item: &ItemId,
+        list: &[T],
+    ) -> Result<(), StorageError> {
+        let key = keys::item(item);
+        if list.is_empty() {
+            batch.delete_cf(self.storage.family(family), key);
+            return Ok(());
+        }
+        self.put(batch, family, &key, &list)
     }
 
     pub(super) fn put<T: serde::Serialize>(
@@ -363,5 +384,15 @@ impl Store for Writer {
 
     fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
         self.outcomes_behind(after, limit).unwrap_or_else(|error| die(&error))
+    }
+
+    fn ancestors(&self, item: &ItemId) -> Vec<Stamp> {
+        let found = self.storage.get(keys::ANCESTORS, &keys::item(item));
+        found.unwrap_or_else(|error| die(&error)).unwrap_or_default()
+    }
+
+    fn rivals(&self, item: &ItemId) -> Vec<Rival> {
+        let found = self.storage.get(keys::RIVALS, &keys::item(item));
+        found.unwrap_or_else(|error| die(&error)).unwrap_or_default()
     }
 }

@@ -1,0 +1,141 @@
+//! Lines of history that diverged in clusters with W below a majority (PROTOCOL.md 3.10): what is
+//! kept of them, and what servers say to each other to merge them. Data only; the behaviour is in
+//! `machine/lineage.rs` and `machine/merge.rs`.
+
+use alloc::vec::Vec;
+
+use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, Stamp};
+use serde::{Deserialize, Serialize};
+
+use crate::alignment::Digest;
+
+/// Ancestors kept of an item, newest ones. With fewer known than there were, two stamps of one line
+/// may look like two lines; then they are looked at twice before they are merged.
+pub const ANCESTORS_MAX: usize = 32;
+
+/// Contents kept of one item beside the one that is committed here. The oldest that have lost go
+/// first.
+pub const RIVALS_MAX: usize = 64;
+
+/// What became of a content that is not the committed one of this server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// It is to be merged.
+    Open,
+    /// No step of the chain named a winner: people have to choose.
+    NoWinner,
+    /// Another content won; this one is kept to be looked at.
+    Lost,
+}
+
+/// A content of an item that is not the committed one of this server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rival {
+    /// Its stamp and content.
+    pub committed: Committed,
+    /// Stamps that it was built on, oldest first.
+    pub ancestors: Vec<Stamp>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// All of an item at one server, for who merges.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Which.
+    pub item: ItemId,
+    /// Its committed state; `None` if there is none.
+    pub committed: Option<Committed>,
+    /// What that was built on, oldest first.
+    pub ancestors: Vec<Stamp>,
+    /// Stamps and ancestors of what is not merged there.
+    pub rivals: Vec<(Stamp, Vec<Stamp>)>,
+    /// A transaction that is under way holds it.
+    pub busy: bool,
+}
+
+impl State {
+    /// Stamp of the committed state.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.committed.as_ref().map_or(Stamp::ABSENT, |committed| committed.stamp)
+    }
+}
+
+/// What servers say to each other to merge what diverged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Merging {
+    /// The sender has more than one content of these: the receiver is to look at them.
+    Diverged {
+        /// Which.
+        items: Vec<ItemId>,
+    },
+    /// What does the receiver have of these?
+    Look {
+        /// Number of the question at the sender.
+        number: u64,
+        /// Which.
+        items: Vec<ItemId>,
+    },
+    /// Answer to `Look`.
+    Seen {
+        /// Number of the question.
+        number: u64,
+        /// In the order of the question.
+        states: Vec<State>,
+    },
+    /// Everybody who was asked has this stamp.
+    Settled {
+        /// Of which item.
+        item: ItemId,
+        /// The stamp.
+        stamp: Stamp,
+        /// What it was built on: that has not lost.
+        ancestors: Vec<Stamp>,
+    },
+    /// The chain named no winner among what these have.
+    Undecided {
+        /// Of which item.
+        item: ItemId,
+        /// All contents, so that people can choose anywhere.
+        contents: Vec<Committed>,
+    },
+    /// The sender's items of a range of keys, as one digest: whoever has others lists them.
+    Range {
+        /// Which cluster.
+        cluster: ClusterKey,
+        /// Exclusive; `None`: from the first key.
+        from: Option<ItemKey>,
+        /// Inclusive; `None`: to the last key.
+        upto: Option<ItemKey>,
+        /// Over the items of the range.
+        digest: Digest,
+    },
+    /// Answer to `Range`.
+    Listed {
+        /// Which cluster.
+        cluster: ClusterKey,
+        /// Comes back.
+        from: Option<ItemKey>,
+        /// Up to where the listing goes, inclusive.
+        upto: Option<ItemKey>,
+        /// Hashes of the sender's items in it, in order; `None` if they are the same.
+        entries: Option<Vec<(ItemKey, Digest)>>,
+    },
+}
+
+impl Merging {
+    /// Short name for logs and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Diverged { .. } => "merge_diverged",
+            Self::Look { .. } => "merge_look",
+            Self::Seen { .. } => "merge_seen",
+            Self::Settled { .. } => "merge_settled",
+            Self::Undecided { .. } => "merge_undecided",
+            Self::Range { .. } => "merge_range",
+            Self::Listed { .. } => "merge_listed",
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Lag told from divergence in clusters with W below a majority (PROTOCOL.md 3.10): what each item
+//! was built on, and the contents that were built on something else. May not decide between them:
+//! `merge` does.
+//!
+//! An item's ancestors are the stamps that its committed one was built on, since the last one that
+//! every server acknowledged ([`Machine::everybody_applied`]), and at most [`ANCESTORS_MAX`]. A
+//! server that has one of them lags: the decision log, or a merge, takes it along. A commit whose
+//! base is neither here nor on its way here is another line: the local content stays, and that one
+//! becomes a rival. Of each line only the last content is a rival; what it was built on goes with
+//! it. So nothing that differs is ever dropped in silence: it is committed here, an ancestor of
+//! what is, or a rival.
+//!
+//! Items of safe clusters have neither: nothing of this is written, or sent, for them.
+
+use alloc::vec::Vec;
+
+use quorate_api::{Committed, ItemId, Merge, OpKind, Operation, Stamp, TxId};
+
+use super::apply::Decision;
+use super::{Cx, Machine};
+use crate::conflict::{ANCESTORS_MAX, Fate, RIVALS_MAX, Rival};
+use crate::io::{Note, Write};
+use crate::marks::Mark;
+use crate::message::TxRecord;
+use crate::planted::Bug;
+
+impl Machine {
+    /// With W below a majority recovery may abort what its coordinator has committed. Then the
+    /// commit counts: it was acknowledged.
+    pub(super) fn may_contradict(&self, cx: &Cx<'_>, decision: &Decision) -> bool {
+        let TxRecord { participants, .. } = cx.tx(decision.tx).unwrap_or_default();
+        let parked = self.parked.decision(decision.tx).into_iter().flat_map(|d| &d.participants);
+        let mut touched = participants.iter().chain(&decision.participants).chain(parked);
+        let is_unsafe = touched.any(|p| !self.is_safe(p.cluster));
+        if is_unsafe {
+            Mark::Contradicted.hit();
+        }
+        is_unsafe
+    }
+
+    /// An operation is about to be written over the local state: what the item is built on then.
+    pub(super) fn extend_lineage(&mut self, cx: &mut Cx<'_>, tx: TxId, op: &Operation) {
+        let item = &op.item;
+        let local = cx.item(item);
+        let mut ancestors = cx.ancestors(item);
+        if let OpKind::Merge(merge) = &op.kind {
+            self.close_rivals(cx, op, merge, local);
+            ancestors = [&merge.past[..], &merge.of[..]].concat();
+        } else {
+            match local {
+                // Only while this server aligns is it written over anything but its base.
+                Some(local) if local.stamp != op.base => {
+                    self.keep_overtaken(cx, item, local, &ancestors);
+                    ancestors.clear();
+                }
+                Some(_) | None => {}
+            }
+            ancestors.push(op.base);
+        }
+        self.end_rival(cx, item, op.stamp_after(tx));
+        let ancestors = self.bounded(ancestors);
+        cx.write(Write::Ancestors(item.clone(), ancestors));
+    }
+
+    /// From the last version that every server has acknowledged, and not too many. A merge has
+    /// several of one version behind it.
+    fn bounded(&self, mut ancestors: Vec<Stamp>) -> Vec<Stamp> {
+        let everybody = ancestors.iter().filter(|stamp| self.everybody_applied(stamp.tx));
+        let from = everybody.map(|stamp| stamp.version).max().unwrap_or_default();
+        ancestors.retain(|stamp| *stamp != Stamp::ABSENT && stamp.version >= from);
+        let surplus = ancestors.len().saturating_sub(ANCESTORS_MAX);
+        ancestors.drain(..surplus);
+        ancestors
+    }
+
+    /// A commit of another line, whose base is not here.
+    pub(super) fn keep_rival_commit(&mut self, cx: &mut Cx<'_>, tx: TxId, op: &Operation) {
+        if self.config.has(Bug::DivergenceTakenForLag) {
+            cx.write(Write::Item(op.item.clone(), op.committed(tx)));
+            return;
+        }
+        let ancestors = match &op.kind {
+            OpKind::Merge(merge) => [&merge.past[..], &merge.of[..]].concat(),
+            OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Check => {
+                let rivals = cx.rivals(&op.item);
+                let of_base = rivals.into_iter().find(|rival| rival.committed.stamp == op.base);
+                let mut ancestors = of_base.map(|rival| rival.ancestors).unwrap_or_else(|| {
+                    let mut own = cx.ancestors(&op.item);
+                    own.truncate(own.iter().position(|stamp| *stamp == op.base).unwrap_or(0));
+                    own
+                });
+                ancestors.push(op.base);
+                ancestors
+            }
+        };
+        self.keep_rival(cx, &op.item, op.committed(tx), ancestors, Fate::Open);
+    }
+
+    /// A state of an item from a source of an alignment, which says nothing of what it was built
+    /// on; true if it is taken. The newer one is, and the other one kept unless it is known that
+    /// everybody had it.
+    pub(super) fn take_or_keep(
+        &mut self,
+        cx: &mut Cx<'_>,
+        item: &ItemId,
+        mine: Committed,
+        theirs: Committed,
+    ) -> bool {
+        let (local, other) = (mine.stamp, theirs.stamp);
+        let ancestors = cx.ancestors(item);
+        if ancestors.contains(&other) {
+            return false;
+        }
+        if local.version >= other.version {
+            if !self.is_finished(other.tx) {
+                self.keep_rival(cx, item, theirs, Vec::new(), Fate::Open);
+                cx.note(Note::Diverged { item: item.clone(), local, other });
+            }
+            return false;
+        }
+        let is_lag = self.is_finished(local.tx) || self.everybody_applied(local.tx);
+        if !is_lag {
+            self.keep_overtaken(cx, item, mine, &ancestors);
+        }
+        self.end_rival(cx, item, other);
+        // It may be another line all the same: of that the others have listed this one.
+        cx.write(Write::Ancestors(item.clone(), Vec::new()));
+        cx.write(Write::Item(item.clone(), theirs));
+        self.changed.insert(item.clone());
+        true
+    }
+
+    fn keep_overtaken(
+        &mut self,
+        cx: &mut Cx<'_>,
+        item: &ItemId,
+        mine: Committed,
+        ancestors: &[Stamp],
+    ) {
+        if !self.is_finished(mine.stamp.tx) {
+            self.keep_rival(cx, item, mine, ancestors.to_vec(), Fate::Open);
+        }
+    }
+
+    /// Keeps a content beside the committed one, in place of what it was built on.
+    pub(super) fn keep_rival(
+        &mut self,
+        cx: &mut Cx<'_>,
+        item: &ItemId,
+        committed: Committed,
+        ancestors: Vec<Stamp>,
+        fate: Fate,
+    ) {
+        let stamp = committed.stamp;
+        let mut rivals = cx.rivals(item);
+        let is_known = |rival: &Rival| {
+            rival.ancestors.contains(&stamp)
+                || (rival.committed.stamp == stamp && rival.fate != Fate::Open)
+        };
+        if rivals.iter().any(is_known) {
+            return;
+        }
+        Mark::RivalKept.hit();
+        // What has lost stays: a merge that it lost to counts it among its ancestors.
+        rivals.retain(|rival| {
+            let is_past = ancestors.contains(&rival.committed.stamp);
+            rival.committed.stamp != stamp && (rival.fate == Fate::Lost || !is_past)
+        });
+        let ancestors = self.bounded(ancestors);
+        rivals.push(Rival { committed, ancestors, fate });
+        self.write_rivals(cx, item, rivals);
+    }
+
+    /// Every change of rivals goes through here.
+    pub(super) fn write_rivals(&mut self, cx: &mut Cx<'_>, item: &ItemId, mut rivals: Vec<Rival>) {
+        while rivals.len() > RIVALS_MAX
+            && let Some(oldest) = rivals.iter().position(|rival| rival.fate == Fate::Lost)
+        {
+            rivals.remove(oldest);
+        }
+        self.merger.note_open(item, rivals.iter().any(|rival| rival.fate != Fate::Lost));
+        cx.write(Write::Rivals(item.clone(), rivals));
+    }
+
+    /// A content becomes the committed one: it is no rival any more.
+    fn end_rival(&mut self, cx: &mut Cx<'_>, item: &ItemId, stamp: Stamp) {
+        let mut rivals = cx.rivals(item);
+        let before = rivals.len();
+        rivals.retain(|rival| rival.committed.stamp != stamp);
+        if rivals.len() != before {
+            self.write_rivals(cx, item, rivals);
+        }
+    }
+
+    /// A merge is about to be written: what it covers has lost, unless its content is the winner's
+    /// or a line went on from it. The local content, if it loses, is kept, too.
+    fn close_rivals(
+        &mut self,
+        cx: &mut Cx<'_>,
+        op: &Operation,
+        merge: &Merge,
+        local: Option<Committed>,
+    ) {
+        let mut rivals = cx.rivals(&op.item);
+        let before = rivals.clone();
+        let wins =
+            |committed: &Committed| (committed.live, &committed.image) == (merge.live, &op.image);
+        // What it was built on may have lost to an earlier merge, which has not come yet.
+        let may_lose = |stamp: Stamp| {
+            let skips = merge.of.len() > 1 && merge.past.contains(&stamp);
+            merge.of.contains(&stamp) || (skips && !self.everybody_applied(stamp.tx))
+        };
+        let overtaken = local.as_ref().map(|local| local.stamp).filter(|stamp| may_lose(*stamp));
+        if let Some(local) = local.filter(|local| overtaken == Some(local.stamp)) {
+            let ancestors = cx.ancestors(&op.item);
+            rivals.push(Rival { committed: local, ancestors, fate: Fate::Open });
+        }
+        let goes = |rival: &Rival| {
+            let stamp = rival.committed.stamp;
+            let is_past = merge.past.contains(&stamp) && overtaken != Some(stamp);
+            let wins = merge.covers(stamp) && wins(&rival.committed);
+            rival.fate != Fate::Lost && (is_past || wins)
+        };
+        rivals.retain(|rival| !goes(rival));
+        for rival in &mut rivals {
+            if merge.covers(rival.committed.stamp) {
+                rival.fate = Fate::Lost;
+            }
+        }
+        if rivals != before {
+            self.write_rivals(cx, &op.item, rivals);
+        }
+    }
+
+    /// Every server that could be asked has this stamp: what is left beside it has lost.
+    pub(super) fn on_settled(
+        &mut self,
+        cx: &mut Cx<'_>,
+        item: &ItemId,
+        stamp: Stamp,
+        ancestors: &[Stamp],
+    ) {
+        if cx.stamp(item) != stamp {
+            return;
+        }
+        let mine = cx.item(item).map(|mine| (mine.live, mine.image));
+        let mut rivals = cx.rivals(item);
+        let before = rivals.clone();
+        rivals.retain(|rival| {
+            let theirs = (rival.committed.live, rival.committed.image.clone());
+            let is_same = mine.as_ref() == Some(&theirs);
+            let is_past = ancestors.contains(&rival.committed.stamp);
+            rival.fate == Fate::Lost || (!is_past && !is_same)
+        });
+        for rival in &mut rivals {
+            rival.fate = Fate::Lost;
+        }
+        if rivals != before {
+            self.write_rivals(cx, item, rivals);
+        }
+    }
+
+    /// No step of the chain named a winner among these; true if that is news here.
+    pub(super) fn on_undecided(
+        &mut self,
+        cx: &mut Cx<'_>,
+        item: &ItemId,
+        contents: Vec<Committed>,
+    ) -> bool {
+        let local = cx.stamp(item);
+        let before = cx.rivals(item);
+        for content in contents.into_iter().filter(|content| content.stamp != local) {
+            let is_open = |rival: &Rival| rival.committed.stamp == content.stamp;
+            let mut rivals = cx.rivals(item);
+            if let Some(rival) = rivals.iter_mut().find(|rival| is_open(rival)) {
+                if rival.fate == Fate::Open {
+                    rival.fate = Fate::NoWinner;
+                    self.write_rivals(cx, item, rivals);
+                }
+            } else {
+                self.keep_rival(cx, item, content, Vec::new(), Fate::NoWinner);
+            }
+        }
+        cx.rivals(item) != before
+    }
+}

@@ -1,0 +1,153 @@
+//! What holds with W below a majority (PROTOCOL.md 3.10), where two servers may commit on one base:
+//! - no uncommitted read: whatever is written as an item's state was committed by somebody.
+//! - a server's copy of an item never goes back to a lower version.
+//! - in the end nothing that was acknowledged is gone without a trace: it is in the history of what
+//!   all servers have, or of a content that some server lists as one that has lost. A merge goes
+//!   on from the line that wins; what it does away with must be listed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_api::{Committed, Image, ItemId, OpKind, Stamp, TxId};
+use quorate_protocol::io::Write;
+use quorate_protocol::message::Decided;
+
+use crate::disk::Contents;
+
+#[derive(Debug, Default)]
+pub(super) struct BelowMajority {
+    committed: BTreeSet<TxId>,
+    /// What each stamp of an item was built on.
+    before: BTreeMap<(ItemId, Stamp), BTreeSet<Stamp>>,
+    contents: BTreeMap<(ItemId, Stamp), Option<Image>>,
+    acknowledged: BTreeSet<TxId>,
+    /// Items that each transaction wrote, with the stamps after it.
+    wrote: BTreeMap<TxId, Vec<(ItemId, Stamp)>>,
+}
+
+impl BelowMajority {
+    /// An item that was there before the run.
+    pub(super) fn loaded(&mut self, item: &ItemId, committed: &Committed) {
+        self.committed.insert(committed.stamp.tx);
+        self.contents.insert((item.clone(), committed.stamp), committed.image.clone());
+    }
+
+    /// Looks at a batch of writes of one server, whose disk holds `holds`.
+    pub(super) fn see(
+        &mut self,
+        writes: &[Write],
+        holds: &Contents,
+    ) -> Vec<(&'static str, Option<String>)> {
+        for write in writes {
+            if let Write::Outcome(tx, Decided::Commit) = write {
+                self.committed.insert(*tx);
+            }
+            if let Write::Log(_, entry) = write
+                && entry.outcome == Decided::Commit
+            {
+                self.committed.insert(entry.tx);
+            }
+            if let Write::Tx(tx, record) = write {
+                self.note_operations(*tx, &record.ops);
+            }
+        }
+        let mut found = Vec::new();
+        for write in writes {
+            let Write::Item(item, written) = write else { continue };
+            let uncommitted = (!self.committed.contains(&written.stamp.tx))
+                .then(|| format!("{item} is {:?}, which nobody committed", written.stamp));
+            found.push(("no-uncommitted-read", uncommitted));
+            let before = holds.items.get(item).map(|held| held.stamp);
+            let back = before.filter(|before| before.version >= written.stamp.version);
+            let back = back.map(|before| format!("{item} goes from {before:?} to {written:?}"));
+            found.push(("versions-rise", back));
+        }
+        found
+    }
+
+    fn note_operations(&mut self, tx: TxId, ops: &[quorate_api::Operation]) {
+        for op in ops.iter().filter(|op| op.writes()) {
+            let after = (op.item.clone(), op.stamp_after(tx));
+            self.contents.insert(after.clone(), op.image.clone());
+            let mut before: BTreeSet<Stamp> = [op.base].into();
+            if let OpKind::Merge(merge) = &op.kind {
+                // Of the lines, those whose content goes on.
+                let goes_on = |stamp: &&Stamp| {
+                    self.contents.get(&(op.item.clone(), **stamp)) == Some(&op.image)
+                };
+                before = merge.of.iter().filter(goes_on).copied().collect();
+            }
+            self.before.insert(after.clone(), before);
+            let wrote = self.wrote.entry(tx).or_default();
+            if !wrote.contains(&after) {
+                wrote.push(after);
+            }
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, tx: TxId) {
+        self.acknowledged.insert(tx);
+    }
+
+    /// Looks at the end: what all have, and what is listed anywhere.
+    pub(super) fn check(
+        &self,
+        items: &BTreeMap<ItemId, Committed>,
+        disks: &[&Contents],
+    ) -> Option<String> {
+        let mut known: BTreeSet<(ItemId, Stamp)> = BTreeSet::new();
+        let mut open: Vec<(ItemId, Stamp)> =
+            items.iter().map(|(item, newest)| (item.clone(), newest.stamp)).collect();
+        for disk in disks {
+            let held = disk.items.iter().map(|(item, held)| (item.clone(), held.stamp));
+            open.extend(held);
+            for (item, rivals) in &disk.rivals {
+                open.extend(rivals.iter().map(|rival| (item.clone(), rival.committed.stamp)));
+            }
+        }
+        while let Some(next) = open.pop() {
+            let (item, before) = (next.0.clone(), self.before.get(&next).cloned());
+            if known.insert(next) {
+                let before = before.into_iter().flatten();
+                open.extend(before.map(|stamp| (item.clone(), stamp)));
+            }
+        }
+        let wrote = self.acknowledged.iter().filter_map(|tx| self.wrote.get(tx)).flatten();
+        let mut gone = wrote.filter(|after| !known.contains(after));
+        gone.next().map(|(item, stamp)| format!("{item} at {stamp:?} is gone without a trace"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_api::{Boot, ClusterKey, NodeId};
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_committed_and_what_goes_back_is_caught() {
+        let item = ItemId::record(ClusterKey { database: 1, cluster: 10 }, 0);
+        let tx = |seq| TxId { node: NodeId(1), boot: Boot(1), seq };
+        let committed = |version, seq| {
+            let stamp = Stamp { version, tx: tx(seq) };
+            Committed { stamp, live: true, image: None }
+        };
+        let mut invariant = BelowMajority::default();
+        let mut holds = Contents::default();
+        let bad = |found: Vec<(&'static str, Option<String>)>| {
+            found.into_iter().filter(|(_, detail)| detail.is_some()).map(|(name, _)| name).collect()
+        };
+        let write = Write::Item(item.clone(), committed(2, 2));
+        let found: Vec<&str> = bad(invariant.see(core::slice::from_ref(&write), &holds));
+        assert_eq!(found, ["no-uncommitted-read"]);
+        let batch = [write, Write::Outcome(tx(2), Decided::Commit)];
+        assert!(bad(invariant.see(&batch, &holds)).is_empty());
+        holds.items.insert(item.clone(), committed(2, 3));
+        assert_eq!(bad(invariant.see(&batch, &holds)), ["versions-rise"]);
+        invariant.wrote.insert(tx(2), vec![(item.clone(), committed(2, 2).stamp)]);
+        invariant.acknowledged(tx(2));
+        let end = [(item.clone(), committed(2, 2))].into();
+        assert_eq!(invariant.check(&end, &[]), None);
+        let end = [(item, committed(3, 3))].into();
+        assert!(invariant.check(&end, &[]).is_some());
+    }
+}
