@@ -375,8 +375,8 @@ impl Cluster {
         let changed = count * TEXT as u64;
         let moved = received(&back);
         eprintln!(
-            "delta after {count} of {} records ({:.2} MB) changed: {:.2} MB received, {:.2} % of all, \
-             {took:.1?}, items fetched: {}",
+            "delta after {count} of {} records ({:.2} MB) changed: {:.2} MB received, {:.2} % of \
+             all, {took:.1?}, items fetched: {}",
             self.options.records,
             changed as f64 / 1e6,
             moved as f64 / 1e6,
