@@ -167,7 +167,8 @@ pub enum Ask {
         /// Inclusive; `None`: to the last key.
         upto: Option<ItemKey>,
     },
-    /// Whole items of a range, for a server that has nothing. Outside of sessions ([`crate::copying`]).
+    /// Whole items of a range, for a server that has nothing. Outside of sessions
+    /// ([`crate::copying`]).
     Copy {
         /// Which cluster.
         cluster: ClusterKey,

@@ -107,7 +107,7 @@ impl AlignConfig {
             log_age: 3_600_000_000,
             pause: 2_000,
             items: 512,
-            leaf: 64,
+            leaf: 32,
             journal: 65_536,
             retention: 600_000_000,
             sweep: 512,

@@ -19,3 +19,4 @@ mod placement;
 pub mod planted;
 pub mod survey;
 pub mod topology;
+mod write;

@@ -1,8 +1,8 @@
 //! What reads a lot for servers that align, beside the loop, so that clients' transactions do not
 //! wait for it: chunks of clusters for those that copy from this one (`Effect::Copy`), and digests
-//! of whole clusters (`Effect::Survey`). One of each at a time, in pieces, and as long a pause behind
-//! a piece as it took: half of one processor at most, and the memory of one chunk or page. May not
-//! decide what is copied or compared.
+//! of whole clusters (`Effect::Survey`). One of each at a time, in pieces, and as long a pause
+//! behind a piece as it took: half of one processor at most, and the memory of one chunk or page.
+//! May not decide what is copied or compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -78,7 +78,7 @@ impl Deployment {
         let share = percent.map_or(String::new(), |share| format!(", about {share} % of all"));
         let (items, rate) = (self.items, mb / seconds);
         tracing::info!(
-            "{what} database '{name}': {mb:.1} MB in {items} items so far in {seconds:.1} s, \
+            "{what} database '{name}': {mb:.1} MB in {items} items in {seconds:.1} s, \
              {rate:.1} MB/s, total {sent:.1} MB sent over the network{share}"
         );
     }

@@ -1,5 +1,7 @@
 //! Counters of this server, and their text for Prometheus. May not influence anything.
 
+mod fsync;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +16,7 @@ use super::inbox::Inbox;
 use super::link::{LinkBytes, Links};
 use super::message_names::{MESSAGES, message_index};
 use super::storage::Storage;
-
-/// Upper bounds of the buckets of a sync's duration, in microseconds.
-const FSYNC_BUCKETS_US: [u64; 15] = [
-    50, 100, 200, 400, 700, 1_000, 2_000, 4_000, 7_000, 10_000, 20_000, 50_000, 100_000, 300_000,
-    1_000_000,
-];
+pub use fsync::FsyncHistogram;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -40,31 +37,6 @@ impl Counter {
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// How long syncs of the log took.
-#[derive(Debug, Default)]
-pub struct FsyncHistogram {
-    buckets: [Counter; FSYNC_BUCKETS_US.len()],
-    count: Counter,
-    sum_us: Counter,
-}
-
-impl FsyncHistogram {
-    pub(crate) fn record(&self, took: Duration) {
-        let us = crate::clock::micros(took);
-        if let Some(index) = FSYNC_BUCKETS_US.iter().position(|bound| us <= *bound) {
-            self.buckets[index].increment();
-        }
-        self.count.increment();
-        self.sum_us.add(us);
-    }
-
-    /// Syncs so far.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.count.get()
     }
 }
 
@@ -303,7 +275,7 @@ impl Metrics {
         self.render_transactions(&mut text);
         self.render_messages(&mut text);
         self.render_control(&mut text);
-        self.render_fsync(&mut text);
+        self.fsync.render(&mut text);
         self.render_queues(&mut text);
         self.render_links(&mut text);
         render_process(&mut text);
@@ -384,20 +356,6 @@ impl Metrics {
             text.head(name, "gauge");
             text.line(format_args!("{name}"), value.load(Ordering::Relaxed));
         }
-    }
-
-    fn render_fsync(&self, text: &mut Text) {
-        text.head("quorate_fsync_seconds", "histogram");
-        let mut below = 0;
-        for (bound, bucket) in FSYNC_BUCKETS_US.iter().zip(&self.fsync.buckets) {
-            below += bucket.get();
-            let bound = seconds(*bound);
-            text.line(format_args!("quorate_fsync_seconds_bucket{{le=\"{bound}\"}}"), below);
-        }
-        let count = self.fsync.count.get();
-        text.line(format_args!("quorate_fsync_seconds_bucket{{le=\"+Inf\"}}"), count);
-        text.line(format_args!("quorate_fsync_seconds_sum"), seconds(self.fsync.sum_us.get()));
-        text.line(format_args!("quorate_fsync_seconds_count"), count);
     }
 
     fn render_queues(&self, text: &mut Text) {

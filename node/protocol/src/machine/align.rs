@@ -421,7 +421,11 @@ impl Machine {
             | Answer::Followed { .. }
             | Answer::Unknown => {}
         }
-        self.resume(aligning);
+        // What was begun with meanwhile.
+        if let Some(meanwhile) = self.align.take() {
+            aligning.begun.extend(meanwhile.begun);
+        }
+        self.align = Some(aligning);
         self.come_back_if_done(cx);
     }
 
@@ -453,14 +457,6 @@ impl Machine {
             | Answer::Copied(_)
             | Answer::Got { .. } => self.on_compared(cx, aligning, from, answer),
         }
-    }
-
-    /// Puts back what was taken out to be worked on.
-    fn resume(&mut self, mut aligning: Aligning) {
-        if let Some(meanwhile) = self.align.take() {
-            aligning.begun.extend(meanwhile.begun);
-        }
-        self.align = Some(aligning);
     }
 
     fn on_begun(&self, aligning: &mut Aligning, from: NodeId, journal: u64) {

@@ -1,5 +1,5 @@
-//! Comparing with a source: one question at a time, with pauses between, so that a server that aligns
-//! and its sources go on serving others (PROTOCOL.md 3.6.5).
+//! Comparing with a source: one question at a time, with pauses between, so that a server that
+//! aligns and its sources go on serving others (PROTOCOL.md 3.6.5).
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -121,8 +121,8 @@ impl Machine {
         aligning.sources.insert(node, source);
     }
 
-    /// Begins sessions with those that will be compared next, so that they read their clusters while
-    /// the first one is compared.
+    /// Begins sessions with those that will be compared next, so that they read their clusters
+    /// while the first one is compared.
     fn open_ahead(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning, first: NodeId) {
         let me = self.config.node;
         let others = |p: &Placement| p.majority() - usize::from(p.masters.contains(&me));

@@ -1,7 +1,7 @@
 //! The copy that comes before comparing (PROTOCOL.md 3.6.5): of clusters of which nothing is here,
 //! a server that aligns takes everything, in key order, in chunks, from one MASTER at a time. It
-//! brings bytes and decides nothing: all is compared afterwards, so `align` says alone why the state
-//! is whole in the end.
+//! brings bytes and decides nothing: all is compared afterwards, so `align` says alone why the
+//! state is whole in the end.
 //!
 //! **No session.** A source keeps nothing between two chunks: it is asked for what is behind a key.
 //! So a chunk may be lost, come twice or late, or come from another server than the one asked last;
@@ -13,20 +13,20 @@
 //! before anything is taken: what is empty or has such a mark is copied, and of what is neither
 //! only the difference is fetched.
 //!
-//! **Why that adds nothing to what `align` has to argue.** Items come as committed at a MASTER, only
-//! newer ones are taken, and their writers are remembered (`begun`) unless they are finished, all
-//! like what is fetched from a source that is lost later. The marks that say what is finished come
-//! with the chunk and are older than its items. Nothing of a copy is shown: this server has left
-//! ONLINE, and comes back by comparing alone. A token of a session covers what sources reached, not
-//! what was copied.
+//! **Why that adds nothing to what `align` has to argue.** Items come as committed at a MASTER,
+//! only newer ones are taken, and their writers are remembered (`begun`) unless they are finished,
+//! all like what is fetched from a source that is lost later. The marks that say what is finished
+//! come with the chunk and are older than its items. Nothing of a copy is shown: this server has
+//! left ONLINE, and comes back by comparing alone. A token of a session covers what sources
+//! reached, not what was copied.
 //!
-//! **Deletes.** Comparing takes over what a source has, and leaves what only this server has: so the
-//! tombstone of an item that is deleted after it was copied must be there when it is compared. The
-//! source had not applied the delete then, and did not know of an older configuration than this
-//! server (it drops such questions). As a MASTER of the item it is asked before everybody is said to
-//! have the delete, and tells the decider of that configuration with its answer; from then on the
-//! decider waits for this server, too, which acknowledges nothing before it is back. So no tombstone
-//! of such a delete is dropped (`tombstones`).
+//! **Deletes.** Comparing takes over what a source has, and leaves what only this server has: so
+//! the tombstone of an item that is deleted after it was copied must be there when it is compared.
+//! The source had not applied the delete then, and did not know of an older configuration than this
+//! server (it drops such questions). As a MASTER of the item it is asked before everybody is said
+//! to have the delete, and tells the decider of that configuration with its answer; from then on
+//! the decider waits for this server, too, which acknowledges nothing before it is back. So no
+//! tombstone of such a delete is dropped (`tombstones`).
 //!
 //! Copying does not hold up an alignment that could go on without: when no MASTER of a cluster
 //! gives a copy although enough to compare with are there, its items are fetched one by one.

@@ -6,6 +6,10 @@ use alloc::vec::Vec;
 
 use quorate_api::{ItemId, OpKind, Operation, TxId};
 
+use crate::io::Config;
+use crate::message::{TxRecord, Vote};
+use crate::planted::Bug;
+
 /// Exclusive locks for writes, shared ones for `check` (PROTOCOL.md 3.2).
 #[derive(Debug, Default)]
 pub(super) struct LockTable {
@@ -80,4 +84,22 @@ impl LockTable {
             }
         }
     }
+}
+
+/// Acceptor records without outcome, and what their votes lock.
+pub(super) fn undecided_with_locks(
+    config: &Config,
+    undecided: Vec<(TxId, TxRecord)>,
+) -> (BTreeMap<TxId, TxRecord>, LockTable) {
+    let (mut txs, mut locks) = (BTreeMap::new(), LockTable::default());
+    for (tx, record) in undecided {
+        if matches!(record.vote, Some(Vote::No(_))) && config.has(Bug::NoIsForgotten) {
+            continue;
+        }
+        if record.vote == Some(Vote::Yes) && !config.has(Bug::LoseLocks) {
+            locks.take(tx, &record.ops);
+        }
+        txs.insert(tx, record);
+    }
+    (txs, locks)
 }

@@ -1,8 +1,9 @@
-//! The Merkle tree of one cluster at a source, told node by node. May not know sessions or messages.
+//! The Merkle tree of one cluster at a source, told node by node. May not know sessions or
+//! messages.
 //!
-//! Every node stands for sixteen nodes below. The other side adds up its own leaves between the same
-//! bounds (a digest is a sum, so it needs no tree), and only descends where they differ: what travels
-//! grows with the difference and with the logarithm of the cluster's size.
+//! Every node stands for sixteen nodes below. The other side adds up its own leaves between the
+//! same bounds (a digest is a sum, so it needs no tree), and only descends where they differ: what
+//! travels grows with the difference and with the logarithm of the cluster's size.
 
 use alloc::vec::Vec;
 

@@ -11,8 +11,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
 use crate::marks::Mark;
-use crate::message::{Finished, LogPosition, Message, Participant, TxRecord, Vote};
-use crate::planted::Bug;
+use crate::message::{Finished, LogPosition, Message, Participant, TxRecord};
 use crate::topology::Topology;
 
 mod acceptor;
@@ -149,7 +148,7 @@ impl Machine {
     /// nothing had happened.
     #[must_use]
     pub fn new(config: Config, recovered: Recovered) -> Self {
-        let (txs, locks) = undecided_with_locks(&config, recovered.undecided);
+        let (txs, locks) = locks::undecided_with_locks(&config, recovered.undecided);
         if recovered.aligning {
             Mark::AligningRestarted.hit();
         }
@@ -494,22 +493,4 @@ impl Machine {
     fn draw(&mut self, bound: u64) -> u64 {
         self.rng.next_u64() % bound.max(1)
     }
-}
-
-/// Acceptor records without outcome, and what their votes lock.
-fn undecided_with_locks(
-    config: &Config,
-    undecided: Vec<(TxId, TxRecord)>,
-) -> (BTreeMap<TxId, TxRecord>, locks::LockTable) {
-    let (mut txs, mut locks) = (BTreeMap::new(), locks::LockTable::default());
-    for (tx, record) in undecided {
-        if matches!(record.vote, Some(Vote::No(_))) && config.has(Bug::NoIsForgotten) {
-            continue;
-        }
-        if record.vote == Some(Vote::Yes) && !config.has(Bug::LoseLocks) {
-            locks.take(tx, &record.ops);
-        }
-        txs.insert(tx, record);
-    }
-    (txs, locks)
 }

@@ -126,8 +126,8 @@ pub(crate) fn append<T: Serialize>(
     closed
 }
 
-/// A frame of its own that carries a value compressed. Takes time that grows with the value: not for
-/// threads that others wait for.
+/// A frame of its own that carries a value compressed. Takes time that grows with the value: not
+/// for threads that others wait for.
 pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Vec<u8>, FrameError> {
     let plain = postcard::to_allocvec(value).map_err(|_| FrameError::Body)?;
     if plain.len() > FRAME_MAX {
