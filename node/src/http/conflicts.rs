@@ -12,6 +12,7 @@ use super::backend::{Backend, NodeState};
 use super::context::Ctx;
 use super::error::ApiError;
 use super::members::{Server, ServerState};
+use super::permitted;
 use super::record;
 use super::reply::{self, Answer, Reply};
 use crate::index::table;
@@ -136,6 +137,7 @@ impl<B: Backend> Access<'_, B> {
     }
 
     async fn choose(&self, db: &Db, rid: Rid, winner: &str) -> Result<u64, ApiError> {
+        permitted::write(self.app, || format!("Command 'HA RESOLVE {rid}'"))?;
         let winner = parse_stamp(winner).ok_or_else(|| {
             ApiError::bad_request(format!(
                 "'{winner}' is no stamp: it looks like 2@00c0ffee00c0ffee.1.7, as the list of \

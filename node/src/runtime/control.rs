@@ -1,7 +1,7 @@
 //! The control plane inside the loop: it shares the loop's thread, disk and links. Carries out what
 //! the plane wants done, and hands what was agreed on to the machine. May not decide anything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -226,7 +226,10 @@ impl<P: Protocol> NodeLoop<P> {
         if !control.plane.is_leader() {
             return;
         }
-        let Some(command) = control.owners.due(&control.plane.schema()) else { return };
+        let agreement = &control.plane.state().agreement;
+        let votes: BTreeSet<NodeId> = agreement.voters().collect();
+        let due = control.owners.due(&control.plane.schema(), |node| votes.contains(&node));
+        let Some(command) = due else { return };
         let request = self.shared.next_control.fetch_add(1, Ordering::Relaxed);
         control.owners.asked(request);
         self.step_control(Event::Propose { request, command });
@@ -312,7 +315,7 @@ impl<P: Protocol> NodeLoop<P> {
             self.shared.metrics.control_sent.increment();
             known.dirty = true;
         } else {
-            self.demand(to);
+            self.wanted.insert(to);
         }
     }
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mdns_sd::{IfKind, Receiver, ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::net::lookup_host;
@@ -17,6 +18,10 @@ pub(crate) const MULTICAST: &str = "multicast";
 
 /// What servers are found as.
 const SERVICE: &str = "_quorate._tcp.local.";
+/// Servers that are remembered: anybody may say anything on a network.
+const SERVERS_MAX: usize = 1_024;
+/// Longest wait for one name, while other seeds may be there.
+const LOOK_UP: Duration = Duration::from_secs(2);
 /// Keys of what they say of themselves.
 const CLUSTER: &str = "cluster";
 const ADDRESS: &str = "address";
@@ -87,12 +92,20 @@ impl Discovery {
     fn found(&self) -> BTreeSet<String> {
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         let Others { events, addresses } = &mut *others;
+        // The library ends a search whose news nobody took for long.
+        if events.is_disconnected() {
+            match self.daemon.browse(SERVICE) {
+                Ok(again) => *events = again,
+                Err(error) => tracing::warn!(%error, "servers are not looked for by multicast"),
+            }
+        }
         for event in events.try_iter() {
             // The other events are about the search itself.
             if let ServiceEvent::ServiceResolved(service) = event {
                 let said = |key| service.txt_properties.get_property_val_str(key);
                 if let (Some(cluster), Some(address)) = (said(CLUSTER), said(ADDRESS))
                     && cluster == self.cluster
+                    && addresses.len() < SERVERS_MAX
                 {
                     addresses.insert(service.fullname.clone(), address.to_owned());
                 }
@@ -129,9 +142,10 @@ pub(super) async fn addresses(
             found.extend(others);
             continue;
         }
-        match lookup_host(seed).await {
-            Ok(addresses) => found.extend(addresses.map(|address| address.to_string())),
-            Err(error) => failed.push((seed.clone(), error.to_string())),
+        match tokio::time::timeout(LOOK_UP, lookup_host(seed)).await {
+            Ok(Ok(addresses)) => found.extend(addresses.map(|address| address.to_string())),
+            Ok(Err(error)) => failed.push((seed.clone(), error.to_string())),
+            Err(late) => failed.push((seed.clone(), format!("its name is not looked up: {late}"))),
         }
     }
     (found, failed)

@@ -72,6 +72,8 @@ pub(crate) struct NodeLoop<P> {
     pub(super) control: Option<Control>,
     /// For the control plane, at the end of the turn: it may change the configuration.
     pub(super) reports: Vec<Report>,
+    /// Servers that something was to be sent to since the last flush, and that have no link.
+    pub(super) wanted: BTreeSet<NodeId>,
     pub(super) cfg: u64,
     work: VecDeque<Input>,
     effects: Vec<Effect>,
@@ -117,6 +119,7 @@ impl<P: Protocol> NodeLoop<P> {
             foundation: Some(foundation),
             control: None,
             reports: Vec::new(),
+            wanted: BTreeSet::new(),
             cfg: 0,
             work: VecDeque::new(),
             effects: Vec::new(),
@@ -408,7 +411,7 @@ impl<P: Protocol> NodeLoop<P> {
                     known.dirty = true;
                 } else {
                     tracing::debug!(%to, message = message.name(), "nobody to send to");
-                    self.demand(to);
+                    self.wanted.insert(to);
                 }
             }
             Out::Report(report) => self.reports.push(report),
@@ -420,13 +423,6 @@ impl<P: Protocol> NodeLoop<P> {
                     client.send(reply).ok();
                 }
             }
-        }
-    }
-
-    /// What is lost for want of a link comes again; then there shall be one.
-    pub(super) fn demand(&self, node: NodeId) {
-        if let Some(links) = &self.shared.links {
-            links.demand(&[node].into());
         }
     }
 
@@ -444,6 +440,11 @@ impl<P: Protocol> NodeLoop<P> {
     }
 
     fn flush(&mut self) {
+        if let Some(links) = &self.shared.links
+            && !self.wanted.is_empty()
+        {
+            links.demand(&std::mem::take(&mut self.wanted));
+        }
         for known in self.peers.values_mut().filter(|known| known.dirty) {
             known.dirty = false;
             known.peer.queue.flush(&known.peer.out_bytes);

@@ -77,7 +77,9 @@ impl Owners {
 
     /// What the server that leads has to ask for now, if nothing is asked for yet. With a minority
     /// nothing is: what it asked for would be carried out when the majority is back, too late.
-    pub(super) fn due(&self, schema: &Schema) -> Option<Command> {
+    ///
+    /// A MASTER gets nothing before it is one of every cluster (`votes`).
+    pub(super) fn due(&self, schema: &Schema, votes: impl Fn(NodeId) -> bool) -> Option<Command> {
         let masters = || schema.masters().filter_map(|s| Some((s.node, self.seen.get(&s.node)?)));
         let reached = masters().filter(|(_, seen)| seen.presence != Presence::Gone).count();
         if self.asked.is_some() || reached * 2 <= schema.master_count() {
@@ -94,6 +96,7 @@ impl Owners {
                 Presence::Gone if schema.has_to_move(node) && !to.is_empty() => {
                     return Some(Command::MoveOwners { lost: node, to });
                 }
+                Presence::Serving if !votes(node) => {}
                 Presence::Serving if schema.is_missed(node) => {
                     return Some(Command::ReturnOwners { back: node });
                 }
@@ -152,25 +155,25 @@ mod tests {
     fn a_server_is_lost_only_after_a_moment_and_with_a_majority_here() {
         let (schema, mut owners) = (schema(), Owners::default());
         look(&mut owners, [ONLINE; 3], 10);
-        assert_eq!(owners.due(&schema), None);
+        assert_eq!(owners.due(&schema, |_| true), None);
         look(&mut owners, [ONLINE, GONE, ONLINE], SETTLED);
-        assert_eq!(owners.due(&schema), None, "it may be back at once");
+        assert_eq!(owners.due(&schema, |_| true), None, "it may be back at once");
         look(&mut owners, [ONLINE; 3], 1);
         look(&mut owners, [ONLINE, GONE, ONLINE], SETTLED);
-        assert_eq!(owners.due(&schema), None, "it was back");
+        assert_eq!(owners.due(&schema, |_| true), None, "it was back");
         look(&mut owners, [ONLINE, GONE, ONLINE], 1);
-        assert_eq!(owners.due(&schema), moved(2, &[1, 3]));
+        assert_eq!(owners.due(&schema, |_| true), moved(2, &[1, 3]));
         owners.asked(7);
-        assert_eq!(owners.due(&schema), None, "one at a time");
+        assert_eq!(owners.due(&schema, |_| true), None, "one at a time");
         assert!(!owners.answered(6) && owners.answered(7) && !owners.answered(7));
-        assert_eq!(owners.due(&schema), moved(2, &[1, 3]));
+        assert_eq!(owners.due(&schema, |_| true), moved(2, &[1, 3]));
         // Linked again is not lost, but takes nothing over either.
         look(&mut owners, [ONLINE, ServerState::Is(NodeState::Aligning), GONE], 10);
-        assert_eq!(owners.due(&schema), moved(3, &[1]));
+        assert_eq!(owners.due(&schema, |_| true), moved(3, &[1]));
         look(&mut owners, [ONLINE, HEARD, ONLINE], 10);
-        assert_eq!(owners.due(&schema), None, "others reach it");
+        assert_eq!(owners.due(&schema, |_| true), None, "others reach it");
         look(&mut owners, [ONLINE, GONE, GONE], 10);
-        assert_eq!(owners.due(&schema), None, "a minority moves nothing");
+        assert_eq!(owners.due(&schema, |_| true), None, "a minority moves nothing");
     }
 
     /// FEATURES: A7
@@ -178,9 +181,9 @@ mod tests {
     fn one_that_was_never_reached_may_be_starting() {
         let (schema, mut owners) = (schema(), Owners::default());
         look(&mut owners, [ONLINE, ONLINE, GONE], STARTED);
-        assert_eq!(owners.due(&schema), None);
+        assert_eq!(owners.due(&schema, |_| true), None);
         look(&mut owners, [ONLINE, ONLINE, GONE], 1);
-        assert_eq!(owners.due(&schema), moved(3, &[1, 2]));
+        assert_eq!(owners.due(&schema, |_| true), moved(3, &[1, 2]));
     }
 
     /// FEATURES: A7
@@ -195,9 +198,10 @@ mod tests {
         let mut owners = Owners::default();
         let aligning = ServerState::Is(NodeState::Aligning);
         look(&mut owners, [ONLINE, aligning, GONE], 20);
-        assert_eq!(owners.due(&away), None);
+        assert_eq!(owners.due(&away, |_| true), None);
         look(&mut owners, [ONLINE, ONLINE, GONE], SETTLED + 1);
-        assert_eq!(owners.due(&away), Some(Command::ReturnOwners { back: NodeId(2) }));
-        assert_eq!(owners.due(&Schema::default()), None);
+        assert_eq!(owners.due(&away, |node| node != NodeId(2)), None, "not yet a MASTER of all");
+        assert_eq!(owners.due(&away, |_| true), Some(Command::ReturnOwners { back: NodeId(2) }));
+        assert_eq!(owners.due(&Schema::default(), |_| true), None);
     }
 }

@@ -86,9 +86,13 @@ impl Links {
             };
             after.insert(server.name.clone(), peer);
         }
+        // What fails is tried again, with the same peers before it.
+        for name in before.keys().filter(|name| !after.contains_key(*name)) {
+            self.storage.unbind(name)?;
+        }
         self.peers.store(Arc::new(after.clone()));
         let is_master = |node| servers.iter().any(|s| s.node == node && s.role == Role::Master);
-        self.own.board().keep(|node| servers.iter().any(|server| server.node == node));
+        self.own.board().keep(servers.iter().map(|server| server.node).collect());
         let (always, now) = (self.always.load(), self.clock.now());
         let master = is_master(self.me.node);
         for peer in after.values() {
@@ -102,9 +106,6 @@ impl Links {
             }
             tracing::info!("removed node '{name}'");
             peer.retire();
-            if !after.contains_key(name) {
-                self.storage.unbind(name)?;
-            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! hears that of itself tells a newer one, which holds again (as in SWIM). Who is told of nothing
 //! new for long takes a server for gone that all of its neighbours went with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::{Boot, NodeId};
 use quorate_protocol::io::Tick;
@@ -58,6 +58,8 @@ pub(crate) struct Board {
     boot: Boot,
     version: u64,
     known: BTreeMap<NodeId, Known>,
+    /// Who is in the cluster; empty before that is known.
+    members: BTreeSet<NodeId>,
     now: Tick,
     /// Between two notices of a server.
     period: Tick,
@@ -77,10 +79,11 @@ impl Board {
         self.period = period;
     }
 
-    /// Those that are not in the cluster are forgotten.
-    pub(super) fn keep(&mut self, is_there: impl Fn(NodeId) -> bool) {
+    /// Those that are not in the cluster are forgotten, whoever still tells of them.
+    pub(super) fn keep(&mut self, members: BTreeSet<NodeId>) {
         let own = self.own;
-        self.known.retain(|node, _| *node == own || is_there(*node));
+        self.known.retain(|node, _| *node == own || members.contains(node));
+        self.members = members;
     }
 
     fn put(&mut self, notice: Notice, from: Option<NodeId>) {
@@ -105,7 +108,8 @@ impl Board {
             let own = known.map_or(0, |known| known.number);
             return notice.lost && notice.boot == self.boot && notice.number >= own;
         }
-        if known.is_none_or(|known| known.rank() < notice.rank()) {
+        let is_there = self.members.is_empty() || self.members.contains(&notice.node);
+        if is_there && known.is_none_or(|known| known.rank() < notice.rank()) {
             self.put(notice, from);
         }
         false
@@ -216,7 +220,9 @@ mod tests {
         assert_eq!(b.state(NodeId(7)), ServerState::Offline);
         b.pass(4_000_000 + UNDER_WAY + 1);
         assert_eq!(b.state(NodeId(1)), ServerState::NotAvailable);
-        b.keep(|_| false);
+        b.keep([NodeId(2)].into());
         assert_eq!(b.state(NodeId(1)), ServerState::Offline);
+        tell(&a, &mut b);
+        assert_eq!(b.state(NodeId(1)), ServerState::Offline, "a has not heard that it is removed");
     }
 }

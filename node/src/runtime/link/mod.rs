@@ -330,6 +330,8 @@ async fn beat(links: Arc<Links>) {
             if links.peers().values().all(|peer| peer.is_calm()) { CALM } else { HEARTBEAT };
         let is_news = tokio::time::timeout(pause, links.own.changed()).await.is_ok();
         let now = links.clock.now();
+        // With no link there is no news either, and what is known grows old all the same.
+        links.own.board().pass(now);
         links.choose_teller(&links.peers());
         for peer in links.peers().values() {
             if is_news || peer.is_due(now) {

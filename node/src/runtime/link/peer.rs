@@ -175,6 +175,8 @@ impl Peer {
         if let Some(binding) = state.binding {
             self.inbox.push_control(Input::Unbound { node: binding.node });
         }
+        // A sign of life may just be on its way in.
+        state.retired = true;
         drop(state);
         self.current.send_modify(|current| current.retired = true);
     }
@@ -218,6 +220,9 @@ impl Peer {
     /// the old one.
     pub(crate) fn bind(self: &Arc<Self>, binding: Binding) {
         let mut state = self.lock();
+        if state.retired {
+            return;
+        }
         let known = state.binding.replace(binding);
         state.binding_stored = true;
         if known.is_none_or(|known| known.boot != binding.boot) {
@@ -375,7 +380,9 @@ impl Peer {
         };
         drop(state);
         if !self.queue.push(Kind::Heartbeat, &heartbeat) {
-            self.lock().told = before;
+            // A new link may have begun to tell everything meanwhile.
+            let mut state = self.lock();
+            state.told = state.told.min(before);
         }
         self.queue.flush(&self.out_bytes);
     }
@@ -397,12 +404,12 @@ impl Peer {
     fn tell_lost(&self, state: &mut State, now: Tick) {
         let Some(binding) = state.binding.filter(|_| !state.told_up && self.need.is_always())
         else {
-            (state.down, state.told_lost) = (None, false);
+            state.down = None;
             return;
         };
         let since = *state.down.get_or_insert(now);
-        if !state.told_lost && now.saturating_sub(since) >= LOST {
-            state.told_lost = true;
+        // Again and again: what it said last may come from others only now.
+        if now.saturating_sub(since) >= LOST {
             self.own.board().lose(binding.node, binding.boot);
         }
     }
@@ -410,6 +417,7 @@ impl Peer {
     fn set_up(&self, state: &mut State, up: bool) {
         if let Some(binding) = state.binding
             && state.told_up != up
+            && !state.retired
         {
             state.told_up = up;
             self.tell(&binding, up);

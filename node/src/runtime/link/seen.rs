@@ -66,9 +66,10 @@ pub(super) struct State {
     pub(super) asks: bool,
     /// Version of the board that it was told last, on this link.
     pub(super) told: u64,
-    /// Since when it cannot be reached, until others were told so.
+    /// Since when it cannot be reached.
     pub(super) down: Option<Tick>,
-    pub(super) told_lost: bool,
+    /// It is no peer any more: nothing is said of it.
+    pub(super) retired: bool,
     /// How it was last seen from here.
     pub(super) seen: ServerState,
 }
