@@ -292,10 +292,7 @@ pub enum ConfigError {
     #[error("conflict_resolver_chain: {0}")]
     Chain(#[from] ChainError),
     /// Servers are in no data center yet.
-    #[error(
-        "conflict_resolver_chain: '{0}' never decides: servers are in no data center; legal are \
-         quorum, content, majority and version"
-    )]
+    #[error("conflict_resolver_chain: '{0}' never decides: servers are in no data center yet")]
     NoDataCenters(String),
     /// More votes or answers than there are MASTERs.
     #[error(
@@ -352,7 +349,7 @@ impl Config {
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
         let chain =
             flags.conflict_resolver_chain.as_ref().or(file.conflict_resolver_chain.as_ref());
-        let chain = chain.map_or_else(|| Ok(Chain::default()), |text| chain_of(text))?;
+        let chain = chain.map(|text| chain_of(text)).transpose()?.unwrap_or_default();
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let role = flags.role.or(file.role);
         let (masters, join) =

@@ -8,6 +8,7 @@ use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, Stamp};
 use serde::{Deserialize, Serialize};
 
 use crate::alignment::Digest;
+use crate::io::Tick;
 
 /// Ancestors kept of an item, newest ones. With fewer known than there were, two stamps of one line
 /// may look like two lines; then they are looked at twice before they are merged.
@@ -37,6 +38,20 @@ pub struct Rival {
     pub ancestors: Vec<Stamp>,
     /// What became of it.
     pub fate: Fate,
+}
+
+/// A choice among the contents of an item that diverged.
+#[derive(Debug, Clone)]
+pub struct Choose {
+    /// The shell's number for the request; comes back in the reply.
+    pub request: u64,
+    /// Of which item.
+    pub item: ItemId,
+    /// Stamp of the content that wins: the one committed at some server, or one that the asked
+    /// server has listed.
+    pub winner: Stamp,
+    /// When the client stops waiting.
+    pub deadline: Tick,
 }
 
 /// All of an item at one server, for who merges.

@@ -9,6 +9,7 @@ use quorate_api::{
 };
 
 pub use crate::config::{AlignConfig, Config, MergeConfig, RelayConfig};
+pub use crate::conflict::Choose;
 use crate::conflict::Rival;
 use crate::copying::{CopyNote, Part};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
@@ -90,20 +91,6 @@ pub struct Submit {
     pub wall_us: u64,
     /// Revision of the schema that the operations were made with.
     pub schema: u64,
-}
-
-/// A choice among the contents of an item that diverged.
-#[derive(Debug, Clone)]
-pub struct Choose {
-    /// The shell's number for the request; comes back in the reply.
-    pub request: u64,
-    /// Of which item.
-    pub item: ItemId,
-    /// Stamp of the content that wins: the one committed at some server, or one that the asked
-    /// server has listed.
-    pub winner: Stamp,
-    /// When the client stops waiting.
-    pub deadline: Tick,
 }
 
 /// One operation as a client proposes it.

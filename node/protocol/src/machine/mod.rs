@@ -279,18 +279,6 @@ impl Machine {
         self.txs.iter()
     }
 
-    /// Items locked here; for status pages and the simulator's invariants.
-    #[must_use]
-    pub fn locked(&self) -> usize {
-        self.locks.len()
-    }
-
-    /// Transactions and reads of clients in flight here.
-    #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.coordinations.len() + self.retries.len() + self.reads.len() + self.sessions.len()
-    }
-
     fn on_message(&mut self, cx: &mut Cx<'_>, from: NodeId, cfg: u64, message: Message) {
         self.heard_cfg = self.heard_cfg.max(cfg);
         if self.is_silent_on(&message) || self.is_of_ended_boot(from) {

@@ -12,6 +12,18 @@ use crate::marks::Mark;
 use crate::message::{Decided, Knowledge, Message, Participant, Vote};
 
 impl Machine {
+    /// Items locked here; for status pages and the simulator's invariants.
+    #[must_use]
+    pub fn locked(&self) -> usize {
+        self.locks.len()
+    }
+
+    /// Transactions and reads of clients in flight here.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.coordinations.len() + self.retries.len() + self.reads.len() + self.sessions.len()
+    }
+
     pub(super) fn on_status(
         &mut self,
         cx: &mut Cx<'_>,

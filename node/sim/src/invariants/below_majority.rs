@@ -3,7 +3,8 @@
 //! - a server's copy of an item never goes back to a lower version.
 //! - in the end nothing that was acknowledged is gone without a trace: it is in the history of what
 //!   all servers have, or of a content that some server lists as one that has lost. A merge goes
-//!   on from the line that wins; what it does away with must be listed.
+//!   on from the line that wins; what it does away with must be listed. Of what recovery aborted
+//!   this is not asked: it sees the votes of those who are reachable, and may contradict an answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,8 @@ pub(super) struct BelowMajority {
     before: BTreeMap<(ItemId, Stamp), BTreeSet<Stamp>>,
     contents: BTreeMap<(ItemId, Stamp), Option<Image>>,
     acknowledged: BTreeSet<TxId>,
+    /// By somebody's recovery.
+    aborted: BTreeSet<TxId>,
     /// Items that each transaction wrote, with the stamps after it.
     wrote: BTreeMap<TxId, Vec<(ItemId, Stamp)>>,
 }
@@ -40,6 +43,9 @@ impl BelowMajority {
         for write in writes {
             if let Write::Outcome(tx, Decided::Commit) = write {
                 self.committed.insert(*tx);
+            }
+            if let Write::Outcome(tx, Decided::Abort) = write {
+                self.aborted.insert(*tx);
             }
             if let Write::Log(_, entry) = write
                 && entry.outcome == Decided::Commit
@@ -111,7 +117,8 @@ impl BelowMajority {
                 open.extend(before.map(|stamp| (item.clone(), stamp)));
             }
         }
-        let wrote = self.acknowledged.iter().filter_map(|tx| self.wrote.get(tx)).flatten();
+        let asked = self.acknowledged.difference(&self.aborted);
+        let wrote = asked.filter_map(|tx| self.wrote.get(tx)).flatten();
         let mut gone = wrote.filter(|after| !known.contains(after));
         gone.next().map(|(item, stamp)| format!("{item} at {stamp:?} is gone without a trace"))
     }

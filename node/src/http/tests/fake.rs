@@ -1,6 +1,8 @@
 //! A server in memory: commits by itself, owns the first cluster of each class, fails on demand.
 //! May not be cleverer than the tests need.
 
+mod picture;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -12,7 +14,6 @@ use quorate_api::{
 use quorate_control::agreement::Agreement;
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
-use quorate_control::servers::Role;
 use quorate_protocol::conflict::Rival;
 use quorate_protocol::io::{Base, Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
@@ -21,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::http::backend::{
     Answers, Backend, Commit, DecideError, Master, NodeState, NodeStatus, Page, Planned, ReadError,
 };
-use crate::http::members::{Bulletin, Server, ServerState, Servers};
+use crate::http::members::{Bulletin, Servers};
 use crate::index::table::{IndexTable, rid_of};
 
 /// This server's identity.
@@ -494,26 +495,7 @@ impl Backend for Fake {
     }
 
     fn servers(&self) -> Servers {
-        let status = self.status();
-        let state = self.state();
-        let list = status.masters.iter().map(|(name, master)| Server {
-            name: name.clone(),
-            node: master.node,
-            state: match (master.node, master.up) {
-                (None, _) => ServerState::Offline,
-                (Some(_), false) => ServerState::NotAvailable,
-                (Some(_), true) => ServerState::Is(status.state),
-            },
-            role: Role::Master,
-            bulletin: state.bulletins.get(name).cloned(),
-            received: state.received.get(name).cloned().unwrap_or_default(),
-        });
-        Servers {
-            own: status.name.clone(),
-            is_distributed: !state.alone,
-            now_ms: NOW_MS,
-            list: list.filter(|server| !state.alone || server.name == status.name).collect(),
-        }
+        self.picture()
     }
 
     fn connections(&self) -> Arc<AtomicU64> {
