@@ -14,6 +14,7 @@ use quorate_api::{
 use quorate_control::agreement::Agreement;
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
+use quorate_control::servers::Role;
 use quorate_protocol::conflict::Rival;
 use quorate_protocol::io::{Base, Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
