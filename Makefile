@@ -82,6 +82,11 @@ soak-disk: build ## Kill random servers 200 times and cut the power 20 times, un
 	@$(QUORATE) run workloads/kill-storm.yaml --stage process --seed $(SEED)
 	@$(QUORATE) run workloads/power-cuts.yaml --stage process --seed $(SEED)
 
+.PHONY: deploy
+deploy: setup ## Deploy a database to joining servers under load: make deploy [MB=1000] [KILLS=10] [SEED=1]
+	QUORATE_DEPLOY_MB=$(or $(MB),1000) QUORATE_DEPLOY_KILLS=$(or $(KILLS),10) QUORATE_DEPLOY_SEED=$(SEED) \
+		cargo test --release -p quorate-node --test deploy -- --nocapture
+
 .PHONY: canary
 canary: setup ## Plant bugs in machine and checkers: each must be caught
 	cargo test --release -p quorate-check --test planted --test planted_transactions

@@ -106,7 +106,10 @@ impl Servers {
                     }
                     Effect::Reply { reply: Reply::Committed { .. }, .. } => self.committed += 1,
                     Effect::Reply { reply, .. } => panic!("{reply:?}"),
-                    Effect::Note(_) | Effect::Copy { .. } | Effect::Report { .. } => {}
+                    Effect::Note(_)
+                    | Effect::Copy { .. }
+                    | Effect::Survey { .. }
+                    | Effect::Report { .. } => {}
                 }
             }
         }

@@ -46,6 +46,12 @@ impl Digest {
         digests.fold(Self::default(), Self::plus)
     }
 
+    /// Without an item that is in it.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self(self.0.wrapping_sub(other.0))
+    }
+
     /// With one more item in it.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {

@@ -13,6 +13,7 @@ use crate::conflict::Rival;
 use crate::copying::{CopyNote, Part};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 pub use crate::placement::{CLOSED, Change, Placement, Report, Stage};
+use crate::survey::{Leaves, Survey};
 
 /// Microseconds on a monotonic clock of the server; where it starts does not matter.
 pub type Tick = u64;
@@ -63,6 +64,13 @@ pub enum Event {
         cfg: u64,
         /// All clusters of all databases.
         placements: BTreeMap<ClusterKey, Placement>,
+    },
+    /// An [`Effect::Survey`] is done.
+    Surveyed {
+        /// Which.
+        number: u64,
+        /// What was found.
+        leaves: Leaves,
     },
     /// A batch of events was handled, or a deadline passed: timers run, acknowledgements go out.
     Tick,
@@ -235,6 +243,14 @@ pub enum Effect {
         /// What.
         part: Part,
     },
+    /// Read a whole cluster for its digests, beside the machine's own work; [`Event::Surveyed`]
+    /// follows. What is written from now on may be in it or not.
+    Survey {
+        /// Comes back.
+        number: u64,
+        /// Of what.
+        survey: Survey,
+    },
     /// Answer a client once everything up to `after` is durable.
     Reply {
         /// The shell's number.
@@ -389,7 +405,7 @@ pub enum Note {
 /// What an alignment did; amounts add up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AlignmentWork {
-    /// Own items hashed or looked up to compare them.
+    /// Own items hashed or looked up to compare them; of a cluster all at once.
     pub compared: u64,
     /// Ranges found different.
     pub ranges: u64,

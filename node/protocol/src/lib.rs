@@ -17,4 +17,5 @@ pub mod marks;
 pub mod message;
 mod placement;
 pub mod planted;
+pub mod survey;
 pub mod topology;

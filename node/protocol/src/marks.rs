@@ -127,6 +127,8 @@ marks! {
     SourceBegunAgain,
     /// A source does not answer, and another one is asked.
     SourceSilent,
+    /// The digests of a cluster are there when the session for which they were made is over.
+    SurveyForNobody,
     /// A chunk of a copy comes twice, late, or when another one is wanted.
     ChunkOutOfTurn,
     /// No MASTER gives a copy of a cluster: it is compared item by item.

@@ -67,8 +67,6 @@ pub enum Bug {
     FedBeforeDurable,
     /// With W below a majority: another line of history is taken for a newer state of this one.
     DivergenceTakenForLag,
-    /// A commit whose base has not come yet is taken for another line of history.
-    LagTakenForDivergence,
     /// A merge is written above the winner's version, and not above the highest one.
     MergeBelowHighest,
 }

@@ -101,7 +101,7 @@ impl World {
                     }
                     self.letters.push_back((node, to, message));
                 }
-                Effect::Copy { .. } => panic!("nothing is copied here"),
+                Effect::Copy { .. } | Effect::Survey { .. } => panic!("nobody aligns here"),
                 Effect::Note(Note::Merged { by, .. }) => self.merged.push(by),
                 Effect::Note(Note::Corruption { detail, .. }) => panic!("{detail}"),
                 Effect::Note(_) | Effect::Reply { .. } | Effect::Report { .. } => {}

@@ -168,7 +168,7 @@ impl World {
                     *self.pairs.entry((node, to)).or_default() += 1;
                     self.letters.push_back((node, to, message));
                 }
-                Effect::Copy { .. } => panic!("nothing is copied here"),
+                Effect::Copy { .. } | Effect::Survey { .. } => panic!("nobody aligns here"),
                 Effect::Reply { reply, .. } => {
                     self.committed += u64::from(matches!(reply, Reply::Committed { .. }));
                 }

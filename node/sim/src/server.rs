@@ -37,6 +37,9 @@ pub(crate) struct Server {
     pub(crate) next_tick: Tick,
     /// Batches of the control plane that are not durable yet: its own number, and the disk's.
     pub(crate) handed: VecDeque<(u64, PersistSeq)>,
+    /// What the control plane wants done, and whether that is being done.
+    pub(crate) effects: VecDeque<plane::Effect>,
+    pub(crate) carries_out: bool,
     /// The configuration that its machine was told of.
     pub(crate) cfg: u64,
     /// Sends and replies in order, each with the durability it waits for.
@@ -79,6 +82,8 @@ impl Server {
             plane: None,
             next_tick: 0,
             handed: VecDeque::new(),
+            effects: VecDeque::new(),
+            carries_out: false,
             cfg: 0,
             outbox: VecDeque::new(),
             durable: 0,
@@ -99,6 +104,7 @@ impl Server {
         self.machine = None;
         self.plane = None;
         self.handed.clear();
+        self.effects.clear();
         self.outbox.clear();
         self.backlog.clear();
         self.paused = false;

@@ -8,6 +8,7 @@ use quorate_api::Boot;
 use quorate_protocol::io::{Effect, Event, Note, PersistSeq, Reply, Tick, Write};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message;
+use quorate_protocol::survey::Leaves;
 
 use crate::clients::{Answer, Clients, Counts, Turn};
 use crate::control::{self, Control};
@@ -29,6 +30,13 @@ pub(crate) enum Happening {
     Wake {
         server: usize,
         boot: Boot,
+    },
+    /// A server has read a whole cluster.
+    Surveyed {
+        server: usize,
+        boot: Boot,
+        number: u64,
+        leaves: Leaves,
     },
     /// The failure detector of a server looks at its peers.
     Detect {
@@ -105,6 +113,7 @@ pub struct World {
     pub(crate) disks: Stream,
     pub(crate) starts: Stream,
     pub(crate) planes: Stream,
+    surveys: Stream,
     pub(crate) clients: Clients,
     pub(crate) invariants: Invariants,
     pub(crate) trace: Trace,
@@ -161,6 +170,7 @@ impl World {
             disks: Stream::new(seed, "disks"),
             starts: Stream::new(seed, "starts"),
             planes: Stream::new(seed, "planes"),
+            surveys: Stream::new(seed, "surveys"),
             clients: Clients::new(seed, &options, &loaded),
             invariants,
             trace: Trace::new(keep_trace),
@@ -251,6 +261,11 @@ impl World {
                 if due && self.servers[server].boot == boot {
                     self.servers[server].wake = Tick::MAX;
                     self.wake(server);
+                }
+            }
+            Happening::Surveyed { server, boot, number, leaves } => {
+                if self.servers[server].boot == boot {
+                    self.step(server, Event::Surveyed { number, leaves });
                 }
             }
             Happening::Detect { server, boot } => self.detect(server, boot),
@@ -354,6 +369,12 @@ impl World {
                 // It shows what was written last, too.
                 let after = server.disk.unsynced().unwrap_or_default();
                 server.outbox.push_back((after, Out::Send(to, message)));
+            }
+            Effect::Survey { number, survey } => {
+                let (boot, leaves) = (server.boot, survey.of(&server.disk));
+                // As long as a message takes: what happens meanwhile may be in it or not.
+                let at = self.now + self.surveys.below(self.options.delay_max.max(1));
+                self.at(at, Happening::Surveyed { server: index, boot, number, leaves });
             }
             Effect::Reply { request, after, reply } => {
                 let after = server.disk.ticket_of(after);

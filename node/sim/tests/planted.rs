@@ -24,6 +24,8 @@ const SEEDS_MAX: u64 = 4_000;
 
 /// A bug and what must catch it.
 struct Row {
+    /// Its seeds have write quorums below a majority.
+    low_quorums: bool,
     name: &'static str,
     /// The rule it breaks: of PROTOCOL.md, or of its part 2.
     rule: &'static str,
@@ -39,7 +41,8 @@ const fn machine(
     machine: fn(&mut Config),
     caught_by: &'static [&'static str],
 ) -> Row {
-    Row { name, rule, plant: Plant { machine, shell: None }, caught_by }
+    let plant = Plant { machine, shell: None };
+    Row { low_quorums: false, name, rule, plant, caught_by }
 }
 
 const fn shell(
@@ -49,14 +52,14 @@ const fn shell(
     caught_by: &'static [&'static str],
 ) -> Row {
     let plant = Plant { machine: |_| {}, shell: Some(bug) };
-    Row { name, rule, plant, caught_by }
+    Row { low_quorums: false, name, rule, plant, caught_by }
 }
 
 /// Every bug. Where the first thing to notice may differ from seed to seed, each is listed.
 fn rows() -> Vec<Row> {
     let rows = commits_and_votes().into_iter().chain(recovery_and_bases());
     let rows = rows.chain(alignment()).chain(relays()).chain(generations());
-    rows.chain(disks()).chain(control_plane()).collect()
+    rows.chain(disks()).chain(control_plane()).chain(below_majority()).collect()
 }
 
 fn commits_and_votes() -> Vec<Row> {
@@ -319,11 +322,35 @@ fn control_plane() -> Vec<Row> {
     ]
 }
 
+fn below_majority() -> Vec<Row> {
+    let rows = vec![
+        machine(
+            "another line is taken for a newer state",
+            "3.10, A24",
+            |c| c.planted = Some(Bug::DivergenceTakenForLag),
+            &["acknowledged-or-listed", "versions-rise"],
+        ),
+        machine(
+            "a merge is written below the highest version",
+            "3.10",
+            |c| c.planted = Some(Bug::MergeBelowHighest),
+            &["versions-rise"],
+        ),
+    ];
+    rows.into_iter().map(|row| Row { low_quorums: true, ..row }).collect()
+}
+
+/// The options of a seed, for a kind of row.
+fn options(seed: u64, low_quorums: bool) -> Options {
+    let options = Options::of_seed(seed);
+    if low_quorums { options.with_low_quorums(seed) } else { options }
+}
+
 /// Seeds until the catch, and by what; `None` when missed.
 fn campaign(row: &Row, number: u64) -> Option<(u64, &'static str)> {
     for tried in 1..=SEEDS_MAX {
         let seed = number * STRIDE + tried;
-        let report = World::planted(seed, Options::of_seed(seed), false, row.plant).run();
+        let report = World::planted(seed, options(seed, row.low_quorums), false, row.plant).run();
         let found = report.violations.iter().map(|violation| violation.invariant);
         let caught = found.into_iter().find(|name| row.caught_by.contains(name));
         if let Some(name) = caught {
@@ -334,10 +361,10 @@ fn campaign(row: &Row, number: u64) -> Option<(u64, &'static str)> {
 }
 
 /// What the clean machine shows in the seeds that the bugs needed.
-fn dirty_seeds(number: u64, seeds: u64) -> Vec<u64> {
+fn dirty_seeds(number: u64, seeds: u64, low_quorums: bool) -> Vec<u64> {
     let seeds = (1..=seeds).map(|tried| number * STRIDE + tried);
     let dirty = |seed: &u64| {
-        let report = World::new(*seed, Options::of_seed(*seed), false).run();
+        let report = World::new(*seed, options(*seed, low_quorums), false).run();
         !report.violations.is_empty()
     };
     seeds.filter(dirty).collect()
@@ -371,11 +398,16 @@ fn main() -> ExitCode {
             println!("{name:<46} {rule:<18} {median:>6} {max:>6}  {catchers}");
         }
     }
-    let most = |number: usize| {
-        let of_campaign = caught.iter().skip(number).step_by(campaigns);
-        of_campaign.flatten().map(|(seeds, _)| *seeds).max().unwrap_or(0)
+    let most = |number: usize, low_quorums: bool| {
+        let of_campaign = rows.iter().zip(caught.chunks(campaigns));
+        let of_kind = of_campaign.filter(|(row, _)| row.low_quorums == low_quorums);
+        let of_kind = of_kind.filter_map(|(_, results)| results[number]);
+        of_kind.map(|(seeds, _)| seeds).max().unwrap_or(0)
     };
-    let dirty = parallel(campaigns, |number| dirty_seeds(number as u64, most(number)));
+    let dirty = parallel(2 * campaigns, |job| {
+        let (number, low_quorums) = (job / 2, job % 2 == 1);
+        dirty_seeds(number as u64, most(number, low_quorums), low_quorums)
+    });
     let dirty: Vec<u64> = dirty.into_iter().flatten().collect();
     println!("{} bugs, {missed} missed; the same seeds without them: {dirty:?} dirty", rows.len());
     if missed == 0 && dirty.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }

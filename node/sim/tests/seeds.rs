@@ -12,6 +12,9 @@ mod parallel;
 /// How many of the fixed seeds there are; a release build takes a few seconds for a thousand.
 const SEEDS: usize = 3_000;
 
+/// The same for write quorums below a majority.
+const LOW_SEEDS: usize = 400;
+
 fn run(seed: u64) -> Report {
     World::new(seed, Options::of_seed(seed), false).run()
 }
@@ -71,6 +74,29 @@ fn a_thousand_changes_under_load_break_nothing() {
         assert!(counts.changes() >= 1_000, "seed {seed}: {counts:?}");
         assert!(counts.generations > 50 && counts.committed > 500, "seed {seed}: {counts:?}");
     }
+}
+
+/// Write quorums below a majority under the same faults: copies are equal in the end, and nothing
+/// acknowledged is gone without being listed.
+///
+/// FEATURES: A13, A14, H11
+#[test]
+fn what_diverges_is_merged_or_listed() {
+    let (mut commits, mut diverged, mut merged, mut aligned) = (0, 0, 0, 0);
+    let run = |index| {
+        let seed = index as u64 + 1;
+        World::new(seed, Options::of_seed(seed).with_low_quorums(seed), false).run()
+    };
+    for (report, seed) in parallel(LOW_SEEDS, run).into_iter().zip(1..) {
+        assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
+        commits += report.counts.committed;
+        diverged += report.counts.diverged;
+        merged += report.counts.merged;
+        aligned += report.counts.aligned;
+    }
+    assert!(commits > 10_000, "{commits} commits");
+    assert!(diverged > 1_000 && merged > 300, "{diverged} diverged, {merged} merged");
+    assert!(aligned > 50, "{aligned} alignments");
 }
 
 /// FEATURES: H11

@@ -154,6 +154,7 @@ impl<P: Protocol> NodeLoop<P> {
             | Input::Undecided { .. }
             | Input::Session { .. }
             | Input::Message { .. }
+            | Input::Surveyed { .. }
             | Input::Peer { .. }
             | Input::Bound { .. }
             | Input::Unbound { .. }

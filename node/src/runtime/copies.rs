@@ -1,18 +1,22 @@
-//! Chunks of clusters for servers that copy them from this one (`Effect::Copy`): read, compressed
-//! and sent beside the loop, so that clients' transactions do not wait for them. One chunk at a
-//! time, and as long a pause behind it as reading took: half of one processor at most, and the
-//! memory of one chunk. May not decide what is copied.
+//! What reads a lot for servers that align, beside the loop, so that clients' transactions do not
+//! wait for it: chunks of clusters for those that copy from this one (`Effect::Copy`), and digests
+//! of whole clusters (`Effect::Survey`). One of each at a time, in pieces, and as long a pause behind
+//! a piece as it took: half of one processor at most, and the memory of one chunk or page. May not
+//! decide what is copied or compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quorate_api::NodeId;
 use quorate_protocol::copying::Part;
 use quorate_protocol::message::Message;
+use quorate_protocol::survey::Survey;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex as Turn;
 
+use super::handle::NodeState;
+use super::inbox::Input;
 use super::link::{Envelope, Peer, frame};
 use super::shared::Shared;
 use super::storage::{StorageError, die};
@@ -23,6 +27,8 @@ pub(crate) struct Copies {
     state: Mutex<State>,
     /// Held while a chunk is made, and during the pause behind it.
     turn: Turn<()>,
+    /// Held while a cluster is read for its digests.
+    survey: Turn<()>,
 }
 
 #[derive(Default)]
@@ -106,4 +112,31 @@ async fn make(
     });
     shared.storage.durability().wait_for(visible).await;
     Ok((message, frame))
+}
+
+/// Begins to read a cluster for its digests, once those asked for before are read.
+pub(super) fn survey(shared: &Arc<Shared>, runtime: &Handle, number: u64, survey: Survey) {
+    let shared = shared.clone();
+    runtime.spawn(async move {
+        let turn = shared.copies.survey.lock().await;
+        let of = shared.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut piece = Instant::now();
+            survey.read(|after, limit| {
+                if of.state() == NodeState::ShuttingDown {
+                    return Err(StorageError::Stopping);
+                }
+                let pause = after.map_or(Duration::ZERO, |_| piece.elapsed());
+                std::thread::sleep(pause);
+                piece = Instant::now();
+                of.storage.items_after(survey.cluster, after, limit)
+            })
+        });
+        match read.await {
+            Ok(Ok(leaves)) => shared.inbox.push_control(Input::Surveyed { number, leaves }),
+            Ok(Err(StorageError::Stopping)) | Err(_) => {}
+            Ok(Err(error)) => die(&error),
+        }
+        drop(turn);
+    });
 }

@@ -10,6 +10,7 @@ use quorate_control::command::Command;
 use quorate_control::plane::Answer;
 use quorate_protocol::io::{Proposal, ReadQuorum, Reply, SessionToken, Tick};
 use quorate_protocol::message::Message;
+use quorate_protocol::survey::Leaves;
 use tokio::sync::{Notify, oneshot};
 
 use super::link::Peer;
@@ -49,6 +50,8 @@ pub(crate) enum Input {
     },
     /// A message, from a peer in one of its boots or from this server itself.
     Message { from: NodeId, boot: Boot, cfg: u64, message: Message },
+    /// A cluster was read for its digests.
+    Surveyed { number: u64, leaves: Leaves },
     /// A message of the control plane, from a peer in one of its boots.
     Control { from: NodeId, boot: Boot, bytes: Vec<u8> },
     /// A client's command for the control plane. The client made the number up.

@@ -229,6 +229,9 @@ impl<P: Protocol> NodeLoop<P> {
                 }
             }
             Input::Compare { clusters } => self.step(Event::Compare { clusters }),
+            Input::Surveyed { number, leaves } => {
+                self.step(Event::Surveyed { number, leaves });
+            }
             // Whoever asked may be gone.
             Input::Undecided { reply } => drop(reply.send(self.protocol.undecided())),
             Input::Message { from, boot, cfg, message } => {
@@ -313,6 +316,9 @@ impl<P: Protocol> NodeLoop<P> {
                     let to = copies::To { node: to, peer: known.peer.clone(), cfg: self.cfg };
                     copies::send(&self.shared, &self.runtime, to, part);
                 }
+            }
+            Effect::Survey { number, survey } => {
+                copies::survey(&self.shared, &self.runtime, number, survey);
             }
             Effect::Reply { request, after, reply } => {
                 self.hold(self.writer.ticket_of(after), Out::Reply(request, reply));

@@ -110,6 +110,7 @@ impl Protocol for Fake {
             | Event::Choose(_)
             | Event::Compare { .. }
             | Event::Session(_)
+            | Event::Surveyed { .. }
             | Event::Message { .. }
             | Event::Peer { .. }
             | Event::Tick => return,

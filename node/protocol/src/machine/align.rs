@@ -100,11 +100,14 @@ use crate::copying::COPIES;
 use crate::io::{AlignmentWork, Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{Decided, Finished, LogPosition, Message, Participant};
+use crate::survey::Leaves;
 
 /// An alignment in progress.
 #[derive(Debug, Default)]
 pub(super) struct Aligning {
     pub(super) copying: Copying,
+    /// Own digests of clusters, once they are there.
+    pub(super) leaves: BTreeMap<ClusterKey, Option<Leaves>>,
     pub(super) sources: BTreeMap<NodeId, Source>,
     /// Number of the round of final questions; 0 while comparing.
     pub(super) round: u64,
@@ -313,10 +316,9 @@ impl Machine {
         }
     }
 
-    /// One piece of work, at either end.
+    /// One piece of work.
     pub(super) fn alignment_due(&mut self, cx: &mut Cx<'_>) {
         self.align_at = None;
-        let building = self.build_trees(cx);
         if self.align.is_some() {
             // Whole commits, and nothing needs to be whole now.
             for tx in self.parked.all() {
@@ -333,7 +335,7 @@ impl Machine {
             self.align = Some(aligning);
             self.come_back_if_done(cx);
         }
-        if building || self.align.is_some() {
+        if self.align.is_some() {
             self.arm_alignment();
         }
     }

@@ -1,5 +1,5 @@
-//! Comparing with a source: one question at a time, work in small pieces with pauses between, so
-//! that a server that aligns and its sources go on serving others (PROTOCOL.md 3.6.5).
+//! Comparing with a source: one question at a time, with pauses between, so that a server that aligns
+//! and its sources go on serving others (PROTOCOL.md 3.6.5).
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -10,9 +10,10 @@ use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 use super::align::{Aligning, Source};
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Ask, Child, Digest, Listing, TreeNode};
-use crate::io::{Note, Write, is_last_page};
+use crate::io::{Note, Placement, Write};
 use crate::message::{Message, ReadAnswer};
 use crate::planted::Bug;
+use crate::survey::Leaves;
 
 /// Questions in a row without an answer after which another source is tried: lost messages alone
 /// hardly ever make so many, and what was compared with the first one would be lost.
@@ -28,8 +29,8 @@ pub(super) enum Work {
     Known { after: TxId },
     /// A tree node whose range differs; `None`: the root.
     Tree { cluster: ClusterKey, node: Option<TreeNode>, from: Option<ItemKey> },
-    /// Own items to be hashed against these children.
-    Scan(Scan),
+    /// Own digests to be compared with these.
+    Compare(Compare),
     /// A leaf's range that differs.
     Leaf { cluster: ClusterKey, from: Option<ItemKey>, upto: Option<ItemKey> },
     /// Items that are missing here, or older.
@@ -43,55 +44,32 @@ impl Work {
     }
 }
 
-/// Own items hashed between the bounds of a node's children.
+/// The children of a node, to be looked at.
 #[derive(Debug)]
-pub(super) struct Scan {
+pub(super) struct Compare {
     cluster: ClusterKey,
-    children: Vec<Child>,
-    /// The child whose range is hashed now.
-    at: usize,
-    /// Where it begins, exclusive.
+    /// Where the range of the first one begins, exclusive.
     from: Option<ItemKey>,
-    /// The last item hashed.
-    cursor: Option<ItemKey>,
-    digest: Digest,
-    differing: Vec<Work>,
+    children: Vec<Child>,
 }
 
-impl Scan {
-    /// The current child's range is hashed.
-    fn close_child(&mut self) {
-        let Child { node, upto, digest } = &self.children[self.at];
-        let (cluster, from) = (self.cluster, self.from.clone());
-        if *digest != self.digest {
-            self.differing.push(if node.level == 0 {
-                Work::Leaf { cluster, from, upto: upto.clone() }
-            } else {
-                Work::Tree { cluster, node: Some(*node), from }
-            });
-        }
-        self.from.clone_from(upto);
-        self.digest = Digest::default();
-        self.at += 1;
-    }
-
-    /// Takes the next own item; false once it is behind the last child.
-    fn take(&mut self, key: ItemKey, digest: Option<Digest>) -> bool {
-        while let Some(child) = self.children.get(self.at) {
-            if child.upto.as_ref().is_none_or(|upto| key <= *upto) {
-                self.digest = self.digest.plus(digest.unwrap_or_default());
-                self.cursor = Some(key);
-                return true;
+impl Compare {
+    /// What of them differs from the own items.
+    fn differing(self, own: &Leaves) -> Vec<Work> {
+        let Self { cluster, mut from, children } = self;
+        let mut differing = Vec::new();
+        for Child { node, upto, digest } in children {
+            if own.over(from.as_ref(), upto.as_ref()) != Some(digest) {
+                let (from, upto) = (from.clone(), upto.clone());
+                differing.push(if node.level == 0 {
+                    Work::Leaf { cluster, from, upto }
+                } else {
+                    Work::Tree { cluster, node: Some(node), from }
+                });
             }
-            self.close_child();
+            from = upto;
         }
-        false
-    }
-
-    fn finish(&mut self) {
-        while self.at < self.children.len() {
-            self.close_child();
-        }
+        differing
     }
 }
 
@@ -132,16 +110,39 @@ impl Machine {
         if !aligning.sources.contains_key(&node) {
             self.open_source(aligning, node);
         }
+        self.open_ahead(cx, aligning, node);
         let Some(mut source) = aligning.sources.remove(&node) else { return };
-        let mut budget = self.config.align.items;
-        while let Some(Work::Scan(_)) = source.stack.last() {
-            if budget == 0 {
-                break;
-            }
-            self.scan(cx, aligning, &mut source, &mut budget);
+        self.look_at_children(cx, aligning, &mut source);
+        if let Some(Work::Tree { cluster, .. }) = source.stack.last() {
+            // The own digests are read while the source reads its.
+            self.own_leaves(cx, aligning, *cluster);
         }
         self.ask(cx, node, &mut source);
         aligning.sources.insert(node, source);
+    }
+
+    /// Begins sessions with those that will be compared next, so that they read their clusters while
+    /// the first one is compared.
+    fn open_ahead(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning, first: NodeId) {
+        let me = self.config.node;
+        let others = |p: &Placement| p.majority() - usize::from(p.masters.contains(&me));
+        let held = self.placements.values().filter(|p| p.is_held_by(me));
+        let needed = held.map(others).max().unwrap_or_default();
+        let aligns = |node: &NodeId| self.peers.get(node).is_none_or(|peer| peer.aligning);
+        let mut possible = self.possible_sources();
+        possible.retain(|node| *node != first && !aligns(node));
+        for node in possible {
+            let is_open = aligning.sources.contains_key(&node);
+            if !is_open && aligning.sources.len() < needed {
+                self.open_source(aligning, node);
+            }
+            if let Some(mut source) = aligning.sources.remove(&node) {
+                if source.journal.is_none() {
+                    self.ask(cx, node, &mut source);
+                }
+                aligning.sources.insert(node, source);
+            }
+        }
     }
 
     /// Asks what is on top, or asks again.
@@ -151,7 +152,7 @@ impl Machine {
         }
         let ask = match source.stack.last() {
             _ if source.journal.is_none() => Ask::Begin,
-            None | Some(Work::Scan(_)) => return,
+            None | Some(Work::Compare(_)) => return,
             Some(Work::Known { after }) => Ask::Known { after: *after },
             Some(Work::Tree { cluster, node, .. }) => {
                 Ask::Children { cluster: *cluster, node: *node }
@@ -166,31 +167,15 @@ impl Machine {
         cx.send_now(node, Message::Align { session: source.session, ask });
     }
 
-    /// Hashes own items, as many as the budget allows.
-    fn scan(&self, cx: &Cx<'_>, aligning: &mut Aligning, source: &mut Source, budget: &mut usize) {
-        let Some(Work::Scan(scan)) = source.stack.last_mut() else { return };
-        let limit = (*budget).min(2 * self.config.align.leaf.max(1));
-        let from = scan.cursor.as_ref().or(scan.from.as_ref()).cloned();
-        let items = cx.items_after(scan.cluster, from.as_ref(), limit);
-        let mut ended = is_last_page(&items, limit);
-        // A page of large items is a piece of work of its own.
-        let is_large = !ended && items.len() < limit;
-        *budget -= if is_large { *budget } else { items.len().clamp(1, *budget) };
-        for (key, committed) in items {
-            let counts = !self.everybody_had(&key, &committed);
-            aligning.work.compared += 1;
-            let digest = counts.then(|| Digest::of(&key, &committed));
-            if !scan.take(key, digest) {
-                ended = true;
-                break;
+    /// Compares digests, once the own ones are there.
+    fn look_at_children(&mut self, cx: &mut Cx<'_>, aligning: &mut Aligning, source: &mut Source) {
+        while let Some(Work::Compare(compare)) = source.stack.last() {
+            let Some(own) = self.own_leaves(cx, aligning, compare.cluster) else { return };
+            if let Some(Work::Compare(compare)) = source.stack.pop() {
+                let differing = compare.differing(own);
+                aligning.work.ranges += differing.len() as u64;
+                source.stack.extend(differing.into_iter().rev());
             }
-        }
-        if ended {
-            scan.finish();
-            let differing = core::mem::take(&mut scan.differing);
-            aligning.work.ranges += differing.len() as u64;
-            source.stack.pop();
-            source.stack.extend(differing.into_iter().rev());
         }
     }
 
@@ -247,10 +232,7 @@ impl Machine {
                 Some(Work::Tree { cluster, node, from: after }),
                 Answer::Children { cluster: c, node: n, children },
             ) if (c, n) == (cluster, node) => {
-                let digest = Digest::default();
-                let (at, cursor, differing) = (0, None, Vec::new());
-                let scan = Scan { cluster, children, at, from: after, cursor, digest, differing };
-                Ok([Work::Scan(scan)].into())
+                Ok([Work::Compare(Compare { cluster, from: after, children })].into())
             }
             (
                 Some(Work::Leaf { cluster, from: after, upto }),

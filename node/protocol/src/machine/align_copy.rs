@@ -45,7 +45,7 @@ use crate::io::{Note, Tick, Write, bytes_of};
 use crate::marks::Mark;
 use crate::message::Message;
 
-/// How long a chunk may take, in resend intervals: it is large, and links may be slow.
+/// How long a chunk may take before another server is asked, in resend intervals.
 const CHUNK_WAIT: Tick = 20;
 
 /// The copies of an alignment.
@@ -54,6 +54,10 @@ pub(super) struct Copying {
     /// Clusters that were looked at.
     clusters: BTreeMap<ClusterKey, Progress>,
     asked: Option<Question>,
+    /// Who answered last.
+    source: Option<NodeId>,
+    /// How long the last chunk took: chunks are large, and links may be slow.
+    took: Tick,
     /// Questions in a row that servers did not answer.
     unanswered: BTreeMap<NodeId, u32>,
 }
@@ -72,7 +76,10 @@ enum Progress {
 struct Question {
     to: NodeId,
     cluster: ClusterKey,
-    /// When it is asked again, of another server if there is one.
+    asked_at: Tick,
+    /// When it is asked again: it may be lost.
+    again_at: Tick,
+    /// When another server is asked, if there is one.
     until: Tick,
 }
 
@@ -94,25 +101,32 @@ impl Machine {
         self.look_what_is_empty(cx, &mut aligning.copying);
         let copying = &mut aligning.copying;
         while let Some((cluster, from)) = self.next_to_copy(copying) {
-            if let Some(asked) = &copying.asked {
+            if let Some(asked) = &mut copying.asked {
                 let is_up = self.peers.get(&asked.to).is_some_and(|peer| peer.up);
                 if asked.cluster == cluster && self.now < asked.until && is_up {
+                    if self.now >= asked.again_at {
+                        // Ever more seldom: what is lost hardly ever is so again.
+                        asked.again_at = self.now + 2 * (self.now - asked.asked_at);
+                        ask(cx, asked.to, cluster, from);
+                    }
                     return true;
                 }
                 *copying.unanswered.entry(asked.to).or_default() += 1;
             }
-            let before = copying.asked.take().map(|asked| asked.to);
-            if let Some(to) = self.copy_source(copying, cluster, before) {
-                let until = self.now + CHUNK_WAIT * self.config.resend;
-                copying.asked = Some(Question { to, cluster, until });
-                let ask = Ask::Copy { cluster, from };
-                cx.send_now(to, Message::Align { session: COPIES, ask });
+            copying.asked = None;
+            if let Some(to) = self.copy_source(copying, cluster) {
+                let (asked_at, resend) = (self.now, self.config.resend);
+                let again_at = asked_at + resend.max(2 * copying.took);
+                let until = asked_at + (CHUNK_WAIT * resend).max(4 * copying.took);
+                copying.asked = Some(Question { to, cluster, asked_at, again_at, until });
+                ask(cx, to, cluster, from);
                 return true;
             }
             if !self.may_compare(cluster) {
                 return true;
             }
             Mark::CopiedByNobody.hit();
+            copying.unanswered.clear();
             copying.clusters.insert(cluster, Progress::Done);
         }
         false
@@ -138,18 +152,13 @@ impl Machine {
         })
     }
 
-    /// The one that was asked before, as long as it answers.
-    fn copy_source(
-        &self,
-        copying: &Copying,
-        cluster: ClusterKey,
-        before: Option<NodeId>,
-    ) -> Option<NodeId> {
+    /// The one that answered last, as long as it does.
+    fn copy_source(&self, copying: &Copying, cluster: ClusterKey) -> Option<NodeId> {
         let sources = self.others().into_iter().filter(|node| {
             self.is_up(*node) && self.is_master(*node, cluster) && copying.is_patient_with(*node)
         });
         let failed = |node: &NodeId| copying.unanswered.get(node).copied().unwrap_or_default();
-        sources.min_by_key(|node| (failed(node), Some(*node) != before, *node))
+        sources.min_by_key(|node| (failed(node), Some(*node) != copying.source, *node))
     }
 
     /// Enough MASTERs can be asked to compare a cluster with, in whatever state they are.
@@ -173,7 +182,7 @@ impl Machine {
         let is_intact = chunk.is_intact();
         let Chunk { cluster, from: after, items, next, low, there, .. } = chunk;
         let is_next = aligning.copying.clusters.get(&cluster) == Some(&Progress::Upto(after));
-        if aligning.round > 0 || !is_next {
+        if aligning.round > 0 || !is_next || !self.is_kept_by(self.config.node, cluster) {
             Mark::ChunkOutOfTurn.hit();
             return;
         }
@@ -192,9 +201,12 @@ impl Machine {
         cx.note(Note::Copied { part: note, is_last: next.is_none() });
         let progress = next.map_or(Progress::Done, |next| Progress::Upto(Some(next)));
         aligning.copying.clusters.insert(cluster, progress);
-        aligning.copying.unanswered.clear();
+        aligning.copying.unanswered.remove(&from);
+        aligning.copying.source = Some(from);
         // Whoever was asked meanwhile may answer, too: that is out of turn then.
-        aligning.copying.asked = None;
+        if let Some(asked) = aligning.copying.asked.take() {
+            aligning.copying.took = self.now - asked.asked_at;
+        }
         if !self.copy(cx, aligning) {
             cx.note(Note::AllCopied);
         }
@@ -223,4 +235,9 @@ impl Machine {
         let low = self.low.iter().map(|((node, boot), seq)| (*node, *boot, *seq)).collect();
         cx.copy(from, Part { cluster, from: after, low });
     }
+}
+
+fn ask(cx: &mut Cx<'_>, to: NodeId, cluster: ClusterKey, from: Option<ItemKey>) {
+    let ask = Ask::Copy { cluster, from };
+    cx.send_now(to, Message::Align { session: COPIES, ask });
 }

@@ -160,7 +160,15 @@ impl Machine {
         theirs: Committed,
     ) {
         let tx = theirs.stamp.tx;
-        if self.take_newer(cx, item, theirs) && !self.is_in(cx, aligning, tx) {
+        let is_surveyed = matches!(aligning.leaves.get(&item.cluster), Some(Some(_)));
+        let both = is_surveyed.then(|| (cx.item(item), theirs.clone()));
+        if !self.take_newer(cx, item, theirs) {
+            return;
+        }
+        if let Some((before, after)) = both {
+            self.note_replaced(aligning, item, before.as_ref(), &after);
+        }
+        if !self.is_in(cx, aligning, tx) {
             aligning.begin(cx, tx);
         }
     }

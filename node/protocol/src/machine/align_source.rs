@@ -1,5 +1,5 @@
-//! The source's side of an alignment: sessions of servers that align, each with trees built a few
-//! items at a time and the decisions settled here since it began. May not decide whether this
+//! The source's side of an alignment: sessions of servers that align, each with a tree for
+//! each cluster and the decisions settled here since it began. May not decide whether this
 //! server itself is ONLINE.
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -11,9 +11,10 @@ use super::apply::Decision;
 use super::merkle::Tree;
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Ask, Digest, Followed, Known, Listing, Reached, TreeNode};
-use crate::io::{PAGE_BYTES, bytes_of, is_last_page};
+use crate::io::{PAGE_BYTES, Placement, bytes_of, is_last_page};
 use crate::marks::Mark;
 use crate::message::{Decided, Message};
+use crate::survey::Leaves;
 
 /// Content of the decisions kept for one server that aligns, in bytes: a source keeps them in
 /// memory, for every such server, and must not fail for one that does not keep up.
@@ -26,7 +27,7 @@ pub(super) struct Session {
     /// Number of the journal; no other session has it, not even one of the same number.
     journal_number: u64,
     trees: BTreeMap<ClusterKey, Tree>,
-    /// A question about a tree that is not finished.
+    /// A question about a tree that is not there yet.
     waiting: Option<(ClusterKey, Option<TreeNode>)>,
     /// Decisions settled here since the session began and not asked for yet.
     journal: VecDeque<Followed>,
@@ -55,7 +56,7 @@ impl Machine {
             Ask::Begin | Ask::Copy { .. } => return,
             Ask::Known { after } => self.known_outcomes(cx, from, after),
             Ask::Children { cluster, node } => {
-                if let Some(answer) = self.children_of(from, cluster, node) {
+                if let Some(answer) = self.children_of(cx, from, cluster, node) {
                     reply(cx, from, session, answer);
                 }
                 return;
@@ -99,8 +100,19 @@ impl Machine {
                 first: 0,
             };
             self.aligners.insert(from, session);
+            // They are wanted one after the other; the first is waited for already.
+            for cluster in self.clusters_for(from) {
+                self.survey_for(cx, from, journal, cluster);
+            }
         }
         reply(cx, from, number, Answer::Begun { journal });
+    }
+
+    /// Clusters that this server masters and another one keeps.
+    fn clusters_for(&self, node: NodeId) -> Vec<ClusterKey> {
+        let me = self.config.node;
+        let both = |p: &Placement| p.masters.contains(&me) && p.is_held_by(node);
+        self.placements.iter().filter(|(_, p)| both(p)).map(|(cluster, _)| *cluster).collect()
     }
 
     /// Called for every decision settled here: whoever aligns with this server must hear of it.
@@ -215,49 +227,49 @@ impl Machine {
         Answer::Known { after, decided, next, low }
     }
 
-    /// `None` while the tree is built; the answer follows.
+    /// `None` while the digests are read; the answer follows.
     fn children_of(
         &mut self,
+        cx: &mut Cx<'_>,
         asker: NodeId,
         cluster: ClusterKey,
         node: Option<TreeNode>,
     ) -> Option<Answer> {
         let session = self.aligners.get_mut(&asker)?;
-        let tree = session.trees.entry(cluster).or_default();
-        if tree.finished {
+        if let Some(tree) = session.trees.get(&cluster) {
             return Some(Answer::Children { cluster, node, children: tree.children(node) });
         }
         session.waiting = Some((cluster, node));
-        self.arm_alignment();
+        let journal = session.journal_number;
+        self.survey_for(cx, asker, journal, cluster);
         None
     }
 
-    /// One piece of work on the trees that are asked for; true while there is more.
-    pub(super) fn build_trees(&mut self, cx: &mut Cx<'_>) -> bool {
-        let (budget, leaf) = (self.config.align.items, self.config.align.leaf);
-        let mut more = false;
-        for asker in self.aligners.keys().copied().collect::<Vec<_>>() {
-            let Some(session) = self.aligners.get_mut(&asker) else { continue };
-            let Some((cluster, node)) = session.waiting else { continue };
-            let mut tree = session.trees.remove(&cluster).unwrap_or_default();
-            let items = cx.items_after(cluster, tree.cursor.as_ref(), budget);
-            let last = is_last_page(&items, budget);
-            for (key, committed) in items {
-                let counts = !self.everybody_had(&key, &committed);
-                tree.add(key, counts.then_some(&committed), leaf);
-            }
-            let Some(session) = self.aligners.get_mut(&asker) else { continue };
-            if last {
-                tree.finish();
-                let children = tree.children(node);
-                session.waiting = None;
-                reply(cx, asker, session.number, Answer::Children { cluster, node, children });
-            } else {
-                more = true;
-            }
-            session.trees.insert(cluster, tree);
+    /// A session with this journal is open.
+    pub(super) fn keeps_journal(&self, asker: NodeId, journal: u64) -> bool {
+        let session = self.aligners.get(&asker);
+        session.is_some_and(|session| session.journal_number == journal)
+    }
+
+    /// The digests of a cluster are read; false when nobody waits for them any more.
+    pub(super) fn take_tree(
+        &mut self,
+        cx: &mut Cx<'_>,
+        asker: NodeId,
+        journal: u64,
+        cluster: ClusterKey,
+        leaves: Leaves,
+    ) -> bool {
+        let session = self.aligners.get_mut(&asker);
+        let Some(session) = session.filter(|session| session.journal_number == journal) else {
+            return false;
+        };
+        let tree = session.trees.entry(cluster).or_insert_with(|| Tree::new(leaves));
+        if let Some((_, node)) = session.waiting.take_if(|(waits, _)| *waits == cluster) {
+            let children = tree.children(node);
+            reply(cx, asker, session.number, Answer::Children { cluster, node, children });
         }
-        more
+        true
     }
 
     fn list(

@@ -205,7 +205,7 @@ impl Machine {
     pub(super) fn settle_or_park(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
         if self.parked.contains(decision.tx) {
             // Parked again, it would forget which logs wait for it.
-            if decision.outcome == Decided::Abort {
+            if decision.outcome == Decided::Abort && !self.may_contradict(cx, &decision) {
                 let (tx, detail) = (decision.tx, "aborted after it was found committed");
                 cx.note(Note::Corruption { tx, detail });
             }
@@ -296,8 +296,7 @@ impl Machine {
         if cx.ancestors(&op.item).contains(&after) {
             return Fit::Present;
         }
-        let base_is_known = self.config.has(Bug::LagTakenForDivergence)
-            || op.base == Stamp::ABSENT
+        let base_is_known = op.base == Stamp::ABSENT
             || self.is_finished(op.base.tx)
             || cx.outcome(op.base.tx) == Some(Decided::Commit);
         if base_is_known || local.version >= op.base.version {

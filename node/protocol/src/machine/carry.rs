@@ -127,6 +127,7 @@ mod tests {
             Effect::Send { .. }
             | Effect::Persist { .. }
             | Effect::Copy { .. }
+            | Effect::Survey { .. }
             | Effect::Reply { .. }
             | Effect::Note(_)
             | Effect::Report { .. } => None,

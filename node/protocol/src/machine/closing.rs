@@ -214,6 +214,7 @@ mod tests {
             Effect::Send { message, .. } => Some(message),
             Effect::Persist { .. }
             | Effect::Copy { .. }
+            | Effect::Survey { .. }
             | Effect::Reply { .. }
             | Effect::Note(_)
             | Effect::Report { .. } => None,

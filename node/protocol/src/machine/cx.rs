@@ -23,6 +23,7 @@ use crate::conflict::Rival;
 use crate::copying::Part;
 use crate::io::{Effect, Note, PersistSeq, Reply, Report, Store, Tombstones, Write};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
+use crate::survey::Survey;
 
 pub(super) struct Cx<'a> {
     store: &'a dyn Store,
@@ -123,6 +124,11 @@ impl<'a> Cx<'a> {
     /// Has a part of a cluster read and sent, beside the machine.
     pub(super) fn copy(&mut self, to: NodeId, part: Part) {
         self.out.push(Effect::Copy { to, part });
+    }
+
+    /// Has a cluster read for its digests, beside the machine.
+    pub(super) fn survey(&mut self, number: u64, survey: Survey) {
+        self.out.push(Effect::Survey { number, survey });
     }
 
     /// Answers a client at once; see the module's doc.

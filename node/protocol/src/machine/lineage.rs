@@ -29,7 +29,8 @@ impl Machine {
     /// commit counts: it was acknowledged.
     pub(super) fn may_contradict(&self, cx: &Cx<'_>, decision: &Decision) -> bool {
         let TxRecord { participants, .. } = cx.tx(decision.tx).unwrap_or_default();
-        let mut touched = participants.iter().chain(&decision.participants);
+        let parked = self.parked.decision(decision.tx).into_iter().flat_map(|d| &d.participants);
+        let mut touched = participants.iter().chain(&decision.participants).chain(parked);
         let is_unsafe = touched.any(|p| !self.is_safe(p.cluster));
         if is_unsafe {
             Mark::Contradicted.hit();
@@ -239,12 +240,15 @@ impl Machine {
         stamp: Stamp,
         ancestors: &[Stamp],
     ) {
-        let Some(mine) = cx.item(item).filter(|mine| mine.stamp == stamp) else { return };
+        if cx.stamp(item) != stamp {
+            return;
+        }
+        let mine = cx.item(item).map(|mine| (mine.live, mine.image));
         let mut rivals = cx.rivals(item);
         let before = rivals.clone();
         rivals.retain(|rival| {
-            let is_same =
-                (rival.committed.live, &rival.committed.image) == (mine.live, &mine.image);
+            let theirs = (rival.committed.live, rival.committed.image.clone());
+            let is_same = mine.as_ref() == Some(&theirs);
             let is_past = ancestors.contains(&rival.committed.stamp);
             rival.fate == Fate::Lost || (!is_past && !is_same)
         });

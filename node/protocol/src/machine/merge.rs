@@ -415,7 +415,8 @@ impl Machine {
     fn verdict<'a>(&mut self, item: &ItemId, scene: &Scene<'a>) -> Verdict<'a> {
         let picture = scene.picture();
         let Some(highest) = scene.highest() else { return Verdict::Wait };
-        let Some(committed) = &highest.committed else { return Verdict::Wait };
+        // Nobody has it: its tombstone was dropped.
+        let Some(committed) = &highest.committed else { return Verdict::Equal(highest) };
         // A tombstone may be dropped here and there.
         let is_same = |stamp: &Stamp| {
             *stamp == highest.stamp() || (*stamp == Stamp::ABSENT && !committed.live)

@@ -22,6 +22,7 @@ mod align_copy;
 mod align_follow;
 mod align_return;
 mod align_source;
+mod align_survey;
 mod apply;
 mod carry;
 mod closing;
@@ -128,6 +129,8 @@ pub struct Machine {
     last_source: u64,
     /// Number of the last journal kept for a server that aligns.
     last_journal: u64,
+    /// Clusters that are read for their digests.
+    surveys: align_survey::Surveys,
     /// Servers that align with this one.
     aligners: BTreeMap<NodeId, align_source::Session>,
     tombstones: tombstones::Tombstones,
@@ -202,6 +205,7 @@ impl Machine {
             last_source: u64::from(config.boot.0) << READS_BITS,
             // Whoever aligned with an earlier boot must not take this one's journal for that.
             last_journal: u64::from(config.boot.0) << READS_BITS,
+            surveys: align_survey::Surveys::default(),
             aligners: BTreeMap::new(),
             generations: generations::Generations::recovered(recovered.sealed, recovered.entered),
             merger: merge::Merger::recovered(recovered.diverged),
@@ -235,6 +239,7 @@ impl Machine {
                     self.begin(&mut cx);
                 }
             }
+            Event::Surveyed { number, leaves } => self.on_surveyed(&mut cx, number, leaves),
             Event::Tick => {
                 self.run_timers(&mut cx);
                 self.send_acks(&mut cx);

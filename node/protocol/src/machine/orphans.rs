@@ -281,6 +281,7 @@ mod tests {
             | Effect::Persist { .. }
             | Effect::Report { .. }
             | Effect::Copy { .. }
+            | Effect::Survey { .. }
             | Effect::Reply { .. } => None,
         });
         let asked = asked.collect::<BTreeSet<_>>();
@@ -369,6 +370,7 @@ mod tests {
                 Effect::Send { message, .. } => Some(message),
                 Effect::Persist { .. }
                 | Effect::Copy { .. }
+                | Effect::Survey { .. }
                 | Effect::Reply { .. }
                 | Effect::Note(_)
                 | Effect::Report { .. } => None,

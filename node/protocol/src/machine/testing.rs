@@ -79,6 +79,7 @@ pub(super) fn sent(out: Vec<Effect>) -> Vec<(NodeId, Message)> {
         Effect::Send { to, message, .. } => Some((to, message)),
         Effect::Persist { .. }
         | Effect::Copy { .. }
+        | Effect::Survey { .. }
         | Effect::Reply { .. }
         | Effect::Note(_)
         | Effect::Report { .. } => None,

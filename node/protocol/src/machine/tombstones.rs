@@ -32,6 +32,7 @@ use super::{Cx, Machine};
 use crate::io::{Note, SKIPPED_BYTES, Tick, Write};
 use crate::message::Finished;
 use crate::planted::Bug;
+use crate::survey::is_droppable;
 
 type Marks = BTreeMap<(NodeId, Boot), u64>;
 
@@ -84,6 +85,11 @@ impl Machine {
     /// Every MASTER and every REPLICA has applied it, this server included.
     pub(super) fn everybody_applied(&self, tx: TxId) -> bool {
         tx.seq < self.everywhere(tx.node, tx.boot)
+    }
+
+    /// What everybody has, of all boots.
+    pub(super) fn everywhere_by_boot(&self) -> BTreeMap<(NodeId, Boot), u64> {
+        self.tombstones.everywhere.clone()
     }
 
     fn may_drop(&self, item: &ItemId, tx: TxId) -> bool {
@@ -145,10 +151,6 @@ impl Machine {
         }
         dropped
     }
-}
-
-const fn is_droppable(key: &ItemKey) -> bool {
-    !matches!(key, ItemKey::Key(_))
 }
 
 #[cfg(test)]

@@ -229,7 +229,7 @@ impl World {
         let now = self.now;
         let server = self.server(node);
         let Some(machine) = &mut server.machine else { return };
-        let mut out = Vec::new();
+        let (mut out, mut surveyed) = (Vec::new(), Vec::new());
         machine.step(now, event, &server.disk, &mut out);
         for effect in out {
             let server = self.server(node);
@@ -243,6 +243,9 @@ impl World {
                 }
                 Effect::Send { to, after, message } => {
                     server.outbox.push_back((after, Out::Send(to, message)));
+                }
+                Effect::Survey { number, survey } => {
+                    surveyed.push(Event::Surveyed { number, leaves: survey.of(&server.disk) });
                 }
                 Effect::Copy { to, part } => {
                     let message = part.message_from(&server.disk);
@@ -260,6 +263,9 @@ impl World {
                     self.print(&format!("{}: note {}", show::node(node), show::note(&note)));
                 }
             }
+        }
+        for event in surveyed {
+            self.step(node, event);
         }
         self.flush(node);
         let due = self.servers[&node].machine.as_ref().and_then(Machine::next_deadline);

@@ -36,6 +36,7 @@ impl Done {
                 | Effect::Send { .. }
                 | Effect::Reply { .. }
                 | Effect::Copy { .. }
+                | Effect::Survey { .. }
                 | Effect::Report { .. }
                 | Effect::Note(_) => {}
             }

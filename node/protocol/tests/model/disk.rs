@@ -202,6 +202,7 @@ impl Disk {
                     Effect::Note(Note::Corruption { detail, .. }) => self.complaint = Some(detail),
                     Effect::Note(_)
                     | Effect::Copy { .. }
+                    | Effect::Survey { .. }
                     | Effect::Reply { .. }
                     | Effect::Report { .. } => {}
                 }

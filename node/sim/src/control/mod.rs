@@ -98,8 +98,9 @@ impl World {
         }
         server.next_tick = server.clock.now(self.now) + self.options.plane_tick;
         self.look_at_plane(index);
-        self.configure(index);
+        // What it writes first: what the machine reports makes it write more.
         self.carry_out_plane(index, out);
+        self.configure(index);
         let peers = self.servers[index].peers.iter().filter(|(_, (_, up))| *up);
         let there: Vec<NodeId> = peers.map(|(peer, _)| self.servers[*peer].id).collect();
         for node in there {
@@ -158,9 +159,16 @@ impl World {
         }
     }
 
+    /// In order: what happens to the control plane because of an effect comes behind those that
+    /// are on their way.
     fn carry_out_plane(&mut self, index: usize, out: Vec<Effect>) {
+        let server = &mut self.servers[index];
+        server.effects.extend(out);
+        if std::mem::replace(&mut server.carries_out, true) {
+            return;
+        }
         let mut early = None;
-        for effect in out {
+        while let Some(effect) = self.servers[index].effects.pop_front() {
             let server = &mut self.servers[index];
             match effect {
                 Effect::Persist { number, writes } => {
@@ -188,6 +196,7 @@ impl World {
                 }
             }
         }
+        self.servers[index].carries_out = false;
         if let Some(number) = early {
             self.step_plane(index, Event::Persisted(number));
         }

@@ -38,15 +38,16 @@ impl BelowMajority {
         holds: &Contents,
     ) -> Vec<(&'static str, Option<String>)> {
         for write in writes {
-            match write {
-                Write::Outcome(tx, Decided::Commit) => {
-                    self.committed.insert(*tx);
-                }
-                Write::Log(_, entry) if entry.outcome == Decided::Commit => {
-                    self.committed.insert(entry.tx);
-                }
-                Write::Tx(tx, record) => self.note_operations(*tx, &record.ops),
-                _ => {}
+            if let Write::Outcome(tx, Decided::Commit) = write {
+                self.committed.insert(*tx);
+            }
+            if let Write::Log(_, entry) = write
+                && entry.outcome == Decided::Commit
+            {
+                self.committed.insert(entry.tx);
+            }
+            if let Write::Tx(tx, record) = write {
+                self.note_operations(*tx, &record.ops);
             }
         }
         let mut found = Vec::new();

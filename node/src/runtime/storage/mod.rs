@@ -198,7 +198,7 @@ impl Storage {
 
     /// Items of a cluster behind a key, tombstones included, in key order: at most `limit`, and
     /// not more than a page of bytes.
-    fn items_after(
+    pub(crate) fn items_after(
         &self,
         cluster: ClusterKey,
         after: Option<&ItemKey>,
