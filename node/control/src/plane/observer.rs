@@ -13,9 +13,9 @@
 //! **Taking them** puts them into the log that the library reads, and begins the library anew over
 //! it, as a start does. That is done only while nothing waits for the disk, so all that the library
 //! was told, and has promised, is in the log. An entry that stands there already stays, with all
-//! behind it: what a voter has acknowledged it goes on to have. Where another one stands, that was
-//! not committed, nor was anything behind it. The term rises to that of
-//! the entries, without a vote in it, as it does for whoever hears of a term.
+//! behind it, also behind a snapshot: what a voter has acknowledged it goes on to have. Where
+//! another one stands, that was not committed, nor was anything behind it. The term rises to that
+//! of the entries, without a vote in it, as it does for whoever hears of a term.
 //!
 //! **Who follows.** Whoever is not on the log's own list as applied here, unless its leader was
 //! heard of lately: somebody who is being added has not read that yet. And whoever is on it and has
@@ -49,9 +49,9 @@ const FOLLOW: u32 = 10;
 /// Ticks without a leader's word after which somebody who is not on the log's list follows.
 const SILENT: u32 = 2 * ELECTION as u32;
 /// The same for somebody who is.
-const LOST: u32 = 4 * ELECTION as u32;
+pub(super) const LOST: u32 = 4 * ELECTION as u32;
 /// Age in ticks of what is too old to show that its source is connected with a leader.
-const STALE: u32 = 8 * ELECTION as u32;
+pub(super) const STALE: u32 = 8 * ELECTION as u32;
 /// Ticks for which a source that was too old or silent is left alone. When it is tried again, the
 /// one before goes on to tell what is new for as long as it has not forgotten this server.
 const LEFT_ALONE: u32 = 20 * ELECTION as u32;

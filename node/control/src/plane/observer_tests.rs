@@ -4,6 +4,8 @@
 use alloc::collections::BTreeSet;
 use alloc::format;
 
+use prost::Message as _;
+
 use super::testing::{ENTRIES_FEW, World, create_class, create_database, node, voters};
 use super::tests::{enlist, is_level};
 use super::*;
@@ -104,6 +106,52 @@ fn who_is_fed_by_somebody_without_a_leader_looks_elsewhere() {
     world.cut.clear();
     world.run_ms(12_000);
     assert_eq!(plane(&world, 3).fed_by(), Some(source), "it is the best one again");
+}
+
+/// A voter has acknowledged entries and never heard that they are committed. Then it follows, and
+/// its source has cut its log in the midst of them.
+#[test]
+fn a_snapshot_leaves_a_voter_what_it_has_acknowledged_behind_it() {
+    let mut world = World::new(4, 3);
+    world.run_ms(2_000);
+    let leader = world.leader().unwrap();
+    let (voter, away) = ((leader + 1) % 3, (leader + 2) % 3);
+    world.crash(away);
+    world.cut.insert((voter, leader));
+    let last = |world: &World| plane(world, voter).raft.raft.raft_log.last_index();
+    let before = last(&world);
+    for _ in 0..3 {
+        let raft = &mut world.servers[leader].plane.as_mut().unwrap().raft;
+        raft.propose(Vec::new(), Vec::new()).unwrap();
+        world.run_ms(100);
+    }
+    assert_eq!((last(&world), plane(&world, voter).applied()), (before + 3, before));
+    world.crash(leader);
+    world.run_ms(u64::from(observer::LOST) * TICK / 1_000 + 200);
+    assert!(plane(&world, voter).follows());
+    let source = plane(&world, voter);
+    let metadata = eraftpb::SnapshotMetadata {
+        conf_state: Some(source.raft.raft.prs().conf().to_conf_state()),
+        index: before + 1,
+        term: source.raft.raft.raft_log.term(before + 1).unwrap(),
+    };
+    let data = source.state().encode().unwrap();
+    let snapshot = eraftpb::Snapshot { data, metadata: Some(metadata) };
+    let news = wire::News::Snapshot(snapshot.encode_to_vec());
+    let fed = Wire::Fed { led: (None, 0), age: 0, news };
+    let bytes = postcard::to_allocvec(&fed).unwrap();
+    world.step(voter, Event::Message { from: node(away), bytes });
+    world.run_ms(100);
+    assert_eq!((last(&world), plane(&world, voter).applied()), (before + 3, before + 1));
+    // On its disk too: it leads with them, and they are committed.
+    world.crash(voter);
+    world.cut.clear();
+    world.start(away);
+    world.start(voter);
+    assert_eq!(last(&world), before + 3);
+    world.run_ms(5_000);
+    assert!(plane(&world, away).applied() > before + 3);
+    assert!(is_level(&world, away) && is_level(&world, voter));
 }
 
 /// FEATURES: L7
