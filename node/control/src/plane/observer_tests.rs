@@ -154,6 +154,36 @@ fn a_snapshot_leaves_a_voter_what_it_has_acknowledged_behind_it() {
     assert!(is_level(&world, away) && is_level(&world, voter));
 }
 
+/// Questions of servers without a part in the log that are on their way.
+fn questions(world: &World) -> Vec<u64> {
+    let asked = |message: &Vec<u8>| match postcard::from_bytes(message).unwrap() {
+        Wire::Ask { question, .. } => Some(question),
+        _ => None,
+    };
+    world.network.values().filter_map(|(.., message)| asked(message)).collect()
+}
+
+/// The index would be one from before what the second life asks for was agreed on.
+#[test]
+fn what_a_server_asked_before_it_crashed_answers_nothing_that_it_asks_now() {
+    let mut world = with_observers(5, 1);
+    let source = plane(&world, 3).fed_by().unwrap();
+    world.step(3, Event::CatchUp { request: 1_001 });
+    let [before] = questions(&world)[..] else { panic!("one question") };
+    world.crash(3);
+    world.network.clear();
+    world.start(3);
+    world.run_ms(500);
+    world.cut.extend((0..3).flat_map(|other| [(3, other), (other, 3)]));
+    world.step(3, Event::CatchUp { request: 1_002 });
+    let bytes = postcard::to_allocvec(&Wire::Answered { question: before, index: 1 }).unwrap();
+    world.step(3, Event::Message { from: source, bytes });
+    assert_eq!(world.answers.get(&1_002), None);
+    world.cut.clear();
+    world.run_ms(2_000);
+    assert_eq!(world.answers.get(&1_002), Some(&Answer::CaughtUp));
+}
+
 /// FEATURES: L7
 #[test]
 fn an_observer_becomes_a_voter_and_a_voter_an_observer() {
