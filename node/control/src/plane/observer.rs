@@ -347,7 +347,8 @@ impl<A: StateMachine> Plane<A> {
                 let applied = self.applied;
                 let new = entries.into_iter().filter(|entry| entry.index > applied);
                 let new: Vec<eraftpb::Entry> = new.collect();
-                if new.first().is_none_or(|first| first.index != applied + 1) {
+                let places = new.iter().map(|entry| (entry.index, entry.term));
+                if new.is_empty() || !self.goes_on_with(places) {
                     return Ok(());
                 }
                 self.begin_anew(None, out, |log, voters| log.take_committed(new, voters))
@@ -355,13 +356,29 @@ impl<A: StateMachine> Plane<A> {
             News::Snapshot(bytes) => {
                 let Ok(snapshot) = Snapshot::decode(&bytes[..]) else { return Ok(()) };
                 let index = log::index_of(&snapshot);
-                if index <= self.applied {
+                let term = snapshot.metadata.as_ref().map_or(0, |metadata| metadata.term);
+                if index <= self.applied || term < self.applied_term() {
                     return Ok(());
                 }
                 let state = State::decode(&snapshot.data)?;
                 self.begin_anew(Some((state, index)), out, |log, _| log.take_snapshot(snapshot))
             }
         }
+    }
+
+    /// Term of the last entry that is applied.
+    pub(super) fn applied_term(&self) -> u64 {
+        self.raft.store().term(self.applied).unwrap_or_default()
+    }
+
+    /// Whether entries can stand behind what is applied: without gaps, their terms never falling.
+    /// What is not so is no log, and no start would read it.
+    fn goes_on_with(&self, mut places: impl Iterator<Item = (u64, u64)>) -> bool {
+        let applied = (self.applied, self.applied_term());
+        let go_on = |(before, known): (u64, u64), (index, term): (u64, u64)| {
+            (index == before + 1 && term >= known).then_some((index, term))
+        };
+        places.try_fold(applied, go_on).is_some()
     }
 
     /// Changes the log, and begins the library anew over it.

@@ -154,6 +154,49 @@ fn a_snapshot_leaves_a_voter_what_it_has_acknowledged_behind_it() {
     assert!(is_level(&world, away) && is_level(&world, voter));
 }
 
+/// What a server tells the one that follows it.
+fn tell(world: &mut World, index: usize, news: wire::News) {
+    let from = plane(world, index).fed_by().unwrap_or(node(0));
+    let bytes = postcard::to_allocvec(&Wire::Fed { led: (None, 0), age: 0, news }).unwrap();
+    world.step(index, Event::Message { from, bytes });
+}
+
+#[test]
+fn what_is_no_log_is_not_taken_whoever_tells_it() {
+    let mut world = with_observers(6, 1);
+    world.propose(0, create_database());
+    world.run_ms(1_000);
+    world.cut.extend((0..3).flat_map(|other| [(3, other), (other, 3)]));
+    let (at, term) = (plane(&world, 3).applied(), plane(&world, 3).applied_term());
+    assert!(term > 1);
+    let entry = |(index, term)| eraftpb::Entry { index, term, ..eraftpb::Entry::default() };
+    let entries = |places: &[(u64, u64)]| {
+        wire::News::Entries(places.iter().map(|place| entry(*place).encode_to_vec()).collect())
+    };
+    let gap = [(at + 1, term), (at + 3, term)];
+    let falling = [(at + 1, term + 1), (at + 2, term)];
+    for places in [&gap[..], &falling[..], &[(at + 1, term - 1)][..]] {
+        tell(&mut world, 3, entries(places));
+        world.run_ms(100);
+        assert_eq!(plane(&world, 3).raft.raft.raft_log.last_index(), at, "{places:?}");
+    }
+    let metadata = eraftpb::SnapshotMetadata {
+        conf_state: Some(plane(&world, 3).raft.raft.prs().conf().to_conf_state()),
+        index: at + 9,
+        term: term - 1,
+    };
+    let data = plane(&world, 3).state().encode().unwrap();
+    let older = eraftpb::Snapshot { data, metadata: Some(metadata) };
+    tell(&mut world, 3, wire::News::Snapshot(older.encode_to_vec()));
+    world.run_ms(100);
+    assert_eq!(plane(&world, 3).applied(), at);
+    tell(&mut world, 3, entries(&[(at, term), (at + 1, term), (at + 2, term + 1)]));
+    world.run_ms(100);
+    assert_eq!(plane(&world, 3).applied(), at + 2);
+    world.crash(3);
+    world.start(3);
+}
+
 /// Questions of servers without a part in the log that are on their way.
 fn questions(world: &World) -> Vec<u64> {
     let asked = |message: &Vec<u8>| match postcard::from_bytes(message).unwrap() {
