@@ -41,7 +41,8 @@ use super::questions::Asker;
 use super::state::{Entry, State};
 use super::wire::{News, Wire};
 use super::{
-    ELECTION, Effect, MESSAGE_BYTES, Pending, Plane, StateMachine, UnreadableError, library,
+    ELECTION, Effect, MESSAGE_BYTES, Pending, Plane, SNAPSHOT, StateMachine, UnreadableError,
+    library,
 };
 
 /// Ticks between two words to whom is followed.
@@ -89,6 +90,8 @@ struct Follower {
     sent: u64,
     /// Ticks since it asked.
     ticks: u32,
+    /// Ticks for which it is sent no other snapshot: one is on its way.
+    rests: usize,
 }
 
 impl Default for Observer {
@@ -173,6 +176,7 @@ impl<A: StateMachine> Plane<A> {
         observer.age = observer.age.saturating_add(1);
         observer.followers.retain(|_, follower| {
             follower.ticks += 1;
+            follower.rests = follower.rests.saturating_sub(1);
             follower.ticks < FORGOTTEN
         });
         observer.avoided.retain(|_, ticks| {
@@ -244,7 +248,10 @@ impl<A: StateMachine> Plane<A> {
         match wire {
             Wire::Log(_) => {}
             Wire::Follow { applied } => {
-                self.observer.followers.insert(from, Follower { sent: applied, ticks: 0 });
+                let known = self.observer.followers.get(&from);
+                let rests = known.map_or(0, |follower| follower.rests);
+                let follower = Follower { sent: applied, ticks: 0, rests };
+                self.observer.followers.insert(from, follower);
                 self.feed(from, out);
             }
             Wire::Fed { led, age, news } => {
@@ -306,10 +313,18 @@ impl<A: StateMachine> Plane<A> {
     }
 
     fn feed(&mut self, node: NodeId, out: &mut Vec<Effect>) {
-        let Some(sent) = self.observer.followers.get(&node).map(|f| f.sent) else { return };
-        let (news, upto) = self.news_behind(sent);
+        let Some(follower) = self.observer.followers.get(&node) else { return };
+        let (sent, rests) = (follower.sent, follower.rests > 0);
+        let (news, upto) = if rests && sent < self.raft.store().snapshot_state().0 {
+            (News::Nothing, sent)
+        } else {
+            self.news_behind(sent)
+        };
         if let Some(follower) = self.observer.followers.get_mut(&node) {
             follower.sent = upto;
+            if matches!(news, News::Snapshot(_)) {
+                follower.rests = SNAPSHOT;
+            }
         }
         let (led, age) = (self.led_now(), self.observer.age);
         out.push(Wire::Fed { led, age, news }.to(node, 0));

@@ -197,6 +197,30 @@ fn what_is_no_log_is_not_taken_whoever_tells_it() {
     world.start(3);
 }
 
+/// It may take longer to arrive than whoever waits for it takes to ask again.
+#[test]
+fn a_snapshot_that_is_on_its_way_is_not_sent_again_at_each_word() {
+    let mut world = World::new(7, 1);
+    world.run_ms(200);
+    let follower = NodeId(99);
+    let bytes = postcard::to_allocvec(&Wire::Follow { applied: 0 }).unwrap();
+    let mut sent = Vec::new();
+    for tick in 0..2 * SNAPSHOT {
+        let plane = world.servers[0].plane.as_mut().unwrap();
+        let mut out = Vec::new();
+        if tick.is_multiple_of(5) {
+            plane.step(Event::Message { from: follower, bytes: bytes.clone() }, &mut out).unwrap();
+        }
+        let is_snapshot = |effect: &Effect| match effect {
+            Effect::Send { to, bytes, .. } if *to == follower => testing::is_snapshot(bytes),
+            _ => false,
+        };
+        sent.extend(out.iter().filter(|effect| is_snapshot(effect)).map(|_| tick));
+        plane.step(Event::Tick, &mut out).unwrap();
+    }
+    assert_eq!(sent, [0, SNAPSHOT]);
+}
+
 /// Questions of servers without a part in the log that are on their way.
 fn questions(world: &World) -> Vec<u64> {
     let asked = |message: &Vec<u8>| match postcard::from_bytes(message).unwrap() {

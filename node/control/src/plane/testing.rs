@@ -101,7 +101,7 @@ pub(super) fn voters(plane: &Plane) -> Vec<NodeId> {
     voters.into_iter().map(NodeId).collect()
 }
 
-fn is_snapshot(bytes: &[u8]) -> bool {
+pub(super) fn is_snapshot(bytes: &[u8]) -> bool {
     match postcard::from_bytes(bytes).unwrap() {
         Wire::Log(bytes) => {
             let message = eraftpb::Message::decode(&bytes[..]).unwrap();
