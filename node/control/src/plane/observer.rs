@@ -25,10 +25,12 @@
 //!
 //! **Freshness.** What is told carries the time since somebody on its way was connected with a
 //! leader. What goes round in a circle, which servers with different configurations could make,
-//! grows old, and old sources are left for others. Commands go up the same way, and questions: each
-//! server on the way asks for itself, and says what it was told. Both may be lost and are repeated.
+//! grows old, and old sources are left for others. Whoever reaches none of those that it may follow
+//! for long follows anybody, because they may be gone for good. Commands go up the same way, and
+//! questions: each server on the way asks for itself, and says what it was told. Both may be lost
+//! and are repeated.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use prost::Message as _;
@@ -70,6 +72,8 @@ pub(super) struct Observer {
     /// Ticks until it is asked again, and since it has told something fresh.
     ask_in: u32,
     waited: u32,
+    /// Ticks for which none of them could be reached.
+    lost: u32,
     /// Those that were silent or too old, and for how many ticks they are left alone.
     avoided: BTreeMap<NodeId, u32>,
     /// Ticks since a leader was heard of directly.
@@ -101,6 +105,7 @@ impl Default for Observer {
             source: None,
             ask_in: 0,
             waited: 0,
+            lost: 0,
             avoided: BTreeMap::new(),
             // Nobody leads yet: whoever votes is patient.
             silence: 0,
@@ -184,7 +189,7 @@ impl<A: StateMachine> Plane<A> {
             *ticks > 0
         });
         if !self.follows() {
-            self.observer.source = None;
+            (self.observer.source, self.observer.lost) = (None, 0);
             if self.raft.raft.leader_id != INVALID_ID {
                 self.observer.age = self.observer.silence;
             }
@@ -196,6 +201,8 @@ impl<A: StateMachine> Plane<A> {
         {
             self.observer.avoided.insert(silent, LEFT_ALONE);
         }
+        let is_any_up = self.feeders().any(|feeder| self.links.up.contains(&feeder));
+        self.observer.lost = if is_any_up { 0 } else { self.observer.lost.saturating_add(1) };
         self.seek(out);
         self.observer.ask_in = self.observer.ask_in.saturating_sub(1);
         if self.observer.ask_in == 0 {
@@ -212,14 +219,14 @@ impl<A: StateMachine> Plane<A> {
         if self.observer.feeders.0 != cfg {
             self.observer.feeders = (cfg, self.state.agreement.feeders(me));
         }
-        let Observer { feeders: (_, feeders), avoided, .. } = &self.observer;
+        let Observer { feeders: (_, feeders), avoided, lost, .. } = &self.observer;
         let reachable = &self.links.up;
-        // Who knows of no configuration asks whomever it knows.
-        let named = feeders.iter().filter(|node| reachable.contains(*node));
-        let known: Vec<NodeId> = if feeders.is_empty() {
+        // Who knows of no configuration asks whomever it knows; so does who knows of one whose
+        // servers may all be gone.
+        let known: Vec<NodeId> = if feeders.is_empty() || *lost >= STALE {
             reachable.iter().copied().collect()
         } else {
-            named.copied().collect()
+            self.feeders().filter(|node| reachable.contains(node)).collect()
         };
         // When all are to be left alone, the one that is so for longest is asked again.
         let best = known.into_iter().min_by_key(|node| avoided.get(node).copied().unwrap_or(0));
@@ -228,6 +235,33 @@ impl<A: StateMachine> Plane<A> {
             self.observer.waited = 0;
             self.ask_to_be_fed(out);
         }
+    }
+
+    /// Whom this server may follow, best first, as of the configuration that it has last looked at.
+    fn feeders(&self) -> impl Iterator<Item = NodeId> {
+        self.observer.feeders.1.iter().copied()
+    }
+
+    /// Servers that this one has to be linked with so that it is told what was agreed on: whom it
+    /// follows and the best whom it may; without anybody who is connected with a leader one of
+    /// those who vote, in turn, so that they are not asked by all at once.
+    #[must_use]
+    pub fn needs(&self) -> BTreeSet<NodeId> {
+        let Observer { source, avoided, age, .. } = &self.observer;
+        if !self.follows() {
+            return BTreeSet::new();
+        }
+        let best = self.feeders().find(|feeder| !avoided.contains_key(feeder));
+        let mut needs: BTreeSet<NodeId> = best.into_iter().chain(*source).collect();
+        if source.is_none() || *age >= STALE {
+            let me = self.config.node;
+            let voters: Vec<NodeId> =
+                self.state.agreement.voters().into_iter().filter(|node| *node != me).collect();
+            let turn = me.0.wrapping_add(u64::from(*age / STALE));
+            let at = turn.checked_rem(voters.len() as u64).and_then(|at| usize::try_from(at).ok());
+            needs.extend(at.and_then(|at| voters.get(at)));
+        }
+        needs
     }
 
     fn ask_to_be_fed(&mut self, out: &mut Vec<Effect>) {

@@ -221,6 +221,60 @@ fn a_snapshot_that_is_on_its_way_is_not_sent_again_at_each_word() {
     assert_eq!(sent, [0, SNAPSHOT]);
 }
 
+/// Whom a server follows is gone, as is everybody else that it may follow.
+fn lose_feeders(world: &mut World, index: usize) -> Vec<NodeId> {
+    let feeders = plane(world, index).state().agreement.schema.feeders(node(index));
+    for other in 0..world.servers.len() {
+        world.step(index, Event::Peer { node: node(other), up: false });
+        world.cut.extend([(index, other), (other, index)]);
+    }
+    feeders
+}
+
+/// What it knows may be so old that none of them will ever come back.
+#[test]
+fn who_can_reach_nobody_that_it_may_follow_follows_anybody() {
+    let mut world = with_observers(8, 16);
+    let feeders = lose_feeders(&mut world, 18);
+    let other = (3..18).find(|other| !feeders.contains(&node(*other))).unwrap();
+    world.propose(0, create_database());
+    world.run_ms(3_100);
+    world.cut.clear();
+    world.step(18, Event::Peer { node: node(other), up: true });
+    world.run_ms(500);
+    assert!(!is_level(&world, 18), "they may come back soon");
+    world.run_ms(u64::from(observer::STALE) * TICK / 1_000 - 3_000);
+    assert_eq!(plane(&world, 18).fed_by(), Some(node(other)));
+    assert!(is_level(&world, 18));
+    world.step(18, Event::Peer { node: feeders[2], up: true });
+    world.run_ms(100);
+    assert_eq!(plane(&world, 18).fed_by(), Some(feeders[2]), "it is one of its own");
+}
+
+/// Links are there only where they are asked for.
+#[test]
+fn who_is_told_nothing_fresh_asks_for_links_with_those_who_vote_one_by_one() {
+    let mut world = with_observers(9, 16);
+    let fed = |index: &usize| plane(&world, *index).fed_by().unwrap();
+    let below = (3..19).find(|index| fed(index) > node(2)).unwrap();
+    let best = fed(&below);
+    assert_eq!(plane(&world, below).needs(), [best].into());
+    assert_eq!(plane(&world, 0).needs(), BTreeSet::new(), "it gets the log from its leader");
+    lose_feeders(&mut world, below);
+    let mut asked = Vec::new();
+    for _ in 0..4 * observer::STALE {
+        world.step(below, Event::Tick);
+        let mut needs = plane(&world, below).needs();
+        assert!(needs.remove(&best));
+        assert_eq!(needs.len(), 1);
+        asked.extend(needs);
+    }
+    asked.dedup();
+    asked.truncate(3);
+    asked.sort_unstable();
+    assert_eq!(asked, [0, 1, 2].map(node));
+}
+
 /// Questions of servers without a part in the log that are on their way.
 fn questions(world: &World) -> Vec<u64> {
     let asked = |message: &Vec<u8>| match postcard::from_bytes(message).unwrap() {
