@@ -193,8 +193,10 @@ impl<P: Protocol> NodeLoop<P> {
             self.shared.metrics.control_voters.store(voters as u64, Ordering::Relaxed);
             self.watch_owners();
             self.announce();
-            if let Some(links) = &self.shared.links {
-                links.demand(&self.protocol.needs());
+            if let (Some(links), Some(control)) = (&self.shared.links, &self.control) {
+                let mut needs = self.protocol.needs();
+                needs.extend(control.plane.needs());
+                links.demand(&needs);
             }
         }
     }

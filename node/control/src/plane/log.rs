@@ -173,10 +173,16 @@ impl Log {
         writes
     }
 
-    /// Takes a snapshot of a state that is committed in place of everything.
+    /// Takes a snapshot of a state that is committed. Where its last entry stands here already,
+    /// what is behind that stays: a voter may have acknowledged it, and it may be committed. Where
+    /// another one stands, neither that nor what is behind it is, nor ever will be.
     pub(super) fn take_snapshot(&mut self, snapshot: Snapshot) -> Vec<LogWrite> {
         let end = (index_of(&snapshot), snapshot.metadata.as_ref().map_or(0, |m| m.term));
-        let mut writes = self.restore(snapshot);
+        let mut writes = if self.term(end.0) == Ok(end.1) {
+            [self.put_behind(snapshot)].into()
+        } else {
+            self.restore(snapshot)
+        };
         writes.push(self.commit_up_to(end));
         writes
     }
@@ -208,11 +214,17 @@ impl Log {
     /// Puts the state at `index` in place of the entries up to it.
     pub(super) fn compact(&mut self, index: u64, state: Vec<u8>, voters: ConfState) -> LogWrite {
         let term = self.term(index).unwrap_or_default();
-        let count = usize::try_from(index - index_of(&self.snapshot)).unwrap_or(0);
+        self.put_behind(snapshot_of(voters, index, term, state))
+    }
+
+    /// Puts a snapshot in place of the entries up to its own index, the last of which is here.
+    fn put_behind(&mut self, snapshot: Snapshot) -> LogWrite {
+        let count = index_of(&snapshot) - index_of(&self.snapshot);
+        let count = usize::try_from(count).unwrap_or(0);
         let dropped: usize = self.entries.drain(..count).map(|entry| weight(&entry)).sum();
         self.bytes -= dropped;
         self.voters = None;
-        self.snapshot = snapshot_of(voters, index, term, state);
+        self.snapshot = snapshot;
         self.snapshot_write()
     }
 

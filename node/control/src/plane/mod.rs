@@ -173,7 +173,7 @@ impl<A: StateMachine> Plane<A> {
             durable: 0,
             pending: VecDeque::new(),
             proposals: Proposals::new(config.node, config.boot),
-            questions: Questions::default(),
+            questions: Questions::new(config.boot),
             observer: Observer::default(),
             snapshots: BTreeMap::new(),
             led: (None, 0),

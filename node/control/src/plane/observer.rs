@@ -13,9 +13,9 @@
 //! **Taking them** puts them into the log that the library reads, and begins the library anew over
 //! it, as a start does. That is done only while nothing waits for the disk, so all that the library
 //! was told, and has promised, is in the log. An entry that stands there already stays, with all
-//! behind it: what a voter has acknowledged it goes on to have. Where another one stands, that was
-//! not committed, nor was anything behind it. The term rises to that of
-//! the entries, without a vote in it, as it does for whoever hears of a term.
+//! behind it, also behind a snapshot: what a voter has acknowledged it goes on to have. Where
+//! another one stands, that was not committed, nor was anything behind it. The term rises to that
+//! of the entries, without a vote in it, as it does for whoever hears of a term.
 //!
 //! **Who follows.** Whoever is not on the log's own list as applied here, unless its leader was
 //! heard of lately: somebody who is being added has not read that yet. And whoever is on it and has
@@ -25,10 +25,12 @@
 //!
 //! **Freshness.** What is told carries the time since somebody on its way was connected with a
 //! leader. What goes round in a circle, which servers with different configurations could make,
-//! grows old, and old sources are left for others. Commands go up the same way, and questions: each
-//! server on the way asks for itself, and says what it was told. Both may be lost and are repeated.
+//! grows old, and old sources are left for others. Whoever reaches none of those that it may follow
+//! for long follows anybody, because they may be gone for good. Commands go up the same way, and
+//! questions: each server on the way asks for itself, and says what it was told. Both may be lost
+//! and are repeated.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use prost::Message as _;
@@ -41,7 +43,8 @@ use super::questions::Asker;
 use super::state::{Entry, State};
 use super::wire::{News, Wire};
 use super::{
-    ELECTION, Effect, MESSAGE_BYTES, Pending, Plane, StateMachine, UnreadableError, library,
+    ELECTION, Effect, MESSAGE_BYTES, Pending, Plane, SNAPSHOT, StateMachine, UnreadableError,
+    library,
 };
 
 /// Ticks between two words to whom is followed.
@@ -49,9 +52,9 @@ const FOLLOW: u32 = 10;
 /// Ticks without a leader's word after which somebody who is not on the log's list follows.
 const SILENT: u32 = 2 * ELECTION as u32;
 /// The same for somebody who is.
-const LOST: u32 = 4 * ELECTION as u32;
+pub(super) const LOST: u32 = 4 * ELECTION as u32;
 /// Age in ticks of what is too old to show that its source is connected with a leader.
-const STALE: u32 = 8 * ELECTION as u32;
+pub(super) const STALE: u32 = 8 * ELECTION as u32;
 /// Ticks for which a source that was too old or silent is left alone. When it is tried again, the
 /// one before goes on to tell what is new for as long as it has not forgotten this server.
 const LEFT_ALONE: u32 = 20 * ELECTION as u32;
@@ -69,6 +72,8 @@ pub(super) struct Observer {
     /// Ticks until it is asked again, and since it has told something fresh.
     ask_in: u32,
     waited: u32,
+    /// Ticks for which none of them could be reached.
+    lost: u32,
     /// Those that were silent or too old, and for how many ticks they are left alone.
     avoided: BTreeMap<NodeId, u32>,
     /// Ticks since a leader was heard of directly.
@@ -89,6 +94,8 @@ struct Follower {
     sent: u64,
     /// Ticks since it asked.
     ticks: u32,
+    /// Ticks for which it is sent no other snapshot: one is on its way.
+    rests: usize,
 }
 
 impl Default for Observer {
@@ -98,6 +105,7 @@ impl Default for Observer {
             source: None,
             ask_in: 0,
             waited: 0,
+            lost: 0,
             avoided: BTreeMap::new(),
             // Nobody leads yet: whoever votes is patient.
             silence: 0,
@@ -173,6 +181,7 @@ impl<A: StateMachine> Plane<A> {
         observer.age = observer.age.saturating_add(1);
         observer.followers.retain(|_, follower| {
             follower.ticks += 1;
+            follower.rests = follower.rests.saturating_sub(1);
             follower.ticks < FORGOTTEN
         });
         observer.avoided.retain(|_, ticks| {
@@ -180,7 +189,7 @@ impl<A: StateMachine> Plane<A> {
             *ticks > 0
         });
         if !self.follows() {
-            self.observer.source = None;
+            (self.observer.source, self.observer.lost) = (None, 0);
             if self.raft.raft.leader_id != INVALID_ID {
                 self.observer.age = self.observer.silence;
             }
@@ -192,6 +201,8 @@ impl<A: StateMachine> Plane<A> {
         {
             self.observer.avoided.insert(silent, LEFT_ALONE);
         }
+        let is_any_up = self.feeders().any(|feeder| self.links.up.contains(&feeder));
+        self.observer.lost = if is_any_up { 0 } else { self.observer.lost.saturating_add(1) };
         self.seek(out);
         self.observer.ask_in = self.observer.ask_in.saturating_sub(1);
         if self.observer.ask_in == 0 {
@@ -208,14 +219,14 @@ impl<A: StateMachine> Plane<A> {
         if self.observer.feeders.0 != cfg {
             self.observer.feeders = (cfg, self.state.agreement.feeders(me));
         }
-        let Observer { feeders: (_, feeders), avoided, .. } = &self.observer;
+        let Observer { feeders: (_, feeders), avoided, lost, .. } = &self.observer;
         let reachable = &self.links.up;
-        // Who knows of no configuration asks whomever it knows.
-        let named = feeders.iter().filter(|node| reachable.contains(*node));
-        let known: Vec<NodeId> = if feeders.is_empty() {
+        // Who knows of no configuration asks whomever it knows; so does who knows of one whose
+        // servers may all be gone.
+        let known: Vec<NodeId> = if feeders.is_empty() || *lost >= STALE {
             reachable.iter().copied().collect()
         } else {
-            named.copied().collect()
+            self.feeders().filter(|node| reachable.contains(node)).collect()
         };
         // When all are to be left alone, the one that is so for longest is asked again.
         let best = known.into_iter().min_by_key(|node| avoided.get(node).copied().unwrap_or(0));
@@ -224,6 +235,33 @@ impl<A: StateMachine> Plane<A> {
             self.observer.waited = 0;
             self.ask_to_be_fed(out);
         }
+    }
+
+    /// Whom this server may follow, best first, as of the configuration that it has last looked at.
+    fn feeders(&self) -> impl Iterator<Item = NodeId> {
+        self.observer.feeders.1.iter().copied()
+    }
+
+    /// Servers that this one has to be linked with so that it is told what was agreed on: whom it
+    /// follows and the best whom it may; without anybody who is connected with a leader one of
+    /// those who vote, in turn, so that they are not asked by all at once.
+    #[must_use]
+    pub fn needs(&self) -> BTreeSet<NodeId> {
+        let Observer { source, avoided, age, .. } = &self.observer;
+        if !self.follows() {
+            return BTreeSet::new();
+        }
+        let best = self.feeders().find(|feeder| !avoided.contains_key(feeder));
+        let mut needs: BTreeSet<NodeId> = best.into_iter().chain(*source).collect();
+        if source.is_none() || *age >= STALE {
+            let me = self.config.node;
+            let voters: Vec<NodeId> =
+                self.state.agreement.voters().into_iter().filter(|node| *node != me).collect();
+            let turn = me.0.wrapping_add(u64::from(*age / STALE));
+            let at = turn.checked_rem(voters.len() as u64).and_then(|at| usize::try_from(at).ok());
+            needs.extend(at.and_then(|at| voters.get(at)));
+        }
+        needs
     }
 
     fn ask_to_be_fed(&mut self, out: &mut Vec<Effect>) {
@@ -244,7 +282,10 @@ impl<A: StateMachine> Plane<A> {
         match wire {
             Wire::Log(_) => {}
             Wire::Follow { applied } => {
-                self.observer.followers.insert(from, Follower { sent: applied, ticks: 0 });
+                let known = self.observer.followers.get(&from);
+                let rests = known.map_or(0, |follower| follower.rests);
+                let follower = Follower { sent: applied, ticks: 0, rests };
+                self.observer.followers.insert(from, follower);
                 self.feed(from, out);
             }
             Wire::Fed { led, age, news } => {
@@ -306,10 +347,18 @@ impl<A: StateMachine> Plane<A> {
     }
 
     fn feed(&mut self, node: NodeId, out: &mut Vec<Effect>) {
-        let Some(sent) = self.observer.followers.get(&node).map(|f| f.sent) else { return };
-        let (news, upto) = self.news_behind(sent);
+        let Some(follower) = self.observer.followers.get(&node) else { return };
+        let (sent, rests) = (follower.sent, follower.rests > 0);
+        let (news, upto) = if rests && sent < self.raft.store().snapshot_state().0 {
+            (News::Nothing, sent)
+        } else {
+            self.news_behind(sent)
+        };
         if let Some(follower) = self.observer.followers.get_mut(&node) {
             follower.sent = upto;
+            if matches!(news, News::Snapshot(_)) {
+                follower.rests = SNAPSHOT;
+            }
         }
         let (led, age) = (self.led_now(), self.observer.age);
         out.push(Wire::Fed { led, age, news }.to(node, 0));
@@ -347,7 +396,8 @@ impl<A: StateMachine> Plane<A> {
                 let applied = self.applied;
                 let new = entries.into_iter().filter(|entry| entry.index > applied);
                 let new: Vec<eraftpb::Entry> = new.collect();
-                if new.first().is_none_or(|first| first.index != applied + 1) {
+                let places = new.iter().map(|entry| (entry.index, entry.term));
+                if new.is_empty() || !self.goes_on_with(places) {
                     return Ok(());
                 }
                 self.begin_anew(None, out, |log, voters| log.take_committed(new, voters))
@@ -355,13 +405,29 @@ impl<A: StateMachine> Plane<A> {
             News::Snapshot(bytes) => {
                 let Ok(snapshot) = Snapshot::decode(&bytes[..]) else { return Ok(()) };
                 let index = log::index_of(&snapshot);
-                if index <= self.applied {
+                let term = snapshot.metadata.as_ref().map_or(0, |metadata| metadata.term);
+                if index <= self.applied || term < self.applied_term() {
                     return Ok(());
                 }
                 let state = State::decode(&snapshot.data)?;
                 self.begin_anew(Some((state, index)), out, |log, _| log.take_snapshot(snapshot))
             }
         }
+    }
+
+    /// Term of the last entry that is applied.
+    pub(super) fn applied_term(&self) -> u64 {
+        self.raft.store().term(self.applied).unwrap_or_default()
+    }
+
+    /// Whether entries can stand behind what is applied: without gaps, their terms never falling.
+    /// What is not so is no log, and no start would read it.
+    fn goes_on_with(&self, mut places: impl Iterator<Item = (u64, u64)>) -> bool {
+        let applied = (self.applied, self.applied_term());
+        let go_on = |(before, known): (u64, u64), (index, term): (u64, u64)| {
+            (index == before + 1 && term >= known).then_some((index, term))
+        };
+        places.try_fold(applied, go_on).is_some()
     }
 
     /// Changes the log, and begins the library anew over it.

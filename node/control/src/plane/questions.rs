@@ -5,7 +5,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use quorate_api::NodeId;
+use quorate_api::{Boot, NodeId};
 
 use super::observer::HOPS_MAX;
 use super::wire::Wire;
@@ -34,13 +34,18 @@ struct Question {
 }
 
 /// Open questions, by a number of this server's own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Questions {
     last: u64,
     open: BTreeMap<u64, Question>,
 }
 
 impl Questions {
+    /// Numbers begin with the boot: what is told to the one before answers no question of this one.
+    pub(super) fn new(boot: Boot) -> Self {
+        Self { last: u64::from(boot.0) << 32, open: BTreeMap::new() }
+    }
+
     /// A question, unless it is open already; gives its number.
     pub(super) fn add(&mut self, asker: Asker) -> u64 {
         let open = self.open.iter().find(|(_, question)| question.asker == asker);

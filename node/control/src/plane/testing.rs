@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_api::Boot;
+use quorate_protocol::io::{Report, SessionToken, Stage};
 
 use prost::Message as _;
 use raft::eraftpb::MessageType;
@@ -29,8 +30,31 @@ pub(super) struct Disk {
 }
 
 impl Disk {
+    /// One batch becomes durable. Whoever has acknowledged an entry keeps it, and all before it,
+    /// unless something else comes to stand there.
     pub(super) fn sync_one(&mut self) -> Option<u64> {
         let (number, writes) = self.unsynced.pop_front()?;
+        let is_cut = writes.iter().any(|write| matches!(write, LogWrite::Cut(_)));
+        let before = if is_cut { self.places() } else { BTreeMap::new() };
+        self.write(writes);
+        let after = if is_cut { self.places() } else { BTreeMap::new() };
+        let other = before.iter().any(|(at, term)| after.get(at).is_some_and(|now| now != term));
+        let is_shorter = after.last_key_value().map(|last| last.0) < before.keys().last();
+        assert!(other || !is_shorter, "{before:?} became {after:?}");
+        Some(number)
+    }
+
+    /// Index and term of all that is in the log, and of its snapshot.
+    fn places(&self) -> BTreeMap<u64, u64> {
+        let snapshot = self.synced.snapshot.as_deref().unwrap_or_default();
+        let snapshot = eraftpb::Snapshot::decode(snapshot).unwrap().metadata.unwrap_or_default();
+        let entries = self.synced.entries.iter();
+        let entries = entries.map(|bytes| eraftpb::Entry::decode(&bytes[..]).unwrap());
+        let entries = entries.map(|entry| (entry.index, entry.term));
+        entries.chain([(snapshot.index, snapshot.term)]).collect()
+    }
+
+    fn write(&mut self, writes: Vec<LogWrite>) {
         for write in writes {
             match write {
                 LogWrite::HardState(bytes) => self.synced.hard_state = Some(bytes),
@@ -51,7 +75,6 @@ impl Disk {
                 }
             }
         }
-        Some(number)
     }
 }
 
@@ -88,6 +111,8 @@ pub(super) struct World {
     pub(super) cut: BTreeSet<(usize, usize)>,
     pub(super) answers: BTreeMap<u64, Answer>,
     pub(super) requests: u64,
+    /// Servers report at once what changes of generations wait for, as if they kept data.
+    pub(super) has_machines: bool,
     pub(super) trace: Vec<String>,
 }
 
@@ -101,7 +126,7 @@ pub(super) fn voters(plane: &Plane) -> Vec<NodeId> {
     voters.into_iter().map(NodeId).collect()
 }
 
-fn is_snapshot(bytes: &[u8]) -> bool {
+pub(super) fn is_snapshot(bytes: &[u8]) -> bool {
     match postcard::from_bytes(bytes).unwrap() {
         Wire::Log(bytes) => {
             let message = eraftpb::Message::decode(&bytes[..]).unwrap();
@@ -139,6 +164,7 @@ impl World {
             cut: BTreeSet::new(),
             answers: BTreeMap::new(),
             requests: 0,
+            has_machines: false,
             trace: Vec::new(),
         };
         for _ in 0..servers {
@@ -227,10 +253,33 @@ impl World {
                 Effect::Answer { request, answer } => {
                     assert!(self.answers.insert(request, answer).is_none(), "answered twice");
                 }
-                Effect::Changed | Effect::Led { .. } => {}
+                Effect::Changed => self.report(index),
+                Effect::Led { .. } => {}
             }
         }
         self.let_out(index);
+    }
+
+    /// What a server's machine tells of changes of generations that are on their way.
+    fn report(&mut self, index: usize) {
+        let Some(plane) = self.servers[index].plane.as_ref().filter(|_| self.has_machines) else {
+            return;
+        };
+        let placements = plane.state().agreement.placements();
+        let reports = placements.into_iter().filter_map(|(cluster, placement)| {
+            let generation = placement.generation;
+            Some(match placement.change?.stage {
+                Stage::Sealing { .. } => {
+                    Report::Sealed { cluster, generation, token: SessionToken::new() }
+                }
+                Stage::Transferring { .. } => {
+                    Report::Synced { cluster, generation: generation + 1 }
+                }
+            })
+        });
+        for report in reports.collect::<Vec<_>>() {
+            self.step(index, Event::Report(report));
+        }
     }
 
     pub(super) fn let_out(&mut self, index: usize) {
