@@ -29,7 +29,8 @@ impl From<StorageError> for ReadError {
             | StorageError::Corrupt { .. }
             | StorageError::Encode { .. }
             | StorageError::Witness { .. }
-            | StorageError::Locked { .. } => ErrorCode::Storage,
+            | StorageError::Locked { .. }
+            | StorageError::Panicked(_) => ErrorCode::Storage,
         };
         Self { code, text: error.to_string() }
     }

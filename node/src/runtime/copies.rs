@@ -104,7 +104,7 @@ async fn make(
         let frame = frame::pack(&Envelope { cfg, durable, message: &message });
         Ok::<_, StorageError>((message, frame, visible))
     });
-    let (message, frame, visible) = reading.await.map_err(|_| StorageError::Stopping)??;
+    let (message, frame, visible) = reading.await.map_err(|error| StorageError::unread(&error))??;
     let frame = frame.unwrap_or_else(|error| {
         // No item is larger than what a client may write, which fits a frame.
         tracing::error!(%error, "a part of a copy does not fit a frame");
@@ -132,10 +132,12 @@ pub(super) fn survey(shared: &Arc<Shared>, runtime: &Handle, number: u64, survey
                 of.storage.items_after(survey.cluster, after, limit)
             })
         });
-        match read.await {
-            Ok(Ok(leaves)) => shared.inbox.push_control(Input::Surveyed { number, leaves }),
-            Ok(Err(StorageError::Stopping)) | Err(_) => {}
-            Ok(Err(error)) => die(&error),
+        // The machine waits for this survey before it has the next one made: whatever gives none
+        // ends the server.
+        match read.await.unwrap_or_else(|error| Err(StorageError::unread(&error))) {
+            Ok(leaves) => shared.inbox.push_control(Input::Surveyed { number, leaves }),
+            Err(StorageError::Stopping) => {}
+            Err(error) => die(&error),
         }
         drop(turn);
     });
