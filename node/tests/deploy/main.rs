@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, clippy::cast_precision_loss, reason = "it prints figures")]
 
 mod load;
+mod losses;
 #[path = "../support/mod.rs"]
 mod support;
 
