@@ -93,8 +93,8 @@ canary: setup ## Plant bugs in machine and checkers: each must be caught
 	cargo test --release -p quorate-sim --test planted -- --campaigns 10
 
 .PHONY: replicas
-replicas: setup ## Start 3 MASTERs and 100 REPLICAs, and print what a write costs (3 minutes)
-	cargo test --release -p quorate-node --test replicas -- --ignored --nocapture
+replicas: setup ## Start 3 MASTERs and 100 REPLICAs, print what a write costs: make replicas [COUNT=100]
+	QUORATE_REPLICAS=$(or $(COUNT),100) cargo test --release -p quorate-node --test replicas -- --nocapture
 
 .PHONY: micro
 micro: setup ## Criterion benches of proxy, checkers, driver, machine, codec and storage

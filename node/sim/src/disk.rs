@@ -136,15 +136,17 @@ impl Contents {
                     self.copied.clear();
                 }
             }
-            Write::Low(node, boot, seq) => {
-                let below = |tx: &TxId| tx.node == *node && tx.boot == *boot && tx.seq < *seq;
-                self.txs.retain(|tx, _| !below(tx));
-                self.outcomes.retain(|tx, _| !below(tx));
-                self.low.insert((*node, *boot), *seq);
-                if *seq == u64::MAX {
-                    self.ended.remove(&(*node, *boot));
-                }
-            }
+            Write::Low(node, boot, seq) => self.forget(*node, *boot, *seq),
+        }
+    }
+
+    fn forget(&mut self, node: NodeId, boot: Boot, seq: u64) {
+        let below = |tx: &TxId| tx.node == node && tx.boot == boot && tx.seq < seq;
+        self.txs.retain(|tx, _| !below(tx));
+        self.outcomes.retain(|tx, _| !below(tx));
+        self.low.insert((node, boot), seq);
+        if seq == u64::MAX {
+            self.ended.remove(&(node, boot));
         }
     }
 }

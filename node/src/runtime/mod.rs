@@ -21,6 +21,7 @@ pub mod metrics;
 mod node_loop;
 mod owners;
 mod protocol;
+mod settling;
 mod shared;
 pub mod storage;
 
@@ -174,16 +175,7 @@ impl Node {
         deployment::goes_on(recovered.copied.keys());
         let writer = Writer::new(storage.clone(), boot, &recovered);
         let aligning = recovered.aligning;
-        let machine_config = Config {
-            retries: settings.retry.count,
-            retry_delay: micros(settings.retry.delay),
-            retry_jitter: settings.retry.jitter_percent,
-            align: settings.align.clone(),
-            in_flight_max: settings.in_flight_max,
-            merge: MergeConfig { chain: settings.chain.clone(), ..MergeConfig::default() },
-            ..Config::new(node, boot, seed)
-        };
-        let machine = Machine::new(machine_config, recovered);
+        let machine = Machine::new(machine_config(&settings, (node, boot), seed), recovered);
         let inbox = Arc::new(Inbox::new(settings.in_flight_max));
         let own = Arc::new(Own::new(node, boot));
         let me = Me { name: settings.name.clone(), node, boot, process, started_with };
@@ -284,6 +276,18 @@ impl Node {
         }
         self.tasks.shutdown().await;
         outcome
+    }
+}
+
+fn machine_config(settings: &Settings, (node, boot): (NodeId, Boot), seed: u64) -> Config {
+    Config {
+        retries: settings.retry.count,
+        retry_delay: micros(settings.retry.delay),
+        retry_jitter: settings.retry.jitter_percent,
+        align: settings.align.clone(),
+        in_flight_max: settings.in_flight_max,
+        merge: MergeConfig { chain: settings.chain.clone(), ..MergeConfig::default() },
+        ..Config::new(node, boot, seed)
     }
 }
 

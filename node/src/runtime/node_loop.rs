@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use quorate_api::{Boot, ErrorCode, NodeId, TxId};
+use quorate_api::{Boot, ErrorCode, NodeId};
 use quorate_control::plane::Event as ControlEvent;
 use quorate_protocol::io::{
     Choose, Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Report, SessionRequest,
@@ -30,6 +30,7 @@ use super::inbox::Input;
 use super::link::frame::Kind;
 use super::link::{Envelope, Peer};
 use super::protocol::Protocol;
+use super::settling::Settling;
 use super::shared::Shared;
 use super::storage::{Filling, Writer, die};
 
@@ -39,10 +40,6 @@ const BATCH_MAX: usize = 256;
 /// Effects waiting for the disk; when full, the loop takes no inputs until the disk got further,
 /// the inbox fills, links stop reading and clients are refused.
 const HELD_MAX: usize = 65_536;
-/// How long a server that has met everybody waits, before it serves, for what its earlier boots
-/// left undecided and for a leader of the control plane. Longer only without a majority, and then
-/// local reads shall not wait for one.
-const SETTLE_MAX: Tick = 2_000_000;
 
 /// Something that leaves the machine or the control plane.
 pub(super) enum Out {
@@ -89,17 +86,9 @@ pub(crate) struct NodeLoop<P> {
     pub(super) filed: Option<u64>,
     stop: Option<Tick>,
     /// What is waited for before this server serves.
-    settling: Option<Settling>,
+    pub(super) settling: Option<Settling>,
     /// The database that is copied to this server.
     deployment: Option<Deployment>,
-}
-
-/// Own transactions of earlier boots that were undecided at the start. Their `ok` may have gone
-/// out: it waits for votes, not for the decision to be durable here. A local read before they are
-/// decided would not find what this server had acknowledged.
-struct Settling {
-    left: BTreeSet<TxId>,
-    deadline: Tick,
 }
 
 impl<P: Protocol> NodeLoop<P> {
@@ -238,16 +227,9 @@ impl<P: Protocol> NodeLoop<P> {
             // Whoever asked may be gone.
             Input::Undecided { reply } => drop(reply.send(self.protocol.undecided())),
             Input::Message { from, boot, cfg, message } => {
-                if from != self.shared.node {
-                    let known = self.peers.get(&from).filter(|known| boot >= known.boot);
-                    let Some(known) = known else {
-                        self.shared.metrics.stale_messages.increment();
-                        return;
-                    };
-                    self.shared.metrics.received(&message);
-                    known.peer.received.count(&message);
+                if self.takes(from, boot, &message) {
+                    self.step(Event::Message { from, cfg, message });
                 }
-                self.step(Event::Message { from, cfg, message });
             }
             Input::Peer { node, boot, up } => {
                 self.step(Event::Peer { node, boot, up });
@@ -277,6 +259,20 @@ impl<P: Protocol> NodeLoop<P> {
                 self.shared.set_state(NodeState::ShuttingDown);
             }
         }
+    }
+
+    /// Messages of a boot that has ended are not for the machine.
+    fn takes(&self, from: NodeId, boot: Boot, message: &Message) -> bool {
+        if from == self.shared.node {
+            return true;
+        }
+        let Some(known) = self.peers.get(&from).filter(|known| boot >= known.boot) else {
+            self.shared.metrics.stale_messages.increment();
+            return false;
+        };
+        self.shared.metrics.received(message);
+        known.peer.received.count(message);
+        true
     }
 
     /// Takes a request on, or refuses it before the machine has seen it.
@@ -448,38 +444,6 @@ impl<P: Protocol> NodeLoop<P> {
         for known in self.peers.values_mut().filter(|known| known.dirty) {
             known.dirty = false;
             known.peer.queue.flush(&known.peer.out_bytes);
-        }
-    }
-
-    /// Once this server knows itself to be in the cluster, it can serve.
-    pub(super) fn settle(&mut self) {
-        if self.shared.state() == NodeState::Starting && self.settling.is_none() {
-            let node = self.shared.node;
-            let left = self.protocol.undecided().into_iter().filter(|tx| tx.node == node);
-            let deadline = self.shared.clock.now() + SETTLE_MAX;
-            self.settling = Some(Settling { left: left.collect(), deadline });
-            self.serve_when_settled();
-        }
-    }
-
-    fn serve_when_settled(&mut self) {
-        let Some(settling) = &mut self.settling else { return };
-        let open: BTreeSet<TxId> = self.protocol.undecided().into_iter().collect();
-        settling.left.retain(|tx| open.contains(tx));
-        let undecided = settling.left.len();
-        // A server that aligns serves nobody yet: it says so, and need not wait for a leader.
-        let is_led = self.control.as_ref().is_some_and(Control::is_led);
-        let is_early = undecided > 0 || !(is_led || self.shared.is_aligning());
-        if is_early && self.shared.clock.now() < settling.deadline {
-            return;
-        }
-        self.settling = None;
-        if undecided > 0 {
-            tracing::warn!(undecided, "serving with transactions of earlier boots undecided");
-        }
-        // It may have been told to stop meanwhile.
-        if self.shared.state() == NodeState::Starting {
-            self.shared.started();
         }
     }
 

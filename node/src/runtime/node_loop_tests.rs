@@ -8,6 +8,7 @@ use quorate_control::plane::RecoveredLog;
 use quorate_protocol::io::{Recovered, Store, Write};
 use quorate_protocol::message::LogPosition;
 
+use super::super::settling::SETTLE_MAX;
 use super::*;
 use crate::clock::Clock;
 use crate::http::backend::{Backend, Planned};

@@ -181,17 +181,7 @@ impl Command {
                 let body = body(rest.get(2..).unwrap_or_default())?;
                 Self::Submit { server: server(0)?, client: client(word(1)?)?, body }
             }
-            "read" => {
-                let items = rest.iter().filter(|w| w.starts_with('#')).map(|w| item(w));
-                let items = items.collect::<Parsed<_>>()?;
-                let deadline = setting(rest, "deadline").map_or(Ok(1_000_000), ticks)?;
-                let quorum = setting(rest, "quorum").map(number).transpose()?;
-                let quorum = quorum.map_or(ReadQuorum::Majority, |count| {
-                    ReadQuorum::Count(usize::try_from(count).unwrap_or(usize::MAX))
-                });
-                let (server, client) = (server(0)?, client(word(1)?)?);
-                Self::Read { server, client, items, quorum, deadline }
-            }
+            "read" => Self::read(server(0)?, client(word(1)?)?, rest)?,
             "session" => {
                 let entries = rest.iter().skip(2).filter(|w| w.starts_with('n'));
                 let token = entries.map(|w| position(w)).collect::<Parsed<_>>()?;
@@ -245,6 +235,18 @@ impl Command {
             "outcome" => Self::Outcome(tx(word(0)?)?),
             other => return Err(format!("no such command: {other}")),
         })
+    }
+
+    /// `read SERVER CLIENT ITEM… quorum=N deadline=TICKS`
+    fn read(server: NodeId, client: u64, rest: &[&str]) -> Parsed<Self> {
+        let items = rest.iter().filter(|w| w.starts_with('#')).map(|w| item(w));
+        let items = items.collect::<Parsed<_>>()?;
+        let deadline = setting(rest, "deadline").map_or(Ok(1_000_000), ticks)?;
+        let quorum = setting(rest, "quorum").map(number).transpose()?;
+        let quorum = quorum.map_or(ReadQuorum::Majority, |count| {
+            ReadQuorum::Count(usize::try_from(count).unwrap_or(usize::MAX))
+        });
+        Ok(Self::Read { server, client, items, quorum, deadline })
     }
 
     /// `replicas SERVERS fan-out=N kept=N`

@@ -25,7 +25,7 @@
 //!
 //! | file | invariant |
 //! |---|---|
-//! | `below_majority` | nothing uncommitted is read, copies do not go back, nothing acknowledged is gone without a trace |
+//! | `below_majority` | nothing uncommitted, no copy goes back, all acknowledged leaves a trace |
 //!
 //! Reported by the world: `no-corruption` (a machine says so), `no-panic` (a machine stops because
 //! its state is impossible), `nothing-in-doubt` two seconds after the heal, `serves-after-heal`,

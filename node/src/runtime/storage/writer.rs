@@ -175,14 +175,7 @@ impl Writer {
                 let key = keys::meta(keys::META_BEGUN, &keys::tx(*tx));
                 self.put(batch, keys::META, &key, &())
             }
-            Write::Copied(cluster, upto) => {
-                let key = keys::meta(keys::META_COPIED, &keys::cluster(*cluster));
-                match upto {
-                    Some(upto) => self.put(batch, keys::META, &key, upto)?,
-                    None => batch.delete_cf(self.storage.family(keys::META), key),
-                }
-                Ok(())
-            }
+            Write::Copied(cluster, upto) => self.copied(batch, *cluster, upto.as_ref()),
             Write::Sealed(cluster, generation) => {
                 let key = keys::meta(keys::META_SEALED, &keys::cluster(*cluster));
                 self.put(batch, keys::META, &key, generation)
@@ -197,15 +190,33 @@ impl Writer {
             Write::Rivals(item, rivals) => self.put_list(batch, keys::RIVALS, item, rivals),
             Write::Aligning(true) => self.put(batch, keys::META, keys::META_ALIGNING, &()),
             Write::Aligning(false) => {
-                let family = self.storage.family(keys::META);
-                batch.delete_cf(family, keys::META_ALIGNING);
-                for prefix in [keys::META_BEGUN, keys::META_COPIED] {
-                    let end = keys::meta(prefix, &[u8::MAX; 21]);
-                    batch.delete_range_cf(family, prefix.to_vec(), end);
-                }
+                self.end_alignment(batch);
                 Ok(())
             }
         }
+    }
+
+    fn end_alignment(&self, batch: &mut WriteBatch) {
+        let family = self.storage.family(keys::META);
+        batch.delete_cf(family, keys::META_ALIGNING);
+        for prefix in [keys::META_BEGUN, keys::META_COPIED] {
+            let end = keys::meta(prefix, &[u8::MAX; 21]);
+            batch.delete_range_cf(family, prefix.to_vec(), end);
+        }
+    }
+
+    fn copied(
+        &self,
+        batch: &mut WriteBatch,
+        cluster: ClusterKey,
+        upto: Option<&ItemKey>,
+    ) -> Result<(), StorageError> {
+        let key = keys::meta(keys::META_COPIED, &keys::cluster(cluster));
+        let Some(upto) = upto else {
+            batch.delete_cf(self.storage.family(keys::META), key);
+            return Ok(());
+        };
+        self.put(batch, keys::META, &key, upto)
     }
 
     /// Nothing is kept of an empty list.
