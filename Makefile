@@ -85,7 +85,7 @@ soak-disk: build ## Kill random servers 200 times and cut the power 20 times, un
 .PHONY: deploy
 deploy: setup ## Deploy a database to joining servers under load: make deploy [MB=1000] [KILLS=10] [SEED=1]
 	QUORATE_DEPLOY_MB=$(or $(MB),1000) QUORATE_DEPLOY_KILLS=$(or $(KILLS),10) QUORATE_DEPLOY_SEED=$(SEED) \
-		cargo test --release -p quorate-node --test deploy -- --nocapture
+		cargo test --release -p quorate-node --test deploy -- --nocapture a_database
 
 .PHONY: canary
 canary: setup ## Plant bugs in machine and checkers: each must be caught

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use quorate_api::NodeId;
-use quorate_protocol::copying::Part;
+use quorate_protocol::alignment::Answer;
+use quorate_protocol::copying::{COPIES, Part};
 use quorate_protocol::message::Message;
 use quorate_protocol::survey::Survey;
 use tokio::runtime::Handle;
@@ -101,17 +102,28 @@ async fn make(
         let (chunk, visible) = of.storage.read_part(part)?;
         let message = chunk.into_message();
         let durable = of.storage.durability().durable();
-        let frame = frame::pack(&Envelope { cfg, durable, message: &message });
-        Ok::<_, StorageError>((message, frame, visible))
+        Ok::<_, StorageError>((packed(cfg, durable, message), visible))
     });
-    let (message, frame, visible) = reading.await.map_err(|_| StorageError::Stopping)??;
-    let frame = frame.unwrap_or_else(|error| {
-        // No item is larger than what a client may write, which fits a frame.
-        tracing::error!(%error, "a part of a copy does not fit a frame");
-        Vec::new()
-    });
+    let read = reading.await.unwrap_or_else(|error| Err(StorageError::unread(&error)));
+    let (packed, visible) = read?;
     shared.storage.durability().wait_for(visible).await;
-    Ok((message, frame))
+    Ok(packed)
+}
+
+/// A message and its frame; if it fits none, that this server has no copy: whoever asked goes on
+/// with another one.
+fn packed(cfg: u64, durable: u64, message: Message) -> (Message, Vec<u8>) {
+    let pack = |message: &Message| frame::pack(&Envelope { cfg, durable, message });
+    match pack(&message) {
+        Ok(frame) => (message, frame),
+        Err(error) => {
+            // No item is larger than what a client may write, which fits a frame.
+            tracing::error!(%error, "a part of a copy does not fit a frame");
+            let none = Message::AlignReply { session: COPIES, answer: Answer::Unknown };
+            let frame = pack(&none).expect("a few bytes fit a frame");
+            (none, frame)
+        }
+    }
 }
 
 /// Begins to read a cluster for its digests, once those asked for before are read.
@@ -132,11 +144,44 @@ pub(super) fn survey(shared: &Arc<Shared>, runtime: &Handle, number: u64, survey
                 of.storage.items_after(survey.cluster, after, limit)
             })
         });
-        match read.await {
-            Ok(Ok(leaves)) => shared.inbox.push_control(Input::Surveyed { number, leaves }),
-            Ok(Err(StorageError::Stopping)) | Err(_) => {}
-            Ok(Err(error)) => die(&error),
+        // The machine waits for this survey before it has the next one made: whatever gives none
+        // ends the server.
+        match read.await.unwrap_or_else(|error| Err(StorageError::unread(&error))) {
+            Ok(leaves) => shared.inbox.push_control(Input::Surveyed { number, leaves }),
+            Err(StorageError::Stopping) => {}
+            Err(error) => die(&error),
         }
         drop(turn);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_api::{Boot, ClusterKey, Committed, Image, ItemKey, Stamp, TxId};
+    use quorate_protocol::alignment::Digest;
+    use quorate_protocol::copying::Chunk;
+
+    use super::*;
+    use crate::runtime::link::frame::FRAME_MAX;
+
+    fn chunk(bytes: usize) -> Message {
+        let tx = TxId { node: NodeId(1), boot: Boot(1), seq: 1 };
+        let stamp = Stamp { version: 1, tx };
+        let image = Some(Image::from(vec![7; bytes].as_slice()));
+        let items = vec![(ItemKey::Record(0), Committed { stamp, live: true, image })];
+        let digest = Digest::over(&items);
+        let cluster = ClusterKey { database: 1, cluster: 1 };
+        let (from, next, low, there) = (None, None, Vec::new(), 1);
+        Chunk { cluster, from, items, next, low, there, digest }.into_message()
+    }
+
+    /// FEATURES: S8
+    #[test]
+    fn a_part_that_fits_no_frame_is_answered_by_no_copy() {
+        let (message, frame) = packed(1, 1, chunk(1_000));
+        assert_eq!((message, frame.is_empty()), (chunk(1_000), false));
+        let (message, frame) = packed(1, 1, chunk(FRAME_MAX + 1));
+        let none = Message::AlignReply { session: COPIES, answer: Answer::Unknown };
+        assert_eq!((message, frame.is_empty()), (none, false));
+    }
 }

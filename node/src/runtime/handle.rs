@@ -1,27 +1,22 @@
-//! What the rest of the server may ask of the runtime, and the seam at which HTTP does so. May not
-//! know HTTP or SQL.
+//! What the rest of the server may ask of the runtime; `backend` is the seam at which HTTP does so.
+//! May not know HTTP or SQL.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
-use quorate_control::servers::Role;
-use quorate_protocol::conflict::Rival;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, Reply, SessionToken};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
-use super::bulletin;
 use super::inbox::{Input, PushError};
 use super::link::frame::FRAME_MAX;
 use super::metrics::Metrics;
 use super::shared::Shared;
 use super::storage::StorageError;
-use crate::http::backend::{Answers, Backend, DecideError, Page, Planned, ReadError};
-use crate::http::members::Servers;
+use crate::http::backend::{Answers, Page, Planned, ReadError};
 use crate::index::table::IndexTable;
 
 pub use crate::http::backend::{Commit, Master, NodeState, NodeStatus};
@@ -61,7 +56,11 @@ impl NodeHandle {
         self.submit_planned(Planned { ops, schema, accepted: None }, deadline).await
     }
 
-    async fn submit_planned(&self, planned: Planned, deadline: Instant) -> Result<Commit, Failure> {
+    pub(super) async fn submit_planned(
+        &self,
+        planned: Planned,
+        deadline: Instant,
+    ) -> Result<Commit, Failure> {
         let reply = self.submit_inner(planned, deadline).await;
         self.shared.metrics.answered(&reply);
         match reply {
@@ -227,7 +226,7 @@ impl NodeHandle {
     ///
     /// # Errors
     /// The disk failed; the server stops serving.
-    async fn index_scan(
+    pub(super) async fn index_scan(
         &self,
         index: ClusterKey,
         key: Vec<u8>,
@@ -253,7 +252,7 @@ impl NodeHandle {
 
     /// Local reads wait for ONLINE: before, what this server acknowledged in its last life may be
     /// missing.
-    fn check_started(&self) -> Result<(), ReadError> {
+    pub(super) fn check_started(&self) -> Result<(), ReadError> {
         if self.shared.state() == NodeState::Starting {
             let text = "the server has not started yet".to_owned();
             return Err(ReadError { code: ErrorCode::NotReady, text });
@@ -262,7 +261,7 @@ impl NodeHandle {
     }
 
     /// Returns once every vote cast here before the call has its outcome applied here.
-    async fn votes_settled(&self) {
+    pub(super) async fn votes_settled(&self) {
         let mut before: Option<BTreeSet<TxId>> = None;
         loop {
             let (reply, answer) = oneshot::channel();
@@ -376,135 +375,4 @@ pub(super) const fn refusal(error: PushError) -> ErrorCode {
 /// A refusal that concerns no item.
 fn failure(code: ErrorCode) -> Failure {
     Failure { code, item: None, current: None, holder: None }
-}
-
-impl From<StorageError> for ReadError {
-    fn from(error: StorageError) -> Self {
-        let code = match error {
-            StorageError::Stopping | StorageError::Aligning => ErrorCode::NotReady,
-            StorageError::Engine { .. }
-            | StorageError::Corrupt { .. }
-            | StorageError::Encode { .. }
-            | StorageError::Witness { .. }
-            | StorageError::Locked { .. } => ErrorCode::Storage,
-        };
-        Self { code, text: error.to_string() }
-    }
-}
-
-impl Backend for NodeHandle {
-    async fn submit(&self, planned: Planned, deadline: Instant) -> Result<Commit, Failure> {
-        self.submit_planned(planned, deadline).await
-    }
-
-    async fn read_quorum(
-        &self,
-        items: Vec<ItemId>,
-        quorum: ReadQuorum,
-        deadline: Instant,
-    ) -> Result<Answers, Failure> {
-        self.read_quorum(items, quorum, deadline).await
-    }
-
-    async fn session(
-        &self,
-        token: SessionToken,
-        seen: Vec<(ItemId, Stamp)>,
-        deadline: Instant,
-    ) -> Result<SessionToken, Failure> {
-        self.session(token, seen, deadline).await
-    }
-
-    async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ReadError> {
-        self.check_started()?;
-        Ok(self.read_local(item).await?)
-    }
-
-    async fn scan_local(
-        &self,
-        cluster: ClusterKey,
-        from: u64,
-        limit: usize,
-    ) -> Result<Page, ReadError> {
-        self.check_started()?;
-        Ok(self.scan_local(cluster, from, limit).await?)
-    }
-
-    async fn index_scan(
-        &self,
-        index: ClusterKey,
-        key: Vec<u8>,
-    ) -> Result<Option<Vec<Rid>>, ReadError> {
-        self.check_started()?;
-        Ok(self.index_scan(index, key).await?)
-    }
-
-    async fn votes_settled(&self) {
-        self.votes_settled().await;
-    }
-
-    async fn rivals(
-        &self,
-        database: u32,
-        after: Option<ItemId>,
-        limit: usize,
-    ) -> Result<Vec<(ItemId, Vec<Rival>)>, ReadError> {
-        self.check_started()?;
-        Ok(self.rivals(database, after, limit).await?)
-    }
-
-    async fn choose(
-        &self,
-        item: ItemId,
-        winner: Stamp,
-        deadline: Instant,
-    ) -> Result<Commit, Failure> {
-        self.choose(item, winner, deadline).await
-    }
-
-    fn compare(&self, clusters: Vec<ClusterKey>) {
-        self.compare(clusters);
-    }
-
-    async fn decide(&self, command: Command, deadline: Instant) -> Result<(), DecideError> {
-        self.decide(command, deadline).await
-    }
-
-    async fn catch_up(&self, deadline: Instant) -> Result<(), ErrorCode> {
-        self.catch_up(deadline).await
-    }
-
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.shared.changes.subscribe()
-    }
-
-    async fn allocate(&self, cluster: ClusterKey, deadline: Instant) -> Result<u64, Failure> {
-        self.allocate(cluster, deadline).await
-    }
-
-    fn schema(&self) -> Arc<Schema> {
-        self.schema()
-    }
-
-    fn role(&self) -> Role {
-        let schema = self.shared.schema.load();
-        // Who is in no cluster yet is not ONLINE either.
-        schema.server(self.shared.node).map_or(Role::Master, |server| server.role)
-    }
-
-    fn status(&self) -> NodeStatus {
-        self.status()
-    }
-
-    fn servers(&self) -> Servers {
-        bulletin::servers(&self.shared)
-    }
-
-    fn connections(&self) -> Arc<AtomicU64> {
-        self.shared.connections.clone()
-    }
-
-    fn metrics(&self) -> String {
-        self.metrics().render()
-    }
 }

@@ -1,6 +1,7 @@
 //! The runtime round the protocol machine: disk, links, the loop, and their common life. May not
 //! know HTTP or SQL.
 
+mod backend;
 mod blocks;
 mod bulletin;
 mod config_files;

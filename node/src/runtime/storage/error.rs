@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use rocksdb::ErrorKind;
+use tokio::task::JoinError;
 
 /// The storage cannot do what it was asked to do.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,9 @@ pub enum StorageError {
     /// A page of a scan could not be read because the server stops.
     #[error("the server is shutting down")]
     Stopping,
+    /// What read it ended half-way: nobody knows why.
+    #[error("a thread that read panicked: {0}")]
+    Panicked(String),
 }
 
 /// What to do about a disk without room.
@@ -73,7 +77,10 @@ impl StorageError {
             Self::Engine { source, .. } if source.as_ref().contains("No such file") => DAMAGED,
             Self::Corrupt { .. } => DAMAGED,
             Self::Witness { source } if source.kind() == io::ErrorKind::StorageFull => MAKE_ROOM,
-            Self::Engine { .. } | Self::Encode { .. } | Self::Witness { .. } => LOOK,
+            Self::Engine { .. }
+            | Self::Encode { .. }
+            | Self::Witness { .. }
+            | Self::Panicked(_) => LOOK,
             Self::Locked { .. } => "stop the other process first",
             Self::Stopping | Self::Aligning => "nothing",
         }
@@ -82,6 +89,12 @@ impl StorageError {
     /// Whether the engine merely repeats that something failed before.
     pub(crate) fn is_consequence(&self) -> bool {
         matches!(self, Self::Engine { source, .. } if source.as_ref().contains("Seen error"))
+    }
+
+    /// Why a task that read gave nothing: it is left out while the server stops, and at no other
+    /// time.
+    pub(crate) fn unread(error: &JoinError) -> Self {
+        if error.is_panic() { Self::Panicked(error.to_string()) } else { Self::Stopping }
     }
 
     /// Wraps the engine's refusal of an action.
@@ -108,5 +121,16 @@ mod tests {
         let corrupt =
             StorageError::Corrupt { family: "tx", key: String::new(), detail: "too short" };
         assert_eq!(corrupt.remedy(), DAMAGED);
+    }
+
+    #[tokio::test]
+    async fn what_panicked_is_told_from_what_is_stopped() {
+        let panicked = tokio::task::spawn_blocking(|| panic!("an item nobody thought of"));
+        let error = StorageError::unread(&panicked.await.unwrap_err());
+        assert!(matches!(error, StorageError::Panicked(_)), "{error}");
+        let stopped = tokio::spawn(std::future::pending::<()>());
+        stopped.abort();
+        let error = StorageError::unread(&stopped.await.unwrap_err());
+        assert!(matches!(error, StorageError::Stopping), "{error}");
     }
 }
