@@ -32,7 +32,17 @@ pub(super) struct Seen {
     picture: Picture,
     /// How far every decision log was: what they have up to there may be on its way.
     ends: BTreeMap<NodeId, LogPosition>,
+    /// What it is that was on its way.
+    missing: Missing,
 }
+
+/// Who lacks something of whose decision log, and how far it is.
+type Missing = BTreeMap<(NodeId, NodeId), Option<LogPosition>>;
+
+/// While something of before is on its way to who is behind, and does not move: so many times
+/// [`crate::io::MergeConfig::settle`] pass. A log stays where it is for good when what it waits for
+/// is forgotten elsewhere; a merge sets it free.
+const STUCK: Tick = 4;
 
 /// What wins, and who said so.
 pub(super) struct Winner<'a> {
@@ -149,16 +159,25 @@ impl<'a> Scene<'a> {
         is_one && self.states.values().all(is_same)
     }
 
-    /// No decision log that reaches these servers has anything of before left for who is behind.
-    fn is_delivered(&self, seen: &Seen, logs: &BTreeMap<NodeId, &Logged>) -> bool {
+    /// What decision logs that reach these servers have of before for who is behind.
+    fn missing(
+        &self,
+        ends: &BTreeMap<NodeId, LogPosition>,
+        logs: &BTreeMap<NodeId, &Logged>,
+    ) -> Missing {
         let top = self.highest().map_or(Stamp::ABSENT, |head| head.stamp);
         let behind = self.states.iter().filter(|(_, state)| state.stamp() != top);
-        behind.into_iter().all(|(node, _)| {
-            seen.ends.iter().filter(|(origin, _)| *origin != node).all(|(origin, end)| {
+        let mut missing = Missing::new();
+        for (node, _) in behind {
+            for (origin, end) in ends.iter().filter(|(origin, _)| *origin != node) {
                 // Whose log is not reachable brings nothing.
-                logs.get(origin).is_none_or(|log| log.acked.get(node) >= Some(end))
-            })
-        })
+                let acked = logs.get(origin).map(|log| log.acked.get(node).copied());
+                if let Some(acked) = acked.filter(|acked| *acked < Some(*end)) {
+                    missing.insert((*origin, *node), acked);
+                }
+            }
+        }
+        missing
     }
 }
 
@@ -245,7 +264,7 @@ impl Machine {
     }
 
     /// True once what everybody has has been the same for a while, and nothing of then is on its
-    /// way any more. Until then it is looked at again.
+    /// way any more, or it moves no more. Until then it is looked at again.
     pub(super) fn stays(
         &mut self,
         item: &ItemId,
@@ -253,18 +272,25 @@ impl Machine {
         logs: &BTreeMap<NodeId, &Logged>,
     ) -> bool {
         let (now, settle, picture) = (self.now, self.config.merge.settle, scene.picture());
-        match self.merger.seen.get(item) {
-            Some(seen) if seen.picture == picture => {
-                now >= seen.since + settle && scene.is_delivered(seen, logs)
+        let ends_now = || logs.iter().map(|(node, log)| (*node, log.end)).collect();
+        if let Some(seen) = self.merger.seen.get_mut(item) {
+            let is_same = seen.picture == picture;
+            let ends = if is_same { seen.ends.clone() } else { ends_now() };
+            let missing = scene.missing(&ends, logs);
+            if is_same && missing == seen.missing {
+                let patience = if missing.is_empty() { settle } else { STUCK * settle };
+                return now >= seen.since + patience;
             }
-            _ => {
-                if self.merger.seen.len() < AGENDA_MAX {
-                    let ends = logs.iter().map(|(node, log)| (*node, log.end)).collect();
-                    self.merger.seen.insert(item.clone(), Seen { since: now, picture, ends });
-                }
-                false
-            }
+            let since = if is_same && missing.is_empty() { seen.since } else { now };
+            *seen = Seen { since, picture, ends, missing };
+            return is_same && now >= since + settle;
         }
+        if self.merger.seen.len() < AGENDA_MAX {
+            let ends = ends_now();
+            let missing = scene.missing(&ends, logs);
+            self.merger.seen.insert(item.clone(), Seen { since: now, picture, ends, missing });
+        }
+        false
     }
 
     /// MASTERs have one voice each. So has a line that is committed nowhere any more: it was
