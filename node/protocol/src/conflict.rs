@@ -2,13 +2,15 @@
 //! kept of them, and what servers say to each other to merge them. Data only; the behaviour is in
 //! `machine/lineage.rs` and `machine/merge.rs`.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, Stamp};
+use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp};
 use serde::{Deserialize, Serialize};
 
 use crate::alignment::Digest;
 use crate::io::Tick;
+use crate::message::LogPosition;
 
 /// Ancestors kept of an item, newest ones. With fewer known than there were, two stamps of one line
 /// may look like two lines; then they are looked at twice before they are merged.
@@ -77,6 +79,15 @@ impl State {
     }
 }
 
+/// How far a decision log is, for who merges.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logged {
+    /// Its end.
+    pub end: LogPosition,
+    /// What the others have of it.
+    pub acked: BTreeMap<NodeId, LogPosition>,
+}
+
 /// What servers say to each other to merge what diverged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Merging {
@@ -98,6 +109,8 @@ pub enum Merging {
         number: u64,
         /// In the order of the question.
         states: Vec<State>,
+        /// The sender's decision log.
+        log: Logged,
     },
     /// Everybody who was asked has this stamp.
     Settled {
@@ -105,15 +118,15 @@ pub enum Merging {
         item: ItemId,
         /// The stamp.
         stamp: Stamp,
-        /// What it was built on: that has not lost.
+        /// What it was built on: that is listed no more.
         ancestors: Vec<Stamp>,
     },
-    /// The chain named no winner among what these have.
+    /// The chain named no winner.
     Undecided {
         /// Of which item.
         item: ItemId,
-        /// All contents, so that people can choose anywhere.
-        contents: Vec<Committed>,
+        /// One of the contents: all are told, so that people can choose anywhere.
+        content: Committed,
     },
     /// The sender's items of a range of keys, as one digest: whoever has others lists them.
     Range {

@@ -5,30 +5,28 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use quorate_api::{
-    Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
+    Boot, ClusterKey, Committed, ErrorCode, ItemId, NodeId, OpKind, Operation, TxId,
 };
 
 use super::apply::Decision;
 use super::orphans::Turn;
-use super::request::{Retry, reason_of, refuse, resolve};
+use super::request::{Retry, refuse, resolve};
 use super::timers::Timer;
 use super::votes::Votes;
 use super::{Cx, Machine};
-use crate::io::{Base, Failure, Note, Reply, Submit, Tick, Write};
+use crate::io::{Base, Failure, Reply, Submit, Tick, Write};
 use crate::marks::Mark;
-use crate::message::{
-    Age, Ballot, Decided, LogPosition, Message, No, Participant, Value, Vote, VoteReply,
-};
+use crate::message::{Age, Ballot, Decided, Message, No, Participant, Value, Vote, VoteReply};
 use crate::planted::Bug;
 
 /// One attempt of a transaction.
 #[derive(Debug)]
 pub(super) struct Coordination {
-    submit: Submit,
+    pub(super) submit: Submit,
     /// The client was not answered yet.
-    waiting: bool,
-    age: Age,
-    attempt: u32,
+    pub(super) waiting: bool,
+    pub(super) age: Age,
+    pub(super) attempt: u32,
     pub(super) started: Tick,
     pub(super) participants: Vec<Participant>,
     /// In item order.
@@ -36,9 +34,9 @@ pub(super) struct Coordination {
     pub(super) clusters: BTreeMap<ClusterKey, Round>,
     /// No votes, for the reason told to the client.
     pub(super) noes: Vec<No>,
-    resend_at: Tick,
+    pub(super) resend_at: Tick,
     /// When its timer is set.
-    armed: Tick,
+    pub(super) armed: Tick,
     /// Recovery has taken over: round 1 is closed.
     pub(super) recovering: bool,
 }
@@ -104,7 +102,7 @@ impl Machine {
         retry: Retry,
         ops: Vec<Operation>,
         waiting: bool,
-    ) {
+    ) -> TxId {
         let Retry { submit, age, attempt } = retry;
         let reused = self.config.has(Bug::ReuseIds);
         let boot = if reused { Boot(1) } else { self.config.boot };
@@ -138,6 +136,7 @@ impl Machine {
         }
         self.coordinations.insert(tx, coordination);
         self.arm_coordination(tx);
+        tx
     }
 
     /// The request that a transaction under way here was made for, while its client waits.
@@ -439,62 +438,13 @@ impl Machine {
         let at = self.next_log_position();
         if let Some(c) = coordination {
             self.timers.clear(c.armed, Timer::Coordination(tx));
+            self.merge_decided(cx, tx, &c, outcome);
             match outcome {
                 Decided::Commit => self.answer_commit(cx, tx, c, at),
                 Decided::Abort => self.answer_abort(cx, c),
             }
         }
         self.append_and_settle(cx, decision, at, low)
-    }
-
-    fn answer_commit(&mut self, cx: &mut Cx<'_>, tx: TxId, c: Coordination, at: LogPosition) {
-        let one_round = c.clusters.values().all(|r| matches!(r.stage, Stage::Final(_, true)));
-        if one_round && !c.recovering {
-            let quorum_at = c.clusters.values().filter_map(|r| r.quorum_at).min();
-            let spread = quorum_at.map_or(0, |t| self.now - t);
-            // Exponential average over about eight transactions.
-            self.vote_spread = (7 * self.vote_spread + spread) / 8;
-        } else {
-            self.vote_spread += (self.config.fast_wait.1 / 2).saturating_sub(self.vote_spread) / 64;
-        }
-        cx.note(Note::Committed { one_round });
-        if !c.waiting {
-            return;
-        }
-        let stamp_of = |item: &ItemId| {
-            c.ops.iter().find(|op| op.item == *item).map_or(Stamp::ABSENT, |op| op.stamp_after(tx))
-        };
-        let stamps = c.submit.ops.iter().map(|p| stamp_of(&p.item)).collect();
-        cx.reply_now(c.submit.request, Reply::Committed { tx, stamps, decision: at });
-    }
-
-    /// Reason busy or generation: again, as a new transaction of the same age. Reason version: the
-    /// client's turn.
-    fn answer_abort(&mut self, cx: &mut Cx<'_>, c: Coordination) {
-        let (failure, reason) = reason_of(&c.noes);
-        cx.note(Note::Aborted(reason));
-        if !c.waiting {
-            return;
-        }
-        let retryable = matches!(failure.code, ErrorCode::Busy | ErrorCode::GenerationChanged);
-        // Which of them it is, only the end of the change shows: it may take as long as the client
-        // has time.
-        let is_change = failure.code == ErrorCode::GenerationChanged;
-        if retryable && (c.attempt < self.config.retries || is_change) {
-            let delay = self.config.retry_delay << c.attempt.min(5);
-            let chance = delay * u64::from(self.config.retry_jitter) / 100;
-            let at = self.now + delay - chance / 2 + self.draw(chance);
-            if at < c.submit.deadline {
-                let number = self.next_retry;
-                self.next_retry += 1;
-                let retry = Retry { submit: c.submit, age: c.age, attempt: c.attempt + 1 };
-                self.retries.insert(number, retry);
-                self.timers.set(at, Timer::Retry(number));
-                cx.note(Note::Retried);
-                return;
-            }
-        }
-        refuse(cx, c.submit.request, failure);
     }
 }
 

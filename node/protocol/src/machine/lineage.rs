@@ -69,7 +69,9 @@ impl Machine {
         let from = everybody.map(|stamp| stamp.version).max().unwrap_or_default();
         ancestors.retain(|stamp| *stamp != Stamp::ABSENT && stamp.version >= from);
         let surplus = ancestors.len().saturating_sub(ANCESTORS_MAX);
-        ancestors.drain(..surplus);
+        // The first one stays: what everybody has acknowledged is what a server that was away for
+        // long still has.
+        ancestors.drain(usize::from(surplus > 0)..surplus + usize::from(surplus > 0));
         ancestors
     }
 
@@ -232,7 +234,8 @@ impl Machine {
         }
     }
 
-    /// Every server that could be asked has this stamp: what is left beside it has lost.
+    /// Every server has this stamp: what it was built on is no rival of it. What else is listed is
+    /// another line, and has to lose to a merge first.
     pub(super) fn on_settled(
         &mut self,
         cx: &mut Cx<'_>,
@@ -243,43 +246,36 @@ impl Machine {
         if cx.stamp(item) != stamp {
             return;
         }
-        let mine = cx.item(item).map(|mine| (mine.live, mine.image));
         let mut rivals = cx.rivals(item);
-        let before = rivals.clone();
+        let before = rivals.len();
         rivals.retain(|rival| {
-            let theirs = (rival.committed.live, rival.committed.image.clone());
-            let is_same = mine.as_ref() == Some(&theirs);
-            let is_past = ancestors.contains(&rival.committed.stamp);
-            rival.fate == Fate::Lost || (!is_past && !is_same)
+            rival.fate == Fate::Lost || !ancestors.contains(&rival.committed.stamp)
         });
-        for rival in &mut rivals {
-            rival.fate = Fate::Lost;
-        }
-        if rivals != before {
+        if rivals.len() != before {
             self.write_rivals(cx, item, rivals);
         }
     }
 
-    /// No step of the chain named a winner among these; true if that is news here.
+    /// No step of the chain named a winner, and this is one of the contents; true if that is news here.
     pub(super) fn on_undecided(
         &mut self,
         cx: &mut Cx<'_>,
         item: &ItemId,
-        contents: Vec<Committed>,
+        content: Committed,
     ) -> bool {
-        let local = cx.stamp(item);
+        if content.stamp == cx.stamp(item) {
+            return false;
+        }
         let before = cx.rivals(item);
-        for content in contents.into_iter().filter(|content| content.stamp != local) {
-            let is_open = |rival: &Rival| rival.committed.stamp == content.stamp;
-            let mut rivals = cx.rivals(item);
-            if let Some(rival) = rivals.iter_mut().find(|rival| is_open(rival)) {
-                if rival.fate == Fate::Open {
-                    rival.fate = Fate::NoWinner;
-                    self.write_rivals(cx, item, rivals);
-                }
-            } else {
-                self.keep_rival(cx, item, content, Vec::new(), Fate::NoWinner);
+        let is_this = |rival: &Rival| rival.committed.stamp == content.stamp;
+        let mut rivals = before.clone();
+        if let Some(rival) = rivals.iter_mut().find(|rival| is_this(rival)) {
+            if rival.fate == Fate::Open {
+                rival.fate = Fate::NoWinner;
+                self.write_rivals(cx, item, rivals);
             }
+        } else {
+            self.keep_rival(cx, item, content, Vec::new(), Fate::NoWinner);
         }
         cx.rivals(item) != before
     }

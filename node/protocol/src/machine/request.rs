@@ -51,6 +51,10 @@ impl Machine {
             self.postpone(cx, retry);
             return;
         }
+        if retry.submit.ops.iter().any(|proposal| matches!(proposal.kind, OpKind::Merge(_))) {
+            self.merge_again(cx, retry);
+            return;
+        }
         let bases = retry.submit.ops.iter().map(|proposal| {
             let committed = cx.item(&proposal.item);
             (proposal.item.clone(), committed)

@@ -71,9 +71,8 @@ fn merging(merging: &Merging) -> String {
             format!(" {}", each.join("; "))
         }
         Merging::Settled { item, stamp: at, .. } => format!(" {item} at {}", stamp(*at)),
-        Merging::Undecided { item, contents } => {
-            let each: Vec<String> = contents.iter().map(|c| committed(Some(c))).collect();
-            format!(" {item}:{}", each.join(","))
+        Merging::Undecided { item, content } => {
+            format!(" {item}:{}", committed(Some(content)))
         }
         Merging::Range { cluster: c, .. } => format!(" {}", cluster(*c)),
         Merging::Listed { cluster: c, entries, .. } => {
