@@ -5,7 +5,7 @@ mod print;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_api::{Boot, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{Boot, ClusterKey, NodeId, OpKind, Operation, Stamp, TxId};
 use quorate_protocol::io::{
     Base, CLOSED, Choose, Config, Effect, Event, Note, PersistSeq, Placement, Proposal,
     ReadRequest, RelayConfig, Reply, Report, SessionRequest, SessionToken, Submit, Tick,
@@ -109,14 +109,8 @@ impl World {
                 if let Some(placement) = closed.and_then(|c| placements.get_mut(&c)) {
                     placement.schema_min = CLOSED;
                 }
-                let first = shapes.first().map(|(cluster, _, _)| *cluster);
-                if let Some(placement) = first.and_then(|c| placements.get_mut(&c)) {
-                    let Changing { entry, turn, change } = change;
-                    (placement.entry, placement.turn, placement.change) = (entry, turn, change);
-                    if !placement.entry.is_empty() {
-                        let others = placements.values_mut().filter(|p| p.entry.is_empty());
-                        others.for_each(|other| other.generation = 1);
-                    }
+                if let Some((first, _, _)) = shapes.first() {
+                    change_first(&mut placements, *first, change);
                 }
                 self.step(server, Event::Configure { cfg, placements });
             }
@@ -408,7 +402,7 @@ fn placements(
     replicas: &[NodeId],
     generation: u32,
     owner: Option<NodeId>,
-) -> BTreeMap<quorate_api::ClusterKey, Placement> {
+) -> BTreeMap<ClusterKey, Placement> {
     let placement = |(cluster, masters, write_quorum): &Shape| {
         let (masters, write_quorum) = (masters.clone(), *write_quorum);
         let placement = Placement {
@@ -425,4 +419,19 @@ fn placements(
         (*cluster, placement)
     };
     shapes.iter().map(placement).collect()
+}
+
+/// The first cluster of a configuration is changing; the others have not changed.
+fn change_first(
+    placements: &mut BTreeMap<ClusterKey, Placement>,
+    first: ClusterKey,
+    changing: Changing,
+) {
+    let Some(placement) = placements.get_mut(&first) else { return };
+    let Changing { entry, turn, change } = changing;
+    (placement.entry, placement.turn, placement.change) = (entry, turn, change);
+    if !placement.entry.is_empty() {
+        let others = placements.values_mut().filter(|p| p.entry.is_empty());
+        others.for_each(|other| other.generation = 1);
+    }
 }
