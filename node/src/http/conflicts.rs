@@ -116,10 +116,17 @@ impl<B: Backend> Access<'_, B> {
 
     /// A page of the list, and whether there is more behind it.
     async fn conflicts(&self, db: &Db, after: Option<Rid>) -> Result<(Vec<Value>, bool), ApiError> {
-        let after = after.map(|rid| db.item(rid));
-        let page = self.app.backend.rivals(db.id, after, PAGE);
-        let page = page.await.map_err(|error| ApiError::new(error.code, error.text))?;
-        let more = page.len() == PAGE;
+        let mut after = after.map(|rid| db.item(rid));
+        let (page, more) = loop {
+            let page = self.app.backend.rivals(db.id, after, PAGE);
+            let page = page.await.map_err(|error| ApiError::new(error.code, error.text))?;
+            let more = page.len() == PAGE;
+            after = page.last().map(|(item, _)| item.clone());
+            // A page without records names none to go on behind.
+            if !more || page.iter().any(|(item, _)| table::rid_of(item).is_some()) {
+                break (page, more);
+            }
+        };
         let mut rows = Vec::with_capacity(page.len());
         for (item, rivals) in page {
             let Some(rid) = table::rid_of(&item) else { continue };

@@ -221,11 +221,14 @@ impl Machine {
     }
 
     fn apply_commit(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
-        let (mut writes, mut elsewhere) = (Vec::new(), Vec::new());
+        let (mut writes, mut present, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
         for op in decision.ops.iter().filter(|op| op.writes() && self.holds(op.item.cluster)) {
             match self.fit(cx, decision.tx, op) {
                 Fit::Apply => writes.push(op.clone()),
-                Fit::Present => Mark::CommitPresent.hit(),
+                Fit::Present => {
+                    Mark::CommitPresent.hit();
+                    present.push(op.clone());
+                }
                 Fit::Missing(writer) => {
                     Mark::Parked.hit();
                     let (item, from) = (op.item.clone(), decision.tx.node);
@@ -243,6 +246,9 @@ impl Machine {
                     cx.note(Note::Corruption { tx: decision.tx, detail });
                 }
             }
+        }
+        for op in present {
+            self.keep_what_came_late(cx, decision.tx, &op);
         }
         for (local, op) in elsewhere {
             self.keep_rival_commit(cx, decision.tx, &op);

@@ -247,13 +247,30 @@ impl Machine {
             return;
         }
         let mut rivals = cx.rivals(item);
-        let before = rivals.len();
-        rivals.retain(|rival| {
-            rival.fate == Fate::Lost || !ancestors.contains(&rival.committed.stamp)
-        });
-        if rivals.len() != before {
+        let before = rivals.clone();
+        // A merge has what lost to it behind it, too.
+        let is_one_line = is_one_line(ancestors);
+        let is_past =
+            |rival: &Rival| rival.fate != Fate::Lost && ancestors.contains(&rival.committed.stamp);
+        rivals.retain(|rival| !(is_one_line && is_past(rival)));
+        for rival in rivals.iter_mut().filter(|rival| is_past(rival)) {
+            rival.fate = Fate::Lost;
+        }
+        if rivals != before {
             self.write_rivals(cx, item, rivals);
         }
+    }
+
+    /// A commit that is behind the local content already, though it was never here: if a merge put
+    /// it there, it may have lost to it, and whoever had it may take the merge without listing it.
+    pub(super) fn keep_what_came_late(&mut self, cx: &mut Cx<'_>, tx: TxId, op: &Operation) {
+        let late = op.stamp_after(tx);
+        let ancestors = cx.ancestors(&op.item);
+        let is_in = cx.stamp(&op.item) == late || !ancestors.contains(&late);
+        if self.is_safe(op.item.cluster) || is_in || is_one_line(&ancestors) {
+            return;
+        }
+        self.keep_rival(cx, &op.item, op.committed(tx), [op.base].into(), Fate::Lost);
     }
 
     /// No step of the chain named a winner, and this is one of the contents; true if that is news here.
@@ -279,4 +296,11 @@ impl Machine {
         }
         cx.rivals(item) != before
     }
+}
+
+/// There is one stamp of each version: no merge is among them.
+fn is_one_line(ancestors: &[Stamp]) -> bool {
+    let mut versions: Vec<u64> = ancestors.iter().map(|stamp| stamp.version).collect();
+    versions.sort_unstable();
+    versions.windows(2).all(|pair| pair[0] != pair[1])
 }

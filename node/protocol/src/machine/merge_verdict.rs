@@ -324,3 +324,71 @@ const fn name_of(step: &Resolver) -> &'static str {
         Resolver::DataCenter(_) => "dc",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use quorate_api::{Boot, ClusterKey, TxId};
+
+    use super::*;
+
+    fn stamp(node: u64, version: u64) -> Stamp {
+        let tx = TxId { node: NodeId(node), boot: Boot(1), seq: version };
+        Stamp { version, tx }
+    }
+
+    fn state(stamp: Stamp, ancestors: Vec<Stamp>, rivals: Vec<(Stamp, Vec<Stamp>)>) -> State {
+        let item = ItemId::record(ClusterKey { database: 1, cluster: 10 }, 0);
+        let committed = Some(Committed { stamp, live: true, image: None });
+        State { item, committed, ancestors, rivals, busy: false }
+    }
+
+    fn heads(states: &[State]) -> (Vec<Stamp>, Vec<Stamp>) {
+        let nodes = (1..).map(NodeId);
+        let scene = Scene::of(nodes.zip(states).collect(), &[]);
+        let stamps = |heads: &[Head<'_>]| heads.iter().map(|head| head.stamp).collect();
+        (stamps(&scene.heads), stamps(&scene.doubtful))
+    }
+
+    /// One server went on alone for more versions than are known: the two that have the first one,
+    /// or one in the gap, lag.
+    #[test]
+    fn what_is_known_of_no_line_is_in_doubt_and_not_a_line() {
+        let far = |from| (from..42).map(|version| stamp(1, version)).collect::<Vec<_>>();
+        let gap = [vec![stamp(1, 1)], far(11)].concat();
+        let first = || state(stamp(1, 1), vec![], vec![]);
+        let top = stamp(1, 42);
+        let found = heads(&[state(top, gap.clone(), vec![]), first(), first()]);
+        assert_eq!(found, (vec![top], vec![]), "the first one stays known");
+        let found = heads(&[state(top, far(11), vec![]), first(), first()]);
+        assert_eq!(found, (vec![top], vec![stamp(1, 1)]));
+        let between = state(stamp(1, 5), vec![stamp(1, 4)], vec![]);
+        let found = heads(&[state(top, gap, vec![]), between, first()]);
+        assert_eq!(found, (vec![top], vec![stamp(1, 5)]));
+    }
+
+    /// What one server knows of a stamp counts for who has it without that, after an alignment.
+    #[test]
+    fn what_anybody_knows_of_a_stamp_counts() {
+        let top = stamp(1, 3);
+        let ancestors = vec![stamp(1, 1), stamp(1, 2)];
+        let copied = state(top, vec![], vec![]);
+        let behind = state(stamp(1, 2), vec![], vec![]);
+        let found = heads(&[copied, state(top, ancestors, vec![]), behind]);
+        assert_eq!(found, (vec![top], vec![]));
+    }
+
+    /// All have a merge that was made without this one: it was acknowledged, so it is a line.
+    #[test]
+    fn what_is_listed_and_built_upon_by_nobody_is_a_line() {
+        let (base, top, other) = (stamp(1, 1), stamp(1, 3), stamp(2, 2));
+        let known = || vec![base, stamp(1, 2)];
+        let with = |rivals| state(top, known(), rivals);
+        let listing = with(vec![(other, vec![base])]);
+        let found = heads(&[listing.clone(), listing, with(vec![])]);
+        assert_eq!(found, (vec![other, top], vec![]));
+        let past = with(vec![(stamp(1, 2), vec![base])]);
+        assert_eq!(heads(&[past]), (vec![top], vec![]));
+    }
+}
