@@ -77,7 +77,10 @@ pub enum ConfigError {
     #[error("conflict_resolver_chain: {0}")]
     Chain(#[from] ChainError),
     /// Servers are in no data center yet.
-    #[error("conflict_resolver_chain: '{0}' never decides: servers are in no data center yet")]
+    #[error(
+        "conflict_resolver_chain: '{0}' never decides: servers are in no data center yet; legal \
+         are quorum, content, majority and version"
+    )]
     NoDataCenters(String),
     /// More votes or answers than there are MASTERs.
     #[error(

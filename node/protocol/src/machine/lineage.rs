@@ -273,7 +273,8 @@ impl Machine {
         self.keep_rival(cx, &op.item, op.committed(tx), [op.base].into(), Fate::Lost);
     }
 
-    /// No step of the chain named a winner, and this is one of the contents; true if that is news here.
+    /// No step of the chain named a winner, and this is one of the contents; true if that is news
+    /// here.
     pub(super) fn on_undecided(
         &mut self,
         cx: &mut Cx<'_>,
