@@ -9,15 +9,16 @@
 //! session's token from being given out before it can cover what the session may have read
 //! (`session.rs`).
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{ClusterKey, NodeId, OpKind, Operation, Stamp, TxId};
 
+use super::parked::Parked;
 use super::{Cx, Machine};
 use crate::io::{Note, Write};
 use crate::marks::Mark;
-use crate::message::{Age, Decided, Knowledge, LogPosition, Message, Participant, TxRecord};
+use crate::message::{Age, Decided, Knowledge, Message, Participant, TxRecord};
 use crate::planted::Bug;
 
 /// A transaction with its outcome.
@@ -36,74 +37,6 @@ pub(super) enum Source {
     Log,
     /// From a base that proves it, or an answer.
     Elsewhere,
-}
-
-/// Commits that wait for the decision that wrote one of their bases.
-#[derive(Debug, Default)]
-pub(super) struct Parking {
-    txs: BTreeMap<TxId, Parked>,
-    by_item: BTreeMap<ItemId, BTreeSet<TxId>>,
-}
-
-#[derive(Debug)]
-struct Parked {
-    decision: Decision,
-    item: ItemId,
-    /// Who wrote the base that is missing.
-    writer: TxId,
-    /// Where it stands in decision logs, so that they are acknowledged once it is applied.
-    logs: Vec<(NodeId, LogPosition)>,
-}
-
-impl Parking {
-    pub(super) fn contains(&self, tx: TxId) -> bool {
-        self.txs.contains_key(&tx)
-    }
-
-    pub(super) fn decision(&self, tx: TxId) -> Option<&Decision> {
-        self.txs.get(&tx).map(|parked| &parked.decision)
-    }
-
-    pub(super) fn missing(&self) -> impl Iterator<Item = TxId> {
-        self.txs.values().map(|parked| parked.writer)
-    }
-
-    /// Remembers that a log waits for this transaction.
-    pub(super) fn add_log(&mut self, tx: TxId, node: NodeId, at: LogPosition) {
-        if let Some(parked) = self.txs.get_mut(&tx) {
-            parked.logs.push((node, at));
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.txs.is_empty()
-    }
-
-    /// All of them, in order.
-    pub(super) fn all(&self) -> Vec<TxId> {
-        self.txs.keys().copied().collect()
-    }
-
-    fn insert(&mut self, decision: Decision, item: ItemId, writer: TxId) {
-        let tx = decision.tx;
-        self.by_item.entry(item.clone()).or_default().insert(tx);
-        self.txs.insert(tx, Parked { decision, item, writer, logs: Vec::new() });
-    }
-
-    fn remove(&mut self, tx: TxId) -> Option<Parked> {
-        let parked = self.txs.remove(&tx)?;
-        if let Some(waiting) = self.by_item.get_mut(&parked.item) {
-            waiting.remove(&tx);
-            if waiting.is_empty() {
-                self.by_item.remove(&parked.item);
-            }
-        }
-        Some(parked)
-    }
-
-    fn waiting_on(&self, item: &ItemId) -> Vec<TxId> {
-        self.by_item.get(item).into_iter().flatten().copied().collect()
-    }
 }
 
 /// How one operation of a commit meets the local state.
@@ -472,11 +405,12 @@ pub(super) fn is_complete(decision: &Decision) -> bool {
 mod tests {
     use alloc::vec;
 
-    use quorate_api::Boot;
+    use quorate_api::{Boot, ItemId};
 
     use super::*;
     use crate::io::Recovered;
     use crate::machine::testing::{CLUSTER, Nothing, PEER, configured};
+    use crate::message::LogPosition;
 
     /// Whatever tells of it a second time, the logs that wait for it are acknowledged when it is
     /// applied.

@@ -40,6 +40,7 @@ mod merge_write;
 mod merkle;
 mod needs;
 mod orphans;
+mod parked;
 mod reads;
 mod recovery;
 mod relay;
@@ -92,7 +93,7 @@ pub struct Machine {
     locks: locks::LockTable,
     held: held::Held,
     /// Commits known here that wait for the decision that wrote their base.
-    parked: apply::Parking,
+    parked: parked::Parking,
     /// Decision logs of all servers, this one included, as applied here.
     incoming: BTreeMap<NodeId, incoming::Incoming>,
     log_end: LogPosition,
@@ -176,7 +177,7 @@ impl Machine {
             txs,
             locks,
             held: held::Held::default(),
-            parked: apply::Parking::default(),
+            parked: parked::Parking::default(),
             incoming,
             log_end: recovered.log_end,
             log_start: recovered.log_start,
