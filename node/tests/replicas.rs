@@ -127,9 +127,11 @@ fn reads_by_majority(replica: &Server, rid: &str, n: u64) {
 /// Idle and under writes: what the coordinator and all of them use.
 fn measure(servers: &[Server]) {
     let count = servers.len() - 3;
+    // Links that were needed for joining end after five seconds: they are no part of being idle.
     std::thread::sleep(Duration::from_secs(6));
     let all = || servers.iter().map(|server| ticks_of(server.id())).sum::<u64>();
     let (before, began, idle) = (used(&servers[0]), Instant::now(), all());
+    // The time over which idle servers are measured.
     std::thread::sleep(Duration::from_secs(5));
     let (quiet, quiet_for) = (used(&servers[0]), began.elapsed());
     let idle = (all() - idle) as f64 / began.elapsed().as_secs_f64() / 10.0;

@@ -87,6 +87,7 @@ pub(super) fn send(shared: &Arc<Shared>, runtime: &Handle, to: To, part: Part) {
             Err(StorageError::Stopping) => return,
             Err(error) => die(&error),
         }
+        // Clients get as much of the disk and the processor as the chunk took.
         tokio::time::sleep(took).await;
     });
 }
@@ -139,6 +140,7 @@ pub(super) fn survey(shared: &Arc<Shared>, runtime: &Handle, number: u64, survey
                     return Err(StorageError::Stopping);
                 }
                 let pause = after.map_or(Duration::ZERO, |_| piece.elapsed());
+                // Clients get as much as the piece before took.
                 std::thread::sleep(pause);
                 piece = Instant::now();
                 of.storage.items_after(survey.cluster, after, limit)

@@ -31,6 +31,7 @@ pub(super) fn wait(what: &str, patience: Duration, mut done: impl FnMut() -> boo
     let end = Instant::now() + patience;
     while !done() {
         assert!(Instant::now() < end, "waited in vain for: {what}");
+        // Between two looks at what other processes do.
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -140,6 +141,7 @@ impl Writers {
                     rids.extend(write(&address, &[n]));
                     took.lock().unwrap().push(began.elapsed());
                     count.fetch_add(1, Ordering::Relaxed);
+                    // A client's pace: the load is to be light enough to compare latencies.
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 rids

@@ -232,6 +232,7 @@ fn a_database_is_deployed_while_clients_write() {
     let mut cluster = Cluster::start(dir.path(), Options::read());
     let patience = cluster.options.patience;
     let writers = Writers::on(&cluster.servers, 1 << 40);
+    // How long latencies are measured before anybody joins.
     std::thread::sleep(Duration::from_secs(if cluster.options.records > 50_000 { 10 } else { 1 }));
     writers.say("before");
     let joined = cluster.join(dir.path(), &writers);

@@ -196,8 +196,8 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::io::{Config, Effect, Event, Recovered};
-    use crate::machine::testing::{Nothing, PEER, configured};
+    use crate::io::{Config, Event, Recovered};
+    use crate::machine::testing::{Nothing, PEER, configured, sent};
     use crate::message::{Message, TxRecord};
 
     /// A server in its third boot that has met one other, in that one's second boot.
@@ -210,16 +210,7 @@ mod tests {
     fn step(machine: &mut Machine, event: Event) -> Vec<Message> {
         let mut out = Vec::new();
         machine.step(600_000, event, &Nothing, &mut out);
-        let sent = out.into_iter().filter_map(|effect| match effect {
-            Effect::Send { message, .. } => Some(message),
-            Effect::Persist { .. }
-            | Effect::Copy { .. }
-            | Effect::Survey { .. }
-            | Effect::Reply { .. }
-            | Effect::Note(_)
-            | Effect::Report { .. } => None,
-        });
-        sent.collect()
+        sent(out).into_iter().map(|(_, message)| message).collect()
     }
 
     fn from(from: NodeId, message: Message) -> Event {

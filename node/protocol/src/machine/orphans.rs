@@ -260,7 +260,7 @@ mod tests {
 
     use super::*;
     use crate::io::{Effect, Event, Recovered};
-    use crate::machine::testing::{CLUSTER, Nothing, PEER, configured_with};
+    use crate::machine::testing::{CLUSTER, Nothing, PEER, configured_with, sent};
     use crate::message::{Age, Ballot, TxRecord};
 
     /// Takeovers led at once.
@@ -366,16 +366,7 @@ mod tests {
             let mut out = Vec::new();
             let event = Event::Message { from: other, cfg: 1, message };
             machine.step(now, event, &Nothing, &mut out);
-            let sent = out.into_iter().filter_map(|effect| match effect {
-                Effect::Send { message, .. } => Some(message),
-                Effect::Persist { .. }
-                | Effect::Copy { .. }
-                | Effect::Survey { .. }
-                | Effect::Reply { .. }
-                | Effect::Note(_)
-                | Effect::Report { .. } => None,
-            });
-            sent.collect::<Vec<_>>()
+            sent(out).into_iter().map(|(_, message)| message).collect::<Vec<_>>()
         };
         for (tx, is_work) in [(waits, false), (leads, true)] {
             let said = hear(&mut machine, Message::Status { tx, participants: Vec::new() });

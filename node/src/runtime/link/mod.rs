@@ -234,6 +234,7 @@ impl Links {
         self.demand(nodes);
         let all_up = async {
             while far.iter().any(|peer| !peer.status().1) {
+                // Links come up one by one, and nobody counts them: a short look costs nothing.
                 tokio::time::sleep(REACH_POLL).await;
             }
         };
