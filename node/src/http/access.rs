@@ -368,7 +368,7 @@ impl<B: Backend> Access<'_, B> {
 }
 
 /// What the words for a refusal need of an operation.
-struct Attempted {
+pub(super) struct Attempted {
     item: ItemId,
     kind: OpKind,
     base: Base,

@@ -117,8 +117,7 @@ async fn data_centers_are_given_with_a_database_and_shown() {
     setup.send("GET", "/document/bench/16:0", "").await.expect(404);
     assert_eq!(setup.fake.quorums()[before..], [ReadQuorum::Near(2)]);
 
-    let mut other = now.clone();
-    other["version"] = 2.into();
+    let mut other = setup.send("GET", path, "").await.expect(200).json();
     other["dataCenters"]["oslo"]["servers"] = json!(["n3", "n4"]);
     let next = setup.send("PUT", path, &other.to_string()).await.expect(200).json();
     assert_eq!(next["dataCenters"]["oslo"]["servers"], json!(["n3", "n4"]));
