@@ -51,6 +51,7 @@ pub struct Clients {
 #[derive(Debug)]
 struct InFlight {
     id: u64,
+    since: Tick,
     ops: Vec<Proposal>,
     /// What is read locally once the server has caught up with the session.
     local: Vec<ItemId>,
@@ -97,6 +98,8 @@ pub struct Counts {
     pub drops: u64,
     /// Terms of the control plane that had a leader.
     pub leaders: u64,
+    /// Shortest and longest time of a transaction that committed before the heal.
+    pub times: Option<(Tick, Tick)>,
 }
 
 impl Counts {
@@ -104,6 +107,11 @@ impl Counts {
     #[must_use]
     pub const fn changes(&self) -> u64 {
         self.owners + self.generations + self.drops
+    }
+
+    fn took(&mut self, time: Tick) {
+        let (shortest, longest) = self.times.unwrap_or((time, time));
+        self.times = Some((shortest.min(time), longest.max(time)));
     }
 }
 
@@ -204,7 +212,9 @@ impl Clients {
         let process = self.process[&turn.client];
         let asked = Asked { process, session: turn.client, server, now: turn.now };
         let deadline = turn.clock + PATIENCE;
-        let mut flight = InFlight { id, ops: Vec::new(), local: Vec::new(), bases: Vec::new() };
+        let since = turn.now;
+        let mut flight =
+            InFlight { id, since, ops: Vec::new(), local: Vec::new(), bases: Vec::new() };
         let event = match plan {
             Plan::Local(items) => {
                 self.recorder.read(&asked, &items, ReadLevel::Local);
@@ -245,6 +255,9 @@ impl Clients {
         let flight = self.in_flight.remove(&client)?;
         match reply {
             Reply::Committed { tx, stamps, decision } => {
+                if !serving {
+                    self.counts.took(now.saturating_sub(flight.since));
+                }
                 self.committed(client, &flight, *tx, stamps);
                 self.told(client, [((by, decision.boot), decision.index)]);
             }

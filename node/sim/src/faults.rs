@@ -40,6 +40,10 @@ impl World {
         if kind == 4 {
             side.extend((0..count).filter(|_| self.faults.chance(400)));
         }
+        if !self.options.centers.is_empty() && self.faults.chance(500) {
+            let at = self.faults.index(self.options.centers.len());
+            side = self.options.centers[at].servers.iter().copied().collect();
+        }
         let other = self.victim();
         let mut links = Vec::new();
         for from in 0..count {

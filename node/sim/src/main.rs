@@ -34,6 +34,9 @@ struct Args {
     /// In each seed write quorums are below a majority: what diverges is merged
     #[arg(long, conflicts_with = "changes")]
     low_quorums: bool,
+    /// In each seed servers are in data centers that are far apart; in most each decides by itself.
+    #[arg(long, conflicts_with_all = ["changes", "low_quorums"])]
+    data_centers: bool,
 }
 
 impl Args {
@@ -42,6 +45,7 @@ impl Args {
         match self.changes {
             Some(changes) => options.with_changes(changes),
             None if self.low_quorums => options.with_low_quorums(seed),
+            None if self.data_centers => options.with_data_centers(seed),
             None => options,
         }
     }
@@ -165,7 +169,7 @@ fn campaign(args: &Args) -> ExitCode {
         "{} configurations entered ({} owners, {} generations, {} drops), {} leaders elected",
         sums.changes, sums.owners, sums.generations, sums.drops, sums.leaders,
     );
-    if args.low_quorums {
+    if args.low_quorums || args.data_centers {
         println!(
             "{} contents kept beside others, {} items merged, {} times without a winner",
             sums.diverged, sums.merged, sums.undecided,
@@ -226,7 +230,11 @@ fn print_report(seed: u64, report: &Report) {
     }
     if !report.violations.is_empty() {
         let changes = report.options.changes;
-        let low = if report.options.low_quorums { " --low-quorums" } else { "" };
+        let low = match (&report.options.centers[..], report.options.low_quorums) {
+            ([_, ..], _) => " --data-centers",
+            ([], true) => " --low-quorums",
+            ([], false) => "",
+        };
         let long = if changes > 0 { format!(" --changes {changes}") } else { low.to_owned() };
         println!("  again: quorate-sim --reproduce {seed}{long}");
     }

@@ -4,6 +4,8 @@
 use quorate_api::{ClusterKey, ItemId};
 use quorate_protocol::io::{Config, Tick};
 
+use crate::centers::Center;
+use crate::regions;
 use crate::rng::Stream;
 use crate::workload::Kind;
 
@@ -97,6 +99,10 @@ pub struct Options {
     pub low_quorums: bool,
     /// The chain of conflict resolvers ends with one that nearly always decides.
     pub decisive: bool,
+    /// Data centers, far apart; none: all servers are in one place.
+    pub centers: Vec<Center>,
+    /// Each of them decides by itself.
+    pub local_quorums: bool,
 }
 
 /// A cluster of a run.
@@ -249,6 +255,8 @@ impl Options {
             replicas_write: false,
             low_quorums: false,
             decisive: false,
+            centers: Vec::new(),
+            local_quorums: false,
         };
         options.set_duration(some(1_000, 60, 200));
         options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
@@ -308,6 +316,11 @@ impl Options {
         let (low_quorums, decisive) = (true, rng.chance(500));
         let workload = Kind::Registers;
         Self { change_every, entry_every, drops, bit_flip, low_quorums, decisive, workload, ..self }
+    }
+
+    /// The same with clusters of so many servers, all of which may be MASTERs.
+    pub(crate) fn with_servers(self, rng: &mut Stream, servers: usize) -> Self {
+        Self { servers, clusters: draw_clusters(rng, servers, 0), ..self }
     }
 
     /// Detectors that notice late, and crashes and cuts one after the other.
@@ -406,7 +419,10 @@ impl Options {
         (merge.items, merge.settle) = (3, 100_000);
         (merge.patience, merge.rest) = (300_000, 500_000);
         if self.decisive {
-            merge.chain = "content,version,quorum".parse().expect("a chain of known resolvers");
+            let winner = self.centers.first().map(|center| regions::NAMES[center.region]);
+            let first = winner.map(|name| format!("dc{{winner:{name}}},")).unwrap_or_default();
+            let chain = format!("{first}content,version,quorum");
+            merge.chain = chain.parse().expect("a chain of known resolvers");
         }
     }
 

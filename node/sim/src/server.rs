@@ -68,10 +68,15 @@ pub(crate) enum Input {
     Control(plane::Event<Command>),
 }
 
+/// Who the server at an index is.
+pub(crate) const fn server_id(index: usize) -> NodeId {
+    NodeId(index as u64 + 1)
+}
+
 impl Server {
     pub(crate) fn new(index: usize, rate: u64) -> Self {
         Self {
-            id: NodeId(index as u64 + 1),
+            id: server_id(index),
             boot: Boot(0),
             disk: Disk::default(),
             machine: None,

@@ -64,9 +64,12 @@ pub(crate) fn found(options: &Options, servers: &mut [Server], rng: &mut Stream)
         let of = |indexes: &[usize]| indexes.iter().map(|at| servers[*at].id).collect();
         let owner = (options.entry_every > 0).then(|| servers[*rng.pick(&shape.masters)].id);
         let (masters, replicas) = (of(&shape.masters), of(&shape.replicas));
-        (shape.cluster, Keepers { masters, replicas, write_quorum: shape.write_quorum }, owner)
+        let local_quorums = options.local_quorums_of(shape);
+        let write_quorum = shape.write_quorum;
+        (shape.cluster, Keepers { masters, replicas, write_quorum, local_quorums }, owner)
     };
-    let first = Command::Found(options.clusters.iter().map(first).collect());
+    let clusters = options.clusters.iter().map(first).collect();
+    let first = Command::Found(clusters, options.places());
     founding::found(servers, &options.voting(), first)
         .expect("the control plane reads what it wrote")
 }

@@ -20,8 +20,12 @@ const FAN_OUT: usize = 2;
 /// A change of what all servers agree on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// The clusters that there are, with their owners. Without one anybody may create.
-    Found(Vec<(ClusterKey, Keepers, Option<NodeId>)>),
+    /// The clusters that there are, with their owners, and the data centers of servers. Without an
+    /// owner anybody may create.
+    Found(
+        Vec<(ClusterKey, Keepers, Option<NodeId>)>,
+        #[serde(with = "quorate_control::binary")] BTreeMap<NodeId, String>,
+    ),
     /// A cluster gets another owner.
     Own(ClusterKey, NodeId),
     /// A cluster is dropped.
@@ -50,6 +54,8 @@ pub(crate) struct Table {
     servers: BTreeSet<NodeId>,
     rows: Vec<Row>,
     #[serde(with = "quorate_control::binary")]
+    data_centers: BTreeMap<NodeId, String>,
+    #[serde(with = "quorate_control::binary")]
     pub(crate) generations: Generations,
 }
 
@@ -69,7 +75,7 @@ impl Table {
                 replicas: Vec::new(),
                 write_quorum: 1,
                 local_quorums: Vec::new(),
-                data_centers: BTreeMap::new(),
+                data_centers: self.data_centers.clone(),
                 owner: row.owner,
                 schema_min: if row.closed { CLOSED } else { 0 },
                 entry: SessionToken::new(),
@@ -124,7 +130,8 @@ impl StateMachine for Table {
 
     fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
         match command {
-            Command::Found(clusters) => {
+            Command::Found(clusters, data_centers) => {
+                self.data_centers.clone_from(data_centers);
                 for (cluster, keepers, owner) in clusters {
                     self.rows.push(Row { cluster: *cluster, owner: *owner, closed: false });
                     self.generations.insert(*cluster, keepers.clone());

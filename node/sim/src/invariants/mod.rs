@@ -276,10 +276,9 @@ impl Invariants {
                 below.acknowledged(tx);
             }
         }
-        let quorum = |cluster| options.shape(cluster).write_quorum;
         let is_low = self.below_majority.is_some();
-        let quorum: &dyn Fn(ClusterKey) -> Option<usize> = &|c| is_low.then(|| quorum(c));
-        if let Some(detail) = durable_before_ok::check(tx, disks, &self.generations, quorum) {
+        let voters = |c| is_low.then(|| options.voters(options.shape(c), tx.node));
+        if let Some(detail) = durable_before_ok::check(tx, disks, &self.generations, &voters) {
             self.report("durable-before-ok", detail);
         }
     }
