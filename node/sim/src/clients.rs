@@ -98,7 +98,7 @@ pub struct Counts {
     pub drops: u64,
     /// Terms of the control plane that had a leader.
     pub leaders: u64,
-    /// Shortest and longest time of a transaction that committed before the heal.
+    /// Shortest and longest time of a transaction that committed before the heal was due.
     pub times: Option<(Tick, Tick)>,
 }
 
@@ -255,7 +255,7 @@ impl Clients {
         let flight = self.in_flight.remove(&client)?;
         match reply {
             Reply::Committed { tx, stamps, decision } => {
-                if !serving {
+                if now < answer.options.duration {
                     self.counts.took(now.saturating_sub(flight.since));
                 }
                 self.committed(client, &flight, *tx, stamps);

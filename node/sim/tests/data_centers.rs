@@ -12,7 +12,7 @@ use quorate_sim::world::World;
 mod parallel;
 
 /// How many of the fixed seeds there are.
-const SEEDS: usize = 400;
+const SEEDS: usize = 120;
 
 /// Local quorums, and quorums of all, under cuts between data centers and all other faults: copies
 /// are equal in the end, nothing is lost where W is a majority, and nothing is gone without being
@@ -33,15 +33,15 @@ fn data_centers_that_lose_sight_of_each_other_are_equal_in_the_end() {
         merged += report.counts.merged;
         whole += u32::from(!report.options.local_quorums);
     }
-    assert!(commits > 10_000, "{commits} commits");
-    assert!(diverged > 1_000 && merged > 300, "{diverged} diverged, {merged} merged");
-    assert!(whole > 50, "{whole} seeds without local quorums");
+    assert!(commits > 5_000, "{commits} commits");
+    assert!(diverged > 1_000 && merged > 100, "{diverged} diverged, {merged} merged");
+    assert!(whole > 15, "{whole} seeds without local quorums");
 }
 
 /// Servers in three data centers, nothing goes wrong, and messages within one take half a
 /// millisecond at most. Shortest and longest time of a write.
 fn times(seed: u64, in_each: usize, local: bool) -> (Tick, Tick) {
-    let names = ["washington", "frankfurt", "tokyo"];
+    let names = ["dallas", "tokyo", "sydney"];
     let region = |name| regions::NAMES.iter().position(|other| *other == name);
     let centers = names.iter().enumerate().map(|(at, name)| Center {
         region: region(*name).expect("a region of the table"),
@@ -54,8 +54,8 @@ fn times(seed: u64, in_each: usize, local: bool) -> (Tick, Tick) {
     options.clusters = vec![Shape::new(0, (0..servers).collect(), servers / 2 + 1)];
     options.centers = centers.collect();
     options.workload = Kind::Registers;
-    // Whoever meets another writer of the same record waits for it.
-    (options.keys, options.pairs, options.clients) = (10_000, 0, 9);
+    // Writers of one record in two data centers diverge, and are merged across the wide area.
+    (options.keys, options.pairs, options.clients) = (10_000, 0, 1);
     (options.delay_max, options.sync_max, options.drift) = (500, 500, 0);
     (options.loss, options.duplication, options.straggling) = (0, 0, 0);
     (options.cut_every, options.crash_every, options.pause_every) = (0, 0, 0);
@@ -64,7 +64,7 @@ fn times(seed: u64, in_each: usize, local: bool) -> (Tick, Tick) {
     (options.log_entries, options.log_age, options.takeovers) = (0, 0, 0);
     (options.bit_flip, options.purge, options.replicas_write) = (false, false, false);
     options = if local { options.with_local_quorums(true) } else { options };
-    (options.duration, options.think_max) = (3_000_000, 20_000);
+    (options.duration, options.think_max) = (10_000_000, 20_000);
     let report = World::new(seed, options, false).run();
     assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
     assert!(report.counts.committed > 20, "seed {seed}: {:?}", report.counts);
@@ -74,12 +74,13 @@ fn times(seed: u64, in_each: usize, local: bool) -> (Tick, Tick) {
 /// FEATURES: A17
 #[test]
 fn a_local_quorum_costs_no_wide_area_round_trip_and_a_majority_does() {
-    // Between the two that are nearest to each other.
-    let nearest = regions::round_trip(0, 2);
-    assert_eq!(nearest, 91_000);
-    for seed in 1..=10 {
-        let (_, longest) = times(seed, 3, true);
-        assert!(longest < nearest / 2, "seed {seed}: {longest}");
+    // Between the two that are nearest to each other: longer than any way there alone, so that a
+    // client may wait for what it has seen in another data center and is on its way.
+    let nearest = regions::round_trip(4, 5);
+    assert_eq!(nearest, 115_000);
+    for seed in 1..=5 {
+        let (shortest, longest) = times(seed, 3, true);
+        assert!(shortest < 2_000 && longest < nearest, "seed {seed}: {shortest} to {longest}");
         for in_each in [1, 3] {
             let (shortest, _) = times(seed, in_each, false);
             assert!(shortest >= nearest, "seed {seed}: {shortest}");
