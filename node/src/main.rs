@@ -23,9 +23,13 @@ use tokio::sync::oneshot;
 /// Exit code when settings are refused. [`EXIT_STORAGE`] is the disk's; everything else that goes
 /// wrong is 1.
 const EXIT_CONFIG: u8 = 3;
+/// Exit code after a second signal: the server has not ended in order.
+const EXIT_AT_ONCE: i32 = 1;
 /// Threads for HTTP and links. The loop and the sync thread come on top.
 const WORKERS: usize = 2;
-/// Longest wait for running requests when stopping.
+/// Longest wait for other owners of its clusters, before a server stops.
+const LEAVE_BOUND: Duration = Duration::from_secs(2);
+/// Longest wait for running requests when stopping, and for what they leave to be done.
 const STOP_BOUND: Duration = Duration::from_secs(3);
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("QUORATE_COMMIT"), ")");
 
@@ -39,7 +43,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs a server until SIGTERM or SIGINT
+    /// Runs a server until SIGTERM or SIGINT, which it obeys in order; a second one ends it at once
     Serve(ServeArgs),
 }
 
@@ -190,10 +194,23 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         () = failed.storage_failed() => Err(anyhow::Error::new(StorageFailed)),
         why = failed.refused() => Err(anyhow::Error::new(NoPlace(why))),
     };
-    // Clients first: their running requests need the loop.
-    drop(stop);
-    serving.await.context("the HTTP layer broke")?;
-    node.stop(STOP_BOUND).await.context("the last sync failed")?;
+    let ending = async {
+        if outcome.is_ok() {
+            node.leave(LEAVE_BOUND).await;
+        }
+        // Clients first: their running requests need the loop.
+        drop(stop);
+        serving.await.context("the HTTP layer broke")?;
+        node.stop(STOP_BOUND).await.context("the last sync failed")
+    };
+    tokio::select! {
+        ended = ending => ended?,
+        signal = signals.next() => {
+            tracing::warn!(signal, "stopping at once");
+            // What was acknowledged is on the disk; nothing else is waited for, threads included.
+            std::process::exit(EXIT_AT_ONCE);
+        }
+    }
     tracing::info!("stopped");
     outcome
 }

@@ -84,7 +84,7 @@ pub enum ServerState {
     Is(NodeState),
     /// Met once, and not reachable from here now.
     NotAvailable,
-    /// Never met.
+    /// Never met, or it has said that it stops.
     #[default]
     Offline,
 }
@@ -211,6 +211,7 @@ mod tests {
             (ServerState::Is(NodeState::Starting), "NOT_AVAILABLE", "NOT_AVAILABLE"),
             (ServerState::Is(NodeState::ShuttingDown), "NOT_AVAILABLE", "NOT_AVAILABLE"),
             (ServerState::NotAvailable, "NOT_AVAILABLE", "NOT_AVAILABLE"),
+            (ServerState::Is(NodeState::Offline), "NOT_AVAILABLE", "NOT_AVAILABLE"),
             (ServerState::Offline, "NOT_AVAILABLE", "NOT_AVAILABLE"),
         ] {
             let server = server(state, &["bench"]);

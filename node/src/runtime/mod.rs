@@ -15,6 +15,7 @@ mod discovery;
 pub mod handle;
 mod inbox;
 mod join;
+mod leaving;
 pub mod link;
 mod message_names;
 pub mod metrics;
@@ -39,6 +40,7 @@ use quorate_protocol::io::{AlignConfig, Config, MergeConfig};
 use quorate_protocol::machine::Machine;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, micros};
@@ -255,6 +257,16 @@ impl Node {
         (self.shared.node, self.shared.boot)
     }
 
+    /// Tells the others that this server is to stop, and gives them its clusters. New requests are
+    /// refused from now on. Longer than the bound nothing is waited for.
+    pub async fn leave(&self, bound: Duration) {
+        let (left, gave) = oneshot::channel();
+        self.shared.inbox.push_control(Input::Leave { left });
+        if tokio::time::timeout(bound, gave).await.is_err() {
+            tracing::warn!("stopping before this server's clusters have other owners");
+        }
+    }
+
     /// Takes no more requests, answers the running ones within the bound, makes everything durable,
     /// ends.
     ///
@@ -270,10 +282,6 @@ impl Node {
             witness.sync().map_err(|source| StorageError::Witness { source })
         });
         let outcome = stopped.await.map_err(|_| StorageError::Stopping)?;
-        // Whoever is still linked hears that this server leaves, before the links end.
-        if let Some(links) = &self.shared.links {
-            links.tell();
-        }
         self.tasks.shutdown().await;
         outcome
     }

@@ -72,9 +72,15 @@ impl<A: StateMachine> Plane<A> {
         command.map_or(Ok(()), |command| self.proposals.add_unasked(command))
     }
 
+    /// True when this server leads and another one could.
+    #[must_use]
+    pub fn can_resign(&self) -> bool {
+        self.is_leader() && self.heir().is_some()
+    }
+
     /// Has another server lead, unless one is just about to. Who did not take over is not asked
     /// again as long as there are others.
-    fn hand_over(&mut self) {
+    pub(super) fn hand_over(&mut self) {
         if self.raft.raft.lead_transferee.is_some() {
             return;
         }

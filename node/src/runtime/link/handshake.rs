@@ -15,7 +15,7 @@ use crate::runtime::storage::Durable;
 /// First bytes of an introduction.
 const MAGIC: [u8; 8] = *b"quorate\0";
 /// Version of everything on the link, messages included. Raised with every change of a type.
-pub(crate) const VERSION: u16 = 8;
+pub(crate) const VERSION: u16 = 9;
 
 /// A server's introduction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
