@@ -128,7 +128,7 @@ impl<A: StateMachine> Plane<A> {
         let others = others.map(|node| node.0).filter(|id| *id != self.config.node.0);
         let voters = others.filter(|id| prs.conf().voters().contains(*id));
         let known = voters.filter_map(|id| prs.get(id).map(|progress| (id, progress)));
-        let there = known.filter(|(_, progress)| progress.recent_active);
+        let there = known.filter(|(id, _)| self.hears(NodeId(*id)));
         let rank =
             |(id, progress): &(u64, &Progress)| (self.voters.asked != Some(*id), progress.matched);
         there.max_by_key(rank).map(|(id, _)| id)
