@@ -1,6 +1,8 @@
 //! The runtime round the protocol machine: disk, links, the loop, and their common life. May not
 //! know HTTP or SQL.
 
+#[cfg(test)]
+mod agreed_shapes;
 mod backend;
 mod blocks;
 mod bulletin;

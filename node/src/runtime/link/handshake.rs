@@ -321,12 +321,10 @@ pub(super) fn without_range(versions: Versions) -> Option<Versions> {
 
 /// What the other side's refusal means to a server that speaks these versions.
 const fn refused_by_peer(own: Versions, refusal: Refusal) -> HandshakeError {
-    match refusal {
-        Refusal::Versions { oldest, newest } => {
-            HandshakeError::NoCommonVersion { own, theirs: Versions { oldest, newest } }
-        }
-        _ => HandshakeError::RefusedByPeer(refusal),
+    if let Refusal::Versions { oldest, newest } = refusal {
+        return HandshakeError::NoCommonVersion { own, theirs: Versions { oldest, newest } };
     }
+    HandshakeError::RefusedByPeer(refusal)
 }
 
 /// Magic and newest version stay where they are in all versions; then the oldest one, then who this

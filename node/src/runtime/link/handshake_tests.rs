@@ -194,6 +194,20 @@ async fn meet(dialer: Versions, acceptor: Versions) -> (Result<u16, String>, Res
     tokio::join!(dial, answer)
 }
 
+#[test]
+fn an_introduction_begins_as_it_always_did() {
+    let hello = hello("n1", "n2");
+    let before = introduction(&hello, range(8, 8)).unwrap();
+    let now = introduction(&hello, range(8, 9)).unwrap();
+    assert_eq!(before[..16], *b"quorate\0\x08\0\x05bench");
+    assert_eq!(now[..18], *b"quorate\0\x09\0\x08\0\x05bench");
+    assert_eq!(before[10..], now[12..]);
+    assert_eq!(versions_of(&now).unwrap().0, range(8, 9));
+    // A newer one may say more.
+    let longer = [&now[..], &[1, 2, 3]].concat();
+    assert!(frame::decode_begin::<Hello>(versions_of(&longer).unwrap().1).is_ok());
+}
+
 const fn range(oldest: u16, newest: u16) -> Versions {
     Versions { oldest, newest }
 }
