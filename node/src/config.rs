@@ -254,9 +254,7 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
-        let versions = flags.speak_version.map_or(Ok(Versions::ALL), |version| {
-            Versions::up_to(version).ok_or(ConfigError::Version(version))
-        })?;
+        let versions = versions(flags.speak_version)?;
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
         let chain =
             flags.conflict_resolver_chain.as_ref().or(file.conflict_resolver_chain.as_ref());
@@ -351,6 +349,11 @@ fn name_and_members(
         return Err(ConfigError::NotListed { name, list, advice });
     }
     Ok((name, members))
+}
+
+fn versions(newest: Option<u16>) -> Result<Versions, ConfigError> {
+    let up_to = |version| Versions::up_to(version).ok_or(ConfigError::Version(version));
+    newest.map_or(Ok(Versions::ALL), up_to)
 }
 
 fn chain_of(text: &str) -> Result<Chain, ConfigError> {

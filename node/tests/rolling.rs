@@ -167,6 +167,12 @@ fn a_cluster_stays_at_the_version_of_its_oldest_server() {
     done(&servers[2], "POST", "/database/bench/plocal", "");
     done(&servers[0], "POST", "/class/bench/Person", "");
     done(&servers[1], "POST", "/document/bench", &person("one"));
+    // What came with the newer version is asked of nobody who does not know it.
+    let more = "ALTER CLASS Person ADDCLUSTER person_usa";
+    let deadline = [("X-Quorate-Deadline-Ms", "300")];
+    let refused =
+        request_with(servers[0].address(), "POST", "/command/bench/sql", &deadline, more).unwrap();
+    assert!(refused.contains("not every server speaks version 9"), "{refused}");
     servers[2].end(Signal::SIGKILL);
     servers[2] = start_older(&arguments[2]);
     servers[2].wait_for_all_three();

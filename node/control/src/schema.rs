@@ -19,7 +19,7 @@ use crate::indexes::Index;
 use crate::members::WriteQuorum;
 use crate::servers::{Gone, Member, Role};
 use crate::settings::{ExecutionMode, ReadQuorum};
-use crate::versions::{OLDEST, is_oldest, oldest};
+use crate::versions::{OLDEST, is_false, is_oldest, oldest};
 
 /// Version of the record's JSON. Another one is refused, not guessed at.
 pub const FORMAT: u32 = 7;
@@ -156,6 +156,9 @@ pub struct Cluster {
     /// The owner was chosen by people: it does not move when it is lost (FEATURES A6).
     #[serde(default)]
     pub static_owner: bool,
+    /// People made it for its home: it does not become another server's when that one comes.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub named: bool,
 }
 
 /// A cluster of a dropped database, class or index: nothing new is written there, and what was

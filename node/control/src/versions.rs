@@ -3,18 +3,19 @@
 //!
 //! A link uses the highest version that both ends speak. What all servers agree on is written in
 //! the cluster's *level*, which stands in the schema and is raised by a command once every server
-//! speaks more. So nothing that an older server does not understand is written while there is one,
+//! speaks more. So nothing is written that an older server does not understand while there is one,
 //! and none comes back afterwards: a server speaks nothing below the level any more.
 //!
-//! Whoever changes a type that is sent, or kept in the log, raises [`NEWEST`], lets the old shape be
-//! written below it, and renews the files that hold the shapes. [`OLDEST`] rises when the code for
-//! an old version goes.
+//! Whoever changes a type that is sent, or kept in the log, raises [`NEWEST`], lets the old shape
+//! be written below it, and renews the files that hold the shapes; a new command says since which
+//! version there is one. [`OLDEST`] rises when the code for an old version goes.
 
 use alloc::collections::BTreeSet;
 use core::fmt;
 
 use quorate_api::NodeId;
 
+use crate::command::Command;
 use crate::schema::Schema;
 
 /// The oldest version that this program speaks; the level of a cluster that was never raised.
@@ -69,6 +70,15 @@ impl fmt::Display for Versions {
     }
 }
 
+impl Command {
+    /// The level from which on it can be proposed: since then every server knows it. What raises
+    /// the level is proposed before.
+    #[must_use]
+    pub const fn since(&self) -> u16 {
+        if matches!(self, Self::AddCluster { .. }) { 9 } else { OLDEST }
+    }
+}
+
 /// For serde: the level of a schema that does not say it.
 pub(crate) const fn oldest() -> u16 {
     OLDEST
@@ -78,6 +88,12 @@ pub(crate) const fn oldest() -> u16 {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
 pub(crate) const fn is_oldest(level: &u16) -> bool {
     *level == OLDEST
+}
+
+/// For serde: what came later is not said where it is not used.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+pub(crate) const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Schema {

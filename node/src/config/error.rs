@@ -51,7 +51,10 @@ pub enum ConfigError {
     )]
     FoundsAndJoins,
     /// A version that this program does not speak.
-    #[error("speak_version: {0} is not spoken by this program, which speaks {all}", all = Versions::ALL)]
+    #[error(
+        "speak_version: {0} is not spoken by this program, which speaks {all}",
+        all = Versions::ALL
+    )]
     Version(u16),
     /// Nobody would look for it.
     #[error(

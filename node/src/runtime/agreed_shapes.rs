@@ -93,10 +93,21 @@ fn what_is_agreed_on_is_written_as_before() {
     // A misspelt command is refused in words that list all there are.
     let all = serde_json::from_str::<Command>(r#"{"?":{}}"#).unwrap_err().to_string();
     let listed: BTreeSet<String> = all.split('`').skip(3).step_by(2).map(str::to_owned).collect();
-    let raise = "raise".to_owned();
-    assert_eq!(listed, kinds.into_iter().chain([raise]).collect());
+    let later = ["raise", "addCluster"].map(str::to_owned);
+    assert_eq!(listed, kinds.into_iter().chain(later).collect());
     expect_file!["./shapes/agreed-8.txt"].assert_eq(&history(&commands));
     let of = [NodeId(1), NodeId(2), NodeId(3)].into();
-    let raised = history(&[Command::Raise { level: OLDEST + 1, of }]);
+    let database = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
+    let (database_name, class) = ("bench".to_owned(), "Item".to_owned());
+    let raised = history(&[
+        Command::Raise { level: OLDEST + 1, of },
+        Command::CreateDatabase { new: database },
+        Command::CreateClass {
+            database: database_name.clone(),
+            name: class.clone(),
+            supers: vec![],
+        },
+        Command::AddCluster { database: database_name, class, name: "item_usa".into(), owner: OWN },
+    ]);
     expect_file!["./shapes/agreed-9-adds.txt"].assert_eq(&raised);
 }

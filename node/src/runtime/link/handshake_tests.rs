@@ -263,7 +263,8 @@ fn garbage_ends_the_handshake_without_a_panic() {
             }
             a.shutdown().await.unwrap();
             let good = credentials("bench", "secret");
-            let answer = Talk::new(&mut b, &bytes, Versions::ALL).answer(hello("n2", ""), &good).await;
+            let mut talk = Talk::new(&mut b, &bytes, Versions::ALL);
+            let answer = talk.answer(hello("n2", ""), &good).await;
             drop(b);
             a.read_to_end(&mut Vec::new()).await.unwrap();
             answer

@@ -227,7 +227,11 @@ impl Links {
         let linked = above.iter().filter_map(find).find(|peer| peer.status().1);
         let teller = linked.map(|peer| peer.name.as_str());
         for peer in peers.values() {
-            peer.ask_for_news(above.is_empty() && !peer.is_calm() || teller == Some(&peer.name));
+            let is_teller = teller == Some(&peer.name);
+            // Who may be in doubt with the neighbour before is heard of through the new one.
+            if peer.ask_for_news(above.is_empty() && !peer.is_calm() || is_teller) && is_teller {
+                self.own.tell_again();
+            }
         }
     }
 

@@ -53,6 +53,11 @@ impl Own {
         board.publish(self.state(), Some(bulletin));
     }
 
+    /// What was told last is told again, as something newer.
+    pub(super) fn tell_again(&self) {
+        self.board().publish(self.state(), None);
+    }
+
     /// A neighbour passes on what servers told.
     pub(super) fn learn(&self, notices: Vec<Notice>, from: Option<NodeId>) {
         let mut board = self.board();
@@ -60,8 +65,9 @@ impl Own {
         for notice in notices {
             is_lost |= board.learn(notice, from);
         }
+        drop(board);
         if is_lost {
-            board.publish(self.state(), None);
+            self.tell_again();
         }
     }
 

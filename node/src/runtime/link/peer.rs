@@ -111,11 +111,13 @@ impl Peer {
     }
 
     /// Whether it is the one to tell this server what is new of all servers. Who is asked anew
-    /// has everything to tell, and is told everything.
-    pub(super) fn ask_for_news(&self, ask: bool) {
-        if self.is_asked.swap(ask, Ordering::AcqRel) != ask {
+    /// has everything to tell, and is told everything. True when it is asked anew.
+    pub(super) fn ask_for_news(&self, ask: bool) -> bool {
+        let changes = self.is_asked.swap(ask, Ordering::AcqRel) != ask;
+        if changes {
             self.lock().told = 0;
         }
+        changes && ask
     }
 
     /// How it is seen from here; `None`: there is no link, and none is needed, which says nothing.
