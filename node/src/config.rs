@@ -18,6 +18,7 @@ use std::time::Duration;
 use clap::Args;
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
+use quorate_control::versions::Versions;
 use quorate_protocol::chain::{Chain, Resolver};
 use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
@@ -125,6 +126,9 @@ pub struct ServeArgs {
     /// Open connections of clients; above, they are told to come back
     #[arg(long)]
     pub connections_max: Option<u64>,
+    /// Speaks no newer version to other servers, as the program of that version would: for tests
+    #[arg(long, hide = true)]
+    pub speak_version: Option<u16>,
     /// File with settings, in YAML
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -198,6 +202,8 @@ pub struct Config {
     pub template: Template,
     /// Password of `root`, if given.
     pub root_password: Option<String>,
+    /// Versions spoken to other servers.
+    pub versions: Versions,
     /// Silence after which a peer counts as unreachable.
     pub suspect_after: Duration,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
@@ -248,6 +254,7 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
+        let versions = versions(flags.speak_version)?;
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
         let chain =
             flags.conflict_resolver_chain.as_ref().or(file.conflict_resolver_chain.as_ref());
@@ -303,6 +310,7 @@ impl Config {
             execution_mode,
             template,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
+            versions,
             suspect_after: Duration::from_millis(suspect),
             align,
             chain,
@@ -341,6 +349,11 @@ fn name_and_members(
         return Err(ConfigError::NotListed { name, list, advice });
     }
     Ok((name, members))
+}
+
+fn versions(newest: Option<u16>) -> Result<Versions, ConfigError> {
+    let up_to = |version| Versions::up_to(version).ok_or(ConfigError::Version(version));
+    newest.map_or(Ok(Versions::ALL), up_to)
 }
 
 fn chain_of(text: &str) -> Result<Chain, ConfigError> {

@@ -94,8 +94,9 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     if start.is_some_and(StartError::is_storage) || error.is::<StorageFailed>() {
         return ExitCode::from(EXIT_STORAGE);
     }
-    let is_name = matches!(start, Some(StartError::Data(DataError::Name { .. })));
-    if is_name || error.is::<NoPlace>() {
+    let is_other =
+        matches!(start, Some(StartError::Data(DataError::Name { .. } | DataError::Format { .. })));
+    if is_other || error.is::<NoPlace>() {
         return ExitCode::from(EXIT_CONFIG);
     }
     ExitCode::FAILURE
@@ -243,6 +244,7 @@ fn settings(config: &Config, http: SocketAddr) -> Settings {
         dial: links.map(|links| links.dial.clone()).unwrap_or_default(),
         cluster: links.map(|links| links.cluster.clone()).unwrap_or_default(),
         password: links.map(|links| links.password.clone()).unwrap_or_default(),
+        versions: config.versions,
         suspect_after: config.suspect_after,
         align: config.align.clone(),
         chain: config.chain.clone(),

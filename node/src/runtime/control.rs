@@ -360,6 +360,7 @@ impl<P: Protocol> NodeLoop<P> {
             let tree = schema.tree();
             let above = tree.candidates(self.shared.node).filter(|node| always.contains(node));
             let above = above.collect();
+            links.set_level(schema.level);
             links.follow(&schema.servers, &schema.gone, (always, above));
         }
         // Filling begins again with other indexes only: configurations come more often.
