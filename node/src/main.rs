@@ -168,13 +168,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let connections_max = config.connections_max;
     let limits = Limits { shutdown_grace: STOP_BOUND, connections_max, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;
-    if let Some(warning) = config.write_quorum.warning(config.members.count()) {
+    if let Some(warning) = config.quorum_warning() {
         tracing::warn!("default of new databases: {warning}");
     }
     say_of_template(&config.template);
     let http_config = HttpConfig {
         authenticator,
         write_quorum: config.write_quorum,
+        data_centers: config.data_centers,
         read_quorum: config.read_quorum,
         execution_mode: config.execution_mode,
         retry: config.retry,

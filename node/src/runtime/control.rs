@@ -388,7 +388,7 @@ impl<P: Protocol> NodeLoop<P> {
         let before = self.shared.schema.load();
         for database in &schema.databases {
             let is_new = before.databases.iter().all(|other| other.id != database.id);
-            let warning = database.write_quorum.warning(schema.master_count());
+            let warning = schema.warning_of(database);
             if let Some(warning) = warning.filter(|_| is_new) {
                 tracing::warn!(database = database.name, "{warning}");
             }
