@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid};
+use quorate_api::{ClusterKey, ErrorCode, ItemId, OpKind, Rid};
 use quorate_control::schema::{Database, Schema};
 use quorate_control::settings::ReadQuorum;
 use quorate_protocol::io::{Base, Failure, Proposal};
