@@ -200,7 +200,7 @@ impl<P: Protocol> NodeLoop<P> {
             for _ in 0..ticks {
                 self.step_control(Event::Tick);
             }
-            let voters = self.control.as_ref().map_or(0, |control| control.plane.voter_count());
+            let voters = self.control.as_ref().map_or(0, |control| control.plane.voting().len());
             self.shared.metrics.control_voters.store(voters as u64, Ordering::Relaxed);
             self.watch_owners();
             self.resign();
