@@ -112,8 +112,7 @@ pub(crate) fn found(
     for server in later {
         server.dead = true;
     }
-    let first =
-        vec![Command::Begin(founders, planted), Command::Server(members::first_database())];
+    let first = vec![Command::Begin(founders, planted), Command::Server(members::first_database())];
     founding::found(founding, &options.voting(), first).expect(READABLE)
 }
 

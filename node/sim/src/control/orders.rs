@@ -67,7 +67,9 @@ impl World {
             let order = pending.order.clone();
             self.control.orders.pending.remove(&request);
             match (&order, answer) {
-                (Order::Enlist { node, .. }, Answer::Applied(Ok(()))) => self.taken_in(index, *node),
+                (Order::Enlist { node, .. }, Answer::Applied(Ok(()))) => {
+                    self.taken_in(index, *node)
+                }
                 (Order::Enlist { node, .. }, Answer::Applied(Err(_))) => self.takes_own_name(*node),
                 (Order::Grant { cluster, .. }, _) => self.servers[index].blocks.answered(*cluster),
                 _ => {}
