@@ -19,6 +19,7 @@ use clap::Args;
 use quorate_control::data_centers::{self, DataCenterError, DataCenters};
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
+use quorate_control::versions::Versions;
 use quorate_protocol::chain::{Chain, Resolver};
 use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
@@ -126,6 +127,9 @@ pub struct ServeArgs {
     /// Open connections of clients; above, they are told to come back
     #[arg(long)]
     pub connections_max: Option<u64>,
+    /// Speaks no newer version to other servers, as the program of that version would: for tests
+    #[arg(long, hide = true)]
+    pub speak_version: Option<u16>,
     /// File with settings, in YAML
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -201,6 +205,8 @@ pub struct Config {
     pub template: Template,
     /// Password of `root`, if given.
     pub root_password: Option<String>,
+    /// Versions spoken to other servers.
+    pub versions: Versions,
     /// Silence after which a peer counts as unreachable.
     pub suspect_after: Duration,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
@@ -251,6 +257,7 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
+        let versions = versions(flags.speak_version)?;
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let role = flags.role.or(file.role);
@@ -313,6 +320,7 @@ impl Config {
             execution_mode,
             template,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
+            versions,
             suspect_after: Duration::from_millis(suspect),
             align,
             chain,
@@ -351,6 +359,11 @@ fn name_and_members(
         return Err(ConfigError::NotListed { name, list, advice });
     }
     Ok((name, members))
+}
+
+fn versions(newest: Option<u16>) -> Result<Versions, ConfigError> {
+    let up_to = |version| Versions::up_to(version).ok_or(ConfigError::Version(version));
+    newest.map_or(Ok(Versions::ALL), up_to)
 }
 
 fn chain_of(text: &str, centers: &DataCenters) -> Result<Chain, ConfigError> {

@@ -86,6 +86,7 @@ impl Agreement {
             Command::RemoveServer { server } => return self.remove(server),
             Command::LetGo { node } => return Ok(self.let_go(*node)),
             Command::Announce { node, address } => schema.reached_at(*node, address)?,
+            Command::Raise { level, of } => schema.raised(*level, of),
             Command::DropDatabase { name } => Some(schema.drop_database(name)?),
             Command::CreateClass { database, name, supers } => {
                 Some(schema.create_class(database, name, supers)?)

@@ -24,3 +24,4 @@ pub mod roles;
 pub mod schema;
 pub mod servers;
 pub mod settings;
+pub mod versions;

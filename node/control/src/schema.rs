@@ -20,6 +20,7 @@ use crate::indexes::Index;
 use crate::members::WriteQuorum;
 use crate::servers::{Gone, Member, Role};
 use crate::settings::{ExecutionMode, ReadQuorum};
+use crate::versions::{OLDEST, is_false, is_oldest, oldest};
 
 /// Version of the record's JSON. Another one is refused, not guessed at.
 pub const FORMAT: u32 = 8;
@@ -36,6 +37,9 @@ pub const FIRST_CLUSTER: u32 = 10;
 pub struct Schema {
     /// Always [`FORMAT`].
     pub format: u32,
+    /// The version that every server speaks, below which none can be any more.
+    #[serde(default = "oldest", skip_serializing_if = "is_oldest")]
+    pub level: u16,
     /// Counts the changes.
     #[serde(default)]
     pub revision: u64,
@@ -56,6 +60,7 @@ impl Default for Schema {
     fn default() -> Self {
         Self {
             format: FORMAT,
+            level: OLDEST,
             revision: 0,
             next_database: 1,
             servers: Vec::new(),
@@ -156,7 +161,7 @@ pub struct Cluster {
     #[serde(default)]
     pub static_owner: bool,
     /// People made it for its home: it does not become another server's when that one comes.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub named: bool,
 }
 

@@ -35,8 +35,11 @@ struct Args {
     #[arg(long, conflicts_with = "changes")]
     low_quorums: bool,
     /// In each seed servers are in data centers that are far apart; in most each decides by itself.
-    #[arg(long, conflicts_with_all = ["changes", "low_quorums"])]
+    #[arg(long, conflicts_with_all = ["changes", "low_quorums", "membership"])]
     data_centers: bool,
+    /// In each seed servers join and leave, by the server's own commands
+    #[arg(long, conflicts_with_all = ["changes", "low_quorums"])]
+    membership: bool,
 }
 
 impl Args {
@@ -46,6 +49,7 @@ impl Args {
             Some(changes) => options.with_changes(changes),
             None if self.low_quorums => options.with_low_quorums(seed),
             None if self.data_centers => options.with_data_centers(seed),
+            None if self.membership => options.with_membership(seed),
             None => options,
         }
     }
@@ -230,12 +234,14 @@ fn print_report(seed: u64, report: &Report) {
     }
     if !report.violations.is_empty() {
         let changes = report.options.changes;
-        let low = match (&report.options.centers[..], report.options.low_quorums) {
-            ([_, ..], _) => " --data-centers",
-            ([], true) => " --low-quorums",
-            ([], false) => "",
+        let centers = &report.options.centers[..];
+        let kind = match (&report.options.membership, centers, report.options.low_quorums) {
+            (Some(_), ..) => " --membership".to_owned(),
+            (None, [_, ..], _) => " --data-centers".to_owned(),
+            (None, [], true) => " --low-quorums".to_owned(),
+            (None, [], false) if changes > 0 => format!(" --changes {changes}"),
+            (None, [], false) => String::new(),
         };
-        let long = if changes > 0 { format!(" --changes {changes}") } else { low.to_owned() };
-        println!("  again: quorate-sim --reproduce {seed}{long}");
+        println!("  again: quorate-sim --reproduce {seed}{kind}");
     }
 }

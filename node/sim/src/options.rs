@@ -5,6 +5,7 @@ use quorate_api::{ClusterKey, ItemId};
 use quorate_protocol::io::{Config, Tick};
 
 use crate::centers::Center;
+use crate::membership::Membership;
 use crate::regions;
 use crate::rng::Stream;
 use crate::workload::Kind;
@@ -103,6 +104,10 @@ pub struct Options {
     pub centers: Vec<Center>,
     /// Each of them decides by itself.
     pub local_quorums: bool,
+    /// Clusters, from the first on, that hold the records of keys.
+    pub keyed: usize,
+    /// Servers come and go, and the control plane is all the server's own.
+    pub membership: Option<Membership>,
 }
 
 /// A cluster of a run.
@@ -120,6 +125,8 @@ pub struct Shape {
     pub left: Vec<usize>,
     /// Those of them that have learned it.
     pub gone: Vec<usize>,
+    /// It was dropped.
+    pub closed: bool,
 }
 
 impl Shape {
@@ -128,7 +135,7 @@ impl Shape {
     pub fn new(number: u32, masters: Vec<usize>, write_quorum: usize) -> Self {
         let cluster = ClusterKey { database: 1, cluster: FIRST_CLUSTER + number };
         let (replicas, left, gone) = (Vec::new(), Vec::new(), Vec::new());
-        Self { cluster, masters, replicas, write_quorum, left, gone }
+        Self { cluster, masters, replicas, write_quorum, left, gone, closed: false }
     }
 
     /// ⌊N/2⌋ + 1.
@@ -192,7 +199,7 @@ impl Options {
     /// Which cluster a key's record is in.
     #[must_use]
     pub fn cluster_of(&self, key: u64) -> ClusterKey {
-        let index = usize::try_from(key).unwrap_or(0) % self.clusters.len();
+        let index = usize::try_from(key).unwrap_or(0) % self.keyed;
         self.clusters[index].cluster
     }
 
@@ -257,7 +264,10 @@ impl Options {
             decisive: false,
             centers: Vec::new(),
             local_quorums: false,
+            keyed: 0,
+            membership: None,
         };
+        options.keyed = options.clusters.len();
         options.set_duration(some(1_000, 60, 200));
         options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
         options.draw_rough(&mut Stream::new(seed, "rough"));
@@ -320,7 +330,8 @@ impl Options {
 
     /// The same with clusters of so many servers, all of which may be MASTERs.
     pub(crate) fn with_servers(self, rng: &mut Stream, servers: usize) -> Self {
-        Self { servers, clusters: draw_clusters(rng, servers, 0), ..self }
+        let clusters = draw_clusters(rng, servers, 0);
+        Self { servers, keyed: clusters.len(), clusters, ..self }
     }
 
     /// Detectors that notice late, and crashes and cuts one after the other.

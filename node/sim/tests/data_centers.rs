@@ -52,6 +52,7 @@ fn times(seed: u64, in_each: usize, local: bool) -> (Tick, Tick) {
     let mut options = Options::of_seed(seed);
     options.servers = servers;
     options.clusters = vec![Shape::new(0, (0..servers).collect(), servers / 2 + 1)];
+    options.keyed = 1;
     options.centers = centers.collect();
     options.workload = Kind::Registers;
     // Writers of one record in two data centers diverge, and are merged across the wide area.

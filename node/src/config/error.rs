@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use quorate_control::data_centers::DataCenterError;
 use quorate_control::members::{MembersError, QuorumError};
 use quorate_control::settings::{ExecutionModeError, ReadQuorumError};
+use quorate_control::versions::Versions;
 use quorate_protocol::chain::ChainError;
 
 use super::dial::DialError;
@@ -50,6 +51,12 @@ pub enum ConfigError {
          or joins one that is there"
     )]
     FoundsAndJoins,
+    /// A version that this program does not speak.
+    #[error(
+        "speak_version: {0} is not spoken by this program, which speaks {all}",
+        all = Versions::ALL
+    )]
+    Version(u16),
     /// Nobody would look for it.
     #[error(
         "multicast: a server that stands alone is not looked for; give --masters or --join, or \

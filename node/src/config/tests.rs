@@ -184,7 +184,7 @@ fn a_name_comes_from_flag_then_environment_then_file_then_folder() {
     assert_eq!(named(Some("flag"), Some("env"), &file).unwrap().name, "flag");
     assert_eq!(named(None, Some("env"), &file).unwrap().name, "env");
     assert_eq!(named(None, None, &file).unwrap().name, "file");
-    drop(crate::runtime::data_dir::DataDir::open(dir.path(), "saved").unwrap());
+    drop(crate::runtime::data_dir::DataDir::open(dir.path(), "saved", Versions::ALL).unwrap());
     assert_eq!(named(None, None, &text).unwrap().name, "saved");
     let masters = format!("{text}masters: [n1]\ncluster_password: x\n");
     let error = named(None, None, &masters).err().unwrap();

@@ -116,7 +116,7 @@ impl<B: Backend> App<B> {
     /// Asks the server once who it is.
     pub(super) fn new(backend: B, config: HttpConfig) -> Self {
         let status = backend.status();
-        let counters = Counters::new(backend.connections());
+        let counters = Counters::new(backend.connections(), backend.running());
         let units = config.limits.bodies_bytes_max.div_ceil(BUDGET_UNIT);
         Self {
             backend,

@@ -121,6 +121,9 @@ fn member(servers: &Servers, server: &Server) -> Value {
         });
         put("publicAddress", told.peer.map(|address| address.ip().to_string()).into());
         put("startedOn", date_time(told.started_ms, DATE).into());
+        if told.addendum.speaks > 0 {
+            put("speaks", told.addendum.speaks.into());
+        }
         put("listeners", listeners.collect());
         put("databases", databases.collect());
     }

@@ -88,11 +88,6 @@ impl Table {
         placed.collect()
     }
 
-    /// Those who vote.
-    pub(crate) const fn voting(&self) -> &BTreeSet<NodeId> {
-        &self.servers
-    }
-
     /// Some cluster is dropped.
     pub(crate) fn is_any_closed(&self) -> bool {
         self.rows.iter().any(|row| row.closed)
