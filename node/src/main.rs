@@ -24,9 +24,13 @@ use tokio::sync::oneshot;
 /// Exit code when settings are refused. [`EXIT_STORAGE`] is the disk's; everything else that goes
 /// wrong is 1.
 const EXIT_CONFIG: u8 = 3;
+/// Exit code after a second signal: the server has not ended in order.
+const EXIT_AT_ONCE: i32 = 1;
 /// Threads for HTTP and links. The loop and the sync thread come on top.
 const WORKERS: usize = 2;
-/// Longest wait for running requests when stopping.
+/// Longest wait for other owners of its clusters, before a server stops.
+const LEAVE_BOUND: Duration = Duration::from_secs(2);
+/// Longest wait for running requests when stopping, and for what they leave to be done.
 const STOP_BOUND: Duration = Duration::from_secs(3);
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("QUORATE_COMMIT"), ")");
 
@@ -40,7 +44,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs a server until SIGTERM or SIGINT
+    /// Runs a server until SIGTERM or SIGINT, which it obeys in order; a second one ends it at once
     Serve(Box<ServeArgs>),
     /// Fills a new database of a running server with a graph of songs and artists; the password of
     /// root is taken from ORIENTDB_ROOT_PASSWORD
@@ -203,13 +207,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let connections_max = config.connections_max;
     let limits = Limits { shutdown_grace: STOP_BOUND, connections_max, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;
-    if let Some(warning) = config.write_quorum.warning(config.members.count()) {
+    if let Some(warning) = config.quorum_warning() {
         tracing::warn!("default of new databases: {warning}");
     }
     say_of_template(&config.template);
     let http_config = HttpConfig {
         authenticator,
         write_quorum: config.write_quorum,
+        data_centers: config.data_centers,
         read_quorum: config.read_quorum,
         execution_mode: config.execution_mode,
         retry: config.retry,
@@ -230,10 +235,23 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         () = failed.storage_failed() => Err(anyhow::Error::new(StorageFailed)),
         why = failed.refused() => Err(anyhow::Error::new(NoPlace(why))),
     };
-    // Clients first: their running requests need the loop.
-    drop(stop);
-    serving.await.context("the HTTP layer broke")?;
-    node.stop(STOP_BOUND).await.context("the last sync failed")?;
+    let ending = async {
+        if outcome.is_ok() {
+            node.leave(LEAVE_BOUND).await;
+        }
+        // Clients first: their running requests need the loop.
+        drop(stop);
+        serving.await.context("the HTTP layer broke")?;
+        node.stop(STOP_BOUND).await.context("the last sync failed")
+    };
+    tokio::select! {
+        ended = ending => ended?,
+        signal = signals.next() => {
+            tracing::warn!(signal, "stopping at once");
+            // What was acknowledged is on the disk; nothing else is waited for, threads included.
+            std::process::exit(EXIT_AT_ONCE);
+        }
+    }
     tracing::info!("stopped");
     outcome
 }

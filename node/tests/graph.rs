@@ -87,6 +87,7 @@ impl Cluster {
         let config = HttpConfig {
             authenticator: Authenticator::new(PASSWORD).unwrap(),
             write_quorum: WriteQuorum::Majority,
+            data_centers: std::collections::BTreeMap::new(),
             read_quorum: ReadQuorum::default(),
             execution_mode: ExecutionMode::default(),
             retry: RetryPolicy { count: 30, ..RetryPolicy::default() },

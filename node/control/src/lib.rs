@@ -9,6 +9,7 @@ extern crate alloc;
 pub mod agreement;
 pub mod binary;
 pub mod command;
+pub mod data_centers;
 pub mod ddl;
 mod ddl_error;
 pub mod distributed;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use quorate_control::data_centers::DataCenterError;
 use quorate_control::members::{MembersError, QuorumError};
 use quorate_control::settings::{ExecutionModeError, ReadQuorumError};
 use quorate_control::versions::Versions;
@@ -83,12 +84,12 @@ pub enum ConfigError {
     /// The chain of conflict resolvers.
     #[error("conflict_resolver_chain: {0}")]
     Chain(#[from] ChainError),
-    /// Servers are in no data center yet.
-    #[error(
-        "conflict_resolver_chain: '{0}' never decides: servers are in no data center yet; legal \
-         are quorum, content, majority and version"
-    )]
-    NoDataCenters(String),
+    /// The data center that a resolver lets win is none.
+    #[error("conflict_resolver_chain: {0}; the template of distributed configurations names them")]
+    NoSuchCenter(DataCenterError),
+    /// Data centers of the template, or quorums of them.
+    #[error("default_db_config: {0}")]
+    DataCenters(#[from] DataCenterError),
     /// More votes or answers than there are MASTERs.
     #[error(
         "{key}: {value} cannot be reached, there are {masters} MASTERs; legal are majority, all \

@@ -205,6 +205,7 @@ fn database(servers: &Servers, db: &Db) -> Value {
         "writeQuorum": db.write_quorum,
         "readQuorum": db.read_quorum,
         "executionMode": db.execution_mode,
+        "dataCenters": db.data_centers,
         "wQuorum": servers.has_write_quorum(db),
         "status": states_of(servers, &db.name),
         "clusters": clusters,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use quorate_api::NodeId;
+use quorate_control::data_centers;
 use quorate_control::schema::Database;
 use quorate_control::servers::Role;
 use serde::{Deserialize, Serialize};
@@ -153,7 +154,7 @@ pub enum ServerState {
     Is(NodeState),
     /// Met once, and not reachable from here now.
     NotAvailable,
-    /// Never met.
+    /// Never met, or it has said that it stops.
     #[default]
     Offline,
 }
@@ -255,13 +256,19 @@ impl Servers {
         self.find(&self.own)
     }
 
-    /// Whether so many MASTERs are ONLINE for a database that its writes can succeed.
+    /// Whether so many MASTERs are ONLINE for a database that its writes through this server can
+    /// succeed.
     #[must_use]
     pub fn has_write_quorum(&self, database: &Database) -> bool {
         let online = NodeState::Online.name();
-        let masters = || self.list.iter().filter(|server| server.role == Role::Master);
-        let count = masters().filter(|s| s.database_state(&database.name) == online).count();
-        count >= database.write_quorum.effective(masters().count())
+        let masters = self.list.iter().filter(|server| server.role == Role::Master);
+        let masters: Vec<&Server> = masters.collect();
+        let names: Vec<&str> = masters.iter().map(|server| server.name.as_str()).collect();
+        let rule = data_centers::rule(database.write_quorum, &database.data_centers, &names);
+        let own = names.iter().position(|name| *name == self.own);
+        let (voters, needed) = rule.seen_from(own, names.len());
+        let is_online = |at: &usize| masters[*at].database_state(&database.name) == online;
+        voters.into_iter().filter(is_online).count() >= needed
     }
 }
 
@@ -296,6 +303,7 @@ mod tests {
             (ServerState::Is(NodeState::Starting), "NOT_AVAILABLE", "NOT_AVAILABLE"),
             (ServerState::Is(NodeState::ShuttingDown), "NOT_AVAILABLE", "NOT_AVAILABLE"),
             (ServerState::NotAvailable, "NOT_AVAILABLE", "NOT_AVAILABLE"),
+            (ServerState::Is(NodeState::Offline), "NOT_AVAILABLE", "NOT_AVAILABLE"),
             (ServerState::Offline, "NOT_AVAILABLE", "NOT_AVAILABLE"),
         ] {
             let server = server(state, &["bench"]);

@@ -34,6 +34,7 @@ fn commands() -> Vec<Command> {
         write_quorum: WriteQuorum::All,
         read_quorum: ReadQuorum::default(),
         execution_mode: ExecutionMode::default(),
+        data_centers: BTreeMap::new(),
     };
     let (generation, node, boot) = (1, NodeId(4), Boot(1));
     let report = Report::Synced { cluster, generation };

@@ -9,7 +9,7 @@ use quorate_control::command::Command;
 use quorate_control::plane::Answer;
 use tokio::sync::oneshot;
 
-use super::handle::{GRACE, NodeHandle, NodeState, refusal};
+use super::handle::{GRACE, NodeHandle, refusal};
 use super::inbox::{Inbox, Input};
 use crate::http::backend::DecideError;
 
@@ -68,7 +68,7 @@ impl NodeHandle {
         input: impl FnOnce(u64, oneshot::Sender<Answer>) -> Input,
         deadline: Instant,
     ) -> Result<Answer, ErrorCode> {
-        if self.shared.state() != NodeState::Online {
+        if !self.shared.is_serving() {
             return Err(ErrorCode::NotReady);
         }
         let request = self.shared.next_control.fetch_add(1, Ordering::Relaxed);

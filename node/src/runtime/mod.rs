@@ -17,6 +17,7 @@ mod discovery;
 pub mod handle;
 mod inbox;
 mod join;
+mod leaving;
 mod level;
 pub mod link;
 mod message_names;
@@ -45,6 +46,7 @@ use quorate_protocol::io::{AlignConfig, Config, MergeConfig};
 use quorate_protocol::machine::Machine;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, micros};
@@ -265,6 +267,16 @@ impl Node {
         (self.shared.node, self.shared.boot)
     }
 
+    /// Tells the others that this server is to stop, and gives them its clusters. New requests are
+    /// refused from now on. Longer than the bound nothing is waited for.
+    pub async fn leave(&self, bound: Duration) {
+        let (left, gave) = oneshot::channel();
+        self.shared.inbox.push_control(Input::Leave { left });
+        if tokio::time::timeout(bound, gave).await.is_err() {
+            tracing::warn!("stopping before this server's clusters have other owners");
+        }
+    }
+
     /// Takes no more requests, answers the running ones within the bound, makes everything durable,
     /// ends.
     ///
@@ -280,10 +292,6 @@ impl Node {
             witness.sync().map_err(|source| StorageError::Witness { source })
         });
         let outcome = stopped.await.map_err(|_| StorageError::Stopping)?;
-        // Whoever is still linked hears that this server leaves, before the links end.
-        if let Some(links) = &self.shared.links {
-            links.tell();
-        }
         self.tasks.shutdown().await;
         outcome
     }

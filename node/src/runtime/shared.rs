@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -63,6 +63,10 @@ pub(crate) struct Shared {
     aligning_since: AtomicU64,
     /// How often the server left ONLINE and came back: odd while it aligns.
     alignments: AtomicU64,
+    /// Requests of clients that run.
+    pub(crate) running: Arc<AtomicU64>,
+    /// It is to stop soon, and goes on with what its clients have begun.
+    finishing: AtomicBool,
     pub(super) failed: watch::Sender<bool>,
     /// The loop has seen that this server is in no cluster, and may join one.
     pub(super) may_join: Notify,
@@ -120,6 +124,8 @@ impl Shared {
             copying: Mutex::default(),
             aligning_since: AtomicU64::new(0),
             alignments: AtomicU64::new(0),
+            running: Arc::default(),
+            finishing: AtomicBool::new(false),
             next_control: AtomicU64::new(1),
             changes: watch::Sender::new(0),
             failed: watch::Sender::new(false),
@@ -130,6 +136,22 @@ impl Shared {
 
     pub(crate) fn state(&self) -> NodeState {
         self.own.state()
+    }
+
+    /// Requests of clients are worked on: those that were begun before, while it leaves.
+    pub(super) fn is_serving(&self) -> bool {
+        self.state() == NodeState::Online || self.finishing.load(Ordering::Acquire)
+    }
+
+    /// It is to stop soon. Called by the loop alone.
+    pub(super) fn set_leaving(&self) {
+        self.set_finishing(self.state() == NodeState::Online);
+        self.set_state(NodeState::ShuttingDown);
+    }
+
+    /// What clients have begun goes on, or does no more.
+    pub(super) fn set_finishing(&self, finishing: bool) {
+        self.finishing.store(finishing, Ordering::Release);
     }
 
     /// Name of a database, or its number.
@@ -194,6 +216,9 @@ impl Shared {
         } else {
             (NodeState::Aligning, NodeState::Online)
         };
+        if aligning {
+            self.set_finishing(false);
+        }
         if self.state() == from {
             self.set_state(to);
         }
@@ -245,6 +270,7 @@ impl Shared {
 
     /// This server has no place in the cluster: the process ends, and says why.
     pub(crate) fn refuse(&self, why: String) {
+        self.set_finishing(false);
         self.set_state(NodeState::ShuttingDown);
         self.refused.send_replace(Some(why));
     }
@@ -256,6 +282,7 @@ impl Shared {
         }
         let remedy = error.remedy();
         tracing::error!(%error, remedy, "the storage failed; this server stops serving");
+        self.set_finishing(false);
         self.set_state(NodeState::ShuttingDown);
         self.failed.send_replace(true);
     }

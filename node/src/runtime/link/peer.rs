@@ -100,6 +100,12 @@ impl Peer {
         let (node, binding, seen) = (self.node(), self.binding(), self.state());
         let board = self.own.board();
         let told = |node| board.bulletin(node, binding.map(|binding| binding.boot));
+        // This one may have started after that one stopped.
+        let has_left = binding.is_some_and(|binding| board.has_left(binding.node, binding.boot));
+        let seen = match seen {
+            Some(ServerState::NotAvailable) if has_left => Some(ServerState::Offline),
+            seen => seen,
+        };
         Server {
             name: self.name.clone(),
             node,

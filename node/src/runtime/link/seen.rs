@@ -108,7 +108,7 @@ impl State {
     /// How the peer is seen from here. What it says itself counts while it can be reached.
     pub(super) fn look(&self) -> ServerState {
         match (self.binding, self.said) {
-            (None, _) => ServerState::Offline,
+            (None, _) | (Some(_), Some(NodeState::Offline)) => ServerState::Offline,
             (Some(_), said) if self.told_up => ServerState::Is(said.unwrap_or(NodeState::Starting)),
             (Some(_), _) => ServerState::NotAvailable,
         }
@@ -119,6 +119,10 @@ impl State {
     }
 
     pub(super) fn is_up(&self, now: Tick, suspect_after: Tick) -> bool {
+        // Who has said goodbye is not waited for, whatever becomes of its links.
+        if self.said == Some(NodeState::Offline) {
+            return false;
+        }
         let fresh = now.saturating_sub(self.echo) < suspect_after && self.echo > 0;
         match self.linked_since() {
             // An echo from before the links says nothing about them.
