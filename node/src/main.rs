@@ -45,7 +45,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Runs a server until SIGTERM or SIGINT, which it obeys in order; a second one ends it at once
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Fills a new database of a running server with a graph of songs and artists; the password of
     /// root is taken from ORIENTDB_ROOT_PASSWORD
     Sample(SampleArgs),
@@ -64,7 +64,7 @@ struct SampleArgs {
 fn main() -> ExitCode {
     start_logging();
     match Cli::parse().command {
-        Command::Serve(arguments) => start(arguments),
+        Command::Serve(arguments) => start(*arguments),
         Command::Sample(arguments) => match sample(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -84,8 +84,8 @@ fn sample(SampleArgs { at, database }: &SampleArgs) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let graph = runtime.block_on(load(at, database, &password))?;
     let (songs, artists, edges) = (graph.songs.len(), graph.artists.len(), graph.edges());
-    println!("database '{database}': {songs} songs, {artists} artists, {edges} edges");
-    Ok(())
+    let made = format!("database '{database}': {songs} songs, {artists} artists, {edges} edges");
+    writeln!(std::io::stdout(), "{made}").context("cannot write to standard output")
 }
 
 fn start(mut arguments: ServeArgs) -> ExitCode {

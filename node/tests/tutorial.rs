@@ -89,7 +89,15 @@ fn the_walk_of_the_tutorial() {
     assert_eq!(before.len(), 150 + 40 + 599);
     assert_symmetric(&before);
 
-    let second = start(&joins(dir.path(), "europe-1", &seed));
+    // Slow enough to be looked at.
+    let mut arguments = joins(dir.path(), "europe-1", &seed);
+    arguments.push("--align-pause-ms=250".to_owned());
+    let second = start(&arguments);
+    support::until("the progress, shown by the other server", || {
+        // So small a copy may be over before it is told of.
+        let phase = &member(&first, "europe-1")["progress"]["phase"];
+        phase == "copying" || phase == "comparing"
+    });
     second.wait_online();
     first.wait_log("server 'europe-1' joined as REPLICA");
     for told in [
@@ -101,6 +109,7 @@ fn the_walk_of_the_tutorial() {
     }
     assert_eq!(records(&second), before);
     assert_eq!(member(&second, "europe-1")["databases"][0]["name"], DATABASE);
+    support::until("the end of it", || member(&first, "europe-1")["progress"].is_null());
 
     // What is changed on the one is changed on the other.
     assert!(sql(&second, "SELECT FROM song WHERE song_type = 'cover'").len() > 10);

@@ -305,6 +305,8 @@ pub enum Note {
         node: NodeId,
         /// How many, at least.
         entries: u64,
+        /// One of them was there at this tick already; `None`: it has them all.
+        since: Option<Tick>,
     },
     /// Tombstones that every MASTER and REPLICA has were dropped.
     Purged {

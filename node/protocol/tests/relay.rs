@@ -176,7 +176,7 @@ impl World {
                 }
                 Effect::Note(Note::Corruption { detail, .. }) => panic!("{node:?}: {detail}"),
                 Effect::Note(Note::LeftOnline) => self.left_online += 1,
-                Effect::Note(Note::Lag { node: of, entries }) if node == COORDINATOR => {
+                Effect::Note(Note::Lag { node: of, entries, .. }) if node == COORDINATOR => {
                     self.lags.insert(of, entries);
                 }
                 Effect::Note(_) | Effect::Report { .. } => {}

@@ -71,6 +71,32 @@ pub struct Progress {
     pub took_ms: u64,
 }
 
+impl Progress {
+    /// Share of the items there that are done; `None` where that is not known.
+    #[must_use]
+    pub fn percent(&self) -> Option<u64> {
+        let percent = self.items.saturating_mul(100).checked_div(self.items_there);
+        percent.map(|percent| percent.min(100))
+    }
+
+    /// Bytes a second so far.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        self.bytes.saturating_mul(1_000) / self.took_ms.max(1)
+    }
+}
+
+impl Phase {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Copying => "copying",
+            Self::Comparing => "comparing",
+        }
+    }
+}
+
 /// What a server does that gets what it lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
@@ -206,6 +232,22 @@ impl Servers {
         let told = self.list.iter().filter_map(|decider| decider.bulletin.as_ref());
         let lags = told.filter_map(|told| told.lags.get(&server.node?));
         lags.fold(0, |sum, lag| sum.saturating_add(*lag))
+    }
+
+    /// For how many milliseconds, at least, a server has lacked some decision, by the clock of the
+    /// one who made it.
+    #[must_use]
+    pub fn behind_ms(&self, server: &Server) -> u64 {
+        let told = self.list.iter().filter_map(|decider| decider.bulletin.as_ref());
+        let times = told.filter_map(|told| told.addendum.behind_ms.get(&server.node?));
+        times.max().copied().unwrap_or(0)
+    }
+
+    /// The name of a server, or its identity.
+    #[must_use]
+    pub fn name_of(&self, node: NodeId) -> String {
+        let found = self.list.iter().find(|server| server.node == Some(node));
+        found.map_or_else(|| node.to_string(), |server| server.name.clone())
     }
 
     /// This one.

@@ -9,7 +9,7 @@ use quorate_control::data_centers;
 use quorate_control::schema::{Cluster, Database};
 
 use super::access::Db;
-use super::members::{Bulletin, Server, Servers, Toward};
+use super::members::{Bulletin, Progress, Server, Servers, Toward};
 
 /// How servers come to be in the list: by configuration.
 const CONFIGURED: &str = "static";
@@ -63,14 +63,39 @@ pub(super) fn servers(servers: &Servers) -> String {
             known(&|told| told.peer.map(|address| address.to_string())),
             known(&|told| told.http.map(|address| address.to_string())),
             known(&|told| Some(memory(told))),
-            servers.behind(server).to_string(),
+            behind(servers, server),
         ]);
-        for database in databases {
-            table.add_row([String::new(), String::new(), database]);
+        let progress = told.and_then(|told| told.addendum.progress.as_ref());
+        for line in databases.chain(progress.map(|done| progress_line(servers, done))) {
+            table.add_row([String::new(), String::new(), line]);
         }
     }
     align(&mut table, [3, 7, 8]);
     titled("SERVERS (LEGEND: * = This one)", &table)
+}
+
+/// Decisions that a server lacks, and since when.
+fn behind(servers: &Servers, server: &Server) -> String {
+    let (lacks, ms) = (servers.behind(server), servers.behind_ms(server));
+    if ms == 0 { lacks.to_string() } else { format!("{lacks} for {}s", hundredths(ms, 1_000)) }
+}
+
+/// What a server is getting from others.
+fn progress_line(servers: &Servers, progress: &Progress) -> String {
+    let mut line = progress.phase.name().to_owned();
+    if let Some(database) = &progress.database {
+        line = format!("{line} {database}");
+    }
+    if let Some(source) = progress.source {
+        line = format!("{line} from {}", servers.name_of(source));
+    }
+    if let Some(percent) = progress.percent() {
+        line = format!("{line}: {percent}%");
+    }
+    if progress.bytes > 0 {
+        line = format!("{line} {}, {}/s", bytes(progress.bytes), bytes(progress.rate()));
+    }
+    line
 }
 
 /// Name with the mark of the server that is asked.

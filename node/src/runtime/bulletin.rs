@@ -47,7 +47,11 @@ fn compose(shared: &Shared) -> Bulletin {
             .filter(|(_, peer)| peer.is_always_linked())
             .map(|(name, peer)| (name.clone(), peer.toward()))
             .collect(),
-        addendum: Addendum { speaks: shared.versions.newest, ..Addendum::default() },
+        addendum: Addendum {
+            speaks: shared.versions.newest,
+            behind_ms: shared.metrics.behind_ms(shared.clock.now()),
+            progress: shared.progress(),
+        },
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use quorate_api::{Boot, ClusterKey, NodeId};
@@ -23,6 +23,7 @@ use super::metrics::Metrics;
 use super::storage::{Storage, StorageError};
 use crate::clock::Clock;
 use crate::http::backend::NodeState;
+use crate::http::members::{Phase, Progress};
 
 /// What loop, links and handles share.
 pub(crate) struct Shared {
@@ -56,6 +57,10 @@ pub(crate) struct Shared {
     pub(crate) started_us: u64,
     /// Open connections of clients.
     pub(crate) connections: Arc<AtomicU64>,
+    /// What is being copied to this server.
+    pub(super) copying: Mutex<Option<Progress>>,
+    /// When it left ONLINE, or started without being there.
+    aligning_since: AtomicU64,
     /// How often the server left ONLINE and came back: odd while it aligns.
     alignments: AtomicU64,
     /// Requests of clients that run.
@@ -116,6 +121,8 @@ impl Shared {
             listeners: parts.listeners,
             started_us: parts.clock.wall_us(),
             connections: Arc::default(),
+            copying: Mutex::default(),
+            aligning_since: AtomicU64::new(0),
             alignments: AtomicU64::new(0),
             running: Arc::default(),
             finishing: AtomicBool::new(false),
@@ -180,9 +187,27 @@ impl Shared {
         !self.alignments().is_multiple_of(2)
     }
 
+    /// How far this server is with getting what it lacks, while it does.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        let copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        copying.or_else(|| {
+            let since = self.aligning_since.load(Ordering::Relaxed);
+            self.is_aligning().then(|| Progress {
+                phase: Phase::Comparing,
+                database: None,
+                source: None,
+                items: self.metrics.align_fetched.get(),
+                items_there: 0,
+                bytes: 0,
+                took_ms: self.clock.now().saturating_sub(since) / 1_000,
+            })
+        })
+    }
+
     /// The server left ONLINE, or may come back. Called by the loop alone.
     pub(crate) fn set_aligning(&self, aligning: bool) {
         if aligning != self.is_aligning() {
+            self.aligning_since.store(self.clock.now(), Ordering::Relaxed);
             self.alignments.fetch_add(1, Ordering::AcqRel);
         }
         self.metrics.aligning.store(u64::from(aligning), Ordering::Relaxed);
