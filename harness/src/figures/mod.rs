@@ -6,6 +6,7 @@
 //! stays in the distribution as "at least as long as was waited".
 
 mod availability;
+pub mod bootstrap;
 mod distribution;
 mod faults;
 mod gaps;
@@ -14,6 +15,7 @@ mod operations;
 mod resources;
 mod staleness;
 mod timeline;
+pub mod usl;
 
 #[cfg(test)]
 mod sample;

@@ -52,6 +52,11 @@ pub(super) fn workload(tree: &Node, raw: RawWorkloadFile) -> Result<Spec, SpecEr
     let phases = phases(&raw.phases, &raw.load, &mut findings);
     let faults = faults::check(&raw.faults, &topology, &phases, &mut findings);
     let workload = records(&raw.workload, &mut findings);
+    if raw.sweep.is_some() {
+        let what = "`quorate sweep` runs this file at all points of its sweep; this is one run of \
+                    what stands in it otherwise";
+        findings.warnings.push(what.to_owned());
+    }
     if findings.problems.is_empty() {
         Ok(Spec {
             name: raw.name,

@@ -41,8 +41,8 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Creates an entry for each of the links; none of them listens yet, so that no byte is lost on the
-    /// way to a server that is not there.
+    /// Creates an entry for each of the links; none of them listens yet, so that no byte is lost on
+    /// the way to a server that is not there.
     pub(crate) async fn establish(
         proxy: ProxyClient,
         process: Option<ProxyProcess>,

@@ -4,12 +4,14 @@
 
 mod fault;
 mod suite;
+mod sweep;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::fault::{DiskWord, Kind, RawFault, RawScenarioFile, RawTarget, TargetWord};
 pub use self::suite::{RawExperiment, RawSuiteFile};
+pub use self::sweep::{Measure, RawAxis, RawPoint, RawSweep};
 use super::expect::RawExpect;
 use super::units::Span;
 use crate::plan::Arrivals;
@@ -48,6 +50,9 @@ pub struct RawWorkloadFile {
     /// A scenario file with the faults, relative to this file. `--scenario` overrides it.
     #[serde(default)]
     pub scenario: Option<String>,
+    /// The points at which `quorate sweep` runs it. `quorate run` runs what stands here otherwise.
+    #[serde(default)]
+    pub sweep: Option<RawSweep>,
     /// Expected verdict by checker. A checker not named is expected to say `valid`.
     #[serde(default)]
     pub expect: RawExpect,
