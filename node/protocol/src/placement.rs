@@ -135,6 +135,13 @@ impl Placement {
         self.write_quorum >= self.majority()
     }
 
+    /// Yes votes that a transaction needs here: W, and a majority at least if it is decided like one
+    /// of safe clusters.
+    #[must_use]
+    pub fn quorum(&self, safely: bool) -> usize {
+        if safely { self.write_quorum.max(self.majority()) } else { self.write_quorum }
+    }
+
     /// The generation that a server has to get ready for, and what it has to have for that: the
     /// next one while it is transferred, else this one.
     #[must_use]

@@ -350,6 +350,7 @@ impl Machine {
     /// are final.
     fn advance_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let Some(mut recovery) = self.recoveries.remove(&tx) else { return };
+        let safely = self.is_decided_safely(&recovery.participants);
         let mut chosen = false;
         for participant in &recovery.participants {
             let instance = recovery.clusters.get_mut(&participant.cluster);
@@ -357,9 +358,9 @@ impl Machine {
             let Some((placement, instance)) = placement.zip(instance) else { continue };
             match instance {
                 Instance::Promising(promises) => {
-                    if let Some(value) = self.value_from(placement, promises) {
+                    if let Some(value) = self.value_from(placement, promises, safely) {
                         chosen = true;
-                        *instance = if placement.is_safe() {
+                        *instance = if safely {
                             Instance::Accepting(value, BTreeSet::new())
                         } else {
                             Instance::Final(value)
@@ -391,13 +392,15 @@ impl Machine {
         &self,
         placement: &Placement,
         promises: &BTreeMap<NodeId, Promise>,
+        safely: bool,
     ) -> Option<Value> {
+        let quorum = placement.quorum(safely);
         let yes = promises.values().filter(|p| p.vote == Some(Vote::Yes)).count();
-        if !placement.is_safe() {
+        if !safely {
             // 3.10: never waits for more than the reachable ones; it may contradict the
             // coordinator.
             let all = placement.masters.iter().all(|n| promises.contains_key(n) || !self.is_up(*n));
-            return if yes >= placement.write_quorum {
+            return if yes >= quorum {
                 Some(Value::Prepared)
             } else {
                 all.then_some(Value::Aborted)
@@ -411,7 +414,7 @@ impl Machine {
             return Some(Value::Aborted);
         }
         let silent = n - promises.len();
-        if self.config.has(Bug::RecoverFromSilence) && yes + silent >= placement.write_quorum {
+        if self.config.has(Bug::RecoverFromSilence) && yes + silent >= quorum {
             return Some(Value::Prepared);
         }
         let accepted = promises.values().filter_map(|p| p.accepted).max();
@@ -420,7 +423,7 @@ impl Machine {
                 Mark::ValueAdopted.hit();
                 value
             }
-            None if yes == promises.len() || yes >= placement.write_quorum => Value::Prepared,
+            None if yes == promises.len() || yes >= quorum => Value::Prepared,
             None => Value::Aborted,
         })
     }

@@ -19,7 +19,7 @@ use quorate_api::{ClusterKey, NodeId, TxId};
 use super::Machine;
 use super::coordinator::{Coordination, Round, Stage};
 use crate::io::{Placement, Tick};
-use crate::message::Value;
+use crate::message::{Participant, Value};
 use crate::planted::Bug;
 
 /// What the votes of one cluster allow.
@@ -30,12 +30,25 @@ pub(super) enum Votes {
 }
 
 impl Machine {
+    /// A transaction is as safe as the safest cluster that it touches: with a safe one among them,
+    /// all are decided by majorities, two rounds and promises (3.5, 3.7). Otherwise its coordinator
+    /// could commit with W Yes where that is below a majority, a recovery that does not find those
+    /// abort the whole, and the safe cluster be written by somebody else on the same base.
+    /// Recoverers know all participants, so everybody comes to the same rule. A generation that is
+    /// not the one known here counts as safe: that asks for more votes, never for fewer.
+    pub(super) fn is_decided_safely(&self, participants: &[Participant]) -> bool {
+        participants.iter().any(|p| self.placement_of(p).is_none_or(Placement::is_safe))
+    }
+
     /// True when some cluster's votes decide nothing unless a MASTER comes back that is down now.
     pub(super) fn is_out_of_reach(&self, tx: TxId) -> bool {
         let Some(c) = self.coordinations.get(&tx) else { return false };
+        if !self.is_decided_safely(&c.participants) {
+            return false;
+        }
         let is_split = |(cluster, round): (&ClusterKey, &Round)| {
             let Some(placement) = self.placements.get(cluster) else { return false };
-            let voting = round.stage == Stage::Voting && placement.is_safe();
+            let voting = round.stage == Stage::Voting;
             let may_vote = placement.masters.iter().any(|node| self.may_still_vote(round, *node));
             voting && !round.no.is_empty() && !may_vote
         };
@@ -50,12 +63,13 @@ impl Machine {
     /// An Accept for this cluster now would forbid a vote that another cluster needs.
     pub(super) fn would_forbid_a_vote(&self, c: &Coordination, cluster: ClusterKey) -> bool {
         let Some(accepting) = self.placements.get(&cluster) else { return false };
+        let safely = self.is_decided_safely(&c.participants);
         c.clusters.iter().filter(|(other, _)| **other != cluster).any(|(other, round)| {
             let Some(placement) = self.placements.get(other) else { return false };
             let masters = placement.masters.iter();
             let missing: Vec<&NodeId> =
                 masters.filter(|node| self.may_still_vote(round, **node)).collect();
-            let (yes, quorum) = (round.yes.len(), placement.write_quorum);
+            let (yes, quorum) = (round.yes.len(), placement.quorum(safely));
             round.stage == Stage::Voting
                 && yes < quorum
                 && yes + missing.len() >= quorum
@@ -69,11 +83,12 @@ impl Machine {
         placement: &Placement,
         round: &mut Round,
         started: Tick,
+        safely: bool,
     ) -> Votes {
         let n = placement.masters.len();
-        let (w, majority) = (placement.write_quorum, placement.majority());
+        let (w, majority) = (placement.quorum(safely), placement.majority());
         let (yes, no) = (round.yes.len(), round.no.len());
-        if !placement.is_safe() {
+        if !safely {
             return if yes >= w {
                 Votes::Final(Value::Prepared)
             } else if no > n - w {
