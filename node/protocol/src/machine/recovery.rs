@@ -358,7 +358,7 @@ impl Machine {
             let Some((placement, instance)) = placement.zip(instance) else { continue };
             match instance {
                 Instance::Promising(promises) => {
-                    if let Some(value) = self.value_from(placement, promises, safely) {
+                    if let Some(value) = self.value_from(placement, tx, promises, safely) {
                         chosen = true;
                         *instance = if safely {
                             Instance::Accepting(value, BTreeSet::new())
@@ -391,11 +391,13 @@ impl Machine {
     fn value_from(
         &self,
         placement: &Placement,
+        tx: TxId,
         promises: &BTreeMap<NodeId, Promise>,
         safely: bool,
     ) -> Option<Value> {
-        let quorum = placement.quorum(safely);
-        let yes = promises.values().filter(|p| p.vote == Some(Vote::Yes)).count();
+        let yes = promises.iter().filter(|(_, p)| p.vote == Some(Vote::Yes)).map(|(node, _)| node);
+        let deciders = placement.deciders(tx.node, safely);
+        let (yes, quorum) = (deciders.count(yes), deciders.write_quorum);
         if !safely {
             // 3.10: never waits for more than the reachable ones; it may contradict the
             // coordinator.

@@ -92,8 +92,9 @@ impl Machine {
             if submit.schema < placement.schema_min {
                 return Err(Failure::on(ErrorCode::SchemaChanged, &proposal.item));
             }
-            let reachable = placement.masters.iter().filter(|node| self.is_up(**node)).count();
-            if reachable < placement.quorum(safely) {
+            let deciders = placement.deciders(self.config.node, safely);
+            let reachable = deciders.masters.iter().filter(|node| self.is_up(**node)).count();
+            if reachable < deciders.write_quorum {
                 return Err(Failure::on(ErrorCode::NoQuorum, &proposal.item));
             }
         }
