@@ -211,6 +211,18 @@ impl Placement {
         }
     }
 
+    /// The same for a transaction that is decided `safely`, as those of safe clusters are, or not:
+    /// then all MASTERs vote, and a majority has to say Yes at least.
+    #[must_use]
+    pub fn deciders(&self, coordinator: NodeId, safely: bool) -> Electorate<'_> {
+        if safely {
+            let write_quorum = self.write_quorum.max(self.majority());
+            Electorate { masters: &self.masters, write_quorum }
+        } else {
+            self.electorate(coordinator)
+        }
+    }
+
     /// MASTERs in the data center of a server; all of them if it is in none.
     #[must_use]
     pub fn near(&self, node: NodeId) -> Vec<NodeId> {

@@ -275,6 +275,7 @@ impl Machine {
         cluster: ClusterKey,
     ) {
         let Some(placement) = self.placements.get(&cluster) else { return };
+        let safely = self.is_decided_safely(&c.participants);
         let round = c.clusters.get_mut(&cluster).expect("named by the caller");
         let value = match &round.stage {
             Stage::Final(..) => return,
@@ -288,7 +289,7 @@ impl Machine {
                 }
                 return;
             }
-            Stage::Voting => match self.judge_votes(placement, round, c.started) {
+            Stage::Voting => match self.judge_votes(placement, round, c.started, safely) {
                 Votes::Open => return,
                 Votes::Final(value) => {
                     round.stage = Stage::Final(value, true);

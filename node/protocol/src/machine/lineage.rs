@@ -14,7 +14,7 @@
 
 use alloc::vec::Vec;
 
-use quorate_api::{Committed, ItemId, Merge, OpKind, Operation, Stamp, TxId};
+use quorate_api::{ClusterKey, Committed, ItemId, Merge, OpKind, Operation, Stamp, TxId};
 
 use super::apply::Decision;
 use super::{Cx, Machine};
@@ -25,13 +25,15 @@ use crate::message::TxRecord;
 use crate::planted::Bug;
 
 impl Machine {
-    /// With W below a majority recovery may abort what its coordinator has committed. Then the
-    /// commit counts: it was acknowledged.
+    /// With W below a majority in all clusters recovery may abort what its coordinator has
+    /// committed. Then the commit counts: it was acknowledged.
     pub(super) fn may_contradict(&self, cx: &Cx<'_>, decision: &Decision) -> bool {
         let TxRecord { participants, .. } = cx.tx(decision.tx).unwrap_or_default();
         let parked = self.parked.decision(decision.tx).into_iter().flat_map(|d| &d.participants);
-        let mut touched = participants.iter().chain(&decision.participants).chain(parked);
-        let is_unsafe = touched.any(|p| !self.is_safe(p.cluster));
+        let touched = participants.iter().chain(&decision.participants).chain(parked);
+        let touched: Vec<ClusterKey> = touched.map(|p| p.cluster).collect();
+        let is_unsafe =
+            !touched.is_empty() && touched.into_iter().all(|cluster| !self.is_safe(cluster));
         if is_unsafe {
             Mark::Contradicted.hit();
         }
