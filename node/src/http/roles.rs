@@ -1,5 +1,5 @@
-//! Servers that get another role, or own clusters for good, and servers that go, over SQL. May not know how servers agree, nor
-//! how clusters get there.
+//! Servers that get another role, or own clusters for good, and servers that go, over SQL. May not
+//! know how servers agree, nor how clusters get there.
 
 use quorate_api::ErrorCode;
 use quorate_control::command::Command;
