@@ -200,7 +200,7 @@ impl<P: Protocol> NodeLoop<P> {
             for _ in 0..ticks {
                 self.step_control(Event::Tick);
             }
-            let voters = self.control.as_ref().map_or(0, |control| control.plane.voter_count());
+            let voters = self.control.as_ref().map_or(0, |control| control.plane.voting().len());
             self.shared.metrics.control_voters.store(voters as u64, Ordering::Relaxed);
             self.watch_owners();
             self.resign();
@@ -360,6 +360,7 @@ impl<P: Protocol> NodeLoop<P> {
             let tree = schema.tree();
             let above = tree.candidates(self.shared.node).filter(|node| always.contains(node));
             let above = above.collect();
+            links.set_level(schema.level);
             links.follow(&schema.servers, &schema.gone, (always, above));
         }
         // Filling begins again with other indexes only: configurations come more often.
@@ -387,7 +388,7 @@ impl<P: Protocol> NodeLoop<P> {
         let before = self.shared.schema.load();
         for database in &schema.databases {
             let is_new = before.databases.iter().all(|other| other.id != database.id);
-            let warning = database.write_quorum.warning(schema.master_count());
+            let warning = schema.warning_of(database);
             if let Some(warning) = warning.filter(|_| is_new) {
                 tracing::warn!(database = database.name, "{warning}");
             }

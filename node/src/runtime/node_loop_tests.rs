@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use quorate_api::{ClusterKey, Committed, ItemId, Stamp, TxId};
 use quorate_control::members::Members;
 use quorate_control::plane::RecoveredLog;
+use quorate_control::versions::Versions;
 use quorate_protocol::io::{Recovered, Store, Tick, Write};
 use quorate_protocol::message::LogPosition;
 
@@ -189,6 +190,7 @@ impl Rig {
             storage,
             links: None,
             own: Arc::default(),
+            versions: Versions::ALL,
             listeners: Listeners::default(),
         }));
         let events = Arc::new(Mutex::new(Vec::new()));

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_control::members::Members;
 use quorate_control::schema::{Database, Schema};
+use quorate_control::versions::Versions;
 use quorate_protocol::io::Placement;
 use tokio::sync::{Notify, watch};
 
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) changes: watch::Sender<u64>,
     /// State and bulletin, as told to others.
     pub(crate) own: Arc<Own>,
+    /// Versions that it speaks.
+    pub(crate) versions: Versions,
     /// Where it listens for clients and for other servers.
     pub(crate) listeners: Listeners,
     /// When it started, in microseconds since 1970.
@@ -85,6 +88,7 @@ pub(crate) struct Parts {
     pub(crate) storage: Arc<Storage>,
     pub(crate) links: Option<Arc<Links>>,
     pub(crate) own: Arc<Own>,
+    pub(crate) versions: Versions,
     pub(crate) listeners: Listeners,
 }
 
@@ -108,6 +112,7 @@ impl Shared {
             schema: ArcSwap::default(),
             placements: ArcSwap::default(),
             own: parts.own,
+            versions: parts.versions,
             listeners: parts.listeners,
             started_us: parts.clock.wall_us(),
             connections: Arc::default(),
@@ -215,6 +220,9 @@ impl Shared {
     pub(crate) fn set_schema(&self, after: Arc<Schema>) {
         let before = self.schema.swap(after.clone());
         tell_servers(&before, &after);
+        if before.level != after.level && self.links.is_some() {
+            tracing::info!("all servers speak version {} from now on", after.level);
+        }
         tell_moves(&before, &after);
         let lacks = |schema: &Schema, id| schema.databases.iter().all(|other| other.id != id);
         for database in before.databases.iter().filter(|d| lacks(&after, d.id)) {

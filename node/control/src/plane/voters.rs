@@ -41,10 +41,10 @@ impl Voters {
 }
 
 impl<A: StateMachine> Plane<A> {
-    /// How many vote on the log, as far as this server has applied it.
+    /// Who votes on the log, as far as this server has applied it.
     #[must_use]
-    pub fn voter_count(&self) -> usize {
-        self.raft.raft.prs().conf().voters().ids().iter().count()
+    pub fn voting(&self) -> BTreeSet<NodeId> {
+        self.raft.raft.prs().conf().voters().ids().iter().map(NodeId).collect()
     }
 
     /// Proposes the next change of the list, if this server leads and one is due.

@@ -9,7 +9,6 @@ use quorate_control::servers::Role;
 use quorate_protocol::io::Tick;
 use tokio::sync::watch;
 
-use super::frame::Kind;
 use super::handshake::{Hello, Refusal};
 use super::metrics::LinkBytes;
 use super::need::{Need, Use};
@@ -387,7 +386,7 @@ impl Peer {
             news,
         };
         drop(state);
-        if !self.queue.push(Kind::Heartbeat, &heartbeat) {
+        if !self.queue.push_heartbeat(&heartbeat) {
             // A new link may have begun to tell everything meanwhile.
             let mut state = self.lock();
             state.told = state.told.min(before);
