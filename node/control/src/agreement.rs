@@ -102,6 +102,9 @@ impl Agreement {
             Command::Reconfigure { database, version, settings, owners } => {
                 return self.reconfigure((database, *version), settings, owners);
             }
+            Command::SetOwner { database, cluster, server } => {
+                schema.with_owner(database, cluster, server)?
+            }
             Command::MoveOwners { lost, to } => schema.owners_moved(*lost, to),
             Command::ReturnOwners { back } => schema.owners_returned(*back),
             Command::AddClusters { to } => schema.clusters_added(*to)?,

@@ -135,6 +135,15 @@ pub enum Command {
         /// By cluster the server that owns it, lost or not; the owners of all others may move.
         owners: BTreeMap<String, String>,
     },
+    /// A server owns a cluster from now on, lost or not.
+    SetOwner {
+        /// Of which database.
+        database: String,
+        /// Its name; `*`: every one whose owner nobody has chosen.
+        cluster: String,
+        /// Name of the server.
+        server: String,
+    },
     /// The next block of positions for the owner of a cluster.
     Grant {
         /// Of which cluster.

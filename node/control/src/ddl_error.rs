@@ -49,6 +49,19 @@ pub enum DdlError {
         /// Who could, joined with commas.
         servers: String,
     },
+    /// Whoever chose an owner takes that back first.
+    #[error(
+        "Cannot overwrite ownership of cluster '{cluster}' to the server '{server}', because \
+         server '{owner}' was already configured as owner"
+    )]
+    OwnerChosen {
+        /// Which.
+        cluster: String,
+        /// Who was to own it.
+        server: String,
+        /// Who owns it for good.
+        owner: String,
+    },
     /// Others extend it, or it is built in.
     #[error("Class '{class}' cannot be dropped because {reason}")]
     InUse {
@@ -110,6 +123,7 @@ impl DdlError {
             | Self::ClusterExists(_)
             | Self::InUse { .. }
             | Self::OwnerWithoutCluster { .. }
+            | Self::OwnerChosen { .. }
             | Self::QuorumTooLarge { .. }
             | Self::NoMasters
             | Self::DataCenters(_)

@@ -79,7 +79,7 @@ async fn attempt<B: Backend>(
         Statement::HaResolve(resolve) => access.run_ha_resolve(&db, resolve).await,
         Statement::HaSync(sync) => access.run_ha_sync(&db, sync),
         Statement::HaStatus(parts) => access.run_ha_status(&db, *parts),
-        Statement::HaSetRole(set) => access.run_set_role(set).await,
+        Statement::HaSet(set) => access.run_ha_set(database, set).await,
         Statement::HaRemoveServer(server) => access.run_remove_server(server).await,
     }
 }

@@ -38,8 +38,8 @@ pub enum Statement {
     Explain(Select),
     /// Says how the servers are.
     HaStatus(HaStatus),
-    /// Makes a server a MASTER or a REPLICA.
-    HaSetRole(HaSetRole),
+    /// Gives a server a role, or a cluster an owner.
+    HaSet(HaSet),
     /// Removes the server of this name.
     HaRemoveServer(String),
     /// Lists records that diverged, those behind this one.
@@ -63,7 +63,7 @@ impl Statement {
     /// True when it is about servers, and not about what databases hold.
     #[must_use]
     pub const fn is_about_servers(&self) -> bool {
-        matches!(self, Self::HaStatus(_) | Self::HaSetRole(_) | Self::HaRemoveServer(_))
+        matches!(self, Self::HaStatus(_) | Self::HaSet(_) | Self::HaRemoveServer(_))
     }
 
     /// True when it changes what the servers have agreed on.
@@ -76,7 +76,7 @@ impl Statement {
                 | Self::AddCluster(_)
                 | Self::CreateIndex(_)
                 | Self::DropIndex(_)
-                | Self::HaSetRole(_)
+                | Self::HaSet(_)
                 | Self::HaRemoveServer(_)
                 | Self::HaResolve(_)
                 | Self::HaSync(_)
@@ -316,13 +316,23 @@ pub enum HaSync {
     Cluster(String),
 }
 
-/// `HA SET ROLE server=role`.
+/// `HA SET`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HaSetRole {
-    /// Name of the server.
-    pub server: String,
-    /// What it becomes.
-    pub role: Role,
+pub enum HaSet {
+    /// `ROLE server=role`.
+    Role {
+        /// Name of the server.
+        server: String,
+        /// What it becomes.
+        role: Role,
+    },
+    /// `OWNER cluster=server`.
+    Owner {
+        /// Name of the cluster; `*`: every one whose owner nobody has chosen.
+        cluster: String,
+        /// Name of the server.
+        server: String,
+    },
 }
 
 /// A condition.

@@ -210,3 +210,33 @@ async fn owners_are_chosen_by_putting_the_document_back() {
     let refused = refused.fails(500, "not_owner", "failed");
     assert!(refused.contains("(it is 'n3', its static owner)"), "{refused}");
 }
+
+/// FEATURES: A6 A20
+#[tokio::test]
+async fn owners_are_chosen_by_a_statement() {
+    let setup = Setup::bench().await;
+    let path = "/distributed/database/bench";
+    let set = async |what: &str| {
+        let text = format!("HA SET OWNER {what}");
+        setup.send("POST", "/command/bench/sql", &text).await
+    };
+    let done = set("item_n2=n3").await.expect(200).json();
+    assert_eq!(done["result"][0], json!({"operation": "ha set owner", "result": "OK"}));
+    set("item_n2=n3").await.expect(200);
+    let shown = setup.send("GET", path, "").await.expect(200).json();
+    let cluster = json!({"servers": ["n3", "n1", "n2", "<NEW_NODE>"], "owner": "n3"});
+    assert_eq!((&shown["clusters"]["item_n2"], &shown["version"]), (&cluster, &json!(3)));
+    for (what, code, text) in [
+        ("item_n2=n1", "bad_request", "because server 'n3' was already configured as owner"),
+        ("item=n9", "bad_request", "Servers with the cluster are [n1, n2, n3]"),
+        ("nowhere=n1", "unknown_cluster", "nowhere"),
+    ] {
+        let refused = set(what).await.json();
+        assert_eq!(refused["errors"][0]["errorCode"], code, "{refused}");
+        assert!(refused["errors"][0]["content"].as_str().unwrap().contains(text), "{refused}");
+    }
+    set("`*`=n1").await.expect(200);
+    let shown = setup.send("GET", path, "").await.expect(200).json();
+    let owner = |cluster: &str| shown["clusters"][cluster]["owner"].clone();
+    assert_eq!(["item", "item_n3", "v_n2", "item_n2"].map(owner), ["n1", "n1", "n1", "n3"]);
+}
