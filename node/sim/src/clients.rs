@@ -97,6 +97,14 @@ pub struct Counts {
     pub drops: u64,
     /// Terms of the control plane that had a leader.
     pub leaders: u64,
+    /// Servers that were taken in.
+    pub joined: u64,
+    /// Servers that were removed and let go.
+    pub removed: u64,
+    /// Disks that were lost for good.
+    pub disks_lost: u64,
+    /// Positions of granted blocks that were used.
+    pub positions: u64,
 }
 
 impl Counts {

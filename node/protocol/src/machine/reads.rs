@@ -247,12 +247,13 @@ impl Machine {
 
     fn progress_of(&self, cx: &Cx<'_>, read: &ReadState, index: usize, item: &ItemId) -> Progress {
         let Some(placement) = self.placements.get(&item.cluster) else { return Progress::Waiting };
+        let any = self.config.has(Bug::AnyGenerationAnswers);
         let answers: Vec<(NodeId, &ReadAnswer)> = read
             .answers
             .iter()
             .filter(|(node, _)| placement.masters.contains(node))
             .map(|(node, answers)| (*node, &answers[index]))
-            .filter(|(_, answer)| answer.generation == placement.generation)
+            .filter(|(_, answer)| any || answer.generation == placement.generation)
             .collect();
         let from_one = self.config.has(Bug::ReadOneServer);
         let needed = if from_one { 1 } else { read.quorum.of(placement) };

@@ -33,9 +33,8 @@ impl World {
 
     /// True when a server may have a link with another one, as both see it.
     pub(crate) fn may_link(&self, index: usize, peer: usize) -> bool {
-        let lists = |from: usize, to: usize| {
-            self.servers[from].place.listed.contains(&self.servers[to].id)
-        };
+        let lists =
+            |from: usize, to: usize| self.servers[from].place.listed.contains(&self.servers[to].id);
         self.options.membership.is_none() || (lists(index, peer) && lists(peer, index))
     }
 
