@@ -4,6 +4,8 @@ use alloc::string::String;
 
 use quorate_api::ErrorCode;
 
+use crate::data_centers::DataCenterError;
+
 /// Why a schema change is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DdlError {
@@ -31,6 +33,9 @@ pub enum DdlError {
     /// There is none.
     #[error("Cluster '{0}' does not exist")]
     UnknownCluster(String),
+    /// There is one already.
+    #[error("Cluster '{0}' already exists")]
+    ClusterExists(String),
     /// Only who keeps a cluster can own it.
     #[error(
         "Cannot set ownership of cluster '{cluster}' to the server '{server}', because the server \
@@ -65,6 +70,9 @@ pub enum DdlError {
         /// N.
         masters: usize,
     },
+    /// Data centers that cannot be.
+    #[error(transparent)]
+    DataCenters(#[from] DataCenterError),
     /// No MASTER at all.
     #[error("a database needs at least one MASTER")]
     NoMasters,
@@ -99,10 +107,12 @@ impl DdlError {
             Self::UnknownCluster(_) => ErrorCode::UnknownCluster,
             Self::Version { .. } => ErrorCode::VersionConflict,
             Self::Name(_)
+            | Self::ClusterExists(_)
             | Self::InUse { .. }
             | Self::OwnerWithoutCluster { .. }
             | Self::QuorumTooLarge { .. }
             | Self::NoMasters
+            | Self::DataCenters(_)
             | Self::Exhausted(_) => ErrorCode::BadRequest,
         }
     }

@@ -65,12 +65,6 @@ pub enum Bug {
     GapSkipped,
     /// A coordinator feeds entries of its log that are not durable.
     FedBeforeDurable,
-    /// Everybody who can be reached has acknowledged it, so it is forgotten as if everybody had.
-    ForgetPastLagging,
-    /// One source is enough to align with (trap A3, 3.6.5).
-    AlignWithOne,
-    /// A majority read counts answers of whatever generation (3.8), so those of removed servers.
-    AnyGenerationAnswers,
     /// With W below a majority: another line of history is taken for a newer state of this one.
     DivergenceTakenForLag,
     /// A merge is written above the winner's version, and not above the highest one.

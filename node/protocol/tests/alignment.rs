@@ -120,6 +120,8 @@ impl World {
             masters: NODES.to_vec(),
             replicas: Vec::new(),
             write_quorum: 2,
+            local_quorums: Vec::new(),
+            data_centers: BTreeMap::new(),
             owner: None,
             schema_min: 0,
             entry: SessionToken::new(),

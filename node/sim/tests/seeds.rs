@@ -132,7 +132,7 @@ fn servers_come_and_go_and_nothing_breaks() {
     assert!(generations > 3_000 && owners > 800, "{generations} generations, {owners} owners");
     assert!(joined > 600 && removed > 100, "{joined} joined, {removed} removed");
     assert!(lost > 80, "{lost} disks lost");
-    assert!(positions > 2_000, "{positions} positions");
+    assert!(positions > 500, "{positions} positions");
 }
 
 /// FEATURES: H11

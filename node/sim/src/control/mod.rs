@@ -74,7 +74,16 @@ fn first_table(options: &Options, servers: &[Server], rng: &mut Stream) -> Comma
         let of = |indexes: &[usize]| indexes.iter().map(|at| servers[*at].id).collect();
         let owner = (options.entry_every > 0).then(|| servers[*rng.pick(&shape.masters)].id);
         let (masters, replicas) = (of(&shape.masters), of(&shape.replicas));
-        (shape.cluster, Keepers { masters, replicas, write_quorum: shape.write_quorum }, owner)
+        (
+            shape.cluster,
+            Keepers {
+                masters,
+                replicas,
+                write_quorum: shape.write_quorum,
+                local_quorums: Vec::new(),
+            },
+            owner,
+        )
     };
     Command::Table(table::Command::Found(options.clusters.iter().map(first).collect()))
 }

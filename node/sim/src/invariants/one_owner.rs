@@ -59,6 +59,8 @@ mod tests {
             masters: vec![NodeId(1), NodeId(2)],
             replicas: Vec::new(),
             write_quorum: 2,
+            local_quorums: Vec::new(),
+            data_centers: std::collections::BTreeMap::new(),
             owner: Some(NodeId(1)),
             schema_min: 0,
             entry: SessionToken::new(),
