@@ -100,6 +100,14 @@ pub struct Counts {
     pub leaders: u64,
     /// Shortest and longest time of a transaction that committed before the heal was due.
     pub times: Option<(Tick, Tick)>,
+    /// Servers that were taken in.
+    pub joined: u64,
+    /// Servers that were removed and let go.
+    pub removed: u64,
+    /// Disks that were lost for good.
+    pub disks_lost: u64,
+    /// Positions of granted blocks that were used.
+    pub positions: u64,
 }
 
 impl Counts {

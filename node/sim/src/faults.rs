@@ -118,6 +118,8 @@ impl World {
             // What it held stays to be looked at: others were told of that.
             server.dead |= is_lost;
         }
+        self.clients.counts_mut().disks_lost += u64::from(is_lost);
+        let server = &self.servers[index];
         let id = server.id;
         let flipped = if flips { ", a bit flipped" } else { "" };
         let lost = if is_lost { ", the disk lost" } else { "" };

@@ -90,6 +90,10 @@ struct Sums {
     owners: u64,
     drops: u64,
     leaders: u64,
+    joined: u64,
+    removed: u64,
+    disks_lost: u64,
+    positions: u64,
     events: u64,
     violated: Vec<u64>,
 }
@@ -115,6 +119,10 @@ impl Sums {
         self.owners += counts.owners;
         self.drops += counts.drops;
         self.leaders += counts.leaders;
+        self.joined += counts.joined;
+        self.removed += counts.removed;
+        self.disks_lost += counts.disks_lost;
+        self.positions += counts.positions;
         self.events += report.events;
         if !report.violations.is_empty() {
             self.violated.push(seed);
@@ -173,6 +181,12 @@ fn campaign(args: &Args) -> ExitCode {
         "{} configurations entered ({} owners, {} generations, {} drops), {} leaders elected",
         sums.changes, sums.owners, sums.generations, sums.drops, sums.leaders,
     );
+    if args.membership {
+        println!(
+            "{} servers joined, {} were removed, {} disks lost, {} positions used",
+            sums.joined, sums.removed, sums.disks_lost, sums.positions,
+        );
+    }
     if args.low_quorums || args.data_centers {
         println!(
             "{} contents kept beside others, {} items merged, {} times without a winner",

@@ -284,6 +284,11 @@ impl World {
         let before = std::mem::replace(&mut self.control.newest, newest);
         if let Some(agreement) = self.control.newest.agreement() {
             self.invariants.agreed(agreement);
+            let schema = &agreement.schema;
+            let (there, gone) = (schema.servers.len() as u64, schema.gone.len() as u64);
+            let founders = self.options.membership.as_ref().map_or(0, |m| m.founders as u64);
+            let counts = self.clients.counts_mut();
+            (counts.joined, counts.removed) = (there + gone - founders, gone);
         }
         self.agreed(&before);
     }

@@ -70,7 +70,7 @@ impl World {
                 (Order::Enlist { node, .. }, Answer::Applied(Ok(()))) => {
                     self.taken_in(index, *node)
                 }
-                (Order::Enlist { node, .. }, Answer::Applied(Err(_))) => self.takes_own_name(*node),
+                (Order::Enlist { node, .. }, Answer::Applied(Err(_))) => self.refused(index, *node),
                 (Order::Grant { cluster, .. }, _) => self.servers[index].blocks.answered(*cluster),
                 _ => {}
             }
@@ -91,10 +91,15 @@ impl World {
         }
     }
 
-    /// Somebody else has the name.
-    fn takes_own_name(&mut self, node: NodeId) {
-        if let Some(server) = self.servers.iter_mut().find(|server| server.id == node) {
-            server.name = node.to_string();
+    /// Somebody else has the name; or it was taken in, without hearing of that, and removed.
+    fn refused(&mut self, by: usize, node: NodeId) {
+        let Some(index) = self.servers.iter().position(|server| server.id == node) else { return };
+        let agreement = self.servers[by].plane.as_ref().map(|plane| &plane.state().agreement);
+        let schema = agreement.and_then(|agreed| agreed.agreement()).map(|a| &a.schema);
+        if schema.is_some_and(|schema| schema.gone.iter().any(|gone| gone.node == node)) {
+            self.end(index);
+        } else {
+            self.servers[index].name = node.to_string();
         }
     }
 
@@ -130,6 +135,7 @@ impl World {
             self.order(index, Order::Grant { cluster, to, boot });
         }
         let record = ItemId::record(cluster, taken?);
+        self.clients.counts_mut().positions += 1;
         self.invariants.position_taken(index, &record);
         Some(record)
     }

@@ -29,18 +29,17 @@ impl CommandKept {
 
     /// Somebody was told that it was carried out.
     pub(super) fn carried_out(&mut self, command: &Command) -> Option<String> {
-        let is_first = match command {
-            Command::CreateClass { database, name, .. } => {
-                let class = (database.clone(), name.clone());
-                self.classes.insert(class.clone()) || self.dropped.contains(&class)
-            }
-            Command::CreateDatabase { new } => self.databases.insert(new.name.clone()),
-            Command::Enlist { node, .. } => {
-                self.enlisted.insert(*node);
-                true
-            }
-            _ => true,
-        };
+        let mut is_first = true;
+        if let Command::CreateClass { database, name, .. } = command {
+            let class = (database.clone(), name.clone());
+            is_first = self.classes.insert(class.clone()) || self.dropped.contains(&class);
+        }
+        if let Command::CreateDatabase { new } = command {
+            is_first = self.databases.insert(new.name.clone());
+        }
+        if let Command::Enlist { node, .. } = command {
+            self.enlisted.insert(*node);
+        }
         (!is_first).then(|| format!("two were told that it was carried out: {command:?}"))
     }
 
