@@ -41,10 +41,6 @@ impl<'a> Nothing<'a> {
 impl Stage for Nothing<'_> {
     type Error = Planted;
 
-    async fn start(_: &Plan, _: &RunFolder, _: Clock) -> Result<Self, Planted> {
-        Err(Planted)
-    }
-
     fn endpoints(&self) -> Vec<Endpoint> {
         let addr = self.server.addr();
         let names = ["n1", "n2", "n3"].map(str::to_owned);

@@ -31,6 +31,28 @@ pub fn can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
     Ok(())
 }
 
+/// The same for containers.
+///
+/// # Errors
+/// The first that cannot be done, with what could be done instead.
+pub fn containers_can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
+    const INSTEAD: &str = "--stage process can";
+    let refuse = |what: &str, reason| {
+        Err(StageError::CannotDo { what: what.to_string(), reason, instead: INSTEAD })
+    };
+    if let Some(fault) = plan.faults.iter().find(|fault| hurts_disk(fault)) {
+        let reason = "the data of containers lies on volumes of the engine";
+        return Err(StageError::cannot(fault, reason, INSTEAD));
+    }
+    if options.toxiproxy.is_some() {
+        return refuse("--toxiproxy", "containers have a proxy of their own on their network");
+    }
+    if options.keep_data {
+        return refuse("--keep-data", "the data goes with the containers");
+    }
+    can_do(plan, options)
+}
+
 /// What is done less well than wanted, though not refused.
 pub(crate) fn notes(plan: &Plan, options: &StageOptions) -> Option<SoundnessFinding> {
     let partitions = |fault: &PlannedFault| matches!(fault.kind, FaultKind::Partition { .. });
