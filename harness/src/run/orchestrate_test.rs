@@ -182,7 +182,7 @@ async fn a_start_that_fails_is_an_error_of_the_stage() {
         interrupt: &Interrupt::default(),
         watched: &watched,
     };
-    let starting = Nothing::start(&plan, &folder, setup.clock);
+    let starting = async { Err::<Nothing<'_>, _>(Planted) };
     let outcome = execute(&setup, starting).await;
     assert_eq!(outcome.error.unwrap().to_string(), "stage, start: planted");
 }

@@ -84,6 +84,11 @@ impl Containers {
         Ok(format!("{}-{}-{number}", owner.pid(), owner.started()))
     }
 
+    /// Name of the run.
+    pub(crate) fn run(&self) -> &str {
+        &self.run
+    }
+
     /// Where this machine is reached from the containers.
     pub(crate) fn gateway(&self) -> Ipv4Addr {
         self.gateway

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::body::Form;
 use super::child::Nest;
 use super::cluster::{Cluster, data_folder};
-use super::containers::Berth;
+use super::containers::{Berth, Containers};
 use super::disk_process::DiskProcess;
 use super::network::{LEASE_RENEWAL, Network};
 use super::nursery::Nursery;
@@ -78,6 +78,12 @@ impl LiveStage {
         pids.extend(self.cluster.network.as_ref().and_then(Network::pid));
         pids.extend(i32::try_from(self.cluster.nest.guard.pid()).ok());
         pids
+    }
+
+    /// Name of the run at the container engine, if it is there.
+    #[must_use]
+    pub fn run_at_engine(&self) -> Option<&str> {
+        self.cluster.nest.containers.as_deref().map(Containers::run)
     }
 
     /// Why the measurement is in doubt already, before the end.

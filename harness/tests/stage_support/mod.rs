@@ -67,6 +67,11 @@ pub(crate) fn options() -> StageOptions {
     }
 }
 
+/// Settings of containers of the usual images.
+pub(crate) fn container_options() -> StageOptions {
+    StageOptions { guard: Some(programs().join("quorate-guard")), ..StageOptions::from_env() }
+}
+
 /// Whether a server answers that it is ready, within a short time.
 pub(crate) async fn answers(address: SocketAddr) -> bool {
     let limit = Duration::from_millis(250);
