@@ -133,13 +133,13 @@ impl Container {
 
 async fn send(containers: &Containers, id: &str, signal: Signal) -> Result<(), ApiError> {
     let api = containers.engine.api();
-    let sent = match signal {
-        Signal::SIGSTOP => api.pause_container(id).await,
-        Signal::SIGCONT => api.unpause_container(id).await,
-        other => {
-            let options = KillContainerOptionsBuilder::new().signal(other.as_str()).build();
-            api.kill_container(id, Some(options)).await
-        }
+    let sent = if signal == Signal::SIGSTOP {
+        api.pause_container(id).await
+    } else if signal == Signal::SIGCONT {
+        api.unpause_container(id).await
+    } else {
+        let options = KillContainerOptionsBuilder::new().signal(signal.as_str()).build();
+        api.kill_container(id, Some(options)).await
     };
     match sent {
         // It does not run, is frozen already, or was not frozen.
