@@ -91,6 +91,9 @@ impl Agreement {
                 Some(schema.create_class(database, name, supers)?)
             }
             Command::DropClass { database, name } => Some(schema.drop_class(database, name)?),
+            Command::AddCluster { database, class, name, owner } => {
+                Some(schema.add_named_cluster(database, class, name, *owner)?)
+            }
             Command::CreateIndex { database, new } => Some(schema.create_index(database, new)?),
             Command::DropIndex { database, name } => Some(schema.drop_index(database, name)?),
             Command::IndexFilled { index, by } => schema.index_filled(*index, *by),

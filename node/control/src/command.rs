@@ -77,6 +77,17 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// A class gets one cluster more.
+    AddCluster {
+        /// In which database.
+        database: String,
+        /// To which class.
+        class: String,
+        /// Its name.
+        name: String,
+        /// Who creates records in it.
+        owner: NodeId,
+    },
     /// An index that servers begin to fill.
     CreateIndex {
         /// In which database.

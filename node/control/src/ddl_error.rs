@@ -31,6 +31,9 @@ pub enum DdlError {
     /// There is none.
     #[error("Cluster '{0}' does not exist")]
     UnknownCluster(String),
+    /// There is one already.
+    #[error("Cluster '{0}' already exists")]
+    ClusterExists(String),
     /// Only who keeps a cluster can own it.
     #[error(
         "Cannot set ownership of cluster '{cluster}' to the server '{server}', because the server \
@@ -99,6 +102,7 @@ impl DdlError {
             Self::UnknownCluster(_) => ErrorCode::UnknownCluster,
             Self::Version { .. } => ErrorCode::VersionConflict,
             Self::Name(_)
+            | Self::ClusterExists(_)
             | Self::InUse { .. }
             | Self::OwnerWithoutCluster { .. }
             | Self::QuorumTooLarge { .. }

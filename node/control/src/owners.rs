@@ -130,6 +130,11 @@ impl Schema {
 }
 
 impl Cluster {
+    /// Whether it may become the cluster of a server that came later.
+    const fn may_move_home(&self) -> bool {
+        !self.static_owner && !self.named
+    }
+
     fn moves_from(&self, node: NodeId) -> bool {
         self.owner == node && !self.static_owner
     }
@@ -159,7 +164,7 @@ impl Database {
     fn make_room(&mut self, class: usize, server: &Member) -> Result<(), DdlError> {
         let homes: Vec<NodeId> = self.of_class(class).map(|cluster| cluster.home).collect();
         let is_second = |home: NodeId| homes.iter().filter(|other| **other == home).count() > 1;
-        let spare = self.of_class(class).filter(|c| !c.static_owner && is_second(c.home));
+        let spare = self.of_class(class).filter(|c| c.may_move_home() && is_second(c.home));
         if let Some(id) = spare.map(|cluster| cluster.id).max() {
             let found = self.clusters.iter_mut().filter(|cluster| cluster.id == id);
             found.for_each(|cluster| cluster.home = server.node);

@@ -151,6 +151,9 @@ pub struct Cluster {
     /// The owner was chosen by people: it does not move when it is lost (FEATURES A6).
     #[serde(default)]
     pub static_owner: bool,
+    /// People made it for its home: it does not become another server's when that one comes.
+    #[serde(default)]
+    pub named: bool,
 }
 
 /// A cluster of a dropped database, class or index: nothing new is written there, and what was

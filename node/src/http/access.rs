@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid};
-use quorate_control::schema::{Class, Database, Schema};
+use quorate_control::schema::{Database, Schema};
 use quorate_control::settings::ReadQuorum;
 use quorate_protocol::io::{self, Base, Failure, Proposal};
 use tokio::sync::Notify;
@@ -25,9 +25,6 @@ const DEADLINE_SLACK: Duration = Duration::from_millis(250);
 
 /// How long a name that only others know yet is waited for.
 const SCHEMA_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Longest wait for the clusters of a server that is back.
-const HOME_WAIT_MAX: Duration = Duration::from_secs(2);
-
 /// A server seen through one request.
 pub(super) struct Access<'a, B> {
     /// The application.
@@ -307,83 +304,8 @@ impl<B: Backend> Access<'_, B> {
         Err((self.explain(&failure, &bases), failure.item))
     }
 
-    /// The id of a new record, in a cluster of the class that this server owns; one that was made
-    /// for it comes first, others go home some time.
-    pub(super) async fn allocate(&self, db: &Db, class: &Class) -> Result<Rid, ApiError> {
-        let own = self.app.node;
-        let owned = db.clusters_owned(class, own);
-        if let Some(cluster) = owned.min_by_key(|cluster| cluster.home != own) {
-            let found = self.allocate_in(db, cluster.id).await;
-            return match found {
-                // It went to another server meanwhile, as it does when nobody reaches this one.
-                Err(error) if error.code == ErrorCode::NotOwner => {
-                    Err(self.await_home(db.id, &class.name).await)
-                }
-                found => found,
-            };
-        }
-        let mut clusters = class.clusters.iter().filter_map(|id| db.cluster(*id));
-        if clusters.any(|cluster| cluster.is_missed(own)) {
-            return Err(self.await_home(db.id, &class.name).await);
-        }
-        let text = format!(
-            "Cannot find best cluster for class '{}' on server '{}': it owns none",
-            class.name, self.app.name
-        );
-        Err(ApiError::new(ErrorCode::NotOwner, text))
-    }
-
-    /// This server was away, and its clusters of a class are still with others: they go home soon,
-    /// and then the request begins again.
-    async fn await_home(&self, database: u32, class: &str) -> ApiError {
-        let mut changes = self.app.backend.changes();
-        let owns = || {
-            let schema = self.app.backend.schema();
-            let db = schema.databases.iter().find(|db| db.id == database);
-            let found = db.and_then(|db| db.class(class).map(|class| (db, class)));
-            found.is_none_or(|(db, class)| db.clusters_owned(class, self.app.node).next().is_some())
-        };
-        let home = async { while !owns() && changes.changed().await.is_ok() {} };
-        let until = self.deadline.min(Instant::now() + HOME_WAIT_MAX);
-        // Either way it is for the next try to find out.
-        let in_time = tokio::time::timeout_at(until.into(), home).await.is_ok();
-        let text = format!(
-            "the clusters of class '{class}' that server '{}' creates records in are still with \
-             others, because it was away",
-            self.app.name
-        );
-        ApiError { again: in_time, ..ApiError::new(ErrorCode::NotReady, text) }
-    }
-
-    /// The id of a new record in a given cluster.
-    pub(super) async fn allocate_in(&self, db: &Db, cluster: u32) -> Result<Rid, ApiError> {
-        let next = self.app.backend.allocate(db.key(cluster), self.deadline);
-        // A position that was taken and not used leaves a hole, nothing else.
-        match self.in_time(ErrorCode::NoQuorum, next).await? {
-            Ok(position) => Ok(Rid { cluster, position }),
-            Err(failure) if failure.code == ErrorCode::NotOwner => {
-                let found = db.cluster(cluster);
-                let is_static = found.is_some_and(|cluster| cluster.static_owner);
-                let text = format!(
-                    "Local node '{}' is not the owner for cluster '{}' (it is '{}'{})",
-                    self.app.name,
-                    found.map_or("?", |c| &c.name),
-                    found.map_or_else(|| "?".to_owned(), |c| self.server_name(c.owner)),
-                    if is_static { ", its static owner" } else { "" },
-                );
-                Err(ApiError::new(ErrorCode::NotOwner, text))
-            }
-            Err(failure) => {
-                let error = self.explain(&failure, &[]);
-                let name = db.cluster(cluster).map_or("?", |c| &c.name);
-                let text = format!("no record id in cluster '{name}': {}", error.text);
-                Err(ApiError { text, ..error })
-            }
-        }
-    }
-
     /// Bounds a wait by the deadline; `late` is what is told then.
-    async fn in_time<T>(
+    pub(super) async fn in_time<T>(
         &self,
         late: ErrorCode,
         work: impl Future<Output = T> + Send,
@@ -395,7 +317,7 @@ impl<B: Backend> Access<'_, B> {
         }
     }
 
-    fn server_name(&self, node: quorate_api::NodeId) -> String {
+    pub(super) fn server_name(&self, node: quorate_api::NodeId) -> String {
         if let Some(name) = self.app.backend.schema().server_name(node) {
             return name.to_owned();
         }
@@ -423,7 +345,7 @@ impl<B: Backend> Access<'_, B> {
     }
 
     /// A failure in words.
-    fn explain(&self, failure: &Failure, attempted: &[Attempted]) -> ApiError {
+    pub(super) fn explain(&self, failure: &Failure, attempted: &[Attempted]) -> ApiError {
         let code = failure.code;
         let mut text = describe(code).to_owned();
         if code == ErrorCode::VersionConflict {
@@ -447,7 +369,7 @@ impl<B: Backend> Access<'_, B> {
 }
 
 /// What the words for a refusal need of an operation.
-struct Attempted {
+pub(super) struct Attempted {
     item: ItemId,
     kind: OpKind,
     base: Base,

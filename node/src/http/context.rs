@@ -9,6 +9,7 @@
 //! `asynchronous`).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
@@ -103,6 +104,8 @@ pub(super) struct App<B> {
     pub(super) counters: Counters,
     /// Of requests that were answered early.
     pub(super) outcomes: Outcomes,
+    /// Whose turn it is of clusters that records could be created in.
+    pub(super) turns: AtomicUsize,
     bodies: Arc<Semaphore>,
 }
 
@@ -120,6 +123,7 @@ impl<B: Backend> App<B> {
             config,
             counters,
             outcomes: Outcomes::default(),
+            turns: AtomicUsize::new(0),
             bodies: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
         }
     }

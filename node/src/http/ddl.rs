@@ -23,7 +23,7 @@ use super::error::ApiError;
 use super::permitted;
 use super::record;
 use super::reply::{self, Answer, Reply};
-use crate::sql::{CreateClass, CreateIndex, Drop, DropClass};
+use crate::sql::{AddCluster, CreateClass, CreateIndex, Drop, DropClass};
 
 impl<B: Backend> Access<'_, B> {
     /// Has the servers agree on a change; gives the schema here after it, or after a later one.
@@ -51,6 +51,21 @@ impl<B: Backend> Access<'_, B> {
         };
         let count = schema.database(database).map_or(0, |d| d.classes.len());
         Ok(done(json!({"operation": "create class", "className": name, "value": count})))
+    }
+
+    /// `ALTER CLASS … ADDCLUSTER`: the cluster is this server's, whoever else gets one by the
+    /// statement run there, as in the original.
+    pub(super) async fn run_add_cluster(
+        &self,
+        database: &str,
+        add: &AddCluster,
+    ) -> Result<Answer, ApiError> {
+        let (class, name, owner) = (add.class.clone(), add.name.clone(), self.app.node);
+        let command = Command::AddCluster { database: database.to_owned(), class, name, owner };
+        let schema = self.change(command).await?;
+        let found = schema.database(database).and_then(|d| d.cluster_named(&add.name));
+        let id = found.map(|cluster| cluster.id);
+        Ok(done(json!({"operation": "alter class", "className": add.class, "value": id})))
     }
 
     /// `DROP CLASS`.

@@ -71,6 +71,7 @@ async fn attempt<B: Backend>(
         Statement::DeleteVertex(delete) => run_delete(access, db, delete, Some("V")).await,
         Statement::DeleteEdge(delete) => run_delete_edge(access, db, delete).await,
         Statement::CreateClass(create) => access.run_create_class(database, create).await,
+        Statement::AddCluster(add) => access.run_add_cluster(database, add).await,
         Statement::DropClass(drop) => access.run_drop_class(database, drop).await,
         Statement::CreateIndex(create) => access.run_create_index(database, create).await,
         Statement::DropIndex(drop) => access.run_drop_index(database, drop).await,

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod members;
 
 mod access;
+mod allocate;
 mod asynchronous;
 mod batch;
 mod command;

@@ -28,6 +28,8 @@ pub enum Statement {
     CreateClass(CreateClass),
     /// Removes a class.
     DropClass(DropClass),
+    /// Gives a class one cluster more.
+    AddCluster(AddCluster),
     /// Makes an index.
     CreateIndex(CreateIndex),
     /// Removes an index.
@@ -71,6 +73,7 @@ impl Statement {
             self,
             Self::CreateClass(_)
                 | Self::DropClass(_)
+                | Self::AddCluster(_)
                 | Self::CreateIndex(_)
                 | Self::DropIndex(_)
                 | Self::HaSetRole(_)
@@ -237,6 +240,15 @@ pub struct CreateClass {
     pub if_not_exists: bool,
     /// What it extends.
     pub super_classes: Vec<String>,
+}
+
+/// `ALTER CLASS … ADDCLUSTER`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddCluster {
+    /// To which class.
+    pub class: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// `CREATE INDEX`.
