@@ -17,11 +17,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quorate::engine::{Engine, leftovers};
 use quorate::folder::{NodeSample, RunFolder};
-use quorate::plan::Plan;
+use quorate::plan::{Limits, Plan};
 use quorate::run::parts::{Clock, Stage};
 use quorate::stage::{DockerStage, LiveStage, StageError, StageOptions};
 use suite::{Running, Starter, can_start};
 use support::{container_options, eventually, is_alive, plan};
+use testcontainers::bollard;
 
 struct Containers;
 
@@ -74,6 +75,28 @@ async fn samples_show_the_control_group() {
     let sample: NodeSample = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     let bytes = sample.metrics["container_memory_usage_bytes"];
     assert!(bytes > 1e6, "{sample:?}");
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_has_the_memory_and_the_processors_that_the_plan_says() {
+    const BYTES: u64 = 512 << 20;
+    if !can_start::<Containers>().await {
+        return;
+    }
+    let mut plan = plan(Vec::new());
+    plan.topology.limits = Limits { memory_bytes: Some(BYTES), cpus: Some(0.5) };
+    let running = Running::<Containers>::start(plan).await;
+    let run = running.stage.run_at_engine().unwrap().to_string();
+    let engine = bollard::Docker::connect_with_defaults().unwrap();
+    let engine = engine.negotiate_version().await.unwrap();
+    let of = |name: &str| format!("quorate-{run}-{name}");
+    let found = engine.inspect_container(&of("n1"), None).await.unwrap().host_config.unwrap();
+    let bytes = i64::try_from(BYTES).unwrap();
+    assert_eq!((found.memory, found.memory_swap), (Some(bytes), Some(bytes)));
+    assert_eq!(found.nano_cpus, Some(500_000_000));
+    let proxy = engine.inspect_container(&of("proxy"), None).await.unwrap().host_config.unwrap();
+    assert_eq!(proxy.memory, Some(0), "limits are those of servers");
     running.end().await;
 }
 

@@ -71,8 +71,8 @@ impl SpecArguments {
 /// On what.
 #[derive(Debug, Args)]
 pub(super) struct StageArguments {
-    /// Where the servers run: auto, process, docker or sim. auto takes docker when an engine answers
-    /// and has the images of this version, else process
+    /// Where the servers run: auto, process, docker or sim. auto takes docker when an engine
+    /// answers and has the images of this version, else process
     #[arg(long, default_value = "auto", env = "STAGE")]
     pub(super) stage: String,
     /// A Toxiproxy that runs already, as http://HOST:PORT, in place of the own proxy; it cannot cut

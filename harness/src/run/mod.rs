@@ -74,7 +74,7 @@ pub async fn run(
     interrupt: &Interrupt,
     watched: &Watched,
 ) -> Result<Ended, RunError> {
-    let programs = programs::find(&mut job).await?;
+    programs::find(&mut job)?;
     let started = SystemTime::now();
     let folder = place::create(&job.out, &job.plan, started).map_err(RunError::file(&job.out))?;
     write_json(&folder.plan(), &job.plan)?;
@@ -82,6 +82,7 @@ pub async fn run(
         place::link_latest(folder.root()).map_err(RunError::file(&job.out))?;
     }
     let repeat = job.cause.repeat(job.plan.seed);
+    let programs = programs::describe(&job).await?;
     let (cause, seed) = (&job.cause, job.plan.seed);
     let manifest = manifest::manifest(&folder, &job.choice, &programs, started, cause, seed)?;
     write_json(&folder.manifest(), &manifest)?;

@@ -28,27 +28,46 @@ pub(super) struct Programs {
     pub(super) engine: Option<String>,
 }
 
-/// Finds the programs of a job, and notes in it where they are.
-pub(super) async fn find(job: &mut Job) -> Result<Programs, RunError> {
-    let proxied = job.plan.topology.proxied && job.stage.toxiproxy.is_none();
+/// Looks for the programs of a job, and notes in it where they are.
+pub(super) fn find(job: &mut Job) -> Result<(), RunError> {
+    if job.choice.stage == StageName::Process {
+        locate(Program::Node, &mut job.stage.node)?;
+        if has_proxy(job) {
+            locate(Program::Proxy, &mut job.stage.proxy)?;
+        }
+    }
+    Ok(())
+}
+
+fn has_proxy(job: &Job) -> bool {
+    job.plan.topology.proxied && job.stage.toxiproxy.is_none()
+}
+
+fn locate(program: Program, given: &mut Option<PathBuf>) -> Result<(), RunError> {
+    let path = program.find(given.take()).map_err(|error| RunError::stage("start", error))?;
+    *given = Some(path);
+    Ok(())
+}
+
+/// Says what the programs are that were found.
+pub(super) async fn describe(job: &Job) -> Result<Programs, RunError> {
+    let stage = &job.stage;
     match job.choice.stage {
         StageName::Process => {
-            let node = file(Program::Node, &mut job.stage.node)?;
-            let proxy = proxied.then(|| file(Program::Proxy, &mut job.stage.proxy)).transpose()?;
-            Ok(Programs { node, proxy, engine: None })
+            let node = file(Program::Node, stage.node.clone())?;
+            let proxy = has_proxy(job).then(|| file(Program::Proxy, stage.proxy.clone()));
+            Ok(Programs { node, proxy: proxy.transpose()?, engine: None })
         }
         StageName::Docker => {
-            let found = images(&job.stage.node_image, &job.stage.proxy_image, proxied).await;
+            let found = images(&stage.node_image, &stage.proxy_image, has_proxy(job)).await;
             found.map_err(|error| RunError::stage("start", error))
         }
     }
 }
 
-fn file(program: Program, given: &mut Option<PathBuf>) -> Result<Built, RunError> {
-    let path = program.find(given.take()).map_err(|error| RunError::stage("start", error))?;
-    let built = Built { version: version(&path)?, sha256: sha256(&path)? };
-    *given = Some(path);
-    Ok(built)
+fn file(program: Program, given: Option<PathBuf>) -> Result<Built, RunError> {
+    let path = program.find(given).map_err(|error| RunError::stage("start", error))?;
+    Ok(Built { version: version(&path)?, sha256: sha256(&path)? })
 }
 
 async fn images(node: &str, proxy: &str, proxied: bool) -> Result<Programs, EngineError> {

@@ -10,6 +10,7 @@ mod load;
 mod problem;
 pub mod raw;
 pub mod schema;
+mod size;
 mod suite;
 pub mod tree;
 mod units;
@@ -22,6 +23,7 @@ use quorate_check::verdict::Verdict;
 pub use expect::CHECKERS;
 pub use load::{Overrides, scenario, workload};
 pub use problem::{Origin, Problem, SpecError, hint, nearest};
+pub use size::{NoSize, Size};
 pub use suite::{Experiment, Suite, suite};
 pub use units::{NoSpan, Span};
 

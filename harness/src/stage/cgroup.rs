@@ -58,6 +58,22 @@ impl Groups {
         Some(text.trim() == "FROZEN" || value_of(&text, "frozen") == Some(1.0))
     }
 
+    /// Bytes of memory that it may have, and of swap beside them where the kernel counts swap.
+    pub(crate) fn memory_limits(&self) -> Option<(u64, Option<u64>)> {
+        let number = |name_1: &str, name_2: &str| {
+            let text = self.file("memory", name_1, name_2)?;
+            Some(if text.trim() == "max" { u64::MAX } else { text.trim().parse().ok()? })
+        };
+        let memory = number("memory.limit_in_bytes", "memory.max")?;
+        let swap = if self.folders.contains_key("memory") {
+            // Version 1 counts both together.
+            number("memory.memsw.limit_in_bytes", "").map(|both| both.saturating_sub(memory))
+        } else {
+            number("", "memory.swap.max")
+        };
+        Some((memory, swap))
+    }
+
     /// Figures by the names that cAdvisor made usual.
     pub(crate) fn figures(&self) -> BTreeMap<String, f64> {
         let number = |name_1: &str, name_2: &str| {
@@ -122,6 +138,10 @@ mod tests {
         assert_eq!(figures["container_oom_events_total"], 2.0);
         assert_eq!(figures["container_cpu_cfs_throttled_seconds_total"], 0.5);
         assert!(!figures.contains_key("container_spec_memory_limit_bytes"), "{figures:?}");
+        write(root.path(), "memory/docker/abc/memory.limit_in_bytes", "8192\n");
+        assert_eq!(groups.memory_limits(), Some((8192, None)));
+        write(root.path(), "memory/docker/abc/memory.memsw.limit_in_bytes", "12288\n");
+        assert_eq!(groups.memory_limits(), Some((8192, Some(4096))));
     }
 
     #[test]
@@ -140,6 +160,8 @@ mod tests {
         assert_eq!(figures["container_spec_memory_limit_bytes"], 268_435_456.0);
         assert_eq!(figures["container_oom_events_total"], 1.0);
         assert_eq!(figures["container_cpu_cfs_throttled_seconds_total"], 0.25);
+        file("memory.swap.max", "0\n");
+        assert_eq!(groups.memory_limits(), Some((268_435_456, Some(0))));
         file("memory.max", "max\n");
         assert!(!groups.figures().contains_key("container_spec_memory_limit_bytes"));
     }

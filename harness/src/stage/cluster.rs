@@ -17,7 +17,7 @@ use super::network::Network;
 use super::node::{Life, Node, NodeSetup};
 use super::{Link, Program, StageError, StageOptions, host};
 use crate::folder::{RunFolder, SoundnessFinding};
-use crate::plan::Plan;
+use crate::plan::{Plan, Topology};
 use crate::run::parts::{Clock, Endpoint};
 
 /// Ports of a server that has an address of its own.
@@ -211,7 +211,7 @@ fn set_up(
     nest: &Nest,
 ) -> Result<Vec<Node>, StageError> {
     let names = &plan.topology.masters;
-    let sites = sites(names.len(), options, network.is_some(), nest)?;
+    let sites = sites(&plan.topology, options, nest)?;
     let node = |(index, name): (usize, &String)| {
         let others = names.iter().enumerate().filter(|(_, other)| *other != name);
         let dials = others.filter_map(|(at, other)| {
@@ -248,23 +248,24 @@ struct Site {
 
 /// Where the servers are put, in the order of the topology.
 fn sites(
-    servers: usize,
+    topology: &Topology,
     options: &StageOptions,
-    proxied: bool,
     nest: &Nest,
 ) -> Result<Vec<Site>, StageError> {
+    let (servers, limits) = (topology.masters.len(), topology.limits);
     if let Some(containers) = &nest.containers {
         let site = |index| {
             let address = containers.server(index);
             let image = options.node_image.clone();
-            let form = Form::Container(Berth { image, address });
+            let form = Form::Container(Berth { image, address, limits });
             Site { form, http: (address, HTTP_PORT).into(), peer: (address, PEER_PORT).into() }
         };
         return Ok((0..servers).map(site).collect());
     }
     let program = Program::Node.find(options.node.clone())?;
     // Without proxies everybody must know everybody's port before anybody is started.
-    let ports = if proxied { vec![0; 2 * servers] } else { host::free_ports(2 * servers)? };
+    let ports =
+        if topology.proxied { vec![0; 2 * servers] } else { host::free_ports(2 * servers)? };
     let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let pairs = ports.chunks(2).map(|pair| {
         let form = Form::Program(program.clone());

@@ -27,6 +27,7 @@ use super::child::{Recipe, open_log, tail};
 use super::containers::{Berth, Containers};
 use super::procfs::ProcStat;
 use crate::engine::EngineError;
+use crate::plan::Limits;
 
 /// Exit codes from here on stand for signals, as in shells.
 const SIGNAL_CODES: i64 = 128;
@@ -70,6 +71,7 @@ impl Container {
         let (report, exit) = watch::channel(None);
         tokio::spawn(await_exit(Arc::clone(containers), id.clone(), output, report));
         let (pid, started, groups) = seen(containers, &id, &exit).await?;
+        hold(berth.limits, &groups, &id)?;
         let (containers, log) = (Arc::clone(containers), recipe.log);
         let name = recipe.name;
         Ok((Self { containers, id, name, pid, started, groups, log, exit }, first_line))
@@ -175,6 +177,23 @@ async fn seen(
             Err(EngineError::Failed { request, reason: reason.to_string() }.into())
         }
     }
+}
+
+/// Makes sure that the kernel holds the limit of memory, with no swap beside it.
+fn hold(limits: Limits, groups: &Groups, id: &str) -> Result<(), StageError> {
+    let Some(asked) = limits.memory_bytes else { return Ok(()) };
+    // One that has ended at once has no groups left to read.
+    let Some((memory, swap)) = groups.memory_limits() else { return Ok(()) };
+    if memory == asked && swap.is_none_or(|swap| swap == 0) {
+        return Ok(());
+    }
+    let request = format!("limit of {id}");
+    let reason = format!(
+        "asked for {asked} bytes of memory and no swap, the control group has {memory} bytes and \
+         {} of swap",
+        swap.unwrap_or_default()
+    );
+    Err(EngineError::Failed { request, reason }.into())
 }
 
 /// Writes output to the log as it comes; the first line of standard output goes to the caller.

@@ -17,6 +17,7 @@ use super::StageError;
 use super::child::Recipe;
 use crate::engine::{Engine, EngineError, OWNER_LABEL, RUN_LABEL, remove_run};
 use crate::owner::Owner;
+use crate::plan::Limits;
 
 /// Attempts to get a subnet before somebody else takes it.
 const SUBNET_TRIES: u32 = 5;
@@ -28,12 +29,14 @@ const PROXY_PLACE: u32 = 2;
 const SERVERS_PLACE: u32 = 3;
 
 /// What is run as a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Berth {
     /// Name of the image.
     pub(crate) image: String,
     /// Its address on the run's network, over all its lives.
     pub(crate) address: Ipv4Addr,
+    /// What it may use.
+    pub(crate) limits: Limits,
 }
 
 /// The containers of a run and their network.
@@ -128,7 +131,7 @@ impl Containers {
             env: Some(environment.map(|(key, value)| format!("{key}={value}")).collect()),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            host_config: Some(self.host_config()),
+            host_config: Some(self.host_config(berth.limits)),
             networking_config: Some(self.endpoint(berth.address)),
             ..ContainerCreateBody::default()
         };
@@ -143,9 +146,16 @@ impl Containers {
         }
     }
 
-    fn host_config(&self) -> HostConfig {
+    fn host_config(&self, limits: Limits) -> HostConfig {
+        let memory = limits.memory_bytes.and_then(|bytes| i64::try_from(bytes).ok());
+        #[allow(clippy::cast_possible_truncation, reason = "checked by the spec")]
+        let billionths = |cpus: f64| (cpus * 1e9).round() as i64;
         HostConfig {
             network_mode: Some(self.network.clone()),
+            memory,
+            // Memory and swap together: no swap, or the server would slow down instead.
+            memory_swap: memory,
+            nano_cpus: limits.cpus.map(billionths),
             cap_drop: Some(vec!["ALL".to_string()]),
             security_opt: Some(vec!["no-new-privileges".to_string()]),
             ..HostConfig::default()

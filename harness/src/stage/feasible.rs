@@ -13,6 +13,18 @@ const OWN_PROXY: &str = "run it with the project's own proxy";
 /// # Errors
 /// The first that cannot be done, with what could be done instead.
 pub fn can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
+    if !plan.topology.limits.are_none() {
+        return Err(StageError::CannotDo {
+            what: "limits of memory or processors".to_string(),
+            reason: "processes run without control groups of their own",
+            instead: "--stage docker can",
+        });
+    }
+    either_can_do(plan, options)
+}
+
+/// What processes and containers have in common.
+fn either_can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
     let foreign = options.toxiproxy.is_some();
     if let Some(fault) = plan.faults.iter().find(|fault| hurts_disk(fault))
         && let Some(reason) = disks_unavailable()
@@ -50,7 +62,7 @@ pub fn containers_can_do(plan: &Plan, options: &StageOptions) -> Result<(), Stag
     if options.keep_data {
         return refuse("--keep-data", "the data goes with the containers");
     }
-    can_do(plan, options)
+    either_can_do(plan, options)
 }
 
 /// What is done less well than wanted, though not refused.
@@ -104,7 +116,7 @@ fn overlap(a: &PlannedFault, b: &PlannedFault) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Target;
+    use crate::plan::{Limits, Target};
 
     fn fault(kind: FaultKind) -> PlannedFault {
         PlannedFault { name: "f".to_string(), at_ms: 10, for_ms: 5, kind }
@@ -112,8 +124,13 @@ mod tests {
 
     fn refusal(kind: FaultKind, proxied: bool, foreign: bool) -> Option<String> {
         let masters = vec!["n1".to_string()];
-        let topology =
-            Topology { masters, standalone: false, write_quorum: "all".to_string(), proxied };
+        let topology = Topology {
+            masters,
+            standalone: false,
+            write_quorum: "all".to_string(),
+            proxied,
+            limits: Limits::default(),
+        };
         on_links(&fault(kind), &topology, foreign).err().map(|error| error.to_string())
     }
 

@@ -23,7 +23,7 @@ use super::{Program, StageError, StageOptions, accounting, feasible, host, sampl
 use crate::fault::{self, Ledger};
 use crate::folder::{FaultRecord, RunFolder, SoundnessFinding};
 use crate::guard::Guard;
-use crate::plan::Plan;
+use crate::plan::{Limits, Plan};
 use crate::run::parts::{Clock, Endpoint, Stage};
 
 /// Where the proxy takes commands on the run's own network: Toxiproxy's usual port.
@@ -233,7 +233,10 @@ async fn establish(
             let (form, port) = match &nest.containers {
                 Some(_) => {
                     let image = options.proxy_image.clone();
-                    (Form::Container(Berth { image, address: near }), PROXY_PORT)
+                    (
+                        Form::Container(Berth { image, address: near, limits: Limits::default() }),
+                        PROXY_PORT,
+                    )
                 }
                 None => (Form::Program(Program::Proxy.find(options.proxy.clone())?), 0),
             };

@@ -28,6 +28,7 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
             standalone: false,
             write_quorum: "majority".to_string(),
             proxied: true,
+            limits: quorate::plan::Limits::default(),
         },
         workload: Workload {
             records: 1,

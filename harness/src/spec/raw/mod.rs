@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use self::fault::{DiskWord, Kind, RawFault, RawScenarioFile, RawTarget, TargetWord};
 pub use self::suite::{RawExperiment, RawSuiteFile};
 use super::expect::RawExpect;
+use super::size::Size;
 use super::units::Span;
 use crate::plan::Arrivals;
 
@@ -70,12 +71,20 @@ pub struct RawTopology {
     pub write_quorum: RawQuorum,
     /// `proxied`: every link runs through the fault proxy, needed to cut or delay it.
     pub links: RawLinks,
+    /// Memory that each server may use, as in 512MiB; it gets no swap. Needs containers.
+    /// Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// Processors that each server may use, as in 0.5. Needs containers. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<f64>,
 }
 
 impl Default for RawTopology {
     fn default() -> Self {
         let write_quorum = RawQuorum::Word(QuorumWord::Majority);
-        Self { masters: 3, standalone: false, write_quorum, links: RawLinks::Proxied }
+        let links = RawLinks::Proxied;
+        Self { masters: 3, standalone: false, write_quorum, links, memory: None, cpus: None }
     }
 }
 
