@@ -177,3 +177,28 @@ async fn a_killed_run_leaves_nothing_even_with_a_server_stopped() {
     harness.wait().unwrap();
     eventually("every process is gone", || async { left_behind(out.path(), pid).is_empty() }).await;
 }
+
+/// FEATURES: A2, A3
+#[test]
+fn replicas_are_read_at_and_no_write_waits_for_them() {
+    let out = tempfile::tempdir().unwrap();
+    let frozen = "faults=[{ fault: pause, at: 1s, for: 2s, target: replicas }]";
+    let set = ["--set", frozen, "--set", "phases.measure=5s"];
+    let arguments = [&["run", "workloads/replicas.yaml"], set.as_slice()].concat();
+    let output = quorate(&arguments, out.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+
+    let summary = fs::read(only_run(out.path()).join("summary.json")).unwrap();
+    let summary: Value = serde_json::from_slice(&summary).unwrap();
+    assert_eq!(summary["replicas"], 4);
+    assert_eq!(summary["nodes"].as_array().unwrap().len(), 7, "{summary}");
+    let read = |role: &str| {
+        let found = summary["staleness"].as_array().unwrap();
+        found.iter().find(|of| of["role"] == role).unwrap()["reads"].as_u64().unwrap()
+    };
+    assert!(read("REPLICAs") > read("MASTERs"), "{summary}");
+    // Every REPLICA stood still for two seconds.
+    let interrupted = &summary["interruptions"][0];
+    assert_eq!(interrupted["requested"], "pause replicas", "{summary}");
+    assert!(interrupted["longest"]["length_s"].as_f64().unwrap() < 1.5, "{summary}");
+}

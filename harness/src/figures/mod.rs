@@ -12,6 +12,7 @@ mod gaps;
 mod interruptions;
 mod operations;
 mod resources;
+mod staleness;
 mod timeline;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use gaps::{Gap, longest_gap, longest_gap_touching};
 pub use interruptions::Interruption;
 pub use operations::{ClassFigures, Latencies, class_figures, class_of};
 pub use resources::{Point, Resource, ResourceSeries, resources};
+pub use staleness::{Staleness, staleness};
 pub use timeline::{Slot, Timeline, slot_length, timeline};
 
 /// Replies that are a normal part of a workload: they prove that the server works, not that it
@@ -226,6 +228,8 @@ pub struct Figures {
     pub faults: Vec<FaultFigures>,
     /// One a kind of fault that left a majority.
     pub interruptions: Vec<Interruption>,
+    /// How old local reads were, by the role of the server asked.
+    pub staleness: Vec<Staleness>,
 }
 
 /// Computes every figure.
@@ -258,6 +262,7 @@ pub fn figures(input: &Input<'_>) -> Figures {
         nodes: node_availability(input, timeline.slot),
         interruptions: interruptions::interruptions(input, &faults),
         faults,
+        staleness: staleness(input),
         timeline,
     }
 }

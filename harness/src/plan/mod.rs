@@ -68,6 +68,9 @@ impl Plan {
 pub struct Topology {
     /// Names of the MASTERs, `n1`, `n2`, ….
     pub masters: Vec<String>,
+    /// Names of the REPLICAs, `r1`, `r2`, …, which join the MASTERs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<String>,
     /// True when the one server runs without a cluster.
     #[serde(default)]
     pub standalone: bool,
@@ -96,6 +99,24 @@ impl Limits {
     #[must_use]
     pub fn are_none(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl Topology {
+    /// Servers up to which every link has a proxy. Entries grow with the square of the servers,
+    /// while a REPLICA uses few of its links: with more servers those of REPLICAs are direct.
+    pub const PROXIED_MAX: usize = 12;
+
+    /// Every server, MASTERs first: the order in which histories number them.
+    #[must_use]
+    pub fn servers(&self) -> Vec<String> {
+        self.masters.iter().chain(&self.replicas).cloned().collect()
+    }
+
+    /// True if the links of REPLICAs with other servers run through proxies, as those of MASTERs.
+    #[must_use]
+    pub fn proxies_replicas(&self) -> bool {
+        self.proxied && self.masters.len() + self.replicas.len() <= Self::PROXIED_MAX
     }
 }
 
@@ -143,6 +164,14 @@ pub enum OpClass {
     Delete,
 }
 
+impl OpClass {
+    /// True for operations that change nothing.
+    #[must_use]
+    pub fn is_read(self) -> bool {
+        matches!(self, Self::ReadMajority | Self::ReadLocal)
+    }
+}
+
 /// How keys are drawn (YCSB's vocabulary).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "distribution")]
@@ -184,6 +213,9 @@ pub struct Load {
     pub in_flight_cap: u32,
     /// Names of the servers that clients talk to, in turn.
     pub targets: Vec<String>,
+    /// Names of the servers that they read at instead, in turn; none: at the targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<String>,
 }
 
 /// Open or closed loop.
@@ -354,8 +386,10 @@ pub enum Target {
     Minority,
     /// The smallest majority, drawn from the seed.
     Majority,
-    /// Every server.
+    /// Every MASTER.
     All,
+    /// Every REPLICA.
+    Replicas,
     /// These servers.
     Names(Vec<String>),
 }

@@ -21,7 +21,7 @@ pub use index::{Index, index, run_folders};
 pub use plot::PlotError;
 pub use summary::{
     ClassSummary, FaultSummary, GapSummary, GroupSummary, InterruptionSummary, Measurement,
-    NodeSummary, SUMMARY_FORMAT, Safety, Summary,
+    NodeSummary, SUMMARY_FORMAT, Safety, StalenessSummary, Summary,
 };
 
 use crate::figures::{Input, figures};

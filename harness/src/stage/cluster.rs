@@ -14,7 +14,7 @@ use super::child::Nest;
 use super::containers::Berth;
 use super::disk_process::DiskProcess;
 use super::network::Network;
-use super::node::{Life, Node, NodeSetup};
+use super::node::{Life, Node, NodeSetup, Place};
 use super::{Link, Program, StageError, StageOptions, host};
 use crate::folder::{RunFolder, SoundnessFinding};
 use crate::plan::{Plan, Topology};
@@ -26,10 +26,13 @@ const HTTP_PORT: u16 = 2480;
 const PEER_PORT: u16 = 2424;
 /// The volume of the server's image.
 const CONTAINER_DATA: &str = "/data";
+/// REPLICAs that are started at the same time: more of them would only wait for each other.
+const JOIN_AT_ONCE: usize = 10;
 
 /// A running cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
+    /// MASTERs, then REPLICAs.
     pub(crate) names: Vec<String>,
     pub(crate) clock: Clock,
     pub(crate) options: StageOptions,
@@ -56,7 +59,7 @@ impl Cluster {
         nest: Nest,
         network: Option<Network>,
     ) -> Result<Arc<Self>, StageError> {
-        let names = plan.topology.masters.clone();
+        let names = plan.topology.servers();
         let mut disks = BTreeMap::new();
         for name in names.iter().filter(|_| plan.hurts_disks()) {
             let data = data_folder(folder).join(name);
@@ -66,22 +69,32 @@ impl Cluster {
         let nodes = set_up(plan, folder, &options, network.as_ref(), &disks, &nest)?;
         let seed = plan.seed;
         let cluster = Arc::new(Self { names, clock, options, nodes, network, disks, seed, nest });
-        cluster.each(|cluster, node| async move { cluster.launch(&node).await }).await?;
+        let masters = &plan.topology.masters;
+        cluster.each(masters, |cluster, node| async move { cluster.launch(&node).await }).await?;
         if let Some(network) = &cluster.network {
             network.open().await?;
         }
-        cluster.each(|cluster, node| async move { cluster.await_ready(&node).await }).await?;
+        let ready =
+            |cluster: Arc<Self>, node: String| async move { cluster.await_ready(&node).await };
+        cluster.each(masters, ready).await?;
+        let join = |cluster: Arc<Self>, node: String| async move {
+            cluster.launch(&node).await?;
+            cluster.await_ready(&node).await
+        };
+        for some in plan.topology.replicas.chunks(JOIN_AT_ONCE) {
+            cluster.each(some, join).await?;
+        }
         Ok(cluster)
     }
 
-    /// Does the same with every server at the same time; the first error wins.
-    async fn each<F, R>(self: &Arc<Self>, act: F) -> Result<(), StageError>
+    /// Does the same with each of these servers at the same time; the first error wins.
+    async fn each<F, R>(self: &Arc<Self>, servers: &[String], act: F) -> Result<(), StageError>
     where
         F: Fn(Arc<Self>, String) -> R,
         R: Future<Output = Result<(), StageError>> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
-        for name in &self.names {
+        for name in servers {
             tasks.spawn(act(Arc::clone(self), name.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
@@ -104,11 +117,22 @@ impl Cluster {
     /// Starts a server and points the proxies at where it listens now.
     pub(crate) async fn launch(&self, name: &str) -> Result<(), StageError> {
         let node = self.node(name)?;
-        let life = node.start(&self.nest, self.options.ready_limit).await?;
+        let seeds = if node.joins() { self.seeds(name) } else { Vec::new() };
+        let life = node.start(&self.nest, self.options.ready_limit, &seeds).await?;
         match &self.network {
             Some(network) => network.aim(name, &life.said).await,
             None => Ok(()),
         }
+    }
+
+    /// The MASTERs and where `joiner` reaches them.
+    fn seeds(&self, joiner: &str) -> Vec<(String, SocketAddr)> {
+        let seed = |node: &Node| {
+            let link = Link::new(joiner, node.name());
+            let proxied = self.network.as_ref().and_then(|network| network.address(&link));
+            Some((node.name().to_string(), proxied.or(node.life()?.said.peer)?))
+        };
+        self.nodes.iter().filter(|node| !node.joins()).filter_map(seed).collect()
     }
 
     /// Waits until a started server is ready to serve.
@@ -210,7 +234,7 @@ fn set_up(
     disks: &BTreeMap<String, DiskProcess>,
     nest: &Nest,
 ) -> Result<Vec<Node>, StageError> {
-    let names = &plan.topology.masters;
+    let (masters, names) = (&plan.topology.masters, plan.topology.servers());
     let sites = sites(&plan.topology, options, nest)?;
     let node = |(index, name): (usize, &String)| {
         let others = names.iter().enumerate().filter(|(_, other)| *other != name);
@@ -219,6 +243,11 @@ fn set_up(
             let address = network.map_or_else(|| Some(sites[at].peer), proxied)?;
             Some((other.clone(), address))
         });
+        let place = match () {
+            () if plan.topology.standalone => Place::Alone,
+            () if masters.contains(name) => Place::Founds(masters.clone()),
+            () => Place::Joins,
+        };
         Node::new(NodeSetup {
             name: name.clone(),
             form: sites[index].form.clone(),
@@ -228,7 +257,7 @@ fn set_up(
                 (Form::Program(_), None) => data_folder(folder).join(name),
             },
             log: folder.logs().join(format!("{name}.log")),
-            masters: if plan.topology.standalone { Vec::new() } else { names.clone() },
+            place,
             write_quorum: plan.topology.write_quorum.clone(),
             dials: dials.collect(),
             secrets: options.secrets.clone(),
@@ -252,7 +281,7 @@ fn sites(
     options: &StageOptions,
     nest: &Nest,
 ) -> Result<Vec<Site>, StageError> {
-    let (servers, limits) = (topology.masters.len(), topology.limits);
+    let (servers, limits) = (topology.servers().len(), topology.limits);
     if let Some(containers) = &nest.containers {
         let site = |index| {
             let address = containers.server(index);

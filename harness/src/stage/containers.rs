@@ -22,7 +22,7 @@ use crate::plan::Limits;
 /// Attempts to get a subnet before somebody else takes it.
 const SUBNET_TRIES: u32 = 5;
 /// Largest prefix of a subnet with room for the proxy and the servers.
-const PREFIX_MAX: u8 = 27;
+const PREFIX_MAX: u8 = 24;
 /// Place of the proxy in the subnet, behind the engine's own gateway.
 const PROXY_PLACE: u32 = 2;
 /// Place of the first server.
@@ -249,8 +249,8 @@ mod tests {
     #[test]
     fn a_subnet_must_have_room() {
         assert_eq!(base_of("172.18.0.0/16"), Some(Ipv4Addr::new(172, 18, 0, 0)));
-        assert_eq!(base_of("10.0.0.32/27"), Some(Ipv4Addr::new(10, 0, 0, 32)));
-        assert_eq!(base_of("10.0.0.0/28"), None);
+        assert_eq!(base_of("10.0.1.0/24"), Some(Ipv4Addr::new(10, 0, 1, 0)));
+        assert_eq!(base_of("10.0.0.0/25"), None);
         assert_eq!(base_of("fd00::/64"), None);
     }
 }

@@ -19,7 +19,7 @@ use super::network::{LEASE_RENEWAL, Network};
 use super::nursery::Nursery;
 use super::proxy_client::ProxyClient;
 use super::proxy_process::ProxyProcess;
-use super::{Program, StageError, StageOptions, accounting, feasible, host, sampling};
+use super::{Link, Program, StageError, StageOptions, accounting, feasible, host, sampling};
 use crate::fault::{self, Ledger};
 use crate::folder::{FaultRecord, RunFolder, SoundnessFinding};
 use crate::guard::Guard;
@@ -51,8 +51,8 @@ impl LiveStage {
         ground: Ground,
     ) -> Result<Self, StageError> {
         let Ground { nest, cleanup, mut findings } = ground;
-        let servers = &plan.topology.masters;
-        findings.extend(host::raise_open_files(servers.len(), plan.load.clients));
+        let links = Link::proxied(&plan.topology).len();
+        findings.extend(host::raise_open_files(links, plan.load.clients));
         let network = match plan.topology.proxied {
             true => Some(establish(plan, folder, &options, &nest).await?),
             false => None,
@@ -246,7 +246,8 @@ async fn establish(
             (ProxyClient::new(process.api()), Some(process))
         }
     };
-    Network::establish(client, process, (near, home), &plan.topology.masters, plan.seed).await
+    let links = Link::proxied(&plan.topology);
+    Network::establish(client, process, (near, home), links, plan.seed).await
 }
 
 /// Renews the lease until dropped; a proxy that hears nothing heals by itself.

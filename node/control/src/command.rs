@@ -1,7 +1,7 @@
 //! What servers ask the control plane to do. May not know what comes of it (that is `agreement`),
 //! nor how the servers come to agree on the order of commands (that is `plane`).
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -55,6 +55,14 @@ pub enum Command {
         node: NodeId,
         /// Where, as `HOST:PORT`.
         address: String,
+    },
+    /// Every server speaks a higher version from now on. Proposed only once all do, so nobody
+    /// meets this command who does not know it.
+    Raise {
+        /// That version.
+        level: u16,
+        /// The servers that were found to speak it; refused if there are others by now.
+        of: BTreeSet<NodeId>,
     },
     /// A database goes.
     DropDatabase {

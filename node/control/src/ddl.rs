@@ -8,7 +8,6 @@ use quorate_api::NodeId;
 
 pub use crate::ddl_error::DdlError;
 
-use crate::reconfigure::check_quorums;
 use crate::schema::{Class, Cluster, Database, FIRST_CLUSTER, Schema, first_version};
 use crate::settings::NewDatabase;
 
@@ -34,7 +33,8 @@ impl Schema {
         if masters.is_empty() {
             return Err(DdlError::NoMasters);
         }
-        check_quorums(new.write_quorum, new.read_quorum, masters.len())?;
+        let quorums = (new.write_quorum, new.read_quorum);
+        self.check_quorums(quorums, &new.data_centers)?;
         let mut next = self.next();
         next.next_database =
             self.next_database.checked_add(1).ok_or(DdlError::Exhausted("database"))?;
@@ -46,6 +46,7 @@ impl Schema {
             write_quorum: new.write_quorum,
             read_quorum: new.read_quorum,
             execution_mode: new.execution_mode,
+            data_centers: new.data_centers.clone(),
             next_cluster: FIRST_CLUSTER,
             classes: Vec::new(),
             clusters: Vec::new(),

@@ -4,6 +4,8 @@ use alloc::string::String;
 
 use quorate_api::ErrorCode;
 
+use crate::data_centers::DataCenterError;
+
 /// Why a schema change is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DdlError {
@@ -68,6 +70,9 @@ pub enum DdlError {
         /// N.
         masters: usize,
     },
+    /// Data centers that cannot be.
+    #[error(transparent)]
+    DataCenters(#[from] DataCenterError),
     /// No MASTER at all.
     #[error("a database needs at least one MASTER")]
     NoMasters,
@@ -107,6 +112,7 @@ impl DdlError {
             | Self::OwnerWithoutCluster { .. }
             | Self::QuorumTooLarge { .. }
             | Self::NoMasters
+            | Self::DataCenters(_)
             | Self::Exhausted(_) => ErrorCode::BadRequest,
         }
     }

@@ -2,7 +2,9 @@
 //! generations: what a new W means for clusters is `agreement`'s.
 
 use alloc::string::ToString;
+use alloc::vec::Vec;
 
+use crate::data_centers::{self, DataCenters};
 use crate::ddl::DdlError;
 use crate::members::WriteQuorum;
 use crate::schema::Schema;
@@ -17,36 +19,38 @@ impl Schema {
         &self,
         database: &str,
         version: u64,
-        settings: Settings,
+        settings: &Settings,
     ) -> Result<Self, DdlError> {
         let mut next = self.next();
-        let masters = next.master_count();
         let found = next.database_mut(database)?;
         if found.version != version {
             let (database, now) = (database.to_string(), found.version);
             return Err(DdlError::Version { database, now, given: version });
         }
-        check_quorums(settings.write_quorum, settings.read_quorum, masters)?;
+        self.check_quorums((settings.write_quorum, settings.read_quorum), &settings.data_centers)?;
         found.version += 1;
         found.write_quorum = settings.write_quorum;
         found.read_quorum = settings.read_quorum;
         found.execution_mode = settings.execution_mode;
+        found.data_centers.clone_from(&settings.data_centers);
         Ok(next)
     }
-}
 
-/// Refuses quorums that no number of answers reaches.
-pub(crate) fn check_quorums(
-    write: WriteQuorum,
-    read: ReadQuorum,
-    masters: usize,
-) -> Result<(), DdlError> {
-    let quorums =
-        [("writeQuorum", write.effective(masters)), ("readQuorum", read.effective(masters))];
-    for (key, quorum) in quorums {
-        if quorum > masters {
-            return Err(DdlError::QuorumTooLarge { key, quorum, masters });
+    /// Refuses quorums that no number of answers reaches, and data centers that cannot be.
+    pub(crate) fn check_quorums(
+        &self,
+        (write, read): (WriteQuorum, ReadQuorum),
+        centers: &DataCenters,
+    ) -> Result<(), DdlError> {
+        let names: Vec<&str> = self.masters().map(|server| server.name.as_str()).collect();
+        let masters = names.len();
+        let quorums =
+            [("writeQuorum", write.effective(masters)), ("readQuorum", read.effective(masters))];
+        for (key, quorum) in quorums {
+            if quorum > masters {
+                return Err(DdlError::QuorumTooLarge { key, quorum, masters });
+            }
         }
+        Ok(data_centers::check(centers, (write, read), &names)?)
     }
-    Ok(())
 }

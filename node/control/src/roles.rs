@@ -9,15 +9,17 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId};
 use quorate_protocol::io::Placement;
 
 use crate::agreement::{Agreement, Refusal};
+use crate::data_centers;
 use crate::generations::{ChangeError, Keepers};
 use crate::indexes::IndexState;
 use crate::members::WriteQuorum;
-use crate::schema::Schema;
+use crate::schema::{Database, Schema};
 use crate::servers::{Gone, Member, MemberError, Role};
 use crate::settings::ReadQuorum;
 
@@ -85,6 +87,27 @@ impl Schema {
         Ok(Some(next.without_owner(node, Role::Replica)))
     }
 
+    /// Every MASTER has a data center where quorums ask for one, and these can be reached.
+    fn check_data_centers(&self, database: &Database) -> Result<(), MemberError> {
+        let quorums = (database.write_quorum, database.read_quorum);
+        let names: Vec<&str> = self.masters().map(|server| server.name.as_str()).collect();
+        data_centers::check(&database.data_centers, quorums, &names).map_err(|error| {
+            let database = database.name.clone();
+            MemberError::DataCenters { database, error }
+        })
+    }
+
+    /// Data centers that decide by themselves keep the MASTERs they have.
+    fn check_majority(&self, database: &Database) -> Result<(), MemberError> {
+        let (masters, rule) = (self.master_count(), self.rule_of(database));
+        if !rule.is_below_majority(masters) {
+            return Ok(());
+        }
+        let (quorum, majority) = (rule.write_quorum, masters / 2 + 1);
+        let database = database.name.clone();
+        Err(MemberError::Loose { database, quorum, masters, majority })
+    }
+
     /// An index that is building counts on the MASTERs there are.
     fn check_change(&self) -> Result<(), MemberError> {
         let indexes = self.databases.iter().flat_map(|database| &database.indexes);
@@ -150,17 +173,23 @@ impl Agreement {
             return Err(MemberError::LastMaster.into());
         }
         for database in next.databases.iter().filter(|_| before != after) {
+            next.check_data_centers(database)?;
             let quorums = (database.write_quorum, database.read_quorum);
             enough(&database.name, quorums, before, after)?;
+            for schema in [&*self.schema, &next] {
+                schema.check_majority(database)?;
+            }
         }
         let mut generations = self.generations.clone();
         let wanted: BTreeMap<ClusterKey, Placement> = next.placements();
         for (key, placement) in wanted {
             // Nothing is voted for any more in a closed one, so a majority will do for it.
             let is_closed = placement.is_closed();
-            let write_quorum = if is_closed { after / 2 + 1 } else { placement.write_quorum };
-            let Placement { masters, replicas, .. } = placement;
-            match generations.bring(key, Keepers { masters, replicas, write_quorum }, is_closed) {
+            let mut keepers = Keepers::from(placement);
+            if is_closed {
+                keepers.write_quorum = after / 2 + 1;
+            }
+            match generations.bring(key, keepers, is_closed) {
                 Ok(()) | Err(ChangeError::Same(_)) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -12,6 +12,7 @@ use quorate_protocol::topology::Topology;
 use serde::{Deserialize, Serialize};
 
 use crate::agreement::Refusal;
+use crate::data_centers::DataCenterError;
 pub use crate::distributed::Role;
 use crate::members::is_legal_name;
 use crate::schema::Schema;
@@ -122,6 +123,14 @@ pub enum MemberError {
         /// Of N.
         majority: usize,
     },
+    /// A MASTER in no data center, or one too few in one.
+    #[error("database '{database}': {error}")]
+    DataCenters {
+        /// Which one.
+        database: String,
+        /// What would be wrong.
+        error: DataCenterError,
+    },
     /// Its keys are claimed by those who are MASTERs now.
     #[error("index '{0}' is being built: try again when it is ready")]
     Building(String),
@@ -139,6 +148,7 @@ impl From<MemberError> for Refusal {
             | MemberError::Gone(_)
             | MemberError::LastMaster
             | MemberError::TooFew { .. }
+            | MemberError::DataCenters { .. }
             | MemberError::Loose { .. } => ErrorCode::BadRequest,
         };
         Self { code, text: error.to_string() }

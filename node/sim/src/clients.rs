@@ -118,6 +118,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) wall: u64,
     /// Committed state there.
     pub(crate) local: &'a BTreeMap<ItemId, Committed>,
+    /// A record that the server may create.
+    pub(crate) fresh: Option<ItemId>,
 }
 
 /// An answer of a server.
@@ -199,7 +201,8 @@ impl Clients {
         let seen = self.seen.entry(turn.client).or_default();
         let missing = std::collections::BTreeSet::new();
         let (server, local) = (turn.server, turn.local);
-        let mut view = View { options, server, local, seen, id, missing };
+        let fresh = turn.fresh.clone();
+        let mut view = View { options, server, local, seen, id, missing, fresh };
         let plan = workload::plan(&mut view, &mut self.rng, &mut self.positions);
         let process = self.process[&turn.client];
         let asked = Asked { process, session: turn.client, server, now: turn.now };

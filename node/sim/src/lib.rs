@@ -10,6 +10,7 @@ pub mod disk;
 mod faults;
 mod history;
 pub mod invariants;
+pub mod membership;
 pub mod options;
 mod outbox;
 pub mod plant;

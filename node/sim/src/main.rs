@@ -34,6 +34,9 @@ struct Args {
     /// In each seed write quorums are below a majority: what diverges is merged
     #[arg(long, conflicts_with = "changes")]
     low_quorums: bool,
+    /// In each seed servers join and leave, by the server's own commands
+    #[arg(long, conflicts_with_all = ["changes", "low_quorums"])]
+    membership: bool,
 }
 
 impl Args {
@@ -42,6 +45,7 @@ impl Args {
         match self.changes {
             Some(changes) => options.with_changes(changes),
             None if self.low_quorums => options.with_low_quorums(seed),
+            None if self.membership => options.with_membership(seed),
             None => options,
         }
     }
@@ -226,8 +230,12 @@ fn print_report(seed: u64, report: &Report) {
     }
     if !report.violations.is_empty() {
         let changes = report.options.changes;
-        let low = if report.options.low_quorums { " --low-quorums" } else { "" };
-        let long = if changes > 0 { format!(" --changes {changes}") } else { low.to_owned() };
-        println!("  again: quorate-sim --reproduce {seed}{long}");
+        let kind = match (&report.options.membership, report.options.low_quorums) {
+            (Some(_), _) => " --membership".to_owned(),
+            (None, true) => " --low-quorums".to_owned(),
+            (None, false) if changes > 0 => format!(" --changes {changes}"),
+            (None, false) => String::new(),
+        };
+        println!("  again: quorate-sim --reproduce {seed}{kind}");
     }
 }

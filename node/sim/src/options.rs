@@ -4,6 +4,7 @@
 use quorate_api::{ClusterKey, ItemId};
 use quorate_protocol::io::{Config, Tick};
 
+use crate::membership::Membership;
 use crate::rng::Stream;
 use crate::workload::Kind;
 
@@ -97,6 +98,10 @@ pub struct Options {
     pub low_quorums: bool,
     /// The chain of conflict resolvers ends with one that nearly always decides.
     pub decisive: bool,
+    /// Clusters, from the first on, that hold the records of keys.
+    pub keyed: usize,
+    /// Servers come and go, and the control plane is all the server's own.
+    pub membership: Option<Membership>,
 }
 
 /// A cluster of a run.
@@ -114,6 +119,8 @@ pub struct Shape {
     pub left: Vec<usize>,
     /// Those of them that have learned it.
     pub gone: Vec<usize>,
+    /// It was dropped.
+    pub closed: bool,
 }
 
 impl Shape {
@@ -122,7 +129,7 @@ impl Shape {
     pub fn new(number: u32, masters: Vec<usize>, write_quorum: usize) -> Self {
         let cluster = ClusterKey { database: 1, cluster: FIRST_CLUSTER + number };
         let (replicas, left, gone) = (Vec::new(), Vec::new(), Vec::new());
-        Self { cluster, masters, replicas, write_quorum, left, gone }
+        Self { cluster, masters, replicas, write_quorum, left, gone, closed: false }
     }
 
     /// ⌊N/2⌋ + 1.
@@ -186,7 +193,7 @@ impl Options {
     /// Which cluster a key's record is in.
     #[must_use]
     pub fn cluster_of(&self, key: u64) -> ClusterKey {
-        let index = usize::try_from(key).unwrap_or(0) % self.clusters.len();
+        let index = usize::try_from(key).unwrap_or(0) % self.keyed;
         self.clusters[index].cluster
     }
 
@@ -249,7 +256,10 @@ impl Options {
             replicas_write: false,
             low_quorums: false,
             decisive: false,
+            keyed: 0,
+            membership: None,
         };
+        options.keyed = options.clusters.len();
         options.set_duration(some(1_000, 60, 200));
         options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
         options.draw_rough(&mut Stream::new(seed, "rough"));

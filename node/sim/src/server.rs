@@ -9,7 +9,7 @@ use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
 
 use crate::clock::Clock;
-use crate::control::{Command, ControlLog, Table};
+use crate::control::{Agreed, Blocks, Command, ControlLog, Place};
 use crate::disk::Disk;
 use crate::invariants::Invariants;
 use crate::options::Options;
@@ -21,18 +21,20 @@ const LOADER: TxId = TxId { node: NodeId(u64::MAX), boot: Boot(1), seq: 1 };
 /// One server.
 pub(crate) struct Server {
     pub(crate) id: NodeId,
+    pub(crate) name: String,
     pub(crate) boot: Boot,
     pub(crate) disk: Disk<ControlLog>,
     /// `None` while crashed.
     pub(crate) machine: Option<Machine>,
-    /// Its disk is damaged: it refuses to start.
+    /// Its disk is damaged or lost, or it was removed: it is not there any more. Or it has not come
+    /// yet.
     pub(crate) dead: bool,
     pub(crate) paused: bool,
     /// Everything takes this much longer here; 0 when it is not slow.
     pub(crate) slowness: Tick,
     pub(crate) clock: Clock,
     /// `None` while crashed, and until it has met the others.
-    pub(crate) plane: Option<Plane<Table>>,
+    pub(crate) plane: Option<Plane<Agreed>>,
     /// What the own clock shows at the control plane's next tick.
     pub(crate) next_tick: Tick,
     /// Batches of the control plane that are not durable yet: its own number, and the disk's.
@@ -42,6 +44,10 @@ pub(crate) struct Server {
     pub(crate) carries_out: bool,
     /// The configuration that its machine was told of.
     pub(crate) cfg: u64,
+    /// What it knows of who is in the cluster.
+    pub(crate) place: Place,
+    /// Positions granted to this boot.
+    pub(crate) blocks: Blocks,
     /// Sends and replies in order, each with the durability it waits for.
     pub(crate) outbox: VecDeque<(PersistSeq, Out)>,
     pub(crate) durable: PersistSeq,
@@ -72,6 +78,7 @@ impl Server {
     pub(crate) fn new(index: usize, rate: u64) -> Self {
         Self {
             id: NodeId(index as u64 + 1),
+            name: NodeId(index as u64 + 1).to_string(),
             boot: Boot(0),
             disk: Disk::default(),
             machine: None,
@@ -85,6 +92,8 @@ impl Server {
             effects: VecDeque::new(),
             carries_out: false,
             cfg: 0,
+            place: Place::default(),
+            blocks: Blocks::default(),
             outbox: VecDeque::new(),
             durable: 0,
             syncing: false,
@@ -103,6 +112,7 @@ impl Server {
     pub(crate) fn power_off(&mut self) {
         self.machine = None;
         self.plane = None;
+        self.blocks = Blocks::default();
         self.handed.clear();
         self.effects.clear();
         self.outbox.clear();
@@ -129,6 +139,10 @@ pub(crate) fn load(
         let keepers = (0..options.servers).filter(|s| options.holds(*s, item.cluster));
         for index in keepers {
             servers[index].disk.preload(item, &committed);
+            if options.membership.is_some() {
+                // Whoever joins asks for what wrote the items that it copies.
+                servers[index].disk.preload_finished(LOADER);
+            }
         }
         invariants.loaded(item, &committed);
     }

@@ -1,15 +1,16 @@
-//! Reading, writing and looking up names for one request: everything that waits, each within the
-//! request's deadline, and the words for what went wrong. May not know paths, methods or SQL.
+//! Writing, and looking up names, for one request (reading is `reading`'s): everything that waits,
+//! each within the request's deadline, and the words for what went wrong. May not know paths,
+//! methods or SQL.
 
 use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid};
+use quorate_api::{ClusterKey, ErrorCode, ItemId, OpKind, Rid};
 use quorate_control::schema::{Database, Schema};
 use quorate_control::settings::ReadQuorum;
-use quorate_protocol::io::{self, Base, Failure, Proposal};
+use quorate_protocol::io::{Base, Failure, Proposal};
 use tokio::sync::Notify;
 
 use super::backend::{Backend, Commit, Planned};
@@ -167,86 +168,6 @@ impl<B: Backend> Access<'_, B> {
             let text = "what the servers agreed on last has not reached this one in time";
             ApiError::new(code, text)
         })
-    }
-
-    /// How many MASTERs answer reads of a database.
-    pub(super) fn level_in(&self, db: &Db) -> ReadQuorum {
-        self.level.unwrap_or(db.read_quorum)
-    }
-
-    /// The same server for finding what a statement changes: the transaction itself sees to it that
-    /// it builds on the newest state, so a database's read quorum is not for it.
-    pub(super) fn for_writing(self) -> Self {
-        Self { level: Some(self.level.unwrap_or_default()), ..self }
-    }
-
-    /// A record or key, at the request's read level; tombstones included.
-    pub(super) async fn read(&self, db: &Db, item: &ItemId) -> Result<Option<Committed>, ApiError> {
-        let level = self.level_in(db);
-        if level.is_local() {
-            return self.read_local(item).await;
-        }
-        let masters = db.schema().master_count();
-        let (wanted, majority) =
-            (level.effective(masters), ReadQuorum::Majority.effective(masters));
-        if wanted > masters {
-            let text = format!("read level {level} cannot be reached: there are {masters} MASTERs");
-            return Err(ApiError::bad_request(text));
-        }
-        let found = self.read_quorum(item.clone(), io::ReadQuorum::Count(wanted)).await?;
-        if wanted >= majority {
-            return Ok(found);
-        }
-        // Whoever answers first need not know what this server has acknowledged to its client.
-        let own = self.read_local(item).await?;
-        Ok(found.into_iter().chain(own).max_by_key(|committed| committed.stamp))
-    }
-
-    /// State that a transaction builds on: local, or by majority when that is known not to do or
-    /// has nothing in the version wanted. Tombstones included.
-    pub(super) async fn base(
-        &self,
-        item: &ItemId,
-        version: Option<u64>,
-    ) -> Result<Option<Committed>, ApiError> {
-        if self.fresh || self.level.is_some_and(|level| !level.is_local()) {
-            return self.read_majority(item.clone()).await;
-        }
-        let found = self.read_local(item).await?;
-        let is_record = matches!(item.key, quorate_api::ItemKey::Record(_));
-        let has = match (&found, version) {
-            (Some(found), Some(wanted)) => found.stamp.version >= wanted,
-            (Some(_), None) => true,
-            (None, _) => !is_record,
-        };
-        if has { Ok(found) } else { self.read_majority(item.clone()).await }
-    }
-
-    pub(super) async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {
-        Ok(self.in_time(ErrorCode::ReadTimeout, self.app.backend.read_local(item)).await??)
-    }
-
-    pub(super) async fn read_majority(&self, item: ItemId) -> Result<Option<Committed>, ApiError> {
-        self.read_quorum(item, io::ReadQuorum::Majority).await
-    }
-
-    async fn read_quorum(
-        &self,
-        item: ItemId,
-        quorum: io::ReadQuorum,
-    ) -> Result<Option<Committed>, ApiError> {
-        let read = self.app.backend.read_quorum(vec![item.clone()], quorum, self.deadline);
-        match self.in_time(ErrorCode::ReadTimeout, read).await? {
-            Ok(answers) => {
-                let found = answers.into_iter().find(|(id, _)| *id == item);
-                let found = found.and_then(|(_, found)| found);
-                if let (Some(trail), Some(committed)) = (self.trail, &found) {
-                    trail.saw(item, committed.stamp);
-                }
-                Ok(found)
-            }
-            Err(failure) => Err(self.explain(&failure, &[])),
-        }
     }
 
     /// A page of a cluster's live records, from this server's state.

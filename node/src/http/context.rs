@@ -19,6 +19,7 @@ use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use quorate_api::{ErrorCode, NodeId};
+use quorate_control::data_centers::DataCenters;
 use quorate_control::members::WriteQuorum;
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -75,6 +76,8 @@ pub struct HttpConfig {
     pub authenticator: Authenticator,
     /// W of databases whose creation does not name one.
     pub write_quorum: WriteQuorum,
+    /// Where servers are, in theirs.
+    pub data_centers: DataCenters,
     /// R of theirs.
     pub read_quorum: ReadQuorum,
     /// Whether their writers wait.
@@ -113,7 +116,7 @@ impl<B: Backend> App<B> {
     /// Asks the server once who it is.
     pub(super) fn new(backend: B, config: HttpConfig) -> Self {
         let status = backend.status();
-        let counters = Counters::new(backend.connections());
+        let counters = Counters::new(backend.connections(), backend.running());
         let units = config.limits.bodies_bytes_max.div_ceil(BUDGET_UNIT);
         Self {
             backend,
@@ -308,7 +311,8 @@ fn read_level(headers: &HeaderMap) -> Result<Option<ReadQuorum>, ApiError> {
     }
     text.parse().map(Some).map_err(|_| {
         ApiError::bad_request(
-            "X-Quorate-Read-Level must be local, majority, all or a number of MASTERs from 1",
+            "X-Quorate-Read-Level must be local, localDataCenter, majority, all or a number of \
+             MASTERs from 1",
         )
     })
 }

@@ -121,6 +121,9 @@ fn member(servers: &Servers, server: &Server) -> Value {
         });
         put("publicAddress", told.peer.map(|address| address.ip().to_string()).into());
         put("startedOn", date_time(told.started_ms, DATE).into());
+        if told.addendum.speaks > 0 {
+            put("speaks", told.addendum.speaks.into());
+        }
         put("listeners", listeners.collect());
         put("databases", databases.collect());
     }
@@ -185,6 +188,7 @@ fn database(servers: &Servers, db: &Db) -> Value {
         "writeQuorum": db.write_quorum,
         "readQuorum": db.read_quorum,
         "executionMode": db.execution_mode,
+        "dataCenters": db.data_centers,
         "wQuorum": servers.has_write_quorum(db),
         "status": states_of(servers, &db.name),
         "clusters": clusters,

@@ -23,6 +23,7 @@ mod graph;
 mod keys;
 mod metrics;
 mod permitted;
+mod reading;
 mod record;
 mod reply;
 mod roles;

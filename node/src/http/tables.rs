@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, UNIX_EPOCH};
 
 use comfy_table::{CellAlignment, Table, presets};
+use quorate_control::data_centers;
 use quorate_control::schema::{Cluster, Database};
 
 use super::access::Db;
@@ -131,7 +132,9 @@ pub(super) fn database(servers: &Servers, db: &Db) -> String {
     header.extend(servers.list.iter().map(|server| {
         let state = server.database_state(&db.name);
         let role = server.role.name();
-        format!("{CONFIGURED}\n{role}\n{state}\n{}", marked(servers, server))
+        let center = data_centers::center_of(&db.data_centers, &server.name);
+        let center = center.map(|(name, _)| format!("DC({name})\n")).unwrap_or_default();
+        format!("{CONFIGURED}\n{role}\n{state}\n{center}{}", marked(servers, server))
     }));
     let mut table = table(header);
     let (write, read) = (db.write_quorum.to_string(), db.read_quorum.to_string());
@@ -152,7 +155,21 @@ pub(super) fn database(servers: &Servers, db: &Db) -> String {
          (LEGEND: X = Owner, o = Copy)",
         db.name
     );
-    titled(&title, &table)
+    let clusters = titled(&title, &table);
+    if db.data_centers.is_empty() {
+        return clusters;
+    }
+    format!("{clusters}\n\n{}", data_centers_of(db))
+}
+
+/// Where the servers of a database are, and the quorum of each place.
+fn data_centers_of(db: &Database) -> String {
+    let mut table = table(["NAME", "SERVERS", "writeQuorum"].map(str::to_owned));
+    for (name, center) in &db.data_centers {
+        let quorum = center.write_quorum.to_string();
+        table.add_row([name.clone(), center.servers.join(", "), quorum]);
+    }
+    titled("DATA CENTER CONFIGURATION", &table)
 }
 
 /// Means of the times between each two servers: source in the row, destination in the column.

@@ -131,7 +131,7 @@ impl Machine {
             armed: 0,
             recovering: false,
         };
-        for node in self.masters_of(&coordination.participants) {
+        for node in self.voters_of(&coordination.participants, &coordination.ops) {
             self.send_prepare(cx, node, tx, &coordination);
         }
         self.coordinations.insert(tx, coordination);
@@ -405,7 +405,7 @@ impl Machine {
         if self.now >= c.resend_at {
             c.resend_at = self.now + self.config.resend;
             let c = &self.coordinations[&tx];
-            for node in self.masters_of(&c.participants) {
+            for node in self.voters_of(&c.participants, &c.ops) {
                 self.resend_one(cx, tx, c, node);
             }
         }

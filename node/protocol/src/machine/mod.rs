@@ -355,6 +355,10 @@ impl Machine {
             let n = placement.masters.len();
             assert!(n > 0, "cluster {cluster} without MASTERs");
             assert!((1..=n).contains(&placement.write_quorum), "write quorum of {cluster}");
+            for local in &placement.local_quorums {
+                let n = local.masters.len();
+                assert!((1..=n).contains(&local.write_quorum), "local quorum of {cluster}");
+            }
         }
         self.cfg = cfg;
         let members: BTreeSet<NodeId> = placements

@@ -357,7 +357,7 @@ impl Machine {
             let Some((placement, instance)) = placement.zip(instance) else { continue };
             match instance {
                 Instance::Promising(promises) => {
-                    if let Some(value) = self.value_from(placement, promises) {
+                    if let Some(value) = self.value_from(placement, tx, promises) {
                         chosen = true;
                         *instance = if placement.is_safe() {
                             Instance::Accepting(value, BTreeSet::new())
@@ -390,14 +390,17 @@ impl Machine {
     fn value_from(
         &self,
         placement: &Placement,
+        tx: TxId,
         promises: &BTreeMap<NodeId, Promise>,
     ) -> Option<Value> {
-        let yes = promises.values().filter(|p| p.vote == Some(Vote::Yes)).count();
+        let yes = promises.iter().filter(|(_, p)| p.vote == Some(Vote::Yes)).map(|(node, _)| node);
+        let electorate = placement.electorate(tx.node);
+        let yes = electorate.count(yes);
         if !placement.is_safe() {
             // 3.10: never waits for more than the reachable ones; it may contradict the
             // coordinator.
             let all = placement.masters.iter().all(|n| promises.contains_key(n) || !self.is_up(*n));
-            return if yes >= placement.write_quorum {
+            return if yes >= electorate.write_quorum {
                 Some(Value::Prepared)
             } else {
                 all.then_some(Value::Aborted)

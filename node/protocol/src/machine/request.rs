@@ -90,8 +90,9 @@ impl Machine {
             if submit.schema < placement.schema_min {
                 return Err(Failure::on(ErrorCode::SchemaChanged, &proposal.item));
             }
-            let reachable = placement.masters.iter().filter(|node| self.is_up(**node)).count();
-            if reachable < placement.write_quorum {
+            let electorate = placement.electorate(self.config.node);
+            let reachable = electorate.masters.iter().filter(|node| self.is_up(**node)).count();
+            if reachable < electorate.write_quorum {
                 return Err(Failure::on(ErrorCode::NoQuorum, &proposal.item));
             }
         }

@@ -1,5 +1,5 @@
-//! What the votes of a transaction allow (PROTOCOL.md 3.5.3; 3.10 for W below majority). May not
-//! send anything: `coordinator` does.
+//! Who votes on a transaction, and what the votes allow (PROTOCOL.md 3.5.3; 3.10 for W below
+//! majority). May not send anything: `coordinator` does.
 //!
 //! A split vote is given up early. With MASTERs down, W Yes may be out of reach although fewer than
 //! N − W + 1 said No: then nothing but recovery can abort (3.5.3), and waiting for half of the
@@ -12,14 +12,15 @@
 //! come from one of its receivers; or the transaction would be aborted for nothing but the order of
 //! messages. This, too, says only when.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, NodeId, TxId};
+use quorate_api::{ClusterKey, NodeId, OpKind, Operation, TxId};
 
 use super::Machine;
 use super::coordinator::{Coordination, Round, Stage};
-use crate::io::{Placement, Tick};
-use crate::message::Value;
+use crate::io::{Electorate, Placement, Tick};
+use crate::message::{Participant, Value};
 use crate::planted::Bug;
 
 /// What the votes of one cluster allow.
@@ -30,6 +31,23 @@ pub(super) enum Votes {
 }
 
 impl Machine {
+    /// Who is asked for a vote on a transaction of this server: the MASTERs whose votes count; of
+    /// what is merged all MASTERs, so that none of them goes on alone meanwhile.
+    pub(super) fn voters_of(
+        &self,
+        participants: &[Participant],
+        ops: &[Operation],
+    ) -> BTreeSet<NodeId> {
+        if ops.iter().any(|op| matches!(op.kind, OpKind::Merge(_))) {
+            return self.masters_of(participants);
+        }
+        participants
+            .iter()
+            .filter_map(|p| self.placements.get(&p.cluster))
+            .flat_map(|p| p.electorate(self.config.node).masters.iter().copied())
+            .collect()
+    }
+
     /// True when some cluster's votes decide nothing unless a MASTER comes back that is down now.
     pub(super) fn is_out_of_reach(&self, tx: TxId) -> bool {
         let Some(c) = self.coordinations.get(&tx) else { return false };
@@ -52,10 +70,11 @@ impl Machine {
         let Some(accepting) = self.placements.get(&cluster) else { return false };
         c.clusters.iter().filter(|(other, _)| **other != cluster).any(|(other, round)| {
             let Some(placement) = self.placements.get(other) else { return false };
-            let masters = placement.masters.iter();
+            let electorate = placement.electorate(self.config.node);
+            let masters = electorate.masters.iter();
             let missing: Vec<&NodeId> =
                 masters.filter(|node| self.may_still_vote(round, **node)).collect();
-            let (yes, quorum) = (round.yes.len(), placement.write_quorum);
+            let (yes, quorum) = (electorate.count(&round.yes), electorate.write_quorum);
             round.stage == Stage::Voting
                 && yes < quorum
                 && yes + missing.len() >= quorum
@@ -74,13 +93,7 @@ impl Machine {
         let (w, majority) = (placement.write_quorum, placement.majority());
         let (yes, no) = (round.yes.len(), round.no.len());
         if !placement.is_safe() {
-            return if yes >= w {
-                Votes::Final(Value::Prepared)
-            } else if no > n - w {
-                Votes::Final(Value::Aborted)
-            } else {
-                Votes::Open
-            };
+            return judge_below_majority(placement.electorate(self.config.node), round);
         }
         let early = (yes >= w && self.config.has(Bug::CommitOnQuorum))
             || (yes > 0 && self.config.has(Bug::AckBeforeQuorum));
@@ -108,5 +121,17 @@ impl Machine {
             return Votes::Open;
         }
         Votes::SecondRound(Value::Prepared)
+    }
+}
+
+/// W Yes are enough, and nobody has to accept them (3.10).
+fn judge_below_majority(electorate: Electorate<'_>, round: &Round) -> Votes {
+    let Electorate { masters, write_quorum } = electorate;
+    if electorate.count(&round.yes) >= write_quorum {
+        Votes::Final(Value::Prepared)
+    } else if electorate.count(&round.no) > masters.len() - write_quorum {
+        Votes::Final(Value::Aborted)
+    } else {
+        Votes::Open
     }
 }

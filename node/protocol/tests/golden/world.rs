@@ -410,6 +410,8 @@ fn placements(
             masters,
             replicas: replicas.to_vec(),
             write_quorum,
+            local_quorums: Vec::new(),
+            data_centers: BTreeMap::new(),
             owner,
             schema_min: 0,
             entry: SessionToken::new(),

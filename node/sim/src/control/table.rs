@@ -68,6 +68,8 @@ impl Table {
                 masters: Vec::new(),
                 replicas: Vec::new(),
                 write_quorum: 1,
+                local_quorums: Vec::new(),
+                data_centers: BTreeMap::new(),
                 owner: row.owner,
                 schema_min: if row.closed { CLOSED } else { 0 },
                 entry: SessionToken::new(),
@@ -78,11 +80,6 @@ impl Table {
             (row.cluster, placement)
         });
         placed.collect()
-    }
-
-    /// Those who vote.
-    pub(crate) const fn voting(&self) -> &BTreeSet<NodeId> {
-        &self.servers
     }
 
     /// Some cluster is dropped.

@@ -10,6 +10,10 @@
 //! | `one_generation` | a generation's commits are final, and at its voters, before the next one |
 //! | `configuration_kept` | no server goes back to an older configuration, also over a crash |
 //! | `one_agreement` | servers that have applied the same entries agree |
+//! | `command_kept` | what was answered as carried out is never gone, and happened once |
+//! | `one_name` | one id, one name, for ever |
+//! | `one_owner` | nobody votes for a create of anybody but the owner that it knows of |
+//! | `position_once` | a position is used once |
 //! | `one_leader` | a term of the control plane has at most one leader |
 //! | `exact_bases` | commits are applied on exact bases, never twice, never backwards |
 //! | `tombstone_kept` | a tombstone goes only when every MASTER and REPLICA has it |
@@ -36,6 +40,7 @@ mod acknowledged_stays;
 mod all_or_nothing;
 mod bank_total;
 mod below_majority;
+mod command_kept;
 mod configuration_kept;
 mod durable_before_ok;
 mod edges_symmetric;
@@ -45,8 +50,11 @@ mod one_commit_per_base;
 mod one_content;
 mod one_generation;
 mod one_leader;
+mod one_name;
 mod one_outcome;
+mod one_owner;
 mod one_value;
+mod position_once;
 mod tombstone_kept;
 mod unique_key;
 mod votes_stand;
@@ -54,10 +62,12 @@ mod votes_stand;
 use std::collections::BTreeMap;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId, TxId};
+use quorate_control::agreement::Agreement;
+use quorate_control::command::Command;
 use quorate_control::plane::{Plane, State};
-use quorate_protocol::io::Write;
+use quorate_protocol::io::{Placement, Write};
 
-use crate::control::Table;
+use crate::control::Agreed;
 use crate::disk::Contents;
 use crate::options::Options;
 use crate::workload::Kind;
@@ -87,6 +97,10 @@ pub struct Invariants {
     configurations: configuration_kept::ConfigurationKept,
     agreements: one_agreement::OneAgreement,
     leaders: one_leader::OneLeader,
+    commands: command_kept::CommandKept,
+    names: one_name::OneName,
+    owners: one_owner::OneOwner,
+    positions: position_once::PositionOnce,
     /// Instead of most of them, where W is below a majority.
     below_majority: Option<below_majority::BelowMajority>,
 }
@@ -124,7 +138,7 @@ impl Invariants {
     }
 
     /// A server's control plane has begun, or has applied more.
-    pub(crate) fn plane(&mut self, index: usize, plane: &Plane<Table>) {
+    pub(crate) fn plane(&mut self, index: usize, plane: &Plane<Agreed>) {
         let (applied, cfg) = (plane.applied(), plane.state().cfg);
         let found = [
             ("configuration-kept", self.configurations.see(index, applied, cfg)),
@@ -134,6 +148,51 @@ impl Invariants {
             if let Some(detail) = detail {
                 self.report(invariant, format!("server {index} {detail}"));
             }
+        }
+    }
+
+    /// Somebody asks for a command.
+    pub(crate) fn asked(&mut self, command: &Command) {
+        self.commands.asked(command);
+    }
+
+    /// Somebody was told that a command was carried out.
+    pub(crate) fn carried_out(&mut self, command: &Command) {
+        if let Some(detail) = self.commands.carried_out(command) {
+            self.report("command-kept", detail);
+        }
+    }
+
+    /// Servers agree on something new.
+    pub(crate) fn agreed(&mut self, agreement: &Agreement) {
+        let schema = &agreement.schema;
+        let found =
+            [("command-kept", self.commands.agreed(schema)), ("one-name", self.names.see(schema))];
+        for (invariant, detail) in found {
+            if let Some(detail) = detail {
+                self.report(invariant, detail);
+            }
+        }
+    }
+
+    /// A server's machine is told of a configuration.
+    pub(crate) fn configured(
+        &mut self,
+        index: usize,
+        placements: &BTreeMap<ClusterKey, Placement>,
+    ) {
+        self.owners.configured(index, placements);
+    }
+
+    /// A cluster was made, with these MASTERs.
+    pub(crate) fn cluster_made(&mut self, cluster: ClusterKey, masters: Vec<usize>) {
+        self.generations.made(cluster, masters);
+    }
+
+    /// A server uses a position.
+    pub(crate) fn position_taken(&mut self, index: usize, record: &ItemId) {
+        if let Some(detail) = self.positions.see(index, record) {
+            self.report("position-once", format!("server {index} {detail}"));
         }
     }
 
@@ -178,6 +237,7 @@ impl Invariants {
         for write in writes {
             found.push(("one-outcome", self.outcomes.see(write)));
             found.push(("votes-stand", self.votes.see(by, write)));
+            found.push(("one-owner", self.owners.see(index, write)));
             if let Write::Item(item, committed) = write {
                 found.push(("one-commit-per-base", self.commits.see(item, committed)));
                 self.tombstones.see(item, committed);
@@ -207,6 +267,10 @@ impl Invariants {
     pub fn wrote(&mut self, by: usize, writes: &[Write], holds: &Contents, options: &Options) {
         if self.below_majority.is_some() {
             return;
+        }
+        let joins = options.membership.as_ref().is_some_and(|m| by >= m.founders);
+        if joins && writes.contains(&Write::Aligning(false)) {
+            self.whole.joined(by, self.tombstones.joined(by, holds));
         }
         let dropped = &self.tombstones;
         let has_dropped = |item: &ItemId| dropped.has_dropped(by, item);
@@ -326,7 +390,7 @@ impl Invariants {
 }
 
 /// FNV-1a over the state's bytes.
-fn digest(state: &State<Table>) -> u64 {
+fn digest(state: &State<Agreed>) -> u64 {
     let bytes = postcard::to_allocvec(state).expect("the state is plain data");
     let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
@@ -338,7 +402,7 @@ fn snapshot(
     options: &Options,
 ) -> (&'static str, Option<String>) {
     match options.workload {
-        Kind::Registers => ("", None),
+        Kind::Registers | Kind::Records => ("", None),
         Kind::Bank => ("bank-total", bank_total::check(items, options)),
         Kind::Unique => ("unique-key", unique_key::check(items, options)),
         Kind::Graph => ("edges-symmetric", edges_symmetric::check(items, options)),

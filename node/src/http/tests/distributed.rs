@@ -26,6 +26,7 @@ async fn told() -> Setup {
         databases: vec!["bench".to_owned(), "other".to_owned()],
         lags: [(NodeId(3), 8)].into(),
         toward: [toward("n2", 250, 40), toward("n3", 1_000, 7)].into(),
+        ..Bulletin::default()
     };
     let second = Bulletin {
         http: Some("127.0.0.1:2481".parse().unwrap()),

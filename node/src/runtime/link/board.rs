@@ -160,11 +160,20 @@ impl Board {
         known.map(|notice| notice.bulletin.clone())
     }
 
+    /// True when the last that a server told, at least in this boot, is that it has stopped.
+    pub(super) fn has_left(&self, node: NodeId, boot: Boot) -> bool {
+        let known = self.known.get(&node).map(|known| &known.notice);
+        known.is_some_and(|notice| notice.boot >= boot && notice.state == NodeState::Offline)
+    }
+
     /// How a server is that this one has no link with.
     pub(super) fn state(&self, node: NodeId) -> ServerState {
         let Some(Known { notice, at, .. }) = self.known.get(&node) else {
             return ServerState::Offline;
         };
+        if notice.state == NodeState::Offline {
+            return ServerState::Offline;
+        }
         let is_old = self.now.saturating_sub(*at) > PERIODS * self.period + UNDER_WAY;
         if notice.lost || is_old {
             ServerState::NotAvailable
@@ -232,6 +241,11 @@ mod tests {
         tell(&a, &mut c);
         tell(&b, &mut c);
         assert_eq!(c.state(NodeId(1)), ONLINE, "what b says is older");
+        a.publish(NodeState::Offline, None);
+        tell(&a, &mut b);
+        b.lose(NodeId(1), Boot(1));
+        b.pass(100_000_000);
+        assert_eq!(b.state(NodeId(1)), ServerState::Offline, "it has said so itself");
     }
 
     /// FEATURES: S11

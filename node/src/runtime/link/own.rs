@@ -14,8 +14,13 @@ use crate::http::backend::NodeState;
 use crate::http::members::Bulletin;
 
 /// All states, each at the place of its number.
-const STATES: [NodeState; 4] =
-    [NodeState::Starting, NodeState::Online, NodeState::ShuttingDown, NodeState::Aligning];
+const STATES: [NodeState; 5] = [
+    NodeState::Starting,
+    NodeState::Online,
+    NodeState::ShuttingDown,
+    NodeState::Aligning,
+    NodeState::Offline,
+];
 
 /// What is told of this server, and what it was told of others.
 #[derive(Debug, Default)]
