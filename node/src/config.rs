@@ -275,28 +275,22 @@ impl Config {
             // How many a server joins is not known before.
             if join.is_empty() { members.count() } else { usize::MAX },
         )?;
-        let names: Vec<&str> = match &join[..] {
-            [] => members.names().iter().map(String::as_str).collect(),
-            _ => Vec::new(),
-        };
+        let founders = if join.is_empty() { members.names() } else { &[] };
+        let names: Vec<&str> = founders.iter().map(String::as_str).collect();
         let centers = &template.defaults.data_centers;
         data_centers::check(centers, (write_quorum, read_quorum), &names)?;
-        let chain =
-            flags.conflict_resolver_chain.as_ref().or(file.conflict_resolver_chain.as_ref());
-        let chain = chain.map(|text| chain_of(text, centers)).transpose()?.unwrap_or_default();
-        let execution_mode = match flags.execution_mode {
-            Some(text) => text.parse()?,
-            None => file.execution_mode.unwrap_or(template.defaults.execution_mode),
-        };
+        let chain = flags.conflict_resolver_chain.or(file.conflict_resolver_chain);
+        let chain = chain.map(|text| chain_of(&text, centers)).transpose()?.unwrap_or_default();
+        let given = flags.execution_mode.map(|text| text.parse()).transpose()?;
+        let execution_mode =
+            given.or(file.execution_mode).unwrap_or(template.defaults.execution_mode);
         let mut dial = file.dial;
         dial.extend(flags.dial);
         dial::check(&dial, &members, &name)?;
         let advertise = flags.advertise.or(file.advertise);
         dial::check_join(&join, advertise.as_deref())?;
         let multicast = flags.multicast || file.multicast;
-        if multicast && stands_alone {
-            return Err(ConfigError::MulticastAlone);
-        }
+        check_multicast(multicast, stands_alone)?;
         let listen = flags.peer.or(file.peer).unwrap_or_else(|| default_address(DEFAULT_PEER));
         let reach = Reach { listen, advertise, multicast, seeds: &join };
         let cluster = flags.cluster_name.or(file.cluster_name);
@@ -329,6 +323,11 @@ impl Config {
             connections_max,
         })
     }
+}
+
+/// A server that stands alone looks for nobody.
+const fn check_multicast(wanted: bool, stands_alone: bool) -> Result<(), ConfigError> {
+    if wanted && stands_alone { Err(ConfigError::MulticastAlone) } else { Ok(()) }
 }
 
 /// The name, given or found, and the MASTERs, of whom it must be one.
