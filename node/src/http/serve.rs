@@ -14,7 +14,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -179,13 +179,29 @@ async fn connection<B: Backend>(
     }
 }
 
+/// A request that runs: counted until it is answered, or dropped because its client has gone.
+struct Running<'a>(&'a AtomicU64);
+
+impl<'a> Running<'a> {
+    fn begin(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 async fn answer<B: Backend>(
     app: &Arc<App<B>>,
     mut router: Router,
     request: hyper::Request<Incoming>,
 ) -> axum::http::Response<Body> {
     // Before the look at the state, so that a server that leaves misses none.
-    app.counters.running.fetch_add(1, Ordering::AcqRel);
+    let running = Running::begin(&app.counters.running);
     let goes_elsewhere = is_leaving(app) && !WATCHED.contains(&request.uri().path());
     let mut response = if goes_elsewhere {
         let text = format!("server '{}' is SHUTTINGDOWN: ask another one", app.name);
@@ -197,7 +213,7 @@ async fn answer<B: Backend>(
             Err(never) => match never {},
         }
     };
-    app.counters.running.fetch_sub(1, Ordering::AcqRel);
+    drop(running);
     if is_leaving(app) {
         response.headers_mut().insert(CONNECTION, CLOSE);
     }
