@@ -268,10 +268,12 @@ impl Node {
     }
 
     /// Tells the others that this server is to stop, and gives them its clusters. New requests are
-    /// refused from now on. Longer than the bound nothing is waited for.
+    /// refused from now on, and running ones may end within half of the bound: the rest is for the
+    /// others to agree. Longer than the bound nothing is waited for.
     pub async fn leave(&self, bound: Duration) {
         let (left, gave) = oneshot::channel();
-        self.shared.inbox.push_control(Input::Leave { left });
+        let patience = self.shared.clock.now() + micros(bound / 2);
+        self.shared.inbox.push_control(Input::Leave { patience, left });
         if tokio::time::timeout(bound, gave).await.is_err() {
             tracing::warn!("stopping before this server's clusters have other owners");
         }
