@@ -15,6 +15,7 @@ use super::bulletin;
 use super::data_dir::raise_format;
 use super::handle::NodeHandle;
 use super::shared::Shared;
+use crate::http::backend::NodeState;
 use crate::http::members::{Server, ServerState};
 
 /// Between two looks at what servers tell of themselves, while this one speaks more than all do.
@@ -58,12 +59,16 @@ async fn raise_level(shared: &Arc<Shared>, schema: &Schema) {
     }
 }
 
-/// The newest version that every server speaks; `None` while one of them is away, or has not said
-/// what it speaks.
+/// The newest version that every server speaks; `None` while one of them is away or on its way out,
+/// or has not said what it speaks.
 fn spoken_by_all(schema: &Schema, servers: &[Server]) -> Option<u16> {
     let spoken = schema.servers.iter().map(|member| {
         let server = servers.iter().find(|server| server.node == Some(member.node))?;
-        let is_there = matches!(server.state, ServerState::Is(_));
+        // Who is just stopping may come back with an older program.
+        let is_there = matches!(
+            server.state,
+            ServerState::Is(NodeState::Starting | NodeState::Online | NodeState::Aligning)
+        );
         let speaks = server.bulletin.as_ref()?.addendum.speaks;
         (is_there && speaks > 0).then_some(speaks)
     });
@@ -92,7 +97,6 @@ mod tests {
     use quorate_control::servers::Role;
 
     use super::*;
-    use crate::http::backend::NodeState;
     use crate::http::members::{Addendum, Bulletin};
 
     fn server(node: u64, state: ServerState, speaks: u16) -> Server {
@@ -117,6 +121,12 @@ mod tests {
         assert_eq!(spoken_by_all(&schema, &second(there, 8)), Some(8));
         assert_eq!(spoken_by_all(&schema, &second(there, 0)), None, "an older one says nothing");
         assert_eq!(spoken_by_all(&schema, &second(ServerState::NotAvailable, 9)), None);
+        for state in [NodeState::Starting, NodeState::Aligning] {
+            assert_eq!(spoken_by_all(&schema, &second(ServerState::Is(state), 9)), Some(9));
+        }
+        for state in [NodeState::ShuttingDown, NodeState::Offline] {
+            assert_eq!(spoken_by_all(&schema, &second(ServerState::Is(state), 9)), None);
+        }
         assert_eq!(spoken_by_all(&schema, &second(there, 9)[..1]), None, "nobody has met it");
     }
 }
