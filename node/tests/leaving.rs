@@ -16,7 +16,7 @@ use support::people::{Answer, start, start_all, stop_all};
 use support::{Server, json_of, request, three_servers, until};
 
 /// Longest that stopping may take: what main.rs allows for, one after the other.
-const STOP_MAX: Duration = Duration::from_secs(8);
+const STOP_MAX: Duration = Duration::from_secs(9);
 
 fn owner(server: &Server, cluster: &str) -> String {
     let shown = json_of(&server.http("GET", "/distributed/database/bench", ""));

@@ -50,6 +50,9 @@ pub struct Limits {
     pub deadline_default: Duration,
     /// Longest deadline a request may ask for.
     pub deadline_max: Duration,
+    /// For so long requests are still answered once the server was told to stop: refused, if it
+    /// says that it leaves.
+    pub shutdown_stay: Duration,
     /// Running requests may finish within this once the server was told to stop.
     pub shutdown_grace: Duration,
 }
@@ -64,6 +67,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(30),
             deadline_default: Duration::from_secs(5),
             deadline_max: Duration::from_secs(60),
+            shutdown_stay: Duration::from_millis(300),
             shutdown_grace: Duration::from_secs(5),
         }
     }

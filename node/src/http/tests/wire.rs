@@ -251,3 +251,37 @@ async fn a_server_that_leaves_refuses_definitely_and_ends_connections_with_that(
     let reply = exchange(&mut other, &request("GET", "/ping", "")).await;
     assert!(reply.ends_with("pong"), "who watches it is answered: {reply}");
 }
+
+/// FEATURES: S11
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_still_refuses_for_a_moment() {
+    let limits = Limits { shutdown_stay: Duration::from_secs(600), ..Limits::default() };
+    let running = start(limits).await;
+    let mut idle = TcpStream::connect(running.address).await.unwrap();
+    exchange(&mut idle, &request("GET", "/ping", "")).await;
+    running.fake.leave();
+    running.stop.send(()).unwrap();
+    // It has heard of it.
+    tokio::task::yield_now().await;
+    let mut fresh = TcpStream::connect(running.address).await.unwrap();
+    for stream in [&mut idle, &mut fresh] {
+        let reply = exchange(stream, &request("POST", "/database/bench/plocal", "")).await;
+        assert!(reply.contains("SHUTTINGDOWN") && reply.contains("\"outcome\":\"failed\""));
+    }
+    running.task.abort();
+}
+
+/// FEATURES: S11
+#[tokio::test]
+async fn what_is_sent_to_a_server_that_ends_resets_no_answer() {
+    let limits = Limits { shutdown_stay: Duration::ZERO, ..Limits::default() };
+    let running = start(limits).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    exchange(&mut stream, &request("GET", "/ping", "")).await;
+    running.stop.send(()).unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "the end is announced");
+    stream.write_all(&request("GET", "/ping", "")).await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "no reset");
+    drop(stream);
+    running.task.await.unwrap();
+}
