@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::people::{Answer, start, start_all, stop_all};
-use support::{Server, json_of, request, three_servers, until};
+use support::{NEVER_SUSPECT, Server, StopWhenDropped, json_of, request, three_servers, until};
 
 /// Longest that stopping may take: what main.rs allows for, one after the other.
 const STOP_MAX: Duration = Duration::from_secs(9);
@@ -58,6 +58,7 @@ fn write(address: &str, stop: &AtomicBool, count: &AtomicUsize) -> Vec<Answer> {
 /// is in doubt. Gives how many records each has written.
 fn stop_under_writers(servers: &mut [Server], stopped: usize) {
     let stop = Arc::new(AtomicBool::new(false));
+    let stopping = StopWhenDropped(&stop);
     let others: Vec<usize> = (0..3).filter(|n| *n != stopped).collect();
     let counts: Vec<Arc<AtomicUsize>> = others.iter().map(|_| Arc::default()).collect();
     let writers: Vec<_> = others
@@ -81,7 +82,7 @@ fn stop_under_writers(servers: &mut [Server], stopped: usize) {
     assert!(servers[stopped].end(Signal::SIGTERM).success());
     assert!(began.elapsed() < STOP_MAX);
     go_on(20);
-    stop.store(true, Ordering::Relaxed);
+    drop(stopping);
     for writer in writers {
         let refused = writer.join().unwrap();
         assert!(refused.is_empty(), "{refused:?}");
