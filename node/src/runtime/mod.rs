@@ -64,6 +64,9 @@ use shared::{Listeners, Parts, Shared};
 use storage::witness::Witness;
 use storage::{StorageError, SyncThread, Writer, die};
 
+/// Longest wait until others have been sent what this server said last.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
 /// What a server is started with.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -294,6 +297,10 @@ impl Node {
             witness.sync().map_err(|source| StorageError::Witness { source })
         });
         let outcome = stopped.await.map_err(|_| StorageError::Stopping)?;
+        if let Some(links) = &self.shared.links {
+            // The last word is on its way out; nobody is waited for who does not read.
+            tokio::time::timeout(LAST_WORD, links.all_sent()).await.ok();
+        }
         self.tasks.shutdown().await;
         outcome
     }
