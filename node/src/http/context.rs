@@ -9,7 +9,6 @@
 //! `asynchronous`).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
@@ -24,6 +23,7 @@ use quorate_control::members::WriteQuorum;
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::allocate::Turns;
 use super::asynchronous::{Early, Outcomes};
 use super::auth::Authenticator;
 use super::backend::Backend;
@@ -112,7 +112,7 @@ pub(super) struct App<B> {
     /// Of requests that were answered early.
     pub(super) outcomes: Outcomes,
     /// Whose turn it is of clusters that records could be created in.
-    pub(super) turns: AtomicUsize,
+    pub(super) turns: Turns,
     bodies: Arc<Semaphore>,
 }
 
@@ -130,7 +130,7 @@ impl<B: Backend> App<B> {
             config,
             counters,
             outcomes: Outcomes::default(),
-            turns: AtomicUsize::new(0),
+            turns: Turns::default(),
             bodies: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
         }
     }
