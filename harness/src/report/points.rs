@@ -14,7 +14,7 @@ use super::page::{render, style};
 use super::plot::{Heat, HeatCell, Lines};
 use super::{words, write_file};
 use crate::figures::bootstrap::Estimate;
-use crate::figures::usl::{self, UslFit};
+use crate::figures::usl::{self, Course, UslFit};
 use crate::sweep::{Definition, Ledger, RunFigures, mean_of};
 
 const TEMPLATE: &str = include_str!("../../assets/sweep.html");
@@ -57,8 +57,8 @@ pub fn sweep(folder: &Path, ledger: &Ledger) -> Result<PathBuf, ReportError> {
     let definition = &ledger.definition;
     let points: Vec<PointFigures> =
         (0..definition.points.len()).map(|point| point_figures(ledger, point)).collect();
-    let sizes = places(definition).filter(|_| definition.closed_loop);
-    let law = sizes.and_then(|sizes| fitted(ledger, &sizes));
+    let sizes = sizes(definition);
+    let law = sizes.as_ref().and_then(|sizes| fitted(ledger, sizes));
     let file = PointsFile {
         format: 1,
         name: &definition.name,
@@ -87,7 +87,7 @@ pub fn sweep(folder: &Path, ledger: &Ledger) -> Result<PathBuf, ReportError> {
         finished => ledger.finished,
         figures => shown,
         rows,
-        law => law.map(|law| law_words(&law)),
+        law => law.zip(sizes).map(|(law, sizes)| law_words(&law, &sizes)),
     };
     let page = folder.join("index.html");
     write_file(&page, render("sweep.html", TEMPLATE, values)?.as_bytes())?;
@@ -110,6 +110,13 @@ fn point_figures(ledger: &Ledger, point: usize) -> PointFigures {
 fn places(definition: &Definition) -> Option<Vec<f64>> {
     let [axis] = definition.axes.as_slice() else { return None };
     axis.labels.iter().map(|label| label.parse().ok()).collect()
+}
+
+/// The sizes that a law of scaling is about; `None` where something else differs, or clients don't
+/// ask for all that can be done.
+fn sizes(definition: &Definition) -> Option<Vec<f64>> {
+    let is_scaling = definition.closed_loop && definition.axes.iter().all(|axis| axis.is_size);
+    places(definition).filter(|_| is_scaling)
 }
 
 fn fitted(ledger: &Ledger, sizes: &[f64]) -> Option<UslFit> {
@@ -234,21 +241,32 @@ fn told(of: Option<Estimate>, word: impl Fn(f64) -> String) -> String {
 }
 
 /// The law and its coefficients, as a sentence each.
-fn law_words(fit: &UslFit) -> Vec<String> {
+fn law_words(fit: &UslFit, sizes: &[f64]) -> Vec<String> {
     let share = |share: f64| format!("{:.3} %", share * 100.0).replace('-', "−");
     let with = |mean: f64, interval: Option<(f64, f64)>| {
         let interval = interval.map(|(low, high)| format!(" [{}, {}]", share(low), share(high)));
         format!("{}{}", share(mean), interval.unwrap_or_default())
     };
-    let peak = match fit.law.peak() {
-        Some(peak) => format!("By this law the most is done at {peak:.1}."),
-        None => "By this law more never do less.".to_owned(),
+    let first = sizes.iter().copied().fold(f64::INFINITY, f64::min);
+    let last = sizes.iter().copied().fold(0.0, f64::max);
+    let course = match fit.law.course(first, last) {
+        Course::Peak(peak) if peak > last => {
+            format!("By this law the most is done at {peak:.1}, beyond the largest size measured.")
+        }
+        Course::Peak(peak) => format!("By this law the most is done at {peak:.1}."),
+        Course::Trough(least) => {
+            format!("By this law the least is done at {least:.1}, and more beyond it.")
+        }
+        Course::Falls => "By this law throughput falls from the first size on.".to_owned(),
+        Course::Grows => {
+            "By this law throughput only grows up to the largest size measured.".to_owned()
+        }
     };
     vec![
         format!("One does {}.", words::rate(fit.law.lambda)),
         format!("Contention σ = {}: what is done one at a time.", with(fit.law.sigma, fit.sigma)),
         format!("Coherency κ = {}: what each pair costs.", with(fit.law.kappa, fit.kappa)),
-        peak,
+        course,
     ]
 }
 
@@ -274,7 +292,7 @@ mod tests {
             description: "made by hand".to_owned(),
             harness: String::new(),
             seed: 1,
-            axes: vec![Axis { name: "MASTERs".to_owned(), labels: labels.clone() }],
+            axes: vec![Axis { name: "MASTERs".to_owned(), labels: labels.clone(), is_size: true }],
             points: labels.iter().map(point).collect(),
             repeats: 3,
             narrow: 0.0,
@@ -313,7 +331,7 @@ mod tests {
             "cannot be run: too many &lt;b&gt;servers",
             "One does 900/s.",
             "σ = 10.000 %",
-            "By this law the most is done at 9.5.",
+            "By this law the most is done at 9.5, beyond the largest size measured.",
             "not finished",
         ] {
             assert!(html.contains(wanted), "{wanted}");
@@ -331,13 +349,29 @@ mod tests {
     }
 
     #[test]
-    fn an_open_loop_has_no_law_and_two_axes_make_a_map() {
+    fn a_law_by_which_more_do_less_says_so() {
+        let told = |sigma: f64, kappa: f64| {
+            let law = Usl { lambda: 900.0, sigma, kappa };
+            let fit = UslFit { law, sigma: None, kappa: None };
+            law_words(&fit, &[5.0, 1.0]).pop().unwrap()
+        };
+        assert!(told(1.2, 0.001).contains("falls from the first size on"));
+        assert!(told(0.1, -0.001).contains("only grows up to the largest size measured"));
+        assert!(told(0.9, 0.025).ends_with("the most is done at 2.0."));
+        assert!(told(1.2, -0.05).contains("the least is done at 2.0"));
+    }
+
+    #[test]
+    fn an_open_loop_or_no_size_has_no_law_and_two_axes_make_a_map() {
         let folder = tempfile::tempdir().unwrap();
         let mut ledger = scaling();
         ledger.definition.closed_loop = false;
         let page = sweep(folder.path(), &ledger).unwrap();
         assert!(!std::fs::read_to_string(&page).unwrap().contains("Scalability"));
-        let other = Axis { name: "W".to_owned(), labels: vec!["2".to_owned()] };
+        (ledger.definition.closed_loop, ledger.definition.axes[0].is_size) = (true, false);
+        let page = sweep(folder.path(), &ledger).unwrap();
+        assert!(!std::fs::read_to_string(&page).unwrap().contains("Scalability"), "no size");
+        let other = Axis { name: "W".to_owned(), labels: vec!["2".to_owned()], is_size: false };
         ledger.definition.axes.push(other);
         for point in &mut ledger.definition.points {
             point.labels.push("2".to_owned());

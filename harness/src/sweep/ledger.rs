@@ -11,7 +11,7 @@ use super::{Definition, Done, RunFigures};
 /// Its name in the sweep's folder.
 pub const SWEEP_FILE: &str = "sweep.json";
 /// Version of it that this build writes and reads.
-pub const SWEEP_FORMAT: u32 = 1;
+pub const SWEEP_FORMAT: u32 = 2;
 
 /// What a sweep is and which of its runs are done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,7 +134,7 @@ pub(super) mod tests {
             description: String::new(),
             harness: "test".to_owned(),
             seed: 1,
-            axes: vec![Axis { name: "n".to_owned(), labels: labels.to_vec() }],
+            axes: vec![Axis { name: "n".to_owned(), labels: labels.to_vec(), is_size: false }],
             points: labels.iter().map(point).collect(),
             repeats: 5,
             narrow: 0.0,
@@ -181,6 +181,6 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(SWEEP_FILE), "{\"format\": 9}").unwrap();
         let error = Ledger::read(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with("format 9, this program reads 1"), "{error}");
+        assert!(error.ends_with("format 9, this program reads 2"), "{error}");
     }
 }
