@@ -14,10 +14,10 @@ use crate::run::choice::{self, Choice, Offer, StageName};
 use crate::run::interrupt::Interrupt;
 use crate::run::judge::Judged;
 use crate::run::place::{Cause, link_latest};
-use crate::run::{Ended, Job};
+use crate::run::{Ended, Job, identities};
 use crate::spec;
-use crate::sweep::{Definition, Done, Ledger, RunFigures, define, is_wanted, mean_of};
-use crate::sweep::{order, unfinished};
+use crate::sweep::{Definition, Done, Ledger, Means, RunFigures};
+use crate::sweep::{define, hold, is_wanted, mean_of, order, unfinished};
 
 pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
     let place = &arguments.place;
@@ -25,7 +25,7 @@ pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
     let (stage, options) = (&place.stage.stage, place.options());
     let offer = Offer::ask(stage, &options)?;
     let mut choices = Vec::new();
-    let (definition, plans) = define(&swept, VERSION, |plan| {
+    let (mut definition, plans) = define(&swept, VERSION, |plan| {
         let choice = choice::choose(stage, plan, &options, &offer);
         choice.map(|choice| choices.push(choice)).map_err(|refused| refused.to_string())
     });
@@ -41,12 +41,16 @@ pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
         }
         return Ok(Exit::BadSpec);
     };
+    definition.means = means(arguments, &choice, &plans)?;
     let earlier = if arguments.fresh { None } else { unfinished(&place.out, &definition) };
     let went_on = earlier.is_some();
-    let (folder, ledger) = match earlier {
-        Some(found) => found,
-        None => (begin(&place.out, &definition)?, Ledger::new(definition)),
+    let folder = match earlier {
+        Some((folder, _)) => folder,
+        None => begin(&place.out, &definition)?,
     };
+    let _held = hold(&folder)?;
+    // Read again where it goes on: whoever had it until now may have written more.
+    let ledger = if went_on { Ledger::read(&folder)? } else { Ledger::new(definition) };
     link_latest(&folder)?;
     ledger.write(&folder)?;
     if !place.json {
@@ -68,6 +72,19 @@ pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
         Output.line(format!("\n{}: {}", ledger.definition.name, page.display()))?;
     }
     Ok(exit)
+}
+
+/// With what the runs are done.
+fn means(
+    arguments: &SweepArguments,
+    choice: &Choice,
+    plans: &[Vec<Plan>],
+) -> anyhow::Result<Means> {
+    let place = &arguments.place;
+    let (stage, options) = (choice.stage, place.options());
+    let proxied = plans.iter().flatten().any(|plan| plan.topology.proxied);
+    let programs = blocking(async { Ok(identities(stage, &options, proxied).await?) })?;
+    Ok(Means { stage: stage.to_string(), options: place.given(), programs })
 }
 
 /// Creates `out/<UTC time>-sweep-<name>-<seed>`.

@@ -275,7 +275,7 @@ mod tests {
     use super::*;
     use crate::figures::usl::Usl;
     use crate::spec::{Axis, Measure};
-    use crate::sweep::{Done, PointOfSweep};
+    use crate::sweep::{Done, Means, PointOfSweep};
 
     const LAW: Usl = Usl { lambda: 900.0, sigma: 0.1, kappa: 0.01 };
 
@@ -299,6 +299,7 @@ mod tests {
             figure: Measure::Rate,
             closed_loop: true,
             plans: String::new(),
+            means: Means::default(),
         });
         for (point, size) in [1.0, 2.0, 3.0, 5.0].into_iter().enumerate() {
             for repeat in 0..3 {

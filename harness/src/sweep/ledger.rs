@@ -1,9 +1,10 @@
 //! The file that names the runs of a sweep, written as a whole after each of them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::{Definition, Done, RunFigures};
@@ -44,6 +45,12 @@ pub enum LedgerError {
         path: PathBuf,
         /// Cause.
         source: serde_json::Error,
+    },
+    /// Somebody else runs it.
+    #[error("{folder}: another quorate runs this sweep; let it end, or begin anew with --fresh")]
+    Taken {
+        /// Its folder.
+        folder: PathBuf,
     },
     /// Another version wrote it.
     #[error("{path}: format {found}, this program reads {SWEEP_FORMAT}")]
@@ -101,6 +108,20 @@ impl Ledger {
     }
 }
 
+/// Keeps the folder of a sweep to this process for as long as what is given back lives; the kernel
+/// lets go of it when the process is killed.
+///
+/// # Errors
+/// When another one has it.
+pub fn hold(folder: &Path) -> Result<Flock<File>, LedgerError> {
+    let refused = |source| LedgerError::File { path: folder.to_path_buf(), source };
+    let file = File::open(folder).map_err(refused)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        nix::errno::Errno::EWOULDBLOCK => LedgerError::Taken { folder: folder.to_path_buf() },
+        error => refused(error.into()),
+    })
+}
+
 /// The latest folder below `out` with a sweep of this definition that did not get to its end. What
 /// cannot be read is somebody else's.
 #[must_use]
@@ -118,7 +139,7 @@ pub fn unfinished(out: &Path, definition: &Definition) -> Option<(PathBuf, Ledge
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::PointOfSweep;
+    use super::super::{Means, PointOfSweep};
     use super::*;
     use crate::spec::{Axis, Measure};
 
@@ -141,6 +162,7 @@ pub(super) mod tests {
             figure: Measure::Rate,
             closed_loop: true,
             plans: String::new(),
+            means: Means::default(),
         })
     }
 
@@ -171,9 +193,22 @@ pub(super) mod tests {
         assert_eq!(found, Some((folder.clone(), ledger.clone())));
         let other = Definition { plans: "other".to_owned(), ..ledger.definition.clone() };
         assert_eq!(unfinished(out.path(), &other), None);
+        let mut other = ledger.definition.clone();
+        other.means.programs = vec![("node".to_owned(), "built anew".to_owned())];
+        assert_eq!(unfinished(out.path(), &other), None);
         ledger.finished = true;
         ledger.write(&folder).unwrap();
         assert_eq!(unfinished(out.path(), &ledger.definition), None);
+    }
+
+    #[test]
+    fn a_sweep_is_run_by_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = hold(folder.path()).unwrap();
+        let error = hold(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("another quorate runs this sweep"), "{error}");
+        drop(held);
+        drop(hold(folder.path()).unwrap());
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod order;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use ledger::{Ledger, LedgerError, SWEEP_FILE, SWEEP_FORMAT, unfinished};
+pub use ledger::{Ledger, LedgerError, SWEEP_FILE, SWEEP_FORMAT, hold, unfinished};
 pub use order::{is_wanted, order};
 
 use crate::figures::bootstrap::{Estimate, estimate};
@@ -41,6 +41,19 @@ pub struct Definition {
     pub closed_loop: bool,
     /// SHA-256 of every point's plan.
     pub plans: String,
+    /// With what it is run.
+    pub means: Means,
+}
+
+/// With what a sweep is run: other servers at another stage give other figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Means {
+    /// The stage of all its runs.
+    pub stage: String,
+    /// Options and values that say where and with which programs it runs.
+    pub options: Vec<(String, String)>,
+    /// SHA-256 of the programs, or of the images, by name.
+    pub programs: Vec<(String, String)>,
 }
 
 /// A point of a sweep.
@@ -111,7 +124,7 @@ impl RunFigures {
     }
 }
 
-/// The definition of a sweep, and the plans of each point's runs; none where it is refused.
+/// The definition of a sweep, its means still open, and the plans of each point's runs; none where it is refused.
 /// `can_run` says why a stage cannot run a plan.
 pub fn define(
     sweep: &Sweep,
@@ -149,6 +162,7 @@ pub fn define(
         figure: sweep.figure,
         closed_loop: matches!(base.load.mode, crate::plan::LoadMode::Closed),
         plans: hash,
+        means: Means::default(),
     };
     (definition, plans)
 }
