@@ -116,9 +116,11 @@ impl Ledger {
 pub fn hold(folder: &Path) -> Result<Flock<File>, LedgerError> {
     let refused = |source| LedgerError::File { path: folder.to_path_buf(), source };
     let file = File::open(folder).map_err(refused)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-        nix::errno::Errno::EWOULDBLOCK => LedgerError::Taken { folder: folder.to_path_buf() },
-        error => refused(error.into()),
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        if error == nix::errno::Errno::EWOULDBLOCK {
+            return LedgerError::Taken { folder: folder.to_path_buf() };
+        }
+        refused(error.into())
     })
 }
 
