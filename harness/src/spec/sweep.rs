@@ -67,7 +67,8 @@ impl Mark {
     /// True if it is labelled with a number of what does the work, which alone differs.
     fn is_size(&self) -> bool {
         let [(path, value)] = self.set.as_slice() else { return false };
-        SIZES.contains(&path.as_str()) && value.is_number() && self.label == value.to_string()
+        SIZES.contains(&path.as_str())
+            && value.as_f64().is_some_and(|n| self.label.parse() == Ok(n))
     }
 }
 
