@@ -64,6 +64,8 @@ impl Container {
         let options = AttachContainerOptionsBuilder::new().stdout(true).stderr(true).stream(true);
         let attached = api.attach_container(&id, Some(options.build())).await;
         let attached = attached.map_err(EngineError::failed(format!("attach to {id}")))?;
+        // Whoever waits for the start may give up at any moment from here on.
+        let mut kill = KillOnDrop(Some((Arc::clone(containers), id.clone())));
         let started = api.start_container(&id, None::<StartContainerOptions>).await;
         started.map_err(EngineError::failed(format!("start of {id}")))?;
         let (first, first_line) = oneshot::channel();
@@ -72,6 +74,7 @@ impl Container {
         tokio::spawn(await_exit(Arc::clone(containers), id.clone(), output, report));
         let (pid, started, groups) = seen(containers, &id, &exit).await?;
         hold(berth.limits, &groups, &id)?;
+        kill.0 = None;
         let (containers, log) = (Arc::clone(containers), recipe.log);
         let name = recipe.name;
         Ok((Self { containers, id, name, pid, started, groups, log, exit }, first_line))
@@ -108,16 +111,7 @@ impl Container {
 
     /// Kills it without waiting, where nobody can wait.
     pub(crate) fn abandon(&self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            // The guard removes it with the run.
-            return;
-        };
-        let (containers, id) = (Arc::clone(&self.containers), self.id.clone());
-        runtime.spawn(async move {
-            if let Err(error) = send(&containers, &id, Signal::SIGKILL).await {
-                tracing::warn!(%error, "cannot kill a container whose start was given up");
-            }
-        });
+        drop(KillOnDrop(Some((Arc::clone(&self.containers), self.id.clone()))));
     }
 
     /// Waits until it has ended and all its output is in the log; `None` when the time is over.
@@ -130,6 +124,24 @@ impl Container {
     /// The end of its log, for error messages.
     pub(crate) fn last_words(&self) -> String {
         tail(&self.log)
+    }
+}
+
+/// A container by its name, killed on drop without waiting.
+struct KillOnDrop(Option<(Arc<Containers>, String)>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let Some((containers, id)) = self.0.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            // The guard removes it with the run.
+            return;
+        };
+        runtime.spawn(async move {
+            if let Err(error) = send(&containers, &id, Signal::SIGKILL).await {
+                tracing::warn!(%error, "cannot kill a container whose start was given up");
+            }
+        });
     }
 }
 
