@@ -187,5 +187,5 @@ pub fn mean_of(
     figure: impl Fn(&RunFigures) -> Option<f64>,
 ) -> Option<Estimate> {
     let values: Vec<f64> = ledger.good(point).filter_map(figure).collect();
-    estimate(&values, ledger.definition.seed)
+    estimate(&values)
 }

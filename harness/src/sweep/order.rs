@@ -6,7 +6,7 @@ use super::{Ledger, mean_of};
 use crate::plan::stream;
 
 /// Fewer runs than this say nothing about how far runs lie apart.
-const RUNS_MIN: usize = 3;
+const RUNS_MIN: usize = 5;
 
 /// Every run as (point, repeat): one block of all points after the other, each in an order of its
 /// own. What drifts on the machine then meets all points alike.
@@ -75,20 +75,21 @@ mod tests {
         ledger.definition.narrow = 0.05;
         ledger.definition.points[2].refused = Some("no".to_owned());
         assert!(is_wanted(&ledger, (0, 0)) && !is_wanted(&ledger, (2, 0)));
-        // Equal runs: known from the third on. Runs apart: never.
-        for repeat in 0..3 {
+        // Equal runs: known from the fifth on. Runs apart: never.
+        ledger.definition.repeats = 9;
+        for repeat in 0..5 {
             assert!(is_wanted(&ledger, (0, repeat)));
             ledger.runs.push(done(0, repeat, 100.0));
             ledger.runs.push(done(1, repeat, 100.0 * f64::from(repeat + 1)));
         }
-        assert!(!is_wanted(&ledger, (0, 3)) && is_wanted(&ledger, (1, 3)));
+        assert!(!is_wanted(&ledger, (0, 5)) && is_wanted(&ledger, (1, 5)));
         assert!(!is_wanted(&ledger, (1, 2)), "it is done");
-        let mut bad = done(1, 3, 100.0);
+        let mut bad = done(1, 5, 100.0);
         (bad.remark, bad.spoilt) = ("late".to_owned(), true);
         ledger.runs.push(bad.clone());
-        assert!(is_wanted(&ledger, (1, 4)), "another moment may be better");
+        assert!(is_wanted(&ledger, (1, 6)), "another moment may be better");
         bad.spoilt = false;
         ledger.runs.push(bad);
-        assert!(!is_wanted(&ledger, (1, 4)));
+        assert!(!is_wanted(&ledger, (1, 6)));
     }
 }
