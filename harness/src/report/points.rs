@@ -15,7 +15,7 @@ use super::plot::{Heat, HeatCell, Lines};
 use super::{words, write_file};
 use crate::figures::bootstrap::Estimate;
 use crate::figures::usl::{self, Course, UslFit};
-use crate::sweep::{Definition, Ledger, RunFigures, mean_of};
+use crate::sweep::{Definition, Ledger, RunFigures, is_unsound, mean_of};
 
 const TEMPLATE: &str = include_str!("../../assets/sweep.html");
 /// Steps in which a law is drawn.
@@ -28,6 +28,8 @@ struct PointFigures {
     labels: Vec<String>,
     /// Why it was not run; `None` if it could be.
     refused: Option<String>,
+    /// True if a run was found unsound for a reason of its own: the law leaves the point out.
+    unsound: bool,
     /// Acknowledged operations per second.
     rate: Option<Estimate>,
     /// Median time until acknowledged, in milliseconds.
@@ -99,6 +101,7 @@ fn point_figures(ledger: &Ledger, point: usize) -> PointFigures {
     PointFigures {
         labels: of.labels.clone(),
         refused: of.refused.clone(),
+        unsound: is_unsound(ledger, point),
         rate: mean_of(ledger, point, |run| Some(run.rate)),
         p50_ms: mean_of(ledger, point, |run| run.p50_ms),
         p99_ms: mean_of(ledger, point, |run| run.p99_ms),
@@ -122,7 +125,7 @@ fn sizes(definition: &Definition) -> Option<Vec<f64>> {
 fn fitted(ledger: &Ledger, sizes: &[f64]) -> Option<UslFit> {
     let of = |(point, size): (usize, &f64)| {
         let rates: Vec<f64> = ledger.good(point).map(|run: &RunFigures| run.rate).collect();
-        (!rates.is_empty()).then_some((*size, rates))
+        (!rates.is_empty() && !is_unsound(ledger, point)).then_some((*size, rates))
     };
     let runs: Vec<_> = sizes.iter().enumerate().filter_map(of).collect();
     usl::fit(&runs, ledger.definition.seed)
@@ -225,6 +228,7 @@ fn row(ledger: &Ledger, at: usize, point: &PointFigures) -> minijinja::Value {
     context! {
         labels => point.labels,
         refused => point.refused,
+        unsound => point.unsound,
         rate => told(point.rate, words::rate),
         p50 => ms(point.p50_ms),
         p99 => ms(point.p99_ms),
@@ -279,7 +283,7 @@ mod tests {
 
     const LAW: Usl = Usl { lambda: 900.0, sigma: 0.1, kappa: 0.01 };
 
-    /// Three runs at each size of a cluster that follows the law; the last one of 5 is unsound.
+    /// Three runs at each size of a cluster that follows the law; the host spoilt the last of 5.
     fn scaling() -> Ledger {
         let labels: Vec<String> = ["1", "2", "3", "5", "7"].map(str::to_owned).to_vec();
         let point = |label: &String| PointOfSweep {
@@ -312,7 +316,8 @@ mod tests {
                     folder: format!("run {point}"),
                     remark: if is_late { "late".to_owned() } else { String::new() },
                     violated: false,
-                    spoilt: false,
+                    spoilt: is_late,
+                    failed: false,
                     figures: Some(figures),
                 });
             }
@@ -347,6 +352,18 @@ mod tests {
         for plot in ["rate.svg", "rate.png", "p99.svg"] {
             assert!(folder.path().join(plot).is_file(), "{plot}");
         }
+    }
+
+    #[test]
+    fn a_point_that_is_unsound_for_its_own_reason_is_marked_and_in_no_law() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = scaling();
+        for run in &mut ledger.runs {
+            run.spoilt = false;
+        }
+        let html = std::fs::read_to_string(sweep(folder.path(), &ledger).unwrap()).unwrap();
+        assert!(!html.contains("Scalability"), "three sizes are left");
+        assert_eq!(html.matches("<b>unsound</b>").count(), 1);
     }
 
     #[test]

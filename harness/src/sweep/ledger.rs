@@ -177,6 +177,7 @@ pub(super) mod tests {
             remark: String::new(),
             violated: false,
             spoilt: false,
+            failed: false,
             figures: Some(figures),
         }
     }

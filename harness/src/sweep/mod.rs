@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use ledger::{Ledger, LedgerError, SWEEP_FILE, SWEEP_FORMAT, hold, unfinished};
-pub use order::{is_wanted, order};
+pub use order::{is_made_good, is_unsound, is_wanted, order};
 
 use crate::figures::bootstrap::{Estimate, estimate};
 use crate::plan::{Plan, build};
@@ -82,6 +82,8 @@ pub struct Done {
     pub violated: bool,
     /// True if another moment may give good figures: the host withheld CPU time.
     pub spoilt: bool,
+    /// True if the harness failed, so that the run says nothing about the servers.
+    pub failed: bool,
     /// Its figures, if there are any.
     pub figures: Option<RunFigures>,
 }
