@@ -74,6 +74,22 @@ impl Groups {
         Some((memory, swap))
     }
 
+    /// Processors that it may use at a time; infinite without a limit, `None` where the kernel does
+    /// not say.
+    pub(crate) fn processors(&self) -> Option<f64> {
+        let text = self.file("cpu", "cpu.cfs_quota_us", "cpu.max")?;
+        // Version 2 has the period beside the quota.
+        let (quota, period) = match text.trim().split_once(' ') {
+            Some((quota, period)) => (quota.to_string(), period.to_string()),
+            None => (text.trim().to_string(), self.file("cpu", "cpu.cfs_period_us", "")?),
+        };
+        // A word or a negative number in place of the quota is none.
+        match quota.parse::<f64>() {
+            Ok(quota) if quota >= 0.0 => Some(quota / period.trim().parse::<f64>().ok()?),
+            Ok(_) | Err(_) => Some(f64::INFINITY),
+        }
+    }
+
     /// Figures by the names that cAdvisor made usual.
     pub(crate) fn figures(&self) -> BTreeMap<String, f64> {
         let number = |name_1: &str, name_2: &str| {
