@@ -158,6 +158,12 @@ mod tests {
         assert_eq!(groups.memory_limits(), Some((8192, None)));
         write(root.path(), "memory/docker/abc/memory.memsw.limit_in_bytes", "12288\n");
         assert_eq!(groups.memory_limits(), Some((8192, Some(4096))));
+        assert_eq!(groups.processors(), None);
+        write(root.path(), "cpu/docker/abc/cpu.cfs_period_us", "100000\n");
+        write(root.path(), "cpu/docker/abc/cpu.cfs_quota_us", "-1\n");
+        assert_eq!(groups.processors(), Some(f64::INFINITY));
+        write(root.path(), "cpu/docker/abc/cpu.cfs_quota_us", "150000\n");
+        assert_eq!(groups.processors(), Some(1.5));
     }
 
     #[test]
@@ -178,6 +184,10 @@ mod tests {
         assert_eq!(figures["container_cpu_cfs_throttled_seconds_total"], 0.25);
         file("memory.swap.max", "0\n");
         assert_eq!(groups.memory_limits(), Some((268_435_456, Some(0))));
+        file("cpu.max", "max 100000\n");
+        assert_eq!(groups.processors(), Some(f64::INFINITY));
+        file("cpu.max", "50000 100000\n");
+        assert_eq!(groups.processors(), Some(0.5));
         file("memory.max", "max\n");
         assert!(!groups.figures().contains_key("container_spec_memory_limit_bytes"));
     }
