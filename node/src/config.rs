@@ -257,12 +257,10 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
-        let versions = versions(flags.speak_version)?;
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
-        let role = flags.role.or(file.role);
-        let (masters, join) =
-            join::founding((flags.masters, flags.join), (file.masters, file.join), role)?;
+        let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
+        let (masters, join) = join::founding(flagged, filed, flags.role.or(file.role))?;
         let stands_alone = masters.is_none() && join.is_empty();
         let given = flags.name.or(flags.env_name).or(file.name);
         let (name, members) = name_and_members(given, &data, masters, &join, terminal)?;
@@ -294,8 +292,9 @@ impl Config {
         let listen = flags.peer.or(file.peer).unwrap_or_else(|| default_address(DEFAULT_PEER));
         let reach = Reach { listen, advertise, multicast, seeds: &join };
         let cluster = flags.cluster_name.or(file.cluster_name);
-        let password = flags.cluster_password.or(file.cluster_password);
-        let links = (!stands_alone).then(|| join::links(reach, dial, cluster, password));
+        let secret = flags.cluster_password.or(file.cluster_password);
+        let links =
+            (!stands_alone).then(|| join::links(reach, dial, cluster, secret)).transpose()?;
         let suspect =
             limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
         let in_flight_max = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
@@ -305,7 +304,7 @@ impl Config {
             name,
             data,
             http: flags.http.or(file.http).unwrap_or_else(|| default_address(DEFAULT_HTTP)),
-            links: links.transpose()?,
+            links,
             members,
             join,
             write_quorum,
@@ -314,7 +313,7 @@ impl Config {
             execution_mode,
             template,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
-            versions,
+            versions: versions(flags.speak_version)?,
             suspect_after: Duration::from_millis(suspect),
             align,
             chain,

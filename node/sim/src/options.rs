@@ -457,8 +457,7 @@ fn draw_clusters(rng: &mut Stream, masters: usize, extra: usize) -> Vec<Shape> {
         let whole = rng.chance(500);
         let size = if whole { masters } else { rng.index(masters) + 1 };
         let mut left: Vec<usize> = (0..masters).collect();
-        let one = |_| left.swap_remove(rng.index(left.len()));
-        let mut chosen: Vec<usize> = (0..size).map(one).collect();
+        let mut chosen = Vec::from_iter((0..size).map(|_| left.swap_remove(rng.index(left.len()))));
         chosen.sort_unstable();
         let majority = size / 2 + 1;
         let more = if rng.chance(300) { rng.index(size - majority + 1) } else { 0 };
@@ -471,7 +470,8 @@ fn draw_clusters(rng: &mut Stream, masters: usize, extra: usize) -> Vec<Shape> {
     }
     // Every server keeps something: one that is in no cluster is no part of the database.
     let is_idle = |server: &usize| clusters.iter().all(|shape| !shape.is_held_by(*server));
-    clusters[0].replicas.extend((0..masters + extra).filter(is_idle).collect::<Vec<_>>());
+    let idle: Vec<usize> = (0..masters + extra).filter(is_idle).collect();
+    clusters[0].replicas.extend(idle);
     clusters[0].replicas.sort_unstable();
     clusters
 }
