@@ -281,7 +281,7 @@ impl Invariants {
         if self.below_majority.is_some() {
             return;
         }
-        let joins = options.membership.as_ref().is_some_and(|m| by >= m.founders);
+        let joins = self.tombstones.is_joining(by, options);
         if joins && writes.contains(&Write::Aligning(false)) {
             self.whole.joined(by, self.tombstones.joined(by, holds));
         }
