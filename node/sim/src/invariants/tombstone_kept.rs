@@ -132,7 +132,8 @@ mod tests {
         let tombstone = Committed { stamp, live: false, image: None };
         let mut has = Contents::default();
         has.items.insert(item.clone(), tombstone.clone());
-        let aligns = Contents { aligning: true, ..Contents::default() };
+        let mut aligns = Contents::default();
+        aligns.aligning = true;
         let purged = |invariant: &mut TombstoneKept, who: usize| {
             invariant.see(&item, &tombstone);
             let mut disks = vec![&has; founders + 1];
