@@ -270,18 +270,3 @@ async fn a_server_that_is_told_to_stop_still_refuses_for_a_moment() {
     }
     running.task.abort();
 }
-
-/// FEATURES: S11
-#[tokio::test]
-async fn what_is_sent_to_a_server_that_ends_resets_no_answer() {
-    let limits = Limits { shutdown_stay: Duration::ZERO, ..Limits::default() };
-    let running = start(limits).await;
-    let mut stream = TcpStream::connect(running.address).await.unwrap();
-    exchange(&mut stream, &request("GET", "/ping", "")).await;
-    running.stop.send(()).unwrap();
-    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "the end is announced");
-    stream.write_all(&request("GET", "/ping", "")).await.unwrap();
-    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "no reset");
-    drop(stream);
-    running.task.await.unwrap();
-}
