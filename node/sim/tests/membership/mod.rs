@@ -1,5 +1,5 @@
-//! Planted bugs of joins, removals, lost disks and positions: part of the table of `planted.rs`. What
-//! runs them is there.
+//! Planted bugs of joins, removals, lost disks and positions: part of the table of `planted.rs`.
+//! May not run them: that is done there.
 
 use quorate_protocol::planted::Bug;
 use quorate_sim::plant::{ControlBug, Plant, ShellBug};
