@@ -126,8 +126,8 @@ impl RunFigures {
     }
 }
 
-/// The definition of a sweep, its means still open, and the plans of each point's runs; none where it is refused.
-/// `can_run` says why a stage cannot run a plan.
+/// The definition of a sweep, its means still open, and the plans of each point's runs; none where
+/// it is refused. `can_run` says why a stage cannot run a plan.
 pub fn define(
     sweep: &Sweep,
     harness: &str,
