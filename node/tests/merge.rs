@@ -6,6 +6,7 @@
 mod support;
 
 use serde_json::{Value, json};
+use support::items::{create, items, path, update};
 use support::people::{ask, done, sql, start_all, stop_all};
 use support::wire::Wire;
 use support::{Server, servers_of, until};
@@ -90,28 +91,6 @@ fn metric(server: &Server, name: &str) -> u64 {
     let text = server.http("GET", "/metrics", "");
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|number| number.parse().ok()).unwrap()
-}
-
-fn create(server: &Server, content: &str) -> String {
-    let record = json!({"@class": "Item", "content": content}).to_string();
-    let made = done(server, "POST", "/document/bench", &record);
-    made["@rid"].as_str().unwrap().to_owned()
-}
-
-fn path(rid: &str) -> String {
-    format!("/document/bench/{}", rid.trim_start_matches('#'))
-}
-
-fn update(server: &Server, rid: &str, content: &str) {
-    let record = json!({"@class": "Item", "content": content}).to_string();
-    done(server, "PUT", &path(rid), &record);
-}
-
-fn items(server: &Server) -> Vec<Value> {
-    let found = done(server, "GET", "/query/bench/sql/SELECT%20FROM%20Item/-1", "");
-    let mut rows = found["result"].as_array().unwrap().clone();
-    rows.sort_by_key(|row| row["@rid"].to_string());
-    rows
 }
 
 /// Content and version of a record in a list.
