@@ -138,6 +138,14 @@ fn both_sides_write_and_the_majority_wins() {
     update(three, &rids[3], "minority, first");
     update(three, &rids[3], "minority, last");
     let alone = create(three, "born alone");
+    // With a quorum of 1 it is a majority's only once the other one has it, too.
+    for server in [one, two] {
+        let has = |rid: &String| of(&items(server), rid).map(|(content, _)| content.to_owned());
+        until("one content on this side", || {
+            let found = [0, 2, 3].map(|index| has(&rids[index]));
+            found == [Some("majority".to_owned()), None, Some("majority".to_owned())]
+        });
+    }
     cluster.heal();
     cluster.merged();
     let rows = cluster.same();
