@@ -8,7 +8,6 @@ use quorate_api::NodeId;
 
 pub use crate::ddl_error::DdlError;
 
-use crate::reconfigure::check_quorums;
 use crate::schema::{Class, Cluster, Database, FIRST_CLUSTER, Schema, first_version};
 use crate::settings::NewDatabase;
 
@@ -34,7 +33,7 @@ impl Schema {
         if masters.is_empty() {
             return Err(DdlError::NoMasters);
         }
-        check_quorums(new.write_quorum, new.read_quorum, masters.len())?;
+        self.check_quorums(new.write_quorum, new.read_quorum)?;
         let mut next = self.next();
         next.next_database =
             self.next_database.checked_add(1).ok_or(DdlError::Exhausted("database"))?;

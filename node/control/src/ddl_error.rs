@@ -65,6 +65,19 @@ pub enum DdlError {
         /// N.
         masters: usize,
     },
+    /// What diverges could not be merged.
+    #[error(
+        "writeQuorum {quorum} is below the majority of {masters} MASTERs ({majority}), and one of \
+         them is a witness, which keeps no records: give a majority or more, or remove it"
+    )]
+    LooseBesideWitness {
+        /// W.
+        quorum: usize,
+        /// N.
+        masters: usize,
+        /// Of N.
+        majority: usize,
+    },
     /// No MASTER at all.
     #[error("a database needs at least one MASTER")]
     NoMasters,
@@ -102,6 +115,7 @@ impl DdlError {
             | Self::InUse { .. }
             | Self::OwnerWithoutCluster { .. }
             | Self::QuorumTooLarge { .. }
+            | Self::LooseBesideWitness { .. }
             | Self::NoMasters
             | Self::Exhausted(_) => ErrorCode::BadRequest,
         }

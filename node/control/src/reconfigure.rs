@@ -20,33 +20,38 @@ impl Schema {
         settings: Settings,
     ) -> Result<Self, DdlError> {
         let mut next = self.next();
-        let masters = next.master_count();
         let found = next.database_mut(database)?;
         if found.version != version {
             let (database, now) = (database.to_string(), found.version);
             return Err(DdlError::Version { database, now, given: version });
         }
-        check_quorums(settings.write_quorum, settings.read_quorum, masters)?;
+        self.check_quorums(settings.write_quorum, settings.read_quorum)?;
         found.version += 1;
         found.write_quorum = settings.write_quorum;
         found.read_quorum = settings.read_quorum;
         found.execution_mode = settings.execution_mode;
         Ok(next)
     }
-}
 
-/// Refuses quorums that no number of answers reaches.
-pub(crate) fn check_quorums(
-    write: WriteQuorum,
-    read: ReadQuorum,
-    masters: usize,
-) -> Result<(), DdlError> {
-    let quorums =
-        [("writeQuorum", write.effective(masters)), ("readQuorum", read.effective(masters))];
-    for (key, quorum) in quorums {
-        if quorum > masters {
-            return Err(DdlError::QuorumTooLarge { key, quorum, masters });
+    /// Refuses quorums that no number of answers reaches, and W below a majority beside a witness:
+    /// what diverges is merged by contents, and it has none.
+    pub(crate) fn check_quorums(
+        &self,
+        write: WriteQuorum,
+        read: ReadQuorum,
+    ) -> Result<(), DdlError> {
+        let masters = self.master_count();
+        let quorums =
+            [("writeQuorum", write.effective(masters)), ("readQuorum", read.effective(masters))];
+        for (key, quorum) in quorums {
+            if quorum > masters {
+                return Err(DdlError::QuorumTooLarge { key, quorum, masters });
+            }
         }
+        if write.is_below_majority(masters) && !self.witnesses().is_empty() {
+            let (quorum, majority) = (write.effective(masters), masters / 2 + 1);
+            return Err(DdlError::LooseBesideWitness { quorum, masters, majority });
+        }
+        Ok(())
     }
-    Ok(())
 }

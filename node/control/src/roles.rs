@@ -60,6 +60,9 @@ impl Schema {
         if server.role == role && !server.leaving {
             return Ok(None);
         }
+        if server.role == Role::Witness && role != Role::Witness {
+            return Err(MemberError::Witness(name.to_string()));
+        }
         let node = server.node;
         self.check_change()?;
         let mut next = self.next();
@@ -85,6 +88,20 @@ impl Schema {
         Ok(Some(next.without_owner(node, Role::Replica)))
     }
 
+    /// Every majority keeps records, and decides alone.
+    fn check_witnesses(&self) -> Result<(), MemberError> {
+        let (witnesses, masters) = (self.nodes_in(Role::Witness).len(), self.master_count());
+        if witnesses > 0 && 2 * witnesses >= masters {
+            return Err(MemberError::Witnesses { witnesses, masters });
+        }
+        let mut quorums = self.databases.iter().map(|db| (&db.name, db.write_quorum));
+        let loose = quorums.find(|(_, w)| witnesses > 0 && w.is_below_majority(masters));
+        loose.map_or(Ok(()), |(database, w)| {
+            let (quorum, majority) = (w.effective(masters), masters / 2 + 1);
+            Err(MemberError::Loose { database: database.clone(), quorum, masters, majority })
+        })
+    }
+
     /// An index that is building counts on the MASTERs there are.
     fn check_change(&self) -> Result<(), MemberError> {
         let indexes = self.databases.iter().flat_map(|database| &database.indexes);
@@ -93,10 +110,10 @@ impl Schema {
         found.map_or(Ok(()), |name| Err(MemberError::Building(name)))
     }
 
-    /// Whoever votes no more owns nothing: what it had, chosen or not, is spread over the MASTERs,
-    /// for good.
+    /// Only MASTERs own anything: what another one had, chosen or not, is spread over them, for
+    /// good.
     fn without_owner(mut self, node: NodeId, role: Role) -> Self {
-        if role == Role::Replica {
+        if role != Role::Master {
             let revision = self.revision;
             let masters = self.nodes_in(Role::Master);
             let clusters = self.databases.iter_mut().flat_map(|database| &mut database.clusters);
@@ -153,6 +170,7 @@ impl Agreement {
             let quorums = (database.write_quorum, database.read_quorum);
             enough(&database.name, quorums, before, after)?;
         }
+        next.check_witnesses()?;
         let mut generations = self.generations.clone();
         let wanted: BTreeMap<ClusterKey, Placement> = next.placements();
         for (key, placement) in wanted {
@@ -175,7 +193,7 @@ impl Agreement {
     /// cluster names.
     pub(crate) fn listed(&self) -> impl Iterator<Item = NodeId> {
         let is_master = |server: &&Member| {
-            server.role == Role::Master || self.generations.is_master_of_any(server.node)
+            server.role.votes() || self.generations.is_master_of_any(server.node)
         };
         let servers = self.schema.servers.iter().filter(is_master).map(|server| server.node);
         servers.filter(|node| !self.is_done_with(*node))

@@ -268,3 +268,94 @@ fn a_chosen_owner_that_goes_owns_nothing() {
         assert!(!is_static && owner != NodeId(1) && home == owner);
     }
 }
+
+/// Owners of the clusters of the database.
+fn owners(agreement: &Agreement) -> BTreeSet<u64> {
+    agreement.schema.databases[0].clusters.iter().map(|cluster| cluster.owner.0).collect()
+}
+
+/// FEATURES: S9, A2
+#[test]
+fn a_witness_votes_and_owns_nothing() {
+    let mut agreement = agreement(WriteQuorum::Majority);
+    let class = Command::CreateClass { database: "bench".into(), name: "A".into(), supers: vec![] };
+    agreement.apply(&class).unwrap();
+    assert_eq!(owners(&agreement), [1, 2, 3].into());
+    // What votes already goes on doing so.
+    assert_eq!(agreement.apply(&role("n3", Role::Witness)), Ok(true));
+    assert_eq!(agreement.apply(&role("n3", Role::Witness)), Ok(false), "once");
+    assert_eq!((changing(&agreement), owners(&agreement)), (0, [1, 2].into()));
+    assert_eq!(kept(&agreement), (vec![1, 2, 3], vec![4], 2));
+    let witness = |p: &Placement| p.witnesses == [NodeId(3)].into() && p.has_few_witnesses();
+    assert!(agreement.placements().values().all(witness));
+    assert_eq!(agreement.voters().count(), 3);
+    // Nothing new is its own, and it inherits nothing.
+    let class = Command::CreateClass { database: "bench".into(), name: "B".into(), supers: vec![] };
+    agreement.apply(&class).unwrap();
+    let all = vec![NodeId(1), NodeId(3)];
+    agreement.apply(&Command::MoveOwners { lost: NodeId(2), to: all }).unwrap();
+    assert_eq!(agreement.apply(&Command::AddClusters { to: NodeId(3) }), Ok(false));
+    assert_eq!(owners(&agreement), [1].into());
+    // It has no records to be anything else with.
+    for other in [Role::Master, Role::Replica] {
+        let refused = agreement.apply(&role("n3", other)).unwrap_err();
+        assert!(
+            refused.text.contains("'n3' is a witness and keeps no records"),
+            "{}",
+            refused.text
+        );
+    }
+    agreement.apply(&remove("n3")).unwrap();
+    assert!(agreement.placements().values().all(witness), "until it is gone");
+    finish(&mut agreement, &[1, 2, 3]);
+    assert_eq!(kept(&agreement), (vec![1, 2], vec![4], 2));
+}
+
+/// FEATURES: S9
+#[test]
+fn a_replica_becomes_a_witness_beside_two() {
+    let mut agreement = agreement(WriteQuorum::Majority);
+    agreement.apply(&remove("n3")).unwrap();
+    finish(&mut agreement, &[1, 2, 3]);
+    assert_eq!(agreement.apply(&role("n4", Role::Witness)), Ok(true));
+    finish(&mut agreement, &[1, 2, 4]);
+    assert_eq!(kept(&agreement), (vec![1, 2, 4], vec![], 2));
+    assert!(agreement.placements().values().all(|p| p.witnesses == [NodeId(4)].into()));
+}
+
+/// Less than half of those who vote, whatever came before; what is refused changes nothing.
+///
+/// FEATURES: A12
+#[test]
+fn every_majority_keeps_records() {
+    let mut all = agreement(WriteQuorum::Majority);
+    for (first, second, text) in [
+        (None, remove("n1"), None),
+        (Some("n3"), remove("n1"), Some("1 witnesses among 2 MASTERs")),
+        (Some("n3"), role("n1", Role::Replica), Some("1 witnesses among 2 MASTERs")),
+        (Some("n3"), role("n2", Role::Witness), Some("2 witnesses among 3 MASTERs")),
+        (Some("n3"), role("n4", Role::Witness), Some("2 witnesses among 4 MASTERs")),
+    ] {
+        let mut agreement = all.clone();
+        if let Some(first) = first {
+            agreement.apply(&role(first, Role::Witness)).unwrap();
+        }
+        let before = agreement.clone();
+        match (agreement.apply(&second), text) {
+            (Ok(_), None) => {}
+            (Err(refused), Some(text)) => {
+                assert!(refused.text.contains(text), "{}", refused.text);
+                assert_eq!(agreement, before);
+            }
+            (found, text) => panic!("{second:?}: {found:?}, not {text:?}"),
+        }
+    }
+    // Nor can W be below a majority beside one, now or later.
+    all.apply(&role("n3", Role::Witness)).unwrap();
+    let new = NewDatabase::new("loose", DatabaseKind::Plocal, WriteQuorum::Count(1));
+    let refused = all.apply(&Command::CreateDatabase { new }).unwrap_err();
+    assert!(refused.text.contains("writeQuorum 1 is below the majority of 3"), "{}", refused.text);
+    let mut loose = agreement(WriteQuorum::Count(1));
+    let refused = loose.apply(&role("n3", Role::Witness)).unwrap_err();
+    assert!(refused.text.contains("writeQuorum 1, which is below"), "{}", refused.text);
+}

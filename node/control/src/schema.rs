@@ -220,17 +220,19 @@ impl Schema {
     #[must_use]
     pub fn placements(&self) -> BTreeMap<ClusterKey, Placement> {
         let mut placements = self.open_placements();
+        let witnesses = self.witnesses();
         for closed in &self.closed {
             let ClosedCluster { database, cluster, write_quorum } = *closed;
             let placement = Placement {
                 generation: 1,
-                masters: self.nodes_in(Role::Master),
+                masters: self.voting_nodes(),
                 replicas: self.nodes_in(Role::Replica),
                 write_quorum,
                 owner: None,
                 schema_min: CLOSED,
                 entry: SessionToken::new(),
                 turn: None,
+                witnesses: witnesses.clone(),
                 change: None,
             };
             placements.insert(ClusterKey { database, cluster }, placement);
@@ -252,7 +254,8 @@ impl Schema {
 
     fn open_placements(&self) -> BTreeMap<ClusterKey, Placement> {
         let mut placements = BTreeMap::new();
-        let (masters, replicas) = (self.nodes_in(Role::Master), self.nodes_in(Role::Replica));
+        let (masters, replicas) = (self.voting_nodes(), self.nodes_in(Role::Replica));
+        let witnesses = self.witnesses();
         for database in &self.databases {
             let write_quorum = database.write_quorum.effective(masters.len());
             for cluster in &database.clusters {
@@ -267,6 +270,7 @@ impl Schema {
                         schema_min: database.schema_min(cluster.id),
                         entry: SessionToken::new(),
                         turn: None,
+                        witnesses: witnesses.clone(),
                         change: None,
                     },
                 );
@@ -286,6 +290,7 @@ impl Schema {
                         schema_min: 0,
                         entry: SessionToken::new(),
                         turn: None,
+                        witnesses: witnesses.clone(),
                         change: None,
                     },
                 );

@@ -19,6 +19,9 @@ pub struct Placement {
     /// Servers that hold the cluster without a say: they get decisions, and never vote, promise,
     /// accept, recover or count in a read. No MASTER is among them.
     pub replicas: Vec<NodeId>,
+    /// Those of `masters` that vote and keep no content that every server has
+    /// (`machine/witness`). Less than half of them, and none where W is below a majority.
+    pub witnesses: BTreeSet<NodeId>,
     /// W(c), between 1 and N.
     pub write_quorum: usize,
     /// The one server that creates records here; `None`: any (the system cluster).
@@ -126,6 +129,14 @@ impl Placement {
     #[must_use]
     pub fn is_held_by(&self, node: NodeId) -> bool {
         self.masters.contains(&node) || self.replicas.contains(&node)
+    }
+
+    /// True when fewer than half of the MASTERs are witnesses: a majority of them has one that keeps
+    /// content, then.
+    #[must_use]
+    pub fn has_few_witnesses(&self) -> bool {
+        let witnesses = self.masters.iter().filter(|node| self.witnesses.contains(node)).count();
+        2 * witnesses < self.masters.len()
     }
 
     /// True when W is at least a majority; PROTOCOL.md 3.2–3.9 hold for such clusters, 3.10 for the

@@ -155,6 +155,7 @@ mod tests {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            witnesses: BTreeSet::new(),
             change: None,
         };
         let cluster = ClusterKey { database: 1, cluster: 1 };
@@ -236,6 +237,7 @@ mod tests {
                 schema_min: 0,
                 entry: SessionToken::new(),
                 turn: None,
+                witnesses: BTreeSet::new(),
                 change: None,
             };
             placements.insert(ClusterKey { database: 1, cluster }, placement);

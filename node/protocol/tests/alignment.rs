@@ -8,7 +8,7 @@
 #[path = "../../sim/src/disk.rs"]
 mod disk;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use disk::Disk;
 use quorate_api::{Boot, ClusterKey, Committed, Image, ItemId, ItemKey, NodeId, Stamp, TxId};
@@ -56,7 +56,7 @@ struct World {
 fn item(position: u64, version: u64, content: u64) -> Write {
     let tx = TxId { node: NODES[0], boot: Boot(1), seq: position * 10 + version };
     let image = Some(Image::from(vec![u8::try_from(content % 251).unwrap(); 200]));
-    let committed = Committed { stamp: Stamp { version, tx }, live: true, image };
+    let committed = Committed { stamp: Stamp { version, tx }, live: true, image, elsewhere: None };
     Write::Item(ItemId::record(CLUSTER, position), committed)
 }
 
@@ -113,6 +113,7 @@ impl World {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            witnesses: BTreeSet::new(),
             change: None,
         };
         let placements: BTreeMap<_, _> = [(CLUSTER, placement)].into();
@@ -429,7 +430,12 @@ fn tombstones_of_closed_boots_go_and_those_of_unique_keys_stay() {
     let cases = [(nobody, 1, false), (others, 1, false), (all, 1, false), (nobody, 2, true)];
     for (closed, boot, stays) in cases {
         let tx = TxId { node: NODES[0], boot: Boot(boot), seq: 5 };
-        let gone = Committed { stamp: Stamp { version: 2, tx }, live: false, image: None };
+        let gone = Committed {
+            stamp: Stamp { version: 2, tx },
+            live: false,
+            image: None,
+            elsewhere: None,
+        };
         let contents = |node: NodeId| {
             let items = [&record, &key].into_iter();
             let mut writes: Vec<Write> =

@@ -37,7 +37,7 @@ struct World {
 fn committed(seq: u64, content: &str) -> Committed {
     let tx = TxId { node: NODES[0], boot: Boot(1), seq };
     let image = Some(Image::from(content.as_bytes()));
-    Committed { stamp: Stamp { version: 1, tx }, live: true, image }
+    Committed { stamp: Stamp { version: 1, tx }, live: true, image, elsewhere: None }
 }
 
 impl World {
@@ -68,6 +68,7 @@ impl World {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            witnesses: BTreeSet::new(),
             change: None,
         };
         for node in NODES {

@@ -323,7 +323,8 @@ impl Clients {
             }
             debug_assert_eq!(stamp.tx, tx);
             let live = op.kind != OpKind::Delete;
-            let committed = Committed { stamp: *stamp, live, image: op.image.clone() };
+            let committed =
+                Committed { stamp: *stamp, live, image: op.image.clone(), elsewhere: None };
             seen.insert(op.item.clone(), committed);
         }
     }

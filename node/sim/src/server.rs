@@ -125,7 +125,7 @@ pub(crate) fn load(
     for (item, body) in &loaded {
         let bytes: Vec<u8> = 1_u64.to_be_bytes().iter().chain(body).copied().collect();
         let stamp = Stamp { version: 1, tx: LOADER };
-        let committed = Committed { stamp, live: true, image: Some(bytes.into()) };
+        let committed = Committed { stamp, live: true, image: Some(bytes.into()), elsewhere: None };
         let keepers = (0..options.servers).filter(|s| options.holds(*s, item.cluster));
         for index in keepers {
             servers[index].disk.preload(item, &committed);

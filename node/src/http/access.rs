@@ -15,9 +15,9 @@ use tokio::sync::Notify;
 use super::backend::{Backend, Commit, Planned};
 use super::context::{App, Ctx};
 use super::error::{ApiError, describe};
-use super::record;
 use super::session::Trail;
 use super::token::Token;
+use super::{permitted, record};
 use crate::index::table;
 
 /// The server answers at its deadline by itself; this much later it is not waited for any more.
@@ -226,7 +226,8 @@ impl<B: Backend> Access<'_, B> {
     }
 
     pub(super) async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {
-        Ok(self.in_time(ErrorCode::ReadTimeout, self.app.backend.read_local(item)).await??)
+        let read = permitted::reader(self.app)?.read_local(item);
+        Ok(self.in_time(ErrorCode::ReadTimeout, read).await??)
     }
 
     pub(super) async fn read_majority(&self, item: ItemId) -> Result<Option<Committed>, ApiError> {
@@ -238,7 +239,8 @@ impl<B: Backend> Access<'_, B> {
         item: ItemId,
         quorum: io::ReadQuorum,
     ) -> Result<Option<Committed>, ApiError> {
-        let read = self.app.backend.read_quorum(vec![item.clone()], quorum, self.deadline);
+        let read =
+            permitted::reader(self.app)?.read_quorum(vec![item.clone()], quorum, self.deadline);
         match self.in_time(ErrorCode::ReadTimeout, read).await? {
             Ok(answers) => {
                 let found = answers.into_iter().find(|(id, _)| *id == item);
@@ -259,7 +261,7 @@ impl<B: Backend> Access<'_, B> {
         from: u64,
         limit: usize,
     ) -> Result<super::backend::Page, ApiError> {
-        let page = self.app.backend.scan_local(cluster, from, limit);
+        let page = permitted::reader(self.app)?.scan_local(cluster, from, limit);
         Ok(self.in_time(ErrorCode::ReadTimeout, page).await??)
     }
 

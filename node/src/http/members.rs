@@ -174,7 +174,7 @@ impl Servers {
     #[must_use]
     pub fn has_write_quorum(&self, database: &Database) -> bool {
         let online = NodeState::Online.name();
-        let masters = || self.list.iter().filter(|server| server.role == Role::Master);
+        let masters = || self.list.iter().filter(|server| server.role.votes());
         let count = masters().filter(|s| s.database_state(&database.name) == online).count();
         count >= database.write_quorum.effective(masters().count())
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use quorate_api::NodeId;
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
+use quorate_control::servers::Member;
 
 use crate::http::backend::NodeState;
 use crate::http::members::ServerState;
@@ -80,8 +81,10 @@ impl Owners {
     ///
     /// A MASTER gets nothing before it is one of every cluster (`votes`).
     pub(super) fn due(&self, schema: &Schema, votes: impl Fn(NodeId) -> bool) -> Option<Command> {
-        let masters = || schema.masters().filter_map(|s| Some((s.node, self.seen.get(&s.node)?)));
-        let reached = masters().filter(|(_, seen)| seen.presence != Presence::Gone).count();
+        let seen = |server: &Member| Some((server.node, self.seen.get(&server.node)?));
+        let masters = || schema.masters().filter_map(seen);
+        let voters = schema.voters().filter_map(seen);
+        let reached = voters.filter(|(_, seen)| seen.presence != Presence::Gone).count();
         if self.asked.is_some() || reached * 2 <= schema.master_count() {
             return None;
         }

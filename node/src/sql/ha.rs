@@ -113,8 +113,10 @@ impl Parser<'_> {
             Role::Master
         } else if self.take_word("REPLICA")? {
             Role::Replica
+        } else if self.take_word("WITNESS")? {
+            Role::Witness
         } else {
-            return Err(self.unexpected("MASTER or REPLICA"));
+            return Err(self.unexpected("MASTER, REPLICA or WITNESS"));
         };
         Ok(HaSetRole { server, role })
     }
@@ -216,6 +218,7 @@ mod tests {
         };
         for (text, expected) in [
             ("HA SET ROLE n4=MASTER", set("n4", Role::Master)),
+            ("HA SET ROLE n3 = witness", set("n3", Role::Witness)),
             ("ha set role `europe-1`=replica;", set("europe-1", Role::Replica)),
             ("HA REMOVE SERVER n1", Statement::HaRemoveServer("n1".to_owned())),
             ("HA REMOVE SERVER `n-1`", Statement::HaRemoveServer("n-1".to_owned())),

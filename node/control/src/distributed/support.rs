@@ -120,14 +120,17 @@ impl Look<'_> {
 
     fn roles(&mut self) {
         for server in self.masters.names() {
-            if self.config.role(server) == Role::Replica {
-                let listed = self.config.servers.contains_key(server);
-                let path = format!("servers.{}", if listed { server } else { ANY });
-                let reason = format!(
-                    "there are no REPLICAs yet, and '{server}' is in --masters; make it \"master\""
-                );
-                self.refuse(path, reason);
-            }
+            let others = match self.config.role(server) {
+                Role::Master => continue,
+                Role::Replica => "REPLICAs",
+                Role::Witness => "witnesses",
+            };
+            let listed = self.config.servers.contains_key(server);
+            let path = format!("servers.{}", if listed { server } else { ANY });
+            let reason = format!(
+                "there are no {others} yet, and '{server}' is in --masters; make it \"master\""
+            );
+            self.refuse(path, reason);
         }
         for server in self.config.servers.keys() {
             if server != ANY && !self.is_master(server) {

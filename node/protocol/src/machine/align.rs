@@ -88,7 +88,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use quorate_api::{Boot, ClusterKey, ItemKey, NodeId, Operation, TxId};
+use quorate_api::{Boot, ClusterKey, ItemId, ItemKey, NodeId, Operation, Stamp, TxId};
 
 use super::align_compare::Work;
 use super::align_copy::Copying;
@@ -132,6 +132,8 @@ pub(super) struct Source {
     pub(super) journal: Option<u64>,
     /// What is left to compare, last first.
     pub(super) stack: Vec<Work>,
+    /// Items that are newer there than here, and whose content this witness has dropped.
+    pub(super) lacking: BTreeMap<ItemId, Stamp>,
     /// When the question on top of the stack was asked.
     pub(super) sent_at: Option<Tick>,
     /// Questions in a row without an answer.
@@ -184,6 +186,17 @@ impl Aligning {
         }
     }
 
+    /// What a witness could not give came from elsewhere.
+    fn forget_what_came(&mut self, cx: &Cx<'_>) {
+        for source in self.sources.values_mut() {
+            while let Some(first) = source.lacking.first_entry()
+                && cx.stamp(first.key()).version >= first.get().version
+            {
+                first.remove();
+            }
+        }
+    }
+
     /// Takes the marks that came with a list of outcomes.
     pub(super) fn raise_low(&mut self, low: Vec<(NodeId, Boot, u64)>) {
         for (node, boot, seq) in low {
@@ -205,7 +218,12 @@ impl Source {
     }
 
     pub(super) fn is_compared(&self) -> bool {
-        self.journal.is_some() && self.stack.is_empty()
+        !self.has_work() && self.lacking.is_empty()
+    }
+
+    /// Something is left to ask.
+    pub(super) fn has_work(&self) -> bool {
+        self.journal.is_none() || !self.stack.is_empty()
     }
 
     /// Some log told it of this commit.
@@ -326,6 +344,7 @@ impl Machine {
             }
         }
         if let Some(mut aligning) = self.align.take() {
+            aligning.forget_what_came(cx);
             self.compare(cx, &mut aligning);
             self.follow(cx, &mut aligning);
             let work = core::mem::take(&mut aligning.work);
@@ -369,6 +388,7 @@ impl Machine {
             session: self.last_source,
             journal: None,
             stack: Vec::new(),
+            lacking: BTreeMap::new(),
             sent_at: None,
             unanswered: 0,
             followed: 0,

@@ -56,6 +56,7 @@ mod tombstones;
 mod truncation;
 mod upstream;
 mod votes;
+mod witness;
 
 use cx::Cx;
 
@@ -139,6 +140,7 @@ pub struct Machine {
     tombstones: tombstones::Tombstones,
     generations: generations::Generations,
     merger: merge::Merger,
+    witness: witness::Witness,
     /// Usual time between the Yes that made W and the last one.
     vote_spread: Tick,
     /// It was told where clusters are, and has replayed its own log. Before that it takes no
@@ -212,6 +214,7 @@ impl Machine {
             aligners: BTreeMap::new(),
             generations: generations::Generations::recovered(recovered.sealed, recovered.entered),
             merger: merge::Merger::recovered(recovered.diverged),
+            witness: witness::Witness::default(),
             vote_spread: 0,
             configured: false,
             config,
@@ -355,6 +358,9 @@ impl Machine {
             let n = placement.masters.len();
             assert!(n > 0, "cluster {cluster} without MASTERs");
             assert!((1..=n).contains(&placement.write_quorum), "write quorum of {cluster}");
+            let is_fine = placement.witnesses.is_empty()
+                || (placement.has_few_witnesses() && placement.is_safe());
+            assert!(is_fine, "witnesses of {cluster}");
         }
         self.cfg = cfg;
         let members: BTreeSet<NodeId> = placements

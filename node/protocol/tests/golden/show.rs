@@ -110,6 +110,10 @@ fn operations(ops: &[Operation]) -> String {
 pub(crate) fn committed(committed: Option<&Committed>) -> String {
     match committed {
         None => " absent".to_owned(),
+        Some(c) if c.elsewhere.is_some() => {
+            let live = if c.live { "" } else { "deleted, " };
+            format!(" {live}content elsewhere, at {}", stamp(c.stamp))
+        }
         Some(c) if c.live => format!("{} at {}", image(c.image.as_ref()), stamp(c.stamp)),
         Some(c) => format!(" deleted at {}", stamp(c.stamp)),
     }

@@ -72,6 +72,7 @@ impl Table {
                 schema_min: if row.closed { CLOSED } else { 0 },
                 entry: SessionToken::new(),
                 turn: None,
+                witnesses: BTreeSet::new(),
                 change: None,
             };
             self.generations.place(row.cluster, &mut placement);

@@ -136,7 +136,7 @@ mod tests {
         let tx = |seq| TxId { node: NodeId(1), boot: Boot(1), seq };
         let committed = |version, seq| {
             let stamp = Stamp { version, tx: tx(seq) };
-            Committed { stamp, live: true, image: None }
+            Committed { stamp, live: true, image: None, elsewhere: None }
         };
         let mut invariant = BelowMajority::default();
         let mut holds = Contents::default();
