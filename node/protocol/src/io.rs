@@ -326,6 +326,11 @@ pub enum Note {
         /// How many, at least.
         entries: u64,
     },
+    /// A witness dropped contents that every MASTER and REPLICA has.
+    Dropped {
+        /// Of how many items.
+        contents: u64,
+    },
     /// Tombstones that every MASTER and REPLICA has were dropped.
     Purged {
         /// How many.

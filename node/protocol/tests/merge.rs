@@ -7,7 +7,7 @@
 #[path = "../../sim/src/disk.rs"]
 mod disk;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use disk::Disk;
 use quorate_api::{

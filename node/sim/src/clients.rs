@@ -83,6 +83,8 @@ pub struct Counts {
     pub aligned: u64,
     /// Tombstones dropped.
     pub purged: u64,
+    /// Contents that witnesses dropped.
+    pub dropped: u64,
     /// Contents kept beside another one.
     pub diverged: u64,
     /// Items made equal by a merge.

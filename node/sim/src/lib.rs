@@ -18,5 +18,6 @@ mod server;
 mod starts;
 mod trace;
 mod verdict;
+mod witnesses;
 pub mod workload;
 pub mod world;

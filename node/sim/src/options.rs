@@ -95,6 +95,9 @@ pub struct Options {
     /// W of every cluster may be below a majority (PROTOCOL.md 3.10): less is promised, and what
     /// diverges is merged.
     pub low_quorums: bool,
+    /// Servers that vote and keep no content that everybody has: less than half of the MASTERs of
+    /// each of their clusters, and they are nothing else to any.
+    pub witnesses: Vec<usize>,
     /// The chain of conflict resolvers ends with one that nearly always decides.
     pub decisive: bool,
 }
@@ -173,7 +176,8 @@ impl Options {
     #[must_use]
     pub fn coordinators(&self) -> Vec<usize> {
         let voting = self.voting();
-        (0..self.servers).filter(|s| self.replicas_write || voting.contains(s)).collect()
+        let writes = |s: &usize| self.replicas_write || voting.contains(s);
+        (0..self.servers).filter(|s| writes(s) && !self.witnesses.contains(s)).collect()
     }
 
     /// Servers that vote on the control plane's log: MASTERs of something, from the first on.
@@ -248,6 +252,7 @@ impl Options {
             relay_kept: 8_192,
             replicas_write: false,
             low_quorums: false,
+            witnesses: Vec::new(),
             decisive: false,
         };
         options.set_duration(some(1_000, 60, 200));
@@ -256,6 +261,7 @@ impl Options {
         options.draw_changes(&mut Stream::new(seed, "changes"));
         options.draw_plane(&mut Stream::new(seed, "plane"));
         options.draw_relays(&mut Stream::new(seed, "relays"));
+        options.draw_witnesses(&mut Stream::new(seed, "witnesses"));
         options
     }
 
@@ -306,8 +312,8 @@ impl Options {
         }
         let (change_every, entry_every, drops, bit_flip) = (0, 0, 0, false);
         let (low_quorums, decisive) = (true, rng.chance(500));
-        let workload = Kind::Registers;
-        Self { change_every, entry_every, drops, bit_flip, low_quorums, decisive, workload, ..self }
+        (self.workload, self.witnesses) = (Kind::Registers, Vec::new());
+        Self { change_every, entry_every, drops, bit_flip, low_quorums, decisive, ..self }
     }
 
     /// Detectors that notice late, and crashes and cuts one after the other.
@@ -452,7 +458,7 @@ mod tests {
 
     #[test]
     fn every_seed_draws_a_legal_world() {
-        let (mut outside, mut replicas) = (0, 0);
+        let (mut outside, mut replicas, mut witnesses) = (0, 0, 0);
         for seed in 0..2_000 {
             let options = Options::of_seed(seed);
             for shape in &options.clusters {
@@ -460,11 +466,16 @@ mod tests {
                 assert!(shape.write_quorum <= shape.masters.len(), "seed {seed}");
                 assert!(shape.masters.iter().all(|m| !shape.replicas.contains(m)), "seed {seed}");
                 assert!(shape.masters.iter().all(|m| *m < options.servers), "seed {seed}");
+                assert!(shape.has_few(&options.witnesses), "seed {seed}");
+                let kept = options.witnesses.iter().filter(|w| shape.is_held_by(**w));
+                assert!(kept.clone().all(|w| shape.masters.contains(w)), "seed {seed}");
+                witnesses += kept.count();
                 replicas += shape.replicas.len();
                 let coordinators = options.coordinators().into_iter();
                 outside += coordinators.filter(|server| !shape.masters.contains(server)).count();
             }
         }
         assert!(outside > 0 && replicas > 0, "{outside} outside, {replicas} REPLICAs");
+        assert!(witnesses > 200, "{witnesses} witnesses");
     }
 }

@@ -280,7 +280,7 @@ mod tests {
             ("HA RESOLVE #1:2 3", "expected '=', found"),
             ("HA RESOLVE #1:2 = 3", "expected the stamp of a content, in quotes"),
             ("HA SET OWNER a=n1", "character 8: HA SET OWNER is not supported"),
-            ("HA SET ROLE n1=OBSERVER", "expected MASTER or REPLICA, found 'OBSERVER'"),
+            ("HA SET ROLE n1=OBSERVER", "expected MASTER, REPLICA or WITNESS, found 'OBSERVER'"),
             ("HA SET ROLE n1 MASTER", "expected '=', found 'MASTER'"),
             ("HA REMOVE n1", "expected SERVER, found 'n1'"),
             ("HA REMOVE SERVER", "expected the name of a server, found the end"),

@@ -39,7 +39,7 @@ use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, Operation, TxI
 
 use super::{Cx, Machine};
 use crate::alignment::Digest;
-use crate::io::{Write, is_last_page};
+use crate::io::{Note, Write, is_last_page};
 use crate::planted::Bug;
 
 /// Items remembered to be looked at once their writers are everywhere; what is beyond waits for the
@@ -96,18 +96,23 @@ impl Machine {
         let items: Vec<ItemId> = everywhere.flat_map(|(_, items)| items).collect();
         self.witness.written = written;
         self.witness.count -= items.len();
+        let mut contents = 0;
         for item in items {
             if let Some(committed) = cx.item(&item) {
-                self.drop_content(cx, item, &committed);
+                contents += u64::from(self.drop_content(cx, item, &committed));
             }
         }
-        self.sweep_contents(cx, &clusters);
+        contents += self.sweep_contents(cx, &clusters);
+        if contents > 0 {
+            cx.note(Note::Dropped { contents });
+        }
     }
 
-    fn sweep_contents(&mut self, cx: &mut Cx<'_>, clusters: &[ClusterKey]) {
+    /// How many contents of the next page were dropped.
+    fn sweep_contents(&mut self, cx: &mut Cx<'_>, clusters: &[ClusterKey]) -> u64 {
         let (from, after) = self.witness.cursor.take().unzip();
         let start = from.map_or(0, |from| clusters.partition_point(|c| *c < from));
-        let Some(cluster) = clusters.get(start).copied() else { return };
+        let Some(cluster) = clusters.get(start).copied() else { return 0 };
         let after = after.flatten().filter(|_| from == Some(cluster));
         let limit = self.config.align.sweep;
         let page = cx.items_after(cluster, after.as_ref(), limit);
@@ -116,25 +121,30 @@ impl Machine {
         } else {
             page.last().map(|(key, _)| (cluster, Some(key.clone())))
         };
+        let mut contents = 0;
         for (key, committed) in page {
             let item = ItemId { cluster, key };
             // What this very step wrote is not in the page.
-            if cx.stamp(&item) == committed.stamp {
-                self.drop_content(cx, item, &committed);
+            if cx.item(&item).is_some_and(|now| now == committed) {
+                contents += u64::from(self.drop_content(cx, item, &committed));
             }
         }
+        contents
     }
 
     fn may_drop_content(&self, tx: TxId) -> bool {
         self.config.has(Bug::ContentDroppedEarly) || self.everybody_applied(tx)
     }
 
-    fn drop_content(&self, cx: &mut Cx<'_>, item: ItemId, committed: &Committed) {
+    /// True when there was something to drop, and it may go.
+    fn drop_content(&self, cx: &mut Cx<'_>, item: ItemId, committed: &Committed) -> bool {
         let Committed { stamp, live, ref image, .. } = *committed;
-        if image.is_some() && self.may_drop_content(stamp.tx) {
+        let drops = image.is_some() && self.may_drop_content(stamp.tx);
+        if drops {
             let Digest(digest) = Digest::of(&item.key, committed);
             cx.write(Write::Item(item, Committed::without_content(stamp, live, digest)));
         }
+        drops
     }
 
     /// A source has no content of an item that is newer there, and this server needs it.

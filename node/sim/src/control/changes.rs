@@ -19,7 +19,7 @@ impl World {
             return;
         }
         let shape = self.faults.pick(&self.options.clusters).clone();
-        let owner = self.servers[*self.faults.pick(&shape.masters)].id;
+        let owner = self.servers[*self.faults.pick(&self.options.owners_of(&shape))].id;
         let drops = self.faults.chance(self.options.drops);
         let at = self.faults.index(self.servers.len());
         let own = Command::Own(shape.cluster, owner);
@@ -100,7 +100,9 @@ impl World {
         let masters = next.masters.len();
         let majority = masters / 2 + 1;
         next.write_quorum = majority + self.changes.index(masters - majority + 1);
-        self.serves(&next, None).then_some(next)
+        let is_witness = |node: &NodeId| self.control.newest.witnesses.contains(node);
+        let witnesses = next.masters.iter().filter(|node| is_witness(node)).count();
+        (2 * witnesses < masters && self.serves(&next, None)).then_some(next)
     }
 
     /// Who keeps a cluster now, who will, and who would by what was asked for and may yet come.

@@ -62,11 +62,13 @@ impl Control {
 pub(crate) fn found(options: &Options, servers: &mut [Server], rng: &mut Stream) -> Table {
     let first = |shape: &Shape| {
         let of = |indexes: &[usize]| indexes.iter().map(|at| servers[*at].id).collect();
-        let owner = (options.entry_every > 0).then(|| servers[*rng.pick(&shape.masters)].id);
+        let owner =
+            (options.entry_every > 0).then(|| servers[*rng.pick(&options.owners_of(shape))].id);
         let (masters, replicas) = (of(&shape.masters), of(&shape.replicas));
         (shape.cluster, Keepers { masters, replicas, write_quorum: shape.write_quorum }, owner)
     };
-    let first = Command::Found(options.clusters.iter().map(first).collect());
+    let witnesses = options.witnesses.iter().map(|at| servers[*at].id).collect();
+    let first = Command::Found(options.clusters.iter().map(first).collect(), witnesses);
     founding::found(servers, &options.voting(), first)
         .expect("the control plane reads what it wrote")
 }

@@ -21,7 +21,8 @@ const FAN_OUT: usize = 2;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Command {
     /// The clusters that there are, with their owners. Without one anybody may create.
-    Found(Vec<(ClusterKey, Keepers, Option<NodeId>)>),
+    /// The servers behind them keep no contents.
+    Found(Vec<(ClusterKey, Keepers, Option<NodeId>)>, BTreeSet<NodeId>),
     /// A cluster gets another owner.
     Own(ClusterKey, NodeId),
     /// A cluster is dropped.
@@ -48,6 +49,8 @@ struct Row {
 pub(crate) struct Table {
     /// Those who vote; all others follow them.
     servers: BTreeSet<NodeId>,
+    /// Those of them that keep no contents.
+    pub(crate) witnesses: BTreeSet<NodeId>,
     rows: Vec<Row>,
     #[serde(with = "quorate_control::binary")]
     pub(crate) generations: Generations,
@@ -72,7 +75,7 @@ impl Table {
                 schema_min: if row.closed { CLOSED } else { 0 },
                 entry: SessionToken::new(),
                 turn: None,
-                witnesses: BTreeSet::new(),
+                witnesses: self.witnesses.clone(),
                 change: None,
             };
             self.generations.place(row.cluster, &mut placement);
@@ -123,7 +126,8 @@ impl StateMachine for Table {
 
     fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
         match command {
-            Command::Found(clusters) => {
+            Command::Found(clusters, witnesses) => {
+                self.witnesses.clone_from(witnesses);
                 for (cluster, keepers, owner) in clusters {
                     self.rows.push(Row { cluster: *cluster, owner: *owner, closed: false });
                     self.generations.insert(*cluster, keepers.clone());

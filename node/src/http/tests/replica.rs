@@ -56,7 +56,6 @@ async fn a_witness_refuses_records_too_and_describes_what_there_is() {
     let setup = Setup::bench().await;
     let rows = setup.sql("INSERT INTO Item (k) VALUES (1)").await;
     let rid = rows[0]["@rid"].as_str().unwrap().trim_start_matches('#').to_owned();
-    setup.sql("CREATE INDEX Item.k NOTUNIQUE").await;
     setup.fake.be_witness();
     let read = "Cannot read records on node 'n1' because it is a witness and keeps none";
     for (method, path, text) in [
