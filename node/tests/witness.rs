@@ -133,6 +133,7 @@ fn a_witness_keeps_contents_only_while_somebody_lacks_them() {
     println!(
         "{LARGE} records of {BYTES} bytes: n1 has {full} bytes on disk, the witness {witness}"
     );
-    assert!(full > all / 2 && witness < all / 4, "{full} and {witness} bytes of {all}");
+    // Beside the records either has what the engine has not tidied up yet.
+    assert!(witness + all * 3 / 4 < full, "{witness} and {full}, with records of {all} bytes");
     stop_all(servers);
 }
