@@ -16,6 +16,7 @@ STAGE ?= auto
 SEEDS ?= 200
 SEED ?= 1
 IMAGE ?= quorate-node:local
+SWEEPS_full := $(addprefix workloads/,sweep-replicas.yaml sweep-masters.yaml quorum-matrix.yaml)
 
 .PHONY: help
 help: ## List the targets
@@ -30,8 +31,14 @@ build: setup ## Build everything in release
 	@.ci/build
 
 .PHONY: bench
-bench: build ## Run the suite: make bench [PROFILE=quick|full|capacity] [STAGE=process]
+bench: build ## Run the suite: make bench [PROFILE=quick|full|capacity] [STAGE=process]; full: sweeps too
 	@$(QUORATE) suite workloads/suites/$(PROFILE).yaml --stage $(STAGE)
+	@set -e; for file in $(SWEEPS_$(PROFILE)); do $(QUORATE) sweep $$file --stage $(STAGE); done
+
+.PHONY: sweep
+sweep: build ## Run a workload at all points of its sweep: make sweep W=workloads/sweep-replicas.yaml
+	@test -n "$(W)" || { echo "say which: make sweep W=workloads/sweep-replicas.yaml"; exit 3; }
+	@$(QUORATE) sweep $(W) --stage $(STAGE)
 
 .PHONY: run
 run: build ## Run one workload: make run W=workloads/baseline.yaml [C=chaos/pause.yaml]

@@ -127,6 +127,7 @@ fn plan(mode: LoadMode, seconds: u64) -> Plan {
         seed: 1,
         topology: Topology {
             masters: vec!["n1".to_owned()],
+            replicas: Vec::new(),
             standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: false,
@@ -143,6 +144,7 @@ fn plan(mode: LoadMode, seconds: u64) -> Plan {
             timeout_ms: 2000,
             in_flight_cap: 1024,
             targets: vec!["n1".to_owned()],
+            readers: Vec::new(),
         },
         phases: Phases { warmup_ms: 0, measure_ms: seconds * 1000, settle_ms: 0 },
         faults: Vec::new(),

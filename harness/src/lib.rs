@@ -13,3 +13,4 @@ pub mod report;
 pub mod run;
 pub mod spec;
 pub mod stage;
+pub mod sweep;

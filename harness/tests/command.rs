@@ -177,3 +177,68 @@ async fn a_killed_run_leaves_nothing_even_with_a_server_stopped() {
     harness.wait().unwrap();
     eventually("every process is gone", || async { left_behind(out.path(), pid).is_empty() }).await;
 }
+
+/// FEATURES: A2, A3
+#[test]
+fn replicas_are_read_at_and_no_write_waits_for_them() {
+    let out = tempfile::tempdir().unwrap();
+    let frozen = "faults=[{ fault: pause, at: 1s, for: 2s, target: replicas }]";
+    let set = ["--set", frozen, "--set", "phases.measure=5s"];
+    let arguments = [&["run", "workloads/replicas.yaml"], set.as_slice()].concat();
+    let output = quorate(&arguments, out.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+
+    let summary = fs::read(only_run(out.path()).join("summary.json")).unwrap();
+    let summary: Value = serde_json::from_slice(&summary).unwrap();
+    assert_eq!(summary["replicas"], 4);
+    assert_eq!(summary["nodes"].as_array().unwrap().len(), 7, "{summary}");
+    let read = |role: &str| {
+        let found = summary["staleness"].as_array().unwrap();
+        found.iter().find(|of| of["role"] == role).unwrap()["reads"].as_u64().unwrap()
+    };
+    assert!(read("REPLICAs") > read("MASTERs"), "{summary}");
+    // Every REPLICA stood still for two seconds.
+    let interrupted = &summary["interruptions"][0];
+    assert_eq!(interrupted["requested"], "pause replicas", "{summary}");
+    assert!(interrupted["longest"]["length_s"].as_f64().unwrap() < 1.5, "{summary}");
+}
+
+/// FEATURES: H7
+#[tokio::test]
+async fn a_killed_sweep_goes_on_where_it_was() {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("tiny.yaml");
+    let spec = "name: tiny\ntopology: { masters: 1 }\nworkload: { records: 5 }\n\
+                phases: { warmup: 0s, measure: 2s, settle: 2s }\n\
+                sweep: { axes: [{ path: load.rate, values: [30, 60] }] }\n";
+    fs::write(&file, spec).unwrap();
+    let arguments = ["sweep", file.to_str().unwrap()];
+    let folder = || fs::canonicalize(out.path().join("latest")).unwrap();
+    let ledger = || -> Option<Value> {
+        let text = fs::read_to_string(out.path().join("latest/sweep.json")).ok()?;
+        serde_json::from_str(&text).ok()
+    };
+    let runs = || ledger().map_or(0, |found| found["runs"].as_array().unwrap().len());
+    let mut harness = quorate(&arguments, out.path()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while runs() == 0 {
+        assert!(Instant::now() < deadline, "no run of the sweep ended");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    harness.kill().unwrap();
+    harness.wait().unwrap();
+    let (before, first) = (folder(), ledger().unwrap()["runs"][0].clone());
+
+    let output = quorate(&arguments, out.path()).output().unwrap();
+    // A busy machine makes figures unsound, not the sweep.
+    assert!(matches!(output.status.code(), Some(0 | 2)), "{}", shown(&output));
+    assert!(text(&output.stdout).contains("goes on behind 1 runs"), "{}", shown(&output));
+    let after = ledger().unwrap();
+    assert_eq!((folder(), runs(), &after["finished"]), (before, 2, &Value::Bool(true)));
+    assert_eq!(after["runs"][0], first);
+    let page = fs::read_to_string(folder().join("index.html")).unwrap();
+    for run in after["runs"].as_array().unwrap() {
+        let name = run["folder"].as_str().unwrap();
+        assert!(page.contains(name) && folder().join(name).join("report.html").is_file());
+    }
+}

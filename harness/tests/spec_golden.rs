@@ -83,7 +83,7 @@ fn overrides_replace_values_and_name_themselves_in_messages() {
     assert_eq!(
         message(&["load.rte=1"]),
         "--set load.rte=1: load.rte: unknown key `rte`; did you mean `rate`? legal: mode, rate, \
-         arrivals, clients, timeout, in_flight_cap, targets"
+         arrivals, clients, timeout, in_flight_cap, targets, read_at"
     );
 }
 

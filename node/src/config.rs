@@ -16,8 +16,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use quorate_control::data_centers::{self, DataCenterError, DataCenters};
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
+use quorate_control::versions::Versions;
 use quorate_protocol::chain::{Chain, Resolver};
 use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
@@ -125,6 +127,9 @@ pub struct ServeArgs {
     /// Open connections of clients; above, they are told to come back
     #[arg(long)]
     pub connections_max: Option<u64>,
+    /// Speaks no newer version to other servers, as the program of that version would: for tests
+    #[arg(long, hide = true)]
+    pub speak_version: Option<u16>,
     /// File with settings, in YAML
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -190,6 +195,8 @@ pub struct Config {
     pub join: Vec<String>,
     /// Default of new databases.
     pub write_quorum: WriteQuorum,
+    /// Where servers are, in databases whose creation does not say.
+    pub data_centers: DataCenters,
     /// Default of new databases.
     pub read_quorum: ReadQuorum,
     /// Default of new databases.
@@ -198,6 +205,8 @@ pub struct Config {
     pub template: Template,
     /// Password of `root`, if given.
     pub root_password: Option<String>,
+    /// Versions spoken to other servers.
+    pub versions: Versions,
     /// Silence after which a peer counts as unreachable.
     pub suspect_after: Duration,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
@@ -248,10 +257,8 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
+        let versions = versions(flags.speak_version)?;
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
-        let chain =
-            flags.conflict_resolver_chain.as_ref().or(file.conflict_resolver_chain.as_ref());
-        let chain = chain.map(|text| chain_of(text)).transpose()?.unwrap_or_default();
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let role = flags.role.or(file.role);
         let (masters, join) =
@@ -268,6 +275,15 @@ impl Config {
             // How many a server joins is not known before.
             if join.is_empty() { members.count() } else { usize::MAX },
         )?;
+        let names: Vec<&str> = match &join[..] {
+            [] => members.names().iter().map(String::as_str).collect(),
+            _ => Vec::new(),
+        };
+        let centers = &template.defaults.data_centers;
+        data_centers::check(centers, (write_quorum, read_quorum), &names)?;
+        let chain =
+            flags.conflict_resolver_chain.as_ref().or(file.conflict_resolver_chain.as_ref());
+        let chain = chain.map(|text| chain_of(text, centers)).transpose()?.unwrap_or_default();
         let execution_mode = match flags.execution_mode {
             Some(text) => text.parse()?,
             None => file.execution_mode.unwrap_or(template.defaults.execution_mode),
@@ -299,10 +315,12 @@ impl Config {
             members,
             join,
             write_quorum,
+            data_centers: template.defaults.data_centers.clone(),
             read_quorum,
             execution_mode,
             template,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
+            versions,
             suspect_after: Duration::from_millis(suspect),
             align,
             chain,
@@ -343,13 +361,21 @@ fn name_and_members(
     Ok((name, members))
 }
 
-fn chain_of(text: &str) -> Result<Chain, ConfigError> {
+fn versions(newest: Option<u16>) -> Result<Versions, ConfigError> {
+    let up_to = |version| Versions::up_to(version).ok_or(ConfigError::Version(version));
+    newest.map_or(Ok(Versions::ALL), up_to)
+}
+
+fn chain_of(text: &str, centers: &DataCenters) -> Result<Chain, ConfigError> {
     let chain: Chain = text.parse()?;
-    let is_of_centers = |step: &&Resolver| matches!(step, Resolver::DataCenter(_));
-    match chain.steps().iter().find(is_of_centers) {
-        Some(step) => Err(ConfigError::NoDataCenters(step.to_string())),
-        None => Ok(chain),
+    for step in chain.steps() {
+        if let Resolver::DataCenter(winner) = step
+            && !centers.contains_key(winner)
+        {
+            return Err(ConfigError::NoSuchCenter(DataCenterError::Unknown(winner.clone())));
+        }
     }
+    Ok(chain)
 }
 
 fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {
@@ -372,6 +398,16 @@ fn retry(flags: &ServeArgs, file: &File) -> Result<RetryPolicy, OutOfRange> {
         jitter_percent: limits::RETRY_JITTER_PERCENT
             .pick(flags.retry_jitter_percent, file.retry_jitter_percent)?,
     })
+}
+
+impl Config {
+    /// What the operator must be told of the quorum that new databases get.
+    #[must_use]
+    pub fn quorum_warning(&self) -> Option<String> {
+        let names: Vec<&str> = self.members.names().iter().map(String::as_str).collect();
+        let rule = data_centers::rule(self.write_quorum, &self.data_centers, &names);
+        rule.warning(names.len())
+    }
 }
 
 /// W and R, neither above the number of MASTERs.

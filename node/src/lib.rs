@@ -6,4 +6,5 @@ pub mod config;
 pub mod http;
 mod index;
 pub mod runtime;
+pub mod sample;
 pub mod sql;

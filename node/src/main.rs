@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use quorate_node::config::first_run::{NameError, Terminal};
 use quorate_node::config::template::Template;
 use quorate_node::config::{Config, ConfigError, ServeArgs, password};
@@ -16,6 +16,7 @@ use quorate_node::http::{self, HttpConfig, Limits};
 use quorate_node::runtime::data_dir::DataError;
 use quorate_node::runtime::storage::EXIT_STORAGE;
 use quorate_node::runtime::{Node, Settings, StartError};
+use quorate_node::sample::load;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -23,9 +24,13 @@ use tokio::sync::oneshot;
 /// Exit code when settings are refused. [`EXIT_STORAGE`] is the disk's; everything else that goes
 /// wrong is 1.
 const EXIT_CONFIG: u8 = 3;
+/// Exit code after a second signal: the server has not ended in order.
+const EXIT_AT_ONCE: i32 = 1;
 /// Threads for HTTP and links. The loop and the sync thread come on top.
 const WORKERS: usize = 2;
-/// Longest wait for running requests when stopping.
+/// Longest wait for other owners of its clusters, before a server stops.
+const LEAVE_BOUND: Duration = Duration::from_secs(2);
+/// Longest wait for running requests when stopping, and for what they leave to be done.
 const STOP_BOUND: Duration = Duration::from_secs(3);
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("QUORATE_COMMIT"), ")");
 
@@ -39,13 +44,51 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs a server until SIGTERM or SIGINT
-    Serve(ServeArgs),
+    /// Runs a server until SIGTERM or SIGINT, which it obeys in order; a second one ends it at once
+    Serve(Box<ServeArgs>),
+    /// Fills a new database of a running server with a graph of songs and artists; the password of
+    /// root is taken from ORIENTDB_ROOT_PASSWORD
+    Sample(SampleArgs),
+}
+
+#[derive(Args)]
+struct SampleArgs {
+    /// Address of the server for clients
+    #[arg(long, default_value = "127.0.0.1:2480")]
+    at: String,
+    /// Name of the database
+    #[arg(long, default_value = "SampleConcerts")]
+    database: String,
 }
 
 fn main() -> ExitCode {
-    let Command::Serve(mut arguments) = Cli::parse().command;
     start_logging();
+    match Cli::parse().command {
+        Command::Serve(arguments) => start(*arguments),
+        Command::Sample(arguments) => match sample(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("{error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn sample(SampleArgs { at, database }: &SampleArgs) -> anyhow::Result<()> {
+    let password = std::env::var("ORIENTDB_ROOT_PASSWORD")
+        .context("the password of root is expected in ORIENTDB_ROOT_PASSWORD")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let graph = runtime.block_on(load(at, database, &password))?;
+    let (songs, artists, edges) = (graph.songs.len(), graph.artists.len(), graph.edges());
+    let made = format!("database '{database}': {songs} songs, {artists} artists, {edges} edges");
+    writeln!(std::io::stdout(), "{made}").context("cannot write to standard output")
+}
+
+fn start(mut arguments: ServeArgs) -> ExitCode {
     // A thread that panicked has left something half done; what the others would do with it is not
     // known.
     let default_hook = std::panic::take_hook();
@@ -57,7 +100,7 @@ fn main() -> ExitCode {
     arguments.env_name = std::env::var("ORIENTDB_NODE_NAME").ok().filter(|name| !name.is_empty());
     arguments.cluster_password = std::env::var("QUORATE_CLUSTER_PASSWORD").ok();
     arguments.root_password = std::env::var("ORIENTDB_ROOT_PASSWORD").ok();
-    let config = match load(arguments) {
+    let config = match settle(arguments) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!("{error}");
@@ -76,7 +119,7 @@ fn main() -> ExitCode {
 }
 
 /// Settings; somebody at a terminal may have to say what the server is called.
-fn load(arguments: ServeArgs) -> Result<Config, ConfigError> {
+fn settle(arguments: ServeArgs) -> Result<Config, ConfigError> {
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     if !stdin.is_terminal() || !stdout.is_terminal() {
         return Config::load(arguments, None);
@@ -90,8 +133,9 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     if start.is_some_and(StartError::is_storage) || error.is::<StorageFailed>() {
         return ExitCode::from(EXIT_STORAGE);
     }
-    let is_name = matches!(start, Some(StartError::Data(DataError::Name { .. })));
-    if is_name || error.is::<NoPlace>() {
+    let is_other =
+        matches!(start, Some(StartError::Data(DataError::Name { .. } | DataError::Format { .. })));
+    if is_other || error.is::<NoPlace>() {
         return ExitCode::from(EXIT_CONFIG);
     }
     ExitCode::FAILURE
@@ -163,13 +207,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let connections_max = config.connections_max;
     let limits = Limits { shutdown_grace: STOP_BOUND, connections_max, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;
-    if let Some(warning) = config.write_quorum.warning(config.members.count()) {
+    if let Some(warning) = config.quorum_warning() {
         tracing::warn!("default of new databases: {warning}");
     }
     say_of_template(&config.template);
     let http_config = HttpConfig {
         authenticator,
         write_quorum: config.write_quorum,
+        data_centers: config.data_centers,
         read_quorum: config.read_quorum,
         execution_mode: config.execution_mode,
         retry: config.retry,
@@ -190,10 +235,23 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         () = failed.storage_failed() => Err(anyhow::Error::new(StorageFailed)),
         why = failed.refused() => Err(anyhow::Error::new(NoPlace(why))),
     };
-    // Clients first: their running requests need the loop.
-    drop(stop);
-    serving.await.context("the HTTP layer broke")?;
-    node.stop(STOP_BOUND).await.context("the last sync failed")?;
+    let ending = async {
+        if outcome.is_ok() {
+            node.leave(LEAVE_BOUND).await;
+        }
+        // Clients first: their running requests need the loop.
+        drop(stop);
+        serving.await.context("the HTTP layer broke")?;
+        node.stop(STOP_BOUND).await.context("the last sync failed")
+    };
+    tokio::select! {
+        ended = ending => ended?,
+        signal = signals.next() => {
+            tracing::warn!(signal, "stopping at once");
+            // What was acknowledged is on the disk; nothing else is waited for, threads included.
+            std::process::exit(EXIT_AT_ONCE);
+        }
+    }
     tracing::info!("stopped");
     outcome
 }
@@ -226,6 +284,7 @@ fn settings(config: &Config, http: SocketAddr) -> Settings {
         dial: links.map(|links| links.dial.clone()).unwrap_or_default(),
         cluster: links.map(|links| links.cluster.clone()).unwrap_or_default(),
         password: links.map(|links| links.password.clone()).unwrap_or_default(),
+        versions: config.versions,
         suspect_after: config.suspect_after,
         align: config.align.clone(),
         chain: config.chain.clone(),

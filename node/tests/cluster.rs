@@ -11,6 +11,7 @@ use quorate_control::command::Command;
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::schema::DatabaseKind;
 use quorate_control::settings::NewDatabase;
+use quorate_control::versions::Versions;
 use quorate_node::http::RetryPolicy;
 use quorate_node::runtime::handle::{NodeHandle, NodeState};
 use quorate_node::runtime::{Node, Settings};
@@ -60,6 +61,7 @@ impl Cluster {
             dial: others.map(|o| (NAMES[o].to_owned(), self.addresses[o].to_string())).collect(),
             cluster: "bench".into(),
             password: "secret".into(),
+            versions: Versions::ALL,
             suspect_after: Duration::from_millis(500),
             align: AlignConfig::new(),
             chain: Chain::default(),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
+use quorate_control::versions::Versions;
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{HttpConfig, Limits, RetryPolicy, serve};
 use quorate_node::runtime::handle::NodeState;
@@ -72,6 +73,7 @@ impl Cluster {
             dial: others.map(|o| (NAMES[o].to_owned(), self.peers[o].to_string())).collect(),
             cluster: "bench".into(),
             password: PASSWORD.into(),
+            versions: Versions::ALL,
             // No server is away in these tests; a machine that stalls must not look like one.
             suspect_after: Duration::from_secs(60),
             align: AlignConfig::new(),
@@ -85,6 +87,7 @@ impl Cluster {
         let config = HttpConfig {
             authenticator: Authenticator::new(PASSWORD).unwrap(),
             write_quorum: WriteQuorum::Majority,
+            data_centers: std::collections::BTreeMap::new(),
             read_quorum: ReadQuorum::default(),
             execution_mode: ExecutionMode::default(),
             retry: RetryPolicy { count: 30, ..RetryPolicy::default() },

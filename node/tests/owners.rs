@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -110,6 +110,51 @@ fn clusters_of_a_killed_server_are_written_to_and_come_home_with_it() {
     for writer in writers {
         written.extend(writer.join().unwrap());
     }
+    all_there_once(&servers, &written);
+}
+
+/// HAClusterStrategyTest.
+///
+/// FEATURES: A4
+#[test]
+fn inserts_choose_a_local_cluster_in_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = three_servers(dir.path());
+    let mut servers = start_all(&arguments);
+    servers[0].make_class();
+    until("the class everywhere", || servers.iter().all(|s| owner(s, "item_n2") == "n2"));
+    let sql = |server: &Server, text: &str| server.http("POST", "/command/bench/sql", text);
+    let add = "ALTER CLASS Item ADDCLUSTER item_usa";
+    until("one more", || status(&sql(&servers[0], add)) == 200);
+    let again = sql(&servers[1], add);
+    assert!(again.contains("Cluster 'item_usa' already exists"), "{again}");
+    until("everywhere", || servers.iter().all(|server| owner(server, "item_usa") == "n1"));
+    let mut written = Written::new();
+    let mut insert_ten = |server: &Server, first: usize| {
+        let mut clusters = BTreeMap::<String, usize>::new();
+        for n in first..first + 10 {
+            until("a record", || {
+                let rid = insert(server.address(), None, n).unwrap();
+                rid.is_some_and(|rid| {
+                    let cluster = rid.split_once(':').unwrap().0.to_owned();
+                    *clusters.entry(cluster).or_default() += 1;
+                    written.push((rid, n));
+                    true
+                })
+            });
+        }
+        clusters.into_values().collect::<Vec<_>>()
+    };
+    assert_eq!(insert_ten(&servers[0], 0), [5, 5], "its own two in turn");
+    assert_eq!(insert_ten(&servers[1], 10), [10], "it has one");
+    servers[0].end(Signal::SIGKILL);
+    let others = ["n2", "n3"];
+    until("others own both", || {
+        ["item", "item_usa"].iter().all(|name| others.contains(&owner(&servers[1], name).as_str()))
+    });
+    assert_eq!(insert_ten(&servers[1], 20), [10], "others' clusters are kept for them");
+    servers[0] = start(&arguments[0]);
+    until("home", || servers.iter().all(|server| owner(server, "item_usa") == "n1"));
     all_there_once(&servers, &written);
 }
 

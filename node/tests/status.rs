@@ -88,7 +88,9 @@ fn every_server_shows_the_same_picture_through_a_kill_and_a_return() {
     until("the second one's end", || {
         let row = ha_status(&servers[0]);
         let states = &row["database"]["status"];
-        states["n2"] == "NOT_AVAILABLE" && row["database"]["wQuorum"] == false
+        states["n2"] == "NOT_AVAILABLE"
+            && row["servers"]["members"][1]["status"] == "OFFLINE"
+            && row["database"]["wQuorum"] == false
     });
     for index in [1, 2] {
         servers[index] = start(&arguments[index]);
@@ -134,7 +136,7 @@ fn tell_the_story(servers: &[Server]) {
             "database 'bench' is ONLINE",
             "updated status of node 'n3' to 'NOT_AVAILABLE'",
             "updated status of node 'n2' to 'SHUTTINGDOWN'",
-            "updated status of node 'n2' to 'NOT_AVAILABLE'",
+            "updated status of node 'n2' to 'OFFLINE'",
         ],
     );
     for node in ["n2", "n3"] {

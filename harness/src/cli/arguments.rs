@@ -24,6 +24,8 @@ pub(super) enum Command {
     Run(RunArguments),
     /// Run every experiment of a suite
     Suite(SuiteArguments),
+    /// Run a workload at every point of its sweep; goes on where a killed one had come to
+    Sweep(SweepArguments),
     /// Show what a workload would do and how long it takes; starts nothing
     Plan(PlanArguments),
     /// Print the JSON Schema of a kind of spec file
@@ -157,6 +159,17 @@ pub(super) struct SuiteArguments {
     pub(super) seed: Option<u64>,
     #[command(flatten)]
     pub(super) place: PlaceArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SweepArguments {
+    #[command(flatten)]
+    pub(super) spec: SpecArguments,
+    #[command(flatten)]
+    pub(super) place: PlaceArguments,
+    /// Begin anew, also where an unfinished sweep of the same points is there
+    #[arg(long)]
+    pub(super) fresh: bool,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ mod progress;
 mod run;
 mod schema;
 mod suite;
+mod sweep;
 mod verdict;
 
 use clap::Parser;
@@ -48,6 +49,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Suite(arguments) => suite::suite(&arguments),
+        Command::Sweep(arguments) => sweep::sweep(&arguments),
         Command::Check(arguments) => offline::check(&arguments),
         Command::Report(arguments) => offline::report(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),

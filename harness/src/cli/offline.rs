@@ -5,6 +5,7 @@ use super::{Exit, Output, verdict};
 use crate::folder::RunFolder;
 use crate::report::{self, ReportError};
 use crate::run::judge::judge;
+use crate::sweep::{Ledger, SWEEP_FILE};
 
 pub(super) fn check(arguments: &FolderArguments) -> anyhow::Result<Exit> {
     let judged = judge(&RunFolder::new(&arguments.folder))?;
@@ -40,6 +41,9 @@ pub(super) fn report(arguments: &FolderArguments) -> anyhow::Result<Exit> {
         } else {
             Output.line(format!("report: {}", written.report.display()))?;
         }
+    } else if arguments.folder.join(SWEEP_FILE).is_file() {
+        let page = report::sweep(&arguments.folder, &Ledger::read(&arguments.folder)?)?;
+        Output.line(format!("index: {}", page.display()))?;
     } else {
         // The folder of a suite holds run folders.
         if !arguments.folder.is_dir() || report::run_folders(&arguments.folder)?.is_empty() {

@@ -7,7 +7,8 @@ use quorate_check::verdict::Verdict;
 use super::arguments::PlanArguments;
 use super::{Exit, Output};
 use crate::plan::{
-    DiskFault, FaultKind, KeyDistribution, LoadMode, Plan, Target, build, estimate, target,
+    DiskFault, FaultKind, KeyDistribution, LoadMode, Plan, Target, Topology, build, estimate,
+    target,
 };
 use crate::run::choice;
 use crate::spec::{SpecError, workload};
@@ -38,7 +39,7 @@ fn settings(plan: &Plan) -> Vec<Vec<String>> {
     let servers = if plan.topology.standalone {
         format!("one, standalone, links {links}")
     } else {
-        format!("{} MASTERs, links {links}", plan.topology.masters.len())
+        servers(&plan.topology, links)
     };
     let mix = plan.workload.mix.iter().map(|(class, weight)| {
         let name = serde_json::to_value(class).ok();
@@ -61,6 +62,21 @@ fn settings(plan: &Plan) -> Vec<Vec<String>> {
     shown.map(|(key, value)| vec![key.to_owned(), value]).collect()
 }
 
+fn servers(topology: &Topology, links: &str) -> String {
+    let masters = format!("{} MASTERs", topology.masters.len());
+    match topology.replicas.len() {
+        0 => format!("{masters}, links {links}"),
+        replicas if topology.proxied && !topology.proxies_replicas() => {
+            let most = Topology::PROXIED_MAX;
+            format!(
+                "{masters}, {replicas} REPLICAs; links {links}, those between a REPLICA and \
+                 another server direct (more than {most} servers)"
+            )
+        }
+        replicas => format!("{masters}, {replicas} REPLICAs, links {links}"),
+    }
+}
+
 fn keys(keys: KeyDistribution) -> String {
     match keys {
         KeyDistribution::Uniform => "uniform".to_owned(),
@@ -76,7 +92,12 @@ fn keys(keys: KeyDistribution) -> String {
 fn load(plan: &Plan) -> String {
     let load = &plan.load;
     let targets = load.targets.join(", ");
-    let shared = format!("{} clients on {targets}, timeout {} ms", load.clients, load.timeout_ms);
+    let reading = match load.readers.len() {
+        0 => String::new(),
+        readers => format!(", which read at {readers} servers"),
+    };
+    let (clients, ms) = (load.clients, load.timeout_ms);
+    let shared = format!("{clients} clients on {targets}{reading}, timeout {ms} ms");
     match load.mode {
         LoadMode::Open { rate, arrivals } => {
             format!("open loop, {rate}/s {arrivals:?}, {shared}").to_lowercase()
@@ -100,7 +121,7 @@ fn expect(plan: &Plan) -> String {
 fn faults(plan: &Plan) -> Vec<Vec<String>> {
     let rows = plan.faults.iter().map(|fault| {
         let (what, whom) = told(&fault.kind);
-        let hits = target::resolve(whom, &plan.topology.masters, plan.seed, &fault.name);
+        let hits = target::resolve(whom, &plan.topology, plan.seed, &fault.name);
         vec![
             fault.name.clone(),
             format!("{} ms", fault.at_ms),
@@ -142,7 +163,7 @@ fn told(kind: &FaultKind) -> (String, &Target) {
 fn requested(target: &Target) -> String {
     match target {
         Target::Names(names) => names.join(", "),
-        Target::One | Target::Minority | Target::Majority | Target::All => {
+        Target::One | Target::Minority | Target::Majority | Target::All | Target::Replicas => {
             format!("{target:?}").to_lowercase()
         }
     }

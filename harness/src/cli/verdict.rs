@@ -5,7 +5,7 @@ use quorate_check::verdict::Verdict;
 use serde_json::{Value, json};
 
 use super::Exit;
-use crate::report::{InterruptionSummary, Summary};
+use crate::report::{InterruptionSummary, StalenessSummary, Summary};
 use crate::run::Ended;
 use crate::run::judge::Judged;
 
@@ -61,7 +61,8 @@ pub(super) fn figures(summary: &Summary) -> Vec<Vec<String>> {
         ("longest time without success", gap),
     ]
     .map(|(key, value)| vec![key.to_owned(), value]);
-    rows.into_iter().chain(summary.interruptions.iter().map(interruption)).collect()
+    let ages = summary.staleness.iter().map(staleness);
+    rows.into_iter().chain(ages).chain(summary.interruptions.iter().map(interruption)).collect()
 }
 
 /// How long writers that had a majority were interrupted by faults of one kind.
@@ -76,6 +77,19 @@ fn interruption(found: &InterruptionSummary) -> Vec<String> {
         format!(
             "{} times: median {median}, longest {open}{longest} ({worst}); resolution {resolution}",
             found.times
+        ),
+    ]
+}
+
+/// How old local reads were at the servers of one role.
+fn staleness(found: &StalenessSummary) -> Vec<String> {
+    let StalenessSummary { role, reads, stale, p99_s, max_s } = found;
+    vec![
+        format!("local reads at {role}"),
+        format!(
+            "{stale} of {reads} stale; age p99 {:.1} ms, oldest {:.0} ms",
+            p99_s * 1e3,
+            max_s * 1e3
         ),
     ]
 }

@@ -19,6 +19,7 @@ pub(crate) fn plan() -> Plan {
         seed: 42,
         topology: Topology {
             masters: vec!["n1".to_owned()],
+            replicas: Vec::new(),
             standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: false,
@@ -35,6 +36,7 @@ pub(crate) fn plan() -> Plan {
             timeout_ms: 1000,
             in_flight_cap: 100,
             targets: vec!["n1".to_owned()],
+            readers: Vec::new(),
         },
         phases: Phases { warmup_ms: 0, measure_ms: 1000, settle_ms: 1000 },
         faults: Vec::new(),

@@ -25,6 +25,8 @@ pub(crate) struct Source {
     pub(crate) window: Window,
     /// Servers asked in turn, as indices.
     pub(crate) targets: Vec<u32>,
+    /// Servers that reads ask in turn.
+    pub(crate) readers: Vec<u32>,
     /// Id of operation 0.
     pub(crate) first_id: u64,
 }
@@ -32,10 +34,11 @@ pub(crate) struct Source {
 impl Source {
     fn take(&mut self, due: Nanos, intended: Option<Nanos>) -> Order {
         let planned = self.operations.take();
-        let turn = planned.k % self.targets.len() as u64;
+        let asked = if planned.class.is_read() { &self.readers } else { &self.targets };
+        let turn = planned.k % asked.len() as u64;
         Order {
             id: self.first_id + planned.k,
-            node: self.targets[turn as usize],
+            node: asked[turn as usize],
             class: planned.class,
             phase: self.window.phase(due),
             key: planned.key,

@@ -9,7 +9,7 @@
 //! - Ids: the load's first attempt at key i is operation i + 1, number k of the schedule is
 //!   operation `records` + 1 + k. All else (further attempts, settle and final reads) counts on
 //!   from 2^40.
-//! - Number k of the schedule asks server k mod n of the plan's targets.
+//! - Number k of the schedule asks server k mod n of the plan's targets, or of its readers.
 //! - An operation on a key that has no record yet (its creation failed, or is still on its way)
 //!   works on the nearest lower key that has one and was not deleted; the history shows the key
 //!   really used.
@@ -152,6 +152,8 @@ pub struct Driver {
     folder: RunFolder,
     addrs: Vec<std::net::SocketAddr>,
     targets: Vec<u32>,
+    /// Servers that reads ask: the targets, unless the plan says otherwise.
+    readers: Vec<u32>,
     crew: Crew,
 }
 
@@ -176,10 +178,15 @@ impl Driver {
             let found = found.and_then(|index| u32::try_from(index).ok());
             found.ok_or_else(|| DriverError::UnknownServer(name.clone()))
         };
-        let targets = plan.load.targets.iter().map(index_of).collect::<Result<Vec<_>, _>>()?;
+        let indices = |names: &[String]| names.iter().map(index_of).collect::<Result<Vec<_>, _>>();
+        let targets = indices(&plan.load.targets)?;
         if targets.is_empty() {
             return Err(DriverError::NoTargets);
         }
+        let readers = match plan.load.readers.as_slice() {
+            [] => targets.clone(),
+            names => indices(names)?,
+        };
         raise_file_limit();
         let output = Output {
             history: folder.history(),
@@ -197,31 +204,38 @@ impl Driver {
         let addrs: Vec<_> = endpoints.iter().map(|endpoint| endpoint.client).collect();
         let mut client = Client::new(clock, addrs.clone(), encoder, millis(load.timeout_ms))
             .map_err(DriverError::Poll)?;
+        let asked: Vec<u32> = match plan.load.readers.is_empty() {
+            true => targets.clone(),
+            false => targets.iter().chain(&readers).copied().collect(),
+        };
         for connection in 0..load.clients as usize {
-            client.warm(targets[connection % targets.len()]);
+            client.warm(asked[connection % asked.len()]);
         }
         let crew = Crew::new(clock, client, Recorder::start(&output)?);
         let (plan, folder) = (plan.clone(), folder.clone());
-        Ok(Self { plan, password: password.to_owned(), folder, addrs, targets, crew })
+        Ok(Self { plan, password: password.to_owned(), folder, addrs, targets, readers, crew })
     }
 
-    /// Creates the database with the plan's write quorum, and its class. Not recorded.
+    /// Creates the database with the plan's write quorum, and its class, and waits until the
+    /// REPLICAs have both. Not recorded.
     ///
     /// # Errors
-    /// When no server does so within a minute.
+    /// When no server does so within a minute, or a REPLICA has not heard of it by then.
     pub fn prepare(&mut self) -> Result<(), DriverError> {
         let quorum = &self.plan.topology.write_quorum;
-        Ok(setup::create_database(&self.addrs, &self.password, quorum)?)
+        let (masters, replicas) = self.addrs.split_at(self.masters() as usize);
+        setup::create_database(masters, &self.password, quorum)?;
+        Ok(setup::await_class(replicas, &self.password)?)
     }
 
-    /// Creates every record, spread over all servers. A failed creation is recorded, and tried
+    /// Creates every record, spread over all MASTERs. A failed creation is recorded, and tried
     /// again as a new operation.
     ///
     /// # Errors
     /// When creations stop succeeding for half a minute; `Ok` when cancelled.
     pub fn load(&mut self, cancel: &CancellationToken) -> Result<(), DriverError> {
         let records = self.plan.workload.records;
-        let mut fill = Fill::new(records, self.nodes());
+        let mut fill = Fill::new(records, self.masters());
         let from = self.crew.clock.now();
         self.crew.work(self.width(), &mut fill, cancel)?;
         self.mark(Phase::Load, from, self.crew.clock.now())?;
@@ -250,6 +264,7 @@ impl Driver {
             operations: Operations::new(&self.plan)?,
             window,
             targets: self.targets.clone(),
+            readers: self.readers.clone(),
             first_id: self.plan.workload.records + 1,
         };
         let load = &self.plan.load;
@@ -359,6 +374,12 @@ impl Driver {
 
     fn nodes(&self) -> u32 {
         u32::try_from(self.addrs.len()).unwrap_or(u32::MAX)
+    }
+
+    /// MASTERs come first.
+    fn masters(&self) -> u32 {
+        let replicas = u32::try_from(self.plan.topology.replicas.len()).unwrap_or(u32::MAX);
+        self.nodes().saturating_sub(replicas)
     }
 
     fn width(&self) -> usize {

@@ -1,4 +1,4 @@
-//! Making the database and its class before anything is recorded: two plain blocking requests.
+//! Making the database and its class before anything is recorded: a few plain blocking requests.
 //! Asks again until a server has done it, since creating what exists is harmless; only here.
 
 use std::io::{self, Read, Write};
@@ -50,25 +50,31 @@ pub(crate) fn create_database(
         .map_or_else(|_| serde_json::Value::from(write_quorum), serde_json::Value::from);
     let body = serde_json::json!({ "writeQuorum": quorum }).to_string();
     let path = format!("/database/{DATABASE}/plocal");
-    insist(addrs, password, &path, &body, |status, _| status == 409)?;
+    insist(addrs, password, ("POST", &path), &body, |status, _| status == 409)?;
     let path = format!("/class/{DATABASE}/{CLASS}");
-    insist(addrs, password, &path, "", |_, body| body.contains("\"class_exists\""))
+    insist(addrs, password, ("POST", &path), "", |_, body| body.contains("\"class_exists\""))
 }
 
-/// Posts to one server after the other until one says yes, or that it `exists` already.
+/// Waits until each of these servers has the class: they learn of it a moment after it is there.
+pub(crate) fn await_class(addrs: &[SocketAddr], password: &str) -> Result<(), SetupError> {
+    let path = format!("/class/{DATABASE}/{CLASS}");
+    addrs.iter().try_for_each(|addr| insist(&[*addr], password, ("GET", &path), "", |_, _| false))
+}
+
+/// Asks one server after the other until one says yes, or that it `exists` already.
 fn insist(
     addrs: &[SocketAddr],
     password: &str,
-    path: &str,
+    (method, path): (&str, &str),
     body: &str,
     exists: impl Fn(u16, &str) -> bool,
 ) -> Result<(), SetupError> {
-    let what = || format!("POST {path}");
+    let what = || format!("{method} {path}");
     let begun = Instant::now();
     let mut last = io::Error::other("no server to ask");
     let mut refused = None;
     for addr in addrs.iter().cycle() {
-        match post(*addr, password, path, body) {
+        match ask(*addr, password, (method, path), body) {
             Ok((status, reply)) if (200..300).contains(&status) || exists(status, &reply) => {
                 return Ok(());
             }
@@ -92,12 +98,17 @@ fn insist(
     })
 }
 
-fn post(addr: SocketAddr, password: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
+fn ask(
+    addr: SocketAddr,
+    password: &str,
+    (method, path): (&str, &str),
+    body: &str,
+) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&addr, ATTEMPT)?;
     stream.set_read_timeout(Some(ATTEMPT))?;
     stream.set_write_timeout(Some(ATTEMPT))?;
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: quorate\r\n{}Content-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: quorate\r\n{}Content-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         authorization(password),
         body.len()

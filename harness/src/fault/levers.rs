@@ -15,7 +15,7 @@ use crate::stage::StageError;
 pub struct Until<'a> {
     /// The fault of the plan.
     pub fault: &'a PlannedFault,
-    /// Servers hit, in the order of the plan's masters.
+    /// Servers hit, in the order of the plan's servers.
     pub servers: &'a [String],
     /// When the heal is due, which looking for proof of the inject must not put off; `None` in a
     /// heal.
@@ -44,9 +44,6 @@ pub struct Effect {
 
 /// A stage's means to hurt its cluster.
 pub trait Levers: Send + Sync + 'static {
-    /// Names of the servers, in the order of the plan's masters.
-    fn servers(&self) -> &[String];
-
     /// Nanoseconds on the run's clock.
     fn now(&self) -> Nanos;
 

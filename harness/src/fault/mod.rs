@@ -66,6 +66,7 @@ fn describe_target(target: &Target) -> String {
         Target::Minority => "minority".to_string(),
         Target::Majority => "majority".to_string(),
         Target::All => "all".to_string(),
+        Target::Replicas => "replicas".to_string(),
         Target::Names(names) => names.join("+"),
     }
 }

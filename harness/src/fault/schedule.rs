@@ -32,7 +32,7 @@ pub async fn run<L: Levers>(
     let mut tasks = JoinSet::new();
     for fault in plan.faults.clone() {
         let servers =
-            target::resolve(target_of(&fault.kind), levers.servers(), plan.seed, &fault.name);
+            target::resolve(target_of(&fault.kind), &plan.topology, plan.seed, &fault.name);
         let one = OneFault {
             levers: Arc::clone(levers),
             ledger: Arc::clone(ledger),

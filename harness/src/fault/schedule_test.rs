@@ -8,17 +8,12 @@ use super::*;
 use crate::plan::{FaultKind, Load, LoadMode, Phases, Target, Topology, Workload};
 
 struct Recorder {
-    servers: Vec<String>,
     start: Instant,
     said: Mutex<Vec<String>>,
     fail_inject_of: Option<&'static str>,
 }
 
 impl Levers for Recorder {
-    fn servers(&self) -> &[String] {
-        &self.servers
-    }
-
     /// The runtime's time, which a test may pause.
     fn now(&self) -> Nanos {
         let since = tokio::time::Instant::now().into_std().saturating_duration_since(self.start);
@@ -56,10 +51,9 @@ struct Bench {
 fn bench(fail_inject_of: Option<&'static str>) -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::start();
-    let servers = ["n1", "n2"].map(String::from).to_vec();
     let said = Mutex::default();
     Bench {
-        levers: Arc::new(Recorder { servers, start: clock.instant(0), said, fail_inject_of }),
+        levers: Arc::new(Recorder { start: clock.instant(0), said, fail_inject_of }),
         ledger: Arc::new(Ledger::new(folder.path().join("faults.jsonl"))),
         clock,
         _folder: folder,
@@ -90,6 +84,7 @@ fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
         seed: 1,
         topology: Topology {
             masters: ["n1", "n2"].map(String::from).to_vec(),
+            replicas: Vec::new(),
             standalone: false,
             write_quorum: "majority".to_string(),
             proxied: true,
@@ -106,6 +101,7 @@ fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
             timeout_ms: 1000,
             in_flight_cap: 0,
             targets: Vec::new(),
+            readers: Vec::new(),
         },
         phases: Phases { warmup_ms: 0, measure_ms: 0, settle_ms: 0 },
         faults: faults.collect(),

@@ -6,13 +6,16 @@
 //! stays in the distribution as "at least as long as was waited".
 
 mod availability;
+pub mod bootstrap;
 mod distribution;
 mod faults;
 mod gaps;
 mod interruptions;
 mod operations;
 mod resources;
+mod staleness;
 mod timeline;
+pub mod usl;
 
 #[cfg(test)]
 mod sample;
@@ -32,6 +35,7 @@ pub use gaps::{Gap, longest_gap, longest_gap_touching};
 pub use interruptions::Interruption;
 pub use operations::{ClassFigures, Latencies, class_figures, class_of};
 pub use resources::{Point, Resource, ResourceSeries, resources};
+pub use staleness::{Staleness, staleness};
 pub use timeline::{Slot, Timeline, slot_length, timeline};
 
 /// Replies that are a normal part of a workload: they prove that the server works, not that it
@@ -226,6 +230,8 @@ pub struct Figures {
     pub faults: Vec<FaultFigures>,
     /// One a kind of fault that left a majority.
     pub interruptions: Vec<Interruption>,
+    /// How old local reads were, by the role of the server asked.
+    pub staleness: Vec<Staleness>,
 }
 
 /// Computes every figure.
@@ -258,6 +264,7 @@ pub fn figures(input: &Input<'_>) -> Figures {
         nodes: node_availability(input, timeline.slot),
         interruptions: interruptions::interruptions(input, &faults),
         faults,
+        staleness: staleness(input),
         timeline,
     }
 }

@@ -115,6 +115,7 @@ fn plan(masters: Vec<String>, measure_ms: u64) -> Plan {
         seed: 1,
         topology: Topology {
             masters: masters.clone(),
+            replicas: Vec::new(),
             standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: true,
@@ -131,6 +132,7 @@ fn plan(masters: Vec<String>, measure_ms: u64) -> Plan {
             timeout_ms: 1000,
             in_flight_cap: 0,
             targets: masters,
+            readers: Vec::new(),
         },
         phases: Phases { warmup_ms: 0, measure_ms, settle_ms: 0 },
         faults: Vec::new(),

@@ -1,7 +1,7 @@
 //! From a checked spec and a seed to a plan: pure, so that both repeat a run to the byte.
 //! No clock, no network, no files here.
 
-use super::{DiskFault, FaultKind, PLAN_FORMAT, Plan, PlannedFault, Target, target};
+use super::{DiskFault, FaultKind, PLAN_FORMAT, Plan, PlannedFault, Target, Topology, target};
 use crate::spec::{Problem, Spec, SpecFault};
 
 /// The plan of `spec` under `seed`.
@@ -11,7 +11,7 @@ use crate::spec::{Problem, Spec, SpecFault};
 pub fn build(spec: &Spec, seed: u64) -> Result<Plan, Vec<Problem>> {
     let mut faults: Vec<&SpecFault> = spec.faults.iter().collect();
     faults.sort_by(|a, b| (a.fault.at_ms, &a.fault.name).cmp(&(b.fault.at_ms, &b.fault.name)));
-    let problems = overlaps(&faults, &spec.topology.masters, seed);
+    let problems = overlaps(&faults, &spec.topology, seed);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -54,11 +54,11 @@ fn sort(kind: &FaultKind) -> (Sort, &Target) {
     }
 }
 
-fn overlaps(faults: &[&SpecFault], masters: &[String], seed: u64) -> Vec<Problem> {
+fn overlaps(faults: &[&SpecFault], topology: &Topology, seed: u64) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (index, later) in faults.iter().enumerate() {
         let earlier = faults.iter().take(index).find_map(|earlier| {
-            let shared = shared(&earlier.fault, &later.fault, masters, seed)?;
+            let shared = shared(&earlier.fault, &later.fault, topology, seed)?;
             Some((earlier, shared))
         });
         if let Some((earlier, shared)) = earlier {
@@ -82,7 +82,7 @@ fn overlaps(faults: &[&SpecFault], masters: &[String], seed: u64) -> Vec<Problem
 fn shared(
     earlier: &PlannedFault,
     later: &PlannedFault,
-    masters: &[String],
+    topology: &Topology,
     seed: u64,
 ) -> Option<String> {
     let ((sort_a, target_a), (sort_b, target_b)) = (sort(&earlier.kind), sort(&later.kind));
@@ -97,8 +97,8 @@ fn shared(
     if sort_a == Sort::Configuration {
         return Some("the write quorum changed".to_owned());
     }
-    let hit_a = target::resolve(target_a, masters, seed, &earlier.name);
-    let hit_b = target::resolve(target_b, masters, seed, &later.name);
+    let hit_a = target::resolve(target_a, topology, seed, &earlier.name);
+    let hit_b = target::resolve(target_b, topology, seed, &later.name);
     let both: Vec<String> = hit_a.into_iter().filter(|name| hit_b.contains(name)).collect();
     (!both.is_empty()).then(|| both.join(", "))
 }

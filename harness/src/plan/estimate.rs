@@ -21,12 +21,12 @@ const REPORT_MS: u64 = 4_000;
 /// Duration by part of the run, in order. Settling counts in full.
 #[must_use]
 pub fn parts(plan: &Plan) -> Vec<(&'static str, Duration)> {
-    let masters = u64::try_from(plan.topology.masters.len()).unwrap_or(u64::MAX);
+    let servers = u64::try_from(plan.topology.servers().len()).unwrap_or(u64::MAX);
     let records = plan.workload.records;
-    let reads = records.saturating_mul(masters + 1);
+    let reads = records.saturating_mul(servers + 1);
     let ms = Duration::from_millis;
     vec![
-        ("start", ms(START_MS + START_EACH_MS * masters)),
+        ("start", ms(START_MS + START_EACH_MS * servers)),
         ("load", ms(records.saturating_mul(1_000) / LOAD_PER_S)),
         ("warm up", ms(plan.phases.warmup_ms)),
         ("measure", ms(plan.phases.measure_ms)),

@@ -68,6 +68,9 @@ impl Plan {
 pub struct Topology {
     /// Names of the MASTERs, `n1`, `n2`, ….
     pub masters: Vec<String>,
+    /// Names of the REPLICAs, `r1`, `r2`, …, which join the MASTERs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<String>,
     /// True when the one server runs without a cluster.
     #[serde(default)]
     pub standalone: bool,
@@ -75,6 +78,24 @@ pub struct Topology {
     pub write_quorum: String,
     /// True when every link between servers, and every client link, runs through a fault proxy.
     pub proxied: bool,
+}
+
+impl Topology {
+    /// Servers up to which every link has a proxy. Entries grow with the square of the servers,
+    /// while a REPLICA uses few of its links: with more servers those of REPLICAs are direct.
+    pub const PROXIED_MAX: usize = 12;
+
+    /// Every server, MASTERs first: the order in which histories number them.
+    #[must_use]
+    pub fn servers(&self) -> Vec<String> {
+        self.masters.iter().chain(&self.replicas).cloned().collect()
+    }
+
+    /// True if the links of REPLICAs with other servers run through proxies, as those of MASTERs.
+    #[must_use]
+    pub fn proxies_replicas(&self) -> bool {
+        self.proxied && self.masters.len() + self.replicas.len() <= Self::PROXIED_MAX
+    }
 }
 
 /// Records and the mix of operations on them.
@@ -121,6 +142,14 @@ pub enum OpClass {
     Delete,
 }
 
+impl OpClass {
+    /// True for operations that change nothing.
+    #[must_use]
+    pub fn is_read(self) -> bool {
+        matches!(self, Self::ReadMajority | Self::ReadLocal)
+    }
+}
+
 /// How keys are drawn (YCSB's vocabulary).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "distribution")]
@@ -162,6 +191,9 @@ pub struct Load {
     pub in_flight_cap: u32,
     /// Names of the servers that clients talk to, in turn.
     pub targets: Vec<String>,
+    /// Names of the servers that they read at instead, in turn; none: at the targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<String>,
 }
 
 /// Open or closed loop.
@@ -332,8 +364,10 @@ pub enum Target {
     Minority,
     /// The smallest majority, drawn from the seed.
     Majority,
-    /// Every server.
+    /// Every MASTER.
     All,
+    /// Every REPLICA.
+    Replicas,
     /// These servers.
     Names(Vec<String>),
 }

@@ -4,33 +4,39 @@
 
 use rand_chacha::rand_core::RngCore;
 
-use super::Target;
 use super::stream;
+use super::{Target, Topology};
 
-/// How many of `masters` servers `target` means.
+/// How many of the servers `target` means.
 #[must_use]
-pub fn size(target: &Target, masters: usize) -> usize {
+pub fn size(target: &Target, topology: &Topology) -> usize {
+    let masters = topology.masters.len();
     match target {
         Target::One => masters.min(1),
         Target::Minority => masters.saturating_sub(1) / 2,
         Target::Majority => masters / 2 + 1,
         Target::All => masters,
+        Target::Replicas => topology.replicas.len(),
         Target::Names(names) => names.len(),
     }
 }
 
-/// The servers that `target` means for the fault named `fault`, in the order of `masters`.
+/// The servers that `target` means for the fault named `fault`, in the order of the topology's.
+/// Words without a name in them mean MASTERs, as quorums do.
 ///
 /// Same arguments, same answer; another fault's presence never changes it.
 #[must_use]
-pub fn resolve(target: &Target, masters: &[String], seed: u64, fault: &str) -> Vec<String> {
-    let chosen: Vec<usize> = match target {
+pub fn resolve(target: &Target, topology: &Topology, seed: u64, fault: &str) -> Vec<String> {
+    let masters = &topology.masters;
+    let chosen = match target {
         Target::Names(names) => {
-            let named = masters.iter().enumerate().filter(|(_, master)| names.contains(master));
-            named.map(|(index, _)| index).collect()
+            let mut servers = topology.servers();
+            servers.retain(|server| names.contains(server));
+            return servers;
         }
+        Target::Replicas => return topology.replicas.clone(),
         Target::One | Target::Minority | Target::Majority | Target::All => {
-            draw(size(target, masters.len()), masters.len(), seed, fault)
+            draw(size(target, topology), masters.len(), seed, fault)
         }
     };
     chosen.into_iter().filter_map(|index| masters.get(index).cloned()).collect()
@@ -55,16 +61,23 @@ fn draw(count: usize, of: usize, seed: u64, fault: &str) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn masters(count: usize) -> Vec<String> {
-        (1..=count).map(|i| format!("n{i}")).collect()
+    fn masters(count: usize) -> Topology {
+        Topology {
+            masters: (1..=count).map(|i| format!("n{i}")).collect(),
+            replicas: vec!["r1".to_owned(), "r2".to_owned()],
+            standalone: false,
+            write_quorum: "majority".to_owned(),
+            proxied: true,
+        }
     }
 
     #[test]
     fn sizes_follow_the_quorum_arithmetic() {
         for (masters, minority, majority) in [(1, 0, 1), (2, 0, 2), (3, 1, 2), (4, 1, 3), (5, 2, 3)]
         {
-            assert_eq!(size(&Target::Minority, masters), minority);
-            assert_eq!(size(&Target::Majority, masters), majority);
+            let topology = self::masters(masters);
+            assert_eq!(size(&Target::Minority, &topology), minority);
+            assert_eq!(size(&Target::Majority, &topology), majority);
         }
     }
 
@@ -78,7 +91,7 @@ mod tests {
             assert_eq!(hit.len(), 1);
             seen.extend(hit);
         }
-        assert_eq!(seen.into_iter().collect::<Vec<_>>(), all);
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), all.masters);
     }
 
     #[test]
@@ -91,8 +104,10 @@ mod tests {
     }
 
     #[test]
-    fn names_stay_in_the_order_of_the_masters() {
-        let target = Target::Names(vec!["n3".to_owned(), "n1".to_owned()]);
-        assert_eq!(resolve(&target, &masters(3), 1, "x"), ["n1", "n3"]);
+    fn names_stay_in_the_order_of_the_servers() {
+        let target = Target::Names(["r2", "n3", "n1"].map(str::to_owned).to_vec());
+        assert_eq!(resolve(&target, &masters(3), 1, "x"), ["n1", "n3", "r2"]);
+        assert_eq!(resolve(&Target::Replicas, &masters(3), 1, "x"), ["r1", "r2"]);
+        assert_eq!(size(&Target::Replicas, &masters(3)), 2);
     }
 }

@@ -119,7 +119,7 @@ fn entry(folder: &RunFolder, name: &str, summary: &Summary) -> Result<Entry, Rep
 }
 
 /// A folder's name inside a link.
-fn percent(name: &str) -> String {
+pub(super) fn percent(name: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     name.bytes()
         .map(|byte| if plain(&byte) { char::from(byte).into() } else { format!("%{byte:02X}") })

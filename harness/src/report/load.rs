@@ -104,7 +104,7 @@ fn history(
 }
 
 fn empty_history(plan: &Plan) -> History {
-    let header = Header::new(plan.topology.masters.clone(), plan.workload.records, false);
+    let header = Header::new(plan.topology.servers(), plan.workload.records, false);
     History { header, operations: Vec::new() }
 }
 

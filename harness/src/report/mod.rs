@@ -8,6 +8,7 @@ mod index;
 mod load;
 mod page;
 mod plot;
+mod points;
 mod sections;
 mod summary;
 mod sweep;
@@ -19,9 +20,10 @@ use std::path::{Path, PathBuf};
 pub use error::ReportError;
 pub use index::{Index, index, run_folders};
 pub use plot::PlotError;
+pub use points::sweep;
 pub use summary::{
     ClassSummary, FaultSummary, GapSummary, GroupSummary, InterruptionSummary, Measurement,
-    NodeSummary, SUMMARY_FORMAT, Safety, Summary,
+    NodeSummary, SUMMARY_FORMAT, Safety, StalenessSummary, Summary,
 };
 
 use crate::figures::{Input, figures};

@@ -108,6 +108,7 @@ pub(super) fn page(
         code_rows => sections::codes(figures),
         faults => sections::faults(run, figures),
         interruptions => sections::interruptions(figures),
+        staleness => sections::staleness(figures),
         checkers => checkers(run),
         findings => run.soundness,
         manifest => run.manifest,

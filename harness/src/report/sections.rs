@@ -7,7 +7,7 @@ use super::plot::since;
 use super::words::{self, NONE};
 use crate::figures::{
     Bound, ClassFigures, Distribution, FaultFigures, Figures, Gap, GroupFigures, Interruption,
-    Latencies, Recovery, Resource, ResourceSeries, Timeline,
+    Latencies, Recovery, Resource, ResourceSeries, Staleness, Timeline,
 };
 use crate::folder::{FaultAction, FaultRecord};
 use crate::plan::PlannedFault;
@@ -68,6 +68,30 @@ pub(super) struct CodeRow {
     code: String,
     count: String,
     share: String,
+}
+
+/// How old local reads were at the servers of one role.
+#[derive(Debug, Serialize)]
+pub(super) struct StalenessRow {
+    role: &'static str,
+    reads: String,
+    stale: String,
+    share: String,
+    p99: String,
+    max: String,
+}
+
+/// One a role that was read at.
+pub(super) fn staleness(figures: &Figures) -> Vec<StalenessRow> {
+    let row = |found: &Staleness| StalenessRow {
+        role: found.role,
+        reads: words::count(found.reads),
+        stale: words::count(found.stale),
+        share: words::share(found.stale, found.reads),
+        p99: words::nanos(found.p99),
+        max: words::nanos(found.max),
+    };
+    figures.staleness.iter().map(row).collect()
 }
 
 /// Every class and code that occurred.

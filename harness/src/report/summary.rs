@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::load::Run;
 use crate::figures::{
     Bound, ClassFigures, Counts, FaultFigures, Figures, Gap, GroupFigures, Interruption, Latencies,
-    NodeAvailability, Recovery, seconds,
+    NodeAvailability, Recovery, Staleness, seconds,
 };
 use crate::folder::DriverSummary;
 use crate::plan::LoadMode;
@@ -37,6 +37,9 @@ pub struct Summary {
     pub repeat: String,
     /// Number of MASTERs.
     pub masters: usize,
+    /// Number of REPLICAs; 0 in summaries of earlier versions, which had none.
+    #[serde(default)]
+    pub replicas: usize,
     /// Write quorum as configured.
     pub write_quorum: String,
     /// What the checkers say.
@@ -70,10 +73,28 @@ pub struct Summary {
     /// One a kind of fault that left a majority; not in summaries of earlier versions.
     #[serde(default)]
     pub interruptions: Vec<InterruptionSummary>,
+    /// How old local reads were, by role; not in summaries of earlier versions.
+    #[serde(default)]
+    pub staleness: Vec<StalenessSummary>,
     /// The driver about itself.
     pub driver: Option<DriverSummary>,
     /// What the run folder lacks.
     pub missing: Vec<String>,
+}
+
+/// For how long newer values had been acknowledged when local reads were sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StalenessSummary {
+    /// `MASTERs` or `REPLICAs`.
+    pub role: String,
+    /// Acknowledged local reads.
+    pub reads: u64,
+    /// Those that saw what was no longer the newest.
+    pub stale: u64,
+    /// Age of the 99th of a hundred reads, in seconds; 0 is up to date.
+    pub p99_s: f64,
+    /// Age of the oldest.
+    pub max_s: f64,
 }
 
 /// What the checkers say.
@@ -223,6 +244,7 @@ pub(super) fn summary(run: &Run, figures: &Figures) -> Summary {
         simulated: run.history.header.simulated,
         repeat: text(|manifest| &manifest.repeat),
         masters: run.plan.topology.masters.len(),
+        replicas: run.plan.topology.replicas.len(),
         write_quorum: run.plan.topology.write_quorum.clone(),
         safety: safety(run),
         measurement: measurement(run),
@@ -242,6 +264,7 @@ pub(super) fn summary(run: &Run, figures: &Figures) -> Summary {
         nodes: figures.nodes.iter().map(|found| node(origin, found)).collect(),
         faults: figures.faults.iter().map(|found| fault(origin, found)).collect(),
         interruptions: figures.interruptions.iter().map(|i| interruption(origin, i)).collect(),
+        staleness: figures.staleness.iter().map(staleness).collect(),
         driver: run.driver.clone(),
         missing: run.missing.clone(),
     }
@@ -348,6 +371,16 @@ fn interruption(origin: u64, found: &Interruption) -> InterruptionSummary {
         longest: gap(origin, found.longest),
         longest_of: found.longest_of.clone(),
         resolution_s: found.resolution.map(seconds),
+    }
+}
+
+fn staleness(found: &Staleness) -> StalenessSummary {
+    StalenessSummary {
+        role: found.role.to_owned(),
+        reads: found.reads,
+        stale: found.stale,
+        p99_s: seconds(found.p99),
+        max_s: seconds(found.max),
     }
 }
 

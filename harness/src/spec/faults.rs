@@ -128,8 +128,19 @@ fn target_of(
         }
         RawTarget::Word(TargetWord::Majority) => Target::Majority,
         RawTarget::Word(TargetWord::All) => Target::All,
+        RawTarget::Word(TargetWord::Replicas) => {
+            if topology.replicas.is_empty() {
+                findings.wrong(&key, "there is no REPLICA; set `topology.replicas`");
+            }
+            Target::Replicas
+        }
+        RawTarget::Replica(number) => {
+            let names = vec![format!("r{}", number.replica)];
+            server_names(&key, &names, &topology.servers(), findings);
+            Target::Names(names)
+        }
         RawTarget::Names(names) => {
-            server_names(&key, names, topology, findings);
+            server_names(&key, names, &topology.servers(), findings);
             Target::Names(names.clone())
         }
     }
@@ -251,11 +262,19 @@ fn links(
         let what = format!("{fault} needs proxies on the links; set `topology.links: proxied`");
         findings.wrong(&format!("{key}.fault"), what);
     }
-    let masters = topology.masters.len();
-    if masters == 1 {
+    let servers = topology.servers().len();
+    if topology.proxied && !topology.replicas.is_empty() && !topology.proxies_replicas() {
+        let most = Topology::PROXIED_MAX;
+        let what = format!(
+            "{fault} needs proxies on every link, which up to {most} servers have, and there are \
+             {servers}; legal: fewer REPLICAs, or kill, restart or pause"
+        );
+        findings.wrong(&format!("{key}.fault"), what);
+    }
+    if servers == 1 {
         let what = format!("{fault} needs a link between servers, and there is 1 MASTER");
         findings.wrong(&format!("{key}.fault"), what);
-    } else if fault == word(Kind::Partition) && target::size(target, masters) >= masters {
+    } else if fault == word(Kind::Partition) && target::size(target, topology) >= servers {
         let what = "leaves no server on the other side of the cut";
         findings.wrong(&format!("{key}.target"), what);
     }

@@ -50,6 +50,14 @@ impl Overrides {
 /// # Errors
 /// Everything wrong with it, its scenario and the overrides.
 pub fn workload(path: &Path, overrides: &Overrides) -> Result<Spec, SpecError> {
+    let tree = workload_tree(path, overrides)?;
+    let mut spec = validate::workload(&tree, typed::<RawWorkloadFile>(&tree)?)?;
+    spec.seed = overrides.seed.unwrap_or(spec.seed);
+    Ok(spec)
+}
+
+/// The tree of a workload file, its scenario put in and its overrides applied; fits the schema.
+pub(super) fn workload_tree(path: &Path, overrides: &Overrides) -> Result<Node, SpecError> {
     let mut tree = read(path)?;
     let mut problems = Vec::new();
     for (key, value) in &overrides.set {
@@ -65,9 +73,7 @@ pub fn workload(path: &Path, overrides: &Overrides) -> Result<Spec, SpecError> {
     if !problems.is_empty() {
         return Err(SpecError::Invalid(problems));
     }
-    let mut spec = validate::workload(&tree, typed::<RawWorkloadFile>(&tree)?)?;
-    spec.seed = overrides.seed.unwrap_or(spec.seed);
-    Ok(spec)
+    Ok(tree)
 }
 
 /// Reads and checks a scenario file by itself.

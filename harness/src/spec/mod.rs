@@ -11,6 +11,7 @@ mod problem;
 pub mod raw;
 pub mod schema;
 mod suite;
+mod sweep;
 pub mod tree;
 mod units;
 mod validate;
@@ -22,7 +23,9 @@ use quorate_check::verdict::Verdict;
 pub use expect::CHECKERS;
 pub use load::{Overrides, scenario, workload};
 pub use problem::{Origin, Problem, SpecError, hint, nearest};
+pub use raw::Measure;
 pub use suite::{Experiment, Suite, suite};
+pub use sweep::{Axis, Point, Sweep, sweep};
 pub use units::{NoSpan, Span};
 
 use crate::plan::{Load, Phases, PlannedFault, Topology, Workload};

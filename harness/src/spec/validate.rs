@@ -7,7 +7,7 @@ use super::faults;
 use super::problem::Problem;
 use super::raw::{
     AllWord, Distribution, Mode, QuorumWord, RawKeys, RawLinks, RawLoad, RawMix, RawPhases,
-    RawQuorum, RawTargets, RawTopology, RawWorkload, RawWorkloadFile,
+    RawQuorum, RawReadAt, RawTargets, RawTopology, RawWorkload, RawWorkloadFile, ReadAtWord,
 };
 use super::tree::Node;
 use super::{Spec, SpecError};
@@ -52,6 +52,11 @@ pub(super) fn workload(tree: &Node, raw: RawWorkloadFile) -> Result<Spec, SpecEr
     let phases = phases(&raw.phases, &raw.load, &mut findings);
     let faults = faults::check(&raw.faults, &topology, &phases, &mut findings);
     let workload = records(&raw.workload, &mut findings);
+    if raw.sweep.is_some() {
+        let what = "`quorate sweep` runs this file at all points of its sweep; this is one run of \
+                    what stands in it otherwise";
+        findings.warnings.push(what.to_owned());
+    }
     if findings.problems.is_empty() {
         Ok(Spec {
             name: raw.name,
@@ -96,7 +101,12 @@ fn topology(raw: &RawTopology, findings: &mut Findings<'_>) -> Topology {
         let what = format!("a standalone server is alone, there are {}; legal: 1", raw.masters);
         findings.wrong("topology.masters", what);
     }
+    if raw.standalone && raw.replicas > 0 {
+        let what = format!("nobody can join a standalone server, and there are {}", raw.replicas);
+        findings.wrong("topology.replicas", what);
+    }
     Topology {
+        replicas: (1..=raw.replicas).map(|number| format!("r{number}")).collect(),
         masters: (1..=raw.masters).map(|number| format!("n{number}")).collect(),
         standalone: raw.standalone,
         write_quorum,
@@ -190,6 +200,7 @@ fn load(raw: &RawLoad, topology: &Topology, findings: &mut Findings<'_>) -> Load
         timeout_ms: raw.timeout.as_ms(),
         in_flight_cap: raw.in_flight_cap,
         targets: targets(&raw.targets, topology, findings),
+        readers: readers(raw.read_at.as_ref(), topology, findings),
     }
 }
 
@@ -214,27 +225,48 @@ fn targets(raw: &RawTargets, topology: &Topology, findings: &mut Findings<'_>) -
     match raw {
         RawTargets::Word(AllWord::All) => topology.masters.clone(),
         RawTargets::Names(names) => {
-            server_names("load.targets", names, topology, findings);
+            server_names("load.targets", names, &topology.masters, findings);
             names.clone()
         }
     }
 }
 
-/// Complains about names that are no servers, about doubles, and about an empty list.
+fn readers(
+    raw: Option<&RawReadAt>,
+    topology: &Topology,
+    findings: &mut Findings<'_>,
+) -> Vec<String> {
+    match raw {
+        None => Vec::new(),
+        Some(RawReadAt::Word(ReadAtWord::All)) => topology.servers(),
+        Some(RawReadAt::Word(ReadAtWord::Replicas)) => {
+            if topology.replicas.is_empty() {
+                findings.wrong("load.read_at", "there is no REPLICA; set `topology.replicas`");
+            }
+            topology.replicas.clone()
+        }
+        Some(RawReadAt::Names(names)) => {
+            server_names("load.read_at", names, &topology.servers(), findings);
+            names.clone()
+        }
+    }
+}
+
+/// Complains about names that are not among these, about doubles, and about an empty list.
 pub(super) fn server_names(
     key: &str,
     names: &[String],
-    topology: &Topology,
+    legal: &[String],
     findings: &mut Findings<'_>,
 ) {
-    let servers = topology.masters.join(", ");
+    let servers = legal.join(", ");
     if names.is_empty() {
         findings.wrong(key, format!("an empty list is not legal here; legal: {servers}"));
     }
     let mut seen = BTreeSet::new();
     for (index, name) in names.iter().enumerate() {
         let key = format!("{key}.{index}");
-        if !topology.masters.contains(name) {
+        if !legal.contains(name) {
             findings.wrong(&key, format!("there is no server `{name}`; legal: {servers}"));
         } else if !seen.insert(name) {
             findings.wrong(&key, format!("`{name}` is named twice"));

@@ -161,7 +161,7 @@ pub(crate) async fn check(
         tokio::time::sleep(POLL).await;
     }
     let mut findings = judge(&readings, &rules);
-    findings.extend(left_out(&Link::between(&cluster.names), &rules));
+    findings.extend(left_out(&network.between_servers(), &rules));
     Ok(findings)
 }
 
@@ -188,7 +188,7 @@ async fn read(
         }
     }
     let last = &states[states.len() - 1];
-    for link in Link::between(&cluster.names) {
+    for link in network.between_servers() {
         let runs = |name: &str| cluster.node(name).is_ok_and(|node| node.running().is_some());
         // Who dials a dead server loses its greeting every time; there is nothing to compare.
         let at_last = last.get(&link).filter(|_| runs(&link.from) && runs(&link.to));

@@ -12,15 +12,19 @@ use tokio::task::JoinSet;
 use super::child::Nest;
 use super::disk_process::DiskProcess;
 use super::network::Network;
-use super::node::{Life, Node, NodeSetup};
+use super::node::{Life, Node, NodeSetup, Place};
 use super::{Link, Program, StageError, StageOptions, host};
 use crate::folder::{RunFolder, SoundnessFinding};
 use crate::plan::Plan;
 use crate::run::parts::{Clock, Endpoint};
 
+/// REPLICAs that are started at the same time: more of them would only wait for each other.
+const JOIN_AT_ONCE: usize = 10;
+
 /// A running cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
+    /// MASTERs, then REPLICAs.
     pub(crate) names: Vec<String>,
     pub(crate) clock: Clock,
     pub(crate) options: StageOptions,
@@ -47,7 +51,7 @@ impl Cluster {
         nest: Nest,
         network: Option<Network>,
     ) -> Result<Arc<Self>, StageError> {
-        let names = plan.topology.masters.clone();
+        let names = plan.topology.servers();
         let mut disks = BTreeMap::new();
         for name in names.iter().filter(|_| plan.hurts_disks()) {
             let data = data_folder(folder).join(name);
@@ -57,22 +61,32 @@ impl Cluster {
         let nodes = set_up(plan, folder, &options, network.as_ref(), &disks)?;
         let seed = plan.seed;
         let cluster = Arc::new(Self { names, clock, options, nodes, network, disks, seed, nest });
-        cluster.each(|cluster, node| async move { cluster.launch(&node).await }).await?;
+        let masters = &plan.topology.masters;
+        cluster.each(masters, |cluster, node| async move { cluster.launch(&node).await }).await?;
         if let Some(network) = &cluster.network {
             network.open().await?;
         }
-        cluster.each(|cluster, node| async move { cluster.await_ready(&node).await }).await?;
+        let ready =
+            |cluster: Arc<Self>, node: String| async move { cluster.await_ready(&node).await };
+        cluster.each(masters, ready).await?;
+        let join = |cluster: Arc<Self>, node: String| async move {
+            cluster.launch(&node).await?;
+            cluster.await_ready(&node).await
+        };
+        for some in plan.topology.replicas.chunks(JOIN_AT_ONCE) {
+            cluster.each(some, join).await?;
+        }
         Ok(cluster)
     }
 
-    /// Does the same with every server at the same time; the first error wins.
-    async fn each<F, R>(self: &Arc<Self>, act: F) -> Result<(), StageError>
+    /// Does the same with each of these servers at the same time; the first error wins.
+    async fn each<F, R>(self: &Arc<Self>, servers: &[String], act: F) -> Result<(), StageError>
     where
         F: Fn(Arc<Self>, String) -> R,
         R: Future<Output = Result<(), StageError>> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
-        for name in &self.names {
+        for name in servers {
             tasks.spawn(act(Arc::clone(self), name.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
@@ -95,11 +109,22 @@ impl Cluster {
     /// Starts a server and points the proxies at where it listens now.
     pub(crate) async fn launch(&self, name: &str) -> Result<(), StageError> {
         let node = self.node(name)?;
-        let life = node.start(&self.nest, self.options.ready_limit).await?;
+        let seeds = if node.joins() { self.seeds(name) } else { Vec::new() };
+        let life = node.start(&self.nest, self.options.ready_limit, &seeds).await?;
         match &self.network {
             Some(network) => network.aim(name, &life.said).await,
             None => Ok(()),
         }
+    }
+
+    /// The MASTERs and where `joiner` reaches them.
+    fn seeds(&self, joiner: &str) -> Vec<(String, SocketAddr)> {
+        let seed = |node: &Node| {
+            let link = Link::new(joiner, node.name());
+            let proxied = self.network.as_ref().and_then(|network| network.address(&link));
+            Some((node.name().to_string(), proxied.or(node.life()?.said.peer)?))
+        };
+        self.nodes.iter().filter(|node| !node.joins()).filter_map(seed).collect()
     }
 
     /// Waits until a started server is ready to serve.
@@ -200,7 +225,7 @@ fn set_up(
     network: Option<&Network>,
     disks: &BTreeMap<String, DiskProcess>,
 ) -> Result<Vec<Node>, StageError> {
-    let names = &plan.topology.masters;
+    let (masters, names) = (&plan.topology.masters, plan.topology.servers());
     let program = Program::Node.find(options.node.clone())?;
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     // Without proxies everybody must know everybody's port before anybody is started.
@@ -218,6 +243,11 @@ fn set_up(
             let address = network.map_or_else(|| Some(port(2 * at + 1)), proxied)?;
             Some((other.clone(), address))
         });
+        let place = match () {
+            () if plan.topology.standalone => Place::Alone,
+            () if masters.contains(name) => Place::Founds(masters.clone()),
+            () => Place::Joins,
+        };
         Node::new(NodeSetup {
             name: name.clone(),
             program: program.clone(),
@@ -225,7 +255,7 @@ fn set_up(
                 .get(name)
                 .map_or_else(|| data_folder(folder).join(name), |disk| disk.path().to_path_buf()),
             log: folder.logs().join(format!("{name}.log")),
-            masters: if plan.topology.standalone { Vec::new() } else { names.clone() },
+            place,
             write_quorum: plan.topology.write_quorum.clone(),
             dials: dials.collect(),
             secrets: options.secrets.clone(),

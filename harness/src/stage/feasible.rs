@@ -55,6 +55,11 @@ fn on_links(fault: &PlannedFault, topology: &Topology, foreign: bool) -> Result<
         FaultKind::Partition { .. } | FaultKind::Latency { .. } if !topology.proxied => {
             refuse("links are not proxied", "set proxied in the topology")
         }
+        FaultKind::Partition { .. } | FaultKind::Latency { .. }
+            if !topology.replicas.is_empty() && !topology.proxies_replicas() =>
+        {
+            refuse("links of REPLICAs are not proxied with so many servers", "take fewer REPLICAs")
+        }
         FaultKind::Partition { cut: Cut::Silent, .. } if foreign => {
             refuse("Toxiproxy closes connections when a timeout toxic is removed", OWN_PROXY)
         }
@@ -90,8 +95,13 @@ mod tests {
 
     fn refusal(kind: FaultKind, proxied: bool, foreign: bool) -> Option<String> {
         let masters = vec!["n1".to_string()];
-        let topology =
-            Topology { masters, standalone: false, write_quorum: "all".to_string(), proxied };
+        let topology = Topology {
+            masters,
+            replicas: Vec::new(),
+            standalone: false,
+            write_quorum: "all".to_string(),
+            proxied,
+        };
         on_links(&fault(kind), &topology, foreign).err().map(|error| error.to_string())
     }
 

@@ -73,10 +73,10 @@ fn is_tmpfs(directory: &Path) -> bool {
 }
 
 /// Raises the limit of open files to what the plan needs; says so when that is not allowed.
-pub(crate) fn raise_open_files(servers: usize, clients: u32) -> Option<SoundnessFinding> {
-    let servers = u64::try_from(servers).unwrap_or(u64::MAX);
-    // The proxy holds two descriptors a connection: clients to servers, servers to each other.
-    let needed = FILES_BASE + 2 * (u64::from(clients) + servers * servers);
+pub(crate) fn raise_open_files(links: usize, clients: u32) -> Option<SoundnessFinding> {
+    let links = u64::try_from(links).unwrap_or(u64::MAX);
+    // The proxy listens for every link, and holds two descriptors a connection.
+    let needed = FILES_BASE + 2 * u64::from(clients) + 3 * links;
     let finding = |detail: String| {
         Some(SoundnessFinding { code: "open_file_limit".to_string(), fatal: true, detail })
     };

@@ -21,10 +21,6 @@ use crate::plan::{Cut, FaultKind};
 const POLL: Duration = Duration::from_millis(1);
 
 impl Levers for Cluster {
-    fn servers(&self) -> &[String] {
-        &self.names
-    }
-
     fn now(&self) -> Nanos {
         self.clock.now()
     }

@@ -1,7 +1,9 @@
 //! Names of the directed links and of the proxy entries that stand for them.
-//! Pure: no sockets.
+//! Which of them have one is decided here. Pure: no sockets.
 
 use std::fmt;
+
+use crate::plan::Topology;
 
 /// The name that stands for all clients.
 pub const CLIENT: &str = "client";
@@ -45,6 +47,17 @@ impl Link {
         servers.iter().map(|to| Self::new(CLIENT, to)).collect()
     }
 
+    /// The links that have a proxy where links are proxied: those of clients always, those between
+    /// servers as far as the topology proxies them.
+    #[must_use]
+    pub fn proxied(topology: &Topology) -> Vec<Self> {
+        let servers = topology.servers();
+        let linked = if topology.proxies_replicas() { &servers } else { &topology.masters };
+        let mut links = Self::between(linked);
+        links.extend(Self::of_clients(&servers));
+        links
+    }
+
     /// The links between servers that cross from one side to the other, in both directions.
     #[must_use]
     pub fn crossing(servers: &[String], side: &[String]) -> Vec<Self> {
@@ -86,5 +99,21 @@ mod tests {
         assert_eq!(names(&Link::touching(&servers, &side)), crossing);
         assert!(Link::crossing(&servers, &servers).is_empty());
         assert_eq!(names(&Link::of_clients(&side)), ["client->n3"]);
+    }
+
+    #[test]
+    fn with_many_replicas_only_masters_are_linked_through_proxies() {
+        let mut topology = Topology {
+            masters: ["n1", "n2"].map(String::from).to_vec(),
+            replicas: vec!["r1".to_string()],
+            standalone: false,
+            write_quorum: "majority".to_string(),
+            proxied: true,
+        };
+        assert_eq!(Link::proxied(&topology).len(), 6 + 3);
+        topology.replicas = (1..Topology::PROXIED_MAX).map(|n| format!("r{n}")).collect();
+        let links = Link::proxied(&topology);
+        assert_eq!(links.len(), 2 + Topology::PROXIED_MAX + 1);
+        assert_eq!(names(&links[..3]), ["n1->n2", "n2->n1", "client->n1"]);
     }
 }

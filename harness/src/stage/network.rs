@@ -41,12 +41,12 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Creates an entry for every link; none of them listens yet, so that no byte is lost on the
-    /// way to a server that is not there.
+    /// Creates an entry for each of the links; none of them listens yet, so that no byte is lost on
+    /// the way to a server that is not there.
     pub(crate) async fn establish(
         proxy: ProxyClient,
         process: Option<ProxyProcess>,
-        servers: &[String],
+        links: Vec<Link>,
         seed: u64,
     ) -> Result<Self, StageError> {
         if let Some((name, entry)) = proxy.entries().await?.pop_first() {
@@ -54,8 +54,6 @@ impl Network {
             let reason = format!("entry {name} with {toxics} toxics is left from another run");
             return Err(StageError::NotClean(reason));
         }
-        let mut links = Link::between(servers);
-        links.extend(Link::of_clients(servers));
         // Toxiproxy gives a port up while an entry does not listen; ours keeps a free one.
         let ports = match &process {
             Some(_) => vec![0; links.len()],
@@ -97,6 +95,11 @@ impl Network {
     /// Where a link listens.
     pub(crate) fn address(&self, link: &Link) -> Option<SocketAddr> {
         self.addresses.get(link).copied()
+    }
+
+    /// The links between servers that run through it.
+    pub(crate) fn between_servers(&self) -> Vec<Link> {
+        self.addresses.keys().filter(|link| !link.is_client()).cloned().collect()
     }
 
     /// True when the proxy is the project's own, with cuts, fine delays and counters.

@@ -33,8 +33,7 @@ pub(crate) struct NodeSetup {
     pub(crate) program: PathBuf,
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
-    /// Names of all MASTERs; none for a standalone server.
-    pub(crate) masters: Vec<String>,
+    pub(crate) place: Place,
     pub(crate) write_quorum: String,
     /// Address to dial, by name of the other server.
     pub(crate) dials: Vec<(String, SocketAddr)>,
@@ -42,6 +41,17 @@ pub(crate) struct NodeSetup {
     /// Ports to take from the first start on; port 0 for any.
     pub(crate) first_http: SocketAddr,
     pub(crate) first_peer: SocketAddr,
+}
+
+/// A server among others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It knows no cluster.
+    Alone,
+    /// A MASTER that founds the cluster with the others of these names.
+    Founds(Vec<String>),
+    /// A REPLICA that joins it.
+    Joins,
 }
 
 /// A server.
@@ -114,25 +124,36 @@ impl Node {
         self.ends.load(Ordering::Acquire)
     }
 
+    /// True for a REPLICA.
+    pub(crate) fn joins(&self) -> bool {
+        self.setup.place == Place::Joins
+    }
+
     /// Starts the process, if there is none, and reads where it listens. Not necessarily ready yet.
-    pub(crate) async fn start(&self, nest: &Nest, limit: Duration) -> Result<Life, StageError> {
+    /// `seeds` are the MASTERs at which a REPLICA joins.
+    pub(crate) async fn start(
+        &self,
+        nest: &Nest,
+        limit: Duration,
+        seeds: &[(String, SocketAddr)],
+    ) -> Result<Life, StageError> {
         let _alone = self.starting.lock().await;
         if let Some(life) = self.running() {
             return Ok(life);
         }
         let (ends, first) = (self.ends(), (self.setup.first_http, self.setup.first_peer));
         let Some(former) = self.life() else {
-            return self.start_at(nest, first, limit, ends).await;
+            return self.start_at(nest, first, seeds, limit, ends).await;
         };
         // The same ports again, so that addresses handed out before stay true.
         let peer = former.said.peer.unwrap_or(self.setup.first_peer);
-        let again = self.start_at(nest, (former.said.http, peer), limit, ends).await;
+        let again = self.start_at(nest, (former.said.http, peer), seeds, limit, ends).await;
         match again {
             // Somebody else may have taken a port in between; only fixed ports must be kept. What
             // was ended on purpose is not started again.
             Err(error) if self.setup.first_peer.port() == 0 && self.ends() == ends => {
                 tracing::warn!(node = self.name(), %error, "restart on the same ports failed");
-                self.start_at(nest, first, limit, ends).await
+                self.start_at(nest, first, seeds, limit, ends).await
             }
             result => result,
         }
@@ -142,13 +163,14 @@ impl Node {
         &self,
         nest: &Nest,
         (http, peer): (SocketAddr, SocketAddr),
+        seeds: &[(String, SocketAddr)],
         limit: Duration,
         ends: u64,
     ) -> Result<Life, StageError> {
         let recipe = Recipe {
             name: self.setup.name.clone(),
             program: self.setup.program.clone(),
-            arguments: self.arguments(http, peer),
+            arguments: self.arguments(http, peer, seeds),
             environment: self.setup.secrets.clone(),
             log: self.setup.log.clone(),
         };
@@ -185,7 +207,12 @@ impl Node {
         Ok(life)
     }
 
-    fn arguments(&self, http: SocketAddr, peer: SocketAddr) -> Vec<String> {
+    fn arguments(
+        &self,
+        http: SocketAddr,
+        peer: SocketAddr,
+        seeds: &[(String, SocketAddr)],
+    ) -> Vec<String> {
         let setup = &self.setup;
         let mut arguments: Vec<String> = [
             "serve",
@@ -202,12 +229,20 @@ impl Node {
         ]
         .map(String::from)
         .to_vec();
-        if !setup.masters.is_empty() {
-            let cluster = ["--masters", &setup.masters.join(","), "--peer", &peer.to_string()]
-                .map(String::from);
-            arguments.extend(cluster);
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| word.to_string()));
+        match &setup.place {
+            Place::Alone => {}
+            Place::Founds(masters) => {
+                add(&["--masters", &masters.join(","), "--peer", &peer.to_string()]);
+            }
+            Place::Joins => {
+                let at: Vec<String> = seeds.iter().map(|(_, at)| at.to_string()).collect();
+                add(&["--role", "replica", "--join", &at.join(","), "--peer", &peer.to_string()]);
+            }
         }
-        for (name, address) in &setup.dials {
+        // Where its links are direct, it has been told of nobody before.
+        let unknown = |seed: &&(String, SocketAddr)| !setup.dials.iter().any(|(n, _)| *n == seed.0);
+        for (name, address) in setup.dials.iter().chain(seeds.iter().filter(unknown)) {
             arguments.extend(["--dial".to_string(), format!("{name}={address}")]);
         }
         arguments

@@ -16,7 +16,7 @@ use super::network::{LEASE_RENEWAL, Network};
 use super::nursery::Nursery;
 use super::proxy_client::ProxyClient;
 use super::proxy_process::ProxyProcess;
-use super::{Program, StageError, StageOptions, accounting, feasible, host, sampling};
+use super::{Link, Program, StageError, StageOptions, accounting, feasible, host, sampling};
 use crate::fault::{self, Ledger};
 use crate::folder::{FaultRecord, RunFolder, SoundnessFinding};
 use crate::guard::{Guard, Request};
@@ -54,8 +54,8 @@ impl ProcessStage {
         }
         let mut findings = Vec::new();
         findings.extend(host::probe_disk(&data)?);
-        let servers = &plan.topology.masters;
-        findings.extend(host::raise_open_files(servers.len(), plan.load.clients));
+        let links = Link::proxied(&plan.topology).len();
+        findings.extend(host::raise_open_files(links, plan.load.clients));
         let nest = nest(&options, folder)?;
         if !options.keep_data {
             nest.guard.ask(Request::Temp { path: absolute(&data)? })?;
@@ -223,7 +223,7 @@ async fn establish(
             (ProxyClient::new(process.api()), Some(process))
         }
     };
-    Network::establish(client, process, &plan.topology.masters, plan.seed).await
+    Network::establish(client, process, Link::proxied(&plan.topology), plan.seed).await
 }
 
 /// Renews the lease until dropped; a proxy that hears nothing heals by itself.

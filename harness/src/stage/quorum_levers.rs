@@ -21,7 +21,7 @@ const CHANGING: &str = "quorate_clusters_changing";
 
 impl Cluster {
     /// Asks one server after the other until one has changed it; proven once a majority of the
-    /// servers, and nobody who answers otherwise, shows it with no cluster still on its way.
+    /// MASTERs, and nobody who answers otherwise, shows it with no cluster still on its way.
     pub(super) async fn set_write_quorum(
         &self,
         until: &Until<'_>,
@@ -55,10 +55,15 @@ impl Cluster {
         }
     }
 
+    /// REPLICAs count for no quorum.
+    fn masters(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| !node.joins())
+    }
+
     /// True once a server has it, with what was said.
     async fn ask_for_quorum(&self, quorum: &Value) -> (bool, String) {
         let mut said = Vec::new();
-        for (name, direct) in self.nodes.iter().filter_map(running) {
+        for (name, direct) in self.masters().filter_map(running) {
             match self.put_quorum(direct, quorum).await {
                 Ok(version) => return (true, format!("{name}: version {version}")),
                 Err(reason) => said.push(format!("{name}: {reason}")),
@@ -88,7 +93,7 @@ impl Cluster {
         let password = self.options.password();
         let mut entered = 0;
         let mut evidence = Vec::new();
-        for (name, direct) in self.nodes.iter().filter_map(running) {
+        for (name, direct) in self.masters().filter_map(running) {
             // The document first: with it come the clusters that are on their way.
             let Ok(document) = configuration(direct, password, ANSWER).await else {
                 evidence.push(format!("{name}: no answer"));
@@ -102,7 +107,7 @@ impl Cluster {
             entered += 1;
             evidence.push(format!("{name}: {shown}, no cluster changing"));
         }
-        (entered > self.nodes.len() / 2, evidence.join("; "))
+        (entered > self.masters().count() / 2, evidence.join("; "))
     }
 }
 

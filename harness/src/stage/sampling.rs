@@ -17,8 +17,11 @@ use super::node_api::metrics;
 use crate::folder::NodeSample;
 use crate::run::parts::Clock;
 
-/// Time between two samples of a server.
+/// Time between two samples of a server, where there are as many as a quorum has.
 const PERIOD: Duration = Duration::from_millis(250);
+/// With more servers than this they are looked at as much more seldom, or looking at them would be
+/// what they do.
+const OFTEN_MAX: usize = 12;
 /// Longest wait for `/metrics`: less than the period, so that a hung server delays nobody.
 const METRICS_LIMIT: Duration = Duration::from_millis(200);
 
@@ -31,7 +34,8 @@ pub(crate) async fn run(
 ) -> Result<(), StageError> {
     let open = File::options().create(true).append(true).open(path);
     let mut file = open.map_err(StageError::file(path))?;
-    let mut ticks = tokio::time::interval(PERIOD);
+    let times = u32::try_from(cluster.nodes.len().div_ceil(OFTEN_MAX)).unwrap_or(u32::MAX);
+    let mut ticks = tokio::time::interval(PERIOD * times.max(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {

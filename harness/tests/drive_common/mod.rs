@@ -31,6 +31,7 @@ pub(crate) fn plan(rate: f64, measure_ms: u64) -> Plan {
         seed: 7,
         topology: Topology {
             masters: vec!["n1".to_owned()],
+            replicas: Vec::new(),
             standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: false,
@@ -47,6 +48,7 @@ pub(crate) fn plan(rate: f64, measure_ms: u64) -> Plan {
             timeout_ms: 5000,
             in_flight_cap: 4000,
             targets: vec!["n1".to_owned()],
+            readers: Vec::new(),
         },
         phases: Phases { warmup_ms: 0, measure_ms, settle_ms: 2000 },
         faults: Vec::new(),

@@ -136,6 +136,7 @@ impl Synthetic {
             seed: 7,
             topology: Topology {
                 masters: self.nodes(),
+                replicas: Vec::new(),
                 standalone: false,
                 write_quorum: self.quorum.to_owned(),
                 proxied: true,
@@ -152,6 +153,7 @@ impl Synthetic {
                 timeout_ms: 1000,
                 in_flight_cap: 256,
                 targets: self.nodes(),
+                readers: Vec::new(),
             },
             phases: Phases { warmup_ms: 5000, measure_ms: self.seconds * 1000, settle_ms: 5000 },
             faults: if self.faults {

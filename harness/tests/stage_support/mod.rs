@@ -25,6 +25,7 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
         seed: 7,
         topology: Topology {
             masters: ["n1", "n2", "n3"].map(String::from).to_vec(),
+            replicas: Vec::new(),
             standalone: false,
             write_quorum: "majority".to_string(),
             proxied: true,
@@ -41,6 +42,7 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
             timeout_ms: 1000,
             in_flight_cap: 0,
             targets: Vec::new(),
+            readers: Vec::new(),
         },
         phases: Phases { warmup_ms: 0, measure_ms: 1000, settle_ms: 1000 },
         faults,

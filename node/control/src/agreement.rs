@@ -86,17 +86,24 @@ impl Agreement {
             Command::RemoveServer { server } => return self.remove(server),
             Command::LetGo { node } => return Ok(self.let_go(*node)),
             Command::Announce { node, address } => schema.reached_at(*node, address)?,
+            Command::Raise { level, of } => schema.raised(*level, of),
             Command::DropDatabase { name } => Some(schema.drop_database(name)?),
             Command::CreateClass { database, name, supers } => {
                 Some(schema.create_class(database, name, supers)?)
             }
             Command::DropClass { database, name } => Some(schema.drop_class(database, name)?),
+            Command::AddCluster { database, class, name, owner } => {
+                Some(schema.add_named_cluster(database, class, name, *owner)?)
+            }
             Command::CreateIndex { database, new } => Some(schema.create_index(database, new)?),
             Command::DropIndex { database, name } => Some(schema.drop_index(database, name)?),
             Command::IndexFilled { index, by } => schema.index_filled(*index, *by),
             Command::IndexFailed { index, reasons } => schema.index_failed(*index, reasons.clone()),
             Command::Reconfigure { database, version, settings, owners } => {
-                return self.reconfigure((database, *version), *settings, owners);
+                return self.reconfigure((database, *version), settings, owners);
+            }
+            Command::SetOwner { database, cluster, server } => {
+                schema.with_owner(database, cluster, server)?
             }
             Command::MoveOwners { lost, to } => schema.owners_moved(*lost, to),
             Command::ReturnOwners { back } => schema.owners_returned(*back),
@@ -115,8 +122,7 @@ impl Agreement {
         let is_open = |cluster| placements.get(&cluster).is_some_and(|p| !p.is_closed());
         self.positions.retain(is_open);
         for (cluster, placement) in placements {
-            let Placement { masters, replicas, write_quorum, .. } = placement;
-            self.generations.insert(cluster, Keepers { masters, replicas, write_quorum });
+            self.generations.insert(cluster, placement.into());
         }
         self.schema = Arc::new(next);
         Ok(true)
@@ -136,17 +142,18 @@ impl Agreement {
     fn reconfigure(
         &mut self,
         (database, version): (&str, u64),
-        settings: Settings,
+        settings: &Settings,
         owners: &BTreeMap<String, String>,
     ) -> Result<bool, Refusal> {
         let next = self.schema.reconfigured(database, version, settings)?;
         let next = next.owned_by(database, owners)?;
         let mut generations = self.generations.clone();
+        let wanted = next.placements();
         let found = next.database(database).into_iter();
         for key in found.flat_map(|db| db.clusters.iter().map(|cluster| db.key(cluster.id))) {
             let now = generations.keepers(key).ok_or(ChangeError::Unknown(key))?.clone();
-            let write_quorum = settings.write_quorum.effective(now.masters.len());
-            match generations.propose(key, Keepers { write_quorum, ..now }) {
+            let Placement { write_quorum, local_quorums, .. } = wanted[&key].clone();
+            match generations.propose(key, Keepers { write_quorum, local_quorums, ..now }) {
                 Ok(()) | Err(ChangeError::Same(_)) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -7,8 +7,10 @@ use quorate_api::{Boot, NodeId};
 use quorate_protocol::io::{Report, SessionToken, Stage};
 
 use super::*;
+use crate::data_centers::{DataCenter, DataCenters};
 use crate::members::WriteQuorum;
 use crate::schema::DatabaseKind;
+use crate::servers::Role;
 use crate::settings::{ExecutionMode, NewDatabase, ReadQuorum};
 
 /// Clusters that are on their way to another generation.
@@ -315,4 +317,107 @@ fn a_server_joins_while_generations_change() {
     assert!(kept(&agreement), "the change has not dropped it");
     assert_eq!(changing(&agreement), 0);
     assert_eq!(agreement.voters().collect::<Vec<_>>(), [1, 2, 3].map(NodeId));
+}
+
+/// Servers with these names; `bench` with these data centers, by name with quorum and servers.
+fn in_centers(
+    servers: u64,
+    write_quorum: WriteQuorum,
+    centers: &[(&str, WriteQuorum, &[&str])],
+) -> Result<Agreement, Refusal> {
+    let masters: Vec<_> = (1..=servers).map(|n| (alloc::format!("n{n}"), NodeId(n))).collect();
+    let mut new = NewDatabase::new("bench", DatabaseKind::Plocal, write_quorum);
+    new.data_centers = data_centers(centers);
+    let mut agreement = Agreement::founded_by(&masters);
+    agreement.apply(&Command::CreateDatabase { new })?;
+    Ok(agreement)
+}
+
+fn data_centers(centers: &[(&str, WriteQuorum, &[&str])]) -> DataCenters {
+    let center = |(name, write_quorum, servers): &(&str, WriteQuorum, &[&str])| {
+        let servers = servers.iter().map(ToString::to_string).collect();
+        ((*name).to_string(), DataCenter { write_quorum: *write_quorum, servers })
+    };
+    centers.iter().map(center).collect()
+}
+
+const MAJORITY: WriteQuorum = WriteQuorum::Majority;
+const LOCAL: WriteQuorum = WriteQuorum::LocalDataCenter;
+const ROME: (&str, WriteQuorum, &[&str]) = ("rome", MAJORITY, &["n1", "n2", "n3"]);
+
+/// FEATURES: A17
+#[test]
+fn data_centers_decide_by_themselves_where_records_are() {
+    let oslo = ("oslo", WriteQuorum::All, &["n4", "n5"][..]);
+    let agreement = in_centers(5, LOCAL, &[ROME, oslo]).unwrap();
+    let placements = agreement.placements();
+    let item = &placements[&ClusterKey { database: 1, cluster: 10 }];
+    let rome = item.electorate(NodeId(2));
+    assert_eq!((rome.masters, rome.write_quorum), (&[1, 2, 3].map(NodeId)[..], 2));
+    let oslo = item.electorate(NodeId(5));
+    assert_eq!((oslo.masters, oslo.write_quorum), (&[4, 5].map(NodeId)[..], 2));
+    assert_eq!(item.data_centers[&NodeId(4)], "oslo");
+    assert!(!item.is_safe());
+    assert!(agreement.schema.warning_of(&agreement.schema.databases[0]).is_some());
+    let token = &placements[&ClusterKey { database: 1, cluster: 0 }];
+    assert!(token.is_safe() && token.local_quorums.is_empty(), "tokens are everybody's");
+
+    // The same with all MASTERs in one of them: a safe cluster of that data center.
+    let oslo = ("oslo", WriteQuorum::Majority, &["n8", "n9"][..]);
+    let mut agreement = in_centers(3, LOCAL, &[ROME, oslo]).unwrap();
+    let item = |agreement: &Agreement| {
+        agreement.placements()[&ClusterKey { database: 1, cluster: 10 }].clone()
+    };
+    let safe = item(&agreement);
+    assert_eq!((safe.write_quorum, safe.is_safe(), safe.local_quorums.len()), (2, true, 0));
+    assert_eq!(agreement.schema.warning_of(&agreement.schema.databases[0]), None);
+    // Who joins there is a REPLICA, with its data center; as MASTER it would decide by itself.
+    let (name, address) = ("n8".into(), "d:1".into());
+    agreement.apply(&Command::Enlist { name, node: NodeId(8), address }).unwrap();
+    assert_eq!(item(&agreement).replicas, [NodeId(8)]);
+    assert_eq!(item(&agreement).data_centers[&NodeId(8)], "oslo");
+    let role = |server: &str| Command::SetRole { server: server.into(), role: Role::Master };
+    let before = agreement.clone();
+    let refused = agreement.apply(&role("n8")).unwrap_err();
+    assert!(refused.text.contains("below the majority of 4 MASTERs"), "{}", refused.text);
+    let (name, address) = ("n7".into(), "d:2".into());
+    agreement.apply(&Command::Enlist { name, node: NodeId(7), address }).unwrap();
+    let nowhere = agreement.apply(&role("n7")).unwrap_err();
+    let words = "database 'bench': Data center not specified for server 'n7'";
+    assert!(nowhere.text.starts_with(words), "{}", nowhere.text);
+    // Listed first, it may.
+    let version = before.schema.databases[0].version + 1;
+    let rome = ("rome", MAJORITY, &["n1", "n2", "n3", "n7"][..]);
+    let data_centers = data_centers(&[rome, oslo]);
+    let settings = Settings { write_quorum: LOCAL, data_centers, ..Settings::default() };
+    assert_eq!(agreement.apply(&reconfigure(version, settings)), Ok(true));
+    assert_eq!(agreement.apply(&role("n7")), Ok(true));
+}
+
+/// FEATURES: A17, S9
+#[test]
+fn data_centers_change_where_no_quorum_rests_on_them() {
+    let oslo = ("oslo", MAJORITY, &["n4", "n5"][..]);
+    let mut agreement = in_centers(5, MAJORITY, &[ROME]).unwrap();
+    let change = |version, write_quorum, centers: &[(&str, WriteQuorum, &[&str])]| {
+        let data_centers = data_centers(centers);
+        reconfigure(version, Settings { write_quorum, data_centers, ..Settings::default() })
+    };
+    assert_eq!(agreement.apply(&change(1, MAJORITY, &[ROME, oslo])), Ok(true));
+    assert_eq!(changing(&agreement), 0, "nobody's votes count otherwise");
+    for (version, quorum, centers, text) in [
+        (2, LOCAL, &[ROME, oslo][..], "below the majority"),
+        (2, LOCAL, &[ROME], "Data center not specified for server 'n4'"),
+        (2, LOCAL, &[], "is legal with dataCenters only"),
+        (2, MAJORITY, &[("rome", MAJORITY, &[])], "Data center 'rome' does not contain any"),
+        (1, MAJORITY, &[], "has version 2"),
+    ] {
+        let before = agreement.clone();
+        let refused = agreement.apply(&change(version, quorum, centers)).unwrap_err();
+        assert!(refused.text.contains(text), "{}", refused.text);
+        assert_eq!(agreement, before);
+    }
+    let oslo = ("oslo", WriteQuorum::Count(3), &["n4", "n5"][..]);
+    let refused = in_centers(5, LOCAL, &[ROME, oslo]).unwrap_err();
+    assert!(refused.text.contains("the data center has 2 MASTERs"), "{}", refused.text);
 }

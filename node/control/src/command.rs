@@ -1,7 +1,7 @@
 //! What servers ask the control plane to do. May not know what comes of it (that is `agreement`),
 //! nor how the servers come to agree on the order of commands (that is `plane`).
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -56,6 +56,14 @@ pub enum Command {
         /// Where, as `HOST:PORT`.
         address: String,
     },
+    /// Every server speaks a higher version from now on. Proposed only once all do, so nobody
+    /// meets this command who does not know it.
+    Raise {
+        /// That version.
+        level: u16,
+        /// The servers that were found to speak it; refused if there are others by now.
+        of: BTreeSet<NodeId>,
+    },
     /// A database goes.
     DropDatabase {
         /// Its name.
@@ -76,6 +84,17 @@ pub enum Command {
         database: String,
         /// Its name.
         name: String,
+    },
+    /// A class gets one cluster more.
+    AddCluster {
+        /// In which database.
+        database: String,
+        /// To which class.
+        class: String,
+        /// Its name.
+        name: String,
+        /// Who creates records in it.
+        owner: NodeId,
     },
     /// An index that servers begin to fill.
     CreateIndex {
@@ -115,6 +134,15 @@ pub enum Command {
         settings: Settings,
         /// By cluster the server that owns it, lost or not; the owners of all others may move.
         owners: BTreeMap<String, String>,
+    },
+    /// A server owns a cluster from now on, lost or not.
+    SetOwner {
+        /// Of which database.
+        database: String,
+        /// Its name; `*`: every one whose owner nobody has chosen.
+        cluster: String,
+        /// Name of the server.
+        server: String,
     },
     /// The next block of positions for the owner of a cluster.
     Grant {

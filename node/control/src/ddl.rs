@@ -33,7 +33,8 @@ impl Schema {
         if masters.is_empty() {
             return Err(DdlError::NoMasters);
         }
-        self.check_quorums(new.write_quorum, new.read_quorum)?;
+        let quorums = (new.write_quorum, new.read_quorum);
+        self.check_quorums(quorums, &new.data_centers)?;
         let mut next = self.next();
         next.next_database =
             self.next_database.checked_add(1).ok_or(DdlError::Exhausted("database"))?;
@@ -45,6 +46,7 @@ impl Schema {
             write_quorum: new.write_quorum,
             read_quorum: new.read_quorum,
             execution_mode: new.execution_mode,
+            data_centers: new.data_centers.clone(),
             next_cluster: FIRST_CLUSTER,
             classes: Vec::new(),
             clusters: Vec::new(),
@@ -127,6 +129,39 @@ impl Schema {
         Ok(next)
     }
 
+    /// Adds a cluster of this name to a class, for a MASTER that creates records in it from now
+    /// on, in turn with the others that it owns (FEATURES A4).
+    ///
+    /// # Errors
+    /// Name illegal or taken, database or class unknown, no MASTER to own it.
+    pub fn add_named_cluster(
+        &self,
+        database: &str,
+        class: &str,
+        name: &str,
+        owner: NodeId,
+    ) -> Result<Self, DdlError> {
+        if !self.masters().any(|master| master.node == owner) {
+            return Err(DdlError::NoMasters);
+        }
+        let mut next = self.next();
+        let database = next.database_mut(database)?;
+        let found = database.classes.iter().position(|c| c.name.eq_ignore_ascii_case(class));
+        let at = found.ok_or_else(|| DdlError::UnknownClass(class.to_string()))?;
+        if !is_class_name(name) {
+            return Err(DdlError::Name(name.to_string()));
+        }
+        let name = name.to_ascii_lowercase();
+        if database.cluster_named(&name).is_some() {
+            return Err(DdlError::ClusterExists(name));
+        }
+        let id = database.add_cluster(&name, owner)?;
+        database.clusters.iter_mut().filter(|c| c.id == id).for_each(|c| c.named = true);
+        database.classes[at].clusters.push(id);
+        database.version += 1;
+        Ok(next)
+    }
+
     /// Names and identities of those who own clusters.
     fn owners(&self) -> Vec<(String, NodeId)> {
         self.masters().map(|server| (server.name.clone(), server.node)).collect()
@@ -175,8 +210,8 @@ impl Database {
         let id = self.next_cluster;
         self.next_cluster = id.checked_add(1).ok_or(DdlError::Exhausted("cluster"))?;
         let name = self.free_cluster_name(wanted, id);
-        let (home, static_owner) = (owner, false);
-        self.clusters.push(Cluster { id, name, owner, home, static_owner });
+        let (home, static_owner, named) = (owner, false, false);
+        self.clusters.push(Cluster { id, name, owner, home, static_owner, named });
         Ok(id)
     }
 
@@ -249,6 +284,28 @@ mod tests {
             ["V", "E", "Item"]
         );
         assert_eq!(Schema::decode(&schema.encode().unwrap()).unwrap(), schema);
+    }
+
+    /// FEATURES: A4
+    #[test]
+    fn a_class_gets_further_clusters_for_a_server() {
+        let before = bench().create_class("bench", "Item", &[]).unwrap();
+        let add = |class, name, owner| before.add_named_cluster("bench", class, name, owner);
+        let after = add("ITEM", "Item_USA", NodeId(22)).unwrap();
+        let database = after.database("bench").unwrap();
+        let class = database.class("Item").unwrap();
+        let own: Vec<&Cluster> = database.clusters_owned(class, NodeId(22)).collect();
+        assert_eq!(
+            own.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
+            ["item_n2", "item_usa"]
+        );
+        assert!(own[1].named && !own[0].named && own[1].home == NodeId(22));
+        assert_eq!(database.version, before.database("bench").unwrap().version + 1);
+        let again = after.add_named_cluster("bench", "Item", "ITEM_usa", NodeId(11)).unwrap_err();
+        assert_eq!(again, DdlError::ClusterExists("item_usa".into()));
+        assert_eq!(add("Nope", "x", NodeId(22)), Err(DdlError::UnknownClass("Nope".into())));
+        assert_eq!(add("Item", "a-b", NodeId(22)), Err(DdlError::Name("a-b".into())));
+        assert_eq!(add("Item", "x", NodeId(99)), Err(DdlError::NoMasters));
     }
 
     #[test]

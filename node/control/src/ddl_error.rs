@@ -4,6 +4,8 @@ use alloc::string::String;
 
 use quorate_api::ErrorCode;
 
+use crate::data_centers::DataCenterError;
+
 /// Why a schema change is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DdlError {
@@ -31,6 +33,9 @@ pub enum DdlError {
     /// There is none.
     #[error("Cluster '{0}' does not exist")]
     UnknownCluster(String),
+    /// There is one already.
+    #[error("Cluster '{0}' already exists")]
+    ClusterExists(String),
     /// Only who keeps a cluster can own it.
     #[error(
         "Cannot set ownership of cluster '{cluster}' to the server '{server}', because the server \
@@ -43,6 +48,19 @@ pub enum DdlError {
         server: String,
         /// Who could, joined with commas.
         servers: String,
+    },
+    /// Whoever chose an owner takes that back first.
+    #[error(
+        "Cannot overwrite ownership of cluster '{cluster}' to the server '{server}', because \
+         server '{owner}' was already configured as owner"
+    )]
+    OwnerChosen {
+        /// Which.
+        cluster: String,
+        /// Who was to own it.
+        server: String,
+        /// Who owns it for good.
+        owner: String,
     },
     /// Others extend it, or it is built in.
     #[error("Class '{class}' cannot be dropped because {reason}")]
@@ -78,6 +96,9 @@ pub enum DdlError {
         /// Of N.
         majority: usize,
     },
+    /// Data centers that cannot be.
+    #[error(transparent)]
+    DataCenters(#[from] DataCenterError),
     /// No MASTER at all.
     #[error("a database needs at least one MASTER")]
     NoMasters,
@@ -112,11 +133,14 @@ impl DdlError {
             Self::UnknownCluster(_) => ErrorCode::UnknownCluster,
             Self::Version { .. } => ErrorCode::VersionConflict,
             Self::Name(_)
+            | Self::ClusterExists(_)
             | Self::InUse { .. }
             | Self::OwnerWithoutCluster { .. }
+            | Self::OwnerChosen { .. }
             | Self::QuorumTooLarge { .. }
             | Self::LooseBesideWitness { .. }
             | Self::NoMasters
+            | Self::DataCenters(_)
             | Self::Exhausted(_) => ErrorCode::BadRequest,
         }
     }

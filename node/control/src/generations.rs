@@ -16,7 +16,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId};
-use quorate_protocol::io::{self, Placement, Report, SessionToken};
+use quorate_protocol::io::{self, LocalQuorum, Placement, Report, SessionToken};
 use serde::{Deserialize, Serialize};
 
 /// All clusters. Its maps have keys that are no strings: to be kept in a binary format.
@@ -34,6 +34,15 @@ pub struct Keepers {
     pub replicas: Vec<NodeId>,
     /// W, from 1 to the number of MASTERs.
     pub write_quorum: usize,
+    /// Where data centers decide by themselves.
+    pub local_quorums: Vec<LocalQuorum>,
+}
+
+impl From<Placement> for Keepers {
+    fn from(placement: Placement) -> Self {
+        let Placement { masters, replicas, write_quorum, local_quorums, .. } = placement;
+        Self { masters, replicas, write_quorum, local_quorums }
+    }
 }
 
 impl Keepers {
@@ -43,7 +52,8 @@ impl Keepers {
 
     /// The same MASTERs and W.
     fn decides_like(&self, other: &Self) -> bool {
-        (&self.masters, self.write_quorum) == (&other.masters, other.write_quorum)
+        (&self.masters, self.write_quorum, &self.local_quorums)
+            == (&other.masters, other.write_quorum, &other.local_quorums)
     }
 
     fn all(&self) -> impl Iterator<Item = NodeId> {
@@ -288,6 +298,7 @@ impl Generations {
         placement.masters.clone_from(&found.keepers.masters);
         placement.replicas.clone_from(&found.keepers.replicas);
         placement.write_quorum = found.keepers.write_quorum;
+        placement.local_quorums.clone_from(&found.keepers.local_quorums);
         placement.entry.clone_from(&found.entry);
         placement.turn = found.turn;
         placement.change = found.change.as_ref().map(|change| io::Change {

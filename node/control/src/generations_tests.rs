@@ -13,7 +13,12 @@ fn nodes(numbers: &[u64]) -> Vec<NodeId> {
 }
 
 fn keepers(masters: &[u64], replicas: &[u64], write_quorum: usize) -> Keepers {
-    Keepers { masters: nodes(masters), replicas: nodes(replicas), write_quorum }
+    Keepers {
+        masters: nodes(masters),
+        replicas: nodes(replicas),
+        write_quorum,
+        local_quorums: vec![],
+    }
 }
 
 /// MASTERs 1 to 3 and a REPLICA.
@@ -45,6 +50,8 @@ fn placement(all: &Generations) -> Placement {
         masters: Vec::new(),
         replicas: Vec::new(),
         write_quorum: 0,
+        local_quorums: Vec::new(),
+        data_centers: alloc::collections::BTreeMap::new(),
         owner: Some(NodeId(9)),
         schema_min: 7,
         entry: SessionToken::new(),

@@ -1,7 +1,6 @@
 //! The static list of MASTERs and the write quorum computed over it. May not know databases,
 //! clusters or how a server is reached.
 
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -103,6 +102,9 @@ pub(crate) fn is_legal_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
+/// The original's word for the quorum of the coordinator's data center.
+const LOCAL: &str = "localDataCenter";
+
 /// How many MASTERs must say Yes to a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "RawQuorum", into = "RawQuorum")]
@@ -114,6 +116,8 @@ pub enum WriteQuorum {
     All,
     /// A fixed number, at least 1.
     Count(u32),
+    /// That of the coordinator's data center, of the MASTERs there (`data_centers`).
+    LocalDataCenter,
 }
 
 /// Text of a quorum that is none; the original's wording (ORIENTDB.md 1.2).
@@ -150,6 +154,7 @@ impl From<WriteQuorum> for RawQuorum {
             WriteQuorum::Majority => Self::Text("majority".into()),
             WriteQuorum::All => Self::Text("all".into()),
             WriteQuorum::Count(n) => Self::Number(i64::from(n)),
+            WriteQuorum::LocalDataCenter => Self::Text(LOCAL.into()),
         }
     }
 }
@@ -163,6 +168,9 @@ impl FromStr for WriteQuorum {
         }
         if text.eq_ignore_ascii_case("all") {
             return Ok(Self::All);
+        }
+        if text.eq_ignore_ascii_case(LOCAL) {
+            return Ok(Self::LocalDataCenter);
         }
         text.parse()
             .ok()
@@ -178,17 +186,19 @@ impl fmt::Display for WriteQuorum {
             Self::Majority => f.write_str("majority"),
             Self::All => f.write_str("all"),
             Self::Count(n) => write!(f, "{n}"),
+            Self::LocalDataCenter => f.write_str(LOCAL),
         }
     }
 }
 
 impl WriteQuorum {
     /// W for N configured MASTERs. A fixed number above N stays above N: such a cluster cannot be
-    /// written, it is not silently lowered.
+    /// written, it is not silently lowered. What data centers come to is `data_centers::rule`'s;
+    /// without any, theirs is a majority.
     #[must_use]
     pub fn effective(self, masters: usize) -> usize {
         match self {
-            Self::Majority => masters / 2 + 1,
+            Self::Majority | Self::LocalDataCenter => masters / 2 + 1,
             Self::All => masters,
             Self::Count(n) => n as usize,
         }
@@ -198,23 +208,6 @@ impl WriteQuorum {
     #[must_use]
     pub fn is_below_majority(self, masters: usize) -> bool {
         self.effective(masters) < masters / 2 + 1
-    }
-
-    /// What the operator must be told when the quorum gives up safety.
-    #[must_use]
-    pub fn warning(self, masters: usize) -> Option<String> {
-        if !self.is_below_majority(masters) {
-            return None;
-        }
-        Some(format!(
-            "writeQuorum {} of {masters} MASTERs is below the majority ({}): writes that were \
-             acknowledged may be lost. When the network splits or servers fail, several sides can \
-             commit different content; afterwards the conflict resolvers choose one of them, and \
-             HA CONFLICTS lists the others. A transaction that also touches what a majority \
-             decides (unique keys, retry tokens) is only as safe as the weakest of its clusters",
-            self.effective(masters),
-            masters / 2 + 1
-        ))
     }
 }
 
@@ -246,6 +239,7 @@ mod tests {
             ("majority", WriteQuorum::Majority),
             ("ALL", WriteQuorum::All),
             ("2", WriteQuorum::Count(2)),
+            ("LocalDataCenter", WriteQuorum::LocalDataCenter),
         ] {
             assert_eq!(text.parse(), Ok(quorum));
             let json = serde_json::to_string(&quorum).unwrap();
@@ -278,7 +272,6 @@ mod tests {
         for (quorum, n, w, below) in table {
             assert_eq!(quorum.effective(n), w, "{quorum} of {n}");
             assert_eq!(quorum.is_below_majority(n), below, "{quorum} of {n}");
-            assert_eq!(quorum.warning(n).is_some(), below, "{quorum} of {n}");
         }
     }
 }

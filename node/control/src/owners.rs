@@ -3,12 +3,13 @@
 //! know who notices that a server is lost, nor what owners may do.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use quorate_api::NodeId;
 
 use crate::ddl::DdlError;
+use crate::distributed::ANY;
 use crate::schema::{Cluster, Database, Schema};
 use crate::servers::Member;
 
@@ -96,20 +97,47 @@ impl Schema {
         for cluster in &mut found.clusters {
             let chosen = owners.get(&cluster.name);
             cluster.static_owner = chosen.is_some();
-            let Some(server) = chosen else { continue };
-            let master = masters.iter().find(|master| master.name == *server);
-            let master = master.ok_or_else(|| DdlError::OwnerWithoutCluster {
-                cluster: cluster.name.clone(),
-                server: server.clone(),
-                servers: masters
-                    .iter()
-                    .map(|master| master.name.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })?;
-            cluster.owner = master.node;
+            if let Some(server) = chosen {
+                cluster.owner = one_of(&masters, &cluster.name, server)?;
+            }
         }
         Ok(self)
+    }
+
+    /// The schema in which a cluster, or with [`ANY`] every one whose owner nobody chose, is owned
+    /// by this server and stays so; `None` when it is.
+    ///
+    /// # Errors
+    /// Database or cluster unknown, no MASTER of that name, or another server was chosen before.
+    pub(crate) fn with_owner(
+        &self,
+        database: &str,
+        cluster: &str,
+        server: &str,
+    ) -> Result<Option<Self>, DdlError> {
+        let masters: Vec<Member> = self.masters().cloned().collect();
+        let mut next = self.next();
+        let found = next.database_mut(database)?;
+        let owner = one_of(&masters, cluster, server)?;
+        let mut changed = false;
+        if cluster == ANY {
+            for free in found.clusters.iter_mut().filter(|cluster| !cluster.static_owner) {
+                (free.owner, free.static_owner, changed) = (owner, true, true);
+            }
+        } else {
+            let named =
+                found.clusters.iter_mut().find(|one| one.name.eq_ignore_ascii_case(cluster));
+            let named = named.ok_or_else(|| DdlError::UnknownCluster(cluster.to_string()))?;
+            if named.static_owner && named.owner != owner {
+                let (cluster, server) = (cluster.to_string(), server.to_string());
+                let owner = self.server_name(named.owner).unwrap_or("?").to_string();
+                return Err(DdlError::OwnerChosen { cluster, server, owner });
+            }
+            changed = !named.static_owner;
+            (named.owner, named.static_owner) = (owner, true);
+        }
+        found.version += u64::from(changed);
+        Ok(changed.then_some(next))
     }
 
     /// True when a server owns some cluster that another would own were it lost.
@@ -129,7 +157,22 @@ impl Schema {
     }
 }
 
+/// The MASTER of this name: who keeps a cluster can own it.
+fn one_of(masters: &[Member], cluster: &str, server: &str) -> Result<NodeId, DdlError> {
+    let master = masters.iter().find(|master| master.name == server);
+    master.map(|master| master.node).ok_or_else(|| DdlError::OwnerWithoutCluster {
+        cluster: cluster.to_string(),
+        server: server.to_string(),
+        servers: masters.iter().map(|m| m.name.as_str()).collect::<Vec<_>>().join(", "),
+    })
+}
+
 impl Cluster {
+    /// Whether it may become the cluster of a server that came later.
+    const fn may_move_home(&self) -> bool {
+        !self.static_owner && !self.named
+    }
+
     fn moves_from(&self, node: NodeId) -> bool {
         self.owner == node && !self.static_owner
     }
@@ -159,7 +202,7 @@ impl Database {
     fn make_room(&mut self, class: usize, server: &Member) -> Result<(), DdlError> {
         let homes: Vec<NodeId> = self.of_class(class).map(|cluster| cluster.home).collect();
         let is_second = |home: NodeId| homes.iter().filter(|other| **other == home).count() > 1;
-        let spare = self.of_class(class).filter(|c| !c.static_owner && is_second(c.home));
+        let spare = self.of_class(class).filter(|c| c.may_move_home() && is_second(c.home));
         if let Some(id) = spare.map(|cluster| cluster.id).max() {
             let found = self.clusters.iter_mut().filter(|cluster| cluster.id == id);
             found.for_each(|cluster| cluster.home = server.node);
@@ -314,6 +357,43 @@ mod tests {
             ("a_n2", "n9", "Servers with the cluster are [n1, n2, n3]"),
         ] {
             let error = chosen(&[("b_n2", "n2"), (cluster, server)]).unwrap_err();
+            assert!(format!("{error}").contains(told), "{error}");
+        }
+    }
+
+    /// FEATURES: A6, A20
+    #[test]
+    fn a_cluster_or_all_that_are_free_are_given_to_a_server_for_good() {
+        let before = schema(3);
+        let version = |schema: &Schema| schema.database("bench").unwrap().version;
+        let one = before.with_owner("bench", "A_n2", "n1").unwrap().unwrap();
+        let chosen = |schema: &Schema, name: &str| {
+            let found = schema.database("bench").unwrap().cluster_named(name).unwrap().clone();
+            (found.owner.0, found.static_owner)
+        };
+        assert_eq!((chosen(&one, "a_n2"), version(&one)), ((1, true), version(&before) + 1));
+        assert_eq!(chosen(&one, "b_n2"), (2, false), "no other one");
+        assert_eq!(one.with_owner("bench", "a_n2", "n1"), Ok(None), "it is so");
+        let kept = before.with_owner("bench", "b_n2", "n2").unwrap().unwrap();
+        assert_eq!(chosen(&kept, "b_n2"), (2, true), "it was there, and stays from now on");
+        let error = one.with_owner("bench", "a_n2", "n3").unwrap_err();
+        let told = "Cannot overwrite ownership of cluster 'a_n2' to the server 'n3', because \
+                    server 'n1' was already configured as owner";
+        assert_eq!(format!("{error}"), told);
+        let all = one.with_owner("bench", ANY, "n3").unwrap().unwrap();
+        assert_eq!(version(&all), version(&one) + 1);
+        for cluster in &all.database("bench").unwrap().clusters {
+            let owner = if cluster.name == "a_n2" { 1 } else { 3 };
+            assert_eq!((cluster.owner.0, cluster.static_owner), (owner, true), "{}", cluster.name);
+        }
+        assert_eq!(all.databases[1], before.databases[1], "no business of another database");
+        assert_eq!(all.with_owner("bench", ANY, "n3"), Ok(None));
+        for (database, cluster, server, told) in [
+            ("none", "a_n2", "n1", "none"),
+            ("bench", "a_n9", "n1", "Cluster 'a_n9' does not exist"),
+            ("bench", ANY, "n9", "Servers with the cluster are [n1, n2, n3]"),
+        ] {
+            let error = before.with_owner(database, cluster, server).unwrap_err();
             assert!(format!("{error}").contains(told), "{error}");
         }
     }

@@ -3,6 +3,7 @@
 
 use alloc::string::ToString;
 
+use crate::data_centers::{self, DataCenters};
 use crate::ddl::DdlError;
 use crate::members::WriteQuorum;
 use crate::schema::Schema;
@@ -17,7 +18,7 @@ impl Schema {
         &self,
         database: &str,
         version: u64,
-        settings: Settings,
+        settings: &Settings,
     ) -> Result<Self, DdlError> {
         let mut next = self.next();
         let found = next.database_mut(database)?;
@@ -25,22 +26,25 @@ impl Schema {
             let (database, now) = (database.to_string(), found.version);
             return Err(DdlError::Version { database, now, given: version });
         }
-        self.check_quorums(settings.write_quorum, settings.read_quorum)?;
+        self.check_quorums((settings.write_quorum, settings.read_quorum), &settings.data_centers)?;
         found.version += 1;
         found.write_quorum = settings.write_quorum;
         found.read_quorum = settings.read_quorum;
         found.execution_mode = settings.execution_mode;
+        found.data_centers.clone_from(&settings.data_centers);
         Ok(next)
     }
 
-    /// Refuses quorums that no number of answers reaches, and W below a majority beside a witness:
-    /// what diverges is merged by contents, and it has none.
+    /// Refuses quorums that no number of answers reaches, data centers that cannot be, and W below
+    /// a majority beside a witness, that of data centers included: what diverges is merged by
+    /// contents, and it has none.
     pub(crate) fn check_quorums(
         &self,
-        write: WriteQuorum,
-        read: ReadQuorum,
+        (write, read): (WriteQuorum, ReadQuorum),
+        centers: &DataCenters,
     ) -> Result<(), DdlError> {
-        let masters = self.master_count();
+        let names = self.voter_names();
+        let masters = names.len();
         let quorums =
             [("writeQuorum", write.effective(masters)), ("readQuorum", read.effective(masters))];
         for (key, quorum) in quorums {
@@ -48,8 +52,10 @@ impl Schema {
                 return Err(DdlError::QuorumTooLarge { key, quorum, masters });
             }
         }
-        if write.is_below_majority(masters) && !self.witnesses().is_empty() {
-            let (quorum, majority) = (write.effective(masters), masters / 2 + 1);
+        data_centers::check(centers, (write, read), &names)?;
+        let rule = data_centers::rule(write, centers, &names);
+        if rule.is_below_majority(masters) && !self.witnesses().is_empty() {
+            let (quorum, majority) = (rule.write_quorum, masters / 2 + 1);
             return Err(DdlError::LooseBesideWitness { quorum, masters, majority });
         }
         Ok(())

@@ -14,10 +14,11 @@ use quorate_api::{ClusterKey, NodeId};
 use quorate_protocol::io::Placement;
 
 use crate::agreement::{Agreement, Refusal};
+use crate::data_centers;
 use crate::generations::{ChangeError, Keepers};
 use crate::indexes::IndexState;
 use crate::members::WriteQuorum;
-use crate::schema::Schema;
+use crate::schema::{Database, Schema};
 use crate::servers::{Gone, Member, MemberError, Role};
 use crate::settings::ReadQuorum;
 
@@ -94,12 +95,27 @@ impl Schema {
         if witnesses > 0 && 2 * witnesses >= masters {
             return Err(MemberError::Witnesses { witnesses, masters });
         }
-        let mut quorums = self.databases.iter().map(|db| (&db.name, db.write_quorum));
-        let loose = quorums.find(|(_, w)| witnesses > 0 && w.is_below_majority(masters));
-        loose.map_or(Ok(()), |(database, w)| {
-            let (quorum, majority) = (w.effective(masters), masters / 2 + 1);
-            Err(MemberError::Loose { database: database.clone(), quorum, masters, majority })
+        self.databases.iter().filter(|_| witnesses > 0).try_for_each(|db| self.check_majority(db))
+    }
+
+    /// Every MASTER has a data center where quorums ask for one, and these can be reached.
+    fn check_data_centers(&self, database: &Database) -> Result<(), MemberError> {
+        let quorums = (database.write_quorum, database.read_quorum);
+        data_centers::check(&database.data_centers, quorums, &self.voter_names()).map_err(|error| {
+            let database = database.name.clone();
+            MemberError::DataCenters { database, error }
         })
+    }
+
+    /// Data centers that decide by themselves keep the MASTERs they have, all of them with records.
+    fn check_majority(&self, database: &Database) -> Result<(), MemberError> {
+        let (masters, rule) = (self.master_count(), self.rule_of(database));
+        if !rule.is_below_majority(masters) {
+            return Ok(());
+        }
+        let (quorum, majority) = (rule.write_quorum, masters / 2 + 1);
+        let database = database.name.clone();
+        Err(MemberError::Loose { database, quorum, masters, majority })
     }
 
     /// An index that is building counts on the MASTERs there are.
@@ -167,8 +183,12 @@ impl Agreement {
             return Err(MemberError::LastMaster.into());
         }
         for database in next.databases.iter().filter(|_| before != after) {
+            next.check_data_centers(database)?;
             let quorums = (database.write_quorum, database.read_quorum);
             enough(&database.name, quorums, before, after)?;
+            for schema in [&*self.schema, &next] {
+                schema.check_majority(database)?;
+            }
         }
         next.check_witnesses()?;
         let mut generations = self.generations.clone();
@@ -176,9 +196,11 @@ impl Agreement {
         for (key, placement) in wanted {
             // Nothing is voted for any more in a closed one, so a majority will do for it.
             let is_closed = placement.is_closed();
-            let write_quorum = if is_closed { after / 2 + 1 } else { placement.write_quorum };
-            let Placement { masters, replicas, .. } = placement;
-            match generations.bring(key, Keepers { masters, replicas, write_quorum }, is_closed) {
+            let mut keepers = Keepers::from(placement);
+            if is_closed {
+                keepers.write_quorum = after / 2 + 1;
+            }
+            match generations.bring(key, keepers, is_closed) {
                 Ok(()) | Err(ChangeError::Same(_)) => {}
                 Err(error) => return Err(error.into()),
             }

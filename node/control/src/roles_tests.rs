@@ -7,6 +7,7 @@ use quorate_protocol::io::{Report, SessionToken};
 
 use super::*;
 use crate::command::Command;
+use crate::data_centers::{DataCenter, DataCenters};
 use crate::schema::DatabaseKind;
 use crate::settings::NewDatabase;
 
@@ -358,4 +359,43 @@ fn every_majority_keeps_records() {
     let mut loose = agreement(WriteQuorum::Count(1));
     let refused = loose.apply(&role("n3", Role::Witness)).unwrap_err();
     assert!(refused.text.contains("writeQuorum 1, which is below"), "{}", refused.text);
+}
+
+/// The data center of n1 and n2, and that of n3 and n4.
+fn two_centers() -> DataCenters {
+    let center = |servers: [&str; 2]| {
+        let servers = servers.map(String::from).to_vec();
+        DataCenter { write_quorum: WriteQuorum::Majority, servers }
+    };
+    [("rome".into(), center(["n1", "n2"])), ("oslo".into(), center(["n3", "n4"]))].into()
+}
+
+/// A witness counts where its data center is, and not beside data centers that decide alone.
+///
+/// FEATURES: A2, A17
+#[test]
+fn a_witness_is_in_a_data_center_that_does_not_decide_alone() {
+    let database = |write_quorum| NewDatabase {
+        data_centers: two_centers(),
+        read_quorum: ReadQuorum::LocalDataCenter,
+        ..NewDatabase::new("far", DatabaseKind::Plocal, write_quorum)
+    };
+    let (safe, local) = (database(WriteQuorum::Majority), database(WriteQuorum::LocalDataCenter));
+    let mut all = agreement(WriteQuorum::Majority);
+    let mut alone = all.clone();
+    alone.apply(&Command::CreateDatabase { new: local.clone() }).unwrap();
+    let refused = alone.apply(&role("n3", Role::Witness)).unwrap_err();
+    assert!(refused.text.contains("'far' has writeQuorum 1"), "{}", refused.text);
+    all.apply(&Command::CreateDatabase { new: safe }).unwrap();
+    assert_eq!(all.apply(&role("n3", Role::Witness)), Ok(true));
+    let placement = &all.placements()[&ClusterKey { database: 2, cluster: 10 }];
+    assert_eq!((placement.masters.len(), placement.write_quorum), (3, 2));
+    let all_near = [1, 2].map(NodeId);
+    assert_eq!(placement.near(NodeId(2)), all_near);
+    assert_eq!(placement.near(NodeId(4)), [], "contents are elsewhere");
+    let new = NewDatabase { name: "alone".into(), ..local };
+    let refused = all.apply(&Command::CreateDatabase { new }).unwrap_err();
+    assert!(refused.text.contains("below the majority of 3"), "{}", refused.text);
+    // An older server does not know the role.
+    assert_eq!((role("n3", Role::Witness).since(), role("n3", Role::Master).since()), (9, 8));
 }

@@ -12,16 +12,18 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId};
-use quorate_protocol::io::{CLOSED, Placement, SessionToken};
+use quorate_protocol::io::{CLOSED, LocalQuorum, Placement, SessionToken};
 use serde::{Deserialize, Serialize};
 
+use crate::data_centers::{self, DataCenters};
 use crate::indexes::Index;
 use crate::members::WriteQuorum;
 use crate::servers::{Gone, Member, Role};
 use crate::settings::{ExecutionMode, ReadQuorum};
+use crate::versions::{OLDEST, is_false, is_oldest, oldest};
 
 /// Version of the record's JSON. Another one is refused, not guessed at.
-pub const FORMAT: u32 = 7;
+pub const FORMAT: u32 = 8;
 
 /// The internal cluster of every database that holds clients' retry tokens.
 pub const TOKEN_CLUSTER: u32 = 0;
@@ -35,6 +37,9 @@ pub const FIRST_CLUSTER: u32 = 10;
 pub struct Schema {
     /// Always [`FORMAT`].
     pub format: u32,
+    /// The version that every server speaks, below which none can be any more.
+    #[serde(default = "oldest", skip_serializing_if = "is_oldest")]
+    pub level: u16,
     /// Counts the changes.
     #[serde(default)]
     pub revision: u64,
@@ -55,6 +60,7 @@ impl Default for Schema {
     fn default() -> Self {
         Self {
             format: FORMAT,
+            level: OLDEST,
             revision: 0,
             next_database: 1,
             servers: Vec::new(),
@@ -107,6 +113,9 @@ pub struct Database {
     /// Of transactions that do not name one.
     #[serde(default)]
     pub execution_mode: ExecutionMode,
+    /// Where its servers are, as far as that matters.
+    #[serde(default)]
+    pub data_centers: DataCenters,
     /// Number of the next cluster; never lowered.
     pub next_cluster: u32,
     /// In order of creation.
@@ -151,6 +160,9 @@ pub struct Cluster {
     /// The owner was chosen by people: it does not move when it is lost (FEATURES A6).
     #[serde(default)]
     pub static_owner: bool,
+    /// People made it for its home: it does not become another server's when that one comes.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub named: bool,
 }
 
 /// A cluster of a dropped database, class or index: nothing new is written there, and what was
@@ -228,6 +240,8 @@ impl Schema {
                 masters: self.voting_nodes(),
                 replicas: self.nodes_in(Role::Replica),
                 write_quorum,
+                local_quorums: Vec::new(),
+                data_centers: BTreeMap::new(),
                 owner: None,
                 schema_min: CLOSED,
                 entry: SessionToken::new(),
@@ -257,7 +271,8 @@ impl Schema {
         let (masters, replicas) = (self.voting_nodes(), self.nodes_in(Role::Replica));
         let witnesses = self.witnesses();
         for database in &self.databases {
-            let write_quorum = database.write_quorum.effective(masters.len());
+            let (write_quorum, local_quorums) = self.quorums_of(database);
+            let data_centers = self.places_in(database);
             for cluster in &database.clusters {
                 placements.insert(
                     ClusterKey { database: database.id, cluster: cluster.id },
@@ -266,6 +281,8 @@ impl Schema {
                         masters: masters.clone(),
                         replicas: replicas.clone(),
                         write_quorum,
+                        local_quorums: local_quorums.clone(),
+                        data_centers: data_centers.clone(),
                         owner: Some(cluster.owner),
                         schema_min: database.schema_min(cluster.id),
                         entry: SessionToken::new(),
@@ -286,6 +303,8 @@ impl Schema {
                         masters: masters.clone(),
                         replicas: replicas.clone(),
                         write_quorum: masters.len() / 2 + 1,
+                        local_quorums: Vec::new(),
+                        data_centers: data_centers.clone(),
                         owner: None,
                         schema_min: 0,
                         entry: SessionToken::new(),
@@ -297,6 +316,38 @@ impl Schema {
             }
         }
         placements
+    }
+
+    /// What a database's write quorum comes to with the MASTERs there are.
+    #[must_use]
+    pub fn rule_of(&self, database: &Database) -> data_centers::Rule {
+        data_centers::rule(database.write_quorum, &database.data_centers, &self.voter_names())
+    }
+
+    /// What the operator must be told of a database.
+    #[must_use]
+    pub fn warning_of(&self, database: &Database) -> Option<String> {
+        self.rule_of(database).warning(self.master_count())
+    }
+
+    /// W, and the quorums of data centers that decide by themselves.
+    fn quorums_of(&self, database: &Database) -> (usize, Vec<LocalQuorum>) {
+        let masters = self.voting_nodes();
+        let data_centers::Rule { write_quorum, local } = self.rule_of(database);
+        let local = local.into_iter().map(|(places, write_quorum)| {
+            let masters = places.into_iter().map(|at| masters[at]).collect();
+            LocalQuorum { masters, write_quorum }
+        });
+        (write_quorum, local.collect())
+    }
+
+    /// The data center of every server that is in one.
+    fn places_in(&self, database: &Database) -> BTreeMap<NodeId, String> {
+        let place = |server: &Member| {
+            let (name, _) = data_centers::center_of(&database.data_centers, &server.name)?;
+            Some((server.node, String::from(name)))
+        };
+        self.servers.iter().filter_map(place).collect()
     }
 }
 
@@ -383,8 +434,8 @@ mod tests {
         for junk in [&b""[..], b"{", b"[]", b"null", b"{\"format\":\"x\"}", b"\xff\xfe", b"{}"] {
             assert!(matches!(Schema::decode(junk), Err(DecodeError::Json(_))), "{junk:?}");
         }
-        let error = Schema::decode(br#"{"format":8,"something":"new"}"#).unwrap_err();
-        assert!(matches!(error, DecodeError::Format(8)));
+        let error = Schema::decode(br#"{"format":9,"something":"new"}"#).unwrap_err();
+        assert!(matches!(error, DecodeError::Format(9)));
         let old = br#"{"format":6,"next_database":1,"masters":[],"databases":[]}"#;
         assert!(matches!(Schema::decode(old).unwrap_err(), DecodeError::Format(6)));
         let truncated = Schema::default().encode().unwrap();

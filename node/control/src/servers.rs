@@ -12,6 +12,7 @@ use quorate_protocol::topology::Topology;
 use serde::{Deserialize, Serialize};
 
 use crate::agreement::Refusal;
+use crate::data_centers::DataCenterError;
 pub use crate::distributed::Role;
 use crate::members::is_legal_name;
 use crate::schema::Schema;
@@ -139,6 +140,14 @@ pub enum MemberError {
         /// N, them included.
         masters: usize,
     },
+    /// A MASTER in no data center, or one too few in one.
+    #[error("database '{database}': {error}")]
+    DataCenters {
+        /// Which one.
+        database: String,
+        /// What would be wrong.
+        error: DataCenterError,
+    },
     /// Its keys are claimed by those who are MASTERs now.
     #[error("index '{0}' is being built: try again when it is ready")]
     Building(String),
@@ -156,6 +165,7 @@ impl From<MemberError> for Refusal {
             | MemberError::Gone(_)
             | MemberError::LastMaster
             | MemberError::TooFew { .. }
+            | MemberError::DataCenters { .. }
             | MemberError::Loose { .. }
             | MemberError::Witness(_)
             | MemberError::Witnesses { .. } => ErrorCode::BadRequest,
@@ -201,6 +211,11 @@ impl Schema {
     /// Those who vote and stay, witnesses among them, in the order in which they came.
     pub fn voters(&self) -> impl Iterator<Item = &Member> {
         self.servers.iter().filter(|server| server.role.votes() && !server.leaving)
+    }
+
+    /// Their names.
+    pub(crate) fn voter_names(&self) -> Vec<&str> {
+        self.voters().map(|server| server.name.as_str()).collect()
     }
 
     /// N, the base of every quorum.

@@ -7,6 +7,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data_centers::DataCenters;
 use crate::members::{QuorumError, RawQuorum, WriteQuorum};
 use crate::schema::DatabaseKind;
 
@@ -21,6 +22,9 @@ pub enum ReadQuorum {
     /// A fixed number, at least 1. 1 is the asked server's own committed state; below a majority
     /// it is the newest of so many committed states, and no more is promised.
     Count(u32),
+    /// That of the asked server's data center, of the MASTERs there: the newest of so many of their
+    /// committed states.
+    LocalDataCenter,
 }
 
 /// The server's own state, as in the original.
@@ -42,6 +46,7 @@ impl From<WriteQuorum> for ReadQuorum {
             WriteQuorum::Majority => Self::Majority,
             WriteQuorum::All => Self::All,
             WriteQuorum::Count(n) => Self::Count(n),
+            WriteQuorum::LocalDataCenter => Self::LocalDataCenter,
         }
     }
 }
@@ -52,6 +57,7 @@ impl From<ReadQuorum> for WriteQuorum {
             ReadQuorum::Majority => Self::Majority,
             ReadQuorum::All => Self::All,
             ReadQuorum::Count(n) => Self::Count(n),
+            ReadQuorum::LocalDataCenter => Self::LocalDataCenter,
         }
     }
 }
@@ -166,7 +172,7 @@ impl From<ExecutionMode> for String {
 }
 
 /// What of a database can be changed while it is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// W of its clusters.
@@ -175,6 +181,8 @@ pub struct Settings {
     pub read_quorum: ReadQuorum,
     /// Of transactions that do not name one.
     pub execution_mode: ExecutionMode,
+    /// Where its servers are, as far as that matters.
+    pub data_centers: DataCenters,
 }
 
 /// What a new database shall be.
@@ -191,6 +199,8 @@ pub struct NewDatabase {
     pub read_quorum: ReadQuorum,
     /// Of transactions that do not name one.
     pub execution_mode: ExecutionMode,
+    /// Where its servers are, as far as that matters.
+    pub data_centers: DataCenters,
 }
 
 impl NewDatabase {
@@ -198,7 +208,8 @@ impl NewDatabase {
     #[must_use]
     pub fn new(name: &str, kind: DatabaseKind, write_quorum: WriteQuorum) -> Self {
         let (read_quorum, execution_mode) = (ReadQuorum::default(), ExecutionMode::default());
-        Self { name: name.to_string(), kind, write_quorum, read_quorum, execution_mode }
+        let (name, data_centers) = (name.to_string(), DataCenters::new());
+        Self { name, kind, write_quorum, read_quorum, execution_mode, data_centers }
     }
 }
 
@@ -213,6 +224,7 @@ mod tests {
             ("Majority", ReadQuorum::Majority, 2, 3),
             ("ALL", ReadQuorum::All, 3, 4),
             ("4", ReadQuorum::Count(4), 4, 4),
+            ("localDataCenter", ReadQuorum::LocalDataCenter, 2, 3),
         ] {
             assert_eq!(text.parse(), Ok(quorum));
             assert_eq!((quorum.effective(3), quorum.effective(4)), (of_three, of_four), "{text}");

@@ -1,7 +1,7 @@
 //! How fast three machines commit a record in one round, with disks in memory that sync at once and
 //! a network without delay: the machine's own cost. No correctness here, except that it commits.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quorate_api::{Boot, ClusterKey, Image, ItemId, NodeId, OpKind};
@@ -47,6 +47,8 @@ impl Servers {
             masters: nodes.clone(),
             replicas: Vec::new(),
             write_quorum: 2,
+            local_quorums: Vec::new(),
+            data_centers: BTreeMap::new(),
             owner: None,
             schema_min: 0,
             entry: SessionToken::new(),

@@ -13,7 +13,9 @@ pub use crate::conflict::Choose;
 use crate::conflict::Rival;
 use crate::copying::{CopyNote, Part};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
-pub use crate::placement::{CLOSED, Change, Placement, Report, Stage};
+pub use crate::placement::{
+    CLOSED, Change, Electorate, LocalQuorum, Placement, ReadQuorum, Report, Stage,
+};
 use crate::survey::{Leaves, Survey};
 pub use crate::write::Write;
 
@@ -115,28 +117,6 @@ pub enum Base {
     Version(u64),
     /// Exactly this stamp; any other is a version conflict.
     Exact(Stamp),
-}
-
-/// How many MASTERs of an item's cluster answer a read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ReadQuorum {
-    /// A majority: linearizable.
-    #[default]
-    Majority,
-    /// So many, at most all. Below a majority the highest of their committed stamps is the answer,
-    /// and no more is promised; from a majority on it is linearizable.
-    Count(usize),
-}
-
-impl ReadQuorum {
-    /// Answers needed from a cluster's MASTERs.
-    #[must_use]
-    pub fn of(self, placement: &Placement) -> usize {
-        match self {
-            Self::Majority => placement.majority(),
-            Self::Count(count) => count.clamp(1, placement.masters.len()),
-        }
-    }
 }
 
 /// A client's majority read.
@@ -325,6 +305,8 @@ pub enum Note {
         node: NodeId,
         /// How many, at least.
         entries: u64,
+        /// One of them was there at this tick already; `None`: it has them all.
+        since: Option<Tick>,
     },
     /// A witness dropped contents that every MASTER and REPLICA has.
     Dropped {

@@ -1,7 +1,9 @@
 //! Where clusters are, as the control plane says, and what servers report to it while that changes
 //! (PROTOCOL.md 3.1, 3.9). Data with its arithmetic; `machine/generations` acts on it.
 
-use alloc::collections::BTreeSet;
+use alloc::borrow::Cow;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId};
@@ -22,8 +24,13 @@ pub struct Placement {
     /// Those of `masters` that vote and keep no content that every server has
     /// (`machine/witness`). Less than half of them, and none where W is below a majority.
     pub witnesses: BTreeSet<NodeId>,
-    /// W(c), between 1 and N.
+    /// W(c), between 1 and N; with `local_quorums` the least of them.
     pub write_quorum: usize,
+    /// Where a data center decides by itself: each that has a MASTER, if there are two or more.
+    /// None: W counts among all MASTERs.
+    pub local_quorums: Vec<LocalQuorum>,
+    /// The data center of every MASTER that is in one.
+    pub data_centers: BTreeMap<NodeId, String>,
     /// The one server that creates records here; `None`: any (the system cluster).
     pub owner: Option<NodeId>,
     /// Schema revision below which writers are refused: what they write lacks the keys of an index
@@ -37,6 +44,75 @@ pub struct Placement {
     pub turn: Option<NodeId>,
     /// A change of MASTERs or W that is on its way.
     pub change: Option<Change>,
+}
+
+/// What a transaction needs that a MASTER of one data center coordinates. Two data centers have no
+/// MASTER in common, so a cluster with such quorums diverges (PROTOCOL.md 3.10, trap A25).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalQuorum {
+    /// The MASTERs there; never empty.
+    pub masters: Vec<NodeId>,
+    /// How many of them have to say Yes, from 1 to all.
+    pub write_quorum: usize,
+}
+
+/// Whose votes count for a transaction in a cluster, and how many Yes of them it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Electorate<'a> {
+    /// MASTERs, all of the cluster or those of the coordinator's data center.
+    pub masters: &'a [NodeId],
+    /// W among them.
+    pub write_quorum: usize,
+}
+
+impl Electorate<'_> {
+    /// How many of these servers count.
+    #[must_use]
+    pub fn count<'n>(&self, nodes: impl IntoIterator<Item = &'n NodeId>) -> usize {
+        nodes.into_iter().filter(|node| self.masters.contains(node)).count()
+    }
+}
+
+/// How many MASTERs of an item's cluster answer a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadQuorum {
+    /// A majority: linearizable.
+    #[default]
+    Majority,
+    /// So many, at most all. Below a majority the highest of their committed stamps is the answer,
+    /// and no more is promised; from a majority on it is linearizable.
+    Count(usize),
+    /// So many of those in the asker's data center, at most all of them. They know what was decided
+    /// there; no more is promised.
+    Near(usize),
+    /// A majority of those whose votes count for the asker's own transactions: what these can build
+    /// on.
+    Bases,
+}
+
+impl ReadQuorum {
+    /// Those of a cluster's MASTERs whose answers count, and how many of them are needed.
+    #[must_use]
+    pub fn of(self, placement: &Placement, asker: NodeId) -> (Cow<'_, [NodeId]>, usize) {
+        let all = Cow::from(&placement.masters);
+        match self {
+            Self::Majority => (all, placement.majority()),
+            Self::Count(count) => {
+                let count = count.clamp(1, all.len());
+                (all, count)
+            }
+            Self::Near(count) => {
+                let near = placement.near(asker);
+                let near = if near.is_empty() { all } else { Cow::from(near) };
+                let count = count.clamp(1, near.len());
+                (near, count)
+            }
+            Self::Bases => {
+                let masters = placement.electorate(asker).masters;
+                (Cow::from(masters), masters.len() / 2 + 1)
+            }
+        }
+    }
 }
 
 /// [`Placement::schema_min`] of a cluster that was dropped. Nothing new is voted for there; what
@@ -125,6 +201,40 @@ impl Placement {
         self.masters.len() / 2 + 1
     }
 
+    /// Who decides on a transaction of this coordinator: the MASTERs of its data center where each
+    /// decides by itself, else all.
+    #[must_use]
+    pub fn electorate(&self, coordinator: NodeId) -> Electorate<'_> {
+        let local = self.local_quorums.iter().find(|local| local.masters.contains(&coordinator));
+        match local {
+            Some(LocalQuorum { masters, write_quorum }) => {
+                Electorate { masters, write_quorum: *write_quorum }
+            }
+            None => Electorate { masters: &self.masters, write_quorum: self.write_quorum },
+        }
+    }
+
+    /// The same for a transaction that is decided `safely`, as those of safe clusters are, or not:
+    /// then all MASTERs vote, and a majority has to say Yes at least.
+    #[must_use]
+    pub fn deciders(&self, coordinator: NodeId, safely: bool) -> Electorate<'_> {
+        if safely {
+            let write_quorum = self.write_quorum.max(self.majority());
+            Electorate { masters: &self.masters, write_quorum }
+        } else {
+            self.electorate(coordinator)
+        }
+    }
+
+    /// MASTERs with contents in the data center of a server; all of them if it is in none.
+    #[must_use]
+    pub fn near(&self, node: NodeId) -> Vec<NodeId> {
+        let center = self.data_centers.get(&node);
+        let is_near = |master: &NodeId| self.data_centers.get(master) == center;
+        let near = self.masters.iter().filter(|node| !self.witnesses.contains(node)).copied();
+        near.filter(|master| center.is_none() || is_near(master)).collect()
+    }
+
     /// True when a server keeps the cluster's items, as MASTER or REPLICA.
     #[must_use]
     pub fn is_held_by(&self, node: NodeId) -> bool {
@@ -156,5 +266,70 @@ impl Placement {
             return Some((self.generation + 1, token));
         }
         self.masters.contains(&node).then_some((self.generation, &self.entry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    const ALL: [NodeId; 5] = [NodeId(1), NodeId(2), NodeId(3), NodeId(4), NodeId(5)];
+
+    fn placement(write_quorum: usize, local_quorums: Vec<LocalQuorum>) -> Placement {
+        let name = |node: &NodeId| (*node, String::from(if node.0 < 4 { "rome" } else { "oslo" }));
+        Placement {
+            generation: 1,
+            masters: ALL.to_vec(),
+            replicas: vec![NodeId(9)],
+            write_quorum,
+            local_quorums,
+            data_centers: ALL[..4].iter().map(name).collect(),
+            owner: None,
+            schema_min: 0,
+            entry: SessionToken::new(),
+            turn: None,
+            witnesses: BTreeSet::new(),
+            change: None,
+        }
+    }
+
+    /// FEATURES: A17
+    #[test]
+    fn who_decides_follows_from_where_the_coordinator_is() {
+        let local = |range: core::ops::Range<usize>, write_quorum| LocalQuorum {
+            masters: ALL[range].to_vec(),
+            write_quorum,
+        };
+        let two = || vec![local(0..3, 2), local(3..5, 1)];
+        for (w, locals, coordinator, masters, needed, is_safe) in [
+            (3, vec![], 1, &ALL[..], 3, true),
+            (1, vec![], 1, &ALL[..], 1, false),
+            (1, two(), 1, &ALL[..3], 2, false),
+            (1, two(), 3, &ALL[..3], 2, false),
+            (1, two(), 4, &ALL[3..], 1, false),
+            // Of another cluster's MASTERs, or gone meanwhile: the least, among all.
+            (1, two(), 9, &ALL[..], 1, false),
+        ] {
+            let placement = placement(w, locals);
+            let found = placement.electorate(NodeId(coordinator));
+            let expected = Electorate { masters, write_quorum: needed };
+            assert_eq!((found, placement.is_safe()), (expected, is_safe), "{coordinator}");
+        }
+        let placement = placement(1, two());
+        let oslo = placement.electorate(NodeId(5));
+        assert_eq!(oslo.count(&[NodeId(1), NodeId(5), NodeId(9)]), 1);
+    }
+
+    /// FEATURES: A17
+    #[test]
+    fn near_are_the_masters_of_the_same_data_center() {
+        let placement = placement(3, vec![]);
+        assert_eq!(placement.near(NodeId(2)), ALL[..3]);
+        assert_eq!(placement.near(NodeId(4)), ALL[3..4]);
+        for nowhere in [5, 9] {
+            assert_eq!(placement.near(NodeId(nowhere)), ALL, "{nowhere}");
+        }
     }
 }

@@ -51,6 +51,8 @@ struct World {
     align: AlignConfig,
     /// Nothing reaches it, and nothing comes from it.
     silent: Option<NodeId>,
+    /// The newest configuration that each server was told of.
+    cfgs: BTreeMap<NodeId, u64>,
 }
 
 fn item(position: u64, version: u64, content: u64) -> Write {
@@ -95,6 +97,7 @@ impl World {
             chunks: Vec::new(),
             align: align.clone(),
             silent: None,
+            cfgs: BTreeMap::new(),
         };
         for node in NODES {
             world.start(node);
@@ -104,11 +107,21 @@ impl World {
 
     /// Tells a server where clusters are, and that everybody is there.
     fn start(&mut self, node: NodeId) {
+        self.configure(node, 1, &[CLUSTER]);
+        for other in NODES.into_iter().filter(|other| *other != node) {
+            self.step(node, Event::Peer { node: other, boot: Boot(2), up: true });
+        }
+    }
+
+    /// Tells a server where these clusters are.
+    fn configure(&mut self, node: NodeId, cfg: u64, clusters: &[ClusterKey]) {
         let placement = Placement {
             generation: 1,
             masters: NODES.to_vec(),
             replicas: Vec::new(),
             write_quorum: 2,
+            local_quorums: Vec::new(),
+            data_centers: BTreeMap::new(),
             owner: None,
             schema_min: 0,
             entry: SessionToken::new(),
@@ -116,11 +129,9 @@ impl World {
             witnesses: BTreeSet::new(),
             change: None,
         };
-        let placements: BTreeMap<_, _> = [(CLUSTER, placement)].into();
-        self.step(node, Event::Configure { cfg: 1, placements });
-        for other in NODES.into_iter().filter(|other| *other != node) {
-            self.step(node, Event::Peer { node: other, boot: Boot(2), up: true });
-        }
+        let placements = clusters.iter().map(|cluster| (*cluster, placement.clone())).collect();
+        self.cfgs.insert(node, cfg);
+        self.step(node, Event::Configure { cfg, placements });
     }
 
     /// Kills the last server and starts it again; what is under way to it is lost.
@@ -212,7 +223,8 @@ impl World {
                     self.bytes += bytes;
                     self.heaviest = self.heaviest.max(bytes);
                 }
-                self.step(to, Event::Message { from, cfg: 1, message });
+                let cfg = self.cfgs[&from];
+                self.step(to, Event::Message { from, cfg, message });
             }
             let due = self
                 .servers
@@ -366,6 +378,30 @@ fn who_aligns_gives_no_copy_and_nobody_waits_for_one() {
     world.assert_equal();
     assert!(world.chunks.iter().all(|by| *by == NODES[1]), "{:?}", world.chunks);
     assert_eq!((world.copied, world.work.fetched), (3_000, 0));
+}
+
+/// A class was made while it was away, and something written there, which its sources have applied:
+/// nobody tells of it once more.
+///
+/// FEATURES: L9
+#[test]
+fn nobody_is_back_by_an_older_configuration_than_its_sources_have() {
+    let made = ClusterKey { cluster: CLUSTER.cluster + 1, ..CLUSTER };
+    let items = || vec![item(1, 1, 1)];
+    let with_new = || {
+        let Write::Item(_, committed) = item(2, 1, 2) else { unreachable!("an item") };
+        vec![item(1, 1, 1), Write::Item(ItemId::record(made, 2), committed)]
+    };
+    let contents = [with_new(), with_new(), items()];
+    let mut world = World::new(contents, &AlignConfig::default());
+    for node in &NODES[..2] {
+        world.configure(*node, 2, &[CLUSTER, made]);
+    }
+    world.run_until(|world| world.back || world.now > 10_000_000);
+    assert!(!world.back, "it does not know of the new cluster");
+    world.configure(BEHIND, 2, &[CLUSTER, made]);
+    world.run();
+    world.assert_equal();
 }
 
 /// All of them are noted in the one step that comes back: looking through what the step has written

@@ -64,6 +64,8 @@ impl World {
             masters: NODES.to_vec(),
             replicas: Vec::new(),
             write_quorum,
+            local_quorums: Vec::new(),
+            data_centers: BTreeMap::new(),
             owner: None,
             schema_min: 0,
             entry: SessionToken::new(),

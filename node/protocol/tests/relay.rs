@@ -62,6 +62,8 @@ impl World {
             masters: (1..=masters).map(NodeId).collect(),
             replicas: (masters + 1..=masters + replicas).map(NodeId).collect(),
             write_quorum: usize::try_from(masters / 2 + 1).unwrap(),
+            local_quorums: Vec::new(),
+            data_centers: BTreeMap::new(),
             owner: None,
             schema_min: 0,
             entry: SessionToken::new(),
@@ -175,7 +177,7 @@ impl World {
                 }
                 Effect::Note(Note::Corruption { detail, .. }) => panic!("{node:?}: {detail}"),
                 Effect::Note(Note::LeftOnline) => self.left_online += 1,
-                Effect::Note(Note::Lag { node: of, entries }) if node == COORDINATOR => {
+                Effect::Note(Note::Lag { node: of, entries, .. }) if node == COORDINATOR => {
                     self.lags.insert(of, entries);
                 }
                 Effect::Note(_) | Effect::Report { .. } => {}

@@ -51,6 +51,7 @@ pub struct Clients {
 #[derive(Debug)]
 struct InFlight {
     id: u64,
+    since: Tick,
     ops: Vec<Proposal>,
     /// What is read locally once the server has caught up with the session.
     local: Vec<ItemId>,
@@ -99,6 +100,16 @@ pub struct Counts {
     pub drops: u64,
     /// Terms of the control plane that had a leader.
     pub leaders: u64,
+    /// Shortest and longest time of a transaction that committed before the heal was due.
+    pub times: Option<(Tick, Tick)>,
+    /// Servers that were taken in.
+    pub joined: u64,
+    /// Servers that were removed and let go.
+    pub removed: u64,
+    /// Disks that were lost for good.
+    pub disks_lost: u64,
+    /// Positions of granted blocks that were used.
+    pub positions: u64,
 }
 
 impl Counts {
@@ -106,6 +117,11 @@ impl Counts {
     #[must_use]
     pub const fn changes(&self) -> u64 {
         self.owners + self.generations + self.drops
+    }
+
+    fn took(&mut self, time: Tick) {
+        let (shortest, longest) = self.times.unwrap_or((time, time));
+        self.times = Some((shortest.min(time), longest.max(time)));
     }
 }
 
@@ -120,6 +136,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) wall: u64,
     /// Committed state there.
     pub(crate) local: &'a BTreeMap<ItemId, Committed>,
+    /// A record that the server may create.
+    pub(crate) fresh: Option<ItemId>,
 }
 
 /// An answer of a server.
@@ -201,12 +219,15 @@ impl Clients {
         let seen = self.seen.entry(turn.client).or_default();
         let missing = std::collections::BTreeSet::new();
         let (server, local) = (turn.server, turn.local);
-        let mut view = View { options, server, local, seen, id, missing };
+        let fresh = turn.fresh.clone();
+        let mut view = View { options, server, local, seen, id, missing, fresh };
         let plan = workload::plan(&mut view, &mut self.rng, &mut self.positions);
         let process = self.process[&turn.client];
         let asked = Asked { process, session: turn.client, server, now: turn.now };
         let deadline = turn.clock + PATIENCE;
-        let mut flight = InFlight { id, ops: Vec::new(), local: Vec::new(), bases: Vec::new() };
+        let since = turn.now;
+        let mut flight =
+            InFlight { id, since, ops: Vec::new(), local: Vec::new(), bases: Vec::new() };
         let event = match plan {
             Plan::Local(items) => {
                 self.recorder.read(&asked, &items, ReadLevel::Local);
@@ -247,6 +268,9 @@ impl Clients {
         let flight = self.in_flight.remove(&client)?;
         match reply {
             Reply::Committed { tx, stamps, decision } => {
+                if now < answer.options.duration {
+                    self.counts.took(now.saturating_sub(flight.since));
+                }
                 self.committed(client, &flight, *tx, stamps);
                 self.told(client, [((by, decision.boot), decision.index)]);
             }

@@ -314,6 +314,13 @@ impl<B: Beside> Disk<B> {
         }
     }
 
+    /// Puts there, before the run begins, that all of a boot's transactions are forgotten.
+    pub fn preload_finished(&mut self, of: TxId) {
+        for contents in [&mut self.visible, &mut self.durable] {
+            contents.low.insert((of.node, of.boot), u64::MAX);
+        }
+    }
+
     /// What is kept beside, as reads see it.
     #[must_use]
     pub fn beside(&self) -> &B {
@@ -326,6 +333,11 @@ impl<B: Beside> Disk<B> {
             self.visible_beside.apply(write);
             self.durable_beside.apply(write);
         }
+    }
+
+    /// The server will align, whatever becomes of it.
+    pub fn begin_aligning(&mut self) {
+        (self.visible.aligning, self.durable.aligning) = (true, true);
     }
 
     /// The machine's data is gone, and nobody notices.

@@ -11,6 +11,9 @@ use crate::world::{Happening, World};
 /// From the heal on, how long until nothing may be in doubt (issue text: 2 s).
 const DOUBT_MAX: Tick = 2_000_000;
 
+/// The same where servers may be about to join: they align first, one cluster after the other.
+const JOINED_MAX: Tick = 6_000_000;
+
 /// Longest time that a change may take on average where changes are waited for.
 const PATIENCE: Tick = 200_000;
 
@@ -39,6 +42,10 @@ impl World {
         let mut side: BTreeSet<usize> = BTreeSet::from([self.victim()]);
         if kind == 4 {
             side.extend((0..count).filter(|_| self.faults.chance(400)));
+        }
+        if !self.options.centers.is_empty() && self.faults.chance(500) {
+            let at = self.faults.index(self.options.centers.len());
+            side = self.options.centers[at].servers.iter().copied().collect();
         }
         let other = self.victim();
         let mut links = Vec::new();
@@ -86,10 +93,11 @@ impl World {
     }
 
     /// The disk keeps a prefix of what was not synced, and maybe a torn batch behind it.
-    fn power_off(&mut self, index: usize) {
+    pub(crate) fn power_off(&mut self, index: usize) {
         if self.servers[index].machine.is_none() {
             return;
         }
+        let is_lost = self.disk_is_lost(index);
         let flips = self.options.bit_flip
             && self.can_spare(index)
             && self.servers.iter().all(|server| !server.dead && !server.disk.is_damaged());
@@ -104,15 +112,63 @@ impl World {
         if flips {
             server.disk.flip_bit();
         }
-        self.control.abandon(index);
+        if is_lost && self.plant.has(ShellBug::WipedComesBack) {
+            server.disk.forget_data();
+        } else {
+            // What it held stays to be looked at: others were told of that.
+            server.dead |= is_lost;
+        }
+        self.clients.counts_mut().disks_lost += u64::from(is_lost);
+        let server = &self.servers[index];
         let id = server.id;
         let flipped = if flips { ", a bit flipped" } else { "" };
-        self.trace.line(self.now, format_args!("crash {id}, {kept}/{at_risk} kept{flipped}"));
+        let lost = if is_lost { ", the disk lost" } else { "" };
+        self.trace.line(self.now, format_args!("crash {id}, {kept}/{at_risk} kept{flipped}{lost}"));
+        self.connections_break(index);
+        let longest = if self.sleeps_long() { 2_000_000 } else { 400_000 };
+        let back = self.now + self.faults.between(2_000, longest);
+        self.at(back, Happening::Restart(index));
+    }
+
+    /// A server that was removed ends.
+    pub(crate) fn end(&mut self, index: usize) {
+        let server = &mut self.servers[index];
+        server.power_off();
+        server.dead = true;
+        let id = server.id;
+        self.trace.line(self.now, format_args!("{id} was removed, and ends"));
+        self.connections_break(index);
+    }
+
+    /// Whoever waits for an answer of this server gets none.
+    fn connections_break(&mut self, index: usize) {
+        self.control.abandon(index);
+        self.abandon_orders(index);
         for client in self.clients.abandon(index) {
             self.at(self.now + 1_000, Happening::Client { client });
         }
-        let back = self.now + self.faults.between(2_000, 400_000);
-        self.at(back, Happening::Restart(index));
+    }
+
+    /// True when this crash takes the disk along, which the others can bear.
+    fn disk_is_lost(&mut self, index: usize) -> bool {
+        let wipes = self.options.membership.as_ref().map_or(0, |membership| membership.wipes);
+        wipes > 0 && !self.healed && self.faults.chance(wipes) && self.can_spare(index)
+    }
+
+    fn sleeps_long(&mut self) -> bool {
+        let sleeps = self.options.membership.as_ref().map_or(0, |membership| membership.sleeps);
+        sleeps > 0 && self.faults.chance(sleeps)
+    }
+
+    /// A server has taken a piece of a copy: its last one for now, or its source's.
+    pub(crate) fn copied(&mut self, index: usize) {
+        let cut = self.options.membership.as_ref().map_or(0, |membership| membership.cut_copies);
+        if cut > 0 && !self.healed && self.faults.chance(cut) {
+            let source = self.victim();
+            let victim = if self.faults.chance(500) { index } else { source };
+            let at = self.now + self.faults.between(1, 3_000);
+            self.at(at, Happening::CutCopy(victim));
+        }
     }
 
     /// A server stops running and wakes up late, with everything that arrived meanwhile before it.
@@ -200,6 +256,8 @@ impl World {
             self.resume(index);
             self.start(index);
         }
-        self.at(self.now + DOUBT_MAX, Happening::Serve);
+        let joining = self.options.membership.is_some();
+        let doubt = if joining { JOINED_MAX } else { DOUBT_MAX };
+        self.at(self.now + doubt, Happening::Serve);
     }
 }

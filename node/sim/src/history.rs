@@ -97,7 +97,7 @@ impl Recorder {
     fn content(&mut self, item: &ItemId, body: &[u8]) -> Option<Content> {
         let ItemKey::Record(position) = item.key else { return None };
         match self.options.workload {
-            Workload::Registers => None,
+            Workload::Registers | Workload::Records => None,
             Workload::Bank => body.try_into().ok().map(|b| Content::Balance(i64::from_be_bytes(b))),
             Workload::Unique => {
                 body.try_into().ok().map(|b| Content::Unique(u64::from_be_bytes(b)))

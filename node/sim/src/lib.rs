@@ -3,6 +3,7 @@
 //! heal, nothing in doubt, serve, converge, scan, judge. May not know the node's shell, sockets,
 //! clocks or ambient randomness.
 
+pub mod centers;
 pub mod clients;
 mod clock;
 mod control;
@@ -10,9 +11,11 @@ pub mod disk;
 mod faults;
 mod history;
 pub mod invariants;
+pub mod membership;
 pub mod options;
 mod outbox;
 pub mod plant;
+pub mod regions;
 pub mod rng;
 mod server;
 mod starts;

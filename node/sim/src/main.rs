@@ -34,6 +34,12 @@ struct Args {
     /// In each seed write quorums are below a majority: what diverges is merged
     #[arg(long, conflicts_with = "changes")]
     low_quorums: bool,
+    /// In each seed servers are in data centers that are far apart; in most each decides by itself.
+    #[arg(long, conflicts_with_all = ["changes", "low_quorums", "membership"])]
+    data_centers: bool,
+    /// In each seed servers join and leave, by the server's own commands
+    #[arg(long, conflicts_with_all = ["changes", "low_quorums"])]
+    membership: bool,
 }
 
 impl Args {
@@ -42,6 +48,8 @@ impl Args {
         match self.changes {
             Some(changes) => options.with_changes(changes),
             None if self.low_quorums => options.with_low_quorums(seed),
+            None if self.data_centers => options.with_data_centers(seed),
+            None if self.membership => options.with_membership(seed),
             None => options,
         }
     }
@@ -82,6 +90,10 @@ struct Sums {
     owners: u64,
     drops: u64,
     leaders: u64,
+    joined: u64,
+    removed: u64,
+    disks_lost: u64,
+    positions: u64,
     events: u64,
     violated: Vec<u64>,
 }
@@ -107,6 +119,10 @@ impl Sums {
         self.owners += counts.owners;
         self.drops += counts.drops;
         self.leaders += counts.leaders;
+        self.joined += counts.joined;
+        self.removed += counts.removed;
+        self.disks_lost += counts.disks_lost;
+        self.positions += counts.positions;
         self.events += report.events;
         if !report.violations.is_empty() {
             self.violated.push(seed);
@@ -165,7 +181,13 @@ fn campaign(args: &Args) -> ExitCode {
         "{} configurations entered ({} owners, {} generations, {} drops), {} leaders elected",
         sums.changes, sums.owners, sums.generations, sums.drops, sums.leaders,
     );
-    if args.low_quorums {
+    if args.membership {
+        println!(
+            "{} servers joined, {} were removed, {} disks lost, {} positions used",
+            sums.joined, sums.removed, sums.disks_lost, sums.positions,
+        );
+    }
+    if args.low_quorums || args.data_centers {
         println!(
             "{} contents kept beside others, {} items merged, {} times without a winner",
             sums.diverged, sums.merged, sums.undecided,
@@ -226,8 +248,14 @@ fn print_report(seed: u64, report: &Report) {
     }
     if !report.violations.is_empty() {
         let changes = report.options.changes;
-        let low = if report.options.low_quorums { " --low-quorums" } else { "" };
-        let long = if changes > 0 { format!(" --changes {changes}") } else { low.to_owned() };
-        println!("  again: quorate-sim --reproduce {seed}{long}");
+        let centers = &report.options.centers[..];
+        let kind = match (&report.options.membership, centers, report.options.low_quorums) {
+            (Some(_), ..) => " --membership".to_owned(),
+            (None, [_, ..], _) => " --data-centers".to_owned(),
+            (None, [], true) => " --low-quorums".to_owned(),
+            (None, [], false) if changes > 0 => format!(" --changes {changes}"),
+            (None, [], false) => String::new(),
+        };
+        println!("  again: quorate-sim --reproduce {seed}{kind}");
     }
 }

@@ -4,6 +4,9 @@
 use quorate_api::{ClusterKey, ItemId};
 use quorate_protocol::io::{Config, Tick};
 
+use crate::centers::Center;
+use crate::membership::Membership;
+use crate::regions;
 use crate::rng::Stream;
 use crate::workload::Kind;
 
@@ -100,6 +103,14 @@ pub struct Options {
     pub witnesses: Vec<usize>,
     /// The chain of conflict resolvers ends with one that nearly always decides.
     pub decisive: bool,
+    /// Data centers, far apart; none: all servers are in one place.
+    pub centers: Vec<Center>,
+    /// Each of them decides by itself.
+    pub local_quorums: bool,
+    /// Clusters, from the first on, that hold the records of keys.
+    pub keyed: usize,
+    /// Servers come and go, and the control plane is all the server's own.
+    pub membership: Option<Membership>,
 }
 
 /// A cluster of a run.
@@ -117,6 +128,8 @@ pub struct Shape {
     pub left: Vec<usize>,
     /// Those of them that have learned it.
     pub gone: Vec<usize>,
+    /// It was dropped.
+    pub closed: bool,
 }
 
 impl Shape {
@@ -125,7 +138,7 @@ impl Shape {
     pub fn new(number: u32, masters: Vec<usize>, write_quorum: usize) -> Self {
         let cluster = ClusterKey { database: 1, cluster: FIRST_CLUSTER + number };
         let (replicas, left, gone) = (Vec::new(), Vec::new(), Vec::new());
-        Self { cluster, masters, replicas, write_quorum, left, gone }
+        Self { cluster, masters, replicas, write_quorum, left, gone, closed: false }
     }
 
     /// ⌊N/2⌋ + 1.
@@ -190,7 +203,7 @@ impl Options {
     /// Which cluster a key's record is in.
     #[must_use]
     pub fn cluster_of(&self, key: u64) -> ClusterKey {
-        let index = usize::try_from(key).unwrap_or(0) % self.clusters.len();
+        let index = usize::try_from(key).unwrap_or(0) % self.keyed;
         self.clusters[index].cluster
     }
 
@@ -254,7 +267,12 @@ impl Options {
             low_quorums: false,
             witnesses: Vec::new(),
             decisive: false,
+            centers: Vec::new(),
+            local_quorums: false,
+            keyed: 0,
+            membership: None,
         };
+        options.keyed = options.clusters.len();
         options.set_duration(some(1_000, 60, 200));
         options.draw_forgetting(&mut Stream::new(seed, "forgetting"));
         options.draw_rough(&mut Stream::new(seed, "rough"));
@@ -308,12 +326,23 @@ impl Options {
         let rng = &mut Stream::new(seed, "low quorums");
         for shape in &mut self.clusters {
             let most = shape.majority().saturating_sub(1).max(1);
-            shape.write_quorum = 1 + rng.index(most);
+            let low = 1 + rng.index(most);
+            // Some stay safe: what a transaction over both kinds does is to be seen.
+            if !rng.chance(250) {
+                shape.write_quorum = low;
+            }
         }
         let (change_every, entry_every, drops, bit_flip) = (0, 0, 0, false);
         let (low_quorums, decisive) = (true, rng.chance(500));
         (self.workload, self.witnesses) = (Kind::Registers, Vec::new());
         Self { change_every, entry_every, drops, bit_flip, low_quorums, decisive, ..self }
+    }
+
+    /// The same with clusters of so many servers, all of which may be MASTERs.
+    pub(crate) fn with_servers(self, rng: &mut Stream, servers: usize) -> Self {
+        let clusters = draw_clusters(rng, servers, 0);
+        let witnesses = Vec::new();
+        Self { servers, keyed: clusters.len(), clusters, witnesses, ..self }
     }
 
     /// Detectors that notice late, and crashes and cuts one after the other.
@@ -412,7 +441,10 @@ impl Options {
         (merge.items, merge.settle) = (3, 100_000);
         (merge.patience, merge.rest) = (300_000, 500_000);
         if self.decisive {
-            merge.chain = "content,version,quorum".parse().expect("a chain of known resolvers");
+            let winner = self.centers.first().map(|center| regions::NAMES[center.region]);
+            let first = winner.map(|name| format!("dc{{winner:{name}}},")).unwrap_or_default();
+            let chain = format!("{first}content,version,quorum");
+            merge.chain = chain.parse().expect("a chain of known resolvers");
         }
     }
 

@@ -98,7 +98,8 @@ impl World {
         let straggles = self.network.chance(self.options.straggling);
         let max = if straggles { STRAGGLER } else { self.options.delay_max };
         let slowness = self.servers[from].slowness + self.servers[to].slowness;
-        self.now + self.network.between(50, max) + slowness
+        let distance = self.options.distance(from, to);
+        self.now + distance + self.network.between(50, max) + slowness
     }
 
     pub(crate) fn begin_sync(&mut self, index: usize) {

@@ -2,6 +2,7 @@
 //! simulator's own tests plant them to see that its invariants can fail.
 
 use quorate_protocol::io::Config;
+use serde::{Deserialize, Serialize};
 
 /// A bug of the shell, which the real one must not have either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,21 @@ pub enum ShellBug {
     ControlSyncLies,
     /// Term, vote and how far the log is committed are forgotten over a restart.
     ControlForgets,
+    /// A server whose disk is lost comes back with nothing under its identity (trap A3).
+    WipedComesBack,
+    /// A block of positions is used on by the boot after the one that it was granted to.
+    BlockContinued,
+    /// A server that was removed is linked with and listened to as before.
+    RemovedIsHeard,
+    /// A server that joins serves and votes at once, with nothing.
+    JoinsWithoutAligning,
+}
+
+/// A bug of what is agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlBug {
+    /// Which blocks of positions were granted is forgotten when owners move (trap A20).
+    GrantsForgotten,
 }
 
 /// What differs from a correct run.
@@ -31,11 +47,13 @@ pub struct Plant {
     pub machine: fn(&mut Config),
     /// A bug of the shell.
     pub shell: Option<ShellBug>,
+    /// A bug of what is agreed on.
+    pub control: Option<ControlBug>,
 }
 
 impl Plant {
     /// Nothing.
-    pub const NONE: Self = Self { machine: |_| {}, shell: None };
+    pub const NONE: Self = Self { machine: |_| {}, shell: None, control: None };
 
     pub(crate) fn has(&self, bug: ShellBug) -> bool {
         self.shell == Some(bug)

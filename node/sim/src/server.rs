@@ -10,7 +10,7 @@ use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
 
 use crate::clock::Clock;
-use crate::control::{Command, ControlLog, Table};
+use crate::control::{Agreed, Blocks, Command, ControlLog, Place};
 use crate::disk::Disk;
 use crate::invariants::Invariants;
 use crate::options::Options;
@@ -22,18 +22,20 @@ const LOADER: TxId = TxId { node: NodeId(u64::MAX), boot: Boot(1), seq: 1 };
 /// One server.
 pub(crate) struct Server {
     pub(crate) id: NodeId,
+    pub(crate) name: String,
     pub(crate) boot: Boot,
     pub(crate) disk: Disk<ControlLog>,
     /// `None` while crashed.
     pub(crate) machine: Option<Machine>,
-    /// Its disk is damaged: it refuses to start.
+    /// Its disk is damaged or lost, or it was removed: it is not there any more. Or it has not come
+    /// yet.
     pub(crate) dead: bool,
     pub(crate) paused: bool,
     /// Everything takes this much longer here; 0 when it is not slow.
     pub(crate) slowness: Tick,
     pub(crate) clock: Clock,
     /// `None` while crashed, and until it has met the others.
-    pub(crate) plane: Option<Plane<Table>>,
+    pub(crate) plane: Option<Plane<Agreed>>,
     /// What the own clock shows at the control plane's next tick.
     pub(crate) next_tick: Tick,
     /// Batches of the control plane that are not durable yet: its own number, and the disk's.
@@ -43,6 +45,10 @@ pub(crate) struct Server {
     pub(crate) carries_out: bool,
     /// The configuration that its machine was told of.
     pub(crate) cfg: u64,
+    /// What it knows of who is in the cluster.
+    pub(crate) place: Place,
+    /// Positions granted to this boot.
+    pub(crate) blocks: Blocks,
     /// Sends and replies in order, each with the durability it waits for.
     pub(crate) outbox: VecDeque<(PersistSeq, Out)>,
     pub(crate) durable: PersistSeq,
@@ -69,10 +75,16 @@ pub(crate) enum Input {
     Control(plane::Event<Command>),
 }
 
+/// Who the server at an index is.
+pub(crate) const fn server_id(index: usize) -> NodeId {
+    NodeId(index as u64 + 1)
+}
+
 impl Server {
     pub(crate) fn new(index: usize, rate: u64) -> Self {
         Self {
-            id: NodeId(index as u64 + 1),
+            id: server_id(index),
+            name: server_id(index).to_string(),
             boot: Boot(0),
             disk: Disk::default(),
             machine: None,
@@ -86,6 +98,8 @@ impl Server {
             effects: VecDeque::new(),
             carries_out: false,
             cfg: 0,
+            place: Place::default(),
+            blocks: Blocks::default(),
             outbox: VecDeque::new(),
             durable: 0,
             syncing: false,
@@ -104,6 +118,7 @@ impl Server {
     pub(crate) fn power_off(&mut self) {
         self.machine = None;
         self.plane = None;
+        self.blocks = Blocks::default();
         self.handed.clear();
         self.effects.clear();
         self.outbox.clear();
@@ -133,6 +148,10 @@ pub(crate) fn load(
         for index in keepers {
             let kept = if options.witnesses.contains(&index) { &dropped } else { &committed };
             servers[index].disk.preload(item, kept);
+            if options.membership.is_some() {
+                // Whoever joins asks for what wrote the items that it copies.
+                servers[index].disk.preload_finished(LOADER);
+            }
         }
         invariants.loaded(item, &committed);
     }

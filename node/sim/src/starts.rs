@@ -19,6 +19,11 @@ impl World {
             return;
         }
         let id = server.id;
+        let founders = self.options.membership.as_ref().map_or(usize::MAX, |m| m.founders);
+        let joins = index >= founders && server.disk.beside().recovered().snapshot.is_none();
+        if joins && !self.plant.has(ShellBug::JoinsWithoutAligning) {
+            server.disk.begin_aligning();
+        }
         let recovered = match server.disk.recover() {
             Ok(recovered) => recovered,
             Err(_) if self.plant.has(ShellBug::DamageForgotten) => {
@@ -54,11 +59,22 @@ impl World {
         if self.servers[index].boot != boot || self.servers[index].machine.is_none() {
             return;
         }
+        let hears_removed = self.plant.has(ShellBug::RemovedIsHeard);
         for peer in (0..self.servers.len()).filter(|peer| *peer != index) {
             let other = &self.servers[peer];
-            let up = other.is_awake() && !self.is_cut(index, peer) && !self.is_cut(peer, index);
+            let linked = !self.is_cut(index, peer) && !self.is_cut(peer, index);
+            if linked && !hears_removed && self.is_turned_away(index, peer) {
+                self.end(index);
+                return;
+            }
+            let wanted = hears_removed || self.may_link(index, peer);
+            let up = other.is_awake() && linked && wanted;
             let (node, current) = (other.id, other.boot);
             let before = self.servers[index].peers.get(&peer).copied();
+            if !wanted {
+                // What is still on its way is not listened to.
+                self.servers[index].peers.remove(&peer);
+            }
             let boot = match before {
                 None if !up => continue,
                 Some((_, false)) if !up => continue,
@@ -66,7 +82,9 @@ impl World {
                 Some((known, true)) if known == current => continue,
                 _ => current,
             };
-            self.servers[index].peers.insert(peer, (boot, up));
+            if wanted {
+                self.servers[index].peers.insert(peer, (boot, up));
+            }
             self.step(index, Event::Peer { node, boot, up });
             self.step_plane(index, plane::Event::Peer { node, up });
         }

@@ -64,6 +64,14 @@ pub(crate) enum Happening {
     Entry,
     /// Somebody changes a cluster's MASTERs or W.
     Change,
+    /// A server comes, goes, or gets another role.
+    Member,
+    /// Somebody creates classes or moves owners.
+    Order,
+    /// A server asks to be taken in.
+    Enlist(usize),
+    /// A server loses power while it copies, or is copied from.
+    CutCopy(usize),
     /// The safety phase is over: everything heals.
     HealAll,
     /// Nothing may be in doubt any more.
@@ -113,6 +121,7 @@ pub struct World {
     pub(crate) disks: Stream,
     pub(crate) starts: Stream,
     pub(crate) planes: Stream,
+    pub(crate) blocks: Stream,
     surveys: Stream,
     pub(crate) clients: Clients,
     pub(crate) invariants: Invariants,
@@ -153,7 +162,8 @@ impl World {
             (0..options.servers).map(|index| Server::new(index, rate())).collect();
         let mut invariants = Invariants::new(&options);
         let loaded = server::load(&options, &mut servers, &mut invariants);
-        let founded = control::found(&options, &mut servers, &mut Stream::new(seed, "control"));
+        let rng = &mut Stream::new(seed, "control");
+        let founded = control::found(&options, &mut servers, rng, plant.control);
         let mut world = Self {
             now: 1,
             queue: BTreeMap::new(),
@@ -170,6 +180,7 @@ impl World {
             disks: Stream::new(seed, "disks"),
             starts: Stream::new(seed, "starts"),
             planes: Stream::new(seed, "planes"),
+            blocks: Stream::new(seed, "blocks"),
             surveys: Stream::new(seed, "surveys"),
             clients: Clients::new(seed, &options, &loaded),
             invariants,
@@ -198,6 +209,8 @@ impl World {
             (o.jump_every, Happening::Jump),
             (o.entry_every, Happening::Entry),
             (o.change_every, Happening::Change),
+            (o.membership.as_ref().map_or(0, |m| m.every), Happening::Member),
+            (o.membership.as_ref().map_or(0, |m| m.orders_every), Happening::Order),
         ];
         for (every, what) in faults {
             if every > 0 {
@@ -281,6 +294,10 @@ impl World {
             Happening::Jump => self.jump_clock(),
             Happening::Entry => self.new_entry(),
             Happening::Change => self.change_generation(),
+            Happening::Member => self.change_members(),
+            Happening::Order => self.give_order(),
+            Happening::Enlist(server) => self.enlist(server),
+            Happening::CutCopy(server) => self.power_off(server),
             Happening::Met { server, boot } => {
                 if self.servers[server].boot == boot {
                     self.begin_plane(server);
@@ -413,13 +430,13 @@ impl World {
             }
             Note::LeftOnline => counts.left_online += 1,
             Note::BackOnline => counts.aligned += 1,
+            Note::Copied { .. } => self.copied(index),
             Note::Purged { tombstones } => counts.purged += tombstones,
             Note::Dropped { contents } => counts.dropped += contents,
             Note::Aborted(_)
             | Note::Retried
             | Note::Alignment(_)
             | Note::PassedOver(_)
-            | Note::Copied { .. }
             | Note::AllCopied
             | Note::Lag { .. } => {}
         }
@@ -431,14 +448,18 @@ impl World {
             return;
         }
         let target = self.clients.target(client);
+        let target = self.there_or_next(target);
         let server = &self.servers[target];
         if server.machine.is_none() || server.plane.is_none() {
             self.clients.refused();
             self.at(self.now + 5_000, Happening::Client { client });
             return;
         }
+        let fresh = self.fresh_record(target);
+        let server = &self.servers[target];
         let turn = Turn {
             client,
+            fresh,
             server: target,
             now: self.now,
             clock: server.clock.now(self.now),

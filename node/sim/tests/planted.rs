@@ -41,7 +41,7 @@ const fn machine(
     machine: fn(&mut Config),
     caught_by: &'static [&'static str],
 ) -> Row {
-    let plant = Plant { machine, shell: None };
+    let plant = Plant { machine, ..Plant::NONE };
     Row { low_quorums: false, name, rule, plant, caught_by }
 }
 
@@ -51,7 +51,7 @@ const fn shell(
     bug: ShellBug,
     caught_by: &'static [&'static str],
 ) -> Row {
-    let plant = Plant { machine: |_| {}, shell: Some(bug) };
+    let plant = Plant { shell: Some(bug), ..Plant::NONE };
     Row { low_quorums: false, name, rule, plant, caught_by }
 }
 

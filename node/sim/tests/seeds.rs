@@ -15,6 +15,9 @@ const SEEDS: usize = 3_000;
 /// The same for write quorums below a majority.
 const LOW_SEEDS: usize = 400;
 
+/// The same for servers that come and go.
+const MEMBERSHIP_SEEDS: usize = 600;
+
 fn run(seed: u64) -> Report {
     World::new(seed, Options::of_seed(seed), false).run()
 }
@@ -101,17 +104,53 @@ fn what_diverges_is_merged_or_listed() {
     assert!(aligned > 50, "{aligned} alignments");
 }
 
+/// Servers join under load, are removed, get other roles, lose their disks and come back as others,
+/// sleep through configurations, are cut off while they are copied to; classes and databases are
+/// created at several servers at once, owners move. All by the server's own commands.
+///
+/// FEATURES: A4, A7, H11, L3, L9, S10
+#[test]
+fn servers_come_and_go_and_nothing_breaks() {
+    let (mut commits, mut aligned, mut generations, mut owners) = (0, 0, 0, 0);
+    let (mut joined, mut removed, mut lost, mut positions) = (0, 0, 0, 0);
+    let run = |index| {
+        let seed = index as u64 + 1;
+        World::new(seed, Options::of_seed(seed).with_membership(seed), false).run()
+    };
+    for (report, seed) in parallel(MEMBERSHIP_SEEDS, run).into_iter().zip(1..) {
+        assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
+        let counts = report.counts;
+        commits += counts.committed;
+        aligned += counts.aligned;
+        generations += counts.generations;
+        owners += counts.owners;
+        joined += counts.joined;
+        removed += counts.removed;
+        lost += counts.disks_lost;
+        positions += counts.positions;
+    }
+    assert!(commits > 20_000, "{commits} commits");
+    assert!(aligned > 600, "{aligned} alignments");
+    assert!(generations > 3_000 && owners > 800, "{generations} generations, {owners} owners");
+    assert!(joined > 600 && removed > 100, "{joined} joined, {removed} removed");
+    assert!(lost > 80, "{lost} disks lost");
+    assert!(positions > 500, "{positions} positions");
+}
+
 /// FEATURES: H11
 #[test]
 fn the_same_seed_has_the_same_trace() {
-    for seed in 1..=40 {
-        let trace = |_| World::new(seed, Options::of_seed(seed), true).run();
-        let [first, second] = [0, 1].map(trace);
+    for seed in 1..=60 {
+        let options = Options::of_seed(seed);
+        let comes_and_goes = seed > 40;
+        let options = if comes_and_goes { options.with_membership(seed) } else { options };
+        let trace = |keeps| World::new(seed, options.clone(), keeps).run();
+        let [first, second] = [true, true].map(trace);
         assert!(!first.trace.is_empty());
         assert!(first.trace == second.trace, "seed {seed}: different traces");
         assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}");
         // Keeping the trace changes nothing.
-        assert_eq!(first.trace_hash, run(seed).trace_hash, "seed {seed}");
+        assert_eq!(first.trace_hash, trace(false).trace_hash, "seed {seed}");
     }
 }
 

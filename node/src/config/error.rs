@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use quorate_control::data_centers::DataCenterError;
 use quorate_control::members::{MembersError, QuorumError};
 use quorate_control::settings::{ExecutionModeError, ReadQuorumError};
+use quorate_control::versions::Versions;
 use quorate_protocol::chain::ChainError;
 
 use super::dial::DialError;
@@ -49,6 +51,12 @@ pub enum ConfigError {
          or joins one that is there"
     )]
     FoundsAndJoins,
+    /// A version that this program does not speak.
+    #[error(
+        "speak_version: {0} is not spoken by this program, which speaks {all}",
+        all = Versions::ALL
+    )]
+    Version(u16),
     /// Nobody would look for it.
     #[error(
         "multicast: a server that stands alone is not looked for; give --masters or --join, or \
@@ -76,12 +84,12 @@ pub enum ConfigError {
     /// The chain of conflict resolvers.
     #[error("conflict_resolver_chain: {0}")]
     Chain(#[from] ChainError),
-    /// Servers are in no data center yet.
-    #[error(
-        "conflict_resolver_chain: '{0}' never decides: servers are in no data center yet; legal \
-         are quorum, content, majority and version"
-    )]
-    NoDataCenters(String),
+    /// The data center that a resolver lets win is none.
+    #[error("conflict_resolver_chain: {0}; the template of distributed configurations names them")]
+    NoSuchCenter(DataCenterError),
+    /// Data centers of the template, or quorums of them.
+    #[error("default_db_config: {0}")]
+    DataCenters(#[from] DataCenterError),
     /// More votes or answers than there are MASTERs.
     #[error(
         "{key}: {value} cannot be reached, there are {masters} MASTERs; legal are majority, all \

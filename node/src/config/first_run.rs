@@ -99,6 +99,8 @@ fn ask(terminal: Terminal<'_>, masters: &[String]) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use quorate_control::versions::Versions;
+
     use super::*;
     use crate::runtime::data_dir::DataDir;
 
@@ -121,7 +123,7 @@ mod tests {
         }
         let frame = shown.lines().filter(|line| line.starts_with(['|', '+']));
         assert!(frame.clone().count() == 8 && frame.clone().all(|line| line.len() == 69));
-        drop(DataDir::open(dir.path(), "n2").unwrap());
+        drop(DataDir::open(dir.path(), "n2", Versions::ALL).unwrap());
         let (found, shown) = typed(dir.path(), "n1\n");
         assert_eq!((found.name.as_str(), found.is_saved, shown.as_str()), ("n2", true, ""));
         let alone = name(dir.path(), None, None).unwrap();

@@ -184,7 +184,7 @@ fn a_name_comes_from_flag_then_environment_then_file_then_folder() {
     assert_eq!(named(Some("flag"), Some("env"), &file).unwrap().name, "flag");
     assert_eq!(named(None, Some("env"), &file).unwrap().name, "env");
     assert_eq!(named(None, None, &file).unwrap().name, "file");
-    drop(crate::runtime::data_dir::DataDir::open(dir.path(), "saved").unwrap());
+    drop(crate::runtime::data_dir::DataDir::open(dir.path(), "saved", Versions::ALL).unwrap());
     assert_eq!(named(None, None, &text).unwrap().name, "saved");
     let masters = format!("{text}masters: [n1]\ncluster_password: x\n");
     let error = named(None, None, &masters).err().unwrap();
@@ -207,4 +207,38 @@ fn one_file_serves_both_modes() {
     assert!(alone.links.is_none() && among.links.is_some());
     assert_eq!((alone.members.count(), among.members.count()), (1, 2));
     assert_eq!((alone.name, alone.data, alone.http), (among.name, among.data, among.http));
+}
+
+/// FEATURES: A14, A17, S9
+#[test]
+fn the_template_says_where_servers_are_and_resolvers_may_name_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("template.json");
+    let template = r#"{"writeQuorum":"localDataCenter","dataCenters":{
+        "oslo":{"writeQuorum":1,"servers":["n2"]},
+        "rome":{"writeQuorum":"majority","servers":["n1"]}},
+        "clusters":{"*":{"servers":["<NEW_NODE>"]}}}"#;
+    std::fs::write(&path, template).unwrap();
+    let text = format!("{GOOD}default_db_config: {}\n", path.display());
+    let chain = |text: &str, chain| file(&format!("{text}conflict_resolver_chain: '{chain}'\n"));
+    let config = chain(&text, "dc{winner:oslo},version").unwrap();
+    assert_eq!(config.write_quorum, WriteQuorum::LocalDataCenter);
+    assert_eq!(config.data_centers.len(), 2);
+    assert_eq!(config.chain.to_string(), "dc{winner:oslo},version");
+    assert!(config.quorum_warning().unwrap().contains("MASTERs in 2 data centers, 1 of 2"));
+    let error = chain(&text, "dc{winner:bonn}").unwrap_err();
+    let words = "conflict_resolver_chain: Cannot find the data center 'bonn' in distributed \
+                 database configuration";
+    assert!(error.starts_with(words), "{error}");
+    let error = chain(&text, "dc").unwrap_err();
+    assert!(error.contains("DC conflict resolver requires a configuration for the winner"));
+    for (from, to, expected) in [
+        (r#"["n2"]"#, r#"["n9"]"#, "Data center not specified for server 'n2'"),
+        (r#"["n2"]"#, r#"["n1"]"#, "dataCenters.rome.servers[0]: given twice"),
+        ("1,", "2,", "dataCenters.oslo.writeQuorum: 2 cannot be reached"),
+    ] {
+        std::fs::write(&path, template.replace(from, to)).unwrap();
+        let error = file(&text).unwrap_err();
+        assert!(error.starts_with("default_db_config: ") && error.contains(expected), "{error}");
+    }
 }

@@ -1,15 +1,16 @@
-//! Reading, writing and looking up names for one request: everything that waits, each within the
-//! request's deadline, and the words for what went wrong. May not know paths, methods or SQL.
+//! Writing, and looking up names, for one request (reading is `reading`'s): everything that waits,
+//! each within the request's deadline, and the words for what went wrong. May not know paths,
+//! methods or SQL.
 
 use std::future::Future;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, OpKind, Rid};
-use quorate_control::schema::{Class, Database, Schema};
+use quorate_api::{ClusterKey, ErrorCode, ItemId, OpKind, Rid};
+use quorate_control::schema::{Database, Schema};
 use quorate_control::settings::ReadQuorum;
-use quorate_protocol::io::{self, Base, Failure, Proposal};
+use quorate_protocol::io::{Base, Failure, Proposal};
 use tokio::sync::Notify;
 
 use super::backend::{Backend, Commit, Planned};
@@ -25,9 +26,6 @@ const DEADLINE_SLACK: Duration = Duration::from_millis(250);
 
 /// How long a name that only others know yet is waited for.
 const SCHEMA_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Longest wait for the clusters of a server that is back.
-const HOME_WAIT_MAX: Duration = Duration::from_secs(2);
-
 /// A server seen through one request.
 pub(super) struct Access<'a, B> {
     /// The application.
@@ -172,88 +170,6 @@ impl<B: Backend> Access<'_, B> {
         })
     }
 
-    /// How many MASTERs answer reads of a database.
-    pub(super) fn level_in(&self, db: &Db) -> ReadQuorum {
-        self.level.unwrap_or(db.read_quorum)
-    }
-
-    /// The same server for finding what a statement changes: the transaction itself sees to it that
-    /// it builds on the newest state, so a database's read quorum is not for it.
-    pub(super) fn for_writing(self) -> Self {
-        Self { level: Some(self.level.unwrap_or_default()), ..self }
-    }
-
-    /// A record or key, at the request's read level; tombstones included.
-    pub(super) async fn read(&self, db: &Db, item: &ItemId) -> Result<Option<Committed>, ApiError> {
-        let level = self.level_in(db);
-        if level.is_local() {
-            return self.read_local(item).await;
-        }
-        let masters = db.schema().master_count();
-        let (wanted, majority) =
-            (level.effective(masters), ReadQuorum::Majority.effective(masters));
-        if wanted > masters {
-            let text = format!("read level {level} cannot be reached: there are {masters} MASTERs");
-            return Err(ApiError::bad_request(text));
-        }
-        let found = self.read_quorum(item.clone(), io::ReadQuorum::Count(wanted)).await?;
-        if wanted >= majority {
-            return Ok(found);
-        }
-        // Whoever answers first need not know what this server has acknowledged to its client.
-        let own = self.read_local(item).await?;
-        Ok(found.into_iter().chain(own).max_by_key(|committed| committed.stamp))
-    }
-
-    /// State that a transaction builds on: local, or by majority when that is known not to do or
-    /// has nothing in the version wanted. Tombstones included.
-    pub(super) async fn base(
-        &self,
-        item: &ItemId,
-        version: Option<u64>,
-    ) -> Result<Option<Committed>, ApiError> {
-        if self.fresh || self.level.is_some_and(|level| !level.is_local()) {
-            return self.read_majority(item.clone()).await;
-        }
-        let found = self.read_local(item).await?;
-        let is_record = matches!(item.key, quorate_api::ItemKey::Record(_));
-        let has = match (&found, version) {
-            (Some(found), Some(wanted)) => found.stamp.version >= wanted,
-            (Some(_), None) => true,
-            (None, _) => !is_record,
-        };
-        if has { Ok(found) } else { self.read_majority(item.clone()).await }
-    }
-
-    pub(super) async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {
-        let read = permitted::reader(self.app)?.read_local(item);
-        Ok(self.in_time(ErrorCode::ReadTimeout, read).await??)
-    }
-
-    pub(super) async fn read_majority(&self, item: ItemId) -> Result<Option<Committed>, ApiError> {
-        self.read_quorum(item, io::ReadQuorum::Majority).await
-    }
-
-    async fn read_quorum(
-        &self,
-        item: ItemId,
-        quorum: io::ReadQuorum,
-    ) -> Result<Option<Committed>, ApiError> {
-        let read =
-            permitted::reader(self.app)?.read_quorum(vec![item.clone()], quorum, self.deadline);
-        match self.in_time(ErrorCode::ReadTimeout, read).await? {
-            Ok(answers) => {
-                let found = answers.into_iter().find(|(id, _)| *id == item);
-                let found = found.and_then(|(_, found)| found);
-                if let (Some(trail), Some(committed)) = (self.trail, &found) {
-                    trail.saw(item, committed.stamp);
-                }
-                Ok(found)
-            }
-            Err(failure) => Err(self.explain(&failure, &[])),
-        }
-    }
-
     /// A page of a cluster's live records, from this server's state.
     pub(super) async fn scan(
         &self,
@@ -309,83 +225,8 @@ impl<B: Backend> Access<'_, B> {
         Err((self.explain(&failure, &bases), failure.item))
     }
 
-    /// The id of a new record, in a cluster of the class that this server owns; one that was made
-    /// for it comes first, others go home some time.
-    pub(super) async fn allocate(&self, db: &Db, class: &Class) -> Result<Rid, ApiError> {
-        let own = self.app.node;
-        let owned = db.clusters_owned(class, own);
-        if let Some(cluster) = owned.min_by_key(|cluster| cluster.home != own) {
-            let found = self.allocate_in(db, cluster.id).await;
-            return match found {
-                // It went to another server meanwhile, as it does when nobody reaches this one.
-                Err(error) if error.code == ErrorCode::NotOwner => {
-                    Err(self.await_home(db.id, &class.name).await)
-                }
-                found => found,
-            };
-        }
-        let mut clusters = class.clusters.iter().filter_map(|id| db.cluster(*id));
-        if clusters.any(|cluster| cluster.is_missed(own)) {
-            return Err(self.await_home(db.id, &class.name).await);
-        }
-        let text = format!(
-            "Cannot find best cluster for class '{}' on server '{}': it owns none",
-            class.name, self.app.name
-        );
-        Err(ApiError::new(ErrorCode::NotOwner, text))
-    }
-
-    /// This server was away, and its clusters of a class are still with others: they go home soon,
-    /// and then the request begins again.
-    async fn await_home(&self, database: u32, class: &str) -> ApiError {
-        let mut changes = self.app.backend.changes();
-        let owns = || {
-            let schema = self.app.backend.schema();
-            let db = schema.databases.iter().find(|db| db.id == database);
-            let found = db.and_then(|db| db.class(class).map(|class| (db, class)));
-            found.is_none_or(|(db, class)| db.clusters_owned(class, self.app.node).next().is_some())
-        };
-        let home = async { while !owns() && changes.changed().await.is_ok() {} };
-        let until = self.deadline.min(Instant::now() + HOME_WAIT_MAX);
-        // Either way it is for the next try to find out.
-        let in_time = tokio::time::timeout_at(until.into(), home).await.is_ok();
-        let text = format!(
-            "the clusters of class '{class}' that server '{}' creates records in are still with \
-             others, because it was away",
-            self.app.name
-        );
-        ApiError { again: in_time, ..ApiError::new(ErrorCode::NotReady, text) }
-    }
-
-    /// The id of a new record in a given cluster.
-    pub(super) async fn allocate_in(&self, db: &Db, cluster: u32) -> Result<Rid, ApiError> {
-        let next = self.app.backend.allocate(db.key(cluster), self.deadline);
-        // A position that was taken and not used leaves a hole, nothing else.
-        match self.in_time(ErrorCode::NoQuorum, next).await? {
-            Ok(position) => Ok(Rid { cluster, position }),
-            Err(failure) if failure.code == ErrorCode::NotOwner => {
-                let found = db.cluster(cluster);
-                let is_static = found.is_some_and(|cluster| cluster.static_owner);
-                let text = format!(
-                    "Local node '{}' is not the owner for cluster '{}' (it is '{}'{})",
-                    self.app.name,
-                    found.map_or("?", |c| &c.name),
-                    found.map_or_else(|| "?".to_owned(), |c| self.server_name(c.owner)),
-                    if is_static { ", its static owner" } else { "" },
-                );
-                Err(ApiError::new(ErrorCode::NotOwner, text))
-            }
-            Err(failure) => {
-                let error = self.explain(&failure, &[]);
-                let name = db.cluster(cluster).map_or("?", |c| &c.name);
-                let text = format!("no record id in cluster '{name}': {}", error.text);
-                Err(ApiError { text, ..error })
-            }
-        }
-    }
-
     /// Bounds a wait by the deadline; `late` is what is told then.
-    async fn in_time<T>(
+    pub(super) async fn in_time<T>(
         &self,
         late: ErrorCode,
         work: impl Future<Output = T> + Send,
@@ -397,7 +238,7 @@ impl<B: Backend> Access<'_, B> {
         }
     }
 
-    fn server_name(&self, node: quorate_api::NodeId) -> String {
+    pub(super) fn server_name(&self, node: quorate_api::NodeId) -> String {
         if let Some(name) = self.app.backend.schema().server_name(node) {
             return name.to_owned();
         }
@@ -425,7 +266,7 @@ impl<B: Backend> Access<'_, B> {
     }
 
     /// A failure in words.
-    fn explain(&self, failure: &Failure, attempted: &[Attempted]) -> ApiError {
+    pub(super) fn explain(&self, failure: &Failure, attempted: &[Attempted]) -> ApiError {
         let code = failure.code;
         let mut text = describe(code).to_owned();
         if code == ErrorCode::VersionConflict {
@@ -449,7 +290,7 @@ impl<B: Backend> Access<'_, B> {
 }
 
 /// What the words for a refusal need of an operation.
-struct Attempted {
+pub(super) struct Attempted {
     item: ItemId,
     kind: OpKind,
     base: Base,

@@ -61,6 +61,8 @@ pub enum NodeState {
     ShuttingDown,
     /// Left behind by the others' decision logs: catching up, serving nobody.
     Aligning,
+    /// It has stopped in order: the last that is heard of it.
+    Offline,
 }
 
 impl NodeState {
@@ -72,6 +74,7 @@ impl NodeState {
             Self::Online => "ONLINE",
             Self::ShuttingDown => "SHUTTINGDOWN",
             Self::Aligning => "SYNCHRONIZING",
+            Self::Offline => "OFFLINE",
         }
     }
 }
@@ -228,6 +231,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The schema as last applied here.
     fn schema(&self) -> Arc<Schema>;
 
+    /// Where this server is in its life.
+    fn state(&self) -> NodeState;
+
     /// This server and its view of the others.
     fn status(&self) -> NodeStatus;
 
@@ -236,6 +242,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Where open connections of clients are counted.
     fn connections(&self) -> Arc<AtomicU64>;
+
+    /// Where running requests of clients are counted.
+    fn running(&self) -> Arc<AtomicU64>;
 
     /// Everything the server counts, as Prometheus text.
     fn metrics(&self) -> String;

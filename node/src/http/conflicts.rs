@@ -156,8 +156,7 @@ impl<B: Backend> Access<'_, B> {
             return Err(db.unknown_cluster(&format!("#{}", rid.cluster)));
         }
         let schema = db.schema();
-        let masters = schema.master_count();
-        if db.write_quorum.effective(masters) > masters / 2 {
+        if !schema.rule_of(db).is_below_majority(schema.master_count()) {
             let text = format!(
                 "records of database '{}' do not diverge: its write quorum is a majority",
                 db.name

@@ -9,6 +9,7 @@
 //! `asynchronous`).
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
@@ -18,6 +19,7 @@ use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use quorate_api::{ErrorCode, NodeId};
+use quorate_control::data_centers::DataCenters;
 use quorate_control::members::WriteQuorum;
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -74,6 +76,8 @@ pub struct HttpConfig {
     pub authenticator: Authenticator,
     /// W of databases whose creation does not name one.
     pub write_quorum: WriteQuorum,
+    /// Where servers are, in theirs.
+    pub data_centers: DataCenters,
     /// R of theirs.
     pub read_quorum: ReadQuorum,
     /// Whether their writers wait.
@@ -103,6 +107,8 @@ pub(super) struct App<B> {
     pub(super) counters: Counters,
     /// Of requests that were answered early.
     pub(super) outcomes: Outcomes,
+    /// Whose turn it is of clusters that records could be created in.
+    pub(super) turns: AtomicUsize,
     bodies: Arc<Semaphore>,
 }
 
@@ -110,7 +116,7 @@ impl<B: Backend> App<B> {
     /// Asks the server once who it is.
     pub(super) fn new(backend: B, config: HttpConfig) -> Self {
         let status = backend.status();
-        let counters = Counters::new(backend.connections());
+        let counters = Counters::new(backend.connections(), backend.running());
         let units = config.limits.bodies_bytes_max.div_ceil(BUDGET_UNIT);
         Self {
             backend,
@@ -120,6 +126,7 @@ impl<B: Backend> App<B> {
             config,
             counters,
             outcomes: Outcomes::default(),
+            turns: AtomicUsize::new(0),
             bodies: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
         }
     }
@@ -304,7 +311,8 @@ fn read_level(headers: &HeaderMap) -> Result<Option<ReadQuorum>, ApiError> {
     }
     text.parse().map(Some).map_err(|_| {
         ApiError::bad_request(
-            "X-Quorate-Read-Level must be local, majority, all or a number of MASTERs from 1",
+            "X-Quorate-Read-Level must be local, localDataCenter, majority, all or a number of \
+             MASTERs from 1",
         )
     })
 }

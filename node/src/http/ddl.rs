@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{Response, StatusCode};
 use quorate_api::{ErrorCode, NodeId};
 use quorate_control::command::Command;
+use quorate_control::data_centers::DataCenters;
 use quorate_control::indexes::{Index, IndexState};
 use quorate_control::members::WriteQuorum;
 use quorate_control::schema::{Class, Database, DatabaseKind, Schema};
@@ -23,7 +24,7 @@ use super::error::ApiError;
 use super::permitted;
 use super::record;
 use super::reply::{self, Answer, Reply};
-use crate::sql::{CreateClass, CreateIndex, Drop, DropClass};
+use crate::sql::{AddCluster, CreateClass, CreateIndex, Drop, DropClass};
 
 impl<B: Backend> Access<'_, B> {
     /// Has the servers agree on a change; gives the schema here after it, or after a later one.
@@ -51,6 +52,21 @@ impl<B: Backend> Access<'_, B> {
         };
         let count = schema.database(database).map_or(0, |d| d.classes.len());
         Ok(done(json!({"operation": "create class", "className": name, "value": count})))
+    }
+
+    /// `ALTER CLASS … ADDCLUSTER`: the cluster is this server's, whoever else gets one by the
+    /// statement run there, as in the original.
+    pub(super) async fn run_add_cluster(
+        &self,
+        database: &str,
+        add: &AddCluster,
+    ) -> Result<Answer, ApiError> {
+        let (class, name, owner) = (add.class.clone(), add.name.clone(), self.app.node);
+        let command = Command::AddCluster { database: database.to_owned(), class, name, owner };
+        let schema = self.change(command).await?;
+        let found = schema.database(database).and_then(|d| d.cluster_named(&add.name));
+        let id = found.map(|cluster| cluster.id);
+        Ok(done(json!({"operation": "alter class", "className": add.class, "value": id})))
     }
 
     /// `DROP CLASS`.
@@ -204,6 +220,7 @@ pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
         write_quorum: Option<WriteQuorum>,
         read_quorum: Option<ReadQuorum>,
         execution_mode: Option<ExecutionMode>,
+        data_centers: Option<DataCenters>,
     }
     let kind = match ctx.param("kind") {
         "plocal" => DatabaseKind::Plocal,
@@ -223,19 +240,20 @@ pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
     let write_quorum = options.write_quorum.unwrap_or(ctx.app.config.write_quorum);
     let read_quorum = options.read_quorum.unwrap_or(ctx.app.config.read_quorum);
     let execution_mode = options.execution_mode.unwrap_or(ctx.app.config.execution_mode);
+    let data_centers = options.data_centers.unwrap_or_else(|| ctx.app.config.data_centers.clone());
     let name = ctx.param("db").to_owned();
-    let new = NewDatabase { name, kind, write_quorum, read_quorum, execution_mode };
+    let new = NewDatabase { name, kind, write_quorum, read_quorum, execution_mode, data_centers };
     let access = ctx.access();
     access.everybody_was_met()?;
     let schema = access.change(Command::CreateDatabase { new }).await?;
-    let warning = write_quorum.warning(schema.master_count());
+    let warning = schema.database(ctx.param("db")).and_then(|db| schema.warning_of(db));
     database_info(&ctx, &schema, warning)
 }
 
 /// `GET /database/{db}`.
 pub(super) async fn describe_database<B: Backend>(ctx: Ctx<B>) -> Reply {
     let db = ctx.database().await?;
-    let warning = db.write_quorum.warning(db.schema().master_count());
+    let warning = db.schema().warning_of(&db);
     database_info(&ctx, db.schema(), warning)
 }
 

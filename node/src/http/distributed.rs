@@ -10,7 +10,7 @@ use super::access::{Access, Db};
 use super::backend::Backend;
 use super::context::Ctx;
 use super::error::ApiError;
-use super::members::{Latency, Server, Servers};
+use super::members::{Latency, Progress, Server, Servers};
 use super::reply::{self, Answer, Reply};
 use super::tables::{self, DATE, date_time};
 use crate::sql::HaStatus;
@@ -110,6 +110,7 @@ fn member(servers: &Servers, server: &Server) -> Value {
     put("name", server.name.as_str().into());
     put("status", server.state.name().into());
     put("decisionsBehind", servers.behind(server).into());
+    put("behindMs", servers.behind_ms(server).into());
     if let Some(told) = &server.bulletin {
         let listeners = [(PEER_PROTOCOL, told.peer), (HTTP_PROTOCOL, told.http)];
         let listeners = listeners.into_iter().filter_map(|(protocol, address)| {
@@ -121,11 +122,30 @@ fn member(servers: &Servers, server: &Server) -> Value {
         });
         put("publicAddress", told.peer.map(|address| address.ip().to_string()).into());
         put("startedOn", date_time(told.started_ms, DATE).into());
+        if told.addendum.speaks > 0 {
+            put("speaks", told.addendum.speaks.into());
+        }
+        if let Some(progress) = &told.addendum.progress {
+            put("progress", progress_of(servers, progress));
+        }
         put("listeners", listeners.collect());
         put("databases", databases.collect());
     }
     member.extend(numbers(server));
     Value::Object(member)
+}
+
+fn progress_of(servers: &Servers, progress: &Progress) -> Value {
+    json!({
+        "phase": progress.phase.name(),
+        "database": progress.database,
+        "from": progress.source.map(|node| servers.name_of(node)),
+        "percent": progress.percent(),
+        "items": progress.items,
+        "bytes": progress.bytes,
+        "bytesPerSecond": progress.rate(),
+        "tookMs": progress.took_ms,
+    })
 }
 
 /// What can be counted and measured of a server.
@@ -185,6 +205,7 @@ fn database(servers: &Servers, db: &Db) -> Value {
         "writeQuorum": db.write_quorum,
         "readQuorum": db.read_quorum,
         "executionMode": db.execution_mode,
+        "dataCenters": db.data_centers,
         "wQuorum": servers.has_write_quorum(db),
         "status": states_of(servers, &db.name),
         "clusters": clusters,

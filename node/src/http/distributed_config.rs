@@ -5,6 +5,7 @@ use quorate_api::ErrorCode;
 use quorate_control::command::Command;
 use quorate_control::ddl::DdlError;
 use quorate_control::distributed::{ANY, DistributedConfig, Overridable, Role, document};
+use quorate_control::members::WriteQuorum;
 use quorate_control::settings::Settings;
 
 use super::backend::Backend;
@@ -20,8 +21,8 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
     Ok(reply::json_bytes(StatusCode::OK, text))
 }
 
-/// `PUT /distributed/database/{db}`: the document as it is, with other quorums, another mode or
-/// other static owners of clusters (`owner`; without one it moves when its server is lost), and the
+/// `PUT /distributed/database/{db}`: the document as it is, with other quorums, another mode, other
+/// data centers or other static owners of clusters (`owner`; without one it moves when its server is lost), and the
 /// version that it has now. Gives the document with the next version; writers and readers go on
 /// meanwhile.
 pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
@@ -44,6 +45,7 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
     let roles = changed_roles(&now, &wanted)?;
     let mut same = DistributedConfig {
         servers: now.servers.clone(),
+        data_centers: now.data_centers.clone(),
         overridable: Overridable {
             read_your_writes: wanted.overridable.read_your_writes,
             ..now.overridable
@@ -54,13 +56,15 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
         cluster.owner = now.clusters.get(name).and_then(|now| now.owner.clone());
     }
     if same != now || wanted.clusters.get(ANY).is_some_and(|any| any.owner.is_some()) {
-        let text = "only writeQuorum, readQuorum, executionMode, a role in servers and the owner \
-                    of a named cluster can be changed while the database is used; everything else \
-                    must be as GET gives it";
+        let text = "only writeQuorum, readQuorum, executionMode, dataCenters, a role in servers \
+                    and the owner of a named cluster can be changed while the database is used; \
+                    everything else must be as GET gives it";
         return Err(ApiError::bad_request(text));
     }
     if let Some((server, role)) = roles {
-        if wanted.overridable != now.overridable || wanted.clusters != now.clusters {
+        let says =
+            |of: &DistributedConfig| (of.overridable, of.clusters.clone(), of.data_centers.clone());
+        if says(&wanted) != says(&now) {
             let text = "a role and a quorum or an owner cannot be changed at once: change one \
                         after the other";
             return Err(ApiError::bad_request(text));
@@ -68,12 +72,12 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
         ctx.access().set_role(&server, role).await?;
         return describe(ctx).await;
     }
-    let (write, read) = (wanted.write_quorum(ANY).of_all(), wanted.read_quorum(ANY).of_all());
-    let (Some(write_quorum), Some(read)) = (write, read) else {
-        return Err(ApiError::bad_request("a quorum of a data center needs dataCenters"));
+    let settings = Settings {
+        write_quorum: wanted.write_quorum(ANY).into(),
+        read_quorum: WriteQuorum::from(wanted.read_quorum(ANY)).into(),
+        execution_mode: wanted.execution_mode(ANY),
+        data_centers: wanted.data_centers,
     };
-    let execution_mode = wanted.execution_mode(ANY);
-    let settings = Settings { write_quorum, read_quorum: read.into(), execution_mode };
     let (database, version) = (ctx.param("db").to_owned(), wanted.version);
     let owners = wanted.clusters.into_iter();
     let owners = owners.filter_map(|(name, cluster)| Some((name, cluster.owner?))).collect();

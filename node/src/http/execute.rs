@@ -71,6 +71,7 @@ async fn attempt<B: Backend>(
         Statement::DeleteVertex(delete) => run_delete(access, db, delete, Some("V")).await,
         Statement::DeleteEdge(delete) => run_delete_edge(access, db, delete).await,
         Statement::CreateClass(create) => access.run_create_class(database, create).await,
+        Statement::AddCluster(add) => access.run_add_cluster(database, add).await,
         Statement::DropClass(drop) => access.run_drop_class(database, drop).await,
         Statement::CreateIndex(create) => access.run_create_index(database, create).await,
         Statement::DropIndex(drop) => access.run_drop_index(database, drop).await,
@@ -78,7 +79,7 @@ async fn attempt<B: Backend>(
         Statement::HaResolve(resolve) => access.run_ha_resolve(&db, resolve).await,
         Statement::HaSync(sync) => access.run_ha_sync(&db, sync),
         Statement::HaStatus(parts) => access.run_ha_status(&db, *parts),
-        Statement::HaSetRole(set) => access.run_set_role(set).await,
+        Statement::HaSet(set) => access.run_ha_set(database, set).await,
         Statement::HaRemoveServer(server) => access.run_remove_server(server).await,
     }
 }

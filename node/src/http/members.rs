@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use quorate_api::NodeId;
+use quorate_control::data_centers;
 use quorate_control::schema::Database;
 use quorate_control::servers::Role;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,75 @@ pub struct Bulletin {
     pub lags: BTreeMap<NodeId, u64>,
     /// What it has to do with each other server, by name.
     pub toward: BTreeMap<String, Toward>,
+    /// What servers tell since version 9; travels beside the rest.
+    #[serde(skip)]
+    pub addendum: Addendum,
+}
+
+/// What was added to bulletins. One that came over a link of an older version has none of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Addendum {
+    /// The newest version that it speaks; 0: it does not say.
+    pub speaks: u16,
+    /// For how long others have lacked the oldest of its decisions that they lack, in milliseconds;
+    /// those that have all are left out.
+    pub behind_ms: BTreeMap<NodeId, u64>,
+    /// What it is getting from others, while it does.
+    pub progress: Option<Progress>,
+}
+
+/// How far a server is with getting what it lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What it does.
+    pub phase: Phase,
+    /// Name of the database, where it is one at a time.
+    pub database: Option<String>,
+    /// Whom it has it from.
+    pub source: Option<NodeId>,
+    /// Items done.
+    pub items: u64,
+    /// Items that the source has, as far as it said so.
+    pub items_there: u64,
+    /// Bytes done, as they are in memory.
+    pub bytes: u64,
+    /// How long it has been doing it, in milliseconds.
+    pub took_ms: u64,
+}
+
+impl Progress {
+    /// Share of the items there that are done; `None` where that is not known.
+    #[must_use]
+    pub fn percent(&self) -> Option<u64> {
+        let percent = self.items.saturating_mul(100).checked_div(self.items_there);
+        percent.map(|percent| percent.min(100))
+    }
+
+    /// Bytes a second so far.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        self.bytes.saturating_mul(1_000) / self.took_ms.max(1)
+    }
+}
+
+impl Phase {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Copying => "copying",
+            Self::Comparing => "comparing",
+        }
+    }
+}
+
+/// What a server does that gets what it lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Everything of databases of which it has nothing.
+    Copying,
+    /// What is newer elsewhere.
+    Comparing,
 }
 
 /// What one server has to do with another.
@@ -84,7 +154,7 @@ pub enum ServerState {
     Is(NodeState),
     /// Met once, and not reachable from here now.
     NotAvailable,
-    /// Never met.
+    /// Never met, or it has said that it stops.
     #[default]
     Offline,
 }
@@ -164,19 +234,41 @@ impl Servers {
         lags.fold(0, |sum, lag| sum.saturating_add(*lag))
     }
 
+    /// For how many milliseconds, at least, a server has lacked some decision, by the clock of the
+    /// one who made it.
+    #[must_use]
+    pub fn behind_ms(&self, server: &Server) -> u64 {
+        let told = self.list.iter().filter_map(|decider| decider.bulletin.as_ref());
+        let times = told.filter_map(|told| told.addendum.behind_ms.get(&server.node?));
+        times.max().copied().unwrap_or(0)
+    }
+
+    /// The name of a server, or its identity.
+    #[must_use]
+    pub fn name_of(&self, node: NodeId) -> String {
+        let found = self.list.iter().find(|server| server.node == Some(node));
+        found.map_or_else(|| node.to_string(), |server| server.name.clone())
+    }
+
     /// This one.
     #[must_use]
     pub fn itself(&self) -> Option<&Server> {
         self.find(&self.own)
     }
 
-    /// Whether so many MASTERs are ONLINE for a database that its writes can succeed.
+    /// Whether so many MASTERs are ONLINE for a database that its writes through this server can
+    /// succeed.
     #[must_use]
     pub fn has_write_quorum(&self, database: &Database) -> bool {
         let online = NodeState::Online.name();
-        let masters = || self.list.iter().filter(|server| server.role.votes());
-        let count = masters().filter(|s| s.database_state(&database.name) == online).count();
-        count >= database.write_quorum.effective(masters().count())
+        let masters = self.list.iter().filter(|server| server.role.votes());
+        let masters: Vec<&Server> = masters.collect();
+        let names: Vec<&str> = masters.iter().map(|server| server.name.as_str()).collect();
+        let rule = data_centers::rule(database.write_quorum, &database.data_centers, &names);
+        let own = names.iter().position(|name| *name == self.own);
+        let (voters, needed) = rule.seen_from(own, names.len());
+        let is_online = |at: &usize| masters[*at].database_state(&database.name) == online;
+        voters.into_iter().filter(is_online).count() >= needed
     }
 }
 
@@ -211,6 +303,7 @@ mod tests {
             (ServerState::Is(NodeState::Starting), "NOT_AVAILABLE", "NOT_AVAILABLE"),
             (ServerState::Is(NodeState::ShuttingDown), "NOT_AVAILABLE", "NOT_AVAILABLE"),
             (ServerState::NotAvailable, "NOT_AVAILABLE", "NOT_AVAILABLE"),
+            (ServerState::Is(NodeState::Offline), "NOT_AVAILABLE", "NOT_AVAILABLE"),
             (ServerState::Offline, "NOT_AVAILABLE", "NOT_AVAILABLE"),
         ] {
             let server = server(state, &["bench"]);

@@ -62,14 +62,17 @@ pub(super) struct Counters {
     session_wait_us: AtomicU64,
     /// Open connections; the server tells others of them.
     pub(super) connections: Arc<AtomicU64>,
+    /// Running requests; the server does not stop before them.
+    pub(super) running: Arc<AtomicU64>,
     /// Connections refused because there were too many.
     pub(super) refused: AtomicU64,
 }
 
 impl Counters {
-    /// Nothing counted so far; connections are counted where somebody else looks, too.
-    pub(super) fn new(connections: Arc<AtomicU64>) -> Self {
-        Self { connections, ..Self::default() }
+    /// Nothing counted so far; connections and running requests are counted where somebody else
+    /// looks, too.
+    pub(super) fn new(connections: Arc<AtomicU64>, running: Arc<AtomicU64>) -> Self {
+        Self { connections, running, ..Self::default() }
     }
 
     /// Counts an answered request; `error` is its refusal's code, if it was one.

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod members;
 
 mod access;
+mod allocate;
 mod asynchronous;
 mod batch;
 mod command;
@@ -22,6 +23,7 @@ mod graph;
 mod keys;
 mod metrics;
 mod permitted;
+mod reading;
 mod record;
 mod reply;
 mod roles;

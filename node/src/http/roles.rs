@@ -1,5 +1,5 @@
-//! Servers that get another role and servers that go, over SQL. May not know how servers agree, nor
-//! how clusters get there.
+//! Servers that get another role, or own clusters for good, and servers that go, over SQL. May not
+//! know how servers agree, nor how clusters get there.
 
 use quorate_api::ErrorCode;
 use quorate_control::command::Command;
@@ -11,13 +11,26 @@ use super::backend::{Backend, NodeState};
 use super::error::ApiError;
 use super::members::ServerState;
 use super::reply::Answer;
-use crate::sql::HaSetRole;
+use crate::sql::HaSet;
 
 impl<B: Backend> Access<'_, B> {
-    /// `HA SET ROLE`; the change of each cluster goes on behind the answer.
-    pub(super) async fn run_set_role(&self, set: &HaSetRole) -> Result<Answer, ApiError> {
-        self.set_role(&set.server, set.role).await?;
-        Ok(row(&json!({"operation": "ha set role", "result": "OK"})))
+    /// `HA SET`. With a role, the change of each cluster goes on behind the answer; an owner that
+    /// is set stays, lost or not, as one that the distributed configuration names.
+    pub(super) async fn run_ha_set(&self, database: &str, set: &HaSet) -> Result<Answer, ApiError> {
+        let operation = match set {
+            HaSet::Role { server, role } => {
+                self.set_role(server, *role).await?;
+                "ha set role"
+            }
+            HaSet::Owner { cluster, server } => {
+                self.check_distributed()?;
+                let (cluster, server) = (cluster.clone(), server.clone());
+                let database = database.to_owned();
+                self.change(Command::SetOwner { database, cluster, server }).await?;
+                "ha set owner"
+            }
+        };
+        Ok(row(&json!({"operation": operation, "result": "OK"})))
     }
 
     /// A server becomes this in every database.

@@ -7,6 +7,9 @@
 //! A request can be refused before all of it was read. Closing the socket then would make the
 //! kernel reset the connection, and the reset can destroy the refusal before the client has read
 //! it; so the end is announced first, and what still comes is read and thrown away, within bounds.
+//!
+//! A server that is to stop refuses what is new, definitely, and ends each connection with that
+//! answer: were it only closed, whoever is just sending a request could not know what became of it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,6 +19,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -25,8 +31,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower_service::Service;
 
-use super::backend::Backend;
+use super::backend::{Backend, NodeState};
 use super::context::{App, HttpConfig};
+use super::error::ApiError;
 use super::router::router;
 
 /// Pause after a failed accept, so that running out of descriptors does not become a busy loop.
@@ -42,6 +49,10 @@ content-type: application/json; charset=utf-8\r\nretry-after: 1\r\nconnection: c
 content-length: 135\r\n\r\n\
 {\"errors\":[{\"code\":503,\"reason\":503,\"content\":\"too many connections open\",\
 \"errorCode\":\"overload\",\"outcome\":\"failed\",\"retryable\":true}]}";
+
+/// What is said of a server that is to stop, too.
+const WATCHED: [&str; 3] = ["/ping", "/health", "/metrics"];
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// Serves HTTP until `shutdown` is done; then running requests may finish within the grace period.
 pub async fn serve<B: Backend>(
@@ -173,11 +184,27 @@ async fn answer<B: Backend>(
     mut router: Router,
     request: hyper::Request<Incoming>,
 ) -> axum::http::Response<Body> {
-    // The router is always ready.
-    let response = match router.call(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
+    // Before the look at the state, so that a server that leaves misses none.
+    app.counters.running.fetch_add(1, Ordering::AcqRel);
+    let goes_elsewhere = is_leaving(app) && !WATCHED.contains(&request.uri().path());
+    let mut response = if goes_elsewhere {
+        let text = format!("server '{}' is SHUTTINGDOWN: ask another one", app.name);
+        ApiError::new(ErrorCode::NotReady, text).into_response()
+    } else {
+        // The router is always ready.
+        match router.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
     };
+    app.counters.running.fetch_sub(1, Ordering::AcqRel);
+    if is_leaving(app) {
+        response.headers_mut().insert(CONNECTION, CLOSE);
+    }
     app.counters.count(response.extensions().get::<ErrorCode>().copied());
     response
+}
+
+fn is_leaving<B: Backend>(app: &App<B>) -> bool {
+    app.backend.state() == NodeState::ShuttingDown
 }

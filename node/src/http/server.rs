@@ -9,11 +9,12 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Response, StatusCode};
 use quorate_api::ErrorCode;
+use quorate_control::data_centers;
 use quorate_control::schema::Database;
 use serde_json::{Map, Value, json};
 
 use super::backend::{Backend, NodeState};
-use super::context::{App, Ctx};
+use super::context::{App, Ctx, HttpConfig};
 use super::ddl::database_names;
 use super::error::ApiError;
 use super::reply::{self, Reply};
@@ -56,11 +57,14 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
         .collect();
     let connections = app.counters.connections.load(Ordering::Relaxed);
     let low = |d: &Database| {
-        let warning = d.write_quorum.warning(schema.master_count())?;
+        let warning = schema.warning_of(d)?;
         Some(format!("database '{}': {warning}", d.name))
     };
     let mut warnings: Vec<String> = schema.databases.iter().filter_map(low).collect();
-    if let Some(warning) = app.config.write_quorum.warning(status.masters.len()) {
+    let names: Vec<&str> = status.masters.keys().map(String::as_str).collect();
+    let HttpConfig { write_quorum, data_centers, .. } = &app.config;
+    let default = data_centers::rule(*write_quorum, data_centers, &names);
+    if let Some(warning) = default.warning(names.len()) {
         warnings.push(format!("default of new databases: {warning}"));
     }
     let body = json!({

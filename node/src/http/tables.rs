@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, UNIX_EPOCH};
 
 use comfy_table::{CellAlignment, Table, presets};
+use quorate_control::data_centers;
 use quorate_control::schema::{Cluster, Database};
 
 use super::access::Db;
-use super::members::{Bulletin, Server, Servers, Toward};
+use super::members::{Bulletin, Progress, Server, Servers, Toward};
 
 /// How servers come to be in the list: by configuration.
 const CONFIGURED: &str = "static";
@@ -62,14 +63,39 @@ pub(super) fn servers(servers: &Servers) -> String {
             known(&|told| told.peer.map(|address| address.to_string())),
             known(&|told| told.http.map(|address| address.to_string())),
             known(&|told| Some(memory(told))),
-            servers.behind(server).to_string(),
+            behind(servers, server),
         ]);
-        for database in databases {
-            table.add_row([String::new(), String::new(), database]);
+        let progress = told.and_then(|told| told.addendum.progress.as_ref());
+        for line in databases.chain(progress.map(|done| progress_line(servers, done))) {
+            table.add_row([String::new(), String::new(), line]);
         }
     }
     align(&mut table, [3, 7, 8]);
     titled("SERVERS (LEGEND: * = This one)", &table)
+}
+
+/// Decisions that a server lacks, and since when.
+fn behind(servers: &Servers, server: &Server) -> String {
+    let (lacks, ms) = (servers.behind(server), servers.behind_ms(server));
+    if ms == 0 { lacks.to_string() } else { format!("{lacks} for {}s", hundredths(ms, 1_000)) }
+}
+
+/// What a server is getting from others.
+fn progress_line(servers: &Servers, progress: &Progress) -> String {
+    let mut line = progress.phase.name().to_owned();
+    if let Some(database) = &progress.database {
+        line = format!("{line} {database}");
+    }
+    if let Some(source) = progress.source {
+        line = format!("{line} from {}", servers.name_of(source));
+    }
+    if let Some(percent) = progress.percent() {
+        line = format!("{line}: {percent}%");
+    }
+    if progress.bytes > 0 {
+        line = format!("{line} {}, {}/s", bytes(progress.bytes), bytes(progress.rate()));
+    }
+    line
 }
 
 /// Name with the mark of the server that is asked.
@@ -131,7 +157,9 @@ pub(super) fn database(servers: &Servers, db: &Db) -> String {
     header.extend(servers.list.iter().map(|server| {
         let state = server.database_state(&db.name);
         let role = server.role.name();
-        format!("{CONFIGURED}\n{role}\n{state}\n{}", marked(servers, server))
+        let center = data_centers::center_of(&db.data_centers, &server.name);
+        let center = center.map(|(name, _)| format!("DC({name})\n")).unwrap_or_default();
+        format!("{CONFIGURED}\n{role}\n{state}\n{center}{}", marked(servers, server))
     }));
     let mut table = table(header);
     let (write, read) = (db.write_quorum.to_string(), db.read_quorum.to_string());
@@ -152,7 +180,21 @@ pub(super) fn database(servers: &Servers, db: &Db) -> String {
          (LEGEND: X = Owner, o = Copy)",
         db.name
     );
-    titled(&title, &table)
+    let clusters = titled(&title, &table);
+    if db.data_centers.is_empty() {
+        return clusters;
+    }
+    format!("{clusters}\n\n{}", data_centers_of(db))
+}
+
+/// Where the servers of a database are, and the quorum of each place.
+fn data_centers_of(db: &Database) -> String {
+    let mut table = table(["NAME", "SERVERS", "writeQuorum"].map(str::to_owned));
+    for (name, center) in &db.data_centers {
+        let quorum = center.write_quorum.to_string();
+        table.add_row([name.clone(), center.servers.join(", "), quorum]);
+    }
+    titled("DATA CENTER CONFIGURATION", &table)
 }
 
 /// Means of the times between each two servers: source in the row, destination in the column.

@@ -17,7 +17,7 @@ use super::bulletin;
 use super::handle::NodeHandle;
 use super::storage::StorageError;
 use crate::http::backend::{
-    Answers, Backend, Commit, DecideError, NodeStatus, Page, Planned, ReadError,
+    Answers, Backend, Commit, DecideError, NodeState, NodeStatus, Page, Planned, ReadError,
 };
 use crate::http::members::Servers;
 
@@ -136,6 +136,10 @@ impl Backend for NodeHandle {
         schema.server(self.shared.node).map_or(Role::Master, |server| server.role)
     }
 
+    fn state(&self) -> NodeState {
+        self.shared.state()
+    }
+
     fn status(&self) -> NodeStatus {
         self.status()
     }
@@ -146,6 +150,10 @@ impl Backend for NodeHandle {
 
     fn connections(&self) -> Arc<AtomicU64> {
         self.shared.connections.clone()
+    }
+
+    fn running(&self) -> Arc<AtomicU64> {
+        self.shared.running.clone()
     }
 
     fn metrics(&self) -> String {

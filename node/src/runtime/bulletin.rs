@@ -9,7 +9,7 @@ use quorate_api::NodeId;
 
 use super::metrics::{machine_bytes, resident_bytes};
 use super::shared::Shared;
-use crate::http::members::{Bulletin, Server, ServerState, Servers};
+use crate::http::members::{Addendum, Bulletin, Server, ServerState, Servers};
 
 /// Between two bulletins while the databases stay the same, of few servers. Among more of them each
 /// tells less often, so that everybody hears no more than so many a second.
@@ -47,6 +47,11 @@ fn compose(shared: &Shared) -> Bulletin {
             .filter(|(_, peer)| peer.is_always_linked())
             .map(|(name, peer)| (name.clone(), peer.toward()))
             .collect(),
+        addendum: Addendum {
+            speaks: shared.versions.newest,
+            behind_ms: shared.metrics.behind_ms(shared.clock.now()),
+            progress: shared.progress(),
+        },
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::inbox::Input;
 use super::link::frame::Kind;
 use super::node_loop::{NodeLoop, Out};
-use super::owners::Owners;
+use super::owners::{Owners, Step};
 use super::protocol::Protocol;
 use super::storage::die;
 use crate::http::members::ServerState;
@@ -54,6 +54,16 @@ impl Control {
     /// Somebody leads, so commands can be carried out.
     pub(super) const fn is_led(&self) -> bool {
         self.plane.led().0.is_some()
+    }
+
+    /// What this server does next to give its clusters away.
+    pub(super) fn give_owners(&self) -> Step {
+        self.owners.give(&self.plane.schema(), self.plane.node())
+    }
+
+    /// It leads, and another one could.
+    pub(super) fn can_resign(&self) -> bool {
+        self.plane.can_resign()
     }
 
     /// When it is to be woken.
@@ -158,6 +168,7 @@ impl<P: Protocol> NodeLoop<P> {
             | Input::Peer { .. }
             | Input::Bound { .. }
             | Input::Unbound { .. }
+            | Input::Leave { .. }
             | Input::Stop { .. } => {}
         }
     }
@@ -189,9 +200,10 @@ impl<P: Protocol> NodeLoop<P> {
             for _ in 0..ticks {
                 self.step_control(Event::Tick);
             }
-            let voters = self.control.as_ref().map_or(0, |control| control.plane.voter_count());
+            let voters = self.control.as_ref().map_or(0, |control| control.plane.voting().len());
             self.shared.metrics.control_voters.store(voters as u64, Ordering::Relaxed);
             self.watch_owners();
+            self.resign();
             self.announce();
             if let (Some(links), Some(control)) = (&self.shared.links, &self.control) {
                 let mut needs = self.protocol.needs();
@@ -231,7 +243,14 @@ impl<P: Protocol> NodeLoop<P> {
         let agreement = &control.plane.state().agreement;
         let votes: BTreeSet<NodeId> = agreement.voters().collect();
         let due = control.owners.due(&control.plane.schema(), |node| votes.contains(&node));
-        let Some(command) = due else { return };
+        if let Some(command) = due {
+            self.move_owners(command);
+        }
+    }
+
+    /// Asks for what moves owners.
+    pub(super) fn move_owners(&mut self, command: Command) {
+        let Some(control) = &mut self.control else { return };
         let request = self.shared.next_control.fetch_add(1, Ordering::Relaxed);
         control.owners.asked(request);
         self.step_control(Event::Propose { request, command });
@@ -341,6 +360,7 @@ impl<P: Protocol> NodeLoop<P> {
             let tree = schema.tree();
             let above = tree.candidates(self.shared.node).filter(|node| always.contains(node));
             let above = above.collect();
+            links.set_level(schema.level);
             links.follow(&schema.servers, &schema.gone, (always, above));
         }
         // Filling begins again with other indexes only: configurations come more often.
@@ -368,7 +388,7 @@ impl<P: Protocol> NodeLoop<P> {
         let before = self.shared.schema.load();
         for database in &schema.databases {
             let is_new = before.databases.iter().all(|other| other.id != database.id);
-            let warning = database.write_quorum.warning(schema.master_count());
+            let warning = schema.warning_of(database);
             if let Some(warning) = warning.filter(|_| is_new) {
                 tracing::warn!(database = database.name, "{warning}");
             }

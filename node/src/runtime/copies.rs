@@ -136,7 +136,7 @@ pub(super) fn survey(shared: &Arc<Shared>, runtime: &Handle, number: u64, survey
         let read = tokio::task::spawn_blocking(move || {
             let mut piece = Instant::now();
             survey.read(|after, limit| {
-                if of.state() == NodeState::ShuttingDown {
+                if matches!(of.state(), NodeState::ShuttingDown | NodeState::Offline) {
                     return Err(StorageError::Stopping);
                 }
                 let pause = after.map_or(Duration::ZERO, |_| piece.elapsed());

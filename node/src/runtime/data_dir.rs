@@ -5,19 +5,20 @@
 //! never carries an identity along. `databases/` holds the store of all of them and, for people to
 //! read, a folder for each (`config_files`).
 
+mod identity;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use quorate_api::{Boot, NodeId};
-use serde::{Deserialize, Serialize};
+use quorate_control::versions::Versions;
 
 use super::storage::witness::{Claim, Witness};
 use super::storage::{Durable, Owner, Storage, StorageError};
-
-/// Format of the data folder. Format 1 had the schema among the records, not in a control log;
-/// format 2 did not know there who is in the cluster.
-const FORMAT: u32 = 4;
+pub(crate) use identity::raise_format;
+pub use identity::saved_name;
+use identity::{FORMAT, identity};
 
 /// Name of the store's folder below `databases/`.
 pub(crate) const STORE: &str = "store";
@@ -45,6 +46,25 @@ pub enum DataError {
         path: PathBuf,
         /// What is wrong with it.
         detail: String,
+    },
+    /// The folder is of another time.
+    #[error(
+        "{} has format {found}, this program reads formats {FORMAT} to {newest}: {}",
+        .path.display(),
+        if found > newest {
+            "a newer program has written it, and it does not go back; start that one"
+        } else {
+            "it is too old to be taken over; start the program that came after the one that wrote \
+             it first"
+        }
+    )]
+    Format {
+        /// Its identity file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest one that can be read.
+        newest: u32,
     },
     /// The folder belongs to a server of another name.
     #[error(
@@ -127,18 +147,9 @@ impl DataError {
             | Self::Gone { .. }
             | Self::Lost { .. } => true,
             Self::Storage { source, .. } => !matches!(source, StorageError::Locked { .. }),
-            Self::Name { .. } => false,
+            Self::Name { .. } | Self::Format { .. } => false,
         }
     }
-}
-
-/// Who a server is, for good.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct IdentityFile {
-    format: u32,
-    node_id: String,
-    name: String,
 }
 
 /// An opened data folder; the boot is already durable.
@@ -159,11 +170,12 @@ impl DataDir {
     /// Opens a folder, creating what a first start needs, and raises the boot counter durably.
     ///
     /// # Errors
-    /// In use, damaged, another server's, or its data is gone.
-    pub fn open(root: &Path, name: &str) -> Result<Self, DataError> {
+    /// In use, damaged, another server's, of a format that none of these versions writes, or its
+    /// data is gone.
+    pub fn open(root: &Path, name: &str, versions: Versions) -> Result<Self, DataError> {
         let databases = databases(root);
         fs::create_dir_all(&databases).map_err(io_error("create", &databases))?;
-        let node = identity(root, name)?;
+        let node = identity(root, name, versions)?;
         let previous = read_boot(root)?;
         let path = databases.join(STORE);
         if previous.0 > 0 && !path.join("CURRENT").exists() {
@@ -286,58 +298,6 @@ fn next_boot(
     Ok(Boot(stored.0 + 1))
 }
 
-/// The name of the server that a folder belongs to; `None` before its first start.
-///
-/// # Errors
-/// The file that says so cannot be read, or is damaged.
-pub fn saved_name(root: &Path) -> Result<Option<String>, DataError> {
-    Ok(read_identity(root)?.map(|(_, name)| name))
-}
-
-/// Reads the identity, or makes it on the first start.
-fn identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
-    let Some((id, found)) = read_identity(root)? else { return create_identity(root, name) };
-    if found != name {
-        let wanted = name.to_owned();
-        return Err(DataError::Name { path: root.to_path_buf(), found, wanted });
-    }
-    Ok(id)
-}
-
-fn read_identity(root: &Path) -> Result<Option<(NodeId, String)>, DataError> {
-    let path = root.join("identity");
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(&path, error)),
-    };
-    let damaged = |detail: String| DataError::Damaged { path: path.clone(), detail };
-    let file: IdentityFile =
-        serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-    if file.format != FORMAT {
-        return Err(damaged(format!("format {} instead of {FORMAT}", file.format)));
-    }
-    let id = u64::from_str_radix(&file.node_id, 16).map_err(|error| damaged(error.to_string()))?;
-    Ok(Some((NodeId(id), file.name)))
-}
-
-fn create_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
-    let path = root.join("identity");
-    if root.join("boot").exists() {
-        let detail = "it is missing, but there is a boot counter".into();
-        return Err(DataError::Damaged { path, detail });
-    }
-    let random = getrandom::u64()
-        .map_err(|error| io_error("make", &path)(io::Error::other(error.to_string())))?;
-    // 0 means nobody in stamps and ballots.
-    let node = NodeId(random.max(1));
-    let file = IdentityFile { format: FORMAT, node_id: node.to_string(), name: name.to_owned() };
-    let text =
-        serde_json::to_string(&file).map_err(|error| io_error("write", &path)(error.into()))?;
-    replace(root, "identity", format!("{text}\n").as_bytes())?;
-    Ok(node)
-}
-
 fn read_boot(root: &Path) -> Result<Boot, DataError> {
     let path = root.join("boot");
     match fs::read_to_string(&path) {
@@ -391,7 +351,7 @@ mod tests {
     use super::*;
 
     fn open(root: &Path) -> Result<DataDir, DataError> {
-        DataDir::open(root, "n1")
+        DataDir::open(root, "n1", Versions::ALL)
     }
 
     #[test]
@@ -448,7 +408,7 @@ mod tests {
         replace(own.path(), WITNESS, &Claim::default().encode()).unwrap();
         let text = open(own.path()).err().unwrap().to_string();
         assert!(text.contains("was written by server"), "{text}");
-        let text = DataDir::open(other.path(), "n2").err().unwrap().to_string();
+        let text = DataDir::open(other.path(), "n2", Versions::ALL).err().unwrap().to_string();
         assert!(text.contains("belongs to server 'n1', not to 'n2'"), "{text}");
         assert_eq!(saved_name(other.path()).unwrap().as_deref(), Some("n1"));
     }

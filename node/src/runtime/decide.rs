@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use quorate_api::ErrorCode;
+use quorate_control::agreement::Refusal;
 use quorate_control::command::Command;
 use quorate_control::plane::Answer;
 use tokio::sync::oneshot;
 
-use super::handle::{GRACE, NodeHandle, NodeState, refusal};
+use super::handle::{GRACE, NodeHandle, refusal};
 use super::inbox::{Inbox, Input};
 use crate::http::backend::DecideError;
 
@@ -16,8 +17,10 @@ impl NodeHandle {
     /// Has the servers agree on a command.
     ///
     /// # Errors
-    /// Refused where it was to be carried out, or not agreed on in time.
+    /// Refused where it was to be carried out, or not agreed on in time; or some server does not
+    /// know such commands yet.
     pub async fn decide(&self, command: Command, deadline: Instant) -> Result<(), DecideError> {
+        self.await_level(command.since(), deadline).await?;
         let command = Box::new(command);
         let input = |request, reply| Input::Propose { request, command, reply };
         match self.ask_control(input, deadline).await.map_err(DecideError::Failed)? {
@@ -26,6 +29,24 @@ impl NodeHandle {
             Answer::Unknown => Err(DecideError::Failed(ErrorCode::Deadline)),
             Answer::CaughtUp => unreachable!("a command is answered by what became of it"),
         }
+    }
+
+    /// Returns once every server speaks this version; servers that have just met say so soon.
+    async fn await_level(&self, level: u16, deadline: Instant) -> Result<(), DecideError> {
+        let mut changes = self.shared.changes.subscribe();
+        let rises = async {
+            while self.shared.schema.load().level < level {
+                // The sender lives as long as the server.
+                changes.changed().await.ok();
+            }
+        };
+        tokio::time::timeout_at(deadline.into(), rises).await.map_err(|_| {
+            let text = format!(
+                "not every server speaks version {level}, which this needs: start the others with \
+                 a newer program, or wait until they are back"
+            );
+            DecideError::Refused(Refusal { code: ErrorCode::NotReady, text })
+        })
     }
 
     /// Returns once the schema here holds everything agreed on before.
@@ -47,7 +68,7 @@ impl NodeHandle {
         input: impl FnOnce(u64, oneshot::Sender<Answer>) -> Input,
         deadline: Instant,
     ) -> Result<Answer, ErrorCode> {
-        if self.shared.state() != NodeState::Online {
+        if !self.shared.is_serving() {
             return Err(ErrorCode::NotReady);
         }
         let request = self.shared.next_control.fetch_add(1, Ordering::Relaxed);

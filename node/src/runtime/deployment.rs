@@ -2,12 +2,14 @@
 //! deploying, size sent over the network, installed. May not influence anything.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use quorate_api::{ClusterKey, NodeId};
 use quorate_protocol::copying::CopyNote;
 
 use super::shared::Shared;
+use crate::http::members::{Phase, Progress};
 
 /// Between two lines about one database.
 const EVERY_S: u64 = 5;
@@ -41,6 +43,7 @@ impl Deployment {
         let own = current.get_or_insert_with(|| Self::begin(shared, note));
         own.items += note.items;
         own.bytes += note.bytes;
+        own.publish(shared, note.there);
         if own.from != note.from {
             own.from = note.from;
             let (name, from) = (shared.database_name(own.database), shared.server_name(own.from));
@@ -57,6 +60,7 @@ impl Deployment {
         if let Some(own) = current.take() {
             own.tell(shared, "installed", 0);
         }
+        *shared.copying.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn begin(shared: &Shared, note: &CopyNote) -> Self {
@@ -65,6 +69,21 @@ impl Deployment {
         tracing::info!("deploying database '{name}' from server '{source}'...");
         let (began, packed_before) = (Instant::now(), shared.packed_bytes());
         Self { database, from, began, told: began, items: 0, bytes: 0, packed_before }
+    }
+
+    /// For the bulletins, which tell all servers.
+    fn publish(&self, shared: &Shared, there: u64) {
+        let took = self.began.elapsed().as_millis();
+        let progress = Progress {
+            phase: Phase::Copying,
+            database: Some(shared.database_name(self.database)),
+            source: Some(self.from),
+            items: shared.metrics.copied_items.get().max(self.items),
+            items_there: there,
+            bytes: self.bytes,
+            took_ms: u64::try_from(took).unwrap_or(u64::MAX),
+        };
+        *shared.copying.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]

@@ -169,7 +169,7 @@ impl NodeHandle {
         answer: oneshot::Receiver<Reply>,
         deadline: Instant,
     ) -> Reply {
-        if self.shared.state() != NodeState::Online {
+        if !self.shared.is_serving() {
             return Reply::Failed(failure(ErrorCode::NotReady));
         }
         if let Err(refused) = self.shared.inbox.push_client(input) {
@@ -284,7 +284,7 @@ impl NodeHandle {
     /// there is no position left and no majority granted the next in time.
     pub async fn allocate(&self, cluster: ClusterKey, deadline: Instant) -> Result<u64, Failure> {
         // Which clusters there are is not known for sure before.
-        if self.shared.state() != NodeState::Online {
+        if !self.shared.is_serving() {
             return Err(failure(ErrorCode::NotReady));
         }
         let placements = self.shared.placements.load();

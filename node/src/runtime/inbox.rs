@@ -66,7 +66,9 @@ pub(crate) enum Input {
     Bound { peer: Arc<Peer>, node: NodeId, boot: Boot },
     /// That server is no peer any more.
     Unbound { node: NodeId },
-    /// No new requests; end when the running ones are answered, or at the deadline.
+    /// No new requests; say when the clusters of this server are with others.
+    Leave { left: oneshot::Sender<()> },
+    /// End when the running ones are answered, or at the deadline.
     Stop { deadline: Tick },
 }
 

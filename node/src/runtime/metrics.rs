@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use quorate_api::{NodeId, Outcome};
-use quorate_protocol::io::{NoReasonNote, Note, Reply};
+use quorate_protocol::io::{NoReasonNote, Note, Reply, Tick};
 use quorate_protocol::message::Message;
 
 use super::inbox::Inbox;
@@ -138,7 +138,7 @@ pub struct Metrics {
     pub contents_dropped: Counter,
     /// Tombstones dropped.
     pub tombstones_dropped: Counter,
-    lags: Mutex<BTreeMap<NodeId, u64>>,
+    lags: Mutex<BTreeMap<NodeId, (u64, Option<Tick>)>>,
     /// Messages of closed boots that were dropped.
     pub stale_messages: Counter,
     /// Messages of the control plane.
@@ -224,8 +224,8 @@ impl Metrics {
             Note::PassedOver(_) => self.passed_over.increment(),
             Note::Dropped { contents } => self.contents_dropped.add(*contents),
             Note::Purged { tombstones } => self.tombstones_dropped.add(*tombstones),
-            Note::Lag { node, entries } => {
-                self.lags().insert(*node, *entries);
+            Note::Lag { node, entries, since } => {
+                self.lags().insert(*node, (*entries, *since));
             }
         }
     }
@@ -233,10 +233,17 @@ impl Metrics {
     /// Servers that have not applied all of this server's decisions, and how many they lack.
     pub(crate) fn behind(&self) -> BTreeMap<NodeId, u64> {
         let lags = self.lags();
-        lags.iter().filter(|(_, lag)| **lag > 0).map(|(node, lag)| (*node, *lag)).collect()
+        lags.iter().filter(|(_, (lag, _))| *lag > 0).map(|(node, (lag, _))| (*node, *lag)).collect()
     }
 
-    fn lags(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
+    /// For how many milliseconds, at least, each of them has lacked one that it still lacks.
+    pub(crate) fn behind_ms(&self, now: Tick) -> BTreeMap<NodeId, u64> {
+        let lags = self.lags();
+        let late = lags.iter().filter_map(|(node, (_, since))| Some((*node, (*since)?)));
+        late.map(|(node, since)| (node, now.saturating_sub(since) / 1_000)).collect()
+    }
+
+    fn lags(&self) -> MutexGuard<'_, BTreeMap<NodeId, (u64, Option<Tick>)>> {
         // A panic while it was held leaves a map that is as good as before.
         self.lags.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -381,7 +388,7 @@ impl Metrics {
             text.line(format_args!("{name}"), depth);
         }
         text.head("quorate_decision_lag", "gauge");
-        for (node, entries) in self.lags().iter() {
+        for (node, (entries, _)) in self.lags().iter() {
             text.line(format_args!("quorate_decision_lag{{server=\"{node}\"}}"), entries);
         }
     }

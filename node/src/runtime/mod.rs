@@ -1,6 +1,8 @@
 //! The runtime round the protocol machine: disk, links, the loop, and their common life. May not
 //! know HTTP or SQL.
 
+#[cfg(test)]
+mod agreed_shapes;
 mod backend;
 mod blocks;
 mod bulletin;
@@ -15,6 +17,8 @@ mod discovery;
 pub mod handle;
 mod inbox;
 mod join;
+mod leaving;
+mod level;
 pub mod link;
 mod message_names;
 pub mod metrics;
@@ -22,6 +26,8 @@ mod node_loop;
 mod owners;
 mod protocol;
 mod settling;
+#[cfg(test)]
+mod shapes;
 mod shared;
 pub mod storage;
 
@@ -34,11 +40,13 @@ use std::time::Duration;
 
 use quorate_api::{Boot, NodeId};
 use quorate_control::members::Members;
+use quorate_control::versions::Versions;
 use quorate_protocol::chain::Chain;
 use quorate_protocol::io::{AlignConfig, Config, MergeConfig};
 use quorate_protocol::machine::Machine;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, micros};
@@ -79,6 +87,8 @@ pub struct Settings {
     pub cluster: String,
     /// Password that all its servers share.
     pub password: String,
+    /// Versions that it speaks to other servers.
+    pub versions: Versions,
     /// Silence after which a peer counts as unreachable.
     pub suspect_after: Duration,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
@@ -155,7 +165,7 @@ impl Node {
     /// The folder cannot be used, or the system lacks something.
     pub fn start(settings: Settings, peers: Option<TcpListener>) -> Result<Self, StartError> {
         let clock = Clock::start();
-        let data = DataDir::open(&settings.data, &settings.name)?;
+        let data = DataDir::open(&settings.data, &settings.name, settings.versions)?;
         let (node, boot, started_with) = (data.node, data.boot, data.started_with);
         let databases = data_dir::databases(&settings.data);
         let seed = getrandom::u64().map_err(StartError::Random)?;
@@ -198,6 +208,7 @@ impl Node {
             storage,
             links,
             own,
+            versions: settings.versions,
             listeners: Listeners { http: settings.http, peer: listens },
         }));
         if let Some(links) = &shared.links {
@@ -207,6 +218,7 @@ impl Node {
         let parts = (machine, foundation);
         let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
         node.tasks.spawn(config_files::run(node.handle(), databases));
+        node.tasks.spawn(level::run(node.shared.clone(), settings.data));
         if joins {
             let discovery = discovery.clone();
             node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery));
@@ -255,6 +267,16 @@ impl Node {
         (self.shared.node, self.shared.boot)
     }
 
+    /// Tells the others that this server is to stop, and gives them its clusters. New requests are
+    /// refused from now on. Longer than the bound nothing is waited for.
+    pub async fn leave(&self, bound: Duration) {
+        let (left, gave) = oneshot::channel();
+        self.shared.inbox.push_control(Input::Leave { left });
+        if tokio::time::timeout(bound, gave).await.is_err() {
+            tracing::warn!("stopping before this server's clusters have other owners");
+        }
+    }
+
     /// Takes no more requests, answers the running ones within the bound, makes everything durable,
     /// ends.
     ///
@@ -270,10 +292,6 @@ impl Node {
             witness.sync().map_err(|source| StorageError::Witness { source })
         });
         let outcome = stopped.await.map_err(|_| StorageError::Stopping)?;
-        // Whoever is still linked hears that this server leaves, before the links end.
-        if let Some(links) = &self.shared.links {
-            links.tell();
-        }
         self.tasks.shutdown().await;
         outcome
     }
@@ -299,6 +317,7 @@ fn link_config(me: Me, settings: &Settings, own: Arc<Own>) -> LinkConfig {
         others: others.cloned().collect(),
         dial: settings.dial.clone(),
         suspect_after: settings.suspect_after,
+        versions: settings.versions,
         own,
         me,
     }

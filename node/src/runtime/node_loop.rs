@@ -15,7 +15,7 @@ use quorate_api::{Boot, ErrorCode, NodeId};
 use quorate_control::plane::Event as ControlEvent;
 use quorate_protocol::io::{
     Choose, Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Report, SessionRequest,
-    Submit, Tick,
+    Submit,
 };
 use quorate_protocol::message::{Message, Vote, VoteReply};
 use tokio::runtime::Handle;
@@ -25,8 +25,8 @@ use super::conflicts::no_winner;
 use super::control::{Control, Foundation};
 use super::copies;
 use super::deployment::Deployment;
-use super::handle::NodeState;
 use super::inbox::Input;
+use super::leaving::Leaving;
 use super::link::frame::Kind;
 use super::link::{Envelope, Peer};
 use super::protocol::Protocol;
@@ -84,7 +84,8 @@ pub(crate) struct NodeLoop<P> {
     pub(super) filling: Vec<Filling>,
     /// Schema whose indexes records are filed in.
     pub(super) filed: Option<u64>,
-    stop: Option<Tick>,
+    /// It was told to stop, or that it will be.
+    pub(super) leaving: Option<Leaving>,
     /// What is waited for before this server serves.
     pub(super) settling: Option<Settling>,
     /// The database that is copied to this server.
@@ -119,7 +120,7 @@ impl<P: Protocol> NodeLoop<P> {
             next_request: 1,
             filling: Vec::new(),
             filed: None,
-            stop: None,
+            leaving: None,
             settling: None,
             deployment: None,
         }
@@ -131,17 +132,24 @@ impl<P: Protocol> NodeLoop<P> {
         while !self.is_done() {
             self.turn();
         }
-        self.shared.inbox.close();
-        let unanswered = self.waiting.len();
-        if unanswered > 0 {
-            tracing::warn!(unanswered, "stopping with requests whose outcome is not known yet");
-        }
+        self.say_goodbye();
     }
 
-    fn is_done(&self) -> bool {
-        self.stop.is_some_and(|deadline| {
-            self.shared.clock.now() >= deadline || (self.waiting.is_empty() && self.held.is_empty())
-        })
+    /// Requests of clients that wait for their answers.
+    pub(super) fn unanswered(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Lets out all that waits for the disk, if that gets so far in time.
+    pub(super) fn let_everything_out(&mut self, patience: Duration) {
+        if let Some((last, _)) = self.held.back() {
+            let durable = self.shared.storage.durability().wait_for(*last);
+            let waiting = async { tokio::time::timeout(patience, durable).await };
+            // What is not durable by then stays here, and others ask for it.
+            self.runtime.block_on(waiting).ok();
+        }
+        self.release();
+        self.flush();
     }
 
     fn turn(&mut self) {
@@ -169,6 +177,7 @@ impl<P: Protocol> NodeLoop<P> {
             self.step(Event::Tick);
         }
         self.serve_when_settled();
+        self.turn_leaving();
         self.fill();
         self.release();
         self.flush();
@@ -182,7 +191,7 @@ impl<P: Protocol> NodeLoop<P> {
     fn wait(&self) -> Option<Duration> {
         let settling = self.settling.as_ref().map(|settling| settling.deadline);
         let control = self.control.as_ref().map(Control::next_tick);
-        let due = [self.protocol.next_deadline(), self.stop, settling, control];
+        let due = [self.protocol.next_deadline(), self.end_by(), settling, control];
         let deadline = due.into_iter().flatten().min()?;
         Some(Duration::from_micros(deadline.saturating_sub(self.shared.clock.now())))
     }
@@ -254,10 +263,8 @@ impl<P: Protocol> NodeLoop<P> {
             | Input::Propose { .. }
             | Input::CatchUp { .. }
             | Input::GiveUp { .. }) => self.handle_control(input),
-            Input::Stop { deadline } => {
-                self.stop = Some(deadline);
-                self.shared.set_state(NodeState::ShuttingDown);
-            }
+            Input::Leave { left } => self.leave(left),
+            Input::Stop { deadline } => self.end(deadline),
         }
     }
 
@@ -277,7 +284,7 @@ impl<P: Protocol> NodeLoop<P> {
 
     /// Takes a request on, or refuses it before the machine has seen it.
     fn admit(&mut self, reply: oneshot::Sender<Reply>) -> Option<u64> {
-        if self.shared.state() != NodeState::Online {
+        if !self.shared.is_serving() {
             let failure =
                 Failure { code: ErrorCode::NotReady, item: None, current: None, holder: None };
             // A client that has gone needs no answer.

@@ -1,17 +1,19 @@
 //! The loop with a machine that does what the test says.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 
 use quorate_api::{ClusterKey, Committed, ItemId, Stamp, TxId};
 use quorate_control::members::Members;
 use quorate_control::plane::RecoveredLog;
-use quorate_protocol::io::{Recovered, Store, Write};
+use quorate_control::versions::Versions;
+use quorate_protocol::io::{Recovered, Store, Tick, Write};
 use quorate_protocol::message::LogPosition;
 
 use super::super::settling::SETTLE_MAX;
 use super::*;
 use crate::clock::Clock;
-use crate::http::backend::{Backend, Planned};
+use crate::http::backend::{Backend, NodeState, Planned};
 use crate::runtime::handle::NodeHandle;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::shared::{Listeners, Parts};
@@ -42,6 +44,7 @@ struct Fake {
     deadline: Option<Tick>,
     events: Arc<Mutex<Vec<&'static str>>>,
     undecided: Arc<Mutex<Vec<TxId>>>,
+    unfinished: Arc<AtomicUsize>,
 }
 
 fn item() -> ItemId {
@@ -132,6 +135,10 @@ impl Protocol for Fake {
         0
     }
 
+    fn unfinished(&self) -> usize {
+        self.unfinished.load(Ordering::Relaxed)
+    }
+
     fn undecided(&self) -> Vec<TxId> {
         self.undecided.lock().unwrap().clone()
     }
@@ -146,6 +153,7 @@ struct Rig {
     shared: Arc<Shared>,
     events: Arc<Mutex<Vec<&'static str>>>,
     undecided: Arc<Mutex<Vec<TxId>>>,
+    unfinished: Arc<AtomicUsize>,
     looping: Option<std::thread::JoinHandle<()>>,
     _dir: tempfile::TempDir,
 }
@@ -182,10 +190,12 @@ impl Rig {
             storage,
             links: None,
             own: Arc::default(),
+            versions: Versions::ALL,
             listeners: Listeners::default(),
         }));
         let events = Arc::new(Mutex::new(Vec::new()));
         let undecided = Arc::new(Mutex::new(undecided));
+        let unfinished: Arc<AtomicUsize> = Arc::default();
         let fake = Fake {
             plan,
             seq: 0,
@@ -193,12 +203,14 @@ impl Rig {
             deadline: None,
             events: events.clone(),
             undecided: undecided.clone(),
+            unfinished: unfinished.clone(),
         };
         let recovered = RecoveredLog::default();
         let foundation = Foundation { recovered, seed: 1, joins: false };
         let node_loop = NodeLoop::new(shared.clone(), Handle::current(), fake, writer, foundation);
         let handle = NodeHandle::new(shared.clone());
-        (Self { handle, shared, events, undecided, looping: None, _dir: dir }, node_loop)
+        let rig = Self { handle, shared, events, undecided, unfinished, looping: None, _dir: dir };
+        (rig, node_loop)
     }
 
     fn sync(&self) -> SyncThread {
@@ -340,6 +352,39 @@ async fn stopping_refuses_the_new_and_answers_the_running() {
     running.await.unwrap().unwrap();
     rig.looping.unwrap().join().unwrap();
     sync.stop().unwrap();
+}
+
+/// FEATURES: S11
+#[tokio::test]
+async fn who_leaves_goes_on_with_what_was_begun_and_gives_its_clusters_away_behind_it() {
+    let rig = Rig::start(Plan::Write);
+    let sync = rig.sync();
+    rig.shared.running.store(1, Ordering::Release);
+    let (left, mut gave) = oneshot::channel();
+    rig.shared.inbox.push_control(Input::Leave { left });
+    rig.turned().await;
+    rig.turned().await;
+    assert_eq!(rig.shared.state(), NodeState::ShuttingDown);
+    rig.submit().await.unwrap().unwrap();
+    assert!(gave.try_recv().is_err(), "a request runs");
+    rig.shared.running.store(0, Ordering::Release);
+    gave.await.unwrap();
+    sync.stop().unwrap();
+}
+
+/// FEATURES: S11
+#[tokio::test]
+async fn the_end_waits_for_what_others_would_have_to_find_out() {
+    let rig = Rig::start(Plan::Silent);
+    rig.unfinished.store(1, Ordering::Relaxed);
+    let deadline = rig.shared.clock.now() + 60_000_000;
+    rig.shared.inbox.push_control(Input::Stop { deadline });
+    rig.turned().await;
+    rig.turned().await;
+    assert_eq!(rig.shared.state(), NodeState::ShuttingDown);
+    rig.unfinished.store(0, Ordering::Relaxed);
+    rig.looping.unwrap().join().unwrap();
+    assert_eq!(rig.shared.state(), NodeState::Offline);
 }
 
 #[tokio::test]

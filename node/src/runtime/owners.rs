@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use quorate_api::NodeId;
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
-use quorate_control::servers::Member;
 
 use crate::http::backend::NodeState;
 use crate::http::members::ServerState;
@@ -36,7 +35,9 @@ impl From<ServerState> for Presence {
             ServerState::Is(
                 NodeState::Starting | NodeState::Aligning | NodeState::ShuttingDown,
             ) => Self::Linked,
-            ServerState::NotAvailable | ServerState::Offline => Self::Gone,
+            ServerState::Is(NodeState::Offline)
+            | ServerState::NotAvailable
+            | ServerState::Offline => Self::Gone,
         }
     }
 }
@@ -47,6 +48,17 @@ struct Seen {
     /// Ticks for which it is so.
     ticks: u32,
     was_reached: bool,
+}
+
+/// What a server that is to stop does with its clusters next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It has asked already.
+    Wait,
+    /// It asks for this.
+    Ask(Command),
+    /// It has none, or nobody could agree on who gets them.
+    Done,
 }
 
 /// Every MASTER, as seen from here. Every server watches, so that one that comes to lead knows at
@@ -81,16 +93,11 @@ impl Owners {
     ///
     /// A MASTER gets nothing before it is one of every cluster (`votes`).
     pub(super) fn due(&self, schema: &Schema, votes: impl Fn(NodeId) -> bool) -> Option<Command> {
-        let seen = |server: &Member| Some((server.node, self.seen.get(&server.node)?));
-        let masters = || schema.masters().filter_map(seen);
-        let voters = schema.voters().filter_map(seen);
-        let reached = voters.filter(|(_, seen)| seen.presence != Presence::Gone).count();
-        if self.asked.is_some() || reached * 2 <= schema.master_count() {
+        if self.asked.is_some() || !self.has_majority(schema) {
             return None;
         }
-        let serving = masters().filter(|(_, seen)| seen.presence == Presence::Serving);
-        let to: Vec<NodeId> = serving.map(|(node, _)| node).collect();
-        for (node, seen) in masters() {
+        let to = self.serving(schema);
+        for (node, seen) in self.masters(schema) {
             let settled = if seen.was_reached { SETTLED } else { STARTED };
             if seen.ticks < settled {
                 continue;
@@ -110,6 +117,38 @@ impl Owners {
             }
         }
         None
+    }
+
+    /// The server that looks is to stop: whether it leads or not, it asks for others to own what it
+    /// does. Again, should it get it back meanwhile.
+    pub(super) fn give(&self, schema: &Schema, own: NodeId) -> Step {
+        if self.asked.is_some() {
+            return Step::Wait;
+        }
+        let to = self.serving(schema);
+        if !schema.has_to_move(own) || to.is_empty() || !self.has_majority(schema) {
+            return Step::Done;
+        }
+        Step::Ask(Command::MoveOwners { lost: own, to })
+    }
+
+    fn masters<'a>(&'a self, schema: &'a Schema) -> impl Iterator<Item = (NodeId, &'a Seen)> {
+        schema.masters().filter_map(|server| Some((server.node, self.seen.get(&server.node)?)))
+    }
+
+    /// Those who own clusters, and witnesses.
+    fn voters<'a>(&'a self, schema: &'a Schema) -> impl Iterator<Item = &'a Seen> {
+        schema.voters().filter_map(|server| self.seen.get(&server.node))
+    }
+
+    fn serving(&self, schema: &Schema) -> Vec<NodeId> {
+        let serving = self.masters(schema).filter(|(_, s)| s.presence == Presence::Serving);
+        serving.map(|(node, _)| node).collect()
+    }
+
+    fn has_majority(&self, schema: &Schema) -> bool {
+        let reached = self.voters(schema).filter(|seen| seen.presence != Presence::Gone);
+        reached.count() * 2 > schema.master_count()
     }
 
     /// It was asked for.
@@ -177,6 +216,30 @@ mod tests {
         assert_eq!(owners.due(&schema, |_| true), None, "others reach it");
         look(&mut owners, [ONLINE, GONE, GONE], 10);
         assert_eq!(owners.due(&schema, |_| true), None, "a minority moves nothing");
+    }
+
+    /// FEATURES: A7
+    #[test]
+    fn who_is_to_stop_asks_at_once_and_once_unless_nobody_could_agree() {
+        let (mut schema, mut owners) = (schema(), Owners::default());
+        let stopping = ServerState::Is(NodeState::ShuttingDown);
+        let own = NodeId(1);
+        look(&mut owners, [stopping, ONLINE, stopping], 1);
+        let command = moved(1, &[2]).unwrap();
+        assert_eq!(owners.give(&schema, own), Step::Ask(command.clone()), "not to who stops, too");
+        assert_eq!(owners.due(&schema, |_| true), None, "nobody is lost");
+        owners.asked(7);
+        assert_eq!(owners.give(&schema, own), Step::Wait);
+        owners.answered(7);
+        look(&mut owners, [stopping, GONE, GONE], 1);
+        assert_eq!(owners.give(&schema, own), Step::Done, "without a majority");
+        look(&mut owners, [stopping; 3], 1);
+        assert_eq!(owners.give(&schema, own), Step::Done, "all stop");
+        look(&mut owners, [stopping, ONLINE, ONLINE], 1);
+        for database in &mut schema.databases {
+            database.clusters.iter_mut().for_each(|cluster| cluster.owner = NodeId(2));
+        }
+        assert_eq!(owners.give(&schema, own), Step::Done, "it has none");
     }
 
     /// FEATURES: A7

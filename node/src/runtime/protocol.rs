@@ -17,6 +17,8 @@ pub(crate) trait Protocol: Send + 'static {
     fn undecided(&self) -> Vec<TxId>;
     /// Servers that it has something to do with beyond those that the topology links it with.
     fn needs(&self) -> BTreeSet<NodeId>;
+    /// What others would have to find out were this server to end now.
+    fn unfinished(&self) -> usize;
     /// Items with contents here that are not merged.
     fn diverged(&self) -> u64;
     /// The request that a transaction under way here was made for, while its client waits.
@@ -38,6 +40,10 @@ impl Protocol for Machine {
 
     fn needs(&self) -> BTreeSet<NodeId> {
         Self::needs(self)
+    }
+
+    fn unfinished(&self) -> usize {
+        Self::unfinished(self)
     }
 
     fn diverged(&self) -> u64 {

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_control::members::Members;
 use quorate_control::schema::{Database, Schema};
+use quorate_control::versions::Versions;
 use quorate_protocol::io::Placement;
 use tokio::sync::{Notify, watch};
 
@@ -22,6 +23,7 @@ use super::metrics::Metrics;
 use super::storage::{Storage, StorageError};
 use crate::clock::Clock;
 use crate::http::backend::NodeState;
+use crate::http::members::{Phase, Progress};
 
 /// What loop, links and handles share.
 pub(crate) struct Shared {
@@ -47,14 +49,24 @@ pub(crate) struct Shared {
     pub(crate) changes: watch::Sender<u64>,
     /// State and bulletin, as told to others.
     pub(crate) own: Arc<Own>,
+    /// Versions that it speaks.
+    pub(crate) versions: Versions,
     /// Where it listens for clients and for other servers.
     pub(crate) listeners: Listeners,
     /// When it started, in microseconds since 1970.
     pub(crate) started_us: u64,
     /// Open connections of clients.
     pub(crate) connections: Arc<AtomicU64>,
+    /// What is being copied to this server.
+    pub(super) copying: Mutex<Option<Progress>>,
+    /// When it left ONLINE, or started without being there.
+    aligning_since: AtomicU64,
     /// How often the server left ONLINE and came back: odd while it aligns.
     alignments: AtomicU64,
+    /// Requests of clients that run.
+    pub(crate) running: Arc<AtomicU64>,
+    /// It is to stop soon, and goes on with what its clients have begun.
+    finishing: AtomicBool,
     pub(super) failed: watch::Sender<bool>,
     /// The loop has seen that this server is in no cluster, and may join one.
     pub(super) may_join: Notify,
@@ -81,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) storage: Arc<Storage>,
     pub(crate) links: Option<Arc<Links>>,
     pub(crate) own: Arc<Own>,
+    pub(crate) versions: Versions,
     pub(crate) listeners: Listeners,
 }
 
@@ -104,10 +117,15 @@ impl Shared {
             schema: ArcSwap::default(),
             placements: ArcSwap::default(),
             own: parts.own,
+            versions: parts.versions,
             listeners: parts.listeners,
             started_us: parts.clock.wall_us(),
             connections: Arc::default(),
+            copying: Mutex::default(),
+            aligning_since: AtomicU64::new(0),
             alignments: AtomicU64::new(0),
+            running: Arc::default(),
+            finishing: AtomicBool::new(false),
             next_control: AtomicU64::new(1),
             changes: watch::Sender::new(0),
             failed: watch::Sender::new(false),
@@ -118,6 +136,22 @@ impl Shared {
 
     pub(crate) fn state(&self) -> NodeState {
         self.own.state()
+    }
+
+    /// Requests of clients are worked on: those that were begun before, while it leaves.
+    pub(super) fn is_serving(&self) -> bool {
+        self.state() == NodeState::Online || self.finishing.load(Ordering::Acquire)
+    }
+
+    /// It is to stop soon. Called by the loop alone.
+    pub(super) fn set_leaving(&self) {
+        self.set_finishing(self.state() == NodeState::Online);
+        self.set_state(NodeState::ShuttingDown);
+    }
+
+    /// What clients have begun goes on, or does no more.
+    pub(super) fn set_finishing(&self, finishing: bool) {
+        self.finishing.store(finishing, Ordering::Release);
     }
 
     /// Name of a database, or its number.
@@ -153,9 +187,27 @@ impl Shared {
         !self.alignments().is_multiple_of(2)
     }
 
+    /// How far this server is with getting what it lacks, while it does.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        let copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        copying.or_else(|| {
+            let since = self.aligning_since.load(Ordering::Relaxed);
+            self.is_aligning().then(|| Progress {
+                phase: Phase::Comparing,
+                database: None,
+                source: None,
+                items: self.metrics.align_fetched.get(),
+                items_there: 0,
+                bytes: 0,
+                took_ms: self.clock.now().saturating_sub(since) / 1_000,
+            })
+        })
+    }
+
     /// The server left ONLINE, or may come back. Called by the loop alone.
     pub(crate) fn set_aligning(&self, aligning: bool) {
         if aligning != self.is_aligning() {
+            self.aligning_since.store(self.clock.now(), Ordering::Relaxed);
             self.alignments.fetch_add(1, Ordering::AcqRel);
         }
         self.metrics.aligning.store(u64::from(aligning), Ordering::Relaxed);
@@ -164,6 +216,9 @@ impl Shared {
         } else {
             (NodeState::Aligning, NodeState::Online)
         };
+        if aligning {
+            self.set_finishing(false);
+        }
         if self.state() == from {
             self.set_state(to);
         }
@@ -190,6 +245,9 @@ impl Shared {
     pub(crate) fn set_schema(&self, after: Arc<Schema>) {
         let before = self.schema.swap(after.clone());
         tell_servers(&before, &after);
+        if before.level != after.level && self.links.is_some() {
+            tracing::info!("all servers speak version {} from now on", after.level);
+        }
         tell_moves(&before, &after);
         let lacks = |schema: &Schema, id| schema.databases.iter().all(|other| other.id != id);
         for database in before.databases.iter().filter(|d| lacks(&after, d.id)) {
@@ -212,6 +270,7 @@ impl Shared {
 
     /// This server has no place in the cluster: the process ends, and says why.
     pub(crate) fn refuse(&self, why: String) {
+        self.set_finishing(false);
         self.set_state(NodeState::ShuttingDown);
         self.refused.send_replace(Some(why));
     }
@@ -223,6 +282,7 @@ impl Shared {
         }
         let remedy = error.remedy();
         tracing::error!(%error, remedy, "the storage failed; this server stops serving");
+        self.set_finishing(false);
         self.set_state(NodeState::ShuttingDown);
         self.failed.send_replace(true);
     }

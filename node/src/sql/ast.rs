@@ -28,6 +28,8 @@ pub enum Statement {
     CreateClass(CreateClass),
     /// Removes a class.
     DropClass(DropClass),
+    /// Gives a class one cluster more.
+    AddCluster(AddCluster),
     /// Makes an index.
     CreateIndex(CreateIndex),
     /// Removes an index.
@@ -36,8 +38,8 @@ pub enum Statement {
     Explain(Select),
     /// Says how the servers are.
     HaStatus(HaStatus),
-    /// Makes a server a MASTER or a REPLICA.
-    HaSetRole(HaSetRole),
+    /// Gives a server a role, or a cluster an owner.
+    HaSet(HaSet),
     /// Removes the server of this name.
     HaRemoveServer(String),
     /// Lists records that diverged, those behind this one.
@@ -61,7 +63,7 @@ impl Statement {
     /// True when it is about servers, and not about what databases hold.
     #[must_use]
     pub const fn is_about_servers(&self) -> bool {
-        matches!(self, Self::HaStatus(_) | Self::HaSetRole(_) | Self::HaRemoveServer(_))
+        matches!(self, Self::HaStatus(_) | Self::HaSet(_) | Self::HaRemoveServer(_))
     }
 
     /// True when it changes what the servers have agreed on.
@@ -71,9 +73,10 @@ impl Statement {
             self,
             Self::CreateClass(_)
                 | Self::DropClass(_)
+                | Self::AddCluster(_)
                 | Self::CreateIndex(_)
                 | Self::DropIndex(_)
-                | Self::HaSetRole(_)
+                | Self::HaSet(_)
                 | Self::HaRemoveServer(_)
                 | Self::HaResolve(_)
                 | Self::HaSync(_)
@@ -239,6 +242,15 @@ pub struct CreateClass {
     pub super_classes: Vec<String>,
 }
 
+/// `ALTER CLASS … ADDCLUSTER`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddCluster {
+    /// To which class.
+    pub class: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// `CREATE INDEX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateIndex {
@@ -304,13 +316,23 @@ pub enum HaSync {
     Cluster(String),
 }
 
-/// `HA SET ROLE server=role`.
+/// `HA SET`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HaSetRole {
-    /// Name of the server.
-    pub server: String,
-    /// What it becomes.
-    pub role: Role,
+pub enum HaSet {
+    /// `ROLE server=role`.
+    Role {
+        /// Name of the server.
+        server: String,
+        /// What it becomes.
+        role: Role,
+    },
+    /// `OWNER cluster=server`.
+    Owner {
+        /// Name of the cluster; `*`: every one whose owner nobody has chosen.
+        cluster: String,
+        /// Name of the server.
+        server: String,
+    },
 }
 
 /// A condition.

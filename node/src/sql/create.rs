@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::SqlError;
 use super::ast::{
-    CreateClass, CreateEdge, CreateIndex, CreateVertex, Delete, DeleteEdge, Drop, DropClass,
-    Statement, Target,
+    AddCluster, CreateClass, CreateEdge, CreateIndex, CreateVertex, Delete, DeleteEdge, Drop,
+    DropClass, Statement, Target,
 };
 use super::cursor::{Parser, is_one_of};
 use super::lexer::Token;
@@ -50,6 +50,25 @@ impl Parser<'_> {
         match &self.token {
             Token::Word(word) => Err(self.unsupported(&format!("CREATE {word}"))),
             _ => Err(self.unexpected("CLASS, INDEX, VERTEX or EDGE")),
+        }
+    }
+
+    /// Behind `ALTER`.
+    pub(super) fn alter(&mut self) -> Result<Statement, SqlError> {
+        if !self.take_word("CLASS")? {
+            return Err(match &self.token {
+                Token::Word(word) => self.unsupported(&format!("ALTER {word}")),
+                _ => self.unexpected("CLASS"),
+            });
+        }
+        let class = self.name("a class")?;
+        if self.take_word("ADDCLUSTER")? || self.take_word("ADD_CLUSTER")? {
+            let name = self.name("a cluster")?;
+            return Ok(Statement::AddCluster(AddCluster { class, name }));
+        }
+        match &self.token {
+            Token::Word(word) => Err(self.unsupported(&format!("ALTER CLASS … {word}"))),
+            _ => Err(self.unexpected("ADDCLUSTER")),
         }
     }
 

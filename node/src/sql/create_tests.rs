@@ -4,7 +4,7 @@ use quorate_api::Rid;
 use quorate_control::indexes::IndexKind;
 use serde_json::json;
 
-use super::{DropClass, Params, Statement, Target, parse};
+use super::{AddCluster, DropClass, Params, Statement, Target, parse};
 
 fn read(text: &str) -> Statement {
     parse(text, &Params::None).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -84,7 +84,14 @@ fn the_schema_is_changed() {
         let drop = DropClass { name: "Item".to_owned(), if_exists, is_forced };
         assert_eq!(read(text), Statement::DropClass(drop), "{text}");
     }
-    for text in ["DROP INDEX Item.k IF EXISTS", "DROP CLASS Item IF EXISTS"] {
+    let add = AddCluster { class: "Item".to_owned(), name: "item_usa".to_owned() };
+    assert_eq!(read("ALTER CLASS Item ADDCLUSTER item_usa"), Statement::AddCluster(add.clone()));
+    assert_eq!(read("alter class Item add_cluster item_usa"), Statement::AddCluster(add));
+    for text in [
+        "DROP INDEX Item.k IF EXISTS",
+        "DROP CLASS Item IF EXISTS",
+        "ALTER CLASS Item ADDCLUSTER item_usa",
+    ] {
         assert!(read(text).is_ddl() && !read(text).is_idempotent(), "{text}");
     }
     assert!(read("EXPLAIN SELECT FROM Item").is_idempotent());
@@ -95,6 +102,10 @@ fn refusals_say_where_and_what() {
     for (text, expected) in [
         ("CREATE", "character 7: expected CLASS, INDEX, VERTEX or EDGE, found the end"),
         ("CREATE USER x", "character 8: CREATE USER is not supported"),
+        ("ALTER", "character 6: expected CLASS, found the end"),
+        ("ALTER DATABASE x", "character 7: ALTER DATABASE is not supported"),
+        ("ALTER CLASS X NAME Y", "character 15: ALTER CLASS … NAME is not supported"),
+        ("ALTER CLASS X ADDCLUSTER", "character 25: expected a cluster, found the end"),
         ("DROP CLUSTER x", "character 6: DROP CLUSTER is not supported"),
         ("CREATE CLASS", "character 13: expected a class, found the end"),
         ("CREATE CLASS X ABSTRACT", "character 16: ABSTRACT is not supported"),

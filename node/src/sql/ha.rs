@@ -6,9 +6,10 @@
 
 use super::SqlError;
 use quorate_api::Rid;
+use quorate_control::distributed::ANY;
 use quorate_control::servers::Role;
 
-use super::ast::{HaResolve, HaSetRole, HaStatus, HaSync, Statement};
+use super::ast::{HaResolve, HaSet, HaStatus, HaSync, Statement};
 use super::cursor::Parser;
 use super::lexer::Token;
 
@@ -16,7 +17,7 @@ use super::lexer::Token;
 const OPTIONS: &str = "-servers, -db, -latency, -messages, -all or -output=text";
 
 /// What can stand behind `HA`.
-const STATEMENTS: &str = "STATUS, REMOVE SERVER, SET ROLE, SYNC, CONFLICTS or RESOLVE";
+const STATEMENTS: &str = "STATUS, REMOVE SERVER, SET, SYNC, CONFLICTS or RESOLVE";
 
 /// What is said of the original's options for a whole copy.
 const NO_FULL: &str = "a whole copy instead of what differs";
@@ -36,7 +37,7 @@ impl Parser<'_> {
             return self.name("the name of a server").map(Statement::HaRemoveServer);
         }
         if self.take_word("SET")? {
-            return self.ha_set().map(Statement::HaSetRole);
+            return self.ha_set().map(Statement::HaSet);
         }
         if self.take_word("CONFLICTS")? {
             let after = if self.take_word("AFTER")? { Some(self.record_id()?) } else { None };
@@ -100,11 +101,19 @@ impl Parser<'_> {
     }
 
     /// Behind `HA SET`.
-    fn ha_set(&mut self) -> Result<HaSetRole, SqlError> {
+    fn ha_set(&mut self) -> Result<HaSet, SqlError> {
+        if self.take_word("OWNER")? {
+            let every = self.take_symbol("*")?;
+            let cluster =
+                if every { ANY.to_owned() } else { self.name("the name of a cluster, or *")? };
+            self.expect_symbol("=")?;
+            let server = self.name("the name of a server")?;
+            return Ok(HaSet::Owner { cluster, server });
+        }
         if !self.take_word("ROLE")? {
             return Err(match &self.token {
                 Token::Word(word) => self.unsupported(&format!("HA SET {word}")),
-                _ => self.unexpected("ROLE"),
+                _ => self.unexpected("ROLE or OWNER"),
             });
         }
         let server = self.name("the name of a server")?;
@@ -118,7 +127,7 @@ impl Parser<'_> {
         } else {
             return Err(self.unexpected("MASTER, REPLICA or WITNESS"));
         };
-        Ok(HaSetRole { server, role })
+        Ok(HaSet::Role { server, role })
     }
 
     /// Behind `HA STATUS`.
@@ -174,7 +183,7 @@ mod tests {
 
     use quorate_api::Rid;
 
-    use crate::sql::{HaResolve, HaSetRole, HaStatus, HaSync, Params, SqlError, Statement, parse};
+    use crate::sql::{HaResolve, HaSet, HaStatus, HaSync, Params, SqlError, Statement, parse};
 
     fn read(text: &str) -> Result<HaStatus, SqlError> {
         match parse(text, &Params::None)? {
@@ -210,16 +219,22 @@ mod tests {
         }
     }
 
-    /// FEATURES: L7
+    /// FEATURES: A20, L7
     #[test]
-    fn servers_get_roles_and_go() {
-        let set = |server: &str, role| {
-            Statement::HaSetRole(HaSetRole { server: server.to_owned(), role })
+    fn servers_get_roles_and_clusters_and_go() {
+        let set =
+            |server: &str, role| Statement::HaSet(HaSet::Role { server: server.to_owned(), role });
+        let own = |cluster: &str, server: &str| {
+            let (cluster, server) = (cluster.to_owned(), server.to_owned());
+            Statement::HaSet(HaSet::Owner { cluster, server })
         };
         for (text, expected) in [
             ("HA SET ROLE n4=MASTER", set("n4", Role::Master)),
             ("HA SET ROLE n3 = witness", set("n3", Role::Witness)),
             ("ha set role `europe-1`=replica;", set("europe-1", Role::Replica)),
+            ("HA SET OWNER item_n2=n1", own("item_n2", "n1")),
+            ("ha set owner `*`=`europe-1`", own("*", "europe-1")),
+            ("HA SET OWNER * = n1;", own("*", "n1")),
             ("HA REMOVE SERVER n1", Statement::HaRemoveServer("n1".to_owned())),
             ("HA REMOVE SERVER `n-1`", Statement::HaRemoveServer("n-1".to_owned())),
         ] {
@@ -279,12 +294,16 @@ mod tests {
             ("HA CONFLICTS AFTER x", "expected a record id, found 'x'"),
             ("HA RESOLVE #1:2 3", "expected '=', found"),
             ("HA RESOLVE #1:2 = 3", "expected the stamp of a content, in quotes"),
-            ("HA SET OWNER a=n1", "character 8: HA SET OWNER is not supported"),
+            ("HA SET STATUS n1=OFFLINE", "character 8: HA SET STATUS is not supported"),
+            ("HA SET", "expected ROLE or OWNER, found the end"),
+            ("HA SET OWNER =n1", "expected the name of a cluster, or *, found '='"),
+            ("HA SET OWNER a n1", "expected '=', found 'n1'"),
+            ("HA SET OWNER a=", "expected the name of a server, found the end"),
             ("HA SET ROLE n1=OBSERVER", "expected MASTER, REPLICA or WITNESS, found 'OBSERVER'"),
             ("HA SET ROLE n1 MASTER", "expected '=', found 'MASTER'"),
             ("HA REMOVE n1", "expected SERVER, found 'n1'"),
             ("HA REMOVE SERVER", "expected the name of a server, found the end"),
-            ("HA", "expected STATUS, REMOVE SERVER, SET ROLE, SYNC, CONFLICTS or RESOLVE, found"),
+            ("HA", "expected STATUS, REMOVE SERVER, SET, SYNC, CONFLICTS or RESOLVE, found"),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{expected} in {error}");

@@ -36,9 +36,9 @@ mod parser;
 mod tests;
 
 pub use ast::{
-    Assignment, Column, Comparison, Condition, CreateClass, CreateEdge, CreateIndex, CreateVertex,
-    Delete, DeleteEdge, Drop, DropClass, HaResolve, HaSetRole, HaStatus, HaSync, Insert, Limit,
-    Operand, OrderKey, Projection, Select, Statement, Target, Update,
+    AddCluster, Assignment, Column, Comparison, Condition, CreateClass, CreateEdge, CreateIndex,
+    CreateVertex, Delete, DeleteEdge, Drop, DropClass, HaResolve, HaSet, HaStatus, HaSync, Insert,
+    Limit, Operand, OrderKey, Projection, Select, Statement, Target, Update,
 };
 pub use cursor::Params;
 pub use eval::{Row, holds, order, order_keys, project};

@@ -17,10 +17,9 @@ use super::cursor::{Params, Parser, is_one_of};
 use super::lexer::Token;
 
 /// Words that begin other statements of the full language.
-const OTHER_STATEMENTS: [&str; 20] = [
-    "ALTER", "TRUNCATE", "TRAVERSE", "MATCH", "MOVE", "GRANT", "REVOKE", "REBUILD", "BEGIN",
-    "COMMIT", "ROLLBACK", "PROFILE", "FIND", "LET", "IF", "RETURN", "OPTIMIZE", "SLEEP", "CONSOLE",
-    "LIVE",
+const OTHER_STATEMENTS: [&str; 19] = [
+    "TRUNCATE", "TRAVERSE", "MATCH", "MOVE", "GRANT", "REVOKE", "REBUILD", "BEGIN", "COMMIT",
+    "ROLLBACK", "PROFILE", "FIND", "LET", "IF", "RETURN", "OPTIMIZE", "SLEEP", "CONSOLE", "LIVE",
 ];
 
 /// Reads one statement.
@@ -62,6 +61,9 @@ impl Parser<'_> {
         if self.take_word("CREATE")? {
             return self.create();
         }
+        if self.take_word("ALTER")? {
+            return self.alter();
+        }
         if self.take_word("DROP")? {
             return self.drop_something();
         }
@@ -74,7 +76,7 @@ impl Parser<'_> {
         }
         match &self.token {
             Token::Word(word) if is_one_of(word, &OTHER_STATEMENTS) => Err(self.unsupported(word)),
-            _ => Err(self.unexpected("SELECT, INSERT, UPDATE, DELETE, CREATE, DROP or HA")),
+            _ => Err(self.unexpected("SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP or HA")),
         }
     }
 

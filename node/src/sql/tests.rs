@@ -116,10 +116,10 @@ fn words_are_names_where_names_are_expected() {
 #[test]
 fn refusals_say_where_and_what() {
     for (text, expected) in [
-        ("", "character 1: expected SELECT, INSERT, UPDATE, DELETE, CREATE, DROP or HA, found the"),
+        ("", "character 1: expected SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP or HA"),
         (
             "FETCH x",
-            "character 1: expected SELECT, INSERT, UPDATE, DELETE, CREATE, DROP or HA, found",
+            "character 1: expected SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP or HA",
         ),
         ("SELECT a b FROM X", "character 10: expected FROM, found 'b'"),
         ("SELECT FROM", "character 12: expected a class, cluster:name or record id, found the end"),

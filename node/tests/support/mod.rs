@@ -45,8 +45,18 @@ impl Server {
 
     /// The same with this password of the cluster.
     pub(crate) fn start_with(password: &str, wrapper: &[&str], arguments: &[&str]) -> Self {
+        Self::start_program(BINARY, password, wrapper, arguments)
+    }
+
+    /// The same with another build of the program.
+    pub(crate) fn start_program(
+        program: &str,
+        password: &str,
+        wrapper: &[&str],
+        arguments: &[&str],
+    ) -> Self {
         let mut words = wrapper.to_vec();
-        words.extend([BINARY, "serve"]);
+        words.extend([program, "serve"]);
         let mut child = Command::new(words[0])
             .args(&words[1..])
             .args(arguments)

@@ -4,6 +4,8 @@
 mod axes;
 mod canvas;
 mod codes;
+mod heat;
+mod lines;
 mod matrix;
 mod nodes;
 pub(super) mod palette;
@@ -14,6 +16,8 @@ mod timeline;
 pub use canvas::PlotError;
 pub(super) use canvas::{FONT, Plot, bitmap, svg};
 pub(super) use codes::Codes;
+pub(super) use heat::{Heat, HeatCell};
+pub(super) use lines::Lines;
 pub(super) use matrix::{Cell, Matrix};
 pub(super) use nodes::Availability;
 pub(super) use percentiles::{Curve, Percentiles, by_class, by_outcome};

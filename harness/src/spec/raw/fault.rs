@@ -23,7 +23,7 @@ pub struct RawFault {
     /// How long it lasts.
     #[serde(rename = "for")]
     pub lasts: Span,
-    /// Whom it hits. Default: one server, drawn from the seed.
+    /// Whom it hits. Default: one MASTER, drawn from the seed.
     #[serde(default)]
     pub target: RawTarget,
     /// partition: how links are cut. Default silent.
@@ -88,12 +88,25 @@ pub enum DiskWord {
 /// Whom a fault hits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(untagged)]
-#[schemars(extend("x-legal" = "one, minority, majority, all, or a list such as [n1, n2]"))]
+#[schemars(extend(
+    "x-legal" = "one, minority, majority, all (MASTERs), replicas, {replica: 3}, or a list such as \
+                 [n1, r2]"
+))]
 pub enum RawTarget {
     /// Drawn from the seed.
     Word(TargetWord),
+    /// One REPLICA.
+    Replica(ReplicaNumber),
     /// These servers.
     Names(Vec<String>),
+}
+
+/// One REPLICA by its number, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicaNumber {
+    /// 3 is r3.
+    pub replica: u8,
 }
 
 impl Default for RawTarget {
@@ -106,14 +119,16 @@ impl Default for RawTarget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetWord {
-    /// One server.
+    /// One MASTER.
     One,
-    /// The largest minority.
+    /// The largest minority of the MASTERs.
     Minority,
-    /// The smallest majority.
+    /// The smallest majority of the MASTERs.
     Majority,
-    /// Every server.
+    /// Every MASTER.
     All,
+    /// Every REPLICA.
+    Replicas,
 }
 
 /// A Quorate fault scenario: faults that can be put under any workload.

@@ -4,12 +4,14 @@
 
 mod fault;
 mod suite;
+mod sweep;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::fault::{DiskWord, Kind, RawFault, RawScenarioFile, RawTarget, TargetWord};
 pub use self::suite::{RawExperiment, RawSuiteFile};
+pub use self::sweep::{Measure, RawAxis, RawPoint, RawSweep};
 use super::expect::RawExpect;
 use super::units::Span;
 use crate::plan::Arrivals;
@@ -48,6 +50,9 @@ pub struct RawWorkloadFile {
     /// A scenario file with the faults, relative to this file. `--scenario` overrides it.
     #[serde(default)]
     pub scenario: Option<String>,
+    /// The points at which `quorate sweep` runs it. `quorate run` runs what stands here otherwise.
+    #[serde(default)]
+    pub sweep: Option<RawSweep>,
     /// Expected verdict by checker. A checker not named is expected to say `valid`.
     #[serde(default)]
     pub expect: RawExpect,
@@ -64,6 +69,10 @@ pub struct RawTopology {
     /// Number of MASTER servers; they are called n1, n2, ….
     #[schemars(range(min = 1, max = 9))]
     pub masters: u8,
+    /// Number of REPLICAs that join them; they are called r1, r2, …. They hold everything, are read
+    /// at, and count for no quorum.
+    #[schemars(range(max = 200))]
+    pub replicas: u8,
     /// The one server knows no cluster and no quorum: what a cluster is to be compared with.
     pub standalone: bool,
     /// How many MASTERs must have voted for a write before it is acknowledged.
@@ -75,7 +84,7 @@ pub struct RawTopology {
 impl Default for RawTopology {
     fn default() -> Self {
         let write_quorum = RawQuorum::Word(QuorumWord::Majority);
-        Self { masters: 3, standalone: false, write_quorum, links: RawLinks::Proxied }
+        Self { masters: 3, replicas: 0, standalone: false, write_quorum, links: RawLinks::Proxied }
     }
 }
 
@@ -233,8 +242,12 @@ pub struct RawLoad {
     /// Operations in flight beyond which arrivals queue in the driver. 0: no cap but `clients`.
     #[schemars(range(max = 100_000))]
     pub in_flight_cap: u32,
-    /// Servers that clients talk to, in turn: `all`, or names such as [n1, n2].
+    /// MASTERs that clients talk to, in turn: `all`, or names such as [n1, n2].
     pub targets: RawTargets,
+    /// Servers that they read at instead, in turn: `all`, REPLICAs included, `replicas`, or names.
+    /// Default: the targets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<RawReadAt>,
 }
 
 impl Default for RawLoad {
@@ -247,6 +260,7 @@ impl Default for RawLoad {
             timeout: Span::secs(1),
             in_flight_cap: 0,
             targets: RawTargets::Word(AllWord::All),
+            read_at: None,
         }
     }
 }
@@ -259,6 +273,27 @@ pub enum Mode {
     Open,
     /// Each client sends its next operation when the last one is done. For throughput.
     Closed,
+}
+
+/// Servers that clients read at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(extend("x-legal" = "all, replicas, or a list of servers such as [n1, r2]"))]
+pub enum RawReadAt {
+    /// By role.
+    Word(ReadAtWord),
+    /// These.
+    Names(Vec<String>),
+}
+
+/// Servers that clients read at, by role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadAtWord {
+    /// Every server.
+    All,
+    /// Every REPLICA.
+    Replicas,
 }
 
 /// Servers that clients talk to.

@@ -1,7 +1,6 @@
 //! The configuration that a database has, as its schema says: the same on every server that has the
 //! same schema. What cannot be chosen yet is written as it is: every MASTER keeps every cluster.
 
-use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -37,7 +36,7 @@ pub fn document(schema: &Schema, database: &Database) -> DistributedConfig {
         },
         new_node_strategy: NewNodeStrategy::Static,
         servers: any_role.chain(roles).collect(),
-        data_centers: BTreeMap::new(),
+        data_centers: database.data_centers.clone(),
         clusters: named.chain([(ANY.to_string(), any)]).collect(),
     }
 }

@@ -28,6 +28,7 @@ pub use self::support::{Defaults, Supported, Unsupported};
 pub use self::write::WriteError;
 use serde::{Deserialize, Serialize};
 
+use crate::data_centers::DataCenters;
 use crate::members::WriteQuorum;
 use crate::settings::ExecutionMode;
 
@@ -54,7 +55,7 @@ pub struct DistributedConfig {
     /// Roles by server; `*` is everybody else.
     pub servers: BTreeMap<String, Role>,
     /// Data centers by name.
-    pub data_centers: BTreeMap<String, DataCenter>,
+    pub data_centers: DataCenters,
     /// Clusters by name; `*` is every other one.
     pub clusters: BTreeMap<String, ClusterConfig>,
 }
@@ -83,15 +84,6 @@ pub struct ClusterConfig {
     pub overridable: Overridable,
 }
 
-/// Servers that share a place, with a quorum among them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataCenter {
-    /// Of its own servers; never [`Quorum::LocalDataCenter`].
-    pub write_quorum: Quorum,
-    /// At least one; each in one data center only.
-    pub servers: Vec<String>,
-}
-
 /// How many servers a read or a write needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quorum {
@@ -103,19 +95,6 @@ pub enum Quorum {
     LocalDataCenter,
     /// A fixed number, at least 1.
     Count(u32),
-}
-
-impl Quorum {
-    /// The quorum over all MASTERs; `None` for that of a data center.
-    #[must_use]
-    pub const fn of_all(self) -> Option<WriteQuorum> {
-        match self {
-            Self::Majority => Some(WriteQuorum::Majority),
-            Self::All => Some(WriteQuorum::All),
-            Self::Count(n) => Some(WriteQuorum::Count(n)),
-            Self::LocalDataCenter => None,
-        }
-    }
 }
 
 impl fmt::Display for Quorum {
@@ -136,6 +115,18 @@ impl From<WriteQuorum> for Quorum {
             WriteQuorum::Majority => Self::Majority,
             WriteQuorum::All => Self::All,
             WriteQuorum::Count(n) => Self::Count(n),
+            WriteQuorum::LocalDataCenter => Self::LocalDataCenter,
+        }
+    }
+}
+
+impl From<Quorum> for WriteQuorum {
+    fn from(quorum: Quorum) -> Self {
+        match quorum {
+            Quorum::Majority => Self::Majority,
+            Quorum::All => Self::All,
+            Quorum::Count(n) => Self::Count(n),
+            Quorum::LocalDataCenter => Self::LocalDataCenter,
         }
     }
 }

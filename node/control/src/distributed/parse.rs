@@ -9,9 +9,10 @@ use super::obsolete::{self, Obsolete};
 use super::servers::{NEW_NODE, ServerList};
 use super::tree::{Field, Settings, Tree};
 use super::{
-    ANY, ClusterConfig, ConfigError, DataCenter, DistributedConfig, NewNodeStrategy, Overridable,
-    Parsed, Quorum, Role, VERSION_MAX, Warning,
+    ANY, ClusterConfig, ConfigError, DistributedConfig, NewNodeStrategy, Overridable, Parsed,
+    Quorum, Role, VERSION_MAX, Warning,
 };
+use crate::data_centers::{DataCenter, DataCenters};
 use crate::members::{NAME_BYTES_MAX, is_legal_name};
 
 /// Settings of a database that count.
@@ -202,8 +203,8 @@ fn server_list(entries: &[Field<'_>]) -> Result<ServerList, ConfigError> {
     Ok(ServerList::new(names, new_node))
 }
 
-fn data_centers(field: &Field<'_>) -> Result<BTreeMap<String, DataCenter>, ConfigError> {
-    let mut found: BTreeMap<String, DataCenter> = BTreeMap::new();
+fn data_centers(field: &Field<'_>) -> Result<DataCenters, ConfigError> {
+    let mut found = DataCenters::new();
     for (name, field) in field.pairs("an object with data centers by name")? {
         if name.is_empty() {
             return Err(field.refuse("names of data centers"));
@@ -229,7 +230,7 @@ fn data_centers(field: &Field<'_>) -> Result<BTreeMap<String, DataCenter>, Confi
         if names.is_empty() {
             return Err(servers.refuse(legal));
         }
-        let write_quorum = quorum(write_quorum, false)?;
+        let write_quorum = quorum(write_quorum, false)?.into();
         found.insert(name.to_string(), DataCenter { write_quorum, servers: names });
     }
     Ok(found)

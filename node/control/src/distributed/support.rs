@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use super::{
     ANY, ClusterConfig, DistributedConfig, NewNodeStrategy, Overridable, Quorum, Role, Warning,
 };
+use crate::data_centers::DataCenters;
 use crate::members::{Members, WriteQuorum};
 use crate::settings::{ExecutionMode, ReadQuorum};
 
@@ -17,7 +18,7 @@ use crate::settings::{ExecutionMode, ReadQuorum};
 const INTERNAL: [&str; 2] = ["internal", "index"];
 
 /// What databases get whose creation does not say otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Defaults {
     /// W.
     pub write_quorum: WriteQuorum,
@@ -25,6 +26,8 @@ pub struct Defaults {
     pub read_quorum: ReadQuorum,
     /// Whether writers wait.
     pub execution_mode: ExecutionMode,
+    /// Where servers are.
+    pub data_centers: DataCenters,
 }
 
 /// A configuration that can be kept.
@@ -67,15 +70,16 @@ impl DistributedConfig {
         for (name, cluster) in &self.clusters {
             look.cluster(name, cluster);
         }
-        let (write, read) = (self.write_quorum(ANY).of_all(), self.read_quorum(ANY).of_all());
-        match (write, read) {
-            (Some(write_quorum), Some(read)) if look.refused.is_empty() => {
-                let execution_mode = self.execution_mode(ANY);
-                let defaults = Defaults { write_quorum, read_quorum: read.into(), execution_mode };
-                Ok(Supported { defaults, warnings: look.warnings })
-            }
-            _ => Err(look.refused),
+        if !look.refused.is_empty() {
+            return Err(look.refused);
         }
+        let defaults = Defaults {
+            write_quorum: self.write_quorum(ANY).into(),
+            read_quorum: WriteQuorum::from(self.read_quorum(ANY)).into(),
+            execution_mode: self.execution_mode(ANY),
+            data_centers: self.data_centers.clone(),
+        };
+        Ok(Supported { defaults, warnings: look.warnings })
     }
 }
 
@@ -100,13 +104,6 @@ impl Look<'_> {
                 "newNodeStrategy",
                 "the servers of --masters are enlisted for good, and count in quorums when they \
                  are away",
-            );
-        }
-        let quorums = [self.config.write_quorum(ANY), self.config.read_quorum(ANY)];
-        if !self.config.data_centers.is_empty() || quorums.contains(&Quorum::LocalDataCenter) {
-            self.refuse(
-                "dataCenters",
-                "there are no data centers yet, and no quorum `localDataCenter`; leave it out",
             );
         }
         if !self.config.clusters.contains_key(ANY) {
@@ -253,6 +250,7 @@ mod tests {
             write_quorum: WriteQuorum::Count(2),
             read_quorum: ReadQuorum::Majority,
             execution_mode: ExecutionMode::Synchronous,
+            data_centers: DataCenters::new(),
         };
         assert_eq!(supported.defaults, defaults);
         assert_eq!(
@@ -290,13 +288,11 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_is_refused_all_at_once() {
         let text = r#"{"servers":{"*":"replica","n1":"master","n2":"Replica"},
-            "dataCenters":{"rome":{"writeQuorum":"majority","servers":["n1"]}},
             "clusters":{"internal":{},"index":{"servers":["n1"]},
             "usa":{"servers":["n1","n2","n3"],"owner":"n2","writeQuorum":"all",
             "readQuorum":2,"executionMode":"asynchronous"},"local":{}}}"#;
         let refused = supported(text).unwrap_err();
         for (line, complaint) in refused.iter().zip([
-            "dataCenters: there are no data centers yet",
             "clusters.*: it is missing",
             "servers.n2: there are no REPLICAs yet, and 'n2' is in --masters",
             "servers.*: there are no REPLICAs yet, and 'n3' is in --masters",
@@ -312,6 +308,6 @@ mod tests {
         ]) {
             assert!(line.starts_with(complaint), "{complaint:?} in {refused:#?}");
         }
-        assert_eq!(refused.len(), 10, "{refused:#?}");
+        assert_eq!(refused.len(), 9, "{refused:#?}");
     }
 }

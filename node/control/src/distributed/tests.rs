@@ -7,6 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
+use crate::data_centers::DataCenter;
 
 const TEMPLATE_1_6: &str = r#"{
   "replication": true, "autoDeploy": true, "hotAlignment": true, "resyncEvery": 15,
@@ -348,7 +349,7 @@ mod arbitrary {
         any::<bool>().prop_flat_map(|has_centers| {
             let role = prop_oneof![Just(Role::Master), Just(Role::Replica)];
             let center = quorum(false).prop_map(|write_quorum| DataCenter {
-                write_quorum,
+                write_quorum: write_quorum.into(),
                 servers: vec!["a".to_string(), "b".to_string()],
             });
             let strategy = any::<bool>().prop_map(|is_static| {

@@ -6,9 +6,7 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
-use super::{
-    ClusterConfig, DataCenter, DistributedConfig, NewNodeStrategy, Overridable, Quorum, ServerList,
-};
+use super::{ClusterConfig, DistributedConfig, NewNodeStrategy, Overridable, Quorum, ServerList};
 
 /// Why a configuration cannot become text.
 #[derive(Debug, thiserror::Error)]
@@ -84,15 +82,6 @@ impl Serialize for ServerList {
             list.serialize_element(entry)?;
         }
         list.end()
-    }
-}
-
-impl Serialize for DataCenter {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("writeQuorum", &self.write_quorum)?;
-        map.serialize_entry("servers", &self.servers)?;
-        map.end()
     }
 }
 

@@ -42,8 +42,8 @@ impl<A: StateMachine> Plane<A> {
         let Some(ticks) = self.stands_in.take().filter(|_| !is_led) else { return };
         if ticks > 1 {
             self.stands_in = Some(ticks - 1);
-        } else {
-            // Refused only to those who have no vote.
+        } else if self.raft.raft.promotable() {
+            // The library would let who has lost its vote meanwhile stand, and even win.
             self.raft.campaign().ok();
         }
     }

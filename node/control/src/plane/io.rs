@@ -57,6 +57,8 @@ pub enum Event<C = Command> {
         /// The shell's number for the request.
         request: u64,
     },
+    /// This server is to stop: if it leads, another one shall.
+    Resign,
     /// Nobody waits for that request any more.
     GiveUp {
         /// The shell's number for the request.

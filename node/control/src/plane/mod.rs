@@ -214,6 +214,8 @@ impl<A: StateMachine> Plane<A> {
                 self.ask(number, out);
             }
             Event::GiveUp { request } => self.give_up(request, out),
+            Event::Resign if self.is_leader() => self.hand_over(),
+            Event::Resign => {}
         }
         self.work(out)
     }
@@ -222,6 +224,12 @@ impl<A: StateMachine> Plane<A> {
     #[must_use]
     pub const fn state(&self) -> &State<A> {
         &self.state
+    }
+
+    /// The server whose part of the control plane this is.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.config.node
     }
 
     /// Index of the last entry that this server has applied.

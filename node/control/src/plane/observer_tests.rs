@@ -412,3 +412,31 @@ fn storms_among_observers_lose_nothing_and_do_nothing_twice() {
     assert!(applied > 8 * 8, "only {applied} commands came through");
     assert!(changed > 2, "voters changed in {changed} storms");
 }
+
+/// It has just read that it votes no more, and then the leader that it knows is gone. The others
+/// would vote for it.
+#[test]
+fn who_has_lost_its_vote_does_not_stand_when_the_leader_is_lost() {
+    for seed in 0..20 {
+        let mut world = with_observers(seed, 3);
+        world.propose(0, role(3, Role::Master));
+        world.run_ms(2_000);
+        let leader = world.leader().unwrap();
+        let falls = (0..3).find(|index| *index != leader).unwrap();
+        world.propose(leader, role(falls, Role::Replica));
+        let is_listed = |world: &World| {
+            let raft = &plane(world, falls).raft.raft;
+            raft.prs().get(node(falls).0).is_some()
+        };
+        while is_listed(&world) {
+            world.run_ms(1);
+        }
+        world.crash(leader);
+        for index in (0..world.servers.len()).filter(|index| *index != leader) {
+            world.step(index, Event::Peer { node: node(leader), up: false });
+        }
+        world.run_ms(4_000);
+        let next = world.leader().unwrap();
+        assert!(voters(plane(&world, next)).contains(&node(next)), "seed {seed}");
+    }
+}

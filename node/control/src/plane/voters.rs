@@ -41,10 +41,10 @@ impl Voters {
 }
 
 impl<A: StateMachine> Plane<A> {
-    /// How many vote on the log, as far as this server has applied it.
+    /// Who votes on the log, as far as this server has applied it.
     #[must_use]
-    pub fn voter_count(&self) -> usize {
-        self.raft.raft.prs().conf().voters().ids().iter().count()
+    pub fn voting(&self) -> BTreeSet<NodeId> {
+        self.raft.raft.prs().conf().voters().ids().iter().map(NodeId).collect()
     }
 
     /// Proposes the next change of the list, if this server leads and one is due.
@@ -72,9 +72,15 @@ impl<A: StateMachine> Plane<A> {
         command.map_or(Ok(()), |command| self.proposals.add_unasked(command))
     }
 
+    /// True when this server leads and another one could.
+    #[must_use]
+    pub fn can_resign(&self) -> bool {
+        self.is_leader() && self.heir().is_some()
+    }
+
     /// Has another server lead, unless one is just about to. Who did not take over is not asked
     /// again as long as there are others.
-    fn hand_over(&mut self) {
+    pub(super) fn hand_over(&mut self) {
         if self.raft.raft.lead_transferee.is_some() {
             return;
         }
@@ -122,7 +128,7 @@ impl<A: StateMachine> Plane<A> {
         let others = others.map(|node| node.0).filter(|id| *id != self.config.node.0);
         let voters = others.filter(|id| prs.conf().voters().contains(*id));
         let known = voters.filter_map(|id| prs.get(id).map(|progress| (id, progress)));
-        let there = known.filter(|(_, progress)| progress.recent_active);
+        let there = known.filter(|(id, _)| self.hears(NodeId(*id)));
         let rank =
             |(id, progress): &(u64, &Progress)| (self.voters.asked != Some(*id), progress.matched);
         there.max_by_key(rank).map(|(id, _)| id)

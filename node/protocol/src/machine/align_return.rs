@@ -17,6 +17,11 @@
 //! others are asked; whoever was told says so, and how far logs have told it of all else, which
 //! tokens then cover, too.
 //!
+//! **Not by an older configuration.** Logs are skipped as far as the sources had applied them, what
+//! was decided on clusters that are kept here by a newer configuration included. A server that has
+//! heard of one waits until it knows it, and compares these clusters, too: no source has applied a
+//! decision, or says so, by a configuration that its answers do not name.
+//!
 //! Where ended boots stopped is taken along, or a session with an index of one of them would wait
 //! here until that boot is closed, however far its server's log is applied.
 
@@ -39,6 +44,9 @@ type Settled = BTreeMap<TxId, (Decided, Vec<Participant>)>;
 
 impl Machine {
     pub(super) fn come_back_if_done(&mut self, cx: &mut Cx<'_>) {
+        if self.is_behind_in_cfg() {
+            return;
+        }
         let Some(aligning) = self.align.take_if(|aligning| aligning.round > 0) else { return };
         if self.suffices(&aligning, Source::is_closed) {
             if let Some(settled) = self.settled_by_sources(cx, &aligning) {

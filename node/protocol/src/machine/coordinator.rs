@@ -131,7 +131,7 @@ impl Machine {
             armed: 0,
             recovering: false,
         };
-        for node in self.masters_of(&coordination.participants) {
+        for node in self.voters_of(&coordination.participants, &coordination.ops) {
             self.send_prepare(cx, node, tx, &coordination);
         }
         self.coordinations.insert(tx, coordination);
@@ -275,6 +275,7 @@ impl Machine {
         cluster: ClusterKey,
     ) {
         let Some(placement) = self.placements.get(&cluster) else { return };
+        let safely = self.is_decided_safely(&c.participants);
         let round = c.clusters.get_mut(&cluster).expect("named by the caller");
         let value = match &round.stage {
             Stage::Final(..) => return,
@@ -288,7 +289,7 @@ impl Machine {
                 }
                 return;
             }
-            Stage::Voting => match self.judge_votes(placement, round, c.started) {
+            Stage::Voting => match self.judge_votes(placement, round, c.started, safely) {
                 Votes::Open => return,
                 Votes::Final(value) => {
                     round.stage = Stage::Final(value, true);
@@ -405,7 +406,7 @@ impl Machine {
         if self.now >= c.resend_at {
             c.resend_at = self.now + self.config.resend;
             let c = &self.coordinations[&tx];
-            for node in self.masters_of(&c.participants) {
+            for node in self.voters_of(&c.participants, &c.ops) {
                 self.resend_one(cx, tx, c, node);
             }
         }

@@ -14,7 +14,7 @@
 
 use alloc::vec::Vec;
 
-use quorate_api::{Committed, ItemId, Merge, OpKind, Operation, Stamp, TxId};
+use quorate_api::{ClusterKey, Committed, ItemId, Merge, OpKind, Operation, Stamp, TxId};
 
 use super::apply::Decision;
 use super::{Cx, Machine};
@@ -25,13 +25,15 @@ use crate::message::TxRecord;
 use crate::planted::Bug;
 
 impl Machine {
-    /// With W below a majority recovery may abort what its coordinator has committed. Then the
-    /// commit counts: it was acknowledged.
+    /// With W below a majority in all clusters recovery may abort what its coordinator has
+    /// committed. Then the commit counts: it was acknowledged.
     pub(super) fn may_contradict(&self, cx: &Cx<'_>, decision: &Decision) -> bool {
         let TxRecord { participants, .. } = cx.tx(decision.tx).unwrap_or_default();
         let parked = self.parked.decision(decision.tx).into_iter().flat_map(|d| &d.participants);
-        let mut touched = participants.iter().chain(&decision.participants).chain(parked);
-        let is_unsafe = touched.any(|p| !self.is_safe(p.cluster));
+        let touched = participants.iter().chain(&decision.participants).chain(parked);
+        let touched: Vec<ClusterKey> = touched.map(|p| p.cluster).collect();
+        let is_unsafe =
+            !touched.is_empty() && touched.into_iter().all(|cluster| !self.is_safe(cluster));
         if is_unsafe {
             Mark::Contradicted.hit();
         }
@@ -76,13 +78,20 @@ impl Machine {
     }
 
     /// A commit of another line, whose base is not here.
+    ///
+    /// It may be a merge that came too late: what lost to it has lost all the same. Whoever would
+    /// have taken it may have gone on meanwhile, too, so that it is a rival everywhere, and drops
+    /// out as the past of the next merge: then nobody else would list what lost to it.
     pub(super) fn keep_rival_commit(&mut self, cx: &mut Cx<'_>, tx: TxId, op: &Operation) {
         if self.config.has(Bug::DivergenceTakenForLag) {
             cx.write(Write::Item(op.item.clone(), op.committed(tx)));
             return;
         }
         let ancestors = match &op.kind {
-            OpKind::Merge(merge) => [&merge.past[..], &merge.of[..]].concat(),
+            OpKind::Merge(merge) => {
+                self.close_listed(cx, op, merge);
+                [&merge.past[..], &merge.of[..]].concat()
+            }
             OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Check => {
                 let rivals = cx.rivals(&op.item);
                 let of_base = rivals.into_iter().find(|rival| rival.committed.stamp == op.base);
@@ -205,8 +214,6 @@ impl Machine {
     ) {
         let mut rivals = cx.rivals(&op.item);
         let before = rivals.clone();
-        let wins =
-            |committed: &Committed| (committed.live, &committed.image) == (merge.live, &op.image);
         // What it was built on may have lost to an earlier merge, which has not come yet.
         let may_lose = |stamp: Stamp| {
             let skips = merge.of.len() > 1 && merge.past.contains(&stamp);
@@ -217,18 +224,17 @@ impl Machine {
             let ancestors = cx.ancestors(&op.item);
             rivals.push(Rival { committed: local, ancestors, fate: Fate::Open });
         }
-        let goes = |rival: &Rival| {
-            let stamp = rival.committed.stamp;
-            let is_past = merge.past.contains(&stamp) && overtaken != Some(stamp);
-            let wins = merge.covers(stamp) && wins(&rival.committed);
-            rival.fate != Fate::Lost && (is_past || wins)
-        };
-        rivals.retain(|rival| !goes(rival));
-        for rival in &mut rivals {
-            if merge.covers(rival.committed.stamp) {
-                rival.fate = Fate::Lost;
-            }
+        close(&mut rivals, op, merge, overtaken);
+        if rivals != before {
+            self.write_rivals(cx, &op.item, rivals);
         }
+    }
+
+    /// A merge that is not written here, because the local content went on without it.
+    fn close_listed(&mut self, cx: &mut Cx<'_>, op: &Operation, merge: &Merge) {
+        let mut rivals = cx.rivals(&op.item);
+        let before = rivals.clone();
+        close(&mut rivals, op, merge, None);
         if rivals != before {
             self.write_rivals(cx, &op.item, rivals);
         }
@@ -296,6 +302,24 @@ impl Machine {
             self.keep_rival(cx, item, content, Vec::new(), Fate::NoWinner);
         }
         cx.rivals(item) != before
+    }
+}
+
+/// What a merge covers has lost to it, unless its content is the winner's or a line that it covers
+/// went on from it: then it is listed no more. What was committed here until now stays.
+fn close(rivals: &mut Vec<Rival>, op: &Operation, merge: &Merge, overtaken: Option<Stamp>) {
+    let wins = |rival: &Rival| {
+        let Committed { live, image, .. } = &rival.committed;
+        (*live, image) == (merge.live, &op.image)
+    };
+    let goes = |rival: &Rival| {
+        let stamp = rival.committed.stamp;
+        let is_past = merge.past.contains(&stamp) && overtaken != Some(stamp);
+        rival.fate != Fate::Lost && (is_past || (merge.covers(stamp) && wins(rival)))
+    };
+    rivals.retain(|rival| !goes(rival));
+    for rival in rivals.iter_mut().filter(|rival| merge.covers(rival.committed.stamp)) {
+        rival.fate = Fate::Lost;
     }
 }
 

@@ -11,6 +11,10 @@
 //! - if there are several lines, lets the chain name the one that wins. A MASTER that lags behind
 //!   exactly one line counts for that one.
 //!
+//! Only MASTERs are waited for. A REPLICA that does not answer is left out after a while, and what
+//! REPLICAs have counts only where the MASTERs are of one line: they get a merge by logs, as
+//! whatever is decided, and who has something that it does not cover tells so again.
+//!
 //! What wins is written by an ordinary transaction of one operation (`OpKind::Merge`): its base is
 //! the highest stamp of all, so its version is above all of them, and whoever has a stamp that it
 //! covers says Yes, or applies it. Who does not, because a client wrote meanwhile, keeps its own,
@@ -27,7 +31,7 @@ use quorate_api::{ClusterKey, ItemId, NodeId, TxId};
 
 use super::merge_verdict::{Scene, Seen, Verdict, Winner};
 use super::{Cx, Machine};
-use crate::conflict::{Choose, Fate, Logged, Merging, State};
+use crate::conflict::{Choose, Fate, Logged, Merging, Rival, State};
 use crate::io::{PAGE_BYTES, Placement, Tick, bytes_of};
 use crate::marks::Mark;
 use crate::message::Message;
@@ -119,6 +123,7 @@ impl Machine {
         }
         let patience = 4 * self.config.resend;
         let now = self.now;
+        self.do_without_replicas(cx);
         let late = |look: &Look| now >= look.at + patience && look.choice.is_none();
         let over: Vec<Look> =
             self.merger.looks.extract_if(.., |_, look| late(look)).map(|(_, look)| look).collect();
@@ -281,9 +286,28 @@ impl Machine {
             return;
         }
         look.answers.insert(from, answer);
-        if look.answers.len() < look.asked.len() {
-            return;
+        if look.answers.len() == look.asked.len() {
+            self.conclude(cx, number);
         }
+    }
+
+    /// Every MASTER has answered, some time ago: what REPLICAs have may come with another look.
+    fn do_without_replicas(&mut self, cx: &mut Cx<'_>) {
+        let (now, grace) = (self.now, self.config.resend);
+        let is_enough = |look: &Look| {
+            let cluster = look.items.first().map(|item| item.cluster);
+            let placement = cluster.and_then(|cluster| self.placements.get(&cluster));
+            let mut silent = look.asked.iter().filter(|node| !look.answers.contains_key(node));
+            placement.is_some_and(|p| !silent.any(|node| p.masters.contains(node)))
+        };
+        let looks = self.merger.looks.iter().filter(|(_, look)| now >= look.at + grace);
+        let enough = looks.filter(|(_, look)| is_enough(look)).map(|(number, _)| *number);
+        for number in enough.collect::<Vec<u64>>() {
+            self.conclude(cx, number);
+        }
+    }
+
+    fn conclude(&mut self, cx: &mut Cx<'_>, number: u64) {
         let Some(look) = self.merger.looks.remove(&number) else { return };
         let logs = look.answers.iter().map(|(node, (_, log))| (*node, log)).collect();
         for (at, item) in look.items.iter().enumerate() {
@@ -300,13 +324,27 @@ impl Machine {
                 continue;
             }
             let listed = cx.rivals(item);
-            let scene = Scene::of(states, &listed);
+            let scene = self.scene_of(item, states, &listed);
             match &look.choice {
                 None => self.judge_item(cx, item, &scene, &logs),
                 Some(choice) => self.carry_out(cx, &scene, choice.clone()),
             }
         }
         self.begin_looks(cx);
+    }
+
+    /// What the MASTERs have, if that is several lines, else what everybody has.
+    fn scene_of<'a>(
+        &self,
+        item: &ItemId,
+        states: BTreeMap<NodeId, &'a State>,
+        listed: &'a [Rival],
+    ) -> Scene<'a> {
+        let is_master = |node: &NodeId| self.is_master(*node, item.cluster);
+        let of_masters = states.iter().filter(|(node, _)| is_master(node));
+        let of_masters = of_masters.map(|(node, state)| (*node, *state)).collect();
+        let scene = Scene::of(of_masters, listed);
+        if scene.heads.len() > 1 { scene } else { Scene::of(states, listed) }
     }
 
     fn judge_item(

@@ -297,21 +297,26 @@ impl Machine {
     /// acknowledged, too.
     fn by_chain<'a>(&self, item: &ItemId, scene: &Scene<'a>) -> Option<Winner<'a>> {
         let placement = self.placements.get(&item.cluster)?;
-        let masters = placement.masters.iter().filter_map(|node| scene.states.get(node));
+        let masters =
+            placement.masters.iter().filter_map(|node| Some((node, scene.states.get(node)?)));
         let had = |head: &&Head<'a>| scene.states.values().any(|s| s.stamp() == head.stamp);
         let nowhere = scene.heads.iter().filter(|head| !had(head));
-        let lines = masters.filter_map(|state| scene.line_of(state)?.committed);
-        let lines = lines.chain(nowhere.filter_map(|head| head.committed));
-        let lines: Vec<&'a Committed> = lines.collect();
-        let copy = |committed: &&'a Committed| Copy {
+        let lines = masters.filter_map(|(node, state)| {
+            let center = placement.data_centers.get(node).map(|name| &**name);
+            Some((scene.line_of(state)?.committed?, center))
+        });
+        // Who keeps a line that nobody has is in no data center.
+        let lines = lines.chain(nowhere.filter_map(|head| Some((head.committed?, None))));
+        let lines: Vec<(&'a Committed, Option<&str>)> = lines.collect();
+        let copy = |(committed, data_center): &(&'a Committed, _)| Copy {
             content: content(committed).map(|bytes| (committed.stamp.version, bytes)),
-            data_center: None,
+            data_center: *data_center,
         };
         let copies: Vec<Copy<'_>> = lines.iter().map(copy).collect();
         let chain = &self.config.merge.chain;
         let (winner, step) = chain.winner(&copies, placement.write_quorum)?;
         Mark::ChainDecided.hit();
-        Some(Winner { committed: lines[winner], by: name_of(step) })
+        Some(Winner { committed: lines[winner].0, by: name_of(step) })
     }
 }
 

@@ -361,6 +361,10 @@ impl Machine {
             let is_fine = placement.witnesses.is_empty()
                 || (placement.has_few_witnesses() && placement.is_safe());
             assert!(is_fine, "witnesses of {cluster}");
+            for local in &placement.local_quorums {
+                let n = local.masters.len();
+                assert!((1..=n).contains(&local.write_quorum), "local quorum of {cluster}");
+            }
         }
         self.cfg = cfg;
         let members: BTreeSet<NodeId> = placements

@@ -76,7 +76,7 @@ impl Machine {
     pub(super) fn read_bases(&mut self, cx: &mut Cx<'_>, retry: Retry) {
         let items = retry.submit.ops.iter().map(|p| p.item.clone()).collect();
         let deadline = retry.submit.deadline;
-        self.begin_read(cx, Purpose::Bases(retry), items, ReadQuorum::Majority, deadline);
+        self.begin_read(cx, Purpose::Bases(retry), items, ReadQuorum::Bases, deadline);
     }
 
     fn begin_read(
@@ -118,8 +118,8 @@ impl Machine {
             let Some(placement) = placement.filter(|p| !p.is_closed()) else {
                 return Some(Failure::on(ErrorCode::UnknownCluster, item));
             };
-            let reachable = placement.masters.iter().filter(|n| self.is_up(**n)).count();
-            if reachable < read.quorum.of(placement) {
+            let (asked, needed) = read.quorum.of(placement, self.config.node);
+            if asked.iter().filter(|n| self.is_up(**n)).count() < needed {
                 return Some(Failure::on(ErrorCode::NoQuorum, item));
             }
         }
@@ -133,7 +133,7 @@ impl Machine {
             .items
             .iter()
             .filter_map(|item| self.placements.get(&item.cluster))
-            .flat_map(|p| p.masters.iter().copied())
+            .flat_map(|p| read.quorum.of(p, self.config.node).0.into_owned())
             .filter(|node| !read.answers.contains_key(node))
             .collect();
         for node in nodes {
@@ -247,15 +247,16 @@ impl Machine {
 
     fn progress_of(&self, cx: &Cx<'_>, read: &ReadState, index: usize, item: &ItemId) -> Progress {
         let Some(placement) = self.placements.get(&item.cluster) else { return Progress::Waiting };
+        let (asked, needed) = read.quorum.of(placement, self.config.node);
         let answers: Vec<(NodeId, &ReadAnswer)> = read
             .answers
             .iter()
-            .filter(|(node, _)| placement.masters.contains(node))
+            .filter(|(node, _)| asked.contains(node))
             .map(|(node, answers)| (*node, &answers[index]))
             .filter(|(_, answer)| answer.generation == placement.generation)
             .collect();
         let from_one = self.config.has(Bug::ReadOneServer);
-        let needed = if from_one { 1 } else { read.quorum.of(placement) };
+        let needed = if from_one { 1 } else { needed };
         if answers.len() < needed {
             return Progress::Waiting;
         }

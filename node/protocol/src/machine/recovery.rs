@@ -350,6 +350,7 @@ impl Machine {
     /// are final.
     fn advance_recovery(&mut self, cx: &mut Cx<'_>, tx: TxId) {
         let Some(mut recovery) = self.recoveries.remove(&tx) else { return };
+        let safely = self.is_decided_safely(&recovery.participants);
         let mut chosen = false;
         for participant in &recovery.participants {
             let instance = recovery.clusters.get_mut(&participant.cluster);
@@ -357,9 +358,9 @@ impl Machine {
             let Some((placement, instance)) = placement.zip(instance) else { continue };
             match instance {
                 Instance::Promising(promises) => {
-                    if let Some(value) = self.value_from(placement, promises) {
+                    if let Some(value) = self.value_from(placement, tx, promises, safely) {
                         chosen = true;
-                        *instance = if placement.is_safe() {
+                        *instance = if safely {
                             Instance::Accepting(value, BTreeSet::new())
                         } else {
                             Instance::Final(value)
@@ -390,14 +391,18 @@ impl Machine {
     fn value_from(
         &self,
         placement: &Placement,
+        tx: TxId,
         promises: &BTreeMap<NodeId, Promise>,
+        safely: bool,
     ) -> Option<Value> {
-        let yes = promises.values().filter(|p| p.vote == Some(Vote::Yes)).count();
-        if !placement.is_safe() {
+        let yes = promises.iter().filter(|(_, p)| p.vote == Some(Vote::Yes)).map(|(node, _)| node);
+        let deciders = placement.deciders(tx.node, safely);
+        let (yes, quorum) = (deciders.count(yes), deciders.write_quorum);
+        if !safely {
             // 3.10: never waits for more than the reachable ones; it may contradict the
             // coordinator.
             let all = placement.masters.iter().all(|n| promises.contains_key(n) || !self.is_up(*n));
-            return if yes >= placement.write_quorum {
+            return if yes >= quorum {
                 Some(Value::Prepared)
             } else {
                 all.then_some(Value::Aborted)
@@ -411,7 +416,7 @@ impl Machine {
             return Some(Value::Aborted);
         }
         let silent = n - promises.len();
-        if self.config.has(Bug::RecoverFromSilence) && yes + silent >= placement.write_quorum {
+        if self.config.has(Bug::RecoverFromSilence) && yes + silent >= quorum {
             return Some(Value::Prepared);
         }
         let accepted = promises.values().filter_map(|p| p.accepted).max();
@@ -420,7 +425,7 @@ impl Machine {
                 Mark::ValueAdopted.hit();
                 value
             }
-            None if yes == promises.len() || yes >= placement.write_quorum => Value::Prepared,
+            None if yes == promises.len() || yes >= quorum => Value::Prepared,
             None => Value::Aborted,
         })
     }

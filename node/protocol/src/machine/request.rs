@@ -80,9 +80,11 @@ impl Machine {
         }
     }
 
-    /// Refusal before anything is sent: fewer than W(c) MASTERs of some c believed reachable
-    /// (3.5.1).
+    /// Refusal before anything is sent: fewer MASTERs of some c believed reachable than Yes votes
+    /// are needed there (3.5.1).
     pub(super) fn check_quorums(&self, submit: &Submit) -> Result<(), Failure> {
+        let mut clusters = submit.ops.iter().map(|proposal| proposal.item.cluster);
+        let safely = clusters.any(|cluster| self.is_safe(cluster));
         for proposal in &submit.ops {
             let Some(placement) = self.placements.get(&proposal.item.cluster) else {
                 return Err(Failure::on(ErrorCode::UnknownCluster, &proposal.item));
@@ -90,8 +92,9 @@ impl Machine {
             if submit.schema < placement.schema_min {
                 return Err(Failure::on(ErrorCode::SchemaChanged, &proposal.item));
             }
-            let reachable = placement.masters.iter().filter(|node| self.is_up(**node)).count();
-            if reachable < placement.write_quorum {
+            let deciders = placement.deciders(self.config.node, safely);
+            let reachable = deciders.masters.iter().filter(|node| self.is_up(**node)).count();
+            if reachable < deciders.write_quorum {
                 return Err(Failure::on(ErrorCode::NoQuorum, &proposal.item));
             }
         }

@@ -24,6 +24,16 @@ impl Machine {
         self.coordinations.len() + self.retries.len() + self.reads.len() + self.sessions.len()
     }
 
+    /// What others would have to find out were this server to end now: its transactions that are
+    /// not decided, and MASTERs that can be reached and have not acknowledged all its decisions.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        let streamed_to = self.streamed_to();
+        let peers = streamed_to.iter().filter_map(|node| self.peers.get(node));
+        let late = peers.filter(|peer| peer.up && peer.synced && peer.acked < self.log_end);
+        self.coordinations.len() + late.count()
+    }
+
     pub(super) fn on_status(
         &mut self,
         cx: &mut Cx<'_>,

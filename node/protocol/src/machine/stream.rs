@@ -39,7 +39,7 @@ pub(super) struct Peer {
     /// An entry that it had not acknowledged when this was last looked at, and since when.
     pub(super) behind: Option<(LogPosition, Tick)>,
     /// Entries it was behind when last looked at.
-    pub(super) lag: u64,
+    pub(super) lag: (u64, Option<Tick>),
     /// It is noted that the log was cut past it; until it has acknowledged what comes after that.
     pub(super) left_behind: bool,
     /// What is kept for it since it left, until it has caught up.

@@ -66,6 +66,8 @@ pub(super) fn placement(masters: Vec<NodeId>, write_quorum: usize) -> Placement 
         masters,
         replicas: Vec::new(),
         write_quorum,
+        local_quorums: Vec::new(),
+        data_centers: alloc::collections::BTreeMap::new(),
         owner: None,
         schema_min: 0,
         entry: SessionToken::new(),

@@ -180,8 +180,9 @@ impl Machine {
             } else if !peer.aligning {
                 peer.hold = None;
             }
+            let lag = (lag, peer.behind.map(|(_, since)| since));
             if lag != core::mem::replace(&mut peer.lag, lag) {
-                cx.note(Note::Lag { node, entries: lag });
+                cx.note(Note::Lag { node, entries: lag.0, since: lag.1 });
             }
         }
         // Whoever is left behind needs them to align: they must not only have what is cut.

@@ -1,5 +1,5 @@
-//! What the votes of a transaction allow (PROTOCOL.md 3.5.3; 3.10 for W below majority). May not
-//! send anything: `coordinator` does.
+//! Who votes on a transaction, and what the votes allow (PROTOCOL.md 3.5.3; 3.10 for W below
+//! majority). May not send anything: `coordinator` does.
 //!
 //! A split vote is given up early. With MASTERs down, W Yes may be out of reach although fewer than
 //! N − W + 1 said No: then nothing but recovery can abort (3.5.3), and waiting for half of the
@@ -12,14 +12,15 @@
 //! come from one of its receivers; or the transaction would be aborted for nothing but the order of
 //! messages. This, too, says only when.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, NodeId, TxId};
+use quorate_api::{ClusterKey, NodeId, OpKind, Operation, TxId};
 
 use super::Machine;
 use super::coordinator::{Coordination, Round, Stage};
-use crate::io::{Placement, Tick};
-use crate::message::Value;
+use crate::io::{Electorate, Placement, Tick};
+use crate::message::{Participant, Value};
 use crate::planted::Bug;
 
 /// What the votes of one cluster allow.
@@ -30,12 +31,43 @@ pub(super) enum Votes {
 }
 
 impl Machine {
+    /// A transaction is as safe as the safest cluster that it touches: with a safe one among them,
+    /// all are decided by majorities, two rounds and promises (3.5, 3.7). Otherwise its coordinator
+    /// could commit with W Yes where that is below a majority, a recovery that does not find those
+    /// abort the whole, and the safe cluster be written by somebody else on the same base.
+    /// Recoverers know all participants, so everybody comes to the same rule. A generation that is
+    /// not the one known here counts as safe: that asks for more votes, never for fewer.
+    pub(super) fn is_decided_safely(&self, participants: &[Participant]) -> bool {
+        participants.iter().any(|p| self.placement_of(p).is_none_or(Placement::is_safe))
+    }
+
+    /// Who is asked for a vote on a transaction of this server: the MASTERs whose votes count; of
+    /// what is merged all MASTERs, so that none of them goes on alone meanwhile.
+    pub(super) fn voters_of(
+        &self,
+        participants: &[Participant],
+        ops: &[Operation],
+    ) -> BTreeSet<NodeId> {
+        if ops.iter().any(|op| matches!(op.kind, OpKind::Merge(_))) {
+            return self.masters_of(participants);
+        }
+        let safely = self.is_decided_safely(participants);
+        participants
+            .iter()
+            .filter_map(|p| self.placements.get(&p.cluster))
+            .flat_map(|p| p.deciders(self.config.node, safely).masters.iter().copied())
+            .collect()
+    }
+
     /// True when some cluster's votes decide nothing unless a MASTER comes back that is down now.
     pub(super) fn is_out_of_reach(&self, tx: TxId) -> bool {
         let Some(c) = self.coordinations.get(&tx) else { return false };
+        if !self.is_decided_safely(&c.participants) {
+            return false;
+        }
         let is_split = |(cluster, round): (&ClusterKey, &Round)| {
             let Some(placement) = self.placements.get(cluster) else { return false };
-            let voting = round.stage == Stage::Voting && placement.is_safe();
+            let voting = round.stage == Stage::Voting;
             let may_vote = placement.masters.iter().any(|node| self.may_still_vote(round, *node));
             voting && !round.no.is_empty() && !may_vote
         };
@@ -50,12 +82,14 @@ impl Machine {
     /// An Accept for this cluster now would forbid a vote that another cluster needs.
     pub(super) fn would_forbid_a_vote(&self, c: &Coordination, cluster: ClusterKey) -> bool {
         let Some(accepting) = self.placements.get(&cluster) else { return false };
+        let safely = self.is_decided_safely(&c.participants);
         c.clusters.iter().filter(|(other, _)| **other != cluster).any(|(other, round)| {
             let Some(placement) = self.placements.get(other) else { return false };
-            let masters = placement.masters.iter();
+            let deciders = placement.deciders(self.config.node, safely);
+            let masters = deciders.masters.iter();
             let missing: Vec<&NodeId> =
                 masters.filter(|node| self.may_still_vote(round, **node)).collect();
-            let (yes, quorum) = (round.yes.len(), placement.write_quorum);
+            let (yes, quorum) = (deciders.count(&round.yes), deciders.write_quorum);
             round.stage == Stage::Voting
                 && yes < quorum
                 && yes + missing.len() >= quorum
@@ -69,18 +103,14 @@ impl Machine {
         placement: &Placement,
         round: &mut Round,
         started: Tick,
+        safely: bool,
     ) -> Votes {
         let n = placement.masters.len();
-        let (w, majority) = (placement.write_quorum, placement.majority());
+        let w = placement.deciders(self.config.node, safely).write_quorum;
+        let majority = placement.majority();
         let (yes, no) = (round.yes.len(), round.no.len());
-        if !placement.is_safe() {
-            return if yes >= w {
-                Votes::Final(Value::Prepared)
-            } else if no > n - w {
-                Votes::Final(Value::Aborted)
-            } else {
-                Votes::Open
-            };
+        if !safely {
+            return judge_below_majority(placement.electorate(self.config.node), round);
         }
         let early = (yes >= w && self.config.has(Bug::CommitOnQuorum))
             || (yes > 0 && self.config.has(Bug::AckBeforeQuorum));
@@ -108,5 +138,17 @@ impl Machine {
             return Votes::Open;
         }
         Votes::SecondRound(Value::Prepared)
+    }
+}
+
+/// W Yes are enough, and nobody has to accept them (3.10).
+fn judge_below_majority(electorate: Electorate<'_>, round: &Round) -> Votes {
+    let Electorate { masters, write_quorum } = electorate;
+    if electorate.count(&round.yes) >= write_quorum {
+        Votes::Final(Value::Prepared)
+    } else if electorate.count(&round.no) > masters.len() - write_quorum {
+        Votes::Final(Value::Aborted)
+    } else {
+        Votes::Open
     }
 }

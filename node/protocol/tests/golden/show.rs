@@ -380,8 +380,8 @@ pub(crate) fn note(note: &Note) -> String {
         Note::AllCopied => "all copied".to_owned(),
         Note::Damaged(server) => format!("damaged chunk from {}", node(*server)),
         Note::PassedOver(server) => format!("passed over {}", node(*server)),
-        Note::Lag { node: server, entries } => format!("{} lags by {entries}", node(*server)),
         Note::Dropped { contents } => format!("dropped {contents} contents"),
+        Note::Lag { node: server, entries, .. } => format!("{} lags by {entries}", node(*server)),
         Note::Purged { tombstones } => format!("dropped {tombstones} tombstones"),
         Note::Corruption { tx: t, detail } => format!("CORRUPTION {}: {detail}", tx(*t)),
     }

@@ -149,6 +149,8 @@ impl World {
                 replicas: self.replicas.clone(),
                 witnesses: self.witnesses.iter().filter(is_master).copied().collect(),
                 write_quorum: *write_quorum,
+                local_quorums: Vec::new(),
+                data_centers: BTreeMap::new(),
                 owner,
                 schema_min: 0,
                 entry: SessionToken::new(),

@@ -297,6 +297,8 @@ impl Case {
             masters: masters(cluster),
             replicas: Vec::new(),
             write_quorum: cluster.write_quorum,
+            local_quorums: Vec::new(),
+            data_centers: BTreeMap::new(),
             owner: None,
             schema_min: 0,
             entry: SessionToken::new(),

@@ -3,10 +3,11 @@
 
 use quorate_api::{ClusterKey, NodeId};
 use quorate_control::generations::Keepers;
-use quorate_control::plane::Event;
+use quorate_control::plane::{Event, StateMachine as _};
 use quorate_protocol::io::Tick;
 
-use super::table::Command;
+use super::Command;
+use super::table::{Command as Change, Table};
 use crate::world::{Happening, World};
 
 /// How long the control plane has to take dropped clusters back before clients come.
@@ -22,8 +23,8 @@ impl World {
         let owner = self.servers[*self.faults.pick(&self.options.owners_of(&shape))].id;
         let drops = self.faults.chance(self.options.drops);
         let at = self.faults.index(self.servers.len());
-        let own = Command::Own(shape.cluster, owner);
-        self.propose(at, if drops { Command::Drop(shape.cluster) } else { own });
+        let own = Change::Own(shape.cluster, owner);
+        self.propose(at, if drops { Change::Drop(shape.cluster) } else { own });
         self.again_after(self.options.entry_every, Happening::Entry);
     }
 
@@ -35,12 +36,13 @@ impl World {
         let shape = self.changes.index(self.options.clusters.len());
         let cluster = self.options.clusters[shape].cluster;
         let at = self.changes.index(self.servers.len());
-        if self.control.newest.generations.is_changing(cluster) {
+        let table = self.control.newest.table();
+        if table.is_some_and(|table| table.generations.is_changing(cluster)) {
             if self.changes.chance(300) {
-                self.propose(at, Command::GiveUp(cluster));
+                self.propose(at, Change::GiveUp(cluster));
             }
         } else if let Some(next) = self.draw_keepers(cluster) {
-            self.propose(at, Command::Change(cluster, next));
+            self.propose(at, Change::Change(cluster, next));
         }
         let next = self.now + self.changes.between(1, 2 * self.options.change_every);
         self.at(next, Happening::Change);
@@ -49,10 +51,10 @@ impl World {
     /// Everything takes writes again; clients come back when it does.
     pub(crate) fn reopen(&mut self) {
         let mut wait = 0;
-        if self.control.newest.is_any_closed() {
+        if self.control.newest.table().is_some_and(Table::is_any_closed) {
             let serves = |at: &usize| self.servers[*at].plane.is_some();
             if let Some(at) = (0..self.servers.len()).find(serves) {
-                self.propose(at, Command::Reopen);
+                self.propose(at, Change::Reopen);
             }
             wait = REOPENED;
         }
@@ -60,23 +62,23 @@ impl World {
     }
 
     /// Somebody asks this server for a change, if it runs.
-    fn propose(&mut self, index: usize, command: Command) {
+    fn propose(&mut self, index: usize, change: Change) {
         let server = &self.servers[index];
         if server.paused || server.plane.is_none() {
             return;
         }
         let (id, request) = (server.id, self.control.next_request());
-        self.trace.line(self.now, format_args!("{id} is asked for {request}: {command:?}"));
-        if let Command::Change(cluster, next) = &command {
+        self.trace.line(self.now, format_args!("{id} is asked for {request}: {change:?}"));
+        if let Change::Change(cluster, next) = &change {
             self.control.asked.insert(request, (*cluster, next.clone()));
         }
         self.control.waiting.insert(request, index);
-        self.step_plane(index, Event::Propose { request, command });
+        self.step_plane(index, Event::Propose { request, command: Command::Table(change) });
     }
 
     /// One MASTER or REPLICA less or in another role, or another W; with enough of them alive.
     fn draw_keepers(&mut self, cluster: ClusterKey) -> Option<Keepers> {
-        let mut next = self.control.newest.generations.keepers(cluster)?.clone();
+        let mut next = self.control.newest.table()?.generations.keepers(cluster)?.clone();
         let kind = self.changes.below(5);
         match kind {
             0 | 1 if next.masters.len() > 1 => {
@@ -100,15 +102,19 @@ impl World {
         let masters = next.masters.len();
         let majority = masters / 2 + 1;
         next.write_quorum = majority + self.changes.index(masters - majority + 1);
-        let is_witness = |node: &NodeId| self.control.newest.witnesses.contains(node);
+        let witnesses = self.control.newest.table().map(|table| &table.witnesses);
+        let is_witness = |node: &NodeId| witnesses.is_some_and(|all| all.contains(node));
         let witnesses = next.masters.iter().filter(|node| is_witness(node)).count();
         (2 * witnesses < masters && self.serves(&next, None)).then_some(next)
     }
 
     /// Who keeps a cluster now, who will, and who would by what was asked for and may yet come.
     fn keepers(&self, cluster: ClusterKey) -> impl Iterator<Item = &Keepers> {
-        let generations = &self.control.newest.generations;
-        let now = generations.keepers(cluster).into_iter().chain(generations.next_keepers(cluster));
+        let generations = self.control.newest.table().map(|table| &table.generations).into_iter();
+        let now = generations.flat_map(move |generations| {
+            let next = generations.next_keepers(cluster);
+            generations.keepers(cluster).into_iter().chain(next)
+        });
         let asked = self.control.asked.values().filter(move |(of, _)| *of == cluster);
         now.chain(asked.map(|(_, keepers)| keepers))
     }
@@ -122,7 +128,7 @@ impl World {
     }
 
     /// True when a server, for good, is there.
-    fn lives(&self, index: usize) -> bool {
+    pub(super) fn lives(&self, index: usize) -> bool {
         let server = &self.servers[index];
         !server.dead && !server.disk.is_damaged()
     }
@@ -139,7 +145,10 @@ impl World {
 
     /// True when every cluster and the control plane serve without this server, and will.
     pub(crate) fn can_spare(&self, index: usize) -> bool {
-        let voting = self.control.newest.voting();
+        if let Some(agreement) = self.control.newest.agreement() {
+            return self.members_can_spare(agreement, index);
+        }
+        let voting = self.control.newest.voters();
         let votes = |at: &usize| voting.contains(&self.servers[*at].id);
         let voters = (0..self.servers.len()).filter(votes);
         let alive = voters.filter(|at| *at != index && self.lives(*at)).count();

@@ -1,5 +1,5 @@
 //! How a cluster was founded, in calm and before the run: every server's control plane begins on an
-//! empty disk, one is elected, and the first command is agreed on. May not know faults.
+//! empty disk, one is elected, and the first commands are agreed on. May not know faults.
 
 use std::collections::VecDeque;
 
@@ -8,12 +8,12 @@ use quorate_control::plane::{
     ENTRIES_MAX, Effect, Event, Plane, PlaneConfig, RecoveredLog, UnreadableError,
 };
 
-use super::table::{Command, Table};
+use super::{Agreed, Command};
 use crate::server::Server;
 
 struct Founding<'a> {
     servers: &'a mut [Server],
-    planes: Vec<Plane<Table>>,
+    planes: Vec<Plane<Agreed>>,
     /// (sender, receiver, message).
     network: VecDeque<(NodeId, NodeId, Vec<u8>)>,
 }
@@ -25,8 +25,8 @@ struct Founding<'a> {
 pub(crate) fn found(
     servers: &mut [Server],
     voting: &[usize],
-    first: Command,
-) -> Result<Table, UnreadableError> {
+    first: Vec<Command>,
+) -> Result<Agreed, UnreadableError> {
     let ids: Vec<NodeId> = servers.iter().map(|server| server.id).collect();
     let founders: Vec<(String, NodeId)> =
         voting.iter().map(|at| (ids[*at].to_string(), ids[*at])).collect();
@@ -40,8 +40,10 @@ pub(crate) fn found(
         founding.carry_out(index, out)?;
     }
     founding.settle()?;
-    founding.step(voting[0], Event::Propose { request: 1, command: first })?;
-    founding.settle()?;
+    for (command, request) in first.into_iter().zip(1..) {
+        founding.step(voting[0], Event::Propose { request, command })?;
+        founding.settle()?;
+    }
     for index in (0..ids.len()).filter(|index| !voting.contains(index)) {
         founding.step(index, Event::Peer { node: ids[voting[0]], up: true })?;
     }

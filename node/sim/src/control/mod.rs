@@ -1,33 +1,45 @@
 //! The control plane inside the world: one a server, the real one, over the world's network, disks
 //! and clocks, wired as the server's loop does it (`runtime/control`). It runs over a state of the
-//! simulator's (`table`), which knows clusters of every shape. May not decide anything.
+//! simulator's (`table`), which knows clusters of every shape, or over the server's own, by its own
+//! commands (`members`). May not decide anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_control::generations::Keepers;
 use quorate_control::plane::{Answer, Effect, Event, Plane, PlaneConfig};
-use quorate_protocol::io;
+use quorate_protocol::io::{self, Placement};
 
 use crate::options::{Options, Shape};
-use crate::plant::ShellBug;
+use crate::plant::{ControlBug, ShellBug};
 use crate::rng::Stream;
 use crate::server::{Input, Out, Server};
 use crate::world::World;
 
+mod agreed;
+mod blocks;
 mod changes;
 mod founding;
+mod links;
 mod log;
+mod members;
+mod orders;
 mod table;
 
+pub(crate) use agreed::{Agreed, Command};
+pub(crate) use blocks::Blocks;
+pub(crate) use links::Place;
 pub(crate) use log::ControlLog;
-pub(crate) use table::{Command, Table};
+use members::Orders;
+
+/// Why a foundation cannot fail.
+const READABLE: &str = "the control plane reads what it wrote";
 
 /// What the world knows of what its servers agree on.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     /// The newest state that some server has applied, and its index.
-    pub(crate) newest: Table,
+    pub(crate) newest: Agreed,
     pub(crate) applied: u64,
     /// Requests made so far.
     requests: u64,
@@ -36,11 +48,12 @@ pub(crate) struct Control {
     asked: BTreeMap<u64, (ClusterKey, Keepers)>,
     /// Requests without an answer, and where they were made.
     waiting: BTreeMap<u64, usize>,
+    orders: Orders,
 }
 
 impl Control {
     /// With nothing asked for yet.
-    pub(crate) fn new(newest: Table) -> Self {
+    pub(crate) fn new(newest: Agreed) -> Self {
         Self { newest, ..Self::default() }
     }
 
@@ -55,22 +68,48 @@ impl Control {
     }
 }
 
-/// Makes every server's disk what it is when the cluster has been founded; gives what was agreed.
-///
-/// # Panics
-/// When servers do not agree although nothing goes wrong.
-pub(crate) fn found(options: &Options, servers: &mut [Server], rng: &mut Stream) -> Table {
+/// What a cluster of every shape begins with.
+fn first_table(options: &Options, servers: &[Server], rng: &mut Stream) -> Command {
     let first = |shape: &Shape| {
         let of = |indexes: &[usize]| indexes.iter().map(|at| servers[*at].id).collect();
         let owner =
             (options.entry_every > 0).then(|| servers[*rng.pick(&options.owners_of(shape))].id);
         let (masters, replicas) = (of(&shape.masters), of(&shape.replicas));
-        (shape.cluster, Keepers { masters, replicas, write_quorum: shape.write_quorum }, owner)
+        let local_quorums = options.local_quorums_of(shape);
+        let write_quorum = shape.write_quorum;
+        (shape.cluster, Keepers { masters, replicas, write_quorum, local_quorums }, owner)
     };
     let witnesses = options.witnesses.iter().map(|at| servers[*at].id).collect();
-    let first = Command::Found(options.clusters.iter().map(first).collect(), witnesses);
-    founding::found(servers, &options.voting(), first)
-        .expect("the control plane reads what it wrote")
+    let clusters = options.clusters.iter().map(first).collect();
+    Command::Table(table::Command::Found(clusters, options.places(), witnesses))
+}
+
+/// Makes every server's disk what it is when the cluster has been founded; gives what was agreed.
+///
+/// # Panics
+/// When servers do not agree although nothing goes wrong.
+pub(crate) fn found(
+    options: &Options,
+    servers: &mut [Server],
+    rng: &mut Stream,
+    planted: Option<ControlBug>,
+) -> Agreed {
+    let Some(membership) = &options.membership else {
+        let first = vec![first_table(options, servers, rng)];
+        return founding::found(servers, &options.voting(), first).expect(READABLE);
+    };
+    let (founding, later) = servers.split_at_mut(membership.founders);
+    let named = |server: &Server| (server.name.clone(), server.id);
+    let founders: Vec<(String, NodeId)> = founding.iter().map(named).collect();
+    let listed: BTreeSet<NodeId> = founding.iter().map(|server| server.id).collect();
+    for server in founding.iter_mut() {
+        (server.place.listed, server.place.is_member) = (listed.clone(), true);
+    }
+    for server in later {
+        server.dead = true;
+    }
+    let first = vec![Command::Begin(founders, planted), Command::Server(members::first_database())];
+    founding::found(founding, &options.voting(), first).expect(READABLE)
 }
 
 impl World {
@@ -190,6 +229,7 @@ impl World {
                     if matches!(answer, Answer::Applied(_) | Answer::NotProposed) {
                         self.control.asked.remove(&request);
                     }
+                    self.order_answered(index, request, &answer);
                 }
                 Effect::Led { leader, term } => {
                     let id = server.id;
@@ -209,18 +249,24 @@ impl World {
 
     /// Tells a server's machine where everything is placed, as agreed on.
     fn configure(&mut self, index: usize) {
+        if !self.takes_its_place(index) {
+            return;
+        }
         let server = &mut self.servers[index];
         let Some(plane) = &server.plane else { return };
         server.cfg = plane.state().cfg;
         let (cfg, placements) = (server.cfg, plane.state().agreement.placements());
         for shape in &mut self.options.clusters {
-            // It learns what it keeps no more.
+            // It learns what it keeps, and what it keeps no more.
             let placement = placements.get(&shape.cluster);
             let keeps = placement.is_some_and(|placement| placement.is_held_by(server.id));
-            if !keeps && !shape.gone.contains(&index) {
+            if keeps {
+                shape.gone.retain(|other| *other != index);
+            } else if !shape.gone.contains(&index) {
                 shape.gone.push(index);
             }
         }
+        self.invariants.configured(index, &placements);
         self.trace.line(self.now, format_args!("{} applies configuration {cfg}", server.id));
         self.step(index, io::Event::Configure { cfg, placements });
     }
@@ -238,14 +284,28 @@ impl World {
         }
         let newest = plane.state().agreement.clone();
         let before = std::mem::replace(&mut self.control.newest, newest);
+        if let Some(agreement) = self.control.newest.agreement() {
+            self.invariants.agreed(agreement);
+            let schema = &agreement.schema;
+            let (there, gone) = (schema.servers.len() as u64, schema.gone.len() as u64);
+            let founders = self.options.membership.as_ref().map_or(0, |m| m.founders as u64);
+            let counts = self.clients.counts_mut();
+            (counts.joined, counts.removed) = (there + gone - founders, gone);
+        }
         self.agreed(&before);
     }
 
     /// Something new was agreed on: some server has applied it, the first of all.
-    fn agreed(&mut self, before: &Table) {
+    fn agreed(&mut self, before: &Agreed) {
         let (before, now) = (before.placements(), self.control.newest.placements());
         for (cluster, placement) in now {
-            let Some(old) = before.get(&cluster).filter(|old| **old != placement) else { continue };
+            let Some(old) = before.get(&cluster) else {
+                self.cluster_made(cluster, &placement);
+                continue;
+            };
+            if *old == placement {
+                continue;
+            }
             let counts = self.clients.counts_mut();
             counts.owners += u64::from(placement.owner != old.owner);
             counts.drops += u64::from(placement.is_closed() && !old.is_closed());
@@ -254,7 +314,7 @@ impl World {
             let keeps = |server: &usize| placement.is_held_by(self.servers[*server].id);
             let left = (0..self.servers.len()).filter(|server| !keeps(server)).collect();
             if let Some(shape) = self.options.clusters.iter_mut().find(|s| s.cluster == cluster) {
-                shape.left = left;
+                (shape.left, shape.closed) = (left, placement.is_closed());
             }
             if placement.generation > old.generation {
                 let masters = self.masters_now(cluster);
@@ -264,18 +324,38 @@ impl World {
         }
     }
 
+    /// A class got a cluster; nobody has read of it.
+    fn cluster_made(&mut self, cluster: ClusterKey, placement: &Placement) {
+        let masters = self.indexes_of(&placement.masters);
+        self.invariants.cluster_made(cluster, masters.clone());
+        let all = 0..self.servers.len();
+        let mut shape = Shape::new(0, masters, placement.write_quorum);
+        shape.cluster = cluster;
+        shape.replicas = all.clone().filter(|at| !shape.masters.contains(at)).collect();
+        let keeps = |server: &usize| placement.is_held_by(self.servers[*server].id);
+        shape.left = all.clone().filter(|server| !keeps(server)).collect();
+        shape.gone = all.collect();
+        self.options.clusters.push(shape);
+    }
+
+    fn indexes_of(&self, nodes: &[NodeId]) -> Vec<usize> {
+        let index = |node: &NodeId| self.servers.iter().position(|server| server.id == *node);
+        nodes.iter().filter_map(index).collect()
+    }
+
     /// The MASTERs of a cluster as they were last agreed on.
     pub(crate) fn masters_now(&self, cluster: ClusterKey) -> Vec<usize> {
-        let keepers = self.control.newest.generations.keepers(cluster);
-        let index = |node: &NodeId| self.servers.iter().position(|server| server.id == *node);
-        keepers.into_iter().flat_map(|keepers| &keepers.masters).filter_map(index).collect()
+        let placements = self.control.newest.placements();
+        placements.get(&cluster).map_or(Vec::new(), |placement| self.indexes_of(&placement.masters))
     }
 
     /// What keeps the control plane from being at rest, as text.
     pub(crate) fn control_in_doubt(&self) -> Vec<String> {
-        let clusters = self.options.clusters.iter().map(|shape| shape.cluster);
-        let changing = clusters.filter(|at| self.control.newest.generations.is_changing(*at));
-        let mut found: Vec<String> = changing.map(|at| format!("{at} is changing")).collect();
+        let placements = self.control.newest.placements().into_iter();
+        let changing = placements.filter(|(_, placement)| placement.change.is_some());
+        let mut found: Vec<String> =
+            changing.map(|(cluster, _)| format!("{cluster} is changing")).collect();
+        found.extend(self.members_in_doubt());
         found.extend(self.control.waiting.keys().map(|request| format!("request {request} waits")));
         let newest = self.control.applied;
         for server in self.servers.iter().filter(|server| !server.dead) {

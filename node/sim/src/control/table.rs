@@ -20,9 +20,13 @@ const FAN_OUT: usize = 2;
 /// A change of what all servers agree on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// The clusters that there are, with their owners. Without one anybody may create.
-    /// The servers behind them keep no contents.
-    Found(Vec<(ClusterKey, Keepers, Option<NodeId>)>, BTreeSet<NodeId>),
+    /// The clusters that there are, with their owners, the data centers of servers, and those that
+    /// keep no contents. Without an owner anybody may create.
+    Found(
+        Vec<(ClusterKey, Keepers, Option<NodeId>)>,
+        #[serde(with = "quorate_control::binary")] BTreeMap<NodeId, String>,
+        BTreeSet<NodeId>,
+    ),
     /// A cluster gets another owner.
     Own(ClusterKey, NodeId),
     /// A cluster is dropped.
@@ -53,6 +57,8 @@ pub(crate) struct Table {
     pub(crate) witnesses: BTreeSet<NodeId>,
     rows: Vec<Row>,
     #[serde(with = "quorate_control::binary")]
+    data_centers: BTreeMap<NodeId, String>,
+    #[serde(with = "quorate_control::binary")]
     pub(crate) generations: Generations,
 }
 
@@ -71,6 +77,8 @@ impl Table {
                 masters: Vec::new(),
                 replicas: Vec::new(),
                 write_quorum: 1,
+                local_quorums: Vec::new(),
+                data_centers: self.data_centers.clone(),
                 owner: row.owner,
                 schema_min: if row.closed { CLOSED } else { 0 },
                 entry: SessionToken::new(),
@@ -82,11 +90,6 @@ impl Table {
             (row.cluster, placement)
         });
         placed.collect()
-    }
-
-    /// Those who vote.
-    pub(crate) const fn voting(&self) -> &BTreeSet<NodeId> {
-        &self.servers
     }
 
     /// Some cluster is dropped.
@@ -126,8 +129,9 @@ impl StateMachine for Table {
 
     fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
         match command {
-            Command::Found(clusters, witnesses) => {
+            Command::Found(clusters, data_centers, witnesses) => {
                 self.witnesses.clone_from(witnesses);
+                self.data_centers.clone_from(data_centers);
                 for (cluster, keepers, owner) in clusters {
                     self.rows.push(Row { cluster: *cluster, owner: *owner, closed: false });
                     self.generations.insert(*cluster, keepers.clone());

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_api::{ItemId, TxId};
+use quorate_api::{Committed, ItemId, TxId};
 use quorate_protocol::io::Write;
 use quorate_protocol::message::Decided;
 
@@ -95,6 +95,12 @@ impl AllOrNothing {
     }
 
     /// An operation of a committed transaction that a server should hold and does not.
+    /// A server joined behind those who have dropped these tombstones.
+    pub(super) fn joined(&mut self, by: usize, dropped: Vec<(ItemId, Committed)>) {
+        let versions = dropped.into_iter().map(|(item, last)| ((by, item), last.stamp.version));
+        self.purged.extend(versions);
+    }
+
     fn missing(&self, by: usize, tx: TxId, holds: &Contents, options: &Options) -> Option<String> {
         let ops = self.ops.get(&tx)?.iter();
         let ops = ops.filter(|(item, _)| options.holds(by, item.cluster));
@@ -124,7 +130,7 @@ impl AllOrNothing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_api::{Committed, OpKind, Operation, Stamp};
+    use quorate_api::{OpKind, Operation, Stamp};
     use quorate_protocol::message::TxRecord;
 
     fn options() -> Options {

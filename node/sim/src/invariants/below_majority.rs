@@ -5,14 +5,20 @@
 //!   all servers have, or of a content that some server lists as one that has lost. A merge goes
 //!   on from the line that wins; what it does away with must be listed. Of what recovery aborted
 //!   this is not asked: it sees the votes of those who are reachable, and may contradict an answer.
+//! - a transaction that touches a cluster with W of a majority has one outcome.
+//! - a content is listed as one that has lost only where two commits of its item were built on one
+//!   base. Mere lag never loses. This is asked of runs without an alignment: that brings contents
+//!   without what they were built on, and what it writes over is listed to be on the safe side.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_api::{Committed, Image, ItemId, OpKind, Stamp, TxId};
+use quorate_api::{ClusterKey, Committed, Image, ItemId, OpKind, Stamp, TxId};
+use quorate_protocol::conflict::Fate;
 use quorate_protocol::io::Write;
 use quorate_protocol::message::Decided;
 
 use crate::disk::Contents;
+use crate::options::{Options, Shape};
 
 #[derive(Debug, Default)]
 pub(super) struct BelowMajority {
@@ -25,9 +31,26 @@ pub(super) struct BelowMajority {
     aborted: BTreeSet<TxId>,
     /// Items that each transaction wrote, with the stamps after it.
     wrote: BTreeMap<TxId, Vec<(ItemId, Stamp)>>,
+    /// Clusters with W of a majority.
+    safe: BTreeSet<ClusterKey>,
+    /// Transactions that touch one.
+    decided_safely: BTreeSet<TxId>,
+    /// Some server has left ONLINE to align.
+    aligned: bool,
 }
 
 impl BelowMajority {
+    pub(super) fn first(options: &Options) -> Self {
+        let is_safe = |shape: &&Shape| shape.write_quorum >= shape.majority();
+        let safe = options.clusters.iter().filter(is_safe).map(|shape| shape.cluster).collect();
+        Self { safe, ..Self::default() }
+    }
+
+    /// W of this cluster is a majority.
+    pub(super) fn is_safe(&self, cluster: ClusterKey) -> bool {
+        self.safe.contains(&cluster)
+    }
+
     /// An item that was there before the run.
     pub(super) fn loaded(&mut self, item: &ItemId, committed: &Committed) {
         self.committed.insert(committed.stamp.tx);
@@ -52,7 +75,11 @@ impl BelowMajority {
             {
                 self.committed.insert(entry.tx);
             }
+            self.aligned |= matches!(write, Write::Aligning(true));
             if let Write::Tx(tx, record) = write {
+                if record.participants.iter().any(|p| self.is_safe(p.cluster)) {
+                    self.decided_safely.insert(*tx);
+                }
                 self.note_operations(*tx, &record.ops);
             }
         }
@@ -99,7 +126,37 @@ impl BelowMajority {
         &self,
         items: &BTreeMap<ItemId, Committed>,
         disks: &[&Contents],
-    ) -> Option<String> {
+    ) -> Vec<(&'static str, Option<String>)> {
+        let mut twice = self.committed.intersection(&self.aborted);
+        let twice = twice.find(|tx| self.decided_safely.contains(tx));
+        [
+            ("acknowledged-or-listed", self.gone(items, disks)),
+            ("one-outcome", twice.map(|tx| format!("{tx} is committed and aborted"))),
+            ("lag-never-loses", self.lost_by_lag(disks)),
+        ]
+        .into()
+    }
+
+    fn lost_by_lag(&self, disks: &[&Contents]) -> Option<String> {
+        let listed = disks.iter().filter(|_| !self.aligned).flat_map(|disk| &disk.rivals);
+        let lost = listed.flat_map(|(item, rivals)| {
+            let lost = rivals.iter().filter(|rival| rival.fate == Fate::Lost);
+            lost.map(move |rival| (item, rival.committed.stamp))
+        });
+        let is_lag = |(item, _): &(&ItemId, Stamp)| {
+            let of_item = self.before.iter().filter(|((of, _), _)| of == *item);
+            let committed = of_item.filter(|((_, stamp), _)| self.committed.contains(&stamp.tx));
+            let mut bases = BTreeSet::new();
+            committed.flat_map(|(_, before)| before).all(|base| bases.insert(base))
+        };
+        let lost: BTreeSet<(&ItemId, Stamp)> = lost.collect();
+        let found = lost.into_iter().find(is_lag);
+        found
+            .map(|(item, stamp)| format!("{item} at {stamp:?} has lost, and its item has one line"))
+    }
+
+    /// An acknowledged write that is in no history of what all have, and listed nowhere.
+    fn gone(&self, items: &BTreeMap<ItemId, Committed>, disks: &[&Contents]) -> Option<String> {
         let mut known: BTreeSet<(ItemId, Stamp)> = BTreeSet::new();
         let mut open: Vec<(ItemId, Stamp)> =
             items.iter().map(|(item, newest)| (item.clone(), newest.stamp)).collect();
@@ -126,7 +183,8 @@ impl BelowMajority {
 
 #[cfg(test)]
 mod tests {
-    use quorate_api::{Boot, ClusterKey, NodeId};
+    use quorate_api::{Boot, NodeId, Operation};
+    use quorate_protocol::conflict::Rival;
 
     use super::*;
 
@@ -153,8 +211,40 @@ mod tests {
         invariant.wrote.insert(tx(2), vec![(item.clone(), committed(2, 2).stamp)]);
         invariant.acknowledged(tx(2));
         let end = [(item.clone(), committed(2, 2))].into();
-        assert_eq!(invariant.check(&end, &[]), None);
+        assert_eq!(bad(invariant.check(&end, &[])), [""; 0]);
         let end = [(item, committed(3, 3))].into();
-        assert!(invariant.check(&end, &[]).is_some());
+        assert_eq!(bad(invariant.check(&end, &[])), ["acknowledged-or-listed"]);
+    }
+
+    /// An item was updated twice, in one line; then somebody lists the first as lost.
+    #[test]
+    fn lag_that_has_lost_and_a_safe_transaction_that_was_aborted_are_caught() {
+        let item = ItemId::record(ClusterKey { database: 1, cluster: 10 }, 0);
+        let tx = |seq| TxId { node: NodeId(1), boot: Boot(1), seq };
+        let stamp = |seq| Stamp { version: seq, tx: tx(seq) };
+        let bad = |invariant: &BelowMajority, disks: &[&Contents]| {
+            let found = invariant.check(&BTreeMap::new(), disks).into_iter();
+            found.filter(|(_, detail)| detail.is_some()).map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let mut invariant = BelowMajority::default();
+        let write = |invariant: &mut BelowMajority, seq, base| {
+            let (kind, image) = (OpKind::Update, None);
+            let op = Operation { item: item.clone(), kind, base, image };
+            invariant.note_operations(tx(seq), &[op]);
+            invariant.committed.insert(tx(seq));
+        };
+        write(&mut invariant, 2, stamp(1));
+        write(&mut invariant, 3, stamp(2));
+        let committed = Committed { stamp: stamp(2), live: true, image: None, elsewhere: None };
+        let lost = Rival { committed, ancestors: Vec::new(), fate: Fate::Lost };
+        let mut disk = Contents::default();
+        disk.rivals.insert(item.clone(), vec![lost]);
+        assert_eq!(bad(&invariant, &[&disk]), ["lag-never-loses"]);
+        invariant.before.insert((item.clone(), stamp(3)), [stamp(1)].into());
+        assert_eq!(bad(&invariant, &[&disk]), [""; 0]);
+        invariant.aborted.insert(tx(2));
+        assert_eq!(bad(&invariant, &[&disk]), [""; 0]);
+        invariant.decided_safely.insert(tx(2));
+        assert_eq!(bad(&invariant, &[&disk]), ["one-outcome"]);
     }
 }

@@ -8,12 +8,13 @@ use quorate_protocol::message::{Decided, Value, Vote};
 use super::one_generation::OneGeneration;
 use crate::disk::Contents;
 
-/// `low` gives W of a cluster where that is below a majority, and so many votes will do.
+/// `low` gives who votes in a cluster, and W among them, where that is below a majority: so many
+/// votes will do.
 pub(super) fn check(
     tx: TxId,
     disks: &[&Contents],
     generations: &OneGeneration,
-    low: &dyn Fn(ClusterKey) -> Option<usize>,
+    low: &dyn Fn(ClusterKey) -> Option<(Vec<usize>, usize)>,
 ) -> Option<String> {
     let participants = disks.iter().filter_map(|disk| disk.txs.get(&tx)).map(|r| &r.participants);
     let Some(participants) = participants.max_by_key(|participants| participants.len()) else {
@@ -30,13 +31,14 @@ fn check_cluster(
     disks: &[&Contents],
     cluster: ClusterKey,
     masters: &[usize],
-    low: Option<usize>,
+    low: Option<(Vec<usize>, usize)>,
 ) -> Option<String> {
+    let votes = |servers: &[usize]| servers.iter().filter(|s| voted_yes(disks[**s], tx)).count();
+    let is_low = low.is_some_and(|(voters, quorum)| votes(&voters) >= quorum);
     let disks: Vec<_> = masters.iter().map(|server| disks[*server]).collect();
     let yes = disks.iter().filter(|disk| voted_yes(disk, tx)).count();
     let accepted = disks.iter().filter(|disk| accepted(disk, tx, cluster)).count();
     // One round: everybody; two rounds: W votes and a majority of accepts, or a recovered majority.
-    let is_low = low.is_some_and(|quorum| yes >= quorum);
     let enough = is_low || yes == disks.len() || accepted > disks.len() / 2;
     let detail =
         || format!("{tx} acknowledged with {yes} durable Yes, {accepted} accepts in {cluster}");
@@ -62,6 +64,8 @@ mod tests {
     fn an_ok_without_votes_is_caught() {
         let empty = Contents::default();
         let generations = OneGeneration::default();
-        assert!(check(TxId::NONE, &[&empty; 3], &generations, &|_| Some(1)).is_some());
+        assert!(
+            check(TxId::NONE, &[&empty; 3], &generations, &|_| Some((vec![0, 1, 2], 1))).is_some()
+        );
     }
 }

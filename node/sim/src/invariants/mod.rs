@@ -10,6 +10,10 @@
 //! | `one_generation` | a generation's commits are final, and at its voters, before the next one |
 //! | `configuration_kept` | no server goes back to an older configuration, also over a crash |
 //! | `one_agreement` | servers that have applied the same entries agree |
+//! | `command_kept` | what was answered as carried out is never gone, and happened once |
+//! | `one_name` | one id, one name, for ever |
+//! | `one_owner` | nobody votes for a create of anybody but the owner that it knows of |
+//! | `position_once` | a position is used once |
 //! | `one_leader` | a term of the control plane has at most one leader |
 //! | `exact_bases` | commits are applied on exact bases, never twice, never backwards |
 //! | `tombstone_kept` | a tombstone goes only when every MASTER and REPLICA has it |
@@ -26,7 +30,8 @@
 //!
 //! | file | invariant |
 //! |---|---|
-//! | `below_majority` | nothing uncommitted, no copy goes back, all acknowledged leaves a trace |
+//! | `below_majority` | nothing uncommitted, no copy goes back, all acknowledged leaves a trace, no
+//! lag loses, one outcome where a safe cluster is touched |
 //!
 //! Reported by the world: `no-corruption` (a machine says so), `no-panic` (a machine stops because
 //! its state is impossible), `nothing-in-doubt` two seconds after the heal, `serves-after-heal`,
@@ -37,6 +42,7 @@ mod acknowledged_stays;
 mod all_or_nothing;
 mod bank_total;
 mod below_majority;
+mod command_kept;
 mod configuration_kept;
 mod content_kept;
 mod durable_before_ok;
@@ -47,8 +53,11 @@ mod one_commit_per_base;
 mod one_content;
 mod one_generation;
 mod one_leader;
+mod one_name;
 mod one_outcome;
+mod one_owner;
 mod one_value;
+mod position_once;
 mod tombstone_kept;
 mod unique_key;
 mod votes_stand;
@@ -56,10 +65,12 @@ mod votes_stand;
 use std::collections::BTreeMap;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, NodeId, TxId};
+use quorate_control::agreement::Agreement;
+use quorate_control::command::Command;
 use quorate_control::plane::{Plane, State};
-use quorate_protocol::io::Write;
+use quorate_protocol::io::{Placement, Write};
 
-use crate::control::Table;
+use crate::control::Agreed;
 use crate::disk::Contents;
 use crate::options::Options;
 use crate::workload::Kind;
@@ -89,6 +100,10 @@ pub struct Invariants {
     configurations: configuration_kept::ConfigurationKept,
     agreements: one_agreement::OneAgreement,
     leaders: one_leader::OneLeader,
+    commands: command_kept::CommandKept,
+    names: one_name::OneName,
+    owners: one_owner::OneOwner,
+    positions: position_once::PositionOnce,
     /// Instead of most of them, where W is below a majority.
     below_majority: Option<below_majority::BelowMajority>,
 }
@@ -98,7 +113,8 @@ impl Invariants {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let generations = one_generation::OneGeneration::first(options);
-        let below_majority = options.low_quorums.then(below_majority::BelowMajority::default);
+        let below_majority =
+            options.low_quorums.then(|| below_majority::BelowMajority::first(options));
         Self { generations, below_majority, ..Self::default() }
     }
 
@@ -126,7 +142,7 @@ impl Invariants {
     }
 
     /// A server's control plane has begun, or has applied more.
-    pub(crate) fn plane(&mut self, index: usize, plane: &Plane<Table>) {
+    pub(crate) fn plane(&mut self, index: usize, plane: &Plane<Agreed>) {
         let (applied, cfg) = (plane.applied(), plane.state().cfg);
         let found = [
             ("configuration-kept", self.configurations.see(index, applied, cfg)),
@@ -136,6 +152,51 @@ impl Invariants {
             if let Some(detail) = detail {
                 self.report(invariant, format!("server {index} {detail}"));
             }
+        }
+    }
+
+    /// Somebody asks for a command.
+    pub(crate) fn asked(&mut self, command: &Command) {
+        self.commands.asked(command);
+    }
+
+    /// Somebody was told that a command was carried out.
+    pub(crate) fn carried_out(&mut self, command: &Command) {
+        if let Some(detail) = self.commands.carried_out(command) {
+            self.report("command-kept", detail);
+        }
+    }
+
+    /// Servers agree on something new.
+    pub(crate) fn agreed(&mut self, agreement: &Agreement) {
+        let schema = &agreement.schema;
+        let found =
+            [("command-kept", self.commands.agreed(schema)), ("one-name", self.names.see(schema))];
+        for (invariant, detail) in found {
+            if let Some(detail) = detail {
+                self.report(invariant, detail);
+            }
+        }
+    }
+
+    /// A server's machine is told of a configuration.
+    pub(crate) fn configured(
+        &mut self,
+        index: usize,
+        placements: &BTreeMap<ClusterKey, Placement>,
+    ) {
+        self.owners.configured(index, placements);
+    }
+
+    /// A cluster was made, with these MASTERs.
+    pub(crate) fn cluster_made(&mut self, cluster: ClusterKey, masters: Vec<usize>) {
+        self.generations.made(cluster, masters);
+    }
+
+    /// A server uses a position.
+    pub(crate) fn position_taken(&mut self, index: usize, record: &ItemId) {
+        if let Some(detail) = self.positions.see(index, record) {
+            self.report("position-once", format!("server {index} {detail}"));
         }
     }
 
@@ -170,6 +231,10 @@ impl Invariants {
                     found.push(("one-content", self.contents.see(*tx, record)));
                 }
                 if let Write::Item(item, committed) = write {
+                    if below.is_safe(item.cluster) {
+                        let found_of_item = self.commits.see(item, committed);
+                        found.push(("one-commit-per-base", found_of_item));
+                    }
                     self.tombstones.see(item, committed);
                 }
             }
@@ -181,6 +246,7 @@ impl Invariants {
         for write in &writes {
             found.push(("one-outcome", self.outcomes.see(write)));
             found.push(("votes-stand", self.votes.see(by, write)));
+            found.push(("one-owner", self.owners.see(index, write)));
             if let Write::Item(item, committed) = write {
                 found.push(("one-commit-per-base", self.commits.see(item, committed)));
                 self.tombstones.see(item, committed);
@@ -210,6 +276,10 @@ impl Invariants {
     pub fn wrote(&mut self, by: usize, writes: &[Write], holds: &Contents, options: &Options) {
         if self.below_majority.is_some() {
             return;
+        }
+        let joins = options.membership.as_ref().is_some_and(|m| by >= m.founders);
+        if joins && writes.contains(&Write::Aligning(false)) {
+            self.whole.joined(by, self.tombstones.joined(by, holds));
         }
         let dropped = &self.tombstones;
         let has_dropped = |item: &ItemId| dropped.has_dropped(by, item);
@@ -284,10 +354,9 @@ impl Invariants {
                 below.acknowledged(tx);
             }
         }
-        let quorum = |cluster| options.shape(cluster).write_quorum;
         let is_low = self.below_majority.is_some();
-        let quorum: &dyn Fn(ClusterKey) -> Option<usize> = &|c| is_low.then(|| quorum(c));
-        if let Some(detail) = durable_before_ok::check(tx, disks, &self.generations, quorum) {
+        let voters = |c| is_low.then(|| options.voters(options.shape(c), tx.node));
+        if let Some(detail) = durable_before_ok::check(tx, disks, &self.generations, &voters) {
             self.report("durable-before-ok", detail);
         }
     }
@@ -309,9 +378,11 @@ impl Invariants {
         items: &BTreeMap<ItemId, Committed>,
         disks: &[&Contents],
     ) {
-        let found = self.below_majority.as_ref().and_then(|below| below.check(items, disks));
-        if let Some(detail) = found {
-            self.report("acknowledged-or-listed", format!("at the end: {detail}"));
+        let found = self.below_majority.as_ref().map(|below| below.check(items, disks));
+        for (invariant, detail) in found.into_iter().flatten() {
+            if let Some(detail) = detail {
+                self.report(invariant, format!("at the end: {detail}"));
+            }
         }
     }
 
@@ -334,7 +405,7 @@ impl Invariants {
 }
 
 /// FNV-1a over the state's bytes.
-fn digest(state: &State<Table>) -> u64 {
+fn digest(state: &State<Agreed>) -> u64 {
     let bytes = postcard::to_allocvec(state).expect("the state is plain data");
     let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
@@ -346,7 +417,7 @@ fn snapshot(
     options: &Options,
 ) -> (&'static str, Option<String>) {
     match options.workload {
-        Kind::Registers => ("", None),
+        Kind::Registers | Kind::Records => ("", None),
         Kind::Bank => ("bank-total", bank_total::check(items, options)),
         Kind::Unique => ("unique-key", unique_key::check(items, options)),
         Kind::Graph => ("edges-symmetric", edges_symmetric::check(items, options)),

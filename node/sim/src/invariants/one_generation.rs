@@ -42,6 +42,12 @@ impl OneGeneration {
         found
     }
 
+    /// A cluster was made, in its first generation.
+    pub(super) fn made(&mut self, cluster: ClusterKey, masters: Vec<usize>) {
+        self.masters.insert(Participant { cluster, generation: 1 }, masters);
+        self.active.insert(cluster, 1);
+    }
+
     /// MASTERs of a cluster in the generation that a transaction was prepared in.
     pub(super) fn masters_of(&self, participant: &Participant) -> &[usize] {
         self.masters.get(participant).map_or(&[], Vec::as_slice)

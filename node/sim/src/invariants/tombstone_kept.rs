@@ -53,14 +53,28 @@ impl TombstoneKept {
             let held = disks[server].items.get(item);
             held.is_some_and(|held| held.stamp == tombstone.stamp) || self.has_dropped(server, item)
         };
+        // Whoever joins, with nothing, may be unknown to who drops it; it takes what is left.
+        let joins = |server: usize| {
+            let Contents { aligning, items, .. } = disks[server];
+            options.membership.is_some() && *aligning && !items.contains_key(item)
+        };
         let mut keepers = (0..options.servers).filter(|s| options.belongs(*s, item.cluster));
-        let without = keepers.find(|server| !has(*server));
+        let without = keepers.find(|server| !has(*server) && !joins(*server));
         without.map(|server| format!("dropped {item}, and server {server} does not have it"))
     }
 
     /// True when a server has dropped the tombstone of an item.
     pub(super) fn has_dropped(&self, server: usize, item: &ItemId) -> bool {
         self.dropped.contains(&(server, item.clone()))
+    }
+
+    /// A server that joined has aligned: what others had dropped by then, and it does not hold, it
+    /// has as much as they. Gives these tombstones.
+    pub(super) fn joined(&mut self, by: usize, holds: &Contents) -> Vec<(ItemId, Committed)> {
+        let dropped = self.dropped().filter(|(item, _)| !holds.items.contains_key(*item));
+        let found: Vec<_> = dropped.map(|(item, last)| (item.clone(), last.clone())).collect();
+        self.dropped.extend(found.iter().map(|(item, _)| (by, item.clone())));
+        found
     }
 
     /// The tombstones that some server has dropped.
@@ -92,5 +106,8 @@ mod tests {
         assert!(invariant.purged(0, &purge, &[&has, &lacks], &options).is_some());
         assert_eq!(invariant.purged(1, &purge, &[&lacks, &has], &options), None);
         assert_eq!(invariant.purged(1, &purge, &[&lacks, &lacks], &options), None);
+        assert_eq!(invariant.joined(2, &has), Vec::new());
+        assert_eq!(invariant.joined(2, &lacks), [(item.clone(), tombstone)]);
+        assert!(invariant.has_dropped(2, &item));
     }
 }

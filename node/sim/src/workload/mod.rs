@@ -11,6 +11,7 @@ use crate::rng::Stream;
 
 pub mod bank;
 pub mod graph;
+mod records;
 mod registers;
 pub mod unique;
 
@@ -25,10 +26,12 @@ pub enum Kind {
     Unique,
     /// Edges, entered at both ends in one transaction.
     Graph,
+    /// Records at positions from granted blocks, created by the owners of their clusters.
+    Records,
 }
 
 impl Kind {
-    /// All of them.
+    /// Those that need nobody to own anything.
     pub const ALL: [Self; 4] = [Self::Registers, Self::Bank, Self::Unique, Self::Graph];
 
     /// How many keys a run of this workload has.
@@ -36,6 +39,7 @@ impl Kind {
         match self {
             Self::Registers => 1 + if rng.chance(800) { rng.between(1, 12) } else { 0 },
             Self::Bank | Self::Graph => rng.between(2, 8),
+            Self::Records => rng.between(10, 60),
             Self::Unique => rng.between(1, 5),
         }
     }
@@ -91,6 +95,8 @@ pub(crate) struct View<'a> {
     pub(crate) id: u64,
     /// What would be needed and is not known at this server.
     pub(crate) missing: BTreeSet<ItemId>,
+    /// A record that the server may create, at a position that is used for it alone.
+    pub(crate) fresh: Option<ItemId>,
 }
 
 impl View<'_> {
@@ -144,6 +150,7 @@ pub(crate) fn preloaded(options: &Options) -> Vec<(ItemId, Vec<u8>)> {
         Kind::Registers | Kind::Unique => return Vec::new(),
         Kind::Bank => bank::OPENING.to_be_bytes().to_vec(),
         Kind::Graph => Vec::new(),
+        Kind::Records => return records::preloaded(options),
     };
     (0..options.keys).map(|key| (options.record_of(key), body.clone())).collect()
 }
@@ -155,6 +162,7 @@ pub(crate) fn plan(view: &mut View<'_>, rng: &mut Stream, positions: &mut Positi
         Kind::Bank => bank::plan(view, rng),
         Kind::Unique => unique::plan(view, rng, positions),
         Kind::Graph => graph::plan(view, rng, positions),
+        Kind::Records => records::plan(view, rng),
     };
     if view.missing.is_empty() {
         return plan;

@@ -11,7 +11,7 @@ use crate::rng::Stream;
 /// The item of a unique key.
 #[must_use]
 pub fn key_item(options: &Options, key: u64) -> ItemId {
-    let cluster = options.clusters[options.clusters.len() - 1].cluster;
+    let cluster = options.clusters[options.keyed - 1].cluster;
     ItemId { cluster, key: ItemKey::Key(key.to_be_bytes().to_vec()) }
 }
 
@@ -61,7 +61,7 @@ fn claim(
     key: u64,
     state: Option<&Committed>,
 ) -> Plan {
-    let cluster = rng.pick(&view.options.clusters).cluster;
+    let cluster = rng.pick(&view.options.clusters[..view.options.keyed]).cluster;
     let record = ItemId::record(cluster, positions.fresh());
     let item = key_item(view.options, key);
     let kind = if state.is_some() { OpKind::Update } else { OpKind::Create };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Setup;
 use super::fake::NOW_MS;
-use crate::http::members::{Bulletin, Latency, Toward};
+use crate::http::members::{Addendum, Bulletin, Latency, Phase, Progress, Toward};
 
 /// Three servers that have told of themselves, except the third, which this one once met.
 async fn told() -> Setup {
@@ -26,6 +26,7 @@ async fn told() -> Setup {
         databases: vec!["bench".to_owned(), "other".to_owned()],
         lags: [(NodeId(3), 8)].into(),
         toward: [toward("n2", 250, 40), toward("n3", 1_000, 7)].into(),
+        ..Bulletin::default()
     };
     let second = Bulletin {
         http: Some("127.0.0.1:2481".parse().unwrap()),
@@ -107,6 +108,42 @@ async fn every_part_is_there_in_the_originals_shape() {
     assert!(row["messages"].as_str().unwrap().starts_with("REPLICATION MESSAGE COUNTERS"));
     let rows = setup.sql("HA STATUS -db").await;
     assert_eq!(rows[0].as_object().unwrap().keys().collect::<Vec<_>>(), ["database"]);
+}
+
+/// FEATURES: S10, L9
+#[tokio::test]
+async fn every_server_shows_how_far_a_copy_is_and_since_when_others_lack_something() {
+    let setup = told().await;
+    let progress = Progress {
+        phase: Phase::Copying,
+        database: Some("bench".to_owned()),
+        source: Some(NodeId(1)),
+        items: 450,
+        items_there: 1_000,
+        bytes: 12 << 20,
+        took_ms: 3_000,
+    };
+    let addendum = |behind_ms, progress| Addendum { speaks: 9, behind_ms, progress };
+    let own = addendum([(NodeId(3), 340)].into(), None);
+    let second = addendum([(NodeId(3), 1_250)].into(), Some(progress));
+    for (name, addendum) in [("n1", own), ("n2", second)] {
+        let lags = [(NodeId(3), 6)].into();
+        setup.fake.hear(name, Bulletin { addendum, lags, ..Bulletin::default() }, [].into());
+    }
+    let rows = setup.sql("HA STATUS").await;
+    let members = &rows[0]["servers"]["members"];
+    assert_eq!(
+        members[1]["progress"],
+        json!({
+            "phase": "copying", "database": "bench", "from": "n1", "percent": 45, "items": 450,
+            "bytes": 12 << 20, "bytesPerSecond": 4 << 20, "tookMs": 3_000,
+        })
+    );
+    assert_eq!((&members[0]["progress"], &members[1]["speaks"]), (&Value::Null, &json!(9)));
+    assert_eq!((&members[1]["behindMs"], &members[2]["behindMs"]), (&json!(0), &json!(1_250)));
+    let table = text(&setup, "-servers").await;
+    assert!(table.contains("copying bench from n1: 45% 12.00MB, 4.00MB/s"), "{table}");
+    assert!(table.contains("12 for 1.25s"), "{table}");
 }
 
 /// FEATURES: A20

@@ -1,7 +1,8 @@
 //! `/distributed/database`.
 
 use quorate_control::distributed::DistributedConfig;
-use quorate_control::settings::{ExecutionMode, ReadQuorum};
+use quorate_control::settings::{self, ExecutionMode};
+use quorate_protocol::io::ReadQuorum;
 
 use serde_json::{Value, json};
 
@@ -39,7 +40,7 @@ async fn a_database_shows_its_distributed_configuration() {
 #[tokio::test]
 async fn a_database_that_does_not_say_gets_what_the_server_says() {
     let setup = Setup::configured(HttpConfig {
-        read_quorum: ReadQuorum::All,
+        read_quorum: settings::ReadQuorum::All,
         execution_mode: ExecutionMode::Synchronous,
         ..config(Limits::default())
     });
@@ -55,6 +56,75 @@ async fn a_database_that_does_not_say_gets_what_the_server_says() {
         assert_eq!((&shown["writeQuorum"], &shown["readQuorum"]), (&write, &read));
         assert_eq!(shown["executionMode"], mode);
     }
+}
+
+/// FEATURES: A17, S9
+#[tokio::test]
+async fn data_centers_are_given_with_a_database_and_shown() {
+    let setup = Setup::new();
+    let centers = json!({
+        "oslo": {"writeQuorum": 1, "servers": ["n3"]},
+        "rome": {"writeQuorum": "majority", "servers": ["n1", "n2"]},
+    });
+    let create = |quorum: &str, centers: &Value| {
+        json!({"writeQuorum": quorum, "readQuorum": quorum, "dataCenters": centers}).to_string()
+    };
+    for (centers, text) in [
+        (json!({}), "writeQuorum: \"localDataCenter\" is legal with dataCenters only"),
+        (
+            json!({"rome": {"writeQuorum": 1, "servers": ["n1", "n3"]}}),
+            "Data center not specified for server 'n2' in distributed configuration",
+        ),
+        (
+            json!({"rome": {"writeQuorum": 1, "servers": []}}),
+            "Data center 'rome' does not contain any server in distributed database configuration",
+        ),
+        (json!({"rome": {"servers": ["n1"]}}), "writeQuorum"),
+    ] {
+        let body = create("localDataCenter", &centers);
+        let refused = setup.send("POST", "/database/bench/plocal", &body).await;
+        let refused = refused.fails(400, "bad_request", "failed");
+        assert!(refused.contains(text), "{refused}");
+    }
+    let body = create("localDataCenter", &centers);
+    let made = setup.send("POST", "/database/bench/plocal", &body).await.expect(200).json();
+    let warning = made.to_string();
+    assert!(warning.contains("MASTERs in 2 data centers, 1 of 3, is below"), "{warning}");
+    let path = "/distributed/database/bench";
+    let now = setup.send("GET", path, "").await.expect(200);
+    let parsed = DistributedConfig::parse(&now.body).unwrap().config;
+    assert_eq!(parsed.write().unwrap(), now.body);
+    let now = now.json();
+    assert_eq!((&now["dataCenters"], &now["readQuorum"]), (&centers, &json!("localDataCenter")));
+
+    let rows = setup.sql("HA STATUS -db -output=text").await;
+    let shown = rows[0]["value"].as_str().unwrap();
+    assert_eq!((shown.matches("DC(rome)").count(), shown.matches("DC(oslo)").count()), (2, 1));
+    let table = "DATA CENTER CONFIGURATION\n\
+        +------+---------+-------------+\n\
+        | NAME | SERVERS | writeQuorum |\n\
+        +==============================+\n\
+        | oslo | n3      | 1           |\n\
+        | rome | n1, n2  | majority    |\n\
+        +------+---------+-------------+";
+    assert!(shown.ends_with(table), "{shown}");
+    let rows = setup.sql("HA STATUS -db").await;
+    assert_eq!(rows[0]["database"]["dataCenters"], centers);
+
+    // Who reads asks so many of its own data center.
+    setup.send("POST", "/class/bench/Item", "").await.expect(201);
+    let before = setup.fake.quorums().len();
+    setup.send("GET", "/document/bench/16:0", "").await.expect(404);
+    assert_eq!(setup.fake.quorums()[before..], [ReadQuorum::Near(2)]);
+
+    let mut other = setup.send("GET", path, "").await.expect(200).json();
+    other["dataCenters"]["oslo"]["servers"] = json!(["n3", "n4"]);
+    let next = setup.send("PUT", path, &other.to_string()).await.expect(200).json();
+    assert_eq!(next["dataCenters"]["oslo"]["servers"], json!(["n3", "n4"]));
+    other["version"] = 3.into();
+    other["dataCenters"]["oslo"]["servers"] = json!(["n1"]);
+    let refused = setup.send("PUT", path, &other.to_string()).await;
+    refused.fails(400, "bad_request", "failed");
 }
 
 /// FEATURES: L7
@@ -139,4 +209,34 @@ async fn owners_are_chosen_by_putting_the_document_back() {
     let refused = setup.send("POST", "/command/bench/sql", insert).await;
     let refused = refused.fails(500, "not_owner", "failed");
     assert!(refused.contains("(it is 'n3', its static owner)"), "{refused}");
+}
+
+/// FEATURES: A6 A20
+#[tokio::test]
+async fn owners_are_chosen_by_a_statement() {
+    let setup = Setup::bench().await;
+    let path = "/distributed/database/bench";
+    let set = async |what: &str| {
+        let text = format!("HA SET OWNER {what}");
+        setup.send("POST", "/command/bench/sql", &text).await
+    };
+    let done = set("item_n2=n3").await.expect(200).json();
+    assert_eq!(done["result"][0], json!({"operation": "ha set owner", "result": "OK"}));
+    set("item_n2=n3").await.expect(200);
+    let shown = setup.send("GET", path, "").await.expect(200).json();
+    let cluster = json!({"servers": ["n3", "n1", "n2", "<NEW_NODE>"], "owner": "n3"});
+    assert_eq!((&shown["clusters"]["item_n2"], &shown["version"]), (&cluster, &json!(3)));
+    for (what, code, text) in [
+        ("item_n2=n1", "bad_request", "because server 'n3' was already configured as owner"),
+        ("item=n9", "bad_request", "Servers with the cluster are [n1, n2, n3]"),
+        ("nowhere=n1", "unknown_cluster", "nowhere"),
+    ] {
+        let refused = set(what).await.json();
+        assert_eq!(refused["errors"][0]["errorCode"], code, "{refused}");
+        assert!(refused["errors"][0]["content"].as_str().unwrap().contains(text), "{refused}");
+    }
+    set("`*`=n1").await.expect(200);
+    let shown = setup.send("GET", path, "").await.expect(200).json();
+    let owner = |cluster: &str| shown["clusters"][cluster]["owner"].clone();
+    assert_eq!(["item", "item_n3", "v_n2", "item_n2"].map(owner), ["n1", "n1", "n1", "n3"]);
 }

@@ -16,7 +16,7 @@ use quorate_protocol::io::{Base, Failure, Proposal, ReadQuorum};
 use quorate_protocol::message::LogPosition;
 use tokio::sync::{Semaphore, watch};
 
-use crate::http::backend::{Backend, Commit};
+use crate::http::backend::{Backend, Commit, NodeState};
 use crate::http::members::Bulletin;
 
 /// This server's identity.
@@ -47,6 +47,7 @@ struct State {
     /// Transactions and majority reads that are never answered.
     hanging: u32,
     starting: bool,
+    leaving: bool,
     /// It has not applied what others showed a session.
     lags: bool,
     /// The one ended boot is closed.
@@ -147,6 +148,11 @@ impl Fake {
         self.state().starting = is;
     }
 
+    /// It is to stop soon from now on.
+    pub(super) fn leave(&self) {
+        self.state().leaving = true;
+    }
+
     /// Local reads of an item see its state as of now for ever.
     pub(super) fn freeze(&self, item: &ItemId) {
         let mut state = self.state();
@@ -239,6 +245,14 @@ impl Fake {
 }
 
 impl State {
+    fn life(&self) -> NodeState {
+        match (self.leaving, self.starting) {
+            (true, _) => NodeState::ShuttingDown,
+            (false, true) => NodeState::Starting,
+            (false, false) => NodeState::Online,
+        }
+    }
+
     fn commit(&mut self, ops: Vec<Proposal>) -> Result<Commit, Failure> {
         self.seq += 1;
         let tx = TxId { node: NODE, boot: Boot(1), seq: self.seq };

@@ -43,6 +43,7 @@ fn config(limits: Limits) -> HttpConfig {
     HttpConfig {
         authenticator: Authenticator::new(PASSWORD).unwrap(),
         write_quorum: WriteQuorum::Majority,
+        data_centers: std::collections::BTreeMap::new(),
         read_quorum: ReadQuorum::default(),
         execution_mode: ExecutionMode::default(),
         retry: RetryPolicy::default(),

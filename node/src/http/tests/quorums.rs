@@ -51,7 +51,7 @@ async fn a_request_says_how_many_answer_else_its_database_does() {
         for bad in ["0", "-1", "two", ""] {
             let answer = setup.send_with("GET", path, &[(LEVEL, bad)], "").await;
             let text = answer.fails(400, "bad_request", "failed");
-            assert!(text.contains("local, majority, all or a number"), "{text}");
+            assert!(text.contains("local, localDataCenter, majority, all or a number"), "{text}");
         }
     }
 }

@@ -207,3 +207,23 @@ async fn stopping_lets_requests_finish_and_closes_idle_connections() {
     tokio::time::timeout(Duration::from_secs(2), running.task).await.unwrap().unwrap();
     assert!(TcpStream::connect(running.address).await.is_err());
 }
+
+/// Were it closed without an answer, whoever is just sending could not know what became of that.
+///
+/// FEATURES: S11
+#[tokio::test]
+async fn a_server_that_leaves_refuses_definitely_and_ends_connections_with_that() {
+    let running = start(Limits::default()).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let reply = exchange(&mut stream, &request("POST", "/database/bench/plocal", "")).await;
+    assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+    running.fake.leave();
+    let reply = exchange(&mut stream, &request("POST", "/class/bench/Item", "")).await;
+    assert!(reply.starts_with("HTTP/1.1 503 "), "{reply}");
+    assert!(reply.contains("connection: close") && reply.contains("\"outcome\":\"failed\""));
+    assert!(reply.contains("SHUTTINGDOWN") && reply.contains("\"retryable\":true"), "{reply}");
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0, "closed");
+    let mut other = TcpStream::connect(running.address).await.unwrap();
+    let reply = exchange(&mut other, &request("GET", "/ping", "")).await;
+    assert!(reply.ends_with("pong"), "who watches it is answered: {reply}");
+}

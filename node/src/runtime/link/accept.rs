@@ -32,7 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A message as it arrives, with what travels beside it.
 #[derive(Deserialize)]
-struct Envelope {
+pub(crate) struct Envelope {
     cfg: u64,
     durable: PersistSeq,
     message: Message,
@@ -65,8 +65,8 @@ pub(super) async fn listen(links: Arc<Links>, listener: TcpListener) {
                 connections.spawn(async move {
                     let opened = open(&links, stream, from).await;
                     drop(place);
-                    if let Some((peer, hello, stream, decoder)) = opened {
-                        serve(&links, &peer, &hello, stream, decoder).await;
+                    if let Some((link, stream)) = opened {
+                        serve(&links, link, stream).await;
                     }
                 });
             }
@@ -79,9 +79,21 @@ pub(super) async fn listen(links: Arc<Links>, listener: TcpListener) {
     }
 }
 
-type Opened = (Arc<Peer>, Hello, TcpStream, Decoder);
+/// A link that a peer has dialed.
+struct Opened {
+    peer: Arc<Peer>,
+    hello: Hello,
+    /// What both ends speak.
+    version: u16,
+    /// With what the peer sent behind its proof.
+    decoder: Decoder,
+}
 
-async fn open(links: &Arc<Links>, mut stream: TcpStream, from: SocketAddr) -> Option<Opened> {
+async fn open(
+    links: &Arc<Links>,
+    mut stream: TcpStream,
+    from: SocketAddr,
+) -> Option<(Opened, TcpStream)> {
     // Whose bytes these are is known only when the stranger has introduced itself.
     let (bytes, mut claimed) = (LinkBytes::default(), None);
     let shake = handshake(links, &mut stream, &bytes, &mut claimed);
@@ -92,9 +104,9 @@ async fn open(links: &Arc<Links>, mut stream: TcpStream, from: SocketAddr) -> Op
         peer.in_bytes.add(&bytes);
     }
     match outcome {
-        Ok(Ok(Some((peer, hello, decoder)))) => {
-            tracing::debug!(peer = %hello, "peer linked");
-            Some((peer, hello, stream, decoder))
+        Ok(Ok(Some(opened))) => {
+            tracing::debug!(peer = %opened.hello, version = opened.version, "peer linked");
+            Some((opened, stream))
         }
         Ok(Ok(None)) => None,
         Ok(Err(error)) => {
@@ -114,9 +126,9 @@ async fn handshake(
     stream: &mut TcpStream,
     bytes: &LinkBytes,
     claimed: &mut Option<String>,
-) -> Result<Option<(Arc<Peer>, Hello, Decoder)>, HandshakeError> {
+) -> Result<Option<Opened>, HandshakeError> {
     prepare(stream)?;
-    let mut talk = Talk::new(stream, bytes);
+    let mut talk = Talk::new(stream, bytes, links.versions());
     let own = match links.hello("") {
         Ok(own) => own,
         Err(_) => return Err(talk.refuse(Refusal::Unavailable).await),
@@ -132,7 +144,8 @@ async fn handshake(
     match links.admit(hello.clone()).await {
         Ok(peer) => {
             talk.accept(&proof).await?;
-            Ok(Some((peer, hello, talk.into_decoder())))
+            let version = talk.version();
+            Ok(Some(Opened { peer, hello, version, decoder: talk.into_decoder() }))
         }
         Err(refusal) => {
             // Believed only from who has proved to know the password.
@@ -144,20 +157,15 @@ async fn handshake(
     }
 }
 
-async fn serve(
-    links: &Links,
-    peer: &Arc<Peer>,
-    hello: &Hello,
-    mut stream: TcpStream,
-    mut decoder: Decoder,
-) {
+async fn serve(links: &Links, link: Opened, mut stream: TcpStream) {
+    let Opened { peer, hello, version, mut decoder } = link;
     let number = peer.next_inward();
     let mut current = peer.current();
     let now = links.clock.now();
     peer.link_up(Direction::In, now);
     peer.heartbeat(now);
     let error = tokio::select! {
-        error = read(links, peer, hello, &mut stream, &mut decoder) => error,
+        error = read(links, (&peer, &hello, version), &mut stream, &mut decoder) => error,
         _ = current.wait_for(|c| {
             c.boot > hello.boot || c.inward > number || c.retired
         }) => ReadError::Replaced,
@@ -170,14 +178,13 @@ async fn serve(
 
 async fn read(
     links: &Links,
-    peer: &Peer,
-    hello: &Hello,
+    (peer, hello, version): (&Peer, &Hello, u16),
     stream: &mut TcpStream,
     decoder: &mut Decoder,
 ) -> ReadError {
     let mut batch = Vec::new();
     loop {
-        let bytes = match frames(links, peer, hello, decoder, &mut batch) {
+        let bytes = match frames(links, (peer, hello, version), decoder, &mut batch) {
             Ok(bytes) => bytes,
             Err(error) => return error.into(),
         };
@@ -196,8 +203,7 @@ async fn read(
 /// Takes all complete frames; returns the bytes of those put into the batch.
 fn frames(
     links: &Links,
-    peer: &Peer,
-    hello: &Hello,
+    (peer, hello, version): (&Peer, &Hello, u16),
     decoder: &mut Decoder,
     batch: &mut Vec<Input>,
 ) -> Result<usize, FrameError> {
@@ -223,7 +229,7 @@ fn frames(
                 batch.push(Input::Control { from, boot, bytes: frame::decode(body)? });
             }
             Kind::Heartbeat => {
-                let heartbeat: Heartbeat = frame::decode(body)?;
+                let heartbeat = Heartbeat::decode(body, version)?;
                 peer.heard(heartbeat, links.clock.now());
             }
             Kind::Hello

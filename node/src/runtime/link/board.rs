@@ -3,8 +3,9 @@
 //!
 //! A notice is its server's alone: it counts them, and the highest of its highest boot is what
 //! holds. A neighbour that cannot reach a server says so of the last notice that it has; whoever
-//! hears that of itself tells a newer one, which holds again (as in SWIM). Who is told of nothing
-//! new for long takes a server for gone that all of its neighbours went with.
+//! hears that of itself tells a newer one, which holds again (as in SWIM). With a neighbour, those
+//! are in doubt whose notices came through it: who is there finds another neighbour, and tells a
+//! newer one through that; who does not is taken for lost as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,8 @@ use crate::http::members::{Bulletin, ServerState};
 /// Periods without a notice after which a server counts as gone, and what messages may take.
 const PERIODS: Tick = 4;
 const UNDER_WAY: Tick = 2_000_000;
+/// What it may take to find another neighbour and to be heard of through it.
+const DOUBT: Tick = 3_000_000;
 
 /// What a server tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +52,8 @@ struct Known {
     version: u64,
     from: Option<NodeId>,
     at: Tick,
+    /// Since when the neighbour is lost through which it came.
+    doubted: Option<Tick>,
 }
 
 /// The newest notices.
@@ -70,9 +75,14 @@ impl Board {
         Self { own, boot, ..Self::default() }
     }
 
-    /// Time passes.
+    /// Time passes; doubts become losses.
     pub(super) fn pass(&mut self, now: Tick) {
         self.now = self.now.max(now);
+        let is_over = |known: &&Known| known.doubted.is_some_and(|since| since + DOUBT <= now);
+        let lost = self.known.values().filter(is_over).map(|known| known.notice.clone());
+        for notice in lost.collect::<Vec<_>>() {
+            self.put(Notice { lost: true, ..notice }, None);
+        }
     }
 
     pub(super) fn set_period(&mut self, period: Tick) {
@@ -89,7 +99,7 @@ impl Board {
     fn put(&mut self, notice: Notice, from: Option<NodeId>) {
         self.version += 1;
         let (version, at) = (self.version, self.now);
-        self.known.insert(notice.node, Known { notice, version, from, at });
+        self.known.insert(notice.node, Known { notice, version, from, at, doubted: None });
     }
 
     /// This server tells of itself.
@@ -103,6 +113,13 @@ impl Board {
 
     /// A neighbour passes a notice on. True when this server has to say that it is there.
     pub(super) fn learn(&mut self, notice: Notice, from: Option<NodeId>) -> bool {
+        if let Some(known) = self.known.get_mut(&notice.node)
+            && known.notice.rank() == notice.rank()
+            && known.from == from
+        {
+            // The neighbour that it came through is back.
+            known.doubted = None;
+        }
         let known = self.known.get(&notice.node).map(|known| &known.notice);
         if notice.node == self.own {
             let own = known.map_or(0, |known| known.number);
@@ -115,8 +132,13 @@ impl Board {
         false
     }
 
-    /// A neighbour cannot be reached any more in this boot.
+    /// A neighbour cannot be reached any more in this boot; those behind it are in doubt.
     pub(super) fn lose(&mut self, node: NodeId, boot: Boot) {
+        let now = self.now;
+        let behind = |known: &&mut Known| known.from == Some(node) && !known.notice.lost;
+        for known in self.known.values_mut().filter(behind) {
+            known.doubted.get_or_insert(now);
+        }
         let known = self.known.get(&node).map(|known| known.notice.clone());
         if let Some(notice) = known.filter(|notice| !notice.lost && notice.boot == boot) {
             self.put(Notice { lost: true, ..notice }, None);
@@ -138,11 +160,20 @@ impl Board {
         known.map(|notice| notice.bulletin.clone())
     }
 
+    /// True when the last that a server told, at least in this boot, is that it has stopped.
+    pub(super) fn has_left(&self, node: NodeId, boot: Boot) -> bool {
+        let known = self.known.get(&node).map(|known| &known.notice);
+        known.is_some_and(|notice| notice.boot >= boot && notice.state == NodeState::Offline)
+    }
+
     /// How a server is that this one has no link with.
     pub(super) fn state(&self, node: NodeId) -> ServerState {
         let Some(Known { notice, at, .. }) = self.known.get(&node) else {
             return ServerState::Offline;
         };
+        if notice.state == NodeState::Offline {
+            return ServerState::Offline;
+        }
         let is_old = self.now.saturating_sub(*at) > PERIODS * self.period + UNDER_WAY;
         if notice.lost || is_old {
             ServerState::NotAvailable
@@ -210,6 +241,50 @@ mod tests {
         tell(&a, &mut c);
         tell(&b, &mut c);
         assert_eq!(c.state(NodeId(1)), ONLINE, "what b says is older");
+        a.publish(NodeState::Offline, None);
+        tell(&a, &mut b);
+        b.lose(NodeId(1), Boot(1));
+        b.pass(100_000_000);
+        assert_eq!(b.state(NodeId(1)), ServerState::Offline, "it has said so itself");
+    }
+
+    /// FEATURES: S11
+    #[test]
+    fn who_was_behind_a_lost_neighbour_is_lost_unless_it_is_heard_of_elsewhere() {
+        let (mut top, mut relay, mut other) = (board(1), board(2), board(3));
+        let (mut gone, mut moved) = (board(4), board(5));
+        for leaf in [&mut gone, &mut moved] {
+            leaf.publish(NodeState::Online, None);
+            tell(leaf, &mut relay);
+        }
+        relay.publish(NodeState::Online, None);
+        tell(&relay, &mut top);
+        top.lose(NodeId(2), Boot(1));
+        assert_eq!(top.state(NodeId(2)), ServerState::NotAvailable);
+        moved.publish(NodeState::Online, None);
+        tell(&moved, &mut other);
+        tell(&other, &mut top);
+        top.pass(DOUBT - 1);
+        top.lose(NodeId(2), Boot(1));
+        assert_eq!(top.state(NodeId(4)), ONLINE, "it may find another neighbour");
+        top.pass(DOUBT);
+        assert_eq!(top.state(NodeId(4)), ServerState::NotAvailable);
+        top.pass(2 * DOUBT);
+        assert_eq!(top.state(NodeId(5)), ONLINE, "it was heard of through another");
+        tell(&top, &mut other);
+        assert_eq!(other.state(NodeId(4)), ServerState::NotAvailable, "others are told");
+    }
+
+    #[test]
+    fn a_neighbour_that_is_back_ends_the_doubts() {
+        let (mut top, mut relay, mut leaf) = (board(1), board(2), board(4));
+        leaf.publish(NodeState::Online, None);
+        tell(&leaf, &mut relay);
+        tell(&relay, &mut top);
+        top.lose(NodeId(2), Boot(1));
+        tell(&relay, &mut top);
+        top.pass(DOUBT);
+        assert_eq!(top.state(NodeId(4)), ONLINE);
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_api::Boot;
+use quorate_control::versions::Versions;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use tokio::net::TcpStream;
 
 use super::Links;
 use super::frame::{self, Decoder, HANDSHAKE_FRAME_MAX, Kind};
-use super::handshake::{HandshakeError, Refusal, Talk};
+use super::handshake::{self, HandshakeError, Refusal, Talk};
 use super::peer::{Direction, Peer};
 
 /// Longest wait for a connection and for the handshake, each.
@@ -51,10 +52,10 @@ pub(super) async fn keep(links: Arc<Links>, peer: Arc<Peer>, address: String) {
         // The sender lives in the peer.
         wanted.wait_for(|wanted| *wanted).await.ok();
         let error = match open(&links, &peer, &address).await {
-            Ok((stream, boot, decoder)) => {
+            Ok(opened) => {
                 (pause, told) = (BACK_OFF_MS.0, String::new());
                 tracing::debug!(peer = peer.name, address, "link up");
-                let error = serve(&links, &peer, stream, boot, decoder).await;
+                let error = serve(&links, &peer, opened).await;
                 peer.queue.detach();
                 peer.link_down(Direction::Out, 0, links.clock.now());
                 // Behind the peer's proof. Before it, anybody could say so who answers there.
@@ -82,49 +83,68 @@ pub(super) async fn keep(links: Arc<Links>, peer: Arc<Peer>, address: String) {
     }
 }
 
-async fn open(
+/// An open link.
+struct Opened {
+    stream: TcpStream,
+    /// The peer's.
+    boot: Boot,
+    /// What both ends speak.
+    version: u16,
+    /// With what the peer sent behind its proof.
+    decoder: Decoder,
+}
+
+async fn open(links: &Arc<Links>, peer: &Peer, address: &str) -> Result<Opened, DialError> {
+    let versions = links.versions();
+    match attempt(links, peer, address, versions).await {
+        Err(DialError::Handshake(error)) if error.is_of_version() => {
+            let Some(older) = handshake::without_range(versions) else { return Err(error.into()) };
+            attempt(links, peer, address, older).await
+        }
+        opened => opened,
+    }
+}
+
+async fn attempt(
     links: &Arc<Links>,
     peer: &Peer,
     address: &str,
-) -> Result<(TcpStream, Boot, Decoder), DialError> {
+    versions: Versions,
+) -> Result<Opened, DialError> {
     let connect = TcpStream::connect(address);
     let mut stream =
         tokio::time::timeout(CONNECT, connect).await.map_err(|_| DialError::Timeout)??;
     super::prepare(&stream)?;
-    let shake = handshake(links, peer, &mut stream);
+    let shake = handshake(links, peer, &mut stream, versions);
     let shaken = tokio::time::timeout(HANDSHAKE, shake).await;
-    let (boot, decoder) = shaken.map_err(|_| DialError::Timeout)??;
-    Ok((stream, boot, decoder))
+    let (boot, version, decoder) = shaken.map_err(|_| DialError::Timeout)??;
+    Ok(Opened { stream, boot, version, decoder })
 }
 
-/// The peer's boot, and what it sent behind its proof.
+/// The peer's boot, the version of the link, and what the peer sent behind its proof.
 async fn handshake(
     links: &Arc<Links>,
     peer: &Peer,
     stream: &mut TcpStream,
-) -> Result<(Boot, Decoder), DialError> {
+    versions: Versions,
+) -> Result<(Boot, u16, Decoder), DialError> {
     let hello = links.hello(&peer.name).map_err(DialError::Random)?;
-    let mut talk = Talk::new(stream, &peer.out_bytes);
+    let mut talk = Talk::new(stream, &peer.out_bytes, versions);
     let theirs = talk.dial(&hello, &links.credentials).await?;
-    let boot = theirs.boot;
+    let (boot, version) = (theirs.boot, talk.version());
     match links.admit(theirs).await {
-        Ok(_) => Ok((boot, talk.into_decoder())),
+        Ok(_) => Ok((boot, version, talk.into_decoder())),
         Err(refusal) => Err(talk.refuse(refusal).await.into()),
     }
 }
 
 /// Runs an open link until it ends; says why it did.
-async fn serve(
-    links: &Links,
-    peer: &Peer,
-    stream: TcpStream,
-    boot: Boot,
-    decoder: Decoder,
-) -> DialError {
+async fn serve(links: &Links, peer: &Peer, opened: Opened) -> DialError {
+    let Opened { stream, boot, version, decoder } = opened;
     let stream = Arc::new(stream);
     let now = links.clock.now();
     peer.link_up(Direction::Out, now);
-    peer.queue.attach(stream.clone());
+    peer.queue.attach(stream.clone(), version);
     peer.heartbeat(now);
     let (mut current, mut wanted) = (peer.current(), peer.wanted());
     tokio::select! {

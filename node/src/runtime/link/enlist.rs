@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use quorate_control::command::Command;
 use quorate_control::servers::Member;
+use quorate_control::versions::Versions;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -13,7 +14,7 @@ use tokio::net::TcpStream;
 use super::Links;
 use super::dial::CONNECT;
 use super::frame::{self, FRAME_MAX, Kind};
-use super::handshake::{HandshakeError, Hello, Talk};
+use super::handshake::{self, HandshakeError, Hello, Talk};
 use super::metrics::LinkBytes;
 use crate::http::backend::DecideError;
 use crate::runtime::handle::NodeHandle;
@@ -25,14 +26,14 @@ const CONVERSATION: Duration = Duration::from_secs(5);
 
 /// What a server says that wants to join; name and identity are in its introduction.
 #[derive(Debug, Serialize, Deserialize)]
-struct Request {
+pub(crate) struct Request {
     /// Where others reach it.
     address: String,
 }
 
 /// What became of it.
 #[derive(Debug, Serialize, Deserialize)]
-enum Response {
+pub(crate) enum Response {
     /// It is in, with these.
     Enlisted(Vec<Member>),
     /// It cannot be, and why.
@@ -74,23 +75,41 @@ impl Links {
         seed: &str,
         address: &str,
     ) -> Result<Vec<Member>, EnlistError> {
+        let versions = self.versions();
         let ask = async {
-            let connect = tokio::time::timeout(CONNECT, TcpStream::connect(seed));
-            let mut stream = connect.await.map_err(|_| EnlistError::Timeout)??;
-            super::prepare(&stream)?;
-            let bytes = LinkBytes::default();
-            let mut talk = Talk::new(&mut stream, &bytes);
-            let hello = self.hello("").map_err(EnlistError::Random)?;
-            talk.dial(&hello, &self.credentials).await?;
-            talk.send(Kind::Enlist, &Request { address: address.to_owned() }).await?;
-            let body = talk.receive_up_to(Kind::Enlisted, FRAME_MAX).await?;
-            match frame::decode(&body).map_err(HandshakeError::from)? {
-                Response::Enlisted(servers) => Ok(servers),
-                Response::Refused(text) => Err(EnlistError::Refused(text)),
-                Response::Later(text) => Err(EnlistError::Later(text)),
+            match self.ask(seed, address, versions).await {
+                Err(EnlistError::Handshake(error)) if error.is_of_version() => {
+                    let Some(older) = handshake::without_range(versions) else {
+                        return Err(error.into());
+                    };
+                    self.ask(seed, address, older).await
+                }
+                answer => answer,
             }
         };
         tokio::time::timeout(CONVERSATION, ask).await.unwrap_or(Err(EnlistError::Timeout))
+    }
+
+    async fn ask(
+        &self,
+        seed: &str,
+        address: &str,
+        versions: Versions,
+    ) -> Result<Vec<Member>, EnlistError> {
+        let connect = tokio::time::timeout(CONNECT, TcpStream::connect(seed));
+        let mut stream = connect.await.map_err(|_| EnlistError::Timeout)??;
+        super::prepare(&stream)?;
+        let bytes = LinkBytes::default();
+        let mut talk = Talk::new(&mut stream, &bytes, versions);
+        let hello = self.hello("").map_err(EnlistError::Random)?;
+        talk.dial(&hello, &self.credentials).await?;
+        talk.send(Kind::Enlist, &Request { address: address.to_owned() }).await?;
+        let body = talk.receive_up_to(Kind::Enlisted, FRAME_MAX).await?;
+        match frame::decode(&body).map_err(HandshakeError::from)? {
+            Response::Enlisted(servers) => Ok(servers),
+            Response::Refused(text) => Err(EnlistError::Refused(text)),
+            Response::Later(text) => Err(EnlistError::Later(text)),
+        }
     }
 }
 

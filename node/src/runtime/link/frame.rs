@@ -216,6 +216,11 @@ pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> 
     }
 }
 
+/// The value at the beginning of a body; a newer version may have more behind it.
+pub(crate) fn decode_begin<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
+    postcard::take_from_bytes(body).map(|(value, _)| value).map_err(|_| FrameError::Body)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use quorate_api::{Boot, NodeId};
+use quorate_control::versions::Versions;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -14,8 +15,9 @@ use crate::runtime::storage::Durable;
 
 /// First bytes of an introduction.
 const MAGIC: [u8; 8] = *b"quorate\0";
-/// Version of everything on the link, messages included. Raised with every change of a type.
-pub(crate) const VERSION: u16 = 8;
+/// The last version whose servers name that one alone. All later ones name the range that they
+/// speak, in a form that stays as it is; what they add to it is passed over by older ones.
+const WITHOUT_RANGE: u16 = 8;
 
 /// A server's introduction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +44,8 @@ pub(crate) struct Hello {
 /// Why a link is refused. Told to the other side; says nothing about the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// Another version of the link protocol.
-    #[error("the link protocol has another version, this server speaks {VERSION}")]
+    /// Another version of the link protocol: said to, and by, servers that know no ranges.
+    #[error("the other side speaks another version of the link protocol only")]
     Version,
     /// One of the two differs; which one is nobody's business.
     #[error("cluster name or password differ")]
@@ -72,6 +74,14 @@ pub(crate) enum Refusal {
     /// The store that remembers peers failed, or the server stops.
     #[error("the server cannot take links now")]
     Unavailable,
+    /// No version is spoken by both; these are the refusing one's.
+    #[error("the link protocol has other versions, {oldest} to {newest}")]
+    Versions {
+        /// The first one.
+        oldest: u16,
+        /// The last one.
+        newest: u16,
+    },
 }
 
 /// Why there is no link.
@@ -89,6 +99,25 @@ pub(crate) enum HandshakeError {
     /// The other side refuses.
     #[error("refused by the other side: {0}")]
     RefusedByPeer(Refusal),
+    /// One side is too old for the other.
+    #[error(
+        "no common version of the link protocol: this server speaks {own}, the other one {theirs}; \
+         start {} with a newer program, the data folder stays as it is",
+        if .own.newest < .theirs.oldest { "this server" } else { "the other one" }
+    )]
+    NoCommonVersion {
+        /// What this server speaks.
+        own: Versions,
+        /// What the other one does.
+        theirs: Versions,
+    },
+}
+
+impl HandshakeError {
+    /// The other side knows no ranges, and did not look further.
+    pub(super) const fn is_of_version(&self) -> bool {
+        matches!(self, Self::RefusedByPeer(Refusal::Version))
+    }
 }
 
 /// What introductions are checked with.
@@ -106,12 +135,20 @@ pub(crate) struct Talk<'a, S> {
     bytes: &'a LinkBytes,
     decoder: Decoder,
     claimed: Option<String>,
+    versions: Versions,
+    version: u16,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
-    /// Starts on a fresh connection whose bytes are counted.
-    pub(crate) fn new(stream: &'a mut S, bytes: &'a LinkBytes) -> Self {
-        Self { stream, bytes, decoder: Decoder::default(), claimed: None }
+    /// Starts on a fresh connection whose bytes are counted, in one of these versions.
+    pub(crate) fn new(stream: &'a mut S, bytes: &'a LinkBytes, versions: Versions) -> Self {
+        let (decoder, version) = (Decoder::default(), versions.newest);
+        Self { stream, bytes, decoder, claimed: None, versions, version }
+    }
+
+    /// The version that both sides speak, once the other one has introduced itself.
+    pub(crate) const fn version(&self) -> u16 {
+        self.version
     }
 
     /// The dialer's part up to the acceptor's proof. The caller may still refuse.
@@ -120,7 +157,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         hello: &Hello,
         credentials: &Credentials,
     ) -> Result<Hello, HandshakeError> {
-        let own = introduction(hello)?;
+        let own = introduction(hello, self.versions)?;
         self.send(Kind::Hello, &Raw(&own)).await?;
         let theirs = self.receive_raw(Kind::Welcome).await?;
         let peer = self.check(&theirs, credentials).await?;
@@ -150,7 +187,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
             return Err(self.refuse(Refusal::OtherServer).await);
         }
         hello.to.clone_from(&peer.name);
-        let own = introduction(&hello)?;
+        // Who knows no ranges is answered as if this server did not either.
+        let shown = match self.version {
+            WITHOUT_RANGE => Versions { oldest: WITHOUT_RANGE, newest: WITHOUT_RANGE },
+            _ => self.versions,
+        };
+        let own = introduction(&hello, shown)?;
         self.send(Kind::Welcome, &Raw(&own)).await?;
         let proof: Proof = frame::decode(&self.receive(Kind::Proof).await?)?;
         if !credentials.key.verify(Role::Dialer, &theirs, &own, &proof) {
@@ -171,6 +213,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         HandshakeError::Refused(refusal)
     }
 
+    /// Tells the other side what this one speaks, in words that it knows.
+    async fn refuse_versions(&mut self, theirs: Versions) -> HandshakeError {
+        let own = self.versions;
+        let Versions { oldest, newest } = own;
+        let knows_ranges = theirs.newest > WITHOUT_RANGE && newest > WITHOUT_RANGE;
+        let ranges = Refusal::Versions { oldest, newest };
+        self.refuse(if knows_ranges { ranges } else { Refusal::Version }).await;
+        HandshakeError::NoCommonVersion { own, theirs }
+    }
+
     /// The name that the other side gave, proven or not.
     pub(crate) fn take_claimed(&mut self) -> Option<String> {
         self.claimed.take()
@@ -186,11 +238,17 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
         introduction: &[u8],
         credentials: &Credentials,
     ) -> Result<Hello, HandshakeError> {
-        let body = match version_of(introduction)? {
-            (VERSION, body) => body,
-            _ => return Err(self.refuse(Refusal::Version).await),
+        let (theirs, body) = versions_of(introduction)?;
+        // Before ranges, a newer version was refused unread.
+        let is_read = self.versions.newest > WITHOUT_RANGE || theirs.newest == WITHOUT_RANGE;
+        self.version = match self.versions.common(theirs).filter(|_| is_read) {
+            Some(version) => version,
+            None => return Err(self.refuse_versions(theirs).await),
         };
-        let hello: Hello = frame::decode(body)?;
+        let hello: Hello = match theirs.newest {
+            WITHOUT_RANGE => frame::decode(body)?,
+            _ => frame::decode_begin(body)?,
+        };
         self.claimed = Some(hello.name.clone());
         if hello.cluster != credentials.cluster {
             return Err(self.refuse(Refusal::Credentials).await);
@@ -232,7 +290,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
                     return Ok(body.to_vec());
                 }
                 if kind == Kind::Refused {
-                    return Err(HandshakeError::RefusedByPeer(frame::decode(body)?));
+                    return Err(refused_by_peer(self.versions, frame::decode(body)?));
                 }
                 return Err(FrameError::Turn(kind).into());
             }
@@ -254,17 +312,41 @@ impl Serialize for Raw<'_> {
     }
 }
 
-/// Magic and version stay where they are in all versions; the rest may change.
-fn introduction(hello: &Hello) -> Result<Vec<u8>, FrameError> {
+/// What is offered, on another connection, to a server that refused these versions and knows no
+/// ranges; `None`: nothing is left.
+pub(super) fn without_range(versions: Versions) -> Option<Versions> {
+    let is_left = versions.oldest <= WITHOUT_RANGE && versions.newest > WITHOUT_RANGE;
+    is_left.then_some(Versions { oldest: WITHOUT_RANGE, newest: WITHOUT_RANGE })
+}
+
+/// What the other side's refusal means to a server that speaks these versions.
+const fn refused_by_peer(own: Versions, refusal: Refusal) -> HandshakeError {
+    if let Refusal::Versions { oldest, newest } = refusal {
+        return HandshakeError::NoCommonVersion { own, theirs: Versions { oldest, newest } };
+    }
+    HandshakeError::RefusedByPeer(refusal)
+}
+
+/// Magic and newest version stay where they are in all versions; then the oldest one, then who this
+/// is. A server that speaks one from before the ranges shows that one alone, in its form.
+fn introduction(hello: &Hello, versions: Versions) -> Result<Vec<u8>, FrameError> {
     let mut bytes = MAGIC.to_vec();
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&versions.newest.to_le_bytes());
+    if versions.newest > WITHOUT_RANGE {
+        bytes.extend_from_slice(&versions.oldest.to_le_bytes());
+    }
     postcard::to_extend(hello, bytes).map_err(|_| FrameError::Body)
 }
 
-fn version_of(introduction: &[u8]) -> Result<(u16, &[u8]), FrameError> {
+fn versions_of(introduction: &[u8]) -> Result<(Versions, &[u8]), FrameError> {
     let rest = introduction.strip_prefix(&MAGIC).ok_or(FrameError::Body)?;
-    let (version, body) = rest.split_first_chunk().ok_or(FrameError::Body)?;
-    Ok((u16::from_le_bytes(*version), body))
+    let (newest, body) = rest.split_first_chunk().ok_or(FrameError::Body)?;
+    let newest = u16::from_le_bytes(*newest);
+    if newest <= WITHOUT_RANGE {
+        return Ok((Versions { oldest: newest, newest }, body));
+    }
+    let (oldest, body) = body.split_first_chunk().ok_or(FrameError::Body)?;
+    Ok((Versions { oldest: u16::from_le_bytes(*oldest), newest }, body))
 }
 
 impl fmt::Display for Hello {

@@ -2,9 +2,9 @@
 //! know what the messages mean, and dials a peer only at the address that the dial map gives, or
 //! else at the one that the servers have agreed on.
 
-mod accept;
+pub(crate) mod accept;
 mod arrange;
-mod auth;
+pub(crate) mod auth;
 mod board;
 mod dial;
 pub(crate) mod enlist;
@@ -15,9 +15,10 @@ mod need;
 pub(crate) mod own;
 mod peer;
 mod queue;
-mod seen;
+pub(crate) mod seen;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use arc_swap::ArcSwap;
 use quorate_api::{Boot, NodeId};
 use quorate_control::roles::gone_text;
 use quorate_control::servers::{Gone, Member};
+use quorate_control::versions::Versions;
 use quorate_protocol::io::{PersistSeq, Tick};
 use quorate_protocol::message::Message;
 use serde::Serialize;
@@ -88,6 +90,8 @@ pub(crate) struct LinkConfig {
     /// Where servers are reached, whatever they say of themselves.
     pub(crate) dial: BTreeMap<String, String>,
     pub(crate) suspect_after: Duration,
+    /// What this server speaks, before the cluster's level.
+    pub(crate) versions: Versions,
     /// What is told of this server.
     pub(crate) own: Arc<Own>,
 }
@@ -110,6 +114,9 @@ pub(crate) struct Links {
     gone: ArcSwap<Vec<Gone>>,
     servers_changed: Notify,
     suspect_after: Tick,
+    versions: Versions,
+    /// Below it nothing is spoken any more.
+    level: AtomicU16,
     /// Whom a server that wants to join is presented to.
     host: OnceLock<Weak<Shared>>,
     storage: Arc<Storage>,
@@ -140,6 +147,8 @@ impl Links {
             gone: ArcSwap::default(),
             servers_changed: Notify::new(),
             suspect_after: micros(config.suspect_after),
+            versions: config.versions,
+            level: AtomicU16::new(0),
             host: OnceLock::new(),
             storage,
             inbox,
@@ -159,6 +168,16 @@ impl Links {
     /// All other servers by name.
     pub(crate) fn peers(&self) -> Arc<Peers> {
         self.peers.load_full()
+    }
+
+    /// What this server speaks on new links.
+    pub(crate) fn versions(&self) -> Versions {
+        self.versions.from_level(self.level.load(Ordering::Acquire))
+    }
+
+    /// The level that was agreed on.
+    pub(crate) fn set_level(&self, level: u16) {
+        self.level.store(level, Ordering::Release);
     }
 
     /// A server that is not linked yet; whether it is `expected` shows when it introduces itself.
@@ -208,7 +227,11 @@ impl Links {
         let linked = above.iter().filter_map(find).find(|peer| peer.status().1);
         let teller = linked.map(|peer| peer.name.as_str());
         for peer in peers.values() {
-            peer.ask_for_news(above.is_empty() && !peer.is_calm() || teller == Some(&peer.name));
+            let is_teller = teller == Some(&peer.name);
+            // Who may be in doubt with the neighbour before is heard of through the new one.
+            if peer.ask_for_news(above.is_empty() && !peer.is_calm() || is_teller) && is_teller {
+                self.own.tell_again();
+            }
         }
     }
 

@@ -14,8 +14,13 @@ use crate::http::backend::NodeState;
 use crate::http::members::Bulletin;
 
 /// All states, each at the place of its number.
-const STATES: [NodeState; 4] =
-    [NodeState::Starting, NodeState::Online, NodeState::ShuttingDown, NodeState::Aligning];
+const STATES: [NodeState; 5] = [
+    NodeState::Starting,
+    NodeState::Online,
+    NodeState::ShuttingDown,
+    NodeState::Aligning,
+    NodeState::Offline,
+];
 
 /// What is told of this server, and what it was told of others.
 #[derive(Debug, Default)]
@@ -53,6 +58,11 @@ impl Own {
         board.publish(self.state(), Some(bulletin));
     }
 
+    /// What was told last is told again, as something newer.
+    pub(super) fn tell_again(&self) {
+        self.board().publish(self.state(), None);
+    }
+
     /// A neighbour passes on what servers told.
     pub(super) fn learn(&self, notices: Vec<Notice>, from: Option<NodeId>) {
         let mut board = self.board();
@@ -60,8 +70,9 @@ impl Own {
         for notice in notices {
             is_lost |= board.learn(notice, from);
         }
+        drop(board);
         if is_lost {
-            board.publish(self.state(), None);
+            self.tell_again();
         }
     }
 

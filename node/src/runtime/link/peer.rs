@@ -9,7 +9,6 @@ use quorate_control::servers::Role;
 use quorate_protocol::io::Tick;
 use tokio::sync::watch;
 
-use super::frame::Kind;
 use super::handshake::{Hello, Refusal};
 use super::metrics::LinkBytes;
 use super::need::{Need, Use};
@@ -101,6 +100,12 @@ impl Peer {
         let (node, binding, seen) = (self.node(), self.binding(), self.state());
         let board = self.own.board();
         let told = |node| board.bulletin(node, binding.map(|binding| binding.boot));
+        // This one may have started after that one stopped.
+        let has_left = binding.is_some_and(|binding| board.has_left(binding.node, binding.boot));
+        let seen = match seen {
+            Some(ServerState::NotAvailable) if has_left => Some(ServerState::Offline),
+            seen => seen,
+        };
         Server {
             name: self.name.clone(),
             node,
@@ -112,11 +117,13 @@ impl Peer {
     }
 
     /// Whether it is the one to tell this server what is new of all servers. Who is asked anew
-    /// has everything to tell, and is told everything.
-    pub(super) fn ask_for_news(&self, ask: bool) {
-        if self.is_asked.swap(ask, Ordering::AcqRel) != ask {
+    /// has everything to tell, and is told everything. True when it is asked anew.
+    pub(super) fn ask_for_news(&self, ask: bool) -> bool {
+        let changes = self.is_asked.swap(ask, Ordering::AcqRel) != ask;
+        if changes {
             self.lock().told = 0;
         }
+        changes && ask
     }
 
     /// How it is seen from here; `None`: there is no link, and none is needed, which says nothing.
@@ -379,7 +386,7 @@ impl Peer {
             news,
         };
         drop(state);
-        if !self.queue.push(Kind::Heartbeat, &heartbeat) {
+        if !self.queue.push_heartbeat(&heartbeat) {
             // A new link may have begun to tell everything meanwhile.
             let mut state = self.lock();
             state.told = state.told.min(before);

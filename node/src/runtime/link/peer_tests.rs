@@ -103,6 +103,41 @@ fn a_closed_link_may_come_back_for_a_moment() {
     assert_eq!(told(&inbox), [false]);
 }
 
+/// FEATURES: S11
+#[test]
+fn who_says_goodbye_is_gone_at_once_and_stays_offline_until_its_next_life() {
+    let (peer, inbox) = up_peer();
+    tell(&peer, 2_000, NodeState::ShuttingDown, None);
+    assert_eq!(told(&inbox), NOTHING, "it still votes");
+    tell(&peer, 3_000, NodeState::Offline, None);
+    assert_eq!(told(&inbox), [false]);
+    peer.link_down(Direction::Out, 0, 4_000);
+    peer.evaluate(4_000 + 10 * SUSPECT);
+    assert_eq!(peer.server(Role::Master).state, ServerState::Offline);
+    peer.bind(peer.judge(&hello(2, 8, (Boot(1), 3))).unwrap());
+    assert_eq!(peer.server(Role::Master).state, ServerState::NotAvailable);
+}
+
+/// FEATURES: S11
+#[test]
+fn who_stopped_before_this_server_started_is_offline_as_others_tell() {
+    let (peer, _inbox) = peer();
+    peer.link_up(Direction::Out, 900);
+    assert_eq!(peer.server(Role::Master).state, ServerState::NotAvailable);
+    let notice = |boot: u32| Notice {
+        node: NodeId(2),
+        boot: Boot(boot),
+        number: 9,
+        lost: true,
+        state: NodeState::Offline,
+        bulletin: Bulletin::default(),
+    };
+    peer.own.learn(vec![notice(0)], Some(NodeId(3)));
+    assert_eq!(peer.server(Role::Master).state, ServerState::NotAvailable, "another life");
+    peer.own.learn(vec![notice(1)], Some(NodeId(3)));
+    assert_eq!(peer.server(Role::Master).state, ServerState::Offline);
+}
+
 #[test]
 fn a_relink_is_told_as_down_and_up_because_messages_may_be_lost() {
     let (peer, inbox) = up_peer();

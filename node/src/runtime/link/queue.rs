@@ -10,8 +10,9 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::frame::{self, FRAME_MAX, Kind};
+use super::frame::{self, FRAME_MAX, FrameError, Kind};
 use super::metrics::LinkBytes;
+use super::seen::Heartbeat;
 
 /// Frames waiting for a peer; when full, the next is dropped and counted: the protocol sends again.
 pub(crate) const QUEUE_FRAMES_MAX: usize = 16_384;
@@ -25,6 +26,8 @@ const _: () = assert!(QUEUE_BYTES_MAX >= 2 * FRAME_MAX);
 #[derive(Default)]
 struct State {
     stream: Option<Arc<TcpStream>>,
+    /// What both ends of the link speak.
+    version: u16,
     buffer: Vec<u8>,
     /// Bytes of the buffer that the socket has taken.
     taken: usize,
@@ -61,6 +64,20 @@ impl OutQueue {
     /// Appends a frame; false when it was dropped because there is no link or too much waits
     /// already.
     pub(crate) fn push<T: Serialize>(&self, kind: Kind, value: &T) -> bool {
+        self.append(kind, |buffer, _| frame::append(buffer, kind, value))
+    }
+
+    /// Appends a sign of life, in the shape that the other end knows; false like for
+    /// [`Self::push`].
+    pub(crate) fn push_heartbeat(&self, heartbeat: &Heartbeat) -> bool {
+        self.append(Kind::Heartbeat, |buffer, version| heartbeat.append(buffer, version))
+    }
+
+    fn append(
+        &self,
+        kind: Kind,
+        write: impl FnOnce(&mut Vec<u8>, u16) -> Result<(), FrameError>,
+    ) -> bool {
         let mut guard = self.lock();
         let state = &mut *guard;
         if !state.has_room() {
@@ -68,7 +85,7 @@ impl OutQueue {
             self.dropped.fetch_add(u64::from(kind != Kind::Heartbeat), Ordering::Relaxed);
             return false;
         }
-        if let Err(error) = frame::append(&mut state.buffer, kind, value) {
+        if let Err(error) = write(&mut state.buffer, state.version) {
             tracing::error!(%error, "a message does not fit a frame and was dropped");
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
@@ -100,8 +117,8 @@ impl OutQueue {
     }
 
     /// Takes a fresh connection; what waited for the old one is gone.
-    pub(crate) fn attach(&self, stream: Arc<TcpStream>) {
-        *self.lock() = State { stream: Some(stream), ..State::default() };
+    pub(crate) fn attach(&self, stream: Arc<TcpStream>, version: u16) {
+        *self.lock() = State { stream: Some(stream), version, ..State::default() };
     }
 
     /// The connection is lost, and what waits with it.
@@ -197,7 +214,7 @@ mod tests {
     async fn a_peer_that_does_not_read_costs_bounded_memory_and_no_time() {
         let (stream, _blocked) = pair().await;
         let (queue, bytes) = (OutQueue::default(), LinkBytes::default());
-        queue.attach(stream);
+        queue.attach(stream, 9);
         let body = vec![0u8; 64 << 10];
         for _ in 0..4_000 {
             queue.push(Kind::Message, &body);
@@ -214,7 +231,7 @@ mod tests {
     async fn small_frames_are_bounded_by_their_number() {
         let (stream, _blocked) = pair().await;
         let queue = OutQueue::default();
-        queue.attach(stream);
+        queue.attach(stream, 9);
         for _ in 0..QUEUE_FRAMES_MAX {
             assert!(queue.push(Kind::Heartbeat, &(1u64, 1u64)));
         }
@@ -226,7 +243,7 @@ mod tests {
         let (stream, mut reader) = pair().await;
         let queue = Arc::new(OutQueue::default());
         let bytes = Arc::new(LinkBytes::default());
-        queue.attach(stream);
+        queue.attach(stream, 9);
         let driver = tokio::spawn({
             let (queue, bytes) = (queue.clone(), bytes.clone());
             async move { queue.drive(&bytes).await }

@@ -6,8 +6,9 @@ use quorate_protocol::io::Tick;
 use serde::{Deserialize, Serialize};
 
 use super::board::Notice;
+use super::frame::{self, FrameError, Kind};
 use crate::http::backend::NodeState;
-use crate::http::members::{Latency, ServerState};
+use crate::http::members::{Addendum, Latency, ServerState};
 use crate::runtime::storage::Binding;
 
 /// After a link was closed, how long it may take to come back before the peer counts as down: a
@@ -32,6 +33,35 @@ pub(crate) struct Heartbeat {
     pub(crate) asks: bool,
     /// What servers told that is new to the receiver.
     pub(crate) news: Vec<Notice>,
+}
+
+impl Heartbeat {
+    /// Since this version, what bulletins add stands behind the sign of life, one for each notice.
+    const WITH_ADDENDA: u16 = 9;
+
+    /// Appends the frame that a link of this version carries.
+    pub(super) fn append(&self, buffer: &mut Vec<u8>, version: u16) -> Result<(), FrameError> {
+        if version < Self::WITH_ADDENDA {
+            return frame::append(buffer, Kind::Heartbeat, self);
+        }
+        let addenda = self.news.iter().map(|notice| &notice.bulletin.addendum);
+        frame::append(buffer, Kind::Heartbeat, &(self, addenda.collect::<Vec<_>>()))
+    }
+
+    /// Reads the body of such a frame.
+    pub(super) fn decode(body: &[u8], version: u16) -> Result<Self, FrameError> {
+        if version < Self::WITH_ADDENDA {
+            return frame::decode(body);
+        }
+        let (mut heartbeat, addenda): (Self, Vec<Addendum>) = frame::decode(body)?;
+        if addenda.len() != heartbeat.news.len() {
+            return Err(FrameError::Body);
+        }
+        for (notice, addendum) in heartbeat.news.iter_mut().zip(addenda) {
+            notice.bulletin.addendum = addendum;
+        }
+        Ok(heartbeat)
+    }
 }
 
 /// One direction.
@@ -78,7 +108,7 @@ impl State {
     /// How the peer is seen from here. What it says itself counts while it can be reached.
     pub(super) fn look(&self) -> ServerState {
         match (self.binding, self.said) {
-            (None, _) => ServerState::Offline,
+            (None, _) | (Some(_), Some(NodeState::Offline)) => ServerState::Offline,
             (Some(_), said) if self.told_up => ServerState::Is(said.unwrap_or(NodeState::Starting)),
             (Some(_), _) => ServerState::NotAvailable,
         }
@@ -89,6 +119,10 @@ impl State {
     }
 
     pub(super) fn is_up(&self, now: Tick, suspect_after: Tick) -> bool {
+        // Who has said goodbye is not waited for, whatever becomes of its links.
+        if self.said == Some(NodeState::Offline) {
+            return false;
+        }
         let fresh = now.saturating_sub(self.echo) < suspect_after && self.echo > 0;
         match self.linked_since() {
             // An echo from before the links says nothing about them.

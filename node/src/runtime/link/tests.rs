@@ -72,6 +72,7 @@ impl Server {
             others: vec![dial.0.to_owned()],
             dial: [(dial.0.to_owned(), dial.1.to_string())].into(),
             suspect_after: SUSPECT,
+            versions: Versions::ALL,
             own: Arc::new(Own::new(NodeId(who.node), Boot(who.boot))),
         };
         let links = Links::new(config, storage.clone(), inbox.clone(), Clock::start()).unwrap();
@@ -292,7 +293,8 @@ async fn first_refusal(address: SocketAddr, who: &Who) -> Refusal {
         nonce: [3; 32],
     };
     let bytes = LinkBytes::default();
-    match handshake::Talk::new(&mut stream, &bytes).dial(&hello, &credentials).await {
+    match handshake::Talk::new(&mut stream, &bytes, Versions::ALL).dial(&hello, &credentials).await
+    {
         Err(handshake::HandshakeError::RefusedByPeer(refusal)) => refusal,
         other => panic!("{other:?}"),
     }
@@ -337,6 +339,7 @@ fn host(server: &Server) -> Arc<Shared> {
         storage: server.storage.clone(),
         links: None,
         own: Arc::default(),
+        versions: Versions::ALL,
         listeners: Listeners::default(),
     }));
     server.links.set_host(&shared);

@@ -213,9 +213,13 @@ impl Backend for Fake {
         Arc::clone(&self.state().schema)
     }
 
+    fn state(&self) -> NodeState {
+        self.state().life()
+    }
+
     fn status(&self) -> NodeStatus {
         let state = self.state();
-        let (starting, grown) = (state.starting, state.grown);
+        let (starting, grown, life) = (state.starting, state.grown, state.life());
         drop(state);
         let known = |n: u64| Some(NodeId(n)).filter(|_| n != 3 || !starting);
         let master = |n| (format!("n{n}"), Master { node: known(n), up: n != 3 });
@@ -223,7 +227,7 @@ impl Backend for Fake {
             name: "n1".to_owned(),
             node: self.2.unwrap_or(NODE),
             boot: 1,
-            state: if starting { NodeState::Starting } else { NodeState::Online },
+            state: life,
             masters: (1..=if grown { 5 } else { 3 }).map(master).collect(),
         }
     }
@@ -237,6 +241,10 @@ impl Backend for Fake {
     }
 
     fn connections(&self) -> Arc<AtomicU64> {
+        Arc::default()
+    }
+
+    fn running(&self) -> Arc<AtomicU64> {
         Arc::default()
     }
 
