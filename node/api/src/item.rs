@@ -228,11 +228,15 @@ struct Stored {
     content: Content,
 }
 
-/// The first two are written like an optional image.
-#[derive(Serialize, Deserialize)]
-enum Content {
+/// How what an item holds is written. The first two are, byte by byte, an optional image; only a
+/// witness writes the third.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// None.
     Nothing,
+    /// The image of [`Committed`].
     Here(Image),
+    /// The digest of what other servers have.
     Elsewhere(u128),
 }
 
