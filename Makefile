@@ -17,6 +17,7 @@ SEEDS ?= 200
 SEED ?= 1
 IMAGE ?= quorate-node:local
 SWEEPS_full := $(addprefix workloads/,sweep-replicas.yaml sweep-masters.yaml quorum-matrix.yaml)
+PROXY_IMAGE ?= quorate-proxy:local
 
 .PHONY: help
 help: ## List the targets
@@ -31,7 +32,7 @@ build: setup ## Build everything in release
 	@.ci/build
 
 .PHONY: bench
-bench: build ## Run the suite: make bench [PROFILE=quick|full|capacity] [STAGE=process]; full: sweeps too
+bench: build ## Run the suite: make bench [PROFILE=quick|full|capacity] [STAGE=auto|process|docker]; full: sweeps too
 	@$(QUORATE) suite workloads/suites/$(PROFILE).yaml --stage $(STAGE)
 	@set -e; for file in $(SWEEPS_$(PROFILE)); do $(QUORATE) sweep $$file --stage $(STAGE); done
 
@@ -108,10 +109,11 @@ micro: setup ## Criterion benches of proxy, checkers, driver, machine, codec and
 	cargo bench -p quorate-proxy -p quorate-check -p quorate -p quorate-protocol -p quorate-node
 
 .PHONY: image
-image: build ## Build the node's container image from scratch (static binary)
-	@IMAGE=$(IMAGE) docker/build
+image: build ## Build the container images of server and fault proxy from scratch (static binaries)
+	@IMAGE=$(IMAGE) PROXY_IMAGE=$(PROXY_IMAGE) docker/build
 
 .PHONY: clean
-clean: ## Remove runs (not the baseline) and the build
+clean: ## Remove what killed runs left, runs (not the baseline) and the build
+	@test ! -x $(QUORATE) || $(QUORATE) clean
 	find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name baseline -exec rm -rf {} +
 	cargo clean

@@ -131,6 +131,7 @@ fn plan(mode: LoadMode, seconds: u64) -> Plan {
             standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: false,
+            limits: quorate::plan::Limits::default(),
         },
         workload: Workload {
             records: 1000,

@@ -105,9 +105,9 @@ pub struct Manifest {
     pub harness: String,
     /// Version and commit of the node binary.
     pub node: String,
-    /// SHA-256 of the node binary.
+    /// SHA-256 of the node binary, or of the configuration of its image.
     pub node_sha256: String,
-    /// Stage that ran: `process`.
+    /// Stage that ran: `process` or `docker`.
     pub stage: String,
     /// Why that stage was chosen.
     pub stage_reason: String,

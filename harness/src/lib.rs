@@ -4,10 +4,12 @@
 pub mod cli;
 pub mod disk;
 pub mod drive;
+pub mod engine;
 pub mod fault;
 pub mod figures;
 pub mod folder;
 pub mod guard;
+pub mod owner;
 pub mod plan;
 pub mod report;
 pub mod run;

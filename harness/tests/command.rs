@@ -33,7 +33,7 @@ fn quorate(arguments: &[&str], out: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
     command
         .current_dir(checkout())
-        .env_remove("STAGE")
+        .env("STAGE", "process")
         .env("QUORATE_NODE_BIN", support::node())
         .env("QUORATE_PROXY_BIN", support::proxy())
         .env(MARK, out)

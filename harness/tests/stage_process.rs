@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation of a test ends it")]
 #![allow(clippy::print_stdout, reason = "evidence of faults is worth reading")]
 
+#[macro_use]
 #[path = "stage_support/suite.rs"]
 mod suite;
 #[path = "stage_support/mod.rs"]
@@ -12,20 +13,22 @@ use std::path::Path;
 use quorate::folder::{FaultAction, FaultRecord, RunFolder};
 use quorate::plan::{Cut, FaultKind, Plan, PlannedFault};
 use quorate::run::parts::{Clock, Stage};
-use quorate::stage::{ProcessStage, StageError, StageOptions};
+use quorate::stage::{LiveStage, ProcessStage, StageError, StageOptions};
 use suite::{Running, Starter};
 use support::{eventually, is_alive, on_n2, options, plan};
 
 struct Processes;
 
 impl Starter for Processes {
-    type Stage = ProcessStage;
+    async fn missing() -> Option<String> {
+        None
+    }
 
-    async fn start(plan: &Plan, folder: &RunFolder, clock: Clock) -> ProcessStage {
+    async fn start(plan: &Plan, folder: &RunFolder, clock: Clock) -> LiveStage {
         ProcessStage::start_with(plan, folder, clock, options()).await.unwrap()
     }
 
-    async fn left_behind(folder: &Path) -> Vec<String> {
+    async fn left_behind(folder: &Path, _: Option<&str>) -> Vec<String> {
         let mut left: Vec<String> = processes_of(folder);
         left.extend(folder.join("data").exists().then(|| "data".to_string()));
         left
@@ -41,83 +44,7 @@ fn processes_of(folder: &Path) -> Vec<String> {
     lines.filter(|line| line.contains(&folder)).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn endpoints_answer_and_stop_leaves_nothing() {
-    suite::endpoints_answer_and_stop_leaves_nothing::<Processes>().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_kills_and_the_same_server_returns() {
-    suite::kill_kills_and_the_same_server_returns::<Processes>().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_ends_cleanly_and_returns() {
-    suite::a_restart_ends_cleanly_and_returns::<Processes>().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_stops_and_goes_on() {
-    suite::a_pause_stops_and_goes_on::<Processes>().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_partition_bites_and_heals() {
-    suite::a_partition_bites_and_heals::<Processes>(Cut::Silent).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_closed_partition_bites_and_heals() {
-    suite::a_partition_bites_and_heals::<Processes>(Cut::Closed).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_delay_of_milliseconds_is_measured_and_goes() {
-    suite::a_delay_is_measured_and_goes::<Processes>(20_000).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_delay_below_a_millisecond_is_measured_and_goes() {
-    suite::a_delay_is_measured_and_goes::<Processes>(700).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancelled_schedule_leaves_a_healed_cluster() {
-    suite::a_cancelled_schedule_leaves_a_healed_cluster::<Processes>().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_abandoned_schedule_is_healed_by_heal_all() {
-    suite::an_abandoned_schedule_is_healed_by_heal_all::<Processes>().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn samples_show_state_and_counters() {
-    suite::samples_show_state_and_counters::<Processes>().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_stage_leaves_nothing() {
-    let running = Running::<Processes>::start(plan(Vec::new())).await;
-    let pids = running.stage.pids();
-    assert_eq!(pids.len(), 5, "three servers, proxy, guard");
-    assert!(pids.iter().all(|pid| is_alive(*pid)));
-    drop(running.stage);
-    assert!(!pids.iter().any(|pid| is_alive(*pid)));
-    assert!(!running.folder.path().join("data").exists());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn servers_without_proxies_find_each_other() {
-    let mut plan = plan(vec![on_n2(100, |target| FaultKind::Kill { target })]);
-    plan.topology.proxied = false;
-    let running = Running::<Processes>::start(plan).await;
-    for endpoint in running.stage.endpoints() {
-        assert_eq!(endpoint.client, endpoint.direct);
-    }
-    suite::proven(&running.faults(async {}).await, running.folder.path());
-    running.end().await;
-}
+conformance!(Processes);
 
 async fn refused(plan: &Plan, options: StageOptions) -> (StageError, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -140,7 +67,7 @@ async fn a_server_that_dies_while_starting_is_quoted() {
     let text = error.to_string();
     let quoted = text.contains("the planted reason of death") && text.contains("exit status: 3");
     assert!(quoted, "{text}");
-    let gone = || async { Processes::left_behind(folder.path()).await.is_empty() };
+    let gone = || async { Processes::left_behind(folder.path(), None).await.is_empty() };
     eventually("nothing is left", gone).await;
 }
 

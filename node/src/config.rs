@@ -257,12 +257,10 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
-        let versions = versions(flags.speak_version)?;
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
-        let role = flags.role.or(file.role);
-        let (masters, join) =
-            join::founding((flags.masters, flags.join), (file.masters, file.join), role)?;
+        let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
+        let (masters, join) = join::founding(flagged, filed, flags.role.or(file.role))?;
         let stands_alone = masters.is_none() && join.is_empty();
         let given = flags.name.or(flags.env_name).or(file.name);
         let (name, members) = name_and_members(given, &data, masters, &join, terminal)?;
@@ -275,33 +273,28 @@ impl Config {
             // How many a server joins is not known before.
             if join.is_empty() { members.count() } else { usize::MAX },
         )?;
-        let names: Vec<&str> = match &join[..] {
-            [] => members.names().iter().map(String::as_str).collect(),
-            _ => Vec::new(),
-        };
+        let founders = if join.is_empty() { members.names() } else { &[] };
+        let names: Vec<&str> = founders.iter().map(String::as_str).collect();
         let centers = &template.defaults.data_centers;
         data_centers::check(centers, (write_quorum, read_quorum), &names)?;
-        let chain =
-            flags.conflict_resolver_chain.as_ref().or(file.conflict_resolver_chain.as_ref());
-        let chain = chain.map(|text| chain_of(text, centers)).transpose()?.unwrap_or_default();
-        let execution_mode = match flags.execution_mode {
-            Some(text) => text.parse()?,
-            None => file.execution_mode.unwrap_or(template.defaults.execution_mode),
-        };
+        let chain = flags.conflict_resolver_chain.or(file.conflict_resolver_chain);
+        let chain = chain.map(|text| chain_of(&text, centers)).transpose()?.unwrap_or_default();
+        let given = flags.execution_mode.map(|text| text.parse()).transpose()?;
+        let execution_mode =
+            given.or(file.execution_mode).unwrap_or(template.defaults.execution_mode);
         let mut dial = file.dial;
         dial.extend(flags.dial);
         dial::check(&dial, &members, &name)?;
         let advertise = flags.advertise.or(file.advertise);
         dial::check_join(&join, advertise.as_deref())?;
         let multicast = flags.multicast || file.multicast;
-        if multicast && stands_alone {
-            return Err(ConfigError::MulticastAlone);
-        }
+        check_multicast(multicast, stands_alone)?;
         let listen = flags.peer.or(file.peer).unwrap_or_else(|| default_address(DEFAULT_PEER));
         let reach = Reach { listen, advertise, multicast, seeds: &join };
         let cluster = flags.cluster_name.or(file.cluster_name);
-        let password = flags.cluster_password.or(file.cluster_password);
-        let links = (!stands_alone).then(|| join::links(reach, dial, cluster, password));
+        let secret = flags.cluster_password.or(file.cluster_password);
+        let links =
+            (!stands_alone).then(|| join::links(reach, dial, cluster, secret)).transpose()?;
         let suspect =
             limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
         let in_flight_max = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
@@ -311,7 +304,7 @@ impl Config {
             name,
             data,
             http: flags.http.or(file.http).unwrap_or_else(|| default_address(DEFAULT_HTTP)),
-            links: links.transpose()?,
+            links,
             members,
             join,
             write_quorum,
@@ -320,7 +313,7 @@ impl Config {
             execution_mode,
             template,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
-            versions,
+            versions: versions(flags.speak_version)?,
             suspect_after: Duration::from_millis(suspect),
             align,
             chain,
@@ -329,6 +322,11 @@ impl Config {
             connections_max,
         })
     }
+}
+
+/// A server that stands alone looks for nobody.
+const fn check_multicast(wanted: bool, stands_alone: bool) -> Result<(), ConfigError> {
+    if wanted && stands_alone { Err(ConfigError::MulticastAlone) } else { Ok(()) }
 }
 
 /// The name, given or found, and the MASTERs, of whom it must be one.

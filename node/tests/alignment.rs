@@ -185,11 +185,9 @@ fn a_server_left_behind_by_the_logs_aligns_while_the_others_serve() {
     // Whoever told it to align is linked with it, and was told in turn.
     let told = "updated status of node 'n3' to 'SYNCHRONIZING'";
     until(told, || servers[..2].iter().any(|server| server.log().contains(told)));
-    let (bytes, compared, fetched) = (
-        received(&servers[2]),
-        metric(&servers[2], "quorate_align_compared_total"),
-        metric(&servers[2], "quorate_align_fetched_total"),
-    );
+    let bytes = received(&servers[2]);
+    let [compared, fetched] = ["compared", "fetched"]
+        .map(|what| metric(&servers[2], &format!("quorate_align_{what}_total")));
     println!(
         "{RECORDS} records, {copied} bytes when they were made; {compared} compared, {fetched} \
          fetched, {bytes} bytes while aligning"

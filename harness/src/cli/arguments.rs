@@ -36,6 +36,8 @@ pub(super) enum Command {
     Report(FolderArguments),
     /// List workloads, scenarios, suites and runs
     List(ListArguments),
+    /// Remove processes, containers and networks that killed runs left behind
+    Clean(CleanArguments),
     /// Say what this machine lacks, and how to get it
     Doctor(DoctorArguments),
 }
@@ -71,7 +73,8 @@ impl SpecArguments {
 /// On what.
 #[derive(Debug, Args)]
 pub(super) struct StageArguments {
-    /// Where the servers run: auto, process, docker or sim
+    /// Where the servers run: auto, process, docker or sim. auto takes docker when an engine
+    /// answers and has the images of this version, else process
     #[arg(long, default_value = "auto", env = "STAGE")]
     pub(super) stage: String,
     /// A Toxiproxy that runs already, as http://HOST:PORT, in place of the own proxy; it cannot cut
@@ -178,6 +181,13 @@ pub(super) struct FolderArguments {
     #[arg(default_value = "results/latest")]
     pub(super) folder: PathBuf,
     /// Print JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CleanArguments {
+    /// Print JSON instead of a table
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -1,24 +1,20 @@
 //! `quorate doctor`: what this machine lacks for a run, each with its fix. Changes nothing.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
 use super::arguments::DoctorArguments;
 use super::{Exit, Output};
+use crate::run::choice::Offer;
 use crate::run::{disk, machine};
-use crate::stage::{Program, disks_unavailable};
+use crate::stage::{Program, StageOptions, disks_unavailable};
 
 /// Memory that three servers, their proxy and the driver need to be comfortable.
 const MEMORY_MIN: u64 = 1 << 30;
 /// Descriptors that the largest shipped workload needs.
 const FILES_MIN: u64 = 4096;
-/// How long a container engine may take to answer.
-const ENGINE_WAIT: Duration = Duration::from_secs(2);
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -60,7 +56,7 @@ pub(super) fn doctor(arguments: &DoctorArguments) -> anyhow::Result<Exit> {
         disk_of(&arguments.out),
         memory(),
         failing_disks(),
-        engine(),
+        engine(&StageOptions { node: programs.node_bin.clone(), ..StageOptions::from_env() })?,
         browser(),
     ];
     let works = findings.iter().all(|finding| finding.state != State::Missing);
@@ -136,33 +132,15 @@ fn failing_disks() -> Finding {
     }
 }
 
-fn engine() -> Finding {
-    let host = std::env::var("DOCKER_HOST").ok();
-    let socket = match host.as_deref().map(|host| host.strip_prefix("unix://")) {
-        None => Some("/var/run/docker.sock"),
-        Some(path) => path,
-    };
+fn engine(options: &StageOptions) -> std::io::Result<Finding> {
     let what = "container engine";
-    let Some(socket) = socket else {
-        let found = format!("{} is not asked here", host.unwrap_or_default());
-        return Finding::new(what, State::Optional, found, "docker info tells more");
-    };
-    match ping(socket) {
-        Ok(()) => Finding::new(what, State::Ok, "answers; this build does not use it", ""),
-        Err(error) => {
-            let fix = "none needed: this build runs servers as processes";
-            Finding::new(what, State::Optional, format!("{socket}: {error}"), fix)
+    Ok(match Offer::ask("docker", options)?.lacks() {
+        None => Finding::new(what, State::Ok, "answers and has the images", ""),
+        Some(lack) => {
+            let fix = "start an engine and run make image, or use --stage process";
+            Finding::new(what, State::Optional, lack, fix)
         }
-    }
-}
-
-fn ping(socket: &str) -> std::io::Result<()> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(ENGINE_WAIT))?;
-    stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n")?;
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer)?;
-    if answer.ends_with(b"200") { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
+    })
 }
 
 fn browser() -> Finding {

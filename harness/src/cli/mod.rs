@@ -2,6 +2,7 @@
 //! stdout. May not know how anything is done; each subcommand is a file that calls the library.
 
 mod arguments;
+mod clean;
 mod doctor;
 mod exit;
 mod list;
@@ -55,6 +56,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::List(arguments) => list::list(&arguments),
+        Command::Clean(arguments) => clean::clean(&arguments),
     }
 }
 

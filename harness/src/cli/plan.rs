@@ -10,13 +10,15 @@ use crate::plan::{
     DiskFault, FaultKind, KeyDistribution, LoadMode, Plan, Target, Topology, build, estimate,
     target,
 };
-use crate::run::choice;
+use crate::run::choice::{self, Offer};
 use crate::spec::{SpecError, workload};
 
 pub(super) fn plan(arguments: &PlanArguments) -> anyhow::Result<Exit> {
     let spec = workload(&arguments.spec.file, &arguments.spec.overrides()?)?;
     let plan = build(&spec, spec.seed).map_err(SpecError::Invalid)?;
-    let choice = choice::choose(&arguments.stage.stage, &plan, &arguments.stage.options())?;
+    let (asked, options) = (&arguments.stage.stage, arguments.stage.options());
+    let offer = Offer::ask(asked, &options)?;
+    let choice = choice::choose(asked, &plan, &options, &offer)?;
     if arguments.json {
         Output.json(&plan)?;
         return Ok(Exit::Good);

@@ -8,7 +8,7 @@ use super::arguments::{PlaceArguments, RunArguments};
 use super::progress::Shown;
 use super::{Exit, Output, verdict};
 use crate::plan::build;
-use crate::run::choice;
+use crate::run::choice::{self, Offer};
 use crate::run::interrupt::Interrupt;
 use crate::run::place::Cause;
 use crate::run::{Ended, Job, run as run_job};
@@ -23,7 +23,8 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
     let plan = build(&spec, spec.seed).map_err(SpecError::Invalid)?;
     let place = &arguments.place;
     let stage = StageOptions { keep_data: arguments.keep_data, ..place.options() };
-    let choice = choice::choose(&place.stage.stage, &plan, &stage)?;
+    let asked = &place.stage.stage;
+    let choice = choice::choose(asked, &plan, &stage, &Offer::ask(asked, &stage)?)?;
     if !place.json {
         Output.line(&choice)?;
         for warning in &spec.warnings {

@@ -7,7 +7,7 @@ use super::arguments::SuiteArguments;
 use super::run::{blocking, program, shown};
 use super::{Exit, Output, verdict};
 use crate::report;
-use crate::run::choice::{self, Choice};
+use crate::run::choice::{self, Choice, Offer};
 use crate::run::interrupt::Interrupt;
 use crate::run::judge::Judged;
 use crate::run::place::{Cause, link_latest};
@@ -32,12 +32,17 @@ pub(super) fn suite(arguments: &SuiteArguments) -> anyhow::Result<Exit> {
     let suite = spec::suite(&arguments.file, arguments.seed)?;
     let mut choices = Vec::new();
     let (stage, options) = (&arguments.place.stage.stage, arguments.place.options());
+    let offer = Offer::ask(stage, &options)?;
     for experiment in &suite.experiments {
-        choices.push(choice::choose(stage, &experiment.plan, &options)?);
+        choices.push(choice::choose(stage, &experiment.plan, &options, &offer)?);
     }
     let speaks = !arguments.place.json;
     if let (Some(choice), true) = (choices.first(), speaks) {
         Output.line(choice)?;
+        let others = choices.iter().zip(&suite.experiments);
+        for (other, experiment) in others.filter(|(other, _)| other.stage != choice.stage) {
+            Output.line(format!("{}: {other}", experiment.name))?;
+        }
         let (count, minutes) = (suite.experiments.len(), suite.budget.as_secs_f64() / 60.0);
         Output.line(format!("{}: {count} experiments, at most {minutes:.1} min", suite.name))?;
     }

@@ -10,7 +10,7 @@ use super::{Exit, Output, VERSION, verdict};
 use crate::figures::bootstrap::Estimate;
 use crate::plan::{Plan, estimate};
 use crate::report;
-use crate::run::choice::{self, Choice};
+use crate::run::choice::{self, Choice, Offer, StageName};
 use crate::run::interrupt::Interrupt;
 use crate::run::judge::Judged;
 use crate::run::place::{Cause, link_latest};
@@ -23,10 +23,15 @@ pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
     let place = &arguments.place;
     let swept = spec::sweep(&arguments.spec.file, &arguments.spec.overrides()?)?;
     let (stage, options) = (&place.stage.stage, place.options());
+    let offer = Offer::ask(stage, &options)?;
+    let mut choices = Vec::new();
     let (definition, plans) = define(&swept, VERSION, |plan| {
-        choice::choose(stage, plan, &options).map(drop).map_err(|refused| refused.to_string())
+        let choice = choice::choose(stage, plan, &options, &offer);
+        choice.map(|choice| choices.push(choice)).map_err(|refused| refused.to_string())
     });
-    let Some(plan) = plans.iter().flatten().next() else {
+    // All points at one stage, or they could not be compared.
+    let processes = choices.iter().position(|choice| choice.stage == StageName::Process);
+    let Some(choice) = choices.into_iter().nth(processes.unwrap_or(0)) else {
         for point in &definition.points {
             eprintln!(
                 "{}: {}",
@@ -36,7 +41,6 @@ pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
         }
         return Ok(Exit::BadSpec);
     };
-    let choice = choice::choose(stage, plan, &options)?;
     let earlier = if arguments.fresh { None } else { unfinished(&place.out, &definition) };
     let went_on = earlier.is_some();
     let (folder, ledger) = match earlier {

@@ -23,6 +23,7 @@ pub(crate) fn plan() -> Plan {
             standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: false,
+            limits: crate::plan::Limits::default(),
         },
         workload: Workload {
             records: 100,

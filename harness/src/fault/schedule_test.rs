@@ -88,6 +88,7 @@ fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
             standalone: false,
             write_quorum: "majority".to_string(),
             proxied: true,
+            limits: crate::plan::Limits::default(),
         },
         workload: Workload {
             records: 1,

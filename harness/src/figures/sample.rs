@@ -119,6 +119,7 @@ fn plan(masters: Vec<String>, measure_ms: u64) -> Plan {
             standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: true,
+            limits: crate::plan::Limits::default(),
         },
         workload: Workload {
             records: 1,

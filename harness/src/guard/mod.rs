@@ -3,6 +3,7 @@
 //! wrapper that children start through. Nothing in here knows nodes, proxies or plans.
 
 pub mod exec;
+pub mod strays;
 pub mod watch;
 
 use std::fs::OpenOptions;
@@ -33,6 +34,11 @@ pub enum Request {
     Temp {
         /// Absolute path.
         path: PathBuf,
+    },
+    /// Remove what this run has at the container engine when the harness dies.
+    Run {
+        /// Its name, as the labels have it.
+        run: String,
     },
     /// Leave this directory alone again.
     Keep {

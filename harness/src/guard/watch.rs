@@ -12,10 +12,14 @@ use nix::unistd::{Pid, setsid};
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::Request;
+use crate::engine::{Engine, remove_run};
 use crate::stage::procfs::ProcStat;
 
 /// Longest wait for killed processes to disappear before their data is removed.
 const SWEEP_MAX: Duration = Duration::from_secs(5);
+
+/// Longest work at the container engine.
+const ENGINE_MAX: Duration = Duration::from_secs(60);
 
 /// Runs the guard on its standard streams until the harness closes the pipe.
 ///
@@ -51,6 +55,8 @@ fn serve(state: &mut Watched) -> io::Result<()> {
 struct Watched {
     processes: BTreeMap<i32, Process>,
     temporary: BTreeSet<PathBuf>,
+    /// Runs with something at the container engine.
+    runs: BTreeSet<String>,
 }
 
 /// A process to kill. The handle names it beyond reuse of its pid; where the kernel has no such
@@ -74,6 +80,10 @@ impl Watched {
                 Ok(())
             }
             Request::Temp { path } => Err(format!("will not remove {}", path.display())),
+            Request::Run { run } => {
+                self.runs.insert(run);
+                Ok(())
+            }
             Request::Keep { path } => {
                 self.temporary.remove(&path);
                 Ok(())
@@ -104,6 +114,11 @@ impl Watched {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        for run in &self.runs {
+            if let Err(reason) = remove_at_engine(run) {
+                eprintln!("guard: cannot remove containers of run {run}: {reason}");
+            }
+        }
         for path in &self.temporary {
             match std::fs::remove_dir_all(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -112,6 +127,24 @@ impl Watched {
                 _ => {}
             }
         }
+    }
+}
+
+/// Removes what a run has at the container engine; the runtime lives for this alone.
+fn remove_at_engine(run: &str) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let removal = async {
+        let engine = Engine::connect().await.map_err(|error| error.to_string())?;
+        let left = remove_run(&engine, run).await.map_err(|error| error.to_string())?;
+        for left in left {
+            eprintln!("guard: removed {} {}, left behind by the harness", left.what, left.name);
+        }
+        Ok(())
+    };
+    let limited = async { tokio::time::timeout(ENGINE_MAX, removal).await };
+    match runtime.map_err(|error| error.to_string())?.block_on(limited) {
+        Ok(removed) => removed,
+        Err(_) => Err(format!("not done within {ENGINE_MAX:?}; `quorate clean` tries again")),
     }
 }
 

@@ -68,6 +68,7 @@ mod tests {
             standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: true,
+            limits: crate::plan::Limits::default(),
         }
     }
 

@@ -11,40 +11,36 @@ use sha2::{Digest, Sha256};
 
 use super::choice::Choice;
 use super::place::Cause;
+use super::programs::Programs;
 use super::{RunError, machine};
 use crate::folder::{Manifest, RunFolder};
 
 /// Version of `manifest.json` that this build writes.
 pub const MANIFEST_FORMAT: u32 = 1;
 
-/// Which programs a run uses.
-#[derive(Debug, Clone)]
-pub(super) struct Programs<'a> {
-    pub(super) node: &'a Path,
-    /// `None` when links are direct.
-    pub(super) proxy: Option<&'a Path>,
-}
-
 /// Describes the run that is about to happen in `folder`.
 pub(super) fn manifest(
     folder: &RunFolder,
     choice: &Choice,
-    programs: &Programs<'_>,
+    programs: &Programs,
     started: SystemTime,
     cause: &Cause,
     seed: u64,
 ) -> Result<Manifest, RunError> {
     let data = folder.root();
     let mut environment = machine::describe(data).map_err(RunError::file(data))?;
-    if let Some(proxy) = programs.proxy {
-        environment.push(("proxy".to_owned(), version(proxy)?));
-        environment.push(("proxy sha256".to_owned(), sha256(proxy)?));
+    if let Some(proxy) = &programs.proxy {
+        environment.push(("proxy".to_owned(), proxy.version.clone()));
+        environment.push(("proxy sha256".to_owned(), proxy.sha256.clone()));
+    }
+    if let Some(engine) = &programs.engine {
+        environment.push(("container engine".to_owned(), engine.clone()));
     }
     Ok(Manifest {
         format: MANIFEST_FORMAT,
         harness: format!("quorate {}", crate::cli::VERSION),
-        node: version(programs.node)?,
-        node_sha256: sha256(programs.node)?,
+        node: programs.node.version.clone(),
+        node_sha256: programs.node.sha256.clone(),
         stage: choice.stage.to_string(),
         stage_reason: choice.reason.clone(),
         started: humantime::format_rfc3339_seconds(started).to_string(),

@@ -11,6 +11,7 @@ mod manifest;
 mod orchestrate;
 pub mod parts;
 pub mod place;
+mod programs;
 
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -22,14 +23,13 @@ pub use orchestrate::{Stand, Watched};
 use self::choice::{Choice, StageName};
 use self::interrupt::Interrupt;
 use self::judge::{Judged, write_json};
-use self::manifest::Programs;
 use self::orchestrate::{Outcome, Setup, execute};
 use self::parts::Clock;
 use self::place::Cause;
 use crate::folder::{RunFolder, SoundnessFinding};
 use crate::plan::Plan;
 use crate::report::{self, Summary};
-use crate::stage::{ProcessStage, Program, StageOptions};
+use crate::stage::{DockerStage, ProcessStage, StageOptions};
 
 /// One run to be done.
 #[derive(Debug, Clone)]
@@ -74,9 +74,7 @@ pub async fn run(
     interrupt: &Interrupt,
     watched: &Watched,
 ) -> Result<Ended, RunError> {
-    let node = find(Program::Node, &mut job.stage.node)?;
-    let proxied = job.plan.topology.proxied && job.stage.toxiproxy.is_none();
-    let proxy = proxied.then(|| find(Program::Proxy, &mut job.stage.proxy)).transpose()?;
+    programs::find(&mut job)?;
     let started = SystemTime::now();
     let folder = place::create(&job.out, &job.plan, started).map_err(RunError::file(&job.out))?;
     write_json(&folder.plan(), &job.plan)?;
@@ -84,7 +82,7 @@ pub async fn run(
         place::link_latest(folder.root()).map_err(RunError::file(&job.out))?;
     }
     let repeat = job.cause.repeat(job.plan.seed);
-    let programs = Programs { node: &node, proxy: proxy.as_deref() };
+    let programs = programs::describe(&job).await?;
     let (cause, seed) = (&job.cause, job.plan.seed);
     let manifest = manifest::manifest(&folder, &job.choice, &programs, started, cause, seed)?;
     write_json(&folder.manifest(), &manifest)?;
@@ -95,12 +93,6 @@ pub async fn run(
     let mut ended = Ended { folder, repeat, judged: None, summary: None, interrupted, error: None };
     conclude(&mut ended, outcome).await;
     Ok(ended)
-}
-
-fn find(program: Program, given: &mut Option<PathBuf>) -> Result<PathBuf, RunError> {
-    let path = program.find(given.take()).map_err(|error| RunError::stage("start", error))?;
-    *given = Some(path.clone());
-    Ok(path)
 }
 
 async fn on_stage(
@@ -118,6 +110,10 @@ async fn on_stage(
             StageName::Process => {
                 let options = job.stage.clone();
                 execute(&setup, ProcessStage::start_with(plan, folder, clock, options)).await
+            }
+            StageName::Docker => {
+                let options = job.stage.clone();
+                execute(&setup, DockerStage::start_with(plan, folder, clock, options)).await
             }
         }
     };

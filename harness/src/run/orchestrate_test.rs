@@ -41,10 +41,6 @@ impl<'a> Nothing<'a> {
 impl Stage for Nothing<'_> {
     type Error = Planted;
 
-    async fn start(_: &Plan, _: &RunFolder, _: Clock) -> Result<Self, Planted> {
-        Err(Planted)
-    }
-
     fn endpoints(&self) -> Vec<Endpoint> {
         let addr = self.server.addr();
         let names = ["n1", "n2", "n3"].map(str::to_owned);
@@ -186,7 +182,7 @@ async fn a_start_that_fails_is_an_error_of_the_stage() {
         interrupt: &Interrupt::default(),
         watched: &watched,
     };
-    let starting = Nothing::start(&plan, &folder, setup.clock);
+    let starting = async { Err::<Nothing<'_>, _>(Planted) };
     let outcome = execute(&setup, starting).await;
     assert_eq!(outcome.error.unwrap().to_string(), "stage, start: planted");
 }

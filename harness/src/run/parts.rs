@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use quorate_check::history::Nanos;
 use tokio_util::sync::CancellationToken;
 
-use crate::folder::{FaultRecord, RunFolder, SoundnessFinding};
+use crate::folder::{FaultRecord, SoundnessFinding};
 use crate::plan::Plan;
 
 /// Where one server is reached.
@@ -52,13 +52,6 @@ impl Clock {
 pub trait Stage: Sized + Send + Sync {
     /// Why a stage failed; a failed stage is a fault of the harness (exit 4), not of the database.
     type Error: std::error::Error + Send + Sync + 'static;
-
-    /// Starts servers and proxies and waits until every server is ready to serve.
-    fn start(
-        plan: &Plan,
-        folder: &RunFolder,
-        clock: Clock,
-    ) -> impl Future<Output = Result<Self, Self::Error>> + Send;
 
     /// Where the servers are, in the order of the plan's masters.
     fn endpoints(&self) -> Vec<Endpoint>;

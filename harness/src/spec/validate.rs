@@ -9,15 +9,25 @@ use super::raw::{
     AllWord, Distribution, Mode, QuorumWord, RawKeys, RawLinks, RawLoad, RawMix, RawPhases,
     RawQuorum, RawReadAt, RawTargets, RawTopology, RawWorkload, RawWorkloadFile, ReadAtWord,
 };
+use super::size::Size;
 use super::tree::Node;
 use super::{Spec, SpecError};
-use crate::plan::{Arrivals, KeyDistribution, Load, LoadMode, OpClass, Phases, Topology, Workload};
+use crate::plan::{
+    Arrivals, KeyDistribution, Limits, Load, LoadMode, OpClass, Phases, Topology, Workload,
+};
 
 const RATE_DEFAULT: f64 = 300.0;
 const CLIENTS_CLOSED_DEFAULT: u32 = 16;
 /// More connections than this help nobody on one machine.
 const CLIENTS_OPEN_MAX: f64 = 1024.0;
 const CLIENTS_OPEN_MIN: f64 = 16.0;
+
+/// The least memory that container engines accept.
+const MEMORY_MIN: Size = Size::mib(6);
+/// The least share of a processor that container engines accept.
+const CPUS_MIN: f64 = 0.01;
+/// More than any machine has.
+const CPUS_MAX: f64 = 1024.0;
 
 /// Collects problems with the place where each was written.
 pub(super) struct Findings<'a> {
@@ -111,7 +121,21 @@ fn topology(raw: &RawTopology, findings: &mut Findings<'_>) -> Topology {
         standalone: raw.standalone,
         write_quorum,
         proxied: raw.links == RawLinks::Proxied,
+        limits: limits(raw, findings),
     }
+}
+
+/// Below the smallest memory no container can be made; processors come in billionths.
+fn limits(raw: &RawTopology, findings: &mut Findings<'_>) -> Limits {
+    if let Some(memory) = raw.memory.filter(|memory| *memory < MEMORY_MIN) {
+        let what = format!("{memory} is less than a container can have ({MEMORY_MIN})");
+        findings.wrong("topology.memory", what);
+    }
+    if let Some(cpus) = raw.cpus.filter(|cpus| !(CPUS_MIN..=CPUS_MAX).contains(cpus)) {
+        let what = format!("{cpus} processors; legal: a number from {CPUS_MIN} to {CPUS_MAX}");
+        findings.wrong("topology.cpus", what);
+    }
+    Limits { memory_bytes: raw.memory.map(Size::bytes), cpus: raw.cpus }
 }
 
 fn records(raw: &RawWorkload, findings: &mut Findings<'_>) -> Workload {

@@ -201,7 +201,7 @@ pub(crate) async fn echo_takes(
     Ok(times.get(times.len() / 2).copied().filter(|median| *median >= at_least))
 }
 
-/// A server on loopback that sends everything back, until dropped.
+/// A server of our own that sends everything back, until dropped.
 #[derive(Debug)]
 pub(crate) struct Echo {
     pub(crate) address: SocketAddr,
@@ -209,8 +209,8 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    pub(crate) async fn start() -> io::Result<Self> {
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    pub(crate) async fn start(address: Ipv4Addr) -> io::Result<Self> {
+        let listener = tokio::net::TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {

@@ -14,21 +14,25 @@ use tokio::process::Command;
 use tokio::sync::{oneshot, watch};
 
 use super::StageError;
+use super::containers::Containers;
 use super::nursery::Nursery;
 use super::procfs::ProcStat;
 use crate::guard::{Guard, Request};
+use crate::owner::Owner;
 
 /// Lines of a log that an error quotes.
 const QUOTED_LINES: usize = 12;
 /// Longest wait in `drop` for a killed child to end.
 const DROP_MAX: Duration = Duration::from_secs(2);
 
-/// What every child of a stage is started with.
+/// What everything that a stage starts is started with.
 #[derive(Debug)]
 pub(crate) struct Nest {
     pub(crate) nursery: Nursery,
     pub(crate) guard: Arc<Guard>,
     pub(crate) guard_program: PathBuf,
+    /// What the run has at a container engine, on a stage of containers.
+    pub(crate) containers: Option<Arc<Containers>>,
 }
 
 impl Nest {
@@ -49,7 +53,6 @@ impl Drop for Nest {
 #[derive(Debug)]
 pub(crate) struct Recipe {
     pub(crate) name: String,
-    pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) log: PathBuf,
@@ -69,6 +72,7 @@ impl ChildProcess {
     /// Starts the child, and hands back the first line of its standard output when it comes.
     pub(crate) async fn start(
         nest: &Nest,
+        program: &Path,
         recipe: Recipe,
     ) -> Result<(Self, oneshot::Receiver<String>), StageError> {
         let failed = |source| StageError::Start { process: recipe.name.clone(), source };
@@ -76,13 +80,15 @@ impl ChildProcess {
         // Restarts append; the mark tells them apart.
         writeln!(log, "--- start of {} ---", recipe.name).map_err(failed)?;
         let (lines, output) = io::pipe().map_err(failed)?;
+        let owner = Owner::current().map_err(failed)?;
         let mut command = Command::new(&nest.guard_program);
         command
             .arg("exec")
             .arg(std::process::id().to_string())
-            .arg(&recipe.program)
+            .arg(program)
             .args(&recipe.arguments)
             .envs(recipe.environment.iter().cloned())
+            .env(Owner::VARIABLE, owner.to_string())
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(log.try_clone().map_err(failed)?)
@@ -175,7 +181,7 @@ impl Drop for ChildProcess {
     }
 }
 
-fn open_log(path: &Path) -> io::Result<File> {
+pub(super) fn open_log(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
@@ -201,7 +207,7 @@ fn follow(output: PipeReader, mut log: File) -> io::Result<oneshot::Receiver<Str
 }
 
 /// The last lines of a log.
-fn tail(path: &Path) -> String {
+pub(super) fn tail(path: &Path) -> String {
     match std::fs::read(path) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);

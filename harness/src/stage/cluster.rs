@@ -9,15 +9,23 @@ use std::time::Instant;
 
 use tokio::task::JoinSet;
 
+use super::body::Form;
 use super::child::Nest;
+use super::containers::Berth;
 use super::disk_process::DiskProcess;
 use super::network::Network;
 use super::node::{Life, Node, NodeSetup, Place};
 use super::{Link, Program, StageError, StageOptions, host};
 use crate::folder::{RunFolder, SoundnessFinding};
-use crate::plan::Plan;
+use crate::plan::{Plan, Topology};
 use crate::run::parts::{Clock, Endpoint};
 
+/// Ports of a server that has an address of its own.
+const HTTP_PORT: u16 = 2480;
+/// The same for other servers.
+const PEER_PORT: u16 = 2424;
+/// The volume of the server's image.
+const CONTAINER_DATA: &str = "/data";
 /// REPLICAs that are started at the same time: more of them would only wait for each other.
 const JOIN_AT_ONCE: usize = 10;
 
@@ -58,7 +66,7 @@ impl Cluster {
             let disk = DiskProcess::start(&nest, &options, folder, &data, name).await?;
             disks.insert(name.clone(), disk);
         }
-        let nodes = set_up(plan, folder, &options, network.as_ref(), &disks)?;
+        let nodes = set_up(plan, folder, &options, network.as_ref(), &disks, &nest)?;
         let seed = plan.seed;
         let cluster = Arc::new(Self { names, clock, options, nodes, network, disks, seed, nest });
         let masters = &plan.topology.masters;
@@ -197,7 +205,7 @@ impl Cluster {
             let Some(process) = node.latest() else {
                 continue;
             };
-            if process.stat().is_some() {
+            if process.look().is_some() {
                 continue;
             }
             // Dead for the kernel; the runtime learns it a moment later.
@@ -224,23 +232,15 @@ fn set_up(
     options: &StageOptions,
     network: Option<&Network>,
     disks: &BTreeMap<String, DiskProcess>,
+    nest: &Nest,
 ) -> Result<Vec<Node>, StageError> {
     let (masters, names) = (&plan.topology.masters, plan.topology.servers());
-    let program = Program::Node.find(options.node.clone())?;
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    // Without proxies everybody must know everybody's port before anybody is started.
-    let fixed = match network {
-        Some(_) => Vec::new(),
-        None => host::free_ports(2 * names.len())?,
-    };
-    let port = |index: usize| {
-        fixed.get(index).map_or(any, |port| SocketAddr::from((Ipv4Addr::LOCALHOST, *port)))
-    };
+    let sites = sites(&plan.topology, options, nest)?;
     let node = |(index, name): (usize, &String)| {
         let others = names.iter().enumerate().filter(|(_, other)| *other != name);
         let dials = others.filter_map(|(at, other)| {
             let proxied = |network: &Network| network.address(&Link::new(name, other));
-            let address = network.map_or_else(|| Some(port(2 * at + 1)), proxied)?;
+            let address = network.map_or_else(|| Some(sites[at].peer), proxied)?;
             Some((other.clone(), address))
         });
         let place = match () {
@@ -250,20 +250,57 @@ fn set_up(
         };
         Node::new(NodeSetup {
             name: name.clone(),
-            program: program.clone(),
-            data: disks
-                .get(name)
-                .map_or_else(|| data_folder(folder).join(name), |disk| disk.path().to_path_buf()),
+            form: sites[index].form.clone(),
+            data: match (&sites[index].form, disks.get(name)) {
+                (Form::Container(_), _) => PathBuf::from(CONTAINER_DATA),
+                (Form::Program(_), Some(disk)) => disk.path().to_path_buf(),
+                (Form::Program(_), None) => data_folder(folder).join(name),
+            },
             log: folder.logs().join(format!("{name}.log")),
             place,
             write_quorum: plan.topology.write_quorum.clone(),
             dials: dials.collect(),
             secrets: options.secrets.clone(),
-            first_http: port(2 * index),
-            first_peer: port(2 * index + 1),
+            first_http: sites[index].http,
+            first_peer: sites[index].peer,
         })
     };
     Ok(names.iter().enumerate().map(node).collect())
+}
+
+/// Where a server listens when it is started for the first time, and as what it runs.
+struct Site {
+    form: Form,
+    http: SocketAddr,
+    peer: SocketAddr,
+}
+
+/// Where the servers are put, in the order of the topology.
+fn sites(
+    topology: &Topology,
+    options: &StageOptions,
+    nest: &Nest,
+) -> Result<Vec<Site>, StageError> {
+    let (servers, limits) = (topology.servers().len(), topology.limits);
+    if let Some(containers) = &nest.containers {
+        let site = |index| {
+            let address = containers.server(index);
+            let image = options.node_image.clone();
+            let form = Form::Container(Berth { image, address, limits });
+            Site { form, http: (address, HTTP_PORT).into(), peer: (address, PEER_PORT).into() }
+        };
+        return Ok((0..servers).map(site).collect());
+    }
+    let program = Program::Node.find(options.node.clone())?;
+    // Without proxies everybody must know everybody's port before anybody is started.
+    let ports =
+        if topology.proxied { vec![0; 2 * servers] } else { host::free_ports(2 * servers)? };
+    let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let pairs = ports.chunks(2).map(|pair| {
+        let form = Form::Program(program.clone());
+        Site { form, http: at(pair[0]), peer: at(pair[1]) }
+    });
+    Ok(pairs.collect())
 }
 
 /// Where the servers' data lies while they run.

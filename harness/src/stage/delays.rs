@@ -1,7 +1,7 @@
 //! Delays of links read back, and measured through an entry of our own under the same rule.
 //! Setting and lifting the rules of the cluster's links lives in `network.rs`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::canary::{Echo, echo_takes};
@@ -61,7 +61,7 @@ impl Network {
         least: Duration,
         deadline: Instant,
     ) -> Result<Option<Duration>, StageError> {
-        let echo = Echo::start().await.map_err(echo_failed)?;
+        let echo = Echo::start(self.home()).await.map_err(echo_failed)?;
         let link = Link::new("canary", "echo");
         let name = link.to_string();
         // A run cancelled half-way may have left it.
@@ -71,7 +71,7 @@ impl Network {
         let port = if self.is_own() { 0 } else { host::free_ports(1)?[0] };
         let entry = Entry {
             name: name.clone(),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string(),
+            listen: SocketAddr::from((self.near(), port)).to_string(),
             upstream: echo.address.to_string(),
             enabled: true,
             toxics: Vec::new(),

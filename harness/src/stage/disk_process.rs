@@ -51,14 +51,14 @@ impl DiskProcess {
         let mountpoint = std::path::absolute(data).map_err(StageError::file(data))?.join("mount");
         std::fs::create_dir_all(&mountpoint).map_err(StageError::file(&mountpoint))?;
         let objects = data.join("objects");
+        let program = Program::Disk.find(options.disk.clone())?;
         let recipe = Recipe {
             name: name.clone(),
-            program: Program::Disk.find(options.disk.clone())?,
             arguments: [&objects, &mountpoint].map(|p| p.display().to_string()).to_vec(),
             environment: Vec::new(),
             log: folder.logs().join(format!("disk-{server}.log")),
         };
-        let (process, first_line) = ChildProcess::start(nest, recipe).await?;
+        let (process, first_line) = ChildProcess::start(nest, &program, recipe).await?;
         let Ok(Ok(line)) = tokio::time::timeout(LIMIT, first_line).await else {
             let what = "did not say where it takes commands".to_string();
             let last_words = process.last_words();

@@ -13,6 +13,18 @@ const OWN_PROXY: &str = "run it with the project's own proxy";
 /// # Errors
 /// The first that cannot be done, with what could be done instead.
 pub fn can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
+    if !plan.topology.limits.are_none() {
+        return Err(StageError::CannotDo {
+            what: "limits of memory or processors".to_string(),
+            reason: "processes run without control groups of their own",
+            instead: "--stage docker can",
+        });
+    }
+    either_can_do(plan, options)
+}
+
+/// What processes and containers have in common.
+fn either_can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
     let foreign = options.toxiproxy.is_some();
     if let Some(fault) = plan.faults.iter().find(|fault| hurts_disk(fault))
         && let Some(reason) = disks_unavailable()
@@ -29,6 +41,28 @@ pub fn can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
         }
     }
     Ok(())
+}
+
+/// The same for containers.
+///
+/// # Errors
+/// The first that cannot be done, with what could be done instead.
+pub fn containers_can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
+    const INSTEAD: &str = "--stage process can";
+    let refuse = |what: &str, reason| {
+        Err(StageError::CannotDo { what: what.to_string(), reason, instead: INSTEAD })
+    };
+    if let Some(fault) = plan.faults.iter().find(|fault| hurts_disk(fault)) {
+        let reason = "the data of containers lies on volumes of the engine";
+        return Err(StageError::cannot(fault, reason, INSTEAD));
+    }
+    if options.toxiproxy.is_some() {
+        return refuse("--toxiproxy", "containers have a proxy of their own on their network");
+    }
+    if options.keep_data {
+        return refuse("--keep-data", "the data goes with the containers");
+    }
+    either_can_do(plan, options)
 }
 
 /// What is done less well than wanted, though not refused.
@@ -87,7 +121,7 @@ fn overlap(a: &PlannedFault, b: &PlannedFault) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Target;
+    use crate::plan::{Limits, Target};
 
     fn fault(kind: FaultKind) -> PlannedFault {
         PlannedFault { name: "f".to_string(), at_ms: 10, for_ms: 5, kind }
@@ -101,6 +135,7 @@ mod tests {
             standalone: false,
             write_quorum: "all".to_string(),
             proxied,
+            limits: Limits::default(),
         };
         on_links(&fault(kind), &topology, foreign).err().map(|error| error.to_string())
     }

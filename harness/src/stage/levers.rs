@@ -1,4 +1,4 @@
-//! How the process stage does what faults ask: signals and starts for servers, rules of the
+//! How a stage does what faults ask: signals and starts for servers, rules of the
 //! proxy for links; disks are in `disk_levers.rs`. The order and times of faults are
 //! `crate::fault`'s business.
 
@@ -148,7 +148,7 @@ impl Cluster {
     ) -> Result<Effect, StageError> {
         for name in until.servers {
             if let Some(process) = self.node(name)?.process().await {
-                process.signal(signal)?;
+                process.signal(signal).await?;
             }
         }
         let acknowledged = self.clock.now();
@@ -188,12 +188,12 @@ fn exit_of(node: &Node) -> String {
 /// Reads the process's state until it is as wanted.
 async fn watch_state(node: &Node, wants_stopped: bool, deadline: Instant) -> (bool, String) {
     loop {
-        let Some(stat) = node.latest().and_then(|process| process.stat()) else {
+        let Some(look) = node.latest().and_then(|process| process.look()) else {
             // A dead process needs no waking, and cannot be stopped.
             return (!wants_stopped, "does not run".to_string());
         };
-        let text = format!("state {} read back", stat.state);
-        if stat.is_stopped() == wants_stopped {
+        let text = format!("{} read back", look.state);
+        if look.is_stopped == wants_stopped {
             return (true, text);
         }
         if Instant::now() >= deadline {

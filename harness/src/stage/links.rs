@@ -109,6 +109,7 @@ mod tests {
             standalone: false,
             write_quorum: "majority".to_string(),
             proxied: true,
+            limits: crate::plan::Limits::default(),
         };
         assert_eq!(Link::proxied(&topology).len(), 6 + 3);
         topology.replicas = (1..Topology::PROXIED_MAX).map(|n| format!("r{n}")).collect();

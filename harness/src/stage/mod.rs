@@ -1,21 +1,28 @@
 //! Stages: running clusters with the means to hurt them. `process.rs` runs child processes behind
-//! the fault proxy; the trait that it implements is `crate::run::parts::Stage`.
+//! the fault proxy, `docker.rs` containers, `live.rs` is what both have in common; the trait that
+//! they implement is `crate::run::parts::Stage`.
 //! May not know workloads, histories or verdicts.
 
 mod accounting;
 mod binaries;
+mod body;
 mod canary;
+mod cgroup;
 mod child;
 mod cluster;
+mod container;
+mod containers;
 mod delays;
 mod disk_levers;
 mod disk_process;
+mod docker;
 pub mod extension;
 mod feasible;
 mod host;
 pub mod http;
 mod levers;
 mod links;
+mod live;
 mod network;
 mod node;
 pub mod node_api;
@@ -36,11 +43,14 @@ use std::time::Duration;
 
 pub use binaries::Program;
 pub use disk_process::unavailable as disks_unavailable;
-pub use feasible::can_do;
+pub use docker::DockerStage;
+pub use feasible::{can_do, containers_can_do};
 pub use links::{CLIENT, Link};
+pub use live::LiveStage;
 pub use options::StageOptions;
 pub use process::ProcessStage;
 
+use crate::engine::EngineError;
 use crate::guard::GuardError;
 use crate::plan::PlannedFault;
 use http::HttpError;
@@ -108,6 +118,9 @@ pub enum StageError {
         /// Cause.
         source: io::Error,
     },
+    /// The container engine does not do as told.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// The guard does not do its duty.
     #[error(transparent)]
     Guard(#[from] GuardError),

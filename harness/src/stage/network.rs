@@ -32,6 +32,10 @@ pub(crate) struct Network {
     pub(crate) proxy: ProxyClient,
     /// The own proxy; `None` when a Toxiproxy is used that runs already.
     process: Option<ProxyProcess>,
+    /// Where the proxy listens.
+    near: Ipv4Addr,
+    /// Where the proxy finds the harness.
+    home: Ipv4Addr,
     addresses: BTreeMap<Link, SocketAddr>,
     lease: Lease,
     /// Rules by fault name, then link. One at a time changes them, so that steps do not cross.
@@ -42,10 +46,11 @@ pub(crate) struct Network {
 
 impl Network {
     /// Creates an entry for each of the links; none of them listens yet, so that no byte is lost on
-    /// the way to a server that is not there.
+    /// the way to a server that is not there. `near` and `home` are the addresses of the fields.
     pub(crate) async fn establish(
         proxy: ProxyClient,
         process: Option<ProxyProcess>,
+        (near, home): (Ipv4Addr, Ipv4Addr),
         links: Vec<Link>,
         seed: u64,
     ) -> Result<Self, StageError> {
@@ -64,6 +69,8 @@ impl Network {
         let mut network = Self {
             proxy,
             process,
+            near,
+            home,
             addresses: BTreeMap::new(),
             lease,
             rules: tokio::sync::Mutex::default(),
@@ -80,7 +87,7 @@ impl Network {
     async fn create(&self, link: &Link, port: u16) -> Result<SocketAddr, StageError> {
         let entry = Entry {
             name: link.to_string(),
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string(),
+            listen: SocketAddr::from((self.near, port)).to_string(),
             upstream: NOWHERE.to_string(),
             enabled: false,
             toxics: Vec::new(),
@@ -90,6 +97,16 @@ impl Network {
             request: format!("creating {link}"),
             reason: format!("listens on {:?}: {error}", created.listen),
         })
+    }
+
+    /// Where the proxy listens.
+    pub(crate) fn near(&self) -> Ipv4Addr {
+        self.near
+    }
+
+    /// Where the proxy finds the harness.
+    pub(crate) fn home(&self) -> Ipv4Addr {
+        self.home
     }
 
     /// Where a link listens.

@@ -1,4 +1,4 @@
-//! One server of the process stage over all its lives: start, readiness, signals, restart on the
+//! One server over all its lives: start, readiness, signals, restart on the
 //! same data. May not know faults or links beyond the addresses it is told to dial.
 //!
 //! A process belongs to its server from the moment it is started, long before it says where it
@@ -15,7 +15,8 @@ use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use super::StageError;
-use super::child::{ChildProcess, Nest, Recipe};
+use super::body::{Body, Form};
+use super::child::{Nest, Recipe};
 use super::http::HttpError;
 use super::node_api::{Announcement, is_ready};
 
@@ -30,7 +31,7 @@ const REAP_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct NodeSetup {
     pub(crate) name: String,
-    pub(crate) program: PathBuf,
+    pub(crate) form: Form,
     pub(crate) data: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) place: Place,
@@ -71,7 +72,7 @@ pub(crate) struct Node {
 #[derive(Debug, Default)]
 struct Current {
     /// Started last; perhaps it has said nothing yet.
-    process: Option<Arc<ChildProcess>>,
+    process: Option<Arc<Body>>,
     /// The latest that said where it listens.
     life: Option<Life>,
 }
@@ -79,7 +80,7 @@ struct Current {
 /// One life of a server: from a start to an exit.
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
-    pub(crate) process: Arc<ChildProcess>,
+    pub(crate) process: Arc<Body>,
     pub(crate) said: Announcement,
 }
 
@@ -109,12 +110,12 @@ impl Node {
     }
 
     /// The process started last, ended or not, whether it has said anything or not.
-    pub(crate) fn latest(&self) -> Option<Arc<ChildProcess>> {
+    pub(crate) fn latest(&self) -> Option<Arc<Body>> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).process.clone()
     }
 
     /// The process that there is, once it is there: one that has not been reaped.
-    pub(crate) async fn process(&self) -> Option<Arc<ChildProcess>> {
+    pub(crate) async fn process(&self) -> Option<Arc<Body>> {
         let _spawned = self.spawning.lock().await;
         self.latest().filter(|process| process.exit_status().is_none())
     }
@@ -169,7 +170,6 @@ impl Node {
     ) -> Result<Life, StageError> {
         let recipe = Recipe {
             name: self.setup.name.clone(),
-            program: self.setup.program.clone(),
             arguments: self.arguments(http, peer, seeds),
             environment: self.setup.secrets.clone(),
             log: self.setup.log.clone(),
@@ -180,7 +180,7 @@ impl Node {
             let (process, what) = (self.setup.name.clone(), "was ended before it started".into());
             return Err(StageError::NotReady { process, what, last_words: String::new() });
         }
-        let (process, first_line) = ChildProcess::start(nest, recipe).await?;
+        let (process, first_line) = Body::start(nest, &self.setup.form, recipe).await?;
         let process = Arc::new(process);
         // Whoever starts may give up at any time; nothing that nobody knows may go on then.
         let unheard = KillOnDrop(Some(Arc::clone(&process)));
@@ -195,7 +195,7 @@ impl Node {
             }
             Err(_) => {
                 let late = self.not_ready(&process, limit);
-                process.signal(Signal::SIGKILL)?;
+                process.signal(Signal::SIGKILL).await?;
                 process.exited(REAP_LIMIT).await;
                 return Err(late);
             }
@@ -265,7 +265,7 @@ impl Node {
         }
     }
 
-    fn not_ready(&self, process: &ChildProcess, limit: Duration) -> StageError {
+    fn not_ready(&self, process: &Body, limit: Duration) -> StageError {
         let what = match process.exit_status() {
             Some(status) => format!("ended while starting ({status})"),
             None => format!("is not ready after {limit:?}"),
@@ -275,10 +275,12 @@ impl Node {
     }
 
     /// SIGKILL to whatever there is of it, which it gives.
-    pub(crate) async fn shoot(&self) -> Result<Option<Arc<ChildProcess>>, StageError> {
+    pub(crate) async fn shoot(&self) -> Result<Option<Arc<Body>>, StageError> {
         self.ends.fetch_add(1, Ordering::AcqRel);
         let process = self.process().await;
-        process.as_ref().map_or(Ok(()), |process| process.signal(Signal::SIGKILL))?;
+        if let Some(process) = &process {
+            process.signal(Signal::SIGKILL).await?;
+        }
         Ok(process)
     }
 
@@ -302,7 +304,7 @@ impl Node {
         let Some(process) = self.process().await else {
             return Ok(true);
         };
-        process.signal(Signal::SIGTERM)?;
+        process.signal(Signal::SIGTERM).await?;
         match process.exited(limit).await {
             Some(status) => Ok(status.success()),
             None => {
@@ -314,7 +316,7 @@ impl Node {
 }
 
 /// Ends a process that nobody has heard of yet when its start is given up.
-struct KillOnDrop(Option<Arc<ChildProcess>>);
+struct KillOnDrop(Option<Arc<Body>>);
 
 impl KillOnDrop {
     fn keep(mut self) {
@@ -324,10 +326,8 @@ impl KillOnDrop {
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        if let Some(process) = &self.0
-            && let Err(error) = process.signal(Signal::SIGKILL)
-        {
-            tracing::warn!(%error, "cannot kill a server whose start was given up");
+        if let Some(process) = &self.0 {
+            process.abandon();
         }
     }
 }

@@ -1,9 +1,13 @@
-//! What can be set about the process stage beside the plan.
+//! What can be set about a stage beside the plan.
 //! Values alone; finding programs lives in `binaries.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The server's image, unless set.
+const NODE_IMAGE: &str = "quorate-node:local";
+/// The proxy's image, unless set.
+const PROXY_IMAGE: &str = "quorate-proxy:local";
 /// Longest wait for every server to get ready, unless set.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Longest wait for a clean end before a process is killed, unless set.
@@ -12,7 +16,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Name of the variable with the password of the servers' user `root`.
 const ROOT_PASSWORD: &str = "ORIENTDB_ROOT_PASSWORD";
 
-/// Settings of the process stage.
+/// Settings of a stage.
 #[derive(Debug, Clone)]
 pub struct StageOptions {
     /// The server's executable; `None`: looked for, see [`super::Program::find`].
@@ -23,6 +27,10 @@ pub struct StageOptions {
     pub guard: Option<PathBuf>,
     /// The disk's executable; `None`: looked for.
     pub disk: Option<PathBuf>,
+    /// The server's image, for containers.
+    pub node_image: String,
+    /// The proxy's image, for containers.
+    pub proxy_image: String,
     /// `HOST:PORT` or `http://HOST:PORT` of a Toxiproxy that runs already; `None`: own proxy.
     pub toxiproxy: Option<String>,
     /// Leave the servers' data in the run folder after the end.
@@ -43,6 +51,8 @@ impl Default for StageOptions {
             proxy: None,
             guard: None,
             disk: None,
+            node_image: NODE_IMAGE.to_string(),
+            proxy_image: PROXY_IMAGE.to_string(),
             toxiproxy: None,
             keep_data: false,
             ready_limit: READY_LIMIT,
@@ -64,13 +74,19 @@ impl StageOptions {
         secret.map_or("root", |(_, password)| password)
     }
 
-    /// The defaults, with the passwords that the environment names.
+    /// The defaults, with the passwords and images that the environment names.
     #[must_use]
     pub fn from_env() -> Self {
         let mut options = Self::default();
         for (name, value) in &mut options.secrets {
             if let Ok(given) = std::env::var(&*name) {
                 *value = given;
+            }
+        }
+        let images = [&mut options.node_image, &mut options.proxy_image];
+        for (name, image) in ["QUORATE_NODE_IMAGE", "QUORATE_PROXY_IMAGE"].iter().zip(images) {
+            if let Ok(given) = std::env::var(name) {
+                *image = given;
             }
         }
         options

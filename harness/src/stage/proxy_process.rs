@@ -1,15 +1,16 @@
-//! The project's own fault proxy as a child process. What is said to it lives in
+//! The project's own fault proxy as a child process or container. What is said to it lives in
 //! `proxy_client.rs`.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::StageError;
-use super::child::{ChildProcess, Nest, Recipe};
+use super::body::{Body, Form};
+use super::child::{Nest, Recipe};
 
 /// Longest wait for the proxy's first line, and for its end after SIGTERM.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -22,27 +23,27 @@ struct FirstLine {
 /// The running proxy.
 #[derive(Debug)]
 pub(crate) struct ProxyProcess {
-    process: ChildProcess,
+    process: Body,
     api: SocketAddr,
 }
 
 impl ProxyProcess {
     pub(crate) async fn start(
         nest: &Nest,
-        program: PathBuf,
+        form: &Form,
+        listen: SocketAddr,
         seed: u64,
         log: &Path,
     ) -> Result<Self, StageError> {
         let name = "proxy".to_string();
-        let arguments = ["--listen", "127.0.0.1:0", "--seed", &seed.to_string()];
+        let arguments = ["--listen", &listen.to_string(), "--seed", &seed.to_string()];
         let recipe = Recipe {
             name: name.clone(),
-            program,
             arguments: arguments.map(String::from).to_vec(),
             environment: Vec::new(),
             log: log.to_path_buf(),
         };
-        let (process, first_line) = ChildProcess::start(nest, recipe).await?;
+        let (process, first_line) = Body::start(nest, form, recipe).await?;
         let Ok(Ok(line)) = tokio::time::timeout(LIMIT, first_line).await else {
             let what = "did not say where it listens".to_string();
             let last_words = process.last_words();
@@ -72,11 +73,11 @@ impl ProxyProcess {
                 last_words: self.process.last_words(),
             });
         }
-        self.process.signal(Signal::SIGTERM)?;
+        self.process.signal(Signal::SIGTERM).await?;
         if self.process.exited(LIMIT).await.is_some() {
             return Ok(true);
         }
-        self.process.signal(Signal::SIGKILL)?;
+        self.process.signal(Signal::SIGKILL).await?;
         self.process.exited(LIMIT).await;
         Ok(false)
     }

@@ -83,13 +83,15 @@ async fn sample(node: &Node, clock: Clock) -> NodeSample {
     let Some(life) = node.running() else {
         return sample;
     };
-    let Some(stat) = life.process.stat() else {
+    let Some(look) = life.process.look() else {
         return sample;
     };
-    sample.cpu_seconds = stat.cpu_seconds;
-    sample.rss_bytes = stat.rss_bytes;
-    if stat.is_stopped() {
+    sample.cpu_seconds = look.cpu_seconds;
+    sample.rss_bytes = look.rss_bytes;
+    let figures = life.process.group_figures();
+    if look.is_stopped {
         sample.state = "paused".to_string();
+        sample.metrics = figures;
         return sample;
     }
     sample.state = "running".to_string();
@@ -97,5 +99,6 @@ async fn sample(node: &Node, clock: Clock) -> NodeSample {
         Ok(metrics) => sample.metrics = metrics,
         Err(error) => tracing::debug!(node = node.name(), %error, "no metrics"),
     }
+    sample.metrics.extend(figures);
     sample
 }

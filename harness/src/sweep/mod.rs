@@ -116,7 +116,7 @@ impl RunFigures {
 pub fn define(
     sweep: &Sweep,
     harness: &str,
-    can_run: impl Fn(&Plan) -> Result<(), String>,
+    mut can_run: impl FnMut(&Plan) -> Result<(), String>,
 ) -> (Definition, Vec<Vec<Plan>>) {
     let mut digest = Sha256::new();
     let mut points = Vec::new();
@@ -124,7 +124,7 @@ pub fn define(
     for point in &sweep.points {
         let found = point.spec.clone().and_then(|spec| {
             let found = plans_of(&spec, sweep.repeats)?;
-            found.iter().try_for_each(&can_run).map(|()| found)
+            found.iter().try_for_each(&mut can_run).map(|()| found)
         });
         // Plans are made of numbers and words: they always have a form in JSON.
         let json = found.as_ref().ok().and_then(|plans| serde_json::to_vec(plans).ok());

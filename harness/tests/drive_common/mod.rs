@@ -35,6 +35,7 @@ pub(crate) fn plan(rate: f64, measure_ms: u64) -> Plan {
             standalone: false,
             write_quorum: "majority".to_owned(),
             proxied: false,
+            limits: quorate::plan::Limits::default(),
         },
         workload: Workload {
             records: 100,

@@ -140,6 +140,7 @@ impl Synthetic {
                 standalone: false,
                 write_quorum: self.quorum.to_owned(),
                 proxied: true,
+                limits: quorate::plan::Limits::default(),
             },
             workload: Workload {
                 records: 1000,

@@ -29,6 +29,7 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
             standalone: false,
             write_quorum: "majority".to_string(),
             proxied: true,
+            limits: quorate::plan::Limits::default(),
         },
         workload: Workload {
             records: 1,
@@ -67,6 +68,11 @@ pub(crate) fn options() -> StageOptions {
         ready_limit: Duration::from_secs(30),
         ..StageOptions::default()
     }
+}
+
+/// Settings of containers of the usual images.
+pub(crate) fn container_options() -> StageOptions {
+    StageOptions { guard: Some(programs().join("quorate-guard")), ..StageOptions::from_env() }
 }
 
 /// Whether a server answers that it is ready, within a short time.

@@ -1,29 +1,74 @@
 //! What every stage must do, whatever it runs on: generic over the trait, told only how to start.
-//! A new stage is done when these pass over it.
+//! A new stage is done when `conformance!` passes over it.
 
+use std::io::Write;
+use std::marker::PhantomData;
 use std::path::Path;
 use std::time::Duration;
 
 use quorate::folder::{FaultAction, FaultRecord, RunFolder, SoundnessFinding};
 use quorate::plan::{Cut, FaultKind, Plan};
 use quorate::run::parts::{Clock, Endpoint, Stage};
+use quorate::stage::LiveStage;
 use tokio_util::sync::CancellationToken;
 
-use super::support::{answers, eventually, on_n2, plan};
+use super::support::{answers, eventually, is_alive, on_n2, plan};
+
+/// The table of what every stage must do: a test a row.
+///
+/// FEATURES: H4
+macro_rules! conformance {
+    ($starter:ty) => {
+        conformance! { $starter:
+            endpoints_answer_and_stop_leaves_nothing,
+            kill_kills_and_the_same_server_returns,
+            a_restart_ends_cleanly_and_returns,
+            a_pause_stops_and_goes_on,
+            a_silent_partition_bites_and_heals,
+            a_closed_partition_bites_and_heals,
+            a_delay_of_milliseconds_is_measured_and_goes,
+            a_delay_below_a_millisecond_is_measured_and_goes,
+            a_cancelled_schedule_leaves_a_healed_cluster,
+            an_abandoned_schedule_is_healed_by_heal_all,
+            servers_without_proxies_find_each_other,
+            samples_show_state_and_counters,
+            a_dropped_stage_leaves_nothing,
+        }
+    };
+    ($starter:ty: $($row:ident),+ $(,)?) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $row() {
+            if suite::can_start::<$starter>().await {
+                suite::$row::<$starter>().await;
+            }
+        }
+    )+};
+}
 
 /// How a stage under test is started.
 pub(crate) trait Starter {
-    /// The stage.
-    type Stage: Stage;
+    /// Why it cannot be started on this machine, if so.
+    async fn missing() -> Option<String>;
     /// Starts it.
-    async fn start(plan: &Plan, folder: &RunFolder, clock: Clock) -> Self::Stage;
-    /// What of it is still there after its end; empty is right.
-    async fn left_behind(folder: &Path) -> Vec<String>;
+    async fn start(plan: &Plan, folder: &RunFolder, clock: Clock) -> LiveStage;
+    /// What of it is still there after its end, by its folder and its run's name at an engine;
+    /// empty is right.
+    async fn left_behind(folder: &Path, run: Option<&str>) -> Vec<String>;
+}
+
+/// Whether there is anything to test; if not, that is heard.
+pub(crate) async fn can_start<S: Starter>() -> bool {
+    let Some(why) = S::missing().await else { return true };
+    // Not by a macro: those are captured when a test passes, and a skip has to be heard.
+    let text = format!("SKIPPED: a stage cannot be tested: {why}\n");
+    std::io::stderr().write_all(text.as_bytes()).unwrap();
+    false
 }
 
 /// A started stage with the folder it writes to.
 pub(crate) struct Running<S: Starter> {
-    pub(crate) stage: S::Stage,
+    starter: PhantomData<S>,
+    pub(crate) stage: LiveStage,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) clock: Clock,
     pub(crate) plan: Plan,
@@ -34,7 +79,7 @@ impl<S: Starter> Running<S> {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::start();
         let stage = S::start(&plan, &RunFolder::new(folder.path()), clock).await;
-        Self { stage, folder, clock, plan }
+        Self { starter: PhantomData, stage, folder, clock, plan }
     }
 
     pub(crate) fn endpoint(&self, node: &str) -> Endpoint {
@@ -51,10 +96,12 @@ impl<S: Starter> Running<S> {
 
     /// Ends the stage; nothing may be left and nothing fatal found.
     pub(crate) async fn end(self) -> Vec<SoundnessFinding> {
+        let run = self.stage.run_at_engine().map(str::to_string);
         let findings = self.stage.stop().await.unwrap();
         let fatal: Vec<_> = findings.iter().filter(|finding| finding.fatal).collect();
         assert!(fatal.is_empty(), "{fatal:?}");
-        assert_eq!(S::left_behind(self.folder.path()).await, Vec::<String>::new());
+        let left = S::left_behind(self.folder.path(), run.as_deref()).await;
+        assert_eq!(left, Vec::<String>::new());
         findings
     }
 }
@@ -85,7 +132,7 @@ pub(crate) async fn endpoints_answer_and_stop_leaves_nothing<S: Starter>() {
         eventually("it answers clients", || answers(endpoint.client)).await;
     }
     let findings = running.end().await;
-    let known = |finding: &SoundnessFinding| finding.code == "disk_does_not_sync";
+    let known = |finding: &SoundnessFinding| finding.code.starts_with("disk_");
     assert!(findings.iter().all(known), "{findings:?}");
 }
 
@@ -132,7 +179,15 @@ pub(crate) async fn a_pause_stops_and_goes_on<S: Starter>() {
     running.end().await;
 }
 
-pub(crate) async fn a_partition_bites_and_heals<S: Starter>(cut: Cut) {
+pub(crate) async fn a_silent_partition_bites_and_heals<S: Starter>() {
+    a_partition_bites_and_heals::<S>(Cut::Silent).await;
+}
+
+pub(crate) async fn a_closed_partition_bites_and_heals<S: Starter>() {
+    a_partition_bites_and_heals::<S>(Cut::Closed).await;
+}
+
+async fn a_partition_bites_and_heals<S: Starter>(cut: Cut) {
     let plan = plan(vec![on_n2(1200, |target| FaultKind::Partition { cut, target })]);
     let running = Running::<S>::start(plan).await;
     let n2 = running.endpoint("n2");
@@ -147,7 +202,15 @@ pub(crate) async fn a_partition_bites_and_heals<S: Starter>(cut: Cut) {
     running.end().await;
 }
 
-pub(crate) async fn a_delay_is_measured_and_goes<S: Starter>(delay_us: u64) {
+pub(crate) async fn a_delay_of_milliseconds_is_measured_and_goes<S: Starter>() {
+    a_delay_is_measured_and_goes::<S>(20_000).await;
+}
+
+pub(crate) async fn a_delay_below_a_millisecond_is_measured_and_goes<S: Starter>() {
+    a_delay_is_measured_and_goes::<S>(700).await;
+}
+
+async fn a_delay_is_measured_and_goes<S: Starter>(delay_us: u64) {
     let kind = |target| FaultKind::Latency { target, delay_us, jitter_us: 0 };
     let running = Running::<S>::start(plan(vec![on_n2(1200, kind)])).await;
     let records = running.faults(async {}).await;
@@ -209,4 +272,27 @@ pub(crate) async fn samples_show_state_and_counters<S: Starter>() {
     assert!(last.rss_bytes > 0);
     assert!(last.metrics.keys().any(|name| name.starts_with("quorate_link_bytes_total")));
     running.end().await;
+}
+
+pub(crate) async fn servers_without_proxies_find_each_other<S: Starter>() {
+    let mut plan = plan(vec![on_n2(100, |target| FaultKind::Kill { target })]);
+    plan.topology.proxied = false;
+    let running = Running::<S>::start(plan).await;
+    for endpoint in running.stage.endpoints() {
+        assert_eq!(endpoint.client, endpoint.direct);
+    }
+    proven(&running.faults(async {}).await, running.folder.path());
+    running.end().await;
+}
+
+pub(crate) async fn a_dropped_stage_leaves_nothing<S: Starter>() {
+    let running = Running::<S>::start(plan(Vec::new())).await;
+    let pids = running.stage.pids();
+    assert_eq!(pids.len(), 5, "three servers, proxy, guard");
+    assert!(pids.iter().all(|pid| is_alive(*pid)));
+    let run = running.stage.run_at_engine().map(str::to_string);
+    drop(running.stage);
+    assert!(!pids.iter().any(|pid| is_alive(*pid)));
+    let left = S::left_behind(running.folder.path(), run.as_deref()).await;
+    assert_eq!(left, Vec::<String>::new());
 }

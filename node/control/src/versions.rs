@@ -78,7 +78,9 @@ impl Command {
     #[must_use]
     pub const fn since(&self) -> u16 {
         match self {
-            Self::AddCluster { .. } | Self::SetRole { role: Role::Witness, .. } => 9,
+            Self::AddCluster { .. }
+            | Self::SetOwner { .. }
+            | Self::SetRole { role: Role::Witness, .. } => 9,
             _ => OLDEST,
         }
     }

@@ -1,6 +1,5 @@
 //! What an alignment costs and what it refuses, with real machines on the simulator's disks and a
 //! network without faults: messages, bytes and items grow with the difference, not with the data.
-
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 #![allow(clippy::print_stdout, reason = "the figures are what the test is for")]
 
@@ -387,13 +386,9 @@ fn who_aligns_gives_no_copy_and_nobody_waits_for_one() {
 #[test]
 fn nobody_is_back_by_an_older_configuration_than_its_sources_have() {
     let made = ClusterKey { cluster: CLUSTER.cluster + 1, ..CLUSTER };
-    let items = || vec![item(1, 1, 1)];
-    let with_new = || {
-        let Write::Item(_, committed) = item(2, 1, 2) else { unreachable!("an item") };
-        vec![item(1, 1, 1), Write::Item(ItemId::record(made, 2), committed)]
-    };
-    let contents = [with_new(), with_new(), items()];
-    let mut world = World::new(contents, &AlignConfig::default());
+    let Write::Item(_, new) = item(2, 1, 2) else { unreachable!("an item") };
+    let both = || vec![item(1, 1, 1), Write::Item(ItemId::record(made, 2), new.clone())];
+    let mut world = World::new([both(), both(), vec![item(1, 1, 1)]], &AlignConfig::new());
     for node in &NODES[..2] {
         world.configure(*node, 2, &[CLUSTER, made]);
     }
@@ -430,16 +425,16 @@ fn one_stamp_with_two_contents_is_reported_and_not_merged() {
     let mut world = World::new([full.clone(), full, behind], &AlignConfig::new());
     world.run();
     assert_eq!(world.corruptions, ["one stamp with two contents"]);
-    let Write::Item(id, committed) = &kept[77] else { unreachable!() };
-    assert_eq!(world.servers[&BEHIND].disk.visible().items.get(id), Some(committed));
+    let (Write::Item(id, kept), disk) = (&kept[77], &world.servers[&BEHIND].disk) else { panic!() };
+    assert_eq!(disk.visible().items.get(id), Some(kept));
 }
 
 /// FEATURES: A12
 #[test]
 fn the_pace_is_a_setting() {
     let full: Vec<Write> = (0..4_000).map(|p| item(p, 2, p)).collect();
-    let behind: Vec<Write> =
-        (0..4_000).map(|p| item(p, if p % 50 == 0 { 1 } else { 2 }, p)).collect();
+    let old = |p| item(p, if p % 50 == 0 { 1 } else { 2 }, p);
+    let behind: Vec<Write> = (0..4_000).map(old).collect();
     let took = |align: AlignConfig| {
         let mut world = World::new([full.clone(), full.clone(), behind.clone()], &align);
         world.run();
@@ -484,12 +479,8 @@ fn tombstones_of_closed_boots_go_and_those_of_unique_keys_stay() {
         world.run_until(|world| world.now > 6 * retention);
         for node in NODES {
             let items = &world.servers[&node].disk.visible().items;
-            assert_eq!(
-                items.contains_key(&record),
-                stays,
-                "closed by {closed:?}, boot {boot}, {node}"
-            );
-            assert!(items.contains_key(&key), "closed by {closed:?}, boot {boot}, {node}");
+            let there = [&record, &key].map(|item| items.contains_key(item));
+            assert_eq!(there, [stays, true], "closed by {closed:?}, boot {boot}, {node}");
         }
     }
 }

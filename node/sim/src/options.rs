@@ -464,8 +464,7 @@ fn draw_clusters(rng: &mut Stream, masters: usize, extra: usize) -> Vec<Shape> {
         let whole = rng.chance(500);
         let size = if whole { masters } else { rng.index(masters) + 1 };
         let mut left: Vec<usize> = (0..masters).collect();
-        let mut chosen: Vec<usize> =
-            (0..size).map(|_| left.swap_remove(rng.index(left.len()))).collect();
+        let mut chosen = Vec::from_iter((0..size).map(|_| left.swap_remove(rng.index(left.len()))));
         chosen.sort_unstable();
         let majority = size / 2 + 1;
         let more = if rng.chance(300) { rng.index(size - majority + 1) } else { 0 };
@@ -477,8 +476,8 @@ fn draw_clusters(rng: &mut Stream, masters: usize, extra: usize) -> Vec<Shape> {
         clusters.push(shape);
     }
     // Every server keeps something: one that is in no cluster is no part of the database.
-    let idle = |server: &usize| clusters.iter().all(|shape| !shape.is_held_by(*server));
-    let idle: Vec<usize> = (0..masters + extra).filter(idle).collect();
+    let is_idle = |server: &usize| clusters.iter().all(|shape| !shape.is_held_by(*server));
+    let idle: Vec<usize> = (0..masters + extra).filter(is_idle).collect();
     clusters[0].replicas.extend(idle);
     clusters[0].replicas.sort_unstable();
     clusters

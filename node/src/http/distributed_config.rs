@@ -22,9 +22,9 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
 }
 
 /// `PUT /distributed/database/{db}`: the document as it is, with other quorums, another mode, other
-/// data centers or other static owners of clusters (`owner`; without one it moves when its server is lost), and the
-/// version that it has now. Gives the document with the next version; writers and readers go on
-/// meanwhile.
+/// data centers or other static owners of clusters (`owner`; without one it moves when its server
+/// is lost), and the version that it has now. Gives the document with the next version; writers and
+/// readers go on meanwhile.
 pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
     let db = ctx.database().await?;
     let parsed = DistributedConfig::parse(&ctx.body)

@@ -94,7 +94,7 @@ fn what_is_agreed_on_is_written_as_before() {
     // A misspelt command is refused in words that list all there are.
     let all = serde_json::from_str::<Command>(r#"{"?":{}}"#).unwrap_err().to_string();
     let listed: BTreeSet<String> = all.split('`').skip(3).step_by(2).map(str::to_owned).collect();
-    let later = ["raise", "addCluster"].map(str::to_owned);
+    let later = ["raise", "addCluster", "setOwner"].map(str::to_owned);
     assert_eq!(listed, kinds.into_iter().chain(later).collect());
     expect_file!["./shapes/agreed-8.txt"].assert_eq(&history(&commands));
     let of = [NodeId(1), NodeId(2), NodeId(3)].into();
@@ -108,7 +108,17 @@ fn what_is_agreed_on_is_written_as_before() {
             name: class.clone(),
             supers: vec![],
         },
-        Command::AddCluster { database: database_name, class, name: "item_usa".into(), owner: OWN },
+        Command::AddCluster {
+            database: database_name.clone(),
+            class,
+            name: "item_usa".into(),
+            owner: OWN,
+        },
+        Command::SetOwner {
+            database: database_name,
+            cluster: "item_usa".into(),
+            server: "n2".into(),
+        },
     ]);
     expect_file!["./shapes/agreed-9-adds.txt"].assert_eq(&raised);
 }

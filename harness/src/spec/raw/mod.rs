@@ -13,6 +13,7 @@ pub use self::fault::{DiskWord, Kind, RawFault, RawScenarioFile, RawTarget, Targ
 pub use self::suite::{RawExperiment, RawSuiteFile};
 pub use self::sweep::{Measure, RawAxis, RawPoint, RawSweep};
 use super::expect::RawExpect;
+use super::size::Size;
 use super::units::Span;
 use crate::plan::Arrivals;
 
@@ -79,12 +80,27 @@ pub struct RawTopology {
     pub write_quorum: RawQuorum,
     /// `proxied`: every link runs through the fault proxy, needed to cut or delay it.
     pub links: RawLinks,
+    /// Memory that each server may use, as in 512MiB; it gets no swap. Needs containers.
+    /// Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// Processors that each server may use, as in 0.5. Needs containers. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<f64>,
 }
 
 impl Default for RawTopology {
     fn default() -> Self {
         let write_quorum = RawQuorum::Word(QuorumWord::Majority);
-        Self { masters: 3, replicas: 0, standalone: false, write_quorum, links: RawLinks::Proxied }
+        Self {
+            masters: 3,
+            replicas: 0,
+            standalone: false,
+            write_quorum,
+            links: RawLinks::Proxied,
+            memory: None,
+            cpus: None,
+        }
     }
 }
 

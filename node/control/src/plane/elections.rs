@@ -48,3 +48,39 @@ impl<A: StateMachine> Plane<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{World, create_class, create_database};
+    use super::super::{Answer, ELECTION, Event, TICK};
+
+    /// Before it stops; commands go on without an election time-out.
+    #[test]
+    fn a_leader_that_resigns_is_followed_at_once() {
+        for seed in 0..20 {
+            let mut world = World::new(seed, 3);
+            world.run_ms(2_000);
+            world.propose(0, create_database());
+            world.run_ms(500);
+            let before = world.leader().unwrap();
+            assert!(world.servers[before].plane.as_ref().unwrap().can_resign(), "seed {seed}");
+            world.step(before, Event::Resign);
+            let mut waited = 0;
+            while world.leader().is_none_or(|leader| leader == before) {
+                world.run_ms(1);
+                waited += 1;
+                assert!(waited < ELECTION as u64 * TICK / 1_000, "seed {seed}: {waited} ms");
+            }
+            let after = world.leader().unwrap();
+            world.step(before, Event::Resign);
+            assert!(!world.servers[before].plane.as_ref().unwrap().can_resign(), "seed {seed}");
+            world.crash(before);
+            let made = world.propose(after, create_class("After"));
+            world.run_ms(500);
+            assert_eq!(world.answers.get(&made), Some(&Answer::Applied(Ok(()))), "seed {seed}");
+        }
+        let mut alone = World::new(1, 1);
+        alone.run_ms(30);
+        assert!(!alone.servers[0].plane.as_ref().unwrap().can_resign(), "to whom?");
+    }
+}

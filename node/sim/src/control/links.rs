@@ -11,7 +11,8 @@ use crate::world::World;
 /// What a server knows of who is in the cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Place {
-    /// Whom it has links with: those on the list, or those that it was told of when it was taken in.
+    /// Whom it has links with: those on the list, or those that it was told of when it was taken
+    /// in.
     pub(crate) listed: BTreeSet<NodeId>,
     /// Those that were removed.
     pub(crate) gone: BTreeSet<NodeId>,

@@ -1,5 +1,5 @@
-//! The server's own commands, asked for at drawn servers, and what becomes of the answers; blocks of
-//! positions among them. May not decide what is asked for (`members`), nor what it comes to.
+//! The server's own commands, asked for at drawn servers, and what becomes of the answers; blocks
+//! of positions among them. May not decide what is asked for (`members`), nor what it comes to.
 
 use quorate_api::{ClusterKey, ItemId, NodeId};
 use quorate_control::command::Command as Order;

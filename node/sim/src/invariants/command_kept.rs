@@ -1,7 +1,7 @@
-//! A command that was answered as carried out is never gone again: whatever is agreed on later still
-//! has what it made, until somebody asks for the contrary (PROTOCOL.md 3.9; `control/plane`: a
-//! command happens at most once, what is applied stays applied). And what can be made only once is
-//! made only once, however many asked for it (FEATURES L3).
+//! A command that was answered as carried out is never gone again: whatever is agreed on later
+//! still has what it made, until somebody asks for the contrary (PROTOCOL.md 3.9; `control/plane`:
+//! a command happens at most once, what is applied stays applied). And what can be made only once
+//! is made only once, however many asked for it (FEATURES L3).
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! A record is created by the owner of its cluster alone: whoever votes Yes for a create knows of no
-//! other owner (PROTOCOL.md 3.9 "RIDs"; FEATURES A4, A7). So two servers create in one cluster at
-//! one time only where their voters are of different configurations.
+//! A record is created by the owner of its cluster alone: whoever votes Yes for a create knows of
+//! no other owner (PROTOCOL.md 3.9 "RIDs"; FEATURES A4, A7). So two servers create in one cluster
+//! at one time only where their voters are of different configurations.
 
 use std::collections::{BTreeMap, BTreeSet};
 
