@@ -186,7 +186,13 @@ fn replicas_are_read_at_and_no_write_waits_for_them() {
     let set = ["--set", frozen, "--set", "phases.measure=5s"];
     let arguments = [&["run", "workloads/replicas.yaml"], set.as_slice()].concat();
     let output = quorate(&arguments, out.path()).output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+    // A busy machine makes figures unsound, not the verdicts.
+    assert!(matches!(output.status.code(), Some(0 | 2)), "{}", shown(&output));
+    let verdicts = fs::read(only_run(out.path()).join("verdicts.json")).unwrap();
+    let verdicts: Value = serde_json::from_slice(&verdicts).unwrap();
+    let verdicts: Vec<_> = verdicts["judgements"].as_array().unwrap().iter().collect();
+    assert!(!verdicts.is_empty());
+    assert!(verdicts.iter().all(|of| of["verdict"] == "valid"), "{verdicts:?}");
 
     let summary = fs::read(only_run(out.path()).join("summary.json")).unwrap();
     let summary: Value = serde_json::from_slice(&summary).unwrap();

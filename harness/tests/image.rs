@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testcontainers::core::{IntoContainerPort as _, WaitFor};
 use testcontainers::runners::SyncRunner as _;
@@ -12,6 +12,11 @@ use testcontainers::{GenericImage, ImageExt as _};
 
 /// `root:secret`.
 const CREDENTIALS: &str = "cm9vdDpzZWNyZXQ=";
+
+/// Longest wait for a server that says where it listens.
+const SERVES_WITHIN: Duration = Duration::from_secs(30);
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(20);
 
 /// Why there is nothing to test, if so.
 fn missing(image: &str) -> Option<String> {
@@ -56,8 +61,16 @@ fn a_server_in_the_image_takes_a_write_and_gives_it_back() {
         .start()
         .expect("the container starts");
     let port = container.get_host_port_ipv4(2480.tcp()).expect("a mapped port");
-    assert_eq!(request(port, "POST", "/database/smoke/plocal", "").0, 200);
-    assert_eq!(request(port, "POST", "/class/smoke/Thing", "").0, 201);
+    // It says where it listens before it serves.
+    let end = Instant::now() + SERVES_WITHIN;
+    while request(port, "GET", "/health", "").0 != 200 {
+        assert!(Instant::now() < end, "it does not serve");
+        std::thread::sleep(POLL);
+    }
+    let (status, reply) = request(port, "POST", "/database/smoke/plocal", "");
+    assert_eq!(status, 200, "{reply}");
+    let (status, reply) = request(port, "POST", "/class/smoke/Thing", "");
+    assert_eq!(status, 201, "{reply}");
     let body = r#"{"@class":"Thing","colour":"blue"}"#;
     let (status, reply) = request(port, "POST", "/document/smoke", body);
     assert_eq!(status, 201, "{reply}");

@@ -20,6 +20,7 @@ use quorate_node::sample::load;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// Exit code when settings are refused. [`EXIT_STORAGE`] is the disk's; everything else that goes
 /// wrong is 1.
@@ -173,7 +174,7 @@ fn run(config: Config) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Before anybody is told that this process runs.
-    let mut signals = StopSignals::listen()?;
+    let signals = StopSignals::listen()?;
     let clients = bind(config.http).await?;
     let peers = match &config.links {
         Some(links) => Some(bind(links.listen).await?),
@@ -226,6 +227,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         stopped.await.ok();
     };
     let serving = tokio::spawn(http::serve(node.handle(), clients, http_config, until_stopped));
+    run_until_stopped(node, signals, stop, serving).await
+}
+
+/// Runs until a signal or a failure, and stops in order; a second signal ends it at once.
+async fn run_until_stopped(
+    node: Node,
+    mut signals: StopSignals,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+) -> anyhow::Result<()> {
     let failed = node.handle();
     let outcome = tokio::select! {
         signal = signals.next() => {

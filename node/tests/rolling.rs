@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::people::{Answer, ask, done, people, person, start};
-use support::{Server, free_port, member, request_with, three_servers, until};
+use support::{Server, StopWhenDropped, free_port, member, request_with, three_servers, until};
 
 /// Makes a server speak the version before the newest one.
 const OLDER: &str = "--speak-version=8";
@@ -85,6 +85,7 @@ fn a_cluster_takes_over_a_newer_program_server_by_server_under_writers() {
     let stop = AtomicBool::new(false);
     let mut written: Vec<String> = std::thread::scope(|scope| {
         let (addresses, stop) = (&addresses, &stop);
+        let stopping = StopWhenDropped(stop);
         let writers: Vec<_> = sessions
             .iter()
             .enumerate()
@@ -114,7 +115,7 @@ fn a_cluster_takes_over_a_newer_program_server_by_server_under_writers() {
         let count = || people(&servers[0]).len();
         let before = count();
         until("ten more people", || count() >= before + 10);
-        stop.store(true, Ordering::Release);
+        drop(stopping);
         writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
     });
     written.sort_unstable();

@@ -14,10 +14,10 @@ use crate::run::choice::{self, Choice, Offer, StageName};
 use crate::run::interrupt::Interrupt;
 use crate::run::judge::Judged;
 use crate::run::place::{Cause, link_latest};
-use crate::run::{Ended, Job};
+use crate::run::{Ended, Job, identities};
 use crate::spec;
-use crate::sweep::{Definition, Done, Ledger, RunFigures, define, is_wanted, mean_of};
-use crate::sweep::{order, unfinished};
+use crate::sweep::{Definition, Done, Ledger, Means, RunFigures};
+use crate::sweep::{define, hold, is_made_good, is_wanted, mean_of, order, unfinished};
 
 pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
     let place = &arguments.place;
@@ -25,7 +25,7 @@ pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
     let (stage, options) = (&place.stage.stage, place.options());
     let offer = Offer::ask(stage, &options)?;
     let mut choices = Vec::new();
-    let (definition, plans) = define(&swept, VERSION, |plan| {
+    let (mut definition, plans) = define(&swept, VERSION, |plan| {
         let choice = choice::choose(stage, plan, &options, &offer);
         choice.map(|choice| choices.push(choice)).map_err(|refused| refused.to_string())
     });
@@ -41,12 +41,16 @@ pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
         }
         return Ok(Exit::BadSpec);
     };
+    definition.means = means(arguments, &choice, &plans)?;
     let earlier = if arguments.fresh { None } else { unfinished(&place.out, &definition) };
     let went_on = earlier.is_some();
-    let (folder, ledger) = match earlier {
-        Some(found) => found,
-        None => (begin(&place.out, &definition)?, Ledger::new(definition)),
+    let folder = match earlier {
+        Some((folder, _)) => folder,
+        None => begin(&place.out, &definition)?,
     };
+    let _held = hold(&folder)?;
+    // Read again where it goes on: whoever had it until now may have written more.
+    let ledger = if went_on { Ledger::read(&folder)? } else { Ledger::new(definition) };
     link_latest(&folder)?;
     ledger.write(&folder)?;
     if !place.json {
@@ -68,6 +72,19 @@ pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
         Output.line(format!("\n{}: {}", ledger.definition.name, page.display()))?;
     }
     Ok(exit)
+}
+
+/// With what the runs are done.
+fn means(
+    arguments: &SweepArguments,
+    choice: &Choice,
+    plans: &[Vec<Plan>],
+) -> anyhow::Result<Means> {
+    let place = &arguments.place;
+    let (stage, options) = (choice.stage, place.options());
+    let proxied = plans.iter().flatten().any(|plan| plan.topology.proxied);
+    let programs = blocking(async { Ok(identities(stage, &options, proxied).await?) })?;
+    Ok(Means { stage: stage.to_string(), options: place.given(), programs })
 }
 
 /// Creates `out/<UTC time>-sweep-<name>-<seed>`.
@@ -114,17 +131,22 @@ impl Sweeping<'_> {
         let definition = ledger.definition.clone();
         let order = order(definition.points.len(), definition.repeats, definition.seed);
         let mut pace = Pace::default();
-        let mut exit = ledger.runs.iter().map(exit_of_done).fold(Exit::Good, Exit::merge);
-        for (index, next) in order.iter().enumerate() {
-            let Some(plan) = self.plan(&ledger, *next) else { continue };
+        let mut exit = Exit::Good;
+        let mut index = 0;
+        while let Some(next) = order.get(index) {
+            // The same one comes again when the harness failed, and is wanted still.
+            let Some(plan) = self.plan(&ledger, *next) else {
+                index += 1;
+                continue;
+            };
             let begun = Instant::now();
             let expected = estimate::longest(&plan);
             let job = self.job(&definition, plan, next.0);
             let quiet = self.arguments.place.quiet || self.arguments.place.json;
             let ended = shown(job, &interrupt, quiet).await?;
-            exit = exit.merge(verdict::exit_of(&ended));
             if interrupt.stop.is_cancelled() {
-                // Half a run is none: the next start does it again.
+                // Half a run is none: the next start does it again. What it found was found.
+                exit = verdict::exit_of(&ended);
                 break;
             }
             pace.note(expected, begun.elapsed());
@@ -132,7 +154,7 @@ impl Sweeping<'_> {
             ledger.write(&self.folder)?;
             report::sweep(&self.folder, &ledger)?;
             if !quiet {
-                let left = order[index + 1..].iter().filter_map(|next| self.plan(&ledger, *next));
+                let left = order[index..].iter().filter_map(|next| self.plan(&ledger, *next));
                 let left: Vec<Duration> = left.map(|plan| estimate::longest(&plan)).collect();
                 self.tell(&ledger, &pace, &left);
             }
@@ -141,7 +163,9 @@ impl Sweeping<'_> {
         ledger.finished = !interrupted;
         ledger.write(&self.folder)?;
         let whole = if interrupted { Exit::Inconclusive } else { Exit::Good };
-        Ok((ledger, whole.merge(exit)))
+        let counted = ledger.runs.iter().filter(|run| !is_made_good(&ledger, run));
+        let exit = counted.map(exit_of_done).fold(whole.merge(exit), Exit::merge);
+        Ok((ledger, exit))
     }
 
     /// The plan of a run, if it is wanted.
@@ -207,12 +231,13 @@ impl Pace {
     }
 }
 
-/// What a run that ended before this start of the sweep came to.
+/// What a run came to.
 fn exit_of_done(run: &Done) -> Exit {
-    match (run.violated, run.remark.is_empty()) {
-        (true, _) => Exit::Violation,
-        (false, false) => Exit::Inconclusive,
-        (false, true) => Exit::Good,
+    match (run.violated, run.failed, run.remark.is_empty()) {
+        (true, _, _) => Exit::Violation,
+        (false, true, _) => Exit::Harness,
+        (false, false, false) => Exit::Inconclusive,
+        (false, false, true) => Exit::Good,
     }
 }
 
@@ -229,6 +254,7 @@ fn done((point, repeat): (usize, u32), ended: &Ended) -> Done {
             }
         },
         violated: verdict::exit_of(ended) == Exit::Violation,
+        failed: verdict::exit_of(ended) == Exit::Harness,
         spoilt: ended.judged.as_ref().is_some_and(Judged::is_spoilt_by_host),
         figures: ended.summary.as_ref().map(RunFigures::from),
     }

@@ -2,6 +2,7 @@
 //! guard of a killed harness, and by `quorate clean`.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use testcontainers::bollard::errors::Error as ApiError;
 use testcontainers::bollard::query_parameters::{
@@ -10,6 +11,13 @@ use testcontainers::bollard::query_parameters::{
 
 use super::{Engine, EngineError, OWNER_LABEL, RUN_LABEL, with_label};
 use crate::owner::Owner;
+
+/// Longest wait for a container that somebody else removes.
+const CONTAINER_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for a network that is still used.
+const NETWORK_MAX: Duration = Duration::from_secs(10);
+/// Pause between two attempts.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Something at the engine that belongs to a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,27 +98,49 @@ impl Left {
         self.what == "container"
     }
 
+    /// Removes it; others may do so at the same time, and it is gone when this is done.
     async fn remove(&self, engine: &Engine) -> Result<(), EngineError> {
-        let removed = if self.is_container() {
+        let deadline = Instant::now() + self.patience();
+        loop {
+            match self.try_remove(engine).await {
+                Ok(()) => return Ok(()),
+                // Somebody else has removed it.
+                Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => return Ok(()),
+                Err(error) if Instant::now() < deadline && self.may_go_yet(&error) => {
+                    tokio::time::sleep(POLL).await;
+                }
+                Err(error) => {
+                    let request = format!("removal of {} {}", self.what, self.name);
+                    return Err(EngineError::failed(request)(error));
+                }
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.is_container() { CONTAINER_MAX } else { NETWORK_MAX }
+    }
+
+    /// True of a container that somebody else is removing, and of a network that is refused: what
+    /// was on it may still be leaving.
+    fn may_go_yet(&self, error: &ApiError) -> bool {
+        let ApiError::DockerResponseServerError { status_code, message } = error else {
+            return false;
+        };
+        match status_code {
+            409 if self.is_container() => message.contains("already in progress"),
+            403 | 409 | 500 => !self.is_container(),
+            _ => false,
+        }
+    }
+
+    async fn try_remove(&self, engine: &Engine) -> Result<(), ApiError> {
+        if self.is_container() {
             // With its anonymous volumes, which hold the data.
             let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
             engine.api().remove_container(&self.id, Some(options)).await
         } else {
             engine.api().remove_network(&self.id).await
-        };
-        match removed {
-            Ok(()) => Ok(()),
-            // Somebody else removes it, or did.
-            Err(ApiError::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
-            Err(ApiError::DockerResponseServerError { status_code: 409, message })
-                if message.contains("already in progress") =>
-            {
-                Ok(())
-            }
-            Err(error) => {
-                let request = format!("removal of {} {}", self.what, self.name);
-                Err(EngineError::failed(request)(error))
-            }
         }
     }
 }

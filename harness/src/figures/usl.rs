@@ -11,6 +11,9 @@ use super::bootstrap::{interval, mean, resamples};
 
 /// Fewer sizes than this are met by a law with three coefficients whatever they are.
 pub const SIZES_MIN: usize = 4;
+/// The determinant of scaled equations lies between 0, alike, and 1, independent. Rounding gives
+/// alike ones some 1e-16.
+const DETERMINED_MIN: f64 = 1e-12;
 
 /// The law's coefficients.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -30,12 +33,32 @@ impl Usl {
         self.lambda * n / (1.0 + self.sigma * (n - 1.0) + self.kappa * n * (n - 1.0))
     }
 
-    /// The size of the greatest throughput; `None` if it only grows.
+    /// How throughput goes from size `first` to `last`. One more does more where
+    /// 1 − σ − κ·n² is above 0, and that changes its sign at one size at most.
     #[must_use]
-    pub fn peak(&self) -> Option<f64> {
-        let peak = ((1.0 - self.sigma) / self.kappa).sqrt();
-        (self.kappa > 0.0 && peak.is_finite()).then_some(peak)
+    pub fn course(&self, first: f64, last: f64) -> Course {
+        let grows = |n: f64| 1.0 - self.sigma - self.kappa * n * n > 0.0;
+        let turn = ((1.0 - self.sigma) / self.kappa).sqrt();
+        match (grows(first), grows(last)) {
+            (true, _) if self.kappa > 0.0 && turn.is_finite() => Course::Peak(turn),
+            (true, _) => Course::Grows,
+            (false, true) => Course::Trough(turn),
+            (false, false) => Course::Falls,
+        }
     }
+}
+
+/// How throughput goes with size, by a law, over the sizes that were measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Course {
+    /// Less from the first size on.
+    Falls,
+    /// More up to the last size; no size beyond it is known at which that would end.
+    Grows,
+    /// The most is done at this size, which may lie beyond the last.
+    Peak(f64),
+    /// The least is done at this size.
+    Trough(f64),
 }
 
 /// A fit with the intervals of its coefficients.
@@ -95,19 +118,30 @@ fn law(points: &[(f64, f64)]) -> Option<Usl> {
     (one > 0.0).then(|| Usl { lambda: 1.0 / one, sigma: sigma / one, kappa: kappa / one })
 }
 
-/// Cramer's rule; `None` of equations that don't determine the unknowns.
+/// Cramer's rule for the equations of least squares; `None` if they don't determine the unknowns.
 fn solve(left: [[f64; 3]; 3], right: [f64; 3]) -> Option<[f64; 3]> {
-    let whole = determinant(&left);
-    let size: f64 = left.iter().flatten().map(|term| term.abs()).fold(0.0, f64::max);
-    if whole.abs() <= size.powi(3) * f64::EPSILON {
+    // Sizes squared stand beside ones: only terms of one scale show whether columns are alike.
+    let scales = [0, 1, 2].map(|at| left[at][at].sqrt());
+    if scales.iter().any(|scale| *scale <= 0.0 || !scale.is_finite()) {
+        return None;
+    }
+    let (mut scaled, mut wanted) = (left, right);
+    for row in 0..3 {
+        wanted[row] /= scales[row];
+        for column in 0..3 {
+            scaled[row][column] /= scales[row] * scales[column];
+        }
+    }
+    let whole = determinant(&scaled);
+    if whole <= DETERMINED_MIN {
         return None;
     }
     let unknown = |column: usize| {
-        let mut replaced = left;
-        for (row, value) in right.iter().enumerate() {
+        let mut replaced = scaled;
+        for (row, value) in wanted.iter().enumerate() {
             replaced[row][column] = *value;
         }
-        determinant(&replaced) / whole
+        determinant(&replaced) / whole / scales[column]
     };
     Some([unknown(0), unknown(1), unknown(2)])
 }
@@ -144,8 +178,36 @@ mod tests {
         assert!((found.law.sigma - KNOWN.sigma).abs() < 1e-9, "{found:?}");
         assert!((found.law.kappa - KNOWN.kappa).abs() < 1e-9, "{found:?}");
         assert_eq!((found.sigma, found.kappa), (None, None));
-        let peak = found.law.peak().unwrap();
+        let Course::Peak(peak) = found.law.course(1.0, 32.0) else { panic!("{found:?}") };
         assert!((peak - (0.92_f64 / 0.002).sqrt()).abs() < 1e-3, "{peak}");
+    }
+
+    /// The words are those of the throughputs themselves.
+    #[test]
+    fn the_course_is_that_of_the_throughputs() {
+        let of = |sigma, kappa| Usl { lambda: 100.0, sigma, kappa };
+        let (contended, costly) = (of(1.2, 0.001), of(0.5, 1.0));
+        for law in [contended, costly, of(1.5, 0.0)] {
+            assert!(law.at(2.0) < law.at(1.0), "{law:?}");
+            assert_eq!(law.course(1.0, 9.0), Course::Falls, "{law:?}");
+        }
+        for law in [of(0.1, 0.0), of(0.1, -0.001), of(-0.1, -0.001)] {
+            assert!(law.at(8.0) < law.at(9.0), "{law:?}");
+            assert_eq!(law.course(1.0, 9.0), Course::Grows, "{law:?}");
+        }
+        assert_eq!(of(0.75, 0.01).course(1.0, 9.0), Course::Peak(5.0));
+        assert_eq!(of(0.75, 0.01).course(6.0, 9.0), Course::Falls, "the peak is before the first");
+        let trough = of(1.25, -0.01);
+        assert!(trough.at(5.0) < trough.at(1.0) && trough.at(5.0) < trough.at(9.0));
+        assert_eq!(trough.course(1.0, 9.0), Course::Trough(5.0));
+    }
+
+    #[test]
+    fn what_scales_evenly_is_fitted_at_any_sizes() {
+        let even = [1.0, 25.0, 50.0, 100.0].map(|n| (n, vec![40.0 * n])).to_vec();
+        let found = fit(&even, 1).unwrap().law;
+        assert!((found.lambda - 40.0).abs() < 1e-6, "{found:?}");
+        assert!(found.sigma.abs() < 1e-9 && found.kappa.abs() < 1e-9, "{found:?}");
     }
 
     #[test]
@@ -164,6 +226,8 @@ mod tests {
         assert_eq!(fit(&few, 1), None);
         let same = vec![(2.0, vec![10.0]); 5];
         assert_eq!(fit(&same, 1), None);
+        let two = vec![(3.0, vec![7.0]), (90.0, vec![31.0]), (3.0, vec![8.0]), (90.0, vec![30.0])];
+        assert_eq!(fit(&two, 1), None, "two sizes");
         let mut still = sizes(0.0, 1);
         still[2].1 = vec![0.0];
         assert_eq!(fit(&still, 1), None);

@@ -12,7 +12,9 @@ use crate::stage::procfs::ProcStat;
 
 /// Longest wait for a killed process to disappear.
 const END_MAX: Duration = Duration::from_secs(5);
-/// Pause between two looks at a killed process.
+/// Longest time that a process may be between programs before it is taken for one without a mark.
+const EXEC_MAX: Duration = Duration::from_secs(1);
+/// Pause between two looks at a process: the kernel tells nobody but its parent of its changes.
 const POLL: Duration = Duration::from_millis(5);
 
 /// A process that carries the mark of a harness.
@@ -42,8 +44,7 @@ pub fn strays() -> io::Result<Vec<Stray>> {
 
 impl Stray {
     fn of(pid: i32) -> Option<Self> {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let owner = owner_in(&environment)?;
+        let owner = owner_in(&environment(pid)?)?;
         let stat = ProcStat::read(pid).ok().filter(|stat| !stat.is_dead())?;
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let command = String::from_utf8_lossy(&command).replace('\0', " ").trim().to_string();
@@ -74,6 +75,27 @@ impl Stray {
     }
 }
 
+/// The variables of a process, separated by zero bytes; nothing when it has none to show.
+///
+/// While a process takes up a new program, the kernel shows it with no arguments and no variables,
+/// and its parent may go on already: such a one is looked at again.
+fn environment(pid: i32) -> Option<Vec<u8>> {
+    let deadline = Instant::now() + EXEC_MAX;
+    loop {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        if !environment.is_empty() {
+            return Some(environment);
+        }
+        let stat = ProcStat::read(pid).ok()?;
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let between = !stat.is_dead() && !stat.is_kernel_thread && arguments.is_empty();
+        if !between || Instant::now() > deadline {
+            return None;
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
 /// The mark among variables that are separated by zero bytes.
 fn owner_in(environment: &[u8]) -> Option<Owner> {
     let mut variables = environment.split(|byte| *byte == 0);
@@ -95,6 +117,17 @@ mod tests {
         assert_eq!(owner_in(text.as_bytes()), Some(own));
         assert_eq!(owner_in(b"A=QUORATE_HARNESS=1:2\0"), None);
         assert_eq!(owner_in(b""), None);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_has_no_variables() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        while !ProcStat::read(pid).unwrap().is_dead() {
+            std::thread::yield_now();
+        }
+        assert_eq!(environment(pid), None);
+        child.wait().unwrap();
     }
 
     #[test]

@@ -12,7 +12,7 @@ use nix::unistd::{Pid, setsid};
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::Request;
-use crate::engine::{Engine, remove_run};
+use crate::engine::{Engine, Left, remove_run};
 use crate::stage::procfs::ProcStat;
 
 /// Longest wait for killed processes to disappear before their data is removed.
@@ -20,6 +20,10 @@ const SWEEP_MAX: Duration = Duration::from_secs(5);
 
 /// Longest work at the container engine.
 const ENGINE_MAX: Duration = Duration::from_secs(60);
+/// So many times in a row a run must have nothing at the engine.
+const EMPTY_LOOKS: u32 = 2;
+/// Time from one look at the engine to the next.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Runs the guard on its standard streams until the harness closes the pipe.
 ///
@@ -135,9 +139,24 @@ fn remove_at_engine(run: &str) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let removal = async {
         let engine = Engine::connect().await.map_err(|error| error.to_string())?;
-        let left = remove_run(&engine, run).await.map_err(|error| error.to_string())?;
-        for left in left {
-            eprintln!("guard: removed {} {}, left behind by the harness", left.what, left.name);
+        // What the harness asked for in its last moment may appear after the first look.
+        let mut empty = 0;
+        while empty < EMPTY_LOOKS {
+            match remove_run(&engine, run).await {
+                Ok(left) => {
+                    empty = if left.is_empty() { empty + 1 } else { 0 };
+                    for Left { what, name, .. } in left {
+                        eprintln!("guard: removed {what} {name}, left behind by the harness");
+                    }
+                }
+                Err(error) => {
+                    empty = 0;
+                    eprintln!("guard: {error}");
+                }
+            }
+            if empty < EMPTY_LOOKS {
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+            }
         }
         Ok(())
     };

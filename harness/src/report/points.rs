@@ -14,8 +14,8 @@ use super::page::{render, style};
 use super::plot::{Heat, HeatCell, Lines};
 use super::{words, write_file};
 use crate::figures::bootstrap::Estimate;
-use crate::figures::usl::{self, UslFit};
-use crate::sweep::{Definition, Ledger, RunFigures, mean_of};
+use crate::figures::usl::{self, Course, UslFit};
+use crate::sweep::{Definition, Ledger, RunFigures, is_unsound, mean_of};
 
 const TEMPLATE: &str = include_str!("../../assets/sweep.html");
 /// Steps in which a law is drawn.
@@ -28,6 +28,8 @@ struct PointFigures {
     labels: Vec<String>,
     /// Why it was not run; `None` if it could be.
     refused: Option<String>,
+    /// True if a run was found unsound for a reason of its own: the law leaves the point out.
+    unsound: bool,
     /// Acknowledged operations per second.
     rate: Option<Estimate>,
     /// Median time until acknowledged, in milliseconds.
@@ -57,8 +59,8 @@ pub fn sweep(folder: &Path, ledger: &Ledger) -> Result<PathBuf, ReportError> {
     let definition = &ledger.definition;
     let points: Vec<PointFigures> =
         (0..definition.points.len()).map(|point| point_figures(ledger, point)).collect();
-    let sizes = places(definition).filter(|_| definition.closed_loop);
-    let law = sizes.and_then(|sizes| fitted(ledger, &sizes));
+    let sizes = sizes(definition);
+    let law = sizes.as_ref().and_then(|sizes| fitted(ledger, sizes));
     let file = PointsFile {
         format: 1,
         name: &definition.name,
@@ -87,7 +89,7 @@ pub fn sweep(folder: &Path, ledger: &Ledger) -> Result<PathBuf, ReportError> {
         finished => ledger.finished,
         figures => shown,
         rows,
-        law => law.map(|law| law_words(&law)),
+        law => law.zip(sizes).map(|(law, sizes)| law_words(&law, &sizes)),
     };
     let page = folder.join("index.html");
     write_file(&page, render("sweep.html", TEMPLATE, values)?.as_bytes())?;
@@ -99,6 +101,7 @@ fn point_figures(ledger: &Ledger, point: usize) -> PointFigures {
     PointFigures {
         labels: of.labels.clone(),
         refused: of.refused.clone(),
+        unsound: is_unsound(ledger, point),
         rate: mean_of(ledger, point, |run| Some(run.rate)),
         p50_ms: mean_of(ledger, point, |run| run.p50_ms),
         p99_ms: mean_of(ledger, point, |run| run.p99_ms),
@@ -112,10 +115,17 @@ fn places(definition: &Definition) -> Option<Vec<f64>> {
     axis.labels.iter().map(|label| label.parse().ok()).collect()
 }
 
+/// The sizes that a law of scaling is about; `None` where something else differs, or clients don't
+/// ask for all that can be done.
+fn sizes(definition: &Definition) -> Option<Vec<f64>> {
+    let is_scaling = definition.closed_loop && definition.axes.iter().all(|axis| axis.is_size);
+    places(definition).filter(|_| is_scaling)
+}
+
 fn fitted(ledger: &Ledger, sizes: &[f64]) -> Option<UslFit> {
     let of = |(point, size): (usize, &f64)| {
         let rates: Vec<f64> = ledger.good(point).map(|run: &RunFigures| run.rate).collect();
-        (!rates.is_empty()).then_some((*size, rates))
+        (!rates.is_empty() && !is_unsound(ledger, point)).then_some((*size, rates))
     };
     let runs: Vec<_> = sizes.iter().enumerate().filter_map(of).collect();
     usl::fit(&runs, ledger.definition.seed)
@@ -218,6 +228,7 @@ fn row(ledger: &Ledger, at: usize, point: &PointFigures) -> minijinja::Value {
     context! {
         labels => point.labels,
         refused => point.refused,
+        unsound => point.unsound,
         rate => told(point.rate, words::rate),
         p50 => ms(point.p50_ms),
         p99 => ms(point.p99_ms),
@@ -234,21 +245,32 @@ fn told(of: Option<Estimate>, word: impl Fn(f64) -> String) -> String {
 }
 
 /// The law and its coefficients, as a sentence each.
-fn law_words(fit: &UslFit) -> Vec<String> {
+fn law_words(fit: &UslFit, sizes: &[f64]) -> Vec<String> {
     let share = |share: f64| format!("{:.3} %", share * 100.0).replace('-', "−");
     let with = |mean: f64, interval: Option<(f64, f64)>| {
         let interval = interval.map(|(low, high)| format!(" [{}, {}]", share(low), share(high)));
         format!("{}{}", share(mean), interval.unwrap_or_default())
     };
-    let peak = match fit.law.peak() {
-        Some(peak) => format!("By this law the most is done at {peak:.1}."),
-        None => "By this law more never do less.".to_owned(),
+    let first = sizes.iter().copied().fold(f64::INFINITY, f64::min);
+    let last = sizes.iter().copied().fold(0.0, f64::max);
+    let course = match fit.law.course(first, last) {
+        Course::Peak(peak) if peak > last => {
+            format!("By this law the most is done at {peak:.1}, beyond the largest size measured.")
+        }
+        Course::Peak(peak) => format!("By this law the most is done at {peak:.1}."),
+        Course::Trough(least) => {
+            format!("By this law the least is done at {least:.1}, and more beyond it.")
+        }
+        Course::Falls => "By this law throughput falls from the first size on.".to_owned(),
+        Course::Grows => {
+            "By this law throughput only grows up to the largest size measured.".to_owned()
+        }
     };
     vec![
         format!("One does {}.", words::rate(fit.law.lambda)),
         format!("Contention σ = {}: what is done one at a time.", with(fit.law.sigma, fit.sigma)),
         format!("Coherency κ = {}: what each pair costs.", with(fit.law.kappa, fit.kappa)),
-        peak,
+        course,
     ]
 }
 
@@ -257,11 +279,11 @@ mod tests {
     use super::*;
     use crate::figures::usl::Usl;
     use crate::spec::{Axis, Measure};
-    use crate::sweep::{Done, PointOfSweep};
+    use crate::sweep::{Done, Means, PointOfSweep};
 
     const LAW: Usl = Usl { lambda: 900.0, sigma: 0.1, kappa: 0.01 };
 
-    /// Three runs at each size of a cluster that follows the law; the last one of 5 is unsound.
+    /// Three runs at each size of a cluster that follows the law; the host spoilt the last of 5.
     fn scaling() -> Ledger {
         let labels: Vec<String> = ["1", "2", "3", "5", "7"].map(str::to_owned).to_vec();
         let point = |label: &String| PointOfSweep {
@@ -274,13 +296,14 @@ mod tests {
             description: "made by hand".to_owned(),
             harness: String::new(),
             seed: 1,
-            axes: vec![Axis { name: "MASTERs".to_owned(), labels: labels.clone() }],
+            axes: vec![Axis { name: "MASTERs".to_owned(), labels: labels.clone(), is_size: true }],
             points: labels.iter().map(point).collect(),
             repeats: 3,
             narrow: 0.0,
             figure: Measure::Rate,
             closed_loop: true,
             plans: String::new(),
+            means: Means::default(),
         });
         for (point, size) in [1.0, 2.0, 3.0, 5.0].into_iter().enumerate() {
             for repeat in 0..3 {
@@ -293,7 +316,8 @@ mod tests {
                     folder: format!("run {point}"),
                     remark: if is_late { "late".to_owned() } else { String::new() },
                     violated: false,
-                    spoilt: false,
+                    spoilt: is_late,
+                    failed: false,
                     figures: Some(figures),
                 });
             }
@@ -313,7 +337,7 @@ mod tests {
             "cannot be run: too many &lt;b&gt;servers",
             "One does 900/s.",
             "σ = 10.000 %",
-            "By this law the most is done at 9.5.",
+            "By this law the most is done at 9.5, beyond the largest size measured.",
             "not finished",
         ] {
             assert!(html.contains(wanted), "{wanted}");
@@ -331,13 +355,41 @@ mod tests {
     }
 
     #[test]
-    fn an_open_loop_has_no_law_and_two_axes_make_a_map() {
+    fn a_point_that_is_unsound_for_its_own_reason_is_marked_and_in_no_law() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = scaling();
+        for run in &mut ledger.runs {
+            run.spoilt = false;
+        }
+        let html = std::fs::read_to_string(sweep(folder.path(), &ledger).unwrap()).unwrap();
+        assert!(!html.contains("Scalability"), "three sizes are left");
+        assert_eq!(html.matches("<b>unsound</b>").count(), 1);
+    }
+
+    #[test]
+    fn a_law_by_which_more_do_less_says_so() {
+        let told = |sigma: f64, kappa: f64| {
+            let law = Usl { lambda: 900.0, sigma, kappa };
+            let fit = UslFit { law, sigma: None, kappa: None };
+            law_words(&fit, &[5.0, 1.0]).pop().unwrap()
+        };
+        assert!(told(1.2, 0.001).contains("falls from the first size on"));
+        assert!(told(0.1, -0.001).contains("only grows up to the largest size measured"));
+        assert!(told(0.9, 0.025).ends_with("the most is done at 2.0."));
+        assert!(told(1.2, -0.05).contains("the least is done at 2.0"));
+    }
+
+    #[test]
+    fn an_open_loop_or_no_size_has_no_law_and_two_axes_make_a_map() {
         let folder = tempfile::tempdir().unwrap();
         let mut ledger = scaling();
         ledger.definition.closed_loop = false;
         let page = sweep(folder.path(), &ledger).unwrap();
         assert!(!std::fs::read_to_string(&page).unwrap().contains("Scalability"));
-        let other = Axis { name: "W".to_owned(), labels: vec!["2".to_owned()] };
+        (ledger.definition.closed_loop, ledger.definition.axes[0].is_size) = (true, false);
+        let page = sweep(folder.path(), &ledger).unwrap();
+        assert!(!std::fs::read_to_string(&page).unwrap().contains("Scalability"), "no size");
+        let other = Axis { name: "W".to_owned(), labels: vec!["2".to_owned()], is_size: false };
         ledger.definition.axes.push(other);
         for point in &mut ledger.definition.points {
             point.labels.push("2".to_owned());

@@ -19,6 +19,7 @@ use std::time::SystemTime;
 pub use error::RunError;
 pub use manifest::MANIFEST_FORMAT;
 pub use orchestrate::{Stand, Watched};
+pub use programs::identities;
 
 use self::choice::{Choice, StageName};
 use self::interrupt::Interrupt;

@@ -7,7 +7,7 @@ use super::choice::StageName;
 use super::manifest::{sha256, version};
 use super::{Job, RunError};
 use crate::engine::{Engine, EngineError};
-use crate::stage::Program;
+use crate::stage::{Program, StageOptions};
 
 /// One program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,15 +51,39 @@ fn locate(program: Program, given: &mut Option<PathBuf>) -> Result<(), RunError>
 
 /// Says what the programs are that were found.
 pub(super) async fn describe(job: &Job) -> Result<Programs, RunError> {
-    let stage = &job.stage;
-    match job.choice.stage {
+    look(job.choice.stage, &job.stage, has_proxy(job)).await
+}
+
+/// SHA-256 of the programs, or of the images, that runs at a stage use, by name; the proxy's if
+/// some of them are `proxied`.
+///
+/// # Errors
+/// When one of them is missing.
+pub async fn identities(
+    stage: StageName,
+    options: &StageOptions,
+    proxied: bool,
+) -> Result<Vec<(String, String)>, RunError> {
+    let found = look(stage, options, proxied && options.toxiproxy.is_none()).await?;
+    let node = ("node".to_owned(), found.node.sha256);
+    Ok(std::iter::once(node)
+        .chain(found.proxy.map(|proxy| ("proxy".to_owned(), proxy.sha256)))
+        .collect())
+}
+
+async fn look(
+    stage: StageName,
+    options: &StageOptions,
+    proxied: bool,
+) -> Result<Programs, RunError> {
+    match stage {
         StageName::Process => {
-            let node = file(Program::Node, stage.node.clone())?;
-            let proxy = has_proxy(job).then(|| file(Program::Proxy, stage.proxy.clone()));
+            let node = file(Program::Node, options.node.clone())?;
+            let proxy = proxied.then(|| file(Program::Proxy, options.proxy.clone()));
             Ok(Programs { node, proxy: proxy.transpose()?, engine: None })
         }
         StageName::Docker => {
-            let found = images(&stage.node_image, &stage.proxy_image, has_proxy(job)).await;
+            let found = images(&options.node_image, &options.proxy_image, proxied).await;
             found.map_err(|error| RunError::stage("start", error))
         }
     }

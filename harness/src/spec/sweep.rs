@@ -14,6 +14,9 @@ use super::tree::Node;
 
 /// More points than this are a mistake in a range.
 const POINTS_MAX: usize = 1_000;
+/// What is counted at these paths does work, the more of it the more; a REPLICA comes on top of
+/// what the MASTERs do.
+const SIZES: [&str; 2] = ["topology.masters", "load.clients"];
 
 /// A checked sweep.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +42,8 @@ pub struct Axis {
     pub name: String,
     /// One a point of it.
     pub labels: Vec<String>,
+    /// True if what differs is how many MASTERs or clients there are, and nothing else.
+    pub is_size: bool,
 }
 
 /// A point of a sweep.
@@ -56,6 +61,15 @@ pub struct Point {
 struct Mark {
     label: String,
     set: Vec<(String, Value)>,
+}
+
+impl Mark {
+    /// True if it is labelled with a number of what does the work, which alone differs.
+    fn is_size(&self) -> bool {
+        let [(path, value)] = self.set.as_slice() else { return false };
+        SIZES.contains(&path.as_str())
+            && value.as_f64().is_some_and(|n| self.label.parse() == Ok(n))
+    }
 }
 
 /// Reads and checks a workload file with a sweep.
@@ -104,6 +118,7 @@ pub fn sweep(path: &Path, overrides: &Overrides) -> Result<Sweep, SpecError> {
     let named = raw.axes.iter().zip(&axes).map(|(axis, marks)| Axis {
         name: name(axis),
         labels: marks.iter().map(|mark| mark.label.clone()).collect(),
+        is_size: marks.iter().all(Mark::is_size),
     });
     let (axes, repeats) = (named.collect(), raw.repeats);
     Ok(Sweep { base, axes, points, repeats, narrow: raw.narrow, figure: raw.figure })
@@ -220,6 +235,8 @@ mod tests {
         let spec = found.points[4].spec.as_ref().unwrap();
         assert_eq!(spec.topology.masters.len(), 5);
         assert_eq!((found.axes[1].name.as_str(), found.repeats), ("rate", 3));
+        let is_size: Vec<bool> = found.axes.iter().map(|axis| axis.is_size).collect();
+        assert_eq!(is_size, [true, false], "servers are a size, a rate is none");
     }
 
     #[test]

@@ -74,6 +74,22 @@ impl Groups {
         Some((memory, swap))
     }
 
+    /// Processors that it may use at a time; infinite without a limit, `None` where the kernel does
+    /// not say.
+    pub(crate) fn processors(&self) -> Option<f64> {
+        let text = self.file("cpu", "cpu.cfs_quota_us", "cpu.max")?;
+        // Version 2 has the period beside the quota.
+        let (quota, period) = match text.trim().split_once(' ') {
+            Some((quota, period)) => (quota.to_string(), period.to_string()),
+            None => (text.trim().to_string(), self.file("cpu", "cpu.cfs_period_us", "")?),
+        };
+        // A word or a negative number in place of the quota is none.
+        match quota.parse::<f64>() {
+            Ok(quota) if quota >= 0.0 => Some(quota / period.trim().parse::<f64>().ok()?),
+            Ok(_) | Err(_) => Some(f64::INFINITY),
+        }
+    }
+
     /// Figures by the names that cAdvisor made usual.
     pub(crate) fn figures(&self) -> BTreeMap<String, f64> {
         let number = |name_1: &str, name_2: &str| {
@@ -142,6 +158,12 @@ mod tests {
         assert_eq!(groups.memory_limits(), Some((8192, None)));
         write(root.path(), "memory/docker/abc/memory.memsw.limit_in_bytes", "12288\n");
         assert_eq!(groups.memory_limits(), Some((8192, Some(4096))));
+        assert_eq!(groups.processors(), None);
+        write(root.path(), "cpu/docker/abc/cpu.cfs_period_us", "100000\n");
+        write(root.path(), "cpu/docker/abc/cpu.cfs_quota_us", "-1\n");
+        assert_eq!(groups.processors(), Some(f64::INFINITY));
+        write(root.path(), "cpu/docker/abc/cpu.cfs_quota_us", "150000\n");
+        assert_eq!(groups.processors(), Some(1.5));
     }
 
     #[test]
@@ -162,6 +184,10 @@ mod tests {
         assert_eq!(figures["container_cpu_cfs_throttled_seconds_total"], 0.25);
         file("memory.swap.max", "0\n");
         assert_eq!(groups.memory_limits(), Some((268_435_456, Some(0))));
+        file("cpu.max", "max 100000\n");
+        assert_eq!(groups.processors(), Some(f64::INFINITY));
+        file("cpu.max", "50000 100000\n");
+        assert_eq!(groups.processors(), Some(0.5));
         file("memory.max", "max\n");
         assert!(!groups.figures().contains_key("container_spec_memory_limit_bytes"));
     }

@@ -32,6 +32,11 @@ use crate::plan::Limits;
 /// Exit codes from here on stand for signals, as in shells.
 const SIGNAL_CODES: i64 = 128;
 
+/// The largest page of any machine, in bytes.
+const PAGE_MAX: u64 = 64 << 10;
+/// Engines hand the kernel whole microseconds of a tenth of a second.
+const CPUS_OFF_MAX: f64 = 1e-4;
+
 /// A started container.
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -64,6 +69,8 @@ impl Container {
         let options = AttachContainerOptionsBuilder::new().stdout(true).stderr(true).stream(true);
         let attached = api.attach_container(&id, Some(options.build())).await;
         let attached = attached.map_err(EngineError::failed(format!("attach to {id}")))?;
+        // Whoever waits for the start may give up at any moment from here on.
+        let mut kill = KillOnDrop(Some((Arc::clone(containers), id.clone())));
         let started = api.start_container(&id, None::<StartContainerOptions>).await;
         started.map_err(EngineError::failed(format!("start of {id}")))?;
         let (first, first_line) = oneshot::channel();
@@ -72,6 +79,7 @@ impl Container {
         tokio::spawn(await_exit(Arc::clone(containers), id.clone(), output, report));
         let (pid, started, groups) = seen(containers, &id, &exit).await?;
         hold(berth.limits, &groups, &id)?;
+        kill.0 = None;
         let (containers, log) = (Arc::clone(containers), recipe.log);
         let name = recipe.name;
         Ok((Self { containers, id, name, pid, started, groups, log, exit }, first_line))
@@ -108,16 +116,7 @@ impl Container {
 
     /// Kills it without waiting, where nobody can wait.
     pub(crate) fn abandon(&self) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            // The guard removes it with the run.
-            return;
-        };
-        let (containers, id) = (Arc::clone(&self.containers), self.id.clone());
-        runtime.spawn(async move {
-            if let Err(error) = send(&containers, &id, Signal::SIGKILL).await {
-                tracing::warn!(%error, "cannot kill a container whose start was given up");
-            }
-        });
+        drop(KillOnDrop(Some((Arc::clone(&self.containers), self.id.clone()))));
     }
 
     /// Waits until it has ended and all its output is in the log; `None` when the time is over.
@@ -130,6 +129,24 @@ impl Container {
     /// The end of its log, for error messages.
     pub(crate) fn last_words(&self) -> String {
         tail(&self.log)
+    }
+}
+
+/// A container by its name, killed on drop without waiting.
+struct KillOnDrop(Option<(Arc<Containers>, String)>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let Some((containers, id)) = self.0.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            // The guard removes it with the run.
+            return;
+        };
+        runtime.spawn(async move {
+            if let Err(error) = send(&containers, &id, Signal::SIGKILL).await {
+                tracing::warn!(%error, "cannot kill a container whose start was given up");
+            }
+        });
     }
 }
 
@@ -179,21 +196,33 @@ async fn seen(
     }
 }
 
-/// Makes sure that the kernel holds the limit of memory, with no swap beside it.
+/// Makes sure that the kernel holds the limits: of memory, with no swap beside it, and processors.
 fn hold(limits: Limits, groups: &Groups, id: &str) -> Result<(), StageError> {
-    let Some(asked) = limits.memory_bytes else { return Ok(()) };
     // One that has ended at once has no groups left to read.
-    let Some((memory, swap)) = groups.memory_limits() else { return Ok(()) };
-    if memory == asked && swap.is_none_or(|swap| swap == 0) {
+    let memory = limits.memory_bytes.zip(groups.memory_limits());
+    let processors = limits.cpus.zip(groups.processors());
+    let reason = if let Some((asked, (memory, swap))) = memory
+        && (!is_held(asked, memory) || swap.is_some_and(|swap| swap > 0))
+    {
+        let swap = swap.unwrap_or_default();
+        format!(
+            "asked for {asked} bytes of memory and no swap, the control group has {memory} bytes \
+             and {swap} of swap"
+        )
+    } else if let Some((asked, found)) = processors
+        && (found - asked).abs() > CPUS_OFF_MAX
+    {
+        format!("asked for {asked} processors, the control group has {found}")
+    } else {
         return Ok(());
-    }
+    };
     let request = format!("limit of {id}");
-    let reason = format!(
-        "asked for {asked} bytes of memory and no swap, the control group has {memory} bytes and \
-         {} of swap",
-        swap.unwrap_or_default()
-    );
     Err(EngineError::Failed { request, reason }.into())
+}
+
+/// The kernel counts whole pages, and leaves out a part of one.
+fn is_held(asked: u64, memory: u64) -> bool {
+    memory <= asked && asked - memory < PAGE_MAX
 }
 
 /// Writes output to the log as it comes; the first line of standard output goes to the caller.
@@ -259,5 +288,12 @@ mod tests {
         assert_eq!(status_of(137).signal(), Some(9));
         assert_eq!(status_of(3).code(), Some(3));
         assert!(status_of(0).success());
+    }
+
+    #[test]
+    fn a_limit_is_held_to_a_page() {
+        let asked = (64 << 20) + 3 * 1024;
+        assert!(is_held(asked, asked) && is_held(asked, 64 << 20));
+        assert!(!is_held(asked, 63 << 20) && !is_held(asked, u64::MAX));
     }
 }

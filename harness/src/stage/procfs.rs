@@ -5,11 +5,16 @@ use std::io;
 
 use nix::unistd::{SysconfVar, sysconf};
 
+/// The kernel's mark of its own threads among the flags of a process (`include/linux/sched.h`).
+const PF_KTHREAD: u64 = 0x0020_0000;
+
 /// The fields of `/proc/PID/stat` that the harness uses.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProcStat {
     /// State letter: `R`, `S`, `D`, `T` (stopped), `Z` (zombie), ….
     pub state: char,
+    /// True of a thread of the kernel, which has neither program nor variables.
+    pub is_kernel_thread: bool,
     /// Start time in clock ticks since boot; with the pid it names one process for ever.
     pub started: u64,
     /// User and system time in seconds.
@@ -52,6 +57,7 @@ impl ProcStat {
         let ticks = (number(11)? + number(12)?) as f64;
         Some(Self {
             state: fields.first()?.chars().next()?,
+            is_kernel_thread: number(6)? & PF_KTHREAD != 0,
             started: number(19)?,
             cpu_seconds: ticks / ticks_per_second,
             rss_bytes: number(21)? * page_size,
@@ -82,7 +88,13 @@ mod tests {
         let stat = ProcStat::parse(line, 100.0, 4096).unwrap();
         assert_eq!(
             stat,
-            ProcStat { state: 'T', started: 777, cpu_seconds: 2.0, rss_bytes: 25 * 4096 }
+            ProcStat {
+                state: 'T',
+                is_kernel_thread: false,
+                started: 777,
+                cpu_seconds: 2.0,
+                rss_bytes: 25 * 4096
+            }
         );
         assert!(stat.is_stopped());
     }
@@ -92,6 +104,6 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let stat = ProcStat::read(pid).unwrap();
         assert!(stat.rss_bytes > 0);
-        assert!(!stat.is_dead());
+        assert!(!stat.is_dead() && !stat.is_kernel_thread);
     }
 }

@@ -1,9 +1,10 @@
 //! The file that names the runs of a sweep, written as a whole after each of them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::{Definition, Done, RunFigures};
@@ -11,7 +12,7 @@ use super::{Definition, Done, RunFigures};
 /// Its name in the sweep's folder.
 pub const SWEEP_FILE: &str = "sweep.json";
 /// Version of it that this build writes and reads.
-pub const SWEEP_FORMAT: u32 = 1;
+pub const SWEEP_FORMAT: u32 = 2;
 
 /// What a sweep is and which of its runs are done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,12 @@ pub enum LedgerError {
         path: PathBuf,
         /// Cause.
         source: serde_json::Error,
+    },
+    /// Somebody else runs it.
+    #[error("{folder}: another quorate runs this sweep; let it end, or begin anew with --fresh")]
+    Taken {
+        /// Its folder.
+        folder: PathBuf,
     },
     /// Another version wrote it.
     #[error("{path}: format {found}, this program reads {SWEEP_FORMAT}")]
@@ -101,6 +108,22 @@ impl Ledger {
     }
 }
 
+/// Keeps the folder of a sweep to this process for as long as what is given back lives; the kernel
+/// lets go of it when the process is killed.
+///
+/// # Errors
+/// When another one has it.
+pub fn hold(folder: &Path) -> Result<Flock<File>, LedgerError> {
+    let refused = |source| LedgerError::File { path: folder.to_path_buf(), source };
+    let file = File::open(folder).map_err(refused)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        if error == nix::errno::Errno::EWOULDBLOCK {
+            return LedgerError::Taken { folder: folder.to_path_buf() };
+        }
+        refused(error.into())
+    })
+}
+
 /// The latest folder below `out` with a sweep of this definition that did not get to its end. What
 /// cannot be read is somebody else's.
 #[must_use]
@@ -118,7 +141,7 @@ pub fn unfinished(out: &Path, definition: &Definition) -> Option<(PathBuf, Ledge
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::PointOfSweep;
+    use super::super::{Means, PointOfSweep};
     use super::*;
     use crate::spec::{Axis, Measure};
 
@@ -134,13 +157,14 @@ pub(super) mod tests {
             description: String::new(),
             harness: "test".to_owned(),
             seed: 1,
-            axes: vec![Axis { name: "n".to_owned(), labels: labels.to_vec() }],
+            axes: vec![Axis { name: "n".to_owned(), labels: labels.to_vec(), is_size: false }],
             points: labels.iter().map(point).collect(),
             repeats: 5,
             narrow: 0.0,
             figure: Measure::Rate,
             closed_loop: true,
             plans: String::new(),
+            means: Means::default(),
         })
     }
 
@@ -153,6 +177,7 @@ pub(super) mod tests {
             remark: String::new(),
             violated: false,
             spoilt: false,
+            failed: false,
             figures: Some(figures),
         }
     }
@@ -171,9 +196,22 @@ pub(super) mod tests {
         assert_eq!(found, Some((folder.clone(), ledger.clone())));
         let other = Definition { plans: "other".to_owned(), ..ledger.definition.clone() };
         assert_eq!(unfinished(out.path(), &other), None);
+        let mut other = ledger.definition.clone();
+        other.means.programs = vec![("node".to_owned(), "built anew".to_owned())];
+        assert_eq!(unfinished(out.path(), &other), None);
         ledger.finished = true;
         ledger.write(&folder).unwrap();
         assert_eq!(unfinished(out.path(), &ledger.definition), None);
+    }
+
+    #[test]
+    fn a_sweep_is_run_by_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = hold(folder.path()).unwrap();
+        let error = hold(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("another quorate runs this sweep"), "{error}");
+        drop(held);
+        drop(hold(folder.path()).unwrap());
     }
 
     #[test]
@@ -181,6 +219,6 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(SWEEP_FILE), "{\"format\": 9}").unwrap();
         let error = Ledger::read(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with("format 9, this program reads 1"), "{error}");
+        assert!(error.ends_with("format 9, this program reads 2"), "{error}");
     }
 }

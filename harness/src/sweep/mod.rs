@@ -8,8 +8,8 @@ mod order;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use ledger::{Ledger, LedgerError, SWEEP_FILE, SWEEP_FORMAT, unfinished};
-pub use order::{is_wanted, order};
+pub use ledger::{Ledger, LedgerError, SWEEP_FILE, SWEEP_FORMAT, hold, unfinished};
+pub use order::{is_made_good, is_unsound, is_wanted, order};
 
 use crate::figures::bootstrap::{Estimate, estimate};
 use crate::plan::{Plan, build};
@@ -41,6 +41,19 @@ pub struct Definition {
     pub closed_loop: bool,
     /// SHA-256 of every point's plan.
     pub plans: String,
+    /// With what it is run.
+    pub means: Means,
+}
+
+/// With what a sweep is run: other servers at another stage give other figures.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Means {
+    /// The stage of all its runs.
+    pub stage: String,
+    /// Options and values that say where and with which programs it runs.
+    pub options: Vec<(String, String)>,
+    /// SHA-256 of the programs, or of the images, by name.
+    pub programs: Vec<(String, String)>,
 }
 
 /// A point of a sweep.
@@ -69,6 +82,8 @@ pub struct Done {
     pub violated: bool,
     /// True if another moment may give good figures: the host withheld CPU time.
     pub spoilt: bool,
+    /// True if the harness failed, so that the run says nothing about the servers.
+    pub failed: bool,
     /// Its figures, if there are any.
     pub figures: Option<RunFigures>,
 }
@@ -111,8 +126,8 @@ impl RunFigures {
     }
 }
 
-/// The definition of a sweep, and the plans of each point's runs; none where it is refused.
-/// `can_run` says why a stage cannot run a plan.
+/// The definition of a sweep, its means still open, and the plans of each point's runs; none where
+/// it is refused. `can_run` says why a stage cannot run a plan.
 pub fn define(
     sweep: &Sweep,
     harness: &str,
@@ -149,6 +164,7 @@ pub fn define(
         figure: sweep.figure,
         closed_loop: matches!(base.load.mode, crate::plan::LoadMode::Closed),
         plans: hash,
+        means: Means::default(),
     };
     (definition, plans)
 }
@@ -173,5 +189,5 @@ pub fn mean_of(
     figure: impl Fn(&RunFigures) -> Option<f64>,
 ) -> Option<Estimate> {
     let values: Vec<f64> = ledger.good(point).filter_map(figure).collect();
-    estimate(&values, ledger.definition.seed)
+    estimate(&values)
 }

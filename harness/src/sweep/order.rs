@@ -2,11 +2,14 @@
 
 use rand_chacha::rand_core::RngCore;
 
-use super::{Ledger, mean_of};
+use super::{Done, Ledger, mean_of};
 use crate::plan::stream;
 
 /// Fewer runs than this say nothing about how far runs lie apart.
-const RUNS_MIN: usize = 3;
+const RUNS_MIN: usize = 5;
+
+/// Attempts at a run that the harness fails to do.
+const TRIES: usize = 3;
 
 /// Every run as (point, repeat): one block of all points after the other, each in an order of its
 /// own. What drifts on the machine then meets all points alike.
@@ -25,12 +28,30 @@ pub fn order(points: usize, repeats: u32, seed: u64) -> Vec<(usize, u32)> {
     (0..repeats).flat_map(block).collect()
 }
 
-/// False if the run is done, its point cannot be run, was found unsound for a reason of its own, or
-/// is known well enough.
+/// True if a run of the point was found unsound for a reason of its own: neither another moment nor
+/// another attempt would make it better.
+#[must_use]
+pub fn is_unsound(ledger: &Ledger, point: usize) -> bool {
+    let of = |run: &Done| run.point == point && !run.spoilt && !run.failed;
+    ledger.runs.iter().any(|run| of(run) && !run.remark.is_empty())
+}
+
+/// True of a run that the harness failed to do and that another attempt did.
+#[must_use]
+pub fn is_made_good(ledger: &Ledger, failed: &Done) -> bool {
+    let of = |run: &Done| (run.point, run.repeat) == (failed.point, failed.repeat);
+    failed.failed && ledger.runs.iter().any(|run| of(run) && !run.failed)
+}
+
+/// False if the run is done or was attempted often enough, its point cannot be run, was found
+/// unsound for a reason of its own, or is known well enough.
 #[must_use]
 pub fn is_wanted(ledger: &Ledger, (point, repeat): (usize, u32)) -> bool {
-    let runs = || ledger.runs.iter().filter(move |run| run.point == point);
-    let hopeless = || runs().any(|run| !run.remark.is_empty() && !run.spoilt);
+    let is_done = || {
+        let of = |run: &&Done| (run.point, run.repeat) == (point, repeat);
+        let attempts = || ledger.runs.iter().filter(of);
+        attempts().count() >= TRIES || attempts().any(|run| !run.failed)
+    };
     let is_refused = ledger.definition.points.get(point).is_none_or(|of| of.refused.is_some());
     let is_known = || {
         if ledger.definition.narrow <= 0.0 {
@@ -43,7 +64,7 @@ pub fn is_wanted(ledger: &Ledger, (point, repeat): (usize, u32)) -> bool {
             .and_then(|found| found.spread())
             .is_some_and(|spread| spread <= ledger.definition.narrow)
     };
-    !is_refused && !runs().any(|run| run.repeat == repeat) && !hopeless() && !is_known()
+    !is_refused && !is_done() && !is_unsound(ledger, point) && !is_known()
 }
 
 #[cfg(test)]
@@ -75,20 +96,37 @@ mod tests {
         ledger.definition.narrow = 0.05;
         ledger.definition.points[2].refused = Some("no".to_owned());
         assert!(is_wanted(&ledger, (0, 0)) && !is_wanted(&ledger, (2, 0)));
-        // Equal runs: known from the third on. Runs apart: never.
-        for repeat in 0..3 {
+        // Equal runs: known from the fifth on. Runs apart: never.
+        ledger.definition.repeats = 9;
+        for repeat in 0..5 {
             assert!(is_wanted(&ledger, (0, repeat)));
             ledger.runs.push(done(0, repeat, 100.0));
             ledger.runs.push(done(1, repeat, 100.0 * f64::from(repeat + 1)));
         }
-        assert!(!is_wanted(&ledger, (0, 3)) && is_wanted(&ledger, (1, 3)));
+        assert!(!is_wanted(&ledger, (0, 5)) && is_wanted(&ledger, (1, 5)));
         assert!(!is_wanted(&ledger, (1, 2)), "it is done");
-        let mut bad = done(1, 3, 100.0);
+        let mut bad = done(1, 5, 100.0);
         (bad.remark, bad.spoilt) = ("late".to_owned(), true);
         ledger.runs.push(bad.clone());
-        assert!(is_wanted(&ledger, (1, 4)), "another moment may be better");
+        assert!(is_wanted(&ledger, (1, 6)), "another moment may be better");
         bad.spoilt = false;
         ledger.runs.push(bad);
-        assert!(!is_wanted(&ledger, (1, 4)));
+        assert!(!is_wanted(&ledger, (1, 6)));
+    }
+
+    #[test]
+    fn a_run_that_the_harness_fails_to_do_is_tried_again_within_a_bound() {
+        let mut ledger = ledger();
+        let mut failed = done(0, 0, 0.0);
+        (failed.remark, failed.failed, failed.figures) = ("no disk".to_owned(), true, None);
+        for _ in 0..TRIES {
+            assert!(is_wanted(&ledger, (0, 0)));
+            ledger.runs.push(failed.clone());
+        }
+        assert!(!is_wanted(&ledger, (0, 0)), "often enough");
+        assert!(is_wanted(&ledger, (0, 1)) && !is_unsound(&ledger, 0), "the point goes on");
+        assert!(!is_made_good(&ledger, &failed));
+        ledger.runs[2] = done(0, 0, 5.0);
+        assert!(!is_wanted(&ledger, (0, 0)) && is_made_good(&ledger, &failed));
     }
 }

@@ -88,11 +88,17 @@ pub(crate) fn is_alive(pid: i32) -> bool {
 }
 
 /// Waits until the condition holds; panics with `what` after ten seconds.
-pub(crate) async fn eventually<F: Future<Output = bool>>(
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    within(Duration::from_secs(10), what, condition).await;
+}
+
+/// Waits until the condition holds; panics with `what` after the limit.
+pub(crate) async fn within<F: Future<Output = bool>>(
+    limit: Duration,
     what: &str,
     mut condition: impl FnMut() -> F,
 ) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + limit;
     while !condition().await {
         assert!(Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

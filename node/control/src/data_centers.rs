@@ -156,7 +156,7 @@ impl Rule {
              lost. When the network splits or servers fail, several sides can commit different \
              content; afterwards the conflict resolvers choose one of them, and HA CONFLICTS lists \
              the others. A transaction that also touches what a majority decides (unique keys, \
-             retry tokens) is only as safe as the weakest of its clusters"
+             retry tokens) needs a majority of all MASTERs in each of its clusters"
         ))
     }
 }

@@ -194,11 +194,10 @@ impl Agreement {
         let mut generations = self.generations.clone();
         let wanted: BTreeMap<ClusterKey, Placement> = next.placements();
         for (key, placement) in wanted {
-            // Nothing is voted for any more in a closed one, so a majority will do for it.
             let is_closed = placement.is_closed();
             let mut keepers = Keepers::from(placement);
             if is_closed {
-                keepers.write_quorum = after / 2 + 1;
+                close(&mut keepers, generations.keepers(key));
             }
             match generations.bring(key, keepers, is_closed) {
                 Ok(()) | Err(ChangeError::Same(_)) => {}
@@ -240,6 +239,19 @@ impl Agreement {
     fn is_done_with(&self, node: NodeId) -> bool {
         let leaving = self.schema.server(node).is_some_and(|server| server.leaving);
         leaving && !self.generations.names(node)
+    }
+}
+
+/// A closed cluster's quorums. While its MASTERs stay they are what they were: a majority would be
+/// another generation, after which what was decided with less would count as decided by one, and
+/// whoever has not heard of it would ask for other votes than the others. For other MASTERs a
+/// majority will do, as nothing is voted for any more.
+fn close(keepers: &mut Keepers, now: Option<&Keepers>) {
+    if let Some(now) = now.filter(|now| now.masters == keepers.masters) {
+        keepers.write_quorum = now.write_quorum;
+        keepers.local_quorums.clone_from(&now.local_quorums);
+    } else {
+        keepers.write_quorum = keepers.masters.len() / 2 + 1;
     }
 }
 

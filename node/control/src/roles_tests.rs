@@ -245,6 +245,24 @@ fn a_low_quorum_keeps_no_replica_and_a_dropped_database_nobody() {
     let_go(&mut agreement, 1);
 }
 
+/// What was decided there with less than a majority must not look as if it were decided by one.
+#[test]
+fn a_dropped_cluster_keeps_its_quorum_while_its_masters_stay() {
+    let mut agreement = agreement(WriteQuorum::Count(1));
+    agreement.apply(&Command::DropDatabase { name: "bench".into() }).unwrap();
+    let quorums = |agreement: &Agreement| {
+        let all = agreement.placements().into_iter();
+        all.map(|(key, p)| (key, p.generation, p.write_quorum, p.is_safe())).collect::<Vec<_>>()
+    };
+    let before = quorums(&agreement);
+    assert!(before.iter().any(|(_, _, _, is_safe)| !is_safe), "{before:?}");
+    assert_eq!(agreement.apply(&remove("n4")), Ok(true));
+    assert_eq!(changing(&agreement), 0, "no MASTER goes");
+    assert_eq!(quorums(&agreement), before);
+    assert!(agreement.placements().values().all(|placement| placement.replicas.is_empty()));
+    let_go(&mut agreement, 4);
+}
+
 /// FEATURES: A6
 #[test]
 fn a_chosen_owner_that_goes_owns_nothing() {

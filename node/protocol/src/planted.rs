@@ -67,6 +67,10 @@ pub enum Bug {
     GapSkipped,
     /// A coordinator feeds entries of its log that are not durable.
     FedBeforeDurable,
+    /// Everybody who can be reached has acknowledged it, so it is forgotten as if everybody had.
+    ForgetPastLagging,
+    /// One server's view is enough to align with, a MASTER's own too (trap A3, 3.6.5).
+    AlignWithOne,
     /// With W below a majority: another line of history is taken for a newer state of this one.
     DivergenceTakenForLag,
     /// A merge is written above the winner's version, and not above the highest one.

@@ -1,7 +1,7 @@
 //! Proof that the invariants can fail: each planted bug is caught, by what is meant to catch it, in
 //! plain seeds of the swarm, and the same seeds without it are clean. A program of its own:
 //! `--campaigns N` runs N ranges of seeds a bug and prints bug, catcher, seeds needed (median and
-//! maximum). Without it there is one.
+//! maximum). Without it there is one. Other words choose the bugs whose names contain one of them.
 //!
 //! FEATURES: A1, A8, A9, A10, A11, A15, H8
 
@@ -14,6 +14,7 @@ use quorate_sim::options::Options;
 use quorate_sim::plant::{Plant, ShellBug};
 use quorate_sim::world::World;
 
+mod membership;
 mod parallel;
 
 /// Seeds between the beginnings of two campaigns.
@@ -22,10 +23,22 @@ const STRIDE: u64 = 100_000;
 /// After so many seeds without a catch a bug counts as missed.
 const SEEDS_MAX: u64 = 4_000;
 
+/// A kind of seeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Swarm {
+    Plain,
+    /// Write quorums below a majority.
+    LowQuorums,
+    /// Servers that come and go.
+    Membership,
+}
+
+const SWARMS: [Swarm; 3] = [Swarm::Plain, Swarm::LowQuorums, Swarm::Membership];
+
 /// A bug and what must catch it.
 struct Row {
-    /// Its seeds have write quorums below a majority.
-    low_quorums: bool,
+    /// Of what kind its seeds are.
+    swarm: Swarm,
     name: &'static str,
     /// The rule it breaks: of PROTOCOL.md, or of its part 2.
     rule: &'static str,
@@ -42,7 +55,7 @@ const fn machine(
     caught_by: &'static [&'static str],
 ) -> Row {
     let plant = Plant { machine, ..Plant::NONE };
-    Row { low_quorums: false, name, rule, plant, caught_by }
+    Row { swarm: Swarm::Plain, name, rule, plant, caught_by }
 }
 
 const fn shell(
@@ -52,14 +65,15 @@ const fn shell(
     caught_by: &'static [&'static str],
 ) -> Row {
     let plant = Plant { shell: Some(bug), ..Plant::NONE };
-    Row { low_quorums: false, name, rule, plant, caught_by }
+    Row { swarm: Swarm::Plain, name, rule, plant, caught_by }
 }
 
 /// Every bug. Where the first thing to notice may differ from seed to seed, each is listed.
 fn rows() -> Vec<Row> {
     let rows = commits_and_votes().into_iter().chain(recovery_and_bases());
     let rows = rows.chain(alignment()).chain(relays()).chain(generations());
-    rows.chain(disks()).chain(control_plane()).chain(below_majority()).collect()
+    let rows = rows.chain(disks()).chain(control_plane()).chain(below_majority());
+    rows.chain(membership::rows()).collect()
 }
 
 fn commits_and_votes() -> Vec<Row> {
@@ -343,20 +357,24 @@ fn below_majority() -> Vec<Row> {
             &["versions-rise"],
         ),
     ];
-    rows.into_iter().map(|row| Row { low_quorums: true, ..row }).collect()
+    rows.into_iter().map(|row| Row { swarm: Swarm::LowQuorums, ..row }).collect()
 }
 
 /// The options of a seed, for a kind of row.
-fn options(seed: u64, low_quorums: bool) -> Options {
+fn options(seed: u64, swarm: Swarm) -> Options {
     let options = Options::of_seed(seed);
-    if low_quorums { options.with_low_quorums(seed) } else { options }
+    match swarm {
+        Swarm::Plain => options,
+        Swarm::LowQuorums => options.with_low_quorums(seed),
+        Swarm::Membership => options.with_membership(seed),
+    }
 }
 
 /// Seeds until the catch, and by what; `None` when missed.
 fn campaign(row: &Row, number: u64) -> Option<(u64, &'static str)> {
     for tried in 1..=SEEDS_MAX {
         let seed = number * STRIDE + tried;
-        let report = World::planted(seed, options(seed, row.low_quorums), false, row.plant).run();
+        let report = World::planted(seed, options(seed, row.swarm), false, row.plant).run();
         let found = report.violations.iter().map(|violation| violation.invariant);
         let caught = found.into_iter().find(|name| row.caught_by.contains(name));
         if let Some(name) = caught {
@@ -367,22 +385,37 @@ fn campaign(row: &Row, number: u64) -> Option<(u64, &'static str)> {
 }
 
 /// What the clean machine shows in the seeds that the bugs needed.
-fn dirty_seeds(number: u64, seeds: u64, low_quorums: bool) -> Vec<u64> {
+fn dirty_seeds(number: u64, seeds: u64, swarm: Swarm) -> Vec<u64> {
     let seeds = (1..=seeds).map(|tried| number * STRIDE + tried);
     let dirty = |seed: &u64| {
-        let report = World::new(*seed, options(*seed, low_quorums), false).run();
+        let report = World::new(*seed, options(*seed, swarm), false).run();
         !report.violations.is_empty()
     };
     seeds.filter(dirty).collect()
 }
 
+/// The words of the command line: number of campaigns, and what the names of bugs may contain.
+/// Options are those of any test program, and mean nothing here.
+fn asked(mut args: impl Iterator<Item = String>) -> (usize, Vec<String>) {
+    let (mut campaigns, mut words) = (1, Vec::new());
+    while let Some(arg) = args.next() {
+        if arg == "--campaigns" {
+            let number = args.next().and_then(|number| number.parse().ok());
+            campaigns = number.filter(|n| *n > 0).expect("--campaigns is followed by a number");
+        } else if !arg.starts_with("--") {
+            words.push(arg);
+        }
+    }
+    (campaigns, words)
+}
+
 #[expect(clippy::print_stdout, reason = "the table is the result")]
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip_while(|arg| arg != "--campaigns").skip(1);
-    let campaigns: usize = args.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let (campaigns, words) = asked(std::env::args().skip(1));
     // A machine that stops because its state is impossible is told in the report of its seed.
     std::panic::set_hook(Box::new(|_| {}));
-    let rows = rows();
+    let mut rows = rows();
+    rows.retain(|row| words.is_empty() || words.iter().any(|word| row.name.contains(word)));
     let caught = parallel(rows.len() * campaigns, |job| {
         campaign(&rows[job / campaigns], (job % campaigns) as u64)
     });
@@ -404,15 +437,15 @@ fn main() -> ExitCode {
             println!("{name:<46} {rule:<18} {median:>6} {max:>6}  {catchers}");
         }
     }
-    let most = |number: usize, low_quorums: bool| {
+    let most = |number: usize, swarm: Swarm| {
         let of_campaign = rows.iter().zip(caught.chunks(campaigns));
-        let of_kind = of_campaign.filter(|(row, _)| row.low_quorums == low_quorums);
+        let of_kind = of_campaign.filter(|(row, _)| row.swarm == swarm);
         let of_kind = of_kind.filter_map(|(_, results)| results[number]);
         of_kind.map(|(seeds, _)| seeds).max().unwrap_or(0)
     };
-    let dirty = parallel(2 * campaigns, |job| {
-        let (number, low_quorums) = (job / 2, job % 2 == 1);
-        dirty_seeds(number as u64, most(number, low_quorums), low_quorums)
+    let dirty = parallel(SWARMS.len() * campaigns, |job| {
+        let (number, swarm) = (job / SWARMS.len(), SWARMS[job % SWARMS.len()]);
+        dirty_seeds(number as u64, most(number, swarm), swarm)
     });
     let dirty: Vec<u64> = dirty.into_iter().flatten().collect();
     println!("{} bugs, {missed} missed; the same seeds without them: {dirty:?} dirty", rows.len());

@@ -1,11 +1,12 @@
 //! Ids of new records: which of a class's clusters, and its next position. May not grant positions,
 //! which the control plane does, nor move owners.
 
-use std::sync::atomic::Ordering;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use quorate_api::{ErrorCode, Rid};
-use quorate_control::schema::Class;
+use quorate_api::{ClusterKey, ErrorCode, Rid};
+use quorate_control::schema::{Class, Cluster};
 
 use super::access::{Access, Db};
 use super::backend::Backend;
@@ -13,6 +14,24 @@ use super::error::ApiError;
 
 /// Longest wait for the clusters of a server that is back.
 const HOME_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Whose turn it is of the clusters that records of a class could be created in. Each class counts
+/// for itself: a client that takes turns between two of them would skip clusters otherwise.
+#[derive(Debug, Default)]
+pub(super) struct Turns(Mutex<BTreeMap<ClusterKey, usize>>);
+
+impl Turns {
+    /// The next of these clusters of one class, of which the first stands for all; `None` when
+    /// there are none.
+    fn next<'a>(&self, database: u32, owned: &[&'a Cluster]) -> Option<&'a Cluster> {
+        let key = ClusterKey { database, cluster: owned.first()?.id };
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turns.entry(key).or_default();
+        let next = owned.get(*turn % owned.len()).copied();
+        *turn = turn.wrapping_add(1);
+        next
+    }
+}
 
 impl<B: Backend> Access<'_, B> {
     /// The id of a new record, in a cluster of the class that this server owns: those that were
@@ -23,8 +42,7 @@ impl<B: Backend> Access<'_, B> {
         if owned.iter().any(|cluster| cluster.home == own) {
             owned.retain(|cluster| cluster.home == own);
         }
-        let turn = self.app.turns.fetch_add(1, Ordering::Relaxed);
-        if let Some(cluster) = owned.get(turn % owned.len().max(1)) {
+        if let Some(cluster) = self.app.turns.next(db.id, &owned) {
             let found = self.allocate_in(db, cluster.id).await;
             return match found {
                 // It went to another server meanwhile, as it does when nobody reaches this one.
@@ -92,5 +110,38 @@ impl<B: Backend> Access<'_, B> {
                 Err(ApiError { text, ..error })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_api::NodeId;
+    use quorate_control::members::WriteQuorum;
+    use quorate_control::schema::{DatabaseKind, Schema};
+    use quorate_control::settings::NewDatabase;
+
+    use super::*;
+
+    /// FEATURES: A4
+    #[test]
+    fn clusters_of_a_class_take_turns_whatever_is_created_in_others() {
+        let own = NodeId(1);
+        let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
+        let mut schema = Schema::founded_by(&[("n1".to_owned(), own)]);
+        schema = schema.create_database(&new).unwrap();
+        for class in ["A", "B"] {
+            schema = schema.create_class("bench", class, &[]).unwrap();
+            let name = format!("{class}_usa");
+            schema = schema.add_named_cluster("bench", class, &name, own).unwrap();
+        }
+        let db = schema.database("bench").unwrap();
+        let turns = Turns::default();
+        let next = |class| {
+            let owned: Vec<_> = db.clusters_owned(db.class(class).unwrap(), own).collect();
+            turns.next(db.id, &owned).unwrap().name.as_str()
+        };
+        let alternately: Vec<_> = (0..4).flat_map(|_| [next("A"), next("B")]).collect();
+        assert_eq!(alternately, ["a", "b", "a_usa", "b_usa", "a", "b", "a_usa", "b_usa"]);
+        assert_eq!(turns.next(db.id, &[]), None);
     }
 }

@@ -9,7 +9,6 @@
 //! `asynchronous`).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
@@ -24,6 +23,7 @@ use quorate_control::members::WriteQuorum;
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::allocate::Turns;
 use super::asynchronous::{Early, Outcomes};
 use super::auth::Authenticator;
 use super::backend::Backend;
@@ -50,6 +50,9 @@ pub struct Limits {
     pub deadline_default: Duration,
     /// Longest deadline a request may ask for.
     pub deadline_max: Duration,
+    /// For so long requests are still answered once the server was told to stop: refused, if it
+    /// says that it leaves.
+    pub shutdown_stay: Duration,
     /// Running requests may finish within this once the server was told to stop.
     pub shutdown_grace: Duration,
 }
@@ -64,6 +67,7 @@ impl Default for Limits {
             header_timeout: Duration::from_secs(30),
             deadline_default: Duration::from_secs(5),
             deadline_max: Duration::from_secs(60),
+            shutdown_stay: Duration::from_millis(300),
             shutdown_grace: Duration::from_secs(5),
         }
     }
@@ -108,7 +112,7 @@ pub(super) struct App<B> {
     /// Of requests that were answered early.
     pub(super) outcomes: Outcomes,
     /// Whose turn it is of clusters that records could be created in.
-    pub(super) turns: AtomicUsize,
+    pub(super) turns: Turns,
     bodies: Arc<Semaphore>,
 }
 
@@ -126,7 +130,7 @@ impl<B: Backend> App<B> {
             config,
             counters,
             outcomes: Outcomes::default(),
-            turns: AtomicUsize::new(0),
+            turns: Turns::default(),
             bodies: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
         }
     }

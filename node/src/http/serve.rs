@@ -14,7 +14,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -39,8 +39,10 @@ use super::router::router;
 /// Pause after a failed accept, so that running out of descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long, and how much, is read from a client that was told that its connection ends.
+/// How long, and how much, is read from a client that was told that its connection ends; and how
+/// long from one when the server is about to end, too.
 const LINGER: Duration = Duration::from_secs(5);
+const LINGER_AT_END: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 1 << 20;
 
 /// Sent to connections above the limit.
@@ -54,7 +56,8 @@ content-length: 135\r\n\r\n\
 const WATCHED: [&str; 3] = ["/ping", "/health", "/metrics"];
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// Serves HTTP until `shutdown` is done; then running requests may finish within the grace period.
+/// Serves HTTP until `shutdown` is done, and a moment longer; then running requests may finish
+/// within the grace period.
 pub async fn serve<B: Backend>(
     backend: B,
     listener: TcpListener,
@@ -66,7 +69,12 @@ pub async fn serve<B: Backend>(
     let router = router(Arc::clone(&app));
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let (stop, stopped) = watch::channel(());
-    let mut shutdown = std::pin::pin!(shutdown);
+    // Nobody can know whether a client is just sending something, or about to connect: what comes
+    // is refused definitely for a fixed time, in which whoever is told so finds another server.
+    let mut shutdown = std::pin::pin!(async {
+        shutdown.await;
+        tokio::time::sleep(limits.shutdown_stay).await;
+    });
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
@@ -108,7 +116,7 @@ fn refuse(mut stream: TcpStream) {
     tracing::warn!("HTTP connection refused: too many are open");
     tokio::spawn(async move {
         match tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(TOO_MANY)).await {
-            Ok(Ok(())) => linger(stream).await,
+            Ok(Ok(())) => linger(stream, LINGER).await,
             Ok(Err(error)) => tracing::debug!(%error, "refused client did not listen"),
             Err(_) => tracing::debug!("refused client did not listen in time"),
         }
@@ -116,7 +124,7 @@ fn refuse(mut stream: TcpStream) {
 }
 
 /// Ends a connection so that its client gets to read what was sent.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: TcpStream, patience: Duration) {
     let reading = async {
         stream.shutdown().await?;
         let mut buffer = [0; 4096];
@@ -129,7 +137,7 @@ async fn linger(mut stream: TcpStream) {
         }
         std::io::Result::Ok(())
     };
-    match tokio::time::timeout(LINGER, reading).await {
+    match tokio::time::timeout(patience, reading).await {
         Ok(Ok(())) => {}
         // It was gone already, or does not stop: nothing is owed to it any more.
         Ok(Err(error)) => tracing::debug!(%error, "client was gone"),
@@ -174,8 +182,23 @@ async fn connection<B: Backend>(
     if let Err(error) = result {
         tracing::debug!(%error, "HTTP connection ended");
     }
-    if !stopping {
-        linger(connection.into_parts().io.into_inner()).await;
+    let patience = if stopping { LINGER_AT_END } else { LINGER };
+    linger(connection.into_parts().io.into_inner(), patience).await;
+}
+
+/// A request that runs: counted until it is answered, or dropped because its client has gone.
+struct Running<'a>(&'a AtomicU64);
+
+impl<'a> Running<'a> {
+    fn begin(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -185,7 +208,7 @@ async fn answer<B: Backend>(
     request: hyper::Request<Incoming>,
 ) -> axum::http::Response<Body> {
     // Before the look at the state, so that a server that leaves misses none.
-    app.counters.running.fetch_add(1, Ordering::AcqRel);
+    let running = Running::begin(&app.counters.running);
     let goes_elsewhere = is_leaving(app) && !WATCHED.contains(&request.uri().path());
     let mut response = if goes_elsewhere {
         let text = format!("server '{}' is SHUTTINGDOWN: ask another one", app.name);
@@ -197,7 +220,7 @@ async fn answer<B: Backend>(
             Err(never) => match never {},
         }
     };
-    app.counters.running.fetch_sub(1, Ordering::AcqRel);
+    drop(running);
     if is_leaving(app) {
         response.headers_mut().insert(CONNECTION, CLOSE);
     }

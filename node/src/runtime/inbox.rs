@@ -66,8 +66,9 @@ pub(crate) enum Input {
     Bound { peer: Arc<Peer>, node: NodeId, boot: Boot },
     /// That server is no peer any more.
     Unbound { node: NodeId },
-    /// No new requests; say when the clusters of this server are with others.
-    Leave { left: oneshot::Sender<()> },
+    /// No new requests; say when the clusters of this server are with others. Running ones are
+    /// waited for until `patience` before that is asked for.
+    Leave { patience: Tick, left: oneshot::Sender<()> },
     /// End when the running ones are answered, or at the deadline.
     Stop { deadline: Tick },
 }

@@ -24,17 +24,22 @@ const LAST_SYNC: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Leaving {
     /// It gives its clusters away, and then says so.
-    Giving(oneshot::Sender<()>),
+    Giving {
+        /// Until when it waits for running requests before it does; `None`: no more.
+        patience: Option<Tick>,
+        /// Told then.
+        left: oneshot::Sender<()>,
+    },
     /// It ends once nothing is left to do, or at the deadline.
     Ending(Tick),
 }
 
 impl<P: Protocol> NodeLoop<P> {
     /// It is to stop soon: no new requests.
-    pub(super) fn leave(&mut self, left: oneshot::Sender<()>) {
+    pub(super) fn leave(&mut self, patience: Tick, left: oneshot::Sender<()>) {
         if self.leaving.is_none() {
             self.shared.set_leaving();
-            self.leaving = Some(Leaving::Giving(left));
+            self.leaving = Some(Leaving::Giving { patience: Some(patience), left });
         }
     }
 
@@ -50,22 +55,39 @@ impl<P: Protocol> NodeLoop<P> {
     pub(super) const fn end_by(&self) -> Option<Tick> {
         match &self.leaving {
             Some(Leaving::Ending(deadline)) => Some(*deadline),
-            Some(Leaving::Giving(_)) | None => None,
+            Some(Leaving::Giving { .. }) | None => None,
         }
     }
 
-    /// Goes on with giving clusters away. Requests that run here may still create records in them.
+    /// Until when it waits for running requests, while it does.
+    pub(super) const fn patience(&self) -> Option<Tick> {
+        match &self.leaving {
+            Some(Leaving::Giving { patience, .. }) => *patience,
+            Some(Leaving::Ending(_)) | None => None,
+        }
+    }
+
+    /// Goes on with giving clusters away. Requests that run here may still create records in them,
+    /// and have a moment for it; those that have not by then are refused, definitely, by owner.
     pub(super) fn turn_leaving(&mut self) {
-        let Some(Leaving::Giving(_)) = &self.leaving else { return };
-        if self.shared.running.load(Ordering::Acquire) > 0 {
-            return;
+        let Some(Leaving::Giving { patience, .. }) = &mut self.leaving else { return };
+        if let Some(until) = *patience {
+            let running = self.shared.running.load(Ordering::Acquire);
+            if running > 0 && self.shared.clock.now() < until {
+                return;
+            }
+            if running > 0 {
+                tracing::info!(running, "giving clusters away before these requests have ended");
+            }
+            // Whatever else runs is looked at no more: new requests are refused.
+            *patience = None;
         }
         let step = self.control.as_ref().map_or(Step::Done, Control::give_owners);
         match step {
             Step::Wait => {}
             Step::Ask(command) => self.move_owners(command),
             Step::Done => {
-                if let Some(Leaving::Giving(left)) = self.leaving.take() {
+                if let Some(Leaving::Giving { left, .. }) = self.leaving.take() {
                     // Whoever asked may have lost patience.
                     left.send(()).ok();
                 }

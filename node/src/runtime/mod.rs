@@ -64,6 +64,9 @@ use shared::{Listeners, Parts, Shared};
 use storage::witness::Witness;
 use storage::{StorageError, SyncThread, Writer, die};
 
+/// Longest wait until others have been sent what this server said last.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
 /// What a server is started with.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -268,10 +271,12 @@ impl Node {
     }
 
     /// Tells the others that this server is to stop, and gives them its clusters. New requests are
-    /// refused from now on. Longer than the bound nothing is waited for.
+    /// refused from now on, and running ones may end within half of the bound: the rest is for the
+    /// others to agree. Longer than the bound nothing is waited for.
     pub async fn leave(&self, bound: Duration) {
         let (left, gave) = oneshot::channel();
-        self.shared.inbox.push_control(Input::Leave { left });
+        let patience = self.shared.clock.now() + micros(bound / 2);
+        self.shared.inbox.push_control(Input::Leave { patience, left });
         if tokio::time::timeout(bound, gave).await.is_err() {
             tracing::warn!("stopping before this server's clusters have other owners");
         }
@@ -292,6 +297,10 @@ impl Node {
             witness.sync().map_err(|source| StorageError::Witness { source })
         });
         let outcome = stopped.await.map_err(|_| StorageError::Stopping)?;
+        if let Some(links) = &self.shared.links {
+            // The last word is on its way out; nobody is waited for who does not read.
+            tokio::time::timeout(LAST_WORD, links.all_sent()).await.ok();
+        }
         self.tasks.shutdown().await;
         outcome
     }

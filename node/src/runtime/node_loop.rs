@@ -191,7 +191,8 @@ impl<P: Protocol> NodeLoop<P> {
     fn wait(&self) -> Option<Duration> {
         let settling = self.settling.as_ref().map(|settling| settling.deadline);
         let control = self.control.as_ref().map(Control::next_tick);
-        let due = [self.protocol.next_deadline(), self.end_by(), settling, control];
+        let leaving = self.patience().or(self.end_by());
+        let due = [self.protocol.next_deadline(), leaving, settling, control];
         let deadline = due.into_iter().flatten().min()?;
         Some(Duration::from_micros(deadline.saturating_sub(self.shared.clock.now())))
     }
@@ -263,7 +264,7 @@ impl<P: Protocol> NodeLoop<P> {
             | Input::Propose { .. }
             | Input::CatchUp { .. }
             | Input::GiveUp { .. }) => self.handle_control(input),
-            Input::Leave { left } => self.leave(left),
+            Input::Leave { patience, left } => self.leave(patience, left),
             Input::Stop { deadline } => self.end(deadline),
         }
     }

@@ -361,7 +361,8 @@ async fn who_leaves_goes_on_with_what_was_begun_and_gives_its_clusters_away_behi
     let sync = rig.sync();
     rig.shared.running.store(1, Ordering::Release);
     let (left, mut gave) = oneshot::channel();
-    rig.shared.inbox.push_control(Input::Leave { left });
+    let patience = rig.shared.clock.now() + 60_000_000;
+    rig.shared.inbox.push_control(Input::Leave { patience, left });
     rig.turned().await;
     rig.turned().await;
     assert_eq!(rig.shared.state(), NodeState::ShuttingDown);
@@ -370,6 +371,19 @@ async fn who_leaves_goes_on_with_what_was_begun_and_gives_its_clusters_away_behi
     rig.shared.running.store(0, Ordering::Release);
     gave.await.unwrap();
     sync.stop().unwrap();
+}
+
+/// FEATURES: S11
+#[tokio::test]
+async fn who_leaves_does_not_wait_for_a_slow_request_for_ever() {
+    let rig = Rig::start(Plan::Silent);
+    rig.shared.running.store(1, Ordering::Release);
+    let (left, gave) = oneshot::channel();
+    let patience = rig.shared.clock.now() + 20_000;
+    rig.shared.inbox.push_control(Input::Leave { patience, left });
+    gave.await.unwrap();
+    assert!(rig.shared.clock.now() >= patience, "it has had its time");
+    assert_eq!(rig.shared.running.load(Ordering::Acquire), 1, "it still runs");
 }
 
 /// FEATURES: S11

@@ -18,7 +18,7 @@ pub struct RawSweep {
     #[schemars(range(min = 1, max = 100))]
     pub repeats: u32,
     /// A point is not run again once half the 95 % interval of `figure` is below this share of its
-    /// mean, three runs at least. Default 0: always all repeats.
+    /// mean, five runs at least. Default 0: always all repeats.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1))]
     pub narrow: f64,

@@ -100,6 +100,7 @@ use crate::copying::COPIES;
 use crate::io::{AlignmentWork, Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{Decided, Finished, LogPosition, Message, Participant};
+use crate::planted::Bug;
 use crate::survey::Leaves;
 
 /// An alignment in progress.
@@ -414,7 +415,8 @@ impl Machine {
         self.placements.values().filter(|p| p.is_held_by(me)).all(|placement| {
             let others = placement.masters.iter().filter(|node| **node != me && passed(node));
             let itself = usize::from(placement.masters.contains(&me));
-            others.count() + itself >= placement.majority()
+            let one = self.config.has(Bug::AlignWithOne);
+            others.count() + itself >= if one { 1 } else { placement.majority() }
         })
     }
 

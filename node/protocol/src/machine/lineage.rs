@@ -214,17 +214,13 @@ impl Machine {
     ) {
         let mut rivals = cx.rivals(&op.item);
         let before = rivals.clone();
-        // What it was built on may have lost to an earlier merge, which has not come yet.
-        let may_lose = |stamp: Stamp| {
-            let skips = merge.of.len() > 1 && merge.past.contains(&stamp);
-            merge.of.contains(&stamp) || (skips && !self.everybody_applied(stamp.tx))
-        };
+        let may_lose = |stamp: Stamp| merge.of.contains(&stamp) || self.skips(merge, stamp);
         let overtaken = local.as_ref().map(|local| local.stamp).filter(|stamp| may_lose(*stamp));
         if let Some(local) = local.filter(|local| overtaken == Some(local.stamp)) {
             let ancestors = cx.ancestors(&op.item);
             rivals.push(Rival { committed: local, ancestors, fate: Fate::Open });
         }
-        close(&mut rivals, op, merge, overtaken);
+        self.close(&mut rivals, op, merge, overtaken);
         if rivals != before {
             self.write_rivals(cx, &op.item, rivals);
         }
@@ -234,10 +230,41 @@ impl Machine {
     fn close_listed(&mut self, cx: &mut Cx<'_>, op: &Operation, merge: &Merge) {
         let mut rivals = cx.rivals(&op.item);
         let before = rivals.clone();
-        close(&mut rivals, op, merge, None);
+        self.close(&mut rivals, op, merge, None);
         if rivals != before {
             self.write_rivals(cx, &op.item, rivals);
         }
+    }
+
+    /// What a merge covers has lost to it, unless its content is the winner's or a line that it
+    /// covers went on from it: then it is listed no more. What was committed here until now stays.
+    fn close(
+        &self,
+        rivals: &mut Vec<Rival>,
+        op: &Operation,
+        merge: &Merge,
+        overtaken: Option<Stamp>,
+    ) {
+        let wins = |rival: &Rival| {
+            let Committed { live, image, .. } = &rival.committed;
+            (*live, image) == (merge.live, &op.image)
+        };
+        let goes = |rival: &Rival| {
+            let stamp = rival.committed.stamp;
+            let is_kept = overtaken == Some(stamp) || self.skips(merge, stamp);
+            let is_past = merge.past.contains(&stamp) && !is_kept;
+            rival.fate != Fate::Lost && (is_past || (merge.covers(stamp) && wins(rival)))
+        };
+        rivals.retain(|rival| !goes(rival));
+        for rival in rivals.iter_mut().filter(|rival| merge.covers(rival.committed.stamp)) {
+            rival.fate = Fate::Lost;
+        }
+    }
+
+    /// A content that lines of a merge were built on, and that may have lost to an earlier merge,
+    /// which has not come yet.
+    fn skips(&self, merge: &Merge, stamp: Stamp) -> bool {
+        merge.of.len() > 1 && merge.past.contains(&stamp) && !self.everybody_applied(stamp.tx)
     }
 
     /// Every server has this stamp: what it was built on is no rival of it. What else is listed is
@@ -302,24 +329,6 @@ impl Machine {
             self.keep_rival(cx, item, content, Vec::new(), Fate::NoWinner);
         }
         cx.rivals(item) != before
-    }
-}
-
-/// What a merge covers has lost to it, unless its content is the winner's or a line that it covers
-/// went on from it: then it is listed no more. What was committed here until now stays.
-fn close(rivals: &mut Vec<Rival>, op: &Operation, merge: &Merge, overtaken: Option<Stamp>) {
-    let wins = |rival: &Rival| {
-        let Committed { live, image, .. } = &rival.committed;
-        (*live, image) == (merge.live, &op.image)
-    };
-    let goes = |rival: &Rival| {
-        let stamp = rival.committed.stamp;
-        let is_past = merge.past.contains(&stamp) && overtaken != Some(stamp);
-        rival.fate != Fate::Lost && (is_past || (merge.covers(stamp) && wins(rival)))
-    };
-    rivals.retain(|rival| !goes(rival));
-    for rival in rivals.iter_mut().filter(|rival| merge.covers(rival.committed.stamp)) {
-        rival.fate = Fate::Lost;
     }
 }
 

@@ -13,6 +13,7 @@ use crate::feeding::Told;
 use crate::io::{Note, Tick, Write};
 use crate::marks::Mark;
 use crate::message::{Finished, LogPosition, Message};
+use crate::planted::Bug;
 
 /// Housekeepings between an entry's logging and its cutting past a server that aligns, at least. It
 /// comes back within a round of questions, after that its acknowledgement has to arrive, and either
@@ -65,7 +66,9 @@ impl Machine {
             Some(_) => return,
             None => self.own_low(),
         };
-        if self.others().into_iter().all(|node| self.acked_by(node) >= self.log_start) {
+        let everybody = self.config.has(Bug::ForgetPastLagging);
+        let has_it = |node| self.acked_by(node) >= self.log_start;
+        if everybody || self.others().into_iter().all(has_it) {
             self.raise_everywhere(me, self.config.boot, low);
         }
         let mark = self.low.entry((me, self.config.boot)).or_insert(Finished::FIRST);
@@ -116,7 +119,9 @@ impl Machine {
     fn acknowledged_by_all_but(&self, passed: &Passed) -> LogPosition {
         let own = self.applied_from(self.config.node);
         let needed = |node| self.acked_by(node).max(passed.get(&node).copied().unwrap_or_default());
-        self.others().into_iter().map(needed).fold(own, core::cmp::min)
+        let lagging = |node: &NodeId| self.config.has(Bug::ForgetPastLagging) && !self.is_up(*node);
+        let others = self.others().into_iter().filter(|node| !lagging(node));
+        others.map(needed).fold(own, core::cmp::min)
     }
 
     pub(super) fn on_low(&mut self, cx: &mut Cx<'_>, from: NodeId, seq: u64) {

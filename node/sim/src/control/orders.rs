@@ -126,8 +126,10 @@ impl World {
         if self.servers[index].place.owned.is_empty() {
             return None;
         }
+        self.take_positions(index);
         let cluster: ClusterKey = *self.blocks.pick(&self.servers[index].place.owned);
-        let holes = self.blocks.below(HOLES);
+        // Some follow on one another: whoever begins a block again uses the same ones.
+        let holes = if self.blocks.chance(500) { 0 } else { self.blocks.below(HOLES) };
         let server = &mut self.servers[index];
         let (to, boot) = (server.id, server.boot);
         let taken = server.blocks.take(cluster, holes);

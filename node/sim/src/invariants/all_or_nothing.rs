@@ -135,7 +135,7 @@ mod tests {
 
     fn options() -> Options {
         let clusters = vec![crate::options::Shape::new(0, vec![0, 1, 2], 2)];
-        Options { clusters, ..Options::of_seed(1) }
+        Options { keyed: clusters.len(), clusters, ..Options::of_seed(1) }
     }
 
     fn item() -> ItemId {

@@ -51,6 +51,17 @@ impl BelowMajority {
         self.safe.contains(&cluster)
     }
 
+    /// A cluster with W of a majority is among those that a transaction touches.
+    pub(super) fn is_decided_safely(&self, tx: TxId) -> bool {
+        self.decided_safely.contains(&tx)
+    }
+
+    /// A write tells the outcome of such a transaction.
+    pub(super) fn is_of_decided_safely(&self, write: &Write) -> bool {
+        matches!(write, Write::Outcome(tx, _) if self.is_decided_safely(*tx))
+            || matches!(write, Write::Log(_, entry) if self.is_decided_safely(entry.tx))
+    }
+
     /// An item that was there before the run.
     pub(super) fn loaded(&mut self, item: &ItemId, committed: &Committed) {
         self.committed.insert(committed.stamp.tx);

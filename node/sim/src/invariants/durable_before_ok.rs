@@ -8,8 +8,8 @@ use quorate_protocol::message::{Decided, Value, Vote};
 use super::one_generation::OneGeneration;
 use crate::disk::Contents;
 
-/// `low` gives who votes in a cluster, and W among them, where that is below a majority: so many
-/// votes will do.
+/// `low` gives who votes in a cluster, and W among them, where that is below a majority and the
+/// transaction touches no safe cluster: so many votes will do.
 pub(super) fn check(
     tx: TxId,
     disks: &[&Contents],

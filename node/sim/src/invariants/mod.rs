@@ -26,7 +26,8 @@
 //! | `edges_symmetric` | an edge stands at both of its ends, in any snapshot |
 //!
 //! Where W is below a majority only these hold of them: `votes_stand`, `one_content`,
-//! `durable_before_ok`, those of the control plane, and instead of the others
+//! `durable_before_ok`, those of the control plane, `one_value` and `one_outcome` of what touches a
+//! safe cluster, and instead of the others
 //!
 //! | file | invariant |
 //! |---|---|
@@ -227,8 +228,14 @@ impl Invariants {
             let mut found = below.see(writes, before);
             for write in writes {
                 found.push(("votes-stand", self.votes.see(by, write)));
+                if below.is_of_decided_safely(write) {
+                    found.push(("one-outcome", self.outcomes.see(write)));
+                }
                 if let Write::Tx(tx, record) = write {
                     found.push(("one-content", self.contents.see(*tx, record)));
+                    if below.is_decided_safely(*tx) {
+                        found.push(("one-value", self.values.see(*tx, record)));
+                    }
                 }
                 if let Write::Item(item, committed) = write {
                     if below.is_safe(item.cluster) {
@@ -277,7 +284,7 @@ impl Invariants {
         if self.below_majority.is_some() {
             return;
         }
-        let joins = options.membership.as_ref().is_some_and(|m| by >= m.founders);
+        let joins = self.tombstones.is_joining(by, options);
         if joins && writes.contains(&Write::Aligning(false)) {
             self.whole.joined(by, self.tombstones.joined(by, holds));
         }
@@ -354,7 +361,8 @@ impl Invariants {
                 below.acknowledged(tx);
             }
         }
-        let is_low = self.below_majority.is_some();
+        let below = self.below_majority.as_ref();
+        let is_low = below.is_some_and(|below| !below.is_decided_safely(tx));
         let voters = |c| is_low.then(|| options.voters(options.shape(c), tx.node));
         if let Some(detail) = durable_before_ok::check(tx, disks, &self.generations, &voters) {
             self.report("durable-before-ok", detail);
@@ -421,5 +429,46 @@ fn snapshot(
         Kind::Bank => ("bank-total", bank_total::check(items, options)),
         Kind::Unique => ("unique-key", unique_key::check(items, options)),
         Kind::Graph => ("edges-symmetric", edges_symmetric::check(items, options)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_api::{OpKind, Operation, Stamp};
+    use quorate_protocol::message::{Decided, Participant, TxRecord, Vote};
+
+    use super::*;
+    use crate::options::Shape;
+
+    /// One Yes of three is enough where W is 1 in all clusters, and not with a safe one among them,
+    /// which has one outcome, too.
+    #[test]
+    fn a_safe_cluster_is_judged_by_majorities_among_low_ones() {
+        let clusters = vec![Shape::new(0, vec![0, 1, 2], 1), Shape::new(1, vec![0, 1, 2], 2)];
+        let options = Options { servers: 3, clusters, low_quorums: true, ..Options::of_seed(1) };
+        for (touched, expected) in [(0..1, &[][..]), (0..2, &["durable-before-ok", "one-outcome"])]
+        {
+            let mut invariants = Invariants::new(&options);
+            let shapes = &options.clusters[touched];
+            let of = |shape: &Shape| Participant { cluster: shape.cluster, generation: 1 };
+            let item = ItemId::record(shapes[0].cluster, 0);
+            let (kind, base) = (OpKind::Create, Stamp::ABSENT);
+            let record = TxRecord {
+                ops: vec![Operation { item, kind, base, image: None }],
+                participants: shapes.iter().map(of).collect(),
+                vote: Some(Vote::Yes),
+                ..TxRecord::default()
+            };
+            let (mut voted, empty) = (Contents::default(), Contents::default());
+            let by = (NodeId(1), Boot(1));
+            invariants.writes(by, 0, &[Write::Tx(TxId::NONE, record.clone())], &empty);
+            voted.txs.insert(TxId::NONE, record);
+            invariants.acknowledged(TxId::NONE, &[&voted, &empty, &empty], &options);
+            for outcome in [Decided::Commit, Decided::Abort] {
+                invariants.writes(by, 0, &[Write::Outcome(TxId::NONE, outcome)], &empty);
+            }
+            let found: Vec<_> = invariants.violations.iter().map(|v| v.invariant).collect();
+            assert_eq!(found, expected);
+        }
     }
 }

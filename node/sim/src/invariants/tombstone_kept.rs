@@ -14,6 +14,8 @@ pub(super) struct TombstoneKept {
     /// The last tombstone of each item.
     tombstones: BTreeMap<ItemId, Committed>,
     dropped: BTreeSet<(usize, ItemId)>,
+    /// Servers that came later, and have aligned once.
+    joined: BTreeSet<usize>,
 }
 
 impl TombstoneKept {
@@ -56,7 +58,7 @@ impl TombstoneKept {
         // Whoever joins, with nothing, may be unknown to who drops it; it takes what is left.
         let joins = |server: usize| {
             let Contents { aligning, items, .. } = disks[server];
-            options.membership.is_some() && *aligning && !items.contains_key(item)
+            self.is_joining(server, options) && *aligning && !items.contains_key(item)
         };
         let mut keepers = (0..options.servers).filter(|s| options.belongs(*s, item.cluster));
         let without = keepers.find(|server| !has(*server) && !joins(*server));
@@ -68,12 +70,19 @@ impl TombstoneKept {
         self.dropped.contains(&(server, item.clone()))
     }
 
+    /// A server that is none of the first, and has not aligned yet.
+    pub(super) fn is_joining(&self, server: usize, options: &Options) -> bool {
+        let comes_later = options.membership.as_ref().is_some_and(|m| server >= m.founders);
+        comes_later && !self.joined.contains(&server)
+    }
+
     /// A server that joined has aligned: what others had dropped by then, and it does not hold, it
     /// has as much as they. Gives these tombstones.
     pub(super) fn joined(&mut self, by: usize, holds: &Contents) -> Vec<(ItemId, Committed)> {
         let dropped = self.dropped().filter(|(item, _)| !holds.items.contains_key(*item));
         let found: Vec<_> = dropped.map(|(item, last)| (item.clone(), last.clone())).collect();
         self.dropped.extend(found.iter().map(|(item, _)| (by, item.clone())));
+        self.joined.insert(by);
         found
     }
 
@@ -109,5 +118,33 @@ mod tests {
         assert_eq!(invariant.joined(2, &has), Vec::new());
         assert_eq!(invariant.joined(2, &lacks), [(item.clone(), tombstone)]);
         assert!(invariant.has_dropped(2, &item));
+    }
+
+    /// Only who joins, and only the first time, is asked for nothing while it aligns.
+    #[test]
+    fn a_tombstone_that_somebody_who_was_there_lacks_is_caught_while_that_one_aligns() {
+        let options = Options::of_seed(1).with_membership(1);
+        let founders = options.membership.as_ref().unwrap().founders;
+        let clusters = vec![Shape::new(0, (0..=founders).collect(), 1)];
+        let options = Options { servers: founders + 1, clusters, ..options };
+        let item = options.record_of(0);
+        let stamp = Stamp { version: 2, tx: TxId::NONE };
+        let tombstone = Committed { stamp, live: false, image: None };
+        let mut has = Contents::default();
+        has.items.insert(item.clone(), tombstone.clone());
+        let mut aligns = Contents::default();
+        aligns.aligning = true;
+        let purged = |invariant: &mut TombstoneKept, who: usize| {
+            invariant.see(&item, &tombstone);
+            let mut disks = vec![&has; founders + 1];
+            disks[who] = &aligns;
+            let by = if who == 0 { founders } else { 0 };
+            invariant.purged(by, &[Write::Purge(item.clone())], &disks, &options)
+        };
+        assert!(purged(&mut TombstoneKept::default(), 0).is_some(), "a founder");
+        assert_eq!(purged(&mut TombstoneKept::default(), founders), None);
+        let mut invariant = TombstoneKept::default();
+        invariant.joined(founders, &Contents::default());
+        assert!(purged(&mut invariant, founders).is_some(), "it has joined before");
     }
 }

@@ -5,6 +5,7 @@ mod backend;
 mod picture;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -46,6 +47,8 @@ struct State {
     hangs: bool,
     /// Transactions and majority reads that are never answered.
     hanging: u32,
+    /// Requests of clients that run.
+    running: Arc<AtomicU64>,
     starting: bool,
     leaving: bool,
     /// It has not applied what others showed a session.

@@ -1,5 +1,6 @@
 //! The accept loop over real sockets: keep-alive, junk, limits, an orderly end.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::fake::Fake;
 use super::{Limits, config, credentials};
+use crate::http::backend::Backend;
 use crate::http::serve;
 
 struct Running {
@@ -208,6 +210,28 @@ async fn stopping_lets_requests_finish_and_closes_idle_connections() {
     assert!(TcpStream::connect(running.address).await.is_err());
 }
 
+/// FEATURES: S11
+#[tokio::test]
+async fn a_request_whose_client_has_gone_does_not_run_any_more() {
+    let running = start(Limits::default()).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    exchange(&mut stream, &request("POST", "/database/bench/plocal", "")).await;
+    exchange(&mut stream, &request("POST", "/class/bench/Item", "")).await;
+    running.fake.hang();
+    let create = request("POST", "/document/bench", r#"{"@class":"Item"}"#);
+    stream.write_all(&create).await.unwrap();
+    running.fake.until_hanging().await;
+    let count = running.fake.running();
+    assert_eq!(count.load(Ordering::Acquire), 1);
+    drop(stream);
+    let none = async {
+        while count.load(Ordering::Acquire) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), none).await.unwrap();
+}
+
 /// Were it closed without an answer, whoever is just sending could not know what became of that.
 ///
 /// FEATURES: S11
@@ -226,4 +250,23 @@ async fn a_server_that_leaves_refuses_definitely_and_ends_connections_with_that(
     let mut other = TcpStream::connect(running.address).await.unwrap();
     let reply = exchange(&mut other, &request("GET", "/ping", "")).await;
     assert!(reply.ends_with("pong"), "who watches it is answered: {reply}");
+}
+
+/// FEATURES: S11
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_still_refuses_for_a_moment() {
+    let limits = Limits { shutdown_stay: Duration::from_secs(600), ..Limits::default() };
+    let running = start(limits).await;
+    let mut idle = TcpStream::connect(running.address).await.unwrap();
+    exchange(&mut idle, &request("GET", "/ping", "")).await;
+    running.fake.leave();
+    running.stop.send(()).unwrap();
+    // It has heard of it.
+    tokio::task::yield_now().await;
+    let mut fresh = TcpStream::connect(running.address).await.unwrap();
+    for stream in [&mut idle, &mut fresh] {
+        let reply = exchange(stream, &request("POST", "/database/bench/plocal", "")).await;
+        assert!(reply.contains("SHUTTINGDOWN") && reply.contains("\"outcome\":\"failed\""));
+    }
+    running.task.abort();
 }

@@ -230,7 +230,7 @@ fn frames(
             }
             Kind::Heartbeat => {
                 let heartbeat = Heartbeat::decode(body, version)?;
-                peer.heard(heartbeat, links.clock.now());
+                peer.heard(heartbeat, hello.boot, links.clock.now());
             }
             Kind::Hello
             | Kind::Welcome

@@ -19,7 +19,8 @@ use crate::http::members::{Bulletin, ServerState};
 /// Periods without a notice after which a server counts as gone, and what messages may take.
 const PERIODS: Tick = 4;
 const UNDER_WAY: Tick = 2_000_000;
-/// What it may take to find another neighbour and to be heard of through it.
+/// What it may take to find another neighbour and to be heard of through it, at least: who stands
+/// further below tells nothing new before its next notice.
 const DOUBT: Tick = 3_000_000;
 
 /// What a server tells of itself.
@@ -78,7 +79,8 @@ impl Board {
     /// Time passes; doubts become losses.
     pub(super) fn pass(&mut self, now: Tick) {
         self.now = self.now.max(now);
-        let is_over = |known: &&Known| known.doubted.is_some_and(|since| since + DOUBT <= now);
+        let doubt = DOUBT.max(self.period + UNDER_WAY);
+        let is_over = |known: &&Known| known.doubted.is_some_and(|since| since + doubt <= now);
         let lost = self.known.values().filter(is_over).map(|known| known.notice.clone());
         for notice in lost.collect::<Vec<_>>() {
             self.put(Notice { lost: true, ..notice }, None);
@@ -273,6 +275,22 @@ mod tests {
         assert_eq!(top.state(NodeId(5)), ONLINE, "it was heard of through another");
         tell(&top, &mut other);
         assert_eq!(other.state(NodeId(4)), ServerState::NotAvailable, "others are told");
+    }
+
+    /// FEATURES: S11
+    #[test]
+    fn who_tells_seldom_is_in_doubt_for_longer() {
+        let (mut top, mut relay, mut leaf) = (board(1), board(2), board(4));
+        let period = 10_000_000;
+        top.set_period(period);
+        leaf.publish(NodeState::Online, None);
+        tell(&leaf, &mut relay);
+        tell(&relay, &mut top);
+        top.lose(NodeId(2), Boot(1));
+        top.pass(period + UNDER_WAY - 1);
+        assert_eq!(top.state(NodeId(4)), ONLINE, "its next notice may be under way");
+        top.pass(period + UNDER_WAY);
+        assert_eq!(top.state(NodeId(4)), ServerState::NotAvailable);
     }
 
     #[test]

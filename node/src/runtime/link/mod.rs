@@ -50,7 +50,7 @@ pub(crate) use peer::Peer;
 const HEARTBEAT: Duration = Duration::from_millis(50);
 /// The same on a server without links on which so many are needed.
 const CALM: Duration = Duration::from_millis(250);
-/// Between two looks at whether somebody can be reached.
+/// Between two looks at whether somebody can be reached, or everything is sent.
 const REACH_POLL: Duration = Duration::from_millis(5);
 /// Looks at the links between two looks at what is to be remembered of peers.
 const REMEMBER_EVERY: u32 = 20;
@@ -280,6 +280,15 @@ impl Links {
     pub(crate) fn tell(&self) {
         let now = self.clock.now();
         self.peers().values().for_each(|peer| peer.heartbeat(now));
+    }
+
+    /// Returns once nothing waits for a link any more.
+    pub(crate) async fn all_sent(&self) {
+        let waits = |peer: &Arc<Peer>| peer.queue.depth().0 > 0;
+        while self.peers().values().any(waits) {
+            // Those who drive the queues tell nobody: a short look costs nothing.
+            tokio::time::sleep(REACH_POLL).await;
+        }
     }
 
     /// Starts listening, dialing and heartbeats; all of it ends when the set is dropped.

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use quorate_api::NodeId;
+use quorate_api::{Boot, NodeId};
 use quorate_control::servers::Role;
 use quorate_protocol::io::Tick;
 use tokio::sync::watch;
@@ -312,9 +312,14 @@ impl Peer {
         state.lost = Some(now);
     }
 
-    /// A sign of life came in.
-    pub(crate) fn heard(&self, heartbeat: Heartbeat, now: Tick) {
+    /// A sign of life came in, on a link with this boot.
+    pub(crate) fn heard(&self, heartbeat: Heartbeat, boot: Boot, now: Tick) {
         let mut state = self.lock();
+        // Links of a boot that is over may still be read from, and its ticks are higher than those
+        // of the new one.
+        if state.binding.is_none_or(|binding| binding.boot != boot) {
+            return;
+        }
         if heartbeat.sent >= state.heard {
             // Two of them may come in the wrong order.
             state.said = Some(heartbeat.state);

@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 
 use std::time::Duration;
 
-use quorate_api::Boot;
-
 use super::super::board::Notice;
 use super::super::seen::RELINK;
 use super::*;
@@ -50,6 +48,7 @@ fn beat(peer: &Peer, echo: Tick, now: Tick) {
     let state = NodeState::Online;
     peer.heard(
         Heartbeat { sent: 1, echo, held: 0, needs: true, state, asks: true, news: vec![] },
+        Boot(1),
         now,
     );
 }
@@ -116,6 +115,24 @@ fn who_says_goodbye_is_gone_at_once_and_stays_offline_until_its_next_life() {
     assert_eq!(peer.server(Role::Master).state, ServerState::Offline);
     peer.bind(peer.judge(&hello(2, 8, (Boot(1), 3))).unwrap());
     assert_eq!(peer.server(Role::Master).state, ServerState::NotAvailable);
+}
+
+/// FEATURES: S11
+#[test]
+fn the_goodbye_of_an_ended_boot_is_not_that_of_the_next_one() {
+    let (peer, _inbox) = up_peer();
+    peer.bind(peer.judge(&hello(2, 8, (Boot(1), 3))).unwrap());
+    peer.link_up(Direction::Out, 5_000);
+    peer.next_inward();
+    peer.link_up(Direction::In, 5_000);
+    let said = |state, sent| {
+        let (held, needs, asks) = (0, true, true);
+        Heartbeat { sent, echo: 5_000, held, needs, state, asks, news: vec![] }
+    };
+    // The links of the old boot end a moment later.
+    peer.heard(said(NodeState::Offline, 1_000_000), Boot(1), 5_100);
+    peer.heard(said(NodeState::Online, 10), Boot(2), 5_200);
+    assert_eq!(peer.server(Role::Master).state, ServerState::Is(NodeState::Online));
 }
 
 /// FEATURES: S11
@@ -216,6 +233,7 @@ fn tell(peer: &Peer, now: Tick, state: NodeState, bulletin: Option<Bulletin>) {
     let news = Vec::from_iter(news);
     peer.heard(
         Heartbeat { sent: now, echo: now, held: 0, needs: true, state, asks: true, news },
+        Boot(1),
         now,
     );
 }
@@ -244,7 +262,7 @@ fn a_peer_is_what_it_says_while_it_is_reachable() {
         asks: true,
         news: vec![],
     };
-    peer.heard(late, 2_050);
+    peer.heard(late, Boot(1), 2_050);
     assert_eq!(
         peer.server(Role::Master).state,
         ServerState::Is(NodeState::Aligning),
@@ -271,6 +289,7 @@ fn latency_is_the_way_there_and_back_without_the_wait_between() {
         let state = NodeState::Online;
         peer.heard(
             Heartbeat { sent, echo, held, needs: true, state, asks: true, news: vec![] },
+            Boot(1),
             now,
         );
     };

@@ -245,7 +245,7 @@ impl Backend for Fake {
     }
 
     fn running(&self) -> Arc<AtomicU64> {
-        Arc::default()
+        self.state().running.clone()
     }
 
     fn metrics(&self) -> String {
