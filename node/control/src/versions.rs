@@ -77,12 +77,13 @@ impl Command {
     /// the level is proposed before.
     #[must_use]
     pub const fn since(&self) -> u16 {
-        match self {
+        let newer = matches!(
+            self,
             Self::AddCluster { .. }
-            | Self::SetOwner { .. }
-            | Self::SetRole { role: Role::Witness, .. } => 9,
-            _ => OLDEST,
-        }
+                | Self::SetOwner { .. }
+                | Self::SetRole { role: Role::Witness, .. }
+        );
+        if newer { 9 } else { OLDEST }
     }
 }
 
