@@ -8,6 +8,7 @@ pub mod clients;
 mod clock;
 mod control;
 pub mod disk;
+mod draw;
 mod faults;
 mod history;
 pub mod invariants;

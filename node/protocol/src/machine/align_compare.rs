@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 
-use super::align::{Aligning, Source};
+use super::align_state::{Aligning, Source};
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Ask, Child, Digest, Listing, TreeNode};
 use crate::io::{Note, Placement, Write};

@@ -36,8 +36,8 @@ use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, ItemId, ItemKey, NodeId};
 
-use super::align::Aligning;
 use super::align_compare::PATIENCE;
+use super::align_state::Aligning;
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Ask};
 use crate::copying::{COPIES, Chunk, CopyNote, Part};

@@ -21,6 +21,7 @@ mod align_copy;
 mod align_follow;
 mod align_return;
 mod align_source;
+mod align_state;
 mod align_survey;
 mod answers;
 mod apply;
@@ -126,7 +127,7 @@ pub struct Machine {
     /// When recoveries were last told that a server is back.
     hurried_at: Tick,
     /// This server aligns; while it does, it answers for no quorum.
-    align: Option<align::Aligning>,
+    align: Option<align_state::Aligning>,
     /// When the next piece of alignment work is due.
     align_at: Option<Tick>,
     /// Number of the last session with a source.
@@ -205,7 +206,7 @@ impl Machine {
             hurried_at: 0,
             align: recovered
                 .aligning
-                .then(|| align::Aligning::starting_with(recovered.begun, recovered.copied)),
+                .then(|| align_state::Aligning::starting_with(recovered.begun, recovered.copied)),
             align_at: None,
             last_source: u64::from(config.boot.0) << READS_BITS,
             // Whoever aligned with an earlier boot must not take this one's journal for that.
