@@ -117,17 +117,18 @@ impl Look<'_> {
 
     fn roles(&mut self) {
         for server in self.masters.names() {
-            let others = match self.config.role(server) {
-                Role::Master => continue,
-                Role::Replica => "REPLICAs",
-                Role::Witness => "witnesses",
-            };
-            let listed = self.config.servers.contains_key(server);
-            let path = format!("servers.{}", if listed { server } else { ANY });
-            let reason = format!(
-                "there are no {others} yet, and '{server}' is in --masters; make it \"master\""
-            );
-            self.refuse(path, reason);
+            if self.config.role(server) == Role::Replica {
+                let listed = self.config.servers.contains_key(server);
+                let path = format!("servers.{}", if listed { server } else { ANY });
+                let reason = format!(
+                    "there are no REPLICAs yet, and '{server}' is in --masters; make it \"master\""
+                );
+                self.refuse(path, reason);
+            }
+        }
+        if self.config.servers.get(ANY) == Some(&Role::Witness) {
+            let reason = "witnesses have to be named: less than half of those who vote may be some";
+            self.refuse(format!("servers.{ANY}"), reason);
         }
         for server in self.config.servers.keys() {
             if server != ANY && !self.is_master(server) {
