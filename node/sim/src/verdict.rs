@@ -81,19 +81,20 @@ impl World {
     }
 
     /// Contents at witnesses although everybody has them, as text. One that is gone for good does
-    /// not say so.
+    /// not say so; what a witness keeps no more it does not look at again.
     fn contents_left(&self) -> Vec<String> {
         if self.servers.iter().any(|server| server.dead) {
             return Vec::new();
         }
-        let witnesses = self.options.witnesses.iter().map(|at| &self.servers[*at]);
-        let of_server = |server: &Server| {
+        let of_server = |at: &usize| {
+            let server = &self.servers[*at];
             let items = server.disk.visible().items.iter();
-            let left = items.filter(|(_, committed)| committed.image.is_some());
+            let kept = items.filter(|(item, _)| self.options.belongs(*at, item.cluster));
+            let left = kept.filter(|(_, committed)| committed.image.is_some());
             let left: Vec<String> = left.map(|(item, _)| item.to_string()).collect();
             (!left.is_empty()).then(|| format!("{} still has the content of {left:?}", server.id))
         };
-        witnesses.filter_map(of_server).collect()
+        self.options.witnesses.iter().filter_map(of_server).collect()
     }
 
     /// Copies that are not what they should be, as text.
