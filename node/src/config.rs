@@ -26,7 +26,7 @@ use serde::Deserialize;
 
 use self::dial::DialError;
 use self::first_run::Terminal;
-use self::join::Reach;
+use self::join::{Founding, Reach};
 use self::limits::OutOfRange;
 use self::template::Template;
 use crate::http::RetryPolicy;
@@ -63,8 +63,9 @@ pub struct ServeArgs {
     /// remembers them. It joins as REPLICA, and keeps a copy of everything
     #[arg(long, value_delimiter = ',', conflicts_with = "masters")]
     pub join: Vec<String>,
-    /// What a server that joins becomes: replica. It can be made a MASTER later
-    #[arg(long, requires = "join")]
+    /// What a server that joins becomes: replica, which can be made a MASTER later, or witness,
+    /// which votes and keeps no records; witness with --masters, too
+    #[arg(long)]
     pub role: Option<String>,
     /// Address at which other servers reach this one, as HOST:PORT; without it, that of --peer
     #[arg(long)]
@@ -193,6 +194,8 @@ pub struct Config {
     pub members: Members,
     /// Where it asks to be taken in; empty: it founds a cluster.
     pub join: Vec<String>,
+    /// It is to be a witness.
+    pub witness: bool,
     /// Default of new databases.
     pub write_quorum: WriteQuorum,
     /// Where servers are, in databases whose creation does not say.
@@ -260,12 +263,13 @@ impl Config {
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
-        let (masters, join) = join::founding(flagged, filed, flags.role.or(file.role))?;
+        let Founding { masters, join, witness } =
+            join::founding(flagged, filed, flags.role.or(file.role))?;
         let stands_alone = masters.is_none() && join.is_empty();
         let given = flags.name.or(flags.env_name).or(file.name);
         let (name, members) = name_and_members(given, &data, masters, &join, terminal)?;
         let given = flags.default_db_config.or(file.default_db_config);
-        let template = Template::load(given, &data, &members)?;
+        let mut template = Template::load(given, &data, &members)?;
         let (write_quorum, read_quorum) = quorums(
             (flags.write_quorum, file.write_quorum),
             (flags.read_quorum, file.read_quorum),
@@ -274,6 +278,7 @@ impl Config {
             if join.is_empty() { members.count() } else { usize::MAX },
         )?;
         let founders = if join.is_empty() { members.names() } else { &[] };
+        let witness = join::is_witness(witness, (&name, founders), &mut template)?;
         let names: Vec<&str> = founders.iter().map(String::as_str).collect();
         let centers = &template.defaults.data_centers;
         data_centers::check(centers, (write_quorum, read_quorum), &names)?;
@@ -307,6 +312,7 @@ impl Config {
             links,
             members,
             join,
+            witness,
             write_quorum,
             data_centers: template.defaults.data_centers.clone(),
             read_quorum,

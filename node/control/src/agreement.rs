@@ -210,7 +210,7 @@ impl Agreement {
 
     /// Who votes on the control plane's log: the MASTERs, each once it is one of every cluster.
     pub fn voters(&self) -> impl Iterator<Item = NodeId> {
-        let masters = self.schema.masters().map(|server| server.node);
+        let masters = self.schema.voters().map(|server| server.node);
         masters.filter(|node| self.generations.is_master_of_all(*node))
     }
 }

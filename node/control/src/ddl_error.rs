@@ -83,6 +83,19 @@ pub enum DdlError {
         /// N.
         masters: usize,
     },
+    /// What diverges could not be merged.
+    #[error(
+        "writeQuorum {quorum} is below the majority of {masters} MASTERs ({majority}), and one of \
+         them is a witness, which keeps no records: give a majority or more, or remove it"
+    )]
+    LooseBesideWitness {
+        /// W.
+        quorum: usize,
+        /// N.
+        masters: usize,
+        /// Of N.
+        majority: usize,
+    },
     /// Data centers that cannot be.
     #[error(transparent)]
     DataCenters(#[from] DataCenterError),
@@ -125,6 +138,7 @@ impl DdlError {
             | Self::OwnerWithoutCluster { .. }
             | Self::OwnerChosen { .. }
             | Self::QuorumTooLarge { .. }
+            | Self::LooseBesideWitness { .. }
             | Self::NoMasters
             | Self::DataCenters(_)
             | Self::Exhausted(_) => ErrorCode::BadRequest,

@@ -232,11 +232,12 @@ impl Schema {
     #[must_use]
     pub fn placements(&self) -> BTreeMap<ClusterKey, Placement> {
         let mut placements = self.open_placements();
+        let witnesses = self.witnesses();
         for closed in &self.closed {
             let ClosedCluster { database, cluster, write_quorum } = *closed;
             let placement = Placement {
                 generation: 1,
-                masters: self.nodes_in(Role::Master),
+                masters: self.voting_nodes(),
                 replicas: self.nodes_in(Role::Replica),
                 write_quorum,
                 local_quorums: Vec::new(),
@@ -245,6 +246,7 @@ impl Schema {
                 schema_min: CLOSED,
                 entry: SessionToken::new(),
                 turn: None,
+                witnesses: witnesses.clone(),
                 change: None,
             };
             placements.insert(ClusterKey { database, cluster }, placement);
@@ -266,7 +268,8 @@ impl Schema {
 
     fn open_placements(&self) -> BTreeMap<ClusterKey, Placement> {
         let mut placements = BTreeMap::new();
-        let (masters, replicas) = (self.nodes_in(Role::Master), self.nodes_in(Role::Replica));
+        let (masters, replicas) = (self.voting_nodes(), self.nodes_in(Role::Replica));
+        let witnesses = self.witnesses();
         for database in &self.databases {
             let (write_quorum, local_quorums) = self.quorums_of(database);
             let data_centers = self.places_in(database);
@@ -284,6 +287,7 @@ impl Schema {
                         schema_min: database.schema_min(cluster.id),
                         entry: SessionToken::new(),
                         turn: None,
+                        witnesses: witnesses.clone(),
                         change: None,
                     },
                 );
@@ -305,6 +309,7 @@ impl Schema {
                         schema_min: 0,
                         entry: SessionToken::new(),
                         turn: None,
+                        witnesses: witnesses.clone(),
                         change: None,
                     },
                 );
@@ -316,8 +321,7 @@ impl Schema {
     /// What a database's write quorum comes to with the MASTERs there are.
     #[must_use]
     pub fn rule_of(&self, database: &Database) -> data_centers::Rule {
-        let names: Vec<&str> = self.masters().map(|server| server.name.as_str()).collect();
-        data_centers::rule(database.write_quorum, &database.data_centers, &names)
+        data_centers::rule(database.write_quorum, &database.data_centers, &self.voter_names())
     }
 
     /// What the operator must be told of a database.
@@ -328,7 +332,7 @@ impl Schema {
 
     /// W, and the quorums of data centers that decide by themselves.
     fn quorums_of(&self, database: &Database) -> (usize, Vec<LocalQuorum>) {
-        let masters: Vec<NodeId> = self.masters().map(|server| server.node).collect();
+        let masters = self.voting_nodes();
         let data_centers::Rule { write_quorum, local } = self.rule_of(database);
         let local = local.into_iter().map(|(places, write_quorum)| {
             let masters = places.into_iter().map(|at| masters[at]).collect();

@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use super::backend::{Backend, Commit, Planned};
 use super::context::{App, Ctx};
 use super::error::{ApiError, describe};
-use super::record;
 use super::session::Trail;
 use super::token::Token;
+use super::{permitted, record};
 use crate::index::table;
 
 /// The server answers at its deadline by itself; this much later it is not waited for any more.
@@ -177,7 +177,7 @@ impl<B: Backend> Access<'_, B> {
         from: u64,
         limit: usize,
     ) -> Result<super::backend::Page, ApiError> {
-        let page = self.app.backend.scan_local(cluster, from, limit);
+        let page = permitted::reader(self.app)?.scan_local(cluster, from, limit);
         Ok(self.in_time(ErrorCode::ReadTimeout, page).await??)
     }
 

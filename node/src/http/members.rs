@@ -261,7 +261,7 @@ impl Servers {
     #[must_use]
     pub fn has_write_quorum(&self, database: &Database) -> bool {
         let online = NodeState::Online.name();
-        let masters = self.list.iter().filter(|server| server.role == Role::Master);
+        let masters = self.list.iter().filter(|server| server.role.votes());
         let masters: Vec<&Server> = masters.collect();
         let names: Vec<&str> = masters.iter().map(|server| server.name.as_str()).collect();
         let rule = data_centers::rule(database.write_quorum, &database.data_centers, &names);

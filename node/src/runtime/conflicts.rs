@@ -124,7 +124,7 @@ mod tests {
         let copy = |seq, content: &str| {
             let tx = TxId { node: NodeId(1), boot: Boot(1), seq };
             let image = Some(Image::from(content.as_bytes()));
-            Some(Committed { stamp: Stamp { version: 2, tx }, live: true, image })
+            Some(Committed { stamp: Stamp { version: 2, tx }, live: true, image, elsewhere: None })
         };
         let groups = [
             (copy(1, "{\"a\":1}"), vec![NodeId(1)]),

@@ -134,6 +134,8 @@ pub struct Metrics {
     pub chunk_bytes_sent: Counter,
     /// Times a server was not waited for any more.
     pub passed_over: Counter,
+    /// Contents that a witness dropped.
+    pub contents_dropped: Counter,
     /// Tombstones dropped.
     pub tombstones_dropped: Counter,
     lags: Mutex<BTreeMap<NodeId, (u64, Option<Tick>)>>,
@@ -220,6 +222,7 @@ impl Metrics {
             Note::AllCopied => {}
             Note::Damaged(_) => self.damaged_chunks.increment(),
             Note::PassedOver(_) => self.passed_over.increment(),
+            Note::Dropped { contents } => self.contents_dropped.add(*contents),
             Note::Purged { tombstones } => self.tombstones_dropped.add(*tombstones),
             Note::Lag { node, entries, since } => {
                 self.lags().insert(*node, (*entries, *since));
@@ -321,6 +324,7 @@ impl Metrics {
             ("quorate_damaged_chunks_total", &self.damaged_chunks),
             ("quorate_chunk_bytes_sent_total", &self.chunk_bytes_sent),
             ("quorate_passed_over_total", &self.passed_over),
+            ("quorate_contents_dropped_total", &self.contents_dropped),
             ("quorate_tombstones_dropped_total", &self.tombstones_dropped),
             ("quorate_diverged_total", &self.diverged),
             ("quorate_merged_total", &self.merged),

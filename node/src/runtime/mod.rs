@@ -29,6 +29,7 @@ mod settling;
 #[cfg(test)]
 mod shapes;
 mod shared;
+mod standing;
 pub mod storage;
 
 use std::collections::BTreeMap;
@@ -80,6 +81,8 @@ pub struct Settings {
     pub members: Members,
     /// Servers of the cluster that it joins, as `HOST:PORT` or `multicast`; empty: it founds one.
     pub join: Vec<String>,
+    /// It is to be a witness.
+    pub witness: bool,
     /// Where other servers reach it; `None`: where it listens.
     pub advertise: Option<String>,
     /// Others of the network can find it.
@@ -222,6 +225,9 @@ impl Node {
         let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
         node.tasks.spawn(config_files::run(node.handle(), databases));
         node.tasks.spawn(level::run(node.shared.clone(), settings.data));
+        if settings.witness {
+            node.tasks.spawn(standing::run(node.shared.clone()));
+        }
         if joins {
             let discovery = discovery.clone();
             node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery));

@@ -254,7 +254,7 @@ impl Shared {
             tracing::info!("database '{}' was dropped", database.name);
         }
         for database in after.databases.iter().filter(|d| lacks(&before, d.id)) {
-            let masters: Vec<&str> = after.masters().map(|server| server.name.as_str()).collect();
+            let masters: Vec<&str> = after.voters().map(|server| server.name.as_str()).collect();
             tracing::info!(
                 "added database '{}' on {}: writeQuorum {}, readQuorum {}",
                 database.name,
