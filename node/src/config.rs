@@ -112,6 +112,12 @@ pub struct ServeArgs {
     /// order given [default: majority,content,version]
     #[arg(long)]
     pub conflict_resolver_chain: Option<String>,
+    /// Contents that lost a merge and are kept to be looked at; above, the oldest are dropped
+    #[arg(long)]
+    pub lost_contents_max: Option<u64>,
+    /// The same in MiB
+    #[arg(long)]
+    pub lost_contents_mib_max: Option<u64>,
     /// Automatic retries of a transaction that met a lock or another writer
     #[arg(long)]
     pub retry_count: Option<u64>,
@@ -171,6 +177,8 @@ struct File {
     align_items: Option<u64>,
     align_pause_ms: Option<u64>,
     conflict_resolver_chain: Option<String>,
+    lost_contents_max: Option<u64>,
+    lost_contents_mib_max: Option<u64>,
     retry_count: Option<u64>,
     retry_delay_ms: Option<u64>,
     retry_jitter_percent: Option<u64>,
@@ -213,6 +221,8 @@ pub struct Config {
     pub align: AlignConfig,
     /// Who decides between contents that diverged.
     pub chain: Chain,
+    /// Contents that lost and are kept, and their bytes.
+    pub lost_max: (usize, usize),
     /// How transactions start over by themselves.
     pub retry: RetryPolicy,
     /// Requests worked on at once.
@@ -258,6 +268,7 @@ impl Config {
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
+        let lost_max = lost_max(&flags, &file)?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
         let (masters, join) = join::founding(flagged, filed, flags.role.or(file.role))?;
@@ -317,6 +328,7 @@ impl Config {
             suspect_after: Duration::from_millis(suspect),
             align,
             chain,
+            lost_max,
             retry,
             in_flight_max,
             connections_max,
@@ -386,6 +398,14 @@ fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {
         items: limits::ALIGN_ITEMS.pick(flags.align_items, file.align_items)?,
         ..AlignConfig::new()
     })
+}
+
+fn lost_max(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {
+    let (flag, filed) = (flags.lost_contents_mib_max, file.lost_contents_mib_max);
+    let mib: usize = limits::LOST_CONTENTS_MIB_MAX.pick(flag, filed)?;
+    let contents =
+        limits::LOST_CONTENTS_MAX.pick(flags.lost_contents_max, file.lost_contents_max)?;
+    Ok((contents, mib << 20))
 }
 
 fn retry(flags: &ServeArgs, file: &File) -> Result<RetryPolicy, OutOfRange> {

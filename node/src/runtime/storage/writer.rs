@@ -188,6 +188,16 @@ impl Writer {
                 self.put_list(batch, keys::ANCESTORS, item, ancestors)
             }
             Write::Rivals(item, rivals) => self.put_list(batch, keys::RIVALS, item, rivals),
+            Write::Lost(place, content) => {
+                let key = keys::meta(keys::META_LOST, &place.to_be_bytes());
+                match content {
+                    Some(content) => self.put(batch, keys::META, &key, content),
+                    None => {
+                        batch.delete_cf(self.storage.family(keys::META), key);
+                        Ok(())
+                    }
+                }
+            }
             Write::Aligning(true) => self.put(batch, keys::META, keys::META_ALIGNING, &()),
             Write::Aligning(false) => {
                 self.end_alignment(batch);
