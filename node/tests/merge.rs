@@ -41,7 +41,7 @@ impl Cluster {
             // Each has positions of its own before it is alone.
             create(server, "first");
         }
-        Self { servers, arguments, wires, _folder: folder }
+        Self { servers, arguments: arguments.into(), wires, _folder: folder }
     }
 
     /// Holds every link between servers of different groups.
@@ -295,7 +295,7 @@ fn what_lost_is_bounded_and_dismissed() {
     assert_eq!(done(two, "DELETE", &one_of_it, ""), json!({"dismissed": 1}));
     for (path, status, says) in [
         (one_of_it.as_str(), 409, "has lost here: HA CONFLICTS lists those that have"),
-        (&format!("{of_record}/newest"), 400, "is no stamp"),
+        (format!("{of_record}/newest").as_str(), 400, "is no stamp"),
         ("/conflicts/bench/9999:1", 404, "9999"),
     ] {
         let refused = ask(two, "DELETE", path, "");
