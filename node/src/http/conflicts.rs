@@ -1,5 +1,6 @@
-//! What diverged where W is below a majority, over SQL and HTTP: the list, a choice, what was looked
-//! at and is listed no longer, and what the original calls `HA SYNC`. May not know how lines of history are told apart or merged.
+//! What diverged where W is below a majority, over SQL and HTTP: the list, a choice, what was
+//! looked at and is listed no longer, and what the original calls `HA SYNC`. May not know how lines
+//! of history are told apart or merged.
 
 use axum::http::StatusCode;
 use quorate_api::{Boot, Committed, ErrorCode, NodeId, Rid, Stamp, TxId};
