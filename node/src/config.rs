@@ -267,8 +267,9 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
-        let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
-        let lost_max = lost_max(&flags, &file)?;
+        let (align, retry, lost_max) =
+            (align(&flags, &file)?, retry(&flags, &file)?, lost_max(&flags, &file)?);
+        let (in_flight_max, connections_max) = loads(&flags, &file)?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
         let (masters, join) = join::founding(flagged, filed, flags.role.or(file.role))?;
@@ -289,7 +290,7 @@ impl Config {
         let centers = &template.defaults.data_centers;
         data_centers::check(centers, (write_quorum, read_quorum), &names)?;
         let chain = flags.conflict_resolver_chain.or(file.conflict_resolver_chain);
-        let chain = chain.map(|text| chain_of(&text, centers)).transpose()?.unwrap_or_default();
+        let chain = chain_of(chain, centers)?;
         let given = flags.execution_mode.map(|text| text.parse()).transpose()?;
         let execution_mode =
             given.or(file.execution_mode).unwrap_or(template.defaults.execution_mode);
@@ -308,9 +309,6 @@ impl Config {
             (!stands_alone).then(|| join::links(reach, dial, cluster, secret)).transpose()?;
         let suspect =
             limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
-        let in_flight_max = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
-        let connections_max =
-            limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
         Ok(Self {
             name,
             data,
@@ -376,7 +374,8 @@ fn versions(newest: Option<u16>) -> Result<Versions, ConfigError> {
     newest.map_or(Ok(Versions::ALL), up_to)
 }
 
-fn chain_of(text: &str, centers: &DataCenters) -> Result<Chain, ConfigError> {
+fn chain_of(given: Option<String>, centers: &DataCenters) -> Result<Chain, ConfigError> {
+    let Some(text) = given else { return Ok(Chain::default()) };
     let chain: Chain = text.parse()?;
     for step in chain.steps() {
         if let Resolver::DataCenter(winner) = step
@@ -398,6 +397,13 @@ fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {
         items: limits::ALIGN_ITEMS.pick(flags.align_items, file.align_items)?,
         ..AlignConfig::new()
     })
+}
+
+/// Requests and connections at once.
+fn loads(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {
+    let requests = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
+    let connections = limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
+    Ok((requests, connections))
 }
 
 fn lost_max(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {

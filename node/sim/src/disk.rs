@@ -136,12 +136,7 @@ impl Contents {
                 put(&mut self.ancestors, item, ancestors);
             }
             Write::Rivals(item, rivals) => put(&mut self.rivals, item, rivals),
-            Write::Lost(place, Some(content)) => {
-                self.lost_order.insert(*place, content.clone());
-            }
-            Write::Lost(place, None) => {
-                self.lost_order.remove(place);
-            }
+            Write::Lost(place, content) => self.place_lost(*place, content.as_ref()),
             Write::Aligning(aligning) => {
                 self.aligning = *aligning;
                 if !aligning {
@@ -150,6 +145,13 @@ impl Contents {
                 }
             }
             Write::Low(node, boot, seq) => self.forget(*node, *boot, *seq),
+        }
+    }
+
+    fn place_lost(&mut self, place: u64, content: Option<&(ItemId, Stamp)>) {
+        match content {
+            Some(content) => drop(self.lost_order.insert(place, content.clone())),
+            None => drop(self.lost_order.remove(&place)),
         }
     }
 
