@@ -160,6 +160,7 @@ impl<P: Protocol> NodeLoop<P> {
             Input::Submit { .. }
             | Input::Read { .. }
             | Input::Choose { .. }
+            | Input::Dismiss { .. }
             | Input::Compare { .. }
             | Input::Undecided { .. }
             | Input::Session { .. }

@@ -101,6 +101,8 @@ pub struct Settings {
     pub align: AlignConfig,
     /// Who decides between contents that diverged where W is below a majority.
     pub chain: Chain,
+    /// Contents that lost and are kept to be looked at, and their bytes.
+    pub lost_max: (usize, usize),
     /// How transactions that meet a lock are tried again.
     pub retry: RetryPolicy,
     /// Clients' requests worked on at once, and waiting for it; above, the next one is refused.
@@ -319,7 +321,12 @@ fn machine_config(settings: &Settings, (node, boot): (NodeId, Boot), seed: u64) 
         retry_jitter: settings.retry.jitter_percent,
         align: settings.align.clone(),
         in_flight_max: settings.in_flight_max,
-        merge: MergeConfig { chain: settings.chain.clone(), ..MergeConfig::default() },
+        merge: MergeConfig {
+            chain: settings.chain.clone(),
+            lost_max: settings.lost_max.0,
+            lost_bytes_max: settings.lost_max.1,
+            ..MergeConfig::default()
+        },
         ..Config::new(node, boot, seed)
     }
 }
