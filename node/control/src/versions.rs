@@ -75,7 +75,19 @@ impl Command {
     /// the level is proposed before.
     #[must_use]
     pub const fn since(&self) -> u16 {
-        if matches!(self, Self::AddCluster { .. } | Self::SetOwner { .. }) { 9 } else { OLDEST }
+        if matches!(
+            self,
+            Self::AddCluster { .. }
+                | Self::SetOwner { .. }
+                | Self::Adopt { .. }
+                | Self::Brought { .. }
+                | Self::Arrived { .. }
+                | Self::ForgetStrays { .. }
+        ) {
+            9
+        } else {
+            OLDEST
+        }
     }
 }
 
