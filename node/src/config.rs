@@ -278,10 +278,8 @@ impl Config {
             if join.is_empty() { members.count() } else { usize::MAX },
         )?;
         let founders = if join.is_empty() { members.names() } else { &[] };
-        let witness = join::is_witness(witness, (&name, founders), &mut template)?;
-        let names: Vec<&str> = founders.iter().map(String::as_str).collect();
         let centers = &template.defaults.data_centers;
-        data_centers::check(centers, (write_quorum, read_quorum), &names)?;
+        check_centers(centers, (write_quorum, read_quorum), founders)?;
         let chain = flags.conflict_resolver_chain.or(file.conflict_resolver_chain);
         let chain = chain.map(|text| chain_of(&text, centers)).transpose()?.unwrap_or_default();
         let given = flags.execution_mode.map(|text| text.parse()).transpose()?;
@@ -302,17 +300,16 @@ impl Config {
             (!stands_alone).then(|| join::links(reach, dial, cluster, secret)).transpose()?;
         let suspect =
             limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
-        let in_flight_max = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
         let connections_max =
             limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
         Ok(Self {
+            witness: join::is_witness(witness, (&name, founders), &mut template)?,
             name,
             data,
             http: flags.http.or(file.http).unwrap_or_else(|| default_address(DEFAULT_HTTP)),
             links,
             members,
             join,
-            witness,
             write_quorum,
             data_centers: template.defaults.data_centers.clone(),
             read_quorum,
@@ -324,10 +321,20 @@ impl Config {
             align,
             chain,
             retry,
-            in_flight_max,
+            in_flight_max: limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?,
             connections_max,
         })
     }
+}
+
+/// Every founder has its data center where quorums ask for one.
+fn check_centers(
+    centers: &DataCenters,
+    quorums: (WriteQuorum, ReadQuorum),
+    founders: &[String],
+) -> Result<(), DataCenterError> {
+    let names: Vec<&str> = founders.iter().map(String::as_str).collect();
+    data_centers::check(centers, quorums, &names)
 }
 
 /// A server that stands alone looks for nobody.
