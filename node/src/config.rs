@@ -113,6 +113,12 @@ pub struct ServeArgs {
     /// order given [default: majority,content,version]
     #[arg(long)]
     pub conflict_resolver_chain: Option<String>,
+    /// Contents that lost a merge and are kept to be looked at; above, the oldest are dropped
+    #[arg(long)]
+    pub lost_contents_max: Option<u64>,
+    /// The same in MiB
+    #[arg(long)]
+    pub lost_contents_mib_max: Option<u64>,
     /// Automatic retries of a transaction that met a lock or another writer
     #[arg(long)]
     pub retry_count: Option<u64>,
@@ -172,6 +178,8 @@ struct File {
     align_items: Option<u64>,
     align_pause_ms: Option<u64>,
     conflict_resolver_chain: Option<String>,
+    lost_contents_max: Option<u64>,
+    lost_contents_mib_max: Option<u64>,
     retry_count: Option<u64>,
     retry_delay_ms: Option<u64>,
     retry_jitter_percent: Option<u64>,
@@ -216,6 +224,8 @@ pub struct Config {
     pub align: AlignConfig,
     /// Who decides between contents that diverged.
     pub chain: Chain,
+    /// Contents that lost and are kept, and their bytes.
+    pub lost_max: (usize, usize),
     /// How transactions start over by themselves.
     pub retry: RetryPolicy,
     /// Requests worked on at once.
@@ -260,7 +270,9 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
-        let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
+        let (align, retry, lost_max) =
+            (align(&flags, &file)?, retry(&flags, &file)?, lost_max(&flags, &file)?);
+        let (in_flight_max, connections_max) = loads(&flags, &file)?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
         let Founding { masters, join, witness } =
@@ -278,10 +290,9 @@ impl Config {
             if join.is_empty() { members.count() } else { usize::MAX },
         )?;
         let founders = if join.is_empty() { members.names() } else { &[] };
-        let centers = &template.defaults.data_centers;
-        check_centers(centers, (write_quorum, read_quorum), founders)?;
+        check_centers(&template, (write_quorum, read_quorum), founders)?;
         let chain = flags.conflict_resolver_chain.or(file.conflict_resolver_chain);
-        let chain = chain.map(|text| chain_of(&text, centers)).transpose()?.unwrap_or_default();
+        let chain = chain_of(chain, &template.defaults.data_centers)?;
         let given = flags.execution_mode.map(|text| text.parse()).transpose()?;
         let execution_mode =
             given.or(file.execution_mode).unwrap_or(template.defaults.execution_mode);
@@ -300,8 +311,6 @@ impl Config {
             (!stands_alone).then(|| join::links(reach, dial, cluster, secret)).transpose()?;
         let suspect =
             limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
-        let connections_max =
-            limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
         Ok(Self {
             witness: join::is_witness(witness, (&name, founders), &mut template)?,
             name,
@@ -320,8 +329,9 @@ impl Config {
             suspect_after: Duration::from_millis(suspect),
             align,
             chain,
+            lost_max,
             retry,
-            in_flight_max: limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?,
+            in_flight_max,
             connections_max,
         })
     }
@@ -329,12 +339,12 @@ impl Config {
 
 /// Every founder has its data center where quorums ask for one.
 fn check_centers(
-    centers: &DataCenters,
+    template: &Template,
     quorums: (WriteQuorum, ReadQuorum),
     founders: &[String],
 ) -> Result<(), DataCenterError> {
     let names: Vec<&str> = founders.iter().map(String::as_str).collect();
-    data_centers::check(centers, quorums, &names)
+    data_centers::check(&template.defaults.data_centers, quorums, &names)
 }
 
 /// A server that stands alone looks for nobody.
@@ -377,7 +387,8 @@ fn versions(newest: Option<u16>) -> Result<Versions, ConfigError> {
     newest.map_or(Ok(Versions::ALL), up_to)
 }
 
-fn chain_of(text: &str, centers: &DataCenters) -> Result<Chain, ConfigError> {
+fn chain_of(given: Option<String>, centers: &DataCenters) -> Result<Chain, ConfigError> {
+    let Some(text) = given else { return Ok(Chain::default()) };
     let chain: Chain = text.parse()?;
     for step in chain.steps() {
         if let Resolver::DataCenter(winner) = step
@@ -399,6 +410,21 @@ fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {
         items: limits::ALIGN_ITEMS.pick(flags.align_items, file.align_items)?,
         ..AlignConfig::new()
     })
+}
+
+/// Requests and connections at once.
+fn loads(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {
+    let requests = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
+    let connections = limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
+    Ok((requests, connections))
+}
+
+fn lost_max(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {
+    let (flag, filed) = (flags.lost_contents_mib_max, file.lost_contents_mib_max);
+    let mib: usize = limits::LOST_CONTENTS_MIB_MAX.pick(flag, filed)?;
+    let contents =
+        limits::LOST_CONTENTS_MAX.pick(flags.lost_contents_max, file.lost_contents_max)?;
+    Ok((contents, mib << 20))
 }
 
 fn retry(flags: &ServeArgs, file: &File) -> Result<RetryPolicy, OutOfRange> {

@@ -300,6 +300,7 @@ fn settings(config: &Config, http: SocketAddr) -> Settings {
         suspect_after: config.suspect_after,
         align: config.align.clone(),
         chain: config.chain.clone(),
+        lost_max: config.lost_max,
         retry: config.retry,
         in_flight_max: config.in_flight_max,
     }

@@ -66,6 +66,7 @@ impl Cluster {
             suspect_after: Duration::from_millis(500),
             align: AlignConfig::new(),
             chain: Chain::default(),
+            lost_max: (100, 1 << 20),
             retry: RetryPolicy::default(),
             in_flight_max: 4_096,
         }

@@ -66,6 +66,7 @@ impl Schema {
         }
         let node = server.node;
         self.check_change()?;
+        self.check_brings_nothing(node)?;
         let mut next = self.next();
         for server in next.servers.iter_mut().filter(|server| server.node == node) {
             (server.role, server.leaving) = (role, false);
@@ -82,6 +83,7 @@ impl Schema {
         }
         let node = server.node;
         self.check_change()?;
+        self.check_brings_nothing(node)?;
         let mut next = self.next();
         for server in next.servers.iter_mut().filter(|server| server.node == node) {
             server.leaving = true;
@@ -154,6 +156,7 @@ impl Schema {
         for server in next.servers.extract_if(.., |server| server.node == node) {
             next.gone.push(Gone { name: server.name, node });
         }
+        next.forget_gone(node);
         next.databases.iter_mut().for_each(|database| database.version += 1);
         next
     }

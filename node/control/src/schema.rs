@@ -16,6 +16,7 @@ use quorate_protocol::io::{CLOSED, LocalQuorum, Placement, SessionToken};
 use serde::{Deserialize, Serialize};
 
 use crate::data_centers::{self, DataCenters};
+use crate::found::{Arriving, Origin, Stray};
 use crate::indexes::Index;
 use crate::members::WriteQuorum;
 use crate::servers::{Gone, Member, Role};
@@ -51,6 +52,9 @@ pub struct Schema {
     pub gone: Vec<Gone>,
     /// In order of creation.
     pub databases: Vec<Database>,
+    /// Databases on some server's disk that cannot come, because another one has their name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strays: Vec<Stray>,
     /// Clusters of what was dropped, in that order.
     #[serde(default)]
     pub closed: Vec<ClosedCluster>,
@@ -66,6 +70,7 @@ impl Default for Schema {
             servers: Vec::new(),
             gone: Vec::new(),
             databases: Vec::new(),
+            strays: Vec::new(),
             closed: Vec::new(),
         }
     }
@@ -125,6 +130,12 @@ pub struct Database {
     /// In order of creation.
     #[serde(default)]
     pub indexes: Vec<Index>,
+    /// Where it was made, if a server brought it along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// How far it is with that; `None`: everybody has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arriving: Option<Arriving>,
 }
 
 /// What a database begins with.
@@ -221,10 +232,10 @@ impl Schema {
         Ok(serde_json::from_slice(bytes)?)
     }
 
-    /// The database with this name.
+    /// The database with this name, once all of it is there.
     #[must_use]
     pub fn database(&self, name: &str) -> Option<&Database> {
-        self.databases.iter().find(|d| d.name == name)
+        self.databases.iter().find(|d| d.name == name && d.brought_by().is_none())
     }
 
     /// Placement of every cluster of every database, closed ones included, as it would be were it

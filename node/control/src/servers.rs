@@ -148,6 +148,17 @@ pub enum MemberError {
         /// What would be wrong.
         error: DataCenterError,
     },
+    /// Nobody else creates the records of a database that it brings along.
+    #[error(
+        "server '{server}' brings in database '{database}' from its disk: try again when all of it \
+         is there, or drop that database first"
+    )]
+    Brings {
+        /// Which server.
+        server: String,
+        /// Which database.
+        database: String,
+    },
     /// Its keys are claimed by those who are MASTERs now.
     #[error("index '{0}' is being built: try again when it is ready")]
     Building(String),
@@ -158,7 +169,7 @@ impl From<MemberError> for Refusal {
         let code = match error {
             MemberError::NotFounded => ErrorCode::NotReady,
             MemberError::Unknown(_) | MemberError::NoSuch(_) => ErrorCode::NotFound,
-            MemberError::Building(_) => ErrorCode::Busy,
+            MemberError::Building(_) | MemberError::Brings { .. } => ErrorCode::Busy,
             MemberError::Name(_)
             | MemberError::Taken { .. }
             | MemberError::Renamed { .. }

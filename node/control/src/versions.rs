@@ -81,6 +81,10 @@ impl Command {
             self,
             Self::AddCluster { .. }
                 | Self::SetOwner { .. }
+                | Self::Adopt { .. }
+                | Self::Brought { .. }
+                | Self::Arrived { .. }
+                | Self::ForgetStrays { .. }
                 | Self::SetRole { role: Role::Witness, .. }
         );
         if newer { 9 } else { OLDEST }

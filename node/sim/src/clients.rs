@@ -295,6 +295,7 @@ impl Clients {
                 self.retire(client, serving);
                 return Some(client);
             }
+            Reply::Dismissed { .. } => unreachable!("no client dismisses"),
             Reply::Session(token) => {
                 self.counts.reads += 1;
                 self.recorder.found(request, flight.local.iter().map(|item| local.get(item)));

@@ -438,6 +438,7 @@ impl World {
             | Note::Alignment(_)
             | Note::PassedOver(_)
             | Note::AllCopied
+            | Note::LostDropped { .. }
             | Note::Lag { .. } => {}
         }
         self.trace.line(self.now, format_args!("{id} note {note:?}"));

@@ -12,6 +12,7 @@ use quorate_api::{NodeId, Outcome};
 use quorate_protocol::io::{NoReasonNote, Note, Reply, Tick};
 use quorate_protocol::message::Message;
 
+use super::conflicts::LostMetrics;
 use super::inbox::Inbox;
 use super::link::{LinkBytes, Links};
 use super::message_names::{MESSAGES, message_index};
@@ -106,6 +107,8 @@ pub struct Metrics {
     pub no_winner: Counter,
     /// Items with contents here that are not merged.
     pub unmerged: AtomicU64,
+    /// Contents that have lost.
+    pub lost: LostMetrics,
     /// Contradictions that must never happen.
     pub corruptions: Counter,
     /// 1 while this server aligns.
@@ -204,6 +207,7 @@ impl Metrics {
             Note::Diverged { .. } => self.diverged.increment(),
             Note::Merged { .. } => self.merged.increment(),
             Note::NoWinner { .. } => self.no_winner.increment(),
+            Note::LostDropped { contents, .. } => self.lost.dropped(*contents),
             Note::Corruption { .. } => self.corruptions.increment(),
             Note::LeftOnline => {}
             Note::BackOnline => self.alignments.increment(),
@@ -254,6 +258,7 @@ impl Metrics {
             Reply::Committed { .. } | Reply::Read(_) | Reply::Session(_) => {
                 self.transactions_ok.increment();
             }
+            Reply::Dismissed { .. } => {}
             Reply::Failed(failure) => match failure.code.outcome() {
                 Outcome::Ok => {}
                 Outcome::Failed => self.transactions_failed.increment(),
@@ -329,6 +334,7 @@ impl Metrics {
             ("quorate_diverged_total", &self.diverged),
             ("quorate_merged_total", &self.merged),
             ("quorate_no_winner_total", &self.no_winner),
+            ("quorate_lost_contents_dropped_total", self.lost.dropped_total()),
             ("quorate_corruptions_total", &self.corruptions),
             ("quorate_stale_messages_total", &self.stale_messages),
             ("quorate_indexes_filled_total", &self.filling.filled),
@@ -383,7 +389,10 @@ impl Metrics {
             ("quorate_held_effects", self.held.load(Ordering::Relaxed)),
             ("quorate_requests_in_flight", self.in_flight.load(Ordering::Relaxed)),
             ("quorate_inbox_depth", sources.inbox.len() as u64),
-        ] {
+        ]
+        .into_iter()
+        .chain(self.lost.gauges())
+        {
             text.head(name, "gauge");
             text.line(format_args!("{name}"), depth);
         }

@@ -112,6 +112,7 @@ impl Protocol for Fake {
             }
             Event::Read(_)
             | Event::Choose(_)
+            | Event::Dismiss(_)
             | Event::Compare { .. }
             | Event::Session(_)
             | Event::Surveyed { .. }
@@ -133,6 +134,10 @@ impl Protocol for Fake {
 
     fn diverged(&self) -> u64 {
         0
+    }
+
+    fn lost(&self) -> (u64, u64) {
+        (0, 0)
     }
 
     fn unfinished(&self) -> usize {

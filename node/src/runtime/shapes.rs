@@ -12,7 +12,7 @@
 use std::net::SocketAddr;
 
 use expect_test::expect_file;
-use quorate_api::{Committed, Content, ErrorCode, ItemKey, OpKind, Stamp};
+use quorate_api::{Committed, Content, ErrorCode, ItemId, ItemKey, OpKind, Stamp};
 use quorate_control::distributed::Role;
 use quorate_control::versions::{NEWEST, OLDEST};
 use quorate_protocol::alignment::{Answer, Ask};
@@ -109,6 +109,7 @@ fn the_store_holds_what_its_format_says() {
         .of::<LogEntry>()
         .of::<LogPosition>()
         .of::<Rival>()
+        .of::<ItemId>()
         .of::<Fate>()
         .of::<Owner>()
         .of::<Binding>();

@@ -34,6 +34,7 @@ mod held;
 mod incoming;
 mod lineage;
 mod locks;
+mod lost;
 mod merge;
 mod merge_compare;
 mod merge_verdict;
@@ -214,8 +215,11 @@ impl Machine {
             surveys: align_survey::Surveys::default(),
             aligners: BTreeMap::new(),
             generations: generations::Generations::recovered(recovered.sealed, recovered.entered),
-            merger: merge::Merger::recovered(recovered.diverged),
             witness: witness::Witness::default(),
+            merger: merge::Merger::recovered(
+                recovered.diverged,
+                lost::Lost::recovered(recovered.lost, &recovered.lost_order),
+            ),
             vote_spread: 0,
             configured: false,
             config,
@@ -233,6 +237,7 @@ impl Machine {
             Event::Read(request) => self.on_read_request(&mut cx, request),
             Event::Session(request) => self.on_session(&mut cx, request),
             Event::Choose(choose) => self.on_choose(&mut cx, choose),
+            Event::Dismiss(dismiss) => self.on_dismiss(&mut cx, &dismiss),
             Event::Compare { clusters } => self.compare_clusters(clusters),
             Event::Message { from, cfg, message } if self.configured => {
                 self.on_message(&mut cx, from, cfg, message);

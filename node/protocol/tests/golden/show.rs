@@ -337,6 +337,7 @@ pub(crate) fn reply(reply: &Reply) -> String {
             };
             format!("session {}", token.iter().map(entry).collect::<Vec<_>>().join(" "))
         }
+        Reply::Dismissed { contents, more } => format!("dismissed {contents}, more: {more}"),
         Reply::Failed(Failure { code, item, current, holder }) => {
             let known = format!("{:?}", code.outcome()).to_lowercase();
             let item = item.as_ref().map_or(String::new(), |item| format!(" {item}"));
@@ -366,6 +367,7 @@ pub(crate) fn note(note: &Note) -> String {
             let groups: Vec<String> = groups.iter().map(group).collect();
             format!("{item} has no winner: {}", groups.join("; "))
         }
+        Note::LostDropped { contents, .. } => format!("dropped {contents} that had lost"),
         Note::LeftOnline => "left ONLINE".to_owned(),
         Note::BackOnline => "back ONLINE".to_owned(),
         Note::Alignment(AlignmentWork { compared, ranges, fetched, followed }) => {

@@ -330,7 +330,8 @@ impl Disk {
             | Write::Sealed(..)
             | Write::Entered(..)
             | Write::Ancestors(..)
-            | Write::Rivals(..) => {}
+            | Write::Rivals(..)
+            | Write::Lost(..) => {}
         }
     }
 

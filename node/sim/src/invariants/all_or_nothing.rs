@@ -88,6 +88,7 @@ impl AllOrNothing {
                 | Write::Entered(..)
                 | Write::Ancestors(..)
                 | Write::Rivals(..)
+                | Write::Lost(..)
                 | Write::Low(..) => {}
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use quorate_api::{Image, ItemKey, Stamp, TxId};
+use quorate_protocol::conflict::{Fate, Rival};
 use quorate_protocol::io::{Store, Write, is_last_page};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 
@@ -320,6 +321,38 @@ fn generations_survive_a_restart() {
     let recovered = open(&dir).recover().unwrap();
     assert_eq!(recovered.sealed, [(of(10), 2), (of(11), 1)].into());
     assert_eq!(recovered.entered, [(of(10), 3)].into());
+}
+
+/// FEATURES: A14
+#[test]
+fn what_lost_is_found_with_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |position| ItemId::record(ClusterKey { database: 1, cluster: 10 }, position);
+    let stamp = |version| Stamp { version, tx: tx(version) };
+    let rival = |version, fate| {
+        let committed = committed(version, true);
+        Rival { committed, ancestors: vec![stamp(1)], fate }
+    };
+    {
+        let storage = open(&dir);
+        let writes = [
+            Write::Rivals(of(1), vec![rival(2, Fate::Lost), rival(3, Fate::Open)]),
+            Write::Rivals(of(2), vec![rival(2, Fate::NoWinner)]),
+            Write::Rivals(of(3), vec![rival(4, Fate::Lost)]),
+            Write::Lost(300, Some((of(1), stamp(2)))),
+            Write::Lost(2, Some((of(3), stamp(4)))),
+            Write::Lost(7, Some((of(5), stamp(4)))),
+            Write::Lost(7, None),
+        ];
+        writer(&storage).apply(1, &writes).unwrap();
+        storage.sync().unwrap();
+    }
+    let recovered = open(&dir).recover().unwrap();
+    assert_eq!(recovered.diverged, [of(1), of(2)].into());
+    let lost: Vec<_> = recovered.lost.iter().map(|lost| (&lost.item, lost.stamp)).collect();
+    assert_eq!(lost, [(&of(1), stamp(2)), (&of(3), stamp(4))]);
+    let order = [(2, (of(3), stamp(4))), (300, (of(1), stamp(2)))];
+    assert_eq!(recovered.lost_order, order.into());
 }
 
 #[test]
