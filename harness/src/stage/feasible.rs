@@ -65,6 +65,31 @@ pub fn containers_can_do(plan: &Plan, options: &StageOptions) -> Result<(), Stag
     either_can_do(plan, options)
 }
 
+/// The same for the simulator.
+///
+/// # Errors
+/// The first that is not simulated, with a stage that can do it.
+pub fn simulator_can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
+    const INSTEAD: &str = "--stage process can";
+    let refuse = |what: &str, reason, instead| {
+        Err(StageError::CannotDo { what: what.to_string(), reason, instead })
+    };
+    if !plan.topology.limits.are_none() {
+        let reason = "simulated servers use no memory or processors of their own";
+        return refuse("limits of memory or processors", reason, "--stage docker can");
+    }
+    if options.toxiproxy.is_some() {
+        return refuse("--toxiproxy", "simulated links have no proxies", INSTEAD);
+    }
+    if options.keep_data {
+        return refuse("--keep-data", "simulated disks leave nothing behind", INSTEAD);
+    }
+    match plan.faults.first() {
+        Some(fault) => Err(StageError::cannot(fault, "faults are not simulated yet", INSTEAD)),
+        None => Ok(()),
+    }
+}
+
 /// What is done less well than wanted, though not refused.
 pub(crate) fn notes(plan: &Plan, options: &StageOptions) -> Option<SoundnessFinding> {
     let partitions = |fault: &PlannedFault| matches!(fault.kind, FaultKind::Partition { .. });

@@ -138,6 +138,13 @@ pub(crate) fn proxy() -> PathBuf {
     programs().join("quorate-proxy")
 }
 
+/// The simulator.
+pub(crate) fn sim() -> PathBuf {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| build(&["--bin", "quorate-sim"]));
+    programs().join("quorate-sim")
+}
+
 /// Builds a program that `cargo test` does not build by itself in every form of the command, or
 /// left as it was before a change. Does next to nothing when it is up to date: the whole workspace
 /// is named because with fewer packages the dependencies have other features, and are other builds.
