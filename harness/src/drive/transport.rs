@@ -1,5 +1,5 @@
-//! How operations reach the servers: HTTP, or the simulator. One face for both, so that whoever plans
-//! and records them need not ask which.
+//! How operations reach the servers: HTTP, or the simulator. One face for both, so that whoever
+//! plans and records them need not ask which.
 
 use std::io;
 

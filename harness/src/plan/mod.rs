@@ -4,6 +4,7 @@
 
 mod build;
 pub mod estimate;
+mod network;
 pub mod stream;
 pub mod target;
 
@@ -13,6 +14,7 @@ use quorate_check::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
 pub use build::build;
+pub use network::Network;
 
 use crate::disk::Survival;
 
@@ -32,6 +34,9 @@ pub struct Plan {
     pub seed: u64,
     /// Servers and links.
     pub topology: Topology,
+    /// How far they are from each other, where that is simulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// Records and operations.
     pub workload: Workload,
     /// How operations are sent.

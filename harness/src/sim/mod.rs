@@ -5,5 +5,5 @@ mod process;
 mod wire;
 
 pub use process::{SimError, Simulator};
-pub use wire::End;
 pub(crate) use wire::Ask;
+pub use wire::End;

@@ -6,6 +6,9 @@ use super::{StageError, StageOptions, disks_unavailable};
 use crate::folder::SoundnessFinding;
 use crate::plan::{Cut, FaultKind, Plan, PlannedFault, Topology};
 
+/// REPLICAs that are started on one machine at most.
+const REPLICAS_MAX: usize = 200;
+
 const OWN_PROXY: &str = "run it with the project's own proxy";
 
 /// Checks every planned fault against topology and proxy.
@@ -25,6 +28,18 @@ pub fn can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
 
 /// What processes and containers have in common.
 fn either_can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
+    const INSTEAD: &str = "--stage sim can";
+    let refuse =
+        |what: String, reason, instead| Err(StageError::CannotDo { what, reason, instead });
+    if let Some(network) = &plan.network {
+        let what = format!("the distances of {}", network.name);
+        return refuse(what, "all servers are on this machine", INSTEAD);
+    }
+    let replicas = plan.topology.replicas.len();
+    if replicas > REPLICAS_MAX {
+        let what = format!("{replicas} REPLICAs");
+        return refuse(what, "at most 200 are started on one machine", INSTEAD);
+    }
     let foreign = options.toxiproxy.is_some();
     if let Some(fault) = plan.faults.iter().find(|fault| hurts_disk(fault))
         && let Some(reason) = disks_unavailable()

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Program, StageError, StageOptions, feasible};
 use crate::folder::{FaultRecord, RunFolder, SoundnessFinding};
-use crate::plan::Plan;
+use crate::plan::{Network, Plan};
 use crate::run::parts::{Endpoint, Stage};
 use crate::sim::{End, Simulator};
 
@@ -23,6 +23,8 @@ pub struct SimStage {
     simulator: Simulator,
     servers: Vec<String>,
     nodes: PathBuf,
+    /// For people: how far servers are from each other.
+    network: String,
 }
 
 impl SimStage {
@@ -40,8 +42,15 @@ impl SimStage {
         let logs = folder.logs();
         std::fs::create_dir_all(&logs).map_err(StageError::file(&logs))?;
         let simulator = Simulator::start(&program, &folder.plan(), &logs.join("sim.log"))?;
-        Ok(Self { simulator, servers: plan.topology.servers(), nodes: folder.nodes() })
+        let network = plan.network.as_ref().map_or_else(default_network, Network::describe);
+        let (servers, nodes) = (plan.topology.servers(), folder.nodes());
+        Ok(Self { simulator, servers, nodes, network })
     }
+}
+
+/// What the simulator takes where the plan says nothing.
+fn default_network() -> String {
+    "of one data center (as lan), clients beside the server that they ask".to_owned()
 }
 
 impl Stage for SimStage {
@@ -82,7 +91,10 @@ impl Stage for SimStage {
         let note =
             |code: &str, fatal, detail| SoundnessFinding { code: code.to_owned(), fatal, detail };
         let End { assumed, violations, events, trace_hash } = end;
-        let assumed = format!("{SIMULATED}; {assumed} ({events} events, trace {trace_hash:016x})");
+        let network = self.network;
+        let assumed = format!(
+            "{SIMULATED}; network {network}; {assumed} ({events} events, trace {trace_hash:016x})"
+        );
         let broken = violations.into_iter();
         let broken = broken.map(|violation| note("invariant_broken", true, violation));
         Ok(std::iter::once(note("simulated", false, assumed)).chain(broken).collect())

@@ -31,6 +31,7 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
             proxied: true,
             limits: quorate::plan::Limits::default(),
         },
+        network: None,
         workload: Workload {
             records: 1,
             value_bytes: 1,
@@ -140,6 +141,9 @@ pub(crate) fn proxy() -> PathBuf {
 
 /// The simulator.
 pub(crate) fn sim() -> PathBuf {
+    if let Some(given) = std::env::var_os("QUORATE_SIM_BIN") {
+        return PathBuf::from(given);
+    }
     static BUILT: Once = Once::new();
     BUILT.call_once(|| build(&["--bin", "quorate-sim"]));
     programs().join("quorate-sim")

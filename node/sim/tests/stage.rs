@@ -86,7 +86,8 @@ fn nothing_is_heard_before_the_ways_of_a_majority_are_over() {
 
 #[test]
 fn what_is_no_plan_or_no_order_is_refused_by_name() {
-    let path = plan("refused", 3, 0, json!({ "round_trips_us": [], "places": [], "clients": null }));
+    let path =
+        plan("refused", 3, 0, json!({ "round_trips_us": [], "places": [], "clients": null }));
     let refused = |path: &std::path::Path, order: &str| {
         let error = execute(path.to_str().unwrap(), order.as_bytes(), Vec::new()).unwrap_err();
         error.to_string()

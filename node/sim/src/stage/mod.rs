@@ -1,7 +1,7 @@
-//! A plan of the harness executed in virtual time: `quorate-sim --stage plan.json`. The harness sends
-//! its clients' operations over standard input and is told what came of them over standard output
-//! (`wire`); servers, network and disks are the world's. So the load is planned, timed and recorded
-//! by the one driver that real servers have, too. May not plan load or judge histories.
+//! A plan of the harness executed in virtual time: `quorate-sim --stage plan.json`. The harness
+//! sends its clients' operations over standard input and is told what came of them over standard
+//! output (`wire`); servers, network and disks are the world's. So the load is planned, timed and
+//! recorded by the one driver that real servers have, too. May not plan load or judge histories.
 
 mod clients;
 mod links;

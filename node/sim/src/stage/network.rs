@@ -1,5 +1,5 @@
-//! How long messages travel and disks sync where a harness's plan is simulated. Links keep the order
-//! of what they carry, as connections do. May not know what travels.
+//! How long messages travel and disks sync where a harness's plan is simulated. Links keep the
+//! order of what they carry, as connections do. May not know what travels.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use crate::rng::Stream;
 
-/// Microseconds there and back within one data center, where the plan names no network. Source: Jeff
-/// Dean, "Designs, Lessons and Advice from Building Large Distributed Systems", LADIS 2009.
+/// Microseconds there and back within one data center, where the plan names no network. Source:
+/// Jeff Dean, "Designs, Lessons and Advice from Building Large Distributed Systems", LADIS 2009.
 const LAN: Tick = 500;
 
 /// What a way takes longer at most, as a share of it.

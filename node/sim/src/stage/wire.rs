@@ -1,5 +1,5 @@
-//! What goes over the standard streams: orders of the harness, one JSON value a line, and what it is
-//! told. Times are nanoseconds on the run's virtual clock. Types alone.
+//! What goes over the standard streams: orders of the harness, one JSON value a line, and what it
+//! is told. Times are nanoseconds on the run's virtual clock. Types alone.
 
 use quorate_check::history::{Outcome, Seen};
 use serde::{Deserialize, Serialize};
