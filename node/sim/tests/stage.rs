@@ -1,4 +1,5 @@
 //! Plans of the harness, executed: what clients are told, and that it repeats.
+#![allow(clippy::unwrap_used, reason = "a failed expectation of a test ends it")]
 
 use std::path::PathBuf;
 

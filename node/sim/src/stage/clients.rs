@@ -85,7 +85,7 @@ impl World {
     /// A client sends a request: it arrives a while later.
     pub(super) fn ask(&mut self, ask: Ask) {
         let Some(stage) = &mut self.stage else { return };
-        let at = ask.at.div_ceil(NANOS) + stage.network.to_client(ask.node);
+        let at = ask.at.div_ceil(NANOS) + stage.network.client_way(ask.node);
         self.at(at, Happening::Asked(Box::new(ask)));
     }
 
@@ -176,7 +176,7 @@ impl World {
     /// An answer sets out for its client.
     fn tell(&mut self, server: usize, answer: Answer) {
         let Some(stage) = &mut self.stage else { return };
-        let at = self.now + stage.network.to_client(server);
+        let at = self.now + stage.network.client_way(server);
         self.at(at, Happening::Told(Box::new(answer)));
     }
 }

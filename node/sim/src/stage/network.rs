@@ -81,7 +81,7 @@ impl Network {
     }
 
     /// How long a client's request to a server, or the answer to it, is on its way.
-    pub(super) fn to_client(&mut self, server: usize) -> Tick {
+    pub(super) fn client_way(&mut self, server: usize) -> Tick {
         let place = self.of.places[server];
         let way = self.one_way(self.of.clients.unwrap_or(place), place);
         way + self.clients.below(way / JITTER + 1)
@@ -113,7 +113,7 @@ mod tests {
         assert!(arrivals.is_sorted());
         let took: Vec<Tick> = arrivals.iter().zip(0..).map(|(at, now)| at - now).collect();
         assert!(took.iter().all(|took| (250..=255).contains(took)), "{took:?}");
-        assert!(took.iter().any(|took| *took != took[0]), "{took:?}");
+        assert!(took.iter().any(|one| *one != took[0]), "{took:?}");
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
         assert!(places.problem(3).is_some());
         let mut network = Network::new(1, places);
         assert!((45_000..=45_900).contains(&network.arrival(0, 0, 1)));
-        assert!((250..=255).contains(&network.to_client(0)));
-        assert!((45_000..=45_900).contains(&network.to_client(1)));
+        assert!((250..=255).contains(&network.client_way(0)));
+        assert!((45_000..=45_900).contains(&network.client_way(1)));
     }
 }
