@@ -146,6 +146,7 @@ impl World {
                     read(holds.items.get(&open.item))
                 }
             }
+            Reply::Dismissed { .. } => return,
             Reply::Failed(failure) => {
                 let outcome = match failure.code.outcome() {
                     Known::Failed => Outcome::Failed,

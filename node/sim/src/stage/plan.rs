@@ -165,6 +165,7 @@ fn calm() -> Options {
         local_quorums: false,
         keyed: 0,
         membership: None,
+        witnesses: Vec::new(),
     }
 }
 
