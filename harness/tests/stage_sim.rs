@@ -85,8 +85,8 @@ fn round_trips() -> impl Fn(&str, &str) -> f64 {
 }
 
 /// Milliseconds that a write takes through the MASTER of a region, by arithmetic alone: one round
-/// trip to all others if the last vote comes within `WAIT_MS` of those of a majority, else that wait
-/// and another round trip to a majority; a sync of the disk each, and the client's way.
+/// trip to all others if the last vote comes within `WAIT_MS` of those of a majority, else that
+/// wait and another round trip to a majority; a sync of the disk each, and the client's way.
 fn write_ms(region: &str, regions: &[&str]) -> f64 {
     const WAIT_MS: f64 = 10.0;
     let (within, sync) = (0.5, 0.5);
