@@ -174,10 +174,44 @@ fn multiple_db_alignment_on_nodes_joining() {
     // What was brought in once is not brought in again.
     done(&servers[0], "DELETE", "/database/C", "");
     servers[2].end(Signal::SIGTERM);
+    let data = arguments[2].iter().find_map(|argument| argument.strip_prefix("--data=")).unwrap();
+    // Nor if it was killed before it noted that on its disk.
+    for place in std::fs::read_dir(Path::new(data).join("found")).unwrap() {
+        std::fs::remove_file(place.unwrap().path().join("done")).unwrap();
+    }
     servers[2] = start(&arguments[2]);
-    servers[2].wait_online();
+    servers[2].wait_log("database 'C' was brought in and dropped: ");
     let left = BTreeSet::from(["A".to_owned(), "B".to_owned()]);
     until("C is gone", || servers.iter().all(|server| listed(server) == left));
+}
+
+/// Two records that are more than one transaction may hold, and a cluster that a person named.
+fn grow(server: &Server, database: &str) {
+    let text = |length: usize| "x".repeat(length);
+    command(server, database, &format!("INSERT INTO Item SET n = 1000, a = '{}'", text(200_000)));
+    command(server, database, &format!("INSERT INTO Item SET n = 1001, a = '{}'", text(4_150_000)));
+    let more = format!("UPDATE Item SET b = '{}' WHERE n = 1001", text(4_150_000));
+    command(server, database, &more);
+    command(server, database, "ALTER CLASS Item ADDCLUSTER item_usa");
+    for n in 2_000..2_004 {
+        command(server, database, &format!("INSERT INTO Item SET n = {n}"));
+    }
+}
+
+/// A server whose databases were set aside, and that never came to a cluster, founds none with
+/// nothing in it.
+fn is_refused_alone(dir: &Path, arguments: &[String]) {
+    let mut lost = start(&joins(dir, "n2", &format!("127.0.0.1:{}", free_port())));
+    lost.wait_log("this server stood alone: its databases are set aside");
+    lost.end(Signal::SIGKILL);
+    let mut again = start(&alone(arguments));
+    until("its end", || again.ended().is_some());
+    assert_eq!(again.ended().and_then(|status| status.code()), Some(3));
+    again.wait_end_of_log();
+    let log = again.log();
+    let place = log.split_once("with --data=").and_then(|(_, rest)| rest.split(['"', '\n']).next());
+    let place = place.unwrap_or_else(|| panic!("{log}"));
+    assert!(Path::new(place.trim()).join("identity").exists(), "{log}");
 }
 
 fn seed(arguments: &[String]) -> String {
@@ -214,8 +248,10 @@ fn another_database_of_the_same_name_is_refused_on_both_sides_and_kept() {
     own.wait_online();
     create(&own, "A", 30);
     create(&own, "B", 30);
+    grow(&own, "B");
     let (theirs, other) = (contents(&own, "A").unwrap(), contents(&own, "B").unwrap());
     assert!(own.end(Signal::SIGTERM).success());
+    is_refused_alone(dir.path(), &arguments);
 
     let second = start(&arguments);
     let words = "database 'A' on the disk of 'n2' is another one than that of this name here";

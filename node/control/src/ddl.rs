@@ -68,7 +68,9 @@ impl Schema {
     /// There is no such database.
     pub fn drop_database(&self, name: &str) -> Result<Self, DdlError> {
         let mut next = self.next();
-        next.databases.retain(|d| d.name != name);
+        let dropped = next.databases.extract_if(.., |d| d.name == name);
+        let origins: Vec<_> = dropped.filter_map(|database| database.origin).collect();
+        next.dropped.extend(origins);
         if next.databases.len() == self.databases.len() {
             return Err(DdlError::UnknownDatabase(name.to_string()));
         }

@@ -113,6 +113,22 @@ pub enum DdlError {
         /// On whose disk.
         server: String,
     },
+    /// What was decided by one server alone would be decided by less than a majority.
+    #[error(
+        "database '{database}' cannot be brought in: its writeQuorum {quorum} is below the \
+         majority of the {masters} MASTERs ({majority}); start its server alone on the folder that \
+         was set aside, give the database the writeQuorum 'majority' there, and let it come again"
+    )]
+    BroughtLoose {
+        /// Which.
+        database: String,
+        /// W.
+        quorum: usize,
+        /// N.
+        masters: usize,
+        /// Of N.
+        majority: usize,
+    },
     /// What a server found is no database.
     #[error("database '{database}' cannot be brought in: {flaw}")]
     Unsound {
@@ -164,6 +180,7 @@ impl DdlError {
             | Self::QuorumTooLarge { .. }
             | Self::LooseBesideWitness { .. }
             | Self::NoMasters
+            | Self::BroughtLoose { .. }
             | Self::Unsound { .. }
             | Self::DataCenters(_)
             | Self::Exhausted(_) => ErrorCode::BadRequest,

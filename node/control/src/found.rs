@@ -88,6 +88,11 @@ impl Database {
         }
     }
 
+    /// A server is bringing it along; not all of it is there.
+    pub(crate) const fn is_coming(&self) -> bool {
+        self.brought_by().is_some()
+    }
+
     /// What a server has to have applied before it serves the database; `None` when it may.
     #[must_use]
     pub fn lacked_by(&self, node: NodeId) -> Option<&SessionToken> {
@@ -108,6 +113,9 @@ impl Database {
 
     /// Why it cannot be that of a server that stood alone.
     fn flaw(&self) -> Option<String> {
+        if self.is_coming() {
+            return Some("not all of it had come to where it is".to_string());
+        }
         let classes = self.classes.iter().map(|class| &class.name);
         let indexes = self.indexes.iter().map(|index| index.cluster);
         let numbers = self.clusters.iter().map(|cluster| cluster.id).chain(indexes);
@@ -151,6 +159,13 @@ impl Schema {
         })
     }
 
+    /// A database of this origin was brought in, or was about to be, and somebody dropped it. It
+    /// comes no more, whatever the disk that it was on remembers of that.
+    #[must_use]
+    pub fn was_dropped(&self, origin: Origin) -> bool {
+        self.dropped.contains(&origin)
+    }
+
     /// The schema with a database of these classes, cluster numbers and indexes, which a server
     /// brings along and creates the records of; with a note where its name is taken by another.
     /// `None`: it is there, or the note is.
@@ -160,7 +175,7 @@ impl Schema {
         origin: Origin,
         found: &Database,
     ) -> Result<Option<Self>, DdlError> {
-        if self.of_origin(origin, &found.name).is_some() {
+        if self.of_origin(origin, &found.name).is_some() || self.was_dropped(origin) {
             return Ok(None);
         }
         let mut next = self.next();
@@ -183,6 +198,7 @@ impl Schema {
             return Err(DdlError::Unsound { database: found.name.clone(), flaw });
         }
         self.check_quorums((found.write_quorum, found.read_quorum), &found.data_centers)?;
+        self.check_is_no_looser(found)?;
         let mut database = found.clone();
         database.id = self.next_database;
         database.version = first_version();
@@ -198,6 +214,17 @@ impl Schema {
             self.next_database.checked_add(1).ok_or(DdlError::Exhausted("database"))?;
         next.databases.push(database);
         Ok(Some(next))
+    }
+
+    /// What was a majority of one server may be none of several: nobody chose that, and the number
+    /// of MASTERs could not be changed any more.
+    fn check_is_no_looser(&self, found: &Database) -> Result<(), DdlError> {
+        let (masters, rule) = (self.master_count(), self.rule_of(found));
+        if !rule.is_below_majority(masters) {
+            return Ok(());
+        }
+        let (quorum, majority) = (rule.write_quorum, masters / 2 + 1);
+        Err(DdlError::BroughtLoose { database: found.name.clone(), quorum, masters, majority })
     }
 
     /// The schema in which all of a database is committed; `None` if this server does not bring it.

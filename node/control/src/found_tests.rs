@@ -169,7 +169,7 @@ fn what_cannot_come_is_refused_in_words_and_changes_nothing() {
     };
     assert_eq!(flawed(&|_| {}), Ok(true));
     type Change<'a> = &'a dyn Fn(&mut Database);
-    let cases: [(Change<'_>, &str); 8] = [
+    let cases: [(Change<'_>, &str); 10] = [
         (&|d| d.clusters[0].id = 3, "cluster number 3 is not legal"),
         (&|d| d.clusters[1].id = 10, "cluster number 10 is not legal"),
         (&|d| d.next_cluster = 13, "cluster number 13 is not legal"),
@@ -178,6 +178,8 @@ fn what_cannot_come_is_refused_in_words_and_changes_nothing() {
         (&|d| d.classes[2].name = "1a".into(), "class name '1a' is not legal"),
         (&|d| d.name = "a/b".into(), "'a/b' is not a legal name"),
         (&|d| d.write_quorum = WriteQuorum::Count(4), "writeQuorum 4 cannot be reached"),
+        (&|d| d.write_quorum = WriteQuorum::Count(1), "the writeQuorum 'majority' there"),
+        (&|d| d.arriving = Some(Arriving::Coming { by: BY }), "not all of it had come"),
     ];
     for (change, why) in cases {
         let text = flawed(change).unwrap_err().text;
@@ -194,8 +196,14 @@ fn one_that_is_only_coming_can_be_dropped_and_a_server_that_goes_is_waited_for_n
     agreement.apply(&Command::DropDatabase { name: "found".into() }).unwrap();
     assert!(agreement.schema.databases.is_empty());
     assert!(agreement.placements().values().all(quorate_protocol::io::Placement::is_closed));
+    // What its server remembers of that may be gone: it does not come back.
+    assert_eq!(agreement.apply(&bring), Ok(false));
+    assert!(agreement.schema.databases.is_empty() && agreement.schema.was_dropped(ORIGIN));
+    let bytes = agreement.schema.encode().unwrap();
+    assert_eq!(Schema::decode(&bytes).unwrap(), *agreement.schema);
 
-    agreement.apply(&bring).unwrap();
+    let other = Origin { number: 2, ..ORIGIN };
+    agreement.apply(&adopt(&alone("found"), BY, other)).unwrap();
     let id = agreement.schema.databases[0].id;
     let cover = SessionToken::new();
     agreement.apply(&Command::Brought { database: id, by: BY, cover }).unwrap();
@@ -206,4 +214,34 @@ fn one_that_is_only_coming_can_be_dropped_and_a_server_that_goes_is_waited_for_n
     }
     assert_eq!(schema.databases[0].arriving, None);
     assert_eq!(schema.server(NodeId(4)).map(|server| server.role), Some(Role::Replica));
+}
+
+#[test]
+fn who_brings_a_database_owns_all_of_it_until_it_is_there() {
+    let mut source = alone("found");
+    let (database, class, name) = ("found".to_string(), "Item".to_string(), "item_usa".to_string());
+    source.apply(&Command::AddCluster { database, class, name, owner: ALONE }).unwrap();
+    let mut agreement = cluster();
+    agreement.apply(&adopt(&source, BY, ORIGIN)).unwrap();
+    let coming = agreement.clone();
+    for node in [1, 2, 3].map(NodeId) {
+        let to = [1, 2, 3].map(NodeId).into();
+        assert!(!agreement.schema.lacks_clusters(node) && !agreement.schema.has_to_move(node));
+        for command in [
+            Command::AddClusters { to: node },
+            Command::MoveOwners { lost: node, to },
+            Command::ReturnOwners { back: node },
+        ] {
+            assert_eq!(agreement.apply(&command), Ok(false), "{command:?}");
+        }
+    }
+    assert_eq!(agreement, coming);
+    let brought = Command::Brought { database: 1, by: BY, cover: SessionToken::new() };
+    agreement.apply(&brought).unwrap();
+    for to in [1, 3].map(NodeId) {
+        assert!(agreement.schema.lacks_clusters(to));
+        assert_eq!(agreement.apply(&Command::AddClusters { to }), Ok(true));
+        assert!(!agreement.schema.lacks_clusters(to));
+    }
+    assert!(agreement.schema.has_to_move(BY));
 }

@@ -1,6 +1,9 @@
 //! Owners of clusters that move when a server is lost, and back home again (FEATURES A7), clusters
 //! for those who came later, and owners that people chose, which stay (A6), in the schema. May not
 //! know who notices that a server is lost, nor what owners may do.
+//!
+//! Nothing of it concerns a database that a server is bringing along: that server creates all of
+//! its records, wherever they are to be made later. It gets its other clusters once it is there.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -23,7 +26,7 @@ impl Schema {
             return None;
         }
         let mut next = self.next();
-        for database in &mut next.databases {
+        for database in next.databases.iter_mut().filter(|database| !database.is_coming()) {
             let clusters = database.clusters.iter().enumerate();
             let left = clusters.filter(|(_, cluster)| cluster.moves_from(lost));
             let left: Vec<usize> = left.map(|(at, _)| at).collect();
@@ -41,7 +44,7 @@ impl Schema {
             return None;
         }
         let mut next = self.next();
-        for database in &mut next.databases {
+        for database in next.databases.iter_mut().filter(|database| !database.is_coming()) {
             let away = database.clusters.iter_mut().filter(|cluster| cluster.is_missed(back));
             let returned = away.map(|cluster| cluster.owner = back).count();
             database.version += u64::from(returned > 0);
@@ -61,7 +64,7 @@ impl Schema {
             return Ok(None);
         }
         let mut next = self.next();
-        for database in &mut next.databases {
+        for database in next.databases.iter_mut().filter(|database| !database.is_coming()) {
             database.version += u64::from(database.lacks_clusters(to));
             for at in 0..database.classes.len() {
                 if !database.has_cluster_for(at, to) {
@@ -75,7 +78,7 @@ impl Schema {
     /// True when some class has no cluster that is a server's home.
     #[must_use]
     pub fn lacks_clusters(&self, node: NodeId) -> bool {
-        self.databases.iter().any(|database| database.lacks_clusters(node))
+        self.settled().any(|database| database.lacks_clusters(node))
     }
 
     /// The schema in which these clusters of a database are owned by these servers and stay so, and
@@ -153,7 +156,11 @@ impl Schema {
     }
 
     fn clusters(&self) -> impl Iterator<Item = &Cluster> {
-        self.databases.iter().flat_map(|database| &database.clusters)
+        self.settled().flat_map(|database| &database.clusters)
+    }
+
+    fn settled(&self) -> impl Iterator<Item = &Database> {
+        self.databases.iter().filter(|database| !database.is_coming())
     }
 }
 

@@ -55,6 +55,9 @@ pub struct Schema {
     /// Databases on some server's disk that cannot come, because another one has their name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub strays: Vec<Stray>,
+    /// Databases that came from some server's disk and were dropped: they do not come again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<Origin>,
     /// Clusters of what was dropped, in that order.
     #[serde(default)]
     pub closed: Vec<ClosedCluster>,
@@ -71,6 +74,7 @@ impl Default for Schema {
             gone: Vec::new(),
             databases: Vec::new(),
             strays: Vec::new(),
+            dropped: Vec::new(),
             closed: Vec::new(),
         }
     }

@@ -213,15 +213,30 @@ pub struct Found {
     pub server: String,
     /// Name of the database.
     pub database: String,
-    /// It is being brought in; else another database has its name, and it stays on the disk.
-    pub is_coming: bool,
+    /// What becomes of it.
+    pub state: FoundState,
+}
+
+/// What becomes of a database on a server's disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundState {
+    /// It is being brought in.
+    Coming,
+    /// Another database has its name, and it stays on the disk.
+    Refused,
+    /// It cannot come for now, as the server that has it says itself.
+    Waits(String),
 }
 
 impl Found {
     /// What becomes of it, for people.
     #[must_use]
-    pub const fn state(&self) -> &'static str {
-        if self.is_coming { "BEING BROUGHT IN" } else { "REFUSED: another database has its name" }
+    pub fn state(&self) -> String {
+        match &self.state {
+            FoundState::Coming => "BEING BROUGHT IN".to_owned(),
+            FoundState::Refused => "REFUSED: another database has its name".to_owned(),
+            FoundState::Waits(why) => format!("WAITS: {why}"),
+        }
     }
 }
 

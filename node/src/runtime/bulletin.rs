@@ -10,7 +10,7 @@ use quorate_control::schema::Schema;
 
 use super::metrics::{machine_bytes, resident_bytes};
 use super::shared::Shared;
-use crate::http::members::{Addendum, Bulletin, Found, Server, ServerState, Servers};
+use crate::http::members::{Addendum, Bulletin, Found, FoundState, Server, ServerState, Servers};
 
 /// Between two bulletins while the databases stay the same, of few servers. Among more of them each
 /// tells less often, so that everybody hears no more than so many a second.
@@ -62,17 +62,32 @@ fn served(shared: &Shared) -> Vec<String> {
     schema.served_by(shared.node).map(|database| database.name.clone()).collect()
 }
 
-/// Databases on servers' disks that are not, or not yet, in the cluster.
-fn found(schema: &Schema) -> Vec<Found> {
+/// Databases on servers' disks that are not, or not yet, in the cluster. Why one waits is known to
+/// its own server alone, unless it is agreed on.
+fn found(shared: &Shared, schema: &Schema) -> Vec<Found> {
+    let waiting = shared.waiting();
+    let is_own =
+        |server: &str, database: &str| server == shared.name && waiting.contains_key(database);
     let coming = schema.databases.iter().filter_map(|database| {
         let server = schema.server_name(database.brought_by()?)?.to_owned();
-        Some(Found { server, database: database.name.clone(), is_coming: true })
+        Some(Found { server, database: database.name.clone(), state: FoundState::Coming })
     });
+    let coming = coming.filter(|found| !is_own(&found.server, &found.database));
     let strays = schema.strays.iter().filter_map(|stray| {
         let server = schema.server_name(stray.server)?.to_owned();
-        Some(Found { server, database: stray.database.clone(), is_coming: false })
+        Some(Found { server, database: stray.database.clone(), state: FoundState::Refused })
     });
-    coming.chain(strays).collect()
+    let strays: Vec<Found> = strays.collect();
+    let is_stray = |name: &str| {
+        strays.iter().any(|stray| (&*stray.server, &*stray.database) == (&*shared.name, name))
+    };
+    let waits = waiting.iter().filter(|(database, _)| !is_stray(database));
+    let waits = waits.map(|(database, why)| Found {
+        server: shared.name.clone(),
+        database: database.clone(),
+        state: FoundState::Waits(why.clone()),
+    });
+    coming.chain(strays.iter().cloned()).chain(waits).collect()
 }
 
 /// All servers, as this one sees them.
@@ -98,7 +113,7 @@ pub(super) fn servers(shared: &Shared) -> Servers {
         own: shared.name.clone(),
         is_distributed: shared.links.is_some(),
         now_ms: shared.clock.wall_us() / 1_000,
-        found: found(&schema),
+        found: found(shared, &schema),
         list,
     }
 }

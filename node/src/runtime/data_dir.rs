@@ -91,6 +91,19 @@ pub enum DataError {
         /// Who wants it.
         wanted: String,
     },
+    /// It would found a cluster with nothing, and what it had is beside that.
+    #[error(
+        "{} is that of a server that was to be one of several: what it had when it stood alone is \
+         set aside and would not be seen; start it with --join or --masters as before, or alone on \
+         what it had, with --data={}",
+        .root.display(), .path.display()
+    )]
+    SetAside {
+        /// The folder.
+        root: PathBuf,
+        /// The one that was set aside.
+        path: PathBuf,
+    },
     /// The store was opened by another identity.
     #[error(
         "{} was written by server {found}, this is server {own}: a copied database does not \
@@ -158,7 +171,7 @@ impl DataError {
             | Self::Gone { .. }
             | Self::Lost { .. } => true,
             Self::Storage { source, .. } => !matches!(source, StorageError::Locked { .. }),
-            Self::Name { .. } | Self::Format { .. } => false,
+            Self::Name { .. } | Self::Format { .. } | Self::SetAside { .. } => false,
         }
     }
 }

@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<AtomicU64>,
     /// What is being copied to this server.
     pub(super) copying: Mutex<Option<Progress>>,
+    /// Databases that were set aside here and cannot come for now, and why.
+    waiting: Mutex<BTreeMap<String, String>>,
     /// When it left ONLINE, or started without being there.
     aligning_since: AtomicU64,
     /// How often the server left ONLINE and came back: odd while it aligns.
@@ -122,6 +124,7 @@ impl Shared {
             started_us: parts.clock.wall_us(),
             connections: Arc::default(),
             copying: Mutex::default(),
+            waiting: Mutex::default(),
             aligning_since: AtomicU64::new(0),
             alignments: AtomicU64::new(0),
             running: Arc::default(),
@@ -185,6 +188,20 @@ impl Shared {
 
     pub(super) fn is_aligning(&self) -> bool {
         !self.alignments().is_multiple_of(2)
+    }
+
+    /// Databases that were set aside here and cannot come for now, and why.
+    pub(super) fn waiting(&self) -> BTreeMap<String, String> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why a database that was set aside here cannot come for now; `None` once it can.
+    pub(super) fn set_waiting(&self, database: &str, why: Option<&str>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => waiting.insert(database.to_owned(), why.to_owned()),
+            None => waiting.remove(database),
+        };
     }
 
     /// How far this server is with getting what it lacks, while it does.

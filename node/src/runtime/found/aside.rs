@@ -19,6 +19,10 @@ use crate::runtime::{Settings, StartError};
 const FOUND: &str = "found";
 /// Beside the own data while it is being moved: under which identity.
 const MOVING: &str = "moving";
+/// In a folder that is being opened: how many lives in a row began that and did not get to its end.
+const OPENING: &str = "opening";
+/// How many of them there may be. Whoever is killed just then is no reason to give a folder up.
+const OPENINGS_MAX: u32 = 3;
 /// In a folder of which nothing is left to be brought in.
 const DONE: &str = "done";
 
@@ -31,6 +35,39 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// It is about to be opened. A store that is damaged may end the process, and is not to do so
+    /// at every start.
+    ///
+    /// # Errors
+    /// That ended several lives in a row, or cannot be noted.
+    pub(super) fn begin(&self) -> Result<(), DataError> {
+        let path = self.path.join(OPENING);
+        let lives = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+        let lives: u32 = lives.unwrap_or(0);
+        if lives >= OPENINGS_MAX {
+            let detail = format!(
+                "this server ended {lives} times in a row while it opened what is beside it; see \
+                 why in its log, and remove this file to have it tried again"
+            );
+            return Err(DataError::Damaged { path, detail });
+        }
+        replace(&self.path, OPENING, format!("{}\n", lives + 1).as_bytes())
+    }
+
+    /// It is open, or was found to be none that can be opened: nothing ended meanwhile.
+    ///
+    /// # Errors
+    /// That cannot be noted.
+    pub(super) fn is_opened(&self) -> Result<(), DataError> {
+        let path = self.path.join(OPENING);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("remove", &path)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Nothing of it is to be brought in any more, in any life of this server.
     ///
     /// # Errors
@@ -49,6 +86,9 @@ pub(in crate::runtime) fn open(settings: &Settings) -> Result<(DataDir, Recovere
     move_on(root)?;
     let opened = open_as_it_is(settings)?;
     let is_among_others = !settings.join.is_empty() || settings.members.count() > 1;
+    if !is_among_others && opened.1.snapshot.is_none() {
+        forgets_nothing(root)?;
+    }
     if !is_among_others || alone(&opened.0, &opened.1).is_none() {
         return Ok(opened);
     }
@@ -64,6 +104,14 @@ pub(in crate::runtime) fn open(settings: &Settings) -> Result<(DataDir, Recovere
          has no others of their names"
     );
     open_as_it_is(settings)
+}
+
+/// Who would found a cluster alone has nothing set aside, which nobody would see there.
+fn forgets_nothing(root: &Path) -> Result<(), DataError> {
+    match places(root)?.into_iter().next() {
+        Some(Place { path, .. }) => Err(DataError::SetAside { root: root.to_path_buf(), path }),
+        None => Ok(()),
+    }
 }
 
 fn open_as_it_is(settings: &Settings) -> Result<(DataDir, RecoveredLog), StartError> {
@@ -193,8 +241,25 @@ mod tests {
             assert_ne!(new.node, node);
             let places = places(root).unwrap();
             assert_eq!((places.len(), places[0].node), (1, node));
+            let refused = forgets_nothing(root).unwrap_err().to_string();
+            assert!(refused.contains(&format!("--data={}", place.display())), "{refused}");
             places[0].is_done().unwrap();
             assert!(super::places(root).unwrap().is_empty());
+            forgets_nothing(root).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_ends_the_server_each_time_it_is_opened_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place { path: dir.path().to_path_buf(), node: NodeId(1) };
+        let fails = || place.begin().is_err();
+        assert!((0..OPENINGS_MAX).all(|_| !fails()) && fails() && fails());
+        place.is_opened().unwrap();
+        place.is_opened().unwrap();
+        for _ in 0..=OPENINGS_MAX {
+            assert!(!fails(), "each got to its end");
+            place.is_opened().unwrap();
         }
     }
 

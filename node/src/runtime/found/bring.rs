@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, OpKind, Stamp};
+use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, ItemKey, OpKind, Stamp};
 use quorate_control::command::Command;
 use quorate_control::found::Origin;
 use quorate_control::indexes::{IndexKind, IndexState};
@@ -23,6 +23,7 @@ use crate::http::backend::DecideError;
 use crate::runtime::data_dir::{DataDir, saved_name};
 use crate::runtime::handle::{NodeHandle, NodeState};
 use crate::runtime::shared::Shared;
+use crate::runtime::storage::StorageError;
 use crate::runtime::{Node, Settings};
 
 /// Items of one transaction; a page of them may have fewer, for their bytes.
@@ -33,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks at what cannot come for now, if nothing changes.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long servers may refuse an item for now before other databases have their turn.
+const TURN: Duration = Duration::from_secs(30);
 /// How long the server within may take to end.
 const STOP_BOUND: Duration = Duration::from_secs(3);
 
@@ -75,29 +78,47 @@ async fn forget_strays(cluster: &NodeHandle) {
 
 /// Brings in what one folder has; false when this server stops.
 async fn bring_from(cluster: &NodeHandle, place: &Place, settings: &Settings) -> bool {
-    let found = match open(place, settings).await {
+    let path = place.path.display();
+    if let Err(error) = place.begin() {
+        tracing::error!(%error, "the databases in {path} are not brought in");
+        return true;
+    }
+    let found = open(place, settings).await;
+    let (found, positions) = match found {
         Ok(found) => found,
         Err(why) => {
-            let path = place.path.display();
             tracing::error!(why, "the databases in {path} are not brought in");
+            opened(place);
             return true;
         }
     };
-    let source = Source { node: place.node, handle: found.0.handle(), positions: found.1 };
+    let source = Source { node: place.node, handle: found.handle(), positions };
     let stopping =
         until(|| matches!(cluster.shared.state(), NodeState::ShuttingDown | NodeState::Offline));
+    let bringing = async {
+        source.settle().await;
+        opened(place);
+        source.bring_all(cluster).await;
+    };
     let brought = tokio::select! {
-        () = source.bring_all(cluster) => true,
+        () = bringing => true,
         () = stopping => false,
     };
+    opened(place);
     drop(source);
-    if let Err(error) = found.0.stop(STOP_BOUND).await {
+    if let Err(error) = found.stop(STOP_BOUND).await {
         tracing::warn!(%error, "what was set aside was not closed in order");
     }
     if brought && let Err(error) = place.is_done() {
         tracing::warn!(%error, "it is looked through again at the next start");
     }
     brought
+}
+
+fn opened(place: &Place) {
+    if let Err(error) = place.is_opened() {
+        tracing::warn!(%error, "this counts as if the server had ended meanwhile");
+    }
 }
 
 /// By database, and cluster of it, the first position that was never granted.
@@ -144,36 +165,51 @@ struct Source {
     positions: Positions,
 }
 
-/// One of its databases is not done with yet, and why.
-enum NotYet {
-    /// What it waits for is said once.
+/// Why one of its databases is not brought in.
+enum Stopped {
+    /// For now. What it waits for is said once.
     Waits(String),
     /// The servers did not agree, or commit, in time.
     Again,
+    /// Its database in the cluster is no more, or is not this server's to bring.
+    Dropped,
 }
 
 impl Source {
+    /// What was acknowledged may have been undecided when its last life ended.
+    async fn settle(&self) {
+        until(|| self.handle.shared.state() == NodeState::Online).await;
+        self.handle.votes_settled().await;
+    }
+
     /// Brings in every database; what another one keeps away waits for that one to go.
     async fn bring_all(&self, cluster: &NodeHandle) {
-        until(|| self.handle.shared.state() == NodeState::Online).await;
-        // What was acknowledged may have been undecided when its last life ended.
-        self.handle.votes_settled().await;
         let mut changes = cluster.shared.changes.subscribe();
-        let mut left: Vec<Database> = self.handle.schema().databases.clone();
+        let schema = self.handle.schema();
+        let (halves, mut left): (Vec<Database>, Vec<Database>) =
+            schema.databases.iter().cloned().partition(|database| database.brought_by().is_some());
+        for half in halves {
+            let name = &half.name;
+            tracing::info!("database '{name}' was only coming here: what there is of it stays");
+        }
         let mut told = BTreeSet::new();
         while !left.is_empty() {
             changes.mark_unchanged();
             let mut waits = Vec::new();
             for database in left {
                 match self.bring(cluster, &database).await {
-                    Ok(how) => tracing::info!("database '{}' {how}", database.name),
-                    Err(NotYet::Waits(why)) => {
+                    Ok(how) => {
+                        cluster.shared.set_waiting(&database.name, None);
+                        tracing::info!("database '{}' {how}", database.name);
+                    }
+                    Err(Stopped::Waits(why)) => {
+                        cluster.shared.set_waiting(&database.name, Some(&why));
                         if told.insert(why.clone()) {
                             tracing::warn!("{why}");
                         }
                         waits.push(database);
                     }
-                    Err(NotYet::Again) => waits.push(database),
+                    Err(Stopped::Again | Stopped::Dropped) => waits.push(database),
                 }
             }
             left = waits;
@@ -184,30 +220,34 @@ impl Source {
     }
 
     /// Brings in one database; says how that ended.
-    async fn bring(&self, cluster: &NodeHandle, found: &Database) -> Result<String, NotYet> {
+    async fn bring(&self, cluster: &NodeHandle, found: &Database) -> Result<String, Stopped> {
         let me = cluster.shared.node;
         let own = Origin { server: self.node, number: found.id };
         let origin = found.origin.unwrap_or(own);
         let name = &found.name;
         let schema = cluster.schema();
-        if schema.of_origin(origin, name).is_none() {
+        if schema.of_origin(origin, name).is_none() && !schema.was_dropped(origin) {
             self.adopt(cluster, origin, found).await?;
+            if cluster.schema().of_origin(origin, name).is_some() {
+                cluster.shared.set_waiting(name, None);
+            }
         }
         let schema = cluster.schema();
         match schema.of_origin(origin, name) {
             Some(there) if there.brought_by() == Some(me) => {
-                let (to, began) = (there.id, Instant::now());
-                let Some(items) = self.copy(cluster, found, to).await else {
-                    return Ok("was dropped while it came: it stays on the disk".to_owned());
-                };
+                let began = Instant::now();
+                let items = self.copy(cluster, found.id, there).await?;
                 let cover = cluster.session(SessionToken::new(), Vec::new(), soon()).await;
-                let cover = cover.map_err(|_| NotYet::Again)?;
-                let brought = Command::Brought { database: to, by: me, cover };
-                cluster.decide(brought, soon()).await.map_err(|_| NotYet::Again)?;
+                let cover = cover.map_err(|_| Stopped::Again)?;
+                let brought = Command::Brought { database: there.id, by: me, cover };
+                cluster.decide(brought, soon()).await.map_err(|_| Stopped::Again)?;
                 Ok(format!("is brought in from the disk: {items} items in {:?}", began.elapsed()))
             }
             Some(_) => Ok("found on the disk is in the cluster: that one counts".to_owned()),
-            None => Err(NotYet::Waits(format!(
+            None if schema.was_dropped(origin) => {
+                Ok("was brought in and dropped: what is on the disk stays there".to_owned())
+            }
+            None => Err(Stopped::Waits(format!(
                 "database '{name}' found on the disk is another one than that of this name in the \
                  cluster: it stays where it is; whoever wants it drops the other one"
             ))),
@@ -220,7 +260,7 @@ impl Source {
         cluster: &NodeHandle,
         origin: Origin,
         found: &Database,
-    ) -> Result<(), NotYet> {
+    ) -> Result<(), Stopped> {
         let by = cluster.shared.node;
         if is_noted(&cluster.schema(), by, origin, &found.name) {
             return Ok(());
@@ -238,50 +278,53 @@ impl Source {
         let adopt = Command::Adopt { by, origin, database, positions };
         match cluster.decide(adopt, soon()).await {
             Ok(()) => Ok(()),
-            Err(DecideError::Refused(refusal)) => Err(NotYet::Waits(refusal.text)),
-            Err(DecideError::Failed(_)) => Err(NotYet::Again),
+            Err(DecideError::Refused(refusal)) => Err(Stopped::Waits(refusal.text)),
+            Err(DecideError::Failed(_)) => Err(Stopped::Again),
         }
     }
 
-    /// Writes everything that a database holds under its number in the cluster; gives how many
-    /// items there are, or `None` once it is no more.
-    async fn copy(&self, cluster: &NodeHandle, found: &Database, to: u32) -> Option<u64> {
-        let records = found.clusters.iter().map(|cluster| cluster.id);
+    /// Writes everything that a database holds where it is `to` be in the cluster; gives how many
+    /// items there are. Clusters and indexes are those that were agreed on there: an index may have
+    /// become ready here since.
+    async fn copy(&self, cluster: &NodeHandle, from: u32, to: &Database) -> Result<u64, Stopped> {
+        let records = to.clusters.iter().map(|cluster| cluster.id);
         // Entries of the other indexes follow from the records.
-        let unique = found
-            .indexes
-            .iter()
-            .filter(|index| index.kind == IndexKind::Unique && index.state == IndexState::Ready);
+        let unique = to.indexes.iter().filter(|index| index.kind == IndexKind::Unique);
         let keys = unique.map(|index| index.cluster);
         let mut items = 0;
         for number in records.chain(keys).chain([TOKEN_CLUSTER]) {
-            let from = ClusterKey { database: found.id, cluster: number };
-            let to = ClusterKey { database: to, cluster: number };
+            let from = ClusterKey { database: from, cluster: number };
+            let target = ClusterKey { database: to.id, cluster: number };
             let mut after = None;
             loop {
-                let page = self.page(from, after).await;
+                let page = self.page(from, after).await.map_err(|error| {
+                    let name = &to.name;
+                    Stopped::Waits(format!(
+                        "database '{name}' cannot be read from the disk: {error}"
+                    ))
+                })?;
                 let Some((last, _)) = page.last() else { break };
                 after = Some(last.clone());
                 let live = page.into_iter().filter(|(_, committed)| committed.live);
                 let live: Vec<_> =
-                    live.map(|(key, found)| (ItemId { cluster: to, key }, found)).collect();
+                    live.map(|(key, found)| (ItemId { cluster: target, key }, found)).collect();
                 items += live.len() as u64;
-                write(cluster, live).await?;
+                write(cluster, &to.name, live).await?;
             }
         }
-        Some(items)
+        Ok(items)
     }
 
-    /// The next items of a cluster. A disk that gives none ends the process, as it does elsewhere.
-    async fn page(&self, of: ClusterKey, after: Option<ItemKey>) -> Vec<(ItemKey, Committed)> {
+    /// The next items of a cluster. What cannot be read here is no reason to end: other databases
+    /// of this server are in another store.
+    async fn page(
+        &self,
+        of: ClusterKey,
+        after: Option<ItemKey>,
+    ) -> Result<Vec<(ItemKey, Committed)>, StorageError> {
         let storage = self.handle.shared.storage.clone();
         let read = move || storage.items_after(of, after.as_ref(), ITEMS_MAX);
-        match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(page)) => page,
-            Ok(Err(error)) => crate::runtime::storage::die(&error),
-            // Only when the process ends.
-            Err(_) => std::future::pending().await,
-        }
+        tokio::task::spawn_blocking(read).await.map_err(|_| StorageError::Stopping)?
     }
 }
 
@@ -291,45 +334,70 @@ fn is_noted(schema: &Schema, by: quorate_api::NodeId, origin: Origin, name: &str
     strays.any(|stray| (stray.server, stray.origin) == (by, origin) && stray.database == name)
 }
 
-/// Writes these where they are not yet, until all of them are; `None` once their database is no
-/// more, or is not this server's to bring.
-async fn write(cluster: &NodeHandle, items: Vec<(ItemId, Committed)>) -> Option<()> {
-    let me = cluster.shared.node;
-    let database = items.first().map(|(item, _)| item.cluster.database);
-    let mut left = items;
-    loop {
-        let mut absent = Vec::new();
-        for (item, found) in left {
-            let there = cluster.read_local(&item).await.ok().flatten();
-            if there.is_none() {
-                absent.push((item, found));
-            }
-        }
-        if absent.is_empty() {
-            return Some(());
-        }
-        let create = |(item, found): &(ItemId, Committed)| Proposal {
-            item: item.clone(),
-            kind: OpKind::Create,
-            base: Base::Exact(Stamp::ABSENT),
-            image: found.image.clone(),
+/// Writes these where they are not yet, until all of them are.
+async fn write(
+    cluster: &NodeHandle,
+    name: &str,
+    items: Vec<(ItemId, Committed)>,
+) -> Result<(), Stopped> {
+    let (began, mut at_once) = (Instant::now(), ITEMS_MAX);
+    let mut left = absent(cluster, items).await;
+    while let Some((first, _)) = left.first() {
+        let (database, item) = (first.cluster.database, first.clone());
+        let ops = left.iter().take(at_once).map(create).collect();
+        let Err(failure) = cluster.submit(ops, soon()).await else {
+            left.drain(..at_once.min(left.len()));
+            continue;
         };
-        let ops = absent.iter().map(create).collect();
-        match cluster.submit(ops, soon()).await {
-            Ok(_) => return Some(()),
-            Err(failure) => tracing::debug!(?failure, "not written yet"),
-        }
+        tracing::debug!(?failure, "not written yet");
         let schema = cluster.schema();
-        let is_coming = |id| {
-            let mut all = schema.databases.iter();
-            all.any(|other| Some(other.id) == id && other.brought_by() == Some(me))
-        };
-        if !is_coming(database) {
-            return None;
+        let mut all = schema.databases.iter();
+        let found = all.find(|other| other.id == database);
+        if found.is_none_or(|found| found.brought_by() != Some(cluster.shared.node)) {
+            return Err(Stopped::Dropped);
         }
-        left = absent;
-        tokio::time::sleep(PAUSE).await;
+        let item = failure.item.unwrap_or(item);
+        let code = failure.code;
+        if code == ErrorCode::TooLarge && at_once > 1 {
+            // Each of them was small enough by itself when it was written first.
+            at_once = 1;
+        } else if !is_for_now(code) || began.elapsed() > TURN {
+            return Err(Stopped::Waits(format!(
+                "database '{name}' waits with {item}, which is refused: {code}"
+            )));
+        } else {
+            tokio::time::sleep(PAUSE).await;
+        }
+        left = absent(cluster, left).await;
     }
+    Ok(())
+}
+
+/// Those that are not there.
+async fn absent(cluster: &NodeHandle, items: Vec<(ItemId, Committed)>) -> Vec<(ItemId, Committed)> {
+    let mut absent = Vec::new();
+    for (item, found) in items {
+        if cluster.read_local(&item).await.ok().flatten().is_none() {
+            absent.push((item, found));
+        }
+    }
+    absent
+}
+
+fn create((item, found): &(ItemId, Committed)) -> Proposal {
+    Proposal {
+        item: item.clone(),
+        kind: OpKind::Create,
+        base: Base::Exact(Stamp::ABSENT),
+        image: found.image.clone(),
+    }
+}
+
+/// Whether the same items may be written later. An attempt whose end is not known may have written
+/// them, which is a conflict for the next one until it is seen here; and a server that aligns may
+/// believe for a while in what was.
+const fn is_for_now(code: ErrorCode) -> bool {
+    code.retryable() || matches!(code, ErrorCode::Deadline | ErrorCode::VersionConflict)
 }
 
 fn soon() -> Instant {
