@@ -206,7 +206,7 @@ fn is_refused_alone(dir: &Path, arguments: &[String]) {
     lost.end(Signal::SIGKILL);
     let mut again = start(&alone(arguments));
     until("its end", || again.ended().is_some());
-    assert_eq!(again.ended().and_then(|status| status.code()), Some(3));
+    assert_eq!(again.ended().and_then(|status| status.code()), Some(1));
     again.wait_end_of_log();
     let log = again.log();
     let place = log.split_once("with --data=").and_then(|(_, rest)| rest.split(['"', '\n']).next());

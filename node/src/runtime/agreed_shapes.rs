@@ -135,11 +135,13 @@ fn later_commands() -> Vec<Command> {
             cluster: "item_usa".into(),
             server: "n2".into(),
         },
+        adopt(3),
+        Command::DropDatabase { name: "found".into() },
         adopt(1),
         adopt(2),
         Command::ForgetStrays { of: OTHER },
         adopt(2),
-        Command::Brought { database: 2, by: OTHER, cover },
-        Command::Arrived { database: 2, at: OTHER },
+        Command::Brought { database: 3, by: OTHER, cover },
+        Command::Arrived { database: 3, at: OTHER },
     ]
 }
