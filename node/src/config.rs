@@ -17,10 +17,11 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_control::data_centers::{self, DataCenterError, DataCenters};
+use quorate_control::distributed::Defaults;
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use quorate_control::versions::Versions;
-use quorate_protocol::chain::{Chain, Resolver};
+use quorate_protocol::chain::Chain;
 use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
 
@@ -108,8 +109,8 @@ pub struct ServeArgs {
     /// Milliseconds between two pieces of alignment work
     #[arg(long)]
     pub align_pause_ms: Option<u64>,
-    /// Who decides between contents that diverged: quorum, content, majority, version, in the
-    /// order given [default: majority,content,version]
+    /// Default of new databases, before the template's: who decides between contents that diverged;
+    /// quorum, content, majority, version, in the order given [default: majority,content,version]
     #[arg(long)]
     pub conflict_resolver_chain: Option<String>,
     /// Contents that lost a merge and are kept to be looked at; above, the oldest are dropped
@@ -219,7 +220,7 @@ pub struct Config {
     pub suspect_after: Duration,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
     pub align: AlignConfig,
-    /// Who decides between contents that diverged.
+    /// Who decides between contents that diverged; default of new databases.
     pub chain: Chain,
     /// Contents that lost and are kept, and their bytes.
     pub lost_max: (usize, usize),
@@ -290,7 +291,7 @@ impl Config {
         let centers = &template.defaults.data_centers;
         data_centers::check(centers, (write_quorum, read_quorum), &names)?;
         let chain = flags.conflict_resolver_chain.or(file.conflict_resolver_chain);
-        let chain = chain_of(chain, centers)?;
+        let chain = chain_of(chain, &template.defaults)?;
         let given = flags.execution_mode.map(|text| text.parse()).transpose()?;
         let execution_mode =
             given.or(file.execution_mode).unwrap_or(template.defaults.execution_mode);
@@ -374,15 +375,12 @@ fn versions(newest: Option<u16>) -> Result<Versions, ConfigError> {
     newest.map_or(Ok(Versions::ALL), up_to)
 }
 
-fn chain_of(given: Option<String>, centers: &DataCenters) -> Result<Chain, ConfigError> {
-    let Some(text) = given else { return Ok(Chain::default()) };
+fn chain_of(given: Option<String>, template: &Defaults) -> Result<Chain, ConfigError> {
+    let Some(text) = given else { return Ok(template.chain.clone().unwrap_or_default()) };
     let chain: Chain = text.parse()?;
-    for step in chain.steps() {
-        if let Resolver::DataCenter(winner) = step
-            && !centers.contains_key(winner)
-        {
-            return Err(ConfigError::NoSuchCenter(DataCenterError::Unknown(winner.clone())));
-        }
+    let stranger = chain.data_centers().find(|name| !template.data_centers.contains_key(*name));
+    if let Some(center) = stranger {
+        return Err(ConfigError::NoSuchCenter(DataCenterError::Unknown(center.to_owned())));
     }
     Ok(chain)
 }

@@ -86,6 +86,9 @@ pub enum DdlError {
     /// Data centers that cannot be.
     #[error(transparent)]
     DataCenters(#[from] DataCenterError),
+    /// A chain of resolvers that cannot be.
+    #[error("conflictResolverRepairerChain: {0}")]
+    Chain(DataCenterError),
     /// No MASTER at all.
     #[error("a database needs at least one MASTER")]
     NoMasters,
@@ -127,6 +130,7 @@ impl DdlError {
             | Self::QuorumTooLarge { .. }
             | Self::NoMasters
             | Self::DataCenters(_)
+            | Self::Chain(_)
             | Self::Exhausted(_) => ErrorCode::BadRequest,
         }
     }

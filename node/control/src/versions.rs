@@ -70,12 +70,39 @@ impl fmt::Display for Versions {
     }
 }
 
+/// Since this version databases say who decides between contents that diverged.
+pub const CHAIN_SINCE: u16 = 9;
+
 impl Command {
     /// The level from which on it can be proposed: since then every server knows it. What raises
     /// the level is proposed before.
     #[must_use]
     pub const fn since(&self) -> u16 {
-        if matches!(self, Self::AddCluster { .. } | Self::SetOwner { .. }) { 9 } else { OLDEST }
+        match self {
+            Self::AddCluster { .. } | Self::SetOwner { .. } => 9,
+            Self::CreateDatabase { new } if new.chain.is_some() => CHAIN_SINCE,
+            Self::Reconfigure { settings, .. } if settings.chain.is_some() => CHAIN_SINCE,
+            Self::CreateDatabase { .. }
+            | Self::Reconfigure { .. }
+            | Self::Enlist { .. }
+            | Self::SetRole { .. }
+            | Self::RemoveServer { .. }
+            | Self::LetGo { .. }
+            | Self::Announce { .. }
+            | Self::Raise { .. }
+            | Self::DropDatabase { .. }
+            | Self::CreateClass { .. }
+            | Self::DropClass { .. }
+            | Self::CreateIndex { .. }
+            | Self::DropIndex { .. }
+            | Self::IndexFilled { .. }
+            | Self::IndexFailed { .. }
+            | Self::Grant { .. }
+            | Self::MoveOwners { .. }
+            | Self::ReturnOwners { .. }
+            | Self::AddClusters { .. }
+            | Self::Reports { .. } => OLDEST,
+        }
     }
 }
 

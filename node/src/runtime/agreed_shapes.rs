@@ -13,6 +13,7 @@ use quorate_control::schema::DatabaseKind;
 use quorate_control::servers::Role;
 use quorate_control::settings::{ExecutionMode, NewDatabase, ReadQuorum, Settings};
 use quorate_control::versions::OLDEST;
+use quorate_protocol::chain::Chain;
 use quorate_protocol::io::Report;
 
 const DATABASE: u32 = 1;
@@ -35,6 +36,7 @@ fn commands() -> Vec<Command> {
         read_quorum: ReadQuorum::default(),
         execution_mode: ExecutionMode::default(),
         data_centers: BTreeMap::new(),
+        chain: None,
     };
     let (generation, node, boot) = (1, NodeId(4), Boot(1));
     let report = Report::Synced { cluster, generation };
@@ -98,7 +100,8 @@ fn what_is_agreed_on_is_written_as_before() {
     assert_eq!(listed, kinds.into_iter().chain(later).collect());
     expect_file!["./shapes/agreed-8.txt"].assert_eq(&history(&commands));
     let of = [NodeId(1), NodeId(2), NodeId(3)].into();
-    let database = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
+    let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
+    let database = NewDatabase { chain: "version,quorum".parse().ok(), ..new };
     let (database_name, class) = ("bench".to_owned(), "Item".to_owned());
     let raised = history(&[
         Command::Raise { level: OLDEST + 1, of },
@@ -118,6 +121,12 @@ fn what_is_agreed_on_is_written_as_before() {
             database: database_name,
             cluster: "item_usa".into(),
             server: "n2".into(),
+        },
+        Command::Reconfigure {
+            database: "bench".to_owned(),
+            version: 4,
+            settings: Settings { chain: Some(Chain::default()), ..Settings::default() },
+            owners: BTreeMap::new(),
         },
     ]);
     expect_file!["./shapes/agreed-9-adds.txt"].assert_eq(&raised);

@@ -247,6 +247,7 @@ impl Machine {
                     self.begin(&mut cx);
                 }
             }
+            Event::Chains(chains) => self.merger.chains = chains,
             Event::Surveyed { number, leaves } => self.on_surveyed(&mut cx, number, leaves),
             Event::Tick => {
                 self.run_timers(&mut cx);
