@@ -7,6 +7,7 @@ mod error;
 pub mod first_run;
 mod join;
 mod limits;
+mod numbers;
 pub mod password;
 pub mod template;
 
@@ -27,8 +28,8 @@ use serde::Deserialize;
 
 use self::dial::DialError;
 use self::first_run::Terminal;
-use self::join::Reach;
-use self::limits::OutOfRange;
+use self::join::{Founding, Reach};
+use self::numbers::Numbers;
 use self::template::Template;
 use crate::http::RetryPolicy;
 
@@ -64,8 +65,9 @@ pub struct ServeArgs {
     /// remembers them. It joins as REPLICA, and keeps a copy of everything
     #[arg(long, value_delimiter = ',', conflicts_with = "masters")]
     pub join: Vec<String>,
-    /// What a server that joins becomes: replica. It can be made a MASTER later
-    #[arg(long, requires = "join")]
+    /// What a server that joins becomes: replica, which can be made a MASTER later, or witness,
+    /// which votes and keeps no records; witness with --masters, too
+    #[arg(long)]
     pub role: Option<String>,
     /// Address at which other servers reach this one, as HOST:PORT; without it, that of --peer
     #[arg(long)]
@@ -202,6 +204,8 @@ pub struct Config {
     pub members: Members,
     /// Where it asks to be taken in; empty: it founds a cluster.
     pub join: Vec<String>,
+    /// It is to be a witness.
+    pub witness: bool,
     /// Default of new databases.
     pub write_quorum: WriteQuorum,
     /// Where servers are, in databases whose creation does not say.
@@ -268,17 +272,16 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
-        let (align, retry, lost_max) =
-            (align(&flags, &file)?, retry(&flags, &file)?, lost_max(&flags, &file)?);
-        let (in_flight_max, connections_max) = loads(&flags, &file)?;
+        let Numbers { align, retry, lost_max, loads } = Numbers::of(&flags, &file)?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
-        let (masters, join) = join::founding(flagged, filed, flags.role.or(file.role))?;
+        let Founding { masters, join, witness } =
+            join::founding(flagged, filed, flags.role.or(file.role))?;
         let stands_alone = masters.is_none() && join.is_empty();
         let given = flags.name.or(flags.env_name).or(file.name);
         let (name, members) = name_and_members(given, &data, masters, &join, terminal)?;
         let given = flags.default_db_config.or(file.default_db_config);
-        let template = Template::load(given, &data, &members)?;
+        let mut template = Template::load(given, &data, &members)?;
         let (write_quorum, read_quorum) = quorums(
             (flags.write_quorum, file.write_quorum),
             (flags.read_quorum, file.read_quorum),
@@ -287,14 +290,14 @@ impl Config {
             if join.is_empty() { members.count() } else { usize::MAX },
         )?;
         let founders = if join.is_empty() { members.names() } else { &[] };
+        let witness = join::is_witness(witness, (&name, founders), &mut template)?;
         let names: Vec<&str> = founders.iter().map(String::as_str).collect();
         let centers = &template.defaults.data_centers;
         data_centers::check(centers, (write_quorum, read_quorum), &names)?;
         let chain = flags.conflict_resolver_chain.or(file.conflict_resolver_chain);
         let chain = chain_of(chain, &template.defaults)?;
-        let given = flags.execution_mode.map(|text| text.parse()).transpose()?;
-        let execution_mode =
-            given.or(file.execution_mode).unwrap_or(template.defaults.execution_mode);
+        let modes = (flags.execution_mode, file.execution_mode);
+        let execution_mode = mode_of(modes, &template.defaults)?;
         let mut dial = file.dial;
         dial.extend(flags.dial);
         dial::check(&dial, &members, &name)?;
@@ -317,6 +320,7 @@ impl Config {
             links,
             members,
             join,
+            witness,
             write_quorum,
             data_centers: template.defaults.data_centers.clone(),
             read_quorum,
@@ -329,8 +333,8 @@ impl Config {
             chain,
             lost_max,
             retry,
-            in_flight_max,
-            connections_max,
+            in_flight_max: loads.0,
+            connections_max: loads.1,
         })
     }
 }
@@ -385,41 +389,12 @@ fn chain_of(given: Option<String>, template: &Defaults) -> Result<Chain, ConfigE
     Ok(chain)
 }
 
-fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {
-    let age_s: u64 = limits::LOG_AGE_MAX_S.pick(flags.log_age_max_s, file.log_age_max_s)?;
-    let pause_ms: u64 = limits::ALIGN_PAUSE_MS.pick(flags.align_pause_ms, file.align_pause_ms)?;
-    Ok(AlignConfig {
-        log_entries: limits::LOG_ENTRIES_MAX.pick(flags.log_entries_max, file.log_entries_max)?,
-        log_age: age_s * 1_000_000,
-        pause: pause_ms * 1_000,
-        items: limits::ALIGN_ITEMS.pick(flags.align_items, file.align_items)?,
-        ..AlignConfig::new()
-    })
-}
-
-/// Requests and connections at once.
-fn loads(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {
-    let requests = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
-    let connections = limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
-    Ok((requests, connections))
-}
-
-fn lost_max(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {
-    let (flag, filed) = (flags.lost_contents_mib_max, file.lost_contents_mib_max);
-    let mib: usize = limits::LOST_CONTENTS_MIB_MAX.pick(flag, filed)?;
-    let contents =
-        limits::LOST_CONTENTS_MAX.pick(flags.lost_contents_max, file.lost_contents_max)?;
-    Ok((contents, mib << 20))
-}
-
-fn retry(flags: &ServeArgs, file: &File) -> Result<RetryPolicy, OutOfRange> {
-    let delay_ms = limits::RETRY_DELAY_MS.pick(flags.retry_delay_ms, file.retry_delay_ms)?;
-    Ok(RetryPolicy {
-        count: limits::RETRY_COUNT.pick(flags.retry_count, file.retry_count)?,
-        delay: Duration::from_millis(delay_ms),
-        jitter_percent: limits::RETRY_JITTER_PERCENT
-            .pick(flags.retry_jitter_percent, file.retry_jitter_percent)?,
-    })
+fn mode_of(
+    (flag, file): (Option<String>, Option<ExecutionMode>),
+    template: &Defaults,
+) -> Result<ExecutionMode, ConfigError> {
+    let given = flag.map(|text| text.parse()).transpose()?;
+    Ok(given.or(file).unwrap_or(template.execution_mode))
 }
 
 impl Config {

@@ -291,6 +291,7 @@ fn settings(config: &Config, http: SocketAddr) -> Settings {
         http: Some(http),
         members: config.members.clone(),
         join: config.join.clone(),
+        witness: config.witness,
         advertise: links.and_then(|links| links.advertise.clone()),
         multicast: links.is_some_and(|links| links.multicast),
         dial: links.map(|links| links.dial.clone()).unwrap_or_default(),

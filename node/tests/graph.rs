@@ -68,6 +68,7 @@ impl Cluster {
             http: None,
             members: Members::new(NAMES).unwrap(),
             join: Vec::new(),
+            witness: false,
             advertise: None,
             multicast: false,
             dial: others.map(|o| (NAMES[o].to_owned(), self.peers[o].to_string())).collect(),

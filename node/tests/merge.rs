@@ -7,6 +7,7 @@ mod support;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use support::items::{create, items, path, update};
 use support::people::{ask, done, sql, start, start_all, stop_all};
 use support::wire::Wire;
 use support::{Server, servers_of, until};
@@ -100,28 +101,6 @@ fn metric(server: &Server, name: &str) -> u64 {
     line.and_then(|number| number.parse().ok()).unwrap()
 }
 
-fn create(server: &Server, content: &str) -> String {
-    let record = json!({"@class": "Item", "content": content}).to_string();
-    let made = done(server, "POST", "/document/bench", &record);
-    made["@rid"].as_str().unwrap().to_owned()
-}
-
-fn path(rid: &str) -> String {
-    format!("/document/bench/{}", rid.trim_start_matches('#'))
-}
-
-fn update(server: &Server, rid: &str, content: &str) {
-    let record = json!({"@class": "Item", "content": content}).to_string();
-    done(server, "PUT", &path(rid), &record);
-}
-
-fn items(server: &Server) -> Vec<Value> {
-    let found = done(server, "GET", "/query/bench/sql/SELECT%20FROM%20Item/-1", "");
-    let mut rows = found["result"].as_array().unwrap().clone();
-    rows.sort_by_key(|row| row["@rid"].to_string());
-    rows
-}
-
 /// Content and version of a record in a list.
 fn of<'a>(rows: &'a [Value], rid: &str) -> Option<(&'a str, u64)> {
     let row = rows.iter().find(|row| row["@rid"] == rid)?;
@@ -167,6 +146,14 @@ fn both_sides_write_and_the_majority_wins() {
     update(three, &rids[3], "minority, first");
     update(three, &rids[3], "minority, last");
     let alone = create(three, "born alone");
+    // With a quorum of 1 it is a majority's only once the other one has it, too.
+    for server in [one, two] {
+        let has = |rid: &String| of(&items(server), rid).map(|(content, _)| content.to_owned());
+        until("one content on this side", || {
+            let found = [0, 2, 3].map(|index| has(&rids[index]));
+            found == [Some("majority".to_owned()), None, Some("majority".to_owned())]
+        });
+    }
     cluster.heal();
     cluster.merged();
     let rows = cluster.same();

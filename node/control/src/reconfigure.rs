@@ -3,7 +3,6 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::ToString;
-use alloc::vec::Vec;
 
 use quorate_protocol::chain::Chain;
 
@@ -59,13 +58,15 @@ impl Schema {
         Ok(next)
     }
 
-    /// Refuses quorums that no number of answers reaches, and data centers that cannot be.
+    /// Refuses quorums that no number of answers reaches, data centers that cannot be, and W below
+    /// a majority beside a witness, that of data centers included: what diverges is merged by
+    /// contents, and it has none.
     pub(crate) fn check_quorums(
         &self,
         (write, read): (WriteQuorum, ReadQuorum),
         centers: &DataCenters,
     ) -> Result<(), DdlError> {
-        let names: Vec<&str> = self.masters().map(|server| server.name.as_str()).collect();
+        let names = self.voter_names();
         let masters = names.len();
         let quorums =
             [("writeQuorum", write.effective(masters)), ("readQuorum", read.effective(masters))];
@@ -74,6 +75,12 @@ impl Schema {
                 return Err(DdlError::QuorumTooLarge { key, quorum, masters });
             }
         }
-        Ok(data_centers::check(centers, (write, read), &names)?)
+        data_centers::check(centers, (write, read), &names)?;
+        let rule = data_centers::rule(write, centers, &names);
+        if rule.is_below_majority(masters) && !self.witnesses().is_empty() {
+            let (quorum, majority) = (rule.write_quorum, masters / 2 + 1);
+            return Err(DdlError::LooseBesideWitness { quorum, masters, majority });
+        }
+        Ok(())
     }
 }

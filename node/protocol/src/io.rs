@@ -328,6 +328,11 @@ pub enum Note {
         /// One of them was there at this tick already; `None`: it has them all.
         since: Option<Tick>,
     },
+    /// A witness dropped contents that every MASTER and REPLICA has.
+    Dropped {
+        /// Of how many items.
+        contents: u64,
+    },
     /// Tombstones that every MASTER and REPLICA has were dropped.
     Purged {
         /// How many.

@@ -320,7 +320,7 @@ impl NodeHandle {
         let shared = &self.shared;
         let peers = shared.links.as_ref().map(|links| links.peers());
         let schema = shared.schema.load();
-        let agreed = schema.masters().map(|server| server.name.clone());
+        let agreed = schema.voters().map(|server| server.name.clone());
         let names: Vec<String> = if schema.servers.is_empty() {
             shared.members.names().to_vec()
         } else {

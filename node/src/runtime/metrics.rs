@@ -12,7 +12,6 @@ use quorate_api::{NodeId, Outcome};
 use quorate_protocol::io::{NoReasonNote, Note, Reply, Tick};
 use quorate_protocol::message::Message;
 
-use super::conflicts::LostMetrics;
 use super::inbox::Inbox;
 use super::link::{LinkBytes, Links};
 use super::message_names::{MESSAGES, message_index};
@@ -108,7 +107,7 @@ pub struct Metrics {
     /// Items with contents here that are not merged.
     pub unmerged: AtomicU64,
     /// Contents that have lost.
-    pub lost: LostMetrics,
+    pub lost: super::conflicts::LostMetrics,
     /// Contradictions that must never happen.
     pub corruptions: Counter,
     /// 1 while this server aligns.
@@ -137,6 +136,8 @@ pub struct Metrics {
     pub chunk_bytes_sent: Counter,
     /// Times a server was not waited for any more.
     pub passed_over: Counter,
+    /// Contents that a witness dropped.
+    pub contents_dropped: Counter,
     /// Tombstones dropped.
     pub tombstones_dropped: Counter,
     lags: Mutex<BTreeMap<NodeId, (u64, Option<Tick>)>>,
@@ -224,6 +225,7 @@ impl Metrics {
             Note::AllCopied => {}
             Note::Damaged(_) => self.damaged_chunks.increment(),
             Note::PassedOver(_) => self.passed_over.increment(),
+            Note::Dropped { contents } => self.contents_dropped.add(*contents),
             Note::Purged { tombstones } => self.tombstones_dropped.add(*tombstones),
             Note::Lag { node, entries, since } => {
                 self.lags().insert(*node, (*entries, *since));
@@ -289,6 +291,7 @@ impl Metrics {
         self.render_control(&mut text);
         self.fsync.render(&mut text);
         self.render_queues(&mut text);
+        self.lost.render(&mut text);
         self.render_links(&mut text);
         render_process(&mut text);
         text.0
@@ -326,11 +329,11 @@ impl Metrics {
             ("quorate_damaged_chunks_total", &self.damaged_chunks),
             ("quorate_chunk_bytes_sent_total", &self.chunk_bytes_sent),
             ("quorate_passed_over_total", &self.passed_over),
+            ("quorate_contents_dropped_total", &self.contents_dropped),
             ("quorate_tombstones_dropped_total", &self.tombstones_dropped),
             ("quorate_diverged_total", &self.diverged),
             ("quorate_merged_total", &self.merged),
             ("quorate_no_winner_total", &self.no_winner),
-            ("quorate_lost_contents_dropped_total", self.lost.dropped_total()),
             ("quorate_corruptions_total", &self.corruptions),
             ("quorate_stale_messages_total", &self.stale_messages),
             ("quorate_indexes_filled_total", &self.filling.filled),
@@ -385,10 +388,7 @@ impl Metrics {
             ("quorate_held_effects", self.held.load(Ordering::Relaxed)),
             ("quorate_requests_in_flight", self.in_flight.load(Ordering::Relaxed)),
             ("quorate_inbox_depth", sources.inbox.len() as u64),
-        ]
-        .into_iter()
-        .chain(self.lost.gauges())
-        {
+        ] {
             text.head(name, "gauge");
             text.line(format_args!("{name}"), depth);
         }
@@ -461,15 +461,15 @@ fn bytes_in(path: &str, key: &str) -> Option<u64> {
 }
 
 /// Lines of Prometheus text.
-struct Text(String);
+pub(super) struct Text(String);
 
 impl Text {
-    fn head(&mut self, name: &str, kind: &str) {
+    pub(super) fn head(&mut self, name: &str, kind: &str) {
         // Writing to a string cannot fail.
         writeln!(self.0, "# TYPE {name} {kind}").ok();
     }
 
-    fn line(&mut self, series: std::fmt::Arguments<'_>, value: impl std::fmt::Display) {
+    pub(super) fn line(&mut self, series: std::fmt::Arguments<'_>, value: impl std::fmt::Display) {
         writeln!(self.0, "{series} {value}").ok();
     }
 }

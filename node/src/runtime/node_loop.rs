@@ -380,6 +380,7 @@ impl<P: Protocol> NodeLoop<P> {
             | Note::Retried
             | Note::Alignment(_)
             | Note::Lag { .. }
+            | Note::Dropped { .. }
             | Note::Purged { .. } => {}
         }
     }

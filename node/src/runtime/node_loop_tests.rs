@@ -61,7 +61,7 @@ impl Fake {
     fn submit(&mut self, now: Tick, request: u64, out: &mut Vec<Effect>) {
         self.seq += 1;
         let stamp = Stamp { version: self.seq, ..Stamp::ABSENT };
-        let committed = Committed { stamp, live: true, image: None };
+        let committed = Committed { stamp, live: true, image: None, elsewhere: None };
         let writes = vec![Write::Item(item(), committed)];
         match self.plan {
             Plan::Write => {

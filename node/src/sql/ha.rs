@@ -141,8 +141,10 @@ impl Parser<'_> {
             Role::Master
         } else if self.take_word("REPLICA")? {
             Role::Replica
+        } else if self.take_word("WITNESS")? {
+            Role::Witness
         } else {
-            return Err(self.unexpected("MASTER or REPLICA"));
+            return Err(self.unexpected("MASTER, REPLICA or WITNESS"));
         };
         Ok(HaSet::Role { server, role })
     }
@@ -249,6 +251,7 @@ mod tests {
         };
         for (text, expected) in [
             ("HA SET ROLE n4=MASTER", set("n4", Role::Master)),
+            ("HA SET ROLE n3 = witness", set("n3", Role::Witness)),
             ("ha set role `europe-1`=replica;", set("europe-1", Role::Replica)),
             ("HA SET OWNER item_n2=n1", own("item_n2", "n1")),
             ("ha set owner `*`=`europe-1`", own("*", "europe-1")),
@@ -325,7 +328,7 @@ mod tests {
             ("HA SET OWNER =n1", "expected the name of a cluster, or *, found '='"),
             ("HA SET OWNER a n1", "expected '=', found 'n1'"),
             ("HA SET OWNER a=", "expected the name of a server, found the end"),
-            ("HA SET ROLE n1=OBSERVER", "expected MASTER or REPLICA, found 'OBSERVER'"),
+            ("HA SET ROLE n1=OBSERVER", "expected MASTER, REPLICA or WITNESS, found 'OBSERVER'"),
             ("HA SET ROLE n1 MASTER", "expected '=', found 'MASTER'"),
             ("HA REMOVE n1", "expected SERVER, found 'n1'"),
             ("HA REMOVE SERVER", "expected the name of a server, found the end"),

@@ -110,6 +110,10 @@ fn operations(ops: &[Operation]) -> String {
 pub(crate) fn committed(committed: Option<&Committed>) -> String {
     match committed {
         None => " absent".to_owned(),
+        Some(c) if c.elsewhere.is_some() => {
+            let live = if c.live { "" } else { "deleted, " };
+            format!(" {live}content elsewhere, at {}", stamp(c.stamp))
+        }
         Some(c) if c.live => format!("{} at {}", image(c.image.as_ref()), stamp(c.stamp)),
         Some(c) => format!(" deleted at {}", stamp(c.stamp)),
     }
@@ -378,6 +382,7 @@ pub(crate) fn note(note: &Note) -> String {
         Note::AllCopied => "all copied".to_owned(),
         Note::Damaged(server) => format!("damaged chunk from {}", node(*server)),
         Note::PassedOver(server) => format!("passed over {}", node(*server)),
+        Note::Dropped { contents } => format!("dropped {contents} contents"),
         Note::Lag { node: server, entries, .. } => format!("{} lags by {entries}", node(*server)),
         Note::Purged { tombstones } => format!("dropped {tombstones} tombstones"),
         Note::Corruption { tx: t, detail } => format!("CORRUPTION {}: {detail}", tx(*t)),

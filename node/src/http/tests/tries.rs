@@ -69,19 +69,19 @@ async fn what_the_client_did_not_name_is_retryable_when_tries_run_out() {
 #[tokio::test]
 async fn what_the_next_attempt_builds_on_is_read_from_whoever_votes() {
     let setup = setup(1, Duration::ZERO).await;
-    // Of a vertex the edges matter, so it is read.
-    let vertex = setup.sql("CREATE VERTEX V SET v = 1").await[0]["@rid"].clone();
-    let update = format!("UPDATE {} SET v = 2", vertex.as_str().unwrap());
     let asked = async |failures: &[ErrorCode]| {
         setup.fake.quorums();
         for code in failures {
             setup.fake.fail(*code);
         }
-        setup.sql(&update).await;
+        setup.send("PATCH", PATH, r#"{"w":1}"#).await.expect(200);
         setup.fake.quorums()
     };
     let again = ErrorCode::SchemaChanged;
     assert_eq!(asked(&[again]).await, [ReadQuorum::Bases]);
+    for node in [1, 2] {
+        tokio::spawn(worker::run(setup.fake.as_node(NodeId(node)), Arc::default()));
+    }
     setup.sql("CREATE INDEX Item.k UNIQUE").await;
     assert_eq!(asked(&[again]).await, [ReadQuorum::Majority]);
     let both = [ReadQuorum::Majority, ReadQuorum::Bases];

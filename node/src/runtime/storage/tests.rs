@@ -28,7 +28,7 @@ fn entry(seq: u64) -> LogEntry {
 
 fn committed(version: u64, live: bool) -> Committed {
     let stamp = Stamp { version, tx: tx(version) };
-    Committed { stamp, live, image: Some(Image::from(vec![1, 2, 3])) }
+    Committed { stamp, live, image: Some(Image::from(vec![1, 2, 3])), elsewhere: None }
 }
 
 fn writer(storage: &Arc<Storage>) -> Writer {
@@ -250,7 +250,7 @@ fn a_page_of_items_ends_at_its_bytes() {
     let large = |position: u64, live| {
         let image = Some(Image::from(vec![7; 100 << 10]));
         let stamp = Stamp { version: 1, tx: tx(position) };
-        let committed = Committed { stamp, live, image: image.filter(|_| live) };
+        let committed = Committed { stamp, live, image: image.filter(|_| live), elsewhere: None };
         Write::Item(ItemId::record(cluster, position), committed)
     };
     let writes: Vec<Write> = (0..100).map(|p| large(p, p % 25 != 0)).collect();
@@ -378,7 +378,7 @@ proptest! {
         let cluster = ClusterKey { database: 1, cluster: 10 };
         let item = ItemId { cluster, key: ItemKey::Key(key) };
         let stamp = Stamp { version, tx: tx(version) };
-        let value = Committed { stamp, live, image: image.map(Image::from) };
+        let value = Committed { stamp, live, image: image.map(Image::from), elsewhere: None };
         writer(&storage).apply(1, &[Write::Item(item.clone(), value.clone())]).unwrap();
         prop_assert_eq!(storage.committed(&item).unwrap(), Some(value));
     }
