@@ -218,6 +218,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         data_centers: config.data_centers,
         read_quorum: config.read_quorum,
         execution_mode: config.execution_mode,
+        chain: config.chain,
         retry: config.retry,
         limits,
     };

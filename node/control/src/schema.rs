@@ -12,6 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId};
+use quorate_protocol::chain::Chain;
 use quorate_protocol::io::{CLOSED, LocalQuorum, Placement, SessionToken};
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +122,10 @@ pub struct Database {
     /// Where its servers are, as far as that matters.
     #[serde(default)]
     pub data_centers: DataCenters,
+    /// Who decides between contents that diverged, one for all servers; `None`, of a database from
+    /// before there was one: each server as it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Chain>,
     /// Number of the next cluster; never lowered.
     pub next_cluster: u32,
     /// In order of creation.

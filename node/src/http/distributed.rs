@@ -3,7 +3,7 @@
 
 use axum::http::StatusCode;
 use quorate_api::ErrorCode;
-use quorate_control::distributed::document;
+use quorate_control::distributed::{CHAIN, document};
 use serde_json::{Map, Value, json};
 
 use super::access::{Access, Db};
@@ -213,6 +213,7 @@ fn database(servers: &Servers, db: &Db) -> Value {
         "readQuorum": db.read_quorum,
         "executionMode": db.execution_mode,
         "dataCenters": db.data_centers,
+        CHAIN: db.chain,
         "wQuorum": servers.has_write_quorum(db),
         "status": states_of(servers, &db.name),
         "clusters": clusters,

@@ -6,6 +6,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use quorate_protocol::chain::Chain;
+
 use super::{
     ANY, ClusterConfig, DistributedConfig, NewNodeStrategy, Overridable, Quorum, Role, Warning,
 };
@@ -28,6 +30,8 @@ pub struct Defaults {
     pub execution_mode: ExecutionMode,
     /// Where servers are.
     pub data_centers: DataCenters,
+    /// Who decides between contents that diverged; `None`: the server's own setting.
+    pub chain: Option<Chain>,
 }
 
 /// A configuration that can be kept.
@@ -78,6 +82,7 @@ impl DistributedConfig {
             read_quorum: WriteQuorum::from(self.read_quorum(ANY)).into(),
             execution_mode: self.execution_mode(ANY),
             data_centers: self.data_centers.clone(),
+            chain: self.chain.clone(),
         };
         Ok(Supported { defaults, warnings: look.warnings })
     }
@@ -252,6 +257,7 @@ mod tests {
             read_quorum: ReadQuorum::Majority,
             execution_mode: ExecutionMode::Synchronous,
             data_centers: DataCenters::new(),
+            chain: None,
         };
         assert_eq!(supported.defaults, defaults);
         assert_eq!(
