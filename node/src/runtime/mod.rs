@@ -231,12 +231,9 @@ impl Node {
         let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
         node.tasks.spawn(config_files::run(node.handle(), databases));
         node.tasks.spawn(level::run(node.shared.clone(), settings.data));
-        if settings.witness {
-            node.tasks.spawn(standing::run(node.shared.clone()));
-        }
+        node.tasks.spawn(standing::run(node.shared.clone(), settings.witness));
         if joins {
-            let discovery = discovery.clone();
-            node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery));
+            node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery.clone()));
         }
         if let Some(settings) = brings {
             node.tasks.spawn(found::arrive::run(node.shared.clone()));
