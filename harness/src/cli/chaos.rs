@@ -191,8 +191,8 @@ impl<'a> Ready<'a> {
             campaign.rounds.push(done(number, faults, &ended));
             campaign.write(to)?;
             if !quiet {
-                let (of, line) = (campaign.definition.rounds, verdict::last_line("", &ended));
-                eprintln!("[round {number} of {of}, {faults} faults] {line}");
+                let line = verdict::last_line(&format!("round {number}"), &ended);
+                eprintln!("[{number} of {}, {faults} faults] {line}", campaign.definition.rounds);
             }
         }
         let exits = campaign.rounds.iter().map(exit_of_round);
