@@ -57,6 +57,7 @@ fn placement(all: &Generations) -> Placement {
         entry: SessionToken::new(),
         turn: None,
         change: None,
+        loose: Vec::new(),
     };
     all.place(C, &mut placement);
     assert_eq!((placement.owner, placement.schema_min), (Some(NodeId(9)), 7));
@@ -125,7 +126,7 @@ fn majorities_of_both_sets_bring_the_next_generation() {
     let merged = token(&[(1, 5), (2, 4), (3, 2)]);
     let before = placement(&all);
     let stage = io::Stage::Transferring { token: merged.clone(), synced: BTreeSet::new() };
-    let change = io::Change { masters: nodes(&[1, 2, 4]), stage };
+    let change = io::Change { masters: nodes(&[1, 2, 4]), unites: false, stage };
     assert_eq!((before.generation, before.change), (1, Some(change)));
     assert!(!all.report(NodeId(3), &synced(2)), "no MASTER of the next one");
     assert!(all.report(NodeId(4), &synced(2)));

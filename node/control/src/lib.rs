@@ -14,6 +14,7 @@ pub mod ddl;
 mod ddl_error;
 pub mod distributed;
 pub mod generations;
+pub mod loose;
 pub mod indexes;
 pub mod members;
 mod owners;

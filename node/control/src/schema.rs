@@ -246,6 +246,7 @@ impl Schema {
                 entry: SessionToken::new(),
                 turn: None,
                 change: None,
+                loose: Vec::new(),
             };
             placements.insert(ClusterKey { database, cluster }, placement);
         }
@@ -285,6 +286,7 @@ impl Schema {
                         entry: SessionToken::new(),
                         turn: None,
                         change: None,
+                        loose: Vec::new(),
                     },
                 );
             }
@@ -306,6 +308,7 @@ impl Schema {
                         entry: SessionToken::new(),
                         turn: None,
                         change: None,
+                        loose: Vec::new(),
                     },
                 );
             }

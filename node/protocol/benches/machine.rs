@@ -54,6 +54,7 @@ impl Servers {
             entry: SessionToken::new(),
             turn: None,
             change: None,
+            loose: Vec::new(),
         };
         for at in 0..nodes.len() {
             let placements = [(CLUSTER, placement.clone())].into();

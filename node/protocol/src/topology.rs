@@ -158,6 +158,7 @@ mod tests {
             entry: SessionToken::new(),
             turn: None,
             change: None,
+            loose: Vec::new(),
         };
         let cluster = ClusterKey { database: 1, cluster: 1 };
         Topology::new(&[(cluster, placement)].into(), fan_out)
@@ -241,6 +242,7 @@ mod tests {
                 entry: SessionToken::new(),
                 turn: None,
                 change: None,
+                loose: Vec::new(),
             };
             placements.insert(ClusterKey { database: 1, cluster }, placement);
         }

@@ -126,6 +126,7 @@ impl World {
             entry: SessionToken::new(),
             turn: None,
             change: None,
+            loose: Vec::new(),
         };
         let placements = clusters.iter().map(|cluster| (*cluster, placement.clone())).collect();
         self.cfgs.insert(node, cfg);

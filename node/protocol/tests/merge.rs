@@ -71,6 +71,7 @@ impl World {
             entry: SessionToken::new(),
             turn: None,
             change: None,
+            loose: Vec::new(),
         };
         for node in NODES {
             let placements = [(CLUSTER, placement.clone())].into();

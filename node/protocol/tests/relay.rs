@@ -69,6 +69,7 @@ impl World {
             entry: SessionToken::new(),
             turn: None,
             change: None,
+            loose: Vec::new(),
         };
         let placements: BTreeMap<_, _> = [(CLUSTER, placement)].into();
         let tree = Topology::new(&placements, relay.fan_out);

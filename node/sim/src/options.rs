@@ -98,6 +98,8 @@ pub struct Options {
     /// W of every cluster may be below a majority (PROTOCOL.md 3.10): less is promised, and what
     /// diverges is merged.
     pub low_quorums: bool,
+    /// W of a cluster goes below a majority and back while clients write.
+    pub crossing: bool,
     /// The chain of conflict resolvers ends with one that nearly always decides.
     pub decisive: bool,
     /// Data centers, far apart; none: all servers are in one place.
@@ -261,6 +263,7 @@ impl Options {
             relay_kept: 8_192,
             replicas_write: false,
             low_quorums: false,
+            crossing: false,
             decisive: false,
             centers: Vec::new(),
             local_quorums: false,
@@ -330,6 +333,30 @@ impl Options {
         let (low_quorums, decisive) = (true, rng.chance(500));
         let workload = Kind::Registers;
         Self { change_every, entry_every, drops, bit_flip, low_quorums, decisive, workload, ..self }
+    }
+
+    /// The options of a seed in which write quorums go below a majority and back. Every MASTER
+    /// keeps every cluster, as in the server's own databases: one that coordinates in a cluster
+    /// without being a MASTER of it may have decided what nobody hears of before MASTERs unite.
+    #[must_use]
+    pub fn with_crossing(self, seed: u64) -> Self {
+        let mut options = self.with_low_quorums(seed);
+        let rng = &mut Stream::new(seed, "crossing");
+        let masters = options.voting();
+        for shape in &mut options.clusters {
+            shape.masters.clone_from(&masters);
+            shape.replicas.retain(|server| !masters.contains(server));
+            let majority = shape.majority();
+            let low = 1 + rng.index((majority - 1).max(1));
+            let safe = majority + rng.index(masters.len() - majority + 1);
+            shape.write_quorum = if rng.chance(500) { low } else { safe };
+        }
+        let idle = (0..options.servers).filter(|s| !options.clusters.iter().any(|c| c.is_held_by(*s)));
+        let idle: Vec<usize> = idle.collect();
+        options.clusters[0].replicas.extend(idle);
+        options.change_every = rng.between(40_000, 400_000);
+        options.duration = options.duration.max(1_500_000);
+        Self { crossing: true, decisive: true, replicas_write: false, ..options }
     }
 
     /// The same with clusters of so many servers, all of which may be MASTERs.

@@ -54,6 +54,7 @@ mod testing;
 mod timers;
 mod tombstones;
 mod truncation;
+mod unite;
 mod upstream;
 mod votes;
 

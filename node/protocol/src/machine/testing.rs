@@ -72,6 +72,7 @@ pub(super) fn placement(masters: Vec<NodeId>, write_quorum: usize) -> Placement 
         entry: SessionToken::new(),
         turn: None,
         change: None,
+        loose: Vec::new(),
     }
 }
 

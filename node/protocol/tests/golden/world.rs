@@ -417,6 +417,7 @@ fn placements(
             entry: SessionToken::new(),
             turn: None,
             change: None,
+            loose: Vec::new(),
         };
         (*cluster, placement)
     };

@@ -317,7 +317,7 @@ impl World {
             if placement.generation > old.generation {
                 let masters = self.masters_now(cluster);
                 let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
-                self.invariants.activated(cluster, placement.generation, masters, &disks);
+                self.invariants.activated(cluster, &placement, masters, &disks);
             }
         }
     }

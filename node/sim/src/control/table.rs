@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_api::{ClusterKey, ErrorCode, NodeId};
 use quorate_control::agreement::Refusal;
 use quorate_control::generations::{Generations, Keepers};
+use quorate_control::loose::Loose;
 use quorate_control::plane::StateMachine;
 use quorate_protocol::io::{CLOSED, Placement, Report, SessionToken};
 use quorate_protocol::topology::Topology;
@@ -57,6 +58,8 @@ pub(crate) struct Table {
     data_centers: BTreeMap<NodeId, String>,
     #[serde(with = "quorate_control::binary")]
     pub(crate) generations: Generations,
+    #[serde(with = "quorate_control::binary")]
+    loose: Loose,
 }
 
 impl Table {
@@ -81,8 +84,10 @@ impl Table {
                 entry: SessionToken::new(),
                 turn: None,
                 change: None,
+                loose: Vec::new(),
             };
             self.generations.place(row.cluster, &mut placement);
+            self.loose.place(row.cluster, &mut placement);
             (row.cluster, placement)
         });
         placed.collect()
@@ -124,6 +129,24 @@ impl StateMachine for Table {
     }
 
     fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
+        let changed = self.carry_out(command)?;
+        self.loose.note(&self.generations);
+        Ok(changed)
+    }
+
+    fn news(&self, from: NodeId, mut reports: Vec<Report>) -> Vec<Report> {
+        let mut generations = self.generations.clone();
+        reports.retain(|report| generations.report(from, report));
+        reports
+    }
+
+    fn tell(from: NodeId, reports: Vec<Report>) -> Command {
+        Command::Reports(from, reports)
+    }
+}
+
+impl Table {
+    fn carry_out(&mut self, command: &Command) -> Result<bool, Refusal> {
         match command {
             Command::Found(clusters, data_centers) => {
                 self.data_centers.clone_from(data_centers);
@@ -143,15 +166,5 @@ impl StateMachine for Table {
             }
         }
         Ok(true)
-    }
-
-    fn news(&self, from: NodeId, mut reports: Vec<Report>) -> Vec<Report> {
-        let mut generations = self.generations.clone();
-        reports.retain(|report| generations.report(from, report));
-        reports
-    }
-
-    fn tell(from: NodeId, reports: Vec<Report>) -> Command {
-        Command::Reports(from, reports)
     }
 }

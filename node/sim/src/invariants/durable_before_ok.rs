@@ -3,7 +3,7 @@
 //! what the disks would still hold if every server lost power at the moment of the answer.
 
 use quorate_api::{ClusterKey, TxId};
-use quorate_protocol::message::{Decided, Value, Vote};
+use quorate_protocol::message::{Decided, Participant, Value, Vote};
 
 use super::one_generation::OneGeneration;
 use crate::disk::Contents;
@@ -14,7 +14,7 @@ pub(super) fn check(
     tx: TxId,
     disks: &[&Contents],
     generations: &OneGeneration,
-    low: &dyn Fn(ClusterKey) -> Option<(Vec<usize>, usize)>,
+    low: &dyn Fn(&Participant) -> Option<(Vec<usize>, usize)>,
 ) -> Option<String> {
     let participants = disks.iter().filter_map(|disk| disk.txs.get(&tx)).map(|r| &r.participants);
     let Some(participants) = participants.max_by_key(|participants| participants.len()) else {
@@ -22,7 +22,7 @@ pub(super) fn check(
     };
     participants.iter().find_map(|participant| {
         let (cluster, masters) = (participant.cluster, generations.masters_of(participant));
-        check_cluster(tx, disks, cluster, masters, low(cluster))
+        check_cluster(tx, disks, cluster, masters, low(participant))
     })
 }
 

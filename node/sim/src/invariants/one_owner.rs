@@ -66,6 +66,7 @@ mod tests {
             entry: SessionToken::new(),
             turn: None,
             change: None,
+            loose: Vec::new(),
         };
         let write = |node, seq| {
             let (item, kind) = (ItemId::record(cluster, seq), OpKind::Create);
