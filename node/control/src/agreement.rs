@@ -170,7 +170,7 @@ impl Agreement {
             let now = generations.keepers(key).ok_or(ChangeError::Unknown(key))?.clone();
             let Placement { write_quorum, local_quorums, .. } = wanted[&key].clone();
             let to = Keepers { write_quorum, local_quorums, ..now };
-            if generations.next_keepers(key) == Some(&to) {
+            if generations.unites(key) && generations.next_keepers(key) == Some(&to) {
                 continue;
             }
             if self.schema.level < CROSSING && generations.crosses(key, &to) {
@@ -181,7 +181,13 @@ impl Agreement {
                 );
                 return Err(Refusal { code: ErrorCode::BadRequest, text });
             }
-            match generations.bring(key, to, false) {
+            // One that waits for a MASTER, or for people, can be taken back.
+            let begun = if generations.unites(key) {
+                generations.bring(key, to, false)
+            } else {
+                generations.propose(key, to)
+            };
+            match begun {
                 Ok(()) | Err(ChangeError::Same(_)) => {}
                 Err(error) => return Err(error.into()),
             }

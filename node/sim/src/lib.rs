@@ -11,6 +11,7 @@ pub mod disk;
 mod faults;
 mod history;
 pub mod invariants;
+mod low_quorums;
 pub mod membership;
 pub mod options;
 mod outbox;

@@ -5,19 +5,19 @@
 //! **Why nothing that was acknowledged is lost.** Each MASTER may have what nobody else has, so all
 //! of them take part. Each seals the old generation, settles whatever it voted for, ends what it
 //! coordinates, and tells how far its decision log is; nothing of the old generation is decided
-//! anywhere after that. Then each applies all logs up to there, and enters the next generation, which
-//! is durable and closes the old one: a commit of that is never written any more, only listed. So the
-//! digest that it tells afterwards stays true until the next generation is active, over restarts,
-//! too, however late the report arrives. Digests that are equal, with nothing listed as open, are one
-//! content on all MASTERs.
+//! anywhere after that. Then each applies all logs up to there, and enters the next generation,
+//! which is durable and closes the old one: a commit of that is never written any more, only
+//! listed. So the digest that it tells afterwards stays true until the next generation is active,
+//! over restarts, too, however late the report arrives. Digests that are equal, with nothing listed
+//! as open, are one content on all MASTERs.
 //!
 //! A commit that comes later all the same was decided by a server that is no MASTER of the cluster:
 //! it is listed as one that has lost.
 //!
 //! **REPLICAs** were not waited for. What they have of the old generation they apply by its rules,
-//! whatever the cluster is by now. Once they have all of it, the content that won is here, committed
-//! or listed, and above all others: a merge is written above everything that any MASTER has, and
-//! where only one line is left its head is the highest. So the highest is taken.
+//! whatever the cluster is by now. Once they have all of it, the content that won is here,
+//! committed or listed, and above all others: a merge is written above everything that any MASTER
+//! has, and where only one line is left its head is the highest. So the highest is taken.
 
 use alloc::vec::Vec;
 
@@ -150,8 +150,11 @@ impl Machine {
         self.generations.scans.insert(cluster, scan);
         if is_whole || is_closed {
             let differs = self.merger.open_of(cluster).next().is_some() && !is_closed;
-            let (digest, differs) =
-                if self.config.has(Bug::UnitedUncompared) { Default::default() } else { (sum, differs) };
+            let (digest, differs) = if self.config.has(Bug::UnitedUncompared) {
+                Default::default()
+            } else {
+                (sum, differs)
+            };
             self.report(cx, Report::Compared { cluster, generation, digest, differs }, again);
         } else {
             self.generations.progress = true;
@@ -186,9 +189,10 @@ impl Machine {
     /// Everything of the generations before is here: of what is listed as open, the highest is what
     /// the MASTERs have, and all else has lost.
     pub(super) fn close_lines(&mut self, cx: &mut Cx<'_>, cluster: ClusterKey) {
-        let is_united =
-            |placement: &Placement| placement.is_safe() && !placement.loose.is_empty();
-        let Some(placement) = self.placements.get(&cluster).filter(|p| is_united(p)) else { return };
+        let is_united = |placement: &Placement| placement.is_safe() && !placement.loose.is_empty();
+        let Some(placement) = self.placements.get(&cluster).filter(|p| is_united(p)) else {
+            return;
+        };
         let has_it = placement.masters.contains(&self.config.node)
             && self.generations.has_entered(cluster, placement.generation);
         for item in self.merger.open_of(cluster).cloned().collect::<Vec<ItemId>>() {

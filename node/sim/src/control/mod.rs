@@ -69,7 +69,12 @@ impl Control {
 }
 
 /// What a cluster of every shape begins with.
-fn first_table(options: &Options, servers: &[Server], rng: &mut Stream) -> Command {
+fn first_table(
+    options: &Options,
+    servers: &[Server],
+    rng: &mut Stream,
+    planted: Option<ControlBug>,
+) -> Command {
     let first = |shape: &Shape| {
         let of = |indexes: &[usize]| indexes.iter().map(|at| servers[*at].id).collect();
         let owner = (options.entry_every > 0).then(|| servers[*rng.pick(&shape.masters)].id);
@@ -79,7 +84,7 @@ fn first_table(options: &Options, servers: &[Server], rng: &mut Stream) -> Comma
         (shape.cluster, Keepers { masters, replicas, write_quorum, local_quorums }, owner)
     };
     let clusters = options.clusters.iter().map(first).collect();
-    Command::Table(table::Command::Found(clusters, options.places()))
+    Command::Table(table::Command::Found(clusters, options.places(), planted))
 }
 
 /// Makes every server's disk what it is when the cluster has been founded; gives what was agreed.
@@ -93,7 +98,7 @@ pub(crate) fn found(
     planted: Option<ControlBug>,
 ) -> Agreed {
     let Some(membership) = &options.membership else {
-        let first = vec![first_table(options, servers, rng)];
+        let first = vec![first_table(options, servers, rng, planted)];
         return founding::found(servers, &options.voting(), first).expect(READABLE);
     };
     let (founding, later) = servers.split_at_mut(membership.founders);

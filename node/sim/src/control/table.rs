@@ -11,9 +11,11 @@ use quorate_control::agreement::Refusal;
 use quorate_control::generations::{Generations, Keepers};
 use quorate_control::loose::Loose;
 use quorate_control::plane::StateMachine;
-use quorate_protocol::io::{CLOSED, Placement, Report, SessionToken};
+use quorate_protocol::io::{CLOSED, Placement, Report, SessionToken, Stage};
 use quorate_protocol::topology::Topology;
 use serde::{Deserialize, Serialize};
+
+use crate::plant::ControlBug;
 
 /// Servers below each other one: few, so that some are far down.
 const FAN_OUT: usize = 2;
@@ -26,6 +28,7 @@ pub(crate) enum Command {
     Found(
         Vec<(ClusterKey, Keepers, Option<NodeId>)>,
         #[serde(with = "quorate_control::binary")] BTreeMap<NodeId, String>,
+        Option<ControlBug>,
     ),
     /// A cluster gets another owner.
     Own(ClusterKey, NodeId),
@@ -60,6 +63,7 @@ pub(crate) struct Table {
     pub(crate) generations: Generations,
     #[serde(with = "quorate_control::binary")]
     loose: Loose,
+    planted: Option<ControlBug>,
 }
 
 impl Table {
@@ -146,9 +150,31 @@ impl StateMachine for Table {
 }
 
 impl Table {
+    /// The planted bug: what a majority reports counts for all MASTERs.
+    fn unite_by_majority(&mut self, reports: &[Report]) {
+        for report in reports {
+            let Some(placement) = self.placements().remove(&report.cluster()) else { continue };
+            let Some(change) = placement.change.as_ref().filter(|change| change.unites) else {
+                continue;
+            };
+            let done = match &change.stage {
+                Stage::Merging { merged, .. } => merged,
+                Stage::Sealing { sealed } => sealed,
+                Stage::Transferring { synced, .. } => synced,
+            };
+            if done.len() < placement.majority() {
+                continue;
+            }
+            for node in placement.masters.iter().filter(|node| !done.contains(node)) {
+                self.generations.report(*node, report);
+            }
+        }
+    }
+
     fn carry_out(&mut self, command: &Command) -> Result<bool, Refusal> {
         match command {
-            Command::Found(clusters, data_centers) => {
+            Command::Found(clusters, data_centers, planted) => {
+                self.planted = *planted;
                 self.data_centers.clone_from(data_centers);
                 for (cluster, keepers, owner) in clusters {
                     self.rows.push(Row { cluster: *cluster, owner: *owner, closed: false });
@@ -162,7 +188,11 @@ impl Table {
             Command::Reopen => self.rows.iter_mut().for_each(|row| row.closed = false),
             Command::Reports(from, reports) => {
                 let news = reports.iter().map(|report| self.generations.report(*from, report));
-                return Ok(news.fold(false, |any, one| any | one));
+                let changed = news.fold(false, |any, one| any | one);
+                if self.planted == Some(ControlBug::UnitedByMajority) {
+                    self.unite_by_majority(reports);
+                }
+                return Ok(changed);
             }
         }
         Ok(true)

@@ -82,17 +82,21 @@ impl BelowMajority {
             return None;
         }
         let (first, known) = masters.first()?;
-        masters.iter().flat_map(|other| [(*other, (*first, *known)), ((*first, *known), *other)]).find_map(
-            |((one, has), (other, against))| {
+        masters
+            .iter()
+            .flat_map(|other| [(*other, (*first, *known)), ((*first, *known), *other)])
+            .find_map(|((one, has), (other, against))| {
                 let items = has.items.iter().filter(|(item, _)| item.cluster == of.cluster);
                 let mut items = items.filter(|(item, held)| {
                     against.items.get(item) != Some(held) && !has_dropped(other, item)
                 });
                 let (item, held) = items.next()?;
                 let theirs = against.items.get(item).map(|theirs| theirs.stamp);
-                Some(format!("{of:?}: server {one} has {item} at {:?}, server {other} at {theirs:?}", held.stamp))
-            },
-        )
+                Some(format!(
+                    "{of:?}: server {one} has {item} at {:?}, server {other} at {theirs:?}",
+                    held.stamp
+                ))
+            })
     }
 
     fn is_safe(&self, of: &Participant) -> bool {
