@@ -57,6 +57,7 @@ fn placement(all: &Generations) -> Placement {
         schema_min: 7,
         entry: SessionToken::new(),
         turn: None,
+        witnesses: BTreeSet::new(),
         change: None,
         loose: Vec::new(),
     };

@@ -17,12 +17,14 @@ use quorate_api::NodeId;
 
 use crate::command::Command;
 use crate::schema::Schema;
+use crate::servers::Role;
 
 /// The oldest version that this program speaks; the level of a cluster that was never raised.
 pub const OLDEST: u16 = 8;
 
 /// The newest one. Since 9 there is a level, links are negotiated, and servers tell each other
-/// which versions they speak, how far their copies are, and how long others are behind.
+/// which versions they speak, how far their copies are, and how long others are behind; and a
+/// server can be a witness.
 pub const NEWEST: u16 = 9;
 
 /// A range of versions, both ends included.
@@ -75,7 +77,17 @@ impl Command {
     /// the level is proposed before.
     #[must_use]
     pub const fn since(&self) -> u16 {
-        if matches!(self, Self::AddCluster { .. } | Self::SetOwner { .. }) { 9 } else { OLDEST }
+        let newer = matches!(
+            self,
+            Self::AddCluster { .. }
+                | Self::SetOwner { .. }
+                | Self::Adopt { .. }
+                | Self::Brought { .. }
+                | Self::Arrived { .. }
+                | Self::ForgetStrays { .. }
+                | Self::SetRole { role: Role::Witness, .. }
+        );
+        if newer { 9 } else { OLDEST }
     }
 }
 

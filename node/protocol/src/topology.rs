@@ -157,6 +157,7 @@ mod tests {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            witnesses: BTreeSet::new(),
             change: None,
             loose: Vec::new(),
         };
@@ -241,6 +242,7 @@ mod tests {
                 schema_min: 0,
                 entry: SessionToken::new(),
                 turn: None,
+                witnesses: BTreeSet::new(),
                 change: None,
                 loose: Vec::new(),
             };

@@ -21,8 +21,8 @@ impl Options {
         }
         let (change_every, entry_every, drops, bit_flip) = (0, 0, 0, false);
         let (low_quorums, decisive) = (true, rng.chance(500));
-        let workload = Kind::Registers;
-        Self { change_every, entry_every, drops, bit_flip, low_quorums, decisive, workload, ..self }
+        (self.workload, self.witnesses) = (Kind::Registers, Vec::new());
+        Self { change_every, entry_every, drops, bit_flip, low_quorums, decisive, ..self }
     }
 
     /// The options of a seed in which write quorums go below a majority and back. Every MASTER

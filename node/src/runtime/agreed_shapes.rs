@@ -7,6 +7,7 @@ use expect_test::expect_file;
 use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_control::agreement::Agreement;
 use quorate_control::command::Command;
+use quorate_control::found::Origin;
 use quorate_control::indexes::{IndexKind, NewIndex};
 use quorate_control::members::WriteQuorum;
 use quorate_control::schema::DatabaseKind;
@@ -94,15 +95,30 @@ fn what_is_agreed_on_is_written_as_before() {
     // A misspelt command is refused in words that list all there are.
     let all = serde_json::from_str::<Command>(r#"{"?":{}}"#).unwrap_err().to_string();
     let listed: BTreeSet<String> = all.split('`').skip(3).step_by(2).map(str::to_owned).collect();
-    let later = ["raise", "addCluster", "setOwner"].map(str::to_owned);
+    let later = ["raise", "addCluster", "setOwner", "adopt", "brought", "arrived", "forgetStrays"];
+    let later = later.map(str::to_owned);
     assert_eq!(listed, kinds.into_iter().chain(later).collect());
     expect_file!["./shapes/agreed-8.txt"].assert_eq(&history(&commands));
+    expect_file!["./shapes/agreed-9-adds.txt"].assert_eq(&history(&later_commands()));
+}
+
+/// Those that there are since version 9.
+fn later_commands() -> Vec<Command> {
     let of = [NodeId(1), NodeId(2), NodeId(3)].into();
-    let database = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
+    let new = |name| NewDatabase::new(name, DatabaseKind::Plocal, WriteQuorum::Majority);
     let (database_name, class) = ("bench".to_owned(), "Item".to_owned());
-    let raised = history(&[
+    let mut alone = Agreement::founded_by(&[("n2".to_owned(), NodeId(9))]);
+    alone.apply(&Command::CreateDatabase { new: new("found") }).unwrap();
+    let adopt = |number| Command::Adopt {
+        by: OTHER,
+        origin: Origin { server: NodeId(9), number },
+        database: Box::new(alone.schema.databases[0].clone()),
+        positions: [(10, 20_000)].into(),
+    };
+    let cover = [((OTHER, Boot(1)), 7)].into();
+    vec![
         Command::Raise { level: OLDEST + 1, of },
-        Command::CreateDatabase { new: database },
+        Command::CreateDatabase { new: new("bench") },
         Command::CreateClass {
             database: database_name.clone(),
             name: class.clone(),
@@ -119,6 +135,11 @@ fn what_is_agreed_on_is_written_as_before() {
             cluster: "item_usa".into(),
             server: "n2".into(),
         },
-    ]);
-    expect_file!["./shapes/agreed-9-adds.txt"].assert_eq(&raised);
+        adopt(1),
+        adopt(2),
+        Command::ForgetStrays { of: OTHER },
+        adopt(2),
+        Command::Brought { database: 2, by: OTHER, cover },
+        Command::Arrived { database: 2, at: OTHER },
+    ]
 }

@@ -126,6 +126,10 @@ impl Look<'_> {
                 self.refuse(path, reason);
             }
         }
+        if self.config.servers.get(ANY) == Some(&Role::Witness) {
+            let reason = "witnesses have to be named: less than half of those who vote may be some";
+            self.refuse(format!("servers.{ANY}"), reason);
+        }
         for server in self.config.servers.keys() {
             if server != ANY && !self.is_master(server) {
                 self.warn(format!("servers.{server}"), "it is not in --masters");

@@ -305,6 +305,7 @@ impl Case {
             entry: SessionToken::new(),
             turn: None,
             loose: Vec::new(),
+            witnesses: BTreeSet::new(),
             change: changing.then(|| change(cluster)),
         };
         self.clusters.iter().enumerate().map(|(c, cluster)| (key(c), placement(cluster))).collect()

@@ -103,10 +103,15 @@ fn read_identity(root: &Path, versions: Versions) -> Result<Option<IdentityFile>
 
 fn create_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
     let path = root.join(IDENTITY);
-    if root.join("boot").exists() {
+    if root.join(super::BOOT).exists() {
         let detail = "it is missing, but there is a boot counter".into();
         return Err(DataError::Damaged { path, detail });
     }
+    new_identity(root, name)
+}
+
+fn new_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
+    let path = root.join(IDENTITY);
     let random = getrandom::u64()
         .map_err(|error| io_error("make", &path)(io::Error::other(error.to_string())))?;
     // 0 means nobody in stamps and ballots.
@@ -114,6 +119,30 @@ fn create_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
     let (node_id, name) = (node.to_string(), name.to_owned());
     write_identity(root, &IdentityFile { format: FORMAT, node_id, name })?;
     Ok(node)
+}
+
+/// Writes the identity of one folder into another one that has none.
+///
+/// # Errors
+/// It cannot be read or written.
+pub(in crate::runtime) fn copy_identity(from: &Path, to: &Path) -> Result<(), DataError> {
+    if read_identity(to, Versions::ALL)?.is_some() {
+        return Ok(());
+    }
+    let file = read_identity(from, Versions::ALL)?;
+    file.map_or(Ok(()), |file| write_identity(to, &file))
+}
+
+/// Gives the folder of a server another identity under the same name, unless it is another than
+/// `before` already.
+///
+/// # Errors
+/// It cannot be read or written.
+pub(in crate::runtime) fn renew_identity(root: &Path, before: NodeId) -> Result<(), DataError> {
+    match read_identity(root, Versions::ALL)? {
+        Some(file) if file.node_id(root)? == before => new_identity(root, &file.name).map(drop),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn write_identity(root: &Path, file: &IdentityFile) -> Result<(), DataError> {
