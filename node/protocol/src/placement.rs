@@ -277,8 +277,8 @@ impl Placement {
         self.masters.contains(&node) || self.replicas.contains(&node)
     }
 
-    /// True when fewer than half of the MASTERs are witnesses: a majority of them has one that keeps
-    /// content, then.
+    /// True when fewer than half of the MASTERs are witnesses: a majority of them has one that
+    /// keeps content, then.
     #[must_use]
     pub fn has_few_witnesses(&self) -> bool {
         let witnesses = self.masters.iter().filter(|node| self.witnesses.contains(node)).count();

@@ -41,6 +41,15 @@ impl Machine {
         participants.iter().any(|p| self.placement_of(p).is_none_or(Placement::is_safe))
     }
 
+    /// M(c) of every participant, each server once.
+    pub(super) fn masters_of(&self, participants: &[Participant]) -> BTreeSet<NodeId> {
+        participants
+            .iter()
+            .filter_map(|p| self.placements.get(&p.cluster))
+            .flat_map(|p| p.masters.iter().copied())
+            .collect()
+    }
+
     /// Who is asked for a vote on a transaction of this server: the MASTERs whose votes count; of
     /// what is merged all MASTERs, so that none of them goes on alone meanwhile.
     pub(super) fn voters_of(
