@@ -16,6 +16,7 @@ pub mod distributed;
 pub mod found;
 pub mod generations;
 pub mod indexes;
+pub mod loose;
 pub mod members;
 mod owners;
 pub mod plane;

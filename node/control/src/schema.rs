@@ -264,6 +264,7 @@ impl Schema {
                 turn: None,
                 witnesses: witnesses.clone(),
                 change: None,
+                loose: Vec::new(),
             };
             placements.insert(ClusterKey { database, cluster }, placement);
         }
@@ -305,6 +306,7 @@ impl Schema {
                         turn: None,
                         witnesses: witnesses.clone(),
                         change: None,
+                        loose: Vec::new(),
                     },
                 );
             }
@@ -327,6 +329,7 @@ impl Schema {
                         turn: None,
                         witnesses: witnesses.clone(),
                         change: None,
+                        loose: Vec::new(),
                     },
                 );
             }

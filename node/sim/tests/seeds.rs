@@ -15,6 +15,9 @@ const SEEDS: usize = 3_000;
 /// The same for write quorums below a majority.
 const LOW_SEEDS: usize = 400;
 
+/// The same for write quorums that go below a majority and back.
+const CROSSING_SEEDS: usize = 400;
+
 /// The same for servers that come and go.
 const MEMBERSHIP_SEEDS: usize = 600;
 
@@ -102,6 +105,28 @@ fn what_diverges_is_merged_or_listed() {
     assert!(commits > 10_000, "{commits} commits");
     assert!(diverged > 1_000 && merged > 300, "{diverged} diverged, {merged} merged");
     assert!(aligned > 50, "{aligned} alignments");
+}
+
+/// W goes below a majority and back under the same faults: before it is a majority again, all
+/// MASTERs have the same; nothing acknowledged is gone without being listed.
+///
+/// FEATURES: A13, H11, L7
+#[test]
+fn write_quorums_go_below_a_majority_and_back() {
+    let (mut commits, mut diverged, mut generations) = (0, 0, 0);
+    let run = |index| {
+        let seed = index as u64 + 1;
+        World::new(seed, Options::of_seed(seed).with_crossing(seed), false).run()
+    };
+    for (report, seed) in parallel(CROSSING_SEEDS, run).into_iter().zip(1..) {
+        assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
+        commits += report.counts.committed;
+        diverged += report.counts.diverged;
+        generations += report.counts.generations;
+    }
+    assert!(commits > 20_000, "{commits} commits");
+    assert!(diverged > 10_000, "{diverged} diverged");
+    assert!(generations > 500, "{generations} generations");
 }
 
 /// Servers join under load, are removed, get other roles, lose their disks and come back as others,

@@ -35,6 +35,7 @@ impl<B: Backend> Access<'_, B> {
             }
             if parts.database {
                 shown.push(tables::database(&servers, db));
+                shown.extend(servers.uniting_in(db.id).map(ToString::to_string));
             }
             if parts.latency {
                 shown.push(tables::latency(&servers));
@@ -207,7 +208,7 @@ fn database(servers: &Servers, db: &Db) -> Value {
             (cluster.name.clone(), json!({ "servers": servers }))
         })
         .collect();
-    json!({
+    let mut database = json!({
         "name": db.name,
         "writeQuorum": db.write_quorum,
         "readQuorum": db.read_quorum,
@@ -217,5 +218,10 @@ fn database(servers: &Servers, db: &Db) -> Value {
         "wQuorum": servers.has_write_quorum(db),
         "status": states_of(servers, &db.name),
         "clusters": clusters,
-    })
+    });
+    let uniting: Vec<_> = servers.uniting_in(db.id).collect();
+    if !uniting.is_empty() {
+        database["uniting"] = json!(uniting);
+    }
+    database
 }

@@ -16,6 +16,7 @@ use quorate_protocol::io::{Event as MachineEvent, PersistSeq, RelayConfig, Tick}
 use quorate_protocol::topology::Topology;
 use tokio::sync::oneshot;
 
+use super::bulletin;
 use super::inbox::Input;
 use super::link::frame::Kind;
 use super::node_loop::{NodeLoop, Out};
@@ -375,6 +376,9 @@ impl<P: Protocol> NodeLoop<P> {
         self.shared.metrics.changing.store(changing as u64, Ordering::Relaxed);
         let clusters = placements.len();
         tracing::info!(cfg, clusters, changing, "updated distributed configuration");
+        for uniting in bulletin::uniting(&placements, &self.shared.schema.load()) {
+            tracing::info!(database = uniting.database, "{uniting}");
+        }
         self.step(MachineEvent::Chains(chains));
         self.step(MachineEvent::Configure { cfg, placements });
         // Last: whoever is told may count on the machine knowing it too.

@@ -72,7 +72,12 @@ impl Control {
 }
 
 /// What a cluster of every shape begins with.
-fn first_table(options: &Options, servers: &[Server], rng: &mut Stream) -> Command {
+fn first_table(
+    options: &Options,
+    servers: &[Server],
+    rng: &mut Stream,
+    planted: Option<ControlBug>,
+) -> Command {
     let first = |shape: &Shape| {
         let of = |indexes: &[usize]| indexes.iter().map(|at| servers[*at].id).collect();
         let owner =
@@ -84,7 +89,8 @@ fn first_table(options: &Options, servers: &[Server], rng: &mut Stream) -> Comma
     };
     let witnesses = options.witnesses.iter().map(|at| servers[*at].id).collect();
     let clusters = options.clusters.iter().map(first).collect();
-    Command::Table(table::Command::Found(clusters, options.places(), witnesses))
+    let founded = table::Command::Found(clusters, options.places(), witnesses, planted);
+    Command::Table(founded)
 }
 
 /// Makes every server's disk what it is when the cluster has been founded; gives what was agreed.
@@ -98,7 +104,7 @@ pub(crate) fn found(
     planted: Option<ControlBug>,
 ) -> Agreed {
     let Some(membership) = &options.membership else {
-        let first = vec![first_table(options, servers, rng)];
+        let first = vec![first_table(options, servers, rng, planted)];
         return founding::found(servers, &options.voting(), first).expect(READABLE);
     };
     let (founding, later) = servers.split_at_mut(membership.founders);
@@ -325,7 +331,7 @@ impl World {
             if placement.generation > old.generation {
                 let masters = self.masters_now(cluster);
                 let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
-                self.invariants.activated(cluster, placement.generation, masters, &disks);
+                self.invariants.activated(cluster, &placement, masters, &disks);
             }
         }
     }
