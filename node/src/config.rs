@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_control::data_centers::{self, DataCenterError, DataCenters};
+use quorate_control::dynamic::NewNodes;
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use quorate_control::versions::Versions;
@@ -96,6 +97,10 @@ pub struct ServeArgs {
     /// Silence in milliseconds after which a peer counts as unreachable
     #[arg(long)]
     pub suspect_after_ms: Option<u64>,
+    /// Milliseconds for which a MASTER that no database enlists (newNodeStrategy "dynamic") is lost
+    /// before it leaves: 0 at once, -1 never
+    #[arg(long, allow_negative_numbers = true)]
+    pub auto_remove_offline_servers: Option<i64>,
     /// Decisions another server may be behind before the log is cut past it and it has to align
     #[arg(long)]
     pub log_entries_max: Option<u64>,
@@ -166,6 +171,7 @@ struct File {
     execution_mode: Option<ExecutionMode>,
     default_db_config: Option<PathBuf>,
     suspect_after_ms: Option<u64>,
+    auto_remove_offline_servers: Option<i64>,
     log_entries_max: Option<u64>,
     log_age_max_s: Option<u64>,
     align_items: Option<u64>,
@@ -201,6 +207,8 @@ pub struct Config {
     pub read_quorum: ReadQuorum,
     /// Default of new databases.
     pub execution_mode: ExecutionMode,
+    /// Which servers new databases enlist.
+    pub new_nodes: NewNodes,
     /// Where what nobody else says of new databases was taken from.
     pub template: Template,
     /// Password of `root`, if given.
@@ -209,6 +217,8 @@ pub struct Config {
     pub versions: Versions,
     /// Silence after which a peer counts as unreachable.
     pub suspect_after: Duration,
+    /// For how long a MASTER that no database enlists is lost before it leaves; `None`: for ever.
+    pub remove_after: Option<Duration>,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
     pub align: AlignConfig,
     /// Who decides between contents that diverged.
@@ -297,6 +307,10 @@ impl Config {
             (!stands_alone).then(|| join::links(reach, dial, cluster, secret)).transpose()?;
         let suspect =
             limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
+        let remove_after = limits::remove_after(
+            flags.auto_remove_offline_servers,
+            file.auto_remove_offline_servers,
+        )?;
         let in_flight_max = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
         let connections_max =
             limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
@@ -311,10 +325,12 @@ impl Config {
             data_centers: template.defaults.data_centers.clone(),
             read_quorum,
             execution_mode,
+            new_nodes: template.defaults.new_nodes.clone(),
             template,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
             versions: versions(flags.speak_version)?,
             suspect_after: Duration::from_millis(suspect),
+            remove_after,
             align,
             chain,
             retry,

@@ -90,6 +90,7 @@ impl Cluster {
             data_centers: std::collections::BTreeMap::new(),
             read_quorum: ReadQuorum::default(),
             execution_mode: ExecutionMode::default(),
+            new_nodes: quorate_control::dynamic::NewNodes::Static,
             retry: RetryPolicy { count: 30, ..RetryPolicy::default() },
             limits: Limits { shutdown_grace: PATIENCE, ..Limits::default() },
         };

@@ -47,6 +47,7 @@ impl Schema {
             read_quorum: new.read_quorum,
             execution_mode: new.execution_mode,
             data_centers: new.data_centers.clone(),
+            new_nodes: new.new_nodes.clone(),
             next_cluster: FIRST_CLUSTER,
             classes: Vec::new(),
             clusters: Vec::new(),

@@ -16,6 +16,7 @@ use quorate_protocol::io::{CLOSED, LocalQuorum, Placement, SessionToken};
 use serde::{Deserialize, Serialize};
 
 use crate::data_centers::{self, DataCenters};
+use crate::dynamic::NewNodes;
 use crate::indexes::Index;
 use crate::members::WriteQuorum;
 use crate::servers::{Gone, Member, Role};
@@ -49,6 +50,9 @@ pub struct Schema {
     pub servers: Vec<Member>,
     /// Those that were removed; none of them comes back.
     pub gone: Vec<Gone>,
+    /// MASTERs that left because they were lost, until they are MASTERs again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<Gone>,
     /// In order of creation.
     pub databases: Vec<Database>,
     /// Clusters of what was dropped, in that order.
@@ -65,6 +69,7 @@ impl Default for Schema {
             next_database: 1,
             servers: Vec::new(),
             gone: Vec::new(),
+            absent: Vec::new(),
             databases: Vec::new(),
             closed: Vec::new(),
         }
@@ -116,6 +121,9 @@ pub struct Database {
     /// Where its servers are, as far as that matters.
     #[serde(default)]
     pub data_centers: DataCenters,
+    /// Which servers it enlists.
+    #[serde(default, skip_serializing_if = "NewNodes::is_static")]
+    pub new_nodes: NewNodes,
     /// Number of the next cluster; never lowered.
     pub next_cluster: u32,
     /// In order of creation.

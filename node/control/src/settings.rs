@@ -8,6 +8,7 @@ use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::data_centers::DataCenters;
+use crate::dynamic::NewNodes;
 use crate::members::{QuorumError, RawQuorum, WriteQuorum};
 use crate::schema::DatabaseKind;
 
@@ -201,6 +202,9 @@ pub struct NewDatabase {
     pub execution_mode: ExecutionMode,
     /// Where its servers are, as far as that matters.
     pub data_centers: DataCenters,
+    /// Which servers it enlists.
+    #[serde(default, skip_serializing_if = "NewNodes::is_static")]
+    pub new_nodes: NewNodes,
 }
 
 impl NewDatabase {
@@ -209,7 +213,8 @@ impl NewDatabase {
     pub fn new(name: &str, kind: DatabaseKind, write_quorum: WriteQuorum) -> Self {
         let (read_quorum, execution_mode) = (ReadQuorum::default(), ExecutionMode::default());
         let (name, data_centers) = (name.to_string(), DataCenters::new());
-        Self { name, kind, write_quorum, read_quorum, execution_mode, data_centers }
+        let new_nodes = NewNodes::Static;
+        Self { name, kind, write_quorum, read_quorum, execution_mode, data_centers, new_nodes }
     }
 }
 

@@ -16,6 +16,7 @@ use core::fmt;
 use quorate_api::NodeId;
 
 use crate::command::Command;
+use crate::dynamic::NewNodes;
 use crate::schema::Schema;
 
 /// The oldest version that this program speaks; the level of a cluster that was never raised.
@@ -75,7 +76,30 @@ impl Command {
     /// the level is proposed before.
     #[must_use]
     pub const fn since(&self) -> u16 {
-        if matches!(self, Self::AddCluster { .. } | Self::SetOwner { .. }) { 9 } else { OLDEST }
+        let is_later = match self {
+            Self::AddCluster { .. } | Self::SetOwner { .. } | Self::RemoveAbsent { .. } => true,
+            Self::CreateDatabase { new } => matches!(new.new_nodes, NewNodes::Dynamic(_)),
+            Self::Enlist { .. }
+            | Self::SetRole { .. }
+            | Self::RemoveServer { .. }
+            | Self::LetGo { .. }
+            | Self::Announce { .. }
+            | Self::Raise { .. }
+            | Self::DropDatabase { .. }
+            | Self::CreateClass { .. }
+            | Self::DropClass { .. }
+            | Self::CreateIndex { .. }
+            | Self::DropIndex { .. }
+            | Self::IndexFilled { .. }
+            | Self::IndexFailed { .. }
+            | Self::Reconfigure { .. }
+            | Self::Grant { .. }
+            | Self::MoveOwners { .. }
+            | Self::ReturnOwners { .. }
+            | Self::AddClusters { .. }
+            | Self::Reports { .. } => false,
+        };
+        if is_later { 9 } else { OLDEST }
     }
 }
 

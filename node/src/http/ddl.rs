@@ -2,7 +2,7 @@
 //! servers carry out in one order; of two equal creations one therefore finds that the thing
 //! exists. May not know record content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -10,6 +10,8 @@ use axum::http::{Response, StatusCode};
 use quorate_api::{ErrorCode, NodeId};
 use quorate_control::command::Command;
 use quorate_control::data_centers::DataCenters;
+use quorate_control::distributed::NewNodeStrategy;
+use quorate_control::dynamic::NewNodes;
 use quorate_control::indexes::{Index, IndexState};
 use quorate_control::members::WriteQuorum;
 use quorate_control::schema::{Class, Database, DatabaseKind, Schema};
@@ -221,6 +223,7 @@ pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
         read_quorum: Option<ReadQuorum>,
         execution_mode: Option<ExecutionMode>,
         data_centers: Option<DataCenters>,
+        new_node_strategy: Option<NewNodeStrategy>,
     }
     let kind = match ctx.param("kind") {
         "plocal" => DatabaseKind::Plocal,
@@ -241,8 +244,23 @@ pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
     let read_quorum = options.read_quorum.unwrap_or(ctx.app.config.read_quorum);
     let execution_mode = options.execution_mode.unwrap_or(ctx.app.config.execution_mode);
     let data_centers = options.data_centers.unwrap_or_else(|| ctx.app.config.data_centers.clone());
+    let template = ctx.app.config.new_nodes.clone();
+    let new_nodes = match options.new_node_strategy {
+        None => template,
+        Some(NewNodeStrategy::Static) => NewNodes::Static,
+        Some(NewNodeStrategy::Dynamic) if template.strategy() == NewNodeStrategy::Dynamic => {
+            template
+        }
+        Some(NewNodeStrategy::Dynamic) => NewNodes::Dynamic(BTreeSet::new()),
+    };
     let name = ctx.param("db").to_owned();
-    let new = NewDatabase { name, kind, write_quorum, read_quorum, execution_mode, data_centers };
+    let new = NewDatabase {
+        new_nodes,
+        data_centers,
+        read_quorum,
+        execution_mode,
+        ..NewDatabase::new(&name, kind, write_quorum)
+    };
     let access = ctx.access();
     access.everybody_was_met()?;
     let schema = access.change(Command::CreateDatabase { new }).await?;

@@ -7,6 +7,7 @@ use expect_test::expect_file;
 use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_control::agreement::Agreement;
 use quorate_control::command::Command;
+use quorate_control::dynamic::NewNodes;
 use quorate_control::indexes::{IndexKind, NewIndex};
 use quorate_control::members::WriteQuorum;
 use quorate_control::schema::DatabaseKind;
@@ -94,11 +95,12 @@ fn what_is_agreed_on_is_written_as_before() {
     // A misspelt command is refused in words that list all there are.
     let all = serde_json::from_str::<Command>(r#"{"?":{}}"#).unwrap_err().to_string();
     let listed: BTreeSet<String> = all.split('`').skip(3).step_by(2).map(str::to_owned).collect();
-    let later = ["raise", "addCluster", "setOwner"].map(str::to_owned);
+    let later = ["raise", "addCluster", "setOwner", "removeAbsent"].map(str::to_owned);
     assert_eq!(listed, kinds.into_iter().chain(later).collect());
     expect_file!["./shapes/agreed-8.txt"].assert_eq(&history(&commands));
     let of = [NodeId(1), NodeId(2), NodeId(3)].into();
     let database = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
+    let dynamic = NewDatabase::new("dynamic", DatabaseKind::Plocal, WriteQuorum::Majority);
     let (database_name, class) = ("bench".to_owned(), "Item".to_owned());
     let raised = history(&[
         Command::Raise { level: OLDEST + 1, of },
@@ -119,6 +121,11 @@ fn what_is_agreed_on_is_written_as_before() {
             cluster: "item_usa".into(),
             server: "n2".into(),
         },
+        Command::DropDatabase { name: "bench".into() },
+        Command::CreateDatabase {
+            new: NewDatabase { new_nodes: NewNodes::Dynamic(["n1".to_owned()].into()), ..dynamic },
+        },
+        Command::RemoveAbsent { node: NodeId(3) },
     ]);
     expect_file!["./shapes/agreed-9-adds.txt"].assert_eq(&raised);
 }

@@ -43,7 +43,11 @@ pub(super) async fn run(
                     // The MASTERs tell it the rest, where its place is among others.
                     let masters = servers.iter().filter(|server| server.role == Role::Master);
                     let masters: Vec<NodeId> = masters.map(|server| server.node).collect();
-                    links.follow(&servers, &[], (masters.iter().copied().collect(), masters));
+                    links.follow(
+                        &servers,
+                        (&[], &[]),
+                        (masters.iter().copied().collect(), masters),
+                    );
                     enlisted = PATIENCE;
                     break;
                 }

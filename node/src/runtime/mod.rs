@@ -25,6 +25,7 @@ pub mod metrics;
 mod node_loop;
 mod owners;
 mod protocol;
+mod returned;
 mod settling;
 #[cfg(test)]
 mod shapes;
@@ -60,6 +61,7 @@ use inbox::{Inbox, Input};
 use link::own::Own;
 use link::{LinkConfig, Links, Me};
 use node_loop::NodeLoop;
+pub use shared::Dismissal;
 use shared::{Listeners, Parts, Shared};
 use storage::witness::Witness;
 use storage::{StorageError, SyncThread, Writer, die};
@@ -98,6 +100,8 @@ pub struct Settings {
     pub align: AlignConfig,
     /// Who decides between contents that diverged where W is below a majority.
     pub chain: Chain,
+    /// For how long a MASTER that no database enlists is lost before it leaves; `None`: for ever.
+    pub remove_after: Option<Duration>,
     /// How transactions that meet a lock are tried again.
     pub retry: RetryPolicy,
     /// Clients' requests worked on at once, and waiting for it; above, the next one is refused.
@@ -166,8 +170,12 @@ impl Node {
     ///
     /// # Errors
     /// The folder cannot be used, or the system lacks something.
-    pub fn start(settings: Settings, peers: Option<TcpListener>) -> Result<Self, StartError> {
+    pub fn start(mut settings: Settings, peers: Option<TcpListener>) -> Result<Self, StartError> {
         let clock = Clock::start();
+        if let Some(seeds) = data_dir::seeds(&settings.data)? {
+            // Whatever it founded once, this folder is that of a server which joined.
+            settings.join.extend(seeds);
+        }
         let data = DataDir::open(&settings.data, &settings.name, settings.versions)?;
         let (node, boot, started_with) = (data.node, data.boot, data.started_with);
         let databases = data_dir::databases(&settings.data);
@@ -179,7 +187,8 @@ impl Node {
             storage.start_aligning()?;
         }
         let recovered = storage.recover()?;
-        let foundation = Foundation { recovered: control, seed, joins };
+        let remove_after = settings.remove_after.map(micros);
+        let foundation = Foundation { recovered: control, seed, joins, remove_after };
         tracing::info!(
             node_id = %node, boot = boot.0, seed, undecided = recovered.undecided.len(),
             "data folder opened"
@@ -222,6 +231,7 @@ impl Node {
         let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
         node.tasks.spawn(config_files::run(node.handle(), databases));
         node.tasks.spawn(level::run(node.shared.clone(), settings.data));
+        node.tasks.spawn(returned::run(node.shared.clone()));
         if joins {
             let discovery = discovery.clone();
             node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery));
@@ -319,7 +329,8 @@ fn machine_config(settings: &Settings, (node, boot): (NodeId, Boot), seed: u64) 
 }
 
 fn link_config(me: Me, settings: &Settings, own: Arc<Own>) -> LinkConfig {
-    let others = settings.members.names().iter().filter(|name| **name != me.name);
+    let founders = if settings.join.is_empty() { settings.members.names() } else { &[] };
+    let others = founders.iter().filter(|name| **name != me.name);
     LinkConfig {
         cluster: settings.cluster.clone(),
         password: settings.password.clone(),

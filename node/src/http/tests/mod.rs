@@ -46,6 +46,7 @@ fn config(limits: Limits) -> HttpConfig {
         data_centers: std::collections::BTreeMap::new(),
         read_quorum: ReadQuorum::default(),
         execution_mode: ExecutionMode::default(),
+        new_nodes: quorate_control::dynamic::NewNodes::Static,
         retry: RetryPolicy::default(),
         limits,
     }

@@ -24,10 +24,10 @@ const IDENTITY: &str = "identity";
 /// Who a server is, for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct IdentityFile {
+pub(super) struct IdentityFile {
     format: u32,
-    node_id: String,
-    name: String,
+    pub(super) node_id: String,
+    pub(super) name: String,
 }
 
 /// The name of the server that a folder belongs to; `None` before its first start.
@@ -78,7 +78,10 @@ fn damaged_identity(root: &Path, detail: String) -> DataError {
     DataError::Damaged { path: root.join(IDENTITY), detail }
 }
 
-fn read_identity(root: &Path, versions: Versions) -> Result<Option<IdentityFile>, DataError> {
+pub(super) fn read_identity(
+    root: &Path,
+    versions: Versions,
+) -> Result<Option<IdentityFile>, DataError> {
     /// Read first: what else a newer file says is not known.
     #[derive(Deserialize)]
     struct Header {
@@ -102,11 +105,16 @@ fn read_identity(root: &Path, versions: Versions) -> Result<Option<IdentityFile>
 }
 
 fn create_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
-    let path = root.join(IDENTITY);
     if root.join("boot").exists() {
         let detail = "it is missing, but there is a boot counter".into();
-        return Err(DataError::Damaged { path, detail });
+        return Err(DataError::Damaged { path: root.join(IDENTITY), detail });
     }
+    replace_identity(root, name)
+}
+
+/// Makes the folder that of a server which never was.
+pub(super) fn replace_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
+    let path = root.join(IDENTITY);
     let random = getrandom::u64()
         .map_err(|error| io_error("make", &path)(io::Error::other(error.to_string())))?;
     // 0 means nobody in stamps and ballots.
