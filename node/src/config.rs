@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_control::data_centers::{self, DataCenterError, DataCenters};
-use quorate_control::dynamic::NewNodes;
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use quorate_control::versions::Versions;
@@ -207,8 +206,6 @@ pub struct Config {
     pub read_quorum: ReadQuorum,
     /// Default of new databases.
     pub execution_mode: ExecutionMode,
-    /// Which servers new databases enlist.
-    pub new_nodes: NewNodes,
     /// Where what nobody else says of new databases was taken from.
     pub template: Template,
     /// Password of `root`, if given.
@@ -268,6 +265,7 @@ impl Config {
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
         let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
+        let (suspect_after, remove_after) = lost_after(&flags, &file)?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
         let (masters, join) = join::founding(flagged, filed, flags.role.or(file.role))?;
@@ -305,12 +303,6 @@ impl Config {
         let secret = flags.cluster_password.or(file.cluster_password);
         let links =
             (!stands_alone).then(|| join::links(reach, dial, cluster, secret)).transpose()?;
-        let suspect =
-            limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
-        let remove_after = limits::remove_after(
-            flags.auto_remove_offline_servers,
-            file.auto_remove_offline_servers,
-        )?;
         let in_flight_max = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
         let connections_max =
             limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
@@ -325,11 +317,10 @@ impl Config {
             data_centers: template.defaults.data_centers.clone(),
             read_quorum,
             execution_mode,
-            new_nodes: template.defaults.new_nodes.clone(),
             template,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
             versions: versions(flags.speak_version)?,
-            suspect_after: Duration::from_millis(suspect),
+            suspect_after,
             remove_after,
             align,
             chain,
@@ -402,6 +393,13 @@ fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {
         items: limits::ALIGN_ITEMS.pick(flags.align_items, file.align_items)?,
         ..AlignConfig::new()
     })
+}
+
+/// After what silence a server is lost, and for how long it is before it leaves, where it may.
+fn lost_after(flags: &ServeArgs, file: &File) -> Result<(Duration, Option<Duration>), OutOfRange> {
+    let suspect = limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
+    let (flag, file) = (flags.auto_remove_offline_servers, file.auto_remove_offline_servers);
+    Ok((Duration::from_millis(suspect), limits::remove_after(flag, file)?))
 }
 
 fn retry(flags: &ServeArgs, file: &File) -> Result<RetryPolicy, OutOfRange> {

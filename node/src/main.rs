@@ -244,7 +244,7 @@ async fn serve(config: Config, is_first: bool) -> anyhow::Result<Ended> {
         data_centers: config.data_centers,
         read_quorum: config.read_quorum,
         execution_mode: config.execution_mode,
-        new_nodes: config.new_nodes,
+        new_nodes: config.template.defaults.new_nodes,
         retry: config.retry,
         limits,
     };
@@ -262,8 +262,8 @@ async fn serve(config: Config, is_first: bool) -> anyhow::Result<Ended> {
     Ok(Ended::Renounced { http: address, peer })
 }
 
-/// Runs until a signal or a failure, and stops in order; a second signal ends it at once. Gives where
-/// the others are when it is to come back as another server.
+/// Runs until a signal or a failure, and stops in order; a second signal ends it at once. Gives
+/// where the others are when it is to come back as another server.
 async fn run_until_stopped(
     node: Node,
     mut signals: StopSignals,

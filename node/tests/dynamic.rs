@@ -12,7 +12,7 @@ use support::people::{
     ask, assert_same, create_people_in, done, people, person, sql, start, start_all, stop_all,
     write_on,
 };
-use support::wire::{Wire, hold, wires_around_the_last};
+use support::wire::{hold, wires_around_the_last};
 use support::{Server, member, servers_of, until};
 
 /// Settings of a database that enlists nobody.

@@ -76,6 +76,7 @@ impl Cluster {
             versions: Versions::ALL,
             // No server is away in these tests; a machine that stalls must not look like one.
             suspect_after: Duration::from_secs(60),
+            remove_after: None,
             align: AlignConfig::new(),
             chain: Chain::default(),
             retry: RetryPolicy::default(),

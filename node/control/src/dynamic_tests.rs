@@ -1,3 +1,5 @@
+//! Who leaves by itself and who does not, what quorums come to then, and who comes back as what.
+
 use super::*;
 use alloc::format;
 use alloc::vec::Vec;

@@ -8,8 +8,8 @@ use std::time::Duration;
 /// like a failure.
 pub(super) const SUSPECT_AFTER_MS: Limit = Limit::new("suspect_after_ms", 500, 150..=60_000);
 
-/// Milliseconds for which a MASTER that may leave is lost before it does; -1: it never leaves. As in
-/// the original, at once if nobody says; at most a day.
+/// Milliseconds for which a MASTER that may leave is lost before it does; -1: it never leaves. As
+/// in the original, at once if nobody says; at most a day.
 const REMOVE_AFTER_MS: RangeInclusive<i64> = -1..=86_400_000;
 
 /// That time; `None`: for ever. The flag before the file before the default.

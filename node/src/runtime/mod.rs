@@ -172,10 +172,7 @@ impl Node {
     /// The folder cannot be used, or the system lacks something.
     pub fn start(mut settings: Settings, peers: Option<TcpListener>) -> Result<Self, StartError> {
         let clock = Clock::start();
-        if let Some(seeds) = data_dir::seeds(&settings.data)? {
-            // Whatever it founded once, this folder is that of a server which joined.
-            settings.join.extend(seeds);
-        }
+        settings.join.extend(data_dir::seeds(&settings.data)?);
         let data = DataDir::open(&settings.data, &settings.name, settings.versions)?;
         let (node, boot, started_with) = (data.node, data.boot, data.started_with);
         let databases = data_dir::databases(&settings.data);

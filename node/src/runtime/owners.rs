@@ -1,6 +1,7 @@
 //! Who of the MASTERs is there, as the server that leads the control plane needs to know: owners of
 //! clusters move when one is lost, and home again when it is back (FEATURES A7); one that no
-//! database enlists leaves after a while. Time only as ticks of the control plane. May not decide who gets what: that is agreed on.
+//! database enlists leaves after a while. Time only as ticks of the control plane. May not decide
+//! who gets what: that is agreed on.
 
 use std::collections::BTreeMap;
 

@@ -136,13 +136,16 @@ impl World {
     }
 
     /// A server that was never there begins, with nothing, and wants to be in the cluster; under a
-    /// name of its own, or under that of one that was removed.
+    /// name of its own, or under that of one that was removed; of one that was lost, first of all.
     fn join_one(&mut self) {
         let waits = |at: &usize| self.servers[*at].dead && self.servers[*at].boot.0 == 0;
         let Some(index) = (0..self.servers.len()).find(waits) else { return };
         let agreement = self.control.newest.agreement();
-        let gone = agreement.map_or(&[][..], |agreement| &agreement.schema.gone);
-        if let Some(last) = gone.last().filter(|_| self.changes.chance(500)) {
+        let schema = agreement.map(|agreement| agreement.schema.clone()).unwrap_or_default();
+        let is_away = |name: &str| schema.servers.iter().all(|server| server.name != name);
+        if let Some(absent) = schema.absent.iter().find(|absent| is_away(&absent.name)) {
+            self.servers[index].name = absent.name.clone();
+        } else if let Some(last) = schema.gone.last().filter(|_| self.changes.chance(500)) {
             self.servers[index].name = last.name.clone();
         }
         self.servers[index].dead = false;
