@@ -22,6 +22,8 @@ const MARK: &str = "QUORATE_TEST_MARK";
 
 /// Far longer than three servers take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two looks at a file that a harness writes: these tests watch it from outside.
+const LOOK: Duration = Duration::from_millis(20);
 
 fn checkout() -> PathBuf {
     let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
@@ -87,7 +89,7 @@ async fn at_work(out: &Path, harness: &mut Child) {
     while !recorded() {
         assert!(harness.try_wait().unwrap().is_none(), "the harness ended early");
         assert!(Instant::now() < deadline, "no operation was recorded");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -229,7 +231,7 @@ async fn a_killed_sweep_goes_on_where_it_was() {
     let deadline = Instant::now() + PATIENCE;
     while runs() == 0 {
         assert!(Instant::now() < deadline, "no run of the sweep ended");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK).await;
     }
     harness.kill().unwrap();
     harness.wait().unwrap();

@@ -61,7 +61,7 @@ fn a_server_in_the_image_takes_a_write_and_gives_it_back() {
         .start()
         .expect("the container starts");
     let port = container.get_host_port_ipv4(2480.tcp()).expect("a mapped port");
-    // It says where it listens before it serves.
+    // It says where it listens before it serves, and of the latter it tells only who asks.
     let end = Instant::now() + SERVES_WITHIN;
     while request(port, "GET", "/health", "").0 != 200 {
         assert!(Instant::now() < end, "it does not serve");

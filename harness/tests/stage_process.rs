@@ -11,7 +11,7 @@ mod support;
 use std::path::Path;
 
 use quorate::folder::{FaultAction, FaultRecord, RunFolder};
-use quorate::plan::{Cut, FaultKind, Plan, PlannedFault};
+use quorate::plan::{Cut, FaultKind, Plan, PlannedFault, Shape};
 use quorate::run::parts::{Clock, Stage};
 use quorate::stage::{LiveStage, ProcessStage, StageError, StageOptions};
 use suite::{Running, Starter};
@@ -121,7 +121,7 @@ async fn a_kill_that_meets_a_starting_server_kills_it_and_nothing_starts_twice()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_fault_without_proxies_is_refused_before_anything_starts() {
-    let kind = |target| FaultKind::Partition { cut: Cut::Closed, target };
+    let kind = |target| FaultKind::Partition { cut: Cut::Closed, target, shape: Shape::Sides };
     let mut plan = plan(vec![on_n2(1, kind)]);
     plan.topology.proxied = false;
     let (error, folder) = refused(&plan, options()).await;
@@ -172,12 +172,12 @@ async fn a_server_that_dies_unasked_makes_the_run_unsound() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_toxiproxy_does_what_the_standard_api_can_say() {
     let proxy = support::StandaloneProxy::start();
-    let silent = |target| FaultKind::Partition { cut: Cut::Silent, target };
+    let silent = |target| FaultKind::Partition { cut: Cut::Silent, target, shape: Shape::Sides };
     let options = StageOptions { toxiproxy: Some(proxy.url.clone()), ..options() };
     let (error, _folder) = refused(&plan(vec![on_n2(1, silent)]), options.clone()).await;
     assert!(error.to_string().contains("partition silent n2"), "{error}");
 
-    let closed = |target| FaultKind::Partition { cut: Cut::Closed, target };
+    let closed = |target| FaultKind::Partition { cut: Cut::Closed, target, shape: Shape::Sides };
     let plan = plan(vec![on_n2(300, closed)]);
     let folder = tempfile::tempdir().unwrap();
     let (run, clock) = (RunFolder::new(folder.path()), Clock::start());

@@ -32,7 +32,10 @@ fn transaction(seq: u64, image: &Image) -> [Write; 4] {
     let entry = LogEntry { tx, outcome: Decided::Commit, low: seq };
     [
         Write::Tx(tx, record),
-        Write::Item(item, Committed { stamp, live: true, image: Some(image.clone()) }),
+        Write::Item(
+            item,
+            Committed { stamp, live: true, image: Some(image.clone()), elsewhere: None },
+        ),
         Write::Outcome(tx, Decided::Commit),
         Write::Log(LogPosition { boot: BOOT, index: seq }, entry),
     ]

@@ -26,7 +26,7 @@ use serde::Deserialize;
 
 use self::dial::DialError;
 use self::first_run::Terminal;
-use self::join::Reach;
+use self::join::{Founding, Reach};
 use self::limits::OutOfRange;
 use self::template::Template;
 use crate::http::RetryPolicy;
@@ -63,8 +63,9 @@ pub struct ServeArgs {
     /// remembers them. It joins as REPLICA, and keeps a copy of everything
     #[arg(long, value_delimiter = ',', conflicts_with = "masters")]
     pub join: Vec<String>,
-    /// What a server that joins becomes: replica. It can be made a MASTER later
-    #[arg(long, requires = "join")]
+    /// What a server that joins becomes: replica, which can be made a MASTER later, or witness,
+    /// which votes and keeps no records; witness with --masters, too
+    #[arg(long)]
     pub role: Option<String>,
     /// Address at which other servers reach this one, as HOST:PORT; without it, that of --peer
     #[arg(long)]
@@ -116,6 +117,12 @@ pub struct ServeArgs {
     /// order given [default: majority,content,version]
     #[arg(long)]
     pub conflict_resolver_chain: Option<String>,
+    /// Contents that lost a merge and are kept to be looked at; above, the oldest are dropped
+    #[arg(long)]
+    pub lost_contents_max: Option<u64>,
+    /// The same in MiB
+    #[arg(long)]
+    pub lost_contents_mib_max: Option<u64>,
     /// Automatic retries of a transaction that met a lock or another writer
     #[arg(long)]
     pub retry_count: Option<u64>,
@@ -176,6 +183,8 @@ struct File {
     align_items: Option<u64>,
     align_pause_ms: Option<u64>,
     conflict_resolver_chain: Option<String>,
+    lost_contents_max: Option<u64>,
+    lost_contents_mib_max: Option<u64>,
     retry_count: Option<u64>,
     retry_delay_ms: Option<u64>,
     retry_jitter_percent: Option<u64>,
@@ -198,6 +207,8 @@ pub struct Config {
     pub members: Members,
     /// Where it asks to be taken in; empty: it founds a cluster.
     pub join: Vec<String>,
+    /// It is to be a witness.
+    pub witness: bool,
     /// Default of new databases.
     pub write_quorum: WriteQuorum,
     /// Where servers are, in databases whose creation does not say.
@@ -220,6 +231,8 @@ pub struct Config {
     pub align: AlignConfig,
     /// Who decides between contents that diverged.
     pub chain: Chain,
+    /// Contents that lost and are kept, and their bytes.
+    pub lost_max: (usize, usize),
     /// How transactions start over by themselves.
     pub retry: RetryPolicy,
     /// Requests worked on at once.
@@ -264,16 +277,19 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
-        let (align, retry) = (align(&flags, &file)?, retry(&flags, &file)?);
+        let (align, retry, lost_max) =
+            (align(&flags, &file)?, retry(&flags, &file)?, lost_max(&flags, &file)?);
+        let (in_flight_max, connections_max) = loads(&flags, &file)?;
         let (suspect_after, remove_after) = lost_after(&flags, &file)?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
-        let (masters, join) = join::founding(flagged, filed, flags.role.or(file.role))?;
+        let Founding { masters, join, witness } =
+            join::founding(flagged, filed, flags.role.or(file.role))?;
         let stands_alone = masters.is_none() && join.is_empty();
         let given = flags.name.or(flags.env_name).or(file.name);
         let (name, members) = name_and_members(given, &data, masters, &join, terminal)?;
         let given = flags.default_db_config.or(file.default_db_config);
-        let template = Template::load(given, &data, &members)?;
+        let mut template = Template::load(given, &data, &members)?;
         let (write_quorum, read_quorum) = quorums(
             (flags.write_quorum, file.write_quorum),
             (flags.read_quorum, file.read_quorum),
@@ -282,11 +298,12 @@ impl Config {
             if join.is_empty() { members.count() } else { usize::MAX },
         )?;
         let founders = if join.is_empty() { members.names() } else { &[] };
+        let witness = join::is_witness(witness, (&name, founders), &mut template)?;
         let names: Vec<&str> = founders.iter().map(String::as_str).collect();
         let centers = &template.defaults.data_centers;
         data_centers::check(centers, (write_quorum, read_quorum), &names)?;
         let chain = flags.conflict_resolver_chain.or(file.conflict_resolver_chain);
-        let chain = chain.map(|text| chain_of(&text, centers)).transpose()?.unwrap_or_default();
+        let chain = chain_of(chain, centers)?;
         let given = flags.execution_mode.map(|text| text.parse()).transpose()?;
         let execution_mode =
             given.or(file.execution_mode).unwrap_or(template.defaults.execution_mode);
@@ -303,9 +320,6 @@ impl Config {
         let secret = flags.cluster_password.or(file.cluster_password);
         let links =
             (!stands_alone).then(|| join::links(reach, dial, cluster, secret)).transpose()?;
-        let in_flight_max = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
-        let connections_max =
-            limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
         Ok(Self {
             name,
             data,
@@ -313,6 +327,7 @@ impl Config {
             links,
             members,
             join,
+            witness,
             write_quorum,
             data_centers: template.defaults.data_centers.clone(),
             read_quorum,
@@ -324,6 +339,7 @@ impl Config {
             remove_after,
             align,
             chain,
+            lost_max,
             retry,
             in_flight_max,
             connections_max,
@@ -371,7 +387,8 @@ fn versions(newest: Option<u16>) -> Result<Versions, ConfigError> {
     newest.map_or(Ok(Versions::ALL), up_to)
 }
 
-fn chain_of(text: &str, centers: &DataCenters) -> Result<Chain, ConfigError> {
+fn chain_of(given: Option<String>, centers: &DataCenters) -> Result<Chain, ConfigError> {
+    let Some(text) = given else { return Ok(Chain::default()) };
     let chain: Chain = text.parse()?;
     for step in chain.steps() {
         if let Resolver::DataCenter(winner) = step
@@ -400,6 +417,21 @@ fn lost_after(flags: &ServeArgs, file: &File) -> Result<(Duration, Option<Durati
     let suspect = limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
     let (flag, file) = (flags.auto_remove_offline_servers, file.auto_remove_offline_servers);
     Ok((Duration::from_millis(suspect), limits::remove_after(flag, file)?))
+}
+
+/// Requests and connections at once.
+fn loads(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {
+    let requests = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
+    let connections = limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
+    Ok((requests, connections))
+}
+
+fn lost_max(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {
+    let (flag, filed) = (flags.lost_contents_mib_max, file.lost_contents_mib_max);
+    let mib: usize = limits::LOST_CONTENTS_MIB_MAX.pick(flag, filed)?;
+    let contents =
+        limits::LOST_CONTENTS_MAX.pick(flags.lost_contents_max, file.lost_contents_max)?;
+    Ok((contents, mib << 20))
 }
 
 fn retry(flags: &ServeArgs, file: &File) -> Result<RetryPolicy, OutOfRange> {

@@ -326,6 +326,7 @@ fn settings(config: &Config, http: SocketAddr) -> Settings {
         http: Some(http),
         members: config.members.clone(),
         join: config.join.clone(),
+        witness: config.witness,
         advertise: links.and_then(|links| links.advertise.clone()),
         multicast: links.is_some_and(|links| links.multicast),
         dial: links.map(|links| links.dial.clone()).unwrap_or_default(),
@@ -336,6 +337,7 @@ fn settings(config: &Config, http: SocketAddr) -> Settings {
         remove_after: config.remove_after,
         align: config.align.clone(),
         chain: config.chain.clone(),
+        lost_max: config.lost_max,
         retry: config.retry,
         in_flight_max: config.in_flight_max,
     }

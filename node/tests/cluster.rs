@@ -56,6 +56,7 @@ impl Cluster {
             http: None,
             members: Members::new(NAMES).unwrap(),
             join: Vec::new(),
+            witness: false,
             advertise: None,
             multicast: false,
             dial: others.map(|o| (NAMES[o].to_owned(), self.addresses[o].to_string())).collect(),
@@ -65,6 +66,7 @@ impl Cluster {
             suspect_after: Duration::from_millis(500),
             align: AlignConfig::new(),
             chain: Chain::default(),
+            lost_max: (100, 1 << 20),
             retry: RetryPolicy::default(),
             in_flight_max: 4_096,
         }

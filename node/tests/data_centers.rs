@@ -8,6 +8,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use support::items::{create, items, path, update};
 use support::people::{Answer, ask, done, sql, start_all, stop_all};
 use support::wire::Wire;
 use support::{Server, request_with, servers_of, until};
@@ -80,32 +81,11 @@ fn between_cities(one: usize, other: usize) -> bool {
     (one < ROME) != (other < ROME)
 }
 
-fn create(server: &Server, content: &str) -> String {
-    let record = json!({"@class": "Item", "content": content}).to_string();
-    let made = done(server, "POST", "/document/bench", &record);
-    made["@rid"].as_str().unwrap().to_owned()
-}
-
-fn path(rid: &str) -> String {
-    format!("/document/bench/{}", rid.trim_start_matches('#'))
-}
-
-fn update(server: &Server, rid: &str, content: &str) {
-    let record = json!({"@class": "Item", "content": content}).to_string();
-    done(server, "PUT", &path(rid), &record);
-}
-
 /// What so many servers of its data center as decide there have of a record.
 fn content(server: &Server, rid: &str) -> Value {
     let level = [("X-Quorate-Read-Level", "localDataCenter")];
     let answer = request_with(server.address(), "GET", &path(rid), &level, "").unwrap();
     Answer::read(&answer).body["content"].clone()
-}
-
-fn items(server: &Server) -> Vec<Value> {
-    let mut rows = sql(server, "SELECT FROM Item LIMIT -1");
-    rows.sort_by_key(|row| row["@rid"].to_string());
-    rows
 }
 
 fn same(servers: &[Server]) -> Vec<Value> {

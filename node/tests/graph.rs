@@ -68,6 +68,7 @@ impl Cluster {
             http: None,
             members: Members::new(NAMES).unwrap(),
             join: Vec::new(),
+            witness: false,
             advertise: None,
             multicast: false,
             dial: others.map(|o| (NAMES[o].to_owned(), self.peers[o].to_string())).collect(),
@@ -79,6 +80,7 @@ impl Cluster {
             remove_after: None,
             align: AlignConfig::new(),
             chain: Chain::default(),
+            lost_max: (100, 1 << 20),
             retry: RetryPolicy::default(),
             in_flight_max: 4_096,
         };

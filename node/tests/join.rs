@@ -191,15 +191,6 @@ fn who_cannot_join_is_told_why() {
     let id = member(&servers[0], "n2")["id"].as_str().unwrap().to_owned();
     let log = taken.log();
     assert!(log.contains(&format!("the name 'n2' belongs to server {id} already")), "{log}");
-    // What has a cluster of its own already is not mixed up with another one.
-    let alone = joins(dir.path(), "n6", seed);
-    let own: Vec<String> = alone.iter().filter(|a| !is_of_a_cluster(a)).cloned().collect();
-    let mut server = start(&own);
-    server.wait_online();
-    server.end(Signal::SIGTERM);
-    let mut server = start(&alone);
-    server.wait_log("which this server founded alone; join with an empty data folder");
-    until("its end", || server.ended().is_some());
     let mut third = servers.pop().unwrap();
     third.end(Signal::SIGTERM);
     let without: Vec<String> =

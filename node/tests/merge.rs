@@ -5,14 +5,17 @@
 
 mod support;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use support::people::{ask, done, sql, start_all, stop_all};
+use support::items::{create, items, path, update};
+use support::people::{ask, done, sql, start, start_all, stop_all};
 use support::wire::Wire;
 use support::{Server, servers_of, until};
 
 /// Three servers, and for each of them the wires of its links.
 struct Cluster {
     servers: Vec<Server>,
+    arguments: Vec<Vec<String>>,
     wires: Vec<(usize, usize, Wire)>,
     _folder: tempfile::TempDir,
 }
@@ -39,7 +42,7 @@ impl Cluster {
             // Each has positions of its own before it is alone.
             create(server, "first");
         }
-        Self { servers, wires, _folder: folder }
+        Self { servers, arguments: arguments.into(), wires, _folder: folder }
     }
 
     /// Holds every link between servers of different groups.
@@ -54,6 +57,12 @@ impl Cluster {
             let expected: Vec<&str> = (0..3).map(shown).collect();
             until("a split in the picture", || states(server) == expected);
         }
+    }
+
+    fn restart(&mut self, own: usize) {
+        assert!(self.servers[own].end(Signal::SIGTERM).success());
+        self.servers[own] = start(&self.arguments[own]);
+        self.servers[own].wait_online();
     }
 
     fn heal(&self) {
@@ -90,28 +99,6 @@ fn metric(server: &Server, name: &str) -> u64 {
     let text = server.http("GET", "/metrics", "");
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|number| number.parse().ok()).unwrap()
-}
-
-fn create(server: &Server, content: &str) -> String {
-    let record = json!({"@class": "Item", "content": content}).to_string();
-    let made = done(server, "POST", "/document/bench", &record);
-    made["@rid"].as_str().unwrap().to_owned()
-}
-
-fn path(rid: &str) -> String {
-    format!("/document/bench/{}", rid.trim_start_matches('#'))
-}
-
-fn update(server: &Server, rid: &str, content: &str) {
-    let record = json!({"@class": "Item", "content": content}).to_string();
-    done(server, "PUT", &path(rid), &record);
-}
-
-fn items(server: &Server) -> Vec<Value> {
-    let found = done(server, "GET", "/query/bench/sql/SELECT%20FROM%20Item/-1", "");
-    let mut rows = found["result"].as_array().unwrap().clone();
-    rows.sort_by_key(|row| row["@rid"].to_string());
-    rows
 }
 
 /// Content and version of a record in a list.
@@ -159,6 +146,14 @@ fn both_sides_write_and_the_majority_wins() {
     update(three, &rids[3], "minority, first");
     update(three, &rids[3], "minority, last");
     let alone = create(three, "born alone");
+    // With a quorum of 1 it is a majority's only once the other one has it, too.
+    for server in [one, two] {
+        let has = |rid: &String| of(&items(server), rid).map(|(content, _)| content.to_owned());
+        until("one content on this side", || {
+            let found = [0, 2, 3].map(|index| has(&rids[index]));
+            found == [Some("majority".to_owned()), None, Some("majority".to_owned())]
+        });
+    }
     cluster.heal();
     cluster.merged();
     let rows = cluster.same();
@@ -246,6 +241,61 @@ fn nobody_wins_until_somebody_chooses() {
         let lost = [pair("corrupted0", "lost"), pair("corrupted1", "lost")];
         assert_eq!(listed(server, &rids[0]), lost);
     }
+    stop_all(cluster.servers);
+}
+
+/// What lost is kept within a bound, the oldest dropped first and told once, also by a server that
+/// starts again; and dropped by whoever has looked at it, at the server that is asked.
+///
+/// FEATURES: A14
+#[test]
+fn what_lost_is_bounded_and_dismissed() {
+    let mut cluster = Cluster::start(&["--lost-contents-max=3"]);
+    let rids: Vec<String> =
+        (0..6).map(|n| create(&cluster.servers[0], &format!("old {n}"))).collect();
+    cluster.same();
+    cluster.split([0, 0, 1]);
+    for rid in &rids {
+        update(&cluster.servers[0], rid, "majority");
+        update(&cluster.servers[2], rid, "minority");
+    }
+    cluster.heal();
+    cluster.merged();
+    for server in &cluster.servers {
+        until("the bound", || {
+            metric(server, "quorate_lost_contents_dropped_total") == 3
+                && metric(server, "quorate_lost_contents") == 3
+        });
+        assert_eq!(server.log().matches("the oldest are dropped").count(), 1);
+    }
+    cluster.restart(1);
+    let [one, two, three] = &cluster.servers[..] else { panic!("three servers") };
+    assert_eq!(metric(two, "quorate_lost_contents"), 3);
+    let lists = |server: &Server| sql(server, "HA CONFLICTS").len();
+    assert_eq!((lists(two), lists(three)), (3, 3));
+    // One content, one record, all of them.
+    let rows = sql(two, "HA CONFLICTS");
+    let first = rows[0]["@rid"].as_str().unwrap();
+    let stamp = rows[0]["contents"][0]["stamp"].as_str().unwrap();
+    let of_record = format!("/conflicts/bench/{}", first.trim_start_matches('#'));
+    let one_of_it = format!("{of_record}/{stamp}");
+    assert_eq!(done(two, "DELETE", &one_of_it, ""), json!({"dismissed": 1}));
+    for (path, status, says) in [
+        (one_of_it.as_str(), 409, "has lost here: HA CONFLICTS lists those that have"),
+        (format!("{of_record}/newest").as_str(), 400, "is no stamp"),
+        ("/conflicts/bench/9999:1", 404, "9999"),
+    ] {
+        let refused = ask(two, "DELETE", path, "");
+        let text = refused.body.to_string();
+        assert!(refused.status == status && text.contains(says), "{refused:?}");
+    }
+    let second = rows[1]["@rid"].as_str().unwrap();
+    assert_eq!(sql(two, &format!("HA RESOLVE {second} DISMISS")), [json!({"dismissed": 1})]);
+    assert_eq!(lists(two), 1);
+    assert_eq!(sql(two, "HA RESOLVE * DISMISS"), [json!({"dismissed": 1})]);
+    assert_eq!((lists(two), metric(two, "quorate_lost_contents")), (0, 0));
+    assert_eq!(done(three, "DELETE", "/conflicts/bench", ""), json!({"dismissed": 3}));
+    assert_eq!(lists(one), 3, "others keep what they have");
     stop_all(cluster.servers);
 }
 

@@ -7,8 +7,8 @@ use quorate_check::verdict::Verdict;
 use super::arguments::PlanArguments;
 use super::{Exit, Output};
 use crate::plan::{
-    DiskFault, FaultKind, KeyDistribution, LoadMode, Plan, Target, Topology, build, estimate,
-    target,
+    DiskFault, FaultKind, KeyDistribution, LoadMode, Plan, Shape, Target, Topology, build,
+    estimate, shape,
 };
 use crate::run::choice::{self, Offer};
 use crate::spec::{SpecError, workload};
@@ -122,52 +122,54 @@ fn expect(plan: &Plan) -> String {
 
 fn faults(plan: &Plan) -> Vec<Vec<String>> {
     let rows = plan.faults.iter().map(|fault| {
-        let (what, whom) = told(&fault.kind);
-        let hits = target::resolve(whom, &plan.topology, plan.seed, &fault.name);
+        let what = told(&fault.kind);
+        let hits = shape::hit(fault, &plan.topology, plan.seed);
         vec![
             fault.name.clone(),
             format!("{} ms", fault.at_ms),
             format!("{} ms", fault.for_ms),
             what,
-            requested(whom),
+            requested(&fault.kind),
             hits.join(", "),
         ]
     });
     rows.collect()
 }
 
-fn told(kind: &FaultKind) -> (String, &Target) {
+fn told(kind: &FaultKind) -> String {
     match kind {
-        FaultKind::Kill { target } => ("kill".to_owned(), target),
-        FaultKind::Restart { target } => ("restart".to_owned(), target),
-        FaultKind::Pause { target } => ("pause".to_owned(), target),
-        FaultKind::Disk { disk: DiskFault::PowerCut { .. }, target } => {
-            ("cut the power of".to_owned(), target)
+        FaultKind::Kill { .. } => "kill".to_owned(),
+        FaultKind::Restart { .. } => "restart".to_owned(),
+        FaultKind::Pause { .. } => "pause".to_owned(),
+        FaultKind::Disk { disk: DiskFault::PowerCut { .. }, .. } => "cut the power of".to_owned(),
+        FaultKind::Disk { disk: DiskFault::Slow { delay_us }, .. } => {
+            format!("hold up by {delay_us} µs every sync of")
         }
-        FaultKind::Disk { disk: DiskFault::Slow { delay_us }, target } => {
-            (format!("hold up by {delay_us} µs every sync of"), target)
+        FaultKind::Disk { disk: DiskFault::Full, .. } => "fill the disk of".to_owned(),
+        FaultKind::Partition { cut, shape: Shape::Sides, .. } => {
+            format!("partition {cut:?}").to_lowercase()
         }
-        FaultKind::Disk { disk: DiskFault::Full, target } => {
-            ("fill the disk of".to_owned(), target)
+        FaultKind::Partition { cut, shape, .. } => {
+            format!("partition {cut:?} {}", shape.word()).to_lowercase()
         }
-        FaultKind::Partition { cut, target } => {
-            (format!("partition {cut:?}").to_lowercase(), target)
+        FaultKind::Latency { delay_us, jitter_us, .. } => {
+            format!("latency {delay_us} ± {jitter_us} µs")
         }
-        FaultKind::Latency { target, delay_us, jitter_us } => {
-            (format!("latency {delay_us} ± {jitter_us} µs"), target)
-        }
-        FaultKind::Reconfigure { write_quorum, .. } => {
-            (format!("write quorum {write_quorum}"), &Target::All)
-        }
+        FaultKind::Reconfigure { write_quorum, .. } => format!("write quorum {write_quorum}"),
     }
 }
 
-fn requested(target: &Target) -> String {
-    match target {
+fn requested(kind: &FaultKind) -> String {
+    if matches!(kind, FaultKind::Partition { shape, .. } if shape.takes_no_target()) {
+        return "drawn".to_owned();
+    }
+    match kind.target() {
         Target::Names(names) => names.join(", "),
-        Target::One | Target::Minority | Target::Majority | Target::All | Target::Replicas => {
-            format!("{target:?}").to_lowercase()
-        }
+        target @ (Target::One
+        | Target::Minority
+        | Target::Majority
+        | Target::All
+        | Target::Replicas) => format!("{target:?}").to_lowercase(),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::owner::Owner;
 const CONTAINER_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for a network that is still used.
 const NETWORK_MAX: Duration = Duration::from_secs(10);
-/// Pause between two attempts.
+/// Pause between two attempts: the engine does not tell when a removal by others is done.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Something at the engine that belongs to a run.

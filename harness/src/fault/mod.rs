@@ -10,7 +10,7 @@ pub use ledger::Ledger;
 pub use levers::{Effect, Levers, Until};
 pub use schedule::{heal_all, run};
 
-use crate::plan::{Cut, DiskFault, FaultKind, Survives, Target};
+use crate::plan::{Cut, DiskFault, FaultKind, Shape, Survives, Target};
 
 /// A fault that shows no effect within this time makes the run unsound.
 pub const PROOF_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
@@ -18,13 +18,12 @@ pub const PROOF_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
 /// Kind and requested target, for people: `partition silent one`.
 #[must_use]
 pub fn describe(kind: &FaultKind) -> String {
-    let target = describe_target(target_of(kind));
+    let target = describe_target(kind.target());
     match kind {
         FaultKind::Kill { .. } => format!("kill {target}"),
         FaultKind::Restart { .. } => format!("restart {target}"),
         FaultKind::Pause { .. } => format!("pause {target}"),
-        FaultKind::Partition { cut: Cut::Silent, .. } => format!("partition silent {target}"),
-        FaultKind::Partition { cut: Cut::Closed, .. } => format!("partition closed {target}"),
+        FaultKind::Partition { cut, shape, .. } => partition(*cut, *shape, &target),
         FaultKind::Latency { delay_us, jitter_us, .. } => {
             format!("latency {delay_us}±{jitter_us} µs {target}")
         }
@@ -37,26 +36,22 @@ pub fn describe(kind: &FaultKind) -> String {
     }
 }
 
+fn partition(cut: Cut, shape: Shape, target: &str) -> String {
+    let cut = match cut {
+        Cut::Silent => "silent",
+        Cut::Closed => "closed",
+    };
+    let words = [if shape.is_sides() { "" } else { shape.word() }, target];
+    let told = &words[..if shape.takes_no_target() { 1 } else { 2 }];
+    let told = told.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>();
+    format!("partition {cut} {}", told.join(" "))
+}
+
 fn left(survives: Survives) -> &'static str {
     match survives {
         Survives::Nothing => "nothing unsynced survives",
         Survives::Prefix => "a prefix of the unsynced survives",
         Survives::Sectors => "any unsynced sectors survive",
-    }
-}
-
-/// The target as requested.
-#[must_use]
-pub fn target_of(kind: &FaultKind) -> &Target {
-    match kind {
-        FaultKind::Kill { target }
-        | FaultKind::Restart { target }
-        | FaultKind::Pause { target }
-        | FaultKind::Partition { target, .. }
-        | FaultKind::Latency { target, .. }
-        | FaultKind::Disk { target, .. } => target,
-        // Any of them may be asked.
-        FaultKind::Reconfigure { .. } => &Target::All,
     }
 }
 
@@ -77,8 +72,12 @@ mod tests {
 
     #[test]
     fn descriptions_name_kind_and_target() {
-        let kind = FaultKind::Partition { cut: Cut::Silent, target: Target::One };
-        assert_eq!(describe(&kind), "partition silent one");
+        let cut = |shape| {
+            describe(&FaultKind::Partition { cut: Cut::Silent, target: Target::One, shape })
+        };
+        assert_eq!(cut(Shape::Sides), "partition silent one");
+        assert_eq!(cut(Shape::Isolate), "partition silent isolate one");
+        assert_eq!(cut(Shape::Ring), "partition silent ring");
         let names = Target::Names(vec!["n1".to_string(), "n3".to_string()]);
         assert_eq!(describe(&FaultKind::Kill { target: names.clone() }), "kill n1+n3");
         let kind = FaultKind::Latency { target: names, delay_us: 500, jitter_us: 50 };

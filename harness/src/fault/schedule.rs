@@ -7,9 +7,9 @@ use quorate_check::history::Nanos;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Effect, Ledger, Levers, Until, describe, target_of};
+use super::{Effect, Ledger, Levers, Until, describe};
 use crate::folder::{FaultAction, FaultRecord};
-use crate::plan::{Plan, PlannedFault, target};
+use crate::plan::{Plan, PlannedFault, shape};
 use crate::run::parts::Clock;
 use crate::stage::StageError;
 
@@ -31,8 +31,7 @@ pub async fn run<L: Levers>(
     let cancel = cancel.child_token();
     let mut tasks = JoinSet::new();
     for fault in plan.faults.clone() {
-        let servers =
-            target::resolve(target_of(&fault.kind), &plan.topology, plan.seed, &fault.name);
+        let servers = shape::hit(&fault, &plan.topology, plan.seed);
         let one = OneFault {
             levers: Arc::clone(levers),
             ledger: Arc::clone(ledger),

@@ -76,6 +76,7 @@ fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
         at_ms: *at_ms,
         for_ms: *for_ms,
         kind: FaultKind::Pause { target: target.clone() },
+        drawn_as: None,
     });
     Plan {
         format: crate::plan::PLAN_FORMAT,

@@ -9,7 +9,7 @@ use super::{
     Counts, Gap, Input, Window, gaps, is_refusal, is_workload_reply, longest_gap_touching,
 };
 use crate::folder::{FaultAction, FaultRecord};
-use crate::plan::FaultKind;
+use crate::plan::{FaultKind, Shape};
 
 /// Service is good again when this share of a slot's operations is served well …
 const GOOD_SHARE: f64 = 0.95;
@@ -139,31 +139,43 @@ fn horizon(input: &Input<'_>, inject: &FaultRecord, healed: Option<Nanos>) -> Na
     next.map_or(end, |next| next.min(end))
 }
 
-/// The servers hit and the others, named as sides for a partition; a side without servers is left
-/// out. A change of the configuration hits nobody.
+/// The servers hit and the others, named after what a partition does to them; a side without
+/// servers is left out. A change of the configuration hits nobody.
 fn sides(input: &Input<'_>, inject: &FaultRecord) -> Vec<(String, Vec<String>)> {
-    let kind = input.plan.faults.iter().find(|fault| fault.name == inject.name);
-    if kind.is_some_and(|fault| matches!(fault.kind, FaultKind::Reconfigure { .. })) {
-        return Vec::new();
-    }
+    let fault = input.plan.faults.iter().find(|fault| fault.name == inject.name);
     let all = &input.history.header.nodes;
     let (hit, rest): (Vec<String>, Vec<String>) =
         all.iter().cloned().partition(|name| inject.resolved.contains(name));
-    let is_partition = kind.is_some_and(|fault| matches!(fault.kind, FaultKind::Partition { .. }));
     let masters = &input.plan.topology.masters;
-    let label = |nodes: &[String], plain: &str| {
-        let names = nodes.join(", ");
-        if !is_partition {
-            return format!("{plain} ({names})");
-        }
+    let side = |nodes: &[String]| {
         let inside = nodes.iter().filter(|name| masters.contains(name)).count();
-        let side = if inside * 2 > masters.len() { "majority" } else { "minority" };
-        format!("{side} side ({names})")
+        if inside * 2 > masters.len() { "majority side" } else { "minority side" }
     };
-    let hit_label = label(&hit, "hit");
-    let rest_label = label(&rest, "others");
-    let groups = [(hit_label, hit), (rest_label, rest)];
-    groups.into_iter().filter(|(_, nodes)| !nodes.is_empty()).collect()
+    let groups = match fault.map(|fault| &fault.kind) {
+        Some(FaultKind::Reconfigure { .. }) => return Vec::new(),
+        Some(FaultKind::Partition { shape, .. }) => match shape {
+            Shape::Sides | Shape::Halves => vec![(side(&hit), hit), (side(&rest), rest)],
+            Shape::Isolate => vec![("isolated", hit), ("others", rest)],
+            Shape::Bridge => {
+                let (bridge, half) =
+                    hit.into_iter().partition(|n| inject.resolved.first() == Some(n));
+                vec![("bridge", bridge), ("one half", half), ("other half", rest)]
+            }
+            Shape::Ring => vec![("ring", hit)],
+            Shape::OneWayIn => vec![("hears nobody", hit), ("others", rest)],
+            Shape::OneWayOut => vec![("heard by nobody", hit), ("others", rest)],
+        },
+        Some(
+            FaultKind::Kill { .. }
+            | FaultKind::Restart { .. }
+            | FaultKind::Pause { .. }
+            | FaultKind::Latency { .. }
+            | FaultKind::Disk { .. },
+        )
+        | None => vec![("hit", hit), ("others", rest)],
+    };
+    let named = groups.into_iter().filter(|(_, nodes)| !nodes.is_empty());
+    named.map(|(label, nodes)| (format!("{label} ({})", nodes.join(", ")), nodes)).collect()
 }
 
 /// The times of a fault that its groups share.

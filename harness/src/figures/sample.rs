@@ -10,7 +10,7 @@ use super::Input;
 use crate::folder::{FaultAction, FaultRecord, PhaseMark};
 use crate::plan::{
     Arrivals, Cut, FaultKind, KeyDistribution, Load, LoadMode, PLAN_FORMAT, Phases, Plan,
-    PlannedFault, Target, Topology, Workload,
+    PlannedFault, Shape, Target, Topology, Workload,
 };
 
 /// A millisecond in nanoseconds.
@@ -83,7 +83,12 @@ impl Sample {
             name: name.to_owned(),
             at_ms: from_ms,
             for_ms: to_ms - from_ms,
-            kind: FaultKind::Partition { cut: Cut::Silent, target: Target::One },
+            kind: FaultKind::Partition {
+                cut: Cut::Silent,
+                target: Target::One,
+                shape: Shape::Sides,
+            },
+            drawn_as: None,
         });
         for (action, at_ms) in [(FaultAction::Inject, from_ms), (FaultAction::Heal, to_ms)] {
             self.faults.push(FaultRecord {

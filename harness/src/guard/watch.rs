@@ -22,7 +22,8 @@ const SWEEP_MAX: Duration = Duration::from_secs(5);
 const ENGINE_MAX: Duration = Duration::from_secs(60);
 /// So many times in a row a run must have nothing at the engine.
 const EMPTY_LOOKS: u32 = 2;
-/// Time from one look at the engine to the next.
+/// Time from one look at the engine to the next. What the engine has taken on and not made yet
+/// cannot be awaited: nobody but the dead harness knows of it.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Runs the guard on its standard streams until the harness closes the pipe.

@@ -1,7 +1,7 @@
 //! From a checked spec and a seed to a plan: pure, so that both repeat a run to the byte.
 //! No clock, no network, no files here.
 
-use super::{DiskFault, FaultKind, PLAN_FORMAT, Plan, PlannedFault, Target, Topology, target};
+use super::{DiskFault, FaultKind, PLAN_FORMAT, Plan, PlannedFault, Topology, shape};
 use crate::spec::{Problem, Spec, SpecFault};
 
 /// The plan of `spec` under `seed`.
@@ -39,18 +39,16 @@ enum Sort {
     Configuration,
 }
 
-fn sort(kind: &FaultKind) -> (Sort, &Target) {
+fn sort(kind: &FaultKind) -> Sort {
     match kind {
-        FaultKind::Kill { target }
-        | FaultKind::Restart { target }
-        | FaultKind::Pause { target } => (Sort::Process, target),
-        FaultKind::Disk { disk: DiskFault::PowerCut { .. }, target } => (Sort::Process, target),
-        FaultKind::Disk { disk: DiskFault::Slow { .. } | DiskFault::Full, target } => {
-            (Sort::Disk, target)
+        FaultKind::Kill { .. } | FaultKind::Restart { .. } | FaultKind::Pause { .. } => {
+            Sort::Process
         }
-        FaultKind::Partition { target, .. } => (Sort::Cut, target),
-        FaultKind::Latency { target, .. } => (Sort::Latency, target),
-        FaultKind::Reconfigure { .. } => (Sort::Configuration, &Target::All),
+        FaultKind::Disk { disk: DiskFault::PowerCut { .. }, .. } => Sort::Process,
+        FaultKind::Disk { disk: DiskFault::Slow { .. } | DiskFault::Full, .. } => Sort::Disk,
+        FaultKind::Partition { .. } => Sort::Cut,
+        FaultKind::Latency { .. } => Sort::Latency,
+        FaultKind::Reconfigure { .. } => Sort::Configuration,
     }
 }
 
@@ -85,7 +83,7 @@ fn shared(
     topology: &Topology,
     seed: u64,
 ) -> Option<String> {
-    let ((sort_a, target_a), (sort_b, target_b)) = (sort(&earlier.kind), sort(&later.kind));
+    let (sort_a, sort_b) = (sort(&earlier.kind), sort(&later.kind));
     let apart = later.at_ms >= earlier.at_ms.saturating_add(earlier.for_ms);
     if apart || sort_a != sort_b {
         return None;
@@ -97,8 +95,8 @@ fn shared(
     if sort_a == Sort::Configuration {
         return Some("the write quorum changed".to_owned());
     }
-    let hit_a = target::resolve(target_a, topology, seed, &earlier.name);
-    let hit_b = target::resolve(target_b, topology, seed, &later.name);
+    let hit_a = shape::hit(earlier, topology, seed);
+    let hit_b = shape::hit(later, topology, seed);
     let both: Vec<String> = hit_a.into_iter().filter(|name| hit_b.contains(name)).collect();
     (!both.is_empty()).then(|| both.join(", "))
 }

@@ -4,6 +4,7 @@
 
 mod build;
 pub mod estimate;
+pub mod shape;
 pub mod stream;
 pub mod target;
 
@@ -13,6 +14,7 @@ use quorate_check::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
 pub use build::build;
+pub use shape::Shape;
 
 use crate::disk::Survival;
 
@@ -265,6 +267,10 @@ pub struct PlannedFault {
     pub for_ms: u64,
     /// What it does.
     pub kind: FaultKind,
+    /// Name that random choices are drawn under, if not its own: all cuts of a flapping partition
+    /// are drawn under one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn_as: Option<String>,
 }
 
 /// What a fault does, with its target as requested (symbolic); the resolved target is recorded when
@@ -287,12 +293,15 @@ pub enum FaultKind {
         /// Whom.
         target: Target,
     },
-    /// Cut all links between groups (server links, and client links of no group unless `clients`).
+    /// Links between servers are cut; those of clients never are.
     Partition {
         /// Kind of cut.
         cut: Cut,
-        /// Servers on the one side; the rest is the other side.
+        /// Whom: the servers on one side, for most shapes.
         target: Target,
+        /// Which links.
+        #[serde(default, skip_serializing_if = "Shape::is_sides")]
+        shape: Shape,
     },
     /// Delay on every server link from and to the target.
     Latency {
@@ -318,6 +327,23 @@ pub enum FaultKind {
         /// The one that it gets back at the heal.
         before: String,
     },
+}
+
+impl FaultKind {
+    /// The target as requested.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        match self {
+            Self::Kill { target }
+            | Self::Restart { target }
+            | Self::Pause { target }
+            | Self::Partition { target, .. }
+            | Self::Latency { target, .. }
+            | Self::Disk { target, .. } => target,
+            // Any of them may be asked.
+            Self::Reconfigure { .. } => &Target::All,
+        }
+    }
 }
 
 /// What gives way in a disk.

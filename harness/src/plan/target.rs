@@ -42,9 +42,29 @@ pub fn resolve(target: &Target, topology: &Topology, seed: u64, fault: &str) -> 
     chosen.into_iter().filter_map(|index| masters.get(index).cloned()).collect()
 }
 
+/// `count` of these servers, in their order, drawn for the fault apart from its target.
+pub(super) fn some_of(servers: &[String], count: usize, seed: u64, fault: &str) -> Vec<String> {
+    let order = shuffled(servers, seed, fault);
+    let chosen = &order[..count.min(order.len())];
+    servers.iter().filter(|server| chosen.contains(server)).cloned().collect()
+}
+
+/// These servers in an order drawn for the fault apart from its target.
+pub(super) fn shuffled(servers: &[String], seed: u64, fault: &str) -> Vec<String> {
+    let numbers = draws(servers.len(), servers.len(), seed, &format!("fault/{fault}/shape"));
+    numbers.into_iter().filter_map(|number| servers.get(number).cloned()).collect()
+}
+
 /// `count` of the numbers below `of`, ascending.
 fn draw(count: usize, of: usize, seed: u64, fault: &str) -> Vec<usize> {
-    let mut rng = stream::rng(seed, &format!("fault/{fault}/target"));
+    let mut numbers = draws(count, of, seed, &format!("fault/{fault}/target"));
+    numbers.sort_unstable();
+    numbers
+}
+
+/// `count` of the numbers below `of`, as they are drawn.
+fn draws(count: usize, of: usize, seed: u64, stream: &str) -> Vec<usize> {
+    let mut rng = stream::rng(seed, stream);
     let mut numbers: Vec<usize> = (0..of).collect();
     // The head of a Fisher-Yates shuffle. The modulo's bias is below 2^-60 for up to nine servers.
     for i in 0..count.min(of) {
@@ -53,7 +73,6 @@ fn draw(count: usize, of: usize, seed: u64, fault: &str) -> Vec<usize> {
         numbers.swap(i, i + step);
     }
     numbers.truncate(count);
-    numbers.sort_unstable();
     numbers
 }
 

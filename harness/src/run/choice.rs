@@ -178,7 +178,13 @@ mod tests {
         let spec = workload(path.as_ref(), &Overrides::default()).unwrap();
         let mut plan = build(&spec, 1).unwrap();
         let name = "f".to_owned();
-        plan.faults.extend(fault.map(|kind| PlannedFault { name, at_ms: 0, for_ms: 1, kind }));
+        plan.faults.extend(fault.map(|kind| PlannedFault {
+            name,
+            at_ms: 0,
+            for_ms: 1,
+            kind,
+            drawn_as: None,
+        }));
         plan
     }
 

@@ -7,7 +7,12 @@ use super::SpecFault;
 use super::raw::{DiskWord, Kind, QuorumWord, RawFault, RawQuorum, RawTarget, TargetWord};
 use super::units::Span;
 use super::validate::{Findings, server_names};
-use crate::plan::{Cut, DiskFault, FaultKind, Phases, PlannedFault, Target, Topology, target};
+use crate::plan::{
+    Cut, DiskFault, FaultKind, Phases, PlannedFault, Shape, Target, Topology, target,
+};
+
+/// A shorter cut may be over before it is seen to bite.
+const FLAPPING_MIN_MS: u64 = 1_000;
 
 /// Checks all faults; what cannot be used is reported and left out.
 pub(super) fn check(
@@ -27,21 +32,26 @@ pub(super) fn check(
         }
         let every_ms = repetition(raw, &key, findings);
         let times = u64::from(raw.times.unwrap_or(1));
+        let flaps = flaps(raw, &key, findings);
         window(raw, every_ms.saturating_mul(times.saturating_sub(1)), &key, phases, findings);
         let target = target_of(raw, &key, topology, findings);
         if let Some(kind) = kind(raw, &key, target, topology, findings) {
-            let (at_ms, for_ms) = (raw.at.as_ms(), raw.lasts.as_ms());
+            let (times, every_ms, for_ms) = match &flaps {
+                Some(flaps) => (flaps.count, flaps.period_ms, flaps.cut_ms),
+                None => (times, every_ms, raw.lasts.as_ms()),
+            };
+            let drawn_as = flaps.is_some().then(|| name.clone());
             for time in 0..times {
-                let name = if times == 1 { name.clone() } else { format!("{name}-{}", time + 1) };
-                if times > 1
-                    && let Some(first) = names.insert(name.clone(), index)
-                {
+                let numbered = times > 1 || flaps.is_some();
+                let name = if numbered { format!("{name}-{}", time + 1) } else { name.clone() };
+                if numbered && let Some(first) = names.insert(name.clone(), index) {
                     let what = format!("`{name}` is already the name of faults.{first}");
-                    findings.wrong(&format!("{key}.times"), what);
+                    findings.wrong(&key, what);
                 }
-                let at_ms = at_ms.saturating_add(every_ms.saturating_mul(time));
+                let at_ms = raw.at.as_ms().saturating_add(every_ms.saturating_mul(time));
                 let origin = findings.tree().origin_of(&key);
-                let fault = PlannedFault { name, at_ms, for_ms, kind: kind.clone() };
+                let (kind, drawn_as) = (kind.clone(), drawn_as.clone());
+                let fault = PlannedFault { name, at_ms, for_ms, kind, drawn_as };
                 checked.push(SpecFault { origin, fault });
             }
         }
@@ -92,6 +102,32 @@ fn repetition(raw: &RawFault, key: &str, findings: &mut Findings<'_>) -> u64 {
             every.as_ms()
         }
     }
+}
+
+/// A cut that comes and goes.
+struct Flaps {
+    count: u64,
+    period_ms: u64,
+    cut_ms: u64,
+}
+
+/// What `flapping` asks for, when it can be had.
+fn flaps(raw: &RawFault, key: &str, findings: &mut Findings<'_>) -> Option<Flaps> {
+    let period = raw.flapping?;
+    let key = format!("{key}.flapping");
+    if raw.times.is_some() {
+        findings.wrong(&key, "has no meaning with `times`, which draws each time anew");
+    }
+    let (period_ms, for_ms) = (period.as_ms(), raw.lasts.as_ms());
+    if period_ms < FLAPPING_MIN_MS || period_ms > for_ms {
+        let least = Span::millis(FLAPPING_MIN_MS);
+        let what = format!("{period} is not legal; legal: {least} to `for` ({})", raw.lasts);
+        findings.wrong(&key, what);
+        return None;
+    }
+    let cut_ms = period_ms / 2;
+    let count = (for_ms - cut_ms) / period_ms + 1;
+    Some(Flaps { count, period_ms, cut_ms })
 }
 
 /// `later_ms`: from the first beginning to the last one.
@@ -157,6 +193,8 @@ fn kind(
     let is_power_cut = raw.disk == Some(DiskWord::PowerCut);
     let given = [
         ("cut", raw.cut.is_some(), raw.fault == Kind::Partition, "partition"),
+        ("shape", raw.shape.is_some(), raw.fault == Kind::Partition, "partition"),
+        ("flapping", raw.flapping.is_some(), raw.fault == Kind::Partition, "partition"),
         (
             "delay",
             raw.delay.is_some(),
@@ -174,15 +212,13 @@ fn kind(
         }
     }
     if matches!(raw.fault, Kind::Partition | Kind::Latency) {
-        links(raw.fault, key, &target, topology, findings);
+        links(raw, key, &target, topology, findings);
     }
     match raw.fault {
         Kind::Kill => Some(FaultKind::Kill { target }),
         Kind::Restart => Some(FaultKind::Restart { target }),
         Kind::Pause => Some(FaultKind::Pause { target }),
-        Kind::Partition => {
-            Some(FaultKind::Partition { cut: raw.cut.unwrap_or(Cut::Silent), target })
-        }
+        Kind::Partition => Some(partition(raw, key, target, topology, findings)),
         Kind::Latency => latency(raw, key, target, findings),
         Kind::Disk => disk(raw, key, target, findings),
         Kind::Reconfigure => reconfigure(raw, key, topology, findings),
@@ -251,13 +287,13 @@ fn disk(
 
 /// Faults of links need links, and proxies on them.
 fn links(
-    fault: Kind,
+    raw: &RawFault,
     key: &str,
     target: &Target,
     topology: &Topology,
     findings: &mut Findings<'_>,
 ) {
-    let fault = word(fault);
+    let fault = word(raw.fault);
     if !topology.proxied {
         let what = format!("{fault} needs proxies on the links; set `topology.links: proxied`");
         findings.wrong(&format!("{key}.fault"), what);
@@ -274,10 +310,45 @@ fn links(
     if servers == 1 {
         let what = format!("{fault} needs a link between servers, and there is 1 MASTER");
         findings.wrong(&format!("{key}.fault"), what);
-    } else if fault == word(Kind::Partition) && target::size(target, topology) >= servers {
+    } else if raw.fault == Kind::Partition
+        && raw.shape.unwrap_or_default().needs_others()
+        && target::size(target, topology) >= servers
+    {
         let what = "leaves no server on the other side of the cut";
         findings.wrong(&format!("{key}.target"), what);
     }
+}
+
+fn partition(
+    raw: &RawFault,
+    key: &str,
+    target: Target,
+    topology: &Topology,
+    findings: &mut Findings<'_>,
+) -> FaultKind {
+    let (cut, shape) = (raw.cut.unwrap_or(Cut::Silent), raw.shape.unwrap_or_default());
+    let (word, servers) = (shape.word(), topology.servers().len());
+    if servers > 1 && servers < shape.fewest() {
+        let what = format!("{word} needs at least {} servers, not {servers}", shape.fewest());
+        findings.wrong(&format!("{key}.shape"), what);
+    }
+    if shape.is_one_way() && cut == Cut::Closed {
+        let what = format!("closes connections in both directions; {word} can be silent alone");
+        findings.wrong(&format!("{key}.cut"), what);
+    }
+    let hit = target::size(&target, topology);
+    if shape == Shape::Bridge && hit != 1 {
+        let what = format!("a bridge is one server, not {hit}; legal: one, or a list of one");
+        findings.wrong(&format!("{key}.target"), what);
+    }
+    if !shape.takes_no_target() {
+        return FaultKind::Partition { cut, target, shape };
+    }
+    if raw.target != RawTarget::default() {
+        let what = format!("has no meaning with {word}, which the seed draws from all servers");
+        findings.wrong(&format!("{key}.target"), what);
+    }
+    FaultKind::Partition { cut, target: Target::All, shape }
 }
 
 fn latency(

@@ -11,7 +11,7 @@ use quorate_check::history::Nanos;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::extension::{CutKind, LinkState};
+use super::extension::{Cut, CutKind, LinkState, Streams};
 use super::network::Network;
 use super::{Link, StageError};
 use crate::run::parts::Clock;
@@ -33,13 +33,12 @@ pub(crate) struct Seen {
 /// Looks until every link shows that it is cut.
 pub(crate) async fn cut_bites(
     network: &Network,
-    links: &[Link],
-    kind: CutKind,
+    cuts: &BTreeMap<Link, Cut>,
     before: &BTreeMap<Link, LinkState>,
     clock: Clock,
     deadline: Instant,
 ) -> Result<Seen, StageError> {
-    let mut watch = Watch::new(links, clock, deadline);
+    let mut watch = Watch::new(cuts.keys(), clock, deadline);
     // Held open until the proof is there, and gone before the heal: a silent cut keeps them
     // from the server, and an empty connection is never dialled.
     let mut ours: BTreeMap<Link, TcpStream> = BTreeMap::new();
@@ -47,13 +46,14 @@ pub(crate) async fn cut_bites(
         let states = states(network).await?;
         for link in watch.pending() {
             let quiet = watch.begun.elapsed() > QUIET;
-            let sign = match kind {
+            let Some(cut) = cuts.get(&link) else { continue };
+            let sign = match cut.kind {
                 CutKind::Closed => refused(network, &link, &states, before).await,
-                CutKind::Silent => held(states.get(&link)),
+                CutKind::Silent => held(states.get(&link), cut.stream),
             };
             if let Some(sign) = sign {
                 watch.saw(&link, sign);
-            } else if kind == CutKind::Silent && quiet && !ours.contains_key(&link) {
+            } else if cut.kind == CutKind::Silent && quiet && !ours.contains_key(&link) {
                 ours.extend(connect(network, &link).await.map(|stream| (link, stream)));
             }
         }
@@ -101,7 +101,7 @@ pub(crate) async fn delay_holds(
     while watch.goes_on() {
         let states = states(network).await?;
         for link in watch.pending() {
-            if let Some(sign) = held(states.get(&link)) {
+            if let Some(sign) = held(states.get(&link), Streams::Both) {
                 watch.saw(&link, sign);
             }
         }
@@ -116,13 +116,19 @@ async fn states(network: &Network) -> Result<BTreeMap<Link, LinkState>, StageErr
     if network.is_own() { network.states().await } else { Ok(BTreeMap::new()) }
 }
 
-fn held(state: Option<&LinkState>) -> Option<String> {
+/// What is held back in these directions. A connection needs both to be made.
+fn held(state: Option<&LinkState>, streams: Streams) -> Option<String> {
     let state = state?;
-    let bytes = state.bytes.upstream.held_bytes + state.bytes.downstream.held_bytes;
+    let (up, down) = (state.bytes.upstream.held_bytes, state.bytes.downstream.held_bytes);
+    let (bytes, way) = match streams {
+        Streams::Upstream => (up, " upstream"),
+        Streams::Downstream => (down, " downstream"),
+        Streams::Both => (up + down, ""),
+    };
     match (bytes, state.connections.waiting) {
         (0, 0) => None,
         (0, waiting) => Some(format!("{waiting} connections held")),
-        (bytes, _) => Some(format!("{bytes} bytes held")),
+        (bytes, _) => Some(format!("{bytes} bytes held{way}")),
     }
 }
 
@@ -162,7 +168,7 @@ fn flows(
     waited: Duration,
 ) -> Option<String> {
     let (state, before) = (state?, before?);
-    if held(Some(state)).is_some() {
+    if held(Some(state), Streams::Both).is_some() {
         return None;
     }
     let delivered = |state: &LinkState| {
@@ -242,8 +248,8 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(links: &[Link], clock: Clock, deadline: Instant) -> Self {
-        let signs = links.iter().map(|link| (link.clone(), None)).collect();
+    fn new<'a>(links: impl IntoIterator<Item = &'a Link>, clock: Clock, deadline: Instant) -> Self {
+        let signs = links.into_iter().map(|link| (link.clone(), None)).collect();
         Self { signs, clock, begun: Instant::now(), deadline, looked: false }
     }
 

@@ -154,9 +154,7 @@ impl ChildProcess {
 
     /// Waits until the process has been reaped; `None` when the time is over.
     pub(crate) async fn exited(&self, limit: Duration) -> Option<ExitStatus> {
-        let mut exit = self.exit.clone();
-        let waited = tokio::time::timeout(limit, exit.wait_for(Option::is_some)).await;
-        waited.ok()?.ok().and_then(|status| *status)
+        exit_within(&self.exit, limit).await
     }
 
     /// The end of its log, for error messages.
@@ -179,6 +177,16 @@ impl Drop for ChildProcess {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// Waits for an exit that is told; `None` when the time is over.
+pub(super) async fn exit_within(
+    exit: &watch::Receiver<Option<ExitStatus>>,
+    limit: Duration,
+) -> Option<ExitStatus> {
+    let mut exit = exit.clone();
+    let waited = tokio::time::timeout(limit, exit.wait_for(Option::is_some)).await;
+    waited.ok()?.ok().and_then(|status| *status)
 }
 
 pub(super) fn open_log(path: &Path) -> io::Result<File> {

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::StageError;
 use super::cgroup::Groups;
-use super::child::{Recipe, open_log, tail};
+use super::child::{Recipe, exit_within, open_log, tail};
 use super::containers::{Berth, Containers};
 use super::procfs::ProcStat;
 use crate::engine::EngineError;
@@ -121,9 +121,7 @@ impl Container {
 
     /// Waits until it has ended and all its output is in the log; `None` when the time is over.
     pub(crate) async fn exited(&self, limit: Duration) -> Option<ExitStatus> {
-        let mut exit = self.exit.clone();
-        let waited = tokio::time::timeout(limit, exit.wait_for(Option::is_some)).await;
-        waited.ok()?.ok().and_then(|status| *status)
+        exit_within(&self.exit, limit).await
     }
 
     /// The end of its log, for error messages.

@@ -33,11 +33,40 @@ pub enum CutKind {
     Closed,
 }
 
-/// A cut of both directions.
+/// Directions of a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Streams {
+    /// From the dialler to the dialled.
+    Upstream,
+    /// Back.
+    Downstream,
+    /// Both.
+    #[default]
+    Both,
+}
+
+/// A cut of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
     /// How.
     pub kind: CutKind,
+    /// Which directions; a closed one is always both.
+    #[serde(default)]
+    pub stream: Streams,
+}
+
+impl Cut {
+    /// What two faults at once come to. A closed cut hides a silent one.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match self.kind.cmp(&other.kind) {
+            std::cmp::Ordering::Less => other,
+            std::cmp::Ordering::Greater => self,
+            std::cmp::Ordering::Equal if self.stream == other.stream => self,
+            std::cmp::Ordering::Equal => Self { stream: Streams::Both, ..self },
+        }
+    }
 }
 
 /// A delay of both directions.

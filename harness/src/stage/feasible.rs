@@ -121,10 +121,10 @@ fn overlap(a: &PlannedFault, b: &PlannedFault) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Limits, Target};
+    use crate::plan::{Limits, Shape, Target};
 
     fn fault(kind: FaultKind) -> PlannedFault {
-        PlannedFault { name: "f".to_string(), at_ms: 10, for_ms: 5, kind }
+        PlannedFault { name: "f".to_string(), at_ms: 10, for_ms: 5, kind, drawn_as: None }
     }
 
     fn refusal(kind: FaultKind, proxied: bool, foreign: bool) -> Option<String> {
@@ -142,8 +142,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_named_with_what_can() {
-        let silent = FaultKind::Partition { cut: Cut::Silent, target: Target::One };
-        let closed = FaultKind::Partition { cut: Cut::Closed, target: Target::One };
+        let silent =
+            FaultKind::Partition { cut: Cut::Silent, target: Target::One, shape: Shape::Sides };
+        let closed =
+            FaultKind::Partition { cut: Cut::Closed, target: Target::One, shape: Shape::Sides };
         let fine = FaultKind::Latency { target: Target::One, delay_us: 300, jitter_us: 0 };
         let text = refusal(silent.clone(), true, true).unwrap();
         assert!(text.contains("partition silent one") && text.contains("own proxy"), "{text}");

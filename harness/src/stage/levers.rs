@@ -2,6 +2,7 @@
 //! proxy for links; disks are in `disk_levers.rs`. The order and times of faults are
 //! `crate::fault`'s business.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -9,13 +10,13 @@ use quorate_check::history::Nanos;
 
 use super::canary::{self, Seen};
 use super::cluster::Cluster;
-use super::extension::{CutKind, Delay};
+use super::extension::{Cut, CutKind, Delay};
 use super::network::Network;
 use super::node::Node;
 use super::rules::Rule;
 use super::{Link, StageError};
 use crate::fault::{Effect, Levers, Until};
-use crate::plan::{Cut, FaultKind};
+use crate::plan::{self, FaultKind, Shape};
 
 /// Time between two looks at a process's state.
 const POLL: Duration = Duration::from_millis(1);
@@ -30,7 +31,7 @@ impl Levers for Cluster {
             FaultKind::Kill { .. } => self.kill(until.servers).await,
             FaultKind::Restart { .. } => self.terminate(until.servers).await,
             FaultKind::Pause { .. } => self.stop_or_continue(&until, Signal::SIGSTOP).await,
-            FaultKind::Partition { cut, .. } => self.cut(&until, kind_of(cut)).await,
+            FaultKind::Partition { cut, shape, .. } => self.cut(&until, kind_of(cut), shape).await,
             FaultKind::Latency { delay_us, jitter_us, .. } => {
                 self.delay(&until, Delay { latency_us: delay_us, jitter_us }).await
             }
@@ -47,7 +48,7 @@ impl Levers for Cluster {
                 self.start_again(until.servers).await
             }
             FaultKind::Pause { .. } => self.stop_or_continue(&until, Signal::SIGCONT).await,
-            FaultKind::Partition { cut, .. } => self.mend(&until, kind_of(cut)).await,
+            FaultKind::Partition { cut, shape, .. } => self.mend(&until, kind_of(cut), shape).await,
             FaultKind::Latency { .. } => self.undelay(&until).await,
             FaultKind::Disk { disk, .. } => self.heal_disk(&until, disk).await,
             FaultKind::Reconfigure { ref before, .. } => {
@@ -57,10 +58,10 @@ impl Levers for Cluster {
     }
 }
 
-fn kind_of(cut: Cut) -> CutKind {
+fn kind_of(cut: plan::Cut) -> CutKind {
     match cut {
-        Cut::Silent => CutKind::Silent,
-        Cut::Closed => CutKind::Closed,
+        plan::Cut::Silent => CutKind::Silent,
+        plan::Cut::Closed => CutKind::Closed,
     }
 }
 
@@ -212,20 +213,36 @@ impl Cluster {
         })
     }
 
-    async fn cut(&self, until: &Until<'_>, kind: CutKind) -> Result<Effect, StageError> {
+    fn cuts(&self, until: &Until<'_>, kind: CutKind, shape: Shape) -> BTreeMap<Link, Cut> {
+        let unheard = shape.unheard(&self.names, until.servers);
+        let links = Link::silencing(&self.names, &unheard).into_iter();
+        links.map(|(link, stream)| (link, Cut { kind, stream })).collect()
+    }
+
+    async fn cut(
+        &self,
+        until: &Until<'_>,
+        kind: CutKind,
+        shape: Shape,
+    ) -> Result<Effect, StageError> {
         let network = self.network(until)?;
-        let links = Link::crossing(&self.names, until.servers);
+        let cuts = self.cuts(until, kind, shape);
         let before = if network.is_own() { network.states().await? } else { Default::default() };
         let (fault, clock) = (&until.fault.name, self.clock);
-        let acknowledged = network.apply(fault, &links, Rule::Cut(kind), clock).await?;
-        let seen =
-            canary::cut_bites(network, &links, kind, &before, clock, until.deadline()).await?;
+        let rules = cuts.iter().map(|(link, cut)| (link.clone(), Rule::Cut(*cut))).collect();
+        let acknowledged = network.apply(fault, rules, clock).await?;
+        let seen = canary::cut_bites(network, &cuts, &before, clock, until.deadline()).await?;
         Ok(effect(acknowledged, seen))
     }
 
-    async fn mend(&self, until: &Until<'_>, kind: CutKind) -> Result<Effect, StageError> {
+    async fn mend(
+        &self,
+        until: &Until<'_>,
+        kind: CutKind,
+        shape: Shape,
+    ) -> Result<Effect, StageError> {
         let network = self.network(until)?;
-        let links = Link::crossing(&self.names, until.servers);
+        let links: Vec<Link> = self.cuts(until, kind, shape).into_keys().collect();
         let acknowledged = network.lift(&until.fault.name, &links, self.clock).await?;
         let seen = canary::cut_is_gone(network, &links, kind, self.clock, until.deadline()).await?;
         Ok(effect(acknowledged, seen))
@@ -234,8 +251,8 @@ impl Cluster {
     async fn delay(&self, until: &Until<'_>, delay: Delay) -> Result<Effect, StageError> {
         let network = self.network(until)?;
         let links = Link::touching(&self.names, until.servers);
-        let rule = Rule::Delay(delay);
-        let acknowledged = network.apply(&until.fault.name, &links, rule, self.clock).await?;
+        let rules = links.iter().map(|link| (link.clone(), Rule::Delay(delay))).collect();
+        let acknowledged = network.apply(&until.fault.name, rules, self.clock).await?;
         let read_back = network.delays_of(&links, delay).await?;
         // A round trip of our own under the same rule, or else real bytes held back on every link.
         let least = 2 * Duration::from_micros(delay.latency_us.saturating_sub(delay.jitter_us));

@@ -1,9 +1,12 @@
 //! Names of the directed links and of the proxy entries that stand for them.
 //! Which of them have one is decided here. Pure: no sockets.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use super::extension::Streams;
 use crate::plan::Topology;
+use crate::plan::shape::Unheard;
 
 /// The name that stands for all clients.
 pub const CLIENT: &str = "client";
@@ -58,12 +61,25 @@ impl Link {
         links
     }
 
-    /// The links between servers that cross from one side to the other, in both directions.
+    /// The directions of links on which somebody must not be heard; a link on which nobody is
+    /// silenced is left out. What `from` sends travels up the link that it dials and down the one
+    /// that is dialled to it.
     #[must_use]
-    pub fn crossing(servers: &[String], side: &[String]) -> Vec<Self> {
-        let mut links = Self::between(servers);
-        links.retain(|link| side.contains(&link.from) != side.contains(&link.to));
-        links
+    pub fn silencing(servers: &[String], unheard: &[Unheard]) -> BTreeMap<Self, Streams> {
+        let is_unheard = |from: &String, to: &String| {
+            unheard.iter().any(|(speaker, listener)| speaker == from && listener == to)
+        };
+        let directed = Self::between(servers).into_iter().filter_map(|link| {
+            let streams = match (is_unheard(&link.from, &link.to), is_unheard(&link.to, &link.from))
+            {
+                (true, true) => Streams::Both,
+                (true, false) => Streams::Upstream,
+                (false, true) => Streams::Downstream,
+                (false, false) => return None,
+            };
+            Some((link, streams))
+        });
+        directed.collect()
     }
 
     /// The links between servers that begin or end at one of these.
@@ -84,6 +100,7 @@ impl fmt::Display for Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Shape;
 
     fn names(links: &[Link]) -> Vec<String> {
         links.iter().map(ToString::to_string).collect()
@@ -94,10 +111,16 @@ mod tests {
         let servers: Vec<String> = ["n1", "n2", "n3"].map(String::from).to_vec();
         let side = vec!["n3".to_string()];
         assert_eq!(Link::between(&servers).len(), 6);
-        let crossing = names(&Link::crossing(&servers, &side));
-        assert_eq!(crossing, ["n1->n3", "n2->n3", "n3->n1", "n3->n2"]);
-        assert_eq!(names(&Link::touching(&servers, &side)), crossing);
-        assert!(Link::crossing(&servers, &servers).is_empty());
+        let cut = |shape: Shape, hit| Link::silencing(&servers, &shape.unheard(&servers, hit));
+        let crossing: Vec<Link> = cut(Shape::Sides, &side).into_keys().collect();
+        assert_eq!(names(&crossing), ["n1->n3", "n2->n3", "n3->n1", "n3->n2"]);
+        assert_eq!(Link::touching(&servers, &side), crossing);
+        assert!(cut(Shape::Sides, &servers).is_empty());
+        let deaf: Vec<Streams> = cut(Shape::OneWayIn, &side).into_values().collect();
+        let (up, down) = (Streams::Upstream, Streams::Downstream);
+        assert_eq!(deaf, [up, up, down, down], "what n3 dials brings nothing back");
+        let mute: Vec<Streams> = cut(Shape::OneWayOut, &side).into_values().collect();
+        assert_eq!(mute, [down, down, up, up]);
         assert_eq!(names(&Link::of_clients(&side)), ["client->n3"]);
     }
 

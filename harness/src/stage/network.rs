@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use quorate_check::history::Nanos;
 
-use super::extension::{Cut, CutKind, Effective, Lease, LinkState, RuleChange};
+use super::extension::{CutKind, Effective, Lease, LinkState, RuleChange};
 use super::node_api::Announcement;
 use super::proxy_client::{Entry, EntryChange, ProxyClient};
 use super::proxy_process::ProxyProcess;
@@ -182,18 +182,17 @@ impl Network {
     pub(crate) async fn apply(
         &self,
         fault: &str,
-        links: &[Link],
-        rule: Rule,
+        of_fault: BTreeMap<Link, Rule>,
         clock: Clock,
     ) -> Result<Nanos, StageError> {
         let mut rules = self.rules.lock().await;
         let before = rules.clone();
-        let of_fault = links.iter().map(|link| (link.clone(), rule)).collect();
+        let links: Vec<Link> = of_fault.keys().cloned().collect();
+        let breaks = |rule: &Rule| matches!(rule, Rule::Cut(cut) if cut.kind == CutKind::Closed);
+        let broken = of_fault.iter().filter(|(_, rule)| breaks(rule));
+        self.disturb(&broken.map(|(link, _)| link.clone()).collect::<Vec<_>>());
         rules.insert(fault.to_string(), of_fault);
-        if rule == Rule::Cut(CutKind::Closed) {
-            self.disturb(links);
-        }
-        self.change(&before, &rules, links, clock).await
+        self.change(&before, &rules, &links, clock).await
     }
 
     /// Takes a fault's rules off, whatever of them is in force.
@@ -226,8 +225,8 @@ impl Network {
             let (old, new) = (Sum::of(before, link), Sum::of(after, link));
             if self.is_own() {
                 let name = vec![link.to_string()];
-                let cut = Some(new.cut.map(|kind| Cut { kind }));
-                changes.push(RuleChange { links: name, cut, delay: Some(new.fine()) });
+                let (cut, delay) = (Some(new.cut), Some(new.fine()));
+                changes.push(RuleChange { links: name, cut, delay });
             } else if old.cut != new.cut {
                 let enabled = Some(new.cut.is_none());
                 let change = EntryChange { upstream: None, enabled };

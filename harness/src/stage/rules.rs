@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Link;
-use super::extension::{CutKind, Delay};
+use super::extension::{Cut, Delay};
 use super::toxics::Milliseconds;
 
 /// Rules in force, by fault name, then link.
@@ -14,7 +14,7 @@ pub(crate) type Rules = BTreeMap<String, BTreeMap<Link, Rule>>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
     /// Cut it.
-    Cut(CutKind),
+    Cut(Cut),
     /// Delay it.
     Delay(Delay),
 }
@@ -22,7 +22,7 @@ pub(crate) enum Rule {
 /// The sum of the rules that the faults in force put on a link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Sum {
-    pub(crate) cut: Option<CutKind>,
+    pub(crate) cut: Option<Cut>,
     pub(crate) delay: Option<Delay>,
 }
 
@@ -31,8 +31,7 @@ impl Sum {
         let mut sum = Self::default();
         for rule in rules.values().filter_map(|of_fault| of_fault.get(link)) {
             match *rule {
-                // A closed cut hides a silent one.
-                Rule::Cut(kind) => sum.cut = sum.cut.max(Some(kind)),
+                Rule::Cut(cut) => sum.cut = Some(sum.cut.map_or(cut, |other| other.and(cut))),
                 Rule::Delay(delay) => sum.delay = Some(delay),
             }
         }
@@ -53,18 +52,23 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stage::extension::{CutKind, Streams};
 
     #[test]
     fn a_closed_cut_hides_a_silent_one_until_it_is_lifted() {
         let link = Link::new("n1", "n2");
+        let silent = |stream| Cut { kind: CutKind::Silent, stream };
+        let closed = Cut { kind: CutKind::Closed, stream: Streams::Both };
         let one = |rule| BTreeMap::from([(link.clone(), rule)]);
         let mut rules = BTreeMap::from([
-            ("a".to_string(), one(Rule::Cut(CutKind::Closed))),
-            ("b".to_string(), one(Rule::Cut(CutKind::Silent))),
+            ("a".to_string(), one(Rule::Cut(closed))),
+            ("b".to_string(), one(Rule::Cut(silent(Streams::Upstream)))),
         ]);
-        assert_eq!(Sum::of(&rules, &link).cut, Some(CutKind::Closed));
+        assert_eq!(Sum::of(&rules, &link).cut, Some(closed));
         rules.remove("a");
-        assert_eq!(Sum::of(&rules, &link).cut, Some(CutKind::Silent));
+        assert_eq!(Sum::of(&rules, &link).cut, Some(silent(Streams::Upstream)));
+        rules.insert("c".to_string(), one(Rule::Cut(silent(Streams::Downstream))));
+        assert_eq!(Sum::of(&rules, &link).cut, Some(silent(Streams::Both)));
         assert_eq!(Sum::of(&rules, &Link::new("n2", "n1")), Sum::default());
     }
 

@@ -11,7 +11,7 @@ use quorate::folder::{
 };
 use quorate::plan::{
     Arrivals, Cut, FaultKind, KeyDistribution, Load, LoadMode, OpClass, PLAN_FORMAT, Phases, Plan,
-    PlannedFault, Target, Topology, Workload,
+    PlannedFault, Shape, Target, Topology, Workload,
 };
 use quorate_check::format::Writer;
 use quorate_check::history::{
@@ -121,13 +121,15 @@ impl Synthetic {
             (OpClass::Update, 30),
             (OpClass::Create, 10),
         ];
-        let partition = FaultKind::Partition { cut: Cut::Silent, target: Target::One };
+        let partition =
+            FaultKind::Partition { cut: Cut::Silent, target: Target::One, shape: Shape::Sides };
         let kill = FaultKind::Kill { target: Target::One };
         let fault = |name: &str, at_ms, for_ms, kind| PlannedFault {
             name: name.to_owned(),
             at_ms,
             for_ms,
             kind,
+            drawn_as: None,
         };
         Plan {
             format: PLAN_FORMAT,

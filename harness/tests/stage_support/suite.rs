@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use quorate::folder::{FaultAction, FaultRecord, RunFolder, SoundnessFinding};
-use quorate::plan::{Cut, FaultKind, Plan};
+use quorate::plan::{Cut, FaultKind, Plan, Shape};
 use quorate::run::parts::{Clock, Endpoint, Stage};
 use quorate::stage::LiveStage;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +26,8 @@ macro_rules! conformance {
             a_pause_stops_and_goes_on,
             a_silent_partition_bites_and_heals,
             a_closed_partition_bites_and_heals,
+            a_one_way_partition_bites_and_heals,
+            a_bridge_bites_and_heals,
             a_delay_of_milliseconds_is_measured_and_goes,
             a_delay_below_a_millisecond_is_measured_and_goes,
             a_cancelled_schedule_leaves_a_healed_cluster,
@@ -187,8 +189,36 @@ pub(crate) async fn a_closed_partition_bites_and_heals<S: Starter>() {
     a_partition_bites_and_heals::<S>(Cut::Closed).await;
 }
 
+pub(crate) async fn a_one_way_partition_bites_and_heals<S: Starter>() {
+    let kind = |target| FaultKind::Partition { cut: Cut::Silent, target, shape: Shape::OneWayIn };
+    let running = Running::<S>::start(plan(vec![on_n2(1200, kind)])).await;
+    let records = running.faults(async {}).await;
+    proven(&records, running.folder.path());
+    let evidence = &records[0].evidence;
+    for link in ["n1->n2", "n2->n1", "n2->n3", "n3->n2"] {
+        assert!(evidence.contains(link), "{evidence}");
+    }
+    running.end().await;
+}
+
+pub(crate) async fn a_bridge_bites_and_heals<S: Starter>() {
+    let kind = |target| FaultKind::Partition { cut: Cut::Silent, target, shape: Shape::Bridge };
+    let running = Running::<S>::start(plan(vec![on_n2(1200, kind)])).await;
+    let records = running.faults(async {}).await;
+    for record in &records {
+        assert!(record.proven.is_some(), "{record:#?}");
+        assert_eq!(record.resolved[0], "n2");
+        let (evidence, cut) = (&record.evidence, ["n1->n3", "n3->n1"]);
+        assert!(cut.iter().all(|link| evidence.contains(link)), "{evidence}");
+        assert!(!evidence.contains("n2"), "the bridge is cut: {evidence}");
+    }
+    assert_eq!(records.len(), 2);
+    running.end().await;
+}
+
 async fn a_partition_bites_and_heals<S: Starter>(cut: Cut) {
-    let plan = plan(vec![on_n2(1200, |target| FaultKind::Partition { cut, target })]);
+    let plan =
+        plan(vec![on_n2(1200, |target| FaultKind::Partition { cut, target, shape: Shape::Sides })]);
     let running = Running::<S>::start(plan).await;
     let n2 = running.endpoint("n2");
     let records = running
@@ -234,7 +264,7 @@ pub(crate) async fn a_cancelled_schedule_leaves_a_healed_cluster<S: Starter>() {
 }
 
 pub(crate) async fn an_abandoned_schedule_is_healed_by_heal_all<S: Starter>() {
-    let kind = |target| FaultKind::Partition { cut: Cut::Silent, target };
+    let kind = |target| FaultKind::Partition { cut: Cut::Silent, target, shape: Shape::Sides };
     let running = Running::<S>::start(plan(vec![on_n2(600_000, kind)])).await;
     let faults =
         running.stage.run_faults(&running.plan, running.clock.now(), CancellationToken::new());

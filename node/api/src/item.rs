@@ -186,7 +186,7 @@ impl Operation {
     #[must_use]
     pub fn committed(&self, tx: TxId) -> Committed {
         let live = self.kind.leaves_live();
-        Committed { stamp: self.stamp_after(tx), live, image: self.image.clone() }
+        Committed { stamp: self.stamp_after(tx), live, image: self.image.clone(), elsewhere: None }
     }
 
     /// True when it changes its item.
@@ -198,6 +198,7 @@ impl Operation {
 
 /// Committed state of an item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct Committed {
     /// Its stamp.
     pub stamp: Stamp,
@@ -205,4 +206,58 @@ pub struct Committed {
     pub live: bool,
     /// Content, or what a tombstone keeps.
     pub image: Option<Image>,
+    /// There is content, and other servers alone have it: a witness has dropped its own. What is
+    /// kept of it is the digest that the item had with it. `image` is `None` then.
+    pub elsewhere: Option<u128>,
+}
+
+impl Committed {
+    /// The same without its content, of which this digest is kept.
+    #[must_use]
+    pub const fn without_content(stamp: Stamp, live: bool, digest: u128) -> Self {
+        Self { stamp, live, image: None, elsewhere: Some(digest) }
+    }
+}
+
+/// How a committed state is written: in one field what can only be one of three.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Committed")]
+struct Stored {
+    stamp: Stamp,
+    live: bool,
+    content: Content,
+}
+
+/// How what an item holds is written. The first two are, byte by byte, an optional image; only a
+/// witness writes the third.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// None.
+    Nothing,
+    /// The image of [`Committed`].
+    Here(Image),
+    /// The digest of what other servers have.
+    Elsewhere(u128),
+}
+
+impl From<Stored> for Committed {
+    fn from(Stored { stamp, live, content }: Stored) -> Self {
+        let (image, elsewhere) = match content {
+            Content::Nothing => (None, None),
+            Content::Here(image) => (Some(image), None),
+            Content::Elsewhere(digest) => (None, Some(digest)),
+        };
+        Self { stamp, live, image, elsewhere }
+    }
+}
+
+impl From<Committed> for Stored {
+    fn from(Committed { stamp, live, image, elsewhere }: Committed) -> Self {
+        let content = match (image, elsewhere) {
+            (Some(image), _) => Content::Here(image),
+            (None, Some(digest)) => Content::Elsewhere(digest),
+            (None, None) => Content::Nothing,
+        };
+        Self { stamp, live, content }
+    }
 }

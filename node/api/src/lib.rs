@@ -12,4 +12,4 @@ mod item;
 
 pub use error::{ErrorCode, Outcome};
 pub use ids::{Boot, ClusterKey, NodeId, ParseRidError, Rid, TxId};
-pub use item::{Committed, Image, ItemId, ItemKey, Merge, OpKind, Operation, Stamp};
+pub use item::{Committed, Content, Image, ItemId, ItemKey, Merge, OpKind, Operation, Stamp};

@@ -28,7 +28,7 @@ pub struct Agreement {
     #[serde(with = "crate::binary")]
     pub(crate) generations: Generations,
     #[serde(with = "crate::binary")]
-    positions: Positions,
+    pub(crate) positions: Positions,
 }
 
 /// A command did not fit what it met. It has changed nothing.
@@ -109,6 +109,12 @@ impl Agreement {
             Command::MoveOwners { lost, to } => schema.owners_moved(*lost, to),
             Command::ReturnOwners { back } => schema.owners_returned(*back),
             Command::AddClusters { to } => schema.clusters_added(*to)?,
+            Command::Adopt { by, origin, database, positions } => {
+                return self.adopt((*by, *origin), database, positions);
+            }
+            Command::Brought { database, by, cover } => schema.brought(*database, *by, cover),
+            Command::Arrived { database, at } => schema.arrived(*database, *at),
+            Command::ForgetStrays { of } => schema.without_strays(*of),
             Command::Grant { cluster, to, boot } => {
                 self.grant(*cluster, *to, *boot)?;
                 return Ok(false);
@@ -119,6 +125,12 @@ impl Agreement {
             }
         };
         let Some(next) = next else { return Ok(false) };
+        self.take(next);
+        Ok(true)
+    }
+
+    /// Another schema: its new clusters have a first generation, and what is closed grants nothing.
+    pub(crate) fn take(&mut self, next: Schema) {
         let placements = next.placements();
         let is_open = |cluster| placements.get(&cluster).is_some_and(|p| !p.is_closed());
         self.positions.retain(is_open);
@@ -126,7 +138,6 @@ impl Agreement {
             self.generations.insert(cluster, placement.into());
         }
         self.schema = Arc::new(next);
-        Ok(true)
     }
 
     /// A server is there from now on, and keeps every cluster without a say. It comes with nothing:
@@ -211,7 +222,7 @@ impl Agreement {
 
     /// Who votes on the control plane's log: the MASTERs, each once it is one of every cluster.
     pub fn voters(&self) -> impl Iterator<Item = NodeId> {
-        let masters = self.schema.masters().map(|server| server.node);
+        let masters = self.schema.voters().map(|server| server.node);
         masters.filter(|node| self.generations.is_master_of_all(*node))
     }
 }

@@ -1,15 +1,18 @@
 //! What servers ask the control plane to do. May not know what comes of it (that is `agreement`),
 //! nor how the servers come to agree on the order of commands (that is `plane`).
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_api::{Boot, ClusterKey, NodeId};
-use quorate_protocol::io::Report;
+use quorate_protocol::io::{Report, SessionToken};
 use serde::{Deserialize, Serialize};
 
+use crate::found::Origin;
 use crate::indexes::NewIndex;
+use crate::schema::Database;
 use crate::servers::Role;
 use crate::settings::{NewDatabase, Settings};
 
@@ -174,6 +177,40 @@ pub enum Command {
     AddClusters {
         /// Who.
         to: NodeId,
+    },
+    /// A server brings along a database that it found on its disk: it is made, with exactly its
+    /// classes, cluster numbers and indexes, and its records follow.
+    Adopt {
+        /// Who.
+        by: NodeId,
+        /// Which one it is.
+        origin: Origin,
+        /// As it was there. Number, version, owners and states of indexes are made anew.
+        database: Box<Database>,
+        /// By cluster, where the first new record goes.
+        positions: BTreeMap<u32, u64>,
+    },
+    /// All of a database that was brought along is committed.
+    Brought {
+        /// Its number.
+        database: u32,
+        /// Who has brought it.
+        by: NodeId,
+        /// Decision logs up to here have all of it.
+        #[serde(with = "crate::binary")]
+        cover: SessionToken,
+    },
+    /// A server has applied all of a database that was brought along.
+    Arrived {
+        /// Its number.
+        database: u32,
+        /// Who.
+        at: NodeId,
+    },
+    /// There are no databases any more on a server's disk that cannot come.
+    ForgetStrays {
+        /// Whose.
+        of: NodeId,
     },
     /// How far a server is with changes of generations.
     Reports {

@@ -26,7 +26,7 @@ impl Schema {
         if !is_database_name(&new.name) {
             return Err(DdlError::Name(new.name.clone()));
         }
-        if self.database(&new.name).is_some() {
+        if self.databases.iter().any(|other| other.name == new.name) {
             return Err(DdlError::DatabaseExists(new.name.clone()));
         }
         let masters = self.owners();
@@ -52,6 +52,8 @@ impl Schema {
             classes: Vec::new(),
             clusters: Vec::new(),
             indexes: Vec::new(),
+            origin: None,
+            arriving: None,
         };
         for class in BUILT_IN_CLASSES {
             database.add_class(class, &[], &masters)?;
@@ -60,14 +62,18 @@ impl Schema {
         Ok(next)
     }
 
-    /// Removes a database. Its number and its records' ids are never used again.
+    /// Removes a database, be it one that is only coming. Its number and its records' ids are never
+    /// used again. Another one of its name that a server has on its disk may come then.
     ///
     /// # Errors
     /// There is no such database.
     pub fn drop_database(&self, name: &str) -> Result<Self, DdlError> {
         let mut next = self.next();
-        next.database_mut(name)?;
         next.databases.retain(|d| d.name != name);
+        if next.databases.len() == self.databases.len() {
+            return Err(DdlError::UnknownDatabase(name.to_string()));
+        }
+        next.strays.retain(|stray| stray.database != name);
         next.close_what_left(self);
         Ok(next)
     }
@@ -174,10 +180,12 @@ impl Schema {
     }
 
     pub(crate) fn database_mut(&mut self, name: &str) -> Result<&mut Database, DdlError> {
-        self.databases
-            .iter_mut()
-            .find(|d| d.name == name)
-            .ok_or_else(|| DdlError::UnknownDatabase(name.to_string()))
+        let found = self.databases.iter_mut().find(|d| d.name == name);
+        let found = found.ok_or_else(|| DdlError::UnknownDatabase(name.to_string()))?;
+        if found.brought_by().is_some() {
+            return Err(DdlError::Coming(name.to_string()));
+        }
+        Ok(found)
     }
 }
 
@@ -227,7 +235,7 @@ impl Database {
     }
 }
 
-fn is_database_name(name: &str) -> bool {
+pub(crate) fn is_database_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }

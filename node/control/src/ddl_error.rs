@@ -83,9 +83,44 @@ pub enum DdlError {
         /// N.
         masters: usize,
     },
+    /// What diverges could not be merged.
+    #[error(
+        "writeQuorum {quorum} is below the majority of {masters} MASTERs ({majority}), and one of \
+         them is a witness, which keeps no records: give a majority or more, or remove it"
+    )]
+    LooseBesideWitness {
+        /// W.
+        quorum: usize,
+        /// N.
+        masters: usize,
+        /// Of N.
+        majority: usize,
+    },
     /// Data centers that cannot be.
     #[error(transparent)]
     DataCenters(#[from] DataCenterError),
+    /// Its records are on their way from a server that found it on its disk.
+    #[error("Database '{0}' is being brought in: try again when all of it is there")]
+    Coming(String),
+    /// Only MASTERs create records.
+    #[error(
+        "database '{database}' on the disk of '{server}' waits, because that server is a REPLICA: \
+         HA SET ROLE {server}=MASTER lets it come"
+    )]
+    BroughtByReplica {
+        /// Which.
+        database: String,
+        /// On whose disk.
+        server: String,
+    },
+    /// What a server found is no database.
+    #[error("database '{database}' cannot be brought in: {flaw}")]
+    Unsound {
+        /// Which.
+        database: String,
+        /// Why not.
+        flaw: String,
+    },
     /// No MASTER at all.
     #[error("a database needs at least one MASTER")]
     NoMasters,
@@ -119,13 +154,17 @@ impl DdlError {
             Self::UnknownIndex(_) => ErrorCode::UnknownIndex,
             Self::UnknownCluster(_) => ErrorCode::UnknownCluster,
             Self::Version { .. } => ErrorCode::VersionConflict,
+            Self::Coming(_) => ErrorCode::NotReady,
+            Self::BroughtByReplica { .. } => ErrorCode::NotMaster,
             Self::Name(_)
             | Self::ClusterExists(_)
             | Self::InUse { .. }
             | Self::OwnerWithoutCluster { .. }
             | Self::OwnerChosen { .. }
             | Self::QuorumTooLarge { .. }
+            | Self::LooseBesideWitness { .. }
             | Self::NoMasters
+            | Self::Unsound { .. }
             | Self::DataCenters(_)
             | Self::Exhausted(_) => ErrorCode::BadRequest,
         }

@@ -56,11 +56,11 @@ impl NewNodes {
 
 impl Database {
     /// Whether it names a server, which then counts in its quorums for good, or its votes are those
-    /// of a data center. A REPLICA stays listed in any case: it counts in none.
+    /// of a data center. A REPLICA or a witness stays listed in any case.
     #[must_use]
     pub fn enlists(&self, server: &str, role: Role) -> bool {
         let is_placed = || data_centers::center_of(&self.data_centers, server).is_some();
-        role == Role::Replica || self.new_nodes.enlist(server) || is_placed()
+        role != Role::Master || self.new_nodes.enlist(server) || is_placed()
     }
 }
 
@@ -80,7 +80,7 @@ impl Schema {
         let server = server.ok_or(MemberError::Unknown(node))?;
         let (name, role) = (server.name.clone(), server.role);
         let database = self.databases.iter().find(|database| database.enlists(&name, role));
-        if role == Role::Replica || database.is_some() || self.databases.is_empty() {
+        if role != Role::Master || database.is_some() || self.databases.is_empty() {
             let database = database.map(|database| database.name.clone());
             return Err(MemberError::Enlisted { name, database });
         }

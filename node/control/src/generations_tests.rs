@@ -56,6 +56,7 @@ fn placement(all: &Generations) -> Placement {
         schema_min: 7,
         entry: SessionToken::new(),
         turn: None,
+        witnesses: BTreeSet::new(),
         change: None,
     };
     all.place(C, &mut placement);

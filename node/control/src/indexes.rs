@@ -194,7 +194,9 @@ impl Schema {
     #[must_use]
     pub fn index_filled(&self, index: ClusterKey, by: NodeId) -> Option<Self> {
         let mut next = self.next();
-        let masters = next.nodes_in(Role::Master);
+        // A witness has no records to claim keys for, so it reports nothing; a majority of all who
+        // vote has to have done so nevertheless.
+        let (masters, voting) = (next.nodes_in(Role::Master), next.master_count());
         let index = next.index_mut(index)?;
         let IndexState::Building(done) = &mut index.state else { return None };
         if done.contains(&by) || !masters.contains(&by) {
@@ -202,7 +204,7 @@ impl Schema {
         }
         done.push(by);
         let counted = done.iter().filter(|node| masters.contains(node)).count();
-        if counted > masters.len() / 2 {
+        if counted > voting / 2 {
             index.state = IndexState::Ready;
         }
         Some(next)

@@ -14,6 +14,7 @@ pub mod ddl;
 mod ddl_error;
 pub mod distributed;
 pub mod dynamic;
+pub mod found;
 pub mod generations;
 pub mod indexes;
 pub mod members;

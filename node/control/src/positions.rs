@@ -33,6 +33,18 @@ impl Positions {
         self.newest.insert(cluster, Block { to, boot, positions: lo..lo + BLOCK });
     }
 
+    /// Nothing before this position of a cluster is granted.
+    pub(crate) fn begin(&mut self, cluster: ClusterKey, at: u64) {
+        let nobodys = Block { to: NodeId(0), boot: Boot(0), positions: at..at };
+        self.newest.insert(cluster, nobodys);
+    }
+
+    /// By cluster of a database, where all blocks have ended.
+    pub(crate) fn ends(&self, database: u32) -> impl Iterator<Item = (u32, u64)> {
+        let of = self.newest.iter().filter(move |(cluster, _)| cluster.database == database);
+        of.map(|(cluster, block)| (cluster.cluster, block.positions.end))
+    }
+
     /// Forgets clusters that are no more; their numbers are never used again.
     pub(crate) fn retain(&mut self, is_there: impl Fn(ClusterKey) -> bool) {
         self.newest.retain(|cluster, _| is_there(*cluster));

@@ -2,7 +2,6 @@
 //! generations: what a new W means for clusters is `agreement`'s.
 
 use alloc::string::ToString;
-use alloc::vec::Vec;
 
 use crate::data_centers::{self, DataCenters};
 use crate::ddl::DdlError;
@@ -36,13 +35,15 @@ impl Schema {
         Ok(next)
     }
 
-    /// Refuses quorums that no number of answers reaches, and data centers that cannot be.
+    /// Refuses quorums that no number of answers reaches, data centers that cannot be, and W below
+    /// a majority beside a witness, that of data centers included: what diverges is merged by
+    /// contents, and it has none.
     pub(crate) fn check_quorums(
         &self,
         (write, read): (WriteQuorum, ReadQuorum),
         centers: &DataCenters,
     ) -> Result<(), DdlError> {
-        let names: Vec<&str> = self.masters().map(|server| server.name.as_str()).collect();
+        let names = self.voter_names();
         let masters = names.len();
         let quorums =
             [("writeQuorum", write.effective(masters)), ("readQuorum", read.effective(masters))];
@@ -51,6 +52,12 @@ impl Schema {
                 return Err(DdlError::QuorumTooLarge { key, quorum, masters });
             }
         }
-        Ok(data_centers::check(centers, (write, read), &names)?)
+        data_centers::check(centers, (write, read), &names)?;
+        let rule = data_centers::rule(write, centers, &names);
+        if rule.is_below_majority(masters) && !self.witnesses().is_empty() {
+            let (quorum, majority) = (rule.write_quorum, masters / 2 + 1);
+            return Err(DdlError::LooseBesideWitness { quorum, masters, majority });
+        }
+        Ok(())
     }
 }

@@ -9,7 +9,6 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId};
 use quorate_protocol::io::Placement;
@@ -59,14 +58,16 @@ impl Schema {
         let server = self.servers.iter().find(|server| server.name == name);
         let server = server.filter(|server| !server.leaving || server.role == role);
         let server = server.ok_or_else(|| MemberError::NoSuch(name.to_string()))?;
-        let (node, mut next) = (server.node, self.next());
+        let mut next = self.next();
         if next.forget_absent(name) && server.role == role && !server.leaving {
             return Ok(Some(next));
         }
         if server.role == role && !server.leaving {
             return Ok(None);
         }
+        let node = server.node;
         self.check_change()?;
+        self.check_brings_nothing(node)?;
         for server in next.servers.iter_mut().filter(|server| server.node == node) {
             (server.role, server.leaving) = (role, false);
         }
@@ -86,6 +87,7 @@ impl Schema {
         }
         let node = server.node;
         self.check_change()?;
+        self.check_brings_nothing(node)?;
         for server in next.servers.iter_mut().filter(|server| server.node == node) {
             server.leaving = true;
         }
@@ -106,20 +108,28 @@ impl Schema {
                 schema.check_majority(database)?;
             }
         }
-        Ok(())
+        next.check_witnesses()
+    }
+
+    /// Every majority keeps records, and decides alone.
+    fn check_witnesses(&self) -> Result<(), MemberError> {
+        let (witnesses, masters) = (self.nodes_in(Role::Witness).len(), self.master_count());
+        if witnesses > 0 && 2 * witnesses >= masters {
+            return Err(MemberError::Witnesses { witnesses, masters });
+        }
+        self.databases.iter().filter(|_| witnesses > 0).try_for_each(|db| self.check_majority(db))
     }
 
     /// Every MASTER has a data center where quorums ask for one, and these can be reached.
     fn check_data_centers(&self, database: &Database) -> Result<(), MemberError> {
         let quorums = (database.write_quorum, database.read_quorum);
-        let names: Vec<&str> = self.masters().map(|server| server.name.as_str()).collect();
-        data_centers::check(&database.data_centers, quorums, &names).map_err(|error| {
+        data_centers::check(&database.data_centers, quorums, &self.voter_names()).map_err(|error| {
             let database = database.name.clone();
             MemberError::DataCenters { database, error }
         })
     }
 
-    /// Data centers that decide by themselves keep the MASTERs they have.
+    /// Data centers that decide by themselves keep the MASTERs they have, all of them with records.
     fn check_majority(&self, database: &Database) -> Result<(), MemberError> {
         let (masters, rule) = (self.master_count(), self.rule_of(database));
         if !rule.is_below_majority(masters) {
@@ -138,10 +148,10 @@ impl Schema {
         found.map_or(Ok(()), |name| Err(MemberError::Building(name)))
     }
 
-    /// Whoever votes no more owns nothing: what it had, chosen or not, is spread over the MASTERs,
-    /// for good.
+    /// Only MASTERs own anything: what another one had, chosen or not, is spread over them, for
+    /// good.
     fn without_owner(mut self, node: NodeId, role: Role) -> Self {
-        if role == Role::Replica {
+        if role != Role::Master {
             let revision = self.revision;
             let masters = self.nodes_in(Role::Master);
             let clusters = self.databases.iter_mut().flat_map(|database| &mut database.clusters);
@@ -166,6 +176,7 @@ impl Schema {
         for server in next.servers.extract_if(.., |server| server.node == node) {
             next.gone.push(Gone { name: server.name, node });
         }
+        next.forget_gone(node);
         next.databases.iter_mut().for_each(|database| database.version += 1);
         next
     }
@@ -214,7 +225,7 @@ impl Agreement {
     /// cluster names.
     pub(crate) fn listed(&self) -> impl Iterator<Item = NodeId> {
         let is_master = |server: &&Member| {
-            server.role == Role::Master || self.generations.is_master_of_any(server.node)
+            server.role.votes() || self.generations.is_master_of_any(server.node)
         };
         let servers = self.schema.servers.iter().filter(is_master).map(|server| server.node);
         servers.filter(|node| !self.is_done_with(*node))

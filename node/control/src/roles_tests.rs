@@ -7,6 +7,7 @@ use quorate_protocol::io::{Report, SessionToken};
 
 use super::*;
 use crate::command::Command;
+use crate::data_centers::{DataCenter, DataCenters};
 use crate::schema::DatabaseKind;
 use crate::settings::NewDatabase;
 
@@ -285,4 +286,134 @@ fn a_chosen_owner_that_goes_owns_nothing() {
         let (is_static, owner, home) = owned(&agreement);
         assert!(!is_static && owner != NodeId(1) && home == owner);
     }
+}
+
+/// Owners of the clusters of the database.
+fn owners(agreement: &Agreement) -> BTreeSet<u64> {
+    agreement.schema.databases[0].clusters.iter().map(|cluster| cluster.owner.0).collect()
+}
+
+/// FEATURES: S9, A2
+#[test]
+fn a_witness_votes_and_owns_nothing() {
+    let mut agreement = agreement(WriteQuorum::Majority);
+    let class = Command::CreateClass { database: "bench".into(), name: "A".into(), supers: vec![] };
+    agreement.apply(&class).unwrap();
+    assert_eq!(owners(&agreement), [1, 2, 3].into());
+    // What votes already goes on doing so.
+    assert_eq!(agreement.apply(&role("n3", Role::Witness)), Ok(true));
+    assert_eq!(agreement.apply(&role("n3", Role::Witness)), Ok(false), "once");
+    assert_eq!((changing(&agreement), owners(&agreement)), (0, [1, 2].into()));
+    assert_eq!(kept(&agreement), (vec![1, 2, 3], vec![4], 2));
+    let witness = |p: &Placement| p.witnesses == [NodeId(3)].into() && p.has_few_witnesses();
+    assert!(agreement.placements().values().all(witness));
+    assert_eq!(agreement.voters().count(), 3);
+    // Nothing new is its own, and it inherits nothing.
+    let class = Command::CreateClass { database: "bench".into(), name: "B".into(), supers: vec![] };
+    agreement.apply(&class).unwrap();
+    let all = vec![NodeId(1), NodeId(3)];
+    agreement.apply(&Command::MoveOwners { lost: NodeId(2), to: all }).unwrap();
+    assert_eq!(agreement.apply(&Command::AddClusters { to: NodeId(3) }), Ok(false));
+    assert_eq!(owners(&agreement), [1].into());
+    // It has no records to be anything else with.
+    for other in [Role::Master, Role::Replica] {
+        let refused = agreement.apply(&role("n3", other)).unwrap_err();
+        assert!(
+            refused.text.contains("'n3' is a witness and keeps no records"),
+            "{}",
+            refused.text
+        );
+    }
+    agreement.apply(&remove("n3")).unwrap();
+    assert!(agreement.placements().values().all(witness), "until it is gone");
+    finish(&mut agreement, &[1, 2, 3]);
+    assert_eq!(kept(&agreement), (vec![1, 2], vec![4], 2));
+}
+
+/// FEATURES: S9
+#[test]
+fn a_replica_becomes_a_witness_beside_two() {
+    let mut agreement = agreement(WriteQuorum::Majority);
+    agreement.apply(&remove("n3")).unwrap();
+    finish(&mut agreement, &[1, 2, 3]);
+    assert_eq!(agreement.apply(&role("n4", Role::Witness)), Ok(true));
+    finish(&mut agreement, &[1, 2, 4]);
+    assert_eq!(kept(&agreement), (vec![1, 2, 4], vec![], 2));
+    assert!(agreement.placements().values().all(|p| p.witnesses == [NodeId(4)].into()));
+}
+
+/// Less than half of those who vote, whatever came before; what is refused changes nothing.
+///
+/// FEATURES: A12
+#[test]
+fn every_majority_keeps_records() {
+    let mut all = agreement(WriteQuorum::Majority);
+    for (first, second, text) in [
+        (None, remove("n1"), None),
+        (Some("n3"), remove("n1"), Some("1 witnesses among 2 MASTERs")),
+        (Some("n3"), role("n1", Role::Replica), Some("1 witnesses among 2 MASTERs")),
+        (Some("n3"), role("n2", Role::Witness), Some("2 witnesses among 3 MASTERs")),
+        (Some("n3"), role("n4", Role::Witness), Some("2 witnesses among 4 MASTERs")),
+    ] {
+        let mut agreement = all.clone();
+        if let Some(first) = first {
+            agreement.apply(&role(first, Role::Witness)).unwrap();
+        }
+        let before = agreement.clone();
+        match (agreement.apply(&second), text) {
+            (Ok(_), None) => {}
+            (Err(refused), Some(text)) => {
+                assert!(refused.text.contains(text), "{}", refused.text);
+                assert_eq!(agreement, before);
+            }
+            (found, text) => panic!("{second:?}: {found:?}, not {text:?}"),
+        }
+    }
+    // Nor can W be below a majority beside one, now or later.
+    all.apply(&role("n3", Role::Witness)).unwrap();
+    let new = NewDatabase::new("loose", DatabaseKind::Plocal, WriteQuorum::Count(1));
+    let refused = all.apply(&Command::CreateDatabase { new }).unwrap_err();
+    assert!(refused.text.contains("writeQuorum 1 is below the majority of 3"), "{}", refused.text);
+    let mut loose = agreement(WriteQuorum::Count(1));
+    let refused = loose.apply(&role("n3", Role::Witness)).unwrap_err();
+    assert!(refused.text.contains("writeQuorum 1, which is below"), "{}", refused.text);
+}
+
+/// The data center of n1 and n2, and that of n3 and n4.
+fn two_centers() -> DataCenters {
+    let center = |servers: [&str; 2]| {
+        let servers = servers.map(String::from).to_vec();
+        DataCenter { write_quorum: WriteQuorum::Majority, servers }
+    };
+    [("rome".into(), center(["n1", "n2"])), ("oslo".into(), center(["n3", "n4"]))].into()
+}
+
+/// A witness counts where its data center is, and not beside data centers that decide alone.
+///
+/// FEATURES: A2, A17
+#[test]
+fn a_witness_is_in_a_data_center_that_does_not_decide_alone() {
+    let database = |write_quorum| NewDatabase {
+        data_centers: two_centers(),
+        read_quorum: ReadQuorum::LocalDataCenter,
+        ..NewDatabase::new("far", DatabaseKind::Plocal, write_quorum)
+    };
+    let (safe, local) = (database(WriteQuorum::Majority), database(WriteQuorum::LocalDataCenter));
+    let mut all = agreement(WriteQuorum::Majority);
+    let mut alone = all.clone();
+    alone.apply(&Command::CreateDatabase { new: local.clone() }).unwrap();
+    let refused = alone.apply(&role("n3", Role::Witness)).unwrap_err();
+    assert!(refused.text.contains("'far' has writeQuorum 1"), "{}", refused.text);
+    all.apply(&Command::CreateDatabase { new: safe }).unwrap();
+    assert_eq!(all.apply(&role("n3", Role::Witness)), Ok(true));
+    let placement = &all.placements()[&ClusterKey { database: 2, cluster: 10 }];
+    assert_eq!((placement.masters.len(), placement.write_quorum), (3, 2));
+    let all_near = [1, 2].map(NodeId);
+    assert_eq!(placement.near(NodeId(2)), all_near);
+    assert_eq!(placement.near(NodeId(4)), [], "contents are elsewhere");
+    let new = NewDatabase { name: "alone".into(), ..local };
+    let refused = all.apply(&Command::CreateDatabase { new }).unwrap_err();
+    assert!(refused.text.contains("below the majority of 3"), "{}", refused.text);
+    // An older server does not know the role.
+    assert_eq!((role("n3", Role::Witness).since(), role("n3", Role::Master).since()), (9, 8));
 }

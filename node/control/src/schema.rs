@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data_centers::{self, DataCenters};
 use crate::dynamic::NewNodes;
+use crate::found::{Arriving, Origin, Stray};
 use crate::indexes::Index;
 use crate::members::WriteQuorum;
 use crate::servers::{Gone, Member, Role};
@@ -55,6 +56,9 @@ pub struct Schema {
     pub absent: Vec<Gone>,
     /// In order of creation.
     pub databases: Vec<Database>,
+    /// Databases on some server's disk that cannot come, because another one has their name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strays: Vec<Stray>,
     /// Clusters of what was dropped, in that order.
     #[serde(default)]
     pub closed: Vec<ClosedCluster>,
@@ -71,6 +75,7 @@ impl Default for Schema {
             gone: Vec::new(),
             absent: Vec::new(),
             databases: Vec::new(),
+            strays: Vec::new(),
             closed: Vec::new(),
         }
     }
@@ -133,6 +138,12 @@ pub struct Database {
     /// In order of creation.
     #[serde(default)]
     pub indexes: Vec<Index>,
+    /// Where it was made, if a server brought it along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// How far it is with that; `None`: everybody has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arriving: Option<Arriving>,
 }
 
 /// What a database begins with.
@@ -229,10 +240,10 @@ impl Schema {
         Ok(serde_json::from_slice(bytes)?)
     }
 
-    /// The database with this name.
+    /// The database with this name, once all of it is there.
     #[must_use]
     pub fn database(&self, name: &str) -> Option<&Database> {
-        self.databases.iter().find(|d| d.name == name)
+        self.databases.iter().find(|d| d.name == name && d.brought_by().is_none())
     }
 
     /// Placement of every cluster of every database, closed ones included, as it would be were it
@@ -240,11 +251,12 @@ impl Schema {
     #[must_use]
     pub fn placements(&self) -> BTreeMap<ClusterKey, Placement> {
         let mut placements = self.open_placements();
+        let witnesses = self.witnesses();
         for closed in &self.closed {
             let ClosedCluster { database, cluster, write_quorum } = *closed;
             let placement = Placement {
                 generation: 1,
-                masters: self.nodes_in(Role::Master),
+                masters: self.voting_nodes(),
                 replicas: self.nodes_in(Role::Replica),
                 write_quorum,
                 local_quorums: Vec::new(),
@@ -253,6 +265,7 @@ impl Schema {
                 schema_min: CLOSED,
                 entry: SessionToken::new(),
                 turn: None,
+                witnesses: witnesses.clone(),
                 change: None,
             };
             placements.insert(ClusterKey { database, cluster }, placement);
@@ -274,7 +287,8 @@ impl Schema {
 
     fn open_placements(&self) -> BTreeMap<ClusterKey, Placement> {
         let mut placements = BTreeMap::new();
-        let (masters, replicas) = (self.nodes_in(Role::Master), self.nodes_in(Role::Replica));
+        let (masters, replicas) = (self.voting_nodes(), self.nodes_in(Role::Replica));
+        let witnesses = self.witnesses();
         for database in &self.databases {
             let (write_quorum, local_quorums) = self.quorums_of(database);
             let data_centers = self.places_in(database);
@@ -292,6 +306,7 @@ impl Schema {
                         schema_min: database.schema_min(cluster.id),
                         entry: SessionToken::new(),
                         turn: None,
+                        witnesses: witnesses.clone(),
                         change: None,
                     },
                 );
@@ -313,6 +328,7 @@ impl Schema {
                         schema_min: 0,
                         entry: SessionToken::new(),
                         turn: None,
+                        witnesses: witnesses.clone(),
                         change: None,
                     },
                 );
@@ -324,8 +340,7 @@ impl Schema {
     /// What a database's write quorum comes to with the MASTERs there are.
     #[must_use]
     pub fn rule_of(&self, database: &Database) -> data_centers::Rule {
-        let names: Vec<&str> = self.masters().map(|server| server.name.as_str()).collect();
-        data_centers::rule(database.write_quorum, &database.data_centers, &names)
+        data_centers::rule(database.write_quorum, &database.data_centers, &self.voter_names())
     }
 
     /// What the operator must be told of a database.
@@ -336,7 +351,7 @@ impl Schema {
 
     /// W, and the quorums of data centers that decide by themselves.
     fn quorums_of(&self, database: &Database) -> (usize, Vec<LocalQuorum>) {
-        let masters: Vec<NodeId> = self.masters().map(|server| server.node).collect();
+        let masters = self.voting_nodes();
         let data_centers::Rule { write_quorum, local } = self.rule_of(database);
         let local = local.into_iter().map(|(places, write_quorum)| {
             let masters = places.into_iter().map(|at| masters[at]).collect();

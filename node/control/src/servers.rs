@@ -131,6 +131,23 @@ pub enum MemberError {
         /// Of N.
         majority: usize,
     },
+    /// It keeps no records, so it can be nothing else.
+    #[error(
+        "server '{0}' is a witness and keeps no records: to make it anything else, remove it, and \
+         start it with --join and an empty data folder"
+    )]
+    Witness(String),
+    /// A majority could consist of servers without records.
+    #[error(
+        "there would be {witnesses} witnesses among {masters} MASTERs: less than half of them can \
+         be, so that every majority has a server that keeps records"
+    )]
+    Witnesses {
+        /// How many there would be.
+        witnesses: usize,
+        /// N, them included.
+        masters: usize,
+    },
     /// A MASTER in no data center, or one too few in one.
     #[error("database '{database}': {error}")]
     DataCenters {
@@ -138,6 +155,17 @@ pub enum MemberError {
         database: String,
         /// What would be wrong.
         error: DataCenterError,
+    },
+    /// Nobody else creates the records of a database that it brings along.
+    #[error(
+        "server '{server}' brings in database '{database}' from its disk: try again when all of it \
+         is there, or drop that database first"
+    )]
+    Brings {
+        /// Which server.
+        server: String,
+        /// Which database.
+        database: String,
     },
     /// Its keys are claimed by those who are MASTERs now.
     #[error("index '{0}' is being built: try again when it is ready")]
@@ -149,7 +177,7 @@ impl From<MemberError> for Refusal {
         let code = match error {
             MemberError::NotFounded => ErrorCode::NotReady,
             MemberError::Unknown(_) | MemberError::NoSuch(_) => ErrorCode::NotFound,
-            MemberError::Building(_) => ErrorCode::Busy,
+            MemberError::Building(_) | MemberError::Brings { .. } => ErrorCode::Busy,
             MemberError::Name(_)
             | MemberError::Taken { .. }
             | MemberError::Renamed { .. }
@@ -158,7 +186,9 @@ impl From<MemberError> for Refusal {
             | MemberError::LastMaster
             | MemberError::TooFew { .. }
             | MemberError::DataCenters { .. }
-            | MemberError::Loose { .. } => ErrorCode::BadRequest,
+            | MemberError::Loose { .. }
+            | MemberError::Witness(_)
+            | MemberError::Witnesses { .. } => ErrorCode::BadRequest,
         };
         Self { code, text: error.to_string() }
     }
@@ -193,15 +223,30 @@ impl Schema {
         self.server(node).map(|server| server.name.as_str())
     }
 
-    /// Those who vote and stay, in the order in which they came.
+    /// Those who vote, may own clusters, and stay, in the order in which they came.
     pub fn masters(&self) -> impl Iterator<Item = &Member> {
         self.servers.iter().filter(|server| server.role == Role::Master && !server.leaving)
+    }
+
+    /// Those who vote and stay, witnesses among them, in the order in which they came.
+    pub fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.servers.iter().filter(|server| server.role.votes() && !server.leaving)
+    }
+
+    /// Their names.
+    pub(crate) fn voter_names(&self) -> Vec<&str> {
+        self.voters().map(|server| server.name.as_str()).collect()
     }
 
     /// N, the base of every quorum.
     #[must_use]
     pub fn master_count(&self) -> usize {
-        self.masters().count()
+        self.voters().count()
+    }
+
+    /// M(c) of every cluster that is made now.
+    pub(crate) fn voting_nodes(&self) -> Vec<NodeId> {
+        self.voters().map(|server| server.node).collect()
     }
 
     /// The servers of a role.
@@ -211,10 +256,16 @@ impl Schema {
         of_role.map(|server| server.node).collect()
     }
 
+    /// Those who keep no content, also on their way out.
+    pub(crate) fn witnesses(&self) -> BTreeSet<NodeId> {
+        let witnesses = self.servers.iter().filter(|server| server.role == Role::Witness);
+        witnesses.map(|server| server.node).collect()
+    }
+
     /// Who tells whom of what was agreed on: REPLICAs hang below the MASTERs.
     #[must_use]
     pub fn tree(&self) -> Topology {
-        let masters = self.nodes_in(Role::Master).into_iter().collect();
+        let masters = self.voting_nodes().into_iter().collect();
         let replicas = self.nodes_in(Role::Replica).into_iter();
         Topology::over(masters, replicas, RelayConfig::new().fan_out)
     }
@@ -224,7 +275,7 @@ impl Schema {
     #[must_use]
     pub fn links(&self, node: NodeId) -> BTreeSet<NodeId> {
         let mut links = self.tree().links(node);
-        let masters = || self.servers.iter().filter(|server| server.role == Role::Master);
+        let masters = || self.servers.iter().filter(|server| server.role.votes());
         let is_replica = self.nodes_in(Role::Replica).contains(&node);
         if !is_replica {
             links.extend(masters().map(|server| server.node).filter(|master| *master != node));

@@ -18,12 +18,15 @@ use quorate_api::NodeId;
 use crate::command::Command;
 use crate::dynamic::NewNodes;
 use crate::schema::Schema;
+use crate::servers::Role;
+use crate::settings::NewDatabase;
 
 /// The oldest version that this program speaks; the level of a cluster that was never raised.
 pub const OLDEST: u16 = 8;
 
 /// The newest one. Since 9 there is a level, links are negotiated, and servers tell each other
-/// which versions they speak, how far their copies are, and how long others are behind.
+/// which versions they speak, how far their copies are, and how long others are behind; and a
+/// server can be a witness.
 pub const NEWEST: u16 = 9;
 
 /// A range of versions, both ends included.
@@ -76,30 +79,19 @@ impl Command {
     /// the level is proposed before.
     #[must_use]
     pub const fn since(&self) -> u16 {
-        let is_later = match self {
-            Self::AddCluster { .. } | Self::SetOwner { .. } | Self::RemoveAbsent { .. } => true,
-            Self::CreateDatabase { new } => matches!(new.new_nodes, NewNodes::Dynamic(_)),
-            Self::Enlist { .. }
-            | Self::SetRole { .. }
-            | Self::RemoveServer { .. }
-            | Self::LetGo { .. }
-            | Self::Announce { .. }
-            | Self::Raise { .. }
-            | Self::DropDatabase { .. }
-            | Self::CreateClass { .. }
-            | Self::DropClass { .. }
-            | Self::CreateIndex { .. }
-            | Self::DropIndex { .. }
-            | Self::IndexFilled { .. }
-            | Self::IndexFailed { .. }
-            | Self::Reconfigure { .. }
-            | Self::Grant { .. }
-            | Self::MoveOwners { .. }
-            | Self::ReturnOwners { .. }
-            | Self::AddClusters { .. }
-            | Self::Reports { .. } => false,
-        };
-        if is_later { 9 } else { OLDEST }
+        let is_newer = matches!(
+            self,
+            Self::AddCluster { .. }
+                | Self::SetOwner { .. }
+                | Self::Adopt { .. }
+                | Self::Brought { .. }
+                | Self::Arrived { .. }
+                | Self::ForgetStrays { .. }
+                | Self::RemoveAbsent { .. }
+                | Self::CreateDatabase { new: NewDatabase { new_nodes: NewNodes::Dynamic(_), .. } }
+                | Self::SetRole { role: Role::Witness, .. }
+        );
+        if is_newer { 9 } else { OLDEST }
     }
 }
 

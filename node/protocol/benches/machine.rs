@@ -1,7 +1,7 @@
 //! How fast three machines commit a record in one round, with disks in memory that sync at once and
 //! a network without delay: the machine's own cost. No correctness here, except that it commits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quorate_api::{Boot, ClusterKey, Image, ItemId, NodeId, OpKind};
@@ -53,6 +53,7 @@ impl Servers {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            witnesses: BTreeSet::new(),
             change: None,
         };
         for at in 0..nodes.len() {

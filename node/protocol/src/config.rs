@@ -135,6 +135,10 @@ pub struct MergeConfig {
     pub patience: Tick,
     /// How long an item without a winner is left alone unless something of it changes.
     pub rest: Tick,
+    /// Contents that have lost which a server keeps to be looked at; above, the oldest go.
+    pub lost_max: usize,
+    /// The same in bytes.
+    pub lost_bytes_max: usize,
 }
 
 impl Default for MergeConfig {
@@ -145,6 +149,8 @@ impl Default for MergeConfig {
             settle: 2_000_000,
             patience: 10_000_000,
             rest: 30_000_000,
+            lost_max: 10_000,
+            lost_bytes_max: 64 << 20,
         }
     }
 }

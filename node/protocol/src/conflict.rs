@@ -9,7 +9,7 @@ use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp};
 use serde::{Deserialize, Serialize};
 
 use crate::alignment::Digest;
-use crate::io::Tick;
+use crate::io::{Tick, bytes_of};
 use crate::message::LogPosition;
 
 /// Ancestors kept of an item, newest ones. With fewer known than there were, two stamps of one line
@@ -40,6 +40,53 @@ pub struct Rival {
     pub ancestors: Vec<Stamp>,
     /// What became of it.
     pub fate: Fate,
+}
+
+impl Rival {
+    /// What it weighs among the contents that are kept, in bytes.
+    fn bytes(&self, key: &ItemKey) -> usize {
+        bytes_of(key, &self.committed) + self.ancestors.len() * size_of::<Stamp>()
+    }
+}
+
+/// A content that has lost, as those that are kept are counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostContent {
+    /// Of which item.
+    pub item: ItemId,
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// What it weighs.
+    pub bytes: usize,
+}
+
+/// Those of an item that have lost, in the order of its list.
+pub fn lost_of<'a>(item: &'a ItemId, rivals: &'a [Rival]) -> impl Iterator<Item = LostContent> {
+    rivals.iter().filter(|rival| rival.fate == Fate::Lost).map(|rival| LostContent {
+        item: item.clone(),
+        stamp: rival.committed.stamp,
+        bytes: rival.bytes(&item.key),
+    })
+}
+
+/// Contents that have lost and are not to be kept any longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dismissed {
+    /// All of a database, by its number.
+    Database(u32),
+    /// All of an item.
+    Item(ItemId),
+    /// One of an item.
+    Content(ItemId, Stamp),
+}
+
+/// Somebody has looked at contents that have lost.
+#[derive(Debug, Clone)]
+pub struct Dismiss {
+    /// The shell's number for the request; comes back in the reply.
+    pub request: u64,
+    /// Which.
+    pub contents: Dismissed,
 }
 
 /// A choice among the contents of an item that diverged.

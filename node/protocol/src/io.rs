@@ -9,8 +9,8 @@ use quorate_api::{
 };
 
 pub use crate::config::{AlignConfig, Config, MergeConfig, RelayConfig};
-pub use crate::conflict::Choose;
-use crate::conflict::Rival;
+pub use crate::conflict::{Choose, Dismiss};
+use crate::conflict::{LostContent, Rival};
 use crate::copying::{CopyNote, Part};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 pub use crate::placement::{
@@ -56,6 +56,8 @@ pub enum Event {
     },
     /// Somebody chose which content of an item shall be the one (PROTOCOL.md 3.10).
     Choose(Choose),
+    /// Somebody has looked at contents that have lost: this server keeps them no longer.
+    Dismiss(Dismiss),
     /// Somebody wants these clusters compared with the other servers, and what differs merged;
     /// those with W of at least a majority are passed over.
     Compare {
@@ -165,6 +167,13 @@ pub enum Reply {
     Read(Vec<(ItemId, Option<Committed>)>),
     /// Caught up; what this server has applied, to be merged into the session's token.
     Session(SessionToken),
+    /// Contents that had lost are kept no longer.
+    Dismissed {
+        /// How many were dropped now.
+        contents: u64,
+        /// There are others that were meant.
+        more: bool,
+    },
     /// Not done, or not known; the code says which.
     Failed(Failure),
 }
@@ -279,6 +288,13 @@ pub enum Note {
         /// Equal copies, each with the servers that have it.
         groups: Vec<(Option<Committed>, Vec<NodeId>)>,
     },
+    /// More contents that have lost were here than may be kept: the oldest were dropped.
+    LostDropped {
+        /// How many.
+        contents: u64,
+        /// There has been room until now.
+        is_first: bool,
+    },
     /// This server left ONLINE to align.
     LeftOnline,
     /// A part of a cluster was copied.
@@ -307,6 +323,11 @@ pub enum Note {
         entries: u64,
         /// One of them was there at this tick already; `None`: it has them all.
         since: Option<Tick>,
+    },
+    /// A witness dropped contents that every MASTER and REPLICA has.
+    Dropped {
+        /// Of how many items.
+        contents: u64,
     },
     /// Tombstones that every MASTER and REPLICA has were dropped.
     Purged {
@@ -465,4 +486,9 @@ pub struct Recovered {
     pub entered: BTreeMap<ClusterKey, u32>,
     /// Items with contents that are not merged.
     pub diverged: BTreeSet<ItemId>,
+    /// Contents that have lost, in the order of their items.
+    pub lost: Vec<LostContent>,
+    /// In which order contents have lost, as far as it was written ([`Write::Lost`]); some may be
+    /// gone.
+    pub lost_order: BTreeMap<u64, (ItemId, Stamp)>,
 }

@@ -131,6 +131,10 @@ marks! {
     SurveyForNobody,
     /// A chunk of a copy comes twice, late, or when another one is wanted.
     ChunkOutOfTurn,
+    /// A server that aligns needs a content that a witness has dropped.
+    ContentLacking,
+    /// A read of less than a majority waits for whoever has the content.
+    ReadAwaitsContent,
     /// No MASTER gives a copy of a cluster: it is compared item by item.
     CopiedByNobody,
     /// A server that aligns asks for a journal that was dropped, in a session of the same number.

@@ -21,6 +21,9 @@ pub struct Placement {
     /// Servers that hold the cluster without a say: they get decisions, and never vote, promise,
     /// accept, recover or count in a read. No MASTER is among them.
     pub replicas: Vec<NodeId>,
+    /// Those of `masters` that vote and keep no content that every server has
+    /// (`machine/witness`). Less than half of them, and none where W is below a majority.
+    pub witnesses: BTreeSet<NodeId>,
     /// W(c), between 1 and N; with `local_quorums` the least of them.
     pub write_quorum: usize,
     /// Where a data center decides by itself: each that has a MASTER, if there are two or more.
@@ -223,12 +226,12 @@ impl Placement {
         }
     }
 
-    /// MASTERs in the data center of a server; all of them if it is in none.
+    /// MASTERs with contents in the data center of a server; all of them if it is in none.
     #[must_use]
     pub fn near(&self, node: NodeId) -> Vec<NodeId> {
         let center = self.data_centers.get(&node);
         let is_near = |master: &NodeId| self.data_centers.get(master) == center;
-        let near = self.masters.iter().copied();
+        let near = self.masters.iter().filter(|node| !self.witnesses.contains(node)).copied();
         near.filter(|master| center.is_none() || is_near(master)).collect()
     }
 
@@ -236,6 +239,14 @@ impl Placement {
     #[must_use]
     pub fn is_held_by(&self, node: NodeId) -> bool {
         self.masters.contains(&node) || self.replicas.contains(&node)
+    }
+
+    /// True when fewer than half of the MASTERs are witnesses: a majority of them has one that keeps
+    /// content, then.
+    #[must_use]
+    pub fn has_few_witnesses(&self) -> bool {
+        let witnesses = self.masters.iter().filter(|node| self.witnesses.contains(node)).count();
+        2 * witnesses < self.masters.len()
     }
 
     /// True when W is at least a majority; PROTOCOL.md 3.2–3.9 hold for such clusters, 3.10 for the
@@ -279,6 +290,7 @@ mod tests {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            witnesses: BTreeSet::new(),
             change: None,
         }
     }

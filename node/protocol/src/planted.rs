@@ -47,6 +47,8 @@ pub enum Bug {
     BaseByVersion,
     /// A tombstone is dropped as soon as a server has applied the delete itself (traps A18, A20).
     TombstoneDroppedEarly,
+    /// A witness drops contents that it has applied itself, whoever lacks them.
+    ContentDroppedEarly,
     /// Back ONLINE after the comparison, without the decisions made since it began (3.6.5).
     BackBeforeMeanwhile,
     /// A server that misses a base takes the record from somebody, while it is ONLINE (trap A12).

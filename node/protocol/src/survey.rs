@@ -157,7 +157,12 @@ mod tests {
     const CLUSTER: ClusterKey = ClusterKey { database: 1, cluster: 1 };
 
     fn item(version: u64) -> Committed {
-        Committed { stamp: Stamp { version, tx: TxId::NONE }, live: true, image: None }
+        Committed {
+            stamp: Stamp { version, tx: TxId::NONE },
+            live: true,
+            image: None,
+            elsewhere: None,
+        }
     }
 
     fn survey(positions: impl Iterator<Item = (u64, u64)>) -> Leaves {
@@ -201,7 +206,12 @@ mod tests {
     #[test]
     fn tombstones_that_may_be_dropped_do_not_count() {
         let tx = TxId { node: NodeId(1), boot: Boot(1), seq: 5 };
-        let gone = Committed { stamp: Stamp { version: 2, tx }, live: false, image: None };
+        let gone = Committed {
+            stamp: Stamp { version: 2, tx },
+            live: false,
+            image: None,
+            elsewhere: None,
+        };
         for (mark, counts) in [(5, true), (6, false)] {
             let everywhere = [((NodeId(1), Boot(1)), mark)].into();
             let survey = Survey { cluster: CLUSTER, leaf: 8, everywhere };

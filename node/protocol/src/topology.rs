@@ -157,6 +157,7 @@ mod tests {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            witnesses: BTreeSet::new(),
             change: None,
         };
         let cluster = ClusterKey { database: 1, cluster: 1 };
@@ -240,6 +241,7 @@ mod tests {
                 schema_min: 0,
                 entry: SessionToken::new(),
                 turn: None,
+                witnesses: BTreeSet::new(),
                 change: None,
             };
             placements.insert(ClusterKey { database: 1, cluster }, placement);

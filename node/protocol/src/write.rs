@@ -53,4 +53,7 @@ pub enum Write {
     /// Contents of an item beside the committed one; nothing is kept of an empty list. Of clusters
     /// with W below a majority only.
     Rivals(ItemId, Vec<Rival>),
+    /// Place of a content that has lost among all that have, lower ones first; `None`: it is kept
+    /// no longer.
+    Lost(u64, Option<(ItemId, Stamp)>),
 }

@@ -7,7 +7,7 @@
 #[path = "../../sim/src/disk.rs"]
 mod disk;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use disk::Disk;
 use quorate_api::{
@@ -37,7 +37,7 @@ struct World {
 fn committed(seq: u64, content: &str) -> Committed {
     let tx = TxId { node: NODES[0], boot: Boot(1), seq };
     let image = Some(Image::from(content.as_bytes()));
-    Committed { stamp: Stamp { version: 1, tx }, live: true, image }
+    Committed { stamp: Stamp { version: 1, tx }, live: true, image, elsewhere: None }
 }
 
 impl World {
@@ -70,6 +70,7 @@ impl World {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            witnesses: BTreeSet::new(),
             change: None,
         };
         for node in NODES {

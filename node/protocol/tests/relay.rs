@@ -68,6 +68,7 @@ impl World {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            witnesses: BTreeSet::new(),
             change: None,
         };
         let placements: BTreeMap<_, _> = [(CLUSTER, placement)].into();

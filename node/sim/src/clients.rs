@@ -84,6 +84,8 @@ pub struct Counts {
     pub aligned: u64,
     /// Tombstones dropped.
     pub purged: u64,
+    /// Contents that witnesses dropped.
+    pub dropped: u64,
     /// Contents kept beside another one.
     pub diverged: u64,
     /// Items made equal by a merge.
@@ -297,6 +299,7 @@ impl Clients {
                 self.retire(client, serving);
                 return Some(client);
             }
+            Reply::Dismissed { .. } => unreachable!("no client dismisses"),
             Reply::Session(token) => {
                 self.counts.reads += 1;
                 self.recorder.found(request, flight.local.iter().map(|item| local.get(item)));
@@ -351,7 +354,8 @@ impl Clients {
             }
             debug_assert_eq!(stamp.tx, tx);
             let live = op.kind != OpKind::Delete;
-            let committed = Committed { stamp: *stamp, live, image: op.image.clone() };
+            let committed =
+                Committed { stamp: *stamp, live, image: op.image.clone(), elsewhere: None };
             seen.insert(op.item.clone(), committed);
         }
     }

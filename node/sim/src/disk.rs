@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
-use quorate_protocol::conflict::{Fate, Rival};
+use quorate_protocol::conflict::{self, Fate, LostContent, Rival};
 use quorate_protocol::io::{PAGE_BYTES, PersistSeq, Recovered, Store, Write, bytes_of};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 
@@ -54,6 +54,8 @@ pub struct Contents {
     ancestors: BTreeMap<ItemId, Vec<Stamp>>,
     /// Contents beside the committed ones.
     pub rivals: BTreeMap<ItemId, Vec<Rival>>,
+    /// Places of those that have lost.
+    pub lost_order: BTreeMap<u64, (ItemId, Stamp)>,
     /// The server aligns: its items are no snapshot.
     pub aligning: bool,
 }
@@ -69,6 +71,11 @@ impl Contents {
     pub fn open(&self) -> impl Iterator<Item = &ItemId> {
         let is_open = |rivals: &[Rival]| rivals.iter().any(|rival| rival.fate != Fate::Lost);
         self.rivals.iter().filter(move |(_, rivals)| is_open(rivals)).map(|(item, _)| item)
+    }
+
+    /// Contents that have lost.
+    pub fn lost(&self) -> impl Iterator<Item = LostContent> {
+        self.rivals.iter().flat_map(|(item, rivals)| conflict::lost_of(item, rivals))
     }
 
     fn apply(&mut self, write: &Write) {
@@ -129,6 +136,7 @@ impl Contents {
                 put(&mut self.ancestors, item, ancestors);
             }
             Write::Rivals(item, rivals) => put(&mut self.rivals, item, rivals),
+            Write::Lost(place, content) => self.place_lost(*place, content.as_ref()),
             Write::Aligning(aligning) => {
                 self.aligning = *aligning;
                 if !aligning {
@@ -137,6 +145,13 @@ impl Contents {
                 }
             }
             Write::Low(node, boot, seq) => self.forget(*node, *boot, *seq),
+        }
+    }
+
+    fn place_lost(&mut self, place: u64, content: Option<&(ItemId, Stamp)>) {
+        match content {
+            Some(content) => drop(self.lost_order.insert(place, content.clone())),
+            None => drop(self.lost_order.remove(&place)),
         }
     }
 
@@ -380,6 +395,8 @@ impl<B: Beside> Disk<B> {
             sealed: self.visible.sealed.clone(),
             entered: self.visible.entered.clone(),
             diverged: self.visible.open().cloned().collect(),
+            lost: self.visible.lost().collect(),
+            lost_order: self.visible.lost_order.clone(),
             log_end: self.visible.log_end,
             log_start: self.visible.log_start,
             aligning: self.visible.aligning,

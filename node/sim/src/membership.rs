@@ -79,6 +79,7 @@ impl Options {
             change_every,
             replicas_write,
             crash_every,
+            witnesses: Vec::new(),
             ..self
         }
     }

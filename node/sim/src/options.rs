@@ -5,6 +5,7 @@ use quorate_api::{ClusterKey, ItemId};
 use quorate_protocol::io::{Config, Tick};
 
 use crate::centers::Center;
+use crate::draw::draw_clusters;
 use crate::membership::Membership;
 use crate::regions;
 use crate::rng::Stream;
@@ -12,9 +13,6 @@ use crate::workload::Kind;
 
 /// Number of the first record cluster; the others follow.
 const FIRST_CLUSTER: u32 = 10;
-
-/// Shortest and longest safety phase.
-const DURATION: (Tick, Tick) = (120_000, 3_000_000);
 
 /// Options of one run. Times in microseconds of virtual time, chances per mille.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +96,9 @@ pub struct Options {
     /// W of every cluster may be below a majority (PROTOCOL.md 3.10): less is promised, and what
     /// diverges is merged.
     pub low_quorums: bool,
+    /// Servers that vote and keep no content that everybody has: less than half of the MASTERs of
+    /// each of their clusters, and they are nothing else to any.
+    pub witnesses: Vec<usize>,
     /// The chain of conflict resolvers ends with one that nearly always decides.
     pub decisive: bool,
     /// Data centers, far apart; none: all servers are in one place.
@@ -186,7 +187,8 @@ impl Options {
     #[must_use]
     pub fn coordinators(&self) -> Vec<usize> {
         let voting = self.voting();
-        (0..self.servers).filter(|s| self.replicas_write || voting.contains(s)).collect()
+        let writes = |s: &usize| self.replicas_write || voting.contains(s);
+        (0..self.servers).filter(|s| writes(s) && !self.witnesses.contains(s)).collect()
     }
 
     /// Servers that vote on the control plane's log: MASTERs of something, from the first on.
@@ -261,6 +263,7 @@ impl Options {
             relay_kept: 8_192,
             replicas_write: false,
             low_quorums: false,
+            witnesses: Vec::new(),
             decisive: false,
             centers: Vec::new(),
             local_quorums: false,
@@ -274,32 +277,8 @@ impl Options {
         options.draw_changes(&mut Stream::new(seed, "changes"));
         options.draw_plane(&mut Stream::new(seed, "plane"));
         options.draw_relays(&mut Stream::new(seed, "relays"));
+        options.draw_witnesses(&mut Stream::new(seed, "witnesses"));
         options
-    }
-
-    /// Trees of REPLICAs, and relays that keep little.
-    fn draw_relays(&mut self, rng: &mut Stream) {
-        self.fan_out = rng.index(3) + 1;
-        if rng.chance(400) {
-            self.relay_kept = rng.index(20) + 1;
-        }
-        self.replicas_write = rng.chance(250);
-        if !rng.chance(250) {
-            return;
-        }
-        let before = self.servers;
-        self.servers = before.max(rng.index(9) + before.min(3) + 4);
-        for server in before..self.servers {
-            let all = rng.chance(600);
-            for shape in &mut self.clusters {
-                if all || rng.chance(500) {
-                    shape.replicas.push(server);
-                }
-            }
-            if self.clusters.iter().all(|shape| !shape.is_held_by(server)) {
-                self.clusters[0].replicas.push(server);
-            }
-        }
     }
 
     /// The options of a seed in which so many changes of the configuration are carried out under
@@ -328,78 +307,15 @@ impl Options {
         }
         let (change_every, entry_every, drops, bit_flip) = (0, 0, 0, false);
         let (low_quorums, decisive) = (true, rng.chance(500));
-        let workload = Kind::Registers;
-        Self { change_every, entry_every, drops, bit_flip, low_quorums, decisive, workload, ..self }
+        (self.workload, self.witnesses) = (Kind::Registers, Vec::new());
+        Self { change_every, entry_every, drops, bit_flip, low_quorums, decisive, ..self }
     }
 
     /// The same with clusters of so many servers, all of which may be MASTERs.
     pub(crate) fn with_servers(self, rng: &mut Stream, servers: usize) -> Self {
         let clusters = draw_clusters(rng, servers, 0);
-        Self { servers, keyed: clusters.len(), clusters, ..self }
-    }
-
-    /// Detectors that notice late, and crashes and cuts one after the other.
-    fn draw_rough(&mut self, rng: &mut Stream) {
-        let slow = rng.between(200_000, 900_000);
-        if rng.chance(250) {
-            self.detect_max = slow;
-        }
-        let (crash, cut) = (rng.between(8_000, 40_000), rng.between(8_000, 60_000));
-        if rng.chance(100) {
-            (self.crash_every, self.cut_every) = (crash, cut);
-        }
-        let takeovers = 1 + rng.index(3);
-        if rng.chance(200) {
-            self.takeovers = takeovers;
-        }
-    }
-
-    /// MASTERs and write quorums that change while clients write.
-    fn draw_changes(&mut self, rng: &mut Stream) {
-        let every = rng.between(20_000, 300_000);
-        if rng.chance(300) {
-            self.change_every = every;
-        }
-    }
-
-    /// Elections that take as long as few operations, or as many; some need several, when ticks are
-    /// short and messages slow.
-    fn draw_plane(&mut self, rng: &mut Stream) {
-        self.plane_tick = *rng.pick(&[5_000, 10_000, 10_000, 20_000]);
-        self.plane_entries = *rng.pick(&[4, 16, 512]);
-        let (sync, entry) = (rng.between(5_000, 40_000), rng.between(2_000, 20_000));
-        let crash = rng.between(50_000, 300_000);
-        if rng.chance(100) {
-            // Crashes meet what the control plane has not synced; few clusters go, for many come.
-            (self.sync_max, self.entry_every, self.crash_every) = (sync, entry, crash);
-            (self.blackouts, self.drops) = (400, 5);
-            self.duration = self.duration.max(1_000_000);
-        }
-    }
-
-    fn draw_forgetting(&mut self, rng: &mut Stream) {
-        let often = rng.between(5_000, 150_000);
-        if rng.chance(800) {
-            self.housekeeping = often;
-        }
-        let most = if rng.chance(600) { 6 } else { 60 };
-        let entries = 1 + rng.below(most);
-        if rng.chance(550) {
-            self.log_entries = entries;
-        }
-        let age = rng.between(20_000, 300_000);
-        if rng.chance(200) {
-            self.log_age = age;
-        }
-        let journal = 3 + rng.index(20);
-        if rng.chance(200) {
-            self.journal = journal;
-        }
-        let more = rng.below(40);
-        self.purge = rng.chance(250);
-        if self.purge && self.workload == Kind::Registers {
-            self.keys = self.keys.max(20) + more;
-        }
+        let witnesses = Vec::new();
+        Self { servers, keyed: clusters.len(), clusters, witnesses, ..self }
     }
 
     /// True when a server may have to align although nothing is wrong with it.
@@ -440,40 +356,6 @@ impl Options {
             merge.chain = chain.parse().expect("a chain of known resolvers");
         }
     }
-
-    /// As long as the clients take for about this many operations; fewer where each costs more.
-    fn set_duration(&mut self, operations: u64) {
-        let wide = self.clusters.iter().map(|shape| shape.masters.len() as u64).max().unwrap_or(1);
-        let operations = operations * 4 / (3 + wide);
-        let each = self.think_max / 2 + 2 * self.delay_max + self.sync_max;
-        self.duration = (operations * each / self.clients).clamp(DURATION.0, DURATION.1);
-    }
-}
-
-fn draw_clusters(rng: &mut Stream, masters: usize, extra: usize) -> Vec<Shape> {
-    let count = if masters == 1 { 1 } else { *rng.pick(&[1, 1, 1, 2, 2, 3, 4]) };
-    let mut clusters: Vec<Shape> = Vec::new();
-    for number in 0..count {
-        let whole = rng.chance(500);
-        let size = if whole { masters } else { rng.index(masters) + 1 };
-        let mut left: Vec<usize> = (0..masters).collect();
-        let mut chosen = Vec::from_iter((0..size).map(|_| left.swap_remove(rng.index(left.len()))));
-        chosen.sort_unstable();
-        let majority = size / 2 + 1;
-        let more = if rng.chance(300) { rng.index(size - majority + 1) } else { 0 };
-        let mut shape = Shape::new(number, chosen, majority + more);
-        // A MASTER of one cluster may be a REPLICA of another.
-        let may_keep: Vec<usize> = left.into_iter().chain(masters..masters + extra).collect();
-        shape.replicas = may_keep.into_iter().filter(|_| rng.chance(400)).collect();
-        shape.replicas.sort_unstable();
-        clusters.push(shape);
-    }
-    // Every server keeps something: one that is in no cluster is no part of the database.
-    let is_idle = |server: &usize| clusters.iter().all(|shape| !shape.is_held_by(*server));
-    let idle: Vec<usize> = (0..masters + extra).filter(is_idle).collect();
-    clusters[0].replicas.extend(idle);
-    clusters[0].replicas.sort_unstable();
-    clusters
 }
 
 #[cfg(test)]
@@ -482,7 +364,7 @@ mod tests {
 
     #[test]
     fn every_seed_draws_a_legal_world() {
-        let (mut outside, mut replicas) = (0, 0);
+        let (mut outside, mut replicas, mut witnesses) = (0, 0, 0);
         for seed in 0..2_000 {
             let options = Options::of_seed(seed);
             for shape in &options.clusters {
@@ -490,11 +372,16 @@ mod tests {
                 assert!(shape.write_quorum <= shape.masters.len(), "seed {seed}");
                 assert!(shape.masters.iter().all(|m| !shape.replicas.contains(m)), "seed {seed}");
                 assert!(shape.masters.iter().all(|m| *m < options.servers), "seed {seed}");
+                assert!(shape.has_few(&options.witnesses), "seed {seed}");
+                let kept = options.witnesses.iter().filter(|w| shape.is_held_by(**w));
+                assert!(kept.clone().all(|w| shape.masters.contains(w)), "seed {seed}");
+                witnesses += kept.count();
                 replicas += shape.replicas.len();
                 let coordinators = options.coordinators().into_iter();
                 outside += coordinators.filter(|server| !shape.masters.contains(server)).count();
             }
         }
         assert!(outside > 0 && replicas > 0, "{outside} outside, {replicas} REPLICAs");
+        assert!(witnesses > 200, "{witnesses} witnesses");
     }
 }

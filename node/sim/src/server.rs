@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quorate_api::{Boot, Committed, ItemId, NodeId, Stamp, TxId};
 use quorate_control::plane::{self, Plane};
+use quorate_protocol::alignment::Digest;
 use quorate_protocol::io::{Event, PersistSeq, Reply, Report, Tick};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
@@ -140,10 +141,13 @@ pub(crate) fn load(
     for (item, body) in &loaded {
         let bytes: Vec<u8> = 1_u64.to_be_bytes().iter().chain(body).copied().collect();
         let stamp = Stamp { version: 1, tx: LOADER };
-        let committed = Committed { stamp, live: true, image: Some(bytes.into()) };
+        let committed = Committed { stamp, live: true, image: Some(bytes.into()), elsewhere: None };
+        let Digest(digest) = Digest::of(&item.key, &committed);
+        let dropped = Committed::without_content(stamp, true, digest);
         let keepers = (0..options.servers).filter(|s| options.holds(*s, item.cluster));
         for index in keepers {
-            servers[index].disk.preload(item, &committed);
+            let kept = if options.witnesses.contains(&index) { &dropped } else { &committed };
+            servers[index].disk.preload(item, kept);
             if options.membership.is_some() {
                 // Whoever joins asks for what wrote the items that it copies.
                 servers[index].disk.preload_finished(LOADER);

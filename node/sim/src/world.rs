@@ -366,7 +366,11 @@ impl World {
             Effect::Persist { seq, writes } => {
                 let by = (server.id, server.boot);
                 self.invariants.writes(by, index, &writes, server.disk.visible());
-                if writes.iter().any(|write| matches!(write, Write::Purge(_))) {
+                let drops = |write: &Write| {
+                    let content = matches!(write, Write::Item(_, c) if c.elsewhere.is_some());
+                    content || matches!(write, Write::Purge(_))
+                };
+                if writes.iter().any(drops) {
                     // What is dropped behind it on the same disk is durable behind it, too.
                     let mut disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
                     disks[index] = self.servers[index].disk.visible();
@@ -428,11 +432,13 @@ impl World {
             Note::BackOnline => counts.aligned += 1,
             Note::Copied { .. } => self.copied(index),
             Note::Purged { tombstones } => counts.purged += tombstones,
+            Note::Dropped { contents } => counts.dropped += contents,
             Note::Aborted(_)
             | Note::Retried
             | Note::Alignment(_)
             | Note::PassedOver(_)
             | Note::AllCopied
+            | Note::LostDropped { .. }
             | Note::Lag { .. } => {}
         }
         self.trace.line(self.now, format_args!("{id} note {note:?}"));

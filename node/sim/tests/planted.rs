@@ -203,6 +203,12 @@ fn alignment() -> Vec<Row> {
             &["tombstone-kept"],
         ),
         machine(
+            "a witness drops a content when it has applied it",
+            "3.9, machine/witness",
+            |c| c.planted = Some(Bug::ContentDroppedEarly),
+            &["content-kept"],
+        ),
+        machine(
             "back ONLINE without what was decided meanwhile",
             "3.6.5",
             |c| c.planted = Some(Bug::BackBeforeMeanwhile),

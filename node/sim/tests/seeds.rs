@@ -30,7 +30,7 @@ fn run(seed: u64) -> Report {
 #[test]
 fn fixed_seeds_break_no_invariant() {
     let (mut commits, mut recoveries, mut crossing, mut lost) = (0, 0, 0, 0);
-    let (mut aligned, mut purged, mut generations) = (0, 0, 0);
+    let (mut aligned, mut purged, mut dropped, mut generations) = (0, 0, 0, 0);
     let (mut owners, mut drops, mut leaders) = (0, 0, 0);
     let mut workloads: BTreeMap<Kind, u64> = BTreeMap::new();
     for (report, seed) in parallel(SEEDS, |index| run(index as u64 + 1)).into_iter().zip(1..) {
@@ -40,6 +40,7 @@ fn fixed_seeds_break_no_invariant() {
         lost += report.counts.batches_lost;
         aligned += report.counts.aligned;
         purged += report.counts.purged;
+        dropped += report.counts.dropped;
         generations += report.counts.generations;
         owners += report.counts.owners;
         drops += report.counts.drops;
@@ -53,6 +54,7 @@ fn fixed_seeds_break_no_invariant() {
     assert!(lost > 200, "{lost} batches lost");
     assert!(aligned > 200, "{aligned} alignments");
     assert!(purged > 200, "{purged} tombstones dropped");
+    assert!(dropped > 2_000, "{dropped} contents dropped");
     assert!(generations > 400, "{generations} generations");
     assert!(owners > 400 && drops > 100, "{owners} owners, {drops} drops");
     assert!(leaders > SEEDS as u64, "{leaders} leaders");

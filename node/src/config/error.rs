@@ -66,9 +66,20 @@ pub enum ConfigError {
     /// Roles that a server cannot join in.
     #[error(
         "role: '{0}' is not legal: a server joins as replica, and is made a MASTER once it is \
-         ONLINE"
+         ONLINE; or it joins, or founds a cluster with others, as witness"
     )]
     Role(String),
+    /// Majorities without any records.
+    #[error(
+        "{witnesses} of {masters} MASTERs would be witnesses, which keep no records: less than \
+         half may be"
+    )]
+    Witnesses {
+        /// How many.
+        witnesses: usize,
+        /// Of those who found the cluster.
+        masters: usize,
+    },
     /// A name that nobody configured.
     #[error(transparent)]
     Name(#[from] NameError),

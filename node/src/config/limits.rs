@@ -43,6 +43,12 @@ pub(super) const ALIGN_ITEMS: Limit = Limit::new("align_items", 512, 1..=65_536)
 /// Long pauses let a server that aligns wait for ever.
 pub(super) const ALIGN_PAUSE_MS: Limit = Limit::new("align_pause_ms", 2, 1..=1_000);
 
+/// Contents that lost a merge and are kept to be looked at. Each costs some memory, too.
+pub(super) const LOST_CONTENTS_MAX: Limit = Limit::new("lost_contents_max", 10_000, 1..=1_000_000);
+
+/// The same in MiB.
+pub(super) const LOST_CONTENTS_MIB_MAX: Limit = Limit::new("lost_contents_mib_max", 64, 1..=65_536);
+
 /// Automatic retries of a transaction that met a lock or another writer.
 pub(super) const RETRY_COUNT: Limit = Limit::new("retry_count", 10, 0..=1_000);
 

@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use quorate_control::distributed::{
-    ConfigError, Defaults, DistributedConfig, SHIPPED_TEMPLATE, Supported, Unsupported, Warning,
+    ConfigError, Defaults, DistributedConfig, Role, SHIPPED_TEMPLATE, Supported, Unsupported,
+    Warning,
 };
 use quorate_control::members::Members;
 
@@ -24,6 +25,8 @@ pub struct Template {
     pub path: PathBuf,
     /// What databases get that do not say otherwise.
     pub defaults: Defaults,
+    /// Servers that it names as witnesses.
+    pub witnesses: Vec<String>,
     /// What a person should know about it.
     pub warnings: Vec<Warning>,
     /// The data folder, when it has no template yet.
@@ -88,10 +91,13 @@ impl Template {
             Ok(parsed) => parsed,
             Err(source) => return Err(TemplateError::Parse { path, source }),
         };
+        let roles = parsed.config.servers.iter();
+        let witnesses = roles.filter(|(_, role)| **role == Role::Witness);
+        let witnesses = witnesses.map(|(name, _)| name.clone()).collect();
         match parsed.config.supported(masters) {
             Ok(Supported { defaults, warnings }) => {
                 let warnings = parsed.warnings.into_iter().chain(warnings).collect();
-                Ok(Self { path, defaults, warnings, missing_in })
+                Ok(Self { path, defaults, witnesses, warnings, missing_in })
             }
             Err(refused) => Err(TemplateError::Unsupported { path, refused }),
         }

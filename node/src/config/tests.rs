@@ -40,6 +40,47 @@ fn a_server_joins_what_its_file_or_its_flags_name() {
     assert_eq!(links.dial["n2"], "127.0.0.1:7002", "comes before what n2 says itself");
 }
 
+/// By its own flag, file or template, among more than two or where others are already.
+///
+/// FEATURES: A2
+#[test]
+fn a_server_is_to_be_a_witness_by_what_is_said_of_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let template = dir.path().join("template.json");
+    let load = |text: &str, named: &str| {
+        std::fs::write(&template, named).unwrap();
+        let given = format!("default_db_config: {}\n", template.display());
+        file(&format!("{text}{given}"))
+    };
+    let none = r#"{"servers":{"*":"master"},"clusters":{"*":{"servers":["<NEW_NODE>"]}}}"#;
+    let of = |name: &str| none.replace("\"*\":\"master\"", &format!("\"{name}\":\"witness\""));
+    let three =
+        GOOD.replace("[n1, n2]", "[n1, n2, n3]").replace("  n2:", "  n3: 127.0.0.1:9\n  n2:");
+    for (text, named, expected) in [
+        (joining("role: witness\n"), none.to_owned(), Ok(true)),
+        (joining(""), of("n1"), Ok(true)),
+        (joining(""), of("n3"), Ok(false)),
+        (format!("{three}role: WITNESS\n"), none.to_owned(), Ok(true)),
+        (three.clone(), of("n1"), Ok(true)),
+        (three.clone(), of("n3"), Ok(false)),
+        (format!("{three}role: witness\n"), of("n3"), Err("2 of 3 MASTERs would be witnesses")),
+        (format!("{GOOD}role: witness\n"), none.to_owned(), Err("1 of 2 MASTERs would be")),
+        (three.clone(), of("*"), Err("servers.*: witnesses have to be named")),
+    ] {
+        match (load(&text, &named), expected) {
+            (Ok(config), Ok(expected)) => assert_eq!(config.witness, expected, "{text}{named}"),
+            (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+            (found, expected) => panic!("{text}{named}: {found:?}, not {expected:?}"),
+        }
+    }
+    let warned = load(&three, &of("n3")).unwrap().template.warnings;
+    let warned: Vec<String> = warned.iter().map(ToString::to_string).collect();
+    assert!(warned.iter().any(|text| text.starts_with("servers.n3 has no effect")), "{warned:?}");
+    let alone = "name: n1\ndata: d\nrole: witness\n";
+    let refused = file(alone).unwrap_err().to_string();
+    assert!(refused.starts_with("role: 'witness' is not legal"), "{refused}");
+}
+
 #[test]
 fn a_file_is_enough_and_flags_win() {
     let config = file(GOOD).unwrap();

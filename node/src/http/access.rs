@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quorate_api::{ClusterKey, ErrorCode, ItemId, OpKind, Rid};
+use quorate_api::{ClusterKey, ErrorCode, ItemId, NodeId, OpKind, Rid};
 use quorate_control::schema::{Database, Schema};
 use quorate_control::settings::ReadQuorum;
 use quorate_protocol::io::{Base, Failure, Proposal};
@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use super::backend::{Backend, Commit, Planned};
 use super::context::{App, Ctx};
 use super::error::{ApiError, describe};
-use super::record;
 use super::session::Trail;
 use super::token::Token;
+use super::{permitted, record};
 use crate::index::table;
 
 /// The server answers at its deadline by itself; this much later it is not waited for any more.
@@ -67,8 +67,9 @@ impl Deref for Db {
 }
 
 impl Db {
-    fn find(schema: &Arc<Schema>, name: &str) -> Option<Self> {
-        let index = schema.databases.iter().position(|d| d.name == name)?;
+    fn find(schema: &Arc<Schema>, name: &str, node: NodeId) -> Option<Self> {
+        let is_it = |d: &Database| d.name == name && d.is_served_by(node);
+        let index = schema.databases.iter().position(is_it)?;
         Some(Self { schema: Arc::clone(schema), index })
     }
 
@@ -131,8 +132,13 @@ impl<B: Backend> Ctx<B> {
 impl<B: Backend> Access<'_, B> {
     /// A database by name.
     pub(super) async fn database(&self, name: &str) -> Result<Db, ApiError> {
-        let found = self.find(|schema| Db::find(schema, name)).await?;
+        let found = self.find(|schema| Db::find(schema, name, self.app.node)).await?;
         found.ok_or_else(|| {
+            let schema = self.app.backend.schema();
+            if schema.databases.iter().any(|database| database.name == name) {
+                let text = format!("Database '{name}' is being brought in, and not whole here yet");
+                return ApiError::new(ErrorCode::NotReady, text);
+            }
             ApiError::new(ErrorCode::UnknownDatabase, format!("Database '{name}' does not exist"))
         })
     }
@@ -143,7 +149,8 @@ impl<B: Backend> Access<'_, B> {
             return Ok(db);
         }
         let with = |schema: &Arc<Schema>| {
-            Db::find(schema, &db.name).filter(|d| d.id == db.id && d.class(class).is_some())
+            Db::find(schema, &db.name, self.app.node)
+                .filter(|d| d.id == db.id && d.class(class).is_some())
         };
         self.find(with).await?.ok_or_else(|| db.unknown_class(class))
     }
@@ -177,7 +184,7 @@ impl<B: Backend> Access<'_, B> {
         from: u64,
         limit: usize,
     ) -> Result<super::backend::Page, ApiError> {
-        let page = self.app.backend.scan_local(cluster, from, limit);
+        let page = permitted::reader(self.app)?.scan_local(cluster, from, limit);
         Ok(self.in_time(ErrorCode::ReadTimeout, page).await??)
     }
 

@@ -12,7 +12,7 @@ use quorate_control::agreement::Refusal;
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
 use quorate_control::servers::Role;
-use quorate_protocol::conflict::Rival;
+use quorate_protocol::conflict::{Dismissed, Rival};
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
 use serde::{Deserialize, Serialize};
@@ -198,6 +198,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
         winner: Stamp,
         deadline: Instant,
     ) -> impl Future<Output = Result<Commit, Failure>> + Send;
+
+    /// Has this server keep contents that have lost no longer; gives how many there were.
+    fn dismiss(
+        &self,
+        contents: Dismissed,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<u64, Failure>> + Send;
 
     /// Has clusters with W below a majority compared with all servers, and what differs merged; it
     /// goes on behind the call.

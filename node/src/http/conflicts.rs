@@ -1,9 +1,10 @@
-//! What diverged where W is below a majority, over SQL and HTTP: the list, a choice, and what the
-//! original calls `HA SYNC`. May not know how lines of history are told apart or merged.
+//! What diverged where W is below a majority, over SQL and HTTP: the list, a choice, what was
+//! looked at and is listed no longer, and what the original calls `HA SYNC`. May not know how lines
+//! of history are told apart or merged.
 
 use axum::http::StatusCode;
 use quorate_api::{Boot, Committed, ErrorCode, NodeId, Rid, Stamp, TxId};
-use quorate_protocol::conflict::{Fate, Rival};
+use quorate_protocol::conflict::{Dismissed, Fate, Rival};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use super::permitted;
 use super::record;
 use super::reply::{self, Answer, Reply};
 use crate::index::table;
-use crate::sql::{HaResolve, HaSync};
+use crate::sql::{HaDismiss, HaResolve, HaSync};
 
 /// Records in one answer.
 const PAGE: usize = 256;
@@ -45,6 +46,16 @@ pub(super) async fn resolve<B: Backend>(ctx: Ctx<B>) -> Reply {
     reply::json(StatusCode::OK, &json!({"@rid": rid.to_string(), "@version": version}))
 }
 
+/// `DELETE /conflicts/{db}`, `…/{rid}` and `…/{rid}/{stamp}`: this server keeps contents that have
+/// lost no longer.
+pub(super) async fn dismiss<B: Backend>(ctx: Ctx<B>) -> Reply {
+    let db = ctx.database().await?;
+    let rid = ctx.optional_param("rid").map(record::parse_rid).transpose()?;
+    let stamp = ctx.optional_param("stamp");
+    let contents = ctx.access().dismiss(&db, rid, stamp).await?;
+    reply::json(StatusCode::OK, &json!({"dismissed": contents}))
+}
+
 impl<B: Backend> Access<'_, B> {
     /// `HA CONFLICTS`.
     pub(super) async fn run_ha_conflicts(
@@ -66,6 +77,16 @@ impl<B: Backend> Access<'_, B> {
         let version = self.choose(db, resolve.rid, &resolve.winner).await?;
         let row = json!({"@rid": resolve.rid.to_string(), "@version": version});
         Ok(Answer::result(&[row.to_string().into_bytes()]))
+    }
+
+    /// `HA RESOLVE … DISMISS`.
+    pub(super) async fn run_ha_dismiss(
+        &self,
+        db: &Db,
+        dismiss: &HaDismiss,
+    ) -> Result<Answer, ApiError> {
+        let contents = self.dismiss(db, dismiss.rid, dismiss.stamp.as_deref()).await?;
+        Ok(Answer::result(&[json!({"dismissed": contents}).to_string().into_bytes()]))
     }
 
     /// `HA SYNC DATABASE` and `HA SYNC CLUSTER`.
@@ -143,18 +164,42 @@ impl<B: Backend> Access<'_, B> {
         Ok((rows, more))
     }
 
+    /// Contents that have lost are kept no longer: of all records or of one, or one of that. Gives
+    /// how many there were.
+    async fn dismiss(
+        &self,
+        db: &Db,
+        rid: Option<Rid>,
+        stamp: Option<&str>,
+    ) -> Result<u64, ApiError> {
+        permitted::write(self.app, || "Command 'HA RESOLVE DISMISS'".to_owned())?;
+        let stamp = stamp.map(stamp_of).transpose()?;
+        if let Some(rid) = rid {
+            check_cluster(db, rid)?;
+        }
+        let contents = match (rid.map(|rid| db.item(rid)), stamp) {
+            (None, _) => Dismissed::Database(db.id),
+            (Some(item), None) => Dismissed::Item(item),
+            (Some(item), Some(stamp)) => Dismissed::Content(item, stamp),
+        };
+        let dismissed = self.app.backend.dismiss(contents, self.deadline).await;
+        let dismissed = dismissed
+            .map_err(|failure| ApiError::new(failure.code, super::error::describe(failure.code)))?;
+        if let (0, Some(rid), Some(stamp)) = (dismissed, rid, stamp) {
+            let text = format!(
+                "no content of record {rid} with stamp {} has lost here: HA CONFLICTS lists those \
+                 that have, and HA RESOLVE {rid} = STAMP chooses among those that have not",
+                stamp_text(stamp)
+            );
+            return Err(ApiError::new(ErrorCode::VersionConflict, text));
+        }
+        Ok(dismissed)
+    }
+
     async fn choose(&self, db: &Db, rid: Rid, winner: &str) -> Result<u64, ApiError> {
         permitted::write(self.app, || format!("Command 'HA RESOLVE {rid}'"))?;
-        let winner = parse_stamp(winner).ok_or_else(|| {
-            ApiError::bad_request(format!(
-                "'{winner}' is no stamp: it looks like 2@00c0ffee00c0ffee.1.7, as the list of \
-                 conflicts shows it"
-            ))
-        })?;
-        let cluster = db.cluster(rid.cluster);
-        if cluster.is_none() {
-            return Err(db.unknown_cluster(&format!("#{}", rid.cluster)));
-        }
+        let winner = stamp_of(winner)?;
+        check_cluster(db, rid)?;
         let schema = db.schema();
         if !schema.rule_of(db).is_below_majority(schema.master_count()) {
             let text = format!(
@@ -204,6 +249,21 @@ fn shown(rid: Rid, committed: &Committed) -> Result<Value, ApiError> {
 /// A stamp as text.
 fn stamp_text(stamp: Stamp) -> String {
     format!("{}@{}", stamp.version, stamp.tx)
+}
+
+/// A stamp that somebody wrote.
+fn stamp_of(text: &str) -> Result<Stamp, ApiError> {
+    parse_stamp(text).ok_or_else(|| {
+        ApiError::bad_request(format!(
+            "'{text}' is no stamp: it looks like 2@00c0ffee00c0ffee.1.7, as the list of conflicts \
+             shows it"
+        ))
+    })
+}
+
+fn check_cluster(db: &Db, rid: Rid) -> Result<(), ApiError> {
+    let found = db.cluster(rid.cluster).map(drop);
+    found.ok_or_else(|| db.unknown_cluster(&format!("#{}", rid.cluster)))
 }
 
 /// Back again.

@@ -285,13 +285,13 @@ pub(super) async fn drop_database<B: Backend>(ctx: Ctx<B>) -> Reply {
 
 /// `GET /listDatabases`.
 pub(super) async fn list_databases<B: Backend>(ctx: Ctx<B>) -> Reply {
-    let names = database_names(&ctx.app.backend.schema());
+    let names = database_names(&ctx.app.backend.schema(), ctx.app.node);
     reply::json(StatusCode::OK, &json!({"@type": "d", "@version": 0, "databases": names}))
 }
 
-/// Names in the original's order, which looks at no case.
-pub(super) fn database_names(schema: &Schema) -> Vec<String> {
-    let mut names: Vec<String> = schema.databases.iter().map(|d| d.name.clone()).collect();
+/// Names of what a server serves in the original's order, which looks at no case.
+pub(super) fn database_names(schema: &Schema, by: NodeId) -> Vec<String> {
+    let mut names: Vec<String> = schema.served_by(by).map(|d| d.name.clone()).collect();
     names.sort_by_key(|name| name.to_lowercase());
     names
 }

@@ -82,8 +82,9 @@ pub(super) async fn stats<B: Backend>(ctx: Ctx<B>) -> Reply {
     let stats: Map<String, Value> =
         chosen.map(|server| (server.name.clone(), numbers(server).into())).collect();
     let schema = ctx.app.backend.schema();
+    let served = schema.served_by(ctx.app.node);
     let states: Map<String, Value> =
-        schema.databases.iter().map(|d| (d.name.clone(), states_of(&servers, &d.name))).collect();
+        served.map(|d| (d.name.clone(), states_of(&servers, &d.name))).collect();
     let mut body = cluster(&servers);
     body.insert("clusterStats".to_owned(), stats.into());
     body.insert("databasesStatus".to_owned(), states.into());
@@ -127,6 +128,12 @@ fn member(servers: &Servers, server: &Server) -> Value {
         }
         if let Some(progress) = &told.addendum.progress {
             put("progress", progress_of(servers, progress));
+        }
+        let found = servers.found.iter().filter(|found| found.server == server.name);
+        let found: Vec<Value> =
+            found.map(|found| json!({"name": found.database, "status": found.state()})).collect();
+        if !found.is_empty() {
+            put("foundOnDisk", found.into());
         }
         put("listeners", listeners.collect());
         put("databases", databases.collect());

@@ -77,6 +77,7 @@ async fn attempt<B: Backend>(
         Statement::DropIndex(drop) => access.run_drop_index(database, drop).await,
         Statement::HaConflicts(after) => access.run_ha_conflicts(&db, *after).await,
         Statement::HaResolve(resolve) => access.run_ha_resolve(&db, resolve).await,
+        Statement::HaDismiss(dismiss) => access.run_ha_dismiss(&db, dismiss).await,
         Statement::HaSync(sync) => access.run_ha_sync(&db, sync),
         Statement::HaStatus(parts) => access.run_ha_status(&db, *parts),
         Statement::HaSet(set) => access.run_ha_set(database, set).await,

@@ -206,6 +206,25 @@ impl Server {
     }
 }
 
+/// A database on a server's disk that is not in the cluster, or not yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Name of the server.
+    pub server: String,
+    /// Name of the database.
+    pub database: String,
+    /// It is being brought in; else another database has its name, and it stays on the disk.
+    pub is_coming: bool,
+}
+
+impl Found {
+    /// What becomes of it, for people.
+    #[must_use]
+    pub const fn state(&self) -> &'static str {
+        if self.is_coming { "BEING BROUGHT IN" } else { "REFUSED: another database has its name" }
+    }
+}
+
 /// All servers as one of them sees them at some moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Servers {
@@ -215,6 +234,8 @@ pub struct Servers {
     pub is_distributed: bool,
     /// The moment by the wall clock, in milliseconds since 1970.
     pub now_ms: u64,
+    /// Databases on disks of servers that are not in the cluster, or not yet.
+    pub found: Vec<Found>,
     /// In order of their names.
     pub list: Vec<Server>,
 }
@@ -261,7 +282,7 @@ impl Servers {
     #[must_use]
     pub fn has_write_quorum(&self, database: &Database) -> bool {
         let online = NodeState::Online.name();
-        let masters = self.list.iter().filter(|server| server.role == Role::Master);
+        let masters = self.list.iter().filter(|server| server.role.votes());
         let masters: Vec<&Server> = masters.collect();
         let names: Vec<&str> = masters.iter().map(|server| server.name.as_str()).collect();
         let rule = data_centers::rule(database.write_quorum, &database.data_centers, &names);

@@ -1,5 +1,6 @@
 //! What a REPLICA refuses: it reads and answers queries, and writes are a MASTER's. The words are
-//! the original's; the reply says where the MASTERs are. May not carry anything out.
+//! the original's; the reply says where the MASTERs are. A witness keeps no records, and refuses to
+//! read them, too. May not carry anything out.
 
 use quorate_api::ErrorCode;
 use quorate_control::servers::Role;
@@ -20,6 +21,29 @@ pub(super) fn write<B: Backend>(
     if app.backend.role() == Role::Master {
         return Ok(());
     }
+    let operation = operation();
+    Err(elsewhere(app, |own| {
+        format!(
+            "Cannot execute write operation ({operation}) on node '{own}' because is non a master"
+        )
+    }))
+}
+
+/// Where records are read: anywhere but at a witness.
+///
+/// # Errors
+/// This server is a witness.
+pub(super) fn reader<B: Backend>(app: &App<B>) -> Result<&B, ApiError> {
+    if app.backend.role() != Role::Witness {
+        return Ok(&app.backend);
+    }
+    Err(elsewhere(app, |own| {
+        format!("Cannot read records on node '{own}' because it is a witness and keeps none")
+    }))
+}
+
+/// The refusal of what other servers do.
+fn elsewhere<B: Backend>(app: &App<B>, text: impl FnOnce(&str) -> String) -> ApiError {
     let servers = app.backend.servers();
     let masters = servers.list.iter().filter(|server| server.role == Role::Master);
     let masters: Vec<Value> = masters
@@ -29,10 +53,7 @@ pub(super) fn write<B: Backend>(
             json!({"name": master.name, "status": master.state.name(), "http": address})
         })
         .collect();
-    let (operation, own) = (operation(), &servers.own);
-    let text = format!(
-        "Cannot execute write operation ({operation}) on node '{own}' because is non a master"
-    );
+    let text = text(&servers.own);
     let beside = Map::from_iter([("masters".to_owned(), masters.into())]);
-    Err(ApiError { beside: Some(Box::new(beside)), ..ApiError::new(ErrorCode::NotMaster, text) })
+    ApiError { beside: Some(Box::new(beside)), ..ApiError::new(ErrorCode::NotMaster, text) }
 }

@@ -9,6 +9,7 @@ use quorate_protocol::io;
 use super::access::{Access, Db};
 use super::backend::Backend;
 use super::error::ApiError;
+use super::permitted;
 
 impl<B: Backend> Access<'_, B> {
     /// How many MASTERs answer reads of a database.
@@ -87,7 +88,8 @@ impl<B: Backend> Access<'_, B> {
     }
 
     pub(super) async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {
-        Ok(self.in_time(ErrorCode::ReadTimeout, self.app.backend.read_local(item)).await??)
+        let read = permitted::reader(self.app)?.read_local(item);
+        Ok(self.in_time(ErrorCode::ReadTimeout, read).await??)
     }
 
     pub(super) async fn read_majority(&self, item: ItemId) -> Result<Option<Committed>, ApiError> {
@@ -99,7 +101,8 @@ impl<B: Backend> Access<'_, B> {
         item: ItemId,
         quorum: io::ReadQuorum,
     ) -> Result<Option<Committed>, ApiError> {
-        let read = self.app.backend.read_quorum(vec![item.clone()], quorum, self.deadline);
+        let read =
+            permitted::reader(self.app)?.read_quorum(vec![item.clone()], quorum, self.deadline);
         match self.in_time(ErrorCode::ReadTimeout, read).await? {
             Ok(answers) => {
                 let found = answers.into_iter().find(|(id, _)| *id == item);

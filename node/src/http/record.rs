@@ -283,6 +283,7 @@ mod tests {
             stamp: quorate_api::Stamp::ABSENT,
             live: false,
             image: tombstone_image(Some(u64::MAX)),
+            elsewhere: None,
         };
         assert_eq!(not_found(RID, Some(&found)).tombstone, Some(u64::MAX));
         found.image = Some(Image::from(&b"junk"[..]));

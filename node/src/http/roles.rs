@@ -36,10 +36,10 @@ impl<B: Backend> Access<'_, B> {
     /// A server becomes this in every database.
     pub(super) async fn set_role(&self, server: &str, role: Role) -> Result<(), ApiError> {
         self.check_distributed()?;
-        if role == Role::Master {
+        if role.votes() {
             self.check_serves(server)?;
         }
-        self.check_reachable(server, role == Role::Master)?;
+        self.check_reachable(server, role.votes())?;
         self.change(Command::SetRole { server: server.to_owned(), role }).await.map(drop)
     }
 
@@ -62,12 +62,12 @@ impl<B: Backend> Access<'_, B> {
     fn check_reachable(&self, name: &str, is_master: bool) -> Result<(), ApiError> {
         let (schema, servers) = (self.app.backend.schema(), self.app.backend.servers());
         let is_next = |server: &&Member| {
-            let stays = server.role == Role::Master && !server.leaving;
+            let stays = server.role.votes() && !server.leaving;
             if server.name == name { is_master } else { stays }
         };
         let next: Vec<&str> =
             schema.servers.iter().filter(is_next).map(|server| server.name.as_str()).collect();
-        if schema.masters().map(|server| server.name.as_str()).eq(next.iter().copied()) {
+        if schema.voters().map(|server| server.name.as_str()).eq(next.iter().copied()) {
             return Ok(());
         }
         let is_there = |name: &str| {

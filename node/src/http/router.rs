@@ -56,9 +56,13 @@ pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
             "/distributed/database/{db}",
             get(distributed_config::describe::<B>).put(distributed_config::change::<B>),
         )
-        .route("/conflicts/{db}", get(conflicts::list::<B>))
+        .route("/conflicts/{db}", get(conflicts::list::<B>).delete(conflicts::dismiss::<B>))
         .route("/conflicts/{db}/after/{rid}", get(conflicts::list::<B>))
-        .route("/conflicts/{db}/{rid}", post(conflicts::resolve::<B>))
+        .route(
+            "/conflicts/{db}/{rid}",
+            post(conflicts::resolve::<B>).delete(conflicts::dismiss::<B>),
+        )
+        .route("/conflicts/{db}/{rid}/{stamp}", delete(conflicts::dismiss::<B>))
         .route("/listDatabases", get(ddl::list_databases::<B>))
         .route("/distributed/node", get(distributed::node::<B>))
         .route("/distributed/stats", get(distributed::stats::<B>))

@@ -51,8 +51,7 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
     let schema = app.backend.schema();
     let status = app.backend.status();
     let storages: Vec<Value> = schema
-        .databases
-        .iter()
+        .served_by(app.node)
         .map(|d| json!({"name": d.name, "type": d.kind.name(), "activeUsers": 0}))
         .collect();
     let connections = app.counters.connections.load(Ordering::Relaxed);
@@ -60,7 +59,7 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
         let warning = schema.warning_of(d)?;
         Some(format!("database '{}': {warning}", d.name))
     };
-    let mut warnings: Vec<String> = schema.databases.iter().filter_map(low).collect();
+    let mut warnings: Vec<String> = schema.served_by(app.node).filter_map(low).collect();
     let names: Vec<&str> = status.masters.keys().map(String::as_str).collect();
     let HttpConfig { write_quorum, data_centers, .. } = &app.config;
     let default = data_centers::rule(*write_quorum, data_centers, &names);
@@ -69,7 +68,7 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
     }
     let body = json!({
         "connections": [],
-        "dbs": database_names(&schema),
+        "dbs": database_names(&schema, app.node),
         "storages": storages,
         "properties": [
             {"name": "node.name", "value": status.name},

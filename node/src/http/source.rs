@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::access::{Access, Db};
 use super::backend::Backend;
 use super::error::ApiError;
-use super::record;
+use super::{permitted, record};
 use crate::index::key;
 use crate::sql::{Comparison, Condition, Operand, Row, Select, Target, holds, order, order_keys};
 
@@ -130,7 +130,7 @@ impl<'a, B: Backend> Source<'a, B> {
             IndexKind::NotUnique if !self.access.level_in(&self.db).is_local() => None,
             IndexKind::NotUnique => {
                 let of = self.db.key(index.cluster);
-                self.access.app.backend.index_scan(of, key.clone()).await?
+                permitted::reader(self.access.app)?.index_scan(of, key.clone()).await?
             }
         };
         let Some(found): Option<Vec<Rid>> = found else { return Ok(()) };

@@ -65,7 +65,10 @@ pub(super) fn servers(servers: &Servers) -> String {
             behind(servers, server),
         ]);
         let progress = told.and_then(|told| told.addendum.progress.as_ref());
-        for line in databases.chain(progress.map(|done| progress_line(servers, done))) {
+        let found = servers.found.iter().filter(|found| found.server == server.name);
+        let found = found.map(|found| format!("{} on its disk: {}", found.database, found.state()));
+        let progress = progress.map(|done| progress_line(servers, done));
+        for line in databases.chain(progress).chain(found) {
             table.add_row([String::new(), String::new(), line]);
         }
     }

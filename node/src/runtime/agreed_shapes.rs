@@ -8,6 +8,7 @@ use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_control::agreement::Agreement;
 use quorate_control::command::Command;
 use quorate_control::dynamic::NewNodes;
+use quorate_control::found::Origin;
 use quorate_control::indexes::{IndexKind, NewIndex};
 use quorate_control::members::WriteQuorum;
 use quorate_control::schema::DatabaseKind;
@@ -95,16 +96,43 @@ fn what_is_agreed_on_is_written_as_before() {
     // A misspelt command is refused in words that list all there are.
     let all = serde_json::from_str::<Command>(r#"{"?":{}}"#).unwrap_err().to_string();
     let listed: BTreeSet<String> = all.split('`').skip(3).step_by(2).map(str::to_owned).collect();
-    let later = ["raise", "addCluster", "setOwner", "removeAbsent"].map(str::to_owned);
+    let later = ["raise", "addCluster", "setOwner", "adopt", "brought", "arrived", "forgetStrays"];
+    let later = later.into_iter().chain(["removeAbsent"]).map(str::to_owned);
     assert_eq!(listed, kinds.into_iter().chain(later).collect());
     expect_file!["./shapes/agreed-8.txt"].assert_eq(&history(&commands));
+    expect_file!["./shapes/agreed-9-adds.txt"].assert_eq(&history(&later_commands()));
+    expect_file!["./shapes/agreed-9-dynamic.txt"].assert_eq(&history(&dynamic_commands()));
+}
+
+/// Those of servers that count while they are there, since version 9.
+fn dynamic_commands() -> [Command; 3] {
+    let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
+    let new_nodes = NewNodes::Dynamic(["n1".to_owned()].into());
     let of = [NodeId(1), NodeId(2), NodeId(3)].into();
-    let database = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
-    let dynamic = NewDatabase::new("dynamic", DatabaseKind::Plocal, WriteQuorum::Majority);
-    let (database_name, class) = ("bench".to_owned(), "Item".to_owned());
-    let raised = history(&[
+    [
         Command::Raise { level: OLDEST + 1, of },
-        Command::CreateDatabase { new: database },
+        Command::CreateDatabase { new: NewDatabase { new_nodes, ..new } },
+        Command::RemoveAbsent { node: NodeId(3) },
+    ]
+}
+
+/// All others that there are since then.
+fn later_commands() -> Vec<Command> {
+    let of = [NodeId(1), NodeId(2), NodeId(3)].into();
+    let new = |name| NewDatabase::new(name, DatabaseKind::Plocal, WriteQuorum::Majority);
+    let (database_name, class) = ("bench".to_owned(), "Item".to_owned());
+    let mut alone = Agreement::founded_by(&[("n2".to_owned(), NodeId(9))]);
+    alone.apply(&Command::CreateDatabase { new: new("found") }).unwrap();
+    let adopt = |number| Command::Adopt {
+        by: OTHER,
+        origin: Origin { server: NodeId(9), number },
+        database: Box::new(alone.schema.databases[0].clone()),
+        positions: [(10, 20_000)].into(),
+    };
+    let cover = [((OTHER, Boot(1)), 7)].into();
+    vec![
+        Command::Raise { level: OLDEST + 1, of },
+        Command::CreateDatabase { new: new("bench") },
         Command::CreateClass {
             database: database_name.clone(),
             name: class.clone(),
@@ -121,11 +149,11 @@ fn what_is_agreed_on_is_written_as_before() {
             cluster: "item_usa".into(),
             server: "n2".into(),
         },
-        Command::DropDatabase { name: "bench".into() },
-        Command::CreateDatabase {
-            new: NewDatabase { new_nodes: NewNodes::Dynamic(["n1".to_owned()].into()), ..dynamic },
-        },
-        Command::RemoveAbsent { node: NodeId(3) },
-    ]);
-    expect_file!["./shapes/agreed-9-adds.txt"].assert_eq(&raised);
+        adopt(1),
+        adopt(2),
+        Command::ForgetStrays { of: OTHER },
+        adopt(2),
+        Command::Brought { database: 2, by: OTHER, cover },
+        Command::Arrived { database: 2, at: OTHER },
+    ]
 }

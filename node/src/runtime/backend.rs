@@ -9,7 +9,7 @@ use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, Rid, Stamp};
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
 use quorate_control::servers::Role;
-use quorate_protocol::conflict::Rival;
+use quorate_protocol::conflict::{Dismissed, Rival};
 use quorate_protocol::io::{Failure, ReadQuorum, SessionToken};
 use tokio::sync::watch;
 
@@ -104,6 +104,10 @@ impl Backend for NodeHandle {
         deadline: Instant,
     ) -> Result<Commit, Failure> {
         self.choose(item, winner, deadline).await
+    }
+
+    async fn dismiss(&self, contents: Dismissed, deadline: Instant) -> Result<u64, Failure> {
+        self.dismiss(contents, deadline).await
     }
 
     fn compare(&self, clusters: Vec<ClusterKey>) {

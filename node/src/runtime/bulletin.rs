@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quorate_api::NodeId;
+use quorate_control::schema::Schema;
 
 use super::metrics::{machine_bytes, resident_bytes};
 use super::shared::Shared;
-use crate::http::members::{Addendum, Bulletin, Server, ServerState, Servers};
+use crate::http::members::{Addendum, Bulletin, Found, Server, ServerState, Servers};
 
 /// Between two bulletins while the databases stay the same, of few servers. Among more of them each
 /// tells less often, so that everybody hears no more than so many a second.
@@ -40,7 +41,7 @@ fn compose(shared: &Shared) -> Bulletin {
         connections: shared.connections.load(Ordering::Relaxed),
         memory: resident_bytes().unwrap_or(0),
         memory_max: machine_bytes().unwrap_or(0),
-        databases: shared.schema.load().databases.iter().map(|d| d.name.clone()).collect(),
+        databases: served(shared),
         lags: shared.metrics.behind(),
         toward: peers
             .iter()
@@ -53,6 +54,25 @@ fn compose(shared: &Shared) -> Bulletin {
             progress: shared.progress(),
         },
     }
+}
+
+/// Names of the databases that clients of this server can see.
+fn served(shared: &Shared) -> Vec<String> {
+    let schema = shared.schema.load();
+    schema.served_by(shared.node).map(|database| database.name.clone()).collect()
+}
+
+/// Databases on servers' disks that are not, or not yet, in the cluster.
+fn found(schema: &Schema) -> Vec<Found> {
+    let coming = schema.databases.iter().filter_map(|database| {
+        let server = schema.server_name(database.brought_by()?)?.to_owned();
+        Some(Found { server, database: database.name.clone(), is_coming: true })
+    });
+    let strays = schema.strays.iter().filter_map(|stray| {
+        let server = schema.server_name(stray.server)?.to_owned();
+        Some(Found { server, database: stray.database.clone(), is_coming: false })
+    });
+    coming.chain(strays).collect()
 }
 
 /// All servers, as this one sees them.
@@ -78,6 +98,7 @@ pub(super) fn servers(shared: &Shared) -> Servers {
         own: shared.name.clone(),
         is_distributed: shared.links.is_some(),
         now_ms: shared.clock.wall_us() / 1_000,
+        found: found(&schema),
         list,
     }
 }

@@ -96,8 +96,8 @@ impl Files {
             return Ok(());
         }
         let mut outcome = Ok(());
-        let folders: BTreeSet<String> =
-            schema.databases.iter().map(|d| folder_of(&d.name)).collect();
+        let there = || schema.databases.iter().filter(|d| d.brought_by().is_none());
+        let folders: BTreeSet<String> = there().map(|d| folder_of(&d.name)).collect();
         let gone: Vec<String> =
             self.written.keys().filter(|folder| !folders.contains(*folder)).cloned().collect();
         for folder in gone {
@@ -112,7 +112,7 @@ impl Files {
                 Err(error) => outcome = Err(error.into()),
             }
         }
-        for database in &schema.databases {
+        for database in there() {
             if let Err(error) = self.keep(schema, database) {
                 outcome = Err(error);
             }

@@ -1,18 +1,20 @@
 //! What diverged where W is below a majority, as the rest of the server sees it: the list, a
-//! choice, a comparison that somebody asks for, and what the log says when nobody wins. May not
-//! know HTTP or SQL.
+//! choice, what is dismissed, a comparison that somebody asks for, what the log says when nobody
+//! wins, and what is counted of contents that have lost. May not know HTTP or SQL.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Stamp};
-use quorate_protocol::conflict::Rival;
+use quorate_protocol::conflict::{Dismissed, Rival};
 use quorate_protocol::io::{Failure, Reply};
 use tokio::sync::oneshot;
 
 use super::handle::{Commit, NodeHandle};
 use super::inbox::Input;
+use super::metrics::Counter;
 use super::shared::Shared;
 use super::storage::StorageError;
 
@@ -50,9 +52,34 @@ impl NodeHandle {
         match self.ask(input, answer, deadline).await {
             Reply::Committed { tx, stamps, decision } => Ok(Commit { tx, stamps, decision }),
             Reply::Failed(failure) => Err(failure),
-            Reply::Read(_) | Reply::Session(_) => {
+            Reply::Read(_) | Reply::Session(_) | Reply::Dismissed { .. } => {
                 let code = ErrorCode::Deadline;
                 Err(Failure { code, item: None, current: None, holder: None })
+            }
+        }
+    }
+
+    /// Drops contents that have lost; gives how many there were.
+    pub(super) async fn dismiss(
+        &self,
+        contents: Dismissed,
+        deadline: Instant,
+    ) -> Result<u64, Failure> {
+        let mut dropped = 0;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let input = Input::Dismiss { contents: contents.clone(), reply };
+            match self.ask(input, answer, deadline).await {
+                Reply::Dismissed { contents, more } => {
+                    dropped += contents;
+                    if !more {
+                        return Ok(dropped);
+                    }
+                }
+                Reply::Failed(failure) => return Err(failure),
+                Reply::Committed { .. } | Reply::Read(_) | Reply::Session(_) => {
+                    unreachable!("the machine answers a dismissal by what it dropped")
+                }
             }
         }
     }
@@ -77,6 +104,51 @@ impl Shared {
             found.map(|(name, _)| name.clone())
         };
         known.map(|server| server.name.clone()).or_else(linked).unwrap_or_else(|| node.to_string())
+    }
+}
+
+/// What is counted of contents that have lost.
+#[derive(Default)]
+pub struct LostMetrics {
+    contents: AtomicU64,
+    bytes: AtomicU64,
+    dropped: Counter,
+}
+
+impl LostMetrics {
+    /// How many are kept, and their bytes.
+    pub(super) fn set(&self, (contents, bytes): (u64, u64)) {
+        self.contents.store(contents, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// So many were dropped because there were too many.
+    pub(super) fn dropped(&self, contents: u64) {
+        self.dropped.add(contents);
+    }
+
+    /// The sum of those.
+    pub(super) const fn dropped_total(&self) -> &Counter {
+        &self.dropped
+    }
+
+    /// What is kept, with the names of the gauges.
+    pub(super) fn gauges(&self) -> [(&'static str, u64); 2] {
+        [
+            ("quorate_lost_contents", self.contents.load(Ordering::Relaxed)),
+            ("quorate_lost_contents_bytes", self.bytes.load(Ordering::Relaxed)),
+        ]
+    }
+}
+
+/// The first time that contents are dropped since there was room.
+pub(super) fn tell_of_dropped(is_first: bool) {
+    if is_first {
+        tracing::warn!(
+            "more contents that lost a merge than are kept: the oldest are dropped, from now on \
+             and until some are dismissed (HA CONFLICTS lists them, HA RESOLVE * DISMISS drops \
+             them; lost_contents_max and lost_contents_mib_max say how many are kept)"
+        );
     }
 }
 
@@ -124,7 +196,7 @@ mod tests {
         let copy = |seq, content: &str| {
             let tx = TxId { node: NodeId(1), boot: Boot(1), seq };
             let image = Some(Image::from(content.as_bytes()));
-            Some(Committed { stamp: Stamp { version: 2, tx }, live: true, image })
+            Some(Committed { stamp: Stamp { version: 2, tx }, live: true, image, elsewhere: None })
         };
         let groups = [
             (copy(1, "{\"a\":1}"), vec![NodeId(1)]),

@@ -116,14 +116,10 @@ impl<P: Protocol> NodeLoop<P> {
     fn check_place(&self, joins: bool) {
         let Some(control) = &self.control else { return };
         let schema = control.plane.schema();
-        let (alone, linked) = (schema.is_founded_alone(), self.shared.links.is_some());
+        let linked = self.shared.links.is_some();
         let is_member = schema.server(self.shared.node).is_some();
         if joins && !is_member {
             self.shared.may_join.notify_one();
-        } else if joins && alone {
-            let text = "join: the data folder has a cluster of its own, which this server founded \
-                        alone; join with an empty data folder";
-            self.shared.refuse(text.to_owned());
         } else if !linked && schema.servers.len() > 1 {
             let names: Vec<&str> = schema.servers.iter().map(|s| s.name.as_str()).collect();
             let names = names.join(", ");
@@ -161,6 +157,7 @@ impl<P: Protocol> NodeLoop<P> {
             Input::Submit { .. }
             | Input::Read { .. }
             | Input::Choose { .. }
+            | Input::Dismiss { .. }
             | Input::Compare { .. }
             | Input::Undecided { .. }
             | Input::Session { .. }

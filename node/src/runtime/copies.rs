@@ -170,7 +170,8 @@ mod tests {
         let tx = TxId { node: NodeId(1), boot: Boot(1), seq: 1 };
         let stamp = Stamp { version: 1, tx };
         let image = Some(Image::from(vec![7; bytes].as_slice()));
-        let items = vec![(ItemKey::Record(0), Committed { stamp, live: true, image })];
+        let items =
+            vec![(ItemKey::Record(0), Committed { stamp, live: true, image, elsewhere: None })];
         let digest = Digest::over(&items);
         let cluster = ClusterKey { database: 1, cluster: 1 };
         let (from, next, low, there) = (None, None, Vec::new(), 1);

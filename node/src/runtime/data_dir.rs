@@ -20,11 +20,22 @@ use super::storage::{Durable, Owner, Storage, StorageError};
 pub(crate) use identity::raise_format;
 pub use identity::saved_name;
 use identity::{FORMAT, identity};
+pub(super) use identity::{copy_identity, renew_identity};
 pub use renounced::renounce;
 pub(super) use renounced::seeds;
 
 /// Name of the store's folder below `databases/`.
 pub(crate) const STORE: &str = "store";
+
+/// What an identity has written in its data folder: all that it has agreed on and voted, and how
+/// often it started.
+pub(super) const WRITTEN: [&str; 3] = [DATABASES, WITNESS, BOOT];
+
+/// Name of the folder of everything that databases are.
+const DATABASES: &str = "databases";
+
+/// Name of the file that counts the starts.
+const BOOT: &str = "boot";
 
 /// Name of the file that says how far the store was synced.
 const WITNESS: &str = "synced";
@@ -206,7 +217,7 @@ impl DataDir {
         // The store first: a store that lags behind the counter is then always an older copy.
         storage.set_owner(Owner { node, boot }).map_err(failed)?;
         let witness = bear_witness(root, &path, started_with)?;
-        replace(root, "boot", format!("{}\n", boot.0).as_bytes())?;
+        replace(root, BOOT, format!("{}\n", boot.0).as_bytes())?;
         sync_dir(&databases)?;
         Ok(Self { node, boot, started_with, storage, witness })
     }
@@ -214,7 +225,7 @@ impl DataDir {
 
 /// The folder of everything that databases are.
 pub(crate) fn databases(root: &Path) -> PathBuf {
-    root.join("databases")
+    root.join(DATABASES)
 }
 
 /// A folder below another one, made durably if it is not there.
@@ -303,7 +314,7 @@ fn next_boot(
 }
 
 fn read_boot(root: &Path) -> Result<Boot, DataError> {
-    let path = root.join("boot");
+    let path = root.join(BOOT);
     match fs::read_to_string(&path) {
         Ok(text) => text.trim().parse().map(Boot).map_err(|error| DataError::Damaged {
             path,

@@ -66,7 +66,7 @@ impl NodeHandle {
         match reply {
             Reply::Committed { tx, stamps, decision } => Ok(Commit { tx, stamps, decision }),
             Reply::Failed(failure) => Err(failure),
-            Reply::Read(_) | Reply::Session(_) => {
+            Reply::Read(_) | Reply::Session(_) | Reply::Dismissed { .. } => {
                 unreachable!("the machine answers a transaction by its outcome")
             }
         }
@@ -120,7 +120,7 @@ impl NodeHandle {
                 Err(Failure { code: ErrorCode::ReadTimeout, item, current, holder })
             }
             Reply::Failed(failure) => Err(failure),
-            Reply::Committed { .. } | Reply::Session(_) => {
+            Reply::Committed { .. } | Reply::Session(_) | Reply::Dismissed { .. } => {
                 unreachable!("the machine answers a read by what it read")
             }
         }
@@ -157,7 +157,7 @@ impl NodeHandle {
                 Err(Failure { code: ErrorCode::SessionBehind, item, current, holder })
             }
             Reply::Failed(failure) => Err(failure),
-            Reply::Committed { .. } | Reply::Read(_) => {
+            Reply::Committed { .. } | Reply::Read(_) | Reply::Dismissed { .. } => {
                 unreachable!("the machine answers a session by a session")
             }
         }
@@ -320,7 +320,7 @@ impl NodeHandle {
         let shared = &self.shared;
         let peers = shared.links.as_ref().map(|links| links.peers());
         let schema = shared.schema.load();
-        let agreed = schema.masters().map(|server| server.name.clone());
+        let agreed = schema.voters().map(|server| server.name.clone());
         let names: Vec<String> = if schema.servers.is_empty() {
             shared.members.names().to_vec()
         } else {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use quorate_api::{Boot, ClusterKey, ItemId, NodeId, Stamp, TxId};
 use quorate_control::command::Command;
 use quorate_control::plane::Answer;
+use quorate_protocol::conflict::Dismissed;
 use quorate_protocol::io::{Proposal, ReadQuorum, Reply, SessionToken, Tick};
 use quorate_protocol::message::Message;
 use quorate_protocol::survey::Leaves;
@@ -37,6 +38,8 @@ pub(crate) enum Input {
     Read { items: Vec<ItemId>, quorum: ReadQuorum, deadline: Tick, reply: oneshot::Sender<Reply> },
     /// Somebody chose which content of an item shall be the one.
     Choose { item: ItemId, winner: Stamp, deadline: Tick, reply: oneshot::Sender<Reply> },
+    /// Somebody has looked at contents that have lost.
+    Dismiss { contents: Dismissed, reply: oneshot::Sender<Reply> },
     /// Somebody wants clusters compared.
     Compare { clusters: Vec<ClusterKey> },
     /// Which transactions have a vote and no outcome here?

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quorate_api::NodeId;
-use quorate_control::servers::Role;
 
 use super::discovery::{self, Discovery};
 use super::link::enlist::EnlistError;
@@ -41,7 +40,7 @@ pub(super) async fn run(
                     let count = servers.len();
                     tracing::info!(seed, "this server is enlisted, with {count} in all");
                     // The MASTERs tell it the rest, where its place is among others.
-                    let masters = servers.iter().filter(|server| server.role == Role::Master);
+                    let masters = servers.iter().filter(|server| server.role.votes());
                     let masters: Vec<NodeId> = masters.map(|server| server.node).collect();
                     links.follow(
                         &servers,

@@ -145,6 +145,7 @@ mod tests {
         let (root, identity) = (dir.path().to_path_buf(), dir.path().join("identity"));
         std::fs::write(&identity, "{").unwrap();
         let raising = tokio::spawn(async move { raise_folder(&root, 9).await });
+        // Of a clock that stands still: it goes on by itself to whatever is waited for next.
         tokio::time::sleep(2 * RETRY).await;
         assert!(!raising.is_finished());
         let good = r#"{"format":4,"node_id":"1","name":"n1"}"#;

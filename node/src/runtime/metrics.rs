@@ -12,6 +12,7 @@ use quorate_api::{NodeId, Outcome};
 use quorate_protocol::io::{NoReasonNote, Note, Reply, Tick};
 use quorate_protocol::message::Message;
 
+use super::conflicts::LostMetrics;
 use super::inbox::Inbox;
 use super::link::{LinkBytes, Links};
 use super::message_names::{MESSAGES, message_index};
@@ -106,6 +107,8 @@ pub struct Metrics {
     pub no_winner: Counter,
     /// Items with contents here that are not merged.
     pub unmerged: AtomicU64,
+    /// Contents that have lost.
+    pub lost: LostMetrics,
     /// Contradictions that must never happen.
     pub corruptions: Counter,
     /// 1 while this server aligns.
@@ -134,6 +137,8 @@ pub struct Metrics {
     pub chunk_bytes_sent: Counter,
     /// Times a server was not waited for any more.
     pub passed_over: Counter,
+    /// Contents that a witness dropped.
+    pub contents_dropped: Counter,
     /// Tombstones dropped.
     pub tombstones_dropped: Counter,
     lags: Mutex<BTreeMap<NodeId, (u64, Option<Tick>)>>,
@@ -202,6 +207,7 @@ impl Metrics {
             Note::Diverged { .. } => self.diverged.increment(),
             Note::Merged { .. } => self.merged.increment(),
             Note::NoWinner { .. } => self.no_winner.increment(),
+            Note::LostDropped { contents, .. } => self.lost.dropped(*contents),
             Note::Corruption { .. } => self.corruptions.increment(),
             Note::LeftOnline => {}
             Note::BackOnline => self.alignments.increment(),
@@ -220,6 +226,7 @@ impl Metrics {
             Note::AllCopied => {}
             Note::Damaged(_) => self.damaged_chunks.increment(),
             Note::PassedOver(_) => self.passed_over.increment(),
+            Note::Dropped { contents } => self.contents_dropped.add(*contents),
             Note::Purged { tombstones } => self.tombstones_dropped.add(*tombstones),
             Note::Lag { node, entries, since } => {
                 self.lags().insert(*node, (*entries, *since));
@@ -251,6 +258,7 @@ impl Metrics {
             Reply::Committed { .. } | Reply::Read(_) | Reply::Session(_) => {
                 self.transactions_ok.increment();
             }
+            Reply::Dismissed { .. } => {}
             Reply::Failed(failure) => match failure.code.outcome() {
                 Outcome::Ok => {}
                 Outcome::Failed => self.transactions_failed.increment(),
@@ -321,10 +329,12 @@ impl Metrics {
             ("quorate_damaged_chunks_total", &self.damaged_chunks),
             ("quorate_chunk_bytes_sent_total", &self.chunk_bytes_sent),
             ("quorate_passed_over_total", &self.passed_over),
+            ("quorate_contents_dropped_total", &self.contents_dropped),
             ("quorate_tombstones_dropped_total", &self.tombstones_dropped),
             ("quorate_diverged_total", &self.diverged),
             ("quorate_merged_total", &self.merged),
             ("quorate_no_winner_total", &self.no_winner),
+            ("quorate_lost_contents_dropped_total", self.lost.dropped_total()),
             ("quorate_corruptions_total", &self.corruptions),
             ("quorate_stale_messages_total", &self.stale_messages),
             ("quorate_indexes_filled_total", &self.filling.filled),
@@ -379,7 +389,10 @@ impl Metrics {
             ("quorate_held_effects", self.held.load(Ordering::Relaxed)),
             ("quorate_requests_in_flight", self.in_flight.load(Ordering::Relaxed)),
             ("quorate_inbox_depth", sources.inbox.len() as u64),
-        ] {
+        ]
+        .into_iter()
+        .chain(self.lost.gauges())
+        {
             text.head(name, "gauge");
             text.line(format_args!("{name}"), depth);
         }

@@ -14,6 +14,7 @@ pub mod data_dir;
 mod decide;
 mod deployment;
 mod discovery;
+mod found;
 pub mod handle;
 mod inbox;
 mod join;
@@ -30,6 +31,7 @@ mod settling;
 #[cfg(test)]
 mod shapes;
 mod shared;
+mod standing;
 pub mod storage;
 
 use std::collections::BTreeMap;
@@ -53,7 +55,7 @@ use tokio::task::JoinSet;
 use crate::clock::{Clock, micros};
 use crate::http::RetryPolicy;
 use control::Foundation;
-use data_dir::{DataDir, DataError};
+use data_dir::DataError;
 use discovery::Discovery;
 pub(crate) use discovery::MULTICAST;
 use handle::{NodeHandle, NodeState};
@@ -82,6 +84,8 @@ pub struct Settings {
     pub members: Members,
     /// Servers of the cluster that it joins, as `HOST:PORT` or `multicast`; empty: it founds one.
     pub join: Vec<String>,
+    /// It is to be a witness.
+    pub witness: bool,
     /// Where other servers reach it; `None`: where it listens.
     pub advertise: Option<String>,
     /// Others of the network can find it.
@@ -102,6 +106,8 @@ pub struct Settings {
     pub chain: Chain,
     /// For how long a MASTER that no database enlists is lost before it leaves; `None`: for ever.
     pub remove_after: Option<Duration>,
+    /// Contents that lost and are kept to be looked at, and their bytes.
+    pub lost_max: (usize, usize),
     /// How transactions that meet a lock are tried again.
     pub retry: RetryPolicy,
     /// Clients' requests worked on at once, and waiting for it; above, the next one is refused.
@@ -149,6 +155,8 @@ pub struct Node {
     witness: Arc<Witness>,
     /// Links, and the tasks that fill new indexes and keep files of configurations.
     tasks: JoinSet<()>,
+    /// Brings in what was found on the disk, and has that open.
+    bringing: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// Where others reach this server. One that stands for all of its interfaces is no use to them.
@@ -173,24 +181,23 @@ impl Node {
     pub fn start(mut settings: Settings, peers: Option<TcpListener>) -> Result<Self, StartError> {
         let clock = Clock::start();
         settings.join.extend(data_dir::seeds(&settings.data)?);
-        let data = DataDir::open(&settings.data, &settings.name, settings.versions)?;
+        let (data, control) = found::aside::open(&settings)?;
+        let brings = peers.is_some().then(|| settings.clone());
         let (node, boot, started_with) = (data.node, data.boot, data.started_with);
         let databases = data_dir::databases(&settings.data);
         let seed = getrandom::u64().map_err(StartError::Random)?;
         let process = getrandom::u64().map_err(StartError::Random)?;
         let storage = Arc::new(data.storage);
-        let (joins, control) = (!settings.join.is_empty(), storage.recover_control()?);
+        let (joins, after) = (!settings.join.is_empty(), settings.remove_after.map(micros));
         if joins && control.snapshot.is_none() {
             storage.start_aligning()?;
         }
         let recovered = storage.recover()?;
-        let remove_after = settings.remove_after.map(micros);
-        let foundation = Foundation { recovered: control, seed, joins, remove_after };
+        let foundation = Foundation { recovered: control, seed, joins, remove_after: after };
         tracing::info!(
             node_id = %node, boot = boot.0, seed, undecided = recovered.undecided.len(),
             "data folder opened"
         );
-        tracing::info!("updated node status to '{}'", NodeState::Starting.name());
         deployment::goes_on(recovered.copied.keys());
         let writer = Writer::new(storage.clone(), boot, &recovered);
         let aligning = recovered.aligning;
@@ -223,20 +230,33 @@ impl Node {
         if let Some(links) = &shared.links {
             links.set_host(&shared);
         }
+        shared.tell_state(NodeState::Starting);
         shared.set_aligning(aligning);
         let parts = (machine, foundation);
         let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
-        node.tasks.spawn(config_files::run(node.handle(), databases));
-        node.tasks.spawn(level::run(node.shared.clone(), settings.data));
-        node.tasks.spawn(returned::run(node.shared.clone()));
+        node.follow_schema(databases, settings.data);
+        if settings.witness {
+            node.tasks.spawn(standing::run(node.shared.clone()));
+        }
         if joins {
             let discovery = discovery.clone();
             node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery));
+        }
+        if let Some(settings) = brings {
+            node.tasks.spawn(found::arrive::run(node.shared.clone()));
+            node.bringing = Some(tokio::spawn(found::bring::run(node.shared.clone(), settings)));
         }
         if let Some(discovery) = discovery {
             node.tasks.spawn(discovery.announce(node.shared.clone()));
         }
         Ok(node)
+    }
+
+    /// Starts the tasks that do what the schema asks for, at every server.
+    fn follow_schema(&mut self, databases: PathBuf, root: PathBuf) {
+        self.tasks.spawn(config_files::run(self.handle(), databases));
+        self.tasks.spawn(level::run(self.shared.clone(), root));
+        self.tasks.spawn(returned::run(self.shared.clone()));
     }
 
     fn run(
@@ -262,7 +282,7 @@ impl Node {
         let handle = NodeHandle::new(shared.clone());
         let counters = shared.metrics.filling.clone();
         tasks.spawn(crate::index::worker::run(handle.clone(), counters));
-        Ok(Self { handle, shared, looping, sync, witness, tasks })
+        Ok(Self { handle, shared, looping, sync, witness, tasks, bringing: None })
     }
 
     /// What the layers above work with.
@@ -308,6 +328,9 @@ impl Node {
             // The last word is on its way out; nobody is waited for who does not read.
             tokio::time::timeout(LAST_WORD, links.all_sent()).await.ok();
         }
+        if let Some(bringing) = self.bringing {
+            tokio::time::timeout(bound, bringing).await.ok();
+        }
         self.tasks.shutdown().await;
         outcome
     }
@@ -320,7 +343,12 @@ fn machine_config(settings: &Settings, (node, boot): (NodeId, Boot), seed: u64) 
         retry_jitter: settings.retry.jitter_percent,
         align: settings.align.clone(),
         in_flight_max: settings.in_flight_max,
-        merge: MergeConfig { chain: settings.chain.clone(), ..MergeConfig::default() },
+        merge: MergeConfig {
+            chain: settings.chain.clone(),
+            lost_max: settings.lost_max.0,
+            lost_bytes_max: settings.lost_max.1,
+            ..MergeConfig::default()
+        },
         ..Config::new(node, boot, seed)
     }
 }

@@ -14,14 +14,14 @@ use std::time::Duration;
 use quorate_api::{Boot, ErrorCode, NodeId};
 use quorate_control::plane::Event as ControlEvent;
 use quorate_protocol::io::{
-    Choose, Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Report, SessionRequest,
-    Submit,
+    Choose, Dismiss, Effect, Event, Failure, Note, PersistSeq, ReadRequest, Reply, Report,
+    SessionRequest, Submit,
 };
 use quorate_protocol::message::{Message, Vote, VoteReply};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 
-use super::conflicts::no_winner;
+use super::conflicts::{no_winner, tell_of_dropped};
 use super::control::{Control, Foundation};
 use super::copies;
 use super::deployment::Deployment;
@@ -185,6 +185,7 @@ impl<P: Protocol> NodeLoop<P> {
         metrics.held.store(self.held.len() as u64, Ordering::Relaxed);
         metrics.in_flight.store(self.waiting.len() as u64, Ordering::Relaxed);
         metrics.unmerged.store(self.protocol.diverged(), Ordering::Relaxed);
+        metrics.lost.set(self.protocol.lost());
     }
 
     /// How long nothing needs to be done; `None`: until something happens.
@@ -228,6 +229,11 @@ impl<P: Protocol> NodeLoop<P> {
             Input::Choose { item, winner, deadline, reply } => {
                 if let Some(request) = self.admit(reply) {
                     self.step(Event::Choose(Choose { request, item, winner, deadline }));
+                }
+            }
+            Input::Dismiss { contents, reply } => {
+                if let Some(request) = self.admit(reply) {
+                    self.step(Event::Dismiss(Dismiss { request, contents }));
                 }
             }
             Input::Compare { clusters } => self.step(Event::Compare { clusters }),
@@ -349,6 +355,7 @@ impl<P: Protocol> NodeLoop<P> {
                 let text = no_winner(item, groups, |node| self.shared.name_of(node));
                 tracing::warn!("{text}");
             }
+            Note::LostDropped { is_first, .. } => tell_of_dropped(*is_first),
             Note::Recovering(tx) => tracing::debug!(%tx, "recovering"),
             Note::LeftOnline => {
                 tracing::warn!("left behind by a decision log: has to align with a majority");
@@ -373,6 +380,7 @@ impl<P: Protocol> NodeLoop<P> {
             | Note::Retried
             | Note::Alignment(_)
             | Note::Lag { .. }
+            | Note::Dropped { .. }
             | Note::Purged { .. } => {}
         }
     }

@@ -61,7 +61,7 @@ impl Fake {
     fn submit(&mut self, now: Tick, request: u64, out: &mut Vec<Effect>) {
         self.seq += 1;
         let stamp = Stamp { version: self.seq, ..Stamp::ABSENT };
-        let committed = Committed { stamp, live: true, image: None };
+        let committed = Committed { stamp, live: true, image: None, elsewhere: None };
         let writes = vec![Write::Item(item(), committed)];
         match self.plan {
             Plan::Write => {
@@ -112,6 +112,7 @@ impl Protocol for Fake {
             }
             Event::Read(_)
             | Event::Choose(_)
+            | Event::Dismiss(_)
             | Event::Compare { .. }
             | Event::Session(_)
             | Event::Surveyed { .. }
@@ -133,6 +134,10 @@ impl Protocol for Fake {
 
     fn diverged(&self) -> u64 {
         0
+    }
+
+    fn lost(&self) -> (u64, u64) {
+        (0, 0)
     }
 
     fn unfinished(&self) -> usize {

@@ -160,13 +160,18 @@ impl Owners {
         schema.masters().filter_map(|server| Some((server.node, self.seen.get(&server.node)?)))
     }
 
+    /// Those who own clusters, and witnesses.
+    fn voters<'a>(&'a self, schema: &'a Schema) -> impl Iterator<Item = &'a Seen> {
+        schema.voters().filter_map(|server| self.seen.get(&server.node))
+    }
+
     fn serving(&self, schema: &Schema) -> Vec<NodeId> {
         let serving = self.masters(schema).filter(|(_, s)| s.presence == Presence::Serving);
         serving.map(|(node, _)| node).collect()
     }
 
     fn has_majority(&self, schema: &Schema) -> bool {
-        let reached = self.masters(schema).filter(|(_, seen)| seen.presence != Presence::Gone);
+        let reached = self.voters(schema).filter(|seen| seen.presence != Presence::Gone);
         reached.count() * 2 > schema.master_count()
     }
 

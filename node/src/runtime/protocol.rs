@@ -21,6 +21,8 @@ pub(crate) trait Protocol: Send + 'static {
     fn unfinished(&self) -> usize;
     /// Items with contents here that are not merged.
     fn diverged(&self) -> u64;
+    /// Contents here that have lost, and their bytes.
+    fn lost(&self) -> (u64, u64);
     /// The request that a transaction under way here was made for, while its client waits.
     fn request_of(&self, tx: TxId) -> Option<u64>;
 }
@@ -48,6 +50,11 @@ impl Protocol for Machine {
 
     fn diverged(&self) -> u64 {
         Self::diverged(self) as u64
+    }
+
+    fn lost(&self) -> (u64, u64) {
+        let (contents, bytes) = Self::lost(self);
+        (contents as u64, bytes as u64)
     }
 
     fn request_of(&self, tx: TxId) -> Option<u64> {

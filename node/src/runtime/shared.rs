@@ -248,16 +248,32 @@ impl Shared {
         if self.own.set_state(state) == state {
             return;
         }
-        tracing::info!("updated node status to '{}'", state.name());
-        if state == NodeState::Online {
-            self.schema.load().databases.iter().for_each(tell_online);
+        self.tell_state(state);
+        if state == NodeState::Online && self.is_heard() {
+            self.schema.load().served_by(self.node).for_each(tell_online);
         }
+    }
+
+    /// Says where this server is in its life.
+    pub(super) fn tell_state(&self, state: NodeState) {
+        if self.is_heard() {
+            tracing::info!("updated node status to '{}'", state.name());
+        }
+    }
+
+    /// It listens to somebody. Of one that does not, within another server, nobody wants to hear.
+    const fn is_heard(&self) -> bool {
+        self.listeners.http.is_some() || self.listeners.peer.is_some()
     }
 
     /// Another schema holds here from now on. Called by the loop alone.
     pub(crate) fn set_schema(&self, after: Arc<Schema>) {
         let before = self.schema.swap(after.clone());
+        if !self.is_heard() {
+            return;
+        }
         tell_servers(&before, &after);
+        tell_found(&before, &after);
         if before.level != after.level && self.links.is_some() {
             tracing::info!("all servers speak version {} from now on", after.level);
         }
@@ -266,8 +282,9 @@ impl Shared {
         for database in before.databases.iter().filter(|d| lacks(&after, d.id)) {
             tracing::info!("database '{}' was dropped", database.name);
         }
-        for database in after.databases.iter().filter(|d| lacks(&before, d.id)) {
-            let masters: Vec<&str> = after.masters().map(|server| server.name.as_str()).collect();
+        let served = |id| before.served_by(self.node).any(|other| other.id == id);
+        for database in after.served_by(self.node).filter(|d| !served(d.id)) {
+            let masters: Vec<&str> = after.voters().map(|server| server.name.as_str()).collect();
             tracing::info!(
                 "added database '{}' on {}: writeQuorum {}, readQuorum {}",
                 database.name,
@@ -337,6 +354,26 @@ fn tell_servers(before: &Schema, after: &Schema) {
             }
             Some(_) => {}
         }
+    }
+}
+
+/// Says which databases are brought in, and which cannot be.
+fn tell_found(before: &Schema, after: &Schema) {
+    let name = |node| after.server_name(node).unwrap_or("?");
+    for database in &after.databases {
+        let was_known = before.databases.iter().any(|other| other.id == database.id);
+        if let Some(by) = database.brought_by().filter(|_| !was_known) {
+            let (database, server) = (&database.name, name(by));
+            tracing::info!("database '{database}' is being brought in from the disk of '{server}'");
+        }
+    }
+    for stray in after.strays.iter().filter(|stray| !before.strays.contains(stray)) {
+        tracing::warn!(
+            "database '{}' on the disk of '{}' is another one than that of this name here: it is \
+             not brought in, and stays where it is",
+            stray.database,
+            name(stray.server)
+        );
     }
 }
 

@@ -18,7 +18,8 @@ use tokio::net::TcpStream;
 
 use super::{Graph, Song};
 
-/// Before what a server asks to be repeated is repeated, and how often at most.
+/// Before what a server asks to be repeated is repeated, and how often at most: a server does not
+/// say when it can do it.
 const PAUSE: Duration = Duration::from_millis(200);
 const TRIES: u32 = 50;
 

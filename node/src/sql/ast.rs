@@ -46,6 +46,8 @@ pub enum Statement {
     HaConflicts(Option<Rid>),
     /// Chooses one content of a record that diverged.
     HaResolve(HaResolve),
+    /// Drops contents that have lost.
+    HaDismiss(HaDismiss),
     /// Compares with the other servers.
     HaSync(HaSync),
 }
@@ -79,6 +81,7 @@ impl Statement {
                 | Self::HaSet(_)
                 | Self::HaRemoveServer(_)
                 | Self::HaResolve(_)
+                | Self::HaDismiss(_)
                 | Self::HaSync(_)
         )
     }
@@ -302,6 +305,15 @@ pub struct HaResolve {
     pub rid: Rid,
     /// Stamp of the content that wins, as it was written.
     pub winner: String,
+}
+
+/// `HA RESOLVE … DISMISS`: contents that have lost and were looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HaDismiss {
+    /// Of which record; `None`: of all.
+    pub rid: Option<Rid>,
+    /// Stamp of the one that is meant, as it was written; `None`: all.
+    pub stamp: Option<String>,
 }
 
 /// `HA SYNC`.

@@ -9,7 +9,7 @@ use quorate_api::Rid;
 use quorate_control::distributed::ANY;
 use quorate_control::servers::Role;
 
-use super::ast::{HaResolve, HaSet, HaStatus, HaSync, Statement};
+use super::ast::{HaDismiss, HaResolve, HaSet, HaStatus, HaSync, Statement};
 use super::cursor::Parser;
 use super::lexer::Token;
 
@@ -18,6 +18,9 @@ const OPTIONS: &str = "-servers, -db, -latency, -messages, -all or -output=text"
 
 /// What can stand behind `HA`.
 const STATEMENTS: &str = "STATUS, REMOVE SERVER, SET, SYNC, CONFLICTS or RESOLVE";
+
+/// What stands for one content of a record.
+const STAMP: &str = "the stamp of a content, in quotes";
 
 /// What is said of the original's options for a whole copy.
 const NO_FULL: &str = "a whole copy instead of what differs";
@@ -44,10 +47,7 @@ impl Parser<'_> {
             return Ok(Statement::HaConflicts(after));
         }
         if self.take_word("RESOLVE")? {
-            let rid = self.record_id()?;
-            self.expect_symbol("=")?;
-            let winner = self.text("the stamp of a content, in quotes")?;
-            return Ok(Statement::HaResolve(HaResolve { rid, winner }));
+            return self.ha_resolve();
         }
         if self.take_word("SYNC")? {
             return self.ha_sync().map(Statement::HaSync);
@@ -56,6 +56,25 @@ impl Parser<'_> {
             Token::Word(word) => Err(self.unsupported(&format!("HA {word}"))),
             _ => Err(self.unexpected(STATEMENTS)),
         }
+    }
+
+    /// Behind `HA RESOLVE`.
+    fn ha_resolve(&mut self) -> Result<Statement, SqlError> {
+        if self.take_symbol("*")? {
+            self.expect_word("DISMISS")?;
+            return Ok(Statement::HaDismiss(HaDismiss { rid: None, stamp: None }));
+        }
+        let rid = self.record_id()?;
+        if self.take_word("DISMISS")? {
+            let is_one = matches!(self.token, Token::Text(_));
+            let stamp = if is_one { Some(self.text(STAMP)?) } else { None };
+            return Ok(Statement::HaDismiss(HaDismiss { rid: Some(rid), stamp }));
+        }
+        if !self.take_symbol("=")? {
+            return Err(self.unexpected("'=' or DISMISS"));
+        }
+        let winner = self.text(STAMP)?;
+        Ok(Statement::HaResolve(HaResolve { rid, winner }))
     }
 
     fn record_id(&mut self) -> Result<Rid, SqlError> {
@@ -122,8 +141,10 @@ impl Parser<'_> {
             Role::Master
         } else if self.take_word("REPLICA")? {
             Role::Replica
+        } else if self.take_word("WITNESS")? {
+            Role::Witness
         } else {
-            return Err(self.unexpected("MASTER or REPLICA"));
+            return Err(self.unexpected("MASTER, REPLICA or WITNESS"));
         };
         Ok(HaSet::Role { server, role })
     }
@@ -181,7 +202,9 @@ mod tests {
 
     use quorate_api::Rid;
 
-    use crate::sql::{HaResolve, HaSet, HaStatus, HaSync, Params, SqlError, Statement, parse};
+    use crate::sql::{
+        HaDismiss, HaResolve, HaSet, HaStatus, HaSync, Params, SqlError, Statement, parse,
+    };
 
     fn read(text: &str) -> Result<HaStatus, SqlError> {
         match parse(text, &Params::None)? {
@@ -228,6 +251,7 @@ mod tests {
         };
         for (text, expected) in [
             ("HA SET ROLE n4=MASTER", set("n4", Role::Master)),
+            ("HA SET ROLE n3 = witness", set("n3", Role::Witness)),
             ("ha set role `europe-1`=replica;", set("europe-1", Role::Replica)),
             ("HA SET OWNER item_n2=n1", own("item_n2", "n1")),
             ("ha set owner `*`=`europe-1`", own("*", "europe-1")),
@@ -246,6 +270,9 @@ mod tests {
     fn conflicts_are_listed_and_resolved_and_clusters_compared() {
         let rid = Rid { cluster: 12, position: 3 };
         let winner = "2@00c0ffee00c0ffee.1.7".to_owned();
+        let dismiss = |rid, stamp: Option<&str>| {
+            Statement::HaDismiss(HaDismiss { rid, stamp: stamp.map(str::to_owned) })
+        };
         for (text, expected, reads) in [
             ("HA CONFLICTS", Statement::HaConflicts(None), true),
             ("ha conflicts after #12:3", Statement::HaConflicts(Some(rid)), true),
@@ -254,6 +281,9 @@ mod tests {
                 Statement::HaResolve(HaResolve { rid, winner }),
                 false,
             ),
+            ("HA RESOLVE * DISMISS", dismiss(None, None), false),
+            ("ha resolve #12:3 dismiss;", dismiss(Some(rid), None), false),
+            ("HA RESOLVE #12:3 DISMISS '4@1.2.3'", dismiss(Some(rid), Some("4@1.2.3")), false),
             ("HA SYNC DATABASE", Statement::HaSync(HaSync::Database { force: false }), false),
             ("ha sync database -force", Statement::HaSync(HaSync::Database { force: true }), false),
             (
@@ -289,14 +319,16 @@ mod tests {
             ("HA SYNC CLUSTER item -full_replace", "a whole copy instead of what differs is not"),
             ("HA SYNC CLUSTER", "expected the name of a cluster, found the end"),
             ("HA CONFLICTS AFTER x", "expected a record id, found 'x'"),
-            ("HA RESOLVE #1:2 3", "expected '=', found"),
+            ("HA RESOLVE #1:2 3", "expected '=' or DISMISS, found"),
+            ("HA RESOLVE * = 'x'", "expected DISMISS, found '='"),
+            ("HA RESOLVE DISMISS", "expected a record id, found 'DISMISS'"),
             ("HA RESOLVE #1:2 = 3", "expected the stamp of a content, in quotes"),
             ("HA SET STATUS n1=OFFLINE", "character 8: HA SET STATUS is not supported"),
             ("HA SET", "expected ROLE or OWNER, found the end"),
             ("HA SET OWNER =n1", "expected the name of a cluster, or *, found '='"),
             ("HA SET OWNER a n1", "expected '=', found 'n1'"),
             ("HA SET OWNER a=", "expected the name of a server, found the end"),
-            ("HA SET ROLE n1=OBSERVER", "expected MASTER or REPLICA, found 'OBSERVER'"),
+            ("HA SET ROLE n1=OBSERVER", "expected MASTER, REPLICA or WITNESS, found 'OBSERVER'"),
             ("HA SET ROLE n1 MASTER", "expected '=', found 'MASTER'"),
             ("HA REMOVE n1", "expected SERVER, found 'n1'"),
             ("HA REMOVE SERVER", "expected the name of a server, found the end"),

@@ -2,6 +2,7 @@
 //! dropped.
 #![allow(dead_code, reason = "every test program uses its part of this file")]
 
+pub(crate) mod items;
 pub(crate) mod people;
 pub(crate) mod wire;
 

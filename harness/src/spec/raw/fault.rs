@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::RawQuorum;
-use crate::plan::{Cut, Survives};
+use crate::plan::{Cut, Shape, Survives};
 use crate::spec::units::Span;
 
 /// One fault: it begins at `at` and is healed `for` later.
@@ -29,6 +29,13 @@ pub struct RawFault {
     /// partition: how links are cut. Default silent.
     #[serde(default)]
     pub cut: Option<Cut>,
+    /// partition: which links are cut. Default sides.
+    #[serde(default)]
+    pub shape: Option<Shape>,
+    /// partition: cut for the first half of each such period and whole for the second, always the
+    /// same links. Default: cut all the time.
+    #[serde(default)]
+    pub flapping: Option<Span>,
     /// disk: how it gives way.
     #[serde(default)]
     pub disk: Option<DiskWord>,
@@ -63,7 +70,7 @@ pub enum Kind {
     Restart,
     /// The process is frozen and continued at the end.
     Pause,
-    /// Every link between the target and the other servers is cut.
+    /// Links between servers are cut: those between the target and the others, or as `shape` says.
     Partition,
     /// Every link between the target and the other servers gets slower.
     Latency,

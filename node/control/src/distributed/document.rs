@@ -41,10 +41,11 @@ pub fn document(schema: &Schema, database: &Database) -> DistributedConfig {
     }
 }
 
-/// All servers in their order, those that vote before the others.
+/// All servers in their order, those that vote before the others, and behind those that may own.
 fn masters_first(schema: &Schema) -> Vec<&Member> {
-    let replicas = schema.servers.iter().filter(|server| server.role == Role::Replica);
-    schema.masters().chain(replicas).collect()
+    let of = |role| schema.servers.iter().filter(move |server| server.role == role);
+    let witnesses = of(Role::Witness).filter(|server| !server.leaving);
+    schema.masters().chain(witnesses).chain(of(Role::Replica)).collect()
 }
 
 /// The owner before all others.

@@ -140,15 +140,24 @@ pub enum Role {
     Master,
     /// Reads only.
     Replica,
+    /// Votes only: it keeps no records, and serves none.
+    Witness,
 }
 
 impl Role {
+    /// True for those whose votes count: MASTERs, and witnesses among them.
+    #[must_use]
+    pub const fn votes(self) -> bool {
+        matches!(self, Self::Master | Self::Witness)
+    }
+
     /// The original's word for it in tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Master => "MASTER",
             Self::Replica => "REPLICA",
+            Self::Witness => "WITNESS",
         }
     }
 }

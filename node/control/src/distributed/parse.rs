@@ -151,8 +151,10 @@ fn roles(field: &Field<'_>) -> Result<BTreeMap<String, Role>, ConfigError> {
         if name != ANY && !is_legal_name(name) {
             return Err(not_a_name(&field.path, name, "\"*\" and "));
         }
-        let words = [("master", Role::Master), ("replica", Role::Replica)];
-        Ok((name.to_string(), one_of(&field, "\"master\" and \"replica\"", words)?))
+        let words =
+            [("master", Role::Master), ("replica", Role::Replica), ("witness", Role::Witness)];
+        let legal = "\"master\", \"replica\" and \"witness\"";
+        Ok((name.to_string(), one_of(&field, legal, words)?))
     };
     field.pairs("an object with a role for each server")?.into_iter().map(role).collect()
 }

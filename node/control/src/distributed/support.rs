@@ -137,6 +137,10 @@ impl Look<'_> {
                 self.refuse(path, reason);
             }
         }
+        if self.config.servers.get(ANY) == Some(&Role::Witness) {
+            let reason = "witnesses have to be named: less than half of those who vote may be some";
+            self.refuse(format!("servers.{ANY}"), reason);
+        }
         for server in self.config.servers.keys() {
             let is_dynamic = self.config.new_node_strategy == NewNodeStrategy::Dynamic;
             // There it is enlisted, whenever it comes.

@@ -280,8 +280,10 @@ fn the_cluster_counts_before_the_database_and_any_only_for_those_not_listed() {
     assert_eq!(nothing.read_quorum("x"), Quorum::Count(1));
     assert_eq!((nothing.owner("x"), nothing.servers("x").len()), (None, 0));
     assert!(nothing.auto_deploy && nothing.read_your_writes("x"));
-    let roles = parse(r#"{"servers":{"*":"replica","n1":"MASTER"},"clusters":{}}"#).config;
-    assert_eq!((roles.role("n1"), roles.role("n2")), (Role::Master, Role::Replica));
+    let roles =
+        parse(r#"{"servers":{"*":"replica","n1":"MASTER","n3":"witness"},"clusters":{}}"#).config;
+    let found = ["n1", "n2", "n3"].map(|server| roles.role(server));
+    assert_eq!(found, [Role::Master, Role::Replica, Role::Witness]);
     assert_eq!(nothing.role("n1"), Role::Master);
 }
 

@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId, TxId};
 
-use super::align::{Aligning, Source};
+use super::align_state::{Aligning, Source};
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Ask, Child, Digest, Listing, TreeNode};
 use crate::io::{Note, Placement, Write};
+use crate::marks::Mark;
 use crate::message::{Message, ReadAnswer};
 use crate::planted::Bug;
 use crate::survey::Leaves;
@@ -91,15 +92,16 @@ impl Machine {
             return;
         }
         let possible = self.possible_sources();
-        let wanted =
-            |node: &NodeId| aligning.sources.get(node).is_none_or(|source| !source.is_compared());
+        let wanted = |node: &NodeId| aligning.sources.get(node).is_none_or(Source::has_work);
         let patient = |node: &NodeId| {
             aligning.sources.get(node).is_none_or(|source| source.unanswered < PATIENCE)
         };
-        // Servers that align themselves come last, and silent ones after a while, too.
+        // Servers that align themselves come last, and silent ones after a while, too; witnesses
+        // have less to give than others.
         let aligns = |node: &NodeId| self.peers.get(node).is_some_and(|peer| peer.aligning);
         let open = possible.into_iter().filter(wanted);
-        let best = open.min_by_key(|node| (!patient(node), aligns(node), *node));
+        let best =
+            open.min_by_key(|node| (!patient(node), aligns(node), self.is_witness(*node), *node));
         let Some(node) = best else { return };
         if !patient(&node) {
             // Nobody answers: all get another chance.
@@ -247,6 +249,11 @@ impl Machine {
                 if items.first() == first.as_ref() =>
             {
                 for (item, committed) in got {
+                    if self.lacks_content(&item, &committed) {
+                        Mark::ContentLacking.hit();
+                        source.lacking.insert(item, committed.stamp);
+                        continue;
+                    }
                     aligning.work.fetched += 1;
                     self.take_from_source(cx, aligning, &item, committed);
                 }
@@ -309,7 +316,7 @@ impl Machine {
             if local != other && !self.is_safe(item.cluster) {
                 return self.take_or_keep(cx, item, mine, theirs);
             }
-            if local == other && mine != theirs {
+            if local == other && !is_same(&item.key, &mine, &theirs) {
                 let detail = "one stamp with two contents";
                 cx.note(Note::Corruption { tx: other.tx, detail });
             }
@@ -321,8 +328,18 @@ impl Machine {
                 return false;
             }
         }
+        if self.lacks_content(item, &theirs) {
+            return false;
+        }
         cx.write(Write::Item(item.clone(), theirs));
         self.changed.insert(item.clone());
         true
     }
+}
+
+/// Two states of one stamp are the same, with content or without.
+fn is_same(key: &ItemKey, mine: &Committed, theirs: &Committed) -> bool {
+    mine == theirs
+        || ((mine.elsewhere.is_some() || theirs.elsewhere.is_some())
+            && Digest::of(key, mine) == Digest::of(key, theirs))
 }

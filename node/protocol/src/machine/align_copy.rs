@@ -36,8 +36,8 @@ use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, ItemId, ItemKey, NodeId};
 
-use super::align::Aligning;
 use super::align_compare::PATIENCE;
+use super::align_state::Aligning;
 use super::{Cx, Machine};
 use crate::alignment::{Answer, Ask};
 use crate::copying::{COPIES, Chunk, CopyNote, Part};
@@ -155,7 +155,8 @@ impl Machine {
     /// The one that answered last, as long as it does.
     fn copy_source(&self, copying: &Copying, cluster: ClusterKey) -> Option<NodeId> {
         let sources = self.others().into_iter().filter(|node| {
-            self.is_up(*node) && self.is_master(*node, cluster) && copying.is_patient_with(*node)
+            let gives = self.is_master(*node, cluster) && !self.is_witness_of(*node, cluster);
+            self.is_up(*node) && gives && copying.is_patient_with(*node)
         });
         let failed = |node: &NodeId| copying.unanswered.get(node).copied().unwrap_or_default();
         sources.min_by_key(|node| (failed(node), Some(*node) != copying.source, *node))
@@ -227,7 +228,9 @@ impl Machine {
         cluster: ClusterKey,
         after: Option<ItemKey>,
     ) {
-        if self.align.is_some() || !self.is_master(self.config.node, cluster) {
+        let me = self.config.node;
+        let gives = self.is_master(me, cluster) && !self.is_witness_of(me, cluster);
+        if self.align.is_some() || !gives {
             let answer = Answer::Unknown;
             cx.send_now(from, Message::AlignReply { session: COPIES, answer });
             return;

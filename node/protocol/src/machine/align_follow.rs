@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, Committed, ItemId, NodeId, Operation, TxId};
 
-use super::align::{Aligning, Source};
 use super::align_compare::PATIENCE;
+use super::align_state::{Aligning, Source};
 use super::apply::{self, Decision};
 use super::{Cx, Machine};
 use crate::alignment::{Ask, Followed, Known, Reached};

@@ -30,7 +30,7 @@ use alloc::vec::Vec;
 
 use quorate_api::{Boot, ClusterKey, NodeId, TxId};
 
-use super::align::{Aligning, Source};
+use super::align_state::{Aligning, Source};
 use super::apply::{self, Decision};
 use super::closing::END;
 use super::{Cx, Machine};

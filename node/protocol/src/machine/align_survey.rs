@@ -13,7 +13,7 @@ use alloc::collections::VecDeque;
 
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId};
 
-use super::align::Aligning;
+use super::align_state::Aligning;
 use super::{Cx, Machine};
 use crate::alignment::Digest;
 use crate::marks::Mark;

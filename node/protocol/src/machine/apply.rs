@@ -270,6 +270,7 @@ impl Machine {
             let kept = TxRecord { age, participants, ops, ..record.unwrap_or_default() };
             cx.write(Write::Tx(tx, kept));
         }
+        self.remember_contents(tx, writes);
         self.changed.extend(writes.iter().map(|op| op.item.clone()));
         self.session_progress |= !writes.is_empty();
         self.generations.progress = true;

@@ -261,7 +261,7 @@ impl Machine {
         for op in ops.filter(|_| prepared && self.is_master(self.config.node, cluster)) {
             if cx.stamp(&op.item) == op.base {
                 let (stamp, live) = (op.stamp_after(tx), op.kind.leaves_live());
-                let committed = Committed { stamp, live, image: op.image.clone() };
+                let committed = Committed { stamp, live, image: op.image.clone(), elsewhere: None };
                 cx.write(Write::Item(op.item.clone(), committed));
             }
         }

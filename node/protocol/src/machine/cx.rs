@@ -95,7 +95,8 @@ impl<'a> Cx<'a> {
             | Write::Begun(_)
             | Write::Copied(..)
             | Write::Sealed(..)
-            | Write::Entered(..) => {}
+            | Write::Entered(..)
+            | Write::Lost(..) => {}
         }
         self.writes.push(write);
     }
@@ -134,6 +135,12 @@ impl<'a> Cx<'a> {
     /// Answers a client at once; see the module's doc.
     pub(super) fn reply_now(&mut self, request: u64, reply: Reply) {
         self.out.push(Effect::Reply { request, after: 0, reply });
+    }
+
+    /// Answers a client once everything written so far, in this step too, is durable.
+    pub(super) fn reply_durable(&mut self, request: u64, reply: Reply) {
+        let after = self.written_by_now();
+        self.out.push(Effect::Reply { request, after, reply });
     }
 
     /// To be carried out before anything that this step writes becomes visible.

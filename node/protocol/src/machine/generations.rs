@@ -37,7 +37,7 @@ use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId, Stamp, TxId};
 
-use super::align::Aligning;
+use super::align_state::Aligning;
 use super::apply::{Decision, Source};
 use super::{Cx, Machine};
 use crate::alignment::Generation;

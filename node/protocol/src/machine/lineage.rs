@@ -182,15 +182,18 @@ impl Machine {
         self.write_rivals(cx, item, rivals);
     }
 
-    /// Every change of rivals goes through here.
+    /// Every change of rivals goes through here; what has lost is bounded there.
     pub(super) fn write_rivals(&mut self, cx: &mut Cx<'_>, item: &ItemId, mut rivals: Vec<Rival>) {
+        let mut dropped = 0;
         while rivals.len() > RIVALS_MAX
             && let Some(oldest) = rivals.iter().position(|rival| rival.fate == Fate::Lost)
         {
             rivals.remove(oldest);
+            dropped += 1;
         }
         self.merger.note_open(item, rivals.iter().any(|rival| rival.fate != Fate::Lost));
-        cx.write(Write::Rivals(item.clone(), rivals));
+        self.put_rivals(cx, item, rivals);
+        self.bound_lost(cx, dropped);
     }
 
     /// A content becomes the committed one: it is no rival any more.

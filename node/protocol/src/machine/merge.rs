@@ -29,6 +29,7 @@ use core::ops::Bound;
 
 use quorate_api::{ClusterKey, ItemId, NodeId, TxId};
 
+use super::lost::Lost;
 use super::merge_verdict::{Scene, Seen, Verdict, Winner};
 use super::{Cx, Machine};
 use crate::conflict::{Choose, Fate, Logged, Merging, Rival, State};
@@ -47,6 +48,8 @@ pub(super) const AGENDA_MAX: usize = 4_096;
 pub(super) struct Merger {
     /// Items with contents here that are not merged.
     open: BTreeSet<ItemId>,
+    /// Contents here that have lost.
+    pub(super) lost: Lost,
     /// The last of them that was told.
     cursor: Option<ItemId>,
     /// To be looked at by this server.
@@ -76,8 +79,8 @@ pub(super) struct Look {
 }
 
 impl Merger {
-    pub(super) fn recovered(open: BTreeSet<ItemId>) -> Self {
-        Self { open, ..Self::default() }
+    pub(super) fn recovered(open: BTreeSet<ItemId>, lost: Lost) -> Self {
+        Self { open, lost, ..Self::default() }
     }
 
     /// Takes note whether an item has contents here that are not merged. News of it end a rest.

@@ -345,7 +345,7 @@ mod tests {
 
     fn state(stamp: Stamp, ancestors: Vec<Stamp>, rivals: Vec<(Stamp, Vec<Stamp>)>) -> State {
         let item = ItemId::record(ClusterKey { database: 1, cluster: 10 }, 0);
-        let committed = Some(Committed { stamp, live: true, image: None });
+        let committed = Some(Committed { stamp, live: true, image: None, elsewhere: None });
         State { item, committed, ancestors, rivals, busy: false }
     }
 

@@ -80,7 +80,12 @@ mod tests {
     use quorate_api::{ClusterKey, Committed, Stamp, TxId};
 
     fn item(version: u64) -> Committed {
-        Committed { stamp: Stamp { version, tx: TxId::NONE }, live: true, image: None }
+        Committed {
+            stamp: Stamp { version, tx: TxId::NONE },
+            live: true,
+            image: None,
+            elsewhere: None,
+        }
     }
 
     fn tree(items: impl Iterator<Item = (u64, u64)>) -> Tree {

@@ -21,6 +21,7 @@ mod align_copy;
 mod align_follow;
 mod align_return;
 mod align_source;
+mod align_state;
 mod align_survey;
 mod answers;
 mod apply;
@@ -33,6 +34,7 @@ mod held;
 mod incoming;
 mod lineage;
 mod locks;
+mod lost;
 mod merge;
 mod merge_compare;
 mod merge_verdict;
@@ -56,6 +58,7 @@ mod tombstones;
 mod truncation;
 mod upstream;
 mod votes;
+mod witness;
 
 use cx::Cx;
 
@@ -125,7 +128,7 @@ pub struct Machine {
     /// When recoveries were last told that a server is back.
     hurried_at: Tick,
     /// This server aligns; while it does, it answers for no quorum.
-    align: Option<align::Aligning>,
+    align: Option<align_state::Aligning>,
     /// When the next piece of alignment work is due.
     align_at: Option<Tick>,
     /// Number of the last session with a source.
@@ -139,6 +142,7 @@ pub struct Machine {
     tombstones: tombstones::Tombstones,
     generations: generations::Generations,
     merger: merge::Merger,
+    witness: witness::Witness,
     /// Usual time between the Yes that made W and the last one.
     vote_spread: Tick,
     /// It was told where clusters are, and has replayed its own log. Before that it takes no
@@ -203,7 +207,7 @@ impl Machine {
             hurried_at: 0,
             align: recovered
                 .aligning
-                .then(|| align::Aligning::starting_with(recovered.begun, recovered.copied)),
+                .then(|| align_state::Aligning::starting_with(recovered.begun, recovered.copied)),
             align_at: None,
             last_source: u64::from(config.boot.0) << READS_BITS,
             // Whoever aligned with an earlier boot must not take this one's journal for that.
@@ -211,7 +215,11 @@ impl Machine {
             surveys: align_survey::Surveys::default(),
             aligners: BTreeMap::new(),
             generations: generations::Generations::recovered(recovered.sealed, recovered.entered),
-            merger: merge::Merger::recovered(recovered.diverged),
+            witness: witness::Witness::default(),
+            merger: merge::Merger::recovered(
+                recovered.diverged,
+                lost::Lost::recovered(recovered.lost, &recovered.lost_order),
+            ),
             vote_spread: 0,
             configured: false,
             config,
@@ -229,6 +237,7 @@ impl Machine {
             Event::Read(request) => self.on_read_request(&mut cx, request),
             Event::Session(request) => self.on_session(&mut cx, request),
             Event::Choose(choose) => self.on_choose(&mut cx, choose),
+            Event::Dismiss(dismiss) => self.on_dismiss(&mut cx, &dismiss),
             Event::Compare { clusters } => self.compare_clusters(clusters),
             Event::Message { from, cfg, message } if self.configured => {
                 self.on_message(&mut cx, from, cfg, message);
@@ -355,6 +364,9 @@ impl Machine {
             let n = placement.masters.len();
             assert!(n > 0, "cluster {cluster} without MASTERs");
             assert!((1..=n).contains(&placement.write_quorum), "write quorum of {cluster}");
+            let is_fine = placement.witnesses.is_empty()
+                || (placement.has_few_witnesses() && placement.is_safe());
+            assert!(is_fine, "witnesses of {cluster}");
             for local in &placement.local_quorums {
                 let n = local.masters.len();
                 assert!((1..=n).contains(&local.write_quorum), "local quorum of {cluster}");

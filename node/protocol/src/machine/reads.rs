@@ -263,7 +263,8 @@ impl Machine {
         let mut best = answers
             .iter()
             .filter_map(|(_, answer)| answer.committed.clone())
-            .max_by_key(|committed| committed.stamp);
+            // Of one stamp, what has the content.
+            .max_by_key(|committed| (committed.stamp, committed.elsewhere.is_none()));
         let floor = best.as_ref().map_or(0, |c| c.stamp.version);
         let mut unresolved = BTreeSet::new();
         for vote in answers.iter().flat_map(|(_, answer)| &answer.pending) {
@@ -279,7 +280,15 @@ impl Machine {
                 }
             }
         }
-        if unresolved.is_empty() { Progress::Known(best) } else { Progress::Unresolved(unresolved) }
+        if !unresolved.is_empty() {
+            return Progress::Unresolved(unresolved);
+        }
+        if best.as_ref().is_some_and(|newest| newest.elsewhere.is_some()) {
+            // Fewer than a majority were asked, a witness among them. Others have it.
+            Mark::ReadAwaitsContent.hit();
+            return Progress::Waiting;
+        }
+        Progress::Known(best)
     }
 
     /// Asks the coordinator and all MASTERs. Whoever holds the vote says with whom it was cast;
@@ -421,7 +430,7 @@ fn is_prepared_by_all(placements: &BTreeMap<ClusterKey, Placement>, doubt: &Doub
 /// The committed state that a vote becomes when its transaction commits.
 fn committed_by(vote: &PendingVote) -> Committed {
     let stamp = quorate_api::Stamp { version: vote.base.version + 1, tx: vote.tx };
-    Committed { stamp, live: vote.kind.leaves_live(), image: vote.image.clone() }
+    Committed { stamp, live: vote.kind.leaves_live(), image: vote.image.clone(), elsewhere: None }
 }
 
 /// The newer of two committed states.

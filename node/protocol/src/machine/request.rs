@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn only_keys_are_made_again_on_their_tombstones() {
         let stamp = Stamp { version: 2, tx: TxId { seq: 7, ..TxId::NONE } };
-        let gone = Committed { stamp, live: false, image: None };
+        let gone = Committed { stamp, live: false, image: None, elsewhere: None };
         let key = create(ItemKey::Key(alloc::vec![1]), stamp);
         assert_eq!(resolve(Some(&gone), &key).map(|op| op.base), Ok(stamp));
         let held = Committed { live: true, ..gone.clone() };

@@ -1,6 +1,7 @@
 //! What unit tests of the machine's parts share: an empty disk, and a machine on it. May not be
 //! built into anything else.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
@@ -71,6 +72,7 @@ pub(super) fn placement(masters: Vec<NodeId>, write_quorum: usize) -> Placement 
         schema_min: 0,
         entry: SessionToken::new(),
         turn: None,
+        witnesses: BTreeSet::new(),
         change: None,
     }
 }

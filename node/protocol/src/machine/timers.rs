@@ -94,7 +94,9 @@ impl Machine {
                     self.tell_own_marks(cx);
                     self.tell_of_those_below(cx);
                     self.sweep_tombstones(cx);
+                    self.drop_contents(cx);
                     self.merge_due(cx);
+                    self.bound_lost(cx, 0);
                     self.close_own_boots(cx);
                     self.log_what_was_proven(cx);
                     self.report_changes(cx);

@@ -7,6 +7,7 @@
 //! | `cluster c10=n1,n2,n3:2 c20=n3,n4:2` | clusters with their MASTERs and write quorum |
 //! | `forget log=2 retention=100ms` | before `cluster`: when logs are cut, tombstones dropped |
 //! | `replicas n2,n3 fan-out=1 kept=9` | before `cluster`: REPLICAs of all, and their tree |
+//! | `witnesses n3` | before `cluster`: MASTERs that keep no content that everybody has |
 //! | `given #10:0=a #10:1=b` | commits it through `n1` to everybody, prints nothing |
 //! | `submit n1 c1 update #10:0=b …` | a client's transaction; see below |
 //! | `read n1 r1 #10:0 [quorum=1] [deadline=500ms]` | a client's read, by majority |
@@ -80,6 +81,7 @@ pub(crate) struct Changing {
 pub(crate) enum Command {
     Cluster(Vec<Shape>),
     Replicas(Vec<NodeId>, RelayConfig),
+    Witnesses(Vec<NodeId>),
     Given(Vec<(ItemId, Image)>),
     Submit {
         server: NodeId,
@@ -176,6 +178,7 @@ impl Command {
         Ok(match *name {
             "cluster" => Self::Cluster(shapes(rest)?),
             "replicas" => Self::replicas(rest)?,
+            "witnesses" => Self::Witnesses(rest.iter().map(|w| node(w)).collect::<Parsed<_>>()?),
             "given" => Self::Given(rest.iter().map(|w| written(w)).collect::<Parsed<_>>()?),
             "submit" => {
                 let body = body(rest.get(2..).unwrap_or_default())?;

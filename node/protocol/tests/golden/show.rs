@@ -110,6 +110,10 @@ fn operations(ops: &[Operation]) -> String {
 pub(crate) fn committed(committed: Option<&Committed>) -> String {
     match committed {
         None => " absent".to_owned(),
+        Some(c) if c.elsewhere.is_some() => {
+            let live = if c.live { "" } else { "deleted, " };
+            format!(" {live}content elsewhere, at {}", stamp(c.stamp))
+        }
         Some(c) if c.live => format!("{} at {}", image(c.image.as_ref()), stamp(c.stamp)),
         Some(c) => format!(" deleted at {}", stamp(c.stamp)),
     }
@@ -333,6 +337,7 @@ pub(crate) fn reply(reply: &Reply) -> String {
             };
             format!("session {}", token.iter().map(entry).collect::<Vec<_>>().join(" "))
         }
+        Reply::Dismissed { contents, more } => format!("dismissed {contents}, more: {more}"),
         Reply::Failed(Failure { code, item, current, holder }) => {
             let known = format!("{:?}", code.outcome()).to_lowercase();
             let item = item.as_ref().map_or(String::new(), |item| format!(" {item}"));
@@ -362,6 +367,7 @@ pub(crate) fn note(note: &Note) -> String {
             let groups: Vec<String> = groups.iter().map(group).collect();
             format!("{item} has no winner: {}", groups.join("; "))
         }
+        Note::LostDropped { contents, .. } => format!("dropped {contents} that had lost"),
         Note::LeftOnline => "left ONLINE".to_owned(),
         Note::BackOnline => "back ONLINE".to_owned(),
         Note::Alignment(AlignmentWork { compared, ranges, fetched, followed }) => {
@@ -376,6 +382,7 @@ pub(crate) fn note(note: &Note) -> String {
         Note::AllCopied => "all copied".to_owned(),
         Note::Damaged(server) => format!("damaged chunk from {}", node(*server)),
         Note::PassedOver(server) => format!("passed over {}", node(*server)),
+        Note::Dropped { contents } => format!("dropped {contents} contents"),
         Note::Lag { node: server, entries, .. } => format!("{} lags by {entries}", node(*server)),
         Note::Purged { tombstones } => format!("dropped {tombstones} tombstones"),
         Note::Corruption { tx: t, detail } => format!("CORRUPTION {}: {detail}", tx(*t)),

@@ -51,6 +51,7 @@ pub(crate) struct World {
     retention: Option<Tick>,
     shapes: Vec<Shape>,
     replicas: Vec<NodeId>,
+    witnesses: BTreeSet<NodeId>,
     relay: RelayConfig,
     servers: BTreeMap<NodeId, Server>,
     letters: Vec<Letter>,
@@ -67,6 +68,7 @@ impl World {
         match command {
             Command::Cluster(shapes) => self.cluster(shapes),
             Command::Replicas(nodes, relay) => (self.replicas, self.relay) = (nodes, relay),
+            Command::Witnesses(nodes) => self.witnesses = nodes.into_iter().collect(),
             Command::Given(items) => self.given(items),
             Command::Submit { server, client, body } => {
                 let submit = self.submit(client, body);
@@ -105,7 +107,7 @@ impl World {
             }
             Command::Configure { server, cfg, generation, owner, closed, change, shapes } => {
                 self.cfg.insert(server, cfg);
-                let mut placements = placements(&shapes, &self.replicas, generation, owner);
+                let mut placements = self.placements(&shapes, generation, owner);
                 if let Some(placement) = closed.and_then(|c| placements.get_mut(&c)) {
                     placement.schema_min = CLOSED;
                 }
@@ -131,6 +133,33 @@ impl World {
             Command::Status(server) => self.status(server),
             Command::Outcome(tx) => self.outcome(tx),
         }
+    }
+
+    fn placements(
+        &self,
+        shapes: &[Shape],
+        generation: u32,
+        owner: Option<NodeId>,
+    ) -> BTreeMap<ClusterKey, Placement> {
+        let placement = |(cluster, masters, write_quorum): &Shape| {
+            let is_master = |node: &&NodeId| masters.contains(node);
+            let placement = Placement {
+                generation,
+                masters: masters.clone(),
+                replicas: self.replicas.clone(),
+                witnesses: self.witnesses.iter().filter(is_master).copied().collect(),
+                write_quorum: *write_quorum,
+                local_quorums: Vec::new(),
+                data_centers: BTreeMap::new(),
+                owner,
+                schema_min: 0,
+                entry: SessionToken::new(),
+                turn: None,
+                change: None,
+            };
+            (*cluster, placement)
+        };
+        shapes.iter().map(placement).collect()
     }
 
     fn server(&mut self, node: NodeId) -> &mut Server {
@@ -174,7 +203,7 @@ impl World {
     }
 
     fn start(&mut self, node: NodeId, reachable: &[NodeId]) {
-        let placements = placements(&self.shapes, &self.replicas, 1, None);
+        let placements = self.placements(&self.shapes, 1, None);
         self.cfg.insert(node, 1);
         let (log_entries, retention) = (self.log_entries, self.retention);
         let relay = self.relay.clone();
@@ -395,32 +424,6 @@ impl Which {
             && self.to.is_none_or(|to| to == letter.to.0)
             && self.kind.as_ref().is_none_or(|kind| kind == letter.message.name())
     }
-}
-
-fn placements(
-    shapes: &[Shape],
-    replicas: &[NodeId],
-    generation: u32,
-    owner: Option<NodeId>,
-) -> BTreeMap<ClusterKey, Placement> {
-    let placement = |(cluster, masters, write_quorum): &Shape| {
-        let (masters, write_quorum) = (masters.clone(), *write_quorum);
-        let placement = Placement {
-            generation,
-            masters,
-            replicas: replicas.to_vec(),
-            write_quorum,
-            local_quorums: Vec::new(),
-            data_centers: BTreeMap::new(),
-            owner,
-            schema_min: 0,
-            entry: SessionToken::new(),
-            turn: None,
-            change: None,
-        };
-        (*cluster, placement)
-    };
-    shapes.iter().map(placement).collect()
 }
 
 /// The first cluster of a configuration is changing; the others have not changed.

@@ -303,6 +303,7 @@ impl Case {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            witnesses: BTreeSet::new(),
             change: changing.then(|| change(cluster)),
         };
         self.clusters.iter().enumerate().map(|(c, cluster)| (key(c), placement(cluster))).collect()

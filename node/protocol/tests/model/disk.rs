@@ -152,7 +152,8 @@ impl Disk {
                 for op in ops.filter(|op| op.item == item(cluster)) {
                     if Store::stamp(self, &op.item) == op.base {
                         let stamp = op.stamp_after(case.id(tx));
-                        let committed = Committed { stamp, live: true, image: op.image };
+                        let committed =
+                            Committed { stamp, live: true, image: op.image, elsewhere: None };
                         self.items.insert(op.item, committed);
                     }
                 }
@@ -329,7 +330,8 @@ impl Disk {
             | Write::Sealed(..)
             | Write::Entered(..)
             | Write::Ancestors(..)
-            | Write::Rivals(..) => {}
+            | Write::Rivals(..)
+            | Write::Lost(..) => {}
         }
     }
 

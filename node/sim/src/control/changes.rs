@@ -20,7 +20,7 @@ impl World {
             return;
         }
         let shape = self.faults.pick(&self.options.clusters).clone();
-        let owner = self.servers[*self.faults.pick(&shape.masters)].id;
+        let owner = self.servers[*self.faults.pick(&self.options.owners_of(&shape))].id;
         let drops = self.faults.chance(self.options.drops);
         let at = self.faults.index(self.servers.len());
         let own = Change::Own(shape.cluster, owner);
@@ -102,7 +102,10 @@ impl World {
         let masters = next.masters.len();
         let majority = masters / 2 + 1;
         next.write_quorum = majority + self.changes.index(masters - majority + 1);
-        self.serves(&next, None).then_some(next)
+        let witnesses = self.control.newest.table().map(|table| &table.witnesses);
+        let is_witness = |node: &NodeId| witnesses.is_some_and(|all| all.contains(node));
+        let witnesses = next.masters.iter().filter(|node| is_witness(node)).count();
+        (2 * witnesses < masters && self.serves(&next, None)).then_some(next)
     }
 
     /// Who keeps a cluster now, who will, and who would by what was asked for and may yet come.

@@ -72,14 +72,16 @@ impl Control {
 fn first_table(options: &Options, servers: &[Server], rng: &mut Stream) -> Command {
     let first = |shape: &Shape| {
         let of = |indexes: &[usize]| indexes.iter().map(|at| servers[*at].id).collect();
-        let owner = (options.entry_every > 0).then(|| servers[*rng.pick(&shape.masters)].id);
+        let owner =
+            (options.entry_every > 0).then(|| servers[*rng.pick(&options.owners_of(shape))].id);
         let (masters, replicas) = (of(&shape.masters), of(&shape.replicas));
         let local_quorums = options.local_quorums_of(shape);
         let write_quorum = shape.write_quorum;
         (shape.cluster, Keepers { masters, replicas, write_quorum, local_quorums }, owner)
     };
+    let witnesses = options.witnesses.iter().map(|at| servers[*at].id).collect();
     let clusters = options.clusters.iter().map(first).collect();
-    Command::Table(table::Command::Found(clusters, options.places()))
+    Command::Table(table::Command::Found(clusters, options.places(), witnesses))
 }
 
 /// Makes every server's disk what it is when the cluster has been founded; gives what was agreed.

@@ -20,11 +20,12 @@ const FAN_OUT: usize = 2;
 /// A change of what all servers agree on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Command {
-    /// The clusters that there are, with their owners, and the data centers of servers. Without an
-    /// owner anybody may create.
+    /// The clusters that there are, with their owners, the data centers of servers, and those that
+    /// keep no contents. Without an owner anybody may create.
     Found(
         Vec<(ClusterKey, Keepers, Option<NodeId>)>,
         #[serde(with = "quorate_control::binary")] BTreeMap<NodeId, String>,
+        BTreeSet<NodeId>,
     ),
     /// A cluster gets another owner.
     Own(ClusterKey, NodeId),
@@ -52,6 +53,8 @@ struct Row {
 pub(crate) struct Table {
     /// Those who vote; all others follow them.
     servers: BTreeSet<NodeId>,
+    /// Those of them that keep no contents.
+    pub(crate) witnesses: BTreeSet<NodeId>,
     rows: Vec<Row>,
     #[serde(with = "quorate_control::binary")]
     data_centers: BTreeMap<NodeId, String>,
@@ -80,6 +83,7 @@ impl Table {
                 schema_min: if row.closed { CLOSED } else { 0 },
                 entry: SessionToken::new(),
                 turn: None,
+                witnesses: self.witnesses.clone(),
                 change: None,
             };
             self.generations.place(row.cluster, &mut placement);
@@ -125,7 +129,8 @@ impl StateMachine for Table {
 
     fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
         match command {
-            Command::Found(clusters, data_centers) => {
+            Command::Found(clusters, data_centers, witnesses) => {
+                self.witnesses.clone_from(witnesses);
                 self.data_centers.clone_from(data_centers);
                 for (cluster, keepers, owner) in clusters {
                     self.rows.push(Row { cluster: *cluster, owner: *owner, closed: false });

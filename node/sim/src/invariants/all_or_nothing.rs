@@ -88,6 +88,7 @@ impl AllOrNothing {
                 | Write::Entered(..)
                 | Write::Ancestors(..)
                 | Write::Rivals(..)
+                | Write::Lost(..)
                 | Write::Low(..) => {}
             }
         }
@@ -147,7 +148,8 @@ mod tests {
         let mut invariant = AllOrNothing::default();
         let (options, holds) = (options(), Contents::default());
         let stamp = Stamp { version: 1, tx: TxId::NONE };
-        let write = Write::Item(item(), Committed { stamp, live: true, image: None });
+        let write =
+            Write::Item(item(), Committed { stamp, live: true, image: None, elsewhere: None });
         assert_eq!(invariant.see(0, &[write], &holds, &options), None);
         let abort = Write::Outcome(TxId::NONE, Decided::Abort);
         assert!(invariant.see(0, &[abort], &holds, &options).is_some());
@@ -162,7 +164,7 @@ mod tests {
         let record = TxRecord { ops, ..TxRecord::default() };
         invariant.see(1, &[Write::Tx(TxId::NONE, record)], &holds, &options());
         let stamp = Stamp { version: 1, tx: TxId::NONE };
-        holds.items.insert(item(), Committed { stamp, live: true, image: None });
+        holds.items.insert(item(), Committed { stamp, live: true, image: None, elsewhere: None });
         (invariant, holds)
     }
 

@@ -32,7 +32,12 @@ mod tests {
         let account = |balance: i64| {
             let mut bytes = 7_u64.to_be_bytes().to_vec();
             bytes.extend_from_slice(&balance.to_be_bytes());
-            Committed { stamp: Stamp::ABSENT, live: true, image: Some(Image::from(bytes)) }
+            Committed {
+                stamp: Stamp::ABSENT,
+                live: true,
+                image: Some(Image::from(bytes)),
+                elsewhere: None,
+            }
         };
         let mut items = BTreeMap::new();
         items.insert(options.record_of(0), account(OPENING - 5));

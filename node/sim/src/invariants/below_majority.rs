@@ -205,7 +205,7 @@ mod tests {
         let tx = |seq| TxId { node: NodeId(1), boot: Boot(1), seq };
         let committed = |version, seq| {
             let stamp = Stamp { version, tx: tx(seq) };
-            Committed { stamp, live: true, image: None }
+            Committed { stamp, live: true, image: None, elsewhere: None }
         };
         let mut invariant = BelowMajority::default();
         let mut holds = Contents::default();
@@ -246,7 +246,7 @@ mod tests {
         };
         write(&mut invariant, 2, stamp(1));
         write(&mut invariant, 3, stamp(2));
-        let committed = Committed { stamp: stamp(2), live: true, image: None };
+        let committed = Committed { stamp: stamp(2), live: true, image: None, elsewhere: None };
         let lost = Rival { committed, ancestors: Vec::new(), fate: Fate::Lost };
         let mut disk = Contents::default();
         disk.rivals.insert(item.clone(), vec![lost]);

@@ -43,7 +43,12 @@ mod tests {
     fn live(body: &[u8]) -> Committed {
         let mut bytes = 7_u64.to_be_bytes().to_vec();
         bytes.extend_from_slice(body);
-        Committed { stamp: Stamp::ABSENT, live: true, image: Some(Image::from(bytes)) }
+        Committed {
+            stamp: Stamp::ABSENT,
+            live: true,
+            image: Some(Image::from(bytes)),
+            elsewhere: None,
+        }
     }
 
     fn end(edge: u64, other: u64, out: u8) -> Vec<u8> {

@@ -35,7 +35,7 @@ mod tests {
         let item = ItemId::record(ClusterKey::default(), 0);
         let version = |version| {
             let stamp = Stamp { version, tx: TxId::NONE };
-            Committed { stamp, live: true, image: None }
+            Committed { stamp, live: true, image: None, elsewhere: None }
         };
         let write = |number| Write::Item(item.clone(), version(number));
         let mut before = Contents::default();

@@ -17,6 +17,7 @@
 //! | `one_leader` | a term of the control plane has at most one leader |
 //! | `exact_bases` | commits are applied on exact bases, never twice, never backwards |
 //! | `tombstone_kept` | a tombstone goes only when every MASTER and REPLICA has it |
+//! | `content_kept` | a witness drops a content only when every other server has it |
 //! | `votes_stand` | no vote changes, no Yes after a promise without a vote |
 //! | `durable_before_ok` | no `ok` before W durable Yes votes, or a majority of durable accepts |
 //! | `acknowledged_stays` | what was acknowledged is in the final state's line of history |
@@ -44,6 +45,7 @@ mod bank_total;
 mod below_majority;
 mod command_kept;
 mod configuration_kept;
+mod content_kept;
 mod durable_before_ok;
 mod edges_symmetric;
 mod exact_bases;
@@ -246,8 +248,9 @@ impl Invariants {
             self.report_found(by, index, found);
             return;
         }
-        let mut found = vec![("exact-bases", exact_bases::check(writes, before))];
-        for write in writes {
+        let writes = content_kept::without_drops(writes, before);
+        let mut found = vec![("exact-bases", exact_bases::check(&writes, before))];
+        for write in &writes {
             found.push(("one-outcome", self.outcomes.see(write)));
             found.push(("votes-stand", self.votes.see(by, write)));
             found.push(("one-owner", self.owners.see(index, write)));
@@ -297,7 +300,7 @@ impl Invariants {
             matches!(write, Write::Item(..) | Write::Purge(_) | Write::Aligning(false))
         };
         let changes = !holds.aligning && writes.iter().any(shows);
-        if !changes || !options.holds_all(by) {
+        if !changes || !options.shows_all(by) {
             return;
         }
         let (invariant, detail) = snapshot(&holds.items, options);
@@ -306,9 +309,14 @@ impl Invariants {
         }
     }
 
-    /// Looks at a batch of one server that drops tombstones, with what its own disk holds before
-    /// it, and every other one durably.
+    /// Looks at a batch of one server that drops tombstones or contents, with what its own disk
+    /// holds before it, and every other one durably.
     pub fn purged(&mut self, by: usize, writes: &[Write], disks: &[&Contents], options: &Options) {
+        let tombstones = &self.tombstones;
+        let has_dropped = |server, item: &ItemId| tombstones.has_dropped(server, item);
+        if let Some(detail) = content_kept::check(writes, disks, options, has_dropped) {
+            self.report("content-kept", format!("server {by}: {detail}"));
+        }
         let found = self.tombstones.purged(by, writes, disks, options);
         if let Some(detail) = found.filter(|_| self.below_majority.is_none()) {
             self.report("tombstone-kept", format!("server {by}: {detail}"));
@@ -336,7 +344,7 @@ impl Invariants {
     ) {
         self.votes.restarted(by, kept);
         self.generations.restarted(index, kept);
-        if options.holds_all(index) && !kept.aligning {
+        if options.shows_all(index) && !kept.aligning {
             let (invariant, detail) = snapshot(&kept.items, options);
             if let Some(detail) = detail {
                 self.report(invariant, format!("server {index} starts: {detail}"));

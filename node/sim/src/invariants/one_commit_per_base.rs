@@ -51,7 +51,7 @@ mod tests {
         let by = |seq| {
             let tx = TxId { node: NodeId(1), boot: Boot(1), seq };
             let stamp = Stamp { version: 1, tx };
-            Committed { stamp, live: true, image: None }
+            Committed { stamp, live: true, image: None, elsewhere: None }
         };
         assert_eq!(invariant.see(&item, &by(1)), None);
         assert_eq!(invariant.see(&item, &by(1)), None);

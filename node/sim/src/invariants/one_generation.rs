@@ -237,7 +237,7 @@ mod tests {
         let (mut invariant, vote, item) = begun();
         let (lacks, mut has) = (Contents::default(), Contents::default());
         let stamp = Stamp { version: 1, tx: TxId::NONE };
-        let committed = quorate_api::Committed { stamp, live: true, image: None };
+        let committed = quorate_api::Committed { stamp, live: true, image: None, elsewhere: None };
         has.items.insert(item.clone(), committed);
         assert_eq!(invariant.see(0, &[vote, COMMIT], &lacks, NO), None);
         let disks = [&has, &lacks, &has];

@@ -30,6 +30,7 @@ impl OneOutcome {
             | Write::Entered(..)
             | Write::Ancestors(..)
             | Write::Rivals(..)
+            | Write::Lost(..)
             | Write::Purge(_)
             | Write::Aligning(_) => return None,
         };

@@ -65,6 +65,7 @@ mod tests {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            witnesses: std::collections::BTreeSet::new(),
             change: None,
         };
         let write = |node, seq| {

@@ -105,7 +105,7 @@ mod tests {
         let options = Options { servers: 2, clusters, ..Options::of_seed(1) };
         let item = options.record_of(0);
         let stamp = Stamp { version: 2, tx: TxId::NONE };
-        let tombstone = Committed { stamp, live: false, image: None };
+        let tombstone = Committed { stamp, live: false, image: None, elsewhere: None };
         let mut invariant = TombstoneKept::default();
         let (mut has, lacks) = (Contents::default(), Contents::default());
         has.items.insert(item.clone(), tombstone.clone());
@@ -129,7 +129,7 @@ mod tests {
         let options = Options { servers: founders + 1, clusters, ..options };
         let item = options.record_of(0);
         let stamp = Stamp { version: 2, tx: TxId::NONE };
-        let tombstone = Committed { stamp, live: false, image: None };
+        let tombstone = Committed { stamp, live: false, image: None, elsewhere: None };
         let mut has = Contents::default();
         has.items.insert(item.clone(), tombstone.clone());
         let mut aligns = Contents::default();

@@ -38,7 +38,12 @@ mod tests {
         let live = |body: &[u8]| {
             let mut bytes = 7_u64.to_be_bytes().to_vec();
             bytes.extend_from_slice(body);
-            Committed { stamp: Stamp::ABSENT, live: true, image: Some(Image::from(bytes)) }
+            Committed {
+                stamp: Stamp::ABSENT,
+                live: true,
+                image: Some(Image::from(bytes)),
+                elsewhere: None,
+            }
         };
         let cluster = options.clusters[0].cluster;
         let mut owner = cluster.cluster.to_be_bytes().to_vec();

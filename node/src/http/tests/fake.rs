@@ -232,6 +232,11 @@ impl Fake {
         self.state().role = Role::Replica;
     }
 
+    /// From now on it votes only.
+    pub(super) fn be_witness(&self) {
+        self.state().role = Role::Witness;
+    }
+
     /// From now on it stands alone.
     pub(super) fn stand_alone(&self) {
         self.state().alone = true;
@@ -283,7 +288,7 @@ impl State {
             let stamp = Stamp { version: stamp.version + 1, tx };
             let live = op.kind != OpKind::Delete;
             stamps.push(stamp);
-            writes.push((op.item, Committed { stamp, live, image: op.image }));
+            writes.push((op.item, Committed { stamp, live, image: op.image, elsewhere: None }));
         }
         for (item, committed) in writes {
             self.items.insert(item, committed);

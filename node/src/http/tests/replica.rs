@@ -49,3 +49,27 @@ async fn a_replica_refuses_every_kind_of_write_and_names_the_masters() {
     setup.send("GET", "/query/bench/sql/SELECT%20FROM%20Item", "").await.expect(200);
     setup.sql("HA STATUS").await;
 }
+
+/// FEATURES: A2
+#[tokio::test]
+async fn a_witness_refuses_records_too_and_describes_what_there_is() {
+    let setup = Setup::bench().await;
+    let rows = setup.sql("INSERT INTO Item (k) VALUES (1)").await;
+    let rid = rows[0]["@rid"].as_str().unwrap().trim_start_matches('#').to_owned();
+    setup.fake.be_witness();
+    let read = "Cannot read records on node 'n1' because it is a witness and keeps none";
+    for (method, path, text) in [
+        ("GET", format!("/document/bench/{rid}"), read),
+        ("GET", "/query/bench/sql/SELECT%20FROM%20Item".to_owned(), read),
+        ("GET", "/query/bench/sql/SELECT%20FROM%20Item%20WHERE%20k%20=%201".to_owned(), read),
+        ("GET", format!("/query/bench/sql/SELECT%20FROM%20%23{rid}"), read),
+        ("DELETE", format!("/document/bench/{rid}"), "Cannot execute write operation"),
+    ] {
+        let refused = setup.send(method, &path, "").await;
+        assert_eq!(refused.json()["masters"][0]["name"], "n1", "{path}");
+        let told = refused.fails(500, ErrorCode::NotMaster.name(), "failed");
+        assert!(told.starts_with(text), "{path}: {told}");
+    }
+    setup.send("GET", "/database/bench", "").await.expect(200);
+    setup.sql("HA STATUS").await;
+}

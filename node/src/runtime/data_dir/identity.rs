@@ -27,7 +27,7 @@ const IDENTITY: &str = "identity";
 pub(super) struct IdentityFile {
     format: u32,
     pub(super) node_id: String,
-    pub(super) name: String,
+    name: String,
 }
 
 /// The name of the server that a folder belongs to; `None` before its first start.
@@ -68,7 +68,7 @@ pub(super) fn identity(root: &Path, name: &str, versions: Versions) -> Result<No
 }
 
 impl IdentityFile {
-    fn node_id(&self, root: &Path) -> Result<NodeId, DataError> {
+    pub(super) fn node_id(&self, root: &Path) -> Result<NodeId, DataError> {
         let id = u64::from_str_radix(&self.node_id, 16).map(NodeId);
         id.map_err(|error| damaged_identity(root, error.to_string()))
     }
@@ -105,15 +105,14 @@ pub(super) fn read_identity(
 }
 
 fn create_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
-    if root.join("boot").exists() {
+    if root.join(super::BOOT).exists() {
         let detail = "it is missing, but there is a boot counter".into();
         return Err(DataError::Damaged { path: root.join(IDENTITY), detail });
     }
-    replace_identity(root, name)
+    new_identity(root, name)
 }
 
-/// Makes the folder that of a server which never was.
-pub(super) fn replace_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
+fn new_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
     let path = root.join(IDENTITY);
     let random = getrandom::u64()
         .map_err(|error| io_error("make", &path)(io::Error::other(error.to_string())))?;
@@ -122,6 +121,30 @@ pub(super) fn replace_identity(root: &Path, name: &str) -> Result<NodeId, DataEr
     let (node_id, name) = (node.to_string(), name.to_owned());
     write_identity(root, &IdentityFile { format: FORMAT, node_id, name })?;
     Ok(node)
+}
+
+/// Writes the identity of one folder into another one that has none.
+///
+/// # Errors
+/// It cannot be read or written.
+pub(in crate::runtime) fn copy_identity(from: &Path, to: &Path) -> Result<(), DataError> {
+    if read_identity(to, Versions::ALL)?.is_some() {
+        return Ok(());
+    }
+    let file = read_identity(from, Versions::ALL)?;
+    file.map_or(Ok(()), |file| write_identity(to, &file))
+}
+
+/// Gives the folder of a server another identity under the same name, unless it is another than
+/// `before` already.
+///
+/// # Errors
+/// It cannot be read or written.
+pub(in crate::runtime) fn renew_identity(root: &Path, before: NodeId) -> Result<(), DataError> {
+    match read_identity(root, Versions::ALL)? {
+        Some(file) if file.node_id(root)? == before => new_identity(root, &file.name).map(drop),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn write_identity(root: &Path, file: &IdentityFile) -> Result<(), DataError> {

@@ -14,8 +14,8 @@ use quorate_api::NodeId;
 use quorate_control::versions::Versions;
 use serde::{Deserialize, Serialize};
 
-use super::identity::{read_identity, replace_identity};
-use super::{DataError, WITNESS, databases, folder, io_error, replace, sync_dir, unreadable};
+use super::identity::{read_identity, renew_identity};
+use super::{DataError, WRITTEN, folder, io_error, replace, sync_dir, unreadable};
 
 /// Name of the note.
 const NOTE: &str = "renounced";
@@ -62,9 +62,8 @@ pub(super) fn put_aside(root: &Path, versions: Versions) -> Result<(), DataError
         }
     }
     let aside = folder(&backup, &note.node_id)?;
-    let store = databases(root);
-    for from in [store, root.join("boot"), root.join(WITNESS)] {
-        let Some(name) = from.file_name() else { continue };
+    for name in WRITTEN {
+        let from = root.join(name);
         match fs::rename(&from, aside.join(name)) {
             Ok(()) => {}
             // It was moved before this process began.
@@ -74,7 +73,7 @@ pub(super) fn put_aside(root: &Path, versions: Versions) -> Result<(), DataError
     }
     sync_dir(&aside)?;
     sync_dir(root)?;
-    replace_identity(root, &identity.name)?;
+    renew_identity(root, identity.node_id(root)?)?;
     tracing::info!(
         former = note.node_id, aside = %aside.display(),
         "this server's former identity and its data are put aside"
@@ -145,7 +144,7 @@ mod tests {
             step(dir.path(), &aside);
             let next = open(dir.path());
             assert!(next.node != node && next.boot.0 == 1, "step {at}");
-            for name in ["databases", "boot", WITNESS] {
+            for name in WRITTEN {
                 assert!(aside.join(name).exists(), "step {at}: {name}");
             }
         }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quorate_control::servers::Role;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::peer::{Direction, Peer};
@@ -91,7 +90,7 @@ impl Links {
             self.storage.unbind(name)?;
         }
         self.peers.store(Arc::new(after.clone()));
-        let is_master = |node| servers.iter().any(|s| s.node == node && s.role == Role::Master);
+        let is_master = |node| servers.iter().any(|s| s.node == node && s.role.votes());
         self.own.board().keep(servers.iter().map(|server| server.node).collect());
         let (always, now) = (self.always.load(), self.clock.now());
         let master = is_master(self.me.node);

@@ -191,7 +191,7 @@ mod tests {
             k.map(|k| Image::from(json!({"@class": "Item", "k": k}).to_string().into_bytes()));
         Write::Item(
             ItemId::record(CLUSTER, position),
-            Committed { stamp, live: image.is_some(), image },
+            Committed { stamp, live: image.is_some(), image, elsewhere: None },
         )
     }
 

@@ -51,6 +51,8 @@ pub(crate) const META_ENTERED: &[u8] = b"entered/";
 pub(crate) const META_LOW: &[u8] = b"low/";
 /// Prefix of the commits that no decision log has told of.
 pub(crate) const META_OUT_OF_LOG: &[u8] = b"out_of_log/";
+/// Prefix of the places of contents that have lost.
+pub(crate) const META_LOST: &[u8] = b"lost/";
 /// Prefix of what is known of the peers.
 pub(crate) const META_PEER: &[u8] = b"peer/";
 /// Prefix of the marks of derived indexes, per covered cluster.

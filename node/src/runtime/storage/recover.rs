@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::{ClusterKey, ItemId, NodeId, TxId};
 use quorate_control::plane::RecoveredLog;
-use quorate_protocol::conflict::{Fate, Rival};
+use quorate_protocol::conflict::{self, Fate, Rival};
 use quorate_protocol::io::Recovered;
 use quorate_protocol::message::{Decided, LogPosition};
 use rocksdb::{Direction, IteratorMode};
@@ -25,7 +25,7 @@ impl Storage {
         self.recover_marks(&mut recovered)?;
         self.recover_log(&mut recovered)?;
         self.recover_undecided(&mut recovered)?;
-        recovered.diverged = self.open_items()?;
+        self.recover_diverged(&mut recovered)?;
         recovered.aligning = self.get::<()>(keys::META, keys::META_ALIGNING)?.is_some();
         Ok(recovered)
     }
@@ -72,18 +72,25 @@ impl Storage {
         Ok(())
     }
 
-    /// Items with contents that are not merged.
-    fn open_items(&self) -> Result<BTreeSet<ItemId>, StorageError> {
-        let mut open = BTreeSet::new();
+    /// What is listed beside committed contents.
+    fn recover_diverged(&self, recovered: &mut Recovered) -> Result<(), StorageError> {
+        for (key, bytes) in self.meta_with(keys::META_LOST)? {
+            let place = key[keys::META_LOST.len()..].try_into();
+            let place = u64::from_be_bytes(place.map_err(|_| odd_key(keys::META, &key))?);
+            recovered.lost_order.insert(place, value::decode(keys::META, &key, &bytes)?);
+        }
         let mut after = None;
         loop {
             let page = self.rivals_after(after.as_ref(), RIVALS_PAGE)?;
             let is_open = |rivals: &[Rival]| rivals.iter().any(|rival| rival.fate != Fate::Lost);
             let of_page = page.iter().filter(|(_, rivals)| is_open(rivals));
-            open.extend(of_page.map(|(item, _)| item.clone()));
+            recovered.diverged.extend(of_page.map(|(item, _)| item.clone()));
+            for (item, rivals) in &page {
+                recovered.lost.extend(conflict::lost_of(item, rivals));
+            }
             after = page.last().map(|(item, _)| item.clone());
             if page.len() < RIVALS_PAGE {
-                return Ok(open);
+                return Ok(());
             }
         }
     }

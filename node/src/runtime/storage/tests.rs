@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use quorate_api::{Image, ItemKey, Stamp, TxId};
+use quorate_protocol::conflict::{Fate, Rival};
 use quorate_protocol::io::{Store, Write, is_last_page};
 use quorate_protocol::message::{Decided, LogEntry, LogPosition, TxRecord};
 
@@ -27,7 +28,7 @@ fn entry(seq: u64) -> LogEntry {
 
 fn committed(version: u64, live: bool) -> Committed {
     let stamp = Stamp { version, tx: tx(version) };
-    Committed { stamp, live, image: Some(Image::from(vec![1, 2, 3])) }
+    Committed { stamp, live, image: Some(Image::from(vec![1, 2, 3])), elsewhere: None }
 }
 
 fn writer(storage: &Arc<Storage>) -> Writer {
@@ -249,7 +250,7 @@ fn a_page_of_items_ends_at_its_bytes() {
     let large = |position: u64, live| {
         let image = Some(Image::from(vec![7; 100 << 10]));
         let stamp = Stamp { version: 1, tx: tx(position) };
-        let committed = Committed { stamp, live, image: image.filter(|_| live) };
+        let committed = Committed { stamp, live, image: image.filter(|_| live), elsewhere: None };
         Write::Item(ItemId::record(cluster, position), committed)
     };
     let writes: Vec<Write> = (0..100).map(|p| large(p, p % 25 != 0)).collect();
@@ -322,6 +323,38 @@ fn generations_survive_a_restart() {
     assert_eq!(recovered.entered, [(of(10), 3)].into());
 }
 
+/// FEATURES: A14
+#[test]
+fn what_lost_is_found_with_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |position| ItemId::record(ClusterKey { database: 1, cluster: 10 }, position);
+    let stamp = |version| Stamp { version, tx: tx(version) };
+    let rival = |version, fate| {
+        let committed = committed(version, true);
+        Rival { committed, ancestors: vec![stamp(1)], fate }
+    };
+    {
+        let storage = open(&dir);
+        let writes = [
+            Write::Rivals(of(1), vec![rival(2, Fate::Lost), rival(3, Fate::Open)]),
+            Write::Rivals(of(2), vec![rival(2, Fate::NoWinner)]),
+            Write::Rivals(of(3), vec![rival(4, Fate::Lost)]),
+            Write::Lost(300, Some((of(1), stamp(2)))),
+            Write::Lost(2, Some((of(3), stamp(4)))),
+            Write::Lost(7, Some((of(5), stamp(4)))),
+            Write::Lost(7, None),
+        ];
+        writer(&storage).apply(1, &writes).unwrap();
+        storage.sync().unwrap();
+    }
+    let recovered = open(&dir).recover().unwrap();
+    assert_eq!(recovered.diverged, [of(1), of(2)].into());
+    let lost: Vec<_> = recovered.lost.iter().map(|lost| (&lost.item, lost.stamp)).collect();
+    assert_eq!(lost, [(&of(1), stamp(2)), (&of(3), stamp(4))]);
+    let order = [(2, (of(3), stamp(4))), (300, (of(1), stamp(2)))];
+    assert_eq!(recovered.lost_order, order.into());
+}
+
 #[test]
 fn aligning_survives_a_restart() {
     let dir = tempfile::tempdir().unwrap();
@@ -345,7 +378,7 @@ proptest! {
         let cluster = ClusterKey { database: 1, cluster: 10 };
         let item = ItemId { cluster, key: ItemKey::Key(key) };
         let stamp = Stamp { version, tx: tx(version) };
-        let value = Committed { stamp, live, image: image.map(Image::from) };
+        let value = Committed { stamp, live, image: image.map(Image::from), elsewhere: None };
         writer(&storage).apply(1, &[Write::Item(item.clone(), value.clone())]).unwrap();
         prop_assert_eq!(storage.committed(&item).unwrap(), Some(value));
     }

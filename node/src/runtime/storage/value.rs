@@ -110,11 +110,28 @@ mod tests {
     fn a_tombstone_is_told_by_its_beginning() {
         let stamp = Stamp { version: 300, tx: TxId { seq: 1 << 40, ..TxId::NONE } };
         for (live, image) in [(true, Some(vec![9; 1_000])), (true, None), (false, Some(vec![1]))] {
-            let committed = Committed { stamp, live, image: image.map(Image::from) };
+            let committed =
+                Committed { stamp, live, image: image.map(Image::from), elsewhere: None };
             let bytes = encode("items", b"key", &committed).unwrap();
             assert_eq!(is_tombstone("items", b"key", &bytes).unwrap(), !live);
             assert!(is_tombstone("items", b"key", &bytes[..HEADER]).is_err());
         }
+    }
+
+    /// Data of before there were witnesses is read as it was written.
+    #[test]
+    fn content_is_written_like_an_optional_image_and_a_witness_keeps_a_digest() {
+        let stamp = Stamp { version: 300, tx: TxId { seq: 7, ..TxId::NONE } };
+        for image in [None, Some(Image::from(vec![9; 40]))] {
+            let plain = encode("items", b"key", &(stamp, true, &image)).unwrap();
+            let committed = Committed { stamp, live: true, image, elsewhere: None };
+            assert_eq!(encode("items", b"key", &committed).unwrap(), plain);
+            assert_eq!(decode::<Committed>("items", b"key", &plain).unwrap(), committed);
+        }
+        let kept = Committed::without_content(stamp, true, u128::MAX - 5);
+        let bytes = encode("items", b"key", &kept).unwrap();
+        assert_eq!(decode::<Committed>("items", b"key", &bytes).unwrap(), kept);
+        assert!(!is_tombstone("items", b"key", &bytes).unwrap());
     }
 
     #[test]

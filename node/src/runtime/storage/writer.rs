@@ -188,6 +188,7 @@ impl Writer {
                 self.put_list(batch, keys::ANCESTORS, item, ancestors)
             }
             Write::Rivals(item, rivals) => self.put_list(batch, keys::RIVALS, item, rivals),
+            Write::Lost(place, content) => self.lost(batch, *place, content.as_ref()),
             Write::Aligning(true) => self.put(batch, keys::META, keys::META_ALIGNING, &()),
             Write::Aligning(false) => {
                 self.end_alignment(batch);
@@ -203,6 +204,20 @@ impl Writer {
             let end = keys::meta(prefix, &[u8::MAX; 21]);
             batch.delete_range_cf(family, prefix.to_vec(), end);
         }
+    }
+
+    fn lost(
+        &self,
+        batch: &mut WriteBatch,
+        place: u64,
+        content: Option<&(ItemId, Stamp)>,
+    ) -> Result<(), StorageError> {
+        let key = keys::meta(keys::META_LOST, &place.to_be_bytes());
+        let Some(content) = content else {
+            batch.delete_cf(self.storage.family(keys::META), key);
+            return Ok(());
+        };
+        self.put(batch, keys::META, &key, content)
     }
 
     fn copied(

@@ -9,7 +9,7 @@ use quorate_control::agreement::Agreement;
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
 use quorate_control::servers::Role;
-use quorate_protocol::conflict::Rival;
+use quorate_protocol::conflict::{Dismissed, Rival};
 use quorate_protocol::io::{Failure, ReadQuorum, SessionToken};
 use tokio::sync::watch;
 
@@ -150,6 +150,11 @@ impl Backend for Fake {
     async fn choose(&self, item: ItemId, _: Stamp, _: Instant) -> Result<Commit, Failure> {
         let (code, item) = (ErrorCode::VersionConflict, Some(item));
         Err(Failure { code, item, current: None, holder: None })
+    }
+
+    async fn dismiss(&self, contents: Dismissed, _: Instant) -> Result<u64, Failure> {
+        // One of each record.
+        Ok(u64::from(!matches!(contents, Dismissed::Content(..))))
     }
 
     fn compare(&self, _: Vec<ClusterKey>) {}

@@ -28,6 +28,7 @@ impl Fake {
             own: status.name.clone(),
             is_distributed: !state.alone,
             now_ms: NOW_MS,
+            found: Vec::new(),
             list: list.filter(|server| !state.alone || server.name == status.name).collect(),
         }
     }
