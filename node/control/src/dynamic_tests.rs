@@ -159,6 +159,13 @@ fn who_is_enlisted_or_needed_stays() {
         assert!(agreement.schema.check_absent(NodeId(3)).is_err());
         assert_eq!(agreement, before);
     }
+    // Of two MASTERs and a witness, one MASTER and the witness would be no majority with records.
+    let mut beside = founded(3, &[new("bench", majority, dynamic(&[]))]);
+    let witness = Command::SetRole { server: "n1".into(), role: Role::Witness };
+    beside.apply(&witness).unwrap();
+    for node in [NodeId(1), NodeId(3)] {
+        assert!(beside.apply(&Command::RemoveAbsent { node }).is_err(), "{node}");
+    }
     let agreement = founded(3, &[new("bench", majority, dynamic(&["n3"]))]);
     assert_eq!(agreement.schema.check_absent(NodeId(2)), Ok(()), "its other servers are not");
     assert!(agreement.schema.check_absent(NodeId(9)).is_err(), "not in the cluster");

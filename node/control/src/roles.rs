@@ -65,6 +65,9 @@ impl Schema {
         if server.role == role && !server.leaving {
             return Ok(None);
         }
+        if server.role == Role::Witness && role != Role::Witness {
+            return Err(MemberError::Witness(name.to_string()));
+        }
         let node = server.node;
         self.check_change()?;
         self.check_brings_nothing(node)?;

@@ -113,7 +113,7 @@ fn what_diverges_is_merged_or_listed() {
 fn servers_come_and_go_and_nothing_breaks() {
     let (mut commits, mut aligned, mut generations, mut owners) = (0, 0, 0, 0);
     let (mut joined, mut removed, mut lost, mut positions) = (0, 0, 0, 0);
-    let (mut absent, mut returned) = (0, 0);
+    let mut absent = 0;
     let run = |index| {
         let seed = index as u64 + 1;
         World::new(seed, Options::of_seed(seed).with_membership(seed), false).run()
@@ -128,7 +128,6 @@ fn servers_come_and_go_and_nothing_breaks() {
         joined += counts.joined;
         removed += counts.removed;
         absent += counts.absent;
-        returned += counts.returned;
         lost += counts.disks_lost;
         positions += counts.positions;
     }
@@ -136,7 +135,7 @@ fn servers_come_and_go_and_nothing_breaks() {
     assert!(aligned > 600, "{aligned} alignments");
     assert!(generations > 3_000 && owners > 800, "{generations} generations, {owners} owners");
     assert!(joined > 600 && removed > 100, "{joined} joined, {removed} removed");
-    assert!(absent > 20 && returned > 4, "{absent} left by themselves, {returned} came back");
+    assert!(absent > 20, "{absent} left by themselves");
     assert!(lost > 80, "{lost} disks lost");
     assert!(positions > 500, "{positions} positions");
 }
