@@ -133,6 +133,7 @@ fn plan(mode: LoadMode, seconds: u64) -> Plan {
             proxied: false,
             limits: quorate::plan::Limits::default(),
         },
+        network: None,
         workload: Workload {
             records: 1000,
             value_bytes: 100,

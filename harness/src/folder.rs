@@ -107,7 +107,7 @@ pub struct Manifest {
     pub node: String,
     /// SHA-256 of the node binary, or of the configuration of its image.
     pub node_sha256: String,
-    /// Stage that ran: `process` or `docker`.
+    /// Stage that ran: `process`, `docker` or `sim`.
     pub stage: String,
     /// Why that stage was chosen.
     pub stage_reason: String,

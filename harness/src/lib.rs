@@ -13,6 +13,7 @@ pub mod owner;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod sim;
 pub mod spec;
 pub mod stage;
 pub mod sweep;

@@ -298,12 +298,9 @@ impl Config {
             if join.is_empty() { members.count() } else { usize::MAX },
         )?;
         let founders = if join.is_empty() { members.names() } else { &[] };
-        let witness = join::is_witness(witness, (&name, founders), &mut template)?;
-        let names: Vec<&str> = founders.iter().map(String::as_str).collect();
-        let centers = &template.defaults.data_centers;
-        data_centers::check(centers, (write_quorum, read_quorum), &names)?;
+        check_centers(&template, (write_quorum, read_quorum), founders)?;
         let chain = flags.conflict_resolver_chain.or(file.conflict_resolver_chain);
-        let chain = chain_of(chain, centers)?;
+        let chain = chain_of(chain, &template.defaults.data_centers)?;
         let given = flags.execution_mode.map(|text| text.parse()).transpose()?;
         let execution_mode =
             given.or(file.execution_mode).unwrap_or(template.defaults.execution_mode);
@@ -321,13 +318,13 @@ impl Config {
         let links =
             (!stands_alone).then(|| join::links(reach, dial, cluster, secret)).transpose()?;
         Ok(Self {
+            witness: join::is_witness(witness, (&name, founders), &mut template)?,
             name,
             data,
             http: flags.http.or(file.http).unwrap_or_else(|| default_address(DEFAULT_HTTP)),
             links,
             members,
             join,
-            witness,
             write_quorum,
             data_centers: template.defaults.data_centers.clone(),
             read_quorum,
@@ -345,6 +342,16 @@ impl Config {
             connections_max,
         })
     }
+}
+
+/// Every founder has its data center where quorums ask for one.
+fn check_centers(
+    template: &Template,
+    quorums: (WriteQuorum, ReadQuorum),
+    founders: &[String],
+) -> Result<(), DataCenterError> {
+    let names: Vec<&str> = founders.iter().map(String::as_str).collect();
+    data_centers::check(&template.defaults.data_centers, quorums, &names)
 }
 
 /// A server that stands alone looks for nobody.

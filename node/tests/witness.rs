@@ -1,5 +1,5 @@
-//! Two servers and a witness as processes: any of them dies under load, what the witness keeps on its
-//! disk, what it refuses, and how it comes and comes back.
+//! Two servers and a witness as processes: any of them dies under load, what the witness keeps on
+//! its disk, what it refuses, and how it comes and comes back.
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 #![allow(clippy::print_stdout, reason = "the figures are what the test is for")]
 

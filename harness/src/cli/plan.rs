@@ -7,7 +7,7 @@ use quorate_check::verdict::Verdict;
 use super::arguments::PlanArguments;
 use super::{Exit, Output};
 use crate::plan::{
-    DiskFault, FaultKind, KeyDistribution, LoadMode, Plan, Shape, Target, Topology, build,
+    DiskFault, FaultKind, KeyDistribution, LoadMode, Network, Plan, Shape, Target, Topology, build,
     estimate, shape,
 };
 use crate::run::choice::{self, Offer};
@@ -53,6 +53,7 @@ fn settings(plan: &Plan) -> Vec<Vec<String>> {
         ("description", plan.description.clone()),
         ("seed", plan.seed.to_string()),
         ("servers", servers),
+        ("network", plan.network.as_ref().map(Network::describe).unwrap_or_default()),
         ("write quorum", plan.topology.write_quorum.clone()),
         ("records", format!("{} of {} bytes", plan.workload.records, plan.workload.value_bytes)),
         ("mix", mix.collect::<Vec<_>>().join(", ")),

@@ -7,12 +7,12 @@ use quorate_check::history::{Nanos, Outcome, Phase};
 use tokio_util::sync::CancellationToken;
 
 use crate::drive::DriverError;
-use crate::drive::client::Client;
 use crate::drive::recorder::{Completion, Recorder};
 use crate::drive::reply::ClientFault;
 use crate::drive::request::Call;
 use crate::drive::sessions::Sessions;
 use crate::drive::table::KeyTable;
+use crate::drive::transport::Transport;
 use crate::plan::OpClass;
 use crate::run::parts::Clock;
 
@@ -73,7 +73,7 @@ impl Ids {
 #[derive(Debug)]
 pub(crate) struct Crew {
     pub(crate) clock: Clock,
-    pub(crate) client: Client,
+    pub(crate) client: Transport,
     pub(crate) table: KeyTable,
     pub(crate) recorder: Recorder,
     pub(crate) ids: Ids,
@@ -84,7 +84,7 @@ pub(crate) struct Crew {
 
 impl Crew {
     /// A crew that knows nothing yet.
-    pub(crate) fn new(clock: Clock, client: Client, recorder: Recorder) -> Self {
+    pub(crate) fn new(clock: Clock, client: Transport, recorder: Recorder) -> Self {
         Self {
             clock,
             client,

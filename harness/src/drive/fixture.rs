@@ -25,6 +25,7 @@ pub(crate) fn plan() -> Plan {
             proxied: false,
             limits: crate::plan::Limits::default(),
         },
+        network: None,
         workload: Workload {
             records: 100,
             value_bytes: 16,

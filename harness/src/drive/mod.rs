@@ -45,9 +45,12 @@ use crate::drive::meter::{Meter, Window};
 use crate::drive::recorder::{Output, Recorder};
 use crate::drive::request::Encoder;
 use crate::drive::schedule::{ArrivalTimes, Operations};
+use crate::drive::simulated::Simulated;
+use crate::drive::transport::Transport;
 use crate::folder::{DriverSummary, PhaseMark, RunFolder, SoundnessFinding};
 use crate::plan::{LoadMode, Plan};
 use crate::run::parts::{Clock, Endpoint};
+use crate::sim::Simulator;
 
 mod afterwards;
 mod client;
@@ -70,7 +73,9 @@ pub(crate) mod request;
 pub mod schedule;
 mod sessions;
 mod setup;
+mod simulated;
 mod table;
+mod transport;
 mod wake;
 
 /// Operations in flight while loading and reading back, if the plan has fewer clients: these
@@ -155,6 +160,8 @@ pub struct Driver {
     /// Servers that reads ask: the targets, unless the plan says otherwise.
     readers: Vec<u32>,
     crew: Crew,
+    /// The servers have the database from the start, and time is virtual.
+    simulated: bool,
 }
 
 impl Driver {
@@ -170,50 +177,67 @@ impl Driver {
         clock: Clock,
         folder: &RunFolder,
     ) -> Result<Self, DriverError> {
+        let load = &plan.load;
+        let value_bytes = plan.workload.value_bytes;
+        let encoder = Encoder::new(password, load.timeout_ms, value_bytes, plan.seed);
+        let addrs: Vec<_> = endpoints.iter().map(|endpoint| endpoint.client).collect();
+        raise_file_limit();
+        let mut client = Client::new(clock, addrs, encoder, millis(load.timeout_ms))
+            .map_err(DriverError::Poll)?;
+        let (targets, readers) = asked(plan, endpoints)?;
+        let asked: Vec<u32> = match load.readers.is_empty() {
+            true => targets,
+            false => targets.into_iter().chain(readers).collect(),
+        };
+        for connection in 0..load.clients as usize {
+            client.warm(asked[connection % asked.len()]);
+        }
+        let driver = Self::open(plan, endpoints, Transport::Http(Box::new(client)), clock, folder)?;
+        Ok(Self { password: password.to_owned(), ..driver })
+    }
+
+    /// The same for a simulated cluster, whose time `clock` shows.
+    ///
+    /// # Errors
+    /// When the plan does not fit the endpoints, or files cannot be created.
+    pub fn simulated(
+        plan: &Plan,
+        endpoints: &[Endpoint],
+        simulator: Simulator,
+        clock: Clock,
+        folder: &RunFolder,
+    ) -> Result<Self, DriverError> {
+        let clients = Simulated::new(clock, simulator, millis(plan.load.timeout_ms));
+        let transport = Transport::Simulated(clients);
+        let driver = Self::open(plan, endpoints, transport, clock, folder)?;
+        Ok(Self { simulated: true, ..driver })
+    }
+
+    fn open(
+        plan: &Plan,
+        endpoints: &[Endpoint],
+        transport: Transport,
+        clock: Clock,
+        folder: &RunFolder,
+    ) -> Result<Self, DriverError> {
         // Refused here rather than after the load phase.
         Operations::new(plan)?;
         ArrivalTimes::new(plan)?;
-        let index_of = |name: &String| {
-            let found = endpoints.iter().position(|endpoint| endpoint.node == *name);
-            let found = found.and_then(|index| u32::try_from(index).ok());
-            found.ok_or_else(|| DriverError::UnknownServer(name.clone()))
-        };
-        let indices = |names: &[String]| names.iter().map(index_of).collect::<Result<Vec<_>, _>>();
-        let targets = indices(&plan.load.targets)?;
-        if targets.is_empty() {
-            return Err(DriverError::NoTargets);
-        }
-        let readers = match plan.load.readers.as_slice() {
-            [] => targets.clone(),
-            names => indices(names)?,
-        };
-        raise_file_limit();
+        let (targets, readers) = asked(plan, endpoints)?;
         let output = Output {
             history: folder.history(),
             intervals: folder.intervals(),
             header: Header::new(
                 endpoints.iter().map(|endpoint| endpoint.node.clone()).collect(),
                 plan.workload.records,
-                false,
+                matches!(transport, Transport::Simulated(_)),
             ),
             started: SystemTime::now() - std::time::Duration::from_nanos(clock.now()),
         };
-        let load = &plan.load;
-        let value_bytes = plan.workload.value_bytes;
-        let encoder = Encoder::new(password, load.timeout_ms, value_bytes, plan.seed);
-        let addrs: Vec<_> = endpoints.iter().map(|endpoint| endpoint.client).collect();
-        let mut client = Client::new(clock, addrs.clone(), encoder, millis(load.timeout_ms))
-            .map_err(DriverError::Poll)?;
-        let asked: Vec<u32> = match plan.load.readers.is_empty() {
-            true => targets.clone(),
-            false => targets.iter().chain(&readers).copied().collect(),
-        };
-        for connection in 0..load.clients as usize {
-            client.warm(asked[connection % asked.len()]);
-        }
-        let crew = Crew::new(clock, client, Recorder::start(&output)?);
-        let (plan, folder) = (plan.clone(), folder.clone());
-        Ok(Self { plan, password: password.to_owned(), folder, addrs, targets, readers, crew })
+        let addrs = endpoints.iter().map(|endpoint| endpoint.client).collect();
+        let crew = Crew::new(clock, transport, Recorder::start(&output)?);
+        let (plan, folder, password) = (plan.clone(), folder.clone(), String::new());
+        Ok(Self { plan, password, folder, addrs, targets, readers, crew, simulated: false })
     }
 
     /// Creates the database with the plan's write quorum, and its class, and waits until the
@@ -222,6 +246,9 @@ impl Driver {
     /// # Errors
     /// When no server does so within a minute, or a REPLICA has not heard of it by then.
     pub fn prepare(&mut self) -> Result<(), DriverError> {
+        if self.simulated {
+            return Ok(());
+        }
         let quorum = &self.plan.topology.write_quorum;
         let (masters, replicas) = self.addrs.split_at(self.masters() as usize);
         setup::create_database(masters, &self.password, quorum)?;
@@ -294,7 +321,11 @@ impl Driver {
             LoadMode::Closed => 0.0,
         };
         let recorder_cpu = self.crew.recorder.cpu_ns().saturating_sub(recorder_cpu);
-        let (summary, findings) = meter.finish(now, asked, recorder_cpu);
+        let (summary, mut findings) = meter.finish(now, asked, recorder_cpu);
+        if self.simulated {
+            // Virtual time does not pass while the machine is kept from its work.
+            findings.retain(|finding| finding.code != SoundnessFinding::HOST_WITHHELD_CPU);
+        }
         self.mark(Phase::Warmup, start, measure.min(now))?;
         self.mark(Phase::Measure, measure.min(end), end)?;
         write_json(&self.folder.driver(), "driver.json", &summary)?;
@@ -394,6 +425,25 @@ impl Driver {
         file.and_then(|mut file| io::Write::write_all(&mut file, &line))
             .map_err(|error| write_error("phases.jsonl", error))
     }
+}
+
+/// The servers that writes ask, and those that reads ask, as indices.
+fn asked(plan: &Plan, endpoints: &[Endpoint]) -> Result<(Vec<u32>, Vec<u32>), DriverError> {
+    let index_of = |name: &String| {
+        let found = endpoints.iter().position(|endpoint| endpoint.node == *name);
+        let found = found.and_then(|index| u32::try_from(index).ok());
+        found.ok_or_else(|| DriverError::UnknownServer(name.clone()))
+    };
+    let indices = |names: &[String]| names.iter().map(index_of).collect::<Result<Vec<_>, _>>();
+    let targets = indices(&plan.load.targets)?;
+    if targets.is_empty() {
+        return Err(DriverError::NoTargets);
+    }
+    let readers = match plan.load.readers.as_slice() {
+        [] => targets.clone(),
+        names => indices(names)?,
+    };
+    Ok((targets, readers))
 }
 
 fn write_json(path: &Path, file: &'static str, value: &impl Serialize) -> Result<(), DriverError> {

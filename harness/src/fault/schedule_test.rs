@@ -91,6 +91,7 @@ fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
             proxied: true,
             limits: crate::plan::Limits::default(),
         },
+        network: None,
         workload: Workload {
             records: 1,
             value_bytes: 1,

@@ -126,6 +126,7 @@ fn plan(masters: Vec<String>, measure_ms: u64) -> Plan {
             proxied: true,
             limits: crate::plan::Limits::default(),
         },
+        network: None,
         workload: Workload {
             records: 1,
             value_bytes: 0,

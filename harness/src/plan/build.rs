@@ -21,6 +21,7 @@ pub fn build(spec: &Spec, seed: u64) -> Result<Plan, Vec<Problem>> {
         description: spec.description.clone(),
         seed,
         topology: spec.topology.clone(),
+        network: spec.network.clone(),
         workload: spec.workload.clone(),
         load: spec.load.clone(),
         phases: spec.phases.clone(),

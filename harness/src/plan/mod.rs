@@ -4,6 +4,7 @@
 
 mod build;
 pub mod estimate;
+mod network;
 pub mod shape;
 pub mod stream;
 pub mod target;
@@ -14,6 +15,7 @@ use quorate_check::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
 pub use build::build;
+pub use network::Network;
 pub use shape::Shape;
 
 use crate::disk::Survival;
@@ -34,6 +36,9 @@ pub struct Plan {
     pub seed: u64,
     /// Servers and links.
     pub topology: Topology,
+    /// How far they are from each other, where that is simulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// Records and operations.
     pub workload: Workload,
     /// How operations are sent.

@@ -6,7 +6,7 @@ use std::fmt;
 use super::manifest::version;
 use crate::engine::{Engine, Image};
 use crate::plan::Plan;
-use crate::stage::{Program, StageOptions, can_do, containers_can_do};
+use crate::stage::{Program, StageOptions, can_do, containers_can_do, simulator_can_do};
 
 /// A stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum StageName {
     Process,
     /// Containers at an engine of this machine.
     Docker,
+    /// The simulator, in virtual time.
+    Sim,
 }
 
 impl fmt::Display for StageName {
@@ -22,6 +24,7 @@ impl fmt::Display for StageName {
         f.write_str(match self {
             Self::Process => "process",
             Self::Docker => "docker",
+            Self::Sim => "sim",
         })
     }
 }
@@ -44,17 +47,6 @@ impl fmt::Display for Choice {
 /// No such stage, or it cannot do what the plan wants. Exit code 3.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The stage is not part of this build.
-    #[error(
-        "--stage {asked}: `{plan}` cannot run there, this build has no {asked} stage; \
-         --stage process can run it"
-    )]
-    NotBuilt {
-        /// The stage asked for.
-        asked: String,
-        /// Name of the plan.
-        plan: String,
-    },
     /// There is no such stage.
     #[error("--stage {asked}: there is no such stage; {hint}")]
     Unknown {
@@ -159,7 +151,13 @@ pub fn choose(
                 Ok(Choice { stage, reason })
             }
         },
-        "sim" => Err(Refused::NotBuilt { asked: asked.to_owned(), plan: plan.name.clone() }),
+        "sim" => {
+            let stage = StageName::Sim;
+            match simulator_can_do(plan, options) {
+                Ok(()) => Ok(Choice { stage, reason: "asked for".to_owned() }),
+                Err(error) => refused(stage, error.to_string()),
+            }
+        }
         other => {
             let hint = crate::spec::hint(other, &["auto", "process", "docker", "sim"]);
             Err(Refused::Unknown { asked: other.to_owned(), hint })

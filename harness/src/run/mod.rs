@@ -30,7 +30,7 @@ use self::place::Cause;
 use crate::folder::{RunFolder, SoundnessFinding};
 use crate::plan::Plan;
 use crate::report::{self, Summary};
-use crate::stage::{DockerStage, ProcessStage, StageOptions};
+use crate::stage::{DockerStage, ProcessStage, SimStage, StageOptions};
 
 /// One run to be done.
 #[derive(Debug, Clone)]
@@ -102,7 +102,10 @@ async fn on_stage(
     interrupt: &Interrupt,
     watched: &Watched,
 ) -> Outcome {
-    let clock = Clock::start();
+    let clock = match job.choice.stage {
+        StageName::Process | StageName::Docker => Clock::start(),
+        StageName::Sim => Clock::simulated(),
+    };
     let password = job.stage.password();
     let plan = &job.plan;
     let setup = Setup { plan, folder, clock, password, interrupt, watched };
@@ -115,6 +118,10 @@ async fn on_stage(
             StageName::Docker => {
                 let options = job.stage.clone();
                 execute(&setup, DockerStage::start_with(plan, folder, clock, options)).await
+            }
+            StageName::Sim => {
+                let options = job.stage.clone();
+                execute(&setup, async { SimStage::start_with(plan, folder, options) }).await
             }
         }
     };

@@ -239,7 +239,10 @@ impl Hand {
     fn open<S: Stage>(setup: &Setup<'_>, stage: &S) -> Result<Self, RunError> {
         let endpoints = stage.endpoints();
         let (plan, folder) = (setup.plan, setup.folder);
-        let driver = Driver::new(plan, &endpoints, setup.password, setup.clock, folder)?;
+        let driver = match stage.simulator() {
+            Some(simulator) => Driver::simulated(plan, &endpoints, simulator, setup.clock, folder)?,
+            None => Driver::new(plan, &endpoints, setup.password, setup.clock, folder)?,
+        };
         Ok(Self { driver: Some(driver) })
     }
 

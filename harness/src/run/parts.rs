@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use quorate_check::history::Nanos;
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::folder::{FaultRecord, SoundnessFinding};
 use crate::plan::Plan;
+use crate::sim::Simulator;
 
 /// Where one server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,26 +27,47 @@ pub struct Endpoint {
 
 /// The one monotonic clock of a run. Cheap to copy; every part stamps times with the same one.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock(Instant);
+pub struct Clock {
+    started: Instant,
+    /// What it shows where time is simulated; for the life of the program, as copies are.
+    simulated: Option<&'static AtomicU64>,
+}
 
 impl Clock {
     /// Starts the clock of a run.
     #[must_use]
     pub fn start() -> Self {
-        Self(Instant::now())
+        Self { started: Instant::now(), simulated: None }
+    }
+
+    /// A clock that stands until it is [`Self::set`].
+    #[must_use]
+    pub fn simulated() -> Self {
+        let shown: &'static AtomicU64 = Box::leak(Box::default());
+        Self { simulated: Some(shown), ..Self::start() }
+    }
+
+    /// Makes a simulated clock show this; a real one goes on by itself.
+    pub fn set(self, now: Nanos) {
+        if let Some(shown) = self.simulated {
+            shown.store(now, Ordering::Release);
+        }
     }
 
     /// Nanoseconds since the start of the run.
     #[must_use]
     pub fn now(self) -> Nanos {
+        if let Some(shown) = self.simulated {
+            return shown.load(Ordering::Acquire);
+        }
         // A run of 584 years would be needed to overflow.
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
     }
 
     /// The instant at which this clock shows `at`.
     #[must_use]
     pub fn instant(self, at: Nanos) -> Instant {
-        self.0 + Duration::from_nanos(at)
+        self.started + Duration::from_nanos(at)
     }
 }
 
@@ -55,6 +78,11 @@ pub trait Stage: Sized + Send + Sync {
 
     /// Where the servers are, in the order of the plan's masters.
     fn endpoints(&self) -> Vec<Endpoint>;
+
+    /// The simulator that clients talk to, where there are no servers to talk to.
+    fn simulator(&self) -> Option<Simulator> {
+        None
+    }
 
     /// Injects and heals the plan's faults on schedule; returns early, everything healed, when
     /// cancelled.

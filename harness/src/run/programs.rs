@@ -36,6 +36,9 @@ pub(super) fn find(job: &mut Job) -> Result<(), RunError> {
             locate(Program::Proxy, &mut job.stage.proxy)?;
         }
     }
+    if job.choice.stage == StageName::Sim {
+        locate(Program::Sim, &mut job.stage.sim)?;
+    }
     Ok(())
 }
 
@@ -81,6 +84,10 @@ async fn look(
             let node = file(Program::Node, options.node.clone())?;
             let proxy = proxied.then(|| file(Program::Proxy, options.proxy.clone()));
             Ok(Programs { node, proxy: proxy.transpose()?, engine: None })
+        }
+        StageName::Sim => {
+            let node = file(Program::Sim, options.sim.clone())?;
+            Ok(Programs { node, proxy: None, engine: None })
         }
         StageName::Docker => {
             let found = images(&options.node_image, &options.proxy_image, proxied).await;

@@ -7,6 +7,7 @@
 mod expect;
 mod faults;
 mod load;
+mod network;
 mod problem;
 pub mod raw;
 pub mod schema;
@@ -30,7 +31,7 @@ pub use suite::{Experiment, Suite, suite};
 pub use sweep::{Axis, Point, Sweep, sweep};
 pub use units::{NoSpan, Span};
 
-use crate::plan::{Load, Phases, PlannedFault, Topology, Workload};
+use crate::plan::{Load, Network, Phases, PlannedFault, Topology, Workload};
 
 /// A checked workload: every default filled in, every relation between keys held.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +44,8 @@ pub struct Spec {
     pub seed: u64,
     /// Servers and links.
     pub topology: Topology,
+    /// How far they are from each other, if the spec says so.
+    pub network: Option<Network>,
     /// Records and operations.
     pub workload: Workload,
     /// How operations are sent.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::faults;
+use super::network;
 use super::problem::Problem;
 use super::raw::{
     AllWord, Distribution, Mode, QuorumWord, RawKeys, RawLinks, RawLoad, RawMix, RawPhases,
@@ -58,6 +59,7 @@ impl<'a> Findings<'a> {
 pub(super) fn workload(tree: &Node, raw: RawWorkloadFile) -> Result<Spec, SpecError> {
     let mut findings = Findings::new(tree);
     let topology = topology(&raw.topology, &mut findings);
+    let network = network::network(raw.network.as_ref(), &topology, &mut findings);
     let load = load(&raw.load, &topology, &mut findings);
     let phases = phases(&raw.phases, &raw.load, &mut findings);
     let faults = faults::check(&raw.faults, &topology, &phases, &mut findings);
@@ -73,6 +75,7 @@ pub(super) fn workload(tree: &Node, raw: RawWorkloadFile) -> Result<Spec, SpecEr
             description: raw.description,
             seed: raw.seed,
             topology,
+            network,
             workload,
             load,
             phases,

@@ -1,4 +1,5 @@
-//! Finding the programs that a stage runs: the node, the fault proxy, the guard, the disk.
+//! Finding the programs that a stage runs: the node, the fault proxy, the guard, the disk, the
+//! simulator.
 //! May not start anything.
 
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ pub enum Program {
     Guard,
     /// A disk that can lose power, be slow and full.
     Disk,
+    /// The simulator.
+    Sim,
 }
 
 impl Program {
@@ -27,6 +30,7 @@ impl Program {
             Self::Proxy => "quorate-proxy",
             Self::Guard => "quorate-guard",
             Self::Disk => "quorate-disk",
+            Self::Sim => "quorate-sim",
         }
     }
 
@@ -38,6 +42,7 @@ impl Program {
             Self::Proxy => "QUORATE_PROXY_BIN",
             Self::Guard => "QUORATE_GUARD_BIN",
             Self::Disk => "QUORATE_DISK_BIN",
+            Self::Sim => "QUORATE_SIM_BIN",
         }
     }
 

@@ -6,6 +6,9 @@ use super::{StageError, StageOptions, disks_unavailable};
 use crate::folder::SoundnessFinding;
 use crate::plan::{Cut, FaultKind, Plan, PlannedFault, Topology};
 
+/// REPLICAs that are started on one machine at most.
+const REPLICAS_MAX: usize = 200;
+
 const OWN_PROXY: &str = "run it with the project's own proxy";
 
 /// Checks every planned fault against topology and proxy.
@@ -25,6 +28,18 @@ pub fn can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
 
 /// What processes and containers have in common.
 fn either_can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
+    const INSTEAD: &str = "--stage sim can";
+    let refuse =
+        |what: String, reason, instead| Err(StageError::CannotDo { what, reason, instead });
+    if let Some(network) = &plan.network {
+        let what = format!("the distances of {}", network.name);
+        return refuse(what, "all servers are on this machine", INSTEAD);
+    }
+    let replicas = plan.topology.replicas.len();
+    if replicas > REPLICAS_MAX {
+        let what = format!("{replicas} REPLICAs");
+        return refuse(what, "at most 200 are started on one machine", INSTEAD);
+    }
     let foreign = options.toxiproxy.is_some();
     if let Some(fault) = plan.faults.iter().find(|fault| hurts_disk(fault))
         && let Some(reason) = disks_unavailable()
@@ -63,6 +78,31 @@ pub fn containers_can_do(plan: &Plan, options: &StageOptions) -> Result<(), Stag
         return refuse("--keep-data", "the data goes with the containers");
     }
     either_can_do(plan, options)
+}
+
+/// The same for the simulator.
+///
+/// # Errors
+/// The first that is not simulated, with a stage that can do it.
+pub fn simulator_can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> {
+    const INSTEAD: &str = "--stage process can";
+    let refuse = |what: &str, reason, instead| {
+        Err(StageError::CannotDo { what: what.to_string(), reason, instead })
+    };
+    if !plan.topology.limits.are_none() {
+        let reason = "simulated servers use no memory or processors of their own";
+        return refuse("limits of memory or processors", reason, "--stage docker can");
+    }
+    if options.toxiproxy.is_some() {
+        return refuse("--toxiproxy", "simulated links have no proxies", INSTEAD);
+    }
+    if options.keep_data {
+        return refuse("--keep-data", "simulated disks leave nothing behind", INSTEAD);
+    }
+    match plan.faults.first() {
+        Some(fault) => Err(StageError::cannot(fault, "faults are not simulated yet", INSTEAD)),
+        None => Ok(()),
+    }
 }
 
 /// What is done less well than wanted, though not refused.

@@ -35,6 +35,7 @@ mod proxy_process;
 mod quorum_levers;
 mod rules;
 mod sampling;
+mod sim;
 mod toxics;
 
 use std::io;
@@ -44,15 +45,17 @@ use std::time::Duration;
 pub use binaries::Program;
 pub use disk_process::unavailable as disks_unavailable;
 pub use docker::DockerStage;
-pub use feasible::{can_do, containers_can_do};
+pub use feasible::{can_do, containers_can_do, simulator_can_do};
 pub use links::{CLIENT, Link};
 pub use live::LiveStage;
 pub use options::StageOptions;
 pub use process::ProcessStage;
+pub use sim::SimStage;
 
 use crate::engine::EngineError;
 use crate::guard::GuardError;
 use crate::plan::PlannedFault;
+use crate::sim::SimError;
 use http::HttpError;
 
 /// Why a stage failed: always the harness's or the machine's fault, never a verdict on the
@@ -121,6 +124,9 @@ pub enum StageError {
     /// The container engine does not do as told.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The simulator does not do as told.
+    #[error(transparent)]
+    Simulator(#[from] SimError),
     /// The guard does not do its duty.
     #[error(transparent)]
     Guard(#[from] GuardError),

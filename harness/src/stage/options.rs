@@ -27,6 +27,8 @@ pub struct StageOptions {
     pub guard: Option<PathBuf>,
     /// The disk's executable; `None`: looked for.
     pub disk: Option<PathBuf>,
+    /// The simulator's executable; `None`: looked for.
+    pub sim: Option<PathBuf>,
     /// The server's image, for containers.
     pub node_image: String,
     /// The proxy's image, for containers.
@@ -51,6 +53,7 @@ impl Default for StageOptions {
             proxy: None,
             guard: None,
             disk: None,
+            sim: None,
             node_image: NODE_IMAGE.to_string(),
             proxy_image: PROXY_IMAGE.to_string(),
             toxiproxy: None,

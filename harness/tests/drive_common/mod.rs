@@ -37,6 +37,7 @@ pub(crate) fn plan(rate: f64, measure_ms: u64) -> Plan {
             proxied: false,
             limits: quorate::plan::Limits::default(),
         },
+        network: None,
         workload: Workload {
             records: 100,
             value_bytes: 16,

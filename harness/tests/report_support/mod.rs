@@ -144,6 +144,7 @@ impl Synthetic {
                 proxied: true,
                 limits: quorate::plan::Limits::default(),
             },
+            network: None,
             workload: Workload {
                 records: 1000,
                 value_bytes: 100,

@@ -31,6 +31,7 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
             proxied: true,
             limits: quorate::plan::Limits::default(),
         },
+        network: None,
         workload: Workload {
             records: 1,
             value_bytes: 1,
@@ -136,6 +137,16 @@ pub(crate) fn proxy() -> PathBuf {
     static BUILT: Once = Once::new();
     BUILT.call_once(|| build(&["--bin", "quorate-proxy"]));
     programs().join("quorate-proxy")
+}
+
+/// The simulator.
+pub(crate) fn sim() -> PathBuf {
+    if let Some(given) = std::env::var_os("QUORATE_SIM_BIN") {
+        return PathBuf::from(given);
+    }
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| build(&["--bin", "quorate-sim"]));
+    programs().join("quorate-sim")
 }
 
 /// Builds a program that `cargo test` does not build by itself in every form of the command, or

@@ -104,10 +104,10 @@ pub enum DdlError {
     Coming(String),
     /// Only MASTERs create records.
     #[error(
-        "database '{database}' on the disk of '{server}' waits, because that server is a REPLICA: \
+        "database '{database}' on the disk of '{server}' waits, because that server is no MASTER: \
          HA SET ROLE {server}=MASTER lets it come"
     )]
-    BroughtByReplica {
+    BroughtByNoMaster {
         /// Which.
         database: String,
         /// On whose disk.
@@ -155,7 +155,7 @@ impl DdlError {
             Self::UnknownCluster(_) => ErrorCode::UnknownCluster,
             Self::Version { .. } => ErrorCode::VersionConflict,
             Self::Coming(_) => ErrorCode::NotReady,
-            Self::BroughtByReplica { .. } => ErrorCode::NotMaster,
+            Self::BroughtByNoMaster { .. } => ErrorCode::NotMaster,
             Self::Name(_)
             | Self::ClusterExists(_)
             | Self::InUse { .. }

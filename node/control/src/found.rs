@@ -177,7 +177,7 @@ impl Schema {
         }
         if !self.masters().any(|master| master.node == by) {
             let server = self.server_name(by).unwrap_or("?").to_string();
-            return Err(DdlError::BroughtByReplica { database: found.name.clone(), server });
+            return Err(DdlError::BroughtByNoMaster { database: found.name.clone(), server });
         }
         if let Some(flaw) = found.flaw() {
             return Err(DdlError::Unsound { database: found.name.clone(), flaw });

@@ -241,12 +241,28 @@ impl Placement {
         self.masters.contains(&node) || self.replicas.contains(&node)
     }
 
-    /// True when fewer than half of the MASTERs are witnesses: a majority of them has one that keeps
-    /// content, then.
+    /// True when fewer than half of the MASTERs are witnesses: a majority of them has one that
+    /// keeps content, then.
     #[must_use]
     pub fn has_few_witnesses(&self) -> bool {
         let witnesses = self.masters.iter().filter(|node| self.witnesses.contains(node)).count();
         2 * witnesses < self.masters.len()
+    }
+
+    /// Stops a machine that was told what cannot be.
+    ///
+    /// # Panics
+    /// Nobody votes, a quorum is none, or there are too many witnesses.
+    pub(crate) fn assert_sound(&self, cluster: ClusterKey) {
+        let n = self.masters.len();
+        assert!(n > 0, "cluster {cluster} without MASTERs");
+        assert!((1..=n).contains(&self.write_quorum), "write quorum of {cluster}");
+        let is_fine = self.witnesses.is_empty() || (self.has_few_witnesses() && self.is_safe());
+        assert!(is_fine, "witnesses of {cluster}");
+        for local in &self.local_quorums {
+            let n = local.masters.len();
+            assert!((1..=n).contains(&local.write_quorum), "local quorum of {cluster}");
+        }
     }
 
     /// True when W is at least a majority; PROTOCOL.md 3.2–3.9 hold for such clusters, 3.10 for the

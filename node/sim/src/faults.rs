@@ -144,6 +144,7 @@ impl World {
     fn connections_break(&mut self, index: usize) {
         self.control.abandon(index);
         self.abandon_orders(index);
+        self.hang_up(index);
         for client in self.clients.abandon(index) {
             self.at(self.now + 1_000, Happening::Client { client });
         }

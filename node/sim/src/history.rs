@@ -274,7 +274,7 @@ impl Recorder {
     }
 }
 
-fn seen_in(state: Option<&Committed>) -> Seen {
+pub(crate) fn seen_in(state: Option<&Committed>) -> Seen {
     let id = |committed| decode(committed).map(|(id, _)| id);
     match state {
         Some(committed) if committed.live => id(committed).map_or(Seen::Absent(None), Seen::Value),

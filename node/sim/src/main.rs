@@ -37,6 +37,9 @@ struct Args {
     /// In each seed servers are in data centers that are far apart; in most each decides by itself.
     #[arg(long, conflicts_with_all = ["changes", "low_quorums", "membership"])]
     data_centers: bool,
+    /// Execute this plan of the harness, whose orders come over standard input.
+    #[arg(long, value_name = "PLAN")]
+    stage: Option<String>,
     /// In each seed servers join and leave, by the server's own commands
     #[arg(long, conflicts_with_all = ["changes", "low_quorums"])]
     membership: bool,
@@ -61,11 +64,26 @@ fn default_jobs() -> usize {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(plan) = &args.stage {
+        return stage(plan);
+    }
     // A machine that stops because its state is impossible is a violation of its seed, told there.
     std::panic::set_hook(Box::new(|_| {}));
     match args.reproduce {
         Some(seed) => reproduce(&args, seed.unwrap_or(args.seed)),
         None => campaign(&args),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the command's output")]
+fn stage(plan: &str) -> ExitCode {
+    let told = std::io::BufWriter::new(std::io::stdout().lock());
+    match quorate_sim::stage::execute(plan, std::io::stdin().lock(), told) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quorate-sim: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

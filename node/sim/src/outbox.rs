@@ -92,6 +92,9 @@ impl World {
         if to == from {
             return self.now + self.servers[to].slowness;
         }
+        if let Some(stage) = &mut self.stage {
+            return stage.network.arrival(self.now, from, to);
+        }
         if self.healed {
             return self.now + self.network.between(50, HEALED_DELAY);
         }
@@ -108,7 +111,11 @@ impl World {
         server.syncing = true;
         let (boot, slowness) = (server.boot, server.slowness);
         let max = if self.healed { HEALED_DELAY } else { self.options.sync_max };
-        let at = self.now + self.disks.between(50, max) + slowness;
+        let takes = match &mut self.stage {
+            Some(stage) => stage.network.sync(),
+            None => self.disks.between(50, max),
+        };
+        let at = self.now + takes + slowness;
         self.at(at, Happening::Synced { server: index, boot, seq });
     }
 

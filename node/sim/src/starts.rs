@@ -41,17 +41,29 @@ impl World {
         }
         let boot = server.boot;
         let mut config = Config::new(id, boot, id.0 ^ u64::from(boot.0) << 32);
-        self.options.tune(&mut config);
+        if self.stage.is_none() {
+            self.options.tune(&mut config);
+        }
         (self.plant.machine)(&mut config);
         self.invariants.restarted((id, boot), index, server.disk.durable(), &self.options);
         server.machine = Some(Machine::new(config, recovered));
         server.durable = 0;
         self.trace.line(self.now, format_args!("start {id} boot {}", boot.0));
         // What it had applied is on its disk, and may be read a moment after its links are up.
-        let late = !self.healed && self.starts.chance(300);
+        let late = !self.healed && self.stage.is_none() && self.starts.chance(300);
         let wait = if late { self.starts.between(1, 20_000) } else { 0 };
         self.at(self.now + wait, Happening::Met { server: index, boot });
         self.at(self.now + 500, Happening::Detect { server: index, boot });
+    }
+
+    /// Whom a server looks at: everybody, or whom it is linked with where a plan is executed.
+    fn looked_at(&mut self, index: usize) -> Vec<usize> {
+        let Some(stage) = &mut self.stage else {
+            return (0..self.servers.len()).filter(|peer| *peer != index).collect();
+        };
+        let needs = self.servers[index].machine.as_ref().map(Machine::needs);
+        stage.linked.needs(index, needs.unwrap_or_default());
+        stage.linked.of_server(index)
     }
 
     /// Reachability is decided by looking at the truth now and then, so it is often out of date.
@@ -60,7 +72,7 @@ impl World {
             return;
         }
         let hears_removed = self.plant.has(ShellBug::RemovedIsHeard);
-        for peer in (0..self.servers.len()).filter(|peer| *peer != index) {
+        for peer in self.looked_at(index) {
             let other = &self.servers[peer];
             let linked = !self.is_cut(index, peer) && !self.is_cut(peer, index);
             if linked && !hears_removed && self.is_turned_away(index, peer) {

@@ -1,5 +1,5 @@
-//! Which servers of a run keep no contents, and what follows from that for what is asked of whom. May
-//! not know what a witness does.
+//! Which servers of a run keep no contents, and what follows from that for what is asked of whom.
+//! May not know what a witness does.
 
 use crate::options::{Options, Shape};
 use crate::rng::Stream;

@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quorate_api::Boot;
-use quorate_protocol::io::{Effect, Event, Note, PersistSeq, Reply, Tick, Write};
+use quorate_protocol::io::{Effect, Event, Note, PersistSeq, Tick, Write};
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message;
 use quorate_protocol::survey::Leaves;
 
-use crate::clients::{Answer, Clients, Counts, Turn};
+use crate::clients::{Clients, Counts};
 use crate::control::{self, Control};
 use crate::invariants::{Invariants, Violation};
 use crate::options::Options;
 use crate::plant::Plant;
 use crate::rng::Stream;
 use crate::server::{self, Input, Out, Server};
+use crate::stage::{self, Stage};
 use crate::trace::Trace;
 
 /// What the clock brings.
@@ -80,6 +81,10 @@ pub(crate) enum Happening {
     Return,
     /// Everything must have converged by now.
     Judge,
+    /// A client of a harness asks a server.
+    Asked(Box<stage::Ask>),
+    /// One is told what came of it.
+    Told(Box<stage::Answer>),
 }
 
 /// What is said over links.
@@ -127,6 +132,8 @@ pub struct World {
     pub(crate) invariants: Invariants,
     pub(crate) trace: Trace,
     pub(crate) plant: Plant,
+    /// A harness's plan, if one is executed.
+    pub(crate) stage: Option<Stage>,
 }
 
 /// What came of a run.
@@ -156,6 +163,16 @@ impl World {
     /// Builds the world of a seed with something wrong in it.
     #[must_use]
     pub fn planted(seed: u64, options: Options, keep_trace: bool, plant: Plant) -> Self {
+        Self::made(seed, options, keep_trace, plant, None)
+    }
+
+    fn made(
+        seed: u64,
+        options: Options,
+        keep_trace: bool,
+        plant: Plant,
+        stage: Option<Stage>,
+    ) -> Self {
         let mut clocks = Stream::new(seed, "clocks");
         let mut rate = || 1_000 + clocks.between(0, 2 * options.drift) - options.drift;
         let mut servers: Vec<Server> =
@@ -187,9 +204,20 @@ impl World {
             trace: Trace::new(keep_trace),
             options,
             plant,
+            stage,
         };
         world.schedule_start();
         world
+    }
+
+    /// Builds the world that executes a harness's plan.
+    pub(crate) fn staged(seed: u64, options: Options, stage: Stage) -> Self {
+        Self::made(seed, options, false, Plant::NONE, Some(stage))
+    }
+
+    /// Events so far.
+    pub(crate) const fn events(&self) -> u64 {
+        self.next_id
     }
 
     fn schedule_start(&mut self) {
@@ -247,10 +275,7 @@ impl World {
     }
 
     fn run_phases(&mut self) {
-        while let Some(((now, number), happening)) = self.queue.pop_first() {
-            self.now = now;
-            self.trace.mix(now);
-            self.trace.mix(number);
+        while let Some(happening) = self.next_until(Tick::MAX) {
             if matches!(happening, Happening::Judge) || !self.invariants.violations().is_empty() {
                 break;
             }
@@ -264,7 +289,17 @@ impl World {
         }
     }
 
-    fn happen(&mut self, happening: Happening) {
+    /// The next thing to happen, if it does so by then; time has gone on to it.
+    pub(crate) fn next_until(&mut self, last: Tick) -> Option<Happening> {
+        let first = self.queue.first_entry().filter(|first| first.key().0 <= last)?;
+        let ((now, number), happening) = first.remove_entry();
+        self.now = now;
+        self.trace.mix(now);
+        self.trace.mix(number);
+        Some(happening)
+    }
+
+    pub(crate) fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Arrive(arrival) => self.arrive(*arrival),
             Happening::Synced { server, boot, seq } => self.synced(server, boot, seq),
@@ -307,6 +342,8 @@ impl World {
             Happening::Serve => self.serve(),
             Happening::Return => self.clients_return(),
             Happening::Judge => {}
+            Happening::Asked(ask) => self.asked(&ask),
+            Happening::Told(answer) => self.told(*answer),
         }
     }
 
@@ -442,59 +479,5 @@ impl World {
             | Note::Lag { .. } => {}
         }
         self.trace.line(self.now, format_args!("{id} note {note:?}"));
-    }
-
-    fn client_turn(&mut self, client: u64) {
-        if self.healed && (!self.serving || self.clients.is_retired(client)) {
-            return;
-        }
-        let target = self.clients.target(client);
-        let target = self.there_or_next(target);
-        let server = &self.servers[target];
-        if server.machine.is_none() || server.plane.is_none() {
-            self.clients.refused();
-            self.at(self.now + 5_000, Happening::Client { client });
-            return;
-        }
-        let fresh = self.fresh_record(target);
-        let server = &self.servers[target];
-        let turn = Turn {
-            client,
-            fresh,
-            server: target,
-            now: self.now,
-            clock: server.clock.now(self.now),
-            wall: server.clock.wall(self.now),
-            local: &server.disk.visible().items,
-        };
-        let event = self.clients.begin(&turn, &self.options);
-        self.trace.line(self.now, format_args!("client {client} at {target}: {event:?}"));
-        self.step(target, event);
-    }
-
-    pub(crate) fn reply(&mut self, index: usize, request: u64, reply: &Reply) {
-        self.trace.line(self.now, format_args!("reply {request} {reply:?}"));
-        if let Reply::Committed { tx, .. } = &reply {
-            let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
-            self.invariants.acknowledged(*tx, &disks, &self.options);
-        }
-        let (now, serving) = (self.now, self.serving);
-        let (by, holds) = (self.servers[index].id, self.servers[index].disk.visible());
-        let answer = Answer {
-            request,
-            now,
-            serving,
-            whole: self.servers.iter().all(|server| !server.dead),
-            reply,
-            by,
-            local: &holds.items,
-            aligning: holds.aligning,
-            server: index,
-            options: &self.options,
-        };
-        if let Some(client) = self.clients.end(&answer) {
-            let next = self.now + self.clients.think(self.options.think_max);
-            self.at(next, Happening::Client { client });
-        }
     }
 }

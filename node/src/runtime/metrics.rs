@@ -1,6 +1,7 @@
 //! Counters of this server, and their text for Prometheus. May not influence anything.
 
 mod fsync;
+mod per_message;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -15,9 +16,9 @@ use quorate_protocol::message::Message;
 use super::conflicts::LostMetrics;
 use super::inbox::Inbox;
 use super::link::{LinkBytes, Links};
-use super::message_names::{MESSAGES, message_index};
 use super::storage::Storage;
 pub use fsync::FsyncHistogram;
+pub(crate) use per_message::PerMessage;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -47,33 +48,6 @@ struct Sources {
     storage: Weak<Storage>,
     links: Option<Weak<Links>>,
     name: String,
-}
-
-/// A counter for each name of a message.
-pub(crate) struct PerMessage([Counter; MESSAGES.len()]);
-
-impl PerMessage {
-    /// One more.
-    pub(crate) fn count(&self, message: &Message) {
-        self.0[message_index(message)].increment();
-    }
-
-    /// All together.
-    pub(crate) fn total(&self) -> u64 {
-        self.0.iter().map(Counter::get).sum()
-    }
-
-    /// Those that there were, by name.
-    pub(crate) fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = MESSAGES.iter().zip(&self.0).map(|(name, counter)| (*name, counter.get()));
-        counts.filter(|(_, count)| *count > 0)
-    }
-}
-
-impl Default for PerMessage {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
-    }
 }
 
 /// Everything this server counts.
@@ -349,9 +323,9 @@ impl Metrics {
     fn render_messages(&self, text: &mut Text) {
         text.head("quorate_messages_total", "counter");
         for (direction, counters) in [("sent", &self.sent), ("received", &self.received)] {
-            for (name, counter) in MESSAGES.iter().zip(&counters.0) {
+            for (name, count) in counters.all() {
                 let labels = format_args!("direction=\"{direction}\",message=\"{name}\"");
-                text.line(format_args!("quorate_messages_total{{{labels}}}"), counter.get());
+                text.line(format_args!("quorate_messages_total{{{labels}}}"), count);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The task of a server that is started as a witness: it asks to be one as soon as it is ONLINE, and
-//! again after each start until it is. May not decide anything, nor ask for another server.
+//! The task of a server that is started as a witness: it asks to be one as soon as it is ONLINE,
+//! and again after each start until it is. May not decide anything, nor ask for another server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -6,6 +6,8 @@ mod fault;
 mod suite;
 mod sweep;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,9 @@ pub struct RawWorkloadFile {
     /// Servers and links.
     #[serde(default)]
     pub topology: RawTopology,
+    /// How far servers and clients are from each other. Simulated alone: `--stage sim`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<RawNetwork>,
     /// Records and operations.
     #[serde(default)]
     pub workload: RawWorkload,
@@ -71,9 +76,9 @@ pub struct RawTopology {
     #[schemars(range(min = 1, max = 9))]
     pub masters: u8,
     /// Number of REPLICAs that join them; they are called r1, r2, …. They hold everything, are read
-    /// at, and count for no quorum.
-    #[schemars(range(max = 200))]
-    pub replicas: u8,
+    /// at, and count for no quorum. More than 200 are for `--stage sim` alone.
+    #[schemars(range(max = 1000))]
+    pub replicas: u16,
     /// The one server knows no cluster and no quorum: what a cluster is to be compared with.
     pub standalone: bool,
     /// How many MASTERs must have voted for a write before it is acknowledged.
@@ -101,6 +106,43 @@ impl Default for RawTopology {
             memory: None,
             cpus: None,
         }
+    }
+}
+
+/// Distances, from a table of published round trips.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawNetwork {
+    /// Which table: `lan`, `one-region` (three zones) or `five-regions`.
+    pub latencies: RawLatencies,
+    /// Region of each server, by its name. Default: in turn over the regions of the table, MASTERs
+    /// and REPLICAs each from the first one on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, String>,
+    /// Region that all clients are in. Default: each is beside the server that it asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<String>,
+}
+
+/// A table of round trips.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawLatencies {
+    /// One data center.
+    Lan,
+    /// Three zones of one region.
+    OneRegion,
+    /// Five regions on four continents.
+    FiveRegions,
+}
+
+impl std::fmt::Display for RawLatencies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Lan => "lan",
+            Self::OneRegion => "one-region",
+            Self::FiveRegions => "five-regions",
+        })
     }
 }
 

@@ -361,16 +361,7 @@ impl Machine {
     ) {
         assert!(cfg >= self.cfg, "configuration went backwards");
         for (cluster, placement) in &placements {
-            let n = placement.masters.len();
-            assert!(n > 0, "cluster {cluster} without MASTERs");
-            assert!((1..=n).contains(&placement.write_quorum), "write quorum of {cluster}");
-            let is_fine = placement.witnesses.is_empty()
-                || (placement.has_few_witnesses() && placement.is_safe());
-            assert!(is_fine, "witnesses of {cluster}");
-            for local in &placement.local_quorums {
-                let n = local.masters.len();
-                assert!((1..=n).contains(&local.write_quorum), "local quorum of {cluster}");
-            }
+            placement.assert_sound(*cluster);
         }
         self.cfg = cfg;
         let members: BTreeSet<NodeId> = placements

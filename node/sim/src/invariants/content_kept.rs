@@ -1,6 +1,6 @@
 //! A witness drops a content only when every server of the cluster that keeps contents durably has
-//! it, or something newer (`machine/witness` of the protocol): whoever has less may have nobody else
-//! to get it from.
+//! it, or something newer (`machine/witness` of the protocol): whoever has less may have nobody
+//! else to get it from.
 
 use std::collections::BTreeMap;
 
