@@ -280,7 +280,7 @@ impl Config {
         let (align, retry, lost_max) =
             (align(&flags, &file)?, retry(&flags, &file)?, lost_max(&flags, &file)?);
         let (in_flight_max, connections_max) = loads(&flags, &file)?;
-        let (suspect_after, remove_after) = lost_after(&flags, &file)?;
+        let (suspect_after, remove_after) = limits::lost_after(&flags, &file)?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
         let Founding { masters, join, witness } =
@@ -417,13 +417,6 @@ fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {
         items: limits::ALIGN_ITEMS.pick(flags.align_items, file.align_items)?,
         ..AlignConfig::new()
     })
-}
-
-/// After what silence a server is lost, and for how long it is before it leaves, where it may.
-fn lost_after(flags: &ServeArgs, file: &File) -> Result<(Duration, Option<Duration>), OutOfRange> {
-    let suspect = limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
-    let (flag, file) = (flags.auto_remove_offline_servers, file.auto_remove_offline_servers);
-    Ok((Duration::from_millis(suspect), limits::remove_after(flag, file)?))
 }
 
 /// Requests and connections at once.

@@ -4,19 +4,30 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::{File, ServeArgs};
+
 /// Silence after which a peer counts as unreachable. Below three heartbeats a busy processor looks
 /// like a failure.
-pub(super) const SUSPECT_AFTER_MS: Limit = Limit::new("suspect_after_ms", 500, 150..=60_000);
+const SUSPECT_AFTER_MS: Limit = Limit::new("suspect_after_ms", 500, 150..=60_000);
 
 /// Milliseconds for which a MASTER that may leave is lost before it does; -1: it never leaves. As
 /// in the original, at once if nobody says; at most a day.
 const REMOVE_AFTER_MS: RangeInclusive<i64> = -1..=86_400_000;
 
-/// That time; `None`: for ever. The flag before the file before the default.
+/// After what silence a server is lost, and for how long it is before it leaves, where it may.
 ///
 /// # Errors
-/// It is not legal.
-pub(super) fn remove_after(
+/// One of them is not legal.
+pub(super) fn lost_after(
+    flags: &ServeArgs,
+    file: &File,
+) -> Result<(Duration, Option<Duration>), OutOfRange> {
+    let suspect = SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
+    let (flag, file) = (flags.auto_remove_offline_servers, file.auto_remove_offline_servers);
+    Ok((Duration::from_millis(suspect), remove_after(flag, file)?))
+}
+
+fn remove_after(
     flag: Option<i64>,
     file: Option<i64>,
 ) -> Result<Option<Duration>, OutOfRange> {
