@@ -245,6 +245,7 @@ async fn serve(config: Config, is_first: bool) -> anyhow::Result<Ended> {
         read_quorum: config.read_quorum,
         execution_mode: config.execution_mode,
         new_nodes: config.template.defaults.new_nodes,
+        chain: config.chain,
         retry: config.retry,
         limits,
     };

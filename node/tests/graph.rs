@@ -91,6 +91,7 @@ impl Cluster {
             authenticator: Authenticator::new(PASSWORD).unwrap(),
             write_quorum: WriteQuorum::Majority,
             data_centers: std::collections::BTreeMap::new(),
+            chain: Chain::default(),
             read_quorum: ReadQuorum::default(),
             execution_mode: ExecutionMode::default(),
             new_nodes: quorate_control::dynamic::NewNodes::Static,

@@ -299,6 +299,42 @@ fn what_lost_is_bounded_and_dismissed() {
     stop_all(cluster.servers);
 }
 
+/// The chain stands in the document of the database: as the server was told that made it, then as
+/// somebody put it, on all servers.
+///
+/// FEATURES: A14, S9
+#[test]
+fn the_chain_is_changed_while_the_database_is_used() {
+    let cluster = Cluster::start(&["--conflict-resolver-chain=quorum,majority"]);
+    let [one, two, three] = &cluster.servers[..] else { panic!("three servers") };
+    let path = "/distributed/database/late";
+    for server in &cluster.servers {
+        server.wait_log("all servers speak version 9 from now on");
+    }
+    done(three, "POST", "/database/late/plocal", "");
+    let made = done(three, "GET", path, "");
+    assert_eq!(made["conflictResolverRepairerChain"], "quorum,majority");
+    let path = "/distributed/database/bench";
+    let mut document = done(one, "GET", path, "");
+    document["conflictResolverRepairerChain"] = "version".into();
+    done(one, "PUT", path, &document.to_string());
+    for server in &cluster.servers {
+        until("the chain everywhere", || {
+            done(server, "GET", path, "")["conflictResolverRepairerChain"] == "version"
+        });
+    }
+    let rid = create(two, "old");
+    cluster.same();
+    cluster.split([0, 0, 1]);
+    update(one, &rid, "majority");
+    update(three, &rid, "minority, first");
+    update(three, &rid, "minority, last");
+    cluster.heal();
+    cluster.merged();
+    assert_eq!(of(&cluster.same(), &rid), Some(("minority, last", 4)));
+    stop_all(cluster.servers);
+}
+
 /// HaSyncClusterTest: whoever asks is told what happens; copies that do not differ stay as they
 /// are.
 ///

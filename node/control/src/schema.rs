@@ -12,6 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId};
+use quorate_protocol::chain::Chain;
 use quorate_protocol::io::{CLOSED, LocalQuorum, Placement, SessionToken};
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +130,10 @@ pub struct Database {
     /// Which servers it enlists.
     #[serde(default, skip_serializing_if = "NewNodes::is_static")]
     pub new_nodes: NewNodes,
+    /// Who decides between contents that diverged, one for all servers; `None`, of a database from
+    /// before there was one: each server as it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Chain>,
     /// Number of the next cluster; never lowered.
     pub next_cluster: u32,
     /// In order of creation.

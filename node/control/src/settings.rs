@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use core::str::FromStr;
 
+use quorate_protocol::chain::Chain;
 use serde::{Deserialize, Serialize};
 
 use crate::data_centers::DataCenters;
@@ -184,6 +185,9 @@ pub struct Settings {
     pub execution_mode: ExecutionMode,
     /// Where its servers are, as far as that matters.
     pub data_centers: DataCenters,
+    /// Who decides between contents that diverged; `None`: it stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Chain>,
 }
 
 /// What a new database shall be.
@@ -205,6 +209,9 @@ pub struct NewDatabase {
     /// Which servers it enlists.
     #[serde(default, skip_serializing_if = "NewNodes::is_static")]
     pub new_nodes: NewNodes,
+    /// Who decides between contents that diverged; `None`: each server as it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Chain>,
 }
 
 impl NewDatabase {
@@ -213,8 +220,17 @@ impl NewDatabase {
     pub fn new(name: &str, kind: DatabaseKind, write_quorum: WriteQuorum) -> Self {
         let (read_quorum, execution_mode) = (ReadQuorum::default(), ExecutionMode::default());
         let (name, data_centers) = (name.to_string(), DataCenters::new());
-        let new_nodes = NewNodes::Static;
-        Self { name, kind, write_quorum, read_quorum, execution_mode, data_centers, new_nodes }
+        let (new_nodes, chain) = (NewNodes::Static, None);
+        Self {
+            name,
+            kind,
+            write_quorum,
+            read_quorum,
+            execution_mode,
+            data_centers,
+            new_nodes,
+            chain,
+        }
     }
 }
 

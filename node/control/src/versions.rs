@@ -74,6 +74,9 @@ impl fmt::Display for Versions {
     }
 }
 
+/// Since this version databases say who decides between contents that diverged.
+pub const CHAIN_SINCE: u16 = 9;
+
 impl Command {
     /// The level from which on it can be proposed: since then every server knows it. What raises
     /// the level is proposed before.
@@ -91,7 +94,23 @@ impl Command {
                 | Self::CreateDatabase { new: NewDatabase { new_nodes: NewNodes::Dynamic(_), .. } }
                 | Self::SetRole { role: Role::Witness, .. }
         );
-        if is_newer { 9 } else { OLDEST }
+        if self.says_chain() {
+            CHAIN_SINCE
+        } else if is_newer {
+            9
+        } else {
+            OLDEST
+        }
+    }
+
+    const fn says_chain(&self) -> bool {
+        if let Self::CreateDatabase { new } = self {
+            new.chain.is_some()
+        } else if let Self::Reconfigure { settings, .. } = self {
+            settings.chain.is_some()
+        } else {
+            false
+        }
     }
 }
 

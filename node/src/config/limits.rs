@@ -27,10 +27,7 @@ pub(super) fn lost_after(
     Ok((Duration::from_millis(suspect), remove_after(flag, file)?))
 }
 
-fn remove_after(
-    flag: Option<i64>,
-    file: Option<i64>,
-) -> Result<Option<Duration>, OutOfRange> {
+fn remove_after(flag: Option<i64>, file: Option<i64>) -> Result<Option<Duration>, OutOfRange> {
     let value = flag.or(file).unwrap_or(0);
     if !REMOVE_AFTER_MS.contains(&value) {
         let legal = i128::from(*REMOVE_AFTER_MS.start())..=i128::from(*REMOVE_AFTER_MS.end());

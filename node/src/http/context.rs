@@ -22,6 +22,7 @@ use quorate_control::data_centers::DataCenters;
 use quorate_control::dynamic::NewNodes;
 use quorate_control::members::WriteQuorum;
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
+use quorate_protocol::chain::Chain;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::allocate::Turns;
@@ -89,6 +90,8 @@ pub struct HttpConfig {
     pub execution_mode: ExecutionMode,
     /// Which servers they enlist.
     pub new_nodes: NewNodes,
+    /// Who decides in them between contents that diverged.
+    pub chain: Chain,
     /// How requests start over by themselves.
     pub retry: RetryPolicy,
     /// Bounds.

@@ -3,7 +3,7 @@
 
 use axum::http::StatusCode;
 use quorate_api::ErrorCode;
-use quorate_control::distributed::document;
+use quorate_control::distributed::{CHAIN, document};
 use serde_json::{Map, Value, json};
 
 use super::access::{Access, Db};
@@ -220,6 +220,7 @@ fn database(servers: &Servers, db: &Db) -> Value {
         "dataCenters": db.data_centers,
         "newNodeStrategy": db.new_nodes.strategy().name(),
         "configured": configured(servers, db),
+        CHAIN: db.chain,
         "wQuorum": servers.has_write_quorum(db),
         "status": states_of(servers, &db.name),
         "clusters": clusters,

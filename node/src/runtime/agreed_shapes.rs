@@ -15,6 +15,7 @@ use quorate_control::schema::DatabaseKind;
 use quorate_control::servers::Role;
 use quorate_control::settings::{ExecutionMode, NewDatabase, ReadQuorum, Settings};
 use quorate_control::versions::OLDEST;
+use quorate_protocol::chain::Chain;
 use quorate_protocol::io::Report;
 
 const DATABASE: u32 = 1;
@@ -37,6 +38,7 @@ fn commands() -> Vec<Command> {
         read_quorum: ReadQuorum::default(),
         execution_mode: ExecutionMode::default(),
         data_centers: BTreeMap::new(),
+        chain: None,
     };
     let (generation, node, boot) = (1, NodeId(4), Boot(1));
     let report = Report::Synced { cluster, generation };
@@ -148,6 +150,12 @@ fn later_commands() -> Vec<Command> {
             database: database_name,
             cluster: "item_usa".into(),
             server: "n2".into(),
+        },
+        Command::Reconfigure {
+            database: "bench".to_owned(),
+            version: 4,
+            settings: Settings { chain: Some(Chain::default()), ..Settings::default() },
+            owners: BTreeMap::new(),
         },
         adopt(1),
         adopt(2),

@@ -369,6 +369,7 @@ impl<P: Protocol> NodeLoop<P> {
             self.filed = Some(schema.revision);
         }
         self.cfg = cfg;
+        let chains = schema.chains();
         self.warn_of_low_quorums(&schema);
         self.shared.set_schema(schema);
         self.shared.placements.store(Arc::new(placements.clone()));
@@ -376,6 +377,7 @@ impl<P: Protocol> NodeLoop<P> {
         self.shared.metrics.changing.store(changing as u64, Ordering::Relaxed);
         let clusters = placements.len();
         tracing::info!(cfg, clusters, changing, "updated distributed configuration");
+        self.step(MachineEvent::Chains(chains));
         self.step(MachineEvent::Configure { cfg, placements });
         // Last: whoever is told may count on the machine knowing it too.
         self.shared.changes.send_modify(|changes| *changes += 1);

@@ -235,12 +235,9 @@ impl Node {
         let parts = (machine, foundation);
         let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
         node.follow_schema(databases, settings.data);
-        if settings.witness {
-            node.tasks.spawn(standing::run(node.shared.clone()));
-        }
+        node.tasks.spawn(standing::run(node.shared.clone(), settings.witness));
         if joins {
-            let discovery = discovery.clone();
-            node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery));
+            node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery.clone()));
         }
         if let Some(settings) = brings {
             node.tasks.spawn(found::arrive::run(node.shared.clone()));

@@ -112,6 +112,7 @@ impl Protocol for Fake {
             }
             Event::Read(_)
             | Event::Choose(_)
+            | Event::Chains(_)
             | Event::Dismiss(_)
             | Event::Compare { .. }
             | Event::Session(_)

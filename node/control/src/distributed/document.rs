@@ -37,6 +37,7 @@ pub fn document(schema: &Schema, database: &Database) -> DistributedConfig {
         new_node_strategy: database.new_nodes.strategy(),
         servers: any_role.chain(roles).collect(),
         data_centers: database.data_centers.clone(),
+        chain: database.chain.clone(),
         clusters: named.chain([(ANY.to_string(), any)]).collect(),
     }
 }
@@ -152,6 +153,33 @@ mod tests {
         assert_eq!(any, ["n1", "n2", "n4"], "all keep everything");
         let parsed = DistributedConfig::parse(text(&schema).as_bytes()).unwrap();
         assert_eq!(parsed.config, document);
+    }
+
+    /// FEATURES: A14, S9
+    #[test]
+    fn who_decides_between_contents_is_said_and_read_back() {
+        let new = NewDatabase {
+            chain: "version, majority".parse().ok(),
+            ..NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority)
+        };
+        let masters = [(String::from("n1"), NodeId(11))];
+        let schema = Schema::founded_by(&masters).create_database(&new).unwrap();
+        let text = text(&schema);
+        let line = "  \"conflictResolverRepairerChain\": \"version,majority\",\n";
+        assert!(text.contains(line), "{text}");
+        let document = document(&schema, schema.database("bench").unwrap());
+        let read = |text: &str| DistributedConfig::parse(text.as_bytes()).map(|read| read.config);
+        assert_eq!(read(&text).unwrap(), document);
+        for (chain, expected) in [
+            ("\"newest\"", "Cannot find 'newest' conflict resolver implementation"),
+            ("\"version,,quorum\"", "has an empty step"),
+            ("\"dc{winner:rome}\"", "Cannot find the data center 'rome'"),
+            ("7", "7 is not legal; legal are quorum, content, majority and version"),
+        ] {
+            let error = read(&text.replace("\"version,majority\"", chain)).unwrap_err().to_string();
+            assert!(error.starts_with("conflictResolverRepairerChain: "), "{error}");
+            assert!(error.contains(expected) && error.contains("each once"), "{error}");
+        }
     }
 
     /// FEATURES: S6

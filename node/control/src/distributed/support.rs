@@ -6,6 +6,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use quorate_protocol::chain::Chain;
+
 use super::{
     ANY, ClusterConfig, DistributedConfig, NewNodeStrategy, Overridable, Quorum, Role, Warning,
 };
@@ -31,6 +33,8 @@ pub struct Defaults {
     pub data_centers: DataCenters,
     /// Which servers they enlist.
     pub new_nodes: NewNodes,
+    /// Who decides between contents that diverged; `None`: the server's own setting.
+    pub chain: Option<Chain>,
 }
 
 /// A configuration that can be kept.
@@ -82,6 +86,7 @@ impl DistributedConfig {
             execution_mode: self.execution_mode(ANY),
             data_centers: self.data_centers.clone(),
             new_nodes: self.new_nodes(),
+            chain: self.chain.clone(),
         };
         Ok(Supported { defaults, warnings: look.warnings })
     }
@@ -267,6 +272,7 @@ mod tests {
             execution_mode: ExecutionMode::Synchronous,
             data_centers: DataCenters::new(),
             new_nodes: NewNodes::Static,
+            chain: None,
         };
         assert_eq!(supported.defaults, defaults);
         assert_eq!(

@@ -32,6 +32,7 @@ use quorate_api::{ClusterKey, ItemId, NodeId, TxId};
 use super::lost::Lost;
 use super::merge_verdict::{Scene, Seen, Verdict, Winner};
 use super::{Cx, Machine};
+use crate::chain::Chain;
 use crate::conflict::{Choose, Fate, Logged, Merging, Rival, State};
 use crate::io::{PAGE_BYTES, Placement, Tick, bytes_of};
 use crate::marks::Mark;
@@ -48,6 +49,8 @@ pub(super) const AGENDA_MAX: usize = 4_096;
 pub(super) struct Merger {
     /// Items with contents here that are not merged.
     open: BTreeSet<ItemId>,
+    /// Who names winners, in databases where that was agreed on.
+    pub(super) chains: BTreeMap<u32, Chain>,
     /// Contents here that have lost.
     pub(super) lost: Lost,
     /// The last of them that was told.
