@@ -13,6 +13,7 @@ pub mod data_centers;
 pub mod ddl;
 mod ddl_error;
 pub mod distributed;
+pub mod dynamic;
 pub mod found;
 pub mod generations;
 pub mod indexes;

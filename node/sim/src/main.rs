@@ -114,6 +114,8 @@ struct Sums {
     leaders: u64,
     joined: u64,
     removed: u64,
+    absent: u64,
+    returned: u64,
     disks_lost: u64,
     positions: u64,
     events: u64,
@@ -143,6 +145,8 @@ impl Sums {
         self.leaders += counts.leaders;
         self.joined += counts.joined;
         self.removed += counts.removed;
+        self.absent += counts.absent;
+        self.returned += counts.returned;
         self.disks_lost += counts.disks_lost;
         self.positions += counts.positions;
         self.events += report.events;
@@ -205,8 +209,9 @@ fn campaign(args: &Args) -> ExitCode {
     );
     if args.membership {
         println!(
-            "{} servers joined, {} were removed, {} disks lost, {} positions used",
-            sums.joined, sums.removed, sums.disks_lost, sums.positions,
+            "{} servers joined, {} were removed ({} because they were lost, {} of them back), \
+             {} disks lost, {} positions used",
+            sums.joined, sums.removed, sums.absent, sums.returned, sums.disks_lost, sums.positions,
         );
     }
     if args.low_quorums || args.crossing || args.data_centers {

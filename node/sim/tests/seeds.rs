@@ -138,6 +138,7 @@ fn write_quorums_go_below_a_majority_and_back() {
 fn servers_come_and_go_and_nothing_breaks() {
     let (mut commits, mut aligned, mut generations, mut owners) = (0, 0, 0, 0);
     let (mut joined, mut removed, mut lost, mut positions) = (0, 0, 0, 0);
+    let mut absent = 0;
     let run = |index| {
         let seed = index as u64 + 1;
         World::new(seed, Options::of_seed(seed).with_membership(seed), false).run()
@@ -151,6 +152,7 @@ fn servers_come_and_go_and_nothing_breaks() {
         owners += counts.owners;
         joined += counts.joined;
         removed += counts.removed;
+        absent += counts.absent;
         lost += counts.disks_lost;
         positions += counts.positions;
     }
@@ -158,6 +160,7 @@ fn servers_come_and_go_and_nothing_breaks() {
     assert!(aligned > 600, "{aligned} alignments");
     assert!(generations > 3_000 && owners > 800, "{generations} generations, {owners} owners");
     assert!(joined > 600 && removed > 100, "{joined} joined, {removed} removed");
+    assert!(absent > 20, "{absent} left by themselves");
     assert!(lost > 80, "{lost} disks lost");
     assert!(positions > 500, "{positions} positions");
 }

@@ -193,6 +193,11 @@ fn latency(times: &Latency) -> Value {
     })
 }
 
+fn configured(servers: &Servers, db: &Db) -> Value {
+    let all = servers.list.iter();
+    all.map(|s| (s.name.clone(), Value::from(tables::configured(db, s)))).collect()
+}
+
 fn states_of(servers: &Servers, database: &str) -> Value {
     let states = servers.list.iter();
     states.map(|s| (s.name.clone(), Value::from(s.database_state(database)))).collect()
@@ -214,6 +219,8 @@ fn database(servers: &Servers, db: &Db) -> Value {
         "readQuorum": db.read_quorum,
         "executionMode": db.execution_mode,
         "dataCenters": db.data_centers,
+        "newNodeStrategy": db.new_nodes.strategy().name(),
+        "configured": configured(servers, db),
         CHAIN: db.chain,
         "wQuorum": servers.has_write_quorum(db),
         "status": states_of(servers, &db.name),

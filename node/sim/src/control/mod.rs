@@ -117,7 +117,10 @@ pub(crate) fn found(
     for server in later {
         server.dead = true;
     }
-    let first = vec![Command::Begin(founders, planted), Command::Server(members::first_database())];
+    let first = vec![
+        Command::Begin(founders, planted),
+        Command::Server(members::first_database(membership)),
+    ];
     founding::found(founding, &options.voting(), first).expect(READABLE)
 }
 
@@ -303,6 +306,10 @@ impl World {
             let founders = self.options.membership.as_ref().map_or(0, |m| m.founders as u64);
             let counts = self.clients.counts_mut();
             (counts.joined, counts.removed) = (there + gone - founders, gone);
+            let absent = |agreed: &Agreed| agreed.agreement().map_or(0, |a| a.schema.absent.len());
+            let (was, is) = (absent(&before), absent(&self.control.newest));
+            counts.absent += is.saturating_sub(was) as u64;
+            counts.returned += was.saturating_sub(is) as u64;
         }
         self.agreed(&before);
     }
