@@ -51,6 +51,10 @@ chaos: build ## Run a scenario against a workload: make chaos C=chaos/kill.yaml 
 	@test -n "$(C)" || { echo "say which scenario: make chaos C=chaos/kill.yaml"; $(QUORATE) list; exit 3; }
 	@$(QUORATE) run $(or $(W),workloads/baseline.yaml) --scenario $(C) --stage $(STAGE)
 
+.PHONY: soak-chaos
+soak-chaos: build ## Faults drawn at random under load, round after round; resumes: make soak-chaos [SEED=1] [FOR=30m] [W=…]
+	@$(QUORATE) chaos $(or $(W),workloads/baseline.yaml) --random --seed $(SEED) --duration $(or $(FOR),30m) --stage $(STAGE)
+
 .PHONY: report
 report: build ## Write a run's report again: make report [RUN=results/latest]
 	@$(QUORATE) report $(or $(RUN),results/latest)

@@ -157,6 +157,9 @@ pub enum FaultAction {
     Heal,
 }
 
+/// Name of the number of open files, sockets included, among the figures of a sample.
+pub const OPEN_FILES: &str = "process_open_files";
+
 /// State of one server at one time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeSample {
@@ -170,8 +173,8 @@ pub struct NodeSample {
     pub cpu_seconds: f64,
     /// Resident bytes.
     pub rss_bytes: u64,
-    /// Counters and gauges read from its `/metrics`, by metric name with labels; empty when it did
-    /// not answer.
+    /// Counters and gauges read from its `/metrics`, by metric name with labels, if it answered;
+    /// with what the machine counts of it, such as [`OPEN_FILES`].
     pub metrics: std::collections::BTreeMap<String, f64>,
 }
 

@@ -14,6 +14,7 @@ pub mod plan;
 pub mod report;
 pub mod run;
 pub mod sim;
+pub mod soak;
 pub mod spec;
 pub mod stage;
 pub mod sweep;

@@ -250,3 +250,25 @@ async fn a_killed_sweep_goes_on_where_it_was() {
         assert!(page.contains(name) && folder().join(name).join("report.html").is_file());
     }
 }
+
+/// FEATURES: H3
+#[test]
+fn random_chaos_that_cannot_be_is_refused_before_anything_starts() {
+    let out = tempfile::tempdir().unwrap();
+    for (arguments, why) in [
+        (&["chaos"][..], "--random"),
+        (&["chaos", "--random", "--weights", "kil=1"], "--weights: there is no `kil`; legal: kill"),
+        (&["chaos", "--random", "--round", "5s"], "--round: 5s is too short; legal: from 15s on"),
+        (&["chaos", "--random", "--duration", "0s"], "--duration: must be more than 0s"),
+        (&["chaos", "--random", "--set", "topology.masters=2"], "2 MASTERs have no minority"),
+        (
+            &["chaos", "--random", "--weights", "latency=1", "--set", "topology.links=direct"],
+            "latency needs proxies",
+        ),
+    ] {
+        let output = quorate(arguments, out.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", shown(&output));
+        assert!(text(&output.stderr).contains(why), "{}", shown(&output));
+    }
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}

@@ -7,6 +7,7 @@ mod error;
 pub mod first_run;
 mod join;
 mod limits;
+mod numbers;
 pub mod password;
 pub mod template;
 
@@ -17,17 +18,18 @@ use std::time::Duration;
 
 use clap::Args;
 use quorate_control::data_centers::{self, DataCenterError, DataCenters};
+use quorate_control::distributed::Defaults;
 use quorate_control::members::{Members, WriteQuorum};
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use quorate_control::versions::Versions;
-use quorate_protocol::chain::{Chain, Resolver};
+use quorate_protocol::chain::Chain;
 use quorate_protocol::io::AlignConfig;
 use serde::Deserialize;
 
 use self::dial::DialError;
 use self::first_run::Terminal;
 use self::join::{Founding, Reach};
-use self::limits::OutOfRange;
+use self::numbers::Numbers;
 use self::template::Template;
 use crate::http::RetryPolicy;
 
@@ -97,6 +99,10 @@ pub struct ServeArgs {
     /// Silence in milliseconds after which a peer counts as unreachable
     #[arg(long)]
     pub suspect_after_ms: Option<u64>,
+    /// Milliseconds for which a MASTER that no database enlists (newNodeStrategy "dynamic") is lost
+    /// before it leaves: 0 at once, -1 never
+    #[arg(long, allow_negative_numbers = true)]
+    pub auto_remove_offline_servers: Option<i64>,
     /// Decisions another server may be behind before the log is cut past it and it has to align
     #[arg(long)]
     pub log_entries_max: Option<u64>,
@@ -109,8 +115,8 @@ pub struct ServeArgs {
     /// Milliseconds between two pieces of alignment work
     #[arg(long)]
     pub align_pause_ms: Option<u64>,
-    /// Who decides between contents that diverged: quorum, content, majority, version, in the
-    /// order given [default: majority,content,version]
+    /// Default of new databases, before the template's: who decides between contents that diverged;
+    /// quorum, content, majority, version, in the order given [default: majority,content,version]
     #[arg(long)]
     pub conflict_resolver_chain: Option<String>,
     /// Contents that lost a merge and are kept to be looked at; above, the oldest are dropped
@@ -173,6 +179,7 @@ struct File {
     execution_mode: Option<ExecutionMode>,
     default_db_config: Option<PathBuf>,
     suspect_after_ms: Option<u64>,
+    auto_remove_offline_servers: Option<i64>,
     log_entries_max: Option<u64>,
     log_age_max_s: Option<u64>,
     align_items: Option<u64>,
@@ -220,9 +227,11 @@ pub struct Config {
     pub versions: Versions,
     /// Silence after which a peer counts as unreachable.
     pub suspect_after: Duration,
+    /// For how long a MASTER that no database enlists is lost before it leaves; `None`: for ever.
+    pub remove_after: Option<Duration>,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
     pub align: AlignConfig,
-    /// Who decides between contents that diverged.
+    /// Who decides between contents that diverged; default of new databases.
     pub chain: Chain,
     /// Contents that lost and are kept, and their bytes.
     pub lost_max: (usize, usize),
@@ -270,9 +279,8 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
-        let (align, retry, lost_max) =
-            (align(&flags, &file)?, retry(&flags, &file)?, lost_max(&flags, &file)?);
-        let (in_flight_max, connections_max) = loads(&flags, &file)?;
+        let Numbers { align, retry, lost_max, loads } = Numbers::of(&flags, &file)?;
+        let (suspect_after, remove_after) = limits::lost_after(&flags, &file)?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
         let Founding { masters, join, witness } =
@@ -292,10 +300,9 @@ impl Config {
         let founders = if join.is_empty() { members.names() } else { &[] };
         check_centers(&template, (write_quorum, read_quorum), founders)?;
         let chain = flags.conflict_resolver_chain.or(file.conflict_resolver_chain);
-        let chain = chain_of(chain, &template.defaults.data_centers)?;
-        let given = flags.execution_mode.map(|text| text.parse()).transpose()?;
-        let execution_mode =
-            given.or(file.execution_mode).unwrap_or(template.defaults.execution_mode);
+        let chain = chain_of(chain, &template.defaults)?;
+        let modes = (flags.execution_mode, file.execution_mode);
+        let execution_mode = mode_of(modes, &template.defaults)?;
         let mut dial = file.dial;
         dial.extend(flags.dial);
         dial::check(&dial, &members, &name)?;
@@ -309,8 +316,6 @@ impl Config {
         let secret = flags.cluster_password.or(file.cluster_password);
         let links =
             (!stands_alone).then(|| join::links(reach, dial, cluster, secret)).transpose()?;
-        let suspect =
-            limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
         Ok(Self {
             witness: join::is_witness(witness, (&name, founders), &mut template)?,
             name,
@@ -326,13 +331,14 @@ impl Config {
             template,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
             versions: versions(flags.speak_version)?,
-            suspect_after: Duration::from_millis(suspect),
+            suspect_after,
+            remove_after,
             align,
             chain,
             lost_max,
             retry,
-            in_flight_max,
-            connections_max,
+            in_flight_max: loads.0,
+            connections_max: loads.1,
         })
     }
 }
@@ -387,54 +393,22 @@ fn versions(newest: Option<u16>) -> Result<Versions, ConfigError> {
     newest.map_or(Ok(Versions::ALL), up_to)
 }
 
-fn chain_of(given: Option<String>, centers: &DataCenters) -> Result<Chain, ConfigError> {
-    let Some(text) = given else { return Ok(Chain::default()) };
+fn chain_of(given: Option<String>, template: &Defaults) -> Result<Chain, ConfigError> {
+    let Some(text) = given else { return Ok(template.chain.clone().unwrap_or_default()) };
     let chain: Chain = text.parse()?;
-    for step in chain.steps() {
-        if let Resolver::DataCenter(winner) = step
-            && !centers.contains_key(winner)
-        {
-            return Err(ConfigError::NoSuchCenter(DataCenterError::Unknown(winner.clone())));
-        }
+    let stranger = chain.data_centers().find(|name| !template.data_centers.contains_key(*name));
+    if let Some(center) = stranger {
+        return Err(ConfigError::NoSuchCenter(DataCenterError::Unknown(center.to_owned())));
     }
     Ok(chain)
 }
 
-fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {
-    let age_s: u64 = limits::LOG_AGE_MAX_S.pick(flags.log_age_max_s, file.log_age_max_s)?;
-    let pause_ms: u64 = limits::ALIGN_PAUSE_MS.pick(flags.align_pause_ms, file.align_pause_ms)?;
-    Ok(AlignConfig {
-        log_entries: limits::LOG_ENTRIES_MAX.pick(flags.log_entries_max, file.log_entries_max)?,
-        log_age: age_s * 1_000_000,
-        pause: pause_ms * 1_000,
-        items: limits::ALIGN_ITEMS.pick(flags.align_items, file.align_items)?,
-        ..AlignConfig::new()
-    })
-}
-
-/// Requests and connections at once.
-fn loads(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {
-    let requests = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
-    let connections = limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
-    Ok((requests, connections))
-}
-
-fn lost_max(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {
-    let (flag, filed) = (flags.lost_contents_mib_max, file.lost_contents_mib_max);
-    let mib: usize = limits::LOST_CONTENTS_MIB_MAX.pick(flag, filed)?;
-    let contents =
-        limits::LOST_CONTENTS_MAX.pick(flags.lost_contents_max, file.lost_contents_max)?;
-    Ok((contents, mib << 20))
-}
-
-fn retry(flags: &ServeArgs, file: &File) -> Result<RetryPolicy, OutOfRange> {
-    let delay_ms = limits::RETRY_DELAY_MS.pick(flags.retry_delay_ms, file.retry_delay_ms)?;
-    Ok(RetryPolicy {
-        count: limits::RETRY_COUNT.pick(flags.retry_count, file.retry_count)?,
-        delay: Duration::from_millis(delay_ms),
-        jitter_percent: limits::RETRY_JITTER_PERCENT
-            .pick(flags.retry_jitter_percent, file.retry_jitter_percent)?,
-    })
+fn mode_of(
+    (flag, file): (Option<String>, Option<ExecutionMode>),
+    template: &Defaults,
+) -> Result<ExecutionMode, ConfigError> {
+    let given = flag.map(|text| text.parse()).transpose()?;
+    Ok(given.or(file).unwrap_or(template.execution_mode))
 }
 
 impl Config {

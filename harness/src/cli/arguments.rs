@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::VERSION;
-use crate::spec::{Overrides, SpecError};
+use crate::spec::{Overrides, Span, SpecError};
 use crate::stage::StageOptions;
 
 /// Benchmark and chaos for multi-master quorum databases.
@@ -26,6 +26,9 @@ pub(super) enum Command {
     Suite(SuiteArguments),
     /// Run a workload at every point of its sweep; goes on where a killed one had come to
     Sweep(SweepArguments),
+    /// Run a workload round after round under faults drawn from a seed; goes on where a killed one
+    /// had come to
+    Chaos(ChaosArguments),
     /// Show what a workload would do and how long it takes; starts nothing
     Plan(PlanArguments),
     /// Print the JSON Schema of a kind of spec file
@@ -171,6 +174,38 @@ pub(super) struct SweepArguments {
     #[command(flatten)]
     pub(super) place: PlaceArguments,
     /// Begin anew, also where an unfinished sweep of the same points is there
+    #[arg(long)]
+    pub(super) fresh: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ChaosArguments {
+    /// Workload file; its own faults are left out
+    #[arg(default_value = "workloads/baseline.yaml")]
+    pub(super) file: PathBuf,
+    /// Draw the faults at random; never more than a minority at once. Faults of your own: quorate
+    /// run FILE --scenario FILE
+    #[arg(long, required = true)]
+    pub(super) random: bool,
+    /// Root of every draw
+    #[arg(long, default_value_t = 1)]
+    pub(super) seed: u64,
+    /// How long to measure in all, such as 30m; rounded up to whole rounds
+    #[arg(long, default_value = "10m")]
+    pub(super) duration: Span,
+    /// How long one round measures: its servers begin anew, and it is judged by itself
+    #[arg(long, default_value = "1m")]
+    pub(super) round: Span,
+    /// What is drawn how often, as in kill=3,partition=1; what is not named is never drawn.
+    /// Default: whatever the stage can do, partitions four times as often as each other
+    #[arg(long, value_name = "NAME=NUMBER,…")]
+    pub(super) weights: Option<String>,
+    /// Replace a value of the file, as in load.rate=500; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(super) set: Vec<String>,
+    #[command(flatten)]
+    pub(super) place: PlaceArguments,
+    /// Begin anew, also where an unfinished one of the same kind is there
     #[arg(long)]
     pub(super) fresh: bool,
 }

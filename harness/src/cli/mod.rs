@@ -2,6 +2,7 @@
 //! stdout. May not know how anything is done; each subcommand is a file that calls the library.
 
 mod arguments;
+mod chaos;
 mod clean;
 mod doctor;
 mod exit;
@@ -51,6 +52,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Suite(arguments) => suite::suite(&arguments),
         Command::Sweep(arguments) => sweep::sweep(&arguments),
+        Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Check(arguments) => offline::check(&arguments),
         Command::Report(arguments) => offline::report(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),

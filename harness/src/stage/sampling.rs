@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::StageError;
 use super::cluster::Cluster;
 use super::node::Node;
 use super::node_api::metrics;
-use crate::folder::NodeSample;
+use super::{StageError, procfs};
+use crate::folder::{NodeSample, OPEN_FILES};
 use crate::run::parts::Clock;
 
 /// Time between two samples of a server, where there are as many as a quorum has.
@@ -88,7 +88,9 @@ async fn sample(node: &Node, clock: Clock) -> NodeSample {
     };
     sample.cpu_seconds = look.cpu_seconds;
     sample.rss_bytes = look.rss_bytes;
-    let figures = life.process.group_figures();
+    let mut figures = life.process.group_figures();
+    let files = procfs::open_files(life.process.pid());
+    figures.extend(files.map(|count| (OPEN_FILES.to_string(), f64::from(count))));
     if look.is_stopped {
         sample.state = "paused".to_string();
         sample.metrics = figures;

@@ -27,7 +27,7 @@ pub struct Ledger {
     pub runs: Vec<Done>,
 }
 
-/// Why the file of a sweep could not be used.
+/// Why the file of a sweep, or of random chaos, could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The system refused.
@@ -47,18 +47,20 @@ pub enum LedgerError {
         source: serde_json::Error,
     },
     /// Somebody else runs it.
-    #[error("{folder}: another quorate runs this sweep; let it end, or begin anew with --fresh")]
+    #[error("{folder}: another quorate runs this; let it end, or begin anew with --fresh")]
     Taken {
         /// Its folder.
         folder: PathBuf,
     },
     /// Another version wrote it.
-    #[error("{path}: format {found}, this program reads {SWEEP_FORMAT}")]
+    #[error("{path}: format {found}, this program reads {reads}")]
     Version {
         /// Which file.
         path: PathBuf,
         /// The version found.
         found: u64,
+        /// The version that this program reads.
+        reads: u32,
     },
 }
 
@@ -87,7 +89,7 @@ impl Ledger {
         let value: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
         let found = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
         if found != u64::from(SWEEP_FORMAT) {
-            return Err(LedgerError::Version { path, found });
+            return Err(LedgerError::Version { path, found, reads: SWEEP_FORMAT });
         }
         serde_json::from_value(value).map_err(json)
     }
@@ -209,7 +211,7 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let held = hold(folder.path()).unwrap();
         let error = hold(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("another quorate runs this sweep"), "{error}");
+        assert!(error.contains("another quorate runs this"), "{error}");
         drop(held);
         drop(hold(folder.path()).unwrap());
     }

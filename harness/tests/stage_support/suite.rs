@@ -300,6 +300,7 @@ pub(crate) async fn samples_show_state_and_counters<S: Starter>() {
     let last = samples.last().unwrap();
     assert_eq!(last.state, "running");
     assert!(last.rss_bytes > 0);
+    assert!(last.metrics[quorate::folder::OPEN_FILES] > 3.0);
     assert!(last.metrics.keys().any(|name| name.starts_with("quorate_link_bytes_total")));
     running.end().await;
 }

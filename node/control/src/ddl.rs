@@ -8,6 +8,7 @@ use quorate_api::NodeId;
 
 pub use crate::ddl_error::DdlError;
 
+use crate::reconfigure::check_chain;
 use crate::schema::{Class, Cluster, Database, FIRST_CLUSTER, Schema, first_version};
 use crate::settings::NewDatabase;
 
@@ -35,6 +36,7 @@ impl Schema {
         }
         let quorums = (new.write_quorum, new.read_quorum);
         self.check_quorums(quorums, &new.data_centers)?;
+        check_chain(new.chain.as_ref(), &new.data_centers)?;
         let mut next = self.next();
         next.next_database =
             self.next_database.checked_add(1).ok_or(DdlError::Exhausted("database"))?;
@@ -47,6 +49,8 @@ impl Schema {
             read_quorum: new.read_quorum,
             execution_mode: new.execution_mode,
             data_centers: new.data_centers.clone(),
+            new_nodes: new.new_nodes.clone(),
+            chain: new.chain.clone(),
             next_cluster: FIRST_CLUSTER,
             classes: Vec::new(),
             clusters: Vec::new(),

@@ -99,6 +99,9 @@ pub enum DdlError {
     /// Data centers that cannot be.
     #[error(transparent)]
     DataCenters(#[from] DataCenterError),
+    /// A chain of resolvers that cannot be.
+    #[error("conflictResolverRepairerChain: {0}")]
+    Chain(DataCenterError),
     /// Its records are on their way from a server that found it on its disk.
     #[error("Database '{0}' is being brought in: try again when all of it is there")]
     Coming(String),
@@ -183,6 +186,7 @@ impl DdlError {
             | Self::BroughtLoose { .. }
             | Self::Unsound { .. }
             | Self::DataCenters(_)
+            | Self::Chain(_)
             | Self::Exhausted(_) => ErrorCode::BadRequest,
         }
     }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::agreement::{Agreement, Refusal};
 use crate::ddl::{DdlError, is_class_name, is_database_name};
 use crate::indexes::IndexState;
+use crate::reconfigure::check_chain;
 use crate::schema::{Database, FIRST_CLUSTER, Schema, first_version};
 use crate::servers::MemberError;
 
@@ -199,6 +200,7 @@ impl Schema {
         }
         self.check_quorums((found.write_quorum, found.read_quorum), &found.data_centers)?;
         self.check_is_no_looser(found)?;
+        check_chain(found.chain.as_ref(), &found.data_centers)?;
         let mut database = found.clone();
         database.id = self.next_database;
         database.version = first_version();

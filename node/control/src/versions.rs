@@ -16,8 +16,10 @@ use core::fmt;
 use quorate_api::NodeId;
 
 use crate::command::Command;
+use crate::dynamic::NewNodes;
 use crate::schema::Schema;
 use crate::servers::Role;
+use crate::settings::NewDatabase;
 
 /// The oldest version that this program speaks; the level of a cluster that was never raised.
 pub const OLDEST: u16 = 8;
@@ -72,12 +74,15 @@ impl fmt::Display for Versions {
     }
 }
 
+/// Since this version databases say who decides between contents that diverged.
+pub const CHAIN_SINCE: u16 = 9;
+
 impl Command {
     /// The level from which on it can be proposed: since then every server knows it. What raises
     /// the level is proposed before.
     #[must_use]
     pub const fn since(&self) -> u16 {
-        let newer = matches!(
+        let is_newer = matches!(
             self,
             Self::AddCluster { .. }
                 | Self::SetOwner { .. }
@@ -85,9 +90,27 @@ impl Command {
                 | Self::Brought { .. }
                 | Self::Arrived { .. }
                 | Self::ForgetStrays { .. }
+                | Self::RemoveAbsent { .. }
+                | Self::CreateDatabase { new: NewDatabase { new_nodes: NewNodes::Dynamic(_), .. } }
                 | Self::SetRole { role: Role::Witness, .. }
         );
-        if newer { 9 } else { OLDEST }
+        if self.says_chain() {
+            CHAIN_SINCE
+        } else if is_newer {
+            9
+        } else {
+            OLDEST
+        }
+    }
+
+    const fn says_chain(&self) -> bool {
+        if let Self::CreateDatabase { new } = self {
+            new.chain.is_some()
+        } else if let Self::Reconfigure { settings, .. } = self {
+            settings.chain.is_some()
+        } else {
+            false
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// One step of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolver {
@@ -40,8 +42,23 @@ impl fmt::Display for Resolver {
 }
 
 /// Resolvers in the order in which they are asked; the first that names a winner ends the chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Chain(Vec<Resolver>);
+
+impl TryFrom<String> for Chain {
+    type Error = ChainError;
+
+    fn try_from(text: String) -> Result<Self, ChainError> {
+        text.parse()
+    }
+}
+
+impl From<Chain> for String {
+    fn from(chain: Chain) -> Self {
+        chain.to_string()
+    }
+}
 
 /// The documented order.
 impl Default for Chain {
@@ -162,6 +179,14 @@ impl Chain {
     #[must_use]
     pub fn steps(&self) -> &[Resolver] {
         &self.0
+    }
+
+    /// Data centers that decide, in the order of the steps.
+    pub fn data_centers(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|step| match step {
+            Resolver::DataCenter(winner) => Some(winner.as_str()),
+            Resolver::Quorum | Resolver::Content | Resolver::Majority | Resolver::Version => None,
+        })
     }
 
     /// Index of a copy that wins, and the step that said so; `None` when none of them decides.

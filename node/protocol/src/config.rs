@@ -124,7 +124,7 @@ impl Default for AlignConfig {
 /// How what diverged in clusters with W below a majority is merged (PROTOCOL.md 3.10).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MergeConfig {
-    /// Who names the winner.
+    /// Who names the winner where the control plane does not say.
     pub chain: Chain,
     /// Items looked at in one go.
     pub items: usize,

@@ -8,6 +8,7 @@ use quorate_api::{
     Boot, ClusterKey, Committed, ErrorCode, Image, ItemId, ItemKey, NodeId, OpKind, Stamp, TxId,
 };
 
+use crate::chain::Chain;
 pub use crate::config::{AlignConfig, Config, MergeConfig, RelayConfig};
 pub use crate::conflict::{Choose, Dismiss};
 use crate::conflict::{LostContent, Rival};
@@ -78,6 +79,9 @@ pub enum Event {
         /// What was found.
         leaves: Leaves,
     },
+    /// Who decides between contents that diverged, by number of the database; in others
+    /// [`MergeConfig::chain`] does. Belongs to the [`Event::Configure`] that follows it.
+    Chains(BTreeMap<u32, Chain>),
     /// A batch of events was handled, or a deadline passed: timers run, acknowledgements go out.
     Tick,
 }

@@ -271,6 +271,11 @@ fn the_template_says_where_servers_are_and_resolvers_may_name_it() {
     let words = "conflict_resolver_chain: Cannot find the data center 'bonn' in distributed \
                  database configuration";
     assert!(error.starts_with(words), "{error}");
+    let with_chain = template.replacen('{', "{\"conflictResolverRepairerChain\":\"quorum\",", 1);
+    std::fs::write(&path, with_chain).unwrap();
+    assert_eq!(file(&text).unwrap().chain.to_string(), "quorum");
+    assert_eq!(chain(&text, "version").unwrap().chain.to_string(), "version");
+    std::fs::write(&path, template).unwrap();
     let error = chain(&text, "dc").unwrap_err();
     assert!(error.contains("DC conflict resolver requires a configuration for the winner"));
     for (from, to, expected) in [

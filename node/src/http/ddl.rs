@@ -2,7 +2,7 @@
 //! servers carry out in one order; of two equal creations one therefore finds that the thing
 //! exists. May not know record content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -10,10 +10,14 @@ use axum::http::{Response, StatusCode};
 use quorate_api::{ErrorCode, NodeId};
 use quorate_control::command::Command;
 use quorate_control::data_centers::DataCenters;
+use quorate_control::distributed::{CHAIN, NewNodeStrategy};
+use quorate_control::dynamic::NewNodes;
 use quorate_control::indexes::{Index, IndexState};
 use quorate_control::members::WriteQuorum;
 use quorate_control::schema::{Class, Database, DatabaseKind, Schema};
 use quorate_control::settings::{ExecutionMode, NewDatabase, ReadQuorum};
+use quorate_control::versions::CHAIN_SINCE;
+use quorate_protocol::chain::{Chain, ChainError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -221,6 +225,8 @@ pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
         read_quorum: Option<ReadQuorum>,
         execution_mode: Option<ExecutionMode>,
         data_centers: Option<DataCenters>,
+        new_node_strategy: Option<NewNodeStrategy>,
+        conflict_resolver_repairer_chain: Option<String>,
     }
     let kind = match ctx.param("kind") {
         "plocal" => DatabaseKind::Plocal,
@@ -241,13 +247,45 @@ pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
     let read_quorum = options.read_quorum.unwrap_or(ctx.app.config.read_quorum);
     let execution_mode = options.execution_mode.unwrap_or(ctx.app.config.execution_mode);
     let data_centers = options.data_centers.unwrap_or_else(|| ctx.app.config.data_centers.clone());
+    let chain = chain_of_new(&ctx, options.conflict_resolver_repairer_chain, &data_centers)?;
+    let new_nodes = new_nodes_of_new(&ctx, options.new_node_strategy);
     let name = ctx.param("db").to_owned();
-    let new = NewDatabase { name, kind, write_quorum, read_quorum, execution_mode, data_centers };
+    let new = NewDatabase::new(&name, kind, write_quorum);
+    let new = NewDatabase { read_quorum, execution_mode, data_centers, chain, new_nodes, ..new };
     let access = ctx.access();
     access.everybody_was_met()?;
     let schema = access.change(Command::CreateDatabase { new }).await?;
     let warning = schema.database(ctx.param("db")).and_then(|db| schema.warning_of(db));
     database_info(&ctx, &schema, warning)
+}
+
+/// What was asked for, else the server's default, if that can be kept: by servers that know of
+/// chains in schemas, and where data centers are as it says.
+fn chain_of_new<B: Backend>(
+    ctx: &Ctx<B>,
+    wanted: Option<String>,
+    centers: &DataCenters,
+) -> Result<Option<Chain>, ApiError> {
+    if let Some(wanted) = wanted {
+        let refused = |error: ChainError| ApiError::bad_request(format!("{CHAIN}: {error}"));
+        return wanted.parse().map(Some).map_err(refused);
+    }
+    let chain = &ctx.app.config.chain;
+    let is_kept = chain.data_centers().all(|center| centers.contains_key(center))
+        && ctx.app.backend.schema().level >= CHAIN_SINCE;
+    Ok(is_kept.then(|| chain.clone()))
+}
+
+/// Which servers a new database enlists; who asks for a strategy alone names nobody.
+fn new_nodes_of_new<B: Backend>(ctx: &Ctx<B>, strategy: Option<NewNodeStrategy>) -> NewNodes {
+    let template = ctx.app.config.new_nodes.clone();
+    match strategy {
+        Some(NewNodeStrategy::Static) => NewNodes::Static,
+        Some(NewNodeStrategy::Dynamic) if template == NewNodes::Static => {
+            NewNodes::Dynamic(BTreeSet::new())
+        }
+        Some(NewNodeStrategy::Dynamic) | None => template,
+    }
 }
 
 /// `GET /database/{db}`.

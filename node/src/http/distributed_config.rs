@@ -22,14 +22,14 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
 }
 
 /// `PUT /distributed/database/{db}`: the document as it is, with other quorums, another mode, other
-/// data centers or other static owners of clusters (`owner`; without one it moves when its server
-/// is lost), and the version that it has now. Gives the document with the next version; writers and
-/// readers go on meanwhile.
+/// data centers, another chain of resolvers or other static owners of clusters (`owner`; without
+/// one it moves when its server is lost), and the version that it has now. Gives the document with
+/// the next version; writers and readers go on meanwhile.
 pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
     let db = ctx.database().await?;
     let parsed = DistributedConfig::parse(&ctx.body)
         .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let wanted = parsed.config;
+    let mut wanted = parsed.config;
     let mut now = document(db.schema(), &db);
     if wanted.version > now.version {
         // It was read from a server that is further.
@@ -42,6 +42,9 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
         let stale = DdlError::Version { database, now: now.version, given };
         return Err(ApiError::new(stale.code(), stale.to_string()));
     }
+    // Who leaves it out has an older document.
+    let chain = wanted.chain.take().filter(|chain| now.chain.as_ref() != Some(chain));
+    wanted.chain.clone_from(&now.chain);
     let roles = changed_roles(&now, &wanted)?;
     let mut same = DistributedConfig {
         servers: now.servers.clone(),
@@ -56,15 +59,16 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
         cluster.owner = now.clusters.get(name).and_then(|now| now.owner.clone());
     }
     if same != now || wanted.clusters.get(ANY).is_some_and(|any| any.owner.is_some()) {
-        let text = "only writeQuorum, readQuorum, executionMode, dataCenters, a role in servers \
-                    and the owner of a named cluster can be changed while the database is used; \
-                    everything else must be as GET gives it";
+        let text = "only writeQuorum, readQuorum, executionMode, dataCenters, \
+                    conflictResolverRepairerChain, a role in servers and the owner of a named \
+                    cluster can be changed while the database is used; everything else must be as \
+                    GET gives it";
         return Err(ApiError::bad_request(text));
     }
     if let Some((server, role)) = roles {
         let says =
             |of: &DistributedConfig| (of.overridable, of.clusters.clone(), of.data_centers.clone());
-        if says(&wanted) != says(&now) {
+        if says(&wanted) != says(&now) || chain.is_some() {
             let text = "a role and a quorum or an owner cannot be changed at once: change one \
                         after the other";
             return Err(ApiError::bad_request(text));
@@ -77,6 +81,7 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
         read_quorum: WriteQuorum::from(wanted.read_quorum(ANY)).into(),
         execution_mode: wanted.execution_mode(ANY),
         data_centers: wanted.data_centers,
+        chain,
     };
     let (database, version) = (ctx.param("db").to_owned(), wanted.version);
     let owners = wanted.clusters.into_iter();

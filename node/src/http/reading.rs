@@ -3,6 +3,8 @@
 
 use quorate_api::{Committed, ErrorCode, ItemId};
 use quorate_control::data_centers::{self, DataCenterError};
+use quorate_control::indexes::IndexKind;
+use quorate_control::schema::Database;
 use quorate_control::settings::ReadQuorum;
 use quorate_protocol::io;
 
@@ -75,7 +77,7 @@ impl<B: Backend> Access<'_, B> {
         version: Option<u64>,
     ) -> Result<Option<Committed>, ApiError> {
         if self.fresh || self.level.is_some_and(|level| !level.is_local()) {
-            return self.read_quorum(item.clone(), io::ReadQuorum::Bases).await;
+            return self.read_base(item).await;
         }
         let found = self.read_local(item).await?;
         let is_record = matches!(item.key, quorate_api::ItemKey::Record(_));
@@ -84,7 +86,23 @@ impl<B: Backend> Access<'_, B> {
             (Some(_), None) => true,
             (None, _) => !is_record,
         };
-        if has { Ok(found) } else { self.read_quorum(item.clone(), io::ReadQuorum::Bases).await }
+        if has { Ok(found) } else { self.read_base(item).await }
+    }
+
+    /// Of whoever votes for the transaction. Where data centers decide by themselves, a key or a
+    /// token in it makes these all MASTERs: what others have decided may not be here yet. Without a
+    /// majority of them it has neither, or comes to nothing.
+    async fn read_base(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {
+        let schema = self.app.backend.schema();
+        let found = schema.databases.iter().find(|db| db.id == item.cluster.database);
+        let has_keys = |db: &Database| db.indexes.iter().any(|i| i.kind == IndexKind::Unique);
+        if self.token.is_some() || found.is_some_and(has_keys) {
+            match self.read_majority(item.clone()).await {
+                Err(error) if error.code == ErrorCode::NoQuorum => {}
+                read => return read,
+            }
+        }
+        self.read_quorum(item.clone(), io::ReadQuorum::Bases).await
     }
 
     pub(super) async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::handle::{Commit, NodeHandle};
 use super::inbox::Input;
-use super::metrics::Counter;
+use super::metrics::{Counter, Text};
 use super::shared::Shared;
 use super::storage::StorageError;
 
@@ -127,17 +127,15 @@ impl LostMetrics {
         self.dropped.add(contents);
     }
 
-    /// The sum of those.
-    pub(super) const fn dropped_total(&self) -> &Counter {
-        &self.dropped
-    }
-
-    /// What is kept, with the names of the gauges.
-    pub(super) fn gauges(&self) -> [(&'static str, u64); 2] {
-        [
-            ("quorate_lost_contents", self.contents.load(Ordering::Relaxed)),
-            ("quorate_lost_contents_bytes", self.bytes.load(Ordering::Relaxed)),
-        ]
+    pub(super) fn render(&self, text: &mut Text) {
+        for (name, kind, value) in [
+            ("quorate_lost_contents", "gauge", self.contents.load(Ordering::Relaxed)),
+            ("quorate_lost_contents_bytes", "gauge", self.bytes.load(Ordering::Relaxed)),
+            ("quorate_lost_contents_dropped_total", "counter", self.dropped.get()),
+        ] {
+            text.head(name, kind);
+            text.line(format_args!("{name}"), value);
+        }
     }
 }
 

@@ -13,7 +13,6 @@ use quorate_api::{NodeId, Outcome};
 use quorate_protocol::io::{NoReasonNote, Note, Reply, Tick};
 use quorate_protocol::message::Message;
 
-use super::conflicts::LostMetrics;
 use super::inbox::Inbox;
 use super::link::{LinkBytes, Links};
 use super::storage::Storage;
@@ -82,7 +81,7 @@ pub struct Metrics {
     /// Items with contents here that are not merged.
     pub unmerged: AtomicU64,
     /// Contents that have lost.
-    pub lost: LostMetrics,
+    pub lost: super::conflicts::LostMetrics,
     /// Contradictions that must never happen.
     pub corruptions: Counter,
     /// 1 while this server aligns.
@@ -266,6 +265,7 @@ impl Metrics {
         self.render_control(&mut text);
         self.fsync.render(&mut text);
         self.render_queues(&mut text);
+        self.lost.render(&mut text);
         self.render_links(&mut text);
         render_process(&mut text);
         text.0
@@ -308,7 +308,6 @@ impl Metrics {
             ("quorate_diverged_total", &self.diverged),
             ("quorate_merged_total", &self.merged),
             ("quorate_no_winner_total", &self.no_winner),
-            ("quorate_lost_contents_dropped_total", self.lost.dropped_total()),
             ("quorate_corruptions_total", &self.corruptions),
             ("quorate_stale_messages_total", &self.stale_messages),
             ("quorate_indexes_filled_total", &self.filling.filled),
@@ -363,10 +362,7 @@ impl Metrics {
             ("quorate_held_effects", self.held.load(Ordering::Relaxed)),
             ("quorate_requests_in_flight", self.in_flight.load(Ordering::Relaxed)),
             ("quorate_inbox_depth", sources.inbox.len() as u64),
-        ]
-        .into_iter()
-        .chain(self.lost.gauges())
-        {
+        ] {
             text.head(name, "gauge");
             text.line(format_args!("{name}"), depth);
         }
@@ -439,15 +435,15 @@ fn bytes_in(path: &str, key: &str) -> Option<u64> {
 }
 
 /// Lines of Prometheus text.
-struct Text(String);
+pub(super) struct Text(String);
 
 impl Text {
-    fn head(&mut self, name: &str, kind: &str) {
+    pub(super) fn head(&mut self, name: &str, kind: &str) {
         // Writing to a string cannot fail.
         writeln!(self.0, "# TYPE {name} {kind}").ok();
     }
 
-    fn line(&mut self, series: std::fmt::Arguments<'_>, value: impl std::fmt::Display) {
+    pub(super) fn line(&mut self, series: std::fmt::Arguments<'_>, value: impl std::fmt::Display) {
         writeln!(self.0, "{series} {value}").ok();
     }
 }

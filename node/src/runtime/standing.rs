@@ -14,8 +14,11 @@ use crate::http::backend::DecideError;
 /// Between two questions, and longest wait for an answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Returns once this server is a witness.
-pub(super) async fn run(shared: Arc<Shared>) {
+/// Returns once this server is a witness, at once if it is not to be one.
+pub(super) async fn run(shared: Arc<Shared>, is_wanted: bool) {
+    if !is_wanted {
+        return;
+    }
     let handle = NodeHandle::new(shared.clone());
     let mut told = String::new();
     loop {

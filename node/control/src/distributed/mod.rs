@@ -23,9 +23,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 pub use self::document::document;
+pub use self::parse::CHAIN;
 pub use self::servers::{NEW_NODE, ServerList};
 pub use self::support::{Defaults, Supported, Unsupported};
 pub use self::write::WriteError;
+use quorate_protocol::chain::Chain;
 use serde::{Deserialize, Serialize};
 
 use crate::data_centers::DataCenters;
@@ -56,6 +58,8 @@ pub struct DistributedConfig {
     pub servers: BTreeMap<String, Role>,
     /// Data centers by name.
     pub data_centers: DataCenters,
+    /// Who decides between contents that diverged; `None`: nothing is said.
+    pub chain: Option<Chain>,
     /// Clusters by name; `*` is every other one.
     pub clusters: BTreeMap<String, ClusterConfig>,
 }
@@ -163,13 +167,25 @@ impl Role {
 }
 
 /// What becomes of a server that joins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum NewNodeStrategy {
     /// It is enlisted, and counts for good.
     #[default]
     Static,
     /// It counts while it is there.
     Dynamic,
+}
+
+impl NewNodeStrategy {
+    /// The original's word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Dynamic => "dynamic",
+        }
+    }
 }
 
 /// Why a text is no distributed configuration.

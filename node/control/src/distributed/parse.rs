@@ -5,6 +5,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use quorate_protocol::chain::{Chain, ChainError};
+
 use super::obsolete::{self, Obsolete};
 use super::servers::{NEW_NODE, ServerList};
 use super::tree::{Field, Settings, Tree};
@@ -12,8 +14,12 @@ use super::{
     ANY, ClusterConfig, ConfigError, DistributedConfig, NewNodeStrategy, Overridable, Parsed,
     Quorum, Role, VERSION_MAX, Warning,
 };
-use crate::data_centers::{DataCenter, DataCenters};
+use crate::data_centers::{DataCenter, DataCenterError, DataCenters};
 use crate::members::{NAME_BYTES_MAX, is_legal_name};
+
+/// Who decides between contents that diverged; the original has it among a server's settings, as
+/// `distributed.conflictResolverRepairerChain`.
+pub const CHAIN: &str = "conflictResolverRepairerChain";
 
 /// Settings of a database that count.
 const OF_DATABASE: &[&str] = &[
@@ -26,6 +32,7 @@ const OF_DATABASE: &[&str] = &[
     "newNodeStrategy",
     "servers",
     "dataCenters",
+    CHAIN,
     "clusters",
     "replication",
 ];
@@ -53,6 +60,7 @@ impl DistributedConfig {
         let mut warnings = Vec::new();
         obsolete::look(obsolete::OF_DATABASE, &settings, &mut warnings)?;
         let data_centers = optional(&settings, "dataCenters", data_centers)?.unwrap_or_default();
+        let chain = optional(&settings, CHAIN, |field| chain(field, &data_centers))?;
         let version = |field: &Field<'_>| field.whole(0, VERSION_MAX.cast_signed());
         let strategy = optional(&settings, "newNodeStrategy", new_node_strategy)?;
         let mut config = Self {
@@ -62,6 +70,7 @@ impl DistributedConfig {
             new_node_strategy: strategy.unwrap_or_default(),
             servers: optional(&settings, "servers", roles)?.unwrap_or_default(),
             data_centers,
+            chain,
             clusters: BTreeMap::new(),
         };
         let legal = "an object with clusters by name";
@@ -139,6 +148,27 @@ fn quorum(field: &Field<'_>, has_centers: bool) -> Result<Quorum, ConfigError> {
              \"localDataCenter\""
         })
     })
+}
+
+fn chain(field: &Field<'_>, centers: &DataCenters) -> Result<Chain, ConfigError> {
+    let names: Vec<&str> = centers.keys().map(String::as_str).collect();
+    let legal = |why: String| {
+        let winner = match &names[..] {
+            [] => String::new(),
+            names => alloc::format!(", and dc{{winner:NAME}} with NAME of {}", names.join(", ")),
+        };
+        alloc::format!("quorum, content, majority and version, each once, by commas{winner}{why}")
+    };
+    let text = field.text(&legal(String::new()))?;
+    let chain: Chain = text
+        .parse()
+        .map_err(|error: ChainError| field.refuse(legal(alloc::format!(": {error}"))))?;
+    let stranger = chain.data_centers().find(|center| !names.contains(center));
+    if let Some(center) = stranger {
+        let error = DataCenterError::Unknown(center.to_string());
+        return Err(field.refuse(legal(alloc::format!(": {error}"))));
+    }
+    Ok(chain)
 }
 
 fn new_node_strategy(field: &Field<'_>) -> Result<NewNodeStrategy, ConfigError> {

@@ -373,6 +373,7 @@ mod arbitrary {
                             new_node_strategy: strategy,
                             servers: roles,
                             data_centers: center.into_iter().map(|c| ("dc".into(), c)).collect(),
+                            chain: auto_deploy.then(Chain::default),
                             clusters,
                         }
                     },

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
+use super::parse::CHAIN;
 use super::{ClusterConfig, DistributedConfig, NewNodeStrategy, Overridable, Quorum, ServerList};
 
 /// Why a configuration cannot become text.
@@ -37,6 +38,9 @@ impl Serialize for DistributedConfig {
         }
         if !self.data_centers.is_empty() {
             map.serialize_entry("dataCenters", &self.data_centers)?;
+        }
+        if let Some(chain) = &self.chain {
+            map.serialize_entry(CHAIN, chain)?;
         }
         map.serialize_entry("clusters", &self.clusters)?;
         map.end()
@@ -96,9 +100,6 @@ impl Serialize for Quorum {
 
 impl Serialize for NewNodeStrategy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match self {
-            Self::Static => "static",
-            Self::Dynamic => "dynamic",
-        })
+        serializer.serialize_str(self.name())
     }
 }

@@ -289,7 +289,7 @@ mod tests {
     /// Of ten bytes beside its key.
     fn rival(version: u64, fate: Fate) -> Rival {
         let image = Some(Image::from(&b"0123456789"[..]));
-        let committed = Committed { stamp: stamp(version), live: true, image };
+        let committed = Committed { stamp: stamp(version), live: true, image, elsewhere: None };
         Rival { committed, ancestors: Vec::new(), fate }
     }
 

@@ -32,6 +32,7 @@ use quorate_api::{ClusterKey, ItemId, NodeId, TxId};
 use super::lost::Lost;
 use super::merge_verdict::{Scene, Seen, Verdict, Winner};
 use super::{Cx, Machine};
+use crate::chain::Chain;
 use crate::conflict::{Choose, Fate, Logged, Merging, Rival, State};
 use crate::io::{PAGE_BYTES, Placement, Tick, bytes_of};
 use crate::marks::Mark;
@@ -48,6 +49,8 @@ pub(super) const AGENDA_MAX: usize = 4_096;
 pub(super) struct Merger {
     /// Items with contents here that are not merged.
     open: BTreeSet<ItemId>,
+    /// Who names winners, in databases where that was agreed on.
+    pub(super) chains: BTreeMap<u32, Chain>,
     /// Contents here that have lost.
     pub(super) lost: Lost,
     /// The last of them that was told.
@@ -91,6 +94,34 @@ impl Merger {
             self.open.remove(item);
         }
         self.rests.remove(item);
+    }
+
+    /// Items of a cluster with such contents.
+    pub(super) fn open_of(&self, cluster: ClusterKey) -> impl Iterator<Item = &ItemId> {
+        self.open.iter().filter(move |item| item.cluster == cluster)
+    }
+
+    /// Clusters with such items.
+    pub(super) fn open_clusters(&self) -> Vec<ClusterKey> {
+        let clusters: BTreeSet<ClusterKey> = self.open.iter().map(|item| item.cluster).collect();
+        clusters.into_iter().collect()
+    }
+
+    /// Nothing of a cluster is open, or looked at.
+    pub(super) fn is_done(&self, cluster: ClusterKey) -> bool {
+        let of = |item: &ItemId| item.cluster == cluster;
+        let mut looks = self.looks.values().flat_map(|look| &look.items);
+        !self.open.iter().any(of)
+            && !self.agenda.iter().any(of)
+            && !self.seen.keys().any(of)
+            && !looks.any(of)
+    }
+
+    /// A cluster is merged no more.
+    pub(super) fn leave(&mut self, cluster: ClusterKey) {
+        self.agenda.retain(|item| item.cluster != cluster);
+        self.seen.retain(|item, _| item.cluster != cluster);
+        self.rests.retain(|item, _| item.cluster != cluster);
     }
 
     /// There are contents of it here that are not merged.
@@ -147,6 +178,9 @@ impl Machine {
     pub(super) fn merger_of(&self, cluster: ClusterKey) -> Option<NodeId> {
         // Nothing is voted for in one that was dropped.
         let placement = self.placements.get(&cluster).filter(|p| !p.is_closed())?;
+        if placement.is_ending() {
+            return None;
+        }
         let up: Vec<NodeId> =
             placement.masters.iter().copied().filter(|node| self.is_up(*node)).collect();
         let all = up.len() == placement.masters.len();
@@ -241,6 +275,7 @@ impl Machine {
             Merging::Settled { item, stamp, ancestors } => {
                 self.on_settled(cx, &item, stamp, &ancestors);
             }
+            Merging::Undecided { item, .. } if self.merges_no_more(item.cluster) => {}
             Merging::Undecided { item, content } => {
                 self.on_undecided(cx, &item, content);
                 self.merger.rests.insert(item, self.now + self.config.merge.rest);

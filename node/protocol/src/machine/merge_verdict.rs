@@ -313,7 +313,8 @@ impl Machine {
             data_center: *data_center,
         };
         let copies: Vec<Copy<'_>> = lines.iter().map(copy).collect();
-        let chain = &self.config.merge.chain;
+        let agreed = self.merger.chains.get(&item.cluster.database);
+        let chain = agreed.unwrap_or(&self.config.merge.chain);
         let (winner, step) = chain.winner(&copies, placement.write_quorum)?;
         Mark::ChainDecided.hit();
         Some(Winner { committed: lines[winner].0, by: name_of(step) })

@@ -11,7 +11,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::io::{Config, Effect, Event, Placement, Recovered, Store, Tick};
 use crate::marks::Mark;
-use crate::message::{Finished, LogPosition, Message, Participant, TxRecord};
+use crate::message::{Finished, LogPosition, Message, TxRecord};
 use crate::topology::Topology;
 
 mod acceptor;
@@ -56,6 +56,7 @@ mod testing;
 mod timers;
 mod tombstones;
 mod truncation;
+mod unite;
 mod upstream;
 mod votes;
 mod witness;
@@ -251,6 +252,7 @@ impl Machine {
                     self.begin(&mut cx);
                 }
             }
+            Event::Chains(chains) => self.merger.chains = chains,
             Event::Surveyed { number, leaves } => self.on_surveyed(&mut cx, number, leaves),
             Event::Tick => {
                 self.run_timers(&mut cx);
@@ -453,15 +455,6 @@ impl Machine {
             return self.align.is_none();
         }
         self.peers.get(&node).is_some_and(|p| p.up && !p.aligning)
-    }
-
-    /// M(c) of every participant, each server once.
-    fn masters_of(&self, participants: &[Participant]) -> BTreeSet<NodeId> {
-        participants
-            .iter()
-            .filter_map(|p| self.placements.get(&p.cluster))
-            .flat_map(|p| p.masters.iter().copied())
-            .collect()
     }
 
     fn is_master(&self, node: NodeId, cluster: ClusterKey) -> bool {

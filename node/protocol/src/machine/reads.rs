@@ -76,7 +76,10 @@ impl Machine {
     pub(super) fn read_bases(&mut self, cx: &mut Cx<'_>, retry: Retry) {
         let items = retry.submit.ops.iter().map(|p| p.item.clone()).collect();
         let deadline = retry.submit.deadline;
-        self.begin_read(cx, Purpose::Bases(retry), items, ReadQuorum::Bases, deadline);
+        // Of everybody who votes: with a safe cluster among them, these are all MASTERs.
+        let safely = self.is_submitted_safely(&retry.submit);
+        let quorum = if safely { ReadQuorum::Majority } else { ReadQuorum::Bases };
+        self.begin_read(cx, Purpose::Bases(retry), items, quorum, deadline);
     }
 
     fn begin_read(

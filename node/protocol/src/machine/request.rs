@@ -47,7 +47,13 @@ impl Machine {
     /// Resolves bases from committed state. A client that knows a newer version than this server,
     /// or a cluster of which this server holds no state (3.5.1), makes it read by majority first.
     fn attempt(&mut self, cx: &mut Cx<'_>, retry: Retry) {
-        if retry.submit.ops.iter().any(|proposal| self.is_changing(proposal.item.cluster)) {
+        let waits = |proposal: &Proposal| match proposal.kind {
+            OpKind::Merge(_) => self.merges_no_more(proposal.item.cluster),
+            OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Check => {
+                self.is_changing(proposal.item.cluster)
+            }
+        };
+        if retry.submit.ops.iter().any(waits) {
             self.postpone(cx, retry);
             return;
         }
@@ -80,11 +86,15 @@ impl Machine {
         }
     }
 
+    /// A safe cluster is among those that are written: majorities decide in all of them.
+    pub(super) fn is_submitted_safely(&self, submit: &Submit) -> bool {
+        submit.ops.iter().any(|proposal| self.is_safe(proposal.item.cluster))
+    }
+
     /// Refusal before anything is sent: fewer MASTERs of some c believed reachable than Yes votes
     /// are needed there (3.5.1).
     pub(super) fn check_quorums(&self, submit: &Submit) -> Result<(), Failure> {
-        let mut clusters = submit.ops.iter().map(|proposal| proposal.item.cluster);
-        let safely = clusters.any(|cluster| self.is_safe(cluster));
+        let safely = self.is_submitted_safely(submit);
         for proposal in &submit.ops {
             let Some(placement) = self.placements.get(&proposal.item.cluster) else {
                 return Err(Failure::on(ErrorCode::UnknownCluster, &proposal.item));
@@ -199,8 +209,15 @@ pub(super) fn reason_of(noes: &[No]) -> (Failure, NoReasonNote) {
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeSet;
+    use alloc::vec;
+
+    use quorate_api::{Boot, ClusterKey, NodeId};
+
     use super::*;
-    use quorate_api::ClusterKey;
+    use crate::io::{Config, Event, LocalQuorum, Recovered};
+    use crate::machine::testing::{CLUSTER, Nothing, placement, sent};
+    use crate::message::Message;
 
     fn create(key: ItemKey, stamp: Stamp) -> Proposal {
         let item = ItemId { cluster: ClusterKey { database: 1, cluster: 20 }, key };
@@ -222,6 +239,45 @@ mod tests {
         for used in [ItemKey::Record(1), ItemKey::Token(alloc::vec![1])] {
             let again = create(used, stamp);
             assert_eq!(refused(&gone, &again), Err(ErrorCode::VersionConflict));
+        }
+    }
+
+    /// Where a data center decides by itself its MASTERs are asked for bases; all of them, once a
+    /// safe cluster has a part in it.
+    ///
+    /// FEATURES: A17
+    #[test]
+    fn bases_are_read_from_whoever_votes() {
+        let tokens = ClusterKey { cluster: 0, ..CLUSTER };
+        let all: Vec<NodeId> = (1..=4).map(NodeId).collect();
+        let mut local = placement(all.clone(), 1);
+        local.local_quorums = vec![
+            LocalQuorum { masters: all[..2].to_vec(), write_quorum: 1 },
+            LocalQuorum { masters: all[2..].to_vec(), write_quorum: 1 },
+        ];
+        let placements: BTreeMap<_, _> = [(CLUSTER, local), (tokens, placement(all, 3))].into();
+        let proposal = |cluster, base| {
+            let (item, image) = (ItemId::record(cluster, 0), None);
+            Proposal { item, kind: OpKind::Update, base, image }
+        };
+        let newer = proposal(CLUSTER, Base::Version(7));
+        let check = Proposal { kind: OpKind::Check, ..proposal(tokens, Base::Current) };
+        for (ops, asked) in [(vec![newer.clone()], 1..=2), (vec![newer, check], 1..=4)] {
+            let config = Config::new(NodeId(1), Boot(1), 0);
+            let mut machine = Machine::new(config, Recovered::default());
+            let placements = placements.clone();
+            machine.step(0, Event::Configure { cfg: 1, placements }, &Nothing, &mut Vec::new());
+            for node in (2..=4).map(NodeId) {
+                let up = Event::Peer { node, boot: Boot(1), up: true };
+                machine.step(0, up, &Nothing, &mut Vec::new());
+            }
+            let mut out = Vec::new();
+            let submit = Submit { request: 1, ops, schema: 0, wall_us: 0, deadline: 1_000_000 };
+            machine.step(1, Event::Submit(submit), &Nothing, &mut out);
+            let reads = sent(out).into_iter();
+            let reads = reads.filter(|(_, message)| matches!(message, Message::Read { .. }));
+            let found: BTreeSet<u64> = reads.map(|(node, _)| node.0).collect();
+            assert_eq!(found, asked.collect());
         }
     }
 }

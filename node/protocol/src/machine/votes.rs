@@ -31,6 +31,15 @@ pub(super) enum Votes {
 }
 
 impl Machine {
+    /// M(c) of every participant, each server once.
+    pub(super) fn masters_of(&self, participants: &[Participant]) -> BTreeSet<NodeId> {
+        participants
+            .iter()
+            .filter_map(|p| self.placements.get(&p.cluster))
+            .flat_map(|p| p.masters.iter().copied())
+            .collect()
+    }
+
     /// A transaction is as safe as the safest cluster that it touches: with a safe one among them,
     /// all are decided by majorities, two rounds and promises (3.5, 3.7). Otherwise its coordinator
     /// could commit with W Yes where that is below a majority, a recovery that does not find those

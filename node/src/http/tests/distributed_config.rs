@@ -176,6 +176,50 @@ async fn quorums_change_by_putting_the_document_back() {
     setup.send("PUT", "/distributed/database/none", &again).await.expect(404);
 }
 
+/// FEATURES: A14, S9
+#[tokio::test]
+async fn who_decides_between_contents_stands_in_the_document() {
+    let setup = Setup::new();
+    let chain = |name: &str, chain: &str| {
+        let body = json!({"conflictResolverRepairerChain": chain}).to_string();
+        let path = format!("/database/{name}/plocal");
+        let setup = &setup;
+        async move { setup.send("POST", &path, &body).await }
+    };
+    let refused = chain("bench", "newest").await.fails(400, "bad_request", "failed");
+    let words = "conflictResolverRepairerChain: Cannot find 'newest' conflict resolver";
+    assert!(refused.contains(words), "{refused}");
+    let refused = chain("bench", "dc{winner:oslo}").await.fails(400, "bad_request", "failed");
+    assert!(refused.contains("conflictResolverRepairerChain: Cannot find the data center 'oslo'"));
+    chain("bench", "version").await.expect(200);
+    let path = "/distributed/database/bench";
+    let now = setup.send("GET", path, "").await.expect(200).json();
+    assert_eq!(now["conflictResolverRepairerChain"], "version");
+    let mut other = now.clone();
+    other["conflictResolverRepairerChain"] = "content,quorum".into();
+    let next = setup.send("PUT", path, &other.to_string()).await.expect(200).json();
+    assert_eq!(next["conflictResolverRepairerChain"], "content,quorum");
+    let rows = setup.sql("HA STATUS -db").await;
+    assert_eq!(rows[0]["database"]["conflictResolverRepairerChain"], "content,quorum");
+    // A document from before there was one changes something else and leaves it.
+    let mut older = next.clone();
+    older.as_object_mut().unwrap().remove("conflictResolverRepairerChain");
+    older["readQuorum"] = "majority".into();
+    let next = setup.send("PUT", path, &older.to_string()).await.expect(200).json();
+    let shown = (&next["conflictResolverRepairerChain"], &next["readQuorum"]);
+    assert_eq!(shown, (&json!("content,quorum"), &json!("majority")));
+    let mut both = next.clone();
+    both["conflictResolverRepairerChain"] = "majority".into();
+    both["servers"]["n3"] = "replica".into();
+    let both = setup.send("PUT", path, &both.to_string()).await.fails(400, "bad_request", "failed");
+    assert!(both.contains("cannot be changed at once"), "{both}");
+    let mut unknown = next;
+    unknown["conflictResolverRepairerChain"] = "dc{winner:oslo}".into();
+    let refused = setup.send("PUT", path, &unknown.to_string()).await;
+    let refused = refused.fails(400, "bad_request", "failed");
+    assert!(refused.contains("Cannot find the data center 'oslo'"), "{refused}");
+}
+
 /// FEATURES: A6 L7
 #[tokio::test]
 async fn owners_are_chosen_by_putting_the_document_back() {

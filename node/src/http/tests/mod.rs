@@ -44,8 +44,10 @@ fn config(limits: Limits) -> HttpConfig {
         authenticator: Authenticator::new(PASSWORD).unwrap(),
         write_quorum: WriteQuorum::Majority,
         data_centers: std::collections::BTreeMap::new(),
+        chain: "version,majority".parse().unwrap(),
         read_quorum: ReadQuorum::default(),
         execution_mode: ExecutionMode::default(),
+        new_nodes: quorate_control::dynamic::NewNodes::Static,
         retry: RetryPolicy::default(),
         limits,
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quorate_api::{ClusterKey, ErrorCode, ItemId, ItemKey, NodeId};
+use quorate_protocol::io::ReadQuorum;
 
 use super::Setup;
 use crate::http::tries::RetryPolicy;
@@ -59,6 +60,32 @@ async fn what_the_client_did_not_name_is_retryable_when_tries_run_out() {
         assert_eq!(named.error()["retryable"], false, "that version is gone for ever");
         named.fails(409, "version_conflict", "failed");
     }
+}
+
+/// Where data centers decide by themselves, those of one are asked; with a unique key all, since
+/// all of them vote. Without a majority that is no reason to refuse what needs none.
+///
+/// FEATURES: A17
+#[tokio::test]
+async fn what_the_next_attempt_builds_on_is_read_from_whoever_votes() {
+    let setup = setup(1, Duration::ZERO).await;
+    let asked = async |failures: &[ErrorCode]| {
+        setup.fake.quorums();
+        for code in failures {
+            setup.fake.fail(*code);
+        }
+        setup.send("PATCH", PATH, r#"{"w":1}"#).await.expect(200);
+        setup.fake.quorums()
+    };
+    let again = ErrorCode::SchemaChanged;
+    assert_eq!(asked(&[again]).await, [ReadQuorum::Bases]);
+    for node in [1, 2] {
+        tokio::spawn(worker::run(setup.fake.as_node(NodeId(node)), Arc::default()));
+    }
+    setup.sql("CREATE INDEX Item.k UNIQUE").await;
+    assert_eq!(asked(&[again]).await, [ReadQuorum::Majority]);
+    let both = [ReadQuorum::Majority, ReadQuorum::Bases];
+    assert_eq!(asked(&[again, ErrorCode::NoQuorum]).await, both);
 }
 
 #[tokio::test]

@@ -1,0 +1,323 @@
+//! `quorate chaos --random`: rounds of a workload under faults drawn from a seed; goes on where
+//! one that was killed had come to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use super::arguments::ChaosArguments;
+use super::run::{blocking, program, shown};
+use super::{Exit, Output, VERSION, verdict};
+use crate::figures::bootstrap::Estimate;
+use crate::folder::{NodeSample, RunFolder};
+use crate::plan::{Plan, build};
+use crate::run::choice::{self, Choice, Offer};
+use crate::run::interrupt::Interrupt;
+use crate::run::place::{Cause, link_latest};
+use crate::run::{Ended, Job, identities};
+use crate::soak::{
+    Campaign, Definition, Hurt, Lives, MASTERS_MIN, ROUND_MS_MIN, Round, Slopes, Weights, round,
+    seed_of, unfinished, usual_weights, weights,
+};
+use crate::spec::{Origin, Overrides, Problem, Span, SpecError, workload};
+use crate::sweep::{Means, hold};
+
+pub(super) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<Exit> {
+    let place = &arguments.place;
+    let ready = Ready::check(arguments)?;
+    let definition = ready.definition()?;
+    let earlier = if arguments.fresh { None } else { unfinished(&place.out, &definition) };
+    let went_on = earlier.is_some();
+    let folder = match earlier {
+        Some(folder) => folder,
+        None => begin(&place.out, &definition)?,
+    };
+    let _held = hold(&folder)?;
+    // Read again where it goes on: whoever had it until now may have written more.
+    let campaign = if went_on { Campaign::read(&folder)? } else { Campaign::new(definition) };
+    link_latest(&folder)?;
+    campaign.write(&folder)?;
+    if !place.json {
+        ready.announce(&campaign, &folder)?;
+    }
+    let (campaign, exit) = blocking(ready.run(campaign, &folder))?;
+    tell(&campaign, &folder, exit, place.json)?;
+    Ok(exit)
+}
+
+fn wrong(option: &str, what: String) -> SpecError {
+    let origin = Origin { source: option.into(), line: 0 };
+    Problem { origin, key: String::new(), what }.into()
+}
+
+/// Creates `out/<UTC time>-chaos-<name>-<seed>`.
+fn begin(out: &Path, definition: &Definition) -> anyhow::Result<PathBuf> {
+    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(':', "");
+    let folder = out.join(format!("{time}-chaos-{}-{}", definition.name, definition.seed));
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Everything that must be known before a server is started.
+struct Ready<'a> {
+    arguments: &'a ChaosArguments,
+    weights: Weights,
+    /// Why something is never drawn.
+    refused: BTreeMap<Hurt, String>,
+    /// The stage of all rounds.
+    choice: Choice,
+    offer: Offer,
+    /// A plan of the workload, for its topology.
+    base: Plan,
+}
+
+impl<'a> Ready<'a> {
+    fn check(arguments: &'a ChaosArguments) -> anyhow::Result<Self> {
+        if arguments.round.as_ms() < ROUND_MS_MIN {
+            let least = Span::millis(ROUND_MS_MIN);
+            let what = format!("{} is too short; legal: from {least} on", arguments.round);
+            return Err(wrong("--round", what).into());
+        }
+        if arguments.duration.as_ms() == 0 {
+            return Err(wrong("--duration", "must be more than 0s".to_owned()).into());
+        }
+        let asked = arguments.weights.as_deref().map(weights).transpose();
+        let asked = asked.map_err(|what| wrong("--weights", what))?;
+        let (stage, options) = (&arguments.place.stage.stage, arguments.place.options());
+        let base = plan_of(arguments, BARE, arguments.seed)?;
+        if base.topology.masters.len() < MASTERS_MIN {
+            let (file, found) = (arguments.file.display(), base.topology.masters.len());
+            let what = format!(
+                "{found} MASTERs have no minority; legal: {MASTERS_MIN} or more, as with \
+                 --set topology.masters=3"
+            );
+            return Err(wrong(&file.to_string(), what).into());
+        }
+        let offer = Offer::ask(stage, &options)?;
+        let choice = choice::choose(stage, &base, &options, &offer)?;
+        let mut ready = Self {
+            arguments,
+            weights: asked.clone().unwrap_or_else(usual_weights),
+            refused: BTreeMap::new(),
+            choice,
+            offer,
+            base,
+        };
+        for hurt in ready.weights.keys().copied().collect::<Vec<_>>() {
+            let Err(why) = ready.can_do(hurt) else { continue };
+            if asked.is_some() {
+                return Err(wrong("--weights", format!("{}: {why}", hurt.word())).into());
+            }
+            ready.weights.remove(&hurt);
+            ready.refused.insert(hurt, why);
+        }
+        Ok(ready)
+    }
+
+    /// Whether the workload and the stage allow it; why not, if not.
+    fn can_do(&self, hurt: Hurt) -> Result<(), String> {
+        let text = hurt.probe(&self.base.topology);
+        let plan = plan_of(self.arguments, &text, self.arguments.seed);
+        let plan = plan.map_err(|error| error.to_string())?;
+        let (stage, options) = (self.choice.stage.to_string(), self.arguments.place.options());
+        let choice = choice::choose(&stage, &plan, &options, &self.offer);
+        choice.map(drop).map_err(|refused| refused.to_string())
+    }
+
+    fn definition(&self) -> anyhow::Result<Definition> {
+        let arguments = self.arguments;
+        let round_ms = arguments.round.as_ms();
+        let rounds = arguments.duration.as_ms().div_ceil(round_ms);
+        let first = plan_of(arguments, &self.scenario(1), seed_of(arguments.seed, 1))?;
+        let hash = Sha256::digest(serde_json::to_vec(&first)?);
+        let stage = self.choice.stage;
+        let (options, proxied) = (arguments.place.options(), first.topology.proxied);
+        let programs = blocking(async { Ok(identities(stage, &options, proxied).await?) })?;
+        let weights = self.weights.iter().map(|(hurt, weight)| (hurt.word().to_owned(), *weight));
+        Ok(Definition {
+            name: self.base.name.clone(),
+            workload: arguments.file.clone(),
+            plan: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            set: arguments.set.clone(),
+            harness: VERSION.to_owned(),
+            seed: arguments.seed,
+            rounds: u32::try_from(rounds).unwrap_or(u32::MAX),
+            round_ms,
+            weights: weights.collect(),
+            means: Means { stage: stage.to_string(), options: arguments.place.given(), programs },
+        })
+    }
+
+    fn scenario(&self, number: u32) -> String {
+        let which = (self.arguments.seed, number);
+        round(which, &self.weights, &self.base.topology, self.arguments.round.as_ms())
+    }
+
+    fn announce(&self, campaign: &Campaign, folder: &Path) -> anyhow::Result<()> {
+        let definition = &campaign.definition;
+        Output.line(&self.choice)?;
+        for (hurt, why) in &self.refused {
+            Output.line(format!("never {}: {why}", hurt.word()))?;
+        }
+        let (rounds, lasts) = (definition.rounds, self.arguments.round);
+        let (name, seed) = (&definition.name, definition.seed);
+        let folder = folder.display();
+        Output.line(format!("{name}: {rounds} rounds of {lasts} from seed {seed}, in {folder}"))?;
+        if !campaign.rounds.is_empty() {
+            Output.line(format!("goes on behind {} rounds", campaign.rounds.len()))?;
+        }
+        Ok(())
+    }
+
+    /// Runs round after round until none is left, or the user stops it.
+    async fn run(&self, mut campaign: Campaign, to: &Path) -> anyhow::Result<(Campaign, Exit)> {
+        let interrupt = Interrupt::listen()?;
+        let quiet = self.arguments.place.quiet || self.arguments.place.json;
+        let mut exit = Exit::Good;
+        while let Some(number) = campaign.next() {
+            let job = self.job(number, to)?;
+            let faults = job.plan.faults.len();
+            let ended = shown(job, &interrupt, quiet).await?;
+            let stopped = interrupt.stop.is_cancelled();
+            let failed = verdict::exit_of(&ended) == Exit::Harness;
+            if stopped || failed {
+                // Half a round is none: the next start does it again. What it found was found.
+                exit = Exit::Inconclusive.merge(verdict::exit_of(&ended));
+                eprintln!("round {number}: {}", verdict::reasons(&ended));
+                break;
+            }
+            campaign.rounds.push(done(number, faults, &ended));
+            campaign.write(to)?;
+            if !quiet {
+                let line = verdict::last_line(&format!("round {number}"), &ended);
+                eprintln!("[{number} of {}, {faults} faults] {line}", campaign.definition.rounds);
+            }
+        }
+        let exits = campaign.rounds.iter().map(exit_of_round);
+        let exit = exits.fold(exit, Exit::merge);
+        Ok((campaign, exit))
+    }
+
+    fn job(&self, number: u32, to: &Path) -> anyhow::Result<Job> {
+        let arguments = self.arguments;
+        // Kept, so that the round can be run again by itself.
+        let scenario = to.join(format!("round-{number}.yaml"));
+        std::fs::write(&scenario, self.scenario(number))?;
+        let plan = plan_with(arguments, &scenario, seed_of(arguments.seed, number))?;
+        let cause = Cause {
+            workload: arguments.file.clone(),
+            scenario: Some(scenario),
+            set: settings(arguments),
+            program: program(),
+            options: arguments.place.given(),
+        };
+        let (choice, stage) = (self.choice.clone(), arguments.place.options());
+        Ok(Job { plan, cause, choice, out: to.to_owned(), latest: false, stage })
+    }
+}
+
+/// A scenario that everybody can do.
+const BARE: &str = "name: bare\nfaults:\n  - { fault: kill, at: 1ms, for: 1ms }\n";
+
+/// What differs from the file: what the user says, and the round's length.
+fn settings(arguments: &ChaosArguments) -> Vec<String> {
+    let measure = format!("phases.measure={}", arguments.round);
+    arguments.set.iter().cloned().chain([measure]).collect()
+}
+
+/// The plan under a scenario that is not written anywhere.
+fn plan_of(arguments: &ChaosArguments, scenario: &str, seed: u64) -> anyhow::Result<Plan> {
+    let name = format!("quorate-chaos-{}.yaml", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, scenario)?;
+    let plan = plan_with(arguments, &file, seed);
+    std::fs::remove_file(&file)?;
+    Ok(plan?)
+}
+
+fn plan_with(arguments: &ChaosArguments, scenario: &Path, seed: u64) -> Result<Plan, SpecError> {
+    let scenario = Some(scenario.to_owned());
+    let mut overrides = Overrides { scenario, seed: Some(seed), set: Vec::new() };
+    for setting in settings(arguments) {
+        overrides.add(&setting)?;
+    }
+    let spec = workload(&arguments.file, &overrides)?;
+    build(&spec, spec.seed).map_err(SpecError::Invalid)
+}
+
+fn done(number: u32, faults: usize, ended: &Ended) -> Round {
+    let exit = verdict::exit_of(ended);
+    let name = ended.folder.root().file_name().unwrap_or_default();
+    Round {
+        number,
+        folder: name.to_string_lossy().into_owned(),
+        exit: exit.code(),
+        faults,
+        remark: if exit == Exit::Good { String::new() } else { verdict::reasons(ended) },
+    }
+}
+
+fn exit_of_round(round: &Round) -> Exit {
+    match round.exit {
+        0 => Exit::Good,
+        1 => Exit::Violation,
+        2 => Exit::Inconclusive,
+        3 => Exit::BadSpec,
+        _ => Exit::Harness,
+    }
+}
+
+/// Growth over all rounds, from the samples in their folders.
+fn slopes(campaign: &Campaign, folder: &Path) -> Slopes {
+    let mut lives = Lives::default();
+    for round in &campaign.rounds {
+        let path = RunFolder::new(folder.join(&round.folder)).nodes();
+        // A round without samples has no server whose growth was seen.
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let samples = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        lives.add(&samples.collect::<Vec<NodeSample>>());
+    }
+    lives.slopes()
+}
+
+fn tell(campaign: &Campaign, folder: &Path, exit: Exit, json: bool) -> anyhow::Result<()> {
+    let slopes = slopes(campaign, folder);
+    let name = &campaign.definition.name;
+    if json {
+        return Output.json(&serde_json::json!({
+            "chaos": name, "seed": campaign.definition.seed, "exit": exit.code(),
+            "folder": folder, "of": campaign.definition.rounds, "rounds": campaign.rounds,
+            "growth_per_hour": slopes,
+        }));
+    }
+    let rows = campaign.rounds.iter().map(|round| {
+        let word = match exit_of_round(round) {
+            Exit::Good => "ok",
+            Exit::Violation => "FAILED",
+            Exit::Inconclusive => "inconclusive",
+            Exit::BadSpec | Exit::Harness => "error",
+        };
+        let (number, faults) = (round.number.to_string(), round.faults.to_string());
+        vec![number, word.to_owned(), faults, round.folder.clone(), round.remark.clone()]
+    });
+    Output.line("")?;
+    Output.table(&["round", "", "faults", "run", "remark"], rows.collect())?;
+    let mib = 1_048_576.0;
+    Output.line(format!("\nmemory of a server: {}", growth(slopes.memory, mib, "MiB")))?;
+    Output.line(format!("its open files: {}", growth(slopes.files, 1.0, "files")))?;
+    let (done, of) = (campaign.rounds.len(), campaign.definition.rounds);
+    let faults: usize = campaign.rounds.iter().map(|round| round.faults).sum();
+    let place = folder.display();
+    Ok(Output.line(format!("{name}: {done} of {of} rounds, {faults} faults: {place}"))?)
+}
+
+fn growth(slope: Option<Estimate>, unit: f64, word: &str) -> String {
+    let Some(slope) = slope else { return "nobody lived long enough to tell".to_owned() };
+    let mean = slope.mean / unit;
+    let interval = slope
+        .interval
+        .map_or(String::new(), |(low, high)| format!(" [{:+.1}, {:+.1}]", low / unit, high / unit));
+    format!("{mean:+.1} {word} an hour{interval}, over {} lives", slope.runs)
+}
