@@ -218,8 +218,8 @@ impl Committed {
         Self { stamp, live, image: None, elsewhere: Some(digest) }
     }
 
-    /// There is a record or a key, and what it holds is not here: nobody may take it for empty. What
-    /// a tombstone kept is not missed.
+    /// There is a record or a key, and what it holds is not here: nobody may take it for empty.
+    /// What a tombstone kept is not missed.
     #[must_use]
     pub const fn lacks_content(&self) -> bool {
         self.live && self.elsewhere.is_some()
