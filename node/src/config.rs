@@ -99,6 +99,10 @@ pub struct ServeArgs {
     /// Silence in milliseconds after which a peer counts as unreachable
     #[arg(long)]
     pub suspect_after_ms: Option<u64>,
+    /// Milliseconds for which a MASTER that no database enlists (newNodeStrategy "dynamic") is lost
+    /// before it leaves: 0 at once, -1 never
+    #[arg(long, allow_negative_numbers = true)]
+    pub auto_remove_offline_servers: Option<i64>,
     /// Decisions another server may be behind before the log is cut past it and it has to align
     #[arg(long)]
     pub log_entries_max: Option<u64>,
@@ -175,6 +179,7 @@ struct File {
     execution_mode: Option<ExecutionMode>,
     default_db_config: Option<PathBuf>,
     suspect_after_ms: Option<u64>,
+    auto_remove_offline_servers: Option<i64>,
     log_entries_max: Option<u64>,
     log_age_max_s: Option<u64>,
     align_items: Option<u64>,
@@ -222,6 +227,8 @@ pub struct Config {
     pub versions: Versions,
     /// Silence after which a peer counts as unreachable.
     pub suspect_after: Duration,
+    /// For how long a MASTER that no database enlists is lost before it leaves; `None`: for ever.
+    pub remove_after: Option<Duration>,
     /// When decision logs are cut past a server that is behind, and how fast servers align.
     pub align: AlignConfig,
     /// Who decides between contents that diverged; default of new databases.
@@ -273,6 +280,7 @@ impl Config {
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
         let Numbers { align, retry, lost_max, loads } = Numbers::of(&flags, &file)?;
+        let (suspect_after, remove_after) = limits::lost_after(&flags, &file)?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
         let Founding { masters, join, witness } =
@@ -308,8 +316,6 @@ impl Config {
         let secret = flags.cluster_password.or(file.cluster_password);
         let links =
             (!stands_alone).then(|| join::links(reach, dial, cluster, secret)).transpose()?;
-        let suspect =
-            limits::SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
         Ok(Self {
             witness: join::is_witness(witness, (&name, founders), &mut template)?,
             name,
@@ -325,7 +331,8 @@ impl Config {
             template,
             root_password: flags.root_password.or(file.root_password).filter(|p| !p.is_empty()),
             versions: versions(flags.speak_version)?,
-            suspect_after: Duration::from_millis(suspect),
+            suspect_after,
+            remove_after,
             align,
             chain,
             lost_max,

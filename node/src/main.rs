@@ -13,9 +13,9 @@ use quorate_node::config::template::Template;
 use quorate_node::config::{Config, ConfigError, ServeArgs, password};
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{self, HttpConfig, Limits};
-use quorate_node::runtime::data_dir::DataError;
+use quorate_node::runtime::data_dir::{DataError, renounce};
 use quorate_node::runtime::storage::EXIT_STORAGE;
-use quorate_node::runtime::{Node, Settings, StartError};
+use quorate_node::runtime::{Dismissal, Node, Settings, StartError};
 use quorate_node::sample::load;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -162,17 +162,41 @@ fn start_logging() {
         .init();
 }
 
-fn run(config: Config) -> anyhow::Result<()> {
+/// Runs until it is stopped. A server that comes back as another one begins anew, with nothing of
+/// its former life: what held on to that ends with its runtime.
+fn run(mut config: Config) -> anyhow::Result<()> {
+    let mut is_first = true;
+    loop {
+        let ended = live(&config, is_first)?;
+        let Ended::Renounced { http, peer } = ended else { return Ok(()) };
+        // Clients and other servers look for it where it was.
+        config.http = http;
+        if let (Some(links), Some(peer)) = (&mut config.links, peer) {
+            links.listen = peer;
+        }
+        is_first = false;
+    }
+}
+
+/// How a life of this process ended.
+enum Ended {
+    /// By a signal.
+    Stopped,
+    /// Its identity is given up; it listened here.
+    Renounced { http: SocketAddr, peer: Option<SocketAddr> },
+}
+
+fn live(config: &Config, is_first: bool) -> anyhow::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("worker")
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config.clone(), is_first))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, is_first: bool) -> anyhow::Result<Ended> {
     // Before anybody is told that this process runs.
     let signals = StopSignals::listen()?;
     let clients = bind(config.http).await?;
@@ -199,12 +223,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
     };
     let (node_id, boot) = node.identity();
-    announce(&serde_json::json!({
-        "http": address.to_string(),
-        "peer": peer.map(|address| address.to_string()),
-        "node_id": node_id.to_string(),
-        "boot": boot.0,
-    }))?;
+    if is_first {
+        announce(&serde_json::json!({
+            "http": address.to_string(),
+            "peer": peer.map(|address| address.to_string()),
+            "node_id": node_id.to_string(),
+            "boot": boot.0,
+        }))?;
+    }
     let connections_max = config.connections_max;
     let limits = Limits { shutdown_grace: STOP_BOUND, connections_max, ..Limits::default() };
     let authenticator = Authenticator::new(&root_password)?;
@@ -218,6 +244,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         data_centers: config.data_centers,
         read_quorum: config.read_quorum,
         execution_mode: config.execution_mode,
+        new_nodes: config.template.defaults.new_nodes,
         chain: config.chain,
         retry: config.retry,
         limits,
@@ -228,27 +255,36 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         stopped.await.ok();
     };
     let serving = tokio::spawn(http::serve(node.handle(), clients, http_config, until_stopped));
-    run_until_stopped(node, signals, stop, serving).await
+    let Some(seeds) = run_until_stopped(node, signals, stop, serving).await? else {
+        return Ok(Ended::Stopped);
+    };
+    tracing::warn!("the cluster went on without this server: it joins again as another one");
+    renounce(&config.data, node_id, &seeds).context("cannot give the identity up")?;
+    Ok(Ended::Renounced { http: address, peer })
 }
 
-/// Runs until a signal or a failure, and stops in order; a second signal ends it at once.
+/// Runs until a signal or a failure, and stops in order; a second signal ends it at once. Gives
+/// where the others are when it is to come back as another server.
 async fn run_until_stopped(
     node: Node,
     mut signals: StopSignals,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<Vec<String>>> {
     let failed = node.handle();
     let outcome = tokio::select! {
         signal = signals.next() => {
             tracing::info!(signal, "stopping");
-            Ok(())
+            Ok(None)
         }
         () = failed.storage_failed() => Err(anyhow::Error::new(StorageFailed)),
-        why = failed.refused() => Err(anyhow::Error::new(NoPlace(why))),
+        why = failed.refused() => match why {
+            Dismissal::Final(why) => Err(anyhow::Error::new(NoPlace(why))),
+            Dismissal::Absent { seeds } => Ok(Some(seeds)),
+        },
     };
     let ending = async {
-        if outcome.is_ok() {
+        if matches!(outcome, Ok(None)) {
             node.leave(LEAVE_BOUND).await;
         }
         // Clients first: their running requests need the loop.
@@ -299,6 +335,7 @@ fn settings(config: &Config, http: SocketAddr) -> Settings {
         password: links.map(|links| links.password.clone()).unwrap_or_default(),
         versions: config.versions,
         suspect_after: config.suspect_after,
+        remove_after: config.remove_after,
         align: config.align.clone(),
         chain: config.chain.clone(),
         lost_max: config.lost_max,

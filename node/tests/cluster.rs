@@ -64,6 +64,7 @@ impl Cluster {
             password: "secret".into(),
             versions: Versions::ALL,
             suspect_after: Duration::from_millis(500),
+            remove_after: None,
             align: AlignConfig::new(),
             chain: Chain::default(),
             lost_max: (100, 1 << 20),

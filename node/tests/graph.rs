@@ -77,6 +77,7 @@ impl Cluster {
             versions: Versions::ALL,
             // No server is away in these tests; a machine that stalls must not look like one.
             suspect_after: Duration::from_secs(60),
+            remove_after: None,
             align: AlignConfig::new(),
             chain: Chain::default(),
             lost_max: (100, 1 << 20),
@@ -93,6 +94,7 @@ impl Cluster {
             chain: Chain::default(),
             read_quorum: ReadQuorum::default(),
             execution_mode: ExecutionMode::default(),
+            new_nodes: quorate_control::dynamic::NewNodes::Static,
             retry: RetryPolicy { count: 30, ..RetryPolicy::default() },
             limits: Limits { shutdown_grace: PATIENCE, ..Limits::default() },
         };

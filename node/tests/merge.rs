@@ -5,12 +5,16 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::items::{create, items, path, update};
 use support::people::{ask, done, sql, start, start_all, stop_all};
 use support::wire::Wire;
-use support::{Server, servers_of, until};
+use support::{Server, request, servers_of, status, until};
 
 /// Three servers, and for each of them the wires of its links.
 struct Cluster {
@@ -241,6 +245,112 @@ fn nobody_wins_until_somebody_chooses() {
         let lost = [pair("corrupted0", "lost"), pair("corrupted1", "lost")];
         assert_eq!(listed(server, &rids[0]), lost);
     }
+    stop_all(cluster.servers);
+}
+
+/// Puts the document of the database back with another quorum.
+fn put_quorum(server: &Server, quorum: impl Into<Value>) {
+    let quorum = quorum.into();
+    until("a change of the quorum", || {
+        let mut document = done(server, "GET", "/distributed/database/bench", "");
+        document["writeQuorum"] = quorum.clone();
+        let put = ask(server, "PUT", "/distributed/database/bench", &document.to_string());
+        assert!(put.status == 200 || matches!(put.status, 409 | 423 | 503), "{put:?}");
+        put.status == 200
+    });
+}
+
+fn is_at_rest(cluster: &Cluster) {
+    for server in &cluster.servers {
+        until("no change on its way", || metric(server, "quorate_clusters_changing") == 0);
+    }
+}
+
+/// Creates records one after the other until it is told to stop; gives contents acknowledged.
+fn keep_creating(address: &str, name: &str, stop: &AtomicBool) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let content = format!("{name} {n}");
+        let record = json!({"@class": "Item", "content": content}).to_string();
+        let answer = request(address, "POST", "/document/bench", &record);
+        if answer.is_ok_and(|answer| status(&answer) == 201) {
+            acknowledged.push(content);
+        }
+    }
+    acknowledged
+}
+
+/// Quorum1Scenario: W goes from a majority to 1 and back, each time under writers. Between, both
+/// sides of a split write. The way back waits for a MASTER that is out of reach, which `HA STATUS`
+/// tells, and for people where nobody wins; what was acknowledged is on all servers, or listed.
+///
+/// FEATURES: A13, A14, L7
+#[test]
+fn w_goes_below_a_majority_and_back() {
+    let cluster = Cluster::start(&[]);
+    let [one, two, three] = &cluster.servers[..] else { panic!("three servers") };
+    put_quorum(one, "majority");
+    is_at_rest(&cluster);
+    let rids: Vec<String> = (0..3).map(|n| create(two, &format!("old {n}"))).collect();
+    cluster.same();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = || {
+        let begin = |server: &Server, name: &'static str| {
+            let (address, stop) = (server.address().to_owned(), stop.clone());
+            std::thread::spawn(move || keep_creating(&address, name, &stop))
+        };
+        [begin(one, "one"), begin(two, "two"), begin(three, "three")]
+    };
+    let running = writers();
+    put_quorum(two, 1);
+    is_at_rest(&cluster);
+    stop.store(true, Ordering::Relaxed);
+    let mut written: Vec<String> = running.into_iter().flat_map(|w| w.join().unwrap()).collect();
+    cluster.split([0, 0, 1]);
+    update(one, &rids[0], "both");
+    update(three, &rids[0], "alone");
+    update(three, &rids[1], "three alone");
+    // One MASTER cannot be reached: the change waits for it, and W stays what it is.
+    put_quorum(one, "majority");
+    let waits = || {
+        let shown = sql(one, "HA STATUS -db");
+        shown[0]["database"]["uniting"].to_string()
+    };
+    until("the change waits", || waits().contains("\"waitsFor\":["));
+    update(one, &rids[2], "two of three");
+    assert!(waits().contains("merging"), "{}", waits());
+    cluster.heal();
+    is_at_rest(&cluster);
+    let rows = cluster.same();
+    for (rid, content) in rids.iter().zip(["both", "three alone", "two of three"]) {
+        assert_eq!(of(&rows, rid).map(|(content, _)| content), Some(content));
+    }
+    assert!(cluster.servers.iter().any(|s| listed(s, &rids[0]) == [pair("alone", "lost")]));
+    // Down, and back under writers.
+    stop.store(false, Ordering::Relaxed);
+    let running = writers();
+    put_quorum(three, 1);
+    is_at_rest(&cluster);
+    put_quorum(three, "majority");
+    is_at_rest(&cluster);
+    stop.store(true, Ordering::Relaxed);
+    written.extend(running.into_iter().flat_map(|w| w.join().unwrap()));
+    let rows = cluster.same();
+    let contents: BTreeSet<&str> =
+        rows.iter().map(|row| row["content"].as_str().unwrap()).collect();
+    let lost: Vec<&String> =
+        written.iter().filter(|text| !contents.contains(text.as_str())).collect();
+    assert!(!written.is_empty() && lost.is_empty(), "{lost:?} of {}", written.len());
+    // It is a majority again: the one that is cut off commits nothing.
+    cluster.split([0, 0, 1]);
+    let record = json!({"@class": "Item", "content": "no"}).to_string();
+    assert_ne!(ask(three, "PUT", &path(&rids[0]), &record).status, 200);
+    update(two, &rids[0], "yes");
+    cluster.heal();
+    assert_eq!(of(&cluster.same(), &rids[0]).map(|(content, _)| content), Some("yes"));
     stop_all(cluster.servers);
 }
 

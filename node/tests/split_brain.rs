@@ -10,28 +10,8 @@ use serde_json::Value;
 use support::people::{
     ask, assert_same, create_people, done, people, person, start_all, stop_all, write_on,
 };
-use support::wire::Wire;
+use support::wire::{Wire, hold, wires_around_the_last};
 use support::{Server, servers_of, until};
-
-/// Leads every link from and to the last server through a wire.
-fn wires_around_the_last(arguments: &mut [Vec<String>]) -> Vec<Wire> {
-    let last = arguments.len();
-    let toward_it = format!("--dial=n{last}=");
-    let mut wires = Vec::new();
-    for (index, arguments) in arguments.iter_mut().enumerate() {
-        let is_cut = |argument: &&mut String| {
-            let is_own = index + 1 == last && argument.starts_with("--dial=");
-            is_own || argument.starts_with(&toward_it)
-        };
-        wires.extend(arguments.iter_mut().filter(is_cut).map(Wire::through));
-    }
-    assert_eq!(wires.len(), 2 * (last - 1));
-    wires
-}
-
-fn hold(wires: &[Wire], is_held: bool) {
-    wires.iter().for_each(|wire| wire.hold(is_held));
-}
 
 /// The states that a server shows of all, in their order.
 fn states(server: &Server) -> Vec<String> {

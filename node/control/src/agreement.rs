@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::Command;
 use crate::ddl::DdlError;
 use crate::generations::{ChangeError, Generations, Keepers};
+use crate::loose::Loose;
 use crate::positions::Positions;
 use crate::schema::Schema;
 use crate::settings::Settings;
@@ -29,6 +30,10 @@ pub struct Agreement {
     pub(crate) generations: Generations,
     #[serde(with = "crate::binary")]
     pub(crate) positions: Positions,
+    /// Nothing of it is written where nothing is in it: servers that speak no version 9 cannot read
+    /// it, and refuse what would put something into it.
+    #[serde(default, skip_serializing_if = "Loose::is_empty", with = "crate::binary")]
+    loose: Loose,
 }
 
 /// A command did not fit what it met. It has changed nothing.
@@ -39,6 +44,9 @@ pub struct Refusal {
     /// For people.
     pub text: String,
 }
+
+/// The level from which on W changes from or to below a majority while a database is used.
+const CROSSING: u16 = 9;
 
 impl From<DdlError> for Refusal {
     fn from(error: DdlError) -> Self {
@@ -76,6 +84,14 @@ impl Agreement {
     /// # Errors
     /// It does not fit; nothing has changed.
     pub fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
+        let changed = self.carry_out(command)?;
+        if changed && self.schema.level >= CROSSING {
+            self.loose.note(&self.generations);
+        }
+        Ok(changed)
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Result<bool, Refusal> {
         let schema = &*self.schema;
         let next = match command {
             Command::CreateDatabase { new } => Some(schema.create_database(new)?),
@@ -84,6 +100,7 @@ impl Agreement {
             }
             Command::SetRole { server, role } => return self.set_role(server, *role),
             Command::RemoveServer { server } => return self.remove(server),
+            Command::RemoveAbsent { node } => return self.remove_absent(*node),
             Command::LetGo { node } => return Ok(self.let_go(*node)),
             Command::Announce { node, address } => schema.reached_at(*node, address)?,
             Command::Raise { level, of } => schema.raised(*level, of),
@@ -164,7 +181,25 @@ impl Agreement {
         for key in found.flat_map(|db| db.clusters.iter().map(|cluster| db.key(cluster.id))) {
             let now = generations.keepers(key).ok_or(ChangeError::Unknown(key))?.clone();
             let Placement { write_quorum, local_quorums, .. } = wanted[&key].clone();
-            match generations.propose(key, Keepers { write_quorum, local_quorums, ..now }) {
+            let to = Keepers { write_quorum, local_quorums, ..now };
+            if generations.unites(key) && generations.next_keepers(key) == Some(&to) {
+                continue;
+            }
+            if self.schema.level < CROSSING && generations.crosses(key, &to) {
+                let text = alloc::format!(
+                    "W changes from or to below a majority once every server speaks version \
+                     {CROSSING}; the cluster's level is {}",
+                    self.schema.level
+                );
+                return Err(Refusal { code: ErrorCode::BadRequest, text });
+            }
+            // One that waits for a MASTER, or for people, can be taken back.
+            let begun = if generations.unites(key) {
+                generations.bring(key, to, false)
+            } else {
+                generations.propose(key, to)
+            };
+            match begun {
                 Ok(()) | Err(ChangeError::Same(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -215,6 +250,7 @@ impl Agreement {
         let mut placements = self.schema.placements();
         for (cluster, placement) in &mut placements {
             self.generations.place(*cluster, placement);
+            self.loose.place(*cluster, placement);
         }
         placements
     }

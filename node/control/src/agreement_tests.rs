@@ -103,7 +103,24 @@ fn a_loose_database_gets_another_read_quorum() {
     assert_eq!(agreement.apply(&reconfigure(1, settings)), Ok(true));
     assert_eq!(agreement.schema.database("bench").unwrap().read_quorum, read_quorum);
     let safe = agreement.apply(&quorum(2, WriteQuorum::Majority)).unwrap_err();
-    assert!(safe.text.contains("below the majority"), "{}", safe.text);
+    assert!(safe.text.contains("once every server speaks version 9"), "{}", safe.text);
+    // Until then servers of version 8 can read what is agreed on.
+    assert!(!serde_json::to_string(&agreement).unwrap().contains("loose"));
+    let of = masters.iter().map(|(_, node)| *node).collect();
+    agreement.apply(&Command::Raise { level: 9, of }).unwrap();
+    assert_eq!(agreement.apply(&quorum(2, WriteQuorum::Majority)), Ok(true));
+    let uniting = |agreement: &Agreement| {
+        agreement.placements().values().filter(|placement| placement.unites()).count()
+    };
+    let clusters = agreement.schema.database("bench").unwrap().clusters.len();
+    assert!(uniting(&agreement) > 0 && uniting(&agreement) <= clusters);
+    let text = serde_json::to_string(&agreement).unwrap();
+    assert_eq!(serde_json::from_str::<Agreement>(&text).unwrap(), agreement);
+    // The same again changes nothing, and the old one takes it back.
+    assert_eq!(agreement.apply(&quorum(3, WriteQuorum::Majority)), Ok(true));
+    assert!(uniting(&agreement) > 0);
+    assert_eq!(agreement.apply(&quorum(4, WriteQuorum::Count(1))), Ok(true));
+    assert_eq!(uniting(&agreement), 0);
 }
 
 /// A report that changes nothing is not worth an entry.
@@ -124,7 +141,7 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     let before = agreement.clone();
     for (write_quorum, text) in [
         (WriteQuorum::Count(4), "writeQuorum 4 cannot be reached"),
-        (WriteQuorum::Count(1), "is below the majority of its 3 MASTERs"),
+        (WriteQuorum::Count(1), "once every server speaks version 9"),
     ] {
         let refused = agreement.apply(&quorum(1, write_quorum)).unwrap_err();
         assert!(refused.text.contains(text), "{}", refused.text);

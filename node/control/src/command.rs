@@ -47,6 +47,11 @@ pub enum Command {
         /// Its name.
         server: String,
     },
+    /// A MASTER goes that is lost and that no database enlists. It may come back under its name.
+    RemoveAbsent {
+        /// Its identity.
+        node: NodeId,
+    },
     /// A server that was removed is gone: no cluster names it, nor does the log's own list.
     LetGo {
         /// Which one.

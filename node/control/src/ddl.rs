@@ -49,6 +49,7 @@ impl Schema {
             read_quorum: new.read_quorum,
             execution_mode: new.execution_mode,
             data_centers: new.data_centers.clone(),
+            new_nodes: new.new_nodes.clone(),
             chain: new.chain.clone(),
             next_cluster: FIRST_CLUSTER,
             classes: Vec::new(),

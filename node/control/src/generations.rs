@@ -9,13 +9,25 @@
 //! then the next generation is active. A MASTER that was not among those finds the token in its
 //! placement (`entry`), and gets that far before it votes.
 //!
-//! Not built: servers that have nothing of a cluster yet; W below a majority (3.10), neither to
-//! nor from; going on without a majority of the old MASTERs (`FORCE`).
+//! **From W below a majority to one** (3.10), each MASTER may have what was acknowledged and nobody
+//! else has. So none of them may be missing: first all say that they know of nothing to be merged,
+//! then all seal, and then all compare: each has entered the next generation, applies nothing of an
+//! earlier one any more, and tells the digest of what it has. If the digests are equal, and nobody
+//! lists anything that is open, the next generation is active with the new W. If not, it is active
+//! with the old one, and the change begins anew, without clients: reports name their generation, so
+//! none counts for two comparisons.
+//!
+//! Not built: servers that have nothing of a cluster yet; W below a majority (3.10) together with
+//! other MASTERs, other data centers, or another W below it; going on without a majority of the old
+//! MASTERs (`FORCE`).
+
+mod progress;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, NodeId};
+use quorate_protocol::alignment::Digest;
 use quorate_protocol::io::{self, LocalQuorum, Placement, Report, SessionToken};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +62,11 @@ impl Keepers {
         self.masters.len() / 2 + 1
     }
 
+    /// W is at least a majority.
+    pub(crate) const fn is_safe(&self) -> bool {
+        self.write_quorum >= self.majority()
+    }
+
     /// The same MASTERs and W.
     fn decides_like(&self, other: &Self) -> bool {
         (&self.masters, self.write_quorum, &self.local_quorums)
@@ -80,6 +97,41 @@ struct Change {
 enum Stage {
     Sealing { sealed: BTreeMap<NodeId, SessionToken> },
     Transferring { token: SessionToken, synced: BTreeSet<NodeId> },
+    Merging { merged: BTreeSet<NodeId>, quiet: bool },
+    Uniting { sealed: BTreeMap<NodeId, SessionToken> },
+    Comparing { token: SessionToken, compared: BTreeMap<NodeId, Contents> },
+}
+
+/// What a MASTER has when it is compared: the digest of its items, and whether it lists contents
+/// that are not merged.
+type Contents = (Digest, bool);
+
+impl Stage {
+    /// MASTERs unite before the next generation has W of a majority.
+    const fn unites(&self) -> bool {
+        match self {
+            Self::Sealing { .. } | Self::Transferring { .. } => false,
+            Self::Merging { .. } | Self::Uniting { .. } | Self::Comparing { .. } => true,
+        }
+    }
+
+    fn shown(&self) -> io::Stage {
+        match self {
+            Self::Sealing { sealed } | Self::Uniting { sealed } => {
+                io::Stage::Sealing { sealed: sealed.keys().copied().collect() }
+            }
+            Self::Transferring { token, synced } => {
+                io::Stage::Transferring { token: token.clone(), synced: synced.clone() }
+            }
+            Self::Merging { merged, quiet } => {
+                io::Stage::Merging { merged: merged.clone(), quiet: *quiet }
+            }
+            Self::Comparing { token, compared } => {
+                let synced = compared.keys().copied().collect();
+                io::Stage::Transferring { token: token.clone(), synced }
+            }
+        }
+    }
 }
 
 /// Why a change is refused. Nothing has changed then.
@@ -126,10 +178,12 @@ pub enum ChangeError {
         /// N.
         masters: usize,
     },
-    /// W is below a majority, before the change or after it.
+    /// W is below a majority, before the change or after it, and more is changed than from there
+    /// to a majority, or back.
     #[error(
         "write quorum {write_quorum} of {cluster} is below the majority of its {masters} MASTERs: \
-         such a cluster cannot be changed, nor one be changed to such, yet"
+         from or to there a cluster changes alone, with the MASTERs it has, none of which decide \
+         for their data center"
     )]
     BelowMajority {
         /// Which cluster.
@@ -211,11 +265,18 @@ impl Generations {
             found.keepers = next;
             return Ok(());
         }
-        if !is_closed {
+        let crosses = crosses(&found.keepers, &next);
+        if !is_closed && !crosses {
             check_majority(cluster, &found.keepers)?;
         }
-        check_majority(cluster, &next)?;
-        let stage = Stage::Sealing { sealed: BTreeMap::new() };
+        if !crosses {
+            check_majority(cluster, &next)?;
+        }
+        let stage = if crosses && next.is_safe() && !is_closed {
+            Stage::Merging { merged: BTreeSet::new(), quiet: false }
+        } else {
+            Stage::Sealing { sealed: BTreeMap::new() }
+        };
         found.change = Some(Change { next, stage });
         Ok(())
     }
@@ -229,6 +290,21 @@ impl Generations {
         let found = self.clusters.get_mut(&cluster).ok_or(ChangeError::Unknown(cluster))?;
         let change = found.change.as_mut().ok_or(ChangeError::NoChange(cluster))?;
         change.next = found.keepers.clone();
+        match &mut change.stage {
+            // Nothing is sealed yet.
+            Stage::Merging { .. } => {
+                found.change = None;
+                return Ok(());
+            }
+            Stage::Uniting { sealed } => {
+                change.stage = Stage::Sealing { sealed: core::mem::take(sealed) };
+            }
+            Stage::Comparing { token, compared } => {
+                let synced = compared.keys().copied().collect();
+                change.stage = Stage::Transferring { token: core::mem::take(token), synced };
+            }
+            Stage::Sealing { .. } | Stage::Transferring { .. } => {}
+        }
         if let Stage::Transferring { synced, .. } = &mut change.stage {
             synced.retain(|node| change.next.masters.contains(node));
         }
@@ -247,6 +323,10 @@ impl Generations {
             Report::Behind { generation, instead_of, .. } => {
                 cluster.behind(from, *generation, *instead_of)
             }
+            Report::Merged { generation, .. } => cluster.merged(from, *generation),
+            Report::Compared { generation, digest, differs, .. } => {
+                cluster.compared(from, *generation, (*digest, *differs))
+            }
         }
     }
 
@@ -254,6 +334,13 @@ impl Generations {
     #[must_use]
     pub fn is_changing(&self, cluster: ClusterKey) -> bool {
         self.clusters.get(&cluster).is_some_and(|found| found.change.is_some())
+    }
+
+    /// Clusters with W below a majority that change, or have changed, with their generations.
+    pub(crate) fn loose(&self) -> impl Iterator<Item = (ClusterKey, u32)> {
+        let clusters = self.clusters.iter().filter(|(_, found)| !found.keepers.is_safe());
+        let changed = clusters.filter(|(_, found)| found.generation > 1 || found.change.is_some());
+        changed.map(|(cluster, found)| (*cluster, found.generation))
     }
 
     /// True while some cluster is kept by a server, or will be.
@@ -275,6 +362,17 @@ impl Generations {
     /// True when a server is a MASTER of some cluster.
     pub(crate) fn is_master_of_any(&self, node: NodeId) -> bool {
         self.clusters.values().any(|cluster| cluster.keepers.masters.contains(&node))
+    }
+
+    /// True while MASTERs of the cluster unite.
+    pub(crate) fn unites(&self, cluster: ClusterKey) -> bool {
+        let change = self.clusters.get(&cluster).and_then(|found| found.change.as_ref());
+        change.is_some_and(|change| change.stage.unites())
+    }
+
+    /// True when a change to these would be one from W below a majority to W of one, or back.
+    pub(crate) fn crosses(&self, cluster: ClusterKey, to: &Keepers) -> bool {
+        self.keepers(cluster).is_some_and(|now| crosses(now, to))
     }
 
     /// Who keeps a cluster now.
@@ -303,94 +401,17 @@ impl Generations {
         placement.turn = found.turn;
         placement.change = found.change.as_ref().map(|change| io::Change {
             masters: change.next.masters.clone(),
-            stage: match &change.stage {
-                Stage::Sealing { sealed } => {
-                    io::Stage::Sealing { sealed: sealed.keys().copied().collect() }
-                }
-                Stage::Transferring { token, synced } => {
-                    io::Stage::Transferring { token: token.clone(), synced: synced.clone() }
-                }
-            },
+            unites: change.stage.unites(),
+            stage: change.stage.shown(),
         });
     }
 }
 
-impl Cluster {
-    fn sealed(&mut self, from: NodeId, generation: u32, token: &SessionToken) -> bool {
-        let is_master = self.keepers.masters.contains(&from);
-        let Some(Change { stage: Stage::Sealing { sealed }, .. }) = &mut self.change else {
-            return false;
-        };
-        if generation != self.generation || !is_master || sealed.contains_key(&from) {
-            return false;
-        }
-        sealed.insert(from, token.clone());
-        self.go_on();
-        true
-    }
-
-    fn synced(&mut self, from: NodeId, generation: u32) -> bool {
-        let mut changed = false;
-        let has_turn = self.turn == Some(from);
-        if has_turn && (generation > self.generation || self.is_entering(generation)) {
-            self.turn = None;
-            changed = true;
-        }
-        if let Some(Change { next, stage: Stage::Transferring { synced, .. } }) = &mut self.change
-            && generation == self.generation + 1
-            && next.masters.contains(&from)
-        {
-            changed |= synced.insert(from);
-            self.go_on();
-        }
-        changed
-    }
-
-    /// The generation that MASTERs get ready for.
-    const fn is_entering(&self, generation: u32) -> bool {
-        let transferring =
-            matches!(self.change, Some(Change { stage: Stage::Transferring { .. }, .. }));
-        generation == self.generation + transferring as u32
-    }
-
-    fn behind(&mut self, from: NodeId, generation: u32, instead_of: Option<NodeId>) -> bool {
-        let masters = match &self.change {
-            Some(Change { next, stage: Stage::Transferring { .. } }) => &next.masters,
-            Some(_) | None => &self.keepers.masters,
-        };
-        let is_free = self.turn.is_none() || self.turn == instead_of;
-        if !self.is_entering(generation) || !masters.contains(&from) || !is_free {
-            return false;
-        }
-        self.turn = Some(from);
-        true
-    }
-
-    /// To the next stage, as soon as a majority has reported.
-    fn go_on(&mut self) {
-        let Some(change) = &mut self.change else { return };
-        if let Stage::Sealing { sealed } = &change.stage
-            && sealed.len() >= self.keepers.majority()
-        {
-            let mut token = SessionToken::new();
-            for (log, index) in sealed.values().flatten() {
-                let merged = token.entry(*log).or_default();
-                *merged = (*merged).max(*index);
-            }
-            change.stage = Stage::Transferring { token, synced: BTreeSet::new() };
-            // Whoever needs it for the next generation asks anew.
-            self.turn = None;
-        }
-        if let Stage::Transferring { token, synced } = &mut change.stage
-            && synced.len() >= change.next.majority()
-        {
-            self.entry = core::mem::take(token);
-            self.generation += 1;
-            self.keepers = change.next.clone();
-            self.turn = self.turn.filter(|node| self.keepers.masters.contains(node));
-            self.change = None;
-        }
-    }
+/// From W below a majority to W of one, or back, and nothing else.
+fn crosses(now: &Keepers, next: &Keepers) -> bool {
+    let is_alike = now.masters == next.masters;
+    let is_local = [now, next].iter().any(|keepers| !keepers.local_quorums.is_empty());
+    is_alike && !is_local && now.is_safe() != next.is_safe()
 }
 
 fn check(cluster: ClusterKey, now: &Keepers, next: &Keepers) -> Result<(), ChangeError> {

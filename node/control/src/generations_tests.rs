@@ -5,6 +5,7 @@ use alloc::vec;
 use quorate_api::Boot;
 
 use super::*;
+use crate::loose::Loose;
 
 const C: ClusterKey = ClusterKey { database: 1, cluster: 10 };
 
@@ -58,6 +59,7 @@ fn placement(all: &Generations) -> Placement {
         turn: None,
         witnesses: BTreeSet::new(),
         change: None,
+        loose: Vec::new(),
     };
     all.place(C, &mut placement);
     assert_eq!((placement.owner, placement.schema_min), (Some(NodeId(9)), 7));
@@ -83,9 +85,10 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
         (keepers(&[1], &[5], 1), ChangeError::Stranger { cluster: C, node: NodeId(5) }),
         (keepers(&[1, 2], &[], 3), ChangeError::Quorum { cluster: C, write_quorum: 3, masters: 2 }),
         (keepers(&[1, 2], &[], 0), ChangeError::Quorum { cluster: C, write_quorum: 0, masters: 2 }),
+        // From or to W below a majority MASTERs stay.
         (
-            keepers(&[1, 2, 3], &[4], 1),
-            ChangeError::BelowMajority { cluster: C, write_quorum: 1, masters: 3 },
+            keepers(&[1, 2, 3, 4], &[], 2),
+            ChangeError::BelowMajority { cluster: C, write_quorum: 2, masters: 4 },
         ),
         (keepers(&[1, 2, 3], &[4], 2), ChangeError::Same(C)),
     ];
@@ -103,12 +106,116 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     assert_eq!(all.propose(C, next), Err(ChangeError::UnderWay(C)));
 }
 
-#[test]
-fn a_cluster_with_w_below_majority_stays_as_it_is() {
+fn merged(generation: u32) -> Report {
+    Report::Merged { cluster: C, generation }
+}
+
+const fn compared(generation: u32, digest: u128, differs: bool) -> Report {
+    Report::Compared { cluster: C, generation, digest: Digest(digest), differs }
+}
+
+/// W is 1, and shall be 2; all MASTERs have merged and sealed.
+fn comparing() -> Generations {
     let mut all = Generations::default();
     all.insert(C, keepers(&[1, 2, 3], &[], 1));
-    let error = ChangeError::BelowMajority { cluster: C, write_quorum: 1, masters: 3 };
-    assert_eq!(all.propose(C, keepers(&[1, 2, 3], &[], 2)), Err(error));
+    all.propose(C, keepers(&[1, 2, 3], &[], 2)).unwrap();
+    for node in 1..=3 {
+        assert!(placement(&all).unites() && !placement(&all).is_ending());
+        assert!(all.report(NodeId(node), &merged(1)));
+    }
+    for node in 1..=3 {
+        assert!(!all.report(NodeId(node), &compared(2, 7, false)), "too early");
+        assert!(all.report(NodeId(node), &sealed(1, &[(node, node)])));
+    }
+    let wanted = token(&[(1, 1), (2, 2), (3, 3)]);
+    assert_eq!(placement(&all).to_enter(NodeId(3)), Some((2, &wanted)));
+    all
+}
+
+/// FEATURES: A13, L7
+#[test]
+fn w_goes_below_a_majority_like_any_change_and_alone() {
+    let mut all = cluster();
+    all.propose(C, keepers(&[1, 2, 3], &[4], 1)).unwrap();
+    assert!(!placement(&all).unites());
+    for node in [1, 3] {
+        assert!(all.report(NodeId(node), &sealed(1, &[])));
+    }
+    for node in [1, 3] {
+        assert!(all.report(NodeId(node), &synced(2)));
+    }
+    let mut loose = Loose::default();
+    loose.note(&all);
+    let mut after = placement(&all);
+    loose.place(C, &mut after);
+    assert_eq!((after.generation, after.write_quorum, &after.loose[..]), (2, 1, &[(2, 2)][..]));
+    assert!(after.was_safe(1) && !after.was_safe(2));
+    // With W below a majority nothing but W changes, and to a majority alone.
+    for (next, write_quorum, masters) in
+        [(keepers(&[1, 2], &[3, 4], 2), 1, 3), (keepers(&[1, 2, 3], &[], 1), 1, 3)]
+    {
+        let before = all.clone();
+        let found = all.propose(C, next.clone());
+        if next.masters.len() == 3 {
+            assert_eq!(found, Ok(()), "a REPLICA goes without a generation");
+        } else {
+            let error = ChangeError::BelowMajority { cluster: C, write_quorum, masters };
+            assert_eq!((found, &all), (Err(error), &before));
+        }
+    }
+}
+
+/// FEATURES: A13, L7
+#[test]
+fn w_is_a_majority_again_when_all_masters_have_the_same() {
+    let mut all = comparing();
+    for node in 1..=3 {
+        assert_eq!(placement(&all).generation, 1, "a majority is not enough");
+        assert!(all.report(NodeId(node), &compared(2, 7, false)));
+        assert!(!all.report(NodeId(node), &compared(2, 8, false)), "again");
+    }
+    let after = placement(&all);
+    assert_eq!((after.generation, after.write_quorum, after.change), (2, 2, None));
+}
+
+/// FEATURES: A13, L7
+#[test]
+fn masters_that_differ_merge_again_without_clients() {
+    for last in [compared(2, 8, false), compared(2, 7, true)] {
+        let mut all = comparing();
+        let mut loose = Loose::default();
+        loose.note(&all);
+        for node in 1..=2 {
+            assert!(all.report(NodeId(node), &compared(2, 7, false)));
+        }
+        assert!(all.report(NodeId(3), &last));
+        loose.note(&all);
+        let mut after = placement(&all);
+        loose.place(C, &mut after);
+        assert_eq!((after.generation, after.write_quorum, &after.loose[..]), (2, 1, &[(1, 2)][..]));
+        assert!(after.unites() && after.is_changing() && !after.is_ending());
+        assert!(!all.report(NodeId(1), &merged(1)), "of the generation before");
+        assert!(all.report(NodeId(1), &merged(2)));
+    }
+}
+
+/// FEATURES: A13, L7
+#[test]
+fn a_change_to_a_majority_is_given_up_wherever_it_is() {
+    let mut waiting = Generations::default();
+    waiting.insert(C, keepers(&[1, 2, 3], &[], 1));
+    waiting.propose(C, keepers(&[1, 2, 3], &[], 2)).unwrap();
+    waiting.give_up(C).unwrap();
+    assert_eq!((placement(&waiting).generation, placement(&waiting).change), (1, None));
+    // What is sealed needs a generation of its own. Nobody is waited for that a majority does not
+    // need.
+    let mut all = comparing();
+    assert!(all.report(NodeId(2), &compared(2, 7, false)));
+    all.give_up(C).unwrap();
+    assert!(!placement(&all).unites());
+    assert!(all.report(NodeId(3), &synced(2)));
+    let after = placement(&all);
+    assert_eq!((after.generation, after.write_quorum, after.change), (2, 1, None));
 }
 
 #[test]
@@ -126,7 +233,7 @@ fn majorities_of_both_sets_bring_the_next_generation() {
     let merged = token(&[(1, 5), (2, 4), (3, 2)]);
     let before = placement(&all);
     let stage = io::Stage::Transferring { token: merged.clone(), synced: BTreeSet::new() };
-    let change = io::Change { masters: nodes(&[1, 2, 4]), stage };
+    let change = io::Change { masters: nodes(&[1, 2, 4]), unites: false, stage };
     assert_eq!((before.generation, before.change), (1, Some(change)));
     assert!(!all.report(NodeId(3), &synced(2)), "no MASTER of the next one");
     assert!(all.report(NodeId(4), &synced(2)));

@@ -58,6 +58,10 @@ impl Schema {
         let server = self.servers.iter().find(|server| server.name == name);
         let server = server.filter(|server| !server.leaving || server.role == role);
         let server = server.ok_or_else(|| MemberError::NoSuch(name.to_string()))?;
+        let mut next = self.next();
+        if next.forget_absent(name) && server.role == role && !server.leaving {
+            return Ok(Some(next));
+        }
         if server.role == role && !server.leaving {
             return Ok(None);
         }
@@ -67,7 +71,6 @@ impl Schema {
         let node = server.node;
         self.check_change()?;
         self.check_brings_nothing(node)?;
-        let mut next = self.next();
         for server in next.servers.iter_mut().filter(|server| server.node == node) {
             (server.role, server.leaving) = (role, false);
         }
@@ -75,20 +78,40 @@ impl Schema {
     }
 
     /// The schema in which a server is on its way out; `None` when it is already.
-    fn with_leaving(&self, name: &str) -> Result<Option<Self>, MemberError> {
-        let server = self.servers.iter().find(|server| server.name == name);
-        let server = server.ok_or_else(|| MemberError::NoSuch(name.to_string()))?;
+    pub(crate) fn with_leaving(&self, name: &str) -> Result<Option<Self>, MemberError> {
+        let mut next = self.next();
+        let was_absent = next.forget_absent(name);
+        let server = match self.servers.iter().find(|server| server.name == name) {
+            None if was_absent => return Ok(Some(next)),
+            server => server.ok_or_else(|| MemberError::NoSuch(name.to_string()))?,
+        };
         if server.leaving {
-            return Ok(None);
+            return Ok(was_absent.then_some(next));
         }
         let node = server.node;
         self.check_change()?;
         self.check_brings_nothing(node)?;
-        let mut next = self.next();
         for server in next.servers.iter_mut().filter(|server| server.node == node) {
             server.leaving = true;
         }
         Ok(Some(next.without_owner(node, Role::Replica)))
+    }
+
+    /// Whether quorums can be reached with the MASTERs of the next schema.
+    pub(crate) fn check_next(&self, next: &Self) -> Result<(), MemberError> {
+        let (before, after) = (self.master_count(), next.master_count());
+        if after == 0 {
+            return Err(MemberError::LastMaster);
+        }
+        for database in next.databases.iter().filter(|_| before != after) {
+            next.check_data_centers(database)?;
+            let quorums = (database.write_quorum, database.read_quorum);
+            enough(&database.name, quorums, before, after)?;
+            for schema in [self, next] {
+                schema.check_majority(database)?;
+            }
+        }
+        next.check_witnesses()
     }
 
     /// Every majority keeps records, and decides alone.
@@ -180,20 +203,8 @@ impl Agreement {
     }
 
     /// Puts every cluster on its way to the servers of the next schema.
-    fn regroup(&mut self, next: Schema) -> Result<bool, Refusal> {
-        let (before, after) = (self.schema.master_count(), next.master_count());
-        if after == 0 {
-            return Err(MemberError::LastMaster.into());
-        }
-        for database in next.databases.iter().filter(|_| before != after) {
-            next.check_data_centers(database)?;
-            let quorums = (database.write_quorum, database.read_quorum);
-            enough(&database.name, quorums, before, after)?;
-            for schema in [&*self.schema, &next] {
-                schema.check_majority(database)?;
-            }
-        }
-        next.check_witnesses()?;
+    pub(crate) fn regroup(&mut self, next: Schema) -> Result<bool, Refusal> {
+        self.schema.check_next(&next)?;
         let mut generations = self.generations.clone();
         let wanted: BTreeMap<ClusterKey, Placement> = next.placements();
         for (key, placement) in wanted {
@@ -255,6 +266,20 @@ fn close(keepers: &mut Keepers, now: Option<&Keepers>) {
         keepers.local_quorums.clone_from(&now.local_quorums);
     } else {
         keepers.write_quorum = keepers.masters.len() / 2 + 1;
+    }
+}
+
+/// Why a server that is lost stays.
+pub(crate) fn enlisted_text(server: &str, database: Option<&str>) -> String {
+    match database {
+        Some(database) => alloc::format!(
+            "server '{server}' cannot leave by itself: database '{database}' enlists it in \
+             'servers', in a data center, or by newNodeStrategy \"static\""
+        ),
+        None => alloc::format!(
+            "server '{server}' cannot leave by itself: only MASTERs of \
+             databases do that"
+        ),
     }
 }
 

@@ -17,6 +17,7 @@ use quorate_protocol::io::{CLOSED, LocalQuorum, Placement, SessionToken};
 use serde::{Deserialize, Serialize};
 
 use crate::data_centers::{self, DataCenters};
+use crate::dynamic::NewNodes;
 use crate::found::{Arriving, Origin, Stray};
 use crate::indexes::Index;
 use crate::members::WriteQuorum;
@@ -51,6 +52,9 @@ pub struct Schema {
     pub servers: Vec<Member>,
     /// Those that were removed; none of them comes back.
     pub gone: Vec<Gone>,
+    /// MASTERs that left because they were lost, until they are MASTERs again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<Gone>,
     /// In order of creation.
     pub databases: Vec<Database>,
     /// Databases on some server's disk that cannot come, because another one has their name.
@@ -70,6 +74,7 @@ impl Default for Schema {
             next_database: 1,
             servers: Vec::new(),
             gone: Vec::new(),
+            absent: Vec::new(),
             databases: Vec::new(),
             strays: Vec::new(),
             closed: Vec::new(),
@@ -122,6 +127,9 @@ pub struct Database {
     /// Where its servers are, as far as that matters.
     #[serde(default)]
     pub data_centers: DataCenters,
+    /// Which servers it enlists.
+    #[serde(default, skip_serializing_if = "NewNodes::is_static")]
+    pub new_nodes: NewNodes,
     /// Who decides between contents that diverged, one for all servers; `None`, of a database from
     /// before there was one: each server as it was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -264,6 +272,7 @@ impl Schema {
                 turn: None,
                 witnesses: witnesses.clone(),
                 change: None,
+                loose: Vec::new(),
             };
             placements.insert(ClusterKey { database, cluster }, placement);
         }
@@ -305,6 +314,7 @@ impl Schema {
                         turn: None,
                         witnesses: witnesses.clone(),
                         change: None,
+                        loose: Vec::new(),
                     },
                 );
             }
@@ -327,6 +337,7 @@ impl Schema {
                         turn: None,
                         witnesses: witnesses.clone(),
                         change: None,
+                        loose: Vec::new(),
                     },
                 );
             }

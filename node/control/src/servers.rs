@@ -90,6 +90,14 @@ pub enum MemberError {
     /// It was removed.
     #[error("{}", crate::roles::gone_text(.0))]
     Gone(String),
+    /// It counts for good, whether it is there or not.
+    #[error("{}", crate::roles::enlisted_text(.name, .database.as_deref()))]
+    Enlisted {
+        /// Its name.
+        name: String,
+        /// Which database says so; `None`: it is no MASTER, or there is no database.
+        database: Option<String>,
+    },
     /// Nobody could write any more.
     #[error("the cluster would have no MASTER")]
     LastMaster,
@@ -174,6 +182,7 @@ impl From<MemberError> for Refusal {
             | MemberError::Taken { .. }
             | MemberError::Renamed { .. }
             | MemberError::Gone(_)
+            | MemberError::Enlisted { .. }
             | MemberError::LastMaster
             | MemberError::TooFew { .. }
             | MemberError::DataCenters { .. }

@@ -9,6 +9,7 @@ use quorate_protocol::chain::Chain;
 use serde::{Deserialize, Serialize};
 
 use crate::data_centers::DataCenters;
+use crate::dynamic::NewNodes;
 use crate::members::{QuorumError, RawQuorum, WriteQuorum};
 use crate::schema::DatabaseKind;
 
@@ -205,6 +206,9 @@ pub struct NewDatabase {
     pub execution_mode: ExecutionMode,
     /// Where its servers are, as far as that matters.
     pub data_centers: DataCenters,
+    /// Which servers it enlists.
+    #[serde(default, skip_serializing_if = "NewNodes::is_static")]
+    pub new_nodes: NewNodes,
     /// Who decides between contents that diverged; `None`: each server as it was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<Chain>,
@@ -216,8 +220,17 @@ impl NewDatabase {
     pub fn new(name: &str, kind: DatabaseKind, write_quorum: WriteQuorum) -> Self {
         let (read_quorum, execution_mode) = (ReadQuorum::default(), ExecutionMode::default());
         let (name, data_centers) = (name.to_string(), DataCenters::new());
-        let chain = None;
-        Self { name, kind, write_quorum, read_quorum, execution_mode, data_centers, chain }
+        let (new_nodes, chain) = (NewNodes::Static, None);
+        Self {
+            name,
+            kind,
+            write_quorum,
+            read_quorum,
+            execution_mode,
+            data_centers,
+            new_nodes,
+            chain,
+        }
     }
 }
 

@@ -16,8 +16,10 @@ use core::fmt;
 use quorate_api::NodeId;
 
 use crate::command::Command;
+use crate::dynamic::NewNodes;
 use crate::schema::Schema;
 use crate::servers::Role;
+use crate::settings::NewDatabase;
 
 /// The oldest version that this program speaks; the level of a cluster that was never raised.
 pub const OLDEST: u16 = 8;
@@ -80,7 +82,7 @@ impl Command {
     /// the level is proposed before.
     #[must_use]
     pub const fn since(&self) -> u16 {
-        let newer = matches!(
+        let is_newer = matches!(
             self,
             Self::AddCluster { .. }
                 | Self::SetOwner { .. }
@@ -88,11 +90,13 @@ impl Command {
                 | Self::Brought { .. }
                 | Self::Arrived { .. }
                 | Self::ForgetStrays { .. }
+                | Self::RemoveAbsent { .. }
+                | Self::CreateDatabase { new: NewDatabase { new_nodes: NewNodes::Dynamic(_), .. } }
                 | Self::SetRole { role: Role::Witness, .. }
         );
         if self.says_chain() {
             CHAIN_SINCE
-        } else if newer {
+        } else if is_newer {
             9
         } else {
             OLDEST

@@ -55,6 +55,7 @@ impl Servers {
             turn: None,
             witnesses: BTreeSet::new(),
             change: None,
+            loose: Vec::new(),
         };
         for at in 0..nodes.len() {
             let placements = [(CLUSTER, placement.clone())].into();

@@ -227,6 +227,10 @@ marks! {
     MergeSettled,
     /// A merge is put down because somebody wrote meanwhile.
     MergeRefused,
+    /// A commit of a generation that is over, with W below a majority, is listed.
+    LateKept,
+    /// What a server lists is closed after its MASTERs were united.
+    LinesClosed,
 }
 
 #[cfg(feature = "marks")]

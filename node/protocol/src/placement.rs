@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use quorate_api::{ClusterKey, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::alignment::Digest;
 use crate::io::SessionToken;
 
 /// Where a cluster is. MASTERs and W are fixed for one generation (PROTOCOL.md 3.1).
@@ -44,6 +45,10 @@ pub struct Placement {
     pub turn: Option<NodeId>,
     /// A change of MASTERs or W that is on its way.
     pub change: Option<Change>,
+    /// First and last of the generations that had W below a majority, each range once, those that
+    /// have such a change behind them alone; what was committed in them is applied by the rules of
+    /// PROTOCOL.md 3.10 for good.
+    pub loose: Vec<(u32, u32)>,
 }
 
 /// What a transaction needs that a MASTER of one data center coordinates. Two data centers have no
@@ -125,6 +130,9 @@ pub const CLOSED: u64 = u64::MAX;
 pub struct Change {
     /// M(c) of the next generation.
     pub masters: Vec<NodeId>,
+    /// From W below a majority to W of one: no MASTER's report may be missing, and what they have
+    /// is compared before the next generation is active.
+    pub unites: bool,
     /// How far it is.
     pub stage: Stage,
 }
@@ -132,6 +140,13 @@ pub struct Change {
 /// How far a change is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
+    /// MASTERs merge what differs, before a change that unites them.
+    Merging {
+        /// Whose [`Report::Merged`] arrived.
+        merged: BTreeSet<NodeId>,
+        /// They differed when they were compared: no client writes meanwhile.
+        quiet: bool,
+    },
     /// MASTERs of this generation stop voting and settle what they voted for.
     Sealing {
         /// Whose [`Report::Sealed`] arrived.
@@ -141,7 +156,7 @@ pub enum Stage {
     Transferring {
         /// Below it is whatever this generation, and those before it, have committed.
         token: SessionToken,
-        /// Whose [`Report::Synced`] arrived.
+        /// Whose [`Report::Synced`] arrived, or [`Report::Compared`] where MASTERs unite.
         synced: BTreeSet<NodeId>,
     },
 }
@@ -174,6 +189,25 @@ pub enum Report {
         /// Who has the turn, if that one is not believed reachable.
         instead_of: Option<NodeId>,
     },
+    /// It knows of nothing in the cluster that has to be merged.
+    Merged {
+        /// Which cluster.
+        cluster: ClusterKey,
+        /// The generation that is to end.
+        generation: u32,
+    },
+    /// It has entered a generation in which MASTERs unite, and writes nothing of an earlier one any
+    /// more.
+    Compared {
+        /// Which cluster.
+        cluster: ClusterKey,
+        /// The generation that it has entered.
+        generation: u32,
+        /// Over all items that it has.
+        digest: Digest,
+        /// It lists contents that are not merged.
+        differs: bool,
+    },
 }
 
 impl Report {
@@ -183,7 +217,9 @@ impl Report {
         match self {
             Self::Sealed { cluster, .. }
             | Self::Synced { cluster, .. }
-            | Self::Behind { cluster, .. } => *cluster,
+            | Self::Behind { cluster, .. }
+            | Self::Merged { cluster, .. }
+            | Self::Compared { cluster, .. } => *cluster,
         }
     }
 }
@@ -272,11 +308,45 @@ impl Placement {
         self.write_quorum >= self.majority()
     }
 
+    /// The same of a generation: this one, or one before it. Of a later one nothing is known; it
+    /// counts as safe.
+    #[must_use]
+    pub fn was_safe(&self, generation: u32) -> bool {
+        if generation == self.generation {
+            return self.is_safe();
+        }
+        !self.loose.iter().any(|(first, last)| (*first..=*last).contains(&generation))
+    }
+
+    /// True when clients have to wait for the change on its way.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        self.change.as_ref().is_some_and(|change| match change.stage {
+            Stage::Merging { quiet, .. } => quiet,
+            Stage::Sealing { .. } | Stage::Transferring { .. } => true,
+        })
+    }
+
+    /// True when MASTERs stop voting in this generation.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.change.as_ref().is_some_and(|change| match change.stage {
+            Stage::Merging { .. } => false,
+            Stage::Sealing { .. } | Stage::Transferring { .. } => true,
+        })
+    }
+
+    /// True while MASTERs unite.
+    #[must_use]
+    pub fn unites(&self) -> bool {
+        self.change.as_ref().is_some_and(|change| change.unites)
+    }
+
     /// The generation that a server has to get ready for, and what it has to have for that: the
     /// next one while it is transferred, else this one.
     #[must_use]
     pub fn to_enter(&self, node: NodeId) -> Option<(u32, &SessionToken)> {
-        if let Some(Change { masters, stage: Stage::Transferring { token, .. } }) = &self.change
+        if let Some(Change { masters, stage: Stage::Transferring { token, .. }, .. }) = &self.change
             && masters.contains(&node)
         {
             return Some((self.generation + 1, token));
@@ -308,6 +378,7 @@ mod tests {
             turn: None,
             witnesses: BTreeSet::new(),
             change: None,
+            loose: Vec::new(),
         }
     }
 

@@ -73,6 +73,8 @@ pub enum Bug {
     AlignWithOne,
     /// With W below a majority: another line of history is taken for a newer state of this one.
     DivergenceTakenForLag,
+    /// MASTERs that unite say that they have the same, whatever they have.
+    UnitedUncompared,
     /// A merge is written above the winner's version, and not above the highest one.
     MergeBelowHighest,
 }

@@ -159,6 +159,7 @@ mod tests {
             turn: None,
             witnesses: BTreeSet::new(),
             change: None,
+            loose: Vec::new(),
         };
         let cluster = ClusterKey { database: 1, cluster: 1 };
         Topology::new(&[(cluster, placement)].into(), fan_out)
@@ -243,6 +244,7 @@ mod tests {
                 turn: None,
                 witnesses: BTreeSet::new(),
                 change: None,
+                loose: Vec::new(),
             };
             placements.insert(ClusterKey { database: 1, cluster }, placement);
         }

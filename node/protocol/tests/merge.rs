@@ -72,6 +72,7 @@ impl World {
             turn: None,
             witnesses: BTreeSet::new(),
             change: None,
+            loose: Vec::new(),
         };
         for node in NODES {
             let placements = [(CLUSTER, placement.clone())].into();

@@ -70,6 +70,7 @@ impl World {
             turn: None,
             witnesses: BTreeSet::new(),
             change: None,
+            loose: Vec::new(),
         };
         let placements: BTreeMap<_, _> = [(CLUSTER, placement)].into();
         let tree = Topology::new(&placements, relay.fan_out);

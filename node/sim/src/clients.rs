@@ -106,6 +106,10 @@ pub struct Counts {
     pub joined: u64,
     /// Servers that were removed and let go.
     pub removed: u64,
+    /// MASTERs that left by themselves when they were lost.
+    pub absent: u64,
+    /// Those of them that were made MASTERs again, or that people decided on.
+    pub returned: u64,
     /// Disks that were lost for good.
     pub disks_lost: u64,
     /// Positions of granted blocks that were used.

@@ -12,6 +12,7 @@ mod draw;
 mod faults;
 mod history;
 pub mod invariants;
+mod low_quorums;
 pub mod membership;
 pub mod options;
 mod outbox;

@@ -34,8 +34,11 @@ struct Args {
     /// In each seed write quorums are below a majority: what diverges is merged
     #[arg(long, conflicts_with = "changes")]
     low_quorums: bool,
-    /// In each seed servers are in data centers that are far apart; in most each decides by itself.
+    /// In each seed write quorums go below a majority and back
     #[arg(long, conflicts_with_all = ["changes", "low_quorums", "membership"])]
+    crossing: bool,
+    /// In each seed servers are in data centers that are far apart; in most each decides by itself.
+    #[arg(long, conflicts_with_all = ["changes", "low_quorums", "crossing", "membership"])]
     data_centers: bool,
     /// Execute this plan of the harness, whose orders come over standard input.
     #[arg(long, value_name = "PLAN")]
@@ -51,6 +54,7 @@ impl Args {
         match self.changes {
             Some(changes) => options.with_changes(changes),
             None if self.low_quorums => options.with_low_quorums(seed),
+            None if self.crossing => options.with_crossing(seed),
             None if self.data_centers => options.with_data_centers(seed),
             None if self.membership => options.with_membership(seed),
             None => options,
@@ -110,6 +114,8 @@ struct Sums {
     leaders: u64,
     joined: u64,
     removed: u64,
+    absent: u64,
+    returned: u64,
     disks_lost: u64,
     positions: u64,
     events: u64,
@@ -139,6 +145,8 @@ impl Sums {
         self.leaders += counts.leaders;
         self.joined += counts.joined;
         self.removed += counts.removed;
+        self.absent += counts.absent;
+        self.returned += counts.returned;
         self.disks_lost += counts.disks_lost;
         self.positions += counts.positions;
         self.events += report.events;
@@ -201,11 +209,12 @@ fn campaign(args: &Args) -> ExitCode {
     );
     if args.membership {
         println!(
-            "{} servers joined, {} were removed, {} disks lost, {} positions used",
-            sums.joined, sums.removed, sums.disks_lost, sums.positions,
+            "{} servers joined, {} were removed ({} because they were lost, {} of them back), \
+             {} disks lost, {} positions used",
+            sums.joined, sums.removed, sums.absent, sums.returned, sums.disks_lost, sums.positions,
         );
     }
-    if args.low_quorums || args.data_centers {
+    if args.low_quorums || args.crossing || args.data_centers {
         println!(
             "{} contents kept beside others, {} items merged, {} times without a winner",
             sums.diverged, sums.merged, sums.undecided,
@@ -267,10 +276,11 @@ fn print_report(seed: u64, report: &Report) {
     if !report.violations.is_empty() {
         let changes = report.options.changes;
         let centers = &report.options.centers[..];
+        let low = if report.options.crossing { " --crossing" } else { " --low-quorums" };
         let kind = match (&report.options.membership, centers, report.options.low_quorums) {
             (Some(_), ..) => " --membership".to_owned(),
             (None, [_, ..], _) => " --data-centers".to_owned(),
-            (None, [], true) => " --low-quorums".to_owned(),
+            (None, [], true) => low.to_owned(),
             (None, [], false) if changes > 0 => format!(" --changes {changes}"),
             (None, [], false) => String::new(),
         };

@@ -24,6 +24,8 @@ pub struct Membership {
     pub wipes: u64,
     /// Chance that a server that crashed sleeps through several configurations.
     pub sleeps: u64,
+    /// No database enlists anybody: MASTERs that are lost leave by themselves.
+    pub dynamic: bool,
     /// Chance that a piece of a copy is the last that its receiver, or another server, sees.
     pub cut_copies: u64,
 }
@@ -46,6 +48,8 @@ impl Options {
             wipes: some(500, 400),
             sleeps: some(500, 300),
             cut_copies: some(500, 150),
+            // Seeds without it keep the traces they had.
+            dynamic: Stream::new(seed, "dynamic").chance(300),
         });
         self.servers = founders + spares;
         let masters: Vec<usize> = (0..founders).collect();

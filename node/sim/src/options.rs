@@ -96,6 +96,8 @@ pub struct Options {
     /// W of every cluster may be below a majority (PROTOCOL.md 3.10): less is promised, and what
     /// diverges is merged.
     pub low_quorums: bool,
+    /// W of a cluster goes below a majority and back while clients write.
+    pub crossing: bool,
     /// Servers that vote and keep no content that everybody has: less than half of the MASTERs of
     /// each of their clusters, and they are nothing else to any.
     pub witnesses: Vec<usize>,
@@ -263,6 +265,7 @@ impl Options {
             relay_kept: 8_192,
             replicas_write: false,
             low_quorums: false,
+            crossing: false,
             witnesses: Vec::new(),
             decisive: false,
             centers: Vec::new(),
@@ -289,26 +292,6 @@ impl Options {
         let (entry_every, change_every) = (30_000, 30_000);
         let (clients, think_max, drops) = (6, 20_000, 0);
         Self { changes, entry_every, change_every, clients, think_max, drops, ..self }
-    }
-
-    /// The options of a seed in which write quorums are below a majority. MASTERs and quorums stay
-    /// what they are: such clusters have one generation. Disks are not damaged: what their servers
-    /// alone have committed would be gone.
-    #[must_use]
-    pub fn with_low_quorums(mut self, seed: u64) -> Self {
-        let rng = &mut Stream::new(seed, "low quorums");
-        for shape in &mut self.clusters {
-            let most = shape.majority().saturating_sub(1).max(1);
-            let low = 1 + rng.index(most);
-            // Some stay safe: what a transaction over both kinds does is to be seen.
-            if !rng.chance(250) {
-                shape.write_quorum = low;
-            }
-        }
-        let (change_every, entry_every, drops, bit_flip) = (0, 0, 0, false);
-        let (low_quorums, decisive) = (true, rng.chance(500));
-        (self.workload, self.witnesses) = (Kind::Registers, Vec::new());
-        Self { change_every, entry_every, drops, bit_flip, low_quorums, decisive, ..self }
     }
 
     /// The same with clusters of so many servers, all of which may be MASTERs.

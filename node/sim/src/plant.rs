@@ -38,6 +38,8 @@ pub enum ShellBug {
 pub enum ControlBug {
     /// Which blocks of positions were granted is forgotten when owners move (trap A20).
     GrantsForgotten,
+    /// MASTERs unite once a majority of them has sealed, merged and compared.
+    UnitedByMajority,
 }
 
 /// What differs from a correct run.

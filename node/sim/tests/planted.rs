@@ -11,7 +11,7 @@ use parallel::parallel;
 use quorate_protocol::io::Config;
 use quorate_protocol::planted::Bug;
 use quorate_sim::options::Options;
-use quorate_sim::plant::{Plant, ShellBug};
+use quorate_sim::plant::{ControlBug, Plant, ShellBug};
 use quorate_sim::world::World;
 
 mod membership;
@@ -29,11 +29,13 @@ enum Swarm {
     Plain,
     /// Write quorums below a majority.
     LowQuorums,
+    /// Write quorums that go below a majority and back.
+    Crossing,
     /// Servers that come and go.
     Membership,
 }
 
-const SWARMS: [Swarm; 3] = [Swarm::Plain, Swarm::LowQuorums, Swarm::Membership];
+const SWARMS: [Swarm; 4] = [Swarm::Plain, Swarm::LowQuorums, Swarm::Crossing, Swarm::Membership];
 
 /// A bug and what must catch it.
 struct Row {
@@ -357,7 +359,23 @@ fn below_majority() -> Vec<Row> {
             &["versions-rise"],
         ),
     ];
-    rows.into_iter().map(|row| Row { swarm: Swarm::LowQuorums, ..row }).collect()
+    let low = rows.into_iter().map(|row| Row { swarm: Swarm::LowQuorums, ..row });
+    low.chain(crossing()).collect()
+}
+
+fn crossing() -> Vec<Row> {
+    let plant = Plant { control: Some(ControlBug::UnitedByMajority), ..Plant::NONE };
+    let (swarm, rule) = (Swarm::Crossing, "3.10");
+    let rows = vec![
+        Row { swarm, name: "a majority unites", rule, plant, caught_by: &["united"] },
+        machine(
+            "MASTERs unite uncompared",
+            rule,
+            |c| c.planted = Some(Bug::UnitedUncompared),
+            &["united", "no-corruption"],
+        ),
+    ];
+    rows.into_iter().map(|row| Row { swarm, ..row }).collect()
 }
 
 /// The options of a seed, for a kind of row.
@@ -366,6 +384,7 @@ fn options(seed: u64, swarm: Swarm) -> Options {
     match swarm {
         Swarm::Plain => options,
         Swarm::LowQuorums => options.with_low_quorums(seed),
+        Swarm::Crossing => options.with_crossing(seed),
         Swarm::Membership => options.with_membership(seed),
     }
 }

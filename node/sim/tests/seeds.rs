@@ -15,6 +15,9 @@ const SEEDS: usize = 3_000;
 /// The same for write quorums below a majority.
 const LOW_SEEDS: usize = 400;
 
+/// The same for write quorums that go below a majority and back.
+const CROSSING_SEEDS: usize = 400;
+
 /// The same for servers that come and go.
 const MEMBERSHIP_SEEDS: usize = 600;
 
@@ -104,6 +107,28 @@ fn what_diverges_is_merged_or_listed() {
     assert!(aligned > 50, "{aligned} alignments");
 }
 
+/// W goes below a majority and back under the same faults: before it is a majority again, all
+/// MASTERs have the same; nothing acknowledged is gone without being listed.
+///
+/// FEATURES: A13, H11, L7
+#[test]
+fn write_quorums_go_below_a_majority_and_back() {
+    let (mut commits, mut diverged, mut generations) = (0, 0, 0);
+    let run = |index| {
+        let seed = index as u64 + 1;
+        World::new(seed, Options::of_seed(seed).with_crossing(seed), false).run()
+    };
+    for (report, seed) in parallel(CROSSING_SEEDS, run).into_iter().zip(1..) {
+        assert!(report.violations.is_empty(), "seed {seed}: {:?}", report.violations);
+        commits += report.counts.committed;
+        diverged += report.counts.diverged;
+        generations += report.counts.generations;
+    }
+    assert!(commits > 20_000, "{commits} commits");
+    assert!(diverged > 10_000, "{diverged} diverged");
+    assert!(generations > 500, "{generations} generations");
+}
+
 /// Servers join under load, are removed, get other roles, lose their disks and come back as others,
 /// sleep through configurations, are cut off while they are copied to; classes and databases are
 /// created at several servers at once, owners move. All by the server's own commands.
@@ -113,6 +138,7 @@ fn what_diverges_is_merged_or_listed() {
 fn servers_come_and_go_and_nothing_breaks() {
     let (mut commits, mut aligned, mut generations, mut owners) = (0, 0, 0, 0);
     let (mut joined, mut removed, mut lost, mut positions) = (0, 0, 0, 0);
+    let mut absent = 0;
     let run = |index| {
         let seed = index as u64 + 1;
         World::new(seed, Options::of_seed(seed).with_membership(seed), false).run()
@@ -126,6 +152,7 @@ fn servers_come_and_go_and_nothing_breaks() {
         owners += counts.owners;
         joined += counts.joined;
         removed += counts.removed;
+        absent += counts.absent;
         lost += counts.disks_lost;
         positions += counts.positions;
     }
@@ -133,6 +160,7 @@ fn servers_come_and_go_and_nothing_breaks() {
     assert!(aligned > 600, "{aligned} alignments");
     assert!(generations > 3_000 && owners > 800, "{generations} generations, {owners} owners");
     assert!(joined > 600 && removed > 100, "{joined} joined, {removed} removed");
+    assert!(absent > 20, "{absent} left by themselves");
     assert!(lost > 80, "{lost} disks lost");
     assert!(positions > 500, "{positions} positions");
 }

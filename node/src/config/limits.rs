@@ -2,10 +2,40 @@
 //! a number is for.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::{File, ServeArgs};
 
 /// Silence after which a peer counts as unreachable. Below three heartbeats a busy processor looks
 /// like a failure.
-pub(super) const SUSPECT_AFTER_MS: Limit = Limit::new("suspect_after_ms", 500, 150..=60_000);
+const SUSPECT_AFTER_MS: Limit = Limit::new("suspect_after_ms", 500, 150..=60_000);
+
+/// Milliseconds for which a MASTER that may leave is lost before it does; -1: it never leaves. As
+/// in the original, at once if nobody says; at most a day.
+const REMOVE_AFTER_MS: RangeInclusive<i64> = -1..=86_400_000;
+
+/// After what silence a server is lost, and for how long it is before it leaves, where it may.
+///
+/// # Errors
+/// One of them is not legal.
+pub(super) fn lost_after(
+    flags: &ServeArgs,
+    file: &File,
+) -> Result<(Duration, Option<Duration>), OutOfRange> {
+    let suspect = SUSPECT_AFTER_MS.pick(flags.suspect_after_ms, file.suspect_after_ms)?;
+    let (flag, file) = (flags.auto_remove_offline_servers, file.auto_remove_offline_servers);
+    Ok((Duration::from_millis(suspect), remove_after(flag, file)?))
+}
+
+fn remove_after(flag: Option<i64>, file: Option<i64>) -> Result<Option<Duration>, OutOfRange> {
+    let value = flag.or(file).unwrap_or(0);
+    if !REMOVE_AFTER_MS.contains(&value) {
+        let legal = i128::from(*REMOVE_AFTER_MS.start())..=i128::from(*REMOVE_AFTER_MS.end());
+        let key = "auto_remove_offline_servers";
+        return Err(OutOfRange { key, value: value.into(), legal });
+    }
+    Ok(u64::try_from(value).ok().map(Duration::from_millis))
+}
 
 /// Decisions another server may be behind. None would leave everybody behind at once.
 pub(super) const LOG_ENTRIES_MAX: Limit =
@@ -50,9 +80,9 @@ pub struct OutOfRange {
     /// Which setting.
     key: &'static str,
     /// What it was set to.
-    value: u64,
+    value: i128,
     /// What it can be.
-    legal: RangeInclusive<u64>,
+    legal: RangeInclusive<i128>,
 }
 
 /// A setting that is a number.
@@ -79,7 +109,10 @@ impl Limit {
         let value = flag.or(file).unwrap_or(self.default);
         match T::try_from(value) {
             Ok(number) if self.legal.contains(&value) => Ok(number),
-            _ => Err(OutOfRange { key: self.key, value, legal: self.legal.clone() }),
+            _ => {
+                let legal = i128::from(*self.legal.start())..=i128::from(*self.legal.end());
+                Err(OutOfRange { key: self.key, value: value.into(), legal })
+            }
         }
     }
 }

@@ -200,17 +200,16 @@ impl<B: Backend> Access<'_, B> {
         permitted::write(self.app, || format!("Command 'HA RESOLVE {rid}'"))?;
         let winner = stamp_of(winner)?;
         check_cluster(db, rid)?;
-        let schema = db.schema();
-        if !schema.rule_of(db).is_below_majority(schema.master_count()) {
-            let text = format!(
-                "records of database '{}' do not diverge: its write quorum is a majority",
-                db.name
-            );
-            return Err(ApiError::bad_request(text));
-        }
         let item = db.item(rid);
         match self.app.backend.choose(item, winner, self.deadline).await {
             Ok(commit) => Ok(commit.stamps.first().map_or(0, |stamp| stamp.version)),
+            Err(failure) if failure.code == ErrorCode::BadRequest => {
+                let text = format!(
+                    "records of database '{}' do not diverge: its write quorum is a majority",
+                    db.name
+                );
+                Err(ApiError::bad_request(text))
+            }
             Err(failure) if failure.code == ErrorCode::VersionConflict => {
                 let now = failure.current.map_or_else(|| "absent".to_owned(), stamp_text);
                 let text = format!(

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use quorate_api::{ErrorCode, NodeId};
 use quorate_control::data_centers::DataCenters;
+use quorate_control::dynamic::NewNodes;
 use quorate_control::members::WriteQuorum;
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use quorate_protocol::chain::Chain;
@@ -87,6 +88,8 @@ pub struct HttpConfig {
     pub read_quorum: ReadQuorum,
     /// Whether their writers wait.
     pub execution_mode: ExecutionMode,
+    /// Which servers they enlist.
+    pub new_nodes: NewNodes,
     /// Who decides in them between contents that diverged.
     pub chain: Chain,
     /// How requests start over by themselves.

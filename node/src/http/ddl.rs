@@ -2,7 +2,7 @@
 //! servers carry out in one order; of two equal creations one therefore finds that the thing
 //! exists. May not know record content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -10,7 +10,8 @@ use axum::http::{Response, StatusCode};
 use quorate_api::{ErrorCode, NodeId};
 use quorate_control::command::Command;
 use quorate_control::data_centers::DataCenters;
-use quorate_control::distributed::CHAIN;
+use quorate_control::distributed::{CHAIN, NewNodeStrategy};
+use quorate_control::dynamic::NewNodes;
 use quorate_control::indexes::{Index, IndexState};
 use quorate_control::members::WriteQuorum;
 use quorate_control::schema::{Class, Database, DatabaseKind, Schema};
@@ -224,6 +225,7 @@ pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
         read_quorum: Option<ReadQuorum>,
         execution_mode: Option<ExecutionMode>,
         data_centers: Option<DataCenters>,
+        new_node_strategy: Option<NewNodeStrategy>,
         conflict_resolver_repairer_chain: Option<String>,
     }
     let kind = match ctx.param("kind") {
@@ -246,9 +248,10 @@ pub(super) async fn create_database<B: Backend>(ctx: Ctx<B>) -> Reply {
     let execution_mode = options.execution_mode.unwrap_or(ctx.app.config.execution_mode);
     let data_centers = options.data_centers.unwrap_or_else(|| ctx.app.config.data_centers.clone());
     let chain = chain_of_new(&ctx, options.conflict_resolver_repairer_chain, &data_centers)?;
+    let new_nodes = new_nodes_of_new(&ctx, options.new_node_strategy);
     let name = ctx.param("db").to_owned();
-    let quorums = NewDatabase::new(&name, kind, write_quorum);
-    let new = NewDatabase { read_quorum, execution_mode, data_centers, chain, ..quorums };
+    let new = NewDatabase::new(&name, kind, write_quorum);
+    let new = NewDatabase { read_quorum, execution_mode, data_centers, chain, new_nodes, ..new };
     let access = ctx.access();
     access.everybody_was_met()?;
     let schema = access.change(Command::CreateDatabase { new }).await?;
@@ -271,6 +274,18 @@ fn chain_of_new<B: Backend>(
     let is_kept = chain.data_centers().all(|center| centers.contains_key(center))
         && ctx.app.backend.schema().level >= CHAIN_SINCE;
     Ok(is_kept.then(|| chain.clone()))
+}
+
+/// Which servers a new database enlists; who asks for a strategy alone names nobody.
+fn new_nodes_of_new<B: Backend>(ctx: &Ctx<B>, strategy: Option<NewNodeStrategy>) -> NewNodes {
+    let template = ctx.app.config.new_nodes.clone();
+    match strategy {
+        Some(NewNodeStrategy::Static) => NewNodes::Static,
+        Some(NewNodeStrategy::Dynamic) if template == NewNodes::Static => {
+            NewNodes::Dynamic(BTreeSet::new())
+        }
+        Some(NewNodeStrategy::Dynamic) | None => template,
+    }
 }
 
 /// `GET /database/{db}`.

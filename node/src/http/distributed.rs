@@ -35,6 +35,7 @@ impl<B: Backend> Access<'_, B> {
             }
             if parts.database {
                 shown.push(tables::database(&servers, db));
+                shown.extend(servers.uniting_in(db.id).map(ToString::to_string));
             }
             if parts.latency {
                 shown.push(tables::latency(&servers));
@@ -192,6 +193,11 @@ fn latency(times: &Latency) -> Value {
     })
 }
 
+fn configured(servers: &Servers, db: &Db) -> Value {
+    let all = servers.list.iter();
+    all.map(|s| (s.name.clone(), Value::from(tables::configured(db, s)))).collect()
+}
+
 fn states_of(servers: &Servers, database: &str) -> Value {
     let states = servers.list.iter();
     states.map(|s| (s.name.clone(), Value::from(s.database_state(database)))).collect()
@@ -207,15 +213,22 @@ fn database(servers: &Servers, db: &Db) -> Value {
             (cluster.name.clone(), json!({ "servers": servers }))
         })
         .collect();
-    json!({
+    let mut database = json!({
         "name": db.name,
         "writeQuorum": db.write_quorum,
         "readQuorum": db.read_quorum,
         "executionMode": db.execution_mode,
         "dataCenters": db.data_centers,
+        "newNodeStrategy": db.new_nodes.strategy().name(),
+        "configured": configured(servers, db),
         CHAIN: db.chain,
         "wQuorum": servers.has_write_quorum(db),
         "status": states_of(servers, &db.name),
         "clusters": clusters,
-    })
+    });
+    let uniting: Vec<_> = servers.uniting_in(db.id).collect();
+    if !uniting.is_empty() {
+        database["uniting"] = json!(uniting);
+    }
+    database
 }

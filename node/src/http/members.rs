@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use quorate_api::NodeId;
+use quorate_api::{ClusterKey, NodeId};
 use quorate_control::data_centers;
 use quorate_control::schema::Database;
 use quorate_control::servers::Role;
+use quorate_protocol::io::{Placement, Stage};
 use serde::{Deserialize, Serialize};
 
 use super::backend::NodeState;
@@ -238,9 +239,59 @@ pub struct Servers {
     pub found: Vec<Found>,
     /// In order of their names.
     pub list: Vec<Server>,
+    /// Clusters on their way from W below a majority to one.
+    pub uniting: Vec<Uniting>,
+}
+
+/// A cluster on its way from W below a majority to W of one: every MASTER of it is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Uniting {
+    /// Number of its database.
+    #[serde(skip)]
+    pub database: u32,
+    /// Its number there.
+    pub cluster: u32,
+    /// What MASTERs do: `merging`, `sealing` or `comparing`.
+    pub stage: &'static str,
+    /// Names of those who have not reported that they have.
+    pub waits_for: Vec<String>,
+}
+
+impl Uniting {
+    /// A cluster as it is placed; `None` if its MASTERs do not unite.
+    #[must_use]
+    pub fn of(
+        key: ClusterKey,
+        placement: &Placement,
+        name: impl Fn(NodeId) -> String,
+    ) -> Option<Self> {
+        let change = placement.change.as_ref().filter(|change| change.unites)?;
+        let (stage, done) = match &change.stage {
+            Stage::Merging { merged, .. } => ("merging", merged),
+            Stage::Sealing { sealed } => ("sealing", sealed),
+            Stage::Transferring { synced, .. } => ("comparing", synced),
+        };
+        let missing = placement.masters.iter().filter(|node| !done.contains(node));
+        let waits_for = missing.map(|node| name(*node)).collect();
+        Some(Self { database: key.database, cluster: key.cluster, stage, waits_for })
+    }
+}
+
+impl std::fmt::Display for Uniting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cluster, stage, waits_for, .. } = self;
+        let waits_for = waits_for.join(", ");
+        write!(f, "cluster #{cluster} goes back to a majority: {stage}, waits for {waits_for}")
+    }
 }
 
 impl Servers {
+    /// Clusters of a database whose MASTERs unite.
+    pub fn uniting_in(&self, database: u32) -> impl Iterator<Item = &Uniting> {
+        self.uniting.iter().filter(move |uniting| uniting.database == database)
+    }
+
     /// One of them.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Server> {

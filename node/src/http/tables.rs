@@ -6,13 +6,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use comfy_table::{CellAlignment, Table, presets};
 use quorate_control::data_centers;
+use quorate_control::distributed::NewNodeStrategy;
 use quorate_control::schema::{Cluster, Database};
 
 use super::access::Db;
 use super::members::{Bulletin, Progress, Server, Servers, Toward};
 
-/// How servers come to be in the list: by configuration.
-const CONFIGURED: &str = "static";
 /// Shown where nothing is known.
 const UNKNOWN: &str = "-";
 
@@ -162,7 +161,8 @@ pub(super) fn database(servers: &Servers, db: &Db) -> String {
         let role = server.role.name();
         let center = data_centers::center_of(&db.data_centers, &server.name);
         let center = center.map(|(name, _)| format!("DC({name})\n")).unwrap_or_default();
-        format!("{CONFIGURED}\n{role}\n{state}\n{center}{}", marked(servers, server))
+        let configured = configured(db, server);
+        format!("{configured}\n{role}\n{state}\n{center}{}", marked(servers, server))
     }));
     let mut table = table(header);
     let (write, read) = (db.write_quorum.to_string(), db.read_quorum.to_string());
@@ -188,6 +188,12 @@ pub(super) fn database(servers: &Servers, db: &Db) -> String {
         return clusters;
     }
     format!("{clusters}\n\n{}", data_centers_of(db))
+}
+
+/// Whether a database counts with a server for good, or while it is there.
+pub(super) fn configured(db: &Database, server: &Server) -> &'static str {
+    let is_enlisted = db.enlists(&server.name, server.role);
+    if is_enlisted { NewNodeStrategy::Static } else { NewNodeStrategy::Dynamic }.name()
 }
 
 /// Where the servers of a database are, and the quorum of each place.

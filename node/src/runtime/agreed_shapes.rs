@@ -7,6 +7,7 @@ use expect_test::expect_file;
 use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_control::agreement::Agreement;
 use quorate_control::command::Command;
+use quorate_control::dynamic::NewNodes;
 use quorate_control::found::Origin;
 use quorate_control::indexes::{IndexKind, NewIndex};
 use quorate_control::members::WriteQuorum;
@@ -98,13 +99,26 @@ fn what_is_agreed_on_is_written_as_before() {
     let all = serde_json::from_str::<Command>(r#"{"?":{}}"#).unwrap_err().to_string();
     let listed: BTreeSet<String> = all.split('`').skip(3).step_by(2).map(str::to_owned).collect();
     let later = ["raise", "addCluster", "setOwner", "adopt", "brought", "arrived", "forgetStrays"];
-    let later = later.map(str::to_owned);
+    let later = later.into_iter().chain(["removeAbsent"]).map(str::to_owned);
     assert_eq!(listed, kinds.into_iter().chain(later).collect());
     expect_file!["./shapes/agreed-8.txt"].assert_eq(&history(&commands));
     expect_file!["./shapes/agreed-9-adds.txt"].assert_eq(&history(&later_commands()));
+    expect_file!["./shapes/agreed-9-dynamic.txt"].assert_eq(&history(&dynamic_commands()));
 }
 
-/// Those that there are since version 9.
+/// Those of servers that count while they are there, since version 9.
+fn dynamic_commands() -> [Command; 3] {
+    let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
+    let new_nodes = NewNodes::Dynamic(["n1".to_owned()].into());
+    let of = [NodeId(1), NodeId(2), NodeId(3)].into();
+    [
+        Command::Raise { level: OLDEST + 1, of },
+        Command::CreateDatabase { new: NewDatabase { new_nodes, ..new } },
+        Command::RemoveAbsent { node: NodeId(3) },
+    ]
+}
+
+/// All others that there are since then.
 fn later_commands() -> Vec<Command> {
     let of = [NodeId(1), NodeId(2), NodeId(3)].into();
     let new = |name| NewDatabase::new(name, DatabaseKind::Plocal, WriteQuorum::Majority);

@@ -1,16 +1,18 @@
 //! Composes what this server tells the others of itself, and puts what they tell beside it. May not
 //! send it: links do, with their signs of life.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use quorate_api::NodeId;
+use quorate_api::{ClusterKey, NodeId};
 use quorate_control::schema::Schema;
+use quorate_protocol::io::Placement;
 
 use super::metrics::{machine_bytes, resident_bytes};
 use super::shared::Shared;
-use crate::http::members::{Addendum, Bulletin, Found, Server, ServerState, Servers};
+use crate::http::members::{Addendum, Bulletin, Found, Server, ServerState, Servers, Uniting};
 
 /// Between two bulletins while the databases stay the same, of few servers. Among more of them each
 /// tells less often, so that everybody hears no more than so many a second.
@@ -100,5 +102,15 @@ pub(super) fn servers(shared: &Shared) -> Servers {
         now_ms: shared.clock.wall_us() / 1_000,
         found: found(&schema),
         list,
+        uniting: uniting(&shared.placements.load(), &schema),
     }
+}
+
+/// Clusters on their way from W below a majority to one.
+pub(super) fn uniting(
+    placements: &BTreeMap<ClusterKey, Placement>,
+    schema: &Schema,
+) -> Vec<Uniting> {
+    let name = |node| schema.server_name(node).map_or_else(|| node.to_string(), str::to_owned);
+    placements.iter().filter_map(|(key, p)| Uniting::of(*key, p, name)).collect()
 }

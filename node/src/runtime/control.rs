@@ -10,12 +10,12 @@ use quorate_control::command::Command;
 use quorate_control::plane::{
     Answer, ENTRIES_MAX, Effect, Event, Plane, PlaneConfig, RecoveredLog, TICK, UnreadableError,
 };
-use quorate_control::roles::gone_text;
 use quorate_control::schema::Schema;
 use quorate_protocol::io::{Event as MachineEvent, PersistSeq, RelayConfig, Tick};
 use quorate_protocol::topology::Topology;
 use tokio::sync::oneshot;
 
+use super::bulletin;
 use super::inbox::Input;
 use super::link::frame::Kind;
 use super::node_loop::{NodeLoop, Out};
@@ -48,6 +48,8 @@ pub(super) struct Foundation {
     pub(super) seed: u64,
     /// It waits to be taken in by a cluster, unless it is in one already.
     pub(super) joins: bool,
+    /// For how long a MASTER is lost before it leaves, where it may; `None`: for ever.
+    pub(super) remove_after: Option<Tick>,
 }
 
 impl Control {
@@ -98,7 +100,7 @@ impl<P: Protocol> NodeLoop<P> {
             next_tick: self.shared.clock.now() + TICK,
             handed: VecDeque::new(),
             waiting: BTreeMap::new(),
-            owners: Owners::default(),
+            owners: Owners::new(foundation.remove_after.map(|after| after / TICK)),
             announcing: None,
         });
         self.check_place(foundation.joins);
@@ -249,7 +251,7 @@ impl<P: Protocol> NodeLoop<P> {
     pub(super) fn move_owners(&mut self, command: Command) {
         let Some(control) = &mut self.control else { return };
         let request = self.shared.next_control.fetch_add(1, Ordering::Relaxed);
-        control.owners.asked(request);
+        control.owners.asked(request, &command);
         self.step_control(Event::Propose { request, command });
     }
 
@@ -343,7 +345,7 @@ impl<P: Protocol> NodeLoop<P> {
         let (cfg, schema) = (control.plane.state().cfg, control.plane.schema());
         if schema.server(self.shared.node).is_none() {
             if self.shared.is_member() {
-                self.shared.refuse(gone_text(&self.shared.name));
+                self.shared.dismiss(schema.is_absent(self.shared.node));
             }
             // It is not taken in yet. Not before that it may align, for nobody would tell it what
             // is settled meanwhile.
@@ -358,7 +360,8 @@ impl<P: Protocol> NodeLoop<P> {
             let above = tree.candidates(self.shared.node).filter(|node| always.contains(node));
             let above = above.collect();
             links.set_level(schema.level);
-            links.follow(&schema.servers, &schema.gone, (always, above));
+            let gone = (&schema.gone[..], &schema.absent[..]);
+            links.follow(&schema.servers, gone, (always, above));
         }
         // Filling begins again with other indexes only: configurations come more often.
         if self.filed != Some(schema.revision) {
@@ -375,6 +378,9 @@ impl<P: Protocol> NodeLoop<P> {
         self.shared.metrics.changing.store(changing as u64, Ordering::Relaxed);
         let clusters = placements.len();
         tracing::info!(cfg, clusters, changing, "updated distributed configuration");
+        for uniting in bulletin::uniting(&placements, &self.shared.schema.load()) {
+            tracing::info!(database = uniting.database, "{uniting}");
+        }
         self.step(MachineEvent::Chains(chains));
         self.step(MachineEvent::Configure { cfg, placements });
         // Last: whoever is told may count on the machine knowing it too.

@@ -6,6 +6,7 @@
 //! read, a folder for each (`config_files`).
 
 mod identity;
+mod renounced;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -20,6 +21,8 @@ pub(crate) use identity::raise_format;
 pub use identity::saved_name;
 use identity::{FORMAT, identity};
 pub(super) use identity::{copy_identity, renew_identity};
+pub use renounced::renounce;
+pub(super) use renounced::seeds;
 
 /// Name of the store's folder below `databases/`.
 pub(crate) const STORE: &str = "store";
@@ -184,6 +187,7 @@ impl DataDir {
     /// In use, damaged, another server's, of a format that none of these versions writes, or its
     /// data is gone.
     pub fn open(root: &Path, name: &str, versions: Versions) -> Result<Self, DataError> {
+        renounced::put_aside(root, versions)?;
         let databases = databases(root);
         fs::create_dir_all(&databases).map_err(io_error("create", &databases))?;
         let node = identity(root, name, versions)?;

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::inbox::{Input, PushError};
 use super::link::frame::FRAME_MAX;
 use super::metrics::Metrics;
-use super::shared::Shared;
+use super::shared::{Dismissal, Shared};
 use super::storage::StorageError;
 use crate::http::backend::{Answers, Page, Planned, ReadError};
 use crate::index::table::IndexTable;
@@ -370,11 +370,11 @@ impl NodeHandle {
 
     /// Returns when it is known that this server has no place in the cluster, with the reason; the
     /// process should end.
-    pub async fn refused(&self) -> String {
+    pub async fn refused(&self) -> Dismissal {
         let mut refused = self.shared.refused.subscribe();
         // The sender lives in `shared`, so the wait cannot end early.
         let why = refused.wait_for(Option::is_some).await;
-        why.ok().and_then(|why| why.clone()).unwrap_or_default()
+        why.ok().and_then(|why| why.clone()).unwrap_or_else(|| Dismissal::Final(String::new()))
     }
 
     /// Returns when the disk has failed and the process should end.

@@ -42,7 +42,11 @@ pub(super) async fn run(
                     // The MASTERs tell it the rest, where its place is among others.
                     let masters = servers.iter().filter(|server| server.role.votes());
                     let masters: Vec<NodeId> = masters.map(|server| server.node).collect();
-                    links.follow(&servers, &[], (masters.iter().copied().collect(), masters));
+                    links.follow(
+                        &servers,
+                        (&[], &[]),
+                        (masters.iter().copied().collect(), masters),
+                    );
                     enlisted = PATIENCE;
                     break;
                 }

@@ -26,6 +26,7 @@ pub mod metrics;
 mod node_loop;
 mod owners;
 mod protocol;
+mod returned;
 mod settling;
 #[cfg(test)]
 mod shapes;
@@ -62,6 +63,7 @@ use inbox::{Inbox, Input};
 use link::own::Own;
 use link::{LinkConfig, Links, Me};
 use node_loop::NodeLoop;
+pub use shared::Dismissal;
 use shared::{Listeners, Parts, Shared};
 use storage::witness::Witness;
 use storage::{StorageError, SyncThread, Writer, die};
@@ -102,6 +104,8 @@ pub struct Settings {
     pub align: AlignConfig,
     /// Who decides between contents that diverged where W is below a majority.
     pub chain: Chain,
+    /// For how long a MASTER that no database enlists is lost before it leaves; `None`: for ever.
+    pub remove_after: Option<Duration>,
     /// Contents that lost and are kept to be looked at, and their bytes.
     pub lost_max: (usize, usize),
     /// How transactions that meet a lock are tried again.
@@ -174,8 +178,9 @@ impl Node {
     ///
     /// # Errors
     /// The folder cannot be used, or the system lacks something.
-    pub fn start(settings: Settings, peers: Option<TcpListener>) -> Result<Self, StartError> {
+    pub fn start(mut settings: Settings, peers: Option<TcpListener>) -> Result<Self, StartError> {
         let clock = Clock::start();
+        settings.join.extend(data_dir::seeds(&settings.data)?);
         let (data, control) = found::aside::open(&settings)?;
         let brings = peers.is_some().then(|| settings.clone());
         let (node, boot, started_with) = (data.node, data.boot, data.started_with);
@@ -183,12 +188,12 @@ impl Node {
         let seed = getrandom::u64().map_err(StartError::Random)?;
         let process = getrandom::u64().map_err(StartError::Random)?;
         let storage = Arc::new(data.storage);
-        let joins = !settings.join.is_empty();
+        let (joins, after) = (!settings.join.is_empty(), settings.remove_after.map(micros));
         if joins && control.snapshot.is_none() {
             storage.start_aligning()?;
         }
         let recovered = storage.recover()?;
-        let foundation = Foundation { recovered: control, seed, joins };
+        let foundation = Foundation { recovered: control, seed, joins, remove_after: after };
         tracing::info!(
             node_id = %node, boot = boot.0, seed, undecided = recovered.undecided.len(),
             "data folder opened"
@@ -229,8 +234,7 @@ impl Node {
         shared.set_aligning(aligning);
         let parts = (machine, foundation);
         let mut node = Self::run(shared, parts, writer, Arc::new(data.witness), peers)?;
-        node.tasks.spawn(config_files::run(node.handle(), databases));
-        node.tasks.spawn(level::run(node.shared.clone(), settings.data));
+        node.follow_schema(databases, settings.data);
         node.tasks.spawn(standing::run(node.shared.clone(), settings.witness));
         if joins {
             node.tasks.spawn(join::run(node.shared.clone(), settings.join, discovery.clone()));
@@ -243,6 +247,13 @@ impl Node {
             node.tasks.spawn(discovery.announce(node.shared.clone()));
         }
         Ok(node)
+    }
+
+    /// Starts the tasks that do what the schema asks for, at every server.
+    fn follow_schema(&mut self, databases: PathBuf, root: PathBuf) {
+        self.tasks.spawn(config_files::run(self.handle(), databases));
+        self.tasks.spawn(level::run(self.shared.clone(), root));
+        self.tasks.spawn(returned::run(self.shared.clone()));
     }
 
     fn run(
@@ -340,7 +351,8 @@ fn machine_config(settings: &Settings, (node, boot): (NodeId, Boot), seed: u64) 
 }
 
 fn link_config(me: Me, settings: &Settings, own: Arc<Own>) -> LinkConfig {
-    let others = settings.members.names().iter().filter(|name| **name != me.name);
+    let founders = if settings.join.is_empty() { settings.members.names() } else { &[] };
+    let others = founders.iter().filter(|name| **name != me.name);
     LinkConfig {
         cluster: settings.cluster.clone(),
         password: settings.password.clone(),

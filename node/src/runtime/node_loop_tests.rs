@@ -212,7 +212,7 @@ impl Rig {
             unfinished: unfinished.clone(),
         };
         let recovered = RecoveredLog::default();
-        let foundation = Foundation { recovered, seed: 1, joins: false };
+        let foundation = Foundation { recovered, seed: 1, joins: false, remove_after: None };
         let node_loop = NodeLoop::new(shared.clone(), Handle::current(), fake, writer, foundation);
         let handle = NodeHandle::new(shared.clone());
         let rig = Self { handle, shared, events, undecided, unfinished, looping: None, _dir: dir };

@@ -1,6 +1,7 @@
 //! Who of the MASTERs is there, as the server that leads the control plane needs to know: owners of
-//! clusters move when one is lost, and home again when it is back (FEATURES A7). Time only as ticks
-//! of the control plane. May not decide who gets what: that is agreed on.
+//! clusters move when one is lost, and home again when it is back (FEATURES A7); one that no
+//! database enlists leaves after a while. Time only as ticks of the control plane. May not decide
+//! who gets what: that is agreed on.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ use crate::http::members::ServerState;
 const SETTLED: u32 = 5;
 /// The same for one that this boot has never reached: it may only be starting, too.
 const STARTED: u32 = 40;
+/// Before it is asked again for what was refused, or what nobody answered.
+const REST: u32 = 20;
 
 /// How a MASTER is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +71,24 @@ pub(super) struct Owners {
     seen: BTreeMap<NodeId, Seen>,
     /// Number of the request that moves owners now.
     asked: Option<u64>,
+    /// For how many ticks, on top of those above, a MASTER is lost before it leaves, where it may;
+    /// `None`: for ever.
+    remove_after: Option<u32>,
+    /// Ticks until a removal may be asked for.
+    rest: u32,
 }
 
 impl Owners {
+    /// Before anybody was seen.
+    pub(super) fn new(remove_after: Option<u64>) -> Self {
+        let remove_after = remove_after.map(|ticks| u32::try_from(ticks).unwrap_or(u32::MAX));
+        Self { remove_after, ..Self::default() }
+    }
+
     /// A tick has passed, and this is how everybody is seen, and whether it was heard lately: who
     /// cannot be reached from here may well be by others, and serve.
     pub(super) fn look(&mut self, states: impl Iterator<Item = (NodeId, ServerState, bool)>) {
+        self.rest = self.rest.saturating_sub(1);
         for (node, state, is_heard) in states {
             let presence = match Presence::from(state) {
                 Presence::Gone if is_heard => Presence::Linked,
@@ -106,6 +121,9 @@ impl Owners {
                 Presence::Gone if schema.has_to_move(node) && !to.is_empty() => {
                     return Some(Command::MoveOwners { lost: node, to });
                 }
+                Presence::Gone if self.is_to_go(schema, node, seen.ticks - settled) => {
+                    return Some(Command::RemoveAbsent { node });
+                }
                 Presence::Serving if !votes(node) => {}
                 Presence::Serving if schema.is_missed(node) => {
                     return Some(Command::ReturnOwners { back: node });
@@ -117,6 +135,12 @@ impl Owners {
             }
         }
         None
+    }
+
+    /// A server was lost for so many ticks that it leaves, if it may.
+    fn is_to_go(&self, schema: &Schema, node: NodeId, ticks: u32) -> bool {
+        let is_over = self.remove_after.is_some_and(|after| ticks >= after);
+        is_over && self.rest == 0 && schema.check_absent(node).is_ok()
     }
 
     /// The server that looks is to stop: whether it leads or not, it asks for others to own what it
@@ -152,8 +176,11 @@ impl Owners {
     }
 
     /// It was asked for.
-    pub(super) fn asked(&mut self, request: u64) {
+    pub(super) fn asked(&mut self, request: u64, command: &Command) {
         self.asked = Some(request);
+        if matches!(command, Command::RemoveAbsent { .. }) {
+            self.rest = REST;
+        }
     }
 
     /// A request was answered; true when it was the one that moves owners.
@@ -164,7 +191,10 @@ impl Owners {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use quorate_control::dynamic::NewNodes;
     use quorate_control::members::WriteQuorum;
     use quorate_control::schema::DatabaseKind;
     use quorate_control::settings::NewDatabase;
@@ -205,7 +235,7 @@ mod tests {
         assert_eq!(owners.due(&schema, |_| true), None, "it was back");
         look(&mut owners, [ONLINE, GONE, ONLINE], 1);
         assert_eq!(owners.due(&schema, |_| true), moved(2, &[1, 3]));
-        owners.asked(7);
+        owners.asked(7, &moved(2, &[1, 3]).unwrap());
         assert_eq!(owners.due(&schema, |_| true), None, "one at a time");
         assert!(!owners.answered(6) && owners.answered(7) && !owners.answered(7));
         assert_eq!(owners.due(&schema, |_| true), moved(2, &[1, 3]));
@@ -218,6 +248,45 @@ mod tests {
         assert_eq!(owners.due(&schema, |_| true), None, "a minority moves nothing");
     }
 
+    /// FEATURES: S9, A12
+    #[test]
+    fn whom_no_database_enlists_leaves_after_a_while_and_never_for_a_minority() {
+        let masters: Vec<_> = (1..=3).map(|n| (format!("n{n}"), NodeId(n))).collect();
+        let founded = Schema::founded_by(&masters);
+        let database = |new_nodes| {
+            let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
+            let new = NewDatabase { new_nodes, ..new };
+            let mut given = founded.create_database(&new).unwrap();
+            // Whoever is lost has no clusters any more.
+            let clusters = given.databases.iter_mut().flat_map(|db| &mut db.clusters);
+            for cluster in clusters.filter(|cluster| cluster.owner == NodeId(2)) {
+                cluster.owner = NodeId(1);
+            }
+            given
+        };
+        let dynamic = database(NewNodes::Dynamic(BTreeSet::new()));
+        let leaves = Some(Command::RemoveAbsent { node: NodeId(2) });
+        for (after, ticks) in [(Some(0), 0), (Some(10), 10)] {
+            let mut owners = Owners::new(after);
+            look(&mut owners, [ONLINE; 3], 1);
+            look(&mut owners, [ONLINE, GONE, ONLINE], SETTLED + ticks);
+            assert_eq!(owners.due(&dynamic, |_| true), None, "it may be back");
+            look(&mut owners, [ONLINE, GONE, ONLINE], 1);
+            assert_eq!(owners.due(&dynamic, |_| true), leaves);
+            assert_eq!(owners.due(&database(NewNodes::Static), |_| true), None, "enlisted");
+            owners.asked(7, leaves.as_ref().unwrap());
+            assert!(owners.answered(7));
+            assert_eq!(owners.due(&dynamic, |_| true), None, "refused: not at once again");
+            look(&mut owners, [ONLINE, GONE, GONE], REST);
+            assert_eq!(owners.due(&dynamic, |_| true), None, "a minority removes nobody");
+            look(&mut owners, [ONLINE, GONE, ONLINE], 1);
+            assert_eq!(owners.due(&dynamic, |_| true), leaves);
+        }
+        let mut never = Owners::new(None);
+        look(&mut never, [ONLINE, GONE, ONLINE], 10_000);
+        assert_eq!(never.due(&dynamic, |_| true), None);
+    }
+
     /// FEATURES: A7
     #[test]
     fn who_is_to_stop_asks_at_once_and_once_unless_nobody_could_agree() {
@@ -228,7 +297,7 @@ mod tests {
         let command = moved(1, &[2]).unwrap();
         assert_eq!(owners.give(&schema, own), Step::Ask(command.clone()), "not to who stops, too");
         assert_eq!(owners.due(&schema, |_| true), None, "nobody is lost");
-        owners.asked(7);
+        owners.asked(7, &command);
         assert_eq!(owners.give(&schema, own), Step::Wait);
         owners.answered(7);
         look(&mut owners, [stopping, GONE, GONE], 1);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use quorate_api::{Boot, ClusterKey, NodeId};
 use quorate_control::members::Members;
+use quorate_control::roles::gone_text;
 use quorate_control::schema::{Database, Schema};
 use quorate_control::versions::Versions;
 use quorate_protocol::io::Placement;
@@ -71,7 +72,19 @@ pub(crate) struct Shared {
     /// The loop has seen that this server is in no cluster, and may join one.
     pub(super) may_join: Notify,
     /// Why this server cannot be in the cluster, once that is known.
-    pub(super) refused: watch::Sender<Option<String>>,
+    pub(super) refused: watch::Sender<Option<Dismissal>>,
+}
+
+/// Why a server cannot be in the cluster as what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dismissal {
+    /// It cannot be at all; the reason is for people.
+    Final(String),
+    /// The cluster went on without it while it was lost: it can join as another one of its name.
+    Absent {
+        /// Where the others are, as `HOST:PORT`.
+        seeds: Vec<String>,
+    },
 }
 
 /// Addresses that a server listens at.
@@ -287,9 +300,23 @@ impl Shared {
 
     /// This server has no place in the cluster: the process ends, and says why.
     pub(crate) fn refuse(&self, why: String) {
+        self.end(Dismissal::Final(why));
+    }
+
+    /// The cluster has let this server go; if only because it was lost, it comes back as another.
+    pub(crate) fn dismiss(&self, is_absent: bool) {
+        match &self.links {
+            Some(links) if is_absent && self.address.is_some() => {
+                self.end(Dismissal::Absent { seeds: links.seeds() });
+            }
+            Some(_) | None => self.refuse(gone_text(&self.name)),
+        }
+    }
+
+    fn end(&self, dismissal: Dismissal) {
         self.set_finishing(false);
         self.set_state(NodeState::ShuttingDown);
-        self.refused.send_replace(Some(why));
+        self.refused.send_replace(Some(dismissal));
     }
 
     /// Stops serving: the disk gave an answer that nothing may be built on.

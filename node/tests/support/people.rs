@@ -102,8 +102,12 @@ pub(crate) fn start_all(arguments: &[Vec<String>]) -> Vec<Server> {
 
 /// A database with the original's class of people and its unique index, known everywhere.
 pub(crate) fn create_people(servers: &[Server], by: usize, quorum: &str) {
-    let settings = json!({"writeQuorum": quorum}).to_string();
-    done(&servers[by], "POST", "/database/bench/plocal", &settings);
+    create_people_in(servers, by, &json!({"writeQuorum": quorum}));
+}
+
+/// The same in a database with other settings.
+pub(crate) fn create_people_in(servers: &[Server], by: usize, settings: &Value) {
+    done(&servers[by], "POST", "/database/bench/plocal", &settings.to_string());
     done(&servers[by], "POST", "/class/bench/Person", "");
     done(&servers[by], "POST", "/command/bench/sql", "CREATE INDEX Person.name UNIQUE");
     for server in servers {

@@ -59,3 +59,24 @@ fn copy(mut from: TcpStream, mut to: TcpStream, gate: Option<&(Mutex<bool>, Cond
     // The other side may be gone already.
     to.shutdown(Shutdown::Write).ok();
 }
+
+/// Leads every link from and to the last server through a wire.
+pub(crate) fn wires_around_the_last(arguments: &mut [Vec<String>]) -> Vec<Wire> {
+    let last = arguments.len();
+    let toward_it = format!("--dial=n{last}=");
+    let mut wires = Vec::new();
+    for (index, arguments) in arguments.iter_mut().enumerate() {
+        let is_cut = |argument: &&mut String| {
+            let is_own = index + 1 == last && argument.starts_with("--dial=");
+            is_own || argument.starts_with(&toward_it)
+        };
+        wires.extend(arguments.iter_mut().filter(is_cut).map(Wire::through));
+    }
+    assert_eq!(wires.len(), 2 * (last - 1));
+    wires
+}
+
+/// Holds them all, or lets everything go.
+pub(crate) fn hold(wires: &[Wire], is_held: bool) {
+    wires.iter().for_each(|wire| wire.hold(is_held));
+}

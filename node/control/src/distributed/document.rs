@@ -6,9 +6,7 @@ use alloc::vec::Vec;
 
 use quorate_api::NodeId;
 
-use super::{
-    ANY, ClusterConfig, DistributedConfig, NewNodeStrategy, Overridable, Quorum, Role, ServerList,
-};
+use super::{ANY, ClusterConfig, DistributedConfig, Overridable, Quorum, Role, ServerList};
 use crate::members::WriteQuorum;
 use crate::schema::{Database, Schema};
 use crate::servers::Member;
@@ -23,7 +21,9 @@ pub fn document(schema: &Schema, database: &Database) -> DistributedConfig {
         let owner = servers.names().first().filter(|_| cluster.static_owner).cloned();
         (cluster.name.clone(), ClusterConfig { servers, owner, ..ClusterConfig::default() })
     });
-    let roles = schema.servers.iter().map(|server| (server.name.clone(), server.role));
+    let enlisted = schema.servers.iter();
+    let enlisted = enlisted.filter(|server| database.enlists(&server.name, server.role));
+    let roles = enlisted.map(|server| (server.name.clone(), server.role));
     let any_role = [(ANY.to_string(), Role::Master)].into_iter();
     DistributedConfig {
         version: database.version,
@@ -34,7 +34,7 @@ pub fn document(schema: &Schema, database: &Database) -> DistributedConfig {
             execution_mode: Some(database.execution_mode),
             read_your_writes: Some(true),
         },
-        new_node_strategy: NewNodeStrategy::Static,
+        new_node_strategy: database.new_nodes.strategy(),
         servers: any_role.chain(roles).collect(),
         data_centers: database.data_centers.clone(),
         chain: database.chain.clone(),
@@ -66,6 +66,8 @@ fn listed(servers: Vec<&Member>) -> ServerList {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::distributed::NewNodeStrategy;
+    use crate::dynamic::NewNodes;
     use crate::schema::DatabaseKind;
     use crate::settings::{ExecutionMode, NewDatabase, ReadQuorum};
 
@@ -131,6 +133,26 @@ mod tests {
         assert!(text.contains(n2), "{text}");
         let parsed = DistributedConfig::parse(text.as_bytes()).unwrap();
         assert_eq!((parsed.config, parsed.warnings), (document, Vec::new()));
+    }
+
+    /// FEATURES: S6, S9
+    #[test]
+    fn masters_that_count_only_while_they_are_there_are_not_listed() {
+        let masters = [("n1", 1), ("n2", 2)].map(|(name, n)| (name.to_string(), NodeId(n)));
+        let new_nodes = NewNodes::Dynamic(["n2".to_string()].into());
+        let new = NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority);
+        let schema =
+            Schema::founded_by(&masters).create_database(&NewDatabase { new_nodes, ..new });
+        let schema = schema.unwrap().enlisted("n4", NodeId(4), "d:1").unwrap().unwrap();
+        let document = document(&schema, schema.database("bench").unwrap());
+        assert_eq!(document.new_node_strategy, NewNodeStrategy::Dynamic);
+        let listed: Vec<_> = document.servers.iter().map(|(n, r)| (n.as_str(), *r)).collect();
+        let roles = [("*", Role::Master), ("n2", Role::Master), ("n4", Role::Replica)];
+        assert_eq!((listed.as_slice(), document.role("n1")), (roles.as_slice(), Role::Master));
+        let any = document.clusters[ANY].servers.names();
+        assert_eq!(any, ["n1", "n2", "n4"], "all keep everything");
+        let parsed = DistributedConfig::parse(text(&schema).as_bytes()).unwrap();
+        assert_eq!(parsed.config, document);
     }
 
     /// FEATURES: A14, S9

@@ -167,13 +167,25 @@ impl Role {
 }
 
 /// What becomes of a server that joins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum NewNodeStrategy {
     /// It is enlisted, and counts for good.
     #[default]
     Static,
     /// It counts while it is there.
     Dynamic,
+}
+
+impl NewNodeStrategy {
+    /// The original's word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Dynamic => "dynamic",
+        }
+    }
 }
 
 /// Why a text is no distributed configuration.

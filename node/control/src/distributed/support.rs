@@ -12,6 +12,7 @@ use super::{
     ANY, ClusterConfig, DistributedConfig, NewNodeStrategy, Overridable, Quorum, Role, Warning,
 };
 use crate::data_centers::DataCenters;
+use crate::dynamic::NewNodes;
 use crate::members::{Members, WriteQuorum};
 use crate::settings::{ExecutionMode, ReadQuorum};
 
@@ -30,6 +31,8 @@ pub struct Defaults {
     pub execution_mode: ExecutionMode,
     /// Where servers are.
     pub data_centers: DataCenters,
+    /// Which servers they enlist.
+    pub new_nodes: NewNodes,
     /// Who decides between contents that diverged; `None`: the server's own setting.
     pub chain: Option<Chain>,
 }
@@ -82,9 +85,24 @@ impl DistributedConfig {
             read_quorum: WriteQuorum::from(self.read_quorum(ANY)).into(),
             execution_mode: self.execution_mode(ANY),
             data_centers: self.data_centers.clone(),
+            new_nodes: self.new_nodes(),
             chain: self.chain.clone(),
         };
         Ok(Supported { defaults, warnings: look.warnings })
+    }
+}
+
+impl DistributedConfig {
+    /// Which servers are enlisted: where not everybody is, the MASTERs that it names.
+    fn new_nodes(&self) -> NewNodes {
+        match self.new_node_strategy {
+            NewNodeStrategy::Static => NewNodes::Static,
+            NewNodeStrategy::Dynamic => {
+                let named = self.servers.iter();
+                let named = named.filter(|(name, role)| *name != ANY && **role == Role::Master);
+                NewNodes::Dynamic(named.map(|(name, _)| name.clone()).collect())
+            }
+        }
     }
 }
 
@@ -103,13 +121,6 @@ impl Look<'_> {
         }
         if !self.config.auto_deploy {
             self.warn("autoDeploy", "every MASTER has every database");
-        }
-        if self.config.new_node_strategy == NewNodeStrategy::Dynamic {
-            self.warn(
-                "newNodeStrategy",
-                "the servers of --masters are enlisted for good, and count in quorums when they \
-                 are away",
-            );
         }
         if !self.config.clusters.contains_key(ANY) {
             self.refuse(
@@ -136,7 +147,10 @@ impl Look<'_> {
             self.refuse(format!("servers.{ANY}"), reason);
         }
         for server in self.config.servers.keys() {
-            if server != ANY && !self.is_master(server) {
+            let is_dynamic = self.config.new_node_strategy == NewNodeStrategy::Dynamic;
+            // There it is enlisted, whenever it comes.
+            let is_for_later = is_dynamic && self.config.role(server) == Role::Master;
+            if server != ANY && !self.is_master(server) && !is_for_later {
                 self.warn(format!("servers.{server}"), "it is not in --masters");
             }
         }
@@ -257,6 +271,7 @@ mod tests {
             read_quorum: ReadQuorum::Majority,
             execution_mode: ExecutionMode::Synchronous,
             data_centers: DataCenters::new(),
+            new_nodes: NewNodes::Static,
             chain: None,
         };
         assert_eq!(supported.defaults, defaults);
@@ -282,13 +297,24 @@ mod tests {
             [
                 "version",
                 "autoDeploy",
-                "newNodeStrategy",
                 "servers.n9",
                 "'n9' in clusters.*.servers",
                 "the order in clusters.*.servers",
                 "readYourWrites",
             ]
         );
+    }
+
+    /// FEATURES: S9
+    #[test]
+    fn dynamic_databases_enlist_the_masters_they_name_now_or_later() {
+        let text = r#"{"newNodeStrategy":"Dynamic","servers":{"*":"master","n1":"master",
+            "n8":"master","n9":"replica"},"clusters":{"*":{"servers":["<NEW_NODE>"]}}}"#;
+        let supported = supported(text).unwrap();
+        let named = ["n1", "n8"].map(String::from).into();
+        assert_eq!(supported.defaults.new_nodes, NewNodes::Dynamic(named));
+        let words = "servers.n9 has no effect: it is not in --masters";
+        assert_eq!(warnings(&supported.warnings), [words]);
     }
 
     /// FEATURES: S9

@@ -100,9 +100,6 @@ impl Serialize for Quorum {
 
 impl Serialize for NewNodeStrategy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(match self {
-            Self::Static => "static",
-            Self::Dynamic => "dynamic",
-        })
+        serializer.serialize_str(self.name())
     }
 }

@@ -275,6 +275,7 @@ impl World {
                 Stage::Transferring { .. } => {
                     Report::Synced { cluster, generation: generation + 1 }
                 }
+                Stage::Merging { .. } => Report::Merged { cluster, generation },
             })
         });
         for report in reports.collect::<Vec<_>>() {

@@ -49,6 +49,8 @@ enum Fit {
     Missing(TxId),
     /// Another line of history is here (W below majority): keep the local value.
     Diverged(Stamp),
+    /// Its generation is over, and W was below a majority in it.
+    Late,
     /// Same version by another writer in a safe cluster.
     Contradicts,
 }
@@ -154,9 +156,10 @@ impl Machine {
     }
 
     fn apply_commit(&mut self, cx: &mut Cx<'_>, decision: Decision) -> bool {
-        let (mut writes, mut present, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut writes, mut present) = (Vec::new(), Vec::new());
+        let (mut elsewhere, mut late) = (Vec::new(), Vec::new());
         for op in decision.ops.iter().filter(|op| op.writes() && self.holds(op.item.cluster)) {
-            match self.fit(cx, decision.tx, op) {
+            match self.fit(cx, &decision, op) {
                 Fit::Apply => writes.push(op.clone()),
                 Fit::Present => {
                     Mark::CommitPresent.hit();
@@ -174,6 +177,7 @@ impl Machine {
                     return false;
                 }
                 Fit::Diverged(local) => elsewhere.push((local, op.clone())),
+                Fit::Late => late.push(op.clone()),
                 Fit::Contradicts => {
                     let detail = "another writer of the same version";
                     cx.note(Note::Corruption { tx: decision.tx, detail });
@@ -181,7 +185,12 @@ impl Machine {
             }
         }
         for op in present {
-            self.keep_what_came_late(cx, decision.tx, &op);
+            if !self.applies_safely(&decision.participants, op.item.cluster) {
+                self.keep_what_came_late(cx, decision.tx, &op);
+            }
+        }
+        for op in late {
+            self.keep_late(cx, decision.tx, &op);
         }
         for (local, op) in elsewhere {
             self.keep_rival_commit(cx, decision.tx, &op);
@@ -199,10 +208,16 @@ impl Machine {
         self.placements.get(&cluster).is_none_or(|p| p.is_held_by(self.config.node))
     }
 
-    fn fit(&self, cx: &Cx<'_>, tx: TxId, op: &Operation) -> Fit {
+    fn fit(&self, cx: &Cx<'_>, decision: &Decision, op: &Operation) -> Fit {
+        let Decision { tx, participants, .. } = decision;
+        let cluster = op.item.cluster;
         let local = cx.stamp(&op.item);
-        let after = op.stamp_after(tx);
+        let after = op.stamp_after(*tx);
         let by_version = self.config.has(Bug::BaseByVersion);
+        if self.is_late(participants, cluster) {
+            let is_in = local == after || cx.ancestors(&op.item).contains(&after);
+            return if is_in { Fit::Present } else { Fit::Late };
+        }
         if local == op.base || (by_version && local.version <= op.base.version) {
             return Fit::Apply;
         }
@@ -219,7 +234,7 @@ impl Machine {
         if self.align.is_some() && local.version < after.version {
             return Fit::Apply;
         }
-        let is_safe = self.is_safe(op.item.cluster);
+        let is_safe = self.applies_safely(participants, cluster);
         if self.align.is_some() && is_safe && local.version > after.version {
             return Fit::Present;
         }
@@ -227,6 +242,9 @@ impl Machine {
             return if local.version > after.version {
                 Fit::Present
             } else if local.version < op.base.version {
+                Fit::Missing(op.base.tx)
+            } else if self.is_ahead(participants, cluster) {
+                // Its rules are not known here yet.
                 Fit::Missing(op.base.tx)
             } else {
                 Fit::Contradicts
@@ -250,7 +268,7 @@ impl Machine {
         self.journal(&decision);
         let Decision { tx, outcome, participants, ops } = decision;
         for op in writes {
-            if !self.is_safe(op.item.cluster) {
+            if !self.applies_safely(&participants, op.item.cluster) {
                 self.extend_lineage(cx, tx, op);
             }
             cx.write(Write::Item(op.item.clone(), op.committed(tx)));

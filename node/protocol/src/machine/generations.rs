@@ -39,9 +39,10 @@ use quorate_api::{ClusterKey, NodeId, Stamp, TxId};
 
 use super::align_state::Aligning;
 use super::apply::{Decision, Source};
+use super::unite::Scan;
 use super::{Cx, Machine};
 use crate::alignment::Generation;
-use crate::io::{Placement, Report, SessionToken, Stage, Write};
+use crate::io::{Change, Placement, Report, SessionToken, Stage, Write};
 use crate::marks::Mark;
 use crate::message::{Decided, No, NoReason, Participant, Vote};
 use crate::planted::Bug;
@@ -60,6 +61,8 @@ pub(super) struct Generations {
     aligned: BTreeMap<ClusterKey, (u32, usize)>,
     /// What was reported last; again at housekeeping.
     reported: BTreeMap<ClusterKey, Report>,
+    /// What is compared where MASTERs unite.
+    pub(super) scans: BTreeMap<ClusterKey, Scan>,
     /// Something happened that may let a cluster go on.
     pub(super) progress: bool,
 }
@@ -72,11 +75,11 @@ impl Generations {
         Self { sealed, entered, ..Self::default() }
     }
 
-    fn is_sealed(&self, cluster: ClusterKey, generation: u32) -> bool {
+    pub(super) fn is_sealed(&self, cluster: ClusterKey, generation: u32) -> bool {
         self.sealed.get(&cluster).is_some_and(|sealed| *sealed >= generation)
     }
 
-    fn has_entered(&self, cluster: ClusterKey, generation: u32) -> bool {
+    pub(super) fn has_entered(&self, cluster: ClusterKey, generation: u32) -> bool {
         generation <= self.entered.get(&cluster).copied().unwrap_or(1)
     }
 }
@@ -122,7 +125,7 @@ impl Machine {
 
     /// Whether a transaction may be started now: a change on its way would have it voted down.
     pub(super) fn is_changing(&self, cluster: ClusterKey) -> bool {
-        self.placements.get(&cluster).is_some_and(|placement| placement.change.is_some())
+        self.placements.get(&cluster).is_some_and(Placement::is_changing)
     }
 
     /// A configuration came.
@@ -134,7 +137,7 @@ impl Machine {
             let (cluster, generation) = (*cluster, placement.generation);
             let is_master = placement.masters.contains(&me);
             if is_master
-                && placement.change.is_some()
+                && placement.is_ending()
                 && !self.generations.is_sealed(cluster, generation)
             {
                 to_seal.push((cluster, generation));
@@ -148,6 +151,7 @@ impl Machine {
             if !waits && placement.change.is_none() {
                 self.generations.aligned.remove(&cluster);
                 self.generations.reported.remove(&cluster);
+                self.generations.scans.remove(&cluster);
             }
         }
         for (cluster, generation) in to_seal {
@@ -215,6 +219,7 @@ impl Machine {
         if self.align.is_some() {
             return;
         }
+        self.close_lines_due(cx);
         for cluster in self.generations.open.clone() {
             self.go_on(cx, cluster, true);
         }
@@ -238,9 +243,21 @@ impl Machine {
         let Some(placement) = self.placements.get(&cluster) else { return };
         let arrived = match &placement.change {
             Some(change) if next > generation => match &change.stage {
+                Stage::Transferring { synced, .. } if change.unites => {
+                    if !synced.contains(&me) {
+                        self.report_compared(cx, cluster, next, again);
+                    }
+                    return;
+                }
                 Stage::Transferring { synced, .. } => synced.contains(&me),
-                Stage::Sealing { .. } => true,
+                Stage::Sealing { .. } | Stage::Merging { .. } => true,
             },
+            Some(Change { stage: Stage::Merging { merged, .. }, .. }) => {
+                if !merged.contains(&me) {
+                    self.report_merged(cx, cluster, generation, again);
+                }
+                return;
+            }
             Some(_) => return self.report_sealed(cx, cluster, again),
             // Whoever had the turn gives it back.
             None => placement.turn != Some(me),
@@ -251,7 +268,7 @@ impl Machine {
     }
 
     /// Once an event, and again at housekeeping.
-    fn report(&mut self, cx: &mut Cx<'_>, report: Report, again: bool) {
+    pub(super) fn report(&mut self, cx: &mut Cx<'_>, report: Report, again: bool) {
         let cluster = report.cluster();
         let is_news = self.generations.reported.get(&cluster) != Some(&report);
         if is_news || again {
@@ -289,7 +306,9 @@ impl Machine {
             // One that came in by alignment has no record.
             participants.is_empty() || participants.iter().any(|p| p.cluster == cluster)
         };
-        self.is_settled(cluster, generation) && !self.unlogged.iter().any(touches)
+        self.is_settled(cluster, generation)
+            && !self.unlogged.iter().any(touches)
+            && !self.may_yet_commit(cluster, generation)
     }
 
     /// It is sealed, and nothing that this server voted for is undecided.
@@ -350,6 +369,7 @@ impl Machine {
     /// What generations before this one committed is here; whatever else they began never will.
     fn enter(&mut self, cx: &mut Cx<'_>, cluster: ClusterKey, generation: u32) {
         Mark::GenerationEntered.hit();
+        self.close_lines(cx, cluster);
         self.generations.entered.insert(cluster, generation);
         cx.write(Write::Entered(cluster, generation));
         let is_of = |p: &Participant| p.cluster == cluster && p.generation < generation;

@@ -14,14 +14,14 @@
 
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, Committed, ItemId, Merge, OpKind, Operation, Stamp, TxId};
+use quorate_api::{Committed, ItemId, Merge, OpKind, Operation, Stamp, TxId};
 
 use super::apply::Decision;
 use super::{Cx, Machine};
 use crate::conflict::{ANCESTORS_MAX, Fate, RIVALS_MAX, Rival};
 use crate::io::{Note, Write};
 use crate::marks::Mark;
-use crate::message::TxRecord;
+use crate::message::{Participant, TxRecord};
 use crate::planted::Bug;
 
 impl Machine {
@@ -31,9 +31,8 @@ impl Machine {
         let TxRecord { participants, .. } = cx.tx(decision.tx).unwrap_or_default();
         let parked = self.parked.decision(decision.tx).into_iter().flat_map(|d| &d.participants);
         let touched = participants.iter().chain(&decision.participants).chain(parked);
-        let touched: Vec<ClusterKey> = touched.map(|p| p.cluster).collect();
-        let is_unsafe =
-            !touched.is_empty() && touched.into_iter().all(|cluster| !self.is_safe(cluster));
+        let touched: Vec<&Participant> = touched.collect();
+        let is_unsafe = !touched.is_empty() && touched.into_iter().all(|p| !self.was_safe(p));
         if is_unsafe {
             Mark::Contradicted.hit();
         }
@@ -123,13 +122,15 @@ impl Machine {
             return false;
         }
         if local.version >= other.version {
-            if !self.is_finished(other.tx) {
+            if !self.is_finished(other.tx) && !self.was_written_safely(cx, item, &theirs) {
                 self.keep_rival(cx, item, theirs, Vec::new(), Fate::Open);
                 cx.note(Note::Diverged { item: item.clone(), local, other });
             }
             return false;
         }
-        let is_lag = self.is_finished(local.tx) || self.everybody_applied(local.tx);
+        let is_lag = self.is_finished(local.tx)
+            || self.everybody_applied(local.tx)
+            || self.was_written_safely(cx, item, &mine);
         if !is_lag {
             self.keep_overtaken(cx, item, mine, &ancestors);
         }
@@ -303,7 +304,7 @@ impl Machine {
         let late = op.stamp_after(tx);
         let ancestors = cx.ancestors(&op.item);
         let is_in = cx.stamp(&op.item) == late || !ancestors.contains(&late);
-        if self.is_safe(op.item.cluster) || is_in || is_one_line(&ancestors) {
+        if is_in || is_one_line(&ancestors) {
             return;
         }
         self.keep_rival(cx, &op.item, op.committed(tx), [op.base].into(), Fate::Lost);

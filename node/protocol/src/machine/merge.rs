@@ -96,6 +96,34 @@ impl Merger {
         self.rests.remove(item);
     }
 
+    /// Items of a cluster with such contents.
+    pub(super) fn open_of(&self, cluster: ClusterKey) -> impl Iterator<Item = &ItemId> {
+        self.open.iter().filter(move |item| item.cluster == cluster)
+    }
+
+    /// Clusters with such items.
+    pub(super) fn open_clusters(&self) -> Vec<ClusterKey> {
+        let clusters: BTreeSet<ClusterKey> = self.open.iter().map(|item| item.cluster).collect();
+        clusters.into_iter().collect()
+    }
+
+    /// Nothing of a cluster is open, or looked at.
+    pub(super) fn is_done(&self, cluster: ClusterKey) -> bool {
+        let of = |item: &ItemId| item.cluster == cluster;
+        let mut looks = self.looks.values().flat_map(|look| &look.items);
+        !self.open.iter().any(of)
+            && !self.agenda.iter().any(of)
+            && !self.seen.keys().any(of)
+            && !looks.any(of)
+    }
+
+    /// A cluster is merged no more.
+    pub(super) fn leave(&mut self, cluster: ClusterKey) {
+        self.agenda.retain(|item| item.cluster != cluster);
+        self.seen.retain(|item, _| item.cluster != cluster);
+        self.rests.retain(|item, _| item.cluster != cluster);
+    }
+
     /// There are contents of it here that are not merged.
     pub(super) fn is_open(&self, item: &ItemId) -> bool {
         self.open.contains(item)
@@ -150,6 +178,9 @@ impl Machine {
     pub(super) fn merger_of(&self, cluster: ClusterKey) -> Option<NodeId> {
         // Nothing is voted for in one that was dropped.
         let placement = self.placements.get(&cluster).filter(|p| !p.is_closed())?;
+        if placement.is_ending() {
+            return None;
+        }
         let up: Vec<NodeId> =
             placement.masters.iter().copied().filter(|node| self.is_up(*node)).collect();
         let all = up.len() == placement.masters.len();
@@ -244,6 +275,7 @@ impl Machine {
             Merging::Settled { item, stamp, ancestors } => {
                 self.on_settled(cx, &item, stamp, &ancestors);
             }
+            Merging::Undecided { item, .. } if self.merges_no_more(item.cluster) => {}
             Merging::Undecided { item, content } => {
                 self.on_undecided(cx, &item, content);
                 self.merger.rests.insert(item, self.now + self.config.merge.rest);

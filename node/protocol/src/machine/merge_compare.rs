@@ -34,6 +34,9 @@ pub(super) struct Sweep {
     /// What is left.
     clusters: BTreeSet<ClusterKey>,
     page: Option<Page>,
+    /// Clusters that were to be compared before a generation ends, with that, and whether they
+    /// are.
+    wanted: BTreeMap<ClusterKey, (u32, bool)>,
 }
 
 /// Items of one range of keys here.
@@ -52,6 +55,25 @@ impl Sweep {
     /// All clusters are compared some time after this.
     pub(super) fn plan(&mut self, at: Tick) {
         self.due = Some(at);
+    }
+
+    /// A cluster is to be compared once before a generation ends.
+    pub(super) fn want(&mut self, cluster: ClusterKey, generation: u32) {
+        if self.wanted.get(&cluster).is_none_or(|(wanted, _)| *wanted != generation) {
+            self.wanted.insert(cluster, (generation, false));
+            self.clusters.insert(cluster);
+        }
+    }
+
+    /// It was.
+    pub(super) fn is_swept(&self, cluster: ClusterKey, generation: u32) -> bool {
+        self.wanted.get(&cluster) == Some(&(generation, true))
+    }
+
+    fn note_end(&mut self, cluster: ClusterKey) {
+        if let Some((_, is_swept)) = self.wanted.get_mut(&cluster) {
+            *is_swept = !self.clusters.contains(&cluster);
+        }
     }
 }
 
@@ -110,7 +132,11 @@ impl Machine {
                 return;
             }
             Some(Page { cluster, upto: Some(upto), .. }) => Some((cluster, upto)),
-            Some(_) | None => None,
+            Some(Page { cluster, upto: None, .. }) => {
+                self.merger.sweep.note_end(cluster);
+                None
+            }
+            None => None,
         };
         let (cluster, from) = match behind {
             Some((cluster, upto)) => (cluster, Some(upto)),

@@ -56,6 +56,7 @@ mod testing;
 mod timers;
 mod tombstones;
 mod truncation;
+mod unite;
 mod upstream;
 mod votes;
 mod witness;

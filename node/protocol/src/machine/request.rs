@@ -47,7 +47,13 @@ impl Machine {
     /// Resolves bases from committed state. A client that knows a newer version than this server,
     /// or a cluster of which this server holds no state (3.5.1), makes it read by majority first.
     fn attempt(&mut self, cx: &mut Cx<'_>, retry: Retry) {
-        if retry.submit.ops.iter().any(|proposal| self.is_changing(proposal.item.cluster)) {
+        let waits = |proposal: &Proposal| match proposal.kind {
+            OpKind::Merge(_) => self.merges_no_more(proposal.item.cluster),
+            OpKind::Create | OpKind::Update | OpKind::Delete | OpKind::Check => {
+                self.is_changing(proposal.item.cluster)
+            }
+        };
+        if retry.submit.ops.iter().any(waits) {
             self.postpone(cx, retry);
             return;
         }

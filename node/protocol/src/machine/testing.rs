@@ -74,6 +74,7 @@ pub(super) fn placement(masters: Vec<NodeId>, write_quorum: usize) -> Placement 
         turn: None,
         witnesses: BTreeSet::new(),
         change: None,
+        loose: Vec::new(),
     }
 }
 

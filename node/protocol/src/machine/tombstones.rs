@@ -142,7 +142,7 @@ impl Machine {
             let item = ItemId { cluster, key };
             // What this very step wrote is not in the page.
             if self.may_drop(&item, stamp.tx) && cx.stamp(&item) == stamp {
-                if !self.is_safe(cluster) {
+                if !self.is_safe(cluster) || self.was_loose(cluster) {
                     cx.write(Write::Ancestors(item.clone(), Vec::new()));
                 }
                 cx.write(Write::Purge(item));

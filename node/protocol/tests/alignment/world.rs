@@ -122,6 +122,7 @@ impl World {
             turn: None,
             witnesses: BTreeSet::new(),
             change: None,
+            loose: Vec::new(),
         };
         let placements = clusters.iter().map(|cluster| (*cluster, placement.clone())).collect();
         self.cfgs.insert(node, cfg);

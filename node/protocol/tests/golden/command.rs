@@ -29,6 +29,9 @@
 //! | `configure n1 cfg=2 c10=n1,n2:2 c20=n1,n2:2 closed=c20` | the same; cluster 20 was dropped |
 //! | `configure n1 … next=n1,n2 [sealed=n1]` | its first cluster changes to these MASTERs: seal |
 //! | `configure n1 … next=n1,n2 token=n1.1:3,n2.1:1 [synced=n1]` | the same: transfer |
+//! | `configure n1 … next=n1,n2 unites [merging[=n1]] [quiet]` | its stages from W below a
+//! majority |
+//! | `configure n1 … loose=1-2` | W was below a majority in these generations |
 //! | `configure n1 … entry=n1.1:3,n2.1:1 [turn=n2]` | what it needs, and who may align for it; the
 //! generation is the first cluster's alone |
 //! | `send n1 n2 prepare n1.1.9 update #10:0=x base=…` | a made-up Prepare; `age=5ms`, `cfg=2` |
@@ -74,6 +77,8 @@ pub(crate) struct Changing {
     pub(crate) entry: SessionToken,
     pub(crate) turn: Option<NodeId>,
     pub(crate) change: Option<Change>,
+    /// Generations with W below a majority.
+    pub(crate) loose: Vec<(u32, u32)>,
 }
 
 /// See the module's doc.
@@ -301,11 +306,25 @@ fn changing(words: &[&str]) -> Parsed<Changing> {
         Some(token) => Stage::Transferring { token, synced: done("synced")?.into_iter().collect() },
         None => Stage::Sealing { sealed: done("sealed")?.into_iter().collect() },
     };
+    let has = |name: &str| words.contains(&name);
+    let none = || has("merging").then(|| Ok(Vec::new()));
+    let stage = match list("merging").or_else(none).transpose()? {
+        Some(merged) => {
+            Stage::Merging { merged: merged.into_iter().collect(), quiet: has("quiet") }
+        }
+        None => stage,
+    };
     let next = list("next").transpose()?;
+    let loose = setting(words, "loose").map(|range| {
+        let (first, last) = range.split_once('-').ok_or("loose=FIRST-LAST")?;
+        let generation = |text| Parsed::Ok(u32::try_from(number(text)?).unwrap_or(u32::MAX));
+        Parsed::Ok(vec![(generation(first)?, generation(last)?)])
+    });
     Ok(Changing {
+        loose: loose.transpose()?.unwrap_or_default(),
         entry: token("entry").transpose()?.unwrap_or_default(),
         turn: setting(words, "turn").map(node).transpose()?,
-        change: next.map(|masters| Change { masters, stage }),
+        change: next.map(|masters| Change { masters, unites: has("unites"), stage }),
     })
 }
 

@@ -405,6 +405,11 @@ pub(crate) fn report(report: &Report) -> String {
             let instead = instead.unwrap_or_default();
             format!("{of} behind for generation {generation}{instead}")
         }
+        Report::Merged { generation, .. } => format!("{of} merged in generation {generation}"),
+        Report::Compared { generation, digest, differs, .. } => {
+            let open = if *differs { ", with something open" } else { "" };
+            format!("{of} compared for generation {generation}: {:08x}{open}", digest.0 >> 96)
+        }
     }
 }
 

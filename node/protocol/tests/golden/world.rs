@@ -156,6 +156,7 @@ impl World {
                 entry: SessionToken::new(),
                 turn: None,
                 change: None,
+                loose: Vec::new(),
             };
             (*cluster, placement)
         };
@@ -433,8 +434,9 @@ fn change_first(
     changing: Changing,
 ) {
     let Some(placement) = placements.get_mut(&first) else { return };
-    let Changing { entry, turn, change } = changing;
+    let Changing { entry, turn, change, loose } = changing;
     (placement.entry, placement.turn, placement.change) = (entry, turn, change);
+    placement.loose = loose;
     if !placement.entry.is_empty() {
         let others = placements.values_mut().filter(|p| p.entry.is_empty());
         others.for_each(|other| other.generation = 1);

@@ -290,6 +290,7 @@ impl Case {
         };
         let change = |cluster: &Cluster| Change {
             masters: masters(cluster),
+            unites: false,
             stage: Stage::Sealing { sealed: BTreeSet::new() },
         };
         let placement = |cluster: &Cluster| Placement {
@@ -303,6 +304,7 @@ impl Case {
             schema_min: 0,
             entry: SessionToken::new(),
             turn: None,
+            loose: Vec::new(),
             witnesses: BTreeSet::new(),
             change: changing.then(|| change(cluster)),
         };

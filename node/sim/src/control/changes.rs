@@ -79,6 +79,16 @@ impl World {
     /// One MASTER or REPLICA less or in another role, or another W; with enough of them alive.
     fn draw_keepers(&mut self, cluster: ClusterKey) -> Option<Keepers> {
         let mut next = self.control.newest.table()?.generations.keepers(cluster)?.clone();
+        if self.options.crossing {
+            let (masters, majority) = (next.masters.len(), next.masters.len() / 2 + 1);
+            let below = next.write_quorum >= majority && majority > 1;
+            next.write_quorum = if below {
+                1 + self.changes.index(majority - 1)
+            } else {
+                majority + self.changes.index(masters - majority + 1)
+            };
+            return Some(next);
+        }
         let kind = self.changes.below(5);
         match kind {
             0 | 1 if next.masters.len() > 1 => {

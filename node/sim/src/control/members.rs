@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_api::NodeId;
 use quorate_control::agreement::Agreement;
 use quorate_control::command::Command as Order;
+use quorate_control::dynamic::NewNodes;
 use quorate_control::members::WriteQuorum;
 use quorate_control::plane::StateMachine;
 use quorate_control::schema::DatabaseKind;
@@ -14,6 +15,7 @@ use quorate_control::servers::{Member, Role};
 use quorate_control::settings::NewDatabase;
 
 use super::orders::Pending;
+use crate::membership::Membership;
 use crate::world::{Happening, World};
 
 /// Classes and databases that are made in a run: each costs whoever aligns a while.
@@ -32,9 +34,14 @@ pub(super) struct Orders {
 }
 
 /// The database that a cluster is founded with.
-pub(super) fn first_database() -> Order {
-    let new = NewDatabase::new(DATABASE, DatabaseKind::Plocal, WriteQuorum::Majority);
-    Order::CreateDatabase { new }
+pub(super) fn first_database(membership: &Membership) -> Order {
+    Order::CreateDatabase { new: new_database(DATABASE, membership) }
+}
+
+fn new_database(name: &str, membership: &Membership) -> NewDatabase {
+    let new = NewDatabase::new(name, DatabaseKind::Plocal, WriteQuorum::Majority);
+    let dynamic = NewNodes::Dynamic(BTreeSet::new());
+    NewDatabase { new_nodes: if membership.dynamic { dynamic } else { NewNodes::Static }, ..new }
 }
 
 impl World {
@@ -57,7 +64,8 @@ impl World {
 
     /// Classes, databases, owners.
     pub(crate) fn give_order(&mut self) {
-        let Some(every) = self.options.membership.as_ref().map(|m| m.orders_every) else { return };
+        let Some(membership) = self.options.membership.clone() else { return };
+        let every = membership.orders_every;
         if self.healed {
             return;
         }
@@ -70,7 +78,7 @@ impl World {
             }
             3 => {
                 let name = self.next_name();
-                let new = NewDatabase::new(&name, DatabaseKind::Plocal, WriteQuorum::Majority);
+                let new = new_database(&name, &membership);
                 self.order_at_several(&Order::CreateDatabase { new });
             }
             4 => self.drop_one(),
@@ -128,13 +136,16 @@ impl World {
     }
 
     /// A server that was never there begins, with nothing, and wants to be in the cluster; under a
-    /// name of its own, or under that of one that was removed.
+    /// name of its own, or under that of one that was removed; of one that was lost, first of all.
     fn join_one(&mut self) {
         let waits = |at: &usize| self.servers[*at].dead && self.servers[*at].boot.0 == 0;
         let Some(index) = (0..self.servers.len()).find(waits) else { return };
         let agreement = self.control.newest.agreement();
-        let gone = agreement.map_or(&[][..], |agreement| &agreement.schema.gone);
-        if let Some(last) = gone.last().filter(|_| self.changes.chance(500)) {
+        let schema = agreement.map(|agreement| agreement.schema.clone()).unwrap_or_default();
+        let is_away = |name: &str| schema.servers.iter().all(|server| server.name != name);
+        if let Some(absent) = schema.absent.iter().find(|absent| is_away(&absent.name)) {
+            self.servers[index].name = absent.name.clone();
+        } else if let Some(last) = schema.gone.last().filter(|_| self.changes.chance(500)) {
             self.servers[index].name = last.name.clone();
         }
         self.servers[index].dead = false;
@@ -150,8 +161,14 @@ impl World {
         wanted.filter_map(|m| Some((index(m.node)?, m.name.clone()))).collect()
     }
 
+    /// Those that were MASTERs when they were lost come first.
     fn promote_one(&mut self) {
-        let replicas = self.members(|member| member.role == Role::Replica && !member.leaving);
+        let schema = self.control.newest.agreement().map(|agreement| agreement.schema.clone());
+        let back: BTreeSet<NodeId> =
+            schema.iter().flat_map(|schema| schema.returned()).map(|server| server.node).collect();
+        let wanted = |member: &Member| back.is_empty() || back.contains(&member.node);
+        let replicas = self
+            .members(|member| member.role == Role::Replica && !member.leaving && wanted(member));
         let there: Vec<_> = replicas.into_iter().filter(|(at, _)| self.lives(*at)).collect();
         if !there.is_empty() {
             let (_, server) = self.changes.pick(&there).clone();
@@ -167,21 +184,29 @@ impl World {
         }
     }
 
-    /// Whoever is gone for good is removed first.
+    /// Whoever is gone for good is removed first; by itself, where no database enlists it.
     fn remove_one(&mut self) {
         let all = self.members(|member| !member.leaving);
         let lost: Vec<_> = all.iter().filter(|(at, _)| !self.lives(*at)).cloned().collect();
         let from = if lost.is_empty() { all } else { lost };
         if !from.is_empty() {
-            let (_, server) = self.changes.pick(&from).clone();
-            self.regroup(Order::RemoveServer { server });
+            let (at, server) = self.changes.pick(&from).clone();
+            let node = self.servers[at].id;
+            let schema = self.control.newest.agreement().map(|agreement| &agreement.schema);
+            let leaves = schema.is_some_and(|schema| schema.check_absent(node).is_ok());
+            let order =
+                if leaves { Order::RemoveAbsent { node } } else { Order::RemoveServer { server } };
+            self.regroup(order);
         }
     }
 
     /// Asks for it, if everything would still serve if it came on top of what may yet come.
     fn regroup(&mut self, order: Order) {
         let is_regrouping = |pending: &Pending| {
-            matches!(pending.order, Order::SetRole { .. } | Order::RemoveServer { .. })
+            matches!(
+                pending.order,
+                Order::SetRole { .. } | Order::RemoveServer { .. } | Order::RemoveAbsent { .. }
+            )
         };
         if self.control.orders.pending.values().any(is_regrouping) {
             return;

@@ -72,7 +72,12 @@ impl Control {
 }
 
 /// What a cluster of every shape begins with.
-fn first_table(options: &Options, servers: &[Server], rng: &mut Stream) -> Command {
+fn first_table(
+    options: &Options,
+    servers: &[Server],
+    rng: &mut Stream,
+    planted: Option<ControlBug>,
+) -> Command {
     let first = |shape: &Shape| {
         let of = |indexes: &[usize]| indexes.iter().map(|at| servers[*at].id).collect();
         let owner =
@@ -84,7 +89,8 @@ fn first_table(options: &Options, servers: &[Server], rng: &mut Stream) -> Comma
     };
     let witnesses = options.witnesses.iter().map(|at| servers[*at].id).collect();
     let clusters = options.clusters.iter().map(first).collect();
-    Command::Table(table::Command::Found(clusters, options.places(), witnesses))
+    let founded = table::Command::Found(clusters, options.places(), witnesses, planted);
+    Command::Table(founded)
 }
 
 /// Makes every server's disk what it is when the cluster has been founded; gives what was agreed.
@@ -98,7 +104,7 @@ pub(crate) fn found(
     planted: Option<ControlBug>,
 ) -> Agreed {
     let Some(membership) = &options.membership else {
-        let first = vec![first_table(options, servers, rng)];
+        let first = vec![first_table(options, servers, rng, planted)];
         return founding::found(servers, &options.voting(), first).expect(READABLE);
     };
     let (founding, later) = servers.split_at_mut(membership.founders);
@@ -111,7 +117,10 @@ pub(crate) fn found(
     for server in later {
         server.dead = true;
     }
-    let first = vec![Command::Begin(founders, planted), Command::Server(members::first_database())];
+    let first = vec![
+        Command::Begin(founders, planted),
+        Command::Server(members::first_database(membership)),
+    ];
     founding::found(founding, &options.voting(), first).expect(READABLE)
 }
 
@@ -297,6 +306,10 @@ impl World {
             let founders = self.options.membership.as_ref().map_or(0, |m| m.founders as u64);
             let counts = self.clients.counts_mut();
             (counts.joined, counts.removed) = (there + gone - founders, gone);
+            let absent = |agreed: &Agreed| agreed.agreement().map_or(0, |a| a.schema.absent.len());
+            let (was, is) = (absent(&before), absent(&self.control.newest));
+            counts.absent += is.saturating_sub(was) as u64;
+            counts.returned += was.saturating_sub(is) as u64;
         }
         self.agreed(&before);
     }
@@ -325,7 +338,7 @@ impl World {
             if placement.generation > old.generation {
                 let masters = self.masters_now(cluster);
                 let disks: Vec<_> = self.servers.iter().map(|s| s.disk.durable()).collect();
-                self.invariants.activated(cluster, placement.generation, masters, &disks);
+                self.invariants.activated(cluster, &placement, masters, &disks);
             }
         }
     }

@@ -9,10 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_api::{ClusterKey, ErrorCode, NodeId};
 use quorate_control::agreement::Refusal;
 use quorate_control::generations::{Generations, Keepers};
+use quorate_control::loose::Loose;
 use quorate_control::plane::StateMachine;
-use quorate_protocol::io::{CLOSED, Placement, Report, SessionToken};
+use quorate_protocol::io::{CLOSED, Placement, Report, SessionToken, Stage};
 use quorate_protocol::topology::Topology;
 use serde::{Deserialize, Serialize};
+
+use crate::plant::ControlBug;
 
 /// Servers below each other one: few, so that some are far down.
 const FAN_OUT: usize = 2;
@@ -26,6 +29,7 @@ pub(crate) enum Command {
         Vec<(ClusterKey, Keepers, Option<NodeId>)>,
         #[serde(with = "quorate_control::binary")] BTreeMap<NodeId, String>,
         BTreeSet<NodeId>,
+        Option<ControlBug>,
     ),
     /// A cluster gets another owner.
     Own(ClusterKey, NodeId),
@@ -60,6 +64,9 @@ pub(crate) struct Table {
     data_centers: BTreeMap<NodeId, String>,
     #[serde(with = "quorate_control::binary")]
     pub(crate) generations: Generations,
+    #[serde(with = "quorate_control::binary")]
+    loose: Loose,
+    planted: Option<ControlBug>,
 }
 
 impl Table {
@@ -85,8 +92,10 @@ impl Table {
                 turn: None,
                 witnesses: self.witnesses.clone(),
                 change: None,
+                loose: Vec::new(),
             };
             self.generations.place(row.cluster, &mut placement);
+            self.loose.place(row.cluster, &mut placement);
             (row.cluster, placement)
         });
         placed.collect()
@@ -128,8 +137,48 @@ impl StateMachine for Table {
     }
 
     fn apply(&mut self, command: &Command) -> Result<bool, Refusal> {
+        let changed = self.carry_out(command)?;
+        self.loose.note(&self.generations);
+        Ok(changed)
+    }
+
+    fn news(&self, from: NodeId, mut reports: Vec<Report>) -> Vec<Report> {
+        let mut generations = self.generations.clone();
+        reports.retain(|report| generations.report(from, report));
+        reports
+    }
+
+    fn tell(from: NodeId, reports: Vec<Report>) -> Command {
+        Command::Reports(from, reports)
+    }
+}
+
+impl Table {
+    /// The planted bug: what a majority reports counts for all MASTERs.
+    fn unite_by_majority(&mut self, reports: &[Report]) {
+        for report in reports {
+            let Some(placement) = self.placements().remove(&report.cluster()) else { continue };
+            let Some(change) = placement.change.as_ref().filter(|change| change.unites) else {
+                continue;
+            };
+            let done = match &change.stage {
+                Stage::Merging { merged, .. } => merged,
+                Stage::Sealing { sealed } => sealed,
+                Stage::Transferring { synced, .. } => synced,
+            };
+            if done.len() < placement.majority() {
+                continue;
+            }
+            for node in placement.masters.iter().filter(|node| !done.contains(node)) {
+                self.generations.report(*node, report);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Result<bool, Refusal> {
         match command {
-            Command::Found(clusters, data_centers, witnesses) => {
+            Command::Found(clusters, data_centers, witnesses, planted) => {
+                self.planted = *planted;
                 self.witnesses.clone_from(witnesses);
                 self.data_centers.clone_from(data_centers);
                 for (cluster, keepers, owner) in clusters {
@@ -144,19 +193,13 @@ impl StateMachine for Table {
             Command::Reopen => self.rows.iter_mut().for_each(|row| row.closed = false),
             Command::Reports(from, reports) => {
                 let news = reports.iter().map(|report| self.generations.report(*from, report));
-                return Ok(news.fold(false, |any, one| any | one));
+                let changed = news.fold(false, |any, one| any | one);
+                if self.planted == Some(ControlBug::UnitedByMajority) {
+                    self.unite_by_majority(reports);
+                }
+                return Ok(changed);
             }
         }
         Ok(true)
-    }
-
-    fn news(&self, from: NodeId, mut reports: Vec<Report>) -> Vec<Report> {
-        let mut generations = self.generations.clone();
-        reports.retain(|report| generations.report(from, report));
-        reports
-    }
-
-    fn tell(from: NodeId, reports: Vec<Report>) -> Command {
-        Command::Reports(from, reports)
     }
 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_api::{ClusterKey, Committed, Image, ItemId, OpKind, Stamp, TxId};
 use quorate_protocol::conflict::Fate;
 use quorate_protocol::io::Write;
-use quorate_protocol::message::Decided;
+use quorate_protocol::message::{Decided, Participant};
 
 use crate::disk::Contents;
 use crate::options::{Options, Shape};
@@ -31,8 +31,13 @@ pub(super) struct BelowMajority {
     aborted: BTreeSet<TxId>,
     /// Items that each transaction wrote, with the stamps after it.
     wrote: BTreeMap<TxId, Vec<(ItemId, Stamp)>>,
-    /// Clusters with W of a majority.
-    safe: BTreeSet<ClusterKey>,
+    /// W of each generation, and whether it is a majority.
+    quorums: BTreeMap<Participant, (usize, bool)>,
+    participants: BTreeMap<TxId, Vec<Participant>>,
+    /// W goes below a majority and back: what a commit builds on may be of another kind.
+    crossing: bool,
+    /// The one commit of each version of an item that was written while W was a majority.
+    one: BTreeMap<(ItemId, u64), Stamp>,
     /// Transactions that touch one.
     decided_safely: BTreeSet<TxId>,
     /// Some server has left ONLINE to align.
@@ -41,14 +46,74 @@ pub(super) struct BelowMajority {
 
 impl BelowMajority {
     pub(super) fn first(options: &Options) -> Self {
-        let is_safe = |shape: &&Shape| shape.write_quorum >= shape.majority();
-        let safe = options.clusters.iter().filter(is_safe).map(|shape| shape.cluster).collect();
-        Self { safe, ..Self::default() }
+        let first = |shape: &Shape| {
+            let of = Participant { cluster: shape.cluster, generation: 1 };
+            (of, (shape.write_quorum, shape.write_quorum >= shape.majority()))
+        };
+        let quorums = options.clusters.iter().map(first).collect();
+        Self { quorums, crossing: options.crossing, ..Self::default() }
     }
 
-    /// W of this cluster is a majority.
-    pub(super) fn is_safe(&self, cluster: ClusterKey) -> bool {
-        self.safe.contains(&cluster)
+    /// Two commits of one version, both while W was a majority.
+    pub(super) fn see_safe(&mut self, item: &ItemId, committed: &Committed) -> Option<String> {
+        let stamp = committed.stamp;
+        let known = self.one.entry((item.clone(), stamp.version)).or_insert(stamp);
+        (*known != stamp).then(|| format!("{item} is written at {known:?} and at {stamp:?}"))
+    }
+
+    pub(super) const fn crosses(&self) -> bool {
+        self.crossing
+    }
+
+    /// A cluster's next generation is active. If that has W of a majority, and the one before it
+    /// had not, all MASTERs have the same, durably.
+    pub(super) fn activated(
+        &mut self,
+        of: Participant,
+        (quorum, majority): (usize, usize),
+        masters: &[(usize, &Contents)],
+        has_dropped: impl Fn(usize, &ItemId) -> bool,
+    ) -> Option<String> {
+        let before = Participant { generation: of.generation - 1, ..of };
+        let was_safe = self.is_safe(&before);
+        let is_safe = quorum >= majority;
+        self.quorums.insert(of, (quorum, is_safe));
+        if was_safe || !is_safe {
+            return None;
+        }
+        let (first, known) = masters.first()?;
+        masters
+            .iter()
+            .flat_map(|other| [(*other, (*first, *known)), ((*first, *known), *other)])
+            .find_map(|((one, has), (other, against))| {
+                let items = has.items.iter().filter(|(item, _)| item.cluster == of.cluster);
+                let mut items = items.filter(|(item, held)| {
+                    against.items.get(item) != Some(held) && !has_dropped(other, item)
+                });
+                let (item, held) = items.next()?;
+                let theirs = against.items.get(item).map(|theirs| theirs.stamp);
+                Some(format!(
+                    "{of:?}: server {one} has {item} at {:?}, server {other} at {theirs:?}",
+                    held.stamp
+                ))
+            })
+    }
+
+    fn is_safe(&self, of: &Participant) -> bool {
+        self.quorums.get(of).is_none_or(|(_, is_safe)| *is_safe)
+    }
+
+    /// W of a generation.
+    pub(super) fn quorum(&self, of: &Participant) -> Option<usize> {
+        self.quorums.get(of).map(|(quorum, _)| *quorum)
+    }
+
+    /// W of a cluster was a majority in the generation that a transaction was prepared in.
+    pub(super) fn is_written_safely(&self, cluster: ClusterKey, tx: TxId) -> bool {
+        let mut participants = self.participants.get(&tx).into_iter().flatten();
+        let first = Participant { cluster, generation: 1 };
+        let of = participants.find(|p| p.cluster == cluster).unwrap_or(&first);
+        self.is_safe(of)
     }
 
     /// A cluster with W of a majority is among those that a transaction touches.
@@ -88,7 +153,8 @@ impl BelowMajority {
             }
             self.aligned |= matches!(write, Write::Aligning(true));
             if let Write::Tx(tx, record) = write {
-                if record.participants.iter().any(|p| self.is_safe(p.cluster)) {
+                self.participants.insert(*tx, record.participants.clone());
+                if record.participants.iter().any(|p| self.is_safe(p)) {
                     self.decided_safely.insert(*tx);
                 }
                 self.note_operations(*tx, &record.ops);

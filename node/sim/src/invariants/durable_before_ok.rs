@@ -3,10 +3,13 @@
 //! what the disks would still hold if every server lost power at the moment of the answer.
 
 use quorate_api::{ClusterKey, TxId};
-use quorate_protocol::message::{Decided, Value, Vote};
+use quorate_protocol::message::{Decided, Participant, Value, Vote};
 
 use super::one_generation::OneGeneration;
 use crate::disk::Contents;
+
+/// Who votes, and how many of them have to say Yes.
+pub(super) type Voters = (Vec<usize>, usize);
 
 /// `low` gives who votes in a cluster, and W among them, where that is below a majority and the
 /// transaction touches no safe cluster: so many votes will do.
@@ -14,7 +17,7 @@ pub(super) fn check(
     tx: TxId,
     disks: &[&Contents],
     generations: &OneGeneration,
-    low: &dyn Fn(ClusterKey) -> Option<(Vec<usize>, usize)>,
+    low: &dyn Fn(&Participant) -> Option<Voters>,
 ) -> Option<String> {
     let participants = disks.iter().filter_map(|disk| disk.txs.get(&tx)).map(|r| &r.participants);
     let Some(participants) = participants.max_by_key(|participants| participants.len()) else {
@@ -22,7 +25,7 @@ pub(super) fn check(
     };
     participants.iter().find_map(|participant| {
         let (cluster, masters) = (participant.cluster, generations.masters_of(participant));
-        check_cluster(tx, disks, cluster, masters, low(cluster))
+        check_cluster(tx, disks, cluster, masters, low(participant))
     })
 }
 
@@ -31,7 +34,7 @@ fn check_cluster(
     disks: &[&Contents],
     cluster: ClusterKey,
     masters: &[usize],
-    low: Option<(Vec<usize>, usize)>,
+    low: Option<Voters>,
 ) -> Option<String> {
     let votes = |servers: &[usize]| servers.iter().filter(|s| voted_yes(disks[**s], tx)).count();
     let is_low = low.is_some_and(|(voters, quorum)| votes(&voters) >= quorum);

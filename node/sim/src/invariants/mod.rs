@@ -70,6 +70,7 @@ use quorate_control::agreement::Agreement;
 use quorate_control::command::Command;
 use quorate_control::plane::{Plane, State};
 use quorate_protocol::io::{Placement, Write};
+use quorate_protocol::message::Participant;
 
 use crate::control::Agreed;
 use crate::disk::Contents;
@@ -123,10 +124,21 @@ impl Invariants {
     pub fn activated(
         &mut self,
         cluster: ClusterKey,
-        generation: u32,
+        placement: &Placement,
         masters: Vec<usize>,
         disks: &[&Contents],
     ) {
+        let generation = placement.generation;
+        if let Some(below) = &mut self.below_majority {
+            let masters: Vec<_> = masters.iter().map(|server| (*server, disks[*server])).collect();
+            let of = Participant { cluster, generation };
+            let dropped = &self.tombstones;
+            let has_dropped = |server, item: &ItemId| dropped.has_dropped(server, item);
+            let quorum = (placement.write_quorum, placement.majority());
+            if let Some(detail) = below.activated(of, quorum, &masters, has_dropped) {
+                self.report("united", detail);
+            }
+        }
         let dropped = &self.tombstones;
         let has_dropped = |server, item: &ItemId| dropped.has_dropped(server, item);
         let of = (cluster, generation);
@@ -238,8 +250,12 @@ impl Invariants {
                     }
                 }
                 if let Write::Item(item, committed) = write {
-                    if below.is_safe(item.cluster) {
-                        let found_of_item = self.commits.see(item, committed);
+                    if below.is_written_safely(item.cluster, committed.stamp.tx) {
+                        let found_of_item = if below.crosses() {
+                            below.see_safe(item, committed)
+                        } else {
+                            self.commits.see(item, committed)
+                        };
                         found.push(("one-commit-per-base", found_of_item));
                     }
                     self.tombstones.see(item, committed);
@@ -363,7 +379,10 @@ impl Invariants {
         }
         let below = self.below_majority.as_ref();
         let is_low = below.is_some_and(|below| !below.is_decided_safely(tx));
-        let voters = |c| is_low.then(|| options.voters(options.shape(c), tx.node));
+        let voters = |p: &Participant| {
+            let (voters, _) = is_low.then(|| options.voters(options.shape(p.cluster), tx.node))?;
+            below.and_then(|below| below.quorum(p)).map(|quorum| (voters, quorum))
+        };
         if let Some(detail) = durable_before_ok::check(tx, disks, &self.generations, &voters) {
             self.report("durable-before-ok", detail);
         }
@@ -435,7 +454,7 @@ fn snapshot(
 #[cfg(test)]
 mod tests {
     use quorate_api::{OpKind, Operation, Stamp};
-    use quorate_protocol::message::{Decided, Participant, TxRecord, Vote};
+    use quorate_protocol::message::{Decided, TxRecord, Vote};
 
     use super::*;
     use crate::options::Shape;

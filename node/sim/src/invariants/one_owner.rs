@@ -67,6 +67,7 @@ mod tests {
             turn: None,
             witnesses: std::collections::BTreeSet::new(),
             change: None,
+            loose: Vec::new(),
         };
         let write = |node, seq| {
             let (item, kind) = (ItemId::record(cluster, seq), OpKind::Create);

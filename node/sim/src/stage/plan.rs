@@ -160,6 +160,7 @@ fn calm() -> Options {
         relay_kept: 0,
         replicas_write: true,
         low_quorums: false,
+        crossing: false,
         decisive: false,
         centers: Vec::new(),
         local_quorums: false,

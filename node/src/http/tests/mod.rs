@@ -47,6 +47,7 @@ fn config(limits: Limits) -> HttpConfig {
         chain: "version,majority".parse().unwrap(),
         read_quorum: ReadQuorum::default(),
         execution_mode: ExecutionMode::default(),
+        new_nodes: quorate_control::dynamic::NewNodes::Static,
         retry: RetryPolicy::default(),
         limits,
     }

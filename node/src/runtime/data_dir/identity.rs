@@ -24,9 +24,9 @@ const IDENTITY: &str = "identity";
 /// Who a server is, for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct IdentityFile {
+pub(super) struct IdentityFile {
     format: u32,
-    node_id: String,
+    pub(super) node_id: String,
     name: String,
 }
 
@@ -68,7 +68,7 @@ pub(super) fn identity(root: &Path, name: &str, versions: Versions) -> Result<No
 }
 
 impl IdentityFile {
-    fn node_id(&self, root: &Path) -> Result<NodeId, DataError> {
+    pub(super) fn node_id(&self, root: &Path) -> Result<NodeId, DataError> {
         let id = u64::from_str_radix(&self.node_id, 16).map(NodeId);
         id.map_err(|error| damaged_identity(root, error.to_string()))
     }
@@ -78,7 +78,10 @@ fn damaged_identity(root: &Path, detail: String) -> DataError {
     DataError::Damaged { path: root.join(IDENTITY), detail }
 }
 
-fn read_identity(root: &Path, versions: Versions) -> Result<Option<IdentityFile>, DataError> {
+pub(super) fn read_identity(
+    root: &Path,
+    versions: Versions,
+) -> Result<Option<IdentityFile>, DataError> {
     /// Read first: what else a newer file says is not known.
     #[derive(Deserialize)]
     struct Header {
@@ -102,10 +105,9 @@ fn read_identity(root: &Path, versions: Versions) -> Result<Option<IdentityFile>
 }
 
 fn create_identity(root: &Path, name: &str) -> Result<NodeId, DataError> {
-    let path = root.join(IDENTITY);
     if root.join(super::BOOT).exists() {
         let detail = "it is missing, but there is a boot counter".into();
-        return Err(DataError::Damaged { path, detail });
+        return Err(DataError::Damaged { path: root.join(IDENTITY), detail });
     }
     new_identity(root, name)
 }

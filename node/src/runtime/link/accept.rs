@@ -149,7 +149,7 @@ async fn handshake(
         }
         Err(refusal) => {
             // Believed only from who has proved to know the password.
-            if refusal == Refusal::Removed {
+            if refusal.is_dismissal() {
                 talk.accept(&proof).await?;
             }
             Err(talk.refuse(refusal).await)

@@ -61,7 +61,7 @@ pub(super) async fn run(links: Arc<Links>) {
 
 impl Links {
     /// Where a server is dialled.
-    fn address_of(&self, name: &str) -> Option<String> {
+    pub(super) fn address_of(&self, name: &str) -> Option<String> {
         let servers = self.servers.load();
         let said = || servers.iter().find(|server| server.name == name)?.address.clone();
         self.dial.get(name).cloned().or_else(said)

@@ -59,9 +59,10 @@ pub(super) async fn keep(links: Arc<Links>, peer: Arc<Peer>, address: String) {
                 peer.queue.detach();
                 peer.link_down(Direction::Out, 0, links.clock.now());
                 // Behind the peer's proof. Before it, anybody could say so who answers there.
-                if let DialError::Handshake(HandshakeError::RefusedByPeer(Refusal::Removed)) = error
+                if let DialError::Handshake(HandshakeError::RefusedByPeer(refusal)) = error
+                    && refusal.is_dismissal()
                 {
-                    links.removed();
+                    links.dismissed(refusal == Refusal::Absent);
                 }
                 error
             }

@@ -82,6 +82,16 @@ pub(crate) enum Refusal {
         /// The last one.
         newest: u16,
     },
+    /// It left the cluster because it was lost.
+    #[error("the cluster goes on without the server, which may join as another one")]
+    Absent,
+}
+
+impl Refusal {
+    /// The cluster has let the server go: believed only from who has proved to know the password.
+    pub(crate) const fn is_dismissal(self) -> bool {
+        matches!(self, Self::Removed | Self::Absent)
+    }
 }
 
 /// Why there is no link.

@@ -24,7 +24,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use quorate_api::{Boot, NodeId};
-use quorate_control::roles::gone_text;
 use quorate_control::servers::{Gone, Member};
 use quorate_control::versions::Versions;
 use quorate_protocol::io::{PersistSeq, Tick};
@@ -112,6 +111,8 @@ pub(crate) struct Links {
     /// Who may tell this server what is new of all, best first.
     above: ArcSwap<Vec<NodeId>>,
     gone: ArcSwap<Vec<Gone>>,
+    /// Those who may come back as others.
+    absent: ArcSwap<Vec<Gone>>,
     servers_changed: Notify,
     suspect_after: Tick,
     versions: Versions,
@@ -145,6 +146,7 @@ impl Links {
             always: ArcSwap::default(),
             above: ArcSwap::default(),
             gone: ArcSwap::default(),
+            absent: ArcSwap::default(),
             servers_changed: Notify::new(),
             suspect_after: micros(config.suspect_after),
             versions: config.versions,
@@ -204,12 +206,13 @@ impl Links {
     pub(crate) fn follow(
         &self,
         servers: &[Member],
-        gone: &[Gone],
+        (gone, absent): (&[Gone], &[Gone]),
         (always, above): (BTreeSet<NodeId>, Vec<NodeId>),
     ) {
         if **self.gone.load() != gone {
             self.gone.store(Arc::new(gone.to_vec()));
         }
+        self.absent.store(Arc::new(absent.to_vec()));
         let same_links = **self.always.load() == always;
         self.always.store(Arc::new(always));
         self.above.store(Arc::new(above));
@@ -264,11 +267,17 @@ impl Links {
         tokio::time::timeout(patience, all_up).await.ok();
     }
 
-    /// A peer says that this server was removed, which it knows for sure.
-    fn removed(&self) {
+    /// A peer says that this server was removed, which it knows for sure, or has left because it
+    /// was lost.
+    fn dismissed(&self, is_absent: bool) {
         if let Some(host) = self.host.get().and_then(Weak::upgrade) {
-            host.refuse(gone_text(&self.me.name));
+            host.dismiss(is_absent);
         }
+    }
+
+    /// Where all other servers are dialled, as far as that is known.
+    pub(crate) fn seeds(&self) -> Vec<String> {
+        self.peers().keys().filter_map(|name| self.address_of(name)).collect()
     }
 
     /// One list of peers, and one introduction, is made at a time.
@@ -327,7 +336,8 @@ impl Links {
     fn admit_blocking(&self, hello: &Hello) -> Result<Arc<Peer>, Refusal> {
         let _one_at_a_time = self.admitting();
         if self.gone.load().iter().any(|gone| gone.node == hello.node) {
-            return Err(Refusal::Removed);
+            let may_return = self.absent.load().iter().any(|absent| absent.node == hello.node);
+            return Err(if may_return { Refusal::Absent } else { Refusal::Removed });
         }
         let peers = self.peers();
         let peer = peers.get(&hello.name).ok_or(Refusal::UnknownName)?;

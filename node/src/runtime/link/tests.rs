@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use quorate_control::members::Members;
+use quorate_control::roles::gone_text;
 use quorate_control::servers::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use super::*;
 use crate::http::backend::NodeState;
 use crate::http::members::{Bulletin, Server as PeerServer, ServerState};
 use crate::runtime::inbox::Input;
-use crate::runtime::shared::{Listeners, Parts};
+use crate::runtime::shared::{Dismissal, Listeners, Parts};
 
 const SUSPECT: Duration = Duration::from_millis(300);
 /// Far more than anything here takes; only a failing test waits for it.
@@ -333,11 +334,11 @@ fn host(server: &Server) -> Arc<Shared> {
         node: me.node,
         boot: me.boot,
         members: Members::new([me.name.clone()]).unwrap(),
-        address: None,
+        address: Some("here:1".into()),
         clock: Clock::start(),
         inbox: server.inbox.clone(),
         storage: server.storage.clone(),
-        links: None,
+        links: Some(server.links.clone()),
         own: Arc::default(),
         versions: Versions::ALL,
         listeners: Listeners::default(),
@@ -349,17 +350,32 @@ fn host(server: &Server) -> Arc<Shared> {
 /// FEATURES: L7
 #[tokio::test]
 async fn who_was_removed_believes_it_of_a_server_of_the_cluster() {
+    let (told, _) = dismissed(false).await;
+    assert_eq!(told, Dismissal::Final(gone_text("n2")));
+}
+
+/// FEATURES: S9
+#[tokio::test]
+async fn who_left_because_it_was_lost_is_told_that_it_may_come_back() {
+    let (told, seed) = dismissed(true).await;
+    assert_eq!(told, Dismissal::Absent { seeds: vec![seed] });
+}
+
+/// One of two servers is let go; what it comes to there, and where the other one is.
+async fn dismissed(is_absent: bool) -> (Dismissal, String) {
     let dir = tempfile::tempdir().unwrap();
     let (mut a, mut b) = two_servers(&dir).await;
     a.wait_up(true).await;
     b.wait_up(true).await;
     let (left, removed) = (host(&a), host(&b));
-    let gone = Gone { name: "n2".into(), node: NodeId(2) };
-    a.links.follow(&[Member::founder("n1", NodeId(1))], &[gone], Default::default());
+    let gone = [Gone { name: "n2".into(), node: NodeId(2) }];
+    let absent = if is_absent { &gone[..] } else { &[] };
+    a.links.follow(&[Member::founder("n1", NodeId(1))], (&gone, absent), Default::default());
     let mut refused = removed.refused.subscribe();
     let told = tokio::time::timeout(PATIENCE, refused.wait_for(Option::is_some)).await;
-    assert_eq!(*told.unwrap().unwrap(), Some(gone_text("n2")));
+    let told = told.unwrap().unwrap().clone().unwrap();
     assert_eq!(*left.refused.borrow(), None);
+    (told, b.links.address_of("n1").unwrap())
 }
 
 /// FEATURES: S7
@@ -369,10 +385,10 @@ async fn who_answers_at_an_address_cannot_end_a_server() {
     let ((a, _), (stranger, at)) = (listener().await, listener().await);
     let a = Server::start(&Who::usual("n1", 1), ("n2", at), a, &dir);
     let shared = host(&a);
-    let mut refusal = Vec::new();
-    frame::append(&mut refusal, Kind::Refused, &Refusal::Removed).unwrap();
     // It is dialled again only when what it said was judged.
-    for _ in 0..3 {
+    for said in [Refusal::Removed, Refusal::Absent, Refusal::Removed] {
+        let mut refusal = Vec::new();
+        frame::append(&mut refusal, Kind::Refused, &said).unwrap();
         let dialled = tokio::time::timeout(PATIENCE, stranger.accept()).await;
         let (mut stream, _) = dialled.unwrap().unwrap();
         stream.read_buf(&mut Vec::with_capacity(1)).await.unwrap();

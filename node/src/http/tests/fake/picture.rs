@@ -25,6 +25,7 @@ impl Fake {
             received: state.received.get(name).cloned().unwrap_or_default(),
         });
         Servers {
+            uniting: Vec::new(),
             own: status.name.clone(),
             is_distributed: !state.alone,
             now_ms: NOW_MS,
