@@ -29,12 +29,12 @@
 //! counts as compared with, so before this server is back: it is at those MASTERs that keep
 //! contents. No witness gives copies.
 //!
-//! **A tombstone** keeps what it holds, a few bytes, until it is dropped as a whole: servers do that
-//! each at its time, so the content of one could be nowhere else. A tombstone without its content is
-//! one that keeps nothing; nobody waits for more of it.
+//! **A tombstone** keeps what it holds, a few bytes, until it is dropped as a whole: servers do
+//! that each at its time, so the content of one could be nowhere else. A tombstone without its
+//! content is one that keeps nothing; nobody waits for more of it.
 //!
-//! **Clients.** A witness coordinates nothing: what a transaction was made of was read here, and may
-//! have been dropped before it was submitted.
+//! **Clients.** A witness coordinates nothing: what a transaction was made of was read here, and
+//! may have been dropped before it was submitted.
 //!
 //! **Digests** of items without content are those that they had with it, so trees and listings are
 //! the same on both sides, and a content that was damaged since shows beside a witness, too.
