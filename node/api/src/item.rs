@@ -217,6 +217,13 @@ impl Committed {
     pub const fn without_content(stamp: Stamp, live: bool, digest: u128) -> Self {
         Self { stamp, live, image: None, elsewhere: Some(digest) }
     }
+
+    /// There is a record or a key, and what it holds is not here: nobody may take it for empty.
+    /// What a tombstone kept is not missed.
+    #[must_use]
+    pub const fn lacks_content(&self) -> bool {
+        self.live && self.elsewhere.is_some()
+    }
 }
 
 /// How a committed state is written: in one field what can only be one of three.

@@ -185,7 +185,8 @@ impl<B: Backend> Access<'_, B> {
         limit: usize,
     ) -> Result<super::backend::Page, ApiError> {
         let page = permitted::reader(self.app)?.scan_local(cluster, from, limit);
-        Ok(self.in_time(ErrorCode::ReadTimeout, page).await??)
+        let page = self.in_time(ErrorCode::ReadTimeout, page).await?;
+        page.map_err(|error| permitted::unread(self.app, error))
     }
 
     /// Runs a transaction planned on a revision of the schema. The refusal is in words, with what a
@@ -292,7 +293,7 @@ impl<B: Backend> Access<'_, B> {
                 "; undecided transaction {holder} of coordinator '{server}' is in the way"
             ));
         }
-        ApiError::new(code, text)
+        permitted::naming_masters(self.app, ApiError::new(code, text))
     }
 }
 

@@ -6,7 +6,7 @@ use quorate_api::ErrorCode;
 use quorate_control::servers::Role;
 use serde_json::{Map, Value, json};
 
-use super::backend::Backend;
+use super::backend::{Backend, ReadError};
 use super::context::App;
 use super::error::ApiError;
 
@@ -42,8 +42,22 @@ pub(super) fn reader<B: Backend>(app: &App<B>) -> Result<&B, ApiError> {
     }))
 }
 
+/// A read that began before this server became a witness is refused like those after it.
+pub(super) fn unread<B: Backend>(app: &App<B>, error: ReadError) -> ApiError {
+    naming_masters(app, error.into())
+}
+
 /// The refusal of what other servers do.
 fn elsewhere<B: Backend>(app: &App<B>, text: impl FnOnce(&str) -> String) -> ApiError {
+    let text = text(&app.backend.servers().own);
+    naming_masters(app, ApiError::new(ErrorCode::NotMaster, text))
+}
+
+/// An error, and where the MASTERs are if that is what it is about.
+pub(super) fn naming_masters<B: Backend>(app: &App<B>, error: ApiError) -> ApiError {
+    if error.code != ErrorCode::NotMaster {
+        return error;
+    }
     let servers = app.backend.servers();
     let masters = servers.list.iter().filter(|server| server.role == Role::Master);
     let masters: Vec<Value> = masters
@@ -53,7 +67,6 @@ fn elsewhere<B: Backend>(app: &App<B>, text: impl FnOnce(&str) -> String) -> Api
             json!({"name": master.name, "status": master.state.name(), "http": address})
         })
         .collect();
-    let text = text(&servers.own);
     let beside = Map::from_iter([("masters".to_owned(), masters.into())]);
-    ApiError { beside: Some(Box::new(beside)), ..ApiError::new(ErrorCode::NotMaster, text) }
+    ApiError { beside: Some(Box::new(beside)), ..error }
 }

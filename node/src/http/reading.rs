@@ -107,7 +107,8 @@ impl<B: Backend> Access<'_, B> {
 
     pub(super) async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, ApiError> {
         let read = permitted::reader(self.app)?.read_local(item);
-        Ok(self.in_time(ErrorCode::ReadTimeout, read).await??)
+        let read = self.in_time(ErrorCode::ReadTimeout, read).await?;
+        read.map_err(|error| permitted::unread(self.app, error))
     }
 
     pub(super) async fn read_majority(&self, item: ItemId) -> Result<Option<Committed>, ApiError> {

@@ -130,7 +130,9 @@ impl<'a, B: Backend> Source<'a, B> {
             IndexKind::NotUnique if !self.access.level_in(&self.db).is_local() => None,
             IndexKind::NotUnique => {
                 let of = self.db.key(index.cluster);
-                permitted::reader(self.access.app)?.index_scan(of, key.clone()).await?
+                let app = self.access.app;
+                let found = permitted::reader(app)?.index_scan(of, key.clone()).await;
+                found.map_err(|error| permitted::unread(app, error))?
             }
         };
         let Some(found): Option<Vec<Rid>> = found else { return Ok(()) };

@@ -25,6 +25,7 @@ impl From<StorageError> for ReadError {
     fn from(error: StorageError) -> Self {
         let code = match error {
             StorageError::Stopping | StorageError::Aligning => ErrorCode::NotReady,
+            StorageError::Elsewhere(_) => ErrorCode::NotMaster,
             StorageError::Engine { .. }
             | StorageError::Corrupt { .. }
             | StorageError::Encode { .. }
@@ -135,9 +136,7 @@ impl Backend for NodeHandle {
     }
 
     fn role(&self) -> Role {
-        let schema = self.shared.schema.load();
-        // Who is in no cluster yet is not ONLINE either.
-        schema.server(self.shared.node).map_or(Role::Master, |server| server.role)
+        self.role()
     }
 
     fn state(&self) -> NodeState {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use quorate_api::{ClusterKey, Committed, ErrorCode, ItemId, NodeId, Rid, Stamp, TxId};
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
+use quorate_control::servers::Role;
 use quorate_protocol::io::{Failure, Proposal, ReadQuorum, Reply, SessionToken};
 use tokio::sync::oneshot;
 
@@ -185,18 +186,22 @@ impl NodeHandle {
     /// Committed local state of an item, once it is durable here.
     ///
     /// # Errors
-    /// The disk failed; the server stops serving.
+    /// The disk failed; the server stops serving. It is a witness, and has dropped the content.
     pub async fn read_local(&self, item: &ItemId) -> Result<Option<Committed>, StorageError> {
         let before = self.shared.alignments();
         let found = self.shared.storage.committed_durable(item).await;
-        self.unless_aligned(before, found.inspect_err(|error| self.shared.fail(error))?)
+        let found = found.inspect_err(|error| self.shared.fail(error))?;
+        if found.as_ref().is_some_and(Committed::lacks_content) {
+            return Err(StorageError::Elsewhere(item.cluster));
+        }
+        self.unless_aligned(before, found)
     }
 
     /// Live records of a cluster from a position on, in order, at most `limit`. One page is one
     /// snapshot; another page is another snapshot.
     ///
     /// # Errors
-    /// The disk failed; the server stops serving.
+    /// The disk failed; the server stops serving. It is a witness, and has dropped contents.
     pub async fn scan_local(
         &self,
         cluster: ClusterKey,
@@ -208,6 +213,9 @@ impl NodeHandle {
         let scan = tokio::task::spawn_blocking(move || storage.scan(cluster, from, limit));
         let scanned = scan.await.map_err(|_| StorageError::Stopping)?;
         let (page, visible) = scanned.inspect_err(|error| self.shared.fail(error))?;
+        if page.iter().any(|(_, committed)| committed.lacks_content()) {
+            return Err(StorageError::Elsewhere(cluster));
+        }
         self.shared.storage.durability().wait_for(visible).await;
         self.unless_aligned(before, page)
     }
@@ -225,7 +233,8 @@ impl NodeHandle {
     /// durable; `None` while the index does not hold everything here.
     ///
     /// # Errors
-    /// The disk failed; the server stops serving.
+    /// The disk failed; the server stops serving. It is a witness, which drops entries with the
+    /// contents they were made of.
     pub(super) async fn index_scan(
         &self,
         index: ClusterKey,
@@ -245,6 +254,10 @@ impl NodeHandle {
         });
         let looked = look.await.map_err(|_| StorageError::Stopping)?;
         let looked = looked.inspect_err(|error| self.shared.fail(error))?;
+        // Looked up after the read: the role is known here before the first content is dropped.
+        if self.role() == Role::Witness {
+            return Err(StorageError::Elsewhere(index));
+        }
         let Some((rids, visible)) = looked else { return Ok(None) };
         self.shared.storage.durability().wait_for(visible).await;
         self.unless_aligned(before, Some(rids))
@@ -312,6 +325,13 @@ impl NodeHandle {
     #[must_use]
     pub fn schema(&self) -> Arc<Schema> {
         self.shared.schema.load_full()
+    }
+
+    /// What this server is to every database.
+    pub(super) fn role(&self) -> Role {
+        let schema = self.shared.schema.load();
+        // Who is in no cluster yet is not ONLINE either.
+        schema.server(self.shared.node).map_or(Role::Master, |server| server.role)
     }
 
     /// This server and how it sees the others.

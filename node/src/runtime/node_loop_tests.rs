@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
-use quorate_api::{ClusterKey, Committed, ItemId, Stamp, TxId};
+use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, Stamp, TxId};
 use quorate_control::members::Members;
 use quorate_control::plane::RecoveredLog;
 use quorate_control::versions::Versions;
@@ -13,11 +13,11 @@ use quorate_protocol::message::LogPosition;
 use super::super::settling::SETTLE_MAX;
 use super::*;
 use crate::clock::Clock;
-use crate::http::backend::{Backend, NodeState, Planned};
+use crate::http::backend::{Backend, NodeState, Planned, ReadError};
 use crate::runtime::handle::NodeHandle;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::shared::{Listeners, Parts};
-use crate::runtime::storage::{Storage, SyncThread};
+use crate::runtime::storage::{Storage, StorageError, SyncThread};
 
 const NODE: NodeId = NodeId(1);
 const BOOT: Boot = Boot(1);
@@ -448,4 +448,29 @@ async fn without_a_majority_to_decide_it_serves_after_a_while() {
     assert!(rig.shared.clock.now() >= SETTLE_MAX);
     assert_eq!(rig.shared.state(), NodeState::Online);
     assert_eq!(*rig.undecided.lock().unwrap(), [left(NODE)]);
+}
+
+/// A witness drops contents at any time: who reads behind that is told so, and never nothing.
+///
+/// FEATURES: A2
+#[tokio::test]
+async fn a_content_that_is_elsewhere_is_refused_and_not_read_as_empty() {
+    let (rig, _node_loop) = Rig::at_rest(Plan::Silent, Vec::new());
+    let _sync = rig.sync();
+    let mut writer = Writer::new(rig.shared.storage.clone(), BOOT, &Recovered::default());
+    let (first, second) = (item(), ItemId { key: ItemKey::Record(1), ..item() });
+    let stamp = Stamp { version: 3, ..Stamp::ABSENT };
+    let here = Committed { stamp, live: true, image: None, elsewhere: None };
+    let gone = Committed::without_content(stamp, false, 7);
+    let write = |item: &ItemId, committed: &Committed| Write::Item(item.clone(), committed.clone());
+    writer.apply(1, &[write(&first, &here), write(&second, &gone)]).unwrap();
+    assert_eq!(rig.handle.read_local(&second).await.unwrap(), Some(gone), "a tombstone is whole");
+    assert_eq!(rig.handle.scan_local(first.cluster, 0, 9).await.unwrap(), [(0, here)]);
+    let dropped = Committed::without_content(stamp, true, 7);
+    writer.apply(2, &[write(&second, &dropped)]).unwrap();
+    let refused = |error: StorageError| ReadError::from(error).code;
+    let read = rig.handle.read_local(&second).await.map_err(refused);
+    assert_eq!(read, Err(ErrorCode::NotMaster));
+    let scanned = rig.handle.scan_local(first.cluster, 0, 9).await.map_err(refused);
+    assert_eq!(scanned, Err(ErrorCode::NotMaster));
 }

@@ -343,3 +343,87 @@ fn is_same(key: &ItemKey, mine: &Committed, theirs: &Committed) -> bool {
         || ((mine.elsewhere.is_some() || theirs.elsewhere.is_some())
             && Digest::of(key, mine) == Digest::of(key, theirs))
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use quorate_api::{Boot, Image, Stamp};
+
+    use super::*;
+    use crate::io::Recovered;
+    use crate::machine::testing::{CLUSTER, Nothing, configured_with};
+
+    const KEEPER: NodeId = NodeId(2);
+    const WITNESS: NodeId = NodeId(3);
+
+    /// A server that aligns, with both as its sources, which have begun.
+    fn aligning() -> (Machine, Aligning) {
+        let mut machine = configured_with(3, Boot(1), Recovered::default());
+        let mut aligning = Aligning::default();
+        for node in [KEEPER, WITNESS] {
+            machine.open_source(&mut aligning, node);
+            if let Some(source) = aligning.sources.get_mut(&node) {
+                source.journal = Some(1);
+            }
+        }
+        (machine, aligning)
+    }
+
+    fn state(live: bool, image: Option<&[u8]>) -> (ItemId, Committed) {
+        let stamp = Stamp { version: 4, tx: TxId { node: KEEPER, boot: Boot(1), seq: 9 } };
+        let item = ItemId::record(CLUSTER, 0);
+        let whole = Committed { stamp, live, image: image.map(Image::from), elsewhere: None };
+        (item, whole)
+    }
+
+    fn dropped((item, whole): &(ItemId, Committed)) -> (ItemId, Committed) {
+        let Digest(digest) = Digest::of(&item.key, whole);
+        (item.clone(), Committed::without_content(whole.stamp, whole.live, digest))
+    }
+
+    fn got(
+        machine: &mut Machine,
+        cx: &mut Cx<'_>,
+        aligning: &mut Aligning,
+        from: NodeId,
+        what: (ItemId, Committed),
+    ) {
+        let item = what.0.clone();
+        if let Some(source) = aligning.sources.get_mut(&from) {
+            source.stack.push(Work::Get { items: vec![item.clone()] });
+        }
+        let answer = Answer::Got { asked: (1, Some(item)), items: vec![what] };
+        machine.on_compared(cx, aligning, from, answer);
+    }
+
+    /// FEATURES: A12
+    #[test]
+    fn what_a_witness_has_dropped_comes_from_a_server_that_keeps_contents() {
+        let (mut machine, mut aligning) = aligning();
+        let whole = state(true, Some(&[5]));
+        let mut out = Vec::new();
+        let mut cx = Cx::new(&Nothing, &mut out, 0);
+        got(&mut machine, &mut cx, &mut aligning, WITNESS, dropped(&whole));
+        aligning.forget_what_came(&cx);
+        assert_eq!(cx.item(&whole.0), None, "it is not taken for empty");
+        let is_compared = |aligning: &Aligning| aligning.sources[&WITNESS].is_compared();
+        assert!(!aligning.sources[&WITNESS].has_work() && !is_compared(&aligning));
+        got(&mut machine, &mut cx, &mut aligning, KEEPER, whole.clone());
+        aligning.forget_what_came(&cx);
+        assert_eq!(cx.item(&whole.0), Some(whole.1));
+        assert!(is_compared(&aligning));
+    }
+
+    /// Other servers may have dropped it by now, whole.
+    #[test]
+    fn nobody_waits_for_what_a_tombstone_kept() {
+        let (mut machine, mut aligning) = aligning();
+        let kept = dropped(&state(false, Some(&[5])));
+        let mut out = Vec::new();
+        let mut cx = Cx::new(&Nothing, &mut out, 0);
+        got(&mut machine, &mut cx, &mut aligning, WITNESS, kept.clone());
+        assert_eq!(cx.item(&kept.0), Some(kept.1), "one digest on both sides");
+        assert!(aligning.sources[&WITNESS].is_compared());
+    }
+}

@@ -34,7 +34,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, ItemId, ItemKey, NodeId};
+use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, NodeId};
 
 use super::align_compare::PATIENCE;
 use super::align_state::Aligning;
@@ -181,6 +181,11 @@ impl Machine {
         chunk: Chunk,
     ) {
         let is_intact = chunk.is_intact();
+        let lacks = |(key, committed): &(ItemKey, Committed)| {
+            let item = ItemId { cluster: chunk.cluster, key: key.clone() };
+            self.lacks_content(&item, committed)
+        };
+        let is_whole = !chunk.items.iter().any(lacks);
         let Chunk { cluster, from: after, items, next, low, there, .. } = chunk;
         let is_next = aligning.copying.clusters.get(&cluster) == Some(&Progress::Upto(after));
         if aligning.round > 0 || !is_next || !self.is_kept_by(self.config.node, cluster) {
@@ -189,6 +194,11 @@ impl Machine {
         }
         if !is_intact {
             cx.note(Note::Damaged(from));
+            self.on_no_copy(aligning, from);
+            return;
+        }
+        if !is_whole {
+            // It became a witness while it read this.
             self.on_no_copy(aligning, from);
             return;
         }

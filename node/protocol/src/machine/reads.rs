@@ -286,7 +286,7 @@ impl Machine {
         if !unresolved.is_empty() {
             return Progress::Unresolved(unresolved);
         }
-        if best.as_ref().is_some_and(|newest| newest.elsewhere.is_some()) {
+        if best.as_ref().is_some_and(Committed::lacks_content) {
             // Fewer than a majority were asked, a witness among them. Others have it.
             Mark::ReadAwaitsContent.hit();
             return Progress::Waiting;

@@ -91,14 +91,17 @@ impl Machine {
         submit.ops.iter().any(|proposal| self.is_safe(proposal.item.cluster))
     }
 
-    /// Refusal before anything is sent: fewer MASTERs of some c believed reachable than Yes votes
-    /// are needed there (3.5.1).
+    /// Refusal before anything is sent: this server is a witness of some c, or fewer MASTERs of it
+    /// are believed reachable than Yes votes are needed there (3.5.1).
     pub(super) fn check_quorums(&self, submit: &Submit) -> Result<(), Failure> {
         let safely = self.is_submitted_safely(submit);
         for proposal in &submit.ops {
             let Some(placement) = self.placements.get(&proposal.item.cluster) else {
                 return Err(Failure::on(ErrorCode::UnknownCluster, &proposal.item));
             };
+            if placement.witnesses.contains(&self.config.node) {
+                return Err(Failure::on(ErrorCode::NotMaster, &proposal.item));
+            }
             if submit.schema < placement.schema_min {
                 return Err(Failure::on(ErrorCode::SchemaChanged, &proposal.item));
             }

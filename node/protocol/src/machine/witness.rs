@@ -29,6 +29,13 @@
 //! counts as compared with, so before this server is back: it is at those MASTERs that keep
 //! contents. No witness gives copies.
 //!
+//! **A tombstone** keeps what it holds, a few bytes, until it is dropped as a whole: servers do
+//! that each at its time, so the content of one could be nowhere else. A tombstone without its
+//! content is one that keeps nothing; nobody waits for more of it.
+//!
+//! **Clients.** A witness coordinates nothing: what a transaction was made of was read here, and
+//! may have been dropped before it was submitted.
+//!
 //! **Digests** of items without content are those that they had with it, so trees and listings are
 //! the same on both sides, and a content that was damaged since shows beside a witness, too.
 
@@ -139,7 +146,8 @@ impl Machine {
     /// True when there was something to drop, and it may go.
     fn drop_content(&self, cx: &mut Cx<'_>, item: ItemId, committed: &Committed) -> bool {
         let Committed { stamp, live, ref image, .. } = *committed;
-        let drops = image.is_some() && self.may_drop_content(stamp.tx);
+        // Others may drop a tombstone sooner than this server: it has to be able to give its own.
+        let drops = live && image.is_some() && self.may_drop_content(stamp.tx);
         if drops {
             let Digest(digest) = Digest::of(&item.key, committed);
             cx.write(Write::Item(item, Committed::without_content(stamp, live, digest)));
@@ -149,6 +157,78 @@ impl Machine {
 
     /// A source has no content of an item that is newer there, and this server needs it.
     pub(super) fn lacks_content(&self, item: &ItemId, theirs: &Committed) -> bool {
-        theirs.elsewhere.is_some() && !self.is_witness_of(self.config.node, item.cluster)
+        theirs.lacks_content() && !self.is_witness_of(self.config.node, item.cluster)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use quorate_api::{Boot, ErrorCode, Image, OpKind, Stamp};
+
+    use super::*;
+    use crate::io::{Base, Config, Effect, Event, Placement, Proposal, Recovered, Reply, Submit};
+    use crate::machine::testing::{CLUSTER, Nothing, placement, sent};
+
+    /// The first of three MASTERs, which are all reachable, with these witnesses among them.
+    fn with_witnesses(witnesses: &[NodeId]) -> Machine {
+        let mut machine = Machine::new(Config::new(NodeId(1), Boot(1), 0), Recovered::default());
+        configure(&mut machine, 1, witnesses);
+        for node in [2, 3].map(NodeId) {
+            let up = Event::Peer { node, boot: Boot(1), up: true };
+            machine.step(0, up, &Nothing, &mut Vec::new());
+        }
+        machine
+    }
+
+    fn configure(machine: &mut Machine, cfg: u64, witnesses: &[NodeId]) {
+        let witnesses = witnesses.iter().copied().collect();
+        let of = Placement { witnesses, ..placement((1..=3).map(NodeId).collect(), 2) };
+        let placements = [(CLUSTER, of)].into();
+        let event = Event::Configure { cfg, placements };
+        machine.step(machine.now, event, &Nothing, &mut Vec::new());
+    }
+
+    fn submit(machine: &mut Machine) -> Vec<Effect> {
+        let (item, kind, base) =
+            (ItemId::record(CLUSTER, 0), OpKind::Create, Base::Exact(Stamp::ABSENT));
+        let ops = vec![Proposal { item, kind, base, image: None }];
+        let submit = Submit { request: 1, ops, schema: 0, wall_us: 0, deadline: 1_000_000 };
+        let mut out = Vec::new();
+        machine.step(1, Event::Submit(submit), &Nothing, &mut out);
+        out
+    }
+
+    /// FEATURES: A2
+    #[test]
+    fn a_witness_coordinates_nothing() {
+        let mut machine = with_witnesses(&[NodeId(3)]);
+        assert!(!sent(submit(&mut machine)).is_empty(), "another one is the witness");
+        configure(&mut machine, 2, &[NodeId(1)]);
+        let out = submit(&mut machine);
+        let refused = |effect: &Effect| {
+            let Effect::Reply { reply: Reply::Failed(failure), .. } = effect else { return None };
+            Some(failure.code)
+        };
+        let refusals: Vec<ErrorCode> = out.iter().filter_map(refused).collect();
+        assert_eq!(refusals, [ErrorCode::NotMaster]);
+        assert!(sent(out).is_empty(), "nothing has happened");
+    }
+
+    #[test]
+    fn what_a_tombstone_keeps_is_not_dropped() {
+        let mut machine = with_witnesses(&[NodeId(1)]);
+        machine.raise_everywhere(NodeId(2), Boot(1), 2);
+        let item = ItemId::record(CLUSTER, 0);
+        let stamp = Stamp { version: 2, tx: TxId { node: NodeId(2), boot: Boot(1), seq: 1 } };
+        let image = Some(Image::from(vec![7]));
+        for (live, drops) in [(true, true), (false, false)] {
+            let committed = Committed { stamp, live, image: image.clone(), elsewhere: None };
+            let mut out = Vec::new();
+            let mut cx = Cx::new(&Nothing, &mut out, 0);
+            assert_eq!(machine.drop_content(&mut cx, item.clone(), &committed), drops);
+            assert_eq!(cx.item(&item).is_some_and(|now| now.lacks_content()), drops);
+        }
     }
 }

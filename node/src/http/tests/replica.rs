@@ -73,3 +73,15 @@ async fn a_witness_refuses_records_too_and_describes_what_there_is() {
     setup.send("GET", "/database/bench", "").await.expect(200);
     setup.sql("HA STATUS").await;
 }
+
+/// FEATURES: A2
+#[tokio::test]
+async fn a_write_that_met_a_change_of_role_names_the_masters_too() {
+    let setup = Setup::bench().await;
+    let rows = setup.sql("INSERT INTO Item (k) VALUES (1)").await;
+    let rid = rows[0]["@rid"].as_str().unwrap().trim_start_matches('#').to_owned();
+    setup.fake.fail(ErrorCode::NotMaster);
+    let refused = setup.send("PUT", &format!("/document/bench/{rid}"), r#"{"k":2}"#).await;
+    assert_eq!(refused.json()["masters"][0]["name"], "n1");
+    refused.fails(500, ErrorCode::NotMaster.name(), "failed");
+}

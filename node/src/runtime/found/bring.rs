@@ -305,7 +305,9 @@ impl Source {
                 })?;
                 let Some((last, _)) = page.last() else { break };
                 after = Some(last.clone());
-                let live = page.into_iter().filter(|(_, committed)| committed.live);
+                // What was a witness has not all of it: rather none of a record than an empty one.
+                let is_whole = |found: &Committed| found.live && !found.lacks_content();
+                let live = page.into_iter().filter(|(_, committed)| is_whole(committed));
                 let live: Vec<_> =
                     live.map(|(key, found)| (ItemId { cluster: target, key }, found)).collect();
                 items += live.len() as u64;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use quorate_api::ClusterKey;
 use rocksdb::ErrorKind;
 use tokio::task::JoinError;
 
@@ -44,6 +45,9 @@ pub enum StorageError {
     /// What was read may be a part of a transaction.
     #[error("the server is catching up with the others")]
     Aligning,
+    /// What was read is not all there is: a witness drops contents that everybody has.
+    #[error("contents of cluster {0} are kept by other servers: this one has become a witness")]
+    Elsewhere(ClusterKey),
     /// The note of how far the log was synced cannot be written.
     #[error("cannot note how far the log is synced: {source}")]
     Witness {
@@ -82,7 +86,7 @@ impl StorageError {
             | Self::Witness { .. }
             | Self::Panicked(_) => LOOK,
             Self::Locked { .. } => "stop the other process first",
-            Self::Stopping | Self::Aligning => "nothing",
+            Self::Stopping | Self::Aligning | Self::Elsewhere(_) => "nothing",
         }
     }
 
