@@ -130,20 +130,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         assert!(seeds(root).unwrap().is_empty());
-        let mut former = Vec::new();
+        let mut identities = Vec::new();
         for round in 0..2 {
             let node = open(root).node;
             assert_eq!(open(root).boot.0, 2, "a new identity, and what it has, is kept");
             renounce(root, node, &[format!("127.0.0.1:{round}")]).unwrap();
             assert_eq!(seeds(root).unwrap(), [format!("127.0.0.1:{round}")]);
-            former.push(node);
+            identities.push(node);
         }
         let last = open(root);
         assert_eq!(last.boot.0, 1);
-        former.push(last.node);
-        former.sort_unstable();
-        former.dedup();
-        assert_eq!(former.len(), 3, "never one of before");
+        identities.push(last.node);
+        identities.sort_unstable();
+        identities.dedup();
+        assert_eq!(identities.len(), 3, "never one of before");
         let mut kept: Vec<_> = fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
         kept.retain(|path| former(path).is_some());
         assert_eq!(kept.len(), 1, "the last one");
