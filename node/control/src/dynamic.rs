@@ -132,8 +132,8 @@ impl Agreement {
         self.regroup(next)
     }
 
-    /// Those on their way out because they were lost, whom every cluster still names: they can stay. With
-    /// one that has gone on without them they have to leave.
+    /// Those on their way out because they were lost, whom every cluster still names: they can
+    /// stay. With one that has gone on without them they have to leave.
     pub fn lost_and_named(&self) -> impl Iterator<Item = &Member> {
         let leaves = |server: &&Member| server.leaving && self.schema.is_absent(server.node);
         let lost = self.schema.servers.iter().filter(leaves);
