@@ -68,7 +68,9 @@ fn remove_after(arguments: &mut [Vec<String>], ms: i64) {
 }
 
 fn aside(data: &Path, name: &str) -> usize {
-    std::fs::read_dir(data.join(name).join("backup")).map_or(0, Iterator::count)
+    let entries = std::fs::read_dir(data.join(name)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("renounced-")).count()
 }
 
 /// HARemoveNodeFromCfgTest: a server that is stopped leaves the configuration by itself, so that

@@ -100,7 +100,9 @@ impl Agreement {
             }
             Command::SetRole { server, role } => return self.set_role(server, *role),
             Command::RemoveServer { server } => return self.remove(server),
-            Command::RemoveAbsent { node } => return self.remove_absent(*node),
+            Command::RemoveAbsent { node, revision } => {
+                return self.remove_absent(*node, *revision);
+            }
             Command::LetGo { node } => return Ok(self.let_go(*node)),
             Command::Announce { node, address } => schema.reached_at(*node, address)?,
             Command::Raise { level, of } => schema.raised(*level, of),

@@ -51,6 +51,8 @@ pub enum Command {
     RemoveAbsent {
         /// Its identity.
         node: NodeId,
+        /// Of the schema by which it was judged; refused where another one is agreed on by then.
+        revision: u64,
     },
     /// A server that was removed is gone: no cluster names it, nor does the log's own list.
     LetGo {

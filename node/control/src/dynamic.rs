@@ -62,6 +62,12 @@ impl Database {
         let is_placed = || data_centers::center_of(&self.data_centers, server).is_some();
         role != Role::Master || self.new_nodes.enlist(server) || is_placed()
     }
+
+    /// Whether people chose a server as the owner of a cluster, which nobody else may take over.
+    #[must_use]
+    pub fn has_chosen(&self, node: NodeId) -> bool {
+        self.clusters.iter().any(|cluster| cluster.static_owner && cluster.owner == node)
+    }
 }
 
 impl Schema {
@@ -79,7 +85,8 @@ impl Schema {
         let server = self.server(node).filter(|server| !server.leaving);
         let server = server.ok_or(MemberError::Unknown(node))?;
         let (name, role) = (server.name.clone(), server.role);
-        let database = self.databases.iter().find(|database| database.enlists(&name, role));
+        let keeps = |db: &&Database| db.enlists(&name, role) || db.has_chosen(node);
+        let database = self.databases.iter().find(keeps);
         if role != Role::Master || database.is_some() || self.databases.is_empty() {
             let database = database.map(|database| database.name.clone());
             return Err(MemberError::Enlisted { name, database });
@@ -114,10 +121,23 @@ impl Schema {
 }
 
 impl Agreement {
-    /// A MASTER that is lost leaves.
-    pub(crate) fn remove_absent(&mut self, node: NodeId) -> Result<bool, Refusal> {
+    /// A MASTER that is lost leaves. What a leader asked for that was cut off may be carried out
+    /// much later: not if anything has changed since.
+    pub(crate) fn remove_absent(&mut self, node: NodeId, given: u64) -> Result<bool, Refusal> {
+        let now = self.schema.revision;
+        if given != now {
+            return Err(MemberError::Judged { node, given, now }.into());
+        }
         let next = self.schema.without_absent(node)?;
         self.regroup(next)
+    }
+
+    /// Those on their way out because they were lost, whom every cluster still names: they can
+    /// stay. With one that has gone on without them they have to leave.
+    pub fn lost_and_named(&self) -> impl Iterator<Item = &Member> {
+        let leaves = |server: &&Member| server.leaving && self.schema.is_absent(server.node);
+        let lost = self.schema.servers.iter().filter(leaves);
+        lost.filter(|server| self.generations.all_name(server.node))
     }
 }
 

@@ -30,6 +30,12 @@ fn founded(masters: u64, databases: &[NewDatabase]) -> Agreement {
     agreement
 }
 
+/// A server leaves by the schema of now.
+fn lose(agreement: &mut Agreement, node: NodeId) -> Result<bool, Refusal> {
+    let revision = agreement.schema.revision;
+    agreement.apply(&Command::RemoveAbsent { node, revision })
+}
+
 /// Everybody but those who are lost reports whatever the changes on their way ask for.
 fn settle(agreement: &mut Agreement, lost: &[NodeId]) {
     while let Some((cluster, placement)) =
@@ -65,7 +71,7 @@ fn quorums_follow_the_masters_that_are_there() {
     for (left, majority) in [(4, 3), (3, 2), (2, 2), (1, 1)] {
         let node = NodeId(left + 1);
         lost.push(node);
-        assert_eq!(agreement.apply(&Command::RemoveAbsent { node }), Ok(true));
+        assert_eq!(lose(&mut agreement, node), Ok(true));
         // Before a majority of the old MASTERs has sealed, nothing counts by the new number.
         assert_eq!(quorums(&agreement).1, usize::try_from(left + 1).unwrap());
         if left == 1 {
@@ -90,7 +96,7 @@ fn whoever_was_lost_comes_back_as_another_and_becomes_what_it_was() {
     let mut agreement = founded(3, &[new("bench", WriteQuorum::Majority, dynamic(&[]))]);
     let (node, name, address) = (NodeId(3), String::from("n3"), String::from("d:3"));
     let enlist = |node| Command::Enlist { name: name.clone(), node, address: address.clone() };
-    agreement.apply(&Command::RemoveAbsent { node }).unwrap();
+    lose(&mut agreement, node).unwrap();
     let taken = agreement.apply(&enlist(NodeId(33))).unwrap_err();
     assert!(taken.text.contains("belongs to server"), "its name is not free yet: {}", taken.text);
     settle(&mut agreement, &[node]);
@@ -108,13 +114,70 @@ fn whoever_was_lost_comes_back_as_another_and_becomes_what_it_was() {
     assert!(!agreement.schema.is_absent(node) && agreement.schema.absent.is_empty());
 }
 
+/// FEATURES: S9
+#[test]
+fn nobody_leaves_by_a_schema_that_is_over() {
+    let mut agreement = founded(3, &[new("bench", WriteQuorum::Majority, dynamic(&[]))]);
+    let (node, revision) = (NodeId(3), agreement.schema.revision);
+    let command = Command::RemoveAbsent { node, revision };
+    agreement.apply(&Command::Announce { node, address: "d:3".into() }).unwrap();
+    let before = agreement.clone();
+    for revision in [revision, agreement.schema.revision + 1] {
+        let late = Command::RemoveAbsent { node, revision };
+        let refused = agreement.apply(&late).unwrap_err();
+        assert!(refused.text.contains("was found lost at revision"), "{}", refused.text);
+        assert_eq!((refused.code, &agreement), (ErrorCode::Busy, &before));
+    }
+    assert_eq!(lose(&mut agreement, node), Ok(true));
+    // It stays after all, and what was asked for twice comes late.
+    agreement.apply(&Command::SetRole { server: "n3".into(), role: Role::Master }).unwrap();
+    assert!(agreement.apply(&command).is_err());
+    assert!(agreement.schema.absent.is_empty());
+}
+
+/// FEATURES: S9
+#[test]
+fn who_is_there_again_stays_what_it_was_while_every_cluster_names_it() {
+    let mut agreement = founded(3, &[new("bench", WriteQuorum::Majority, dynamic(&[]))]);
+    let node = NodeId(3);
+    assert_eq!(agreement.lost_and_named().count(), 0);
+    lose(&mut agreement, node).unwrap();
+    let named: Vec<NodeId> = agreement.lost_and_named().map(|server| server.node).collect();
+    assert_eq!(named, [node]);
+    let stays = Command::SetRole { server: "n3".into(), role: Role::Master };
+    let (cluster, placement) = agreement.placements().into_iter().next().unwrap();
+    let generation = placement.generation;
+    // A majority has sealed one cluster: it is taken back all the same.
+    for from in [NodeId(1), NodeId(2)] {
+        let token = quorate_protocol::io::SessionToken::new();
+        let reports = Vec::from([Report::Sealed { cluster, generation, token }]);
+        agreement.apply(&Command::Reports { from, reports }).unwrap();
+    }
+    assert_eq!(agreement.lost_and_named().count(), 1);
+    let mut kept = agreement.clone();
+    assert_eq!(kept.apply(&stays), Ok(true));
+    assert_eq!(kept.lost_and_named().count(), 0);
+    settle(&mut kept, &[]);
+    let placements = kept.placements();
+    assert!(placements.values().all(|placement| placement.masters.contains(&node)));
+    assert!(kept.schema.absent.is_empty() && !kept.schema.server(node).unwrap().leaving);
+    // That cluster has gone on without it, others have not.
+    for from in [NodeId(1), NodeId(2)] {
+        let reports = Vec::from([Report::Synced { cluster, generation: generation + 1 }]);
+        agreement.apply(&Command::Reports { from, reports }).unwrap();
+    }
+    assert_eq!(agreement.placements()[&cluster].masters, [NodeId(1), NodeId(2)]);
+    assert_eq!(agreement.lost_and_named().count(), 0, "too late");
+    assert!(agreement.apply(&stays).is_err());
+}
+
 /// FEATURES: S9, A20
 #[test]
 fn people_who_decide_on_a_lost_server_are_obeyed() {
     let absent = || {
         let mut agreement = founded(3, &[new("bench", WriteQuorum::Majority, dynamic(&[]))]);
         let node = NodeId(3);
-        agreement.apply(&Command::RemoveAbsent { node }).unwrap();
+        lose(&mut agreement, node).unwrap();
         settle(&mut agreement, &[node]);
         agreement.apply(&Command::LetGo { node }).unwrap();
         agreement
@@ -154,7 +217,7 @@ fn who_is_enlisted_or_needed_stays() {
     ] {
         let mut agreement = founded(3, databases);
         let before = agreement.clone();
-        let refused = agreement.apply(&Command::RemoveAbsent { node: NodeId(3) }).unwrap_err();
+        let refused = lose(&mut agreement, NodeId(3)).unwrap_err();
         assert!(refused.text.contains(why), "{why}: {}", refused.text);
         assert!(agreement.schema.check_absent(NodeId(3)).is_err());
         assert_eq!(agreement, before);
@@ -164,8 +227,15 @@ fn who_is_enlisted_or_needed_stays() {
     let witness = Command::SetRole { server: "n1".into(), role: Role::Witness };
     beside.apply(&witness).unwrap();
     for node in [NodeId(1), NodeId(3)] {
-        assert!(beside.apply(&Command::RemoveAbsent { node }).is_err(), "{node}");
+        assert!(lose(&mut beside, node).is_err(), "{node}");
     }
+    // People chose it as an owner, until they choose otherwise.
+    let mut owner = founded(3, &[new("bench", majority, dynamic(&[]))]);
+    let (database, cluster, server) = ("bench".into(), "v_n3".into(), "n3".into());
+    owner.apply(&Command::SetOwner { database, cluster, server }).unwrap();
+    let refused = lose(&mut owner, NodeId(3)).unwrap_err();
+    assert!(refused.text.contains("an owner that people chose"), "{}", refused.text);
+    assert_eq!(owner.schema.check_absent(NodeId(2)), Ok(()));
     let agreement = founded(3, &[new("bench", majority, dynamic(&["n3"]))]);
     assert_eq!(agreement.schema.check_absent(NodeId(2)), Ok(()), "its other servers are not");
     assert!(agreement.schema.check_absent(NodeId(9)).is_err(), "not in the cluster");

@@ -106,6 +106,15 @@ enum Stage {
 /// that are not merged.
 type Contents = (Digest, bool);
 
+impl Cluster {
+    /// True when it is kept by a server, or will be.
+    fn names(&self, node: NodeId) -> bool {
+        let next = self.change.as_ref().map(|change| &change.next);
+        let mut keepers = [&self.keepers].into_iter().chain(next);
+        keepers.any(|keepers| keepers.all().any(|known| known == node))
+    }
+}
+
 impl Stage {
     /// MASTERs unite before the next generation has W of a majority.
     const fn unites(&self) -> bool {
@@ -346,11 +355,12 @@ impl Generations {
     /// True while some cluster is kept by a server, or will be.
     #[must_use]
     pub(crate) fn names(&self, node: NodeId) -> bool {
-        self.clusters.values().any(|cluster| {
-            let next = cluster.change.as_ref().map(|change| &change.next);
-            let mut keepers = [&cluster.keepers].into_iter().chain(next);
-            keepers.any(|keepers| keepers.all().any(|known| known == node))
-        })
+        self.clusters.values().any(|cluster| cluster.names(node))
+    }
+
+    /// True while every cluster is kept by a server, or will be.
+    pub(crate) fn all_name(&self, node: NodeId) -> bool {
+        self.clusters.values().all(|cluster| cluster.names(node))
     }
 
     /// True when a server is a MASTER of every cluster there is.

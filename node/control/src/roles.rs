@@ -274,7 +274,8 @@ pub(crate) fn enlisted_text(server: &str, database: Option<&str>) -> String {
     match database {
         Some(database) => alloc::format!(
             "server '{server}' cannot leave by itself: database '{database}' enlists it in \
-             'servers', in a data center, or by newNodeStrategy \"static\""
+             'servers', in a data center, as an owner that people chose, or by newNodeStrategy \
+             \"static\""
         ),
         None => alloc::format!(
             "server '{server}' cannot leave by itself: only MASTERs of \

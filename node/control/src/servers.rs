@@ -98,6 +98,18 @@ pub enum MemberError {
         /// Which database says so; `None`: it is no MASTER, or there is no database.
         database: Option<String>,
     },
+    /// It was found lost by a schema that is over.
+    #[error(
+        "server {node} was found lost at revision {given} of the schema, which has revision {now}"
+    )]
+    Judged {
+        /// Which server.
+        node: NodeId,
+        /// By which revision.
+        given: u64,
+        /// What is agreed on.
+        now: u64,
+    },
     /// Nobody could write any more.
     #[error("the cluster would have no MASTER")]
     LastMaster,
@@ -177,7 +189,9 @@ impl From<MemberError> for Refusal {
         let code = match error {
             MemberError::NotFounded => ErrorCode::NotReady,
             MemberError::Unknown(_) | MemberError::NoSuch(_) => ErrorCode::NotFound,
-            MemberError::Building(_) | MemberError::Brings { .. } => ErrorCode::Busy,
+            MemberError::Building(_) | MemberError::Brings { .. } | MemberError::Judged { .. } => {
+                ErrorCode::Busy
+            }
             MemberError::Name(_)
             | MemberError::Taken { .. }
             | MemberError::Renamed { .. }

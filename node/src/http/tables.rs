@@ -192,7 +192,8 @@ pub(super) fn database(servers: &Servers, db: &Db) -> String {
 
 /// Whether a database counts with a server for good, or while it is there.
 pub(super) fn configured(db: &Database, server: &Server) -> &'static str {
-    let is_enlisted = db.enlists(&server.name, server.role);
+    let is_chosen = server.node.is_some_and(|node| db.has_chosen(node));
+    let is_enlisted = db.enlists(&server.name, server.role) || is_chosen;
     if is_enlisted { NewNodeStrategy::Static } else { NewNodeStrategy::Dynamic }.name()
 }
 

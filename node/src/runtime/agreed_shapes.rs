@@ -114,7 +114,7 @@ fn dynamic_commands() -> [Command; 3] {
     [
         Command::Raise { level: OLDEST + 1, of },
         Command::CreateDatabase { new: NewDatabase { new_nodes, ..new } },
-        Command::RemoveAbsent { node: NodeId(3) },
+        Command::RemoveAbsent { node: NodeId(3), revision: 1 },
     ]
 }
 

@@ -241,8 +241,9 @@ impl<P: Protocol> NodeLoop<P> {
         }
         let agreement = &control.plane.state().agreement;
         let votes: BTreeSet<NodeId> = agreement.voters().collect();
-        let due = control.owners.due(&control.plane.schema(), |node| votes.contains(&node));
-        if let Some(command) = due {
+        let (schema, owners) = (control.plane.schema(), &control.owners);
+        let stays = owners.stays(&schema, agreement.lost_and_named());
+        if let Some(command) = stays.or_else(|| owners.due(&schema, |node| votes.contains(&node))) {
             self.move_owners(command);
         }
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use quorate_api::NodeId;
 use quorate_control::command::Command;
 use quorate_control::schema::Schema;
+use quorate_control::servers::Member;
 
 use crate::http::backend::NodeState;
 use crate::http::members::ServerState;
@@ -17,6 +18,9 @@ use crate::http::members::ServerState;
 const SETTLED: u32 = 5;
 /// The same for one that this boot has never reached: it may only be starting, too.
 const STARTED: u32 = 40;
+/// The same before it may leave: in a cluster that starts cold, servers come one after the other.
+/// 30 s.
+const UNMET: u32 = 600;
 /// Before it is asked again for what was refused, or what nobody answered.
 const REST: u32 = 20;
 
@@ -76,6 +80,8 @@ pub(super) struct Owners {
     remove_after: Option<u32>,
     /// Ticks until a removal may be asked for.
     rest: u32,
+    /// Ticks until it may be asked for that one is taken back.
+    rest_back: u32,
 }
 
 impl Owners {
@@ -89,6 +95,7 @@ impl Owners {
     /// cannot be reached from here may well be by others, and serve.
     pub(super) fn look(&mut self, states: impl Iterator<Item = (NodeId, ServerState, bool)>) {
         self.rest = self.rest.saturating_sub(1);
+        self.rest_back = self.rest_back.saturating_sub(1);
         for (node, state, is_heard) in states {
             let presence = match Presence::from(state) {
                 Presence::Gone if is_heard => Presence::Linked,
@@ -121,8 +128,8 @@ impl Owners {
                 Presence::Gone if schema.has_to_move(node) && !to.is_empty() => {
                     return Some(Command::MoveOwners { lost: node, to });
                 }
-                Presence::Gone if self.is_to_go(schema, node, seen.ticks - settled) => {
-                    return Some(Command::RemoveAbsent { node });
+                Presence::Gone if self.is_to_go(schema, node, seen) => {
+                    return Some(Command::RemoveAbsent { node, revision: schema.revision });
                 }
                 Presence::Serving if !votes(node) => {}
                 Presence::Serving if schema.is_missed(node) => {
@@ -138,9 +145,26 @@ impl Owners {
     }
 
     /// A server was lost for so many ticks that it leaves, if it may.
-    fn is_to_go(&self, schema: &Schema, node: NodeId, ticks: u32) -> bool {
-        let is_over = self.remove_after.is_some_and(|after| ticks >= after);
+    fn is_to_go(&self, schema: &Schema, node: NodeId, seen: &Seen) -> bool {
+        let settled = if seen.was_reached { SETTLED } else { UNMET };
+        let ticks = seen.ticks.checked_sub(settled);
+        let is_over = ticks.zip(self.remove_after).is_some_and(|(ticks, after)| ticks >= after);
         is_over && self.rest == 0 && schema.check_absent(node).is_ok()
+    }
+
+    /// One of those who are on their way out because they were lost is there again: the server that
+    /// leads asks for it to stay what it was. At once, for soon that is too late.
+    pub(super) fn stays<'a>(
+        &self,
+        schema: &Schema,
+        mut lost: impl Iterator<Item = &'a Member>,
+    ) -> Option<Command> {
+        if self.asked.is_some() || self.rest_back > 0 || !self.has_majority(schema) {
+            return None;
+        }
+        let is_there = |seen: &Seen| seen.presence != Presence::Gone;
+        let back = lost.find(|server| self.seen.get(&server.node).is_some_and(is_there))?;
+        Some(Command::SetRole { server: back.name.clone(), role: back.role })
     }
 
     /// The server that looks is to stop: whether it leads or not, it asks for others to own what it
@@ -180,6 +204,8 @@ impl Owners {
         self.asked = Some(request);
         if matches!(command, Command::RemoveAbsent { .. }) {
             self.rest = REST;
+        } else if matches!(command, Command::SetRole { .. }) {
+            self.rest_back = REST;
         }
     }
 
@@ -265,7 +291,8 @@ mod tests {
             given
         };
         let dynamic = database(NewNodes::Dynamic(BTreeSet::new()));
-        let leaves = Some(Command::RemoveAbsent { node: NodeId(2) });
+        let (node, revision) = (NodeId(2), dynamic.revision);
+        let leaves = Some(Command::RemoveAbsent { node, revision });
         for (after, ticks) in [(Some(0), 0), (Some(10), 10)] {
             let mut owners = Owners::new(after);
             look(&mut owners, [ONLINE; 3], 1);
@@ -285,6 +312,33 @@ mod tests {
         let mut never = Owners::new(None);
         look(&mut never, [ONLINE, GONE, ONLINE], 10_000);
         assert_eq!(never.due(&dynamic, |_| true), None);
+        let mut cold = Owners::new(Some(10));
+        look(&mut cold, [ONLINE, GONE, ONLINE], UNMET + 10);
+        assert_eq!(cold.due(&dynamic, |_| true), None, "it may only be starting");
+        look(&mut cold, [ONLINE, GONE, ONLINE], 1);
+        assert_eq!(cold.due(&dynamic, |_| true), leaves);
+    }
+
+    /// FEATURES: S9
+    #[test]
+    fn who_is_there_again_before_it_has_left_stays() {
+        let (schema, mut owners) = (schema(), Owners::new(Some(0)));
+        let lost = Member::founder("n3", NodeId(3));
+        let stays = |owners: &Owners| owners.stays(&schema, [&lost].into_iter());
+        look(&mut owners, [ONLINE, ONLINE, GONE], 10);
+        assert_eq!(stays(&owners), None, "it is lost");
+        let wanted = Command::SetRole { server: "n3".into(), role: lost.role };
+        look(&mut owners, [ONLINE, ONLINE, ServerState::Is(NodeState::Starting)], 1);
+        assert_eq!(owners.stays(&schema, [].into_iter()), None, "it is not on its way out");
+        assert_eq!(stays(&owners), Some(wanted.clone()));
+        owners.asked(7, &wanted);
+        assert_eq!(stays(&owners), None, "one at a time");
+        assert!(owners.answered(7));
+        assert_eq!(stays(&owners), None, "refused: not at once again");
+        look(&mut owners, [ONLINE, GONE, GONE], REST);
+        assert_eq!(stays(&owners), None);
+        look(&mut owners, [ONLINE, GONE, ONLINE], 1);
+        assert_eq!(stays(&owners), Some(wanted));
     }
 
     /// FEATURES: A7

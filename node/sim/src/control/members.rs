@@ -193,9 +193,11 @@ impl World {
             let (at, server) = self.changes.pick(&from).clone();
             let node = self.servers[at].id;
             let schema = self.control.newest.agreement().map(|agreement| &agreement.schema);
-            let leaves = schema.is_some_and(|schema| schema.check_absent(node).is_ok());
-            let order =
-                if leaves { Order::RemoveAbsent { node } } else { Order::RemoveServer { server } };
+            let judged = schema.filter(|schema| schema.check_absent(node).is_ok());
+            let order = match judged.map(|schema| schema.revision) {
+                Some(revision) => Order::RemoveAbsent { node, revision },
+                None => Order::RemoveServer { server },
+            };
             self.regroup(order);
         }
     }
