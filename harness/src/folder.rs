@@ -229,4 +229,6 @@ impl SoundnessFinding {
     pub const DRIVER_SATURATED: &str = "driver_saturated";
     /// The host gave this machine's CPU time to others (steal).
     pub const HOST_WITHHELD_CPU: &str = "host_withheld_cpu";
+    /// The simulator, which sees all servers, saw a rule of the protocol broken.
+    pub const INVARIANT_BROKEN: &str = "invariant_broken";
 }

@@ -292,6 +292,9 @@ fn keep_creating(address: &str, name: &str, stop: &AtomicBool) -> Vec<String> {
 fn w_goes_below_a_majority_and_back() {
     let cluster = Cluster::start(&[]);
     let [one, two, three] = &cluster.servers[..] else { panic!("three servers") };
+    for server in &cluster.servers {
+        server.wait_log("all servers speak version 9 from now on");
+    }
     put_quorum(one, "majority");
     is_at_rest(&cluster);
     let rids: Vec<String> = (0..3).map(|n| create(two, &format!("old {n}"))).collect();

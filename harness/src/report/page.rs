@@ -184,6 +184,9 @@ pub(super) fn safety(summary: &Summary) -> Badge {
     };
     let found = match safety.verdict {
         Verdict::Valid => format!("{} checkers found nothing wrong", safety.checkers.len()),
+        Verdict::Violated if failing(Verdict::Violated).is_empty() => {
+            "the simulator saw a rule of the protocol broken".into()
+        }
         Verdict::Violated => format!("violated: {}", failing(Verdict::Violated)),
         Verdict::Unknown if safety.checkers.is_empty() => "no checker has judged this run".into(),
         Verdict::Unknown => format!("could not be judged: {}", failing(Verdict::Unknown)),

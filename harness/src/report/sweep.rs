@@ -15,6 +15,8 @@ use crate::plan::{PLAN_FORMAT, Plan};
 pub(super) struct Common {
     /// The workload file; empty if the manifest does not name it.
     workload: String,
+    /// The stage: simulated figures do not stand beside measured ones.
+    stage: String,
     /// The plan without what may differ, as JSON.
     plan: String,
 }
@@ -28,9 +30,10 @@ pub(super) fn common(folder: &RunFolder) -> Result<Option<Common>, ReportError> 
         return Ok(None);
     }
     let manifest = load::versioned::<Manifest>(&folder.manifest(), load::MANIFEST_FORMAT)?;
-    let workload = manifest.map(|manifest| manifest.workload).unwrap_or_default();
+    let said = manifest.map(|manifest| (manifest.workload, manifest.stage));
+    let (workload, stage) = said.unwrap_or_default();
     let json = serde_json::to_string(&without_what_may_differ(plan));
-    Ok(Some(Common { workload, plan: json.map_err(ReportError::Summary)? }))
+    Ok(Some(Common { workload, stage, plan: json.map_err(ReportError::Summary)? }))
 }
 
 fn without_what_may_differ(mut plan: Plan) -> Plan {

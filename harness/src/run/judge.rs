@@ -62,10 +62,25 @@ pub fn judge(folder: &RunFolder) -> Result<Judged, RunError> {
     };
     let reading = format::read_path(folder.history())?;
     let report = check_all(&reading.history, &Options::default());
+    let (report, comparison) = with_invariants(report, &plan, &findings)?;
     write_json(&folder.verdicts(), &report)?;
-    let comparison = compare(&report, &plan)?;
     let notes = reading.notes.iter().map(ToString::to_string).collect();
     Ok(Judged { report, comparison, findings, notes })
+}
+
+/// The report against the plan; a rule that the simulator saw broken is a violation whatever the
+/// clients saw, and no plan expects one.
+fn with_invariants(
+    mut report: Report,
+    plan: &Plan,
+    findings: &[SoundnessFinding],
+) -> Result<(Report, Comparison), UnknownChecker> {
+    let mut comparison = compare(&report, plan)?;
+    if findings.iter().any(|finding| finding.code == SoundnessFinding::INVARIANT_BROKEN) {
+        report.verdict = Verdict::Violated;
+        comparison.verdict = Verdict::Violated;
+    }
+    Ok((report, comparison))
 }
 
 /// Compares with the plan's expectations, where unknown stands for any verdict.
@@ -132,6 +147,22 @@ mod tests {
         std::fs::write(&path, format!("name: x\nexpect: {expect}\n")).unwrap();
         let spec = crate::spec::workload(&path, &crate::spec::Overrides::default()).unwrap();
         crate::plan::build(&spec, 1).unwrap()
+    }
+
+    #[test]
+    fn a_rule_that_the_simulator_saw_broken_is_a_violation() {
+        let plan = expecting("{}");
+        let found = |code: &str| {
+            let report = report(&[(Checker::Linearizable, Verdict::Valid)]);
+            let detail = "one outcome: two of them".to_owned();
+            let findings = [SoundnessFinding { code: code.to_owned(), fatal: true, detail }];
+            let (report, comparison) = with_invariants(report, &plan, &findings).unwrap();
+            (report.verdict, comparison.verdict)
+        };
+        let broken = found(SoundnessFinding::INVARIANT_BROKEN);
+        assert_eq!(broken, (Verdict::Violated, Verdict::Violated));
+        let late = found(SoundnessFinding::DRIVER_SATURATED);
+        assert_eq!(late, (Verdict::Valid, Verdict::Valid));
     }
 
     #[test]

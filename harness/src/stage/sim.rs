@@ -96,7 +96,8 @@ impl Stage for SimStage {
             "{SIMULATED}; network {network}; {assumed} ({events} events, trace {trace_hash:016x})"
         );
         let broken = violations.into_iter();
-        let broken = broken.map(|violation| note("invariant_broken", true, violation));
+        let broken =
+            broken.map(|violation| note(SoundnessFinding::INVARIANT_BROKEN, true, violation));
         Ok(std::iter::once(note("simulated", false, assumed)).chain(broken).collect())
     }
 }

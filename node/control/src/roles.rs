@@ -206,12 +206,20 @@ impl Agreement {
     pub(crate) fn regroup(&mut self, next: Schema) -> Result<bool, Refusal> {
         self.schema.check_next(&next)?;
         let mut generations = self.generations.clone();
+        let has_witness = !next.nodes_in(Role::Witness).is_empty();
         let wanted: BTreeMap<ClusterKey, Placement> = next.placements();
         for (key, placement) in wanted {
             let is_closed = placement.is_closed();
             let mut keepers = Keepers::from(placement);
             if is_closed {
-                close(&mut keepers, generations.keepers(key));
+                let now = generations.keepers(key);
+                let is_loose = now.is_some_and(|k| k.write_quorum < k.masters.len() / 2 + 1);
+                if is_loose && has_witness {
+                    // What was decided there with less than a majority may be at one server alone,
+                    // and that one must keep its content.
+                    return Err(MemberError::WitnessBesideDropped(key).into());
+                }
+                close(&mut keepers, now);
             }
             match generations.bring(key, keepers, is_closed) {
                 Ok(()) | Err(ChangeError::Same(_)) => {}

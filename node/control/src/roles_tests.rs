@@ -379,6 +379,26 @@ fn every_majority_keeps_records() {
     assert!(refused.text.contains("writeQuorum 1, which is below"), "{}", refused.text);
 }
 
+/// What was dropped with W below a majority keeps that W, and so no witness.
+///
+/// FEATURES: A12, A13
+#[test]
+fn no_witness_comes_beside_what_was_dropped_below_a_majority() {
+    let mut loose = agreement(WriteQuorum::Count(1));
+    loose.apply(&Command::DropDatabase { name: "bench".into() }).unwrap();
+    let before = loose.clone();
+    for server in ["n3", "n4"] {
+        let refused = loose.apply(&role(server, Role::Witness)).unwrap_err();
+        assert!(refused.text.contains("was dropped while its W was below"), "{}", refused.text);
+        assert_eq!(loose, before);
+    }
+    // Other MASTERs give it a majority.
+    loose.apply(&role("n4", Role::Master)).unwrap();
+    finish(&mut loose, &[1, 2, 3, 4]);
+    assert_eq!(loose.apply(&role("n4", Role::Witness)), Ok(true));
+    assert!(loose.placements().values().all(|placement| placement.is_safe()));
+}
+
 /// The data center of n1 and n2, and that of n3 and n4.
 fn two_centers() -> DataCenters {
     let center = |servers: [&str; 2]| {

@@ -6,7 +6,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use quorate_api::{ErrorCode, NodeId};
+use quorate_api::{ClusterKey, ErrorCode, NodeId};
 use quorate_protocol::io::RelayConfig;
 use quorate_protocol::topology::Topology;
 use serde::{Deserialize, Serialize};
@@ -149,6 +149,12 @@ pub enum MemberError {
          start it with --join and an empty data folder"
     )]
     Witness(String),
+    /// Beside one, W is a majority everywhere, in what was dropped as well.
+    #[error(
+        "cluster {0} was dropped while its W was below the majority, and no server can be a \
+         witness beside it: another MASTER that joins or leaves gives it a majority"
+    )]
+    WitnessBesideDropped(ClusterKey),
     /// A majority could consist of servers without records.
     #[error(
         "there would be {witnesses} witnesses among {masters} MASTERs: less than half of them can \
@@ -202,6 +208,7 @@ impl From<MemberError> for Refusal {
             | MemberError::DataCenters { .. }
             | MemberError::Loose { .. }
             | MemberError::Witness(_)
+            | MemberError::WitnessBesideDropped(_)
             | MemberError::Witnesses { .. } => ErrorCode::BadRequest,
         };
         Self { code, text: error.to_string() }
