@@ -84,7 +84,7 @@ impl World {
     }
 
     /// Contents at witnesses although everybody has them, as text. One that is gone for good does
-    /// not say so; what a witness keeps no more it does not look at again.
+    /// not say so; what a witness keeps no more it does not look at again. Tombstones keep theirs.
     fn contents_left(&self) -> Vec<String> {
         if self.servers.iter().any(|server| server.dead) {
             return Vec::new();
@@ -93,7 +93,7 @@ impl World {
             let server = &self.servers[*at];
             let items = server.disk.visible().items.iter();
             let kept = items.filter(|(item, _)| self.options.belongs(*at, item.cluster));
-            let left = kept.filter(|(_, committed)| committed.image.is_some());
+            let left = kept.filter(|(_, committed)| committed.live && committed.image.is_some());
             let left: Vec<String> = left.map(|(item, _)| item.to_string()).collect();
             (!left.is_empty()).then(|| format!("{} still has the content of {left:?}", server.id))
         };
