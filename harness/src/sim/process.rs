@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,6 +57,8 @@ impl Simulator {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(log).map_err(failed)?)
+            // Ctrl-C is for the harness, which ends the run and then this.
+            .process_group(0)
             .spawn()
             .map_err(failed)?;
         let (Some(orders), Some(told)) = (child.stdin.take(), child.stdout.take()) else {

@@ -1,13 +1,11 @@
 //! How fast three machines commit a record in one round, with disks in memory that sync at once and
 //! a network without delay: the machine's own cost. No correctness here, except that it commits.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use quorate_api::{Boot, ClusterKey, Image, ItemId, NodeId, OpKind};
-use quorate_protocol::io::{
-    Base, Config, Effect, Event, Placement, Proposal, Reply, SessionToken, Submit, Tick,
-};
+use quorate_protocol::io::{Base, Config, Effect, Event, Placement, Proposal, Reply, Submit, Tick};
 use quorate_protocol::machine::Machine;
 
 use disk::Disk;
@@ -42,21 +40,7 @@ impl Servers {
         let machines = nodes.iter().map(start).collect();
         let events = VecDeque::new();
         let mut servers = Self { now: 0, machines, events, committed: 0, requests: 0 };
-        let placement = Placement {
-            generation: 1,
-            masters: nodes.clone(),
-            replicas: Vec::new(),
-            write_quorum: 2,
-            local_quorums: Vec::new(),
-            data_centers: BTreeMap::new(),
-            owner: None,
-            schema_min: 0,
-            entry: SessionToken::new(),
-            turn: None,
-            witnesses: BTreeSet::new(),
-            change: None,
-            loose: Vec::new(),
-        };
+        let placement = Placement::first(nodes.clone(), 2);
         for at in 0..nodes.len() {
             let placements = [(CLUSTER, placement.clone())].into();
             servers.events.push_back((at, Event::Configure { cfg: 1, placements }));

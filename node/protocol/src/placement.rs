@@ -225,6 +225,27 @@ impl Report {
 }
 
 impl Placement {
+    /// A first generation that is at rest: MASTERs that keep everything, decide with W of all of
+    /// them, and all create records.
+    #[must_use]
+    pub const fn first(masters: Vec<NodeId>, write_quorum: usize) -> Self {
+        Self {
+            generation: 1,
+            masters,
+            replicas: Vec::new(),
+            witnesses: BTreeSet::new(),
+            write_quorum,
+            local_quorums: Vec::new(),
+            data_centers: BTreeMap::new(),
+            owner: None,
+            schema_min: 0,
+            entry: SessionToken::new(),
+            turn: None,
+            change: None,
+            loose: Vec::new(),
+        }
+    }
+
     /// True when the cluster was dropped.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
@@ -366,19 +387,10 @@ mod tests {
     fn placement(write_quorum: usize, local_quorums: Vec<LocalQuorum>) -> Placement {
         let name = |node: &NodeId| (*node, String::from(if node.0 < 4 { "rome" } else { "oslo" }));
         Placement {
-            generation: 1,
-            masters: ALL.to_vec(),
             replicas: vec![NodeId(9)],
-            write_quorum,
             local_quorums,
             data_centers: ALL[..4].iter().map(name).collect(),
-            owner: None,
-            schema_min: 0,
-            entry: SessionToken::new(),
-            turn: None,
-            witnesses: BTreeSet::new(),
-            change: None,
-            loose: Vec::new(),
+            ..Placement::first(ALL.to_vec(), write_quorum)
         }
     }
 

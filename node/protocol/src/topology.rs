@@ -143,23 +143,11 @@ mod tests {
     use alloc::vec;
 
     use super::*;
-    use crate::io::SessionToken;
 
     fn tree(masters: u64, replicas: u64, fan_out: usize) -> Topology {
         let placement = Placement {
-            generation: 1,
-            masters: (1..=masters).map(NodeId).collect(),
             replicas: (masters + 1..=masters + replicas).map(NodeId).collect(),
-            write_quorum: 1,
-            local_quorums: Vec::new(),
-            data_centers: BTreeMap::new(),
-            owner: None,
-            schema_min: 0,
-            entry: SessionToken::new(),
-            turn: None,
-            witnesses: BTreeSet::new(),
-            change: None,
-            loose: Vec::new(),
+            ..Placement::first((1..=masters).map(NodeId).collect(), 1)
         };
         let cluster = ClusterKey { database: 1, cluster: 1 };
         Topology::new(&[(cluster, placement)].into(), fan_out)
@@ -231,21 +219,8 @@ mod tests {
         let mut placements = BTreeMap::new();
         for (cluster, masters, replicas) in [(1, vec![1], vec![2, 3]), (2, vec![2], vec![1])] {
             let of = |nodes: Vec<u64>| nodes.into_iter().map(NodeId).collect::<Vec<_>>();
-            let placement = Placement {
-                generation: 1,
-                masters: of(masters),
-                replicas: of(replicas),
-                write_quorum: 1,
-                local_quorums: Vec::new(),
-                data_centers: BTreeMap::new(),
-                owner: None,
-                schema_min: 0,
-                entry: SessionToken::new(),
-                turn: None,
-                witnesses: BTreeSet::new(),
-                change: None,
-                loose: Vec::new(),
-            };
+            let placement =
+                Placement { replicas: of(replicas), ..Placement::first(of(masters), 1) };
             placements.insert(ClusterKey { database: 1, cluster }, placement);
         }
         let tree = Topology::new(&placements, 4);

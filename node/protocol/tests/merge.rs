@@ -7,14 +7,14 @@
 #[path = "../../sim/src/disk.rs"]
 mod disk;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use disk::Disk;
 use quorate_api::{
     Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
 use quorate_protocol::io::{
-    Base, Config, Effect, Event, Note, Placement, Proposal, SessionToken, Submit, Tick, Write,
+    Base, Config, Effect, Event, Note, Placement, Proposal, Submit, Tick, Write,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
@@ -59,21 +59,7 @@ impl World {
         let letters = VecDeque::new();
         let (merging, merged) = (Vec::new(), Vec::new());
         let mut world = Self { servers, letters, now: 0, merging, kept: 0, merged };
-        let placement = Placement {
-            generation: 1,
-            masters: NODES.to_vec(),
-            replicas: Vec::new(),
-            write_quorum,
-            local_quorums: Vec::new(),
-            data_centers: BTreeMap::new(),
-            owner: None,
-            schema_min: 0,
-            entry: SessionToken::new(),
-            turn: None,
-            witnesses: BTreeSet::new(),
-            change: None,
-            loose: Vec::new(),
-        };
+        let placement = Placement::first(NODES.to_vec(), write_quorum);
         for node in NODES {
             let placements = [(CLUSTER, placement.clone())].into();
             world.step(node, Event::Configure { cfg: 1, placements });

@@ -13,8 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use disk::Disk;
 use quorate_api::{Boot, ClusterKey, Image, ItemId, NodeId, OpKind, Stamp};
 use quorate_protocol::io::{
-    Base, Config, Effect, Event, Note, Placement, Proposal, RelayConfig, Reply, SessionToken,
-    Submit, Tick,
+    Base, Config, Effect, Event, Note, Placement, Proposal, RelayConfig, Reply, Submit, Tick,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
@@ -58,19 +57,11 @@ impl World {
     /// With links between the servers alone that the topology names, if so wanted.
     fn linked(masters: u64, replicas: u64, relay: RelayConfig, few: bool) -> Self {
         let placement = Placement {
-            generation: 1,
-            masters: (1..=masters).map(NodeId).collect(),
             replicas: (masters + 1..=masters + replicas).map(NodeId).collect(),
-            write_quorum: usize::try_from(masters / 2 + 1).unwrap(),
-            local_quorums: Vec::new(),
-            data_centers: BTreeMap::new(),
-            owner: None,
-            schema_min: 0,
-            entry: SessionToken::new(),
-            turn: None,
-            witnesses: BTreeSet::new(),
-            change: None,
-            loose: Vec::new(),
+            ..Placement::first(
+                (1..=masters).map(NodeId).collect(),
+                usize::try_from(masters / 2 + 1).unwrap(),
+            )
         };
         let placements: BTreeMap<_, _> = [(CLUSTER, placement)].into();
         let tree = Topology::new(&placements, relay.fan_out);

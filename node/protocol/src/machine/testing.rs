@@ -1,14 +1,13 @@
 //! What unit tests of the machine's parts share: an empty disk, and a machine on it. May not be
 //! built into anything else.
 
-use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
 
 use super::Machine;
 use crate::conflict::Rival;
-use crate::io::{Config, Effect, Event, Placement, Recovered, SessionToken, Store};
+use crate::io::{Config, Effect, Event, Placement, Recovered, Store};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
 /// A disk with nothing on it.
@@ -61,21 +60,7 @@ pub(super) const CLUSTER: ClusterKey = ClusterKey { database: 1, cluster: 10 };
 
 /// A cluster in its first generation, which anybody creates records in.
 pub(super) fn placement(masters: Vec<NodeId>, write_quorum: usize) -> Placement {
-    Placement {
-        generation: 1,
-        masters,
-        replicas: Vec::new(),
-        write_quorum,
-        local_quorums: Vec::new(),
-        data_centers: alloc::collections::BTreeMap::new(),
-        owner: None,
-        schema_min: 0,
-        entry: SessionToken::new(),
-        turn: None,
-        witnesses: BTreeSet::new(),
-        change: None,
-        loose: Vec::new(),
-    }
+    Placement::first(masters, write_quorum)
 }
 
 /// What is to be sent, whatever it waits for.

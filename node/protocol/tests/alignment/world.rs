@@ -1,13 +1,13 @@
 //! Real machines on the simulator's disks, and a network without faults between them that counts.
 //! May not judge what it counts.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use quorate_api::{Boot, ClusterKey, Committed, Image, ItemId, NodeId, Stamp, TxId};
 use quorate_protocol::alignment::Answer;
 use quorate_protocol::copying::Chunk;
 use quorate_protocol::io::{
-    AlignConfig, AlignmentWork, Config, Effect, Event, Note, Placement, SessionToken, Tick, Write,
+    AlignConfig, AlignmentWork, Config, Effect, Event, Note, Placement, Tick, Write,
 };
 use quorate_protocol::machine::Machine;
 use quorate_protocol::message::Message;
@@ -109,21 +109,7 @@ impl World {
 
     /// Tells a server where these clusters are.
     pub(super) fn configure(&mut self, node: NodeId, cfg: u64, clusters: &[ClusterKey]) {
-        let placement = Placement {
-            generation: 1,
-            masters: NODES.to_vec(),
-            replicas: Vec::new(),
-            write_quorum: 2,
-            local_quorums: Vec::new(),
-            data_centers: BTreeMap::new(),
-            owner: None,
-            schema_min: 0,
-            entry: SessionToken::new(),
-            turn: None,
-            witnesses: BTreeSet::new(),
-            change: None,
-            loose: Vec::new(),
-        };
+        let placement = Placement::first(NODES.to_vec(), 2);
         let placements = clusters.iter().map(|cluster| (*cluster, placement.clone())).collect();
         self.cfgs.insert(node, cfg);
         self.step(node, Event::Configure { cfg, placements });

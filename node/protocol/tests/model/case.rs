@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_api::{
     Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
-use quorate_protocol::io::{Change, Placement, SessionToken, Stage};
+use quorate_protocol::io::{Change, Placement, Stage};
 use quorate_protocol::message::{Age, Ballot, Instance, Participant};
 
 /// Bounds of the arrays that make up a state.
@@ -294,19 +294,8 @@ impl Case {
             stage: Stage::Sealing { sealed: BTreeSet::new() },
         };
         let placement = |cluster: &Cluster| Placement {
-            generation: 1,
-            masters: masters(cluster),
-            replicas: Vec::new(),
-            write_quorum: cluster.write_quorum,
-            local_quorums: Vec::new(),
-            data_centers: BTreeMap::new(),
-            owner: None,
-            schema_min: 0,
-            entry: SessionToken::new(),
-            turn: None,
-            loose: Vec::new(),
-            witnesses: BTreeSet::new(),
             change: changing.then(|| change(cluster)),
+            ..Placement::first(masters(cluster), cluster.write_quorum)
         };
         self.clusters.iter().enumerate().map(|(c, cluster)| (key(c), placement(cluster))).collect()
     }

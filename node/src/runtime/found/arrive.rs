@@ -12,7 +12,7 @@ use crate::runtime::shared::Shared;
 
 /// How long decision logs may take, and the servers to agree, before it is tried again.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two tries.
+/// Between two tries: what a try waited for in vain is told to nobody when it comes.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Follows the schema, for ever.

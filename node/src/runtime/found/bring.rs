@@ -30,7 +30,8 @@ use crate::runtime::{Node, Settings};
 const ITEMS_MAX: usize = 500;
 /// How long the servers may take to agree, or to commit, before it is tried again.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two tries, and two looks at what is waited for.
+/// Between two tries of what servers refuse for now, who do not say when they will not, and two
+/// looks at this server's own state, which changes a few times in its life.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks at what cannot come for now, if nothing changes.
 const RETRY: Duration = Duration::from_secs(1);
