@@ -45,6 +45,8 @@ struct PointFigures {
 struct PointsFile<'a> {
     format: u32,
     name: &'a str,
+    /// The figures are of virtual time.
+    simulated: bool,
     axes: Vec<&'a str>,
     points: &'a [PointFigures],
     /// The law of scaling over the axis; `None` where there is none.
@@ -64,6 +66,7 @@ pub fn sweep(folder: &Path, ledger: &Ledger) -> Result<PathBuf, ReportError> {
     let file = PointsFile {
         format: 1,
         name: &definition.name,
+        simulated: definition.means.is_simulated(),
         axes: definition.axes.iter().map(|axis| axis.name.as_str()).collect(),
         points: &points,
         law,
@@ -85,6 +88,7 @@ pub fn sweep(folder: &Path, ledger: &Ledger) -> Result<PathBuf, ReportError> {
     let values = context! {
         style => style(),
         definition,
+        simulated => definition.means.is_simulated(),
         done => ledger.runs.len(),
         finished => ledger.finished,
         figures => shown,
@@ -148,7 +152,13 @@ fn lines(
     ticks.sort_by(|a, b| a.0.total_cmp(&b.0));
     marks.sort_by(|a, b| a.0.total_cmp(&b.0));
     let axis = definition.axes.first().map(|axis| axis.name.clone()).unwrap_or_default();
-    Lines { title: title.to_owned(), axis, ticks, marks, law: Vec::new() }
+    Lines { title: titled(definition, title), axis, ticks, marks, law: Vec::new() }
+}
+
+/// A plot may be looked at by itself: it says what its page does.
+fn titled(definition: &Definition, title: &str) -> String {
+    let simulated = if definition.means.is_simulated() { ", simulated" } else { "" };
+    format!("{title}{simulated}")
 }
 
 fn rate(definition: &Definition, points: &[PointFigures], law: Option<UslFit>) -> Lines {
@@ -191,7 +201,7 @@ fn heat(definition: &Definition, points: &[PointFigures]) -> Heat {
         axis.map(|axis| (axis.name.clone(), axis.labels.clone())).unwrap_or_default()
     };
     Heat {
-        title: "acknowledged per second, and p99".to_owned(),
+        title: titled(definition, "acknowledged per second, and p99"),
         rows: axis(0),
         columns: axis(1),
         cells: points.iter().map(cell).collect(),
@@ -351,6 +361,24 @@ mod tests {
         assert!((json["law"]["law"]["kappa"].as_f64().unwrap() - LAW.kappa).abs() < 1e-6, "{json}");
         for plot in ["rate.svg", "rate.png", "p99.svg"] {
             assert!(folder.path().join(plot).is_file(), "{plot}");
+        }
+    }
+
+    /// FEATURES: H11
+    #[test]
+    fn a_sweep_of_simulated_runs_says_so_on_its_page_and_in_every_plot() {
+        for (stage, is_simulated) in [("sim", true), ("process", false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut ledger = scaling();
+            ledger.definition.means.stage = stage.to_owned();
+            let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+            sweep(folder.path(), &ledger).unwrap();
+            assert_eq!(read("index.html").contains("simulated, not measured"), is_simulated);
+            for plot in ["rate.svg", "p99.svg"] {
+                assert_eq!(read(plot).contains(", simulated"), is_simulated, "{plot}");
+            }
+            let json: serde_json::Value = serde_json::from_str(&read("points.json")).unwrap();
+            assert_eq!(json["simulated"], is_simulated);
         }
     }
 

@@ -14,6 +14,7 @@ pub use order::{is_made_good, is_unsound, is_wanted, order};
 use crate::figures::bootstrap::{Estimate, estimate};
 use crate::plan::{Plan, build};
 use crate::report::Summary;
+use crate::run::choice::StageName;
 use crate::spec::{Axis, Measure, Spec, Sweep};
 
 /// What a sweep is: two with the same definition are the same sweep.
@@ -54,6 +55,14 @@ pub struct Means {
     pub options: Vec<(String, String)>,
     /// SHA-256 of the programs, or of the images, by name.
     pub programs: Vec<(String, String)>,
+}
+
+impl Means {
+    /// True if its figures are of virtual time.
+    #[must_use]
+    pub fn is_simulated(&self) -> bool {
+        self.stage == StageName::Sim.to_string()
+    }
 }
 
 /// A point of a sweep.
