@@ -133,7 +133,7 @@ fn some_master_serves_every_database() {
     let text = refused(&agreement, &[offline("n3")]);
     assert!(text.starts_with("every MASTER of database 'bench' would be OFFLINE for it"), "{text}");
     assert!(refused(&agreement, &[role("n3", Role::Replica)]).contains("would be OFFLINE"));
-    let remove = Command::RemoveServer { server: "n3".into() };
+    let remove = Command::RemoveServer { server: "n3".into(), force: false };
     assert!(agreement.clone().apply(&remove).unwrap_err().text.contains("would be OFFLINE"));
     assert_eq!(set(&mut agreement, &[online("n1")]), Ok(true));
     assert_eq!(agreement.apply(&remove), Ok(true));
@@ -189,7 +189,7 @@ fn a_status_goes_with_its_server_and_witnesses_have_none() {
     set(&mut agreement, &[offline("n4")]).unwrap();
     let bytes = agreement.schema.encode().unwrap();
     assert_eq!(Schema::decode(&bytes).unwrap(), *agreement.schema, "it is kept");
-    agreement.apply(&Command::RemoveServer { server: "n4".into() }).unwrap();
+    agreement.apply(&Command::RemoveServer { server: "n4".into(), force: false }).unwrap();
     agreement.apply(&Command::LetGo { node: NodeId(4) }).unwrap();
     assert_eq!(shown(&agreement), [], "another server may have the name");
     assert!(refused(&agreement, &[online("n4")]).contains("'n4' is not in the cluster"));

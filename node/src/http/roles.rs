@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use quorate_api::ErrorCode;
 use quorate_control::command::Command;
+use quorate_control::schema::Database;
 use quorate_control::servers::Member;
 use quorate_control::status::Setting;
 use serde_json::json;
@@ -65,16 +66,60 @@ impl<B: Backend> Access<'_, B> {
         self.change(command).await.map(drop)
     }
 
-    /// `HA REMOVE SERVER`; whether it is there or not.
+    /// `HA REMOVE SERVER`; whether it is there or not. With `FORCE` also where the server may have
+    /// what nobody else has, which is said then.
     pub(super) async fn run_remove_server(
         &self,
         remove: &HaRemoveServer,
     ) -> Result<Answer, ApiError> {
         self.check_distributed()?;
         let server = remove.server.clone();
+        let at_stake = if remove.force { self.at_stake(&server) } else { Vec::new() };
+        let force = !at_stake.is_empty();
+        if force {
+            self.check_lost(&server)?;
+        }
         self.check_reachable(&[(server.as_str(), false)].into())?;
-        self.change(Command::RemoveServer { server }).await?;
-        Ok(row(&json!({"result": true})))
+        self.change(Command::RemoveServer { server: server.clone(), force }).await?;
+        if !force {
+            return Ok(row(&json!({"result": true})));
+        }
+        let warning = given_up(&server, &at_stake);
+        tracing::warn!("{warning}");
+        Ok(row(&json!({"result": true, "mayHaveLost": at_stake, "warning": warning})))
+    }
+
+    /// Databases of which a server that votes may have what was acknowledged and nobody else has:
+    /// those with W below a majority, and those on their way from there.
+    fn at_stake(&self, server: &str) -> Vec<String> {
+        let (schema, servers) = (self.app.backend.schema(), self.app.backend.servers());
+        let member = schema.servers.iter().find(|member| member.name == server);
+        if !member.is_some_and(|member| member.role.votes()) {
+            return Vec::new();
+        }
+        let masters = schema.master_count();
+        let is_loose = |db: &&Database| {
+            let unites = servers.uniting_in(db.id).next().is_some();
+            unites || schema.rule_of(db).is_below_majority(masters)
+        };
+        schema.databases.iter().filter(is_loose).map(|db| db.name.clone()).collect()
+    }
+
+    /// What a server has that is there need not be given up.
+    fn check_lost(&self, server: &str) -> Result<(), ApiError> {
+        let found = self.app.backend.servers();
+        let state = found.find(server).map(|server| server.state);
+        let Some(state @ ServerState::Is(_)) = state else { return Ok(()) };
+        if state == ServerState::Is(NodeState::Offline) {
+            return Ok(());
+        }
+        let state = state.name();
+        let text = format!(
+            "server '{server}' is {state}: FORCE gives up what it alone has acknowledged, and is \
+             for a server that is lost; give the databases with a writeQuorum below the majority \
+             one of 'majority', and remove it without FORCE"
+        );
+        Err(ApiError::new(ErrorCode::BadRequest, text))
     }
 
     fn check_distributed(&self) -> Result<(), ApiError> {
@@ -135,6 +180,15 @@ fn majority_reachable(next: &[&str], is_there: impl Fn(&str) -> bool) -> Result<
          first"
     );
     Err(ApiError::new(ErrorCode::NotReady, text))
+}
+
+/// What people are told who give up what a server has.
+fn given_up(server: &str, databases: &[String]) -> String {
+    let databases = databases.join(", ");
+    format!(
+        "server '{server}' was removed by FORCE while the writeQuorum of these databases was below \
+         the majority: {databases}. What it alone had acknowledged there is lost"
+    )
 }
 
 /// One row.

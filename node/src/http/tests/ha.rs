@@ -30,8 +30,8 @@ async fn a_server_that_is_offline_for_a_database_serves_its_clients_no_more() {
     // Of whom it is said elsewhere does not matter here.
     setup.sql("HA SET STATUS n2=OFFLINE").await;
     setup.send("GET", &record, "").await.expect(200);
-    let row = json!({"operation": "ha set status", "result": "OK"});
-    assert_eq!(setup.sql("HA SET STATUS n1=OFFLINE").await, [row.clone()]);
+    let rows = [json!({"operation": "ha set status", "result": "OK"})];
+    assert_eq!(setup.sql("HA SET STATUS n1=OFFLINE").await, rows);
     let last = ask(&setup, "HA SET STATUS n3=OFFLINE").await.fails(400, "bad_request", "failed");
     assert!(last.contains("every MASTER of database 'bench' would be OFFLINE for it"), "{last}");
     for (method, path, body) in [
@@ -65,7 +65,7 @@ async fn a_server_that_is_offline_for_a_database_serves_its_clients_no_more() {
     let database = shown(&setup).await;
     let status = json!({"n1": "OFFLINE", "n2": "OFFLINE", "n3": "NOT_AVAILABLE"});
     assert_eq!(database["status"], status);
-    assert_eq!(setup.sql("HA SET DBSTATUS n1=ONLINE").await, [row]);
+    assert_eq!(setup.sql("HA SET DBSTATUS n1=ONLINE").await, rows);
     setup.send("GET", &record, "").await.expect(200);
     assert_eq!(shown(&setup).await["status"]["n2"], "OFFLINE");
 }
@@ -174,5 +174,25 @@ async fn statements_are_answered_as_the_manual_says() {
             let fits = if begin == expected { found == *begin } else { found.starts_with(begin) };
             assert!(fits, "{statement}: {found}, not {expected}");
         }
+    }
+}
+
+/// FEATURES: A20
+#[tokio::test]
+async fn force_gives_up_what_a_lost_server_has_and_nothing_else() {
+    let setup = Setup::bench().await;
+    // Nothing is at stake where every write has a majority: the plain removal, there or not.
+    let rows = Setup::bench().await.sql("HA REMOVE SERVER n3 FORCE").await;
+    assert_eq!(rows, [json!({"result": true})]);
+    let loose = r#"{"writeQuorum":1}"#;
+    setup.send("POST", "/database/loose/plocal", loose).await.expect(200);
+    for (server, text) in [
+        ("n3", "database 'loose' has writeQuorum 1, which is below the majority"),
+        ("n2 FORCE", "server 'n2' is ONLINE: FORCE gives up what it alone has acknowledged"),
+        ("n9 FORCE", "server 'n9' is not in the cluster"),
+    ] {
+        let refused = ask(&setup, &format!("HA REMOVE SERVER {server}")).await.json();
+        let refused = refused["errors"][0]["content"].as_str().unwrap().to_owned();
+        assert!(refused.contains(text), "{server}: {refused}");
     }
 }
