@@ -120,7 +120,8 @@ fn member(servers: &Servers, server: &Server) -> Value {
         });
         let databases = told.databases.iter();
         let databases = databases.map(|name| {
-            json!({"name": name, "status": servers.database_state(server, name), "role": server.role.name()})
+            let status = servers.database_state(server, name);
+            json!({"name": name, "status": status, "role": server.role.name()})
         });
         put("publicAddress", told.peer.map(|address| address.ip().to_string()).into());
         put("startedOn", date_time(told.started_ms, DATE).into());

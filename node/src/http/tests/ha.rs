@@ -1,5 +1,5 @@
-//! `HA SET` and `HA REMOVE SERVER`: answers, several clauses at once, what an OFFLINE server serves,
-//! and the table of statements in the manual.
+//! `HA SET` and `HA REMOVE SERVER`: answers, several clauses at once, what an OFFLINE server
+//! serves, and the table of statements in the manual.
 
 use quorate_api::ErrorCode;
 use serde_json::{Value, json};
