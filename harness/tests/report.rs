@@ -118,6 +118,20 @@ fn the_page_is_complete_and_self_contained() {
     assert_eq!(minority.label, "minority side (n3)");
     assert!(minority.counts.unknown > 80 && minority.refused > 800);
     assert!(minority.recovery_s.is_some_and(|s| (0.2..0.6).contains(&s)), "{minority:?}");
+    let series = |node: &str, class: &str| {
+        let found =
+            partition.series.iter().find(|found| found.node == node && found.class == class);
+        found.unwrap().clone()
+    };
+    let cut = series("n3", "update");
+    // Hangs end at 36 s, refusals at 45.35 s; the heal was proven at 45.009 s.
+    assert_eq!((cut.answers.state.as_str(), cut.served.state.as_str()), ("after", "after"));
+    assert!(cut.answers.seconds.is_some_and(|s| (0.99..1.1).contains(&s)), "{cut:?}");
+    assert!(cut.served.seconds.is_some_and(|s| (0.3..0.6).contains(&s)), "{cut:?}");
+    assert_eq!((cut.unavailable_times, cut.unavailable_open, cut.counts.ok), (1, false, 0));
+    assert_eq!(series("n1", "update").served.state, "always");
+    assert_eq!(series("n3", "read (local)").lost, 0);
+    assert!(partition.overlaps.is_empty() && html.contains("Series that noticed"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! a suite. Works offline on any run folder, also that of a crashed run.
 //! Measures nothing and judges nothing: figures come from `figures/`, verdicts from the checkers.
 
+mod consequences;
 mod error;
 mod figure;
 mod index;
@@ -17,6 +18,7 @@ mod words;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use consequences::{SeriesSummary, Waited};
 pub use error::ReportError;
 pub use index::{Index, index, run_folders};
 pub use plot::PlotError;

@@ -107,6 +107,7 @@ pub(super) fn page(
         operations => sections::operations(figures),
         code_rows => sections::codes(figures),
         faults => sections::faults(run, figures),
+        runs => [crate::figures::BAD_RUN, crate::figures::GOOD_RUN],
         interruptions => sections::interruptions(figures),
         staleness => sections::staleness(figures),
         checkers => checkers(run),
