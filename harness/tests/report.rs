@@ -8,8 +8,10 @@ mod report_support;
 use std::fs;
 use std::path::Path;
 
+use quorate::figures::Breach;
 use quorate::folder::RunFolder;
 use quorate::report::{self, ReportError, Summary};
+use quorate_check::Verdict;
 use report_support::Synthetic;
 
 /// A fresh folder that stays for people to look at.
@@ -132,6 +134,38 @@ fn the_page_is_complete_and_self_contained() {
     assert_eq!(series("n1", "update").served.state, "always");
     assert_eq!(series("n3", "read (local)").lost, 0);
     assert!(partition.overlaps.is_empty() && html.contains("Series that noticed"));
+    let available = summary.availability.unwrap();
+    assert_eq!((available.verdict, available.broken), (Verdict::Valid, Vec::new()));
+    assert!(available.expected.refused > 500 && html.contains("What quorums expect"));
+}
+
+/// FEATURES: H6
+#[test]
+fn a_cluster_that_acknowledges_without_its_quorum_is_told_with_the_operations() {
+    let folder = Synthetic::rich().write(&place("without-quorum"));
+    // All three were wanted, and two went on when the third was cut off.
+    let plan = fs::read_to_string(folder.plan()).unwrap();
+    let [had, wants] = ["majority", "all"].map(|quorum| format!("\"write_quorum\": \"{quorum}\""));
+    assert_eq!(plan.matches(&had).count(), 1);
+    fs::write(folder.plan(), plan.replace(&had, &wants)).unwrap();
+    let written = report::write(&folder).unwrap();
+    let available = written.summary.availability.unwrap();
+    assert_eq!(available.verdict, Verdict::Violated);
+    let breaches: Vec<(Breach, &str, &str)> = available
+        .broken
+        .iter()
+        .map(|broken| (broken.breach, broken.node.as_str(), broken.class.as_str()))
+        .collect();
+    let acknowledged = |node| (Breach::Acknowledged, node, "update");
+    assert_eq!(breaches, ["n1", "n2"].map(acknowledged));
+    for broken in &available.broken {
+        assert!((35.0..45.0).contains(&broken.from_s) && broken.operations.len() == 5);
+    }
+    // What the safety checkers say is another matter.
+    assert_eq!(written.summary.safety.verdict, Verdict::Valid);
+    let html = page(&written.report);
+    assert!(html.contains("not as expected"));
+    assert!(html.contains("acknowledged although too few servers were in reach"));
 }
 
 #[test]

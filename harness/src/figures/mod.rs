@@ -9,6 +9,7 @@ mod availability;
 pub mod bootstrap;
 mod convergence;
 mod distribution;
+mod expected;
 mod faults;
 mod gaps;
 mod interruptions;
@@ -33,6 +34,9 @@ use crate::plan::Plan;
 pub use availability::{NodeAvailability, Slice, node_availability};
 pub use convergence::Convergence;
 pub use distribution::{Bound, Distribution};
+pub use expected::{
+    Availability, Breach, Broken, DETECTION, Expectation, Expected, Stall, availability, doubt,
+};
 pub use faults::{FaultFigures, GroupFigures, Recovery, fault_figures};
 pub use gaps::{Gap, longest_gap, longest_gap_touching};
 pub use interruptions::Interruption;

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use quorate_check::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
+use super::availability::{self, AvailabilitySummary};
 use super::consequences::{self, SeriesSummary, Waited};
 use super::load::Run;
 use crate::figures::{
-    Bound, ClassFigures, Counts, FaultFigures, Figures, Gap, GroupFigures, Interruption, Latencies,
-    NodeAvailability, Recovery, Staleness, seconds,
+    self, Availability, Bound, ClassFigures, Counts, FaultFigures, Figures, Gap, GroupFigures,
+    Interruption, Latencies, NodeAvailability, Recovery, Staleness, doubt, seconds,
 };
 use crate::folder::DriverSummary;
 use crate::plan::LoadMode;
@@ -47,6 +48,9 @@ pub struct Summary {
     pub safety: Safety,
     /// Whether the figures can be trusted.
     pub measurement: Measurement,
+    /// Whether what quorum arithmetic expects was kept; `None` in earlier versions.
+    #[serde(default)]
+    pub availability: Option<AvailabilitySummary>,
     /// Arrivals per second asked for; `None` in a closed loop.
     pub asked_rate: Option<f64>,
     /// Operations intended per second.
@@ -267,6 +271,7 @@ pub(super) fn summary(run: &Run, figures: &Figures) -> Summary {
         write_quorum: run.plan.topology.write_quorum.clone(),
         safety: safety(run),
         measurement: measurement(run),
+        availability: Some(availability::summary(origin, &judged(run))),
         asked_rate: match run.plan.load.mode {
             LoadMode::Open { rate, .. } => Some(rate),
             LoadMode::Closed => None,
@@ -287,6 +292,16 @@ pub(super) fn summary(run: &Run, figures: &Figures) -> Summary {
         driver: run.driver.clone(),
         missing: run.missing.clone(),
     }
+}
+
+/// The verdict on availability. A run that ended before its figures were looked at is doubted.
+fn judged(run: &Run) -> Availability {
+    let ended = "the run ended before its soundness was looked at";
+    let doubt = match &run.soundness {
+        Some(findings) => doubt(findings),
+        None => Some(ended.to_owned()),
+    };
+    figures::availability(&run.input(), &run.samples, doubt)
 }
 
 impl Summary {
