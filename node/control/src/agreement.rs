@@ -99,7 +99,7 @@ impl Agreement {
                 return self.enlist(name, *node, address);
             }
             Command::SetRole { server, role } => return self.set_role(server, *role),
-            Command::RemoveServer { server } => return self.remove(server),
+            Command::RemoveServer { server, force: _ } => return self.remove(server),
             Command::RemoveAbsent { node, revision } => {
                 return self.remove_absent(*node, *revision);
             }

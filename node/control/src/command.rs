@@ -15,6 +15,7 @@ use crate::indexes::NewIndex;
 use crate::schema::Database;
 use crate::servers::Role;
 use crate::settings::{NewDatabase, Settings};
+use crate::versions::is_false;
 
 /// A change of what all servers agree on. Commands are applied in one order by every server, each
 /// to the schema that the one before left, so a command is checked where it is applied.
@@ -46,6 +47,10 @@ pub enum Command {
     RemoveServer {
         /// Its name.
         server: String,
+        /// It is lost, and what it alone may have acknowledged is given up: where W is below a
+        /// majority, the MASTERs that are left go on with what they have.
+        #[serde(default, skip_serializing_if = "is_false")]
+        force: bool,
     },
     /// A MASTER goes that is lost and that no database enlists. It may come back under its name.
     RemoveAbsent {

@@ -183,7 +183,7 @@ fn people_who_decide_on_a_lost_server_are_obeyed() {
         agreement
     };
     let server = || String::from("n3");
-    let remove = Command::RemoveServer { server: server() };
+    let remove = Command::RemoveServer { server: server(), force: false };
     let mut removed = absent();
     assert_eq!(removed.apply(&remove), Ok(true));
     assert!(!removed.schema.is_absent(NodeId(3)), "for good");

@@ -90,7 +90,7 @@ fn a_database_comes_with_its_numbers_and_is_served_where_all_of_it_is() {
     let class = Command::CreateClass { database: "found".into(), name: "X".into(), supers: vec![] };
     assert_eq!(agreement.apply(&class).unwrap_err().code, ErrorCode::NotReady);
     assert_eq!(agreement.apply(&new("found")).unwrap_err().code, ErrorCode::DatabaseExists);
-    let gone = Command::RemoveServer { server: "n2".into() };
+    let gone = Command::RemoveServer { server: "n2".into(), force: false };
     assert_eq!(agreement.apply(&gone).unwrap_err().code, ErrorCode::Busy);
 
     let cover = SessionToken::from([((BY, Boot(1)), 7)]);

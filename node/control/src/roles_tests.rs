@@ -32,7 +32,7 @@ fn role(server: &str, role: Role) -> Command {
 }
 
 fn remove(server: &str) -> Command {
-    Command::RemoveServer { server: server.into() }
+    Command::RemoveServer { server: server.into(), force: false }
 }
 
 /// The servers among these report whatever the change on its way asks of them.

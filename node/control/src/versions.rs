@@ -93,6 +93,7 @@ impl Command {
                 | Self::RemoveAbsent { .. }
                 | Self::CreateDatabase { new: NewDatabase { new_nodes: NewNodes::Dynamic(_), .. } }
                 | Self::SetRole { role: Role::Witness, .. }
+                | Self::RemoveServer { force: true, .. }
         );
         if self.says_chain() {
             CHAIN_SINCE

@@ -47,7 +47,8 @@ impl<B: Backend> Access<'_, B> {
     pub(super) async fn run_remove_server(&self, server: &str) -> Result<Answer, ApiError> {
         self.check_distributed()?;
         self.check_reachable(server, false)?;
-        self.change(Command::RemoveServer { server: server.to_owned() }).await?;
+        let command = Command::RemoveServer { server: server.to_owned(), force: false };
+        self.change(command).await?;
         Ok(row(&json!({"result": true})))
     }
 

@@ -62,7 +62,7 @@ fn commands() -> Vec<Command> {
         Command::Reports { from: OWN, reports: vec![report] },
         Command::AddClusters { to: OTHER },
         Command::Reconfigure { database: bench(), version: 2, settings, owners: BTreeMap::new() },
-        Command::RemoveServer { server: "n3".into() },
+        Command::RemoveServer { server: "n3".into(), force: false },
         Command::LetGo { node: NodeId(3) },
         Command::DropDatabase { name: "other".into() },
     ]
@@ -165,5 +165,6 @@ fn later_commands() -> Vec<Command> {
         adopt(2),
         Command::Brought { database: 3, by: OTHER, cover },
         Command::Arrived { database: 3, at: OTHER },
+        Command::RemoveServer { server: "n3".into(), force: true },
     ]
 }

@@ -407,7 +407,7 @@ fn run_and_end_who_is_gone(world: &mut World, ms: u64) {
 }
 
 fn remove(index: usize) -> Command {
-    Command::RemoveServer { server: format!("n{index}") }
+    Command::RemoveServer { server: format!("n{index}"), force: false }
 }
 
 /// This one is left, agrees with itself, and knows who went.

@@ -196,7 +196,7 @@ impl World {
             let judged = schema.filter(|schema| schema.check_absent(node).is_ok());
             let order = match judged.map(|schema| schema.revision) {
                 Some(revision) => Order::RemoveAbsent { node, revision },
-                None => Order::RemoveServer { server },
+                None => Order::RemoveServer { server, force: false },
             };
             self.regroup(order);
         }
