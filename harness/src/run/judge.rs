@@ -1,5 +1,6 @@
 //! Verdicts on a run folder: safety from the checkers against what the plan expects, availability
-//! against quorum arithmetic, measurement from the soundness findings. Works on any run folder, also long after the run.
+//! against quorum arithmetic, measurement from the soundness findings.
+//! Works on any run folder, also long after the run.
 //! May not draw reports or know how the run was made.
 
 use std::path::Path;
