@@ -12,7 +12,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use quorate_api::{ClusterKey, NodeId, OpKind, Operation, Stamp, TxId};
+use quorate_api::{ClusterKey, ItemId, NodeId, OpKind, Operation, Stamp, TxId};
 
 use super::parked::Parked;
 use super::{Cx, Machine};
@@ -47,6 +47,8 @@ enum Fit {
     Present,
     /// The decision that wrote the base is missing.
     Missing(TxId),
+    /// Its generation is not known here yet, and so not by which rules it is applied.
+    Ahead,
     /// Another line of history is here (W below majority): keep the local value.
     Diverged(Stamp),
     /// Its generation is over, and W was below a majority in it.
@@ -166,14 +168,14 @@ impl Machine {
                     present.push(op.clone());
                 }
                 Fit::Missing(writer) => {
-                    Mark::Parked.hit();
                     let (item, from) = (op.item.clone(), decision.tx.node);
-                    // Nothing is left to find out, and a second parking would lose the logs that
-                    // wait for the first.
-                    self.end_recovery(decision.tx);
-                    self.end_watch(decision.tx);
-                    self.parked.insert(decision, item, writer);
+                    self.park(decision, item, Some(writer));
                     self.fetch_from(cx, from, writer);
+                    return false;
+                }
+                Fit::Ahead => {
+                    let item = op.item.clone();
+                    self.park(decision, item, None);
                     return false;
                 }
                 Fit::Diverged(local) => elsewhere.push((local, op.clone())),
@@ -202,6 +204,15 @@ impl Machine {
         true
     }
 
+    fn park(&mut self, decision: Decision, item: ItemId, writer: Option<TxId>) {
+        Mark::Parked.hit();
+        // Nothing is left to find out, and a second parking would lose the logs that wait for the
+        // first.
+        self.end_recovery(decision.tx);
+        self.end_watch(decision.tx);
+        self.parked.insert(decision, item, writer);
+    }
+
     /// A coordinator keeps the operations of clusters that others hold, to stream them; it applies
     /// its own alone.
     fn holds(&self, cluster: ClusterKey) -> bool {
@@ -214,6 +225,9 @@ impl Machine {
         let local = cx.stamp(&op.item);
         let after = op.stamp_after(*tx);
         let by_version = self.config.has(Bug::BaseByVersion);
+        if self.is_ahead(participants, cluster) && self.align.is_none() {
+            return Fit::Ahead;
+        }
         if self.is_late(participants, cluster) {
             let is_in = local == after || cx.ancestors(&op.item).contains(&after);
             return if is_in { Fit::Present } else { Fit::Late };

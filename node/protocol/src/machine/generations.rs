@@ -29,6 +29,10 @@
 //! others ask about a transaction of those generations of which nothing is known here, and is what
 //! becomes of the transactions whose coordinators still collected votes.
 //!
+//! Not so with W below a majority before and after (3.10), as where a change to a majority is taken
+//! back: there one Yes may have been enough, of a MASTER that nobody waited for. Such a vote stays,
+//! and recovery decides by what votes it finds, as if the generation were not over.
+//!
 //! A server that is in no placement any more keeps what it has voted; it is asked by nobody, and
 //! waits for nobody's answers but its own.
 
@@ -120,7 +124,7 @@ impl Machine {
     pub(super) fn is_void(&self, participants: &[Participant]) -> bool {
         let is_void =
             |p: &Participant| self.generations.has_entered(p.cluster, p.generation.max(1) + 1);
-        participants.iter().any(is_void)
+        participants.iter().any(is_void) && !self.outlives_its_generation(participants)
     }
 
     /// Whether a transaction may be started now: a change on its way would have it voted down.
@@ -378,6 +382,7 @@ impl Machine {
             .iter()
             .filter(|(tx, record)| {
                 record.participants.iter().any(is_of)
+                    && !self.outlives_its_generation(&record.participants)
                     && !self.parked.contains(**tx)
                     && !self.is_finished(**tx)
             })

@@ -26,13 +26,15 @@ use crate::planted::Bug;
 
 impl Machine {
     /// With W below a majority in all clusters recovery may abort what its coordinator has
-    /// committed. Then the commit counts: it was acknowledged.
+    /// committed. Then the commit counts: it was acknowledged. Of a generation that is not known
+    /// here yet W may be one.
     pub(super) fn may_contradict(&self, cx: &Cx<'_>, decision: &Decision) -> bool {
         let TxRecord { participants, .. } = cx.tx(decision.tx).unwrap_or_default();
         let parked = self.parked.decision(decision.tx).into_iter().flat_map(|d| &d.participants);
         let touched = participants.iter().chain(&decision.participants).chain(parked);
         let touched: Vec<&Participant> = touched.collect();
-        let is_unsafe = !touched.is_empty() && touched.into_iter().all(|p| !self.was_safe(p));
+        let is_unsafe =
+            !touched.is_empty() && touched.iter().all(|p| self.is_later(p) || !self.was_safe(p));
         if is_unsafe {
             Mark::Contradicted.hit();
         }

@@ -162,10 +162,25 @@ impl Machine {
         let known = record.map(|r| r.participants.clone()).filter(|p| !p.is_empty());
         let participants = known.unwrap_or_else(|| watch.participants.clone());
         let ops = record.map(|r| r.ops.clone()).unwrap_or_default();
+        if !is_own && !self.may_take_over(&participants) {
+            let at = self.later(TURN);
+            self.arm_watch(tx, at);
+            return;
+        }
         Mark::OrphanTakenOver.hit();
         self.end_watch(tx);
         let turn = if is_own { Turn::Own } else { Turn::Led };
         self.start_recovery(cx, tx, participants, ops, turn);
+    }
+
+    /// Whoever finds an outcome has it in its log, and MASTERs that unite wait for logs of each
+    /// other alone (`unite`). So where W is below a majority a server that is no MASTER, and whose
+    /// read waits for it, leaves it to those who hold the votes, and goes on asking them.
+    fn may_take_over(&self, participants: &[Participant]) -> bool {
+        let is_mine = |p: &Participant| self.is_master(self.config.node, p.cluster);
+        participants.is_empty()
+            || self.is_decided_safely(participants)
+            || participants.iter().any(is_mine)
     }
 
     /// If there is none, room is wanted at least until it is looked for again, `mean` later.

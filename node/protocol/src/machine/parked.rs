@@ -1,5 +1,5 @@
-//! Commits that are known and cannot be applied yet, because a base of theirs is missing. May not
-//! decide when they can: that is `apply`.
+//! Commits that are known and cannot be applied yet, because a base of theirs is missing, or the
+//! configuration that they were decided under. May not decide when they can: that is `apply`.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -9,7 +9,7 @@ use quorate_api::{ItemId, NodeId, TxId};
 use super::apply::Decision;
 use crate::message::LogPosition;
 
-/// Commits that wait for the decision that wrote one of their bases.
+/// Commits that wait for the decision that wrote one of their bases, or for their configuration.
 #[derive(Debug, Default)]
 pub(super) struct Parking {
     pub(super) txs: BTreeMap<TxId, Parked>,
@@ -21,8 +21,8 @@ pub(super) struct Parking {
 pub(super) struct Parked {
     pub(super) decision: Decision,
     item: ItemId,
-    /// Who wrote the base that is missing.
-    writer: TxId,
+    /// Who wrote the base that is missing; `None`: it waits for the configuration.
+    writer: Option<TxId>,
     /// Where it stands in decision logs, so that they are acknowledged once it is applied.
     pub(super) logs: Vec<(NodeId, LogPosition)>,
 }
@@ -37,7 +37,7 @@ impl Parking {
     }
 
     pub(super) fn missing(&self) -> impl Iterator<Item = TxId> {
-        self.txs.values().map(|parked| parked.writer)
+        self.txs.values().filter_map(|parked| parked.writer)
     }
 
     /// Remembers that a log waits for this transaction.
@@ -56,7 +56,7 @@ impl Parking {
         self.txs.keys().copied().collect()
     }
 
-    pub(super) fn insert(&mut self, decision: Decision, item: ItemId, writer: TxId) {
+    pub(super) fn insert(&mut self, decision: Decision, item: ItemId, writer: Option<TxId>) {
         let tx = decision.tx;
         self.by_item.entry(item.clone()).or_default().insert(tx);
         self.txs.insert(tx, Parked { decision, item, writer, logs: Vec::new() });

@@ -117,7 +117,7 @@ impl Machine {
             let cluster = &participant.cluster;
             self.ask_later_generation(cx, tx, recovery, participant);
             let instance = recovery.clusters.get(cluster);
-            let placement = self.placement_of(participant);
+            let placement = self.electing(&recovery.participants, participant);
             let Some((placement, instance)) = placement.zip(instance) else { continue };
             for node in &placement.masters {
                 let participants = recovery.participants.clone();
@@ -152,7 +152,8 @@ impl Machine {
         participant: &Participant,
     ) {
         let is_final = matches!(recovery.clusters[&participant.cluster], Instance::Final(_));
-        if is_final || !self.is_over(participant) {
+        let is_answered_for = self.electing(&recovery.participants, participant).is_none();
+        if is_final || !is_answered_for || !self.is_over(participant) {
             return;
         }
         Mark::LaterGenerationAsked.hit();
@@ -339,10 +340,9 @@ impl Machine {
 
     /// It is a MASTER of the cluster, in the generation that the transaction was prepared in.
     fn counts_in_recovery(&self, tx: TxId, cluster: ClusterKey, node: NodeId) -> bool {
-        let recovery = self.recoveries.get(&tx);
-        let mut participants = recovery.into_iter().flat_map(|r| &r.participants);
-        let participant = participants.find(|p| p.cluster == cluster);
-        let placement = participant.and_then(|p| self.placement_of(p));
+        let Some(Recovery { participants, .. }) = self.recoveries.get(&tx) else { return false };
+        let participant = participants.iter().find(|p| p.cluster == cluster);
+        let placement = participant.and_then(|p| self.electing(participants, p));
         placement.is_some_and(|p| p.masters.contains(&node))
     }
 
@@ -354,7 +354,7 @@ impl Machine {
         let mut chosen = false;
         for participant in &recovery.participants {
             let instance = recovery.clusters.get_mut(&participant.cluster);
-            let placement = self.placement_of(participant);
+            let placement = self.electing(&recovery.participants, participant);
             let Some((placement, instance)) = placement.zip(instance) else { continue };
             match instance {
                 Instance::Promising(promises) => {

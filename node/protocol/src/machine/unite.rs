@@ -12,7 +12,8 @@
 //! as open, are one content on all MASTERs.
 //!
 //! A commit that comes later all the same was decided by a server that is no MASTER of the cluster:
-//! it is listed as one that has lost.
+//! it is listed as one that has lost, but a REPLICA that has it may keep it. So REPLICAs of the
+//! server refuse writes, and leave to MASTERs what a read of theirs finds undecided (`orphans`).
 //!
 //! **REPLICAs** were not waited for. What they have of the old generation they apply by its rules,
 //! whatever the cluster is by now. Once they have all of it, the content that won is here,
@@ -59,24 +60,27 @@ impl Machine {
 
     /// It was prepared in a generation that is not known here yet.
     pub(super) fn is_ahead(&self, participants: &[Participant], cluster: ClusterKey) -> bool {
-        let known = self.placements.get(&cluster).map_or(0, |placement| placement.generation);
-        participants.iter().any(|p| p.cluster == cluster && p.generation > known)
+        participants.iter().any(|p| p.cluster == cluster && self.is_later(p))
+    }
+
+    /// The generation is not known here yet.
+    pub(super) fn is_later(&self, of: &Participant) -> bool {
+        let known = self.placements.get(&of.cluster).map_or(0, |placement| placement.generation);
+        of.generation > known
     }
 
     /// Nothing of the generation that a commit was prepared in is written here any more.
     pub(super) fn is_late(&self, participants: &[Participant], cluster: ClusterKey) -> bool {
         let of = participants.iter().find(|participant| participant.cluster == cluster);
         let (Some(of), Some(placement)) = (of, self.placements.get(&cluster)) else { return false };
-        let generation = of.generation;
-        if placement.was_safe(generation) || !self.generations.has_entered(cluster, generation + 1)
-        {
+        if placement.was_safe(of.generation) {
             return false;
         }
-        if placement.generation > generation {
-            (generation + 1..=placement.generation).any(|later| placement.was_safe(later))
-        } else {
-            placement.unites()
-        }
+        // The first one behind it in which MASTERs are united, or are to be.
+        let next = placement.generation + 1;
+        let united = (of.generation + 1..next).find(|later| placement.was_safe(*later));
+        let united = united.or_else(|| placement.unites().then_some(next));
+        united.is_some_and(|united| self.generations.has_entered(cluster, united))
     }
 
     /// Its generation is over, so it is only listed.

@@ -40,14 +40,40 @@ impl Machine {
             .collect()
     }
 
+    /// Where the votes of one cluster count, if that is known here: the placement that it was
+    /// prepared in, or the one now, as long as the transaction can be decided by 3.10 all the same.
+    pub(super) fn electing(
+        &self,
+        participants: &[Participant],
+        of: &Participant,
+    ) -> Option<&Placement> {
+        let now = self.placements.get(&of.cluster);
+        let later = || now.filter(|_| self.outlives_its_generation(participants));
+        self.placement_of(of).or_else(later)
+    }
+
+    /// W is below a majority in all clusters, and has been ever since it was prepared, and nothing
+    /// unites them. A change that was taken back leads to such a generation, with the MASTERs and
+    /// the W of before. It waited for a majority alone; so what it did not drain may have been
+    /// acknowledged, by the one Yes of a MASTER that was away, and nobody but the votes can tell.
+    pub(super) fn outlives_its_generation(&self, participants: &[Participant]) -> bool {
+        participants.iter().all(|p| {
+            let placement = self.placements.get(&p.cluster);
+            placement.is_some_and(|placement| {
+                let mut since = p.generation..=placement.generation;
+                !since.is_empty() && since.all(|generation| !placement.was_safe(generation))
+            }) && !self.is_late(participants, p.cluster)
+        })
+    }
+
     /// A transaction is as safe as the safest cluster that it touches: with a safe one among them,
     /// all are decided by majorities, two rounds and promises (3.5, 3.7). Otherwise its coordinator
     /// could commit with W Yes where that is below a majority, a recovery that does not find those
     /// abort the whole, and the safe cluster be written by somebody else on the same base.
     /// Recoverers know all participants, so everybody comes to the same rule. A generation that is
-    /// not the one known here counts as safe: that asks for more votes, never for fewer.
+    /// not known here counts as safe: that asks for more votes, never for fewer.
     pub(super) fn is_decided_safely(&self, participants: &[Participant]) -> bool {
-        participants.iter().any(|p| self.placement_of(p).is_none_or(Placement::is_safe))
+        participants.iter().any(|p| self.electing(participants, p).is_none_or(Placement::is_safe))
     }
 
     /// Who is asked for a vote on a transaction of this server: the MASTERs whose votes count; of
@@ -159,5 +185,75 @@ fn judge_below_majority(electorate: Electorate<'_>, round: &Round) -> Votes {
         Votes::Final(Value::Aborted)
     } else {
         Votes::Open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use quorate_api::Boot;
+
+    use super::*;
+    use crate::io::{Change, Config, Event, Recovered, SessionToken, Stage};
+    use crate::machine::testing::{CLUSTER, Nothing, PEER, placement};
+
+    /// A MASTER of three that has entered a generation, and cannot enter the next one.
+    fn machine(placement: Placement, entered: u32) -> Machine {
+        let entered = [(CLUSTER, entered)].into();
+        let recovered = Recovered { entered, ..Recovered::default() };
+        let mut machine = Machine::new(Config::new(NodeId(1), Boot(1), 0), recovered);
+        let placements = [(CLUSTER, placement)].into();
+        machine.step(0, Event::Configure { cfg: 1, placements }, &Nothing, &mut Vec::new());
+        machine
+    }
+
+    /// Prepared in; now in, with W of; below a majority in; uniting; entered; open and late.
+    type Case = (u32, (u32, usize), &'static [(u32, u32)], bool, u32, (bool, bool));
+
+    /// What was prepared with W below a majority can be decided by 3.10 until MASTERs have united;
+    /// from then on, it is late.
+    ///
+    /// FEATURES: A13, L7
+    #[test]
+    fn a_loose_transaction_may_commit_until_masters_unite() {
+        let masters: Vec<NodeId> = (1..=3).map(NodeId).collect();
+        let token: SessionToken = [((PEER, Boot(1)), 9)].into();
+        let cases: [Case; 11] = [
+            (1, (1, 1), &[], false, 1, (true, false)),
+            (1, (1, 1), &[(1, 1)], true, 1, (true, false)),
+            (1, (1, 1), &[(1, 1)], true, 2, (false, true)),
+            // A change was taken back.
+            (1, (2, 1), &[(1, 2)], false, 2, (true, false)),
+            // And begun again.
+            (1, (2, 1), &[(1, 2)], true, 2, (true, false)),
+            (1, (2, 1), &[(1, 2)], true, 3, (false, true)),
+            // They are united, and not here.
+            (1, (2, 2), &[(1, 1)], false, 1, (false, false)),
+            (1, (2, 2), &[(1, 1)], false, 2, (false, true)),
+            (1, (3, 1), &[(1, 1), (3, 3)], false, 3, (false, true)),
+            // Of a majority, and not known yet.
+            (1, (2, 1), &[(2, 2)], false, 2, (false, false)),
+            (2, (1, 1), &[], false, 1, (false, false)),
+        ];
+        for (generation, (now, write_quorum), loose, unites, entered, expected) in cases {
+            let stage = Stage::Transferring { token: token.clone(), synced: BTreeSet::new() };
+            let change = Change { masters: masters.clone(), unites, stage };
+            let placement = Placement {
+                generation: now,
+                loose: loose.to_vec(),
+                entry: token.clone(),
+                change: unites.then_some(change),
+                ..placement(masters.clone(), write_quorum)
+            };
+            let machine = machine(placement, entered);
+            let prepared = vec![Participant { cluster: CLUSTER, generation }];
+            let found =
+                (machine.outlives_its_generation(&prepared), machine.is_late(&prepared, CLUSTER));
+            assert_eq!(found, expected, "{generation} in {now}, {loose:?}, entered {entered}");
+            let is_over = generation != now && !expected.0;
+            assert_eq!(machine.is_decided_safely(&prepared), is_over, "{generation} in {now}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 //!   all servers have, or of a content that some server lists as one that has lost. A merge goes
 //!   on from the line that wins; what it does away with must be listed. Of what recovery aborted
 //!   this is not asked: it sees the votes of those who are reachable, and may contradict an answer.
+//!   Whoever aborts first, against a Yes of its own where one is enough, has not looked at votes.
 //! - a transaction that touches a cluster with W of a majority has one outcome.
 //! - a content is listed as one that has lost only where two commits of its item were built on one
 //!   base. Mere lag never loses. This is asked of runs without an alignment: that brings contents
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_api::{ClusterKey, Committed, Image, ItemId, OpKind, Stamp, TxId};
 use quorate_protocol::conflict::Fate;
 use quorate_protocol::io::Write;
-use quorate_protocol::message::{Decided, Participant};
+use quorate_protocol::message::{Decided, Participant, Vote};
 
 use crate::disk::Contents;
 use crate::options::{Options, Shape};
@@ -29,6 +30,8 @@ pub(super) struct BelowMajority {
     acknowledged: BTreeSet<TxId>,
     /// By somebody's recovery.
     aborted: BTreeSet<TxId>,
+    /// Aborted by somebody whose own Yes was enough to commit.
+    unheard: BTreeSet<TxId>,
     /// Items that each transaction wrote, with the stamps after it.
     wrote: BTreeMap<TxId, Vec<(ItemId, Stamp)>>,
     /// W of each generation, and whether it is a majority.
@@ -144,7 +147,7 @@ impl BelowMajority {
                 self.committed.insert(*tx);
             }
             if let Write::Outcome(tx, Decided::Abort) = write {
-                self.aborted.insert(*tx);
+                self.note_abort(*tx, holds);
             }
             if let Write::Log(_, entry) = write
                 && entry.outcome == Decided::Commit
@@ -172,6 +175,19 @@ impl BelowMajority {
             found.push(("versions-rise", back));
         }
         found
+    }
+
+    /// The first abort of a transaction tells whether votes were looked at.
+    fn note_abort(&mut self, tx: TxId, holds: &Contents) {
+        let is_first = !self.aborted.contains(&tx) && !self.unheard.contains(&tx);
+        let record = holds.txs.get(&tx).filter(|record| record.vote == Some(Vote::Yes));
+        let is_enough = |p: &Participant| self.quorums.get(p) == Some(&(1, false));
+        let is_unheard = record.is_some_and(|record| record.participants.iter().all(is_enough));
+        if is_first && is_unheard {
+            self.unheard.insert(tx);
+        } else if is_first {
+            self.aborted.insert(tx);
+        }
     }
 
     fn note_operations(&mut self, tx: TxId, ops: &[quorate_api::Operation]) {
@@ -262,12 +278,14 @@ impl BelowMajority {
 mod tests {
     use quorate_api::{Boot, NodeId, Operation};
     use quorate_protocol::conflict::Rival;
+    use quorate_protocol::message::TxRecord;
 
     use super::*;
 
     #[test]
     fn what_nobody_committed_and_what_goes_back_is_caught() {
-        let item = ItemId::record(ClusterKey { database: 1, cluster: 10 }, 0);
+        let cluster = ClusterKey { database: 1, cluster: 10 };
+        let item = ItemId::record(cluster, 0);
         let tx = |seq| TxId { node: NodeId(1), boot: Boot(1), seq };
         let committed = |version, seq| {
             let stamp = Stamp { version, tx: tx(seq) };
@@ -291,6 +309,24 @@ mod tests {
         assert_eq!(bad(invariant.check(&end, &[])), [""; 0]);
         let end = [(item, committed(3, 3))].into();
         assert_eq!(bad(invariant.check(&end, &[])), ["acknowledged-or-listed"]);
+        // Recovery may have aborted it; but not where the one Yes that is needed was at hand.
+        let of = Participant { cluster, generation: 1 };
+        let participants = vec![of];
+        let voted = TxRecord { participants, vote: Some(Vote::Yes), ..TxRecord::default() };
+        let abort = [Write::Outcome(tx(2), Decided::Abort)];
+        for (quorum, vote, expected) in [
+            (2, Some(Vote::Yes), &[][..]),
+            (1, None, &[]),
+            (1, Some(Vote::Yes), &["acknowledged-or-listed"]),
+        ] {
+            invariant.quorums.insert(of, (quorum, false));
+            (invariant.aborted, invariant.unheard) = Default::default();
+            holds.txs.insert(tx(2), TxRecord { vote, ..voted.clone() });
+            invariant.see(&abort, &holds);
+            // Who hears of it aborts it, too.
+            invariant.see(&abort, &Contents::default());
+            assert_eq!(bad(invariant.check(&end, &[])), expected, "{quorum}");
+        }
     }
 
     /// An item was updated twice, in one line; then somebody lists the first as lost.
