@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::people::{ha, start, start_all};
-use support::{Server, joins, json_of, member, request, status, three_servers, until};
+use support::{Server, free_port, joins, json_of, member, request, status, three_servers, until};
 
 /// Records that are there before anybody joins: what there is to be fetched.
 const RECORDS: usize = 3_000;
@@ -203,6 +203,16 @@ fn who_cannot_join_is_told_why() {
     let stranger = Server::start_with("wrong", &[], &words);
     stranger.wait_log("cluster name or password differ");
     assert_eq!(member(&servers[0], "n5"), Value::Null);
+    // Who waits for a cluster in vain does not wait for none.
+    let waits = joins(dir.path(), "n6", &format!("127.0.0.1:{}", free_port()));
+    let mut sixth = start(&waits);
+    sixth.wait_log("updated node status to 'STARTING'");
+    sixth.end(Signal::SIGTERM);
+    let without: Vec<String> = waits.iter().filter(|a| !is_of_a_cluster(a)).cloned().collect();
+    let mut sixth = start(&without);
+    sixth.wait_log("that of a server that was to join a cluster and knows of none yet");
+    until("its end", || sixth.ended().is_some());
+    assert_eq!(sixth.ended().and_then(|status| status.code()), Some(3));
 }
 
 /// Puts a database's document back with another role of a server.

@@ -88,9 +88,10 @@ impl Cluster {
         let mut clean = true;
         for name in servers {
             let node = self.node(name)?;
+            let begun = Instant::now();
             // A clean stop may take longer than a proof may: its end is the proof all the same.
             clean &= node.terminate(self.options.stop_limit).await?;
-            evidence.push(exit_of(node));
+            evidence.push(format!("{} after {:.1?}", exit_of(node), begun.elapsed()));
         }
         Ok(self.done(clean, &evidence))
     }

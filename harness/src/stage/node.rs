@@ -309,7 +309,8 @@ impl Node {
             Some(status) => Ok(status.success()),
             None => {
                 self.kill().await?;
-                Ok(false)
+                // Status 0 is that of one that had ended just before it was killed.
+                Ok(process.exit_status().is_some_and(|status| status.success()))
             }
         }
     }

@@ -121,6 +121,12 @@ impl<P: Protocol> NodeLoop<P> {
         let is_member = schema.server(self.shared.node).is_some();
         if joins && !is_member {
             self.shared.may_join.notify_one();
+        } else if schema.servers.is_empty() {
+            self.shared.refuse(
+                "the data folder is that of a server that was to join a cluster and knows of none \
+                 yet; start it with --join, as before, or found a cluster with another folder"
+                    .to_owned(),
+            );
         } else if !linked && schema.servers.len() > 1 {
             let names: Vec<&str> = schema.servers.iter().map(|s| s.name.as_str()).collect();
             let names = names.join(", ");

@@ -86,10 +86,12 @@ pub(in crate::runtime) fn open(settings: &Settings) -> Result<(DataDir, Recovere
     move_on(root)?;
     let opened = open_as_it_is(settings)?;
     let is_among_others = !settings.join.is_empty() || settings.members.count() > 1;
-    if !is_among_others && opened.1.snapshot.is_none() {
+    let agreed = agreed(&opened.0, &opened.1);
+    // One that was to join and was never taken in has agreed with nobody either.
+    if !is_among_others && agreed.as_ref().is_none_or(|agreed| agreed.schema.servers.is_empty()) {
         forgets_nothing(root)?;
     }
-    if !is_among_others || alone(&opened.0, &opened.1).is_none() {
+    if !is_among_others || !agreed.is_some_and(|agreed| is_alone(&opened.0, &agreed)) {
         return Ok(opened);
     }
     let node = opened.0.node;
@@ -121,17 +123,25 @@ fn open_as_it_is(settings: &Settings) -> Result<(DataDir, RecoveredLog), StartEr
 }
 
 /// What a server has agreed on with itself, if it founded its cluster alone and nobody was ever in
-/// it besides. Whoever was told to be in has been told so behind the disk of this server, so what
-/// it had applied is enough to know.
+/// it besides.
 pub(super) fn alone(data: &DataDir, control: &RecoveredLog) -> Option<Agreement> {
+    agreed(data, control).filter(|agreed| is_alone(data, agreed))
+}
+
+/// Whoever was told to be in has been told so behind the disk of this server, so what it had
+/// applied is enough to know.
+fn is_alone(data: &DataDir, agreed: &Agreement) -> bool {
+    agreed.schema.is_founded_alone() && agreed.schema.server(data.node).is_some()
+}
+
+/// What a server had applied of what was agreed on; `None` while it never heard of anything.
+fn agreed(data: &DataDir, control: &RecoveredLog) -> Option<Agreement> {
     control.snapshot.as_ref()?;
     let (node, boot) = (data.node, data.boot);
     let config = PlaneConfig { node, boot, seed: 0, entries_max: ENTRIES_MAX };
     // What cannot be read is for the one to say who is to use it.
     let plane: Plane = Plane::new(config, control, &[], &mut Vec::new()).ok()?;
-    let agreement = &plane.state().agreement;
-    let is_alone = agreement.schema.is_founded_alone() && agreement.schema.server(node).is_some();
-    is_alone.then(|| agreement.clone())
+    Some(plane.state().agreement.clone())
 }
 
 /// Moves what an identity has written out of the way, and renews that; or goes on with it. Until
