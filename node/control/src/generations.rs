@@ -21,6 +21,7 @@
 //! other MASTERs, other data centers, or another W below it; going on without a majority of the old
 //! MASTERs (`FORCE`).
 
+mod forced;
 mod progress;
 
 use alloc::collections::{BTreeMap, BTreeSet};

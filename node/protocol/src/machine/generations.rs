@@ -39,7 +39,7 @@ use quorate_api::{ClusterKey, NodeId, Stamp, TxId};
 
 use super::align_state::Aligning;
 use super::apply::{Decision, Source};
-use super::unite::Scan;
+use super::unite::{Scan, Waits};
 use super::{Cx, Machine};
 use crate::alignment::Generation;
 use crate::io::{Change, Placement, Report, SessionToken, Stage, Write};
@@ -63,6 +63,8 @@ pub(super) struct Generations {
     reported: BTreeMap<ClusterKey, Report>,
     /// What is compared where MASTERs unite.
     pub(super) scans: BTreeMap<ClusterKey, Scan>,
+    /// Where clients wait for that, and since when.
+    pub(super) waits: Waits,
     /// Something happened that may let a cluster go on.
     pub(super) progress: bool,
 }
@@ -123,11 +125,6 @@ impl Machine {
         participants.iter().any(is_void)
     }
 
-    /// Whether a transaction may be started now: a change on its way would have it voted down.
-    pub(super) fn is_changing(&self, cluster: ClusterKey) -> bool {
-        self.placements.get(&cluster).is_some_and(Placement::is_changing)
-    }
-
     /// A configuration came.
     pub(super) fn look_at_changes(&mut self, cx: &mut Cx<'_>) {
         let me = self.config.node;
@@ -135,6 +132,7 @@ impl Machine {
         self.generations.open.clear();
         for (cluster, placement) in &self.placements {
             let (cluster, generation) = (*cluster, placement.generation);
+            self.generations.waits.note(cluster, placement, self.now);
             let is_master = placement.masters.contains(&me);
             if is_master
                 && placement.is_ending()

@@ -19,14 +19,16 @@
 //! committed or listed, and above all others: a merge is written above everything that any MASTER
 //! has, and where only one line is left its head is the highest. So the highest is taken.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, Operation, Stamp, TxId};
 
+use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::alignment::Digest;
 use crate::conflict::Fate;
-use crate::io::{Placement, Report, Stage, Write, is_last_page};
+use crate::io::{Placement, Report, Stage, Tick, Write, is_last_page};
 use crate::marks::Mark;
 use crate::message::Participant;
 use crate::planted::Bug;
@@ -43,7 +45,52 @@ pub(super) struct Scan {
     is_whole: bool,
 }
 
+/// Where clients wait for MASTERs that unite, in which generation and whether it has been sealed,
+/// and since when.
+#[derive(Debug, Default)]
+pub(super) struct Waits(BTreeMap<ClusterKey, ((u32, bool), Tick)>);
+
+impl Waits {
+    /// A configuration came.
+    pub(super) fn note(&mut self, cluster: ClusterKey, placement: &Placement, now: Tick) {
+        if !placement.unites() || !placement.is_changing() {
+            self.0.remove(&cluster);
+            return;
+        }
+        let stage = (placement.generation, placement.is_ending());
+        let (known, since) = self.0.entry(cluster).or_insert((stage, now));
+        if *known != stage {
+            (*known, *since) = (stage, now);
+        }
+    }
+
+    fn is_over(&self, cluster: ClusterKey, bound: Tick, now: Tick) -> bool {
+        self.0.get(&cluster).is_some_and(|(_, since)| now >= since + bound)
+    }
+}
+
 impl Machine {
+    /// Whether a transaction has to wait: a change on its way would have it voted down, or MASTERs
+    /// merge what differed when they were compared. Merging without clients is not done for long:
+    /// it may wait for people, and nothing is sealed.
+    pub(super) fn is_changing(&self, cluster: ClusterKey) -> bool {
+        let placement = self.placements.get(&cluster);
+        placement.is_some_and(|placement| {
+            let waits = placement.is_ending() || !self.has_waited(cluster);
+            placement.is_changing() && waits
+        })
+    }
+
+    /// Clients are not left waiting any longer: some MASTER does not come to what was sealed.
+    pub(super) fn is_stuck(&self, cluster: ClusterKey) -> bool {
+        let placement = self.placements.get(&cluster);
+        placement.is_some_and(Placement::is_ending) && self.has_waited(cluster)
+    }
+
+    fn has_waited(&self, cluster: ClusterKey) -> bool {
+        self.generations.waits.is_over(cluster, self.config.merge.patience, self.now)
+    }
+
     /// W was a majority in the generation that a transaction was prepared in. Of a generation that
     /// is not known here yet, it is taken to be.
     pub(super) fn was_safe(&self, participant: &Participant) -> bool {
@@ -101,7 +148,7 @@ impl Machine {
         if placement.is_closed() {
             return true;
         }
-        placement.masters.iter().all(|node| self.is_up(*node))
+        placement.merging().iter().all(|node| self.is_up(*node))
             && !waiting.any(|parked| parked.decision.participants.iter().any(of_cluster))
             && self.merger.is_done(cluster)
             && (self.merger_of(cluster) != Some(self.config.node)
@@ -157,7 +204,9 @@ impl Machine {
             };
             self.report(cx, Report::Compared { cluster, generation, digest, differs }, again);
         } else {
+            // The next page is the next step's, whether anything else happens or not.
             self.generations.progress = true;
+            self.timers.set(self.now + 1, Timer::Comparison);
         }
     }
 
@@ -244,3 +293,7 @@ impl Machine {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "unite_tests.rs"]
+mod tests;
