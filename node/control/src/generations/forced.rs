@@ -31,6 +31,10 @@ impl Generations {
     pub fn go_on_without(&mut self, cluster: ClusterKey, next: Keepers) -> Result<(), ChangeError> {
         let found = self.clusters.get_mut(&cluster).ok_or(ChangeError::Unknown(cluster))?;
         check(cluster, &found.keepers, &next)?;
+        if found.change.is_none() && found.keepers.decides_like(&next) {
+            found.keepers = next;
+            return Ok(());
+        }
         let stays = next.masters.iter().all(|node| found.keepers.masters.contains(node));
         let is_local = !(found.keepers.local_quorums.is_empty() && next.local_quorums.is_empty());
         if !stays || is_local {
@@ -38,10 +42,6 @@ impl Generations {
             return Err(ChangeError::BelowMajority { cluster, write_quorum, masters });
         }
         let Some(change) = &mut found.change else {
-            if found.keepers.decides_like(&next) {
-                found.keepers = next;
-                return Ok(());
-            }
             let stage = Stage::Merging { merged: BTreeSet::new(), quiet: false };
             found.change = Some(Change { next, stage });
             return Ok(());

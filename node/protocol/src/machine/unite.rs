@@ -3,7 +3,7 @@
 //! is active is the control plane's to say; merging itself is `merge`.
 //!
 //! **Why nothing that was acknowledged is lost.** Each MASTER may have what nobody else has, so all
-//! of them take part. Each seals the old generation, settles whatever it voted for, ends what it
+//! of them take part, but those whom people give up, with that. Each seals the old generation, settles whatever it voted for, ends what it
 //! coordinates, and tells how far its decision log is; nothing of the old generation is decided
 //! anywhere after that. Then each applies all logs up to there, and enters the next generation,
 //! which is durable and closes the old one: a commit of that is never written any more, only
