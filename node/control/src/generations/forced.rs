@@ -19,7 +19,8 @@ use super::{Change, ChangeError, Generations, Keepers, Stage, check};
 
 impl Generations {
     /// True while W of a cluster is below a majority.
-    pub(crate) fn is_loose(&self, cluster: ClusterKey) -> bool {
+    #[must_use]
+    pub fn is_loose(&self, cluster: ClusterKey) -> bool {
         self.keepers(cluster).is_some_and(|keepers| !keepers.is_safe())
     }
 
