@@ -199,7 +199,7 @@ impl Agreement {
                 );
                 return Err(Refusal { code: ErrorCode::BadRequest, text });
             }
-            // One that waits for a MASTER, or for people, can be taken back, if nobody leaves by it.
+            // One that waits for a MASTER, or for people, can be taken back if nobody leaves by it.
             let next_masters = generations.next_keepers(key).map(|next| &next.masters);
             let begun = if generations.unites(key) && next_masters == Some(&to.masters) {
                 generations.bring(key, to, false)

@@ -100,8 +100,8 @@ impl Schema {
         Ok(Some(next.without_owner(node, Role::Replica)))
     }
 
-    /// Whether quorums can be reached with the MASTERs of the next schema. `force`: W may be below a
-    /// majority of them, where no data center decides by itself.
+    /// Whether quorums can be reached with the MASTERs of the next schema. `force`: W may be below
+    /// a majority of them, where no data center decides by itself.
     pub(crate) fn check_next(&self, next: &Self, force: bool) -> Result<(), MemberError> {
         let (before, after) = (self.master_count(), next.master_count());
         if after == 0 {

@@ -3,13 +3,13 @@
 //! is active is the control plane's to say; merging itself is `merge`.
 //!
 //! **Why nothing that was acknowledged is lost.** Each MASTER may have what nobody else has, so all
-//! of them take part, but those whom people give up, with that. Each seals the old generation, settles whatever it voted for, ends what it
-//! coordinates, and tells how far its decision log is; nothing of the old generation is decided
-//! anywhere after that. Then each applies all logs up to there, and enters the next generation,
-//! which is durable and closes the old one: a commit of that is never written any more, only
-//! listed. So the digest that it tells afterwards stays true until the next generation is active,
-//! over restarts, too, however late the report arrives. Digests that are equal, with nothing listed
-//! as open, are one content on all MASTERs.
+//! of them take part, but those whom people give up, with that. Each seals the old generation,
+//! settles whatever it voted for, ends what it coordinates, and tells how far its decision log is;
+//! nothing of the old generation is decided anywhere after that. Then each applies all logs up to
+//! there, and enters the next generation, which is durable and closes the old one: a commit of that
+//! is never written any more, only listed. So the digest that it tells afterwards stays true until
+//! the next generation is active, over restarts, too, however late the report arrives. Digests that
+//! are equal, with nothing listed as open, are one content on all MASTERs.
 //!
 //! A commit that comes later all the same was decided by a server that is no MASTER of the cluster:
 //! it is listed as one that has lost.
