@@ -137,7 +137,9 @@ impl World {
         self.clients.counts_mut().disks_lost += 1;
         let id = self.servers[index].id;
         self.trace.line(self.now, format_args!("{id} is lost for good"));
-        let left = self.servers.iter().filter(|server| !server.dead);
+        // What a REPLICA has is not waited for.
+        let voting = self.options.voting().into_iter().map(|at| &self.servers[at]);
+        let left = voting.filter(|server| !server.dead);
         let left: Vec<_> = left.map(|server| server.disk.durable()).collect();
         self.invariants.given_up(&left);
     }

@@ -386,11 +386,7 @@ impl<P: Protocol> NodeLoop<P> {
         let clusters = placements.len();
         tracing::info!(cfg, clusters, changing, "updated distributed configuration");
         for uniting in bulletin::uniting(&placements, &self.shared.schema.load()) {
-            if uniting.without.is_empty() {
-                tracing::info!(database = uniting.database, "{uniting}");
-            } else {
-                tracing::warn!(database = uniting.database, "{uniting}");
-            }
+            tracing::info!(database = uniting.database, "{uniting}");
         }
         self.step(MachineEvent::Chains(chains));
         self.step(MachineEvent::Configure { cfg, placements });

@@ -250,6 +250,10 @@ impl Machine {
                 Stage::Transferring { synced, .. } => synced.contains(&me),
                 Stage::Sealing { .. } | Stage::Merging { .. } => true,
             },
+            // All are waited for, so also whoever needs the turn next.
+            Some(Change { stage: Stage::Merging { .. }, .. }) if placement.turn == Some(me) => {
+                false
+            }
             Some(Change { stage: Stage::Merging { merged, .. }, .. }) => {
                 if !merged.contains(&me) {
                     self.report_merged(cx, cluster, generation, again);

@@ -70,12 +70,18 @@ fn config() -> Config {
     Config::new(NodeId(1), Boot(1), 0)
 }
 
-/// The first of three MASTERs, which unite, at this stage.
-fn at_stage(stage: Stage, disk: &Records) -> Machine {
+/// Three MASTERs, which unite, at this stage.
+fn uniting(stage: Stage) -> Placement {
     let masters: Vec<NodeId> = (1..=3).map(NodeId).collect();
     let mut placement = placement(masters.clone(), 1);
     placement.change = Some(Change { masters, unites: true, stage });
     placement.loose = vec![(1, 1)];
+    placement
+}
+
+/// The first of them.
+fn at_stage(stage: Stage, disk: &Records) -> Machine {
+    let placement = uniting(stage);
     let mut machine = Machine::new(config(), Recovered::default());
     let placements = [(CLUSTER, placement)].into();
     machine.step(0, Event::Configure { cfg: 1, placements }, disk, &mut Vec::new());
@@ -116,6 +122,24 @@ fn refusal(effect: &Effect) -> Option<(u64, ErrorCode, bool)> {
     Some((*request, *code, *item == Some(ItemId::record(CLUSTER, 0))))
 }
 
+fn told(effect: &Effect) -> Option<Report> {
+    if let Effect::Report { report, .. } = effect { Some(report.clone()) } else { None }
+}
+
+/// Somebody else may need it before all have merged.
+///
+/// FEATURES: A13, L7
+#[test]
+fn the_turn_is_given_back_while_masters_merge() {
+    let stage = || Stage::Merging { merged: BTreeSet::new(), quiet: false };
+    let mut machine = at_stage(stage(), &Records(0));
+    let placement = Placement { turn: Some(NodeId(1)), ..uniting(stage()) };
+    let (mut out, placements) = (Vec::new(), [(CLUSTER, placement)].into());
+    machine.step(1, Event::Configure { cfg: 2, placements }, &Records(0), &mut out);
+    let reports: Vec<Report> = out.iter().filter_map(told).collect();
+    assert_eq!(reports, [Report::Synced { cluster: CLUSTER, generation: 1 }]);
+}
+
 /// FEATURES: A13, L7
 #[test]
 fn a_comparison_needs_nobody_else_to_go_on() {
@@ -127,9 +151,6 @@ fn a_comparison_needs_nobody_else_to_go_on() {
     let whole = disk.items_after(CLUSTER, None, usize::MAX).into_iter();
     let digest = |(key, committed): (ItemKey, Committed)| Digest::of(&key, &committed);
     let sum = whole.map(digest).fold(Digest::default(), Digest::plus);
-    let told = |effect: &Effect| {
-        if let Effect::Report { report, .. } = effect { Some(report.clone()) } else { None }
-    };
     let compared: Vec<Report> = seen.iter().filter_map(|(_, effect)| told(effect)).collect();
     let wanted = Report::Compared { cluster: CLUSTER, generation: 2, digest: sum, differs: false };
     assert_eq!(compared, [wanted]);
