@@ -8,8 +8,10 @@ mod report_support;
 use std::fs;
 use std::path::Path;
 
+use quorate::figures::Breach;
 use quorate::folder::RunFolder;
-use quorate::report::{self, ReportError, Summary};
+use quorate::report::{self, FaultSummary, ReportError, Summary};
+use quorate_check::Verdict;
 use report_support::Synthetic;
 
 /// A fresh folder that stays for people to look at.
@@ -118,6 +120,60 @@ fn the_page_is_complete_and_self_contained() {
     assert_eq!(minority.label, "minority side (n3)");
     assert!(minority.counts.unknown > 80 && minority.refused > 800);
     assert!(minority.recovery_s.is_some_and(|s| (0.2..0.6).contains(&s)), "{minority:?}");
+    series_that_noticed(partition);
+    assert!(html.contains("Series that noticed"));
+    let available = summary.availability.unwrap();
+    assert_eq!((available.verdict, available.broken), (Verdict::Valid, Vec::new()));
+    assert!(available.expected.refused > 500 && html.contains("What quorums expect"));
+}
+
+/// What each kind of operation at each server had of the partition of n3 from 35 s to 45 s.
+fn series_that_noticed(partition: &FaultSummary) {
+    let series = |node: &str, class: &str| {
+        let found =
+            partition.series.iter().find(|found| found.node == node && found.class == class);
+        found.unwrap().clone()
+    };
+    let cut = series("n3", "update");
+    // Hangs end at 36 s, refusals at 45.35 s; the heal was proven at 45.009 s.
+    assert_eq!((cut.answers.state.as_str(), cut.served.state.as_str()), ("after", "after"));
+    assert!(cut.answers.seconds.is_some_and(|s| (0.99..1.1).contains(&s)), "{cut:?}");
+    assert!(cut.served.seconds.is_some_and(|s| (0.3..0.6).contains(&s)), "{cut:?}");
+    assert_eq!((cut.unavailable_times, cut.unavailable_open, cut.counts.ok), (1, false, 0));
+    assert_eq!(series("n1", "update").served.state, "always");
+    assert_eq!(series("n3", "read (local)").lost, 0);
+    assert!(partition.overlaps.is_empty());
+}
+
+/// FEATURES: H6
+#[test]
+fn a_cluster_that_acknowledges_without_its_quorum_is_told_with_the_operations() {
+    let folder = Synthetic::rich().write(&place("without-quorum"));
+    // All three were wanted, and two went on without the third.
+    let plan = fs::read_to_string(folder.plan()).unwrap();
+    let [had, wants] = ["majority", "all"].map(|quorum| format!("\"write_quorum\": \"{quorum}\""));
+    assert_eq!(plan.matches(&had).count(), 1);
+    fs::write(folder.plan(), plan.replace(&had, &wants)).unwrap();
+    let written = report::write(&folder).unwrap();
+    let available = written.summary.availability.unwrap();
+    assert_eq!(available.verdict, Verdict::Violated);
+    let broken: Vec<(&str, &str)> = available
+        .broken
+        .iter()
+        .map(|broken| (broken.node.as_str(), broken.class.as_str()))
+        .collect();
+    // While n3 was cut off, the others; while n1 was dead, n2 and n3.
+    let writers = ["n1", "n2", "n3"].map(|node| [(node, "create"), (node, "update")]);
+    assert_eq!(broken, writers.concat());
+    for broken in &available.broken {
+        assert_eq!(broken.breach, Breach::Acknowledged);
+        assert!((35.0..53.0).contains(&broken.from_s) && broken.operations.len() == 5);
+    }
+    // What the safety checkers say is another matter.
+    assert_eq!(written.summary.safety.verdict, Verdict::Valid);
+    let html = page(&written.report);
+    assert!(html.contains("not as expected"));
+    assert!(html.contains("acknowledged although too few servers were in reach"));
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub(super) fn check(arguments: &FolderArguments) -> anyhow::Result<Exit> {
         Output.json(&serde_json::json!({
             "safety": judged.report,
             "as_expected": judged.comparison,
+            "availability": judged.availability,
             "measurement": judged.findings,
             "notes": judged.notes,
         }))?;
@@ -20,6 +21,9 @@ pub(super) fn check(arguments: &FolderArguments) -> anyhow::Result<Exit> {
         Output.line(judged.report.to_string().trim_end())?;
         for mismatch in &judged.comparison.mismatches {
             Output.line(format!("not as expected: {mismatch}"))?;
+        }
+        for line in verdict::availability(&judged) {
+            Output.line(line)?;
         }
         for finding in &judged.findings {
             let weight = if finding.fatal { "unsound" } else { "note" };

@@ -85,6 +85,9 @@ fn tell(name: &str, ended: &Ended, place: &PlaceArguments) -> anyhow::Result<()>
                 Output.line(format!("\n{}:\n{example}", judgement.checker))?;
             }
         }
+        for line in verdict::availability(judged) {
+            Output.line(line)?;
+        }
         for finding in &judged.findings {
             let weight = if finding.fatal { "unsound" } else { "note" };
             Output.line(format!("{weight}: {}: {}", finding.code, finding.detail))?;

@@ -1,4 +1,4 @@
-//! Both verdicts of a run in words, and the exit code that they amount to.
+//! The verdicts of a run in words, and the exit code that they amount to.
 //! May not judge: that was done when these functions are called.
 
 use quorate_check::verdict::Verdict;
@@ -11,7 +11,13 @@ use crate::run::judge::Judged;
 
 /// The exit code of a judged run.
 pub(super) fn exit(judged: &Judged) -> Exit {
-    match judged.comparison.verdict {
+    let availability = &judged.availability;
+    match judged.comparison.verdict.merge(match availability.verdict {
+        Verdict::Violated => Verdict::Violated,
+        // Nothing definite was expected, or all of it kept.
+        Verdict::Valid | Verdict::Unknown if availability.broken.is_empty() => Verdict::Valid,
+        Verdict::Valid | Verdict::Unknown => Verdict::Unknown,
+    }) {
         Verdict::Violated => Exit::Violation,
         Verdict::Unknown => Exit::Inconclusive,
         Verdict::Valid if judged.unsound().next().is_some() => Exit::Inconclusive,
@@ -38,6 +44,32 @@ pub(super) fn rows(judged: &Judged) -> Vec<Vec<String>> {
         vec![judgement.checker.to_string(), judgement.verdict.to_string(), remark]
     });
     rows.collect()
+}
+
+/// What was expected of availability, and what of it was broken, a line each.
+pub(super) fn availability(judged: &Judged) -> Vec<String> {
+    let found = &judged.availability;
+    let expected = &found.expected;
+    let head = format!(
+        "availability: {}: {} operations had to be served, {} had to be refused, {} could not be \
+         acknowledged, {} might do either",
+        found.verdict, expected.served, expected.refused, expected.impossible, expected.either
+    );
+    let doubt = found.doubt.as_ref().filter(|_| !found.broken.is_empty());
+    let doubt = doubt.map(|doubt| format!("may be the machine's doing: {doubt}"));
+    let stalls = found.stalls.iter().map(|stall| {
+        let (from, length) = (crate::figures::seconds(stall.window.from), stall.window.seconds());
+        format!(
+            "nothing was expected while the disk of {} stood still: {length:.1} s from {from:.3} s \
+             of the history on",
+            stall.node
+        )
+    });
+    std::iter::once(head)
+        .chain(stalls)
+        .chain(found.broken.iter().map(ToString::to_string))
+        .chain(doubt)
+        .collect()
 }
 
 /// The most telling figures.
@@ -99,6 +131,7 @@ pub(super) fn reasons(ended: &Ended) -> String {
     let mut reasons = Vec::new();
     if let Some(judged) = &ended.judged {
         reasons.extend(judged.comparison.mismatches.iter().map(ToString::to_string));
+        reasons.extend(judged.availability.broken.iter().map(ToString::to_string));
     }
     if let Some(error) = &ended.error {
         reasons.push(format!("the harness failed: {}", first_line(&error.to_string())));
@@ -138,6 +171,7 @@ pub(super) fn json(name: &str, ended: &Ended) -> Value {
         "error": ended.error.as_ref().map(ToString::to_string),
         "safety": judged.map(|judged| &judged.report),
         "as_expected": judged.map(|judged| &judged.comparison),
+        "availability": judged.map(|judged| &judged.availability),
         "measurement": judged.map(|judged| &judged.findings),
         "summary": ended.summary,
     })

@@ -4,7 +4,9 @@
 use quorate_check::history::{Nanos, Operation, Outcome};
 use serde::{Deserialize, Serialize};
 
+use super::convergence::{Convergence, convergence};
 use super::operations::is_write;
+use super::series::{self, Series, SeriesFigures, Span};
 use super::{
     Counts, Gap, Input, Window, gaps, is_refusal, is_workload_reply, longest_gap_touching,
 };
@@ -21,6 +23,8 @@ const GOOD_SLOTS: usize = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "recovery", content = "nanos")]
 pub enum Recovery {
+    /// Nobody asked from the effect until recovery was watched no longer.
+    NoTraffic,
     /// No slot between effect and heal was bad.
     Undisturbed,
     /// Good for three slots in a row, beginning this many nanoseconds after the heal.
@@ -43,6 +47,8 @@ pub struct GroupFigures {
     pub counts: Counts,
     /// Explicit refusals among the failed.
     pub refused: u64,
+    /// Of all of them, those that were not served well: refused, left unanswered, or too late.
+    pub lost: u64,
     /// Longest time without an acknowledged operation that overlaps the fault.
     pub gap: Gap,
     /// The same for writing operations; `None` if nobody tried to write.
@@ -68,8 +74,18 @@ pub struct FaultFigures {
     pub healed: Option<Nanos>,
     /// From the effect to the first reply (or the first giving up) that was no success.
     pub first_failure: Option<Nanos>,
-    /// From the effect to the first explicit refusal: from here on clients need not hang.
+    /// From the effect to the first explicit refusal.
     pub first_refusal: Option<Nanos>,
+    /// Other faults that were in force at the same time, so that these figures are theirs as well.
+    pub overlaps: Vec<String>,
+    /// How long at least one series was unavailable for it. Nanoseconds.
+    pub unavailable: Nanos,
+    /// True if one still was when it was watched no longer.
+    pub unavailable_open: bool,
+    /// When all servers had what was acknowledged meanwhile.
+    pub convergence: Convergence,
+    /// What became of each series, by server and class.
+    pub series: Vec<SeriesFigures>,
     /// All servers together first, then the servers hit, then the rest.
     pub groups: Vec<GroupFigures>,
 }
@@ -86,7 +102,8 @@ impl FaultFigures {
 #[must_use]
 pub fn fault_figures(input: &Input<'_>, slot: Nanos) -> Vec<FaultFigures> {
     let injects = input.faults.iter().filter(|record| record.action == FaultAction::Inject);
-    injects.map(|inject| consequences(input, slot, inject)).collect()
+    let series = series::series(input);
+    injects.map(|inject| consequences(input, slot, inject, &series)).collect()
 }
 
 /// When a record took effect, as well as is known.
@@ -94,16 +111,30 @@ fn effect(record: &FaultRecord) -> Nanos {
     record.proven.unwrap_or(record.acknowledged)
 }
 
-fn consequences(input: &Input<'_>, slot: Nanos, inject: &FaultRecord) -> FaultFigures {
-    let heal = input.faults.iter().find(|record| {
+/// The heal of an inject.
+pub(super) fn heal_of<'a>(input: &Input<'a>, inject: &FaultRecord) -> Option<&'a FaultRecord> {
+    input.faults.iter().find(|record| {
         record.action == FaultAction::Heal
             && record.name == inject.name
             && record.begun >= inject.begun
-    });
-    let healed = heal.map(effect);
+    })
+}
+
+fn consequences(
+    input: &Input<'_>,
+    slot: Nanos,
+    inject: &FaultRecord,
+    series: &[Series<'_>],
+) -> FaultFigures {
+    let healed = heal_of(input, inject).map(effect);
     let since = effect(inject);
     let end = input.measure_window().to.max(since);
     let span = Window { from: inject.begun, to: healed.unwrap_or(end) };
+    let horizon = horizon(input, inject, healed);
+    let watched = if healed.is_some() { horizon.max(since) } else { end };
+    let whole = Span { begun: inject.begun, effect: since, healed, horizon: watched };
+    let series: Vec<_> = series.iter().map(|series| series.under(input, &whole)).collect();
+    let (unavailable, unavailable_open) = series::united(&series);
     let first = |wanted: &dyn Fn(&Operation) -> bool| {
         let failures = input.measured().filter(|op| wanted(op)).map(|op| input.answered(op));
         let during = failures.filter(|at| span.contains(*at));
@@ -112,7 +143,6 @@ fn consequences(input: &Input<'_>, slot: Nanos, inject: &FaultRecord) -> FaultFi
     let mut groups = vec![("everywhere".to_owned(), input.history.header.nodes.clone())];
     groups.extend(sides(input, inject));
     let groups = groups.into_iter().map(|(label, nodes)| {
-        let horizon = horizon(input, inject, healed);
         group(input, slot, label, nodes, Times { since, span, healed, horizon })
     });
     FaultFigures {
@@ -124,19 +154,41 @@ fn consequences(input: &Input<'_>, slot: Nanos, inject: &FaultRecord) -> FaultFi
         healed,
         first_failure: first(&|op| op.outcome != Outcome::Ok && !is_workload_reply(op)),
         first_refusal: first(&is_refusal),
+        overlaps: overlaps(input, inject, span),
+        unavailable,
+        unavailable_open,
+        convergence: convergence(input, &whole, next_inject(input, inject, healed)),
+        series,
         groups: groups.collect(),
     }
 }
 
+/// Names of the other faults in force at some time of `span`.
+fn overlaps(input: &Input<'_>, inject: &FaultRecord, span: Window) -> Vec<String> {
+    let others = input.faults.iter().filter(|record| {
+        record.action == FaultAction::Inject
+            && (record.name != inject.name || record.begun != inject.begun)
+    });
+    let meanwhile = others.filter(|other| {
+        let end = heal_of(input, other).map_or(Nanos::MAX, effect);
+        other.begun < span.to && end > span.from
+    });
+    meanwhile.map(|other| other.name.clone()).collect()
+}
+
 /// Until when recovery can be watched: the next inject after the heal, or the end of measuring.
 fn horizon(input: &Input<'_>, inject: &FaultRecord, healed: Option<Nanos>) -> Nanos {
+    let end = input.measure_window().to;
+    next_inject(input, inject, healed).map_or(end, |next| next.min(end))
+}
+
+/// When the next fault after the heal of this one began.
+fn next_inject(input: &Input<'_>, inject: &FaultRecord, healed: Option<Nanos>) -> Option<Nanos> {
     let after = healed.unwrap_or(inject.begun);
     let later = input.faults.iter().filter(|record| {
         record.action == FaultAction::Inject && record.name != inject.name && record.begun >= after
     });
-    let next = later.map(|record| record.begun).min();
-    let end = input.measure_window().to;
-    next.map_or(end, |next| next.min(end))
+    later.map(|record| record.begun).min()
 }
 
 /// The servers hit and the others, named after what a partition does to them; a side without
@@ -202,10 +254,11 @@ fn group(
     let inside =
         |op: &Operation| names.get(op.node as usize).is_some_and(|name| nodes.contains(name));
     let mut counts = Counts::default();
-    let mut refused = 0;
+    let (mut refused, mut lost) = (0, 0);
     for op in input.measured().filter(|op| inside(op) && times.span.contains(op.intended)) {
         counts.add(op.outcome);
         refused += u64::from(is_refusal(op));
+        lost += u64::from(!input.is_good(op));
     }
     let gap = |wanted: &dyn Fn(&Operation) -> bool| {
         let oks = gaps::acknowledged(input, wanted);
@@ -216,13 +269,17 @@ fn group(
     let operations: Vec<&Operation> = input.measured().filter(|op| inside(op)).collect();
     let recovery = recovery(input, slot, &operations, times);
     let gap = gap(&inside);
-    GroupFigures { label, nodes, counts, refused, gap, gap_writes, recovery }
+    GroupFigures { label, nodes, counts, refused, lost, gap, gap_writes, recovery }
 }
 
 fn recovery(input: &Input<'_>, slot: Nanos, operations: &[&Operation], times: Times) -> Recovery {
     let Some(healed) = times.healed else {
         return Recovery::NotHealed;
     };
+    let asked = Window { from: times.since, to: times.horizon };
+    if !operations.iter().any(|op| asked.contains(op.intended)) {
+        return Recovery::NoTraffic;
+    }
     let during = goodness(input, slot, operations, Window { from: times.since, to: healed });
     if during.iter().all(|(_, good)| *good) {
         return Recovery::Undisturbed;

@@ -7,12 +7,15 @@
 
 mod availability;
 pub mod bootstrap;
+mod convergence;
 mod distribution;
+mod expected;
 mod faults;
 mod gaps;
 mod interruptions;
 mod operations;
 mod resources;
+mod series;
 mod staleness;
 mod timeline;
 pub mod usl;
@@ -29,12 +32,17 @@ use crate::folder::{FaultRecord, PhaseMark};
 use crate::plan::Plan;
 
 pub use availability::{NodeAvailability, Slice, node_availability};
+pub use convergence::Convergence;
 pub use distribution::{Bound, Distribution};
+pub use expected::{
+    Availability, Breach, Broken, DETECTION, Expectation, Expected, Stall, availability, doubt,
+};
 pub use faults::{FaultFigures, GroupFigures, Recovery, fault_figures};
 pub use gaps::{Gap, longest_gap, longest_gap_touching};
 pub use interruptions::Interruption;
 pub use operations::{ClassFigures, Latencies, class_figures, class_of};
 pub use resources::{Point, Resource, ResourceSeries, resources};
+pub use series::{Answers, BAD_RUN, GOOD_RUN, SeriesFigures, Served, Unavailable};
 pub use staleness::{Staleness, staleness};
 pub use timeline::{Slot, Timeline, slot_length, timeline};
 

@@ -107,7 +107,7 @@ pub fn resources(samples: &[NodeSample], resource: Resource) -> Vec<ResourceSeri
 }
 
 /// The sum over all labels of a metric; `None` if the server did not name it.
-fn metric(sample: &NodeSample, name: &str) -> Option<f64> {
+pub(super) fn metric(sample: &NodeSample, name: &str) -> Option<f64> {
     let named = sample.metrics.iter().filter(|(key, _)| {
         key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
     });

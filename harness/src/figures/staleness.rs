@@ -79,7 +79,7 @@ fn acknowledged(input: &Input<'_>) -> Acknowledged {
     found
 }
 
-fn is_local_read(op: &Operation) -> bool {
+pub(super) fn is_local_read(op: &Operation) -> bool {
     op.kind == OpKind::Read && op.is_ok_at(ReadLevel::Local)
 }
 

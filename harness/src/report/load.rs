@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::ReportError;
+use crate::figures::Input;
 use crate::folder::{
     DriverSummary, FaultRecord, Manifest, NodeSample, PhaseMark, RunFolder, SoundnessFinding,
 };
@@ -19,6 +20,17 @@ use crate::plan::{PLAN_FORMAT, Plan};
 
 /// Version of `manifest.json` that this program reads.
 pub(super) const MANIFEST_FORMAT: u32 = 1;
+
+/// What happened beside the operations.
+#[derive(Debug, Clone, Default)]
+pub struct Marks {
+    /// When the phases were.
+    pub phases: Vec<PhaseMark>,
+    /// What the faults did.
+    pub faults: Vec<FaultRecord>,
+    /// What the servers used.
+    pub samples: Vec<NodeSample>,
+}
 
 /// Everything a run folder holds.
 #[derive(Debug)]
@@ -34,6 +46,14 @@ pub(super) struct Run {
     pub(super) verdicts: Option<Verdicts>,
     /// What is missing or was cut off, a sentence each.
     pub(super) missing: Vec<String>,
+}
+
+impl Run {
+    /// What figures are made from.
+    pub(super) fn input(&self) -> Input<'_> {
+        let Self { history, plan, phases, faults, .. } = self;
+        Input { history, plan, phases, faults }
+    }
 }
 
 /// Reads the folder.
@@ -71,6 +91,16 @@ pub(super) fn load(folder: &RunFolder) -> Result<Run, ReportError> {
         soundness,
         verdicts,
         missing,
+    })
+}
+
+/// What is needed beside the history to judge a run; what a run did not get to write is empty.
+pub(super) fn marks(folder: &RunFolder) -> Result<Marks, ReportError> {
+    let mut missing = Vec::new();
+    Ok(Marks {
+        phases: lines(&folder.phases(), "", &mut missing)?,
+        faults: lines(&folder.faults(), "", &mut missing)?,
+        samples: lines(&folder.nodes(), "", &mut missing)?,
     })
 }
 

@@ -2,6 +2,8 @@
 //! a suite. Works offline on any run folder, also that of a crashed run.
 //! Measures nothing and judges nothing: figures come from `figures/`, verdicts from the checkers.
 
+mod availability;
+mod consequences;
 mod error;
 mod figure;
 mod index;
@@ -17,8 +19,11 @@ mod words;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use availability::{AvailabilitySummary, BrokenSummary, StallSummary};
+pub use consequences::{SeriesSummary, Waited};
 pub use error::ReportError;
 pub use index::{Index, index, run_folders};
+pub use load::Marks;
 pub use plot::PlotError;
 pub use points::sweep;
 pub use summary::{
@@ -26,7 +31,7 @@ pub use summary::{
     NodeSummary, SUMMARY_FORMAT, Safety, StalenessSummary, Summary,
 };
 
-use crate::figures::{Input, figures};
+use crate::figures::figures;
 use crate::folder::RunFolder;
 
 /// What was written.
@@ -44,9 +49,7 @@ pub struct Written {
 /// See [`ReportError`]. Files that a crashed run lacks are no error; the report names them.
 pub fn write(folder: &RunFolder) -> Result<Written, ReportError> {
     let run = load::load(folder)?;
-    let input =
-        Input { history: &run.history, plan: &run.plan, phases: &run.phases, faults: &run.faults };
-    let figures = figures(&input);
+    let figures = figures(&run.input());
     let summary = summary::summary(&run, &figures);
     let plots = figure::Plots::draw(&run, &figures)?;
     plots.write(&folder.plots())?;
@@ -55,6 +58,14 @@ pub fn write(folder: &RunFolder) -> Result<Written, ReportError> {
     let html = page::page(&run, &figures, &summary, &plots)?;
     write_file(&folder.report(), html.as_bytes())?;
     Ok(Written { report: folder.report(), summary })
+}
+
+/// What a run folder holds of phases, faults and servers; empty where a run did not get that far.
+///
+/// # Errors
+/// What is there and cannot be read.
+pub fn marks(folder: &RunFolder) -> Result<Marks, ReportError> {
+    load::marks(folder)
 }
 
 /// Reads the `summary.json` of a run folder; `None` if it has none.

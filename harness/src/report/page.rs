@@ -11,7 +11,7 @@ use super::load::Run;
 use super::plot::{self, FONT, since};
 use super::summary::Summary;
 use super::words::{self, NONE};
-use super::{sections, summary};
+use super::{availability, sections, summary};
 use crate::figures::{Bound, Figures, Timeline};
 use crate::plan::{LoadMode, PLAN_FORMAT};
 
@@ -86,7 +86,10 @@ pub(super) fn page(
         script => SCRIPT,
         summary,
         stage_line => stage_line(run, summary),
-        badges => [safety(summary), measurement(summary)],
+        badges => badges(summary),
+        breaches => summary.availability.as_ref().map(availability::rows),
+        stalls => summary.availability.as_ref().map(availability::stalls),
+        detection => words::nanos(crate::figures::DETECTION),
         numbers => numbers(summary),
         timeline => Drawn::new(&plots.timeline, &timeline_label(figures, summary)),
         timeline_data => timeline_data(line, plots),
@@ -107,6 +110,7 @@ pub(super) fn page(
         operations => sections::operations(figures),
         code_rows => sections::codes(figures),
         faults => sections::faults(run, figures),
+        runs => [crate::figures::BAD_RUN, crate::figures::GOOD_RUN],
         interruptions => sections::interruptions(figures),
         staleness => sections::staleness(figures),
         checkers => checkers(run),
@@ -173,6 +177,13 @@ pub(super) fn tone(verdict: Verdict) -> &'static str {
         Verdict::Violated => "bad",
         Verdict::Unknown => "open",
     }
+}
+
+/// The verdicts: safety, availability, measurement.
+fn badges(summary: &Summary) -> Vec<Badge> {
+    let available = summary.availability.as_ref().map(availability::badge);
+    let badges = [Some(safety(summary)), available, Some(measurement(summary))];
+    badges.into_iter().flatten().collect()
 }
 
 /// The safety verdict.

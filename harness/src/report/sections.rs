@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::consequences::{self, Consequences};
 use super::load::Run;
 use super::plot::since;
 use super::words::{self, NONE};
@@ -218,6 +219,8 @@ pub(super) struct FaultView {
     first_failure: String,
     first_refusal: String,
     groups: Vec<GroupRow>,
+    /// What became of each series; `None` if it never fired.
+    consequences: Option<Consequences>,
     /// Planned, but never begun.
     fired: bool,
 }
@@ -239,6 +242,7 @@ struct GroupRow {
     refused: String,
     other_failed: String,
     unknown: String,
+    lost: String,
     gap: String,
     gap_writes: String,
     recovery: String,
@@ -277,27 +281,31 @@ pub(super) fn faults(run: &Run, figures: &Figures) -> Vec<FaultView> {
 }
 
 fn never_fired(planned: &PlannedFault) -> FaultView {
+    let (at, lasts) = (planned.at_ms as f64 / 1e3, planned.for_ms as f64 / 1e3);
+    let begins = match &planned.trigger {
+        Some(trigger) => format!("{} {}", words::seconds(at), trigger.event),
+        None => format!("at {}", words::seconds(at)),
+    };
     FaultView {
         name: planned.name.clone(),
-        requested: format!(
-            "planned at {} for {}",
-            words::seconds(planned.at_ms as f64 / 1e3),
-            words::seconds(planned.for_ms as f64 / 1e3)
-        ),
+        requested: format!("planned {begins} for {}", words::seconds(lasts)),
         resolved: NONE.to_owned(),
         steps: Vec::new(),
         first_failure: NONE.to_owned(),
         first_refusal: NONE.to_owned(),
         groups: Vec::new(),
+        consequences: None,
         fired: false,
     }
 }
 
 fn fault_view(run: &Run, figures: &Figures, fault: &FaultFigures) -> FaultView {
     let records = run.faults.iter().filter(|record| record.name == fault.name);
+    let asked = fault.groups.iter().any(|group| group.counts.total() > 0);
     let waited = |figure: Option<u64>| match figure {
         Some(nanos) => words::nanos(nanos),
-        None => "never".to_owned(),
+        None if asked => "none".to_owned(),
+        None => "nobody asked".to_owned(),
     };
     FaultView {
         name: fault.name.clone(),
@@ -307,6 +315,7 @@ fn fault_view(run: &Run, figures: &Figures, fault: &FaultFigures) -> FaultView {
         first_failure: waited(fault.first_failure),
         first_refusal: waited(fault.first_refusal),
         groups: fault.groups.iter().map(group_row).collect(),
+        consequences: Some(consequences::of_fault(fault)),
         fired: true,
     }
 }
@@ -339,9 +348,11 @@ fn group_row(group: &GroupFigures) -> GroupRow {
         refused: words::count(group.refused),
         other_failed: words::count(group.counts.failed - group.refused),
         unknown: words::count(group.counts.unknown),
+        lost: words::count(group.lost),
         gap: gap(group.gap),
         gap_writes: group.gap_writes.map_or_else(|| NONE.to_owned(), gap),
         recovery: match group.recovery {
+            Recovery::NoTraffic => NONE.to_owned(),
             Recovery::Undisturbed => "not disturbed".to_owned(),
             Recovery::After(nanos) => words::nanos(nanos),
             Recovery::NotWithin(nanos) => format!("≥\u{a0}{}", words::nanos(nanos)),

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use quorate_check::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
+use super::availability::{self, AvailabilitySummary};
+use super::consequences::{self, SeriesSummary, Waited};
 use super::load::Run;
 use crate::figures::{
-    Bound, ClassFigures, Counts, FaultFigures, Figures, Gap, GroupFigures, Interruption, Latencies,
-    NodeAvailability, Recovery, Staleness, seconds,
+    self, Availability, Bound, ClassFigures, Counts, FaultFigures, Figures, Gap, GroupFigures,
+    Interruption, Latencies, NodeAvailability, Recovery, Staleness, doubt, seconds,
 };
 use crate::folder::DriverSummary;
 use crate::plan::LoadMode;
@@ -46,6 +48,9 @@ pub struct Summary {
     pub safety: Safety,
     /// Whether the figures can be trusted.
     pub measurement: Measurement,
+    /// Whether what quorum arithmetic expects was kept; `None` in earlier versions.
+    #[serde(default)]
+    pub availability: Option<AvailabilitySummary>,
     /// Arrivals per second asked for; `None` in a closed loop.
     pub asked_rate: Option<f64>,
     /// Operations intended per second.
@@ -202,6 +207,21 @@ pub struct FaultSummary {
     pub first_failure_s: Option<f64>,
     /// From the effect to the first explicit refusal.
     pub first_refusal_s: Option<f64>,
+    /// Other faults in force at the same time.
+    #[serde(default)]
+    pub overlaps: Vec<String>,
+    /// How long at least one series was unavailable for it; `None` in earlier versions.
+    #[serde(default)]
+    pub unavailable_s: Option<f64>,
+    /// True if one still was when it was watched no longer.
+    #[serde(default)]
+    pub unavailable_open: bool,
+    /// From the heal until no local read lacked what was acknowledged meanwhile.
+    #[serde(default)]
+    pub convergence: Waited,
+    /// What became of each series; none in earlier versions.
+    #[serde(default)]
+    pub series: Vec<SeriesSummary>,
     /// All servers, the servers hit, the others.
     pub groups: Vec<GroupSummary>,
 }
@@ -215,6 +235,9 @@ pub struct GroupSummary {
     pub counts: Counts,
     /// Explicit refusals among the failed.
     pub refused: u64,
+    /// Operations that were not served well; 0 in earlier versions.
+    #[serde(default)]
+    pub lost: u64,
     /// Longest time without an acknowledged operation.
     pub gap: GapSummary,
     /// The same for writing operations; `None` if nobody tried to write.
@@ -248,6 +271,7 @@ pub(super) fn summary(run: &Run, figures: &Figures) -> Summary {
         write_quorum: run.plan.topology.write_quorum.clone(),
         safety: safety(run),
         measurement: measurement(run),
+        availability: Some(availability::summary(origin, &judged(run))),
         asked_rate: match run.plan.load.mode {
             LoadMode::Open { rate, .. } => Some(rate),
             LoadMode::Closed => None,
@@ -268,6 +292,16 @@ pub(super) fn summary(run: &Run, figures: &Figures) -> Summary {
         driver: run.driver.clone(),
         missing: run.missing.clone(),
     }
+}
+
+/// The verdict on availability. A run that ended before its figures were looked at is doubted.
+fn judged(run: &Run) -> Availability {
+    let ended = "the run ended before its soundness was looked at";
+    let doubt = match &run.soundness {
+        Some(findings) => doubt(findings),
+        None => Some(ended.to_owned()),
+    };
+    figures::availability(&run.input(), &run.samples, doubt)
 }
 
 impl Summary {
@@ -364,6 +398,11 @@ fn fault(origin: u64, fault: &FaultFigures) -> FaultSummary {
         healed_s: fault.healed.map(|at| super::plot::since(origin, at)),
         first_failure_s: fault.first_failure.map(seconds),
         first_refusal_s: fault.first_refusal.map(seconds),
+        overlaps: fault.overlaps.clone(),
+        unavailable_s: Some(seconds(fault.unavailable)),
+        unavailable_open: fault.unavailable_open,
+        convergence: fault.convergence.into(),
+        series: fault.series.iter().map(consequences::series).collect(),
         groups: fault.groups.iter().map(|found| group(origin, found)).collect(),
     }
 }
@@ -391,7 +430,7 @@ fn staleness(found: &Staleness) -> StalenessSummary {
 
 fn group(origin: u64, group: &GroupFigures) -> GroupSummary {
     let (recovery_s, recovery_at_least) = match group.recovery {
-        Recovery::Undisturbed | Recovery::NotHealed => (None, false),
+        Recovery::NoTraffic | Recovery::Undisturbed | Recovery::NotHealed => (None, false),
         Recovery::After(nanos) => (Some(seconds(nanos)), false),
         Recovery::NotWithin(nanos) => (Some(seconds(nanos)), true),
     };
@@ -399,9 +438,13 @@ fn group(origin: u64, group: &GroupFigures) -> GroupSummary {
         label: group.label.clone(),
         counts: group.counts,
         refused: group.refused,
+        lost: group.lost,
         gap: gap(origin, group.gap),
         gap_writes: group.gap_writes.map(|found| gap(origin, found)),
-        disturbed: group.recovery != Recovery::Undisturbed,
+        disturbed: match group.recovery {
+            Recovery::NoTraffic | Recovery::Undisturbed => false,
+            Recovery::After(_) | Recovery::NotWithin(_) | Recovery::NotHealed => true,
+        },
         recovery_s,
         recovery_at_least,
     }

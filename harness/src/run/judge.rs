@@ -1,5 +1,6 @@
-//! Verdicts on a run folder: safety from the checkers against what the plan expects, measurement
-//! from the soundness findings. Works on any run folder, also long after the run.
+//! Verdicts on a run folder: safety from the checkers against what the plan expects, availability
+//! against quorum arithmetic, measurement from the soundness findings.
+//! Works on any run folder, also long after the run.
 //! May not draw reports or know how the run was made.
 
 use std::path::Path;
@@ -11,16 +12,20 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::RunError;
+use crate::figures::{Availability, Input, availability, doubt};
 use crate::folder::{RunFolder, SoundnessFinding};
 use crate::plan::{PLAN_FORMAT, Plan};
+use crate::report::{self, Marks};
 
-/// Both verdicts on a run.
+/// All verdicts on a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     /// What the checkers say.
     pub report: Report,
     /// How that compares with what the plan expects.
     pub comparison: Comparison,
+    /// Whether what had to be served or refused was.
+    pub availability: Availability,
     /// What makes the figures doubtful.
     pub findings: Vec<SoundnessFinding>,
     /// What was odd about the history file, a sentence each.
@@ -41,6 +46,7 @@ impl Judged {
             self.findings.iter().any(|finding| finding.code == SoundnessFinding::HOST_WITHHELD_CPU);
         let mut unsound = self.unsound().peekable();
         self.comparison.verdict == Verdict::Valid
+            && self.availability.verdict != Verdict::Violated
             && withheld
             && unsound.peek().is_some()
             && unsound.all(|finding| finding.code == SoundnessFinding::DRIVER_SATURATED)
@@ -64,8 +70,11 @@ pub fn judge(folder: &RunFolder) -> Result<Judged, RunError> {
     let report = check_all(&reading.history, &Options::default());
     let (report, comparison) = with_invariants(report, &plan, &findings)?;
     write_json(&folder.verdicts(), &report)?;
+    let Marks { phases, faults, samples } = report::marks(folder)?;
+    let input = Input { history: &reading.history, plan: &plan, phases: &phases, faults: &faults };
+    let availability = availability(&input, &samples, doubt(&findings));
     let notes = reading.notes.iter().map(ToString::to_string).collect();
-    Ok(Judged { report, comparison, findings, notes })
+    Ok(Judged { report, comparison, availability, findings, notes })
 }
 
 /// The report against the plan; a rule that the simulator saw broken is a violation whatever the
@@ -129,6 +138,7 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), RunE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::Expected;
     use quorate_check::{Checker, Judgement};
 
     fn report(verdicts: &[(Checker, Verdict)]) -> Report {
@@ -206,7 +216,15 @@ mod tests {
             let report = report(&[(Checker::NonVacuous, found)]);
             let comparison = compare(&report, &expecting("{}")).unwrap();
             let findings: Vec<_> = findings.iter().map(finding).collect();
-            let judged = Judged { report, comparison, findings, notes: Vec::new() };
+            let availability = Availability {
+                verdict: Verdict::Valid,
+                expected: Expected::default(),
+                broken: Vec::new(),
+                stalls: Vec::new(),
+                doubt: None,
+            };
+            let notes = Vec::new();
+            let judged = Judged { report, comparison, availability, findings, notes };
             assert_eq!(judged.is_spoilt_by_host(), spoilt, "{:?} {found}", judged.findings);
         }
     }
