@@ -210,12 +210,16 @@ impl Machine {
         }
     }
 
-    /// Tombstones that may be dropped anywhere at any time do not count.
+    /// Tombstones that may be dropped anywhere at any time do not count; nor do those of a server
+    /// that is given up: who has them is not told any more, so some may drop what others keep.
     fn go_on_scanning(&self, cx: &Cx<'_>, cluster: ClusterKey, scan: &mut Scan) {
         let items = cx.items_after(cluster, scan.after.as_ref(), PAGE);
         scan.is_whole = is_last_page(&items, PAGE);
+        let placement = self.placements.get(&cluster);
+        let stays = |node| placement.is_some_and(|placement| placement.merging().contains(&node));
         for (key, committed) in items {
-            if !self.everybody_had(&key, &committed) {
+            let counts = committed.live || stays(committed.stamp.tx.node);
+            if counts && !self.everybody_had(&key, &committed) {
                 scan.sum = scan.sum.plus(Digest::of(&key, &committed));
             }
             scan.after = Some(key);
