@@ -99,7 +99,7 @@ impl Agreement {
                 return self.enlist(name, *node, address);
             }
             Command::SetRole { server, role } => return self.set_role(server, *role),
-            Command::RemoveServer { server, force: _ } => return self.remove(server),
+            Command::RemoveServer { server, force } => return self.remove(server, *force),
             Command::RemoveAbsent { node, revision } => {
                 return self.remove_absent(*node, *revision);
             }
@@ -154,6 +154,9 @@ impl Agreement {
         let is_open = |cluster| placements.get(&cluster).is_some_and(|p| !p.is_closed());
         self.positions.retain(is_open);
         for (cluster, placement) in placements {
+            if placement.is_closed() {
+                self.generations.close(cluster);
+            }
             self.generations.insert(cluster, placement.into());
         }
         self.schema = Arc::new(next);
@@ -196,8 +199,9 @@ impl Agreement {
                 );
                 return Err(Refusal { code: ErrorCode::BadRequest, text });
             }
-            // One that waits for a MASTER, or for people, can be taken back.
-            let begun = if generations.unites(key) {
+            // One that waits for a MASTER, or for people, can be taken back if nobody leaves by it.
+            let next_masters = generations.next_keepers(key).map(|next| &next.masters);
+            let begun = if generations.unites(key) && next_masters == Some(&to.masters) {
                 generations.bring(key, to, false)
             } else {
                 generations.propose(key, to)

@@ -77,7 +77,7 @@ impl Schema {
     /// # Errors
     /// It stays, and why.
     pub fn check_absent(&self, node: NodeId) -> Result<(), MemberError> {
-        self.check_next(&self.without_absent(node)?)
+        self.check_next(&self.without_absent(node)?, false)
     }
 
     /// The schema in which a MASTER that is lost is on its way out.
@@ -129,7 +129,7 @@ impl Agreement {
             return Err(MemberError::Judged { node, given, now }.into());
         }
         let next = self.schema.without_absent(node)?;
-        self.regroup(next)
+        self.regroup(next, false)
     }
 
     /// Those on their way out because they were lost, whom every cluster still names: they can

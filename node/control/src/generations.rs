@@ -17,10 +17,13 @@
 //! with the old one, and the change begins anew, without clients: reports name their generation, so
 //! none counts for two comparisons.
 //!
+//! The same way leads on without a MASTER that is given up (`forced`).
+//!
 //! Not built: servers that have nothing of a cluster yet; W below a majority (3.10) together with
-//! other MASTERs, other data centers, or another W below it; going on without a majority of the old
-//! MASTERs (`FORCE`).
+//! MASTERs that come, other data centers, or another W below it; going on without a majority of the
+//! old MASTERs.
 
+mod forced;
 mod progress;
 
 use alloc::collections::{BTreeMap, BTreeSet};

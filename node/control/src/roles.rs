@@ -100,8 +100,9 @@ impl Schema {
         Ok(Some(next.without_owner(node, Role::Replica)))
     }
 
-    /// Whether quorums can be reached with the MASTERs of the next schema.
-    pub(crate) fn check_next(&self, next: &Self) -> Result<(), MemberError> {
+    /// Whether quorums can be reached with the MASTERs of the next schema. `force`: W may be below
+    /// a majority of them, where no data center decides by itself.
+    pub(crate) fn check_next(&self, next: &Self, force: bool) -> Result<(), MemberError> {
         let (before, after) = (self.master_count(), next.master_count());
         if after == 0 {
             return Err(MemberError::LastMaster);
@@ -110,9 +111,14 @@ impl Schema {
         for database in next.databases.iter().filter(|_| !is_same) {
             next.check_data_centers(database)?;
             let quorums = (database.write_quorum, database.read_quorum);
-            enough(&database.name, quorums, before, after)?;
+            match enough(&database.name, quorums, before, after) {
+                Err(MemberError::Loose { .. }) if force => {}
+                other => other?,
+            }
             for schema in [self, next] {
-                schema.check_majority(database)?;
+                if !force || !schema.rule_of(database).local.is_empty() {
+                    schema.check_majority(database)?;
+                }
             }
         }
         next.check_witnesses()?;
@@ -212,17 +218,18 @@ impl Agreement {
             let before = next.as_ref().unwrap_or(&self.schema);
             next = before.with_role(name, role)?.or(next);
         }
-        next.map_or(Ok(false), |next| self.regroup(next))
+        next.map_or(Ok(false), |next| self.regroup(next, false))
     }
 
-    pub(crate) fn remove(&mut self, name: &str) -> Result<bool, Refusal> {
+    /// A server goes. `force`: where W is below a majority, too, with what it alone may have.
+    pub(crate) fn remove(&mut self, name: &str, force: bool) -> Result<bool, Refusal> {
         let next = self.schema.with_leaving(name)?;
-        next.map_or(Ok(false), |next| self.regroup(next))
+        next.map_or(Ok(false), |next| self.regroup(next, force))
     }
 
     /// Puts every cluster on its way to the servers of the next schema.
-    pub(crate) fn regroup(&mut self, next: Schema) -> Result<bool, Refusal> {
-        self.schema.check_next(&next)?;
+    pub(crate) fn regroup(&mut self, next: Schema, force: bool) -> Result<bool, Refusal> {
+        self.schema.check_next(&next, force)?;
         let mut generations = self.generations.clone();
         let has_witness = !next.nodes_in(Role::Witness).is_empty();
         let wanted: BTreeMap<ClusterKey, Placement> = next.placements();
@@ -239,7 +246,12 @@ impl Agreement {
                 }
                 close(&mut keepers, now);
             }
-            match generations.bring(key, keepers, is_closed) {
+            let begun = if force && !is_closed && generations.is_loose(key) {
+                generations.go_on_without(key, keepers)
+            } else {
+                generations.bring(key, keepers, is_closed)
+            };
+            match begun {
                 Ok(()) | Err(ChangeError::Same(_)) => {}
                 Err(error) => return Err(error.into()),
             }

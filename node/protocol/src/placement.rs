@@ -130,8 +130,9 @@ pub const CLOSED: u64 = u64::MAX;
 pub struct Change {
     /// M(c) of the next generation.
     pub masters: Vec<NodeId>,
-    /// From W below a majority to W of one: no MASTER's report may be missing, and what they have
-    /// is compared before the next generation is active.
+    /// From W below a majority to W of one, or without a MASTER that is given up: no report of one
+    /// that stays may be missing, and what they have is compared before the next generation is
+    /// active.
     pub unites: bool,
     /// How far it is.
     pub stage: Stage,
@@ -361,6 +362,14 @@ impl Placement {
     #[must_use]
     pub fn unites(&self) -> bool {
         self.change.as_ref().is_some_and(|change| change.unites)
+    }
+
+    /// Whose contents count when MASTERs merge: all of them, but those that are given up while the
+    /// others unite.
+    #[must_use]
+    pub fn merging(&self) -> &[NodeId] {
+        let uniting = self.change.as_ref().filter(|change| change.unites);
+        uniting.map_or(&self.masters, |change| &change.masters)
     }
 
     /// The generation that a server has to get ready for, and what it has to have for that: the

@@ -130,6 +130,20 @@ impl World {
         self.at(back, Happening::Restart(index));
     }
 
+    /// A server is lost, with its disk.
+    pub(crate) fn lose(&mut self, index: usize) {
+        self.power_off(index);
+        self.servers[index].dead = true;
+        self.clients.counts_mut().disks_lost += 1;
+        let id = self.servers[index].id;
+        self.trace.line(self.now, format_args!("{id} is lost for good"));
+        // What a REPLICA has is not waited for.
+        let voting = self.options.voting().into_iter().map(|at| &self.servers[at]);
+        let left = voting.filter(|server| !server.dead);
+        let left: Vec<_> = left.map(|server| server.disk.durable()).collect();
+        self.invariants.given_up(&left);
+    }
+
     /// A server that was removed ends.
     pub(crate) fn end(&mut self, index: usize) {
         let server = &mut self.servers[index];

@@ -47,6 +47,10 @@ impl Options {
         options.clusters[0].replicas.extend(idle);
         options.change_every = rng.between(40_000, 400_000);
         options.duration = options.duration.max(1_500_000);
+        let lost = &mut Stream::new(seed, "given up");
+        if masters.len() > 2 && lost.chance(300) {
+            options.gives_up = lost.between(200_000, 1_000_000);
+        }
         Self { crossing: true, decisive: true, replicas_write: false, ..options }
     }
 }

@@ -98,6 +98,8 @@ pub struct Options {
     pub low_quorums: bool,
     /// W of a cluster goes below a majority and back while clients write.
     pub crossing: bool,
+    /// From when on one MASTER is lost for good, and people give it up; 0: none is.
+    pub gives_up: Tick,
     /// Servers that vote and keep no content that everybody has: less than half of the MASTERs of
     /// each of their clusters, and they are nothing else to any.
     pub witnesses: Vec<usize>,
@@ -266,6 +268,7 @@ impl Options {
             replicas_write: false,
             low_quorums: false,
             crossing: false,
+            gives_up: 0,
             witnesses: Vec::new(),
             decisive: false,
             centers: Vec::new(),

@@ -108,12 +108,13 @@ fn what_diverges_is_merged_or_listed() {
 }
 
 /// W goes below a majority and back under the same faults: before it is a majority again, all
-/// MASTERs have the same; nothing acknowledged is gone without being listed.
+/// MASTERs have the same; nothing acknowledged is gone without being listed. In some a MASTER is
+/// lost for good, and people give it up.
 ///
 /// FEATURES: A13, H11, L7
 #[test]
 fn write_quorums_go_below_a_majority_and_back() {
-    let (mut commits, mut diverged, mut generations) = (0, 0, 0);
+    let (mut commits, mut diverged, mut generations, mut lost) = (0, 0, 0, 0);
     let run = |index| {
         let seed = index as u64 + 1;
         World::new(seed, Options::of_seed(seed).with_crossing(seed), false).run()
@@ -123,10 +124,12 @@ fn write_quorums_go_below_a_majority_and_back() {
         commits += report.counts.committed;
         diverged += report.counts.diverged;
         generations += report.counts.generations;
+        lost += report.counts.disks_lost;
     }
     assert!(commits > 20_000, "{commits} commits");
     assert!(diverged > 10_000, "{diverged} diverged");
     assert!(generations > 500, "{generations} generations");
+    assert!(lost > 40, "{lost} were given up");
 }
 
 /// Servers join under load, are removed, get other roles, lose their disks and come back as others,

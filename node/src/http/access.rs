@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::backend::{Backend, Commit, Planned};
 use super::context::{App, Ctx};
 use super::error::{ApiError, describe};
+use super::members::Uniting;
 use super::session::Trail;
 use super::token::Token;
 use super::{permitted, record};
@@ -300,6 +301,13 @@ impl<B: Backend> Access<'_, B> {
         format!(" on server '{name}': {up} of {count} MASTERs reachable")
     }
 
+    /// What an item's cluster waits for, if its MASTERs unite.
+    fn uniting(&self, item: &ItemId) -> Option<Uniting> {
+        let servers = self.app.backend.servers();
+        let mut of_database = servers.uniting_in(item.cluster.database);
+        of_database.find(|uniting| uniting.cluster == item.cluster.cluster).cloned()
+    }
+
     /// A failure in words.
     pub(super) fn explain(&self, failure: &Failure, attempted: &[Attempted]) -> ApiError {
         let code = failure.code;
@@ -308,6 +316,10 @@ impl<B: Backend> Access<'_, B> {
             text = conflict_text(failure, attempted);
         } else if matches!(code, ErrorCode::NoQuorum | ErrorCode::QuorumFailed) {
             text.push_str(&self.reachable());
+        } else if code == ErrorCode::GenerationChanged
+            && let Some(uniting) = failure.item.as_ref().and_then(|item| self.uniting(item))
+        {
+            text = format!("The cluster's configuration changes: {uniting}");
         }
         if code != ErrorCode::VersionConflict
             && let Some(item) = &failure.item

@@ -271,6 +271,9 @@ pub struct Uniting {
     pub stage: &'static str,
     /// Names of those who have not reported that they have.
     pub waits_for: Vec<String>,
+    /// Names of MASTERs that are given up: what they alone have acknowledged is lost.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<String>,
 }
 
 impl Uniting {
@@ -287,17 +290,30 @@ impl Uniting {
             Stage::Sealing { sealed } => ("sealing", sealed),
             Stage::Transferring { synced, .. } => ("comparing", synced),
         };
-        let missing = placement.masters.iter().filter(|node| !done.contains(node));
+        let missing = change.masters.iter().filter(|node| !done.contains(node));
         let waits_for = missing.map(|node| name(*node)).collect();
-        Some(Self { database: key.database, cluster: key.cluster, stage, waits_for })
+        let without = placement.masters.iter().filter(|node| !change.masters.contains(node));
+        let without = without.map(|node| name(*node)).collect();
+        Some(Self { database: key.database, cluster: key.cluster, stage, waits_for, without })
     }
 }
 
 impl std::fmt::Display for Uniting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cluster, stage, waits_for, .. } = self;
+        let Self { cluster, stage, waits_for, without, .. } = self;
         let waits_for = waits_for.join(", ");
-        write!(f, "cluster #{cluster} goes back to a majority: {stage}, waits for {waits_for}")
+        if without.is_empty() {
+            return write!(
+                f,
+                "cluster #{cluster} goes back to a majority: {stage}, waits for {waits_for}"
+            );
+        }
+        let without = without.join(", ");
+        write!(
+            f,
+            "cluster #{cluster} goes on without {without}: {stage}, waits for {waits_for}; what \
+             {without} alone has acknowledged is lost"
+        )
     }
 }
 

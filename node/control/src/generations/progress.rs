@@ -9,13 +9,15 @@ use super::{Change, Cluster, Contents, Stage};
 
 impl Cluster {
     pub(super) fn sealed(&mut self, from: NodeId, generation: u32, token: &SessionToken) -> bool {
-        let is_master = self.keepers.masters.contains(&from);
-        let Some(Change { stage: Stage::Sealing { sealed } | Stage::Uniting { sealed }, .. }) =
-            &mut self.change
-        else {
-            return false;
+        let Some(Change { next, stage }) = &mut self.change else { return false };
+        let (asked, sealed) = match stage {
+            Stage::Sealing { sealed } => (&self.keepers.masters, sealed),
+            Stage::Uniting { sealed } => (&next.masters, sealed),
+            Stage::Transferring { .. } | Stage::Merging { .. } | Stage::Comparing { .. } => {
+                return false;
+            }
         };
-        if generation != self.generation || !is_master || sealed.contains_key(&from) {
+        if generation != self.generation || !asked.contains(&from) || sealed.contains_key(&from) {
             return false;
         }
         sealed.insert(from, token.clone());
@@ -41,21 +43,22 @@ impl Cluster {
     }
 
     pub(super) fn merged(&mut self, from: NodeId, generation: u32) -> bool {
-        let is_master = self.keepers.masters.contains(&from);
-        let Some(Change { stage: Stage::Merging { merged, .. }, .. }) = &mut self.change else {
+        let Some(Change { next, stage: Stage::Merging { merged, .. } }) = &mut self.change else {
             return false;
         };
-        let is_news = generation == self.generation && is_master && merged.insert(from);
+        let is_asked = next.masters.contains(&from);
+        let is_news = generation == self.generation && is_asked && merged.insert(from);
         self.go_on();
         is_news
     }
 
     pub(super) fn compared(&mut self, from: NodeId, generation: u32, contents: Contents) -> bool {
-        let is_master = self.keepers.masters.contains(&from);
-        let Some(Change { stage: Stage::Comparing { compared, .. }, .. }) = &mut self.change else {
+        let Some(Change { next, stage: Stage::Comparing { compared, .. } }) = &mut self.change
+        else {
             return false;
         };
-        if generation != self.generation + 1 || !is_master || compared.contains_key(&from) {
+        let is_asked = next.masters.contains(&from);
+        if generation != self.generation + 1 || !is_asked || compared.contains_key(&from) {
             return false;
         }
         compared.insert(from, contents);
@@ -93,8 +96,8 @@ impl Cluster {
         true
     }
 
-    /// To the next stage, as soon as enough have reported: all MASTERs where they unite, else a
-    /// majority.
+    /// To the next stage, as soon as enough have reported: all MASTERs that stay where they unite,
+    /// else a majority.
     pub(super) fn go_on(&mut self) {
         self.unite();
         let Some(change) = &mut self.change else { return };
@@ -119,7 +122,7 @@ impl Cluster {
 
     fn unite(&mut self) {
         let Some(change) = &mut self.change else { return };
-        let all = self.keepers.masters.len();
+        let all = change.next.masters.len();
         match &mut change.stage {
             Stage::Merging { merged, .. } if merged.len() == all => {
                 change.stage = Stage::Uniting { sealed: BTreeMap::new() };

@@ -43,7 +43,7 @@ use quorate_api::{ClusterKey, NodeId, Stamp, TxId};
 
 use super::align_state::Aligning;
 use super::apply::{Decision, Source};
-use super::unite::Scan;
+use super::unite::{Scan, Waits};
 use super::{Cx, Machine};
 use crate::alignment::Generation;
 use crate::io::{Change, Placement, Report, SessionToken, Stage, Write};
@@ -67,6 +67,8 @@ pub(super) struct Generations {
     reported: BTreeMap<ClusterKey, Report>,
     /// What is compared where MASTERs unite.
     pub(super) scans: BTreeMap<ClusterKey, Scan>,
+    /// Where clients wait for that, and since when.
+    pub(super) waits: Waits,
     /// Something happened that may let a cluster go on.
     pub(super) progress: bool,
 }
@@ -127,11 +129,6 @@ impl Machine {
         participants.iter().any(is_void) && !self.outlives_its_generation(participants)
     }
 
-    /// Whether a transaction may be started now: a change on its way would have it voted down.
-    pub(super) fn is_changing(&self, cluster: ClusterKey) -> bool {
-        self.placements.get(&cluster).is_some_and(Placement::is_changing)
-    }
-
     /// A configuration came.
     pub(super) fn look_at_changes(&mut self, cx: &mut Cx<'_>) {
         let me = self.config.node;
@@ -139,6 +136,7 @@ impl Machine {
         self.generations.open.clear();
         for (cluster, placement) in &self.placements {
             let (cluster, generation) = (*cluster, placement.generation);
+            self.generations.waits.note(cluster, placement, self.now);
             let is_master = placement.masters.contains(&me);
             if is_master
                 && placement.is_ending()
@@ -256,6 +254,10 @@ impl Machine {
                 Stage::Transferring { synced, .. } => synced.contains(&me),
                 Stage::Sealing { .. } | Stage::Merging { .. } => true,
             },
+            // All are waited for, so also whoever needs the turn next.
+            Some(Change { stage: Stage::Merging { .. }, .. }) if placement.turn == Some(me) => {
+                false
+            }
             Some(Change { stage: Stage::Merging { merged, .. }, .. }) => {
                 if !merged.contains(&me) {
                     self.report_merged(cx, cluster, generation, again);

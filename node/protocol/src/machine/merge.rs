@@ -181,11 +181,11 @@ impl Machine {
         if placement.is_ending() {
             return None;
         }
-        let up: Vec<NodeId> =
-            placement.masters.iter().copied().filter(|node| self.is_up(*node)).collect();
-        let all = up.len() == placement.masters.len();
+        let masters = placement.merging();
+        let up: Vec<NodeId> = masters.iter().copied().filter(|node| self.is_up(*node)).collect();
+        let all = up.len() == masters.len();
         let waited = self.now >= self.merger.changed_at + self.config.merge.patience;
-        let counts = all || (waited && up.len() >= placement.majority());
+        let counts = all || (waited && up.len() > masters.len() / 2);
         let enough = !placement.is_safe() && counts;
         up.into_iter().min().filter(|_| enough)
     }
@@ -232,8 +232,9 @@ impl Machine {
     ) -> bool {
         let Some(placement) = self.placements.get(&cluster) else { return false };
         let asked = self.reachable_holders(placement);
-        let masters = placement.masters.iter().filter(|node| asked.contains(node)).count();
-        if placement.is_safe() || masters < placement.majority() {
+        let masters = placement.merging();
+        let reached = masters.iter().filter(|node| asked.contains(node)).count();
+        if placement.is_safe() || reached <= masters.len() / 2 {
             return false;
         }
         self.merger.number += 1;
@@ -407,7 +408,7 @@ impl Machine {
         }
         match verdict {
             Verdict::Equal(stamp) => {
-                let masters = self.placements.get(&item.cluster).map(|p| &p.masters);
+                let masters = self.placements.get(&item.cluster).map(Placement::merging);
                 if !masters.into_iter().flatten().all(|node| scene.states.contains_key(node)) {
                     // Somebody who is not reachable may still have what is listed.
                     self.merger.rests.insert(item.clone(), self.now + self.config.merge.settle);

@@ -112,8 +112,8 @@ impl Machine {
         self.send_reads(cx, number);
     }
 
-    /// Refusal before anything is sent: an unknown or dropped cluster, or no majority believed
-    /// reachable.
+    /// Refusal before anything is sent: an unknown or dropped cluster, one in which nobody answers
+    /// for now, or no majority believed reachable.
     fn unreadable(&self, number: u64) -> Option<Failure> {
         let read = self.reads.get(&number)?;
         for item in &read.items {
@@ -121,6 +121,9 @@ impl Machine {
             let Some(placement) = placement.filter(|p| !p.is_closed()) else {
                 return Some(Failure::on(ErrorCode::UnknownCluster, item));
             };
+            if self.is_stuck(item.cluster) {
+                return Some(Failure::on(ErrorCode::GenerationChanged, item));
+            }
             let (asked, needed) = read.quorum.of(placement, self.config.node);
             if asked.iter().filter(|n| self.is_up(**n)).count() < needed {
                 return Some(Failure::on(ErrorCode::NoQuorum, item));

@@ -53,8 +53,9 @@ impl Machine {
                 self.is_changing(proposal.item.cluster)
             }
         };
-        if retry.submit.ops.iter().any(waits) {
-            self.postpone(cx, retry);
+        if let Some(waiting) = retry.submit.ops.iter().find(|proposal| waits(proposal)) {
+            let item = waiting.item.clone();
+            self.postpone(cx, retry, &item);
             return;
         }
         if retry.submit.ops.iter().any(|proposal| matches!(proposal.kind, OpKind::Merge(_))) {
@@ -114,13 +115,14 @@ impl Machine {
         Ok(())
     }
 
-    /// Its MASTERs would vote it down: it waits for the change to be done.
-    fn postpone(&mut self, cx: &mut Cx<'_>, retry: Retry) {
+    /// Its MASTERs would vote it down: it waits for the change to be done, as long as that is to be
+    /// expected.
+    fn postpone(&mut self, cx: &mut Cx<'_>, retry: Retry, item: &ItemId) {
         Mark::Postponed.hit();
         // A retry's delay may be set to nothing.
         let at = self.now + self.config.resend / POSTPONED;
-        if at >= retry.submit.deadline {
-            refuse(cx, retry.submit.request, Failure::of(ErrorCode::GenerationChanged));
+        if at >= retry.submit.deadline || self.is_stuck(item.cluster) {
+            refuse(cx, retry.submit.request, Failure::on(ErrorCode::GenerationChanged, item));
             return;
         }
         let number = self.next_retry;

@@ -33,6 +33,8 @@ pub(super) enum Timer {
     Housekeeping,
     /// Alignment work, at either end.
     Alignment,
+    /// There is more to be compared before MASTERs are united.
+    Comparison,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +91,8 @@ impl Machine {
                     self.timers.set(self.now + self.config.resend, Timer::Stream);
                 }
                 Timer::Alignment => self.alignment_due(cx),
+                // At the end of the step, as any news of a change.
+                Timer::Comparison => self.generations.progress = true,
                 Timer::Housekeeping => {
                     self.raise_own_low(cx);
                     self.tell_own_marks(cx);

@@ -3,13 +3,13 @@
 //! is active is the control plane's to say; merging itself is `merge`.
 //!
 //! **Why nothing that was acknowledged is lost.** Each MASTER may have what nobody else has, so all
-//! of them take part. Each seals the old generation, settles whatever it voted for, ends what it
-//! coordinates, and tells how far its decision log is; nothing of the old generation is decided
-//! anywhere after that. Then each applies all logs up to there, and enters the next generation,
-//! which is durable and closes the old one: a commit of that is never written any more, only
-//! listed. So the digest that it tells afterwards stays true until the next generation is active,
-//! over restarts, too, however late the report arrives. Digests that are equal, with nothing listed
-//! as open, are one content on all MASTERs.
+//! of them take part, but those whom people give up, with that. Each seals the old generation,
+//! settles whatever it voted for, ends what it coordinates, and tells how far its decision log is;
+//! nothing of the old generation is decided anywhere after that. Then each applies all logs up to
+//! there, and enters the next generation, which is durable and closes the old one: a commit of that
+//! is never written any more, only listed. So the digest that it tells afterwards stays true until
+//! the next generation is active, over restarts, too, however late the report arrives. Digests that
+//! are equal, with nothing listed as open, are one content on all MASTERs.
 //!
 //! A commit that comes later all the same was decided by a server that is no MASTER of the cluster:
 //! it is listed as one that has lost, but a REPLICA that has it may keep it. So REPLICAs of the
@@ -20,14 +20,16 @@
 //! committed or listed, and above all others: a merge is written above everything that any MASTER
 //! has, and where only one line is left its head is the highest. So the highest is taken.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use quorate_api::{ClusterKey, Committed, ItemId, ItemKey, Operation, Stamp, TxId};
 
+use super::timers::Timer;
 use super::{Cx, Machine};
 use crate::alignment::Digest;
 use crate::conflict::Fate;
-use crate::io::{Placement, Report, Stage, Write, is_last_page};
+use crate::io::{Placement, Report, Stage, Tick, Write, is_last_page};
 use crate::marks::Mark;
 use crate::message::Participant;
 use crate::planted::Bug;
@@ -44,7 +46,52 @@ pub(super) struct Scan {
     is_whole: bool,
 }
 
+/// Where clients wait for MASTERs that unite, in which generation and whether it has been sealed,
+/// and since when.
+#[derive(Debug, Default)]
+pub(super) struct Waits(BTreeMap<ClusterKey, ((u32, bool), Tick)>);
+
+impl Waits {
+    /// A configuration came.
+    pub(super) fn note(&mut self, cluster: ClusterKey, placement: &Placement, now: Tick) {
+        if !placement.unites() || !placement.is_changing() {
+            self.0.remove(&cluster);
+            return;
+        }
+        let stage = (placement.generation, placement.is_ending());
+        let (known, since) = self.0.entry(cluster).or_insert((stage, now));
+        if *known != stage {
+            (*known, *since) = (stage, now);
+        }
+    }
+
+    fn is_over(&self, cluster: ClusterKey, bound: Tick, now: Tick) -> bool {
+        self.0.get(&cluster).is_some_and(|(_, since)| now >= since + bound)
+    }
+}
+
 impl Machine {
+    /// Whether a transaction has to wait: a change on its way would have it voted down, or MASTERs
+    /// merge what differed when they were compared. Merging without clients is not done for long:
+    /// it may wait for people, and nothing is sealed.
+    pub(super) fn is_changing(&self, cluster: ClusterKey) -> bool {
+        let placement = self.placements.get(&cluster);
+        placement.is_some_and(|placement| {
+            let waits = placement.is_ending() || !self.has_waited(cluster);
+            placement.is_changing() && waits
+        })
+    }
+
+    /// Clients are not left waiting any longer: some MASTER does not come to what was sealed.
+    pub(super) fn is_stuck(&self, cluster: ClusterKey) -> bool {
+        let placement = self.placements.get(&cluster);
+        placement.is_some_and(Placement::is_ending) && self.has_waited(cluster)
+    }
+
+    fn has_waited(&self, cluster: ClusterKey) -> bool {
+        self.generations.waits.is_over(cluster, self.config.merge.patience, self.now)
+    }
+
     /// W was a majority in the generation that a transaction was prepared in. Of a generation that
     /// is not known here yet, it is taken to be.
     pub(super) fn was_safe(&self, participant: &Participant) -> bool {
@@ -105,7 +152,7 @@ impl Machine {
         if placement.is_closed() {
             return true;
         }
-        placement.masters.iter().all(|node| self.is_up(*node))
+        placement.merging().iter().all(|node| self.is_up(*node))
             && !waiting.any(|parked| parked.decision.participants.iter().any(of_cluster))
             && self.merger.is_done(cluster)
             && (self.merger_of(cluster) != Some(self.config.node)
@@ -161,16 +208,22 @@ impl Machine {
             };
             self.report(cx, Report::Compared { cluster, generation, digest, differs }, again);
         } else {
+            // The next page is the next step's, whether anything else happens or not.
             self.generations.progress = true;
+            self.timers.set(self.now + 1, Timer::Comparison);
         }
     }
 
-    /// Tombstones that may be dropped anywhere at any time do not count.
+    /// Tombstones that may be dropped anywhere at any time do not count; nor do those of a server
+    /// that is given up: who has them is not told any more, so some may drop what others keep.
     fn go_on_scanning(&self, cx: &Cx<'_>, cluster: ClusterKey, scan: &mut Scan) {
         let items = cx.items_after(cluster, scan.after.as_ref(), PAGE);
         scan.is_whole = is_last_page(&items, PAGE);
+        let placement = self.placements.get(&cluster);
+        let stays = |node| placement.is_some_and(|placement| placement.merging().contains(&node));
         for (key, committed) in items {
-            if !self.everybody_had(&key, &committed) {
+            let counts = committed.live || stays(committed.stamp.tx.node);
+            if counts && !self.everybody_had(&key, &committed) {
                 scan.sum = scan.sum.plus(Digest::of(&key, &committed));
             }
             scan.after = Some(key);
@@ -248,3 +301,7 @@ impl Machine {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "unite_tests.rs"]
+mod tests;

@@ -30,6 +30,10 @@ impl World {
 
     /// A cluster's MASTERs or W shall change, or a change on its way is turned round.
     pub(crate) fn change_generation(&mut self) {
+        if self.gives_up_one() {
+            self.again_after(self.options.change_every, Happening::Change);
+            return;
+        }
         if self.healed {
             return;
         }
@@ -46,6 +50,36 @@ impl World {
         }
         let next = self.now + self.changes.between(1, 2 * self.options.change_every);
         self.at(next, Happening::Change);
+    }
+
+    /// A MASTER is lost for good, and given up by every cluster in turn; true while some names it.
+    fn gives_up_one(&mut self) -> bool {
+        if self.options.gives_up == 0 || self.now < self.options.gives_up {
+            return false;
+        }
+        let lost = self.servers.iter().position(|server| server.dead);
+        if lost.is_none() && self.healed {
+            return false;
+        }
+        let lost = lost.unwrap_or_else(|| *self.changes.pick(&self.options.voting()));
+        if !self.servers[lost].dead {
+            if !self.can_spare(lost) {
+                return false;
+            }
+            self.lose(lost);
+        }
+        let node = self.servers[lost].id;
+        let clusters: Vec<ClusterKey> =
+            self.options.clusters.iter().map(|shape| shape.cluster).collect();
+        let names = |cluster: &ClusterKey| {
+            self.keepers(*cluster).any(|keepers| keepers.masters.contains(&node))
+        };
+        let naming: Vec<ClusterKey> = clusters.into_iter().filter(names).collect();
+        for cluster in &naming {
+            let at = self.changes.index(self.servers.len());
+            self.propose(at, Change::Without(*cluster, node));
+        }
+        !naming.is_empty()
     }
 
     /// Everything takes writes again; clients come back when it does.

@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Drop(ClusterKey),
     /// A cluster's MASTERs, REPLICAs or W shall be others.
     Change(ClusterKey, Keepers),
+    /// A cluster goes on without a MASTER that is lost.
+    Without(ClusterKey, NodeId),
     /// A change on its way is turned round.
     GiveUp(ClusterKey),
     /// Every cluster takes writes again.
@@ -175,6 +177,20 @@ impl Table {
         }
     }
 
+    fn go_on_without(&mut self, cluster: ClusterKey, lost: NodeId) -> Result<(), Refusal> {
+        let generations = &mut self.generations;
+        let next = generations.next_keepers(cluster).or(generations.keepers(cluster));
+        let Some(mut next) = next.cloned() else { return Ok(()) };
+        next.masters.retain(|node| *node != lost);
+        next.write_quorum = next.write_quorum.min(next.masters.len());
+        if generations.is_loose(cluster) {
+            generations.go_on_without(cluster, next)?;
+        } else {
+            generations.propose(cluster, next)?;
+        }
+        Ok(())
+    }
+
     fn carry_out(&mut self, command: &Command) -> Result<bool, Refusal> {
         match command {
             Command::Found(clusters, data_centers, witnesses, planted) => {
@@ -189,6 +205,7 @@ impl Table {
             Command::Own(cluster, owner) => self.row(*cluster)?.owner = Some(*owner),
             Command::Drop(cluster) => self.row(*cluster)?.closed = true,
             Command::Change(cluster, next) => self.generations.propose(*cluster, next.clone())?,
+            Command::Without(cluster, node) => self.go_on_without(*cluster, *node)?,
             Command::GiveUp(cluster) => self.generations.give_up(*cluster)?,
             Command::Reopen => self.rows.iter_mut().for_each(|row| row.closed = false),
             Command::Reports(from, reports) => {

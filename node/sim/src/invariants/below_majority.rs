@@ -6,6 +6,7 @@
 //!   on from the line that wins; what it does away with must be listed. Of what recovery aborted
 //!   this is not asked: it sees the votes of those who are reachable, and may contradict an answer.
 //!   Whoever aborts first, against a Yes of its own where one is enough, has not looked at votes.
+//!   Nor is it asked of what a MASTER that people gave up took along.
 //! - a transaction that touches a cluster with W of a majority has one outcome.
 //! - a content is listed as one that has lost only where two commits of its item were built on one
 //!   base. Mere lag never loses. This is asked of runs without an alignment: that brings contents
@@ -32,11 +33,15 @@ pub(super) struct BelowMajority {
     aborted: BTreeSet<TxId>,
     /// Aborted by somebody whose own Yes was enough to commit.
     unheard: BTreeSet<TxId>,
+    /// Acknowledged by a MASTER that was given up, and not by the votes of those who are left.
+    lost: BTreeSet<TxId>,
     /// Items that each transaction wrote, with the stamps after it.
     wrote: BTreeMap<TxId, Vec<(ItemId, Stamp)>>,
     /// W of each generation, and whether it is a majority.
     quorums: BTreeMap<Participant, (usize, bool)>,
     participants: BTreeMap<TxId, Vec<Participant>>,
+    /// How many MASTERs each cluster has.
+    masters: BTreeMap<ClusterKey, usize>,
     /// W goes below a majority and back: what a commit builds on may be of another kind.
     crossing: bool,
     /// The one commit of each version of an item that was written while W was a majority.
@@ -54,7 +59,9 @@ impl BelowMajority {
             (of, (shape.write_quorum, shape.write_quorum >= shape.majority()))
         };
         let quorums = options.clusters.iter().map(first).collect();
-        Self { quorums, crossing: options.crossing, ..Self::default() }
+        let masters = options.clusters.iter().map(|shape| (shape.cluster, shape.masters.len()));
+        let (masters, crossing) = (masters.collect(), options.crossing);
+        Self { quorums, masters, crossing, ..Self::default() }
     }
 
     /// Two commits of one version, both while W was a majority.
@@ -68,8 +75,8 @@ impl BelowMajority {
         self.crossing
     }
 
-    /// A cluster's next generation is active. If that has W of a majority, and the one before it
-    /// had not, all MASTERs have the same, durably.
+    /// A cluster's next generation is active. If W was below a majority in the one before it, and
+    /// is not now, or a MASTER was given up, all MASTERs that there are have the same, durably.
     pub(super) fn activated(
         &mut self,
         of: Participant,
@@ -81,7 +88,9 @@ impl BelowMajority {
         let was_safe = self.is_safe(&before);
         let is_safe = quorum >= majority;
         self.quorums.insert(of, (quorum, is_safe));
-        if was_safe || !is_safe {
+        let known = self.masters.insert(of.cluster, masters.len());
+        let is_given_up = known.is_some_and(|known| masters.len() < known);
+        if was_safe || !(is_safe || is_given_up) {
             return None;
         }
         let (first, known) = masters.first()?;
@@ -214,6 +223,21 @@ impl BelowMajority {
         self.acknowledged.insert(tx);
     }
 
+    /// A MASTER is given up. What the others hold as committed, or have votes enough for, stays.
+    pub(super) fn given_up(&mut self, left: &[&Contents]) {
+        let is_lost = |tx: &&TxId| {
+            let commits = |disk: &&Contents| disk.outcomes.get(tx) == Some(&Decided::Commit);
+            let votes = |disk: &&&Contents| {
+                disk.txs.get(tx).is_some_and(|record| record.vote == Some(Vote::Yes))
+            };
+            let quorums = self.participants.get(tx).into_iter().flatten();
+            let needed = quorums.filter_map(|of| self.quorum(of)).max().unwrap_or(1);
+            !left.iter().any(commits) && left.iter().filter(votes).count() < needed
+        };
+        let lost: BTreeSet<TxId> = self.acknowledged.iter().filter(is_lost).copied().collect();
+        self.lost.extend(lost);
+    }
+
     /// Looks at the end: what all have, and what is listed anywhere.
     pub(super) fn check(
         &self,
@@ -268,6 +292,7 @@ impl BelowMajority {
             }
         }
         let asked = self.acknowledged.difference(&self.aborted);
+        let asked = asked.filter(|tx| !self.lost.contains(tx));
         let wrote = asked.filter_map(|tx| self.wrote.get(tx)).flatten();
         let mut gone = wrote.filter(|after| !known.contains(after));
         gone.next().map(|(item, stamp)| format!("{item} at {stamp:?} is gone without a trace"))

@@ -413,6 +413,11 @@ impl Invariants {
         }
     }
 
+    /// A MASTER is given up; what the others durably hold stays.
+    pub fn given_up(&mut self, left: &[&Contents]) {
+        self.below_majority.iter_mut().for_each(|below| below.given_up(left));
+    }
+
     /// Takes note of a violation found elsewhere.
     pub fn report(&mut self, invariant: &'static str, detail: String) {
         self.violations.push(Violation { invariant, detail });

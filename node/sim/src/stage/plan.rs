@@ -161,6 +161,7 @@ fn calm() -> Options {
         replicas_write: true,
         low_quorums: false,
         crossing: false,
+        gives_up: 0,
         decisive: false,
         centers: Vec::new(),
         local_quorums: false,

@@ -1,0 +1,196 @@
+//! What clients see of MASTERs that unite, and how a server goes through what it has.
+
+use alloc::collections::BTreeSet;
+use alloc::vec;
+
+use quorate_api::{Boot, Committed, ErrorCode, NodeId, OpKind, TxId};
+
+use super::*;
+use crate::conflict::Rival;
+use crate::io::{
+    Base, Change, Config, Effect, Event, Failure, Proposal, ReadQuorum, ReadRequest, Recovered,
+    Reply, SessionToken, Store, Submit,
+};
+use crate::machine::testing::{CLUSTER, placement, sent};
+use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
+
+/// A disk with so many records, and nothing else.
+struct Records(u64);
+
+impl Store for Records {
+    fn item(&self, _: &ItemId) -> Option<Committed> {
+        None
+    }
+
+    fn tx(&self, _: TxId) -> Option<TxRecord> {
+        None
+    }
+
+    fn outcome(&self, _: TxId) -> Option<Decided> {
+        None
+    }
+
+    fn log_after(&self, _: LogPosition) -> Option<(LogPosition, LogEntry)> {
+        None
+    }
+
+    fn items_after(
+        &self,
+        _: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
+    ) -> Vec<(ItemKey, Committed)> {
+        let first = match after {
+            Some(ItemKey::Record(position)) => position + 1,
+            Some(ItemKey::Key(_) | ItemKey::Token(_)) | None => 0,
+        };
+        let stamp = |position| Stamp { version: 1, tx: TxId { seq: position, ..TxId::NONE } };
+        let committed = |position| {
+            let (stamp, image) = (stamp(position), None);
+            Committed { stamp, live: true, image, elsewhere: None }
+        };
+        let records = (first..self.0).take(limit);
+        records.map(|position| (ItemKey::Record(position), committed(position))).collect()
+    }
+
+    fn outcomes_after(&self, _: TxId, _: usize) -> Vec<(TxId, Decided)> {
+        Vec::new()
+    }
+
+    fn ancestors(&self, _: &ItemId) -> Vec<Stamp> {
+        Vec::new()
+    }
+
+    fn rivals(&self, _: &ItemId) -> Vec<Rival> {
+        Vec::new()
+    }
+}
+
+fn config() -> Config {
+    Config::new(NodeId(1), Boot(1), 0)
+}
+
+/// Three MASTERs, which unite, at this stage.
+fn uniting(stage: Stage) -> Placement {
+    let masters: Vec<NodeId> = (1..=3).map(NodeId).collect();
+    let mut placement = placement(masters.clone(), 1);
+    placement.change = Some(Change { masters, unites: true, stage });
+    placement.loose = vec![(1, 1)];
+    placement
+}
+
+/// The first of them.
+fn at_stage(stage: Stage, disk: &Records) -> Machine {
+    let placement = uniting(stage);
+    let mut machine = Machine::new(config(), Recovered::default());
+    let placements = [(CLUSTER, placement)].into();
+    machine.step(0, Event::Configure { cfg: 1, placements }, disk, &mut Vec::new());
+    for node in [NodeId(2), NodeId(3)] {
+        let up = Event::Peer { node, boot: Boot(1), up: true };
+        machine.step(0, up, disk, &mut Vec::new());
+    }
+    machine
+}
+
+/// Nothing but time passes, up to this tick.
+fn pass(machine: &mut Machine, until: Tick, disk: &Records) -> Vec<(Tick, Effect)> {
+    let mut seen = Vec::new();
+    while let Some(at) = machine.next_deadline().filter(|at| *at <= until) {
+        let mut out = Vec::new();
+        machine.step(at, Event::Tick, disk, &mut out);
+        seen.extend(out.into_iter().map(|effect| (at, effect)));
+    }
+    seen
+}
+
+fn update(request: u64, now: Tick) -> Event {
+    let item = ItemId::record(CLUSTER, 0);
+    let ops = vec![Proposal { item, kind: OpKind::Check, base: Base::Current, image: None }];
+    let deadline = now + 1_000_000_000;
+    Event::Submit(Submit { request, ops, schema: 0, wall_us: 0, deadline })
+}
+
+fn read(request: u64, now: Tick) -> Event {
+    let (items, quorum) = (vec![ItemId::record(CLUSTER, 0)], ReadQuorum::Majority);
+    Event::Read(ReadRequest { request, items, quorum, deadline: now + 1_000_000_000 })
+}
+
+/// The request that was refused, and on what.
+fn refusal(effect: &Effect) -> Option<(u64, ErrorCode, bool)> {
+    let Effect::Reply { request, reply: Reply::Failed(failure), .. } = effect else { return None };
+    let Failure { code, item, .. } = failure;
+    Some((*request, *code, *item == Some(ItemId::record(CLUSTER, 0))))
+}
+
+fn told(effect: &Effect) -> Option<Report> {
+    if let Effect::Report { report, .. } = effect { Some(report.clone()) } else { None }
+}
+
+/// Somebody else may need it before all have merged.
+///
+/// FEATURES: A13, L7
+#[test]
+fn the_turn_is_given_back_while_masters_merge() {
+    let stage = || Stage::Merging { merged: BTreeSet::new(), quiet: false };
+    let mut machine = at_stage(stage(), &Records(0));
+    let placement = Placement { turn: Some(NodeId(1)), ..uniting(stage()) };
+    let (mut out, placements) = (Vec::new(), [(CLUSTER, placement)].into());
+    machine.step(1, Event::Configure { cfg: 2, placements }, &Records(0), &mut out);
+    let reports: Vec<Report> = out.iter().filter_map(told).collect();
+    assert_eq!(reports, [Report::Synced { cluster: CLUSTER, generation: 1 }]);
+}
+
+/// FEATURES: A13, L7
+#[test]
+fn a_comparison_needs_nobody_else_to_go_on() {
+    let disk = Records(20 * PAGE as u64 + 1);
+    let (token, synced) = (SessionToken::new(), BTreeSet::new());
+    let mut machine = at_stage(Stage::Transferring { token, synced }, &disk);
+    let soon = config().housekeeping / 2;
+    let seen = pass(&mut machine, soon, &disk);
+    let whole = disk.items_after(CLUSTER, None, usize::MAX).into_iter();
+    let digest = |(key, committed): (ItemKey, Committed)| Digest::of(&key, &committed);
+    let sum = whole.map(digest).fold(Digest::default(), Digest::plus);
+    let compared: Vec<Report> = seen.iter().filter_map(|(_, effect)| told(effect)).collect();
+    let wanted = Report::Compared { cluster: CLUSTER, generation: 2, digest: sum, differs: false };
+    assert_eq!(compared, [wanted]);
+}
+
+/// FEATURES: A13, L7
+#[test]
+fn clients_are_refused_when_a_master_does_not_come_to_what_is_sealed() {
+    let mut machine = at_stage(Stage::Sealing { sealed: [NodeId(1)].into() }, &Records(0));
+    let mut out = Vec::new();
+    machine.step(0, update(1, 0), &Records(0), &mut out);
+    assert!(!out.iter().any(|effect| refusal(effect).is_some()), "it may not last long");
+    let patience = config().merge.patience;
+    let seen = pass(&mut machine, 2 * patience, &Records(0));
+    let refused = seen.iter().find_map(|(at, effect)| Some((*at, refusal(effect)?))).unwrap();
+    assert_eq!(refused.1, (1, ErrorCode::GenerationChanged, true));
+    assert!((patience..=patience + config().resend).contains(&refused.0), "{}", refused.0);
+    for event in [update(2, 2 * patience), read(2, 2 * patience)] {
+        let mut out = Vec::new();
+        machine.step(2 * patience, event, &Records(0), &mut out);
+        let refused: Vec<_> = out.iter().filter_map(refusal).collect();
+        assert_eq!(refused, [(2, ErrorCode::GenerationChanged, true)]);
+    }
+}
+
+/// Nothing is sealed while MASTERs merge what differed, and it may be people who have to come.
+///
+/// FEATURES: A13, L7
+#[test]
+fn clients_write_again_when_merging_without_them_does_not_end() {
+    let stage = Stage::Merging { merged: BTreeSet::new(), quiet: true };
+    let mut machine = at_stage(stage, &Records(0));
+    machine.step(0, update(1, 0), &Records(0), &mut Vec::new());
+    let patience = config().merge.patience;
+    let seen = pass(&mut machine, 2 * patience, &Records(0));
+    let is_prepare = |effect: &Effect| {
+        let sent = sent(vec![effect.clone()]);
+        sent.iter().any(|(_, message)| matches!(message, Message::Prepare { .. }))
+    };
+    let begun = seen.iter().find(|(_, effect)| is_prepare(effect)).map(|(at, _)| *at).unwrap();
+    assert!((patience..=patience + config().resend).contains(&begun), "{begun}");
+    assert!(!seen.iter().any(|(_, effect)| refusal(effect).is_some()));
+}
