@@ -8,20 +8,23 @@ mod support;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use quorate::folder::{FaultAction, FaultRecord};
+use quorate::plan::Plan;
 use serde_json::Value;
-use support::eventually;
+use support::{eventually, within};
 
 /// A variable by which the processes of one test are known: all of them inherit it.
 const MARK: &str = "QUORATE_TEST_MARK";
 
-/// Far longer than three servers take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Far longer than servers take to start and run for seconds, on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Pause between two looks at a file that a harness writes: these tests watch it from outside.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -271,4 +274,97 @@ fn random_chaos_that_cannot_be_is_refused_before_anything_starts() {
         assert!(text(&output.stderr).contains(why), "{}", shown(&output));
     }
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+}
+
+fn json_lines<T: serde::de::DeserializeOwned>(path: &Path) -> Vec<T> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What a round did: every fault that waited began behind the proven heal it waited for, whatever
+/// was injected was healed, and what was not begun was told.
+fn one_after_the_other(round: &Path) {
+    let plan: Plan = serde_json::from_slice(&fs::read(round.join("plan.json")).unwrap()).unwrap();
+    let records: Vec<FaultRecord> = json_lines(&round.join("faults.jsonl"));
+    let findings = fs::read_to_string(round.join("soundness.json")).unwrap();
+    let record = |name: &str, action: FaultAction| {
+        records.iter().find(|record| record.name == name && record.action == action)
+    };
+    assert!(plan.faults.len() > 1, "one fault follows on none");
+    for fault in &plan.faults {
+        let name = &fault.name;
+        let Some(injected) = record(name, FaultAction::Inject) else {
+            assert!(findings.contains(&format!("{name} (")), "{name} is missing: {findings}");
+            continue;
+        };
+        assert!(record(name, FaultAction::Heal).is_some(), "{name} was not healed: {records:?}");
+        for awaited in fault.trigger.iter().flat_map(|trigger| trigger.event.faults()) {
+            let healed = record(awaited, FaultAction::Heal).unwrap();
+            assert!(healed.proven.unwrap() <= injected.begun, "{healed:?} {injected:?}");
+        }
+    }
+    assert!(records.len() > 1, "nothing was done: {findings}");
+}
+
+/// FEATURES: H3
+#[tokio::test]
+async fn a_killed_random_chaos_goes_on_where_it_was_and_hurts_one_thing_at_a_time() {
+    let out = tempfile::tempdir().unwrap();
+    let small = ["load.rate=40", "workload.records=40", "phases.warmup=0s", "phases.settle=10s"];
+    let set = small.iter().flat_map(|small| ["--set", *small]);
+    // Disks are left out: not every machine can mount one.
+    let drawn = ["--seed", "2", "--weights", "kill=1,restart=1,pause=1,partition=2"];
+    let long = ["chaos", "--random", "--round", "20s", "--duration", "40s"];
+    let arguments: Vec<&str> = long.into_iter().chain(drawn).chain(set).collect();
+    let rounds = || -> Vec<Value> {
+        let text = fs::read_to_string(out.path().join("latest/chaos.json")).unwrap_or_default();
+        let found = serde_json::from_str(&text).unwrap_or(Value::Null);
+        found["rounds"].as_array().cloned().unwrap_or_default()
+    };
+    let mut harness = quorate(&arguments, out.path()).spawn().unwrap();
+    within(PATIENCE, "a round that ended", || async { !rounds().is_empty() }).await;
+    // The next one is under way, or about to be.
+    harness.kill().unwrap();
+    harness.wait().unwrap();
+    let pid = harness.id();
+    within(PATIENCE, "its servers end", || async { left_behind(out.path(), pid).is_empty() }).await;
+    let (folder, first) = (only_run(out.path()), rounds()[0].clone());
+
+    let output = quorate(&arguments, out.path()).output().unwrap();
+    // A busy machine makes figures unsound, not the campaign.
+    assert!(matches!(output.status.code(), Some(0 | 2)), "{}", shown(&output));
+    assert!(text(&output.stdout).contains("goes on behind 1 rounds"), "{}", shown(&output));
+    let all = rounds();
+    assert_eq!((only_run(out.path()), all.len(), &all[0]), (folder.clone(), 2, &first));
+    for round in &all {
+        let place = folder.join(round["folder"].as_str().unwrap());
+        one_after_the_other(&place);
+        let done: Vec<FaultRecord> = json_lines(&place.join("faults.jsonl"));
+        let begun = done.iter().filter(|record| record.action == FaultAction::Inject).count();
+        assert_eq!(round["faults"], begun, "{round}");
+        assert!(place.join("report.html").is_file());
+    }
+}
+
+/// FEATURES: H3
+#[test]
+fn random_chaos_whose_servers_never_come_up_is_tried_again_told_and_given_up() {
+    let out = tempfile::tempdir().unwrap();
+    let program = out.path().join("dies");
+    fs::write(&program, "#!/bin/sh\n[ \"$1\" = --version ] || exit 1\necho dies 1\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let arguments = ["chaos", "--random", "--round", "15s", "--duration", "60s"];
+    let dies = ["--weights", "kill=1", "--node-bin", program.to_str().unwrap()];
+    let arguments: Vec<&str> = arguments.into_iter().chain(dies).collect();
+    let output = quorate(&arguments, out.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{}", shown(&output));
+    assert!(text(&output.stderr).contains("2 rounds in a row could not be run"), "{output:?}");
+    let campaign = fs::read(out.path().join("latest/chaos.json")).unwrap();
+    let campaign: Value = serde_json::from_slice(&campaign).unwrap();
+    let rounds = campaign["rounds"].as_array().unwrap();
+    assert_eq!(rounds.len(), 2, "{campaign}");
+    for round in rounds {
+        assert_eq!((&round["exit"], &round["tries"]), (&Value::from(4), &Value::from(3)));
+        assert!(round["remark"].as_str().unwrap().contains("the harness failed"), "{round}");
+    }
 }

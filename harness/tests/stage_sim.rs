@@ -115,7 +115,8 @@ fn a_write_across_regions_takes_what_the_published_round_trips_say() {
     let out = tempfile::tempdir().unwrap();
     let spec = ["run", "workloads/five-regions.yaml"];
     let smaller = ["--set", "topology.replicas=20", "--set", "workload.records=40"];
-    let output = quorate(&[&spec[..], &smaller[..]].concat(), out.path());
+    let longer = ["--set", "phases.measure=30s"];
+    let output = quorate(&[&spec[..], &smaller[..], &longer[..]].concat(), out.path());
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let history = std::fs::read_to_string(only_run(out.path()).join("history.jsonl")).unwrap();
     let reading = quorate_check::format::read(history.as_bytes()).unwrap();

@@ -1,28 +1,33 @@
 //! `quorate chaos --random`: rounds of a workload under faults drawn from a seed; goes on where
 //! one that was killed had come to.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use quorate_check::history::Phase;
 use sha2::{Digest, Sha256};
 
 use super::arguments::ChaosArguments;
 use super::run::{blocking, program, shown};
 use super::{Exit, Output, VERSION, verdict};
 use crate::figures::bootstrap::Estimate;
-use crate::folder::{NodeSample, RunFolder};
+use crate::folder::{FaultAction, FaultRecord, NodeSample, PhaseMark, RunFolder};
 use crate::plan::{Plan, build};
 use crate::run::choice::{self, Choice, Offer};
 use crate::run::interrupt::Interrupt;
 use crate::run::place::{Cause, link_latest};
 use crate::run::{Ended, Job, identities};
 use crate::soak::{
-    Campaign, Definition, Hurt, Lives, MASTERS_MIN, ROUND_MS_MIN, Round, Slopes, Weights, round,
+    Campaign, Deck, Definition, Growth, MASTERS_MIN, ROUND_MS_MIN, Round, Slopes, Weights, round,
     seed_of, unfinished, usual_weights, weights,
 };
 use crate::spec::{Origin, Overrides, Problem, Span, SpecError, workload};
 use crate::sweep::{Means, hold};
+
+/// How often a round is tried at which the harness itself fails.
+const TRIES_MAX: u32 = 3;
+/// Rounds in a row that could not be run: the next one will not do better.
+const BROKEN_MAX: u32 = 2;
 
 pub(super) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<Exit> {
     let place = &arguments.place;
@@ -63,9 +68,9 @@ fn begin(out: &Path, definition: &Definition) -> anyhow::Result<PathBuf> {
 /// Everything that must be known before a server is started.
 struct Ready<'a> {
     arguments: &'a ChaosArguments,
-    weights: Weights,
-    /// Why something is never drawn.
-    refused: BTreeMap<Hurt, String>,
+    deck: Deck,
+    /// What is never drawn, and why.
+    refused: Vec<String>,
     /// The stage of all rounds.
     choice: Choice,
     offer: Offer,
@@ -97,29 +102,50 @@ impl<'a> Ready<'a> {
         }
         let offer = Offer::ask(stage, &options)?;
         let choice = choice::choose(stage, &base, &options, &offer)?;
-        let mut ready = Self {
-            arguments,
-            weights: asked.clone().unwrap_or_else(usual_weights),
-            refused: BTreeMap::new(),
-            choice,
-            offer,
-            base,
-        };
-        for hurt in ready.weights.keys().copied().collect::<Vec<_>>() {
-            let Err(why) = ready.can_do(hurt) else { continue };
-            if asked.is_some() {
-                return Err(wrong("--weights", format!("{}: {why}", hurt.word())).into());
-            }
-            ready.weights.remove(&hurt);
-            ready.refused.insert(hurt, why);
-        }
+        let (deck, refused) = (Deck::default(), Vec::new());
+        let mut ready = Self { arguments, deck, refused, choice, offer, base };
+        ready.shuffle(asked)?;
         Ok(ready)
     }
 
-    /// Whether the workload and the stage allow it; why not, if not.
-    fn can_do(&self, hurt: Hurt) -> Result<(), String> {
-        let text = hurt.probe(&self.base.topology);
-        let plan = plan_of(self.arguments, &text, self.arguments.seed);
+    /// Puts together what can be drawn: every form is asked about before anything starts.
+    fn shuffle(&mut self, asked: Option<Weights>) -> Result<(), SpecError> {
+        let all = asked.is_none();
+        for (hurt, weight) in asked.unwrap_or_else(usual_weights) {
+            let mut forms = hurt.forms(&self.base.topology);
+            let count = forms.len();
+            let mut why = None;
+            forms.retain(|form| match self.can_do(&hurt.probe(form)) {
+                Ok(()) => true,
+                Err(reason) => {
+                    why.get_or_insert((form.clone(), reason));
+                    false
+                }
+            });
+            let left = forms.len();
+            self.deck.add(hurt, weight, forms);
+            match why {
+                None => {}
+                Some((_, why)) if left == 0 && !all => {
+                    return Err(wrong("--weights", format!("{}: {why}", hurt.word())));
+                }
+                Some((_, why)) if left == 0 => self.refused.push(format!("{}: {why}", hurt.word())),
+                Some((form, why)) => {
+                    let gone = count - left;
+                    self.refused.push(format!("{gone} of {count} forms of {form}: {why}"));
+                }
+            }
+        }
+        if self.deck.is_empty() {
+            let what = format!("nothing can be drawn: {}", self.refused.join("; "));
+            return Err(wrong("--weights", what));
+        }
+        Ok(())
+    }
+
+    /// Whether the workload and the stage allow a scenario; why not, if not.
+    fn can_do(&self, scenario: &str) -> Result<(), String> {
+        let plan = plan_of(self.arguments, scenario, self.arguments.seed);
         let plan = plan.map_err(|error| error.to_string())?;
         let (stage, options) = (self.choice.stage.to_string(), self.arguments.place.options());
         let choice = choice::choose(&stage, &plan, &options, &self.offer);
@@ -135,7 +161,6 @@ impl<'a> Ready<'a> {
         let stage = self.choice.stage;
         let (options, proxied) = (arguments.place.options(), first.topology.proxied);
         let programs = blocking(async { Ok(identities(stage, &options, proxied).await?) })?;
-        let weights = self.weights.iter().map(|(hurt, weight)| (hurt.word().to_owned(), *weight));
         Ok(Definition {
             name: self.base.name.clone(),
             workload: arguments.file.clone(),
@@ -145,21 +170,21 @@ impl<'a> Ready<'a> {
             seed: arguments.seed,
             rounds: u32::try_from(rounds).unwrap_or(u32::MAX),
             round_ms,
-            weights: weights.collect(),
+            weights: self.deck.told(),
             means: Means { stage: stage.to_string(), options: arguments.place.given(), programs },
         })
     }
 
     fn scenario(&self, number: u32) -> String {
         let which = (self.arguments.seed, number);
-        round(which, &self.weights, &self.base.topology, self.arguments.round.as_ms())
+        round(which, &self.deck, self.arguments.round.as_ms())
     }
 
     fn announce(&self, campaign: &Campaign, folder: &Path) -> anyhow::Result<()> {
         let definition = &campaign.definition;
         Output.line(&self.choice)?;
-        for (hurt, why) in &self.refused {
-            Output.line(format!("never {}: {why}", hurt.word()))?;
+        for what in &self.refused {
+            Output.line(format!("never {what}"))?;
         }
         let (rounds, lasts) = (definition.rounds, self.arguments.round);
         let (name, seed) = (&definition.name, definition.seed);
@@ -171,28 +196,42 @@ impl<'a> Ready<'a> {
         Ok(())
     }
 
-    /// Runs round after round until none is left, or the user stops it.
+    /// Runs round after round until none is left, the user stops it, or nothing can be run.
     async fn run(&self, mut campaign: Campaign, to: &Path) -> anyhow::Result<(Campaign, Exit)> {
         let interrupt = Interrupt::listen()?;
         let quiet = self.arguments.place.quiet || self.arguments.place.json;
         let mut exit = Exit::Good;
+        let (mut tries, mut broken) = (0, 0);
         while let Some(number) = campaign.next() {
-            let job = self.job(number, to)?;
-            let faults = job.plan.faults.len();
-            let ended = shown(job, &interrupt, quiet).await?;
+            tries += 1;
+            let ended = shown(self.job(number, to)?, &interrupt, quiet).await;
+            let round = done(number, tries, &ended);
             let stopped = interrupt.stop.is_cancelled();
-            let failed = verdict::exit_of(&ended) == Exit::Harness;
-            if stopped || failed {
-                // Half a round is none: the next start does it again. What it found was found.
-                exit = Exit::Inconclusive.merge(verdict::exit_of(&ended));
-                eprintln!("round {number}: {}", verdict::reasons(&ended));
+            let then = then(exit_of_round(&round), stopped, tries);
+            if then != Then::Keep || stopped {
+                eprintln!("round {number}: {}", round.remark);
+            } else if !quiet {
+                eprintln!("{}", told(&campaign, &round, &ended));
+            }
+            match then {
+                Then::Keep => {
+                    let failed = exit_of_round(&round) == Exit::Harness;
+                    broken = if failed { broken + 1 } else { 0 };
+                    tries = 0;
+                    campaign.rounds.push(round);
+                    campaign.write(to)?;
+                }
+                Then::Again => continue,
+                // Half a round is none: the next start does it again.
+                Then::Stop => exit = Exit::Inconclusive.merge(exit_of_round(&round)),
+            }
+            if stopped {
+                exit = exit.merge(Exit::Inconclusive);
                 break;
             }
-            campaign.rounds.push(done(number, faults, &ended));
-            campaign.write(to)?;
-            if !quiet {
-                let line = verdict::last_line(&format!("round {number}"), &ended);
-                eprintln!("[{number} of {}, {faults} faults] {line}", campaign.definition.rounds);
+            if broken == BROKEN_MAX {
+                eprintln!("{BROKEN_MAX} rounds in a row could not be run: it ends here");
+                break;
             }
         }
         let exits = campaign.rounds.iter().map(exit_of_round);
@@ -247,16 +286,63 @@ fn plan_with(arguments: &ChaosArguments, scenario: &Path, seed: u64) -> Result<P
     build(&spec, spec.seed).map_err(SpecError::Invalid)
 }
 
-fn done(number: u32, faults: usize, ended: &Ended) -> Round {
+/// What follows a try of a round.
+#[derive(Debug, PartialEq, Eq)]
+enum Then {
+    /// It is a round.
+    Keep,
+    /// It is tried again.
+    Again,
+    /// It is none, and no other follows.
+    Stop,
+}
+
+fn then(exit: Exit, stopped: bool, tries: u32) -> Then {
+    match exit {
+        // What was found was found.
+        Exit::Violation => Then::Keep,
+        _ if stopped => Then::Stop,
+        Exit::Harness if tries < TRIES_MAX => Then::Again,
+        Exit::Harness | Exit::BadSpec | Exit::Inconclusive | Exit::Good => Then::Keep,
+    }
+}
+
+/// How a round went, for those who watch.
+fn told(campaign: &Campaign, round: &Round, ended: &anyhow::Result<Ended>) -> String {
+    let (of, faults) = (campaign.definition.rounds, round.faults);
+    let name = format!("round {}", round.number);
+    let line = match ended {
+        Ok(ended) => verdict::last_line(&name, ended),
+        Err(_) => format!("ERROR: {name}: {}", round.remark),
+    };
+    format!("[{} of {of}, {faults} faults] {line}", round.number)
+}
+
+fn done(number: u32, tries: u32, ended: &anyhow::Result<Ended>) -> Round {
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(error) => {
+            let (exit, remark) = (Exit::Harness.code(), format!("the harness failed: {error:#}"));
+            return Round { number, folder: String::new(), exit, faults: 0, tries, remark };
+        }
+    };
     let exit = verdict::exit_of(ended);
     let name = ended.folder.root().file_name().unwrap_or_default();
+    let faults = lines::<FaultRecord>(&ended.folder.faults());
     Round {
         number,
         folder: name.to_string_lossy().into_owned(),
         exit: exit.code(),
-        faults,
+        faults: faults.iter().filter(|record| record.action == FaultAction::Inject).count(),
+        tries,
         remark: if exit == Exit::Good { String::new() } else { verdict::reasons(ended) },
     }
+}
+
+/// What a file of a run has, a line each. One that is not there, or was cut off, has nothing more.
+fn lines<T: serde::de::DeserializeOwned>(path: &Path) -> Vec<T> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 fn exit_of_round(round: &Round) -> Exit {
@@ -271,15 +357,16 @@ fn exit_of_round(round: &Round) -> Exit {
 
 /// Growth over all rounds, from the samples in their folders.
 fn slopes(campaign: &Campaign, folder: &Path) -> Slopes {
-    let mut lives = Lives::default();
-    for round in &campaign.rounds {
-        let path = RunFolder::new(folder.join(&round.folder)).nodes();
-        // A round without samples has no server whose growth was seen.
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let samples = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-        lives.add(&samples.collect::<Vec<NodeSample>>());
+    let mut growth = Growth::default();
+    for round in campaign.rounds.iter().filter(|round| !round.folder.is_empty()) {
+        let run = RunFolder::new(folder.join(&round.folder));
+        let marks = lines::<PhaseMark>(&run.phases());
+        // A round that never measured has no server whose growth was seen.
+        if let Some(mark) = marks.iter().find(|mark| mark.phase == Phase::Measure) {
+            growth.add(&lines::<NodeSample>(&run.nodes()), mark.from);
+        }
     }
-    lives.slopes()
+    growth.slopes()
 }
 
 fn tell(campaign: &Campaign, folder: &Path, exit: Exit, json: bool) -> anyhow::Result<()> {
@@ -319,5 +406,26 @@ fn growth(slope: Option<Estimate>, unit: f64, word: &str) -> String {
     let interval = slope
         .interval
         .map_or(String::new(), |(low, high)| format!(" [{:+.1}, {:+.1}]", low / unit, high / unit));
-    format!("{mean:+.1} {word} an hour{interval}, over {} lives", slope.runs)
+    format!("{mean:+.1} {word} an hour{interval}, over {} rounds", slope.runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_violation_is_kept_however_the_round_ended_and_a_failure_is_tried_again_at_most_twice() {
+        for (exit, stopped, tries, expected) in [
+            (Exit::Violation, true, 1, Then::Keep),
+            (Exit::Good, false, 1, Then::Keep),
+            (Exit::Inconclusive, false, 1, Then::Keep),
+            (Exit::Inconclusive, true, 1, Then::Stop),
+            (Exit::Harness, true, 1, Then::Stop),
+            (Exit::Harness, false, 1, Then::Again),
+            (Exit::Harness, false, TRIES_MAX - 1, Then::Again),
+            (Exit::Harness, false, TRIES_MAX, Then::Keep),
+        ] {
+            assert_eq!(then(exit, stopped, tries), expected, "{exit:?} {stopped} {tries}");
+        }
+    }
 }

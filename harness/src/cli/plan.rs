@@ -7,8 +7,8 @@ use quorate_check::verdict::Verdict;
 use super::arguments::PlanArguments;
 use super::{Exit, Output};
 use crate::plan::{
-    DiskFault, FaultKind, KeyDistribution, LoadMode, Network, Plan, Shape, Target, Topology, build,
-    estimate, shape,
+    DiskFault, FaultKind, KeyDistribution, LoadMode, Network, Plan, PlannedFault, Shape, Target,
+    Topology, build, estimate, shape,
 };
 use crate::run::choice::{self, Offer};
 use crate::spec::{SpecError, workload};
@@ -127,7 +127,7 @@ fn faults(plan: &Plan) -> Vec<Vec<String>> {
         let hits = shape::hit(fault, &plan.topology, plan.seed);
         vec![
             fault.name.clone(),
-            format!("{} ms", fault.at_ms),
+            begins(fault),
             format!("{} ms", fault.for_ms),
             what,
             requested(&fault.kind),
@@ -135,6 +135,14 @@ fn faults(plan: &Plan) -> Vec<Vec<String>> {
         ]
     });
     rows.collect()
+}
+
+/// When a fault begins, in words.
+fn begins(fault: &PlannedFault) -> String {
+    match &fault.trigger {
+        Some(trigger) => format!("{} ms {}", fault.at_ms, trigger.event),
+        None => format!("{} ms", fault.at_ms),
+    }
 }
 
 fn told(kind: &FaultKind) -> String {

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::describe;
 use crate::folder::{FaultAction, FaultRecord, SoundnessFinding};
 use crate::plan::PlannedFault;
 use crate::stage::StageError;
@@ -65,6 +66,16 @@ impl Ledger {
         inner.records.push(record);
         let file = OpenOptions::new().create(true).append(true).open(&self.path);
         file.and_then(|mut file| file.write_all(&line)).map_err(failed)
+    }
+
+    /// Notes a fault that never begins. Unless the plan can do without it, what the run was to
+    /// show was not shown.
+    pub(crate) fn left_out(&self, fault: &PlannedFault, why: &str) {
+        let fatal = !fault.trigger.as_ref().is_some_and(|trigger| trigger.may_lapse);
+        let (name, requested) = (&fault.name, describe(&fault.kind));
+        let detail = format!("{name} ({requested}) was not begun: {why}");
+        let code = "fault_not_begun".to_string();
+        self.lock().findings.push(SoundnessFinding { code, fatal, detail });
     }
 
     /// Every record so far, in order of effect.

@@ -1,15 +1,18 @@
 //! Runs the plan's faults at their times, each on a task of its own, and heals every one on every
-//! way out: its time, cancellation, an error elsewhere. Never sleeps past a cancellation.
+//! way out: its time, cancellation, an error elsewhere. One that waits for another begins when the
+//! heal of that was proven, or never. Never sleeps past a cancellation.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_check::history::Nanos;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Effect, Ledger, Levers, Until, describe};
 use crate::folder::{FaultAction, FaultRecord};
-use crate::plan::{Plan, PlannedFault, shape};
+use crate::plan::{Event, Plan, PlannedFault, shape};
 use crate::run::parts::Clock;
 use crate::stage::StageError;
 
@@ -29,15 +32,23 @@ pub async fn run<L: Levers>(
 ) -> Result<(), StageError> {
     // An error of one fault ends the others early, but never skips their heals.
     let cancel = cancel.child_token();
+    let names = plan.faults.iter().map(|fault| fault.name.clone());
+    let mut courses: BTreeMap<String, watch::Sender<Course>> =
+        names.map(|name| (name, watch::Sender::new(None))).collect();
+    let seen: BTreeMap<String, watch::Receiver<Course>> =
+        courses.iter().map(|(name, course)| (name.clone(), course.subscribe())).collect();
     let mut tasks = JoinSet::new();
     for fault in plan.faults.clone() {
         let servers = shape::hit(&fault, &plan.topology, plan.seed);
+        let awaited = fault.trigger.iter().flat_map(|trigger| trigger.event.faults());
         let one = OneFault {
             levers: Arc::clone(levers),
             ledger: Arc::clone(ledger),
             clock,
-            inject_at: measure_start + fault.at_ms * NANOS_PER_MS,
-            heal_at: measure_start + (fault.at_ms + fault.for_ms) * NANOS_PER_MS,
+            measure_start,
+            measure_end: measure_start + plan.phases.measure_ms * NANOS_PER_MS,
+            awaited: awaited.map(|name| (name.clone(), seen.get(name).cloned())).collect(),
+            course: courses.remove(&fault.name).unwrap_or_default(),
             fault,
             servers,
             cancel: cancel.clone(),
@@ -74,33 +85,96 @@ pub async fn heal_all<L: Levers>(levers: &Arc<L>, ledger: &Ledger) -> Result<(),
     first_error.map_or(Ok(()), Err)
 }
 
+/// What became of a fault, for those that wait for it: when its heal was proven, or why it will
+/// not be; `None` while nobody knows.
+type Course = Option<Result<Nanos, String>>;
+
 struct OneFault<L> {
     levers: Arc<L>,
     ledger: Arc<Ledger>,
     clock: Clock,
-    inject_at: Nanos,
-    heal_at: Nanos,
+    measure_start: Nanos,
+    measure_end: Nanos,
+    /// The courses of the faults that it waits for, by name.
+    awaited: Vec<(String, Option<watch::Receiver<Course>>)>,
+    /// Its own.
+    course: watch::Sender<Course>,
     fault: PlannedFault,
     servers: Vec<String>,
     cancel: CancellationToken,
 }
 
+/// When a fault begins.
+enum Begin {
+    At(Nanos),
+    /// Not at all, and why.
+    Never(String),
+    Cancelled,
+}
+
 impl<L: Levers> OneFault<L> {
-    async fn run(self) -> Result<(), StageError> {
-        if !self.sleep_until(self.inject_at).await {
+    async fn run(mut self) -> Result<(), StageError> {
+        let inject_at = match self.begin().await {
+            Begin::At(at) => at,
+            Begin::Cancelled => return Ok(()),
+            Begin::Never(why) => {
+                self.ledger.left_out(&self.fault, &why);
+                self.course.send_replace(Some(Err("was left out".to_string())));
+                return Ok(());
+            }
+        };
+        if !self.sleep_until(inject_at).await {
             return Ok(());
         }
+        let heal_at = inject_at + self.fault.for_ms * NANOS_PER_MS;
         self.ledger.open(&self.fault, &self.servers);
-        let injected = self.inject().await;
+        let injected = self.inject(inject_at, heal_at).await;
         if injected.is_ok() {
-            self.sleep_until(self.heal_at).await;
+            self.sleep_until(heal_at).await;
         }
         let (levers, ledger) = (&*self.levers, &*self.ledger);
-        let healed = heal(levers, ledger, &self.fault, &self.servers, self.heal_at).await;
-        injected.and(healed)
+        let healed = heal(levers, ledger, &self.fault, &self.servers, heal_at).await;
+        let proven = injected.and(healed)?;
+        let proven = proven.ok_or_else(|| "was not seen to heal".to_string());
+        self.course.send_replace(Some(proven));
+        Ok(())
     }
 
-    async fn inject(&self) -> Result<(), StageError> {
+    /// Waits for what the fault waits for.
+    async fn begin(&mut self) -> Begin {
+        let after_ns = self.fault.at_ms * NANOS_PER_MS;
+        let Some(trigger) = &self.fault.trigger else {
+            return Begin::At(self.measure_start + after_ns);
+        };
+        let Event::Healed { .. } = &trigger.event;
+        let mut healed = self.measure_start;
+        for (other, course) in &mut self.awaited {
+            let Some(course) = course else {
+                return Begin::Never(format!("there is no fault `{other}` to wait for"));
+            };
+            let course = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Begin::Cancelled,
+                course = course.wait_for(Option::is_some) => course.ok().and_then(|c| c.clone()),
+            };
+            match course {
+                Some(Ok(proven)) => healed = healed.max(proven),
+                Some(Err(why)) => return Begin::Never(format!("`{other}` {why}")),
+                None => return Begin::Never(format!("`{other}` did not come to its end")),
+            }
+        }
+        let at = healed + after_ns;
+        if at + self.fault.for_ms * NANOS_PER_MS > self.measure_end {
+            let late_ms = healed.saturating_sub(self.measure_start) / NANOS_PER_MS;
+            return Begin::Never(format!(
+                "what it waits for was healed {late_ms} ms after the start of the measure phase, \
+                 and too little of it was left"
+            ));
+        }
+        Begin::At(at)
+    }
+
+    async fn inject(&self, inject_at: Nanos, heal_at: Nanos) -> Result<(), StageError> {
         let begun = self.levers.now();
         let effect = if self.servers.is_empty() {
             nobody(begun)
@@ -108,11 +182,11 @@ impl<L: Levers> OneFault<L> {
             let until = Until {
                 fault: &self.fault,
                 servers: &self.servers,
-                heal_at: Some(self.clock.instant(self.heal_at)),
+                heal_at: Some(self.clock.instant(heal_at)),
             };
             self.levers.inject(until).await?
         };
-        let times = (self.inject_at, begun);
+        let times = (inject_at, begun);
         let action = FaultAction::Inject;
         self.ledger.record(to_record(&self.fault, action, &self.servers, times, effect))
     }
@@ -128,15 +202,16 @@ impl<L: Levers> OneFault<L> {
     }
 }
 
+/// When the heal was proven, if it was.
 async fn heal<L: Levers>(
     levers: &L,
     ledger: &Ledger,
     fault: &PlannedFault,
     servers: &[String],
     planned: Nanos,
-) -> Result<(), StageError> {
+) -> Result<Option<Nanos>, StageError> {
     if !ledger.is_open(&fault.name) {
-        return Ok(());
+        return Ok(None);
     }
     let begun = levers.now();
     let effect = if servers.is_empty() {
@@ -146,10 +221,11 @@ async fn heal<L: Levers>(
     };
     // Struck only when done: a heal that fails or is dropped half-way is tried again later.
     if !ledger.close(&fault.name) {
-        return Ok(());
+        return Ok(None);
     }
-    let times = (planned, begun);
-    ledger.record(to_record(fault, FaultAction::Heal, servers, times, effect))
+    let (times, proven) = ((planned, begun), effect.proven);
+    ledger.record(to_record(fault, FaultAction::Heal, servers, times, effect))?;
+    Ok(proven)
 }
 
 /// A symbolic target may mean nobody: the minority of two servers.

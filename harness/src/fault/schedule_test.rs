@@ -5,12 +5,14 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::plan::{FaultKind, Load, LoadMode, Phases, Target, Topology, Workload};
+use crate::plan::{FaultKind, Load, LoadMode, Phases, Target, Topology, Trigger, Workload};
 
 struct Recorder {
     start: Instant,
     said: Mutex<Vec<String>>,
     fail_inject_of: Option<&'static str>,
+    /// How long a heal takes, and whether it is seen.
+    heals: (Duration, bool),
 }
 
 impl Levers for Recorder {
@@ -29,8 +31,10 @@ impl Levers for Recorder {
     }
 
     async fn heal(&self, until: Until<'_>) -> Result<Effect, StageError> {
+        tokio::time::sleep(self.heals.0).await;
         self.said.lock().unwrap().push(format!("heal {}", until.fault.name));
-        Ok(self.effect())
+        let effect = self.effect();
+        Ok(Effect { proven: effect.proven.filter(|_| self.heals.1), ..effect })
     }
 }
 
@@ -53,7 +57,12 @@ fn bench(fail_inject_of: Option<&'static str>) -> Bench {
     let clock = Clock::start();
     let said = Mutex::default();
     Bench {
-        levers: Arc::new(Recorder { start: clock.instant(0), said, fail_inject_of }),
+        levers: Arc::new(Recorder {
+            start: clock.instant(0),
+            said,
+            fail_inject_of,
+            heals: (Duration::ZERO, true),
+        }),
         ledger: Arc::new(Ledger::new(folder.path().join("faults.jsonl"))),
         clock,
         _folder: folder,
@@ -70,6 +79,45 @@ impl Bench {
     }
 }
 
+/// A chain: `first`, and `second` 10 ms after its heal; heals are slow, and seen or not. The phase
+/// in which they happen is so long.
+async fn chain(heal_ms: u64, seen: bool, measure_ms: u64, may_lapse: bool) -> Bench {
+    let mut bench = bench(None);
+    let heals = (Duration::from_millis(heal_ms), seen);
+    Arc::get_mut(&mut bench.levers).unwrap().heals = heals;
+    let mut plan = plan(&[("first", 0, 20, Target::One), ("second", 10, 20, Target::One)]);
+    let event = Event::Healed { faults: vec!["first".to_string()] };
+    plan.faults[1].trigger = Some(Trigger { event, may_lapse });
+    plan.phases.measure_ms = measure_ms;
+    bench.run(&plan, CancellationToken::new()).await.unwrap();
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_begins_after_the_heal_was_proven_however_late() {
+    let bench = chain(500, true, 10_000, false).await;
+    assert_eq!(bench.said(), ["inject first", "heal first", "inject second", "heal second"]);
+    let records = bench.ledger.records();
+    let healed = records[1].proven.unwrap();
+    assert_eq!(records[2].planned, healed + 10 * NANOS_PER_MS);
+    assert!(records[2].begun >= records[2].planned && bench.ledger.findings().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_heal_that_was_not_seen_or_too_late_is_left_out_and_told() {
+    for (heal_ms, seen, may_lapse, why) in [
+        (0, false, true, "`first` was not seen to heal"),
+        (500, true, true, "too little of it was left"),
+        (500, true, false, "too little of it was left"),
+    ] {
+        let bench = chain(heal_ms, seen, 540, may_lapse).await;
+        assert_eq!(bench.said(), ["inject first", "heal first"]);
+        let findings = bench.ledger.findings();
+        let found = findings.iter().find(|found| found.code == "fault_not_begun").unwrap();
+        assert!(found.detail.contains(why) && found.fatal != may_lapse, "{found:?}");
+    }
+}
+
 fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
     let faults = faults.iter().map(|(name, at_ms, for_ms, target)| PlannedFault {
         name: (*name).to_string(),
@@ -77,6 +125,7 @@ fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
         for_ms: *for_ms,
         kind: FaultKind::Pause { target: target.clone() },
         drawn_as: None,
+        trigger: None,
     });
     Plan {
         format: crate::plan::PLAN_FORMAT,

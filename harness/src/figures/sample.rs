@@ -89,6 +89,7 @@ impl Sample {
                 shape: Shape::Sides,
             },
             drawn_as: None,
+            trigger: None,
         });
         for (action, at_ms) in [(FaultAction::Inject, from_ms), (FaultAction::Heal, to_ms)] {
             self.faults.push(FaultRecord {

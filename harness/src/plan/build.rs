@@ -1,7 +1,7 @@
 //! From a checked spec and a seed to a plan: pure, so that both repeat a run to the byte.
 //! No clock, no network, no files here.
 
-use super::{DiskFault, FaultKind, PLAN_FORMAT, Plan, PlannedFault, Topology, shape};
+use super::{DiskFault, FaultKind, Order, PLAN_FORMAT, Plan, PlannedFault, Topology, shape};
 use crate::spec::{Problem, Spec, SpecFault};
 
 /// The plan of `spec` under `seed`.
@@ -10,8 +10,9 @@ use crate::spec::{Problem, Spec, SpecFault};
 /// Faults that would overlap on a server, which only the seed decides.
 pub fn build(spec: &Spec, seed: u64) -> Result<Plan, Vec<Problem>> {
     let mut faults: Vec<&SpecFault> = spec.faults.iter().collect();
-    faults.sort_by(|a, b| (a.fault.at_ms, &a.fault.name).cmp(&(b.fault.at_ms, &b.fault.name)));
-    let problems = overlaps(&faults, &spec.topology, seed);
+    let order = Order::of(spec.faults.iter().map(|fault| &fault.fault));
+    faults.sort_by_cached_key(|of| (order.earliest_ms(&of.fault), of.fault.name.clone()));
+    let problems = overlaps(&faults, &order, &spec.topology, seed);
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -53,28 +54,43 @@ fn sort(kind: &FaultKind) -> Sort {
     }
 }
 
-fn overlaps(faults: &[&SpecFault], topology: &Topology, seed: u64) -> Vec<Problem> {
+fn overlaps(
+    faults: &[&SpecFault],
+    order: &Order<'_>,
+    topology: &Topology,
+    seed: u64,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (index, later) in faults.iter().enumerate() {
         let earlier = faults.iter().take(index).find_map(|earlier| {
-            let shared = shared(&earlier.fault, &later.fault, topology, seed)?;
-            Some((earlier, shared))
+            let earlier = &earlier.fault;
+            let meet = order.can_meet(earlier, &later.fault, 0);
+            let shared = meet.then(|| shared(earlier, &later.fault, topology, seed))?;
+            Some((earlier, shared?))
         });
         if let Some((earlier, shared)) = earlier {
-            let what = format!(
-                "`{}` begins at {} ms, while `{}` ({} to {} ms) still has {shared}; \
-                 let one end before the other begins",
-                later.fault.name,
-                later.fault.at_ms,
-                earlier.fault.name,
-                earlier.fault.at_ms,
-                earlier.fault.at_ms + earlier.fault.for_ms,
-            );
+            let what = told(earlier, &later.fault, &shared);
             let origin = later.origin.clone();
             problems.push(Problem { origin, key: "faults".to_owned(), what });
         }
     }
     problems
+}
+
+fn told(earlier: &PlannedFault, later: &PlannedFault, shared: &str) -> String {
+    let (name, before) = (&later.name, &earlier.name);
+    if earlier.trigger.is_some() || later.trigger.is_some() {
+        return format!(
+            "`{name}` may begin while `{before}` still has {shared}: who waits for another has no \
+             fixed time; let it wait for that one, by `after: {before}`"
+        );
+    }
+    let (begins, at) = (later.at_ms, earlier.at_ms);
+    let end = at + earlier.for_ms;
+    format!(
+        "`{name}` begins at {begins} ms, while `{before}` ({at} to {end} ms) still has {shared}; \
+         let one end before the other begins"
+    )
 }
 
 /// What two faults that overlap in time both hold on to; `None` when they do not meet.
@@ -85,8 +101,7 @@ fn shared(
     seed: u64,
 ) -> Option<String> {
     let (sort_a, sort_b) = (sort(&earlier.kind), sort(&later.kind));
-    let apart = later.at_ms >= earlier.at_ms.saturating_add(earlier.for_ms);
-    if apart || sort_a != sort_b {
+    if sort_a != sort_b {
         return None;
     }
     if sort_a == Sort::Cut {

@@ -8,6 +8,7 @@ mod network;
 pub mod shape;
 pub mod stream;
 pub mod target;
+mod trigger;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use build::build;
 pub use network::Network;
 pub use shape::Shape;
+pub use trigger::{Event, Order, Trigger};
 
 use crate::disk::Survival;
 
@@ -45,7 +47,7 @@ pub struct Plan {
     pub load: Load,
     /// Lengths of the parts of the run.
     pub phases: Phases,
-    /// Faults in order of `at_ms`.
+    /// Faults in the order of when they begin at the earliest.
     pub faults: Vec<PlannedFault>,
     /// Expected verdict per checker name; everything not named is expected to be valid.
     /// `Unknown` says that any verdict will do.
@@ -255,7 +257,7 @@ pub enum Arrivals {
 pub struct Phases {
     /// Load sent but not counted.
     pub warmup_ms: u64,
-    /// Load that counts; faults happen in here, `at_ms` counts from its start.
+    /// Load that counts; faults happen in here, and their `at_ms` counts from its start.
     pub measure_ms: u64,
     /// Longest wait for convergence after heal.
     pub settle_ms: u64,
@@ -266,9 +268,9 @@ pub struct Phases {
 pub struct PlannedFault {
     /// Unique name in the plan, shown in plots.
     pub name: String,
-    /// Milliseconds after the start of the measure phase.
+    /// Milliseconds after the start of the measure phase, or after what it waits for.
     pub at_ms: u64,
-    /// How long it lasts; the heal is at `at_ms + for_ms`.
+    /// How long it lasts; the heal is that long after it.
     pub for_ms: u64,
     /// What it does.
     pub kind: FaultKind,
@@ -276,6 +278,9 @@ pub struct PlannedFault {
     /// are drawn under one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drawn_as: Option<String>,
+    /// What it waits for, if not for the start of the measure phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
 }
 
 /// What a fault does, with its target as requested (symbolic); the resolved target is recorded when

@@ -172,6 +172,7 @@ mod tests {
             for_ms: 1,
             kind: FaultKind::Partition { cut: Cut::Silent, target, shape },
             drawn_as: None,
+            trigger: None,
         }
     }
 

@@ -281,13 +281,14 @@ pub(super) fn faults(run: &Run, figures: &Figures) -> Vec<FaultView> {
 }
 
 fn never_fired(planned: &PlannedFault) -> FaultView {
+    let (at, lasts) = (planned.at_ms as f64 / 1e3, planned.for_ms as f64 / 1e3);
+    let begins = match &planned.trigger {
+        Some(trigger) => format!("{} {}", words::seconds(at), trigger.event),
+        None => format!("at {}", words::seconds(at)),
+    };
     FaultView {
         name: planned.name.clone(),
-        requested: format!(
-            "planned at {} for {}",
-            words::seconds(planned.at_ms as f64 / 1e3),
-            words::seconds(planned.for_ms as f64 / 1e3)
-        ),
+        requested: format!("planned {begins} for {}", words::seconds(lasts)),
         resolved: NONE.to_owned(),
         steps: Vec::new(),
         first_failure: NONE.to_owned(),

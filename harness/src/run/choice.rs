@@ -182,6 +182,7 @@ mod tests {
             for_ms: 1,
             kind,
             drawn_as: None,
+            trigger: None,
         }));
         plan
     }

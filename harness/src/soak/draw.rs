@@ -1,6 +1,6 @@
 //! Draws the faults of a round: which, when, whom; purely from the seed and the round's number.
-//! Never hurts more than a minority at once, nor two things at the same time. What comes out is a
-//! scenario as a person would write it.
+//! Never hurts more than a minority at once, nor two things at the same time: each fault waits for
+//! the proven heal of the one before. What comes out is a scenario as a person would write it.
 
 use std::collections::BTreeMap;
 
@@ -67,38 +67,97 @@ impl Hurt {
         }
     }
 
-    /// One such fault alone, as a scenario: to ask whether it can be done.
+    /// Every form that it may take, as keys and values of a scenario: all that decides whether it
+    /// can be done.
     #[must_use]
-    pub fn probe(self, topology: &Topology) -> String {
-        let mut rng = stream::rng(0, "chaos/probe");
-        let what = self.what(topology, &mut rng);
-        scenario("probe", &[format!("{{ {what}, at: 1ms, for: 1500ms }}")])
+    pub fn forms(self, topology: &Topology) -> Vec<String> {
+        let minority = topology.masters.len().saturating_sub(1) / 2;
+        let targets = if minority > 1 { &["one", "minority"][..] } else { &["one"] };
+        let on_each = |what: &str| -> Vec<String> {
+            targets.iter().map(|target| format!("{what}, target: {target}")).collect()
+        };
+        match self {
+            Self::Kill | Self::Restart | Self::Pause => on_each(&format!("fault: {}", self.word())),
+            Self::Partition => partitions(targets, topology),
+            Self::Latency => on_each("fault: latency"),
+            Self::SlowDisk => on_each("fault: disk, disk: slow"),
+            Self::FullDisk => on_each("fault: disk, disk: full"),
+            Self::PowerCut => {
+                let survives = ["nothing", "prefix", "sectors"].into_iter();
+                let what = |left| format!("fault: disk, disk: power-cut, survives: {left}");
+                survives.flat_map(|left| on_each(&what(left))).collect()
+            }
+        }
     }
 
-    /// What it does to whom, as keys and values of a scenario.
-    fn what(self, topology: &Topology, rng: &mut ChaCha8Rng) -> String {
-        let minority = topology.masters.len().saturating_sub(1) / 2;
-        let target = if minority > 1 && below(rng, 2) == 0 { "minority" } else { "one" };
+    /// How strong it is, as further keys and values.
+    fn strength(self, rng: &mut ChaCha8Rng) -> String {
         match self {
-            Self::Kill | Self::Restart | Self::Pause => {
-                format!("fault: {}, target: {target}", self.word())
-            }
-            Self::Partition => partition(target, topology, rng),
             Self::Latency => {
                 let delay = 5 + below(rng, 96);
                 let jitter = below(rng, delay / 2 + 1);
-                format!("fault: latency, delay: {delay}ms, jitter: {jitter}ms, target: {target}")
+                format!(", delay: {delay}ms, jitter: {jitter}ms")
             }
-            Self::SlowDisk => {
-                let delay = 10 + below(rng, 91);
-                format!("fault: disk, disk: slow, delay: {delay}ms, target: {target}")
-            }
-            Self::FullDisk => format!("fault: disk, disk: full, target: {target}"),
-            Self::PowerCut => {
-                let survives = ["nothing", "prefix", "sectors"][index(rng, 3)];
-                format!("fault: disk, disk: power-cut, survives: {survives}, target: {target}")
-            }
+            Self::SlowDisk => format!(", delay: {}ms", 10 + below(rng, 91)),
+            Self::Partition if below(rng, 4) == 0 => ", flapping: 1s".to_owned(),
+            Self::Partition
+            | Self::Kill
+            | Self::Restart
+            | Self::Pause
+            | Self::FullDisk
+            | Self::PowerCut => String::new(),
         }
+    }
+
+    /// One such fault alone in this form, as a scenario: to ask whether it can be done.
+    #[must_use]
+    pub fn probe(self, form: &str) -> String {
+        let strength = self.strength(&mut stream::rng(0, "chaos/probe"));
+        scenario("probe", &[format!("{{ {form}{strength}, at: 1ms, for: 1500ms }}")])
+    }
+}
+
+/// What may be drawn: how often each against the others, and in which forms.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deck {
+    cards: BTreeMap<Hurt, (u32, Vec<String>)>,
+}
+
+impl Deck {
+    /// Adds what is drawn so often in one of these forms; nothing without any.
+    pub fn add(&mut self, hurt: Hurt, weight: u32, forms: Vec<String>) {
+        if !forms.is_empty() && weight > 0 {
+            self.cards.insert(hurt, (weight, forms));
+        }
+    }
+
+    /// True if nothing can be drawn.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cards.is_empty()
+    }
+
+    /// `name weight: forms` of everything in it, by which two decks are told apart.
+    #[must_use]
+    pub fn told(&self) -> Vec<(String, u32)> {
+        let told = self.cards.iter().map(|(hurt, (weight, forms))| {
+            let forms = forms.join("; ");
+            (format!("{}: {forms}", hurt.word()), *weight)
+        });
+        told.collect()
+    }
+
+    /// One fault: its name, and what it is as keys and values of a scenario.
+    fn draw(&self, rng: &mut ChaCha8Rng) -> Option<(Hurt, String)> {
+        let sum = self.cards.values().map(|(weight, _)| u64::from(*weight)).sum();
+        let mut left = below(rng, sum);
+        let (hurt, (_, forms)) = self.cards.iter().find(|(_, (weight, _))| {
+            let rest = left.checked_sub(u64::from(*weight));
+            left = rest.unwrap_or(left);
+            rest.is_none()
+        })?;
+        let form = forms.get(index(rng, forms.len()))?;
+        Some((*hurt, format!("{form}{}", hurt.strength(rng))))
     }
 }
 
@@ -143,27 +202,27 @@ pub fn seed_of(seed: u64, round: u32) -> u64 {
     stream::at(seed, "chaos/seeds", u64::from(round)) & u64::from(u32::MAX)
 }
 
-/// The scenario of a round that measures for `measure_ms`, as YAML.
+/// The scenario of a round that measures for `measure_ms`, as YAML. Its last faults may lapse, if
+/// heals take longer than nothing.
 #[must_use]
-pub fn round(
-    (seed, round): (u64, u32),
-    weights: &Weights,
-    topology: &Topology,
-    measure_ms: u64,
-) -> String {
+pub fn round((seed, round): (u64, u32), deck: &Deck, measure_ms: u64) -> String {
     let mut rng = stream::rng(seed, &format!("chaos/round/{round}"));
     let mut lines = Vec::new();
-    let mut at = between(&mut rng, CALM_MS);
+    let mut before: Option<String> = None;
+    let mut ended = 0;
     loop {
-        let (hurt, lasts) = (pick(&mut rng, weights), between(&mut rng, LASTS_MS));
+        let (calm, lasts) = (between(&mut rng, CALM_MS), between(&mut rng, LASTS_MS));
+        ended += calm + lasts;
         // The end stays calm, so that the last fault's recovery is seen.
-        if at + lasts + CALM_MS.1 > measure_ms {
+        let fits = ended + CALM_MS.1 <= measure_ms;
+        let Some((hurt, what)) = deck.draw(&mut rng).filter(|_| fits) else {
             return scenario(&format!("round-{round}"), &lines);
-        }
-        let (number, word) = (lines.len() + 1, hurt.word());
-        let what = hurt.what(topology, &mut rng);
-        lines.push(format!("{{ name: f{number}-{word}, {what}, at: {at}ms, for: {lasts}ms }}"));
-        at += lasts + between(&mut rng, CALM_MS);
+        };
+        let name = format!("f{}-{}", lines.len() + 1, hurt.word());
+        let waits = before.map(|last| format!("after: {last}, may_lapse: true, "));
+        let waits = waits.unwrap_or_default();
+        lines.push(format!("{{ name: {name}, {what}, {waits}at: {calm}ms, for: {lasts}ms }}"));
+        before = Some(name);
     }
 }
 
@@ -173,8 +232,8 @@ fn scenario(name: &str, faults: &[String]) -> String {
     format!("name: {name}\ndescription: {description}\nfaults:\n{faults}")
 }
 
-/// One of the shapes in which a majority of the MASTERs still has each other.
-fn partition(target: &str, topology: &Topology, rng: &mut ChaCha8Rng) -> String {
+/// The partitions in which a majority of the MASTERs still has each other.
+fn partitions(targets: &[&str], topology: &Topology) -> Vec<String> {
     let masters = topology.masters.len();
     let mut shapes = vec!["sides", "isolate", "one-way-in", "one-way-out", "bridge"];
     // Halves of an even number have no majority, and REPLICAs would be counted.
@@ -184,28 +243,20 @@ fn partition(target: &str, topology: &Topology, rng: &mut ChaCha8Rng) -> String 
     if topology.replicas.is_empty() && masters > 3 {
         shapes.push("ring");
     }
-    let shape = shapes[index(rng, shapes.len())];
-    let closed = !shape.starts_with("one-way") && below(rng, 2) == 0;
-    let cut = if closed { "closed" } else { "silent" };
-    let flapping = if below(rng, 4) == 0 { ", flapping: 1s" } else { "" };
-    let target = match shape {
-        "halves" | "ring" => String::new(),
-        "bridge" => ", target: one".to_owned(),
-        _ => format!(", target: {target}"),
-    };
-    format!("fault: partition, shape: {shape}, cut: {cut}{flapping}{target}")
-}
-
-fn pick(rng: &mut ChaCha8Rng, weights: &Weights) -> Hurt {
-    let sum = weights.values().map(|weight| u64::from(*weight)).sum();
-    let mut left = below(rng, sum);
-    for (hurt, weight) in weights {
-        match left.checked_sub(u64::from(*weight)) {
-            Some(rest) => left = rest,
-            None => return *hurt,
+    let mut forms = Vec::new();
+    for shape in shapes {
+        let cuts =
+            if shape.starts_with("one-way") { &["silent"][..] } else { &["silent", "closed"] };
+        for cut in cuts {
+            let form = format!("fault: partition, shape: {shape}, cut: {cut}");
+            match shape {
+                "halves" | "ring" => forms.push(form),
+                "bridge" => forms.push(format!("{form}, target: one")),
+                _ => forms.extend(targets.iter().map(|to| format!("{form}, target: {to}"))),
+            }
         }
     }
-    Hurt::Kill
+    forms
 }
 
 fn between(rng: &mut ChaCha8Rng, (from, to): (u64, u64)) -> u64 {
@@ -226,7 +277,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::plan::{FaultKind, build, shape};
+    use crate::plan::{FaultKind, Order, build, shape};
     use crate::spec::{Overrides, Spec, workload};
 
     const ROUND_MS: u64 = 120_000;
@@ -245,6 +296,15 @@ mod tests {
         spec(masters, "faults: []").topology
     }
 
+    /// Everything that can be drawn with so many MASTERs.
+    fn deck(weights: &Weights, masters: usize) -> Deck {
+        let mut deck = Deck::default();
+        for (hurt, weight) in weights {
+            deck.add(*hurt, *weight, hurt.forms(&topology(masters)));
+        }
+        deck
+    }
+
     /// Servers that do not exchange words both ways with a majority, themselves included.
     fn lonely(unheard: &[(String, String)], servers: &[String]) -> usize {
         let talks = |a: &String, b: &String| {
@@ -260,11 +320,12 @@ mod tests {
         for (masters, seed) in (3..=7).flat_map(|masters| (0..40).map(move |seed| (masters, seed)))
         {
             let topology = topology(masters);
-            let text = round((seed, 1), &usual_weights(), &topology, ROUND_MS);
+            let text = round((seed, 1), &deck(&usual_weights(), masters), ROUND_MS);
             let plan = build(&spec(masters, &text), seed).unwrap();
             assert!(plan.faults.len() > 5, "{text}");
+            let order = Order::of(&plan.faults);
             for (earlier, later) in plan.faults.iter().zip(&plan.faults[1..]) {
-                assert!(earlier.at_ms + earlier.for_ms < later.at_ms, "{text}");
+                assert!(!order.can_meet(earlier, later, 1), "{text}");
             }
             for fault in &plan.faults {
                 let hit = shape::hit(fault, &plan.topology, plan.seed);
@@ -284,9 +345,9 @@ mod tests {
 
     #[test]
     fn same_seed_same_round_and_another_seed_or_round_another() {
-        let topology = topology(5);
+        let deck = deck(&usual_weights(), 5);
         let drawn = |seed, number| {
-            let text = round((seed, number), &usual_weights(), &topology, ROUND_MS);
+            let text = round((seed, number), &deck, ROUND_MS);
             text.split_once("faults:").unwrap().1.to_owned()
         };
         assert_eq!(drawn(1, 1), drawn(1, 1));
@@ -297,7 +358,7 @@ mod tests {
 
     #[test]
     fn weights_decide_what_is_drawn() {
-        let text = round((1, 1), &weights("pause=2").unwrap(), &topology(3), ROUND_MS);
+        let text = round((1, 1), &deck(&weights("pause=2").unwrap(), 3), ROUND_MS);
         let lines: Vec<_> = text.lines().filter(|line| line.contains("fault:")).collect();
         assert!(lines.len() > 5 && lines.iter().all(|line| line.contains("fault: pause")));
         for (text, wrong) in [
@@ -313,10 +374,31 @@ mod tests {
     }
 
     #[test]
-    fn every_hurt_can_be_asked_about_alone() {
-        for hurt in Hurt::ALL {
-            let spec = spec(3, &hurt.probe(&topology(3)));
-            assert_eq!(build(&spec, 1).unwrap().faults.len(), 1, "{}", hurt.word());
+    fn every_form_can_be_asked_about_alone() {
+        for (hurt, masters) in Hurt::ALL.into_iter().flat_map(|hurt| [(hurt, 3), (hurt, 5)]) {
+            let forms = hurt.forms(&topology(masters));
+            assert_eq!(forms.iter().collect::<BTreeSet<_>>().len(), forms.len(), "{forms:?}");
+            for form in &forms {
+                let spec = spec(masters, &hurt.probe(form));
+                assert_eq!(build(&spec, 1).unwrap().faults.len(), 1, "{form}");
+            }
         }
+        let of_five = Hurt::Partition.forms(&topology(5));
+        assert!(of_five.iter().any(|form| form.contains("shape: ring, cut: closed")));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_not_drawn() {
+        let mut deck = Deck::default();
+        let forms = Hurt::Partition.forms(&topology(3)).into_iter();
+        let closed = forms.filter(|form| form.contains("cut: closed")).collect();
+        deck.add(Hurt::Partition, 4, closed);
+        deck.add(Hurt::Kill, 1, Vec::new());
+        for seed in 0..20 {
+            let text = round((seed, 1), &deck, ROUND_MS);
+            assert!(text.contains("cut: closed"), "{text}");
+            assert!(!text.contains("silent") && !text.contains("fault: kill"), "{text}");
+        }
+        assert!(Deck::default().is_empty());
     }
 }

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use draw::{Hurt, MASTERS_MIN, ROUND_MS_MIN, Weights, round, seed_of, usual_weights, weights};
-pub use slope::{Lives, Slopes};
+pub use draw::{
+    Deck, Hurt, MASTERS_MIN, ROUND_MS_MIN, Weights, round, seed_of, usual_weights, weights,
+};
+pub use slope::{Growth, Slopes};
 
 use crate::sweep::{LedgerError, Means};
 
@@ -39,7 +41,7 @@ pub struct Definition {
     pub rounds: u32,
     /// How long each measures, in milliseconds.
     pub round_ms: u64,
-    /// What is drawn how often, by name.
+    /// What is drawn how often, by name and forms.
     pub weights: Vec<(String, u32)>,
     /// With what it is run.
     pub means: Means,
@@ -50,14 +52,21 @@ pub struct Definition {
 pub struct Round {
     /// Which, from 1.
     pub number: u32,
-    /// Its run's folder, beside `chaos.json`.
+    /// Its run's folder, beside `chaos.json`; empty if it never came to one.
     pub folder: String,
     /// Exit code that it alone would have had.
     pub exit: u8,
     /// Faults done in it.
     pub faults: usize,
+    /// How often it was tried: again only when the harness failed.
+    #[serde(default = "once")]
+    pub tries: u32,
     /// What is wrong with it; empty for a good one.
     pub remark: String,
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// A campaign and its rounds.
@@ -154,7 +163,7 @@ mod tests {
 
     fn round(number: u32) -> Round {
         let folder = format!("run-{number}");
-        Round { number, folder, exit: 0, faults: 3, remark: String::new() }
+        Round { number, folder, exit: 0, faults: 3, tries: 1, remark: String::new() }
     }
 
     #[test]

@@ -1,18 +1,22 @@
-//! Whether servers grow: the slope of memory and open files within the life of a process, and
-//! where its mean over all lives may lie. Pure: samples in, figures out.
+//! Whether servers grow: the slope of memory and open files while processes of a round live, and
+//! where its mean over rounds may lie. What a process needs to warm up is left out. Pure: samples
+//! in, figures out.
 
 use std::collections::BTreeMap;
 
+use quorate_check::history::Nanos;
 use serde::Serialize;
 
 use crate::figures::bootstrap::{Estimate, estimate};
 use crate::folder::{NodeSample, OPEN_FILES};
 
-/// Seconds that a process must have been seen for its slope to say anything.
+/// Seconds at the beginning of a process's life that are left out: caches and pools fill.
+const WARM_UP_S: f64 = 10.0;
+/// Seconds that a process must have been seen after that for its slope to say anything.
 const SEEN_MIN_S: f64 = 10.0;
 const NANOS_PER_S: f64 = 1e9;
 
-/// Growth per hour, each the mean over lives with its interval; `None` where nobody lived long.
+/// Growth per hour, each the mean over rounds with its interval; `None` where nobody lived long.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Slopes {
     /// Resident memory, bytes an hour.
@@ -21,33 +25,35 @@ pub struct Slopes {
     pub files: Option<Estimate>,
 }
 
-/// Collects slopes run by run.
+/// Collects slopes round by round. A round is the unit: its processes share their load, their
+/// faults and their machine, so one says little that the next does not.
 #[derive(Debug, Default)]
-pub struct Lives {
+pub struct Growth {
     memory: Vec<f64>,
     files: Vec<f64>,
 }
 
-impl Lives {
-    /// Takes the samples of a run in. A process that was started again is another life.
-    pub fn add(&mut self, samples: &[NodeSample]) {
+impl Growth {
+    /// Takes the samples of a round in, which measured from `measure` on. A process that was
+    /// started again is another life.
+    pub fn add(&mut self, samples: &[NodeSample], measure: Nanos) {
         let mut servers: BTreeMap<&str, Vec<&NodeSample>> = BTreeMap::new();
         for sample in samples.iter().filter(|sample| sample.state != "dead") {
             servers.entry(&sample.node).or_default().push(sample);
         }
+        let (mut memory, mut files) = (Pool::default(), Pool::default());
         for lived in servers.values() {
             // A process never uses less processor time than it has used.
             for life in lived.chunk_by(|a, b| a.cpu_seconds <= b.cpu_seconds) {
-                self.add_life(life);
+                let Some(born) = life.first().map(|sample| sample.at) else { continue };
+                let warm = measure.max(born.saturating_add((WARM_UP_S * NANOS_PER_S) as Nanos));
+                let warm = life.iter().filter(|sample| sample.at >= warm);
+                memory.add(warm.clone().map(|sample| (sample.at, sample.rss_bytes as f64)));
+                files.add(warm.filter_map(|s| Some((s.at, *s.metrics.get(OPEN_FILES)?))));
             }
         }
-    }
-
-    fn add_life(&mut self, life: &[&NodeSample]) {
-        let memory = life.iter().map(|sample| (sample.at, sample.rss_bytes as f64));
-        self.memory.extend(slope(&memory.collect::<Vec<_>>()));
-        let files = |sample: &&NodeSample| Some((sample.at, *sample.metrics.get(OPEN_FILES)?));
-        self.files.extend(slope(&life.iter().filter_map(files).collect::<Vec<_>>()));
+        self.memory.extend(memory.slope());
+        self.files.extend(files.slope());
     }
 
     /// The slopes so far.
@@ -57,69 +63,116 @@ impl Lives {
     }
 }
 
-/// Least squares, per hour; `None` of what was seen too shortly.
-fn slope(points: &[(u64, f64)]) -> Option<f64> {
-    let (first, last) = (points.first()?.0, points.last()?.0);
-    let seconds = |at: u64| at.saturating_sub(first) as f64 / NANOS_PER_S;
-    if seconds(last) < SEEN_MIN_S {
-        return None;
+/// Least squares over several lives, each with a level of its own and all with one slope: who was
+/// seen for longer counts for more.
+#[derive(Debug, Default)]
+struct Pool {
+    /// Products of time and value, and squares of time, each from its life's mean.
+    products: f64,
+    squares: f64,
+}
+
+impl Pool {
+    /// Takes a life in, unless it was seen too shortly.
+    fn add(&mut self, points: impl Iterator<Item = (Nanos, f64)>) {
+        let points: Vec<(Nanos, f64)> = points.collect();
+        let (Some(first), Some(last)) = (points.first(), points.last()) else { return };
+        let seconds = |at: Nanos| at.saturating_sub(first.0) as f64 / NANOS_PER_S;
+        if seconds(last.0) < SEEN_MIN_S {
+            return;
+        }
+        let count = points.len() as f64;
+        let mean_x = points.iter().map(|(at, _)| seconds(*at)).sum::<f64>() / count;
+        let mean_y = points.iter().map(|(_, value)| value).sum::<f64>() / count;
+        for (at, value) in &points {
+            let x = seconds(*at) - mean_x;
+            self.products += x * (value - mean_y);
+            self.squares += x * x;
+        }
     }
-    let count = points.len() as f64;
-    let mean_x = points.iter().map(|(at, _)| seconds(*at)).sum::<f64>() / count;
-    let mean_y = points.iter().map(|(_, value)| value).sum::<f64>() / count;
-    let mut products = (0.0, 0.0);
-    for (at, value) in points {
-        let x = seconds(*at) - mean_x;
-        products = (products.0 + x * (value - mean_y), products.1 + x * x);
+
+    /// Per hour; `None` of no life.
+    fn slope(&self) -> Option<f64> {
+        (self.squares > 0.0).then(|| self.products / self.squares * 3_600.0)
     }
-    Some(products.0 / products.1 * 3_600.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sample(second: u64, cpu_seconds: f64, rss_bytes: u64, files: f64) -> NodeSample {
+    fn sample(node: &str, second: u64, cpu_seconds: f64, rss_bytes: u64) -> NodeSample {
         NodeSample {
             at: second * 1_000_000_000,
-            node: "n1".to_owned(),
+            node: node.to_owned(),
             state: "running".to_owned(),
             cpu_seconds,
             rss_bytes,
-            metrics: BTreeMap::from([(OPEN_FILES.to_owned(), files)]),
+            metrics: BTreeMap::from([(OPEN_FILES.to_owned(), 20.0)]),
         }
     }
 
+    /// A life of `node` over these seconds that grows so many bytes a second.
+    fn life(node: &str, seconds: std::ops::Range<u64>, per_second: u64) -> Vec<NodeSample> {
+        let first = seconds.start;
+        let grows = |s: u64| sample(node, s, (s - first) as f64, 5_000 + per_second * (s - first));
+        seconds.map(grows).collect()
+    }
+
     #[test]
-    fn growth_is_told_with_its_interval() {
-        let mut lives = Lives::default();
+    fn growth_is_told_with_its_interval_over_rounds() {
+        let mut growth = Growth::default();
         for per_second in [90, 100, 110] {
-            let grows = |s: u64| sample(s, s as f64, 5_000 + per_second * s, 20.0);
-            lives.add(&(0..60).map(grows).collect::<Vec<_>>());
+            let servers = ["n1", "n2", "n3"].map(|node| life(node, 0..60, per_second));
+            growth.add(&servers.concat(), 0);
         }
-        let slopes = lives.slopes();
+        let slopes = growth.slopes();
         let memory = slopes.memory.unwrap();
         assert!((memory.mean - 360_000.0).abs() < 1.0, "{memory:?}");
         let (low, high) = memory.interval.unwrap();
-        assert!(low > 0.0 && high < 720_000.0, "{memory:?}");
+        // Student's t of two degrees of freedom: nine servers are three rounds.
+        let half = 4.302_653 * 36_000.0 / 3_f64.sqrt();
+        assert!((high - low - 2.0 * half).abs() < 10.0, "{memory:?}");
+        assert_eq!(memory.runs, 3);
         assert_eq!(slopes.files.map(|files| (files.mean, files.runs)), Some((0.0, 3)));
     }
 
     #[test]
     fn a_process_that_begins_anew_with_less_does_not_shrink_nor_grow() {
-        let mut samples: Vec<_> = (0..30).map(|s| sample(s, s as f64, 9_000, 30.0)).collect();
-        samples.push(NodeSample { state: "dead".to_owned(), ..sample(30, 0.0, 0, 0.0) });
-        samples.extend((31..60).map(|s| sample(s, (s - 31) as f64, 4_000, 10.0)));
-        let mut lives = Lives::default();
-        lives.add(&samples);
-        let memory = lives.slopes().memory.unwrap();
-        assert_eq!((memory.mean, memory.runs), (0.0, 2));
+        let mut samples = life("n1", 0..30, 0);
+        samples.push(NodeSample { state: "dead".to_owned(), ..sample("n1", 30, 0.0, 0) });
+        let fewer = |sample| NodeSample { rss_bytes: 4_000, ..sample };
+        samples.extend(life("n1", 31..60, 0).into_iter().map(fewer));
+        let mut growth = Growth::default();
+        growth.add(&samples, 0);
+        let memory = growth.slopes().memory.unwrap();
+        assert_eq!((memory.mean, memory.runs), (0.0, 1));
+    }
+
+    #[test]
+    fn what_is_needed_to_warm_up_is_no_growth() {
+        let warms = |sample: NodeSample| NodeSample {
+            rss_bytes: 9_000 + 1_000 * (sample.at / 1_000_000_000).min(15),
+            ..sample
+        };
+        let samples: Vec<_> = life("n1", 0..60, 0).into_iter().map(warms).collect();
+        let mut growth = Growth::default();
+        growth.add(&samples, 15_000_000_000);
+        assert_eq!(growth.slopes().memory.map(|memory| memory.mean), Some(0.0));
+        // One that is started again in the measure phase warms up then.
+        let again = life("n1", 30..60, 0).into_iter().map(|sample| NodeSample {
+            rss_bytes: 9_000 + 1_000 * (sample.at / 1_000_000_000).min(40),
+            ..sample
+        });
+        growth = Growth::default();
+        growth.add(&again.collect::<Vec<_>>(), 15_000_000_000);
+        assert_eq!(growth.slopes().memory.map(|memory| memory.mean), Some(0.0));
     }
 
     #[test]
     fn a_short_life_says_nothing() {
-        let mut lives = Lives::default();
-        lives.add(&(0..9).map(|s| sample(s, s as f64, s * 1_000_000, 1.0)).collect::<Vec<_>>());
-        assert_eq!(lives.slopes(), Slopes::default());
+        let mut growth = Growth::default();
+        growth.add(&life("n1", 0..19, 1_000_000), 0);
+        assert_eq!(growth.slopes(), Slopes::default());
     }
 }

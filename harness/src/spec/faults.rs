@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::SpecFault;
 use super::raw::{DiskWord, Kind, QuorumWord, RawFault, RawQuorum, RawTarget, TargetWord};
+use super::triggers;
 use super::units::Span;
 use super::validate::{Findings, server_names};
 use crate::plan::{
@@ -26,6 +27,7 @@ pub(super) fn check(
     for (index, raw) in faults.iter().enumerate() {
         let key = format!("faults.{index}");
         let name = name(raw, &names);
+        let (trigger, since_ms) = triggers::of(raw, &key, &checked, &names, findings);
         if let Some(first) = names.insert(name.clone(), index) {
             let what = format!("`{name}` is already the name of faults.{first}");
             findings.wrong(&format!("{key}.name"), what);
@@ -33,7 +35,8 @@ pub(super) fn check(
         let every_ms = repetition(raw, &key, findings);
         let times = u64::from(raw.times.unwrap_or(1));
         let flaps = flaps(raw, &key, findings);
-        window(raw, every_ms.saturating_mul(times.saturating_sub(1)), &key, phases, findings);
+        let later_ms = every_ms.saturating_mul(times.saturating_sub(1)).saturating_add(since_ms);
+        window(raw, later_ms, &key, phases, findings);
         let target = target_of(raw, &key, topology, findings);
         if let Some(kind) = kind(raw, &key, target, topology, findings) {
             let (times, every_ms, for_ms) = match &flaps {
@@ -50,8 +53,8 @@ pub(super) fn check(
                 }
                 let at_ms = raw.at.as_ms().saturating_add(every_ms.saturating_mul(time));
                 let origin = findings.tree().origin_of(&key);
-                let (kind, drawn_as) = (kind.clone(), drawn_as.clone());
-                let fault = PlannedFault { name, at_ms, for_ms, kind, drawn_as };
+                let (kind, drawn_as, trigger) = (kind.clone(), drawn_as.clone(), trigger.clone());
+                let fault = PlannedFault { name, at_ms, for_ms, kind, drawn_as, trigger };
                 checked.push(SpecFault { origin, fault });
             }
         }
@@ -130,15 +133,16 @@ fn flaps(raw: &RawFault, key: &str, findings: &mut Findings<'_>) -> Option<Flaps
     Some(Flaps { count, period_ms, cut_ms })
 }
 
-/// `later_ms`: from the first beginning to the last one.
+/// `later_ms`: from the first beginning to the last one, and what it waits for before.
 fn window(raw: &RawFault, later_ms: u64, key: &str, phases: &Phases, findings: &mut Findings<'_>) {
     if raw.lasts.as_ms() == 0 {
         findings.wrong(&format!("{key}.for"), "must be at least 1ms");
     }
     let end = raw.at.as_ms().saturating_add(raw.lasts.as_ms()).saturating_add(later_ms);
     if end > phases.measure_ms {
+        let earliest = if raw.after.is_some() { " at the earliest" } else { "" };
         let what = format!(
-            "ends at {}, after the measure phase ({}); faults happen inside it",
+            "ends at {}{earliest}, after the measure phase ({}); faults happen inside it",
             Span::millis(end),
             Span::millis(phases.measure_ms)
         );

@@ -15,6 +15,7 @@ mod size;
 mod suite;
 mod sweep;
 pub mod tree;
+mod triggers;
 mod units;
 mod validate;
 

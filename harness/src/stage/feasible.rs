@@ -4,10 +4,14 @@
 use super::toxics::Milliseconds;
 use super::{StageError, StageOptions, disks_unavailable};
 use crate::folder::SoundnessFinding;
-use crate::plan::{Cut, FaultKind, Plan, PlannedFault, Topology};
+use crate::plan::{Cut, FaultKind, Order, Plan, PlannedFault, Topology};
 
 /// REPLICAs that are started on one machine at most.
 const REPLICAS_MAX: usize = 200;
+
+/// Time between the end of one delay and the beginning of the next, which are told to the proxy by
+/// themselves.
+const DELAYS_APART_MS: u64 = 1;
 
 const OWN_PROXY: &str = "run it with the project's own proxy";
 
@@ -46,11 +50,12 @@ fn either_can_do(plan: &Plan, options: &StageOptions) -> Result<(), StageError> 
     {
         return Err(StageError::cannot(fault, reason, "run it as root where /dev/fuse is"));
     }
+    let order = Order::of(&plan.faults);
     for (index, fault) in plan.faults.iter().enumerate() {
         on_links(fault, &plan.topology, foreign)?;
         let earlier = plan.faults[..index].iter();
         let mut delays = earlier.filter(|other| is_delay(other) && is_delay(fault));
-        if delays.any(|other| overlap(other, fault)) {
+        if delays.any(|other| order.can_meet(other, fault, DELAYS_APART_MS)) {
             let reason = "two delays at the same time on one link have no defined sum here";
             return Err(StageError::cannot(fault, reason, "let one end before the other begins"));
         }
@@ -154,17 +159,20 @@ fn is_delay(fault: &PlannedFault) -> bool {
     matches!(fault.kind, FaultKind::Latency { .. })
 }
 
-fn overlap(a: &PlannedFault, b: &PlannedFault) -> bool {
-    a.at_ms <= b.at_ms + b.for_ms && b.at_ms <= a.at_ms + a.for_ms
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::{Limits, Shape, Target};
 
     fn fault(kind: FaultKind) -> PlannedFault {
-        PlannedFault { name: "f".to_string(), at_ms: 10, for_ms: 5, kind, drawn_as: None }
+        PlannedFault {
+            name: "f".to_string(),
+            at_ms: 10,
+            for_ms: 5,
+            kind,
+            drawn_as: None,
+            trigger: None,
+        }
     }
 
     fn refusal(kind: FaultKind, proxied: bool, foreign: bool) -> Option<String> {
@@ -195,15 +203,5 @@ mod tests {
         assert_eq!(refusal(silent, true, false), None);
         assert_eq!(refusal(fine, true, false), None);
         assert_eq!(refusal(FaultKind::Kill { target: Target::One }, false, false), None);
-    }
-
-    #[test]
-    fn delays_overlap_when_one_begins_before_the_other_ends() {
-        let kill = FaultKind::Kill { target: Target::One };
-        let first = fault(kill.clone());
-        let second = PlannedFault { at_ms: 14, ..fault(kill.clone()) };
-        let third = PlannedFault { at_ms: 16, ..fault(kill) };
-        assert!(overlap(&first, &second) && overlap(&second, &first));
-        assert!(!overlap(&first, &third));
     }
 }

@@ -10,8 +10,8 @@ const NODE_IMAGE: &str = "quorate-node:local";
 const PROXY_IMAGE: &str = "quorate-proxy:local";
 /// Longest wait for every server to get ready, unless set.
 const READY_LIMIT: Duration = Duration::from_secs(60);
-/// Longest wait for a clean end before a process is killed, unless set. A server bounds each step of
-/// its end, to some 8 s in all, and an engine that is busy tells of an end seconds after it.
+/// Longest wait for a clean end before a process is killed, unless set. A server bounds each step
+/// of its end, to some 8 s in all, and an engine that is busy tells of an end seconds after it.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Name of the variable with the password of the servers' user `root`.

@@ -130,6 +130,7 @@ impl Synthetic {
             for_ms,
             kind,
             drawn_as: None,
+            trigger: None,
         };
         Plan {
             format: PLAN_FORMAT,

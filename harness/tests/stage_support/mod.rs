@@ -55,7 +55,14 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
 /// A fault on `n2` that begins at once.
 pub(crate) fn on_n2(for_ms: u64, kind: impl FnOnce(Target) -> FaultKind) -> PlannedFault {
     let kind = kind(Target::Names(vec!["n2".to_string()]));
-    PlannedFault { name: "fault".to_string(), at_ms: 0, for_ms, kind, drawn_as: None }
+    PlannedFault {
+        name: "fault".to_string(),
+        at_ms: 0,
+        for_ms,
+        kind,
+        drawn_as: None,
+        trigger: None,
+    }
 }
 
 /// Settings with the stand-in for the server, unless `QUORATE_NODE_BIN` names a real one.

@@ -124,6 +124,7 @@ impl Agreement {
             Command::SetOwner { database, cluster, server } => {
                 schema.with_owner(database, cluster, server)?
             }
+            Command::Set { database, settings } => return self.set(database, settings),
             Command::MoveOwners { lost, to } => schema.owners_moved(*lost, to),
             Command::ReturnOwners { back } => schema.owners_returned(*back),
             Command::AddClusters { to } => schema.clusters_added(*to)?,

@@ -15,6 +15,7 @@ use crate::indexes::NewIndex;
 use crate::schema::Database;
 use crate::servers::Role;
 use crate::settings::{NewDatabase, Settings};
+use crate::status::Setting;
 use crate::versions::is_false;
 
 /// A change of what all servers agree on. Commands are applied in one order by every server, each
@@ -158,6 +159,13 @@ pub enum Command {
         cluster: String,
         /// Name of the server.
         server: String,
+    },
+    /// Roles of servers, owners of clusters and statuses, all of them or none.
+    Set {
+        /// What owners and statuses are of.
+        database: String,
+        /// No server has two roles or statuses in it, and no cluster two owners.
+        settings: Vec<Setting>,
     },
     /// The next block of positions for the owner of a cluster.
     Grant {

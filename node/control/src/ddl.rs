@@ -1,6 +1,7 @@
 //! DDL: each function takes the schema and gives the one that follows, or says why not. May not
 //! wait, retry or talk to anybody: servers agree on the order of changes (`plane`).
 
+use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -57,6 +58,7 @@ impl Schema {
             indexes: Vec::new(),
             origin: None,
             arriving: None,
+            offline: BTreeSet::new(),
         };
         for class in BUILT_IN_CLASSES {
             database.add_class(class, &[], &masters)?;

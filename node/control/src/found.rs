@@ -204,6 +204,7 @@ impl Schema {
         let mut database = found.clone();
         database.id = self.next_database;
         database.version = first_version();
+        database.offline.clear();
         (database.origin, database.arriving) = (Some(origin), Some(Arriving::Coming { by }));
         for cluster in &mut database.clusters {
             (cluster.owner, cluster.home, cluster.static_owner) = (by, by, false);

@@ -27,4 +27,5 @@ pub mod roles;
 pub mod schema;
 pub mod servers;
 pub mod settings;
+pub mod status;
 pub mod versions;

@@ -20,31 +20,28 @@ impl Schema {
     /// The schema in which the clusters that `lost` owns have owners among `to`, as far as these
     /// are other MASTERs; `None` when there is nothing to move, or nobody to move it to.
     pub(crate) fn owners_moved(&self, lost: NodeId, to: &[NodeId]) -> Option<Self> {
-        let masters = self.masters().map(|server| server.node);
-        let heirs: Vec<NodeId> = masters.filter(|n| *n != lost && to.contains(n)).collect();
+        let heirs = self.masters().filter(|heir| heir.node != lost && to.contains(&heir.node));
+        let heirs: Vec<&Member> = heirs.collect();
         if heirs.is_empty() || !self.has_to_move(lost) {
             return None;
         }
         let mut next = self.next();
         for database in next.databases.iter_mut().filter(|database| !database.is_coming()) {
-            let clusters = database.clusters.iter().enumerate();
-            let left = clusters.filter(|(_, cluster)| cluster.moves_from(lost));
-            let left: Vec<usize> = left.map(|(at, _)| at).collect();
-            for at in &left {
-                database.clusters[*at].owner = database.heir(*at, &heirs).unwrap_or(lost);
-            }
-            database.version += u64::from(!left.is_empty());
+            database.hand_over(lost, &heirs);
         }
         Some(next)
     }
 
-    /// The schema in which `back` owns the clusters that were made for it; `None` when it does.
+    /// The schema in which `back` owns the clusters that were made for it, wherever it is not
+    /// OFFLINE; `None` when it does.
     pub(crate) fn owners_returned(&self, back: NodeId) -> Option<Self> {
         if !self.is_missed(back) {
             return None;
         }
         let mut next = self.next();
-        for database in next.databases.iter_mut().filter(|database| !database.is_coming()) {
+        let name = self.server_name(back).unwrap_or_default();
+        let settled = next.databases.iter_mut().filter(|database| !database.is_coming());
+        for database in settled.filter(|database| !database.is_offline_at(name)) {
             let away = database.clusters.iter_mut().filter(|cluster| cluster.is_missed(back));
             let returned = away.map(|cluster| cluster.owner = back).count();
             database.version += u64::from(returned > 0);
@@ -149,10 +146,13 @@ impl Schema {
         self.clusters().any(|cluster| cluster.moves_from(node))
     }
 
-    /// True when some cluster that was made for a server is owned by another.
+    /// True when some cluster that was made for a server is owned by another, and the server may
+    /// have it.
     #[must_use]
     pub fn is_missed(&self, node: NodeId) -> bool {
-        self.clusters().any(|cluster| cluster.is_missed(node))
+        let name = self.server_name(node).unwrap_or_default();
+        let served = self.settled().filter(|database| !database.is_offline_at(name));
+        served.flat_map(|database| &database.clusters).any(|cluster| cluster.is_missed(node))
     }
 
     fn clusters(&self) -> impl Iterator<Item = &Cluster> {
@@ -220,6 +220,23 @@ impl Database {
         let id = self.add_cluster(&wanted, server.node)?;
         self.classes[class].clusters.push(id);
         Ok(())
+    }
+
+    /// Gives the clusters that a server owns to some of these, best to those who serve the
+    /// database, except those that people chose it for.
+    pub(crate) fn hand_over(&mut self, from: NodeId, heirs: &[&Member]) {
+        let serves = |heir: &&&Member| !self.is_offline_at(&heir.name);
+        let mut to: Vec<NodeId> = heirs.iter().filter(serves).map(|heir| heir.node).collect();
+        if to.is_empty() {
+            to = heirs.iter().map(|heir| heir.node).collect();
+        }
+        let clusters = self.clusters.iter().enumerate();
+        let left = clusters.filter(|(_, cluster)| cluster.moves_from(from));
+        let left: Vec<usize> = left.map(|(at, _)| at).collect();
+        for at in &left {
+            self.clusters[*at].owner = self.heir(*at, &to).unwrap_or(from);
+        }
+        self.version += u64::from(!left.is_empty());
     }
 
     /// Who takes a cluster over: whoever has the fewest of its class, then the fewest of all, then

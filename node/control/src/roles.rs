@@ -82,7 +82,10 @@ impl Schema {
         let mut next = self.next();
         let was_absent = next.forget_absent(name);
         let server = match self.servers.iter().find(|server| server.name == name) {
-            None if was_absent => return Ok(Some(next)),
+            None if was_absent => {
+                next.forget_statuses();
+                return Ok(Some(next));
+            }
             server => server.ok_or_else(|| MemberError::NoSuch(name.to_string()))?,
         };
         if server.leaving {
@@ -103,7 +106,8 @@ impl Schema {
         if after == 0 {
             return Err(MemberError::LastMaster);
         }
-        for database in next.databases.iter().filter(|_| before != after) {
+        let is_same = self.voter_names() == next.voter_names();
+        for database in next.databases.iter().filter(|_| !is_same) {
             next.check_data_centers(database)?;
             let quorums = (database.write_quorum, database.read_quorum);
             enough(&database.name, quorums, before, after)?;
@@ -111,7 +115,8 @@ impl Schema {
                 schema.check_majority(database)?;
             }
         }
-        next.check_witnesses()
+        next.check_witnesses()?;
+        next.databases.iter().try_for_each(|database| next.check_served(database))
     }
 
     /// Every majority keeps records, and decides alone.
@@ -180,6 +185,7 @@ impl Schema {
             next.gone.push(Gone { name: server.name, node });
         }
         next.forget_gone(node);
+        next.forget_statuses();
         next.databases.iter_mut().for_each(|database| database.version += 1);
         next
     }
@@ -189,11 +195,23 @@ impl Agreement {
     /// A server becomes something else. What it was takes a change back that is on its way: so does
     /// MASTER the removal of one, as long as every cluster still names it.
     pub(crate) fn set_role(&mut self, name: &str, role: Role) -> Result<bool, Refusal> {
-        let mut leaving = self.schema.servers.iter().filter(|server| server.leaving);
-        if leaving.any(|server| server.name == name && !self.generations.names(server.node)) {
-            return Err(MemberError::NoSuch(name.to_string()).into());
+        self.set_roles([(name, role)].into_iter())
+    }
+
+    /// The same with several of them, by one change of each cluster.
+    pub(crate) fn set_roles<'a>(
+        &mut self,
+        roles: impl Iterator<Item = (&'a str, Role)>,
+    ) -> Result<bool, Refusal> {
+        let mut next: Option<Schema> = None;
+        for (name, role) in roles {
+            let mut leaving = self.schema.servers.iter().filter(|server| server.leaving);
+            if leaving.any(|server| server.name == name && !self.generations.names(server.node)) {
+                return Err(MemberError::NoSuch(name.to_string()).into());
+            }
+            let before = next.as_ref().unwrap_or(&self.schema);
+            next = before.with_role(name, role)?.or(next);
         }
-        let next = self.schema.with_role(name, role)?;
         next.map_or(Ok(false), |next| self.regroup(next))
     }
 

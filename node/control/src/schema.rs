@@ -7,7 +7,7 @@
 //! closed cluster. It stays in the record for good: a few numbers, and its id is never used again
 //! anyway.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -138,6 +138,9 @@ pub struct Database {
     /// before there was one: each server as it was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<Chain>,
+    /// Names of servers that people took OFFLINE for it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub offline: BTreeSet<String>,
     /// Number of the next cluster; never lowered.
     pub next_cluster: u32,
     /// In order of creation.

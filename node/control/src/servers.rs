@@ -113,6 +113,12 @@ pub enum MemberError {
     /// Nobody could write any more.
     #[error("the cluster would have no MASTER")]
     LastMaster,
+    /// Its clients would be served by nobody.
+    #[error(
+        "every MASTER of database '{0}' would be OFFLINE for it: set one of them ONLINE first \
+         (HA SET STATUS NAME=ONLINE)"
+    )]
+    Unserved(String),
     /// A quorum could not be reached any more.
     #[error(
         "database '{database}' has {key} {quorum}, and there would be {after} MASTERs: lower the \
@@ -204,6 +210,7 @@ impl From<MemberError> for Refusal {
             | MemberError::Gone(_)
             | MemberError::Enlisted { .. }
             | MemberError::LastMaster
+            | MemberError::Unserved(_)
             | MemberError::TooFew { .. }
             | MemberError::DataCenters { .. }
             | MemberError::Loose { .. }

@@ -86,6 +86,7 @@ impl Command {
             self,
             Self::AddCluster { .. }
                 | Self::SetOwner { .. }
+                | Self::Set { .. }
                 | Self::Adopt { .. }
                 | Self::Brought { .. }
                 | Self::Arrived { .. }

@@ -6,7 +6,7 @@ use quorate_control::plane;
 use quorate_protocol::io::{Event, PersistSeq, Tick};
 
 use crate::plant::ShellBug;
-use crate::server::Out;
+use crate::server::{Out, server_index};
 use crate::world::{Arrival, Happening, Message, World};
 
 /// Longest delay of anything once everything healed.
@@ -44,7 +44,10 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: NodeId, message: Message) {
-        let Some(to) = self.servers.iter().position(|s| s.id == to) else { return };
+        let to = server_index(to);
+        if to >= self.servers.len() {
+            return;
+        }
         let (from_boot, cfg) = (self.servers[from].boot, self.servers[from].cfg);
         let to_boot = self.servers[to].boot;
         let lossy = !self.healed && to != from;

@@ -80,6 +80,11 @@ pub(crate) const fn server_id(index: usize) -> NodeId {
     NodeId(index as u64 + 1)
 }
 
+/// Where the server of an id is; beyond all of them if there is no such server.
+pub(crate) fn server_index(id: NodeId) -> usize {
+    usize::try_from(id.0.wrapping_sub(1)).unwrap_or(usize::MAX)
+}
+
 impl Server {
     pub(crate) fn new(index: usize, rate: u64) -> Self {
         Self {

@@ -127,6 +127,11 @@ impl<B: Backend> Ctx<B> {
     pub(super) async fn database(&self) -> Result<Db, ApiError> {
         self.access().database(self.param("db")).await
     }
+
+    /// The same for a client's own records.
+    pub(super) async fn served(&self) -> Result<Db, ApiError> {
+        self.access().served(self.param("db")).await
+    }
 }
 
 impl<B: Backend> Access<'_, B> {
@@ -141,6 +146,21 @@ impl<B: Backend> Access<'_, B> {
             }
             ApiError::new(ErrorCode::UnknownDatabase, format!("Database '{name}' does not exist"))
         })
+    }
+
+    /// A database by name, for a client's own records: not where people took this server OFFLINE
+    /// for it.
+    pub(super) async fn served(&self, name: &str) -> Result<Db, ApiError> {
+        let db = self.database(name).await?;
+        if !db.is_offline_at(&self.app.name) {
+            return Ok(db);
+        }
+        let own = &self.app.name;
+        let text = format!(
+            "Database '{name}' is OFFLINE on server '{own}': ask another server (HA SET STATUS \
+             {own}=ONLINE lets it serve again)"
+        );
+        Err(ApiError::new(ErrorCode::NotReady, text))
     }
 
     /// A database as it is once it knows the class; the refusal names the class when it never does.

@@ -91,7 +91,7 @@ async fn attempt<B: Backend>(
     operations: &[Operation],
     names: &mut Names,
 ) -> Result<Vec<Written>, ApiError> {
-    let mut work = Work::new(access, access.database(database).await?);
+    let mut work = Work::new(access, access.served(database).await?);
     let mut rids = Vec::with_capacity(operations.len());
     for (index, operation) in operations.iter().enumerate() {
         let prepared = prepare(&mut work, operation, names).await;

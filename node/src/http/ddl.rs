@@ -329,6 +329,7 @@ pub(super) async fn create_class<B: Backend>(ctx: Ctx<B>) -> Reply {
     options.super_classes.extend(options.super_class);
     let (db, class) = (ctx.param("db"), ctx.param("class"));
     let (database, name, supers) = (db.to_owned(), class.to_owned(), options.super_classes);
+    ctx.served().await?;
     let schema = ctx.access().change(Command::CreateClass { database, name, supers }).await?;
     let count = schema.database(db).map_or(0, |d| d.classes.len());
     Ok(reply::text(StatusCode::CREATED, count.to_string()))
@@ -348,6 +349,7 @@ pub(super) async fn describe_class<B: Backend>(ctx: Ctx<B>) -> Reply {
 pub(super) async fn drop_class<B: Backend>(ctx: Ctx<B>) -> Reply {
     permitted::write(&ctx.app, || format!("Command 'DROP CLASS {}'", ctx.param("class")))?;
     let (access, db, class) = (ctx.access(), ctx.param("db"), ctx.param("class"));
+    ctx.served().await?;
     access.refuse_full_graph_class(db, class).await?;
     let (database, name) = (db.to_owned(), class.to_owned());
     access.change(Command::DropClass { database, name }).await?;

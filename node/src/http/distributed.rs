@@ -120,7 +120,8 @@ fn member(servers: &Servers, server: &Server) -> Value {
         });
         let databases = told.databases.iter();
         let databases = databases.map(|name| {
-            json!({"name": name, "status": server.database_state(name), "role": server.role.name()})
+            let status = servers.database_state(server, name);
+            json!({"name": name, "status": status, "role": server.role.name()})
         });
         put("publicAddress", told.peer.map(|address| address.ip().to_string()).into());
         put("startedOn", date_time(told.started_ms, DATE).into());
@@ -200,7 +201,7 @@ fn configured(servers: &Servers, db: &Db) -> Value {
 
 fn states_of(servers: &Servers, database: &str) -> Value {
     let states = servers.list.iter();
-    states.map(|s| (s.name.clone(), Value::from(s.database_state(database)))).collect()
+    states.map(|s| (s.name.clone(), Value::from(servers.database_state(s, database)))).collect()
 }
 
 /// A database: its quorums, whether writes can succeed, its state on each server, who has which

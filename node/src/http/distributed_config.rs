@@ -4,9 +4,10 @@ use axum::http::StatusCode;
 use quorate_api::ErrorCode;
 use quorate_control::command::Command;
 use quorate_control::ddl::DdlError;
-use quorate_control::distributed::{ANY, DistributedConfig, Overridable, Role, document};
+use quorate_control::distributed::{ANY, DistributedConfig, Overridable, document};
 use quorate_control::members::WriteQuorum;
 use quorate_control::settings::Settings;
+use quorate_control::status::Setting;
 
 use super::backend::Backend;
 use super::context::Ctx;
@@ -23,8 +24,9 @@ pub(super) async fn describe<B: Backend>(ctx: Ctx<B>) -> Reply {
 
 /// `PUT /distributed/database/{db}`: the document as it is, with other quorums, another mode, other
 /// data centers, another chain of resolvers or other static owners of clusters (`owner`; without
-/// one it moves when its server is lost), and the version that it has now. Gives the document with
-/// the next version; writers and readers go on meanwhile.
+/// one it moves when its server is lost), or with other roles of servers, and the version that it
+/// has now. Gives the document with the next version; writers and readers go on meanwhile. What
+/// `HA SET` can say, too, means the same.
 pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
     let db = ctx.database().await?;
     let parsed = DistributedConfig::parse(&ctx.body)
@@ -60,20 +62,21 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
     }
     if same != now || wanted.clusters.get(ANY).is_some_and(|any| any.owner.is_some()) {
         let text = "only writeQuorum, readQuorum, executionMode, dataCenters, \
-                    conflictResolverRepairerChain, a role in servers and the owner of a named \
+                    conflictResolverRepairerChain, roles in servers and the owner of a named \
                     cluster can be changed while the database is used; everything else must be as \
                     GET gives it";
         return Err(ApiError::bad_request(text));
     }
-    if let Some((server, role)) = roles {
-        let says =
-            |of: &DistributedConfig| (of.overridable, of.clusters.clone(), of.data_centers.clone());
-        if says(&wanted) != says(&now) || chain.is_some() {
-            let text = "a role and a quorum or an owner cannot be changed at once: change one \
-                        after the other";
+    if !roles.is_empty() {
+        let says = |of: &DistributedConfig| (of.overridable, of.data_centers.clone());
+        let owners = chosen_owners(&now, &wanted).filter(|_| chain.is_none());
+        let Some(owners) = owners.filter(|_| says(&wanted) == says(&now)) else {
+            let text = "roles can be changed together with owners of clusters that nobody chose \
+                        before, and with nothing else: change one after the other";
             return Err(ApiError::bad_request(text));
-        }
-        ctx.access().set_role(&server, role).await?;
+        };
+        let settings = [roles, owners].concat();
+        ctx.access().set(ctx.param("db"), &settings).await?;
         return describe(ctx).await;
     }
     let settings = Settings {
@@ -90,23 +93,34 @@ pub(super) async fn change<B: Backend>(ctx: Ctx<B>) -> Reply {
     describe(ctx).await
 }
 
-/// The one role that is another than now.
+/// Owners that are others than now; `None` where one is to be nobody's choice any more.
+fn chosen_owners(now: &DistributedConfig, wanted: &DistributedConfig) -> Option<Vec<Setting>> {
+    let owner = |name: &String| now.clusters.get(name).and_then(|now| now.owner.as_ref());
+    let all = wanted.clusters.iter();
+    let changed = all.filter(|(name, cluster)| owner(name) != cluster.owner.as_ref());
+    let settings = changed.map(|(name, cluster)| {
+        let server = cluster.owner.clone()?;
+        Some(Setting::Owner { cluster: name.clone(), server })
+    });
+    settings.collect()
+}
+
+/// Roles that are others than now.
 fn changed_roles(
     now: &DistributedConfig,
     wanted: &DistributedConfig,
-) -> Result<Option<(String, Role)>, ApiError> {
+) -> Result<Vec<Setting>, ApiError> {
     if !now.servers.keys().eq(wanted.servers.keys()) {
         let text = "servers: servers come with --join and go with HA REMOVE SERVER";
         return Err(ApiError::bad_request(text));
     }
     let changed = wanted.servers.iter().filter(|(name, role)| now.servers[*name] != **role);
-    let changed: Vec<(&String, &Role)> = changed.collect();
-    match changed[..] {
-        [] => Ok(None),
-        [(server, role)] if server != ANY => Ok(Some((server.clone(), *role))),
-        _ => {
-            let text = "servers: one role is changed at a time, and of a server that is there";
-            Err(ApiError::bad_request(text))
+    let settings = changed.map(|(server, role)| {
+        if server == ANY {
+            let text = "servers: roles are changed of servers that are there, and not of '*'";
+            return Err(ApiError::bad_request(text));
         }
-    }
+        Ok(Setting::Role { server: server.clone(), role: *role })
+    });
+    settings.collect()
 }

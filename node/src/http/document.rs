@@ -25,7 +25,7 @@ pub(super) async fn create<B: Backend>(ctx: Ctx<B>) -> Reply {
 
 /// `GET` and `HEAD /document/{db}/{rid}`.
 pub(super) async fn read<B: Backend>(ctx: Ctx<B>) -> Reply {
-    let db = ctx.database().await?;
+    let db = ctx.served().await?;
     let rid = parse_rid(ctx.param("rid"))?;
     let known = ctx.if_none_match()?;
     let committed = live(ctx.access(), &db, rid).await?;
@@ -110,7 +110,7 @@ async fn attempt<B: Backend>(
     database: &str,
     change: Change<'_>,
 ) -> Result<Answer, ApiError> {
-    let mut work = Work::new(access, access.database(database).await?);
+    let mut work = Work::new(access, access.served(database).await?);
     let (rid, status) = match change {
         Change::Create(record) => (batch::create(&mut work, record).await?, StatusCode::CREATED),
         Change::Replace(rid, version, record) => {

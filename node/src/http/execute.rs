@@ -59,7 +59,11 @@ async fn attempt<B: Backend>(
     statement: &Statement,
     limit: Option<usize>,
 ) -> Result<Answer, ApiError> {
-    let db = access.database(database).await?;
+    let db = if statement.is_administrative() {
+        access.database(database).await?
+    } else {
+        access.served(database).await?
+    };
     match statement {
         Statement::Select(select) => run_select(access, db, select, limit).await,
         Statement::Explain(select) => explain(access, db, select).await,
@@ -81,7 +85,7 @@ async fn attempt<B: Backend>(
         Statement::HaSync(sync) => access.run_ha_sync(&db, sync),
         Statement::HaStatus(parts) => access.run_ha_status(&db, *parts),
         Statement::HaSet(set) => access.run_ha_set(database, set).await,
-        Statement::HaRemoveServer(server) => access.run_remove_server(server).await,
+        Statement::HaRemoveServer(remove) => access.run_remove_server(remove).await,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The servers of a cluster: what each tells of itself on its links, how this one sees the others,
 //! and what follows for databases. Shapes and small sums; may not know links, HTTP or clocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use quorate_api::{ClusterKey, NodeId};
@@ -191,18 +191,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// The state of a database there, in the original's words. It takes part in what its server
-    /// does, once the server has it.
-    #[must_use]
-    pub fn database_state(&self, name: &str) -> &'static str {
+    /// Whether it takes part with a database in what it does, and in which way.
+    fn takes_part(&self, name: &str) -> Option<NodeState> {
         let has = self.bulletin.as_ref().is_some_and(|b| b.databases.iter().any(|d| d == name));
         match self.state {
-            ServerState::Is(state @ (NodeState::Online | NodeState::Aligning)) if has => {
-                state.name()
+            ServerState::Is(state @ (NodeState::Online | NodeState::Aligning)) => {
+                has.then_some(state)
             }
-            ServerState::Is(_) | ServerState::NotAvailable | ServerState::Offline => {
-                ServerState::NotAvailable.name()
-            }
+            ServerState::Is(NodeState::Starting | NodeState::ShuttingDown | NodeState::Offline)
+            | ServerState::NotAvailable
+            | ServerState::Offline => None,
         }
     }
 }
@@ -256,6 +254,8 @@ pub struct Servers {
     pub list: Vec<Server>,
     /// Clusters on their way from W below a majority to one.
     pub uniting: Vec<Uniting>,
+    /// By database the names of servers that people took OFFLINE for it.
+    pub offline: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// A cluster on its way from W below a majority to W of one: every MASTER of it is waited for.
@@ -302,6 +302,16 @@ impl std::fmt::Display for Uniting {
 }
 
 impl Servers {
+    /// The state of a database at a server, in the original's words: OFFLINE where people said so,
+    /// whatever the server does; else what that does, once it has the database.
+    #[must_use]
+    pub fn database_state(&self, server: &Server, name: &str) -> &'static str {
+        if self.offline.get(name).is_some_and(|servers| servers.contains(&server.name)) {
+            return ServerState::Offline.name();
+        }
+        server.takes_part(name).map_or(ServerState::NotAvailable.name(), NodeState::name)
+    }
+
     /// Clusters of a database whose MASTERs unite.
     pub fn uniting_in(&self, database: u32) -> impl Iterator<Item = &Uniting> {
         self.uniting.iter().filter(move |uniting| uniting.database == database)
@@ -343,19 +353,19 @@ impl Servers {
         self.find(&self.own)
     }
 
-    /// Whether so many MASTERs are ONLINE for a database that its writes through this server can
-    /// succeed.
+    /// Whether so many MASTERs are there with a database that its writes through this server can
+    /// succeed. Who is OFFLINE for it votes, too.
     #[must_use]
     pub fn has_write_quorum(&self, database: &Database) -> bool {
-        let online = NodeState::Online.name();
         let masters = self.list.iter().filter(|server| server.role.votes());
         let masters: Vec<&Server> = masters.collect();
         let names: Vec<&str> = masters.iter().map(|server| server.name.as_str()).collect();
         let rule = data_centers::rule(database.write_quorum, &database.data_centers, &names);
         let own = names.iter().position(|name| *name == self.own);
         let (voters, needed) = rule.seen_from(own, names.len());
-        let is_online = |at: &usize| masters[*at].database_state(&database.name) == online;
-        voters.into_iter().filter(is_online).count() >= needed
+        let is_there =
+            |at: &usize| masters[*at].takes_part(&database.name) == Some(NodeState::Online);
+        voters.into_iter().filter(is_there).count() >= needed
     }
 }
 
@@ -368,6 +378,20 @@ mod tests {
         let bulletin = Some(Bulletin { databases, ..Bulletin::default() });
         let (name, role) = ("n2".into(), Role::Master);
         Server { name, node: None, role, state, bulletin, received: BTreeMap::new() }
+    }
+
+    /// These are OFFLINE for database `bench`.
+    fn servers(offline: &[&str]) -> Servers {
+        let offline = offline.iter().map(|name| (*name).to_owned()).collect();
+        Servers {
+            own: "n1".into(),
+            is_distributed: true,
+            now_ms: 0,
+            found: vec![],
+            list: vec![],
+            uniting: vec![],
+            offline: [("bench".to_owned(), offline)].into(),
+        }
     }
 
     #[test]
@@ -394,8 +418,22 @@ mod tests {
             (ServerState::Offline, "NOT_AVAILABLE", "NOT_AVAILABLE"),
         ] {
             let server = server(state, &["bench"]);
-            assert_eq!(server.database_state("bench"), there, "{}", state.name());
-            assert_eq!(server.database_state("other"), missing, "{}", state.name());
+            let servers = servers(&[]);
+            let shown = |name| servers.database_state(&server, name);
+            assert_eq!((shown("bench"), shown("other")), (there, missing), "{}", state.name());
+        }
+    }
+
+    /// FEATURES: A20
+    #[test]
+    fn a_database_is_offline_where_people_said_so_whatever_its_server_does() {
+        let servers = servers(&["n2"]);
+        for state in [ServerState::Is(NodeState::Online), ServerState::NotAvailable] {
+            let server = server(state, &["bench", "other"]);
+            assert_eq!(servers.database_state(&server, "bench"), "OFFLINE");
+            assert_ne!(servers.database_state(&server, "other"), "OFFLINE");
+            let other = Server { name: "n3".into(), ..server };
+            assert_ne!(servers.database_state(&other, "bench"), "OFFLINE");
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Servers that get another role, or own clusters for good, and servers that go, over SQL. May not
 //! know how servers agree, nor how clusters get there.
 
+use std::collections::BTreeMap;
+
 use quorate_api::ErrorCode;
 use quorate_control::command::Command;
-use quorate_control::servers::{Member, Role};
+use quorate_control::schema::Database;
+use quorate_control::servers::Member;
+use quorate_control::status::Setting;
 use serde_json::json;
 
 use super::access::Access;
@@ -11,45 +15,111 @@ use super::backend::{Backend, NodeState};
 use super::error::ApiError;
 use super::members::ServerState;
 use super::reply::Answer;
-use crate::sql::HaSet;
+use crate::sql::HaRemoveServer;
 
 impl<B: Backend> Access<'_, B> {
-    /// `HA SET`. With a role, the change of each cluster goes on behind the answer; an owner that
-    /// is set stays, lost or not, as one that the distributed configuration names.
-    pub(super) async fn run_ha_set(&self, database: &str, set: &HaSet) -> Result<Answer, ApiError> {
-        let operation = match set {
-            HaSet::Role { server, role } => {
-                self.set_role(server, *role).await?;
-                "ha set role"
-            }
-            HaSet::Owner { cluster, server } => {
-                self.check_distributed()?;
-                let (cluster, server) = (cluster.clone(), server.clone());
-                let database = database.to_owned();
-                self.change(Command::SetOwner { database, cluster, server }).await?;
-                "ha set owner"
-            }
-        };
-        Ok(row(&json!({"operation": operation, "result": "OK"})))
+    /// `HA SET`: one row a clause. With a role, the change of each cluster goes on behind the
+    /// answer; an owner that is set stays, lost or not, as one that the distributed configuration
+    /// names.
+    pub(super) async fn run_ha_set(
+        &self,
+        database: &str,
+        settings: &[Setting],
+    ) -> Result<Answer, ApiError> {
+        self.set(database, settings).await?;
+        let rows = settings.iter().map(|setting| {
+            let operation = match setting {
+                Setting::Role { .. } => "ha set role",
+                Setting::Owner { .. } => "ha set owner",
+                Setting::Status { .. } => "ha set status",
+            };
+            json!({"operation": operation, "result": "OK"}).to_string().into_bytes()
+        });
+        Ok(Answer::result(&rows.collect::<Vec<_>>()))
     }
 
-    /// A server becomes this in every database.
-    pub(super) async fn set_role(&self, server: &str, role: Role) -> Result<(), ApiError> {
+    /// Servers become this in every database, clusters of this one get these owners, and it these
+    /// statuses at servers: all or none of it.
+    pub(super) async fn set(&self, database: &str, settings: &[Setting]) -> Result<(), ApiError> {
         self.check_distributed()?;
-        if role.votes() {
+        let roles = settings.iter().filter_map(|setting| match setting {
+            Setting::Role { server, role } => Some((server.as_str(), role.votes())),
+            Setting::Owner { .. } | Setting::Status { .. } => None,
+        });
+        let roles: BTreeMap<&str, bool> = roles.collect();
+        for (server, _) in roles.iter().filter(|(_, votes)| **votes) {
             self.check_serves(server)?;
         }
-        self.check_reachable(server, role.votes())?;
-        self.change(Command::SetRole { server: server.to_owned(), role }).await.map(drop)
+        self.check_reachable(&roles)?;
+        let database = database.to_owned();
+        // What servers of older versions know is said so that they do.
+        let command = match settings {
+            [Setting::Role { server, role }] => {
+                Command::SetRole { server: server.clone(), role: *role }
+            }
+            [Setting::Owner { cluster, server }] => {
+                let (cluster, server) = (cluster.clone(), server.clone());
+                Command::SetOwner { database, cluster, server }
+            }
+            _ => Command::Set { database, settings: settings.to_vec() },
+        };
+        self.change(command).await.map(drop)
     }
 
-    /// `HA REMOVE SERVER`; whether it is there or not.
-    pub(super) async fn run_remove_server(&self, server: &str) -> Result<Answer, ApiError> {
+    /// `HA REMOVE SERVER`; whether it is there or not. With `FORCE` also where the server may have
+    /// what nobody else has, which is said then.
+    pub(super) async fn run_remove_server(
+        &self,
+        remove: &HaRemoveServer,
+    ) -> Result<Answer, ApiError> {
         self.check_distributed()?;
-        self.check_reachable(server, false)?;
-        let command = Command::RemoveServer { server: server.to_owned(), force: false };
-        self.change(command).await?;
-        Ok(row(&json!({"result": true})))
+        let server = remove.server.clone();
+        let at_stake = if remove.force { self.at_stake(&server) } else { Vec::new() };
+        let force = !at_stake.is_empty();
+        if force {
+            self.check_lost(&server)?;
+        }
+        self.check_reachable(&[(server.as_str(), false)].into())?;
+        self.change(Command::RemoveServer { server: server.clone(), force }).await?;
+        if !force {
+            return Ok(row(&json!({"result": true})));
+        }
+        let warning = given_up(&server, &at_stake);
+        tracing::warn!("{warning}");
+        Ok(row(&json!({"result": true, "mayHaveLost": at_stake, "warning": warning})))
+    }
+
+    /// Databases of which a server that votes may have what was acknowledged and nobody else has:
+    /// those with W below a majority, and those on their way from there.
+    fn at_stake(&self, server: &str) -> Vec<String> {
+        let (schema, servers) = (self.app.backend.schema(), self.app.backend.servers());
+        let member = schema.servers.iter().find(|member| member.name == server);
+        if !member.is_some_and(|member| member.role.votes()) {
+            return Vec::new();
+        }
+        let masters = schema.master_count();
+        let is_loose = |db: &&Database| {
+            let unites = servers.uniting_in(db.id).next().is_some();
+            unites || schema.rule_of(db).is_below_majority(masters)
+        };
+        schema.databases.iter().filter(is_loose).map(|db| db.name.clone()).collect()
+    }
+
+    /// What a server has that is there need not be given up.
+    fn check_lost(&self, server: &str) -> Result<(), ApiError> {
+        let found = self.app.backend.servers();
+        let state = found.find(server).map(|server| server.state);
+        let Some(state @ ServerState::Is(_)) = state else { return Ok(()) };
+        if state == ServerState::Is(NodeState::Offline) {
+            return Ok(());
+        }
+        let state = state.name();
+        let text = format!(
+            "server '{server}' is {state}: FORCE gives up what it alone has acknowledged, and is \
+             for a server that is lost; give the databases with a writeQuorum below the majority \
+             one of 'majority', and remove it without FORCE"
+        );
+        Err(ApiError::new(ErrorCode::BadRequest, text))
     }
 
     fn check_distributed(&self) -> Result<(), ApiError> {
@@ -60,11 +130,12 @@ impl<B: Backend> Access<'_, B> {
     }
 
     /// Clusters wait, and take no writes, until a majority of their next MASTERs has everything.
-    fn check_reachable(&self, name: &str, is_master: bool) -> Result<(), ApiError> {
+    /// By server whether it is to be one of them.
+    fn check_reachable(&self, changes: &BTreeMap<&str, bool>) -> Result<(), ApiError> {
         let (schema, servers) = (self.app.backend.schema(), self.app.backend.servers());
         let is_next = |server: &&Member| {
             let stays = server.role.votes() && !server.leaving;
-            if server.name == name { is_master } else { stays }
+            changes.get(server.name.as_str()).copied().unwrap_or(stays)
         };
         let next: Vec<&str> =
             schema.servers.iter().filter(is_next).map(|server| server.name.as_str()).collect();
@@ -109,6 +180,15 @@ fn majority_reachable(next: &[&str], is_there: impl Fn(&str) -> bool) -> Result<
          first"
     );
     Err(ApiError::new(ErrorCode::NotReady, text))
+}
+
+/// What people are told who give up what a server has.
+fn given_up(server: &str, databases: &[String]) -> String {
+    let databases = databases.join(", ");
+    format!(
+        "server '{server}' was removed by FORCE while the writeQuorum of these databases was below \
+         the majority: {databases}. What it alone had acknowledged there is lost"
+    )
 }
 
 /// One row.

@@ -49,10 +49,10 @@ pub(super) fn servers(servers: &Servers) -> String {
         let known = |show: &dyn Fn(&Bulletin) -> Option<String>| {
             told.and_then(show).unwrap_or_else(|| UNKNOWN.to_owned())
         };
-        let mut databases = told
-            .into_iter()
-            .flat_map(|told| &told.databases)
-            .map(|name| format!("{name}={} ({})", server.database_state(name), server.role.name()));
+        let mut databases = told.into_iter().flat_map(|told| &told.databases).map(|name| {
+            let state = servers.database_state(server, name);
+            format!("{name}={state} ({})", server.role.name())
+        });
         table.add_row([
             marked(servers, server),
             server.state.name().to_owned(),
@@ -157,7 +157,7 @@ pub(super) fn database(servers: &Servers, db: &Db) -> String {
         "CFG\nROLE\nSTATUS\nreadQuorum".to_owned(),
     ];
     header.extend(servers.list.iter().map(|server| {
-        let state = server.database_state(&db.name);
+        let state = servers.database_state(server, &db.name);
         let role = server.role.name();
         let center = data_centers::center_of(&db.data_centers, &server.name);
         let center = center.map(|(name, _)| format!("DC({name})\n")).unwrap_or_default();

@@ -190,7 +190,7 @@ pub(super) async fn once<B: Backend>(
     run: impl Future<Output = Result<Answer, ApiError>> + Send,
 ) -> Reply {
     let Some(token) = access.token else { return run.await.map(Into::into) };
-    let db = access.database(database).await?;
+    let db = access.served(database).await?;
     let item = token_item(db.id, &token.session, token.number);
     if let Some(found) = access.read_local(&item).await? {
         return repeat(access, token, &found);
@@ -249,7 +249,7 @@ pub(super) async fn begin<B: Backend>(ctx: Ctx<B>) -> Reply {
     if !(1..=SECONDS_MAX).contains(&options.seconds) {
         return Err(ApiError::bad_request(format!("seconds must be 1 to {SECONDS_MAX}")));
     }
-    let db = ctx.database().await?;
+    let db = ctx.served().await?;
     let mut name = [0; NAME_BYTES];
     getrandom::fill(&mut name)
         .map_err(|e| ApiError::new(ErrorCode::NotReady, format!("no randomness: {e}")))?;
@@ -270,7 +270,7 @@ pub(super) async fn begin<B: Backend>(ctx: Ctx<B>) -> Reply {
 /// `DELETE /retry/{db}/{session}` ends a session, `…/{number}` acknowledges one token.
 pub(super) async fn end<B: Backend>(ctx: Ctx<B>) -> Reply {
     permitted::write(&ctx.app, || "Transaction Commit".to_owned())?;
-    let db = ctx.database().await?;
+    let db = ctx.served().await?;
     let session = ctx.param("session");
     let item = match ctx.optional_param("number") {
         None => session_item(db.id, session),

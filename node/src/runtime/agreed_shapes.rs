@@ -14,6 +14,7 @@ use quorate_control::members::WriteQuorum;
 use quorate_control::schema::DatabaseKind;
 use quorate_control::servers::Role;
 use quorate_control::settings::{ExecutionMode, NewDatabase, ReadQuorum, Settings};
+use quorate_control::status::{DatabaseStatus, Setting};
 use quorate_control::versions::OLDEST;
 use quorate_protocol::chain::Chain;
 use quorate_protocol::io::Report;
@@ -99,11 +100,31 @@ fn what_is_agreed_on_is_written_as_before() {
     let all = serde_json::from_str::<Command>(r#"{"?":{}}"#).unwrap_err().to_string();
     let listed: BTreeSet<String> = all.split('`').skip(3).step_by(2).map(str::to_owned).collect();
     let later = ["raise", "addCluster", "setOwner", "adopt", "brought", "arrived", "forgetStrays"];
-    let later = later.into_iter().chain(["removeAbsent"]).map(str::to_owned);
+    let later = later.into_iter().chain(["removeAbsent", "set"]).map(str::to_owned);
     assert_eq!(listed, kinds.into_iter().chain(later).collect());
     expect_file!["./shapes/agreed-8.txt"].assert_eq(&history(&commands));
     expect_file!["./shapes/agreed-9-adds.txt"].assert_eq(&history(&later_commands()));
     expect_file!["./shapes/agreed-9-dynamic.txt"].assert_eq(&history(&dynamic_commands()));
+    expect_file!["./shapes/agreed-9-set.txt"].assert_eq(&history(&set_commands()));
+}
+
+/// Several settings at once, since version 9.
+fn set_commands() -> [Command; 3] {
+    let of = [NodeId(1), NodeId(2), NodeId(3)].into();
+    let (database, server) = ("bench".to_owned(), || "n2".to_owned());
+    let settings = vec![
+        Setting::Status { server: server(), status: DatabaseStatus::Offline },
+        Setting::Status { server: "n1".into(), status: DatabaseStatus::Online },
+        Setting::Role { server: "n3".into(), role: Role::Replica },
+        Setting::Owner { cluster: "v".into(), server: server() },
+    ];
+    [
+        Command::Raise { level: OLDEST + 1, of },
+        Command::CreateDatabase {
+            new: NewDatabase::new("bench", DatabaseKind::Plocal, WriteQuorum::Majority),
+        },
+        Command::Set { database, settings },
+    ]
 }
 
 /// Those of servers that count while they are there, since version 9.

@@ -120,6 +120,7 @@ pub(super) fn servers(shared: &Shared) -> Servers {
         found: found(shared, &schema),
         list,
         uniting: uniting(&shared.placements.load(), &schema),
+        offline: schema.offline(),
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) enum Out {
     Control(NodeId, Vec<u8>),
     Report(Report),
     Reply(u64, Reply),
+    /// What was copied is here to stay.
+    Installed,
 }
 
 /// A peer whose identity is known.
@@ -308,10 +310,15 @@ impl<P: Protocol> NodeLoop<P> {
         let mut effects = std::mem::take(&mut self.effects);
         let now = self.shared.clock.now();
         self.protocol.step(now, event, &self.writer, &mut effects);
+        let is_copied = effects.iter().any(|e| matches!(e, Effect::Note(Note::AllCopied)));
         for effect in effects.drain(..) {
             self.carry_out(effect);
         }
         self.effects = effects;
+        if is_copied {
+            // The last of it is among what was just written.
+            self.hold(self.writer.ticket(), Out::Installed);
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -368,14 +375,14 @@ impl<P: Protocol> NodeLoop<P> {
             Note::Copied { part, .. } => {
                 Deployment::chunk(&mut self.deployment, &self.shared, part);
             }
-            Note::AllCopied => Deployment::end(&mut self.deployment, &self.shared),
             Note::Damaged(node) => {
                 tracing::error!(%node, "a chunk holds other items than were read at its source");
             }
             Note::PassedOver(node) => {
                 tracing::warn!(%node, "not waited for any more; it will have to align");
             }
-            Note::Committed { .. }
+            Note::AllCopied
+            | Note::Committed { .. }
             | Note::Aborted(_)
             | Note::Retried
             | Note::Alignment(_)
@@ -427,6 +434,7 @@ impl<P: Protocol> NodeLoop<P> {
                 }
             }
             Out::Report(report) => self.reports.push(report),
+            Out::Installed => Deployment::end(&mut self.deployment, &self.shared),
             Out::Control(to, bytes) => self.send_control(to, &bytes),
             Out::Reply(request, reply) => {
                 self.accepting.remove(&request);

@@ -291,6 +291,7 @@ impl Shared {
         }
         tell_servers(&before, &after);
         tell_found(&before, &after);
+        tell_statuses(&before, &after);
         if before.level != after.level && self.links.is_some() {
             tracing::info!("all servers speak version {} from now on", after.level);
         }
@@ -370,6 +371,21 @@ fn tell_servers(before: &Schema, after: &Schema) {
                 tracing::info!("server '{name}' becomes {}", now.role.name());
             }
             Some(_) => {}
+        }
+    }
+}
+
+/// Says which databases people took OFFLINE on servers.
+fn tell_statuses(before: &Schema, after: &Schema) {
+    for database in &after.databases {
+        let (name, now) = (&database.name, &database.offline);
+        let was = before.databases.iter().find(|other| other.id == database.id);
+        let was = was.map(|was| was.offline.clone()).unwrap_or_default();
+        for server in now.difference(&was) {
+            tracing::info!("database '{name}' is OFFLINE on server '{server}': HA SET STATUS");
+        }
+        for server in was.difference(now) {
+            tracing::info!("database '{name}' is OFFLINE on server '{server}' no longer");
         }
     }
 }

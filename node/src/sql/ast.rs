@@ -2,7 +2,7 @@
 
 use quorate_api::Rid;
 use quorate_control::indexes::NewIndex;
-use quorate_control::servers::Role;
+use quorate_control::status::Setting;
 use serde_json::{Map, Value};
 
 /// One statement.
@@ -38,10 +38,10 @@ pub enum Statement {
     Explain(Select),
     /// Says how the servers are.
     HaStatus(HaStatus),
-    /// Gives a server a role, or a cluster an owner.
-    HaSet(HaSet),
-    /// Removes the server of this name.
-    HaRemoveServer(String),
+    /// Gives servers roles and statuses, and clusters owners: all of it or nothing.
+    HaSet(Vec<Setting>),
+    /// Removes a server.
+    HaRemoveServer(HaRemoveServer),
     /// Lists records that diverged, those behind this one.
     HaConflicts(Option<Rid>),
     /// Chooses one content of a record that diverged.
@@ -66,6 +66,16 @@ impl Statement {
     #[must_use]
     pub const fn is_about_servers(&self) -> bool {
         matches!(self, Self::HaStatus(_) | Self::HaSet(_) | Self::HaRemoveServer(_))
+    }
+
+    /// True when it is about servers, or about what diverged between them: no client's business.
+    #[must_use]
+    pub const fn is_administrative(&self) -> bool {
+        let about_divergence = matches!(
+            self,
+            Self::HaConflicts(_) | Self::HaResolve(_) | Self::HaDismiss(_) | Self::HaSync(_)
+        );
+        about_divergence || self.is_about_servers()
     }
 
     /// True when it changes what the servers have agreed on.
@@ -328,23 +338,13 @@ pub enum HaSync {
     Cluster(String),
 }
 
-/// `HA SET`.
+/// `HA REMOVE SERVER`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HaSet {
-    /// `ROLE server=role`.
-    Role {
-        /// Name of the server.
-        server: String,
-        /// What it becomes.
-        role: Role,
-    },
-    /// `OWNER cluster=server`.
-    Owner {
-        /// Name of the cluster; `*`: every one whose owner nobody has chosen.
-        cluster: String,
-        /// Name of the server.
-        server: String,
-    },
+pub struct HaRemoveServer {
+    /// Its name.
+    pub server: String,
+    /// `FORCE`: although what it alone has acknowledged is lost.
+    pub force: bool,
 }
 
 /// A condition.

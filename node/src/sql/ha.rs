@@ -8,8 +8,9 @@ use super::SqlError;
 use quorate_api::Rid;
 use quorate_control::distributed::ANY;
 use quorate_control::servers::Role;
+use quorate_control::status::{DatabaseStatus, Setting};
 
-use super::ast::{HaDismiss, HaResolve, HaSet, HaStatus, HaSync, Statement};
+use super::ast::{HaDismiss, HaRemoveServer, HaResolve, HaStatus, HaSync, Statement};
 use super::cursor::Parser;
 use super::lexer::Token;
 
@@ -29,6 +30,14 @@ const NO_FULL: &str = "a whole copy instead of what differs";
 const NO_LOCKS: &str = "-locks (no server manages locks for the others here: a lock is a vote, and \
     ends with its transaction)";
 
+/// Statuses of the original that are found, and not set: the name, why, and what to do instead.
+const NOT_AVAILABLE: &str = "NOT_AVAILABLE (it is what others see of a server that they cannot \
+    reach; OFFLINE keeps clients of the database away from a server, and HA SET ROLE or HA REMOVE \
+    SERVER takes its vote)";
+const SYNCHRONIZING: &str = "SYNCHRONIZING (a server that lacks something finds out and gets it \
+    by itself; HA SYNC DATABASE -force compares what may differ)";
+const BACKUP: &str = "BACKUP (there is none that holds a database; OFFLINE keeps clients away)";
+
 impl Parser<'_> {
     /// Behind `HA`.
     pub(super) fn ha(&mut self) -> Result<Statement, SqlError> {
@@ -37,7 +46,9 @@ impl Parser<'_> {
         }
         if self.take_word("REMOVE")? {
             self.expect_word("SERVER")?;
-            return self.name("the name of a server").map(Statement::HaRemoveServer);
+            let server = self.name("the name of a server")?;
+            let force = self.take_word("FORCE")?;
+            return Ok(Statement::HaRemoveServer(HaRemoveServer { server, force }));
         }
         if self.take_word("SET")? {
             return self.ha_set().map(Statement::HaSet);
@@ -119,24 +130,42 @@ impl Parser<'_> {
         Ok(HaSync::Cluster(cluster))
     }
 
-    /// Behind `HA SET`.
-    fn ha_set(&mut self) -> Result<HaSet, SqlError> {
+    /// Behind `HA SET`: one clause, or several.
+    fn ha_set(&mut self) -> Result<Vec<Setting>, SqlError> {
+        let mut settings = vec![self.ha_setting()?];
+        while matches!(self.token, Token::Word(_)) {
+            settings.push(self.ha_setting()?);
+        }
+        Ok(settings)
+    }
+
+    fn ha_setting(&mut self) -> Result<Setting, SqlError> {
         if self.take_word("OWNER")? {
             let every = self.take_symbol("*")?;
             let cluster =
                 if every { ANY.to_owned() } else { self.name("the name of a cluster, or *")? };
             self.expect_symbol("=")?;
             let server = self.name("the name of a server")?;
-            return Ok(HaSet::Owner { cluster, server });
+            return Ok(Setting::Owner { cluster, server });
+        }
+        // The original's parser knows the first word, its manual the second one.
+        if self.take_word("STATUS")? || self.take_word("DBSTATUS")? {
+            let server = self.name("the name of a server")?;
+            self.expect_symbol("=")?;
+            return self.ha_database_status().map(|status| Setting::Status { server, status });
         }
         if !self.take_word("ROLE")? {
             return Err(match &self.token {
                 Token::Word(word) => self.unsupported(&format!("HA SET {word}")),
-                _ => self.unexpected("ROLE or OWNER"),
+                _ => self.unexpected("ROLE, OWNER or STATUS"),
             });
         }
         let server = self.name("the name of a server")?;
         self.expect_symbol("=")?;
+        self.ha_role().map(|role| Setting::Role { server, role })
+    }
+
+    fn ha_role(&mut self) -> Result<Role, SqlError> {
         let role = if self.take_word("MASTER")? {
             Role::Master
         } else if self.take_word("REPLICA")? {
@@ -146,7 +175,24 @@ impl Parser<'_> {
         } else {
             return Err(self.unexpected("MASTER, REPLICA or WITNESS"));
         };
-        Ok(HaSet::Role { server, role })
+        Ok(role)
+    }
+
+    /// Those that can be set are said; the others are what a server finds out by itself.
+    fn ha_database_status(&mut self) -> Result<DatabaseStatus, SqlError> {
+        for why_not in [NOT_AVAILABLE, SYNCHRONIZING, BACKUP] {
+            let name = why_not.split(' ').next().unwrap_or_default();
+            if self.is_word(name) {
+                return Err(self.unsupported(why_not));
+            }
+        }
+        if self.take_word("ONLINE")? {
+            Ok(DatabaseStatus::Online)
+        } else if self.take_word("OFFLINE")? {
+            Ok(DatabaseStatus::Offline)
+        } else {
+            Err(self.unexpected("ONLINE or OFFLINE"))
+        }
     }
 
     /// Behind `HA STATUS`.
@@ -202,8 +248,10 @@ mod tests {
 
     use quorate_api::Rid;
 
+    use quorate_control::status::{DatabaseStatus, Setting};
+
     use crate::sql::{
-        HaDismiss, HaResolve, HaSet, HaStatus, HaSync, Params, SqlError, Statement, parse,
+        HaDismiss, HaRemoveServer, HaResolve, HaStatus, HaSync, Params, SqlError, Statement, parse,
     };
 
     fn read(text: &str) -> Result<HaStatus, SqlError> {
@@ -243,11 +291,18 @@ mod tests {
     /// FEATURES: A20, L7
     #[test]
     fn servers_get_roles_and_clusters_and_go() {
-        let set =
-            |server: &str, role| Statement::HaSet(HaSet::Role { server: server.to_owned(), role });
-        let own = |cluster: &str, server: &str| {
+        let role = |server: &str, role| Setting::Role { server: server.to_owned(), role };
+        let owner = |cluster: &str, server: &str| {
             let (cluster, server) = (cluster.to_owned(), server.to_owned());
-            Statement::HaSet(HaSet::Owner { cluster, server })
+            Setting::Owner { cluster, server }
+        };
+        let status = |server: &str, status| Setting::Status { server: server.to_owned(), status };
+        let (on, off) = (DatabaseStatus::Online, DatabaseStatus::Offline);
+        let several = Statement::HaSet;
+        let set = |server: &str, to| several(vec![role(server, to)]);
+        let own = |cluster: &str, server: &str| several(vec![owner(cluster, server)]);
+        let remove = |server: &str, force| {
+            Statement::HaRemoveServer(HaRemoveServer { server: server.to_owned(), force })
         };
         for (text, expected) in [
             ("HA SET ROLE n4=MASTER", set("n4", Role::Master)),
@@ -256,8 +311,20 @@ mod tests {
             ("HA SET OWNER item_n2=n1", own("item_n2", "n1")),
             ("ha set owner `*`=`europe-1`", own("*", "europe-1")),
             ("HA SET OWNER * = n1;", own("*", "n1")),
-            ("HA REMOVE SERVER n1", Statement::HaRemoveServer("n1".to_owned())),
-            ("HA REMOVE SERVER `n-1`", Statement::HaRemoveServer("n-1".to_owned())),
+            ("HA SET STATUS n2=OFFLINE", several(vec![status("n2", off)])),
+            ("ha set dbstatus `n-2` = online;", several(vec![status("n-2", on)])),
+            (
+                "HA SET ROLE a=REPLICA OWNER c=b DBSTATUS a=OFFLINE OWNER *=d",
+                several(vec![
+                    role("a", Role::Replica),
+                    owner("c", "b"),
+                    status("a", off),
+                    owner("*", "d"),
+                ]),
+            ),
+            ("HA REMOVE SERVER n1", remove("n1", false)),
+            ("HA REMOVE SERVER `n-1`", remove("n-1", false)),
+            ("ha remove server n1 force;", remove("n1", true)),
         ] {
             let statement = parse(text, &Params::None).unwrap();
             assert!(statement.is_ddl() && !statement.is_idempotent());
@@ -323,8 +390,17 @@ mod tests {
             ("HA RESOLVE * = 'x'", "expected DISMISS, found '='"),
             ("HA RESOLVE DISMISS", "expected a record id, found 'DISMISS'"),
             ("HA RESOLVE #1:2 = 3", "expected the stamp of a content, in quotes"),
-            ("HA SET STATUS n1=OFFLINE", "character 8: HA SET STATUS is not supported"),
-            ("HA SET", "expected ROLE or OWNER, found the end"),
+            ("HA SET", "expected ROLE, OWNER or STATUS, found the end"),
+            ("HA SET WEIGHT n1=3", "character 8: HA SET WEIGHT is not supported"),
+            ("HA SET ROLE n1=MASTER n2=MASTER", "HA SET n2 is not supported"),
+            ("HA SET ROLE n1=MASTER = n2", "expected the end of the statement, found '='"),
+            ("HA SET STATUS n1=BACKUP", "BACKUP (there is none that holds a database; OFFLINE"),
+            ("HA SET STATUS n1=not_available", "NOT_AVAILABLE (it is what others see of a server"),
+            ("HA SET STATUS n1=SYNCHRONIZING", "finds out and gets it by itself; HA SYNC DATABASE"),
+            ("HA SET STATUS n1=GONE", "expected ONLINE or OFFLINE, found 'GONE'"),
+            ("HA SET STATUS =ONLINE", "expected the name of a server, found '='"),
+            ("HA SET DBSTATUS n1 ONLINE", "expected '=', found 'ONLINE'"),
+            ("HA REMOVE SERVER n1 NOW", "expected the end of the statement, found 'NOW'"),
             ("HA SET OWNER =n1", "expected the name of a cluster, or *, found '='"),
             ("HA SET OWNER a n1", "expected '=', found 'n1'"),
             ("HA SET OWNER a=", "expected the name of a server, found the end"),

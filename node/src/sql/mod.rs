@@ -37,8 +37,9 @@ mod tests;
 
 pub use ast::{
     AddCluster, Assignment, Column, Comparison, Condition, CreateClass, CreateEdge, CreateIndex,
-    CreateVertex, Delete, DeleteEdge, Drop, DropClass, HaDismiss, HaResolve, HaSet, HaStatus,
-    HaSync, Insert, Limit, Operand, OrderKey, Projection, Select, Statement, Target, Update,
+    CreateVertex, Delete, DeleteEdge, Drop, DropClass, HaDismiss, HaRemoveServer, HaResolve,
+    HaStatus, HaSync, Insert, Limit, Operand, OrderKey, Projection, Select, Statement, Target,
+    Update,
 };
 pub use cursor::Params;
 pub use eval::{Row, holds, order, order_keys, project};

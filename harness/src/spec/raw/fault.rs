@@ -18,8 +18,16 @@ pub struct RawFault {
     pub name: Option<String>,
     /// What it does.
     pub fault: Kind,
-    /// When it begins, counted from the start of the measure phase.
+    /// When it begins, counted from the start of the measure phase, or as `after` says.
     pub at: Span,
+    /// Name of a fault above this one: `at` counts from the moment at which its heal is proven, its
+    /// last one if it happens several times.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// after: leave it out, with a note, where it would end behind the measure phase, because what
+    /// it waits for was late. Default false: the run is unsound then.
+    #[serde(default)]
+    pub may_lapse: Option<bool>,
     /// How long it lasts.
     #[serde(rename = "for")]
     pub lasts: Span,

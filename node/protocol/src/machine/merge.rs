@@ -36,7 +36,7 @@ use crate::chain::Chain;
 use crate::conflict::{Choose, Fate, Logged, Merging, Rival, State};
 use crate::io::{PAGE_BYTES, Placement, Tick, bytes_of};
 use crate::marks::Mark;
-use crate::message::Message;
+use crate::message::{LogPosition, Message};
 
 /// Questions under way at once.
 const LOOKS_MAX: usize = 4;
@@ -264,7 +264,11 @@ impl Machine {
             }
             Merging::Look { number, items } => {
                 let states = self.states_of(cx, items);
-                let acked = self.peers.iter().map(|(node, peer)| (*node, peer.acked)).collect();
+                // Of whom it has never met it knows that, too: nothing.
+                let never_met =
+                    self.others().into_iter().map(|node| (node, LogPosition::default()));
+                let met = self.peers.iter().map(|(node, peer)| (*node, peer.acked));
+                let acked = never_met.chain(met).collect();
                 let log = Logged { end: self.log_end, acked };
                 let seen = Merging::Seen { number, states, log };
                 cx.send_durable(from, Message::Merging(seen));

@@ -371,8 +371,8 @@ impl Machine {
     pub(super) fn rewind_stalled_streams(&mut self, cx: &mut Cx<'_>) {
         let (now, patience) = (self.now, self.config.resend);
         for (node, peer) in &mut self.peers {
-            let is_awaited = peer.aligning || self.topology.is_root(*node);
-            if peer.up && !peer.synced && is_awaited {
+            let is_awaited = || peer.aligning || self.topology.is_root(*node);
+            if peer.up && !peer.synced && is_awaited() {
                 // Its first word was lost; any mark is answered with one. The lowest: it may still
                 // have to align, and then nothing is finished for it.
                 cx.send_durable(*node, Message::Low { seq: Finished::FIRST });

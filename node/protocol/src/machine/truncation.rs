@@ -55,11 +55,13 @@ impl Machine {
         }
         let me = self.config.node;
         let passed = self.passed_over(cx);
-        let done = self.acknowledged_by_all_but(&passed);
-        if done > self.log_start {
-            self.log_start = done;
-            cx.write(Write::TruncateLog(done));
-            self.tell_truncated(cx, &passed);
+        if self.log_start < self.log_end {
+            let done = self.acknowledged_by_all_but(&passed);
+            if done > self.log_start {
+                self.log_start = done;
+                cx.write(Write::TruncateLog(done));
+                self.tell_truncated(cx, &passed);
+            }
         }
         let low = match cx.log_after(self.log_start) {
             Some((at, entry)) if at.boot == self.config.boot => entry.low,
@@ -67,8 +69,9 @@ impl Machine {
             None => self.own_low(),
         };
         let everybody = self.config.has(Bug::ForgetPastLagging);
-        let has_it = |node| self.acked_by(node) >= self.log_start;
-        if everybody || self.others().into_iter().all(has_it) {
+        let has_it = |node: &NodeId| *node == me || self.acked_by(*node) >= self.log_start;
+        let is_whole = self.log_start == LogPosition::default();
+        if everybody || is_whole || self.members.iter().all(has_it) {
             self.raise_everywhere(me, self.config.boot, low);
         }
         let mark = self.low.entry((me, self.config.boot)).or_insert(Finished::FIRST);
@@ -169,7 +172,7 @@ impl Machine {
         let (entries, age) = (self.config.align.log_entries, self.config.align.log_age);
         let period = HELD * self.config.housekeeping;
         let mut passed = Passed::new();
-        for node in self.others() {
+        for node in self.possibly_behind() {
             let peer = self.peers.entry(node).or_default();
             let acked = peer.acked.max(start);
             match peer.behind {
@@ -199,6 +202,18 @@ impl Machine {
             passed.clear();
         }
         passed
+    }
+
+    /// Servers of which there may be something to note about how far they are. While everybody has
+    /// the whole log there is nothing of those that this server has never met: it is not to keep
+    /// something of each of a thousand REPLICAs that it has nothing to do with.
+    fn possibly_behind(&self) -> Vec<NodeId> {
+        if self.log_start < self.log_end {
+            return self.others();
+        }
+        let me = self.config.node;
+        let met = self.peers.keys().filter(|node| **node != me && self.members.contains(*node));
+        met.copied().collect()
     }
 
     /// Whoever is reachable and was passed over learns it at once.
@@ -305,6 +320,19 @@ mod tests {
         housekeep_at(&mut machine, at(20_005));
         housekeep_at(&mut machine, at(20_100));
         assert_eq!(machine.log_start, at(20_100), "it is behind like any other now");
+    }
+
+    /// It costs a REPLICA nothing how many others there are.
+    #[test]
+    fn of_servers_that_it_never_met_it_keeps_nothing_while_all_is_acknowledged() {
+        let mut machine = configured_with(3, Boot(1), Recovered::default());
+        step(&mut machine, Event::Peer { node: PEER, boot: Boot(1), up: true });
+        housekeep_at(&mut machine, LogPosition::default());
+        assert!(machine.peers.keys().eq([&PEER]), "{:?}", machine.peers.keys());
+        // What it logs has to reach all of them.
+        housekeep_at(&mut machine, at(1));
+        assert!(machine.peers.keys().eq([&PEER, &LATE]), "{:?}", machine.peers.keys());
+        assert_eq!(machine.log_start, LogPosition::default());
     }
 
     /// A server that is down for a day is no news at every housekeeping.

@@ -9,7 +9,7 @@ use quorate_protocol::io::RelayConfig;
 use quorate_protocol::topology::Topology;
 
 use crate::options::Options;
-use crate::server::server_id;
+use crate::server::{server_id, server_index};
 
 /// Links by server.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl Linked {
         let roots = masters.iter().map(|server| server_id(*server)).collect();
         let fan_out = RelayConfig::new().fan_out;
         let tree = Topology::over(roots, replicas.map(server_id), fan_out);
-        let of = |server| tree.links(server_id(server)).into_iter().map(index_of).collect();
+        let of = |server| tree.links(server_id(server)).into_iter().map(server_index).collect();
         Self((0..options.servers).map(of).collect())
     }
 
@@ -34,14 +34,10 @@ impl Linked {
 
     /// A server needs links with others; both ends keep them from now on.
     pub(crate) fn needs(&mut self, server: usize, others: impl IntoIterator<Item = NodeId>) {
-        for other in others.into_iter().map(index_of) {
+        for other in others.into_iter().map(server_index) {
             if other != server && self.0[server].insert(other) {
                 self.0[other].insert(server);
             }
         }
     }
-}
-
-fn index_of(node: NodeId) -> usize {
-    usize::try_from(node.0).unwrap_or(usize::MAX) - 1
 }

@@ -7,6 +7,7 @@ mod distributed_config;
 mod documents;
 mod fake;
 mod graph;
+mod ha;
 mod indexes;
 mod limits;
 mod quorums;

@@ -111,6 +111,12 @@ impl Writer {
         Ok(self.ticket)
     }
 
+    /// The number under which the last batch becomes durable.
+    #[must_use]
+    pub const fn ticket(&self) -> PersistSeq {
+        self.ticket
+    }
+
     /// Under which number a batch of the machine becomes durable; 0 for none.
     #[must_use]
     pub fn ticket_of(&self, seq: PersistSeq) -> PersistSeq {

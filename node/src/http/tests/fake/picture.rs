@@ -26,6 +26,7 @@ impl Fake {
         });
         Servers {
             uniting: Vec::new(),
+            offline: state.schema.offline(),
             own: status.name.clone(),
             is_distributed: !state.alone,
             now_ms: NOW_MS,
