@@ -164,6 +164,7 @@ fn told(kind: &FaultKind) -> String {
         FaultKind::Latency { delay_us, jitter_us, .. } => {
             format!("latency {delay_us} ± {jitter_us} µs")
         }
+        FaultKind::Traffic { traffic, .. } => traffic.to_string(),
         FaultKind::Reconfigure { write_quorum, .. } => format!("write quorum {write_quorum}"),
     }
 }

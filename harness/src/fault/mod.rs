@@ -27,6 +27,7 @@ pub fn describe(kind: &FaultKind) -> String {
         FaultKind::Latency { delay_us, jitter_us, .. } => {
             format!("latency {delay_us}±{jitter_us} µs {target}")
         }
+        FaultKind::Traffic { traffic, .. } => format!("{traffic} {target}"),
         FaultKind::Reconfigure { write_quorum, .. } => format!("write quorum {write_quorum}"),
         FaultKind::Disk { disk, .. } => match disk {
             DiskFault::PowerCut { survives } => format!("power cut {target}, {}", left(*survives)),

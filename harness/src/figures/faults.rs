@@ -222,6 +222,7 @@ fn sides(input: &Input<'_>, inject: &FaultRecord) -> Vec<(String, Vec<String>)> 
             | FaultKind::Restart { .. }
             | FaultKind::Pause { .. }
             | FaultKind::Latency { .. }
+            | FaultKind::Traffic { .. }
             | FaultKind::Disk { .. },
         )
         | None => vec![("hit", hit), ("others", rest)],

@@ -37,6 +37,7 @@ enum Sort {
     Process,
     Cut,
     Latency,
+    Traffic,
     Disk,
     Configuration,
 }
@@ -50,6 +51,7 @@ fn sort(kind: &FaultKind) -> Sort {
         FaultKind::Disk { disk: DiskFault::Slow { .. } | DiskFault::Full, .. } => Sort::Disk,
         FaultKind::Partition { .. } => Sort::Cut,
         FaultKind::Latency { .. } => Sort::Latency,
+        FaultKind::Traffic { .. } => Sort::Traffic,
         FaultKind::Reconfigure { .. } => Sort::Configuration,
     }
 }

@@ -8,6 +8,7 @@ mod network;
 pub mod shape;
 pub mod stream;
 pub mod target;
+mod traffic;
 mod trigger;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use build::build;
 pub use network::Network;
 pub use shape::Shape;
+pub use traffic::Traffic;
 pub use trigger::{Event, Order, Trigger};
 
 use crate::disk::Survival;
@@ -322,6 +324,14 @@ pub enum FaultKind {
         /// Half width of the uniform jitter in microseconds.
         jitter_us: u64,
     },
+    /// What is sent on every server link from and to the target suffers.
+    Traffic {
+        /// Whom.
+        target: Target,
+        /// How.
+        #[serde(flatten)]
+        traffic: Traffic,
+    },
     /// The disk gives way.
     Disk {
         /// Whose.
@@ -349,6 +359,7 @@ impl FaultKind {
             | Self::Pause { target }
             | Self::Partition { target, .. }
             | Self::Latency { target, .. }
+            | Self::Traffic { target, .. }
             | Self::Disk { target, .. } => target,
             // Any of them may be asked.
             Self::Reconfigure { .. } => &Target::All,

@@ -4,6 +4,6 @@
 mod process;
 mod wire;
 
-pub use process::{SimError, Simulator};
+pub use process::{SimError, Simulator, Start};
 pub(crate) use wire::Ask;
 pub use wire::End;

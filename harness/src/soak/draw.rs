@@ -31,6 +31,12 @@ pub enum Hurt {
     Partition,
     /// Slow links.
     Latency,
+    /// Connections reset.
+    Reset,
+    /// Narrow links.
+    Bandwidth,
+    /// Small pieces.
+    Slice,
     /// Slow syncs.
     SlowDisk,
     /// No room.
@@ -41,12 +47,15 @@ pub enum Hurt {
 
 impl Hurt {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Kill,
         Self::Restart,
         Self::Pause,
         Self::Partition,
         Self::Latency,
+        Self::Reset,
+        Self::Bandwidth,
+        Self::Slice,
         Self::SlowDisk,
         Self::FullDisk,
         Self::PowerCut,
@@ -61,6 +70,9 @@ impl Hurt {
             Self::Pause => "pause",
             Self::Partition => "partition",
             Self::Latency => "latency",
+            Self::Reset => "reset",
+            Self::Bandwidth => "bandwidth",
+            Self::Slice => "slice",
             Self::SlowDisk => "slow-disk",
             Self::FullDisk => "full-disk",
             Self::PowerCut => "power-cut",
@@ -77,9 +89,14 @@ impl Hurt {
             targets.iter().map(|target| format!("{what}, target: {target}")).collect()
         };
         match self {
-            Self::Kill | Self::Restart | Self::Pause => on_each(&format!("fault: {}", self.word())),
+            Self::Kill
+            | Self::Restart
+            | Self::Pause
+            | Self::Latency
+            | Self::Reset
+            | Self::Bandwidth
+            | Self::Slice => on_each(&format!("fault: {}", self.word())),
             Self::Partition => partitions(targets, topology),
-            Self::Latency => on_each("fault: latency"),
             Self::SlowDisk => on_each("fault: disk, disk: slow"),
             Self::FullDisk => on_each("fault: disk, disk: full"),
             Self::PowerCut => {
@@ -97,6 +114,11 @@ impl Hurt {
                 let delay = 5 + below(rng, 96);
                 let jitter = below(rng, delay / 2 + 1);
                 format!(", delay: {delay}ms, jitter: {jitter}ms")
+            }
+            Self::Reset => format!(", delay: {}ms", below(rng, 101)),
+            Self::Bandwidth => format!(", rate: {}", 20 + below(rng, 481)),
+            Self::Slice => {
+                format!(", size: {}, delay: {}ms", 50 + below(rng, 951), 1 + below(rng, 3))
             }
             Self::SlowDisk => format!(", delay: {}ms", 10 + below(rng, 91)),
             Self::Partition if below(rng, 4) == 0 => ", flapping: 1s".to_owned(),
@@ -317,10 +339,12 @@ mod tests {
     #[test]
     fn every_round_is_a_legal_scenario_that_leaves_a_majority_together() {
         let mut kinds = BTreeSet::new();
-        for (masters, seed) in (3..=7).flat_map(|masters| (0..40).map(move |seed| (masters, seed)))
-        {
-            let topology = topology(masters);
-            let text = round((seed, 1), &deck(&usual_weights(), masters), ROUND_MS);
+        let decks: Vec<_> =
+            (3..=7).map(|masters| (masters, deck(&usual_weights(), masters))).collect();
+        let all =
+            decks.iter().flat_map(|(masters, deck)| (0..40).map(move |s| (*masters, deck, s)));
+        for (masters, deck, seed) in all {
+            let text = round((seed, 1), deck, ROUND_MS);
             let plan = build(&spec(masters, &text), seed).unwrap();
             assert!(plan.faults.len() > 5, "{text}");
             let order = Order::of(&plan.faults);
@@ -331,7 +355,7 @@ mod tests {
                 let hit = shape::hit(fault, &plan.topology, plan.seed);
                 kinds.insert(crate::fault::describe(&fault.kind));
                 let alone = if let FaultKind::Partition { shape, .. } = &fault.kind {
-                    lonely(&shape.unheard(&topology.masters, &hit), &topology.masters)
+                    lonely(&shape.unheard(&plan.topology.masters, &hit), &plan.topology.masters)
                 } else {
                     hit.len()
                 };

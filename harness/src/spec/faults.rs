@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::SpecFault;
 use super::raw::{DiskWord, Kind, QuorumWord, RawFault, RawQuorum, RawTarget, TargetWord};
+use super::traffic;
 use super::triggers;
 use super::units::Span;
 use super::validate::{Findings, server_names};
@@ -80,6 +81,9 @@ fn word(kind: Kind) -> &'static str {
         Kind::Pause => "pause",
         Kind::Partition => "partition",
         Kind::Latency => "latency",
+        Kind::Reset => "reset",
+        Kind::Bandwidth => "bandwidth",
+        Kind::Slice => "slice",
         Kind::Disk => "disk",
         Kind::Reconfigure => "reconfigure",
     }
@@ -202,9 +206,11 @@ fn kind(
         (
             "delay",
             raw.delay.is_some(),
-            raw.fault == Kind::Latency || is_slow_disk,
-            "latency and slow disks",
+            matches!(raw.fault, Kind::Latency | Kind::Reset | Kind::Slice) || is_slow_disk,
+            "latency, reset, slice and slow disks",
         ),
+        ("rate", raw.rate.is_some(), raw.fault == Kind::Bandwidth, "bandwidth"),
+        ("size", raw.size.is_some(), raw.fault == Kind::Slice, "slice"),
         ("disk", raw.disk.is_some(), raw.fault == Kind::Disk, "disk"),
         ("survives", raw.survives.is_some(), is_power_cut, "power cuts"),
         ("jitter", raw.jitter.is_some(), raw.fault == Kind::Latency, "latency"),
@@ -215,7 +221,8 @@ fn kind(
             findings.wrong(&format!("{key}.{part}"), format!("has a meaning for {of} alone"));
         }
     }
-    if matches!(raw.fault, Kind::Partition | Kind::Latency) {
+    let is_traffic = matches!(raw.fault, Kind::Reset | Kind::Bandwidth | Kind::Slice);
+    if is_traffic || matches!(raw.fault, Kind::Partition | Kind::Latency) {
         links(raw, key, &target, topology, findings);
     }
     match raw.fault {
@@ -224,6 +231,7 @@ fn kind(
         Kind::Pause => Some(FaultKind::Pause { target }),
         Kind::Partition => Some(partition(raw, key, target, topology, findings)),
         Kind::Latency => latency(raw, key, target, findings),
+        Kind::Reset | Kind::Bandwidth | Kind::Slice => traffic::of(raw, key, target, findings),
         Kind::Disk => disk(raw, key, target, findings),
         Kind::Reconfigure => reconfigure(raw, key, topology, findings),
     }

@@ -14,6 +14,7 @@ pub mod schema;
 mod size;
 mod suite;
 mod sweep;
+mod traffic;
 pub mod tree;
 mod triggers;
 mod units;

@@ -11,6 +11,14 @@ use super::proxy_client::Entry;
 use super::toxics::{self, Milliseconds};
 use super::{Link, StageError, host};
 
+/// An entry of our own with an echo behind it.
+#[derive(Debug)]
+pub(crate) struct Canary {
+    pub(crate) link: Link,
+    pub(crate) address: SocketAddr,
+    _echo: Echo,
+}
+
 impl Network {
     /// Makes sure that every link shows the delay; gives the evidence.
     pub(crate) async fn delays_of(
@@ -61,8 +69,16 @@ impl Network {
         least: Duration,
         deadline: Instant,
     ) -> Result<Option<Duration>, StageError> {
+        let canary = self.open_canary("canary").await?;
+        let measured = self.measure(&canary, delay, least, deadline).await;
+        self.close_canary(canary).await?;
+        measured
+    }
+
+    /// An entry of our own, by the name of who dials, that leads to an echo.
+    pub(crate) async fn open_canary(&self, dialler: &str) -> Result<Canary, StageError> {
         let echo = Echo::start(self.home()).await.map_err(echo_failed)?;
-        let link = Link::new("canary", "echo");
+        let link = Link::new(dialler, "echo");
         let name = link.to_string();
         // A run cancelled half-way may have left it.
         if self.proxy.entries().await?.contains_key(&name) {
@@ -77,29 +93,33 @@ impl Network {
             toxics: Vec::new(),
         };
         let created = self.proxy.create(&entry).await?;
-        let measured = self.measure(&created, link, delay, least, deadline).await;
-        self.proxy.delete(&name).await?;
-        measured
+        let address = created.listen.parse().map_err(|_| not_as_told(&link, "an address"))?;
+        Ok(Canary { link, address, _echo: echo })
+    }
+
+    /// Takes it off again.
+    pub(crate) async fn close_canary(&self, canary: Canary) -> Result<(), StageError> {
+        self.proxy.delete(&canary.link.to_string()).await
     }
 
     async fn measure(
         &self,
-        entry: &Entry,
-        link: Link,
+        canary: &Canary,
         delay: Delay,
         least: Duration,
         deadline: Instant,
     ) -> Result<Option<Duration>, StageError> {
-        let address = entry.listen.parse().map_err(|_| not_as_told(&link, "an address"))?;
         match Milliseconds::from_micros(delay.latency_us, delay.jitter_us) {
-            Some(delay) => toxics::delay(&self.proxy, &[link], delay).await?,
+            Some(delay) => {
+                toxics::delay(&self.proxy, std::slice::from_ref(&canary.link), delay).await?
+            }
             None => {
-                let links = vec![link.to_string()];
+                let links = vec![canary.link.to_string()];
                 let change = RuleChange { links, cut: None, delay: Some(Some(delay)) };
                 self.proxy.step(&[change], self.lease()).await?;
             }
         }
-        echo_takes(address, least, deadline).await.map_err(echo_failed)
+        echo_takes(canary.address, least, deadline).await.map_err(echo_failed)
     }
 }
 

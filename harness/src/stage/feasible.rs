@@ -131,10 +131,12 @@ fn on_links(fault: &PlannedFault, topology: &Topology, foreign: bool) -> Result<
         | FaultKind::Pause { .. }
         | FaultKind::Disk { .. }
         | FaultKind::Reconfigure { .. } => Ok(()),
-        FaultKind::Partition { .. } | FaultKind::Latency { .. } if !topology.proxied => {
+        FaultKind::Partition { .. } | FaultKind::Latency { .. } | FaultKind::Traffic { .. }
+            if !topology.proxied =>
+        {
             refuse("links are not proxied", "set proxied in the topology")
         }
-        FaultKind::Partition { .. } | FaultKind::Latency { .. }
+        FaultKind::Partition { .. } | FaultKind::Latency { .. } | FaultKind::Traffic { .. }
             if !topology.replicas.is_empty() && !topology.proxies_replicas() =>
         {
             refuse("links of REPLICAs are not proxied with so many servers", "take fewer REPLICAs")
@@ -147,7 +149,9 @@ fn on_links(fault: &PlannedFault, topology: &Topology, foreign: bool) -> Result<
         {
             refuse("Toxiproxy delays by whole milliseconds only", OWN_PROXY)
         }
-        FaultKind::Partition { .. } | FaultKind::Latency { .. } => Ok(()),
+        FaultKind::Partition { .. } | FaultKind::Latency { .. } | FaultKind::Traffic { .. } => {
+            Ok(())
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a stage does what faults ask: signals and starts for servers, rules of the
-//! proxy for links; disks are in `disk_levers.rs`. The order and times of faults are
+//! proxy for links; disks are in `disk_levers.rs`, the traffic of whole links in
+//! `traffic_levers.rs`. The order and times of faults are
 //! `crate::fault`'s business.
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ impl Levers for Cluster {
             FaultKind::Latency { delay_us, jitter_us, .. } => {
                 self.delay(&until, Delay { latency_us: delay_us, jitter_us }).await
             }
+            FaultKind::Traffic { traffic, .. } => self.hurt_traffic(&until, traffic).await,
             FaultKind::Disk { disk, .. } => self.hurt_disk(&until, disk).await,
             FaultKind::Reconfigure { ref write_quorum, .. } => {
                 self.set_write_quorum(&until, write_quorum).await
@@ -50,6 +52,7 @@ impl Levers for Cluster {
             FaultKind::Pause { .. } => self.stop_or_continue(&until, Signal::SIGCONT).await,
             FaultKind::Partition { cut, shape, .. } => self.mend(&until, kind_of(cut), shape).await,
             FaultKind::Latency { .. } => self.undelay(&until).await,
+            FaultKind::Traffic { traffic, .. } => self.heal_traffic(&until, traffic).await,
             FaultKind::Disk { disk, .. } => self.heal_disk(&until, disk).await,
             FaultKind::Reconfigure { ref before, .. } => {
                 self.set_write_quorum(&until, before).await
@@ -207,7 +210,7 @@ async fn watch_state(node: &Node, wants_stopped: bool, deadline: Instant) -> (bo
 
 /// Link faults.
 impl Cluster {
-    fn network(&self, until: &Until<'_>) -> Result<&Network, StageError> {
+    pub(super) fn network(&self, until: &Until<'_>) -> Result<&Network, StageError> {
         self.network.as_ref().ok_or_else(|| {
             let instead = "set topology.proxied";
             StageError::cannot(until.fault, "links are not proxied", instead)

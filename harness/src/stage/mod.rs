@@ -37,6 +37,7 @@ mod rules;
 mod sampling;
 mod sim;
 mod toxics;
+mod traffic_levers;
 
 use std::io;
 use std::path::PathBuf;

@@ -135,6 +135,14 @@ impl ProxyClient {
         self.json(Method::GET, &path, None::<&()>).await
     }
 
+    /// Puts a toxic on an entry; gives it as the proxy has it.
+    ///
+    /// # Errors
+    /// See [`Self::entries`].
+    pub async fn add_toxic(&self, name: &str, toxic: &Toxic) -> Result<Toxic, StageError> {
+        self.json(Method::POST, &format!("/proxies/{}/toxics", encoded(name)), Some(toxic)).await
+    }
+
     /// Removes a toxic of an entry.
     ///
     /// # Errors

@@ -3,15 +3,21 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use quorate_check::history::Nanos;
 use tokio_util::sync::CancellationToken;
 
 use super::{Program, StageError, StageOptions, feasible};
 use crate::folder::{FaultRecord, RunFolder, SoundnessFinding};
+use crate::guard::Guard;
 use crate::plan::{Network, Plan};
 use crate::run::parts::{Endpoint, Stage};
-use crate::sim::{End, Simulator};
+use crate::sim::{End, Simulator, Start};
+
+/// Longest silence of the simulator, which answers after a bounded number of events: it takes a
+/// second or two for them.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a reader of the figures has to know.
 const SIMULATED: &str = "figures are of virtual time: the servers' protocol and control plane run \
@@ -41,7 +47,14 @@ impl SimStage {
         let program = Program::Sim.find(options.sim)?;
         let logs = folder.logs();
         std::fs::create_dir_all(&logs).map_err(StageError::file(&logs))?;
-        let simulator = Simulator::start(&program, &folder.plan(), &logs.join("sim.log"))?;
+        let guard = Guard::start(&Program::Guard.find(options.guard)?, &logs.join("guard.log"))?;
+        let simulator = Simulator::start(Start {
+            program: &program,
+            plan: &folder.plan(),
+            log: &logs.join("sim.log"),
+            guard,
+            patience: PATIENCE,
+        })?;
         let network = plan.network.as_ref().map_or_else(default_network, Network::describe);
         let (servers, nodes) = (plan.topology.servers(), folder.nodes());
         Ok(Self { simulator, servers, nodes, network })

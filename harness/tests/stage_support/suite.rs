@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use quorate::folder::{FaultAction, FaultRecord, RunFolder, SoundnessFinding};
-use quorate::plan::{Cut, FaultKind, Plan, Shape};
+use quorate::plan::{Cut, FaultKind, Plan, Shape, Traffic};
 use quorate::run::parts::{Clock, Endpoint, Stage};
 use quorate::stage::LiveStage;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,9 @@ macro_rules! conformance {
             a_bridge_bites_and_heals,
             a_delay_of_milliseconds_is_measured_and_goes,
             a_delay_below_a_millisecond_is_measured_and_goes,
+            resets_bite_and_heal,
+            narrow_links_are_measured_and_heal,
+            small_pieces_are_measured_and_heal,
             a_cancelled_schedule_leaves_a_healed_cluster,
             an_abandoned_schedule_is_healed_by_heal_all,
             servers_without_proxies_find_each_other,
@@ -245,6 +248,29 @@ async fn a_delay_is_measured_and_goes<S: Starter>(delay_us: u64) {
     let running = Running::<S>::start(plan(vec![on_n2(1200, kind)])).await;
     let records = running.faults(async {}).await;
     proven(&records, running.folder.path());
+    running.end().await;
+}
+
+pub(crate) async fn resets_bite_and_heal<S: Starter>() {
+    traffic_suffers_and_heals::<S>(Traffic::Reset { after_ms: 0 }, "was reset").await;
+}
+
+pub(crate) async fn narrow_links_are_measured_and_heal<S: Starter>() {
+    traffic_suffers_and_heals::<S>(Traffic::Bandwidth { kilobytes: 50 }, "bytes came back").await;
+}
+
+pub(crate) async fn small_pieces_are_measured_and_heal<S: Starter>() {
+    let traffic = Traffic::Slice { bytes: 200, pause_us: 2_000 };
+    traffic_suffers_and_heals::<S>(traffic, "bytes came back").await;
+}
+
+async fn traffic_suffers_and_heals<S: Starter>(traffic: Traffic, sign: &str) {
+    let kind = |target| FaultKind::Traffic { target, traffic };
+    let running = Running::<S>::start(plan(vec![on_n2(1500, kind)])).await;
+    let records = running.faults(async {}).await;
+    proven(&records, running.folder.path());
+    let evidence = [&records[0].evidence, &records[1].evidence];
+    assert!(evidence[0].contains(sign) && evidence[1].contains("on 4 links"), "{evidence:?}");
     running.end().await;
 }
 

@@ -1,6 +1,7 @@
 //! The world: servers, links, disks and clients on one virtual clock. Runs a seed and says what
 //! went wrong. Faults live in `faults.rs`, what comes after the heal in `verdict.rs`.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -153,6 +154,13 @@ pub struct Report {
     pub events: u64,
 }
 
+/// What somebody who panicked said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without text").to_owned()
+}
+
 impl World {
     /// Builds the world of a seed.
     #[must_use]
@@ -259,9 +267,7 @@ impl World {
     pub fn run(mut self) -> Report {
         let run = catch_unwind(AssertUnwindSafe(|| self.run_phases()));
         if let Err(panic) = run {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            self.invariants.report("no-panic", text.unwrap_or("a panic without text").to_owned());
+            self.invariants.report("no-panic", panic_text(&*panic));
         }
         self.clients.counts_mut().leaders = self.invariants.leaders();
         Report {

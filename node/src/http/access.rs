@@ -152,9 +152,16 @@ impl<B: Backend> Access<'_, B> {
     /// for it.
     pub(super) async fn served(&self, name: &str) -> Result<Db, ApiError> {
         let db = self.database(name).await?;
-        if !db.is_offline_at(&self.app.name) {
-            return Ok(db);
+        self.check_served(&db)?;
+        Ok(db)
+    }
+
+    /// Refuses clients of a database that people took this server OFFLINE for.
+    pub(super) fn check_served(&self, database: &Database) -> Result<(), ApiError> {
+        if !database.is_offline_at(&self.app.name) {
+            return Ok(());
         }
+        let name = &database.name;
         let own = &self.app.name;
         let text = format!(
             "Database '{name}' is OFFLINE on server '{own}': ask another server (HA SET STATUS \

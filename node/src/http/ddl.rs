@@ -329,7 +329,7 @@ pub(super) async fn create_class<B: Backend>(ctx: Ctx<B>) -> Reply {
     options.super_classes.extend(options.super_class);
     let (db, class) = (ctx.param("db"), ctx.param("class"));
     let (database, name, supers) = (db.to_owned(), class.to_owned(), options.super_classes);
-    ctx.served().await?;
+    refuse_offline(&ctx)?;
     let schema = ctx.access().change(Command::CreateClass { database, name, supers }).await?;
     let count = schema.database(db).map_or(0, |d| d.classes.len());
     Ok(reply::text(StatusCode::CREATED, count.to_string()))
@@ -349,11 +349,17 @@ pub(super) async fn describe_class<B: Backend>(ctx: Ctx<B>) -> Reply {
 pub(super) async fn drop_class<B: Backend>(ctx: Ctx<B>) -> Reply {
     permitted::write(&ctx.app, || format!("Command 'DROP CLASS {}'", ctx.param("class")))?;
     let (access, db, class) = (ctx.access(), ctx.param("db"), ctx.param("class"));
-    ctx.served().await?;
+    refuse_offline(&ctx)?;
     access.refuse_full_graph_class(db, class).await?;
     let (database, name) = (db.to_owned(), class.to_owned());
     access.change(Command::DropClass { database, name }).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Refuses clients of a database that is known here where people took this server OFFLINE for it.
+fn refuse_offline<B: Backend>(ctx: &Ctx<B>) -> Result<(), ApiError> {
+    let schema = ctx.app.backend.schema();
+    schema.database(ctx.param("db")).map_or(Ok(()), |db| ctx.access().check_served(db))
 }
 
 /// An absent body stands for all defaults.

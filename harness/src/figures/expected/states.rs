@@ -121,7 +121,7 @@ fn apply(topology: &Topology, deed: &Deed<'_>, known: Known, state: &mut State) 
         FaultKind::Disk { disk: DiskFault::Slow { .. } | DiskFault::Full, .. } => {
             hit().for_each(|server| worsen(&mut state.servers[server], Known::Unsure));
         }
-        FaultKind::Latency { .. } => {
+        FaultKind::Latency { .. } | FaultKind::Traffic { .. } => {
             for server in hit() {
                 worsen(&mut state.servers[server], Known::Unsure);
                 for other in 0..names.len() {

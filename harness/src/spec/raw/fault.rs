@@ -57,9 +57,16 @@ pub struct RawFault {
     /// times: from one beginning to the next.
     #[serde(default)]
     pub every: Option<Span>,
-    /// latency: added to every message in each direction. disk slow: added to every sync.
+    /// latency: added to every message in each direction. disk slow: added to every sync. reset:
+    /// from a connection's first bytes to its reset, default 0s. slice: from piece to piece.
     #[serde(default)]
     pub delay: Option<Span>,
+    /// bandwidth: thousands of bytes a second in each direction of each link.
+    #[serde(default)]
+    pub rate: Option<u64>,
+    /// slice: bytes of a piece, half of them more or less.
+    #[serde(default)]
+    pub size: Option<u64>,
     /// reconfigure: the write quorum until the end, at least a majority.
     #[serde(default)]
     pub write_quorum: Option<RawQuorum>,
@@ -82,6 +89,12 @@ pub enum Kind {
     Partition,
     /// Every link between the target and the other servers gets slower.
     Latency,
+    /// Every connection between the target and the other servers is reset, new ones too.
+    Reset,
+    /// Every link between the target and the other servers carries `rate` at most.
+    Bandwidth,
+    /// Everything between the target and the other servers arrives in small pieces.
+    Slice,
     /// The disk gives way as `disk` says. Needs /dev/fuse and root.
     Disk,
     /// The database gets another write quorum while it is used, and its own back at the end.

@@ -10,6 +10,7 @@ mod plan;
 mod wire;
 
 use std::io::{BufRead, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quorate_protocol::io::Tick;
 
@@ -19,7 +20,11 @@ use self::network::Network;
 pub use self::plan::PlanError;
 pub(crate) use self::wire::{Answer, Ask};
 use self::wire::{End, Order, Told};
-use crate::world::World;
+use crate::world::{World, panic_text};
+
+/// Events after which the harness is told how far time went, whatever has happened: it must be able
+/// to tell a long wait from a simulator that hangs.
+const EVENTS_A_TURN: usize = 50_000;
 
 /// Nanoseconds of a tick.
 const NANOS: u64 = 1_000;
@@ -33,6 +38,8 @@ pub(crate) struct Stage {
     /// What has reached clients since the harness was told last.
     answers: Vec<Answer>,
     value_bytes: usize,
+    /// A server's state was impossible: nothing happens any more.
+    stands_still: bool,
 }
 
 /// Why a plan was not executed to its end.
@@ -65,6 +72,7 @@ pub fn execute(path: &str, orders: impl BufRead, mut told: impl Write) -> Result
         requests: Requests::default(),
         answers: Vec::new(),
         value_bytes: plan.value_bytes(),
+        stands_still: false,
     };
     let mut world = World::staged(plan.seed, options, stage);
     for line in orders.lines() {
@@ -94,16 +102,35 @@ fn say(told: &mut impl Write, what: &impl serde::Serialize) -> Result<(), StageE
 }
 
 impl World {
-    /// Goes on until then, or until a client was answered; gives the time, in nanoseconds.
+    /// Goes on until then, or until a client was answered, or for [`EVENTS_A_TURN`]; gives the
+    /// time, in nanoseconds. A machine that stops because its state is impossible is a violation:
+    /// after it the world stands still, and clients time out.
     fn advance(&mut self, until: u64) -> u64 {
-        let last: Tick = until / NANOS;
-        while let Some(happening) = self.next_until(last) {
-            self.happen(happening);
-            if self.stage.as_ref().is_some_and(|stage| !stage.answers.is_empty()) {
-                return self.now * NANOS;
+        if self.stage.as_ref().is_some_and(|stage| stage.stands_still) {
+            return until;
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.go_on(until))) {
+            Ok(now) => now,
+            Err(panic) => {
+                self.invariants.report("no-panic", panic_text(&*panic));
+                if let Some(stage) = &mut self.stage {
+                    stage.stands_still = true;
+                }
+                until
             }
         }
-        until
+    }
+
+    fn go_on(&mut self, until: u64) -> u64 {
+        let last: Tick = until / NANOS;
+        for _ in 0..EVENTS_A_TURN {
+            let Some(happening) = self.next_until(last) else { return until };
+            self.happen(happening);
+            if self.stage.as_ref().is_some_and(|stage| !stage.answers.is_empty()) {
+                break;
+            }
+        }
+        self.now * NANOS
     }
 
     /// A client reads an answer.
@@ -125,5 +152,47 @@ impl World {
             events: self.events(),
             trace_hash: self.trace.hash(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Happening;
+
+    fn world() -> World {
+        let plan = plan::Plan::of(3, 0, "majority");
+        let options = plan.options().unwrap();
+        let stage = Stage {
+            network: plan.network().unwrap(),
+            linked: Linked::of(&options),
+            requests: Requests::default(),
+            answers: Vec::new(),
+            value_bytes: plan.value_bytes(),
+            stands_still: false,
+        };
+        World::staged(plan.seed, options, stage)
+    }
+
+    #[test]
+    fn a_machine_that_stops_is_a_violation_and_time_goes_on() {
+        let mut world = world();
+        let second = 1_000_000_000;
+        assert_eq!(world.advance(second), second);
+        assert!(world.end_of_stage().violations.is_empty());
+        world.at(world.now, Happening::Resume(usize::MAX));
+        assert_eq!(world.advance(2 * second), 2 * second);
+        assert_eq!(world.advance(3 * second), 3 * second);
+        let violations = world.end_of_stage().violations;
+        assert_eq!(violations.len(), 1, "{violations:?}");
+        assert!(violations[0].starts_with("no-panic: index out of bounds"), "{violations:?}");
+    }
+
+    #[test]
+    fn a_long_wait_is_told_of_in_between() {
+        let (mut world, day) = (world(), 86_400_000_000_000);
+        let first = world.advance(day);
+        assert!(first < day && world.take_answers().is_empty(), "{first}");
+        assert!((first..day).contains(&world.advance(day)));
     }
 }

@@ -174,6 +174,13 @@ fn calm() -> Options {
 mod tests {
     use super::*;
 
+    impl Plan {
+        /// A plan of so many servers on a LAN.
+        pub(in crate::stage) fn of(masters: usize, replicas: usize, quorum: &str) -> Self {
+            plan(masters, replicas, quorum)
+        }
+    }
+
     fn plan(masters: usize, replicas: usize, quorum: &str) -> Plan {
         let names = |letter: &str, count| (1..=count).map(|n| format!("{letter}{n}")).collect();
         let (masters, replicas) = (names("n", masters), names("r", replicas));
