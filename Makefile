@@ -17,6 +17,7 @@ SEEDS ?= 200
 SEED ?= 1
 IMAGE ?= quorate-node:local
 SWEEPS_full := $(addprefix workloads/,sweep-replicas.yaml sweep-masters.yaml quorum-matrix.yaml)
+SEARCHES_capacity := $(addprefix workloads/,writes.yaml reads.yaml)
 PROXY_IMAGE ?= quorate-proxy:local
 
 .PHONY: help
@@ -32,14 +33,20 @@ build: setup ## Build everything in release
 	@.ci/build
 
 .PHONY: bench
-bench: build ## Run the suite: make bench [PROFILE=quick|full|capacity] [STAGE=auto|process|docker]; full: sweeps too
+bench: build ## Run the suite: make bench [PROFILE=quick|full|capacity] [STAGE=auto|process|docker]; full: sweeps too, capacity: searches
 	@$(QUORATE) suite workloads/suites/$(PROFILE).yaml --stage $(STAGE)
 	@set -e; for file in $(SWEEPS_$(PROFILE)); do $(QUORATE) sweep $$file --stage $(STAGE); done
+	@set -e; for file in $(SEARCHES_$(PROFILE)); do $(QUORATE) capacity $$file --stage $(STAGE); done
 
 .PHONY: sweep
 sweep: build ## Run a workload at all points of its sweep: make sweep W=workloads/sweep-replicas.yaml
 	@test -n "$(W)" || { echo "say which: make sweep W=workloads/sweep-replicas.yaml"; exit 3; }
 	@$(QUORATE) sweep $(W) --stage $(STAGE)
+
+.PHONY: capacity
+capacity: build ## Look for the highest rate that meets an objective: make capacity W=workloads/writes.yaml [P99=50ms] [REFUSED=0.001]
+	@test -n "$(W)" || { echo "say which: make capacity W=workloads/writes.yaml"; exit 3; }
+	@$(QUORATE) capacity $(W) --p99 $(or $(P99),50ms) --refused $(or $(REFUSED),0.001) --stage $(STAGE)
 
 .PHONY: run
 run: build ## Run one workload: make run W=workloads/baseline.yaml [C=chaos/pause.yaml]

@@ -26,6 +26,9 @@ pub(super) enum Command {
     Suite(SuiteArguments),
     /// Run a workload at every point of its sweep; goes on where a killed one had come to
     Sweep(SweepArguments),
+    /// Look for the highest rate of a workload that meets an objective; goes on where a killed one
+    /// had come to
+    Capacity(CapacityArguments),
     /// Run a workload round after round under faults drawn from a seed; goes on where a killed one
     /// had come to
     Chaos(ChaosArguments),
@@ -174,6 +177,35 @@ pub(super) struct SweepArguments {
     #[command(flatten)]
     pub(super) place: PlaceArguments,
     /// Begin anew, also where an unfinished sweep of the same points is there
+    #[arg(long)]
+    pub(super) fresh: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CapacityArguments {
+    #[command(flatten)]
+    pub(super) spec: SpecArguments,
+    /// 99 of 100 operations must be acknowledged within this time from their intended start
+    #[arg(long, default_value = "50ms")]
+    pub(super) p99: Span,
+    /// Share of all operations that may be refused or left unanswered
+    #[arg(long, default_value_t = 0.001)]
+    pub(super) refused: f64,
+    /// The first rate, per second; doubled while the objective is met, halved while it is not
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) from: u64,
+    /// No higher rate is tried
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) most: u64,
+    /// Share of the rate to which it is narrowed down
+    #[arg(long, default_value_t = 0.05)]
+    pub(super) within: f64,
+    /// Runs of the rate that is named, most of which must meet the objective
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(super) repeats: u32,
+    #[command(flatten)]
+    pub(super) place: PlaceArguments,
+    /// Begin anew, also where an unfinished search of the same kind is there
     #[arg(long)]
     pub(super) fresh: bool,
 }

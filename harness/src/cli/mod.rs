@@ -2,6 +2,7 @@
 //! stdout. May not know how anything is done; each subcommand is a file that calls the library.
 
 mod arguments;
+mod capacity;
 mod chaos;
 mod clean;
 mod doctor;
@@ -52,6 +53,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Run(arguments) => run::run(&arguments),
         Command::Suite(arguments) => suite::suite(&arguments),
         Command::Sweep(arguments) => sweep::sweep(&arguments),
+        Command::Capacity(arguments) => capacity::capacity(&arguments),
         Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Check(arguments) => offline::check(&arguments),
         Command::Report(arguments) => offline::report(&arguments),

@@ -197,8 +197,13 @@ impl Input<'_> {
 /// True for a definite failure that is a normal part of the workload, such as a version conflict.
 #[must_use]
 pub fn is_workload_reply(op: &Operation) -> bool {
-    op.outcome == Outcome::Failed
-        && op.code.as_deref().is_some_and(|code| WORKLOAD_CODES.contains(&code))
+    op.outcome == Outcome::Failed && op.code.as_deref().is_some_and(is_workload_code)
+}
+
+/// True for the code of such a failure.
+#[must_use]
+pub fn is_workload_code(code: &str) -> bool {
+    WORKLOAD_CODES.contains(&code)
 }
 
 /// True for an explicit refusal by a server, as opposed to a hang or a broken connection.

@@ -1,0 +1,302 @@
+//! `quorate capacity`: the highest rate of a workload that meets an objective; goes on where one
+//! that was killed had come to.
+
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use super::arguments::CapacityArguments;
+use super::run::{blocking, program, shown};
+use super::{Exit, Output, VERSION, verdict};
+use crate::capacity::{
+    Bounds, Definition, Doubt, Figures, Objective, Outcome, Probe, Said, Search, Step, surely,
+    unfinished,
+};
+use crate::folder::SoundnessFinding;
+use crate::plan::{LoadMode, Plan, build};
+use crate::run::choice::{self, Choice, Offer};
+use crate::run::interrupt::Interrupt;
+use crate::run::place::{Cause, link_latest};
+use crate::run::{Ended, Job, identities};
+use crate::spec::{Origin, Problem, SpecError, workload};
+use crate::sweep::{Means, hold};
+
+pub(super) fn capacity(arguments: &CapacityArguments) -> anyhow::Result<Exit> {
+    let place = &arguments.place;
+    let searching = Searching::check(arguments)?;
+    let definition = searching.definition()?;
+    let earlier = if arguments.fresh { None } else { unfinished(&place.out, &definition) };
+    let went_on = earlier.is_some();
+    let folder = match earlier {
+        Some(folder) => folder,
+        None => begin(&place.out, &definition)?,
+    };
+    let _held = hold(&folder)?;
+    // Read again where it goes on: whoever had it until now may have written more.
+    let search = if went_on { Search::read(&folder)? } else { Search::new(definition) };
+    link_latest(&folder)?;
+    search.write(&folder)?;
+    if !place.json {
+        searching.announce(&search, &folder)?;
+    }
+    let (search, exit) = blocking(searching.run(search, &folder))?;
+    tell(&search, &folder, exit, place.json)?;
+    Ok(exit)
+}
+
+fn wrong(option: &str, what: &str) -> SpecError {
+    let origin = Origin { source: option.into(), line: 0 };
+    Problem { origin, key: String::new(), what: what.to_owned() }.into()
+}
+
+/// Creates `out/<UTC time>-capacity-<name>-<seed>`.
+fn begin(out: &Path, definition: &Definition) -> anyhow::Result<PathBuf> {
+    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(':', "");
+    let folder = out.join(format!("{time}-capacity-{}-{}", definition.name, definition.seed));
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Everything that must be known before a server is started.
+struct Searching<'a> {
+    arguments: &'a CapacityArguments,
+    objective: Objective,
+    bounds: Bounds,
+    choice: Choice,
+    /// The plan at the first rate.
+    first: Plan,
+}
+
+impl<'a> Searching<'a> {
+    fn check(arguments: &'a CapacityArguments) -> anyhow::Result<Self> {
+        let is_share = |share: f64| share > 0.0 && share < 1.0;
+        if arguments.p99.as_ms() == 0 {
+            return Err(wrong("--p99", "must be more than 0s").into());
+        }
+        if !(0.0..1.0).contains(&arguments.refused) {
+            return Err(wrong("--refused", "legal: 0 up to, not including, 1").into());
+        }
+        if !is_share(arguments.within) {
+            return Err(wrong("--within", "legal: more than 0 and less than 1").into());
+        }
+        if arguments.from > arguments.most {
+            return Err(wrong("--from", "is above --most").into());
+        }
+        let first = plan_of(arguments, arguments.from, 0)?;
+        if !first.faults.is_empty() {
+            let what = "has faults; what servers can do is looked for without any";
+            return Err(wrong(&arguments.spec.file.display().to_string(), what).into());
+        }
+        let (stage, options) = (&arguments.place.stage.stage, arguments.place.options());
+        let choice = choice::choose(stage, &first, &options, &Offer::ask(stage, &options)?)?;
+        let p99_ms = arguments.p99.as_ms() as f64;
+        let CapacityArguments { from, most, within, repeats, refused, .. } = *arguments;
+        Ok(Self {
+            arguments,
+            objective: Objective { p99_ms, refused },
+            bounds: Bounds { from, most, within, repeats },
+            choice,
+            first,
+        })
+    }
+
+    fn definition(&self) -> anyhow::Result<Definition> {
+        let (arguments, stage) = (self.arguments, self.choice.stage);
+        let hash = Sha256::digest(serde_json::to_vec(&self.first)?);
+        let (options, proxied) = (arguments.place.options(), self.first.topology.proxied);
+        let programs = blocking(async { Ok(identities(stage, &options, proxied).await?) })?;
+        Ok(Definition {
+            name: self.first.name.clone(),
+            workload: arguments.spec.file.clone(),
+            plan: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            set: arguments.spec.set.clone(),
+            harness: VERSION.to_owned(),
+            seed: self.first.seed,
+            objective: self.objective,
+            bounds: self.bounds,
+            means: Means { stage: stage.to_string(), options: arguments.place.given(), programs },
+        })
+    }
+
+    fn announce(&self, search: &Search, folder: &Path) -> anyhow::Result<()> {
+        let (name, folder) = (&search.definition.name, folder.display());
+        Output.line(&self.choice)?;
+        Output.line(format!("{name}: {}, in {folder}", objective(&self.objective)))?;
+        if !search.runs.is_empty() {
+            Output.line(format!("goes on behind {} runs", search.runs.len()))?;
+        }
+        Ok(())
+    }
+
+    /// Runs rate after rate until the search ends, or the user stops it.
+    async fn run(&self, mut search: Search, to: &Path) -> anyhow::Result<(Search, Exit)> {
+        let interrupt = Interrupt::listen()?;
+        let quiet = self.arguments.place.quiet || self.arguments.place.json;
+        let mut exit = Exit::Good;
+        while let Step::Run { rate, repeat } = search.next() {
+            let ended = shown(self.job(rate, repeat, to)?, &interrupt, quiet).await?;
+            let failed = verdict::exit_of(&ended) == Exit::Harness;
+            if interrupt.stop.is_cancelled() || failed {
+                // Half a run is none: the next start does it again.
+                exit = if failed { Exit::Harness } else { Exit::Inconclusive };
+                eprintln!("{rate}/s: {}", verdict::reasons(&ended));
+                break;
+            }
+            search.runs.push(self.probe(rate, &ended));
+            search.write(to)?;
+            if let (Some(run), false) = (search.runs.last(), quiet) {
+                eprintln!("[{}] {}", search.runs.len(), cells(run).join(", "));
+            }
+        }
+        let violated = search.runs.iter().any(|run| run.violated);
+        let found = match search.next() {
+            Step::Run { .. } => Exit::Inconclusive,
+            Step::Done(Outcome::Found { .. } | Outcome::AtLeast { unusable: None, .. }) => {
+                Exit::Good
+            }
+            Step::Done(Outcome::AtLeast { .. } | Outcome::Never { .. }) => Exit::Inconclusive,
+        };
+        let safety = if violated { Exit::Violation } else { Exit::Good };
+        Ok((search, exit.merge(found).merge(safety)))
+    }
+
+    fn job(&self, rate: u64, repeat: u32, to: &Path) -> anyhow::Result<Job> {
+        let (spec, place) = (&self.arguments.spec, &self.arguments.place);
+        let plan = plan_of(self.arguments, rate, repeat)?;
+        let cause = Cause {
+            workload: spec.file.clone(),
+            scenario: spec.scenario.clone(),
+            set: spec.set.iter().cloned().chain(at_rate(rate)).collect(),
+            program: program(),
+            options: place.given(),
+        };
+        let (choice, stage) = (self.choice.clone(), place.options());
+        Ok(Job { plan, cause, choice, out: to.to_owned(), latest: false, stage })
+    }
+
+    /// What a run says. That servers refuse what is too much breaks no promise, so availability has
+    /// no say here.
+    fn probe(&self, rate: u64, ended: &Ended) -> Probe {
+        use quorate_check::verdict::Verdict;
+        let name = ended.folder.root().file_name().unwrap_or_default();
+        let figures = ended.summary.as_ref().map(Figures::from);
+        let safety = ended.judged.as_ref().map(|judged| judged.comparison.verdict);
+        let mut remarks: Vec<String> = ended
+            .judged
+            .iter()
+            .flat_map(|judged| judged.unsound())
+            .map(|finding| format!("{}: {}", finding.code, finding.detail))
+            .collect();
+        if safety != Some(Verdict::Valid) {
+            let mismatches = ended.judged.iter().flat_map(|judged| &judged.comparison.mismatches);
+            remarks.extend(mismatches.map(ToString::to_string));
+        }
+        let late = |finding: &SoundnessFinding| finding.code == SoundnessFinding::DRIVER_SATURATED;
+        let only_late = ended.judged.as_ref().is_some_and(|judged| judged.unsound().all(late));
+        let doubt = match (safety, remarks.is_empty()) {
+            (Some(Verdict::Valid), true) => Doubt::Nothing,
+            (Some(Verdict::Valid), false) if only_late => Doubt::LateDriver,
+            (Some(_) | None, _) => Doubt::Everything,
+        };
+        let said = self.objective.said(figures.as_ref(), doubt);
+        Probe {
+            rate,
+            folder: name.to_string_lossy().into_owned(),
+            said,
+            remark: remarks.join("; "),
+            violated: safety == Some(Verdict::Violated),
+            figures,
+        }
+    }
+}
+
+/// What makes an open loop of that rate of any workload.
+fn at_rate(rate: u64) -> [String; 2] {
+    ["load.mode=open".to_owned(), format!("load.rate={rate}")]
+}
+
+fn plan_of(arguments: &CapacityArguments, rate: u64, repeat: u32) -> Result<Plan, SpecError> {
+    let mut overrides = arguments.spec.overrides()?;
+    for setting in at_rate(rate) {
+        overrides.add(&setting)?;
+    }
+    let spec = workload(&arguments.spec.file, &overrides)?;
+    let seed = spec.seed.wrapping_add(u64::from(repeat));
+    let plan = build(&spec, seed).map_err(SpecError::Invalid)?;
+    debug_assert!(matches!(plan.load.mode, LoadMode::Open { .. }));
+    Ok(plan)
+}
+
+fn objective(objective: &Objective) -> String {
+    let Objective { p99_ms, refused } = objective;
+    format!("p99 at most {p99_ms} ms, at most {:.3} % refused or unanswered", refused * 100.0)
+}
+
+fn cells(run: &Probe) -> Vec<String> {
+    let said = match run.said {
+        Said::Met => "met",
+        Said::Missed => "missed",
+        Said::Nothing => "cannot be used",
+    };
+    let figures = |of: &dyn Fn(&Figures) -> String| run.figures.as_ref().map_or("–".into(), of);
+    let p99 = |figures: &Figures| {
+        figures.p99_ms.map_or("no p99".to_owned(), |p99| format!("p99 {p99:.1} ms"))
+    };
+    vec![
+        format!("{}/s", run.rate),
+        said.to_owned(),
+        figures(&|figures| format!("{:.0} ok/s", figures.achieved)),
+        figures(&p99),
+        figures(&|figures| format!("{:.3} % refused", figures.refused * 100.0)),
+        run.remark.clone(),
+    ]
+}
+
+/// What was found, and how sure that is.
+fn sentence(search: &Search) -> String {
+    let kept = |rate: u64| {
+        let (runs, met) = search.tally(rate);
+        let share = surely(met, runs) * 100.0;
+        format!(
+            "{met} of {runs} runs of it met the objective, so with 95 % confidence at least \
+             {share:.0} % of such runs do"
+        )
+    };
+    match search.next() {
+        Step::Run { .. } => "did not get to its end; the same command goes on".to_owned(),
+        Step::Done(Outcome::Found { rate, missed }) => {
+            format!("{rate}/s; {}; {missed}/s is too much", kept(rate))
+        }
+        Step::Done(Outcome::AtLeast { rate, unusable: None }) => {
+            format!("at least {rate}/s, the most that was looked for; {}", kept(rate))
+        }
+        Step::Done(Outcome::AtLeast { rate, unusable: Some(unusable) }) => format!(
+            "at least {rate}/s; {}; at {unusable}/s the figures cannot be used, so what servers \
+             can do is not known",
+            kept(rate)
+        ),
+        Step::Done(Outcome::Never { tried }) => {
+            format!("the objective was met at no rate, not even at {tried}/s")
+        }
+    }
+}
+
+fn tell(search: &Search, folder: &Path, exit: Exit, json: bool) -> anyhow::Result<()> {
+    let name = &search.definition.name;
+    if json {
+        let outcome = match search.next() {
+            Step::Run { .. } => None,
+            Step::Done(outcome) => Some(outcome),
+        };
+        return Output.json(&serde_json::json!({
+            "capacity": name, "exit": exit.code(), "folder": folder, "outcome": outcome,
+            "told": sentence(search), "definition": search.definition, "runs": search.runs,
+        }));
+    }
+    Output.line("")?;
+    let head = ["rate", "objective", "acknowledged", "latency", "refused", "remark"];
+    Output.table(&head, search.runs.iter().map(cells).collect())?;
+    let objective = objective(&search.definition.objective);
+    Ok(Output.line(format!("\n{name} ({objective}): {}", sentence(search)))?)
+}
