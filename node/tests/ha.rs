@@ -6,7 +6,7 @@ mod support;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use support::people::{ask, done, ha, sql, start, start_all};
+use support::people::{Answer, ask, done, ha, sql, start, start_all};
 use support::{Server, json_of, request, status, three_servers, until};
 
 const READ: &str = "/query/bench/sql/SELECT%20n%20FROM%20Item/-1";
@@ -161,4 +161,68 @@ fn clauses_are_carried_out_together_on_every_server_or_on_none() {
     write(&servers[0], &mut numbers);
     ha(&servers[0], "HA SET STATUS n3=ONLINE");
     until("everything is at the REPLICA", || local(&servers[2]).as_ref() == Some(&numbers));
+}
+
+/// FEATURES: A20, A13
+#[test]
+fn who_is_lost_for_good_is_given_up_by_force_where_w_is_below_a_majority() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut servers = start_all(&three_servers(dir.path()));
+    done(&servers[0], "POST", "/database/bench/plocal", r#"{"writeQuorum":1}"#);
+    done(&servers[0], "POST", "/class/bench/Item", "");
+    servers[0].wait_log("all servers speak version 9 from now on");
+    let mut numbers = Vec::new();
+    for _ in 0..5 {
+        write(&servers[0], &mut numbers);
+    }
+    until("the records everywhere", || {
+        servers.iter().all(|server| local(server).as_ref() == Some(&numbers))
+    });
+    servers[2].end(Signal::SIGKILL);
+    let _third = servers.pop();
+    let remove = |text: &str| {
+        ask(&servers[0], "POST", "/command/bench/sql", &format!("HA REMOVE SERVER {text}"))
+    };
+    let told = |answer: &Answer| {
+        answer.body["errors"][0]["content"].as_str().unwrap_or_default().to_owned()
+    };
+    until("it is refused without", || {
+        let refused = remove("n3");
+        assert!(!refused.is_done(), "{refused:?}");
+        told(&refused).contains("writeQuorum 1, which is below the majority of 3 MASTERs")
+    });
+    until("and of a server that is there", || {
+        let refused = remove("n2 FORCE");
+        assert!(!refused.is_done(), "{refused:?}");
+        told(&refused).contains("server 'n2' is ONLINE: FORCE gives up what it alone has")
+    });
+    let (mut answer, mut in_doubt) = (Value::Null, false);
+    until("it is given up", || {
+        let given_up = remove("n3 FORCE");
+        in_doubt |= given_up.is_unknown();
+        let is_seen = told(&given_up).contains("server 'n3' is ONLINE");
+        let again = in_doubt || is_seen || given_up.is_retryable();
+        assert!(given_up.is_done() || again, "{given_up:?}");
+        answer = given_up.body["result"][0].clone();
+        given_up.is_done() || in_doubt && given_up.code() == "not_found"
+    });
+    let warning = "server 'n3' was removed by FORCE while the writeQuorum of these databases was \
+                   below the majority: bench. What it alone had acknowledged there is lost";
+    if !in_doubt {
+        assert_eq!(answer, json!({"result": true, "mayHaveLost": ["bench"], "warning": warning}));
+        servers[0].wait_log(warning);
+    }
+    // Nobody waits for it any more, and what the others have is all there.
+    for server in &servers {
+        until("it is gone", || shown(server)["status"]["n3"].is_null());
+        until("no change is left", || {
+            server.http("GET", "/metrics", "").contains("quorate_clusters_changing 0\n")
+        });
+    }
+    for server in &servers {
+        write(server, &mut numbers);
+    }
+    until("everything everywhere", || {
+        servers.iter().all(|server| local(server).as_ref() == Some(&numbers))
+    });
 }

@@ -195,4 +195,8 @@ async fn force_gives_up_what_a_lost_server_has_and_nothing_else() {
         let refused = refused["errors"][0]["content"].as_str().unwrap().to_owned();
         assert!(refused.contains(text), "{server}: {refused}");
     }
+    let rows = setup.sql("HA REMOVE SERVER n3 FORCE").await;
+    let warning = "server 'n3' was removed by FORCE while the writeQuorum of these databases was \
+                   below the majority: loose. What it alone had acknowledged there is lost";
+    assert_eq!(rows, [json!({"result": true, "mayHaveLost": ["loose"], "warning": warning})]);
 }
