@@ -36,7 +36,10 @@ build: setup ## Build everything in release
 bench: build ## Run the suite: make bench [PROFILE=quick|full|capacity] [STAGE=auto|process|docker]; full: sweeps too, capacity: searches
 	@$(QUORATE) suite workloads/suites/$(PROFILE).yaml --stage $(STAGE)
 	@set -e; for file in $(SWEEPS_$(PROFILE)); do $(QUORATE) sweep $$file --stage $(STAGE); done
-	@set -e; for file in $(SEARCHES_$(PROFILE)); do $(QUORATE) capacity $$file --stage $(STAGE); done
+	@# A search that ends without a figure keeps nobody from the next one; the worst exit code counts.
+	@worst=0; for file in $(SEARCHES_$(PROFILE)); do \
+		$(QUORATE) capacity $$file --stage $(STAGE); code=$$?; \
+		if [ $$code -gt $$worst ]; then worst=$$code; fi; done; exit $$worst
 
 .PHONY: sweep
 sweep: build ## Run a workload at all points of its sweep: make sweep W=workloads/sweep-replicas.yaml

@@ -73,6 +73,11 @@ pub enum Outcome {
         /// The lowest rate that was tried.
         tried: u64,
     },
+    /// Not even the lowest rate gave figures that can be used.
+    Unusable {
+        /// Per second.
+        tried: u64,
+    },
 }
 
 /// The runs of one rate.
@@ -131,6 +136,9 @@ pub fn next(bounds: &Bounds, runs: &[(u64, Said)]) -> Step {
     }
     let step = match (below.last().copied(), ceiling) {
         (None, None) => return again(bounds.from),
+        (None, Some(end)) if end <= 1 && tally(end).is_unusable() => {
+            return Step::Done(Outcome::Unusable { tried: end });
+        }
         (None, Some(end)) if end <= 1 => return Step::Done(Outcome::Never { tried: end }),
         (None, Some(end)) => return again(end / 2),
         (Some(met), None) if met < bounds.most => {
@@ -254,6 +262,8 @@ mod tests {
     fn servers_that_never_meet_it_are_told_so() {
         let never = search(&BOUNDS, |_, _| Said::Missed).0;
         assert_eq!(never, Outcome::Never { tried: 1 });
+        let unusable = search(&BOUNDS, |_, _| Said::Nothing).0;
+        assert_eq!(unusable, Outcome::Unusable { tried: 1 });
     }
 
     #[test]

@@ -155,7 +155,9 @@ impl<'a> Searching<'a> {
             Step::Done(Outcome::Found { .. } | Outcome::AtLeast { unusable: None, .. }) => {
                 Exit::Good
             }
-            Step::Done(Outcome::AtLeast { .. } | Outcome::Never { .. }) => Exit::Inconclusive,
+            Step::Done(
+                Outcome::AtLeast { .. } | Outcome::Never { .. } | Outcome::Unusable { .. },
+            ) => Exit::Inconclusive,
         };
         let safety = if violated { Exit::Violation } else { Exit::Good };
         Ok((search, exit.merge(found).merge(safety)))
@@ -279,6 +281,10 @@ fn sentence(search: &Search) -> String {
         Step::Done(Outcome::Never { tried }) => {
             format!("the objective was met at no rate, not even at {tried}/s")
         }
+        Step::Done(Outcome::Unusable { tried }) => format!(
+            "nothing was measured: not even at {tried}/s can the figures be used; the remarks say \
+             why"
+        ),
     }
 }
 

@@ -70,9 +70,15 @@ pub fn judge(folder: &RunFolder) -> Result<Judged, RunError> {
     let report = check_all(&reading.history, &Options::default());
     let (report, comparison) = with_invariants(report, &plan, &findings)?;
     write_json(&folder.verdicts(), &report)?;
-    let Marks { phases, faults, samples } = report::marks(folder)?;
-    let input = Input { history: &reading.history, plan: &plan, phases: &phases, faults: &faults };
-    let availability = availability(&input, &samples, doubt(&findings));
+    let availability = match report::marks(folder) {
+        Ok(Marks { phases, faults, samples }) => {
+            let (history, plan) = (&reading.history, &plan);
+            let input = Input { history, plan, phases: &phases, faults: &faults };
+            availability(&input, &samples, doubt(&findings))
+        }
+        // What these files say is not needed for the verdict on safety.
+        Err(error) => Availability::unknown(error.to_string()),
+    };
     let notes = reading.notes.iter().map(ToString::to_string).collect();
     Ok(Judged { report, comparison, availability, findings, notes })
 }

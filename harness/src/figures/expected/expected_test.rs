@@ -101,13 +101,31 @@ fn a_majority_that_stands_still_is_a_breach() {
 
 #[test]
 fn what_is_part_of_the_workload_short_or_too_much_is_no_breach() {
-    for (code, to) in [("version_conflict", 7000), ("busy", 6000), ("overload", 7000)] {
+    let codes = [
+        ("version_conflict", 7000),
+        ("busy", 6000),
+        ("overload", 7000),
+        ("not_sent", 7000),
+        ("never_sent", 7000),
+    ];
+    for (code, to) in codes {
         let mut sample = kept();
         for op in writes(&mut sample, 0, 4500..to) {
             fail(op, Outcome::Failed, code);
         }
         assert_eq!(of(&sample).verdict, Verdict::Valid, "{code}");
     }
+}
+
+#[test]
+fn a_rare_class_that_fails_while_its_server_serves_others_is_no_breach() {
+    let mut sample = kept();
+    for at in [4500, 5500, 7000] {
+        let op = sample.update(0, at + 5, 500);
+        (op.kind, op.id) = (OpKind::Create, 1_000_000 + at);
+        fail(op, Outcome::Unknown, "client_timeout");
+    }
+    assert_eq!(of(&sample).verdict, Verdict::Valid);
 }
 
 /// FEATURES: H6

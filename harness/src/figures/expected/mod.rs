@@ -3,15 +3,16 @@
 //!
 //! An operation counts for an expectation that holds from its begin to its answer. One that is
 //! acknowledged although it cannot be is a breach by itself. That something is *not* served, or
-//! not refused, takes three operations in a row of one series, over a second or two: a single
-//! one may be a collision, a disk that is busy or a slow machine.
+//! not refused, takes three operations in a row at one server, all in need of the same, over a
+//! second or two: a single one may be a collision, a disk that is busy or a slow machine. What
+//! never reached a server says nothing about it.
 //! May not judge what was read or written; that is the checkers' business.
 
 mod arithmetic;
 mod stalls;
 mod states;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use quorate_check::history::{Nanos, OpKind, Operation, Outcome, ReadLevel};
@@ -40,8 +41,9 @@ const NAMED: usize = 5;
 /// The same for what must be refused: hanging takes the client's time-out as well.
 const HANGING: Nanos = 1_000_000_000;
 
-/// A reply that says that too much was asked, whatever the quorum.
-const OVERLOAD: &str = "overload";
+/// Too much was asked, whatever the quorum: as a server says, or as a client that could not even
+/// send it found out.
+const TOO_MUCH: [&str; 3] = ["overload", "not_sent", "never_sent"];
 
 /// How many operations had which expectation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +106,7 @@ pub struct Broken {
     pub breach: Breach,
     /// The server asked.
     pub node: String,
-    /// The operation class.
+    /// The operation classes.
     pub class: String,
     /// How many operations.
     pub count: u64,
@@ -130,6 +132,16 @@ pub struct Availability {
     pub stalls: Vec<Stall>,
     /// Why breaches do not count, if they don't.
     pub doubt: Option<String>,
+}
+
+impl Availability {
+    /// Of a run that cannot be judged.
+    #[must_use]
+    pub fn unknown(doubt: String) -> Self {
+        let (broken, stalls) = (Vec::new(), Vec::new());
+        let expected = Expected::default();
+        Self { verdict: Verdict::Unknown, expected, broken, stalls, doubt: Some(doubt) }
+    }
 }
 
 impl fmt::Display for Broken {
@@ -164,16 +176,16 @@ pub fn availability(
     let states = states::states(input, &stalls);
     let mut expected = Expected::default();
     let mut broken = Vec::new();
-    let mut groups: BTreeMap<(u32, &'static str), Vec<&Operation>> = BTreeMap::new();
+    let mut groups: BTreeMap<(u32, Option<Need>), Vec<&Operation>> = BTreeMap::new();
     for op in input.measured() {
-        groups.entry((op.node, class_of(op))).or_default().push(op);
+        groups.entry((op.node, need(op))).or_default().push(op);
     }
-    for ((node, class), mut operations) in groups {
+    for ((node, need), mut operations) in groups {
         operations.sort_by_key(|op| (op.intended, op.id));
         let name = input.history.header.nodes.get(node as usize).cloned().unwrap_or_default();
-        let mut found = Found { node: name, class, broken: Vec::new() };
+        let mut found = Found { node: name, broken: Vec::new() };
         let judged: Vec<Judged<'_>> =
-            operations.iter().map(|op| judge(input, &states, op)).collect();
+            operations.iter().map(|op| judge(input, &states, op, need)).collect();
         judged.iter().for_each(|judged| expected.add(judged.expectation));
         found.acknowledged(&judged);
         found.in_a_row(&judged, Breach::NotServed, LASTING, |judged| judged.is_unserved());
@@ -200,7 +212,7 @@ struct Judged<'a> {
 impl Judged<'_> {
     fn is_unserved(&self) -> bool {
         let answered = self.op.outcome == Outcome::Ok || is_workload_reply(self.op);
-        let too_much = self.op.code.as_deref() == Some(OVERLOAD);
+        let too_much = self.op.code.as_deref().is_some_and(|code| TOO_MUCH.contains(&code));
         self.expectation == Expectation::Served && !answered && !too_much
     }
 
@@ -221,8 +233,13 @@ fn need(op: &Operation) -> Option<Need> {
     }
 }
 
-fn judge<'a>(input: &Input<'_>, states: &[Since], op: &'a Operation) -> Judged<'a> {
-    let Some(need) = need(op) else {
+fn judge<'a>(
+    input: &Input<'_>,
+    states: &[Since],
+    op: &'a Operation,
+    need: Option<Need>,
+) -> Judged<'a> {
+    let Some(need) = need else {
         return Judged { op, expectation: Expectation::Either };
     };
     let answered = input.answered(op).max(op.sent);
@@ -246,10 +263,9 @@ fn judge<'a>(input: &Input<'_>, states: &[Since], op: &'a Operation) -> Judged<'
     Judged { op, expectation }
 }
 
-/// What one series broke.
+/// What was broken at one server of what needs the same.
 struct Found {
     node: String,
-    class: &'static str,
     broken: Vec<Broken>,
 }
 
@@ -278,10 +294,11 @@ impl Found {
 
     fn add(&mut self, breach: Breach, operations: &[&Judged<'_>]) {
         let ([first, ..], [.., last]) = (operations, operations) else { return };
+        let classes: BTreeSet<&str> = operations.iter().map(|judged| class_of(judged.op)).collect();
         self.broken.push(Broken {
             breach,
             node: self.node.clone(),
-            class: self.class.to_owned(),
+            class: Vec::from_iter(classes).join(", "),
             count: operations.len() as u64,
             operations: operations.iter().take(NAMED).map(|judged| judged.op.id).collect(),
             from: first.op.intended,

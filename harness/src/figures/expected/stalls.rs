@@ -1,5 +1,6 @@
 //! Times in which a server's disk synced nothing although something waited for it, by the server's
-//! own count. What stands still there is the machine, and all servers of a stage share it.
+//! own count, or in which nobody so much as looked at it. What stands still there is the machine,
+//! and all servers of a stage share it.
 //! May not know what was expected.
 
 use std::collections::BTreeMap;
@@ -19,7 +20,8 @@ const LEAST: Nanos = 1_000_000_000;
 pub struct Stall {
     /// Whose.
     pub node: String,
-    /// From the last look at which it had synced something new to the first at which it had again.
+    /// From the last look at which it had synced something new to the first at which it had again;
+    /// or between two looks that are far apart.
     pub window: Window,
 }
 
@@ -31,7 +33,10 @@ pub(super) fn stalls(samples: &[NodeSample]) -> Vec<Stall> {
     }
     let of_node = |(node, mut looks): (&str, Vec<Look>)| {
         looks.sort_by_key(|look| look.at);
-        let windows = still(&looks);
+        let mut windows = unseen(&looks);
+        // A server that runs and does not say in time how far it is ends no stall.
+        looks.retain(|look| look.synced.is_some() || !look.runs);
+        windows.extend(still(&looks));
         windows
             .into_iter()
             .map(|window| Stall { node: node.to_owned(), window })
@@ -47,6 +52,8 @@ struct Look {
     synced: Option<u64>,
     /// True if something waits for a sync.
     waiting: bool,
+    /// Its process is there and goes on.
+    runs: bool,
 }
 
 fn look(sample: &NodeSample) -> Look {
@@ -54,7 +61,15 @@ fn look(sample: &NodeSample) -> Look {
         at: sample.at,
         synced: metric(sample, "quorate_fsync_seconds_count").map(|count| count as u64),
         waiting: metric(sample, "quorate_persist_queue").is_some_and(|batches| batches > 0.0),
+        runs: sample.state == "running",
     }
+}
+
+/// Times without a look at a server that ran: whoever looks, several times a second, got no turn.
+fn unseen(looks: &[Look]) -> Vec<Window> {
+    let pairs = looks.windows(2).filter(|pair| pair.iter().all(|look| look.runs));
+    let windows = pairs.map(|pair| Window { from: pair[0].at, to: pair[1].at });
+    windows.filter(|window| window.length() >= LEAST).collect()
 }
 
 /// The stalls among the looks at one server, in order of time.
@@ -110,6 +125,20 @@ mod tests {
         assert_eq!(of(&[&long[..], &[at(7.0, 0.0)]].concat()), [(1, 5)]);
         assert_eq!(of(&[&long[..], &[at(6.0, 9.0)]].concat()), [(1, 5)]);
         assert_eq!(of(&[&long[..4], &[at(7.0, 9.0), at(8.0, 0.0)]].concat()), []);
+        // Nor does a look that the server leaves without an answer end it.
+        let missed = [at(6.0, 1.0), at(6.0, 2.0), (None, 0.0), at(6.0, 2.0), at(6.0, 2.0)];
+        assert_eq!(of(&[&missed[..], &[at(7.0, 0.0)]].concat()), [(0, 5)]);
+    }
+
+    #[test]
+    fn where_nobody_looks_for_a_second_something_stands_still() {
+        let looks = |state: &str| {
+            let mut looks = [0, 1, 7, 8].map(|at| sample(at, Some(at as f64), 0.0));
+            looks[2].state = state.to_owned();
+            stalls(&looks).iter().map(|stall| stall.window.length()).collect::<Vec<_>>()
+        };
+        assert_eq!(looks("running"), [6 * SECOND / 4]);
+        assert_eq!(looks("dead"), Vec::<Nanos>::new());
     }
 
     #[test]

@@ -57,13 +57,25 @@ pub(super) fn states(input: &Input<'_>, stalls: &[Stall]) -> Vec<Since> {
     times.into_iter().map(at).collect()
 }
 
+/// What the spec calls it.
+fn drawn_as(fault: &PlannedFault) -> &str {
+    fault.drawn_as.as_ref().unwrap_or(&fault.name)
+}
+
 /// `None` for a record that the plan does not know.
 fn deed<'a>(input: &Input<'a>, inject: &'a FaultRecord) -> Option<Deed<'a>> {
     let planned = input.plan.faults.iter().find(|fault| fault.name == inject.name)?;
     let heal = heal_of(input, inject);
     let healing = heal.map_or(Nanos::MAX, |heal| heal.begun);
-    // Whoever was away may need as long again to catch up.
-    let away = healing.saturating_sub(inject.begun).saturating_add(DETECTION);
+    // Whoever was away may need as long again to catch up: from the first time on where this one
+    // is drawn several times, for in between nobody had time to.
+    let drawn = drawn_as(planned);
+    let same = |record: &&FaultRecord| {
+        let known = input.plan.faults.iter().find(|fault| fault.name == record.name);
+        record.action == FaultAction::Inject && known.is_some_and(|known| drawn_as(known) == drawn)
+    };
+    let first = input.faults.iter().filter(same).map(|record| record.begun).min();
+    let away = healing.saturating_sub(first.unwrap_or(inject.begun)).saturating_add(DETECTION);
     let healed = heal.map(|heal| heal.proven.unwrap_or(heal.acknowledged));
     let over = healed.map_or(Nanos::MAX, |at| at.saturating_add(away));
     let settled = |at: Nanos| at.saturating_add(DETECTION);
@@ -193,6 +205,22 @@ mod tests {
         let servers = |ms| at(&states, ms).servers.clone();
         assert_eq!(servers(4000), [Known::Works; 3]);
         assert_eq!(servers(7000), [Known::Works, Known::Works, Known::Unsure]);
+    }
+
+    #[test]
+    fn a_cut_that_flaps_is_felt_as_long_as_all_of_it_took() {
+        let mut sample = Sample::new(20_000);
+        sample.partition("one", 2000, 3000);
+        sample.partition("two", 4000, 5000);
+        let last = |sample: &Sample| {
+            let states = states(&sample.input(), &[]);
+            [6999, 8999, 9000].map(|ms| at(&states, ms).ways[2][0])
+        };
+        assert_eq!(last(&sample), [Known::Unsure, Known::Works, Known::Works]);
+        for fault in &mut sample.plan.faults {
+            fault.drawn_as = Some("flapping".to_owned());
+        }
+        assert_eq!(last(&sample), [Known::Unsure, Known::Unsure, Known::Works]);
     }
 
     #[test]
