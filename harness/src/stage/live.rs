@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use quorate_check::history::Nanos;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::body::Form;
 use super::child::Nest;
@@ -38,7 +37,7 @@ pub struct LiveStage {
     clock: Clock,
     /// Found before the servers were started.
     findings: Vec<SoundnessFinding>,
-    lease: Option<AbortOnDropHandle<()>>,
+    lease: Option<DropGuard>,
 }
 
 impl LiveStage {
@@ -63,7 +62,7 @@ impl LiveStage {
         cleanup.keep();
         findings.extend(feasible::notes(plan, &cluster.options));
         let ledger = Arc::new(Ledger::new(folder.faults()));
-        let lease = keep_lease(&cluster);
+        let lease = keep_lease(&cluster)?;
         Ok(Self { cluster, ledger, folder: folder.clone(), clock, findings, lease })
     }
 
@@ -250,23 +249,38 @@ async fn establish(
     Network::establish(client, process, (near, home), links, plan.seed).await
 }
 
-/// Renews the lease until dropped; a proxy that hears nothing heals by itself.
-fn keep_lease(cluster: &Arc<Cluster>) -> Option<AbortOnDropHandle<()>> {
-    if !cluster.network.as_ref().is_some_and(Network::is_own) {
-        return None;
-    }
-    let cluster = Arc::clone(cluster);
-    let task = tokio::spawn(async move {
+/// Renews the lease until dropped; a proxy that hears nothing heals by itself. On a thread of its
+/// own: a disk that holds the harness up is not to look like a harness that is gone.
+fn keep_lease(cluster: &Cluster) -> Result<Option<DropGuard>, StageError> {
+    let Some((proxy, lease)) = cluster.network.as_ref().and_then(Network::own_lease) else {
+        return Ok(None);
+    };
+    let failed = |source| StageError::Start { process: "the lease's thread".to_string(), source };
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().map_err(failed)?;
+    let kept = CancellationToken::new();
+    let dropped = kept.clone();
+    let renew = async move {
         let mut ticks = tokio::time::interval(LEASE_RENEWAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Some(network) = &cluster.network
-                && let Err(error) = network.renew_lease().await
-            {
-                tracing::warn!(%error, "the lease on the proxy was not renewed");
+            // One that is lost does not take the time of the others.
+            match tokio::time::timeout(LEASE_RENEWAL, proxy.renew(&lease)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the lease on the proxy is not renewed"),
+                Err(late) => tracing::warn!(%late, "the lease on the proxy is not renewed"),
             }
         }
-    });
-    Some(AbortOnDropHandle::new(task))
+    };
+    let keep = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = dropped.cancelled() => {}
+                () = renew => {}
+            }
+        });
+    };
+    std::thread::Builder::new().name("lease".into()).spawn(keep).map_err(failed)?;
+    Ok(Some(kept.drop_guard()))
 }

@@ -169,8 +169,13 @@ impl Network {
     }
 
     /// Tells the proxy that the harness is alive.
-    pub(crate) async fn renew_lease(&self) -> Result<(), StageError> {
+    async fn renew_lease(&self) -> Result<(), StageError> {
         if self.is_own() { self.proxy.renew(&self.lease).await } else { Ok(()) }
+    }
+
+    /// What it takes to tell it that again; `None` if it would not understand.
+    pub(crate) fn own_lease(&self) -> Option<(ProxyClient, Lease)> {
+        self.is_own().then(|| (self.proxy.clone(), self.lease.clone()))
     }
 
     /// The lease that every step carries.

@@ -44,6 +44,8 @@ pub(super) struct BelowMajority {
     masters: BTreeMap<ClusterKey, usize>,
     /// W goes below a majority and back: what a commit builds on may be of another kind.
     crossing: bool,
+    /// Data centers decide by themselves: what is enough is their quorum, not W.
+    local_quorums: bool,
     /// The one commit of each version of an item that was written while W was a majority.
     one: BTreeMap<(ItemId, u64), Stamp>,
     /// Transactions that touch one.
@@ -61,7 +63,8 @@ impl BelowMajority {
         let quorums = options.clusters.iter().map(first).collect();
         let masters = options.clusters.iter().map(|shape| (shape.cluster, shape.masters.len()));
         let (masters, crossing) = (masters.collect(), options.crossing);
-        Self { quorums, masters, crossing, ..Self::default() }
+        let local_quorums = options.local_quorums;
+        Self { quorums, masters, crossing, local_quorums, ..Self::default() }
     }
 
     /// Two commits of one version, both while W was a majority.
@@ -192,7 +195,7 @@ impl BelowMajority {
         let record = holds.txs.get(&tx).filter(|record| record.vote == Some(Vote::Yes));
         let is_enough = |p: &Participant| self.quorums.get(p) == Some(&(1, false));
         let is_unheard = record.is_some_and(|record| record.participants.iter().all(is_enough));
-        if is_first && is_unheard {
+        if is_first && is_unheard && !self.local_quorums {
             self.unheard.insert(tx);
         } else if is_first {
             self.aborted.insert(tx);
