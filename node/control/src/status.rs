@@ -145,37 +145,54 @@ impl Schema {
 }
 
 impl Agreement {
-    /// Carries all of these out, or none: roles first, as one change of each cluster, so that the
-    /// others are held against the servers as they will be.
+    /// Carries all of these out, or none. Who serves again does so first, as some server has to
+    /// whatever the rest says; then roles, as one change of each cluster, so that the others are
+    /// held against the servers as they will be.
     pub(crate) fn set(&mut self, database: &str, settings: &[Setting]) -> Result<bool, Refusal> {
         check_once(settings)?;
-        if self.schema.database(database).is_none() {
+        let Some(found) = self.schema.database(database) else {
             return Err(DdlError::UnknownDatabase(database.to_string()).into());
-        }
+        };
+        let (back, others): (Vec<&Setting>, Vec<&Setting>) =
+            settings.iter().partition(|setting| is_back(found, setting));
         let mut next = self.clone();
+        let mut changed = next.set_in_order(database, &back)?;
         let roles = settings.iter().filter_map(|setting| match setting {
             Setting::Role { server, role } => Some((server.as_str(), *role)),
             Setting::Owner { .. } | Setting::Status { .. } => None,
         });
-        let mut changed = next.set_roles(roles)?;
+        changed |= next.set_roles(roles)?;
+        changed |= next.set_in_order(database, &others)?;
+        *self = next;
+        Ok(changed)
+    }
+
+    /// All but roles, one after the other.
+    fn set_in_order(&mut self, database: &str, settings: &[&Setting]) -> Result<bool, Refusal> {
+        let mut changed = false;
         for setting in settings {
             let schema = match setting {
                 Setting::Role { .. } => None,
                 Setting::Owner { cluster, server } => {
-                    next.schema.with_owner(database, cluster, server)?
+                    self.schema.with_owner(database, cluster, server)?
                 }
                 Setting::Status { server, status } => {
-                    next.schema.with_status(database, server, *status)?
+                    self.schema.with_status(database, server, *status)?
                 }
             };
             if let Some(schema) = schema {
-                next.schema = Arc::new(schema);
+                self.schema = Arc::new(schema);
                 changed = true;
             }
         }
-        *self = next;
         Ok(changed)
     }
+}
+
+/// A server that is OFFLINE for a database serves again.
+fn is_back(database: &Database, setting: &Setting) -> bool {
+    matches!(setting, Setting::Status { server, status: DatabaseStatus::Online }
+        if database.is_offline_at(server))
 }
 
 fn check_once(settings: &[Setting]) -> Result<(), SettingError> {

@@ -80,6 +80,10 @@ impl<B: Backend> Access<'_, B> {
             self.check_lost(&server)?;
         }
         self.check_reachable(&[(server.as_str(), false)].into())?;
+        if force {
+            // Whoever asked may never see the answer.
+            tracing::warn!("the removal of server '{server}' by FORCE is asked for");
+        }
         self.change(Command::RemoveServer { server: server.clone(), force }).await?;
         if !force {
             return Ok(row(&json!({"result": true})));

@@ -35,11 +35,15 @@ pub(super) fn goes_on<'a>(copied: impl Iterator<Item = &'a ClusterKey>) {
 }
 
 impl Deployment {
-    /// A chunk came: one line when a database begins, one now and then, one when it is complete.
-    pub(super) fn chunk(current: &mut Option<Self>, shared: &Shared, note: &CopyNote) {
-        if current.as_ref().is_some_and(|own| own.database != note.cluster.database) {
-            Self::end(current, shared);
-        }
+    /// A chunk came: one line when a database begins, one now and then. Gives the deployment that
+    /// is complete, if this is one of the next database.
+    #[must_use]
+    pub(super) fn chunk(
+        current: &mut Option<Self>,
+        shared: &Shared,
+        note: &CopyNote,
+    ) -> Option<Self> {
+        let complete = current.take_if(|own| own.database != note.cluster.database);
         let own = current.get_or_insert_with(|| Self::begin(shared, note));
         own.items += note.items;
         own.bytes += note.bytes;
@@ -53,13 +57,16 @@ impl Deployment {
             own.told = Instant::now();
             own.tell(shared, "deploying", note.there);
         }
+        complete
     }
 
-    /// Nothing is left to copy.
-    pub(super) fn end(current: &mut Option<Self>, shared: &Shared) {
-        if let Some(own) = current.take() {
-            own.tell(shared, "installed", 0);
-        }
+    /// It is complete, and here to stay.
+    pub(super) fn installed(&self, shared: &Shared) {
+        self.tell(shared, "installed", 0);
+    }
+
+    /// Nothing is being copied.
+    pub(super) fn unpublish(shared: &Shared) {
         *shared.copying.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

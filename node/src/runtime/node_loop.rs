@@ -47,8 +47,8 @@ pub(super) enum Out {
     Control(NodeId, Vec<u8>),
     Report(Report),
     Reply(u64, Reply),
-    /// What was copied is here to stay.
-    Installed,
+    /// What was copied of a database is here to stay.
+    Installed(Deployment),
 }
 
 /// A peer whose identity is known.
@@ -315,9 +315,9 @@ impl<P: Protocol> NodeLoop<P> {
             self.carry_out(effect);
         }
         self.effects = effects;
-        if is_copied {
+        if is_copied && let Some(complete) = self.deployment.take() {
             // The last of it is among what was just written.
-            self.hold(self.writer.ticket(), Out::Installed);
+            self.hold(self.writer.ticket(), Out::Installed(complete));
         }
     }
 
@@ -373,7 +373,10 @@ impl<P: Protocol> NodeLoop<P> {
                 self.shared.set_aligning(false);
             }
             Note::Copied { part, .. } => {
-                Deployment::chunk(&mut self.deployment, &self.shared, part);
+                let complete = Deployment::chunk(&mut self.deployment, &self.shared, part);
+                if let Some(complete) = complete {
+                    self.hold(self.writer.ticket(), Out::Installed(complete));
+                }
             }
             Note::Damaged(node) => {
                 tracing::error!(%node, "a chunk holds other items than were read at its source");
@@ -434,7 +437,12 @@ impl<P: Protocol> NodeLoop<P> {
                 }
             }
             Out::Report(report) => self.reports.push(report),
-            Out::Installed => Deployment::end(&mut self.deployment, &self.shared),
+            Out::Installed(complete) => {
+                complete.installed(&self.shared);
+                if self.deployment.is_none() {
+                    Deployment::unpublish(&self.shared);
+                }
+            }
             Out::Control(to, bytes) => self.send_control(to, &bytes),
             Out::Reply(request, reply) => {
                 self.accepting.remove(&request);
