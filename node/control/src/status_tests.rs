@@ -145,7 +145,7 @@ fn who_serves_again_does_so_before_others_stop_in_whatever_order_it_is_said() {
     let mut agreement = agreement();
     assert_eq!(set(&mut agreement, &[offline("n1"), offline("n2")]), Ok(true));
     for last in [offline("n3"), role("n3", Role::Replica)] {
-        assert!(refused(&agreement, &[last.clone()]).contains("would be OFFLINE"));
+        assert!(refused(&agreement, core::slice::from_ref(&last)).contains("would be OFFLINE"));
         let (mut one, mut other) = (agreement.clone(), agreement.clone());
         assert_eq!(set(&mut one, &[last.clone(), online("n1")]), Ok(true));
         assert_eq!(set(&mut other, &[online("n1"), last]), Ok(true));
