@@ -272,8 +272,13 @@ struct Found {
 impl Found {
     fn acknowledged(&mut self, judged: &[Judged<'_>]) {
         let wrong = |judged: &&Judged<'_>| judged.expectation.forbids() && judged.op.is_ok();
-        let operations: Vec<&Judged<'_>> = judged.iter().filter(wrong).collect();
-        self.add(Breach::Acknowledged, &operations);
+        let mut classes: BTreeMap<&str, Vec<&Judged<'_>>> = BTreeMap::new();
+        for judged in judged.iter().filter(wrong) {
+            classes.entry(class_of(judged.op)).or_default().push(judged);
+        }
+        for operations in classes.values() {
+            self.add(Breach::Acknowledged, operations);
+        }
     }
 
     fn in_a_row(
