@@ -156,7 +156,7 @@ fn tombstones_of_who_is_gone_are_compared_and_not_to_be_lacked() {
     placement.change.as_mut().unwrap().masters.truncate(2);
     let mut machine = Machine::new(config(), Recovered::default());
     let placements = [(CLUSTER, placement)].into();
-    machine.step(0, Event::Configure { cfg: 1, placements }, &Records(0), &mut Vec::new());
+    machine.step(0, Event::Configure { cfg: 1, placements }, &records(0), &mut Vec::new());
     let gone = |node, seq| {
         let stamp = Stamp { version: 2, tx: TxId { node: NodeId(node), boot: Boot(1), seq } };
         Committed { stamp, live: false, image: None, elsewhere: None }
