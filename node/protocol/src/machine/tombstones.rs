@@ -82,30 +82,34 @@ impl Machine {
         !committed.live && is_droppable(key) && self.everybody_applied(committed.stamp.tx)
     }
 
-    /// The same where W is below a majority: not one that only marks of a server say of that is
-    /// gone, or given up. It tells nobody any more, so they differ for good (`unite`).
+    /// The same where W is below a majority: not one of a boot that tells nobody any more who has
+    /// it, so that servers think differently of it for good (`unite`).
     pub(super) fn goes_anywhere(
         &self,
         cluster: ClusterKey,
         key: &ItemKey,
         committed: &Committed,
     ) -> bool {
-        self.everybody_had(key, committed) && self.is_with_us(cluster, committed.stamp.tx.node)
+        self.everybody_had(key, committed) && self.is_told_of(cluster, committed.stamp.tx)
     }
 
     /// Who does not have a tombstone lacks nothing: it may be dropped, or will be told of.
     pub(super) fn may_lack(&self, item: &ItemId, committed: &Committed) -> bool {
-        let writer = committed.stamp.tx.node;
-        !committed.live && is_droppable(&item.key) && self.is_with_us(item.cluster, writer)
+        let is_told_of = self.is_told_of(item.cluster, committed.stamp.tx);
+        !committed.live && is_droppable(&item.key) && is_told_of
     }
 
-    /// A server of the cluster that is not about to be given up by these MASTERs.
-    fn is_with_us(&self, cluster: ClusterKey, node: NodeId) -> bool {
+    /// Who has what it wrote is told: by its coordinator, which is neither gone nor about to be
+    /// given up and goes on in this boot, or with the closing of that.
+    fn is_told_of(&self, cluster: ClusterKey, tx: TxId) -> bool {
+        let node = tx.node;
         let stays = |placement: &Placement| {
             placement.merging().contains(&node) || !placement.masters.contains(&node)
         };
+        let is_over = self.current_boot(node).is_some_and(|boot| boot > tx.boot);
         (self.members.contains(&node) || node == self.config.node)
             && self.placements.get(&cluster).is_none_or(stays)
+            && (!is_over || self.is_boot_closed(node, tx.boot))
     }
 
     /// Every MASTER and every REPLICA has applied it, this server included.

@@ -11,7 +11,8 @@
 //! the next generation is active, over restarts, too, however late the report arrives. Digests that
 //! are equal, with nothing listed as open, are one content on all MASTERs.
 //!
-//! **Tombstones of who is gone.** Nobody tells any more who has them, so some servers may have
+//! **Tombstones of who is gone**, or goes on in another boot. Nobody tells any more who has them
+//! (closing a boot takes everybody, the one that is given up, too), so some servers may have
 //! dropped what others keep, or never had. They are compared all the same, and one that some lack
 //! is written anew by whoever merges, who tells again. Else a REPLICA that aligned with those who
 //! have nothing would keep the content for good, and a key, the tombstone of which goes nowhere,

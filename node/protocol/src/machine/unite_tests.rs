@@ -157,28 +157,35 @@ fn tombstones_of_who_is_gone_are_compared_and_not_to_be_lacked() {
     let mut machine = Machine::new(config(), Recovered::default());
     let placements = [(CLUSTER, placement)].into();
     machine.step(0, Event::Configure { cfg: 1, placements }, &records(0), &mut Vec::new());
-    let gone = |node, seq| {
-        let stamp = Stamp { version: 2, tx: TxId { node: NodeId(node), boot: Boot(1), seq } };
+    let gone = |node, boot, seq| {
+        let tx = TxId { node: NodeId(node), boot: Boot(boot), seq };
+        let stamp = Stamp { version: 2, tx };
         Committed { stamp, live: false, image: None, elsewhere: None }
     };
-    for node in 1..=4 {
-        machine.raise_everywhere(NodeId(node), Boot(1), 10);
+    for (node, boot) in [(1, 1), (2, 1), (2, 2), (2, 3), (3, 1), (4, 1)] {
+        machine.raise_everywhere(NodeId(node), Boot(boot), 10);
     }
+    let second = Event::Peer { node: NodeId(2), boot: Boot(3), up: true };
+    machine.step(0, second, &NOTHING, &mut Vec::new());
+    machine.low.insert((NodeId(2), Boot(1)), u64::MAX);
     let record = ItemId::record(CLUSTER, 7);
     let key = ItemId { cluster: CLUSTER, key: ItemKey::Key([7].into()) };
-    for (item, node, seq, expected) in [
-        (&record, 1, 9, (true, true)),
-        (&record, 2, 9, (true, true)),
-        (&record, 2, 10, (false, true)),
-        (&record, 3, 9, (false, false)),
-        (&record, 4, 9, (false, false)),
-        (&key, 2, 9, (false, false)),
-        (&key, 3, 9, (false, false)),
+    for (item, (node, boot, seq), expected) in [
+        (&record, (1, 1, 9), (true, true)),
+        (&record, (2, 3, 9), (true, true)),
+        (&record, (2, 3, 10), (false, true)),
+        // A boot that is over, and one that is closed, too.
+        (&record, (2, 2, 9), (false, false)),
+        (&record, (2, 1, 9), (true, true)),
+        (&record, (3, 1, 9), (false, false)),
+        (&record, (4, 1, 9), (false, false)),
+        (&key, (2, 3, 9), (false, false)),
+        (&key, (3, 1, 9), (false, false)),
     ] {
-        let tombstone = gone(node, seq);
+        let tombstone = gone(node, boot, seq);
         let goes = machine.goes_anywhere(CLUSTER, &item.key, &tombstone);
         let found = (goes, machine.may_lack(item, &tombstone));
-        assert_eq!(found, expected, "{item} by {node}.{seq}");
+        assert_eq!(found, expected, "{item} by {node}.{boot}.{seq}");
         let live = Committed { live: true, ..tombstone };
         let goes = machine.goes_anywhere(CLUSTER, &item.key, &live);
         assert_eq!((goes, machine.may_lack(item, &live)), (false, false), "{item} live");
