@@ -13,6 +13,7 @@ mod output;
 mod plan;
 mod progress;
 mod render;
+mod resume;
 mod run;
 mod schema;
 mod suite;

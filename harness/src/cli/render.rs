@@ -17,6 +17,7 @@ pub(super) fn render(arguments: &RenderArguments) -> anyhow::Result<Exit> {
         image: arguments.image.clone(),
         namespace: arguments.namespace.clone(),
         storage: arguments.storage.clone(),
+        port: arguments.port,
     };
     let text = render::render(&plan, target, &options)?;
     Output.line(text.trim_end())?;

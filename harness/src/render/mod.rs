@@ -39,6 +39,8 @@ pub struct Options {
     pub namespace: Option<String>,
     /// Room for each server's data, as Kubernetes writes it, such as `10Gi`.
     pub storage: String,
+    /// Port for clients at the first server's machine in a stack; the next server's is one above.
+    pub port: u16,
 }
 
 /// Why there is nothing to write.
@@ -70,7 +72,7 @@ pub fn render(plan: &Plan, target: Target, options: &Options) -> Result<String, 
     if plan.network.is_some() {
         return Err(RenderError::Simulated);
     }
-    options.check()?;
+    options.check(plan.topology.masters.len() + plan.topology.replicas.len())?;
     match target {
         Target::Kubernetes => k8s::manifests(plan, options),
         Target::Swarm => swarm::stack(plan, options),
@@ -78,7 +80,7 @@ pub fn render(plan: &Plan, target: Target, options: &Options) -> Result<String, 
 }
 
 impl Options {
-    fn check(&self) -> Result<(), RenderError> {
+    fn check(&self, servers: usize) -> Result<(), RenderError> {
         let refused = |option, value: &str, legal| {
             Err(RenderError::Option { option, value: value.to_owned(), legal })
         };
@@ -92,6 +94,10 @@ impl Options {
         if !is_quantity(&self.storage) {
             let legal = "expected a number and Mi, Gi or Ti, such as 10Gi";
             return refused("--storage", &self.storage, legal);
+        }
+        if self.port == 0 || usize::from(self.port) + servers - 1 > usize::from(u16::MAX) {
+            let legal = "expected a port above 0 with one for each server behind it";
+            return refused("--port", &self.port.to_string(), legal);
         }
         Ok(())
     }

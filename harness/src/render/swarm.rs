@@ -8,9 +8,6 @@ use crate::plan::Plan;
 
 /// Folder of a server's data.
 const DATA: &str = "/data";
-/// First port of a machine for clients: that of the first server, and so on.
-const FIRST_PUBLISHED: usize = 2480;
-
 /// The stack file.
 pub(super) fn stack(plan: &Plan, options: &Options) -> Result<String, RenderError> {
     let topology = &plan.topology;
@@ -37,24 +34,26 @@ pub(super) fn stack(plan: &Plan, options: &Options) -> Result<String, RenderErro
         "volumes": volumes,
         "secrets": { (cluster): { "external": true }, (root): { "external": true } },
     });
-    Ok(head(plan) + &yaml(&document)?)
+    Ok(head(plan, options) + &yaml(&document)?)
 }
 
 fn secret(plan: &Plan, which: &str) -> String {
     format!("{}_{which}_password", instance(plan))
 }
 
-fn head(plan: &Plan) -> String {
+fn head(plan: &Plan, options: &Options) -> String {
     let (name, of) = (instance(plan), &plan.name);
     let (cluster, root) = (secret(plan, "cluster"), secret(plan, "root"));
-    let last = FIRST_PUBLISHED + plan.topology.masters.len() + plan.topology.replicas.len() - 1;
+    let (first, servers) =
+        (options.port, plan.topology.masters.len() + plan.topology.replicas.len());
+    let last = usize::from(first) + servers - 1;
     format!(
         "# Servers of the workload '{of}', rendered by quorate render swarm. Passwords are not in\n\
          # here; make them first, on a manager, then deploy this file:\n\
          #   printf CHOOSE-ONE | docker secret create {cluster} -\n\
          #   printf CHOOSE-ANOTHER | docker secret create {root} -\n\
          #   docker stack deploy -c FILE {name}\n\
-         # Clients find the servers at the ports {FIRST_PUBLISHED} to {last} of the machine that\n\
+         # Clients find the servers at the ports {first} to {last} of the machine that\n\
          # runs each. A server's data is on a volume of its machine: give its service a constraint\n\
          # (deploy.placement.constraints: [node.hostname == NAME]) where there are several.\n"
     )
@@ -96,7 +95,7 @@ fn service(plan: &Plan, options: &Options, name: &str, index: usize, command: &[
         "networks": ["servers"],
         "volumes": [format!("{name}-data:{DATA}")],
         // Round robin by name leaves a machine's own ports alone.
-        "ports": [{ "target": HTTP, "published": FIRST_PUBLISHED + index, "mode": "host" }],
+        "ports": [{ "target": HTTP, "published": usize::from(options.port) + index, "mode": "host" }],
         "stop_grace_period": format!("{GRACE_S}s"),
         "deploy": deploy,
     })

@@ -19,7 +19,7 @@ fn plan(text: &str) -> Plan {
 }
 
 fn options() -> Options {
-    Options { image: "registry/node:1".into(), namespace: None, storage: "10Gi".into() }
+    Options { image: "registry/node:1".into(), namespace: None, storage: "10Gi".into(), port: 2480 }
 }
 
 const FIVE: &str = "name: 5-and-2\n\
@@ -113,6 +113,8 @@ fn what_no_engine_would_take_is_refused_by_name() {
     assert!(namespace.starts_with("--namespace: 'Not_One'"), "{namespace}");
     let storage = refused(Options { storage: "10 GB".into(), ..options() });
     assert!(storage.starts_with("--storage: '10 GB'"), "{storage}");
+    let port = refused(Options { port: 65_533, ..options() });
+    assert!(port.starts_with("--port: '65533'"), "{port}");
     let image = refused(Options { image: String::new(), ..options() });
     assert!(image.starts_with("--image: ''"), "{image}");
 }
