@@ -92,6 +92,9 @@ fn service(plan: &Plan, options: &Options, name: &str, index: usize, command: &[
             { "source": cluster, "uid": super::USER.to_string(), "mode": 0o400 },
             { "source": root, "uid": super::USER.to_string(), "mode": 0o400 },
         ],
+        // A name is found only while its server is healthy, and servers find each other by name
+        // before any of them is; besides, one that is not ready would be replaced.
+        "healthcheck": { "disable": true },
         "networks": ["servers"],
         "volumes": [format!("{name}-data:{DATA}")],
         // Round robin by name leaves a machine's own ports alone.

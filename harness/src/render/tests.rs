@@ -99,6 +99,7 @@ fn a_stack_has_a_service_a_server() {
     assert_eq!(names.join(" "), "n1 n2 n3 n4 n5 r1 r2");
     for (name, service) in services {
         assert_eq!(service["deploy"]["endpoint_mode"], "dnsrr", "{name}");
+        assert_eq!(service["healthcheck"]["disable"], true, "{name} could not be found else");
         assert_eq!(service["deploy"]["resources"]["limits"]["memory"], "268435456", "{name}");
     }
     assert_eq!(stack["secrets"].as_object().unwrap().len(), 2);
