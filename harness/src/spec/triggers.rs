@@ -18,8 +18,9 @@ pub(super) fn of(
     findings: &mut Findings<'_>,
 ) -> (Option<Trigger>, u64) {
     let Some(after) = &raw.after else {
-        if raw.may_lapse.is_some() {
-            findings.wrong(&format!("{key}.may_lapse"), "has a meaning with `after` alone");
+        if raw.may_lapse.is_some() && raw.storm.is_none() {
+            let what = "has a meaning with `after` and `storm` alone";
+            findings.wrong(&format!("{key}.may_lapse"), what);
         }
         return (None, 0);
     };

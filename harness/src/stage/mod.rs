@@ -33,6 +33,7 @@ pub mod procfs;
 pub mod proxy_client;
 mod proxy_process;
 mod quorum_levers;
+mod round_trips;
 mod rules;
 mod sampling;
 mod sim;
