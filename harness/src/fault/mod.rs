@@ -7,7 +7,7 @@ mod levers;
 mod schedule;
 
 pub use ledger::Ledger;
-pub use levers::{Effect, Levers, Until};
+pub use levers::{Effect, Happened, Levers, Until};
 pub use schedule::{heal_all, run};
 
 use crate::plan::{Cut, DiskFault, FaultKind, Shape, Survives, Target};

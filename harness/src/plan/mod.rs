@@ -26,7 +26,7 @@ pub use latency::DelayDistribution;
 pub use network::Network;
 pub use shape::Shape;
 pub use traffic::Traffic;
-pub use trigger::{Event, Order, Trigger};
+pub use trigger::{Event, Order, ServerState, Trigger};
 
 use crate::disk::Survival;
 

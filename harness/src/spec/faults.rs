@@ -30,7 +30,7 @@ pub(super) fn check(
     for (index, raw) in faults.iter().enumerate() {
         let key = format!("faults.{index}");
         let name = name(raw, &names);
-        let (trigger, since_ms) = triggers::of(raw, &key, &checked, &names, findings);
+        let (trigger, since_ms) = triggers::of(raw, &key, &checked, &names, topology, findings);
         if let Some(first) = names.insert(name.clone(), index) {
             let what = format!("`{name}` is already the name of faults.{first}");
             findings.wrong(&format!("{key}.name"), what);
@@ -192,7 +192,8 @@ fn window(raw: &RawFault, later_ms: u64, key: &str, phases: &Phases, findings: &
     }
     let end = raw.at.as_ms().saturating_add(raw.lasts.as_ms()).saturating_add(later_ms);
     if end > phases.measure_ms {
-        let earliest = if raw.after.is_some() { " at the earliest" } else { "" };
+        let earliest =
+            if raw.after.is_some() || raw.when.is_some() { " at the earliest" } else { "" };
         let what = format!(
             "ends at {}{earliest}, after the measure phase ({}); faults happen inside it",
             Span::millis(end),

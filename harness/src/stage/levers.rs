@@ -16,8 +16,8 @@ use super::network::Network;
 use super::node::Node;
 use super::rules::Rule;
 use super::{Link, StageError};
-use crate::fault::{Effect, Levers, Until};
-use crate::plan::{self, FaultKind, Shape};
+use crate::fault::{Effect, Happened, Levers, Until};
+use crate::plan::{self, Event, FaultKind, Shape};
 
 /// Time between two looks at a process's state.
 const POLL: Duration = Duration::from_millis(1);
@@ -25,6 +25,10 @@ const POLL: Duration = Duration::from_millis(1);
 impl Levers for Cluster {
     fn now(&self) -> Nanos {
         self.clock.now()
+    }
+
+    async fn happened(&self, event: &Event) -> Happened {
+        self.await_event(event).await
     }
 
     async fn inject(&self, until: Until<'_>) -> Result<Effect, StageError> {

@@ -16,6 +16,7 @@ mod delays;
 mod disk_levers;
 mod disk_process;
 mod docker;
+mod events;
 pub mod extension;
 mod feasible;
 mod host;

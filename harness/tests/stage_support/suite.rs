@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use quorate::folder::{FaultAction, FaultRecord, RunFolder, SoundnessFinding};
 use quorate::plan::{
-    Cut, DelayDistribution, Event, FaultKind, Plan, PlannedFault, Shape, Traffic, Trigger,
+    Cut, DelayDistribution, Event, FaultKind, Plan, PlannedFault, ServerState, Shape, Traffic,
+    Trigger,
 };
 use quorate::run::parts::{Clock, Endpoint, Stage};
 use quorate::stage::LiveStage;
@@ -26,6 +27,7 @@ macro_rules! conformance {
             kill_kills_and_the_same_server_returns,
             a_restart_ends_cleanly_and_returns,
             a_storm_waits_for_every_return,
+            an_event_is_awaited_and_one_that_never_comes_is_told,
             a_pause_stops_and_goes_on,
             a_silent_partition_bites_and_heals,
             a_closed_partition_bites_and_heals,
@@ -197,6 +199,29 @@ pub(crate) async fn a_storm_waits_for_every_return<S: Starter>() {
     }
     assert!(records[5].proven.is_some(), "{records:#?}");
     running.end().await;
+}
+
+pub(crate) async fn an_event_is_awaited_and_one_that_never_comes_is_told<S: Starter>() {
+    let when = |name: &str, event| PlannedFault {
+        name: name.to_string(),
+        trigger: Some(Trigger { event, may_lapse: true }),
+        ..on_n2(300, |target| FaultKind::Pause { target })
+    };
+    let (server, state) = ("n1".to_string(), ServerState::Online);
+    // Nobody writes here.
+    let count = 1_000_000;
+    let mut plan = plan(vec![
+        when("seen", Event::State { server, state }),
+        when("never", Event::Committed { count }),
+    ]);
+    plan.phases.measure_ms = 5_000;
+    let running = Running::<S>::start(plan).await;
+    let records = running.faults(async {}).await;
+    proven(&records, running.folder.path());
+    assert!(records[0].evidence.starts_with("begun when n1 said ONLINE; "), "{records:#?}");
+    let findings = running.end().await;
+    let told = findings.iter().find(|finding| finding.code == "fault_not_begun").unwrap();
+    assert!(told.detail.starts_with("never ") && told.detail.contains("never seen"), "{told:?}");
 }
 
 pub(crate) async fn a_pause_stops_and_goes_on<S: Starter>() {

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::RawQuorum;
-use crate::plan::{Cut, DelayDistribution, Shape, Survives};
+use crate::plan::{Cut, DelayDistribution, ServerState, Shape, Survives};
 use crate::spec::units::Span;
 
 /// One fault: it begins at `at` and is healed `for` later.
@@ -24,9 +24,12 @@ pub struct RawFault {
     /// last one if it happens several times.
     #[serde(default)]
     pub after: Option<String>,
-    /// after: leave it out, with a note, where it would end behind the measure phase, because what
-    /// it waits for was late. Default false: the run is unsound then. storm: the same of every time
-    /// behind the first, default for all behind the second.
+    /// `at` counts from the moment at which this was seen, instead of from a time.
+    #[serde(default)]
+    pub when: Option<RawWhen>,
+    /// after, when: leave it out, with a note, where it would end behind the measure phase, because
+    /// what it waits for was late or never came. Default false: the run is unsound then. storm: the
+    /// same of every time behind the first, default for all behind the second.
     #[serde(default)]
     pub may_lapse: Option<bool>,
     /// How long it lasts.
@@ -82,6 +85,22 @@ pub struct RawFault {
     /// latency: how `delay` varies. Default uniform.
     #[serde(default)]
     pub distribution: Option<DelayDistribution>,
+}
+
+/// An event of the measure phase that a fault waits for: `server` and `state`, or `committed`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawWhen {
+    /// Which server is asked for its state, again and again.
+    #[serde(default)]
+    pub server: Option<String>,
+    /// The state that it must say it is in.
+    #[serde(default)]
+    pub state: Option<ServerState>,
+    /// So many transactions committed since the measure phase began, as their coordinators count.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub committed: Option<u64>,
 }
 
 /// How often servers go and return: as often as `for` has room for if each is back at once.
