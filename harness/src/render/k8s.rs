@@ -18,7 +18,8 @@ pub(super) fn manifests(plan: &Plan, options: &Options) -> Result<String, Render
     let set = Set { plan, options, name: instance(plan) };
     let (masters, replicas) = (plan.topology.masters.len(), plan.topology.replicas.len());
     let mut documents = vec![set.peers(), set.clients(), set.budget(), set.masters(masters)];
-    if replicas > 0 {
+    // None is a set, too, which can be scaled.
+    if !plan.topology.standalone {
         documents.push(set.replicas(masters, replicas));
     }
     let mut text = set.head();
@@ -46,9 +47,9 @@ impl Set<'_> {
              #   kubectl create secret generic {name}-passwords{within} \\\n\
              #     --from-literal=cluster=CHOOSE-ONE --from-literal=root=CHOOSE-ANOTHER\n\
              #   kubectl apply{within} -f FILE\n\
-             # Clients find any ready server at {name}-clients:{HTTP}. More REPLICAs: kubectl scale\n\
-             # statefulset {name}-replica. The MASTERs are those named here; another one is a\n\
-             # REPLICA that is made one, HA SET ROLE {name}-replica-0=MASTER.\n",
+             # Clients find any ready server at {name}-clients:{HTTP}. More REPLICAs: kubectl\n\
+             # scale statefulset {name}-replica. The MASTERs are those named here; another one is\n\
+             # a REPLICA that is made one, HA SET ROLE {name}-replica-0=MASTER.\n",
             self.plan.name
         )
     }

@@ -53,14 +53,15 @@ fn head(plan: &Plan, options: &Options) -> String {
          #   printf CHOOSE-ONE | docker secret create {cluster} -\n\
          #   printf CHOOSE-ANOTHER | docker secret create {root} -\n\
          #   docker stack deploy -c FILE {name}\n\
-         # Clients find the servers at the ports {first} to {last} of the machine that\n\
-         # runs each. A server's data is on a volume of its machine: give its service a constraint\n\
-         # (deploy.placement.constraints: [node.hostname == NAME]) where there are several.\n"
+         # Clients find the servers at the ports {first} to {last} of the machine that runs each.\n\
+         # A server's data is on a volume of its machine: where there are several, give its\n\
+         # service a constraint (deploy.placement.constraints: [node.hostname == NAME]).\n"
     )
 }
 
 fn service(plan: &Plan, options: &Options, name: &str, index: usize, command: &[String]) -> Value {
     let (cluster, root) = (secret(plan, "cluster"), secret(plan, "root"));
+    let published = usize::from(options.port) + index;
     let mut deploy = json!({
         "replicas": 1,
         // A name stands for the server itself: connections last, nothing is to be balanced.
@@ -98,7 +99,7 @@ fn service(plan: &Plan, options: &Options, name: &str, index: usize, command: &[
         "networks": ["servers"],
         "volumes": [format!("{name}-data:{DATA}")],
         // Round robin by name leaves a machine's own ports alone.
-        "ports": [{ "target": HTTP, "published": usize::from(options.port) + index, "mode": "host" }],
+        "ports": [{ "target": HTTP, "published": published, "mode": "host" }],
         "stop_grace_period": format!("{GRACE_S}s"),
         "deploy": deploy,
     })
