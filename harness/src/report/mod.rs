@@ -3,6 +3,7 @@
 //! Measures nothing and judges nothing: figures come from `figures/`, verdicts from the checkers.
 
 mod availability;
+mod capacity;
 mod consequences;
 mod error;
 mod figure;
@@ -20,6 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use availability::{AvailabilitySummary, BrokenSummary, StallSummary};
+pub use capacity::capacity;
 pub use consequences::{SeriesSummary, Waited};
 pub use error::ReportError;
 pub use index::{Index, index, run_folders};
