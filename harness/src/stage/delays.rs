@@ -78,6 +78,17 @@ impl Network {
     /// An entry of our own, by the name of who dials, that leads to an echo.
     pub(crate) async fn open_canary(&self, dialler: &str) -> Result<Canary, StageError> {
         let echo = Echo::start(self.home()).await.map_err(echo_failed)?;
+        let (link, address) = self.open_entry(dialler, echo.address).await?;
+        Ok(Canary { link, address, _echo: echo })
+    }
+
+    /// An entry of our own, by the name of who dials, that leads to an address of ours; and where
+    /// it listens.
+    pub(crate) async fn open_entry(
+        &self,
+        dialler: &str,
+        upstream: SocketAddr,
+    ) -> Result<(Link, SocketAddr), StageError> {
         let link = Link::new(dialler, "echo");
         let name = link.to_string();
         // A run cancelled half-way may have left it.
@@ -88,13 +99,13 @@ impl Network {
         let entry = Entry {
             name: name.clone(),
             listen: SocketAddr::from((self.near(), port)).to_string(),
-            upstream: echo.address.to_string(),
+            upstream: upstream.to_string(),
             enabled: true,
             toxics: Vec::new(),
         };
         let created = self.proxy.create(&entry).await?;
         let address = created.listen.parse().map_err(|_| not_as_told(&link, "an address"))?;
-        Ok(Canary { link, address, _echo: echo })
+        Ok((link, address))
     }
 
     /// Takes it off again.

@@ -50,6 +50,18 @@ pub enum Streams {
     Both,
 }
 
+impl Streams {
+    /// As the proxy is told.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Downstream => "downstream",
+            Self::Both => "both",
+        }
+    }
+}
+
 /// A cut of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {

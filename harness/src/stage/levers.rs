@@ -12,6 +12,7 @@ use quorate_check::history::Nanos;
 use super::canary::{self, Seen};
 use super::cluster::Cluster;
 use super::extension::{Cut, CutKind, Delay};
+use super::half_open;
 use super::network::Network;
 use super::node::Node;
 use super::rules::Rule;
@@ -240,8 +241,15 @@ impl Cluster {
         let (fault, clock) = (&until.fault.name, self.clock);
         let rules = cuts.iter().map(|(link, cut)| (link.clone(), Rule::Cut(*cut))).collect();
         let acknowledged = network.apply(fault, rules, clock).await?;
-        let seen = canary::cut_bites(network, &cuts, &before, clock, until.deadline()).await?;
-        Ok(effect(acknowledged, seen))
+        let deadline = until.deadline();
+        let bites = canary::cut_bites(network, &cuts, &before, clock, deadline);
+        if kind != CutKind::HalfOpen {
+            return Ok(effect(acknowledged, bites.await?));
+        }
+        let ends = half_open::one_end_stays(network, fault, deadline);
+        let (seen, (stays, told)) = tokio::try_join!(bites, ends)?;
+        let proven = seen.proven.filter(|_| stays).map(|_| clock.now());
+        Ok(effect(acknowledged, Seen { proven, evidence: format!("{}; {told}", seen.evidence) }))
     }
 
     async fn mend(

@@ -19,6 +19,7 @@ mod docker;
 mod events;
 pub mod extension;
 mod feasible;
+mod half_open;
 mod host;
 pub mod http;
 mod levers;

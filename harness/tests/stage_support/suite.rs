@@ -277,6 +277,7 @@ pub(crate) async fn a_half_open_partition_bites_and_heals_either_way<S: Starter>
         for link in refused {
             assert!(of_link(link).ends_with("a new one refused"), "{records:#?}");
         }
+        assert!(records[0].evidence.contains("heard nothing for"), "{records:#?}");
         // Servers keep connections both ways: some end was kept.
         assert!(records[0].evidence.contains("kept at the other"), "{records:#?}");
         running.end().await;
