@@ -5,6 +5,7 @@ pub mod clock;
 pub mod config;
 pub mod http;
 mod index;
+pub mod memory;
 pub mod runtime;
 pub mod sample;
 pub mod sql;
