@@ -205,10 +205,7 @@ impl Node {
         let writer = Writer::new(storage.clone(), boot, &recovered);
         let aligning = recovered.aligning;
         let machine = Machine::new(machine_config(&settings, (node, boot), seed), recovered);
-        // What the loop has taken is in memory, too.
-        let inbox_bytes = Budget::bytes(settings.heap.inbox / 2);
-        let inbox = Arc::new(Inbox::new(settings.in_flight_max, inbox_bytes));
-        let own = Arc::new(Own::new(node, boot));
+        let (inbox, own) = (Arc::new(inbox(&settings)), Arc::new(Own::new(node, boot)));
         let me = Me { name: settings.name.clone(), node, boot, process, started_with };
         let links = peers.is_some().then(|| link_config(me, &settings, Arc::clone(&own)));
         let links = links.map(|config| Links::new(config, storage.clone(), inbox.clone(), clock));
@@ -354,6 +351,11 @@ fn machine_config(settings: &Settings, (node, boot): (NodeId, Boot), seed: u64) 
         },
         ..Config::new(node, boot, seed)
     }
+}
+
+/// What the loop has taken out of it is in memory, too.
+fn inbox(settings: &Settings) -> Inbox {
+    Inbox::new(settings.in_flight_max, Budget::bytes(settings.heap.inbox / 2))
 }
 
 fn link_config(me: Me, settings: &Settings, own: Arc<Own>) -> LinkConfig {

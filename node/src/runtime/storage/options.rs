@@ -1,4 +1,5 @@
-//! How the engine is set up: memory within a share, one log flush a group commit. May not open anything.
+//! How the engine is set up: memory within a share, one log flush a group commit. May not open
+//! anything.
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
