@@ -7,7 +7,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use quorate_api::{
     Boot, ClusterKey, Committed, Image, ItemId, NodeId, OpKind, Operation, Stamp, TxId,
 };
-use quorate_node::runtime::storage::{Storage, Writer};
+use quorate_node::runtime::storage::{Share, Storage, Writer};
 use quorate_protocol::io::Write;
 use quorate_protocol::message::{Age, Decided, LogEntry, LogPosition, Participant, TxRecord, Vote};
 
@@ -46,7 +46,9 @@ fn storage(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("storage");
     for transactions in [1, 16, 256] {
         let folder = tempfile::tempdir().expect("a folder for the store");
-        let storage = Arc::new(Storage::open(&folder.path().join("store")).expect("a store"));
+        let storage = Arc::new(
+            Storage::open(&folder.path().join("store"), Share::default()).expect("a store"),
+        );
         let recovered = storage.recover().expect("an empty store");
         let mut writer = Writer::new(storage.clone(), BOOT, &recovered);
         let (mut batch, mut seq) = (0, 0);

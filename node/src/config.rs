@@ -32,6 +32,8 @@ use self::join::{Founding, Reach};
 use self::numbers::Numbers;
 use self::template::Template;
 use crate::http::RetryPolicy;
+use crate::memory::Budget;
+use crate::memory::size::Size;
 
 pub use self::error::ConfigError;
 
@@ -140,6 +142,10 @@ pub struct ServeArgs {
     /// Open connections of clients; above, they are told to come back
     #[arg(long)]
     pub connections_max: Option<u64>,
+    /// Memory that the server may use, as 512m or 4g; more is refused to clients (503) before it is
+    /// exhausted. Without it half of what container or machine have, at most 4g
+    #[arg(long, value_name = "SIZE")]
+    pub heap: Option<String>,
     /// Speaks no newer version to other servers, as the program of that version would: for tests
     #[arg(long, hide = true)]
     pub speak_version: Option<u16>,
@@ -149,6 +155,9 @@ pub struct ServeArgs {
     /// `ORIENTDB_NODE_NAME`: name of a server that was given none by a flag
     #[arg(skip)]
     pub env_name: Option<String>,
+    /// `ORIENTDB_OPTS_MEMORY`: the heap in the original's words, where no flag gives it
+    #[arg(skip)]
+    pub env_memory: Option<String>,
     /// Password that the servers of the cluster share; never a flag, because others can read those
     #[arg(skip)]
     pub cluster_password: Option<String>,
@@ -192,6 +201,7 @@ struct File {
     retry_jitter_percent: Option<u64>,
     in_flight_max: Option<u64>,
     connections_max: Option<u64>,
+    heap: Option<Size>,
 }
 
 /// Settings that fit together.
@@ -239,8 +249,8 @@ pub struct Config {
     pub retry: RetryPolicy,
     /// Requests worked on at once.
     pub in_flight_max: usize,
-    /// Open connections of clients.
-    pub connections_max: usize,
+    /// Memory, open connections of clients included.
+    pub heap: Budget,
 }
 
 /// What a server among others needs.
@@ -279,7 +289,7 @@ impl Config {
         file: File,
         terminal: Option<Terminal<'_>>,
     ) -> Result<Self, ConfigError> {
-        let Numbers { align, retry, lost_max, loads } = Numbers::of(&flags, &file)?;
+        let Numbers { align, retry, lost_max, in_flight_max, heap } = Numbers::of(&flags, &file)?;
         let (suspect_after, remove_after) = limits::lost_after(&flags, &file)?;
         let data = flags.data.or(file.data).ok_or(ConfigError::NoData)?;
         let (flagged, filed) = ((flags.masters, flags.join), (file.masters, file.join));
@@ -338,8 +348,8 @@ impl Config {
             chain,
             lost_max,
             retry,
-            in_flight_max: loads.0,
-            connections_max: loads.1,
+            in_flight_max,
+            heap,
         })
     }
 }

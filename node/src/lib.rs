@@ -6,6 +6,7 @@ pub mod config;
 pub mod health;
 pub mod http;
 mod index;
+pub mod memory;
 pub mod runtime;
 pub mod sample;
 pub mod sql;

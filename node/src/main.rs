@@ -14,6 +14,7 @@ use quorate_node::config::{Config, ConfigError, ServeArgs, password};
 use quorate_node::health;
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{self, HttpConfig, Limits};
+use quorate_node::memory::{allocator, limit};
 use quorate_node::runtime::data_dir::{DataError, renounce};
 use quorate_node::runtime::storage::EXIT_STORAGE;
 use quorate_node::runtime::{Dismissal, Node, Settings, StartError};
@@ -80,7 +81,12 @@ struct SampleArgs {
 fn main() -> ExitCode {
     start_logging();
     let done = match Cli::parse().command {
-        Command::Serve(arguments) => return start(*arguments),
+        Command::Serve(arguments) => {
+            if let Err(error) = allocator::tell() {
+                tracing::warn!(%error, "the allocator keeps what is freed: more than --heap");
+            }
+            return start(*arguments);
+        }
         Command::Sample(arguments) => sample(&arguments),
         Command::Health(arguments) => healthy(&arguments),
     };
@@ -124,6 +130,7 @@ fn start(mut arguments: ServeArgs) -> ExitCode {
     }));
     let variable = |name: &str| std::env::var(name).ok();
     arguments.env_name = variable("ORIENTDB_NODE_NAME").filter(|name| !name.is_empty());
+    arguments.env_memory = variable("ORIENTDB_OPTS_MEMORY");
     let secrets = password::secret("QUORATE_CLUSTER_PASSWORD", variable)
         .and_then(|cluster| Ok((cluster, password::secret(ROOT_PASSWORD, variable)?)));
     match secrets {
@@ -243,6 +250,7 @@ async fn serve(config: Config, is_first: bool) -> anyhow::Result<Ended> {
     let peer = peers.as_ref().map(TcpListener::local_addr).transpose()?;
     let (name, peer_address) = (&config.name, peer.map(tracing::field::display));
     tracing::info!(name, version = VERSION, http = %address, peer = peer_address, "starting");
+    say_of_memory(&config);
     let node = Node::start(settings(&config, address), peers).context("cannot start")?;
     // Only now the folder is known to be this server's alone.
     let root_password = match password::root(config.root_password.clone(), &config.data) {
@@ -266,8 +274,7 @@ async fn serve(config: Config, is_first: bool) -> anyhow::Result<Ended> {
             "boot": boot.0,
         }))?;
     }
-    let connections_max = config.connections_max;
-    let limits = Limits { shutdown_grace: STOP_BOUND, connections_max, ..Limits::default() };
+    let limits = Limits { shutdown_grace: STOP_BOUND, ..Limits::within(&config.heap) };
     let authenticator = Authenticator::new(&root_password)?;
     if let Some(warning) = config.quorum_warning() {
         tracing::warn!("default of new databases: {warning}");
@@ -339,6 +346,30 @@ async fn run_until_stopped(
     outcome
 }
 
+/// How memory is divided, and what an operator should know of that.
+fn say_of_memory(config: &Config) {
+    let heap = config.heap;
+    let available = limit::available();
+    let mib = |part: u64| part >> 20;
+    let (of, by) = available.map(|(bytes, source)| (mib(bytes), source.to_string())).unzip();
+    tracing::info!(
+        heap_mib = mib(heap.total),
+        store = mib(heap.store),
+        memtables = mib(heap.memtables),
+        requests = mib(heap.requests),
+        inbox = mib(heap.inbox),
+        links = mib(heap.links),
+        ground = mib(heap.ground),
+        connections = heap.connections,
+        available_mib = of,
+        by,
+        "memory"
+    );
+    if let Some(warning) = heap.warning(config.links.is_some(), available.map(|(bytes, _)| bytes)) {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// What a person should know about the template. One that cannot be written counts all the same.
 fn say_of_template(template: &Template) {
     let file = template.path.display();
@@ -376,6 +407,7 @@ fn settings(config: &Config, http: SocketAddr) -> Settings {
         lost_max: config.lost_max,
         retry: config.retry,
         in_flight_max: config.in_flight_max,
+        heap: config.heap,
     }
 }
 

@@ -13,6 +13,7 @@ use quorate_control::schema::DatabaseKind;
 use quorate_control::settings::NewDatabase;
 use quorate_control::versions::Versions;
 use quorate_node::http::RetryPolicy;
+use quorate_node::memory::Budget;
 use quorate_node::runtime::handle::{NodeHandle, NodeState};
 use quorate_node::runtime::{Node, Settings};
 use quorate_protocol::chain::Chain;
@@ -70,6 +71,7 @@ impl Cluster {
             lost_max: (100, 1 << 20),
             retry: RetryPolicy::default(),
             in_flight_max: 4_096,
+            heap: Budget::divide(1 << 28, None).unwrap(),
         }
     }
 

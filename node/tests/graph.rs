@@ -14,6 +14,7 @@ use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use quorate_control::versions::Versions;
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{HttpConfig, Limits, RetryPolicy, serve};
+use quorate_node::memory::Budget;
 use quorate_node::runtime::handle::NodeState;
 use quorate_node::runtime::{Node, Settings};
 use quorate_protocol::chain::Chain;
@@ -83,6 +84,7 @@ impl Cluster {
             lost_max: (100, 1 << 20),
             retry: RetryPolicy::default(),
             in_flight_max: 4_096,
+            heap: Budget::divide(1 << 28, None).unwrap(),
         };
         let node = Node::start(settings, Some(peers)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

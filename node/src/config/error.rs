@@ -12,6 +12,8 @@ use super::dial::DialError;
 use super::first_run::NameError;
 use super::limits::OutOfRange;
 use super::template::TemplateError;
+use crate::memory::TooSmall;
+use crate::memory::size::{OptionsError, SizeError};
 
 /// Why settings are refused.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +131,15 @@ pub enum ConfigError {
          QUORATE_CLUSTER_PASSWORD or `cluster_password:` in the file"
     )]
     NoPassword,
+    /// The heap.
+    #[error("heap: {0}")]
+    Heap(#[from] SizeError),
+    /// The heap, as the original's variable gives it.
+    #[error("ORIENTDB_OPTS_MEMORY: {0}")]
+    HeapOptions(#[from] OptionsError),
+    /// Less than a server needs.
+    #[error("heap: {0}")]
+    HeapTooSmall(#[from] TooSmall),
     /// A number.
     #[error(transparent)]
     OutOfRange(#[from] OutOfRange),

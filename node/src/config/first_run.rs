@@ -103,6 +103,7 @@ mod tests {
 
     use super::*;
     use crate::runtime::data_dir::DataDir;
+    use crate::runtime::storage::Share;
 
     /// What is found when somebody types this, and what they are shown.
     fn typed(data: &Path, answer: &str) -> (Found, String) {
@@ -123,7 +124,7 @@ mod tests {
         }
         let frame = shown.lines().filter(|line| line.starts_with(['|', '+']));
         assert!(frame.clone().count() == 8 && frame.clone().all(|line| line.len() == 69));
-        drop(DataDir::open(dir.path(), "n2", Versions::ALL).unwrap());
+        drop(DataDir::open(dir.path(), "n2", Versions::ALL, Share::default()).unwrap());
         let (found, shown) = typed(dir.path(), "n1\n");
         assert_eq!((found.name.as_str(), found.is_saved, shown.as_str()), ("n2", true, ""));
         let alone = name(dir.path(), None, None).unwrap();

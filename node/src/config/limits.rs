@@ -70,7 +70,8 @@ pub(super) const RETRY_JITTER_PERCENT: Limit = Limit::new("retry_jitter_percent"
 /// costs memory, and locks that others wait for.
 pub(super) const IN_FLIGHT_MAX: Limit = Limit::new("in_flight_max", 4_096, 1..=65_536);
 
-/// Open connections of clients; each has one request at a time.
+/// Open connections of clients; each has one request at a time. Fewer where nobody says and the
+/// heap is small (`memory`).
 pub(super) const CONNECTIONS_MAX: Limit = Limit::new("connections_max", 1_024, 1..=65_536);
 
 /// A number out of its range.

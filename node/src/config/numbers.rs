@@ -6,8 +6,10 @@ use std::time::Duration;
 use quorate_protocol::io::AlignConfig;
 
 use super::limits::{self, OutOfRange};
-use super::{File, ServeArgs};
+use super::{ConfigError, File, ServeArgs};
 use crate::http::RetryPolicy;
+use crate::memory::size::{self, Size};
+use crate::memory::{Budget, limit};
 
 /// Settings that are numbers within limits.
 pub(super) struct Numbers {
@@ -15,14 +17,21 @@ pub(super) struct Numbers {
     pub(super) retry: RetryPolicy,
     /// Contents that lost and are kept, and their bytes.
     pub(super) lost_max: (usize, usize),
-    /// Requests and connections at once.
-    pub(super) loads: (usize, usize),
+    /// Requests at once.
+    pub(super) in_flight_max: usize,
+    /// Memory, connections included.
+    pub(super) heap: Budget,
 }
 
 impl Numbers {
-    pub(super) fn of(flags: &ServeArgs, file: &File) -> Result<Self, OutOfRange> {
-        let (align, retry) = (align(flags, file)?, retry(flags, file)?);
-        Ok(Self { align, retry, lost_max: lost_max(flags, file)?, loads: loads(flags, file)? })
+    pub(super) fn of(flags: &ServeArgs, file: &File) -> Result<Self, ConfigError> {
+        Ok(Self {
+            align: align(flags, file)?,
+            retry: retry(flags, file)?,
+            lost_max: lost_max(flags, file)?,
+            in_flight_max: limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?,
+            heap: heap(flags, file)?,
+        })
     }
 }
 
@@ -38,10 +47,16 @@ fn align(flags: &ServeArgs, file: &File) -> Result<AlignConfig, OutOfRange> {
     })
 }
 
-fn loads(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {
-    let requests = limits::IN_FLIGHT_MAX.pick(flags.in_flight_max, file.in_flight_max)?;
-    let connections = limits::CONNECTIONS_MAX.pick(flags.connections_max, file.connections_max)?;
-    Ok((requests, connections))
+/// The flag before the original's variable before the file before what the system has.
+fn heap(flags: &ServeArgs, file: &File) -> Result<Budget, ConfigError> {
+    let (flag, filed) = (flags.connections_max, file.connections_max);
+    let connections = flag.or(filed).map(|_| limits::CONNECTIONS_MAX.pick(flag, filed));
+    let flag: Option<Size> = flags.heap.as_deref().map(str::parse).transpose()?;
+    let variable = flags.env_memory.as_deref().map(size::of_options).transpose()?.flatten();
+    let given = flag.or(variable).or(file.heap).map(|size| size.0);
+    let total =
+        given.unwrap_or_else(|| Budget::by_default(limit::available().map(|(bytes, _)| bytes)));
+    Ok(Budget::divide(total, connections.transpose()?)?)
 }
 
 fn lost_max(flags: &ServeArgs, file: &File) -> Result<(usize, usize), OutOfRange> {

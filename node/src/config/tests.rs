@@ -225,7 +225,15 @@ fn a_name_comes_from_flag_then_environment_then_file_then_folder() {
     assert_eq!(named(Some("flag"), Some("env"), &file).unwrap().name, "flag");
     assert_eq!(named(None, Some("env"), &file).unwrap().name, "env");
     assert_eq!(named(None, None, &file).unwrap().name, "file");
-    drop(crate::runtime::data_dir::DataDir::open(dir.path(), "saved", Versions::ALL).unwrap());
+    drop(
+        crate::runtime::data_dir::DataDir::open(
+            dir.path(),
+            "saved",
+            Versions::ALL,
+            crate::runtime::storage::Share::default(),
+        )
+        .unwrap(),
+    );
     assert_eq!(named(None, None, &text).unwrap().name, "saved");
     let masters = format!("{text}masters: [n1]\ncluster_password: x\n");
     let error = named(None, None, &masters).err().unwrap();
@@ -286,5 +294,45 @@ fn the_template_says_where_servers_are_and_resolvers_may_name_it() {
         std::fs::write(&path, template.replace(from, to)).unwrap();
         let error = file(&text).unwrap_err();
         assert!(error.starts_with("default_db_config: ") && error.contains(expected), "{error}");
+    }
+}
+
+/// The flag comes before the original's variable, and that before the file.
+///
+/// FEATURES: S3
+#[test]
+fn the_heap_is_a_setting() {
+    let load = |heap: Option<&str>, variable: Option<&str>, more: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.yaml");
+        std::fs::write(&path, format!("{GOOD}{more}")).unwrap();
+        let arguments = ServeArgs {
+            config: Some(path),
+            heap: heap.map(str::to_owned),
+            env_memory: variable.map(str::to_owned),
+            ..ServeArgs::default()
+        };
+        Config::load(arguments, None).map(|config| config.heap).map_err(|e| e.to_string())
+    };
+    let mib = |budget: Result<Budget, String>| budget.unwrap().total >> 20;
+    let file = "heap: 256m\n";
+    assert_eq!(mib(load(Some("64m"), Some("-Xms1g -Xmx1g"), file)), 64);
+    assert_eq!(mib(load(None, Some("-Xms1g -Xmx1g"), file)), 1024);
+    assert_eq!(mib(load(None, Some("-Xms1g"), file)), 256);
+    assert_eq!(mib(load(None, None, "heap: 67108864\n")), 64);
+    let found = load(None, None, "").unwrap();
+    assert!((32..=4096).contains(&(found.total >> 20)), "{found:?}");
+    let asked = load(Some("64m"), None, "connections_max: 8\n").unwrap();
+    assert_eq!(asked.connections, 8);
+    for (heap, variable, more, expected) in [
+        (Some("64mb"), None, "", "heap: '64mb' is no size; legal are whole numbers with k, m or g"),
+        (Some("31m"), None, "", "heap: 31m is too small: the least is 32m"),
+        (None, Some("-Xmx16m"), "", "heap: 16m is too small: the least is 32m"),
+        (None, Some("-server"), "", "ORIENTDB_OPTS_MEMORY: '-server' is not legal; -Xmx"),
+        (None, None, "heap: much\n", "'much' is no size"),
+        (Some("32m"), None, "connections_max: 1024\n", "the least is 56m with connections_max"),
+    ] {
+        let refused = load(heap, variable, more).unwrap_err();
+        assert!(refused.contains(expected), "{refused}");
     }
 }

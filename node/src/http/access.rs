@@ -19,6 +19,7 @@ use super::error::{ApiError, describe};
 use super::members::Uniting;
 use super::session::Trail;
 use super::token::Token;
+use super::weight::Weight;
 use super::{permitted, record};
 use crate::index::table;
 
@@ -39,6 +40,8 @@ pub(super) struct Access<'a, B> {
     pub(super) fresh: bool,
     /// Under which token a transaction runs.
     pub(super) token: Option<&'a Token>,
+    /// What the request holds.
+    pub(super) weight: &'a Arc<Weight>,
     /// What the session must remember, if the request belongs to one.
     pub(super) trail: Option<&'a Trail>,
     /// Told once this server has voted for the request's transaction on records.
@@ -119,6 +122,7 @@ impl<B: Backend> Ctx<B> {
             level: self.level,
             fresh: false,
             token: self.token.as_ref(),
+            weight: &self.weight,
             trail: self.trail.as_deref(),
             accepted: self.early.as_ref().map(|early| &early.accepted),
         }

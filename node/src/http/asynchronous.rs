@@ -40,9 +40,8 @@ const OF: &str = "x-quorate-outcome-of";
 
 /// Requests answered early that have no outcome yet; above, the next is refused.
 const PENDING_MAX: usize = 4_096;
-/// Answers kept, and their bytes; above, the oldest is forgotten.
+/// Answers kept; above, as above the bytes that they may have, the oldest is forgotten.
 const KEPT_MAX: usize = 16_384;
-const KEPT_BYTES_MAX: usize = 32 << 20;
 
 /// Paths whose requests can be single transactions.
 const TRANSACTIONS: [&str; 3] = ["document", "batch", "command"];
@@ -59,6 +58,7 @@ pub(super) struct Early {
 /// What became of requests that were answered early.
 #[derive(Debug)]
 pub(super) struct Outcomes {
+    bytes_max: usize,
     state: Mutex<Kept>,
     changes: watch::Sender<u64>,
 }
@@ -83,13 +83,12 @@ struct Answered {
     outcome: Outcome,
 }
 
-impl Default for Outcomes {
-    fn default() -> Self {
-        Self { state: Mutex::default(), changes: watch::Sender::new(0) }
-    }
-}
-
 impl Outcomes {
+    /// Keeps answers of so many bytes.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, state: Mutex::default(), changes: watch::Sender::new(0) }
+    }
+
     fn state(&self) -> MutexGuard<'_, Kept> {
         // Whole after every statement that can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -116,7 +115,7 @@ impl Outcomes {
         let mut state = self.state();
         let Some(answer) = state.answers.get_mut(&number) else { return false };
         let bytes = answered.bytes();
-        if bytes > KEPT_BYTES_MAX {
+        if bytes > self.bytes_max {
             // Kept, it would drive out all others and then itself.
             state.answers.remove(&number);
         } else {
@@ -124,7 +123,7 @@ impl Outcomes {
             state.bytes += bytes;
             state.order.push_back(number);
         }
-        while state.order.len() > KEPT_MAX || state.bytes > KEPT_BYTES_MAX {
+        while state.order.len() > KEPT_MAX || state.bytes > self.bytes_max {
             let Some(oldest) = state.order.pop_front() else { break };
             let gone = state.answers.remove(&oldest).flatten();
             state.bytes -= gone.map_or(0, |gone| gone.bytes());
@@ -319,6 +318,8 @@ async fn keep(response: Response) -> Answered {
     let outcome = parts.extensions.get().copied().unwrap_or(Outcome::Ok);
     // Bodies are made as a whole and have no way to fail.
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    // A copy: the answer's own bytes hold what running requests share.
+    let body = Bytes::copy_from_slice(&body);
     Answered { status: parts.status, headers: parts.headers, body, outcome }
 }
 
@@ -344,6 +345,8 @@ impl Answered {
 mod tests {
     use super::*;
 
+    const BYTES: usize = 1 << 20;
+
     fn answered(bytes: usize) -> Answered {
         let (status, headers) = (StatusCode::OK, HeaderMap::new());
         Answered { status, headers, body: vec![0; bytes].into(), outcome: Outcome::Ok }
@@ -351,7 +354,7 @@ mod tests {
 
     #[test]
     fn only_so_many_may_have_no_outcome() {
-        let outcomes = Outcomes::default();
+        let outcomes = Outcomes::new(BYTES);
         let numbers: Vec<u64> = (0..PENDING_MAX).map(|_| outcomes.begin().unwrap()).collect();
         assert_eq!(outcomes.begin(), None);
         assert!(outcomes.finish(numbers[0], answered(1)));
@@ -363,20 +366,20 @@ mod tests {
 
     #[test]
     fn the_oldest_answers_are_forgotten_and_never_what_has_none() {
-        let outcomes = Outcomes::default();
+        let outcomes = Outcomes::new(BYTES);
         let open = outcomes.begin().unwrap();
         let finish = |bytes| {
             let number = outcomes.begin().unwrap();
             assert!(outcomes.finish(number, answered(bytes)));
             number
         };
-        let first = finish(KEPT_BYTES_MAX / 2);
-        let second = finish(KEPT_BYTES_MAX / 2);
+        let first = finish(BYTES / 2);
+        let second = finish(BYTES / 2);
         assert!(outcomes.look(first).is_some());
         let third = finish(1);
         assert!(outcomes.look(first).is_none());
         assert!(outcomes.look(second).flatten().is_some());
-        let huge = finish(KEPT_BYTES_MAX + 1);
+        let huge = finish(BYTES + 1);
         assert!(outcomes.look(huge).is_none() && outcomes.look(third).is_some());
         for _ in 0..KEPT_MAX {
             finish(0);
@@ -388,7 +391,7 @@ mod tests {
 
     #[test]
     fn headers_count_too() {
-        let outcomes = Outcomes::default();
+        let outcomes = Outcomes::new(BYTES);
         let number = outcomes.begin().unwrap();
         let mut answer = answered(2);
         answer.headers.insert("etag", HeaderValue::from_static("12345"));

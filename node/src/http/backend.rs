@@ -13,7 +13,7 @@ use quorate_control::command::Command;
 use quorate_control::schema::Schema;
 use quorate_control::servers::Role;
 use quorate_protocol::conflict::{Dismissed, Rival};
-use quorate_protocol::io::{Failure, Proposal, ReadQuorum, SessionToken};
+use quorate_protocol::io::{Failure, PAGE_BYTES, Proposal, ReadQuorum, SessionToken};
 use quorate_protocol::message::LogPosition;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
@@ -103,8 +103,21 @@ pub struct NodeStatus {
     pub masters: BTreeMap<String, Master>,
 }
 
-/// Records of a cluster with their positions, in position order.
+/// Records of a cluster with their positions, in position order. It ends with as many as were
+/// asked for, with the one with which its contents are [`PAGE_BYTES`], or with the cluster.
 pub type Page = Vec<(u64, Committed)>;
+
+/// Bytes of a page's contents.
+#[must_use]
+pub fn bytes_of(page: &Page) -> usize {
+    page.iter().filter_map(|(_, committed)| committed.image.as_ref()).map(|i| i.0.len()).sum()
+}
+
+/// True when nothing is behind a page of at most `limit`.
+#[must_use]
+pub fn is_last(page: &Page, limit: usize) -> bool {
+    page.len() < limit && bytes_of(page) < PAGE_BYTES
+}
 
 /// Answer to a read from several MASTERs, one entry an item asked for.
 pub type Answers = Vec<(ItemId, Option<Committed>)>;
@@ -162,8 +175,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
         item: &ItemId,
     ) -> impl Future<Output = Result<Option<Committed>, ReadError>> + Send;
 
-    /// Live records of a cluster from position `from` on, at most `limit`. Fewer: the end is
-    /// reached.
+    /// Live records of a cluster from position `from` on, at most `limit`; [`is_last`] says whether
+    /// the end is reached.
     fn scan_local(
         &self,
         cluster: ClusterKey,

@@ -126,6 +126,7 @@ async fn one_by_one<B: Backend>(
             let failed = match attempt(tries.access(), database, one, &mut names).await {
                 Ok(written) => {
                     done.extend(written);
+                    tries.done();
                     break;
                 }
                 Err(error) => tries.after(error).await,

@@ -15,15 +15,14 @@ use axum::body::{Body, HttpBody};
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::{HeaderMap, Method};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use quorate_api::{ErrorCode, NodeId};
 use quorate_control::data_centers::DataCenters;
 use quorate_control::dynamic::NewNodes;
 use quorate_control::members::WriteQuorum;
 use quorate_control::settings::{ExecutionMode, ReadQuorum};
 use quorate_protocol::chain::Chain;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::allocate::Turns;
 use super::asynchronous::{Early, Outcomes};
@@ -34,14 +33,18 @@ use super::metrics::Counters;
 use super::session::Trail;
 use super::token::Token;
 use super::tries::RetryPolicy;
+use super::weight::{self, Scales, Weight};
+use crate::memory::Budget;
 
 /// Bounds of what one client, and all together, can make the server hold.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Largest body; above: 413.
     pub body_bytes_max: usize,
-    /// Bodies being read or worked on, all connections together; above: 503.
-    pub bodies_bytes_max: usize,
+    /// What all requests may hold together, bodies and results; above: 503.
+    pub requests_bytes_max: usize,
+    /// Answers that nobody waited for, kept to be asked for.
+    pub answers_bytes_max: usize,
     /// Open connections; above: 503 and closed.
     pub connections_max: usize,
     /// Request line and headers; above: closed by the HTTP library.
@@ -63,7 +66,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 4 << 20,
-            bodies_bytes_max: 64 << 20,
+            requests_bytes_max: 256 << 20,
+            answers_bytes_max: ANSWERS_MOST,
             connections_max: 1024,
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(30),
@@ -71,6 +75,24 @@ impl Default for Limits {
             deadline_max: Duration::from_secs(60),
             shutdown_stay: Duration::from_millis(300),
             shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Answers that nobody waited for, where memory is no matter.
+const ANSWERS_MOST: usize = 32 << 20;
+
+impl Limits {
+    /// Those that keep requests within their part of a budget.
+    #[must_use]
+    pub fn within(budget: &Budget) -> Self {
+        let requests = Budget::bytes(budget.requests);
+        let answers = (requests / 8).min(ANSWERS_MOST);
+        Self {
+            requests_bytes_max: requests - answers,
+            answers_bytes_max: answers,
+            connections_max: budget.connections,
+            ..Self::default()
         }
     }
 }
@@ -98,9 +120,6 @@ pub struct HttpConfig {
     pub limits: Limits,
 }
 
-/// Bytes that one unit of the budget for bodies stands for.
-const BUDGET_UNIT: usize = 1024;
-
 /// Shared by all requests.
 pub(super) struct App<B> {
     /// The server.
@@ -119,7 +138,8 @@ pub(super) struct App<B> {
     pub(super) outcomes: Outcomes,
     /// Whose turn it is of clusters that records could be created in.
     pub(super) turns: Turns,
-    bodies: Arc<Semaphore>,
+    /// What requests hold.
+    pub(super) scales: Arc<Scales>,
 }
 
 impl<B: Backend> App<B> {
@@ -127,7 +147,8 @@ impl<B: Backend> App<B> {
     pub(super) fn new(backend: B, config: HttpConfig) -> Self {
         let status = backend.status();
         let counters = Counters::new(backend.connections(), backend.running());
-        let units = config.limits.bodies_bytes_max.div_ceil(BUDGET_UNIT);
+        let scales = Arc::new(Scales::new(config.limits.requests_bytes_max));
+        let outcomes = Outcomes::new(config.limits.answers_bytes_max);
         Self {
             backend,
             node: status.node,
@@ -135,9 +156,9 @@ impl<B: Backend> App<B> {
             boot: status.boot,
             config,
             counters,
-            outcomes: Outcomes::default(),
+            outcomes,
             turns: Turns::default(),
-            bodies: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+            scales,
         }
     }
 }
@@ -164,8 +185,8 @@ pub(super) struct Ctx<B> {
     query: Option<String>,
     /// Its body; empty for methods that have none.
     pub(super) body: Bytes,
-    /// Given back when the request is done.
-    _budget: Option<OwnedSemaphorePermit>,
+    /// What it holds.
+    pub(super) weight: Arc<Weight>,
 }
 
 impl<B: Backend> FromRequest<Arc<App<B>>> for Ctx<B> {
@@ -192,10 +213,12 @@ impl<B: Backend> FromRequest<Arc<App<B>>> for Ctx<B> {
             None => Instant::now() + deadline(&parts.headers, &app.config.limits)?,
         };
         let level = read_level(&parts.headers)?;
-        let (body, budget) = if matches!(parts.method, Method::GET | Method::HEAD) {
-            (Bytes::new(), None)
+        let weight: Option<Arc<Weight>> = parts.extensions.remove();
+        let weight = weight.unwrap_or_else(|| app.scales.weigh());
+        let body = if matches!(parts.method, Method::GET | Method::HEAD) {
+            Bytes::new()
         } else {
-            read_body(app, body, deadline).await?
+            read_body(app.config.limits.body_bytes_max, body, &weight, deadline).await?
         };
         let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
         let request = [parts.method.as_str().as_bytes(), path.as_bytes(), &body];
@@ -212,7 +235,7 @@ impl<B: Backend> FromRequest<Arc<App<B>>> for Ctx<B> {
             params,
             query: parts.uri.query().map(str::to_owned),
             body,
-            _budget: budget,
+            weight,
         })
     }
 }
@@ -249,33 +272,47 @@ impl<B: Backend> Ctx<B> {
     }
 }
 
-/// Reads a body. It counts against the budget of all bodies until the request is done.
-async fn read_body<B: Backend>(
-    app: &App<B>,
-    body: Body,
+/// Reads a body, which is weighed before it is: at once if its size is known, else piece by piece;
+/// and once more for what its values take.
+async fn read_body(
+    limit: usize,
+    mut body: Body,
+    weight: &Arc<Weight>,
     deadline: Instant,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
-    let limit = app.config.limits.body_bytes_max;
-    // Of a body in chunks nothing is known beforehand: anything up to the limit can come.
-    let declared = body.size_hint().upper();
-    let expected = declared.map_or(limit, |n| usize::try_from(n).unwrap_or(usize::MAX));
+) -> Result<Bytes, ApiError> {
+    let declared = body.size_hint().exact();
+    let expected = declared.map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
     if expected > limit {
         return Err(too_large(limit));
     }
-    if expected == 0 {
-        return Ok((Bytes::new(), None));
+    let mut held = weight.hold(weight::of_body(expected))?;
+    let mut read = BytesMut::with_capacity(expected);
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame
+                .map_err(|error| ApiError::bad_request(format!("body not readable: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let length = read.len() + data.len();
+            if length > limit {
+                return Err(too_large(limit));
+            }
+            if length > expected {
+                held.set(weight::of_body(length))?;
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok(())
+    };
+    match tokio::time::timeout_at(deadline.into(), reading).await {
+        Ok(done) => done?,
+        Err(_) => {
+            let text = "the body did not arrive before the deadline";
+            return Err(ApiError::bad_request(text));
+        }
     }
-    let units = u32::try_from(expected.div_ceil(BUDGET_UNIT)).unwrap_or(u32::MAX);
-    let budget = Arc::clone(&app.bodies).try_acquire_many_owned(units).map_err(|_| {
-        ApiError::new(ErrorCode::Overload, "too many bytes of request bodies in flight")
-    })?;
-    let read = Limited::new(body, limit).collect();
-    match tokio::time::timeout_at(deadline.into(), read).await {
-        Ok(Ok(body)) => Ok((body.to_bytes(), Some(budget))),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
-        Ok(Err(error)) => Err(ApiError::bad_request(format!("body not readable: {error}"))),
-        Err(_) => Err(ApiError::bad_request("the body did not arrive before the deadline")),
-    }
+    held.set(weight::of_body(read.len()).saturating_add(weight::of_values(&read)))?;
+    held.keep();
+    Ok(read.freeze())
 }
 
 fn too_large(limit: usize) -> ApiError {

@@ -29,6 +29,8 @@ pub(super) async fn read<B: Backend>(ctx: Ctx<B>) -> Reply {
     let rid = parse_rid(ctx.param("rid"))?;
     let known = ctx.if_none_match()?;
     let committed = live(ctx.access(), &db, rid).await?;
+    // The record, and the answer made of it.
+    ctx.weight.take(2 * committed.image.as_ref().map_or(0, |image| image.0.len()))?;
     let version = committed.stamp.version;
     if known == Some(version) {
         return Ok(reply::with_etag(reply::empty(StatusCode::NOT_MODIFIED), version));

@@ -12,8 +12,9 @@ use super::error::ApiError;
 use super::graph::{edges_in, found_elsewhere};
 use super::record::{self, Incoming};
 use super::reply::Answer;
-use super::source::{Found, Source, fields_if, query, row};
+use super::source::{Found, Source, fields_if, query, row, weight_of};
 use super::tries::Tries;
+use super::weight::{Held, of_body, of_values};
 use super::work::{Fields, RECORDS_MAX, Work, Written};
 use crate::sql::{
     Column, Condition, CreateEdge, CreateVertex, Delete, DeleteEdge, Insert, OrderKey, Row, Select,
@@ -107,11 +108,17 @@ struct Gathered {
     bytes: usize,
     /// Rows that can still make it into the result.
     wanted: usize,
+    held: Held,
 }
+
+/// What a row takes beside its text.
+const ROW: usize = size_of::<(Vec<Value>, Vec<u8>)>();
 
 impl Gathered {
     fn push(&mut self, keys: Vec<Value>, row: Vec<u8>, by: &[OrderKey]) -> Result<(), ApiError> {
-        self.bytes = self.bytes.saturating_add(row.len());
+        self.bytes = self.bytes.saturating_add(Self::weight(&keys, &row));
+        // The rows, and the answer that they are put together to.
+        self.held.set(self.bytes.saturating_mul(2))?;
         self.rows.push((keys, row));
         // With an order and a limit only the best rows are kept; sorting now and then is enough.
         if !by.is_empty() && self.rows.len() >= self.wanted.saturating_mul(2).saturating_add(1024) {
@@ -127,7 +134,11 @@ impl Gathered {
     fn shrink(&mut self, by: &[OrderKey]) {
         self.rows.sort_by(|a, b| order(by, &a.0, &b.0));
         self.rows.truncate(self.wanted);
-        self.bytes = self.rows.iter().map(|(_, row)| row.len()).sum();
+        self.bytes = self.rows.iter().map(|(keys, row)| Self::weight(keys, row)).sum();
+    }
+
+    fn weight(keys: &[Value], row: &[u8]) -> usize {
+        ROW + weight_of(keys) + row.len()
     }
 }
 
@@ -143,7 +154,8 @@ async fn run_select<B: Backend>(
     let looks_inside =
         select.filter.is_some() || !select.order.is_empty() || !select.projections.is_empty();
     let wanted = select.skip.saturating_add(limit);
-    let mut gathered = Gathered { rows: Vec::new(), bytes: 0, wanted };
+    let held = access.weight.hold(0)?;
+    let mut gathered = Gathered { rows: Vec::new(), bytes: 0, wanted, held };
     let mut count: u64 = 0;
     // Without an order the first rows are the result.
     let is_full = |rows: usize| counts.is_none() && select.order.is_empty() && rows >= wanted;
@@ -174,6 +186,7 @@ async fn run_select<B: Backend>(
     if !select.order.is_empty() {
         gathered.shrink(&select.order);
     }
+    gathered.held.keep();
     let rows = gathered.rows.into_iter().map(|(_, row)| row).skip(select.skip).take(limit);
     Ok(Answer::result(&rows.collect::<Vec<_>>()))
 }
@@ -236,6 +249,10 @@ async fn matching<B: Backend>(
                      changed as one transaction; use LIMIT"
                 );
                 return Err(ApiError::new(ErrorCode::TooLarge, text));
+            }
+            // Held with its values, and what becomes of them, until the commit.
+            if let Some(image) = &found.committed.image {
+                access.weight.take(of_body(image.0.len()) + of_values(&image.0))?;
             }
             matching.push((found, fields));
             if matching.len() == limit {

@@ -104,8 +104,9 @@ impl Counters {
         self.decided_later[index].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// As Prometheus text.
-    pub(super) fn render(&self) -> String {
+    /// As Prometheus text; `held` is what requests may hold, do hold, and how often one was refused
+    /// for it.
+    pub(super) fn render(&self, held: (usize, usize, u64)) -> String {
         let mut out = Text(String::with_capacity(2048));
         let number = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.head("quorate_http_requests_total", "counter", "HTTP requests answered.");
@@ -151,6 +152,14 @@ impl Counters {
         let refused = "quorate_http_connections_refused_total";
         out.head(refused, "counter", "HTTP connections refused: too many were open.");
         out.line(format_args!("{refused} {}", number(&self.refused)));
+        for (name, kind, value, help) in [
+            ("quorate_requests_bytes_max", "gauge", held.0 as u64, "Memory requests may have."),
+            ("quorate_requests_bytes", "gauge", held.1 as u64, "Memory requests hold."),
+            ("quorate_requests_refused_total", "counter", held.2, "Refused for lack of it."),
+        ] {
+            out.head(name, kind, help);
+            out.line(format_args!("{name} {value}"));
+        }
         out.0
     }
 }
@@ -182,11 +191,13 @@ mod tests {
         counters.count(None);
         counters.waited(Duration::from_millis(250));
         counters.waited(Duration::from_millis(500));
-        let text = counters.render();
+        let text = counters.render((2048, 1024, 3));
         for expected in [
             "# TYPE quorate_http_requests_total counter\nquorate_http_requests_total 2\n",
             "quorate_http_errors_total{code=\"deadline\",outcome=\"unknown\"} 1\n",
             "quorate_http_connections 0\n",
+            "# TYPE quorate_requests_bytes gauge\nquorate_requests_bytes 1024\n",
+            "quorate_requests_refused_total 3\n",
             "# TYPE quorate_session_wait_seconds summary\nquorate_session_wait_seconds_sum 0.75\n",
             "quorate_session_wait_seconds_count 2\n",
         ] {

@@ -35,6 +35,7 @@ mod source;
 mod tables;
 mod token;
 mod tries;
+mod weight;
 mod work;
 
 #[cfg(test)]

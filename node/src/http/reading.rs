@@ -12,6 +12,7 @@ use super::access::{Access, Db};
 use super::backend::Backend;
 use super::error::ApiError;
 use super::permitted;
+use super::weight;
 
 impl<B: Backend> Access<'_, B> {
     /// How many MASTERs answer reads of a database.
@@ -69,9 +70,22 @@ impl<B: Backend> Access<'_, B> {
         Ok(found.into_iter().chain(own).max_by_key(|committed| committed.stamp))
     }
 
+    /// State that a transaction builds on, which is held with its values until the answer is sent.
+    pub(super) async fn base(
+        &self,
+        item: &ItemId,
+        version: Option<u64>,
+    ) -> Result<Option<Committed>, ApiError> {
+        let found = self.find_base(item, version).await?;
+        if let Some(image) = found.as_ref().and_then(|found| found.image.as_ref()) {
+            self.weight.take(weight::of_body(image.0.len()) + weight::of_values(&image.0))?;
+        }
+        Ok(found)
+    }
+
     /// State that a transaction builds on: local, or by majority when that is known not to do or
     /// has nothing in the version wanted. Tombstones included.
-    pub(super) async fn base(
+    async fn find_base(
         &self,
         item: &ItemId,
         version: Option<u64>,

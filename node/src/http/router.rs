@@ -13,7 +13,7 @@ use super::context::App;
 use super::error::ApiError;
 use super::{
     asynchronous, batch, command, conflicts, ddl, distributed, distributed_config, document,
-    server, session, token,
+    server, session, token, weight,
 };
 
 /// All routes. What is not here, or not with this method, is refused with 405 as in the original.
@@ -80,6 +80,8 @@ pub(super) fn router<B: Backend>(app: Arc<App<B>>) -> Router {
         .route("/metrics", get(server::metrics::<B>))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
+        // Innermost: whatever else keeps an answer, it is weighed until it is sent.
+        .layer(from_fn_with_state(Arc::clone(&app), weight::weighed::<B>))
         .layer(from_fn_with_state(Arc::clone(&app), session::keep::<B>))
         // Outermost: a session is waited for, and its token made, with the transaction.
         .layer(from_fn_with_state(Arc::clone(&app), asynchronous::answer_early::<B>))

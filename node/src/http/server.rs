@@ -110,7 +110,7 @@ pub(super) async fn health<B: Backend>(State(app): State<Arc<App<B>>>) -> Reply 
 /// `GET /metrics`.
 pub(super) async fn metrics<B: Backend>(State(app): State<Arc<App<B>>>) -> Response<Body> {
     let mut text = app.backend.metrics();
-    text.push_str(&app.counters.render());
+    text.push_str(&app.counters.render(app.scales.figures()));
     let mut response = reply::text(StatusCode::OK, text);
     response.headers_mut().insert(CONTENT_TYPE, PROMETHEUS);
     response

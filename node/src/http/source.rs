@@ -12,8 +12,9 @@ use quorate_control::indexes::{Index, IndexKind, IndexState};
 use serde_json::{Map, Value, json};
 
 use super::access::{Access, Db};
-use super::backend::Backend;
+use super::backend::{Backend, is_last};
 use super::error::ApiError;
+use super::weight::Held;
 use super::{permitted, record};
 use crate::index::key;
 use crate::sql::{Comparison, Condition, Operand, Row, Select, Target, holds, order, order_keys};
@@ -41,7 +42,14 @@ pub(super) struct Source<'a, B> {
     index: Option<String>,
     /// The key that named the record, if that index is unique.
     lookup: Option<Lookup>,
+    /// The page that was handed out last.
+    page: Held,
+    /// Ids that are still to be read, and those that were.
+    _ids: Held,
 }
+
+/// What an id takes while it is read and looked for among the others.
+const ID: usize = 64;
 
 /// A unique key with who had it when it was read. It is read apart from the record, and may move
 /// in between.
@@ -64,7 +72,8 @@ impl<'a, B: Backend> Source<'a, B> {
     ) -> Result<Self, ApiError> {
         let (clusters, rids) = (Vec::new(), Vec::new());
         let (index, lookup) = (None, None);
-        let mut source = Source { access, db, clusters, rids, from: 0, index, lookup };
+        let (page, _ids) = (access.weight.hold(0)?, access.weight.hold(0)?);
+        let mut source = Source { access, db, clusters, rids, from: 0, index, lookup, page, _ids };
         match target {
             Target::Class(class) => {
                 source.db = access.database_with_class(source.db, class).await?;
@@ -97,6 +106,7 @@ impl<'a, B: Backend> Source<'a, B> {
             );
             return Err(ApiError::new(ErrorCode::Unsupported, text));
         }
+        source._ids.set(source.rids.len().saturating_mul(ID))?;
         let mut seen = BTreeSet::new();
         source.rids.retain(|rid| seen.insert(*rid));
         source.clusters.reverse();
@@ -194,6 +204,14 @@ impl<'a, B: Backend> Source<'a, B> {
             let text = "the deadline passed before the scan was done";
             return Err(ApiError::new(ErrorCode::ReadTimeout, text));
         }
+        let Some(page) = self.read_page().await? else { return Ok(None) };
+        let images = page.iter().filter_map(|found| found.committed.image.as_ref());
+        // A record is looked into one at a time.
+        self.page.set(images.map(|image| image.0.len()).sum::<usize>().saturating_mul(2))?;
+        Ok(Some(page))
+    }
+
+    async fn read_page(&mut self) -> Result<Option<Vec<Found>>, ApiError> {
         if let Some(rid) = self.rids.pop() {
             self.db.class_name(rid.cluster)?;
             let item = self.db.item(rid);
@@ -208,7 +226,7 @@ impl<'a, B: Backend> Source<'a, B> {
         let page = self.access.scan(self.db.key(cluster), self.from, PAGE_RECORDS).await?;
         let last = page.last().map(|(position, _)| *position);
         match last.and_then(|position| position.checked_add(1)) {
-            Some(next) if page.len() >= PAGE_RECORDS => self.from = next,
+            Some(next) if !is_last(&page, PAGE_RECORDS) => self.from = next,
             Some(_) | None => {
                 self.clusters.pop();
                 self.from = 0;
@@ -246,6 +264,12 @@ fn equalities(filter: Option<&Condition>) -> Vec<(&str, &Value)> {
     found
 }
 
+/// What keys of an order take.
+pub(super) fn weight_of(keys: &[Value]) -> usize {
+    let text = |key: &Value| key.as_str().map_or(0, str::len);
+    size_of_val(keys) + keys.iter().map(text).sum::<usize>()
+}
+
 /// A record's fields, read only when something looks into them.
 pub(super) fn fields_if(needed: bool, found: &Found) -> Result<Map<String, Value>, ApiError> {
     if needed { record::decode(found.rid, found.committed.image.as_ref()) } else { Ok(Map::new()) }
@@ -269,14 +293,18 @@ pub(super) fn query<'a, B: Backend>(access: Access<'a, B>, db: Db, select: &'a S
         let filter = select.filter.as_ref();
         let mut source = Source::open(access, db, &select.target, filter).await?;
         let mut found: Vec<(Vec<Value>, Rid)> = Vec::new();
+        let (mut held, mut bytes) = (access.weight.hold(0)?, 0usize);
         while let Some(page) = source.next().await? {
             for entry in &page {
                 let fields = fields_if(filter.is_some() || !select.order.is_empty(), entry)?;
                 let row = row(&source.db, entry, &fields)?;
                 if filter.is_none_or(|filter| holds(filter, &row)) {
-                    found.push((order_keys(&select.order, &row), entry.rid));
+                    let keys = order_keys(&select.order, &row);
+                    bytes = bytes.saturating_add(ID + weight_of(&keys));
+                    found.push((keys, entry.rid));
                 }
             }
+            held.set(bytes)?;
         }
         found.sort_by(|a, b| order(&select.order, &a.0, &b.0));
         let limit = select.limit.flatten().unwrap_or(usize::MAX);

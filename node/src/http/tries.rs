@@ -39,11 +39,18 @@ impl RetryPolicy {
 pub(super) struct Tries<'a, B> {
     access: Access<'a, B>,
     number: u32,
+    /// What the request held before the first attempt.
+    mark: usize,
 }
 
 impl<'a, B> Tries<'a, B> {
-    pub(super) const fn new(access: Access<'a, B>) -> Self {
-        Self { access, number: 0 }
+    pub(super) fn new(access: Access<'a, B>) -> Self {
+        Self { access, number: 0, mark: access.weight.mark() }
+    }
+
+    /// What the last attempt held is needed no longer, whatever became of it.
+    pub(super) fn done(&self) {
+        self.access.weight.back_to(self.mark);
     }
 
     /// What the next attempt works with: fresh state once one has failed.
@@ -68,6 +75,7 @@ impl<'a, B> Tries<'a, B> {
         if Instant::now() + pause >= self.access.deadline {
             return Err(error);
         }
+        self.done();
         tokio::time::sleep(pause).await;
         counters.restarts.fetch_add(1, Ordering::Relaxed);
         Ok(())

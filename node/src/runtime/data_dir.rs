@@ -16,7 +16,7 @@ use quorate_api::{Boot, NodeId};
 use quorate_control::versions::Versions;
 
 use super::storage::witness::{Claim, Witness};
-use super::storage::{Durable, Owner, Storage, StorageError};
+use super::storage::{Durable, Owner, Share, Storage, StorageError};
 pub(crate) use identity::raise_format;
 pub use identity::saved_name;
 use identity::{FORMAT, identity};
@@ -199,7 +199,12 @@ impl DataDir {
     /// # Errors
     /// In use, damaged, another server's, of a format that none of these versions writes, or its
     /// data is gone.
-    pub fn open(root: &Path, name: &str, versions: Versions) -> Result<Self, DataError> {
+    pub fn open(
+        root: &Path,
+        name: &str,
+        versions: Versions,
+        share: Share,
+    ) -> Result<Self, DataError> {
         renounced::put_aside(root, versions)?;
         let databases = databases(root);
         fs::create_dir_all(&databases).map_err(io_error("create", &databases))?;
@@ -216,8 +221,8 @@ impl DataDir {
         }
         let failed = |source| DataError::Storage { path: path.clone(), source };
         let storage = match previous {
-            Boot(0) => Storage::open(&path),
-            _ => Storage::open_existing(&path),
+            Boot(0) => Storage::open(&path, share),
+            _ => Storage::open_existing(&path, share),
         };
         let storage = storage.map_err(failed)?;
         let owner = storage.owner().map_err(failed)?;
@@ -379,7 +384,7 @@ mod tests {
     use super::*;
 
     fn open(root: &Path) -> Result<DataDir, DataError> {
-        DataDir::open(root, "n1", Versions::ALL)
+        DataDir::open(root, "n1", Versions::ALL, Share::default())
     }
 
     #[test]
@@ -436,7 +441,10 @@ mod tests {
         replace(own.path(), WITNESS, &Claim::default().encode()).unwrap();
         let text = open(own.path()).err().unwrap().to_string();
         assert!(text.contains("was written by server"), "{text}");
-        let text = DataDir::open(other.path(), "n2", Versions::ALL).err().unwrap().to_string();
+        let text = DataDir::open(other.path(), "n2", Versions::ALL, Share::default())
+            .err()
+            .unwrap()
+            .to_string();
         assert!(text.contains("belongs to server 'n1', not to 'n2'"), "{text}");
         assert_eq!(saved_name(other.path()).unwrap().as_deref(), Some("n1"));
     }

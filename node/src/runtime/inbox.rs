@@ -19,8 +19,6 @@ use super::link::Peer;
 /// Messages waiting for the loop; when full, the links stop reading and TCP pushes back to the
 /// sender.
 const MESSAGES_MAX: usize = 8_192;
-/// Their bytes; same consequence.
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Everything that can happen to the loop.
 pub(crate) enum Input {
@@ -96,26 +94,27 @@ struct State {
     closed: bool,
 }
 
-impl State {
-    fn has_space(&self) -> bool {
-        self.messages < MESSAGES_MAX && self.bytes < MESSAGE_BYTES_MAX
-    }
-}
-
 /// The queue.
 pub(crate) struct Inbox {
     /// Client requests waiting for the loop; when full, the next is refused with `Overload`.
     clients_max: usize,
+    /// Bytes of messages waiting for the loop; same consequence as of [`MESSAGES_MAX`].
+    bytes_max: usize,
     state: Mutex<State>,
     wake: Condvar,
     space: Notify,
 }
 
 impl Inbox {
-    /// An empty queue that takes so many clients' requests.
-    pub(crate) fn new(clients_max: usize) -> Self {
+    /// An empty queue that takes so many clients' requests, and messages up to one more than so
+    /// many bytes.
+    pub(crate) fn new(clients_max: usize, bytes_max: usize) -> Self {
         let (state, wake, space) = (Mutex::default(), Condvar::new(), Notify::new());
-        Self { clients_max, state, wake, space }
+        Self { clients_max, bytes_max, state, wake, space }
+    }
+
+    fn has_space(&self, state: &State) -> bool {
+        state.messages < MESSAGES_MAX && state.bytes < self.bytes_max
     }
 
     /// Puts a client's request in, unless too many wait already.
@@ -153,7 +152,7 @@ impl Inbox {
             inputs.clear();
             return true;
         }
-        if !state.has_space() {
+        if !self.has_space(&state) {
             return false;
         }
         state.messages += inputs.len();
@@ -200,7 +199,7 @@ impl Inbox {
         } else {
             into.append(&mut state.queue);
         }
-        let was_full = !state.has_space();
+        let was_full = !self.has_space(&state);
         (state.clients, state.messages, state.bytes) = (0, 0, 0);
         drop(state);
         if was_full {
@@ -215,6 +214,11 @@ impl Inbox {
         state.queue.clear();
         drop(state);
         self.space.notify_waiters();
+    }
+
+    /// Bytes of messages waiting now.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
     }
 
     /// Inputs waiting now.
@@ -241,6 +245,7 @@ mod tests {
     use super::*;
 
     const CLIENTS: usize = 16;
+    const BYTES: usize = 1 << 20;
 
     fn message() -> Input {
         let message = Message::Low { seq: 1 };
@@ -249,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_inbox_holds_links_back_until_it_is_emptied() {
-        let inbox = Arc::new(Inbox::new(CLIENTS));
+        let inbox = Arc::new(Inbox::new(CLIENTS, BYTES));
         let mut batch: Vec<Input> = (0..MESSAGES_MAX).map(|_| message()).collect();
         inbox.push_messages(&mut batch, 0).await;
         let pushing = tokio::spawn({
@@ -267,14 +272,14 @@ mod tests {
 
     #[tokio::test]
     async fn many_bytes_count_like_many_messages() {
-        let inbox = Inbox::new(CLIENTS);
-        inbox.push_messages(&mut vec![message()], MESSAGE_BYTES_MAX).await;
+        let inbox = Inbox::new(CLIENTS, BYTES);
+        inbox.push_messages(&mut vec![message()], BYTES).await;
         assert!(!inbox.offer(&mut vec![message()], 1));
     }
 
     #[test]
     fn clients_are_refused_when_too_many_wait() {
-        let inbox = Inbox::new(CLIENTS);
+        let inbox = Inbox::new(CLIENTS, BYTES);
         let read = || Input::Read {
             items: vec![],
             quorum: ReadQuorum::Majority,
@@ -291,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_signal_given_before_the_wait_is_not_lost() {
-        let inbox = Inbox::new(CLIENTS);
+        let inbox = Inbox::new(CLIENTS, BYTES);
         inbox.signal();
         inbox.take(&mut VecDeque::new(), None);
     }

@@ -1,6 +1,7 @@
 //! Counters of this server, and their text for Prometheus. May not influence anything.
 
 mod fsync;
+mod memory;
 mod per_message;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use quorate_protocol::message::Message;
 use super::inbox::Inbox;
 use super::link::{LinkBytes, Links};
 use super::storage::Storage;
+use crate::memory::Budget;
 pub use fsync::FsyncHistogram;
 pub(crate) use per_message::PerMessage;
 
@@ -47,6 +49,7 @@ struct Sources {
     storage: Weak<Storage>,
     links: Option<Weak<Links>>,
     name: String,
+    heap: Budget,
 }
 
 /// Everything this server counts.
@@ -149,12 +152,14 @@ impl Metrics {
         inbox: &Arc<Inbox>,
         storage: &Arc<Storage>,
         links: Option<&Arc<Links>>,
+        heap: Budget,
     ) {
         let sources = Sources {
             inbox: inbox.clone(),
             storage: Arc::downgrade(storage),
             links: links.map(Arc::downgrade),
             name: name.to_owned(),
+            heap,
         };
         // Set once, when the server starts.
         self.sources.set(sources).ok();
@@ -266,6 +271,9 @@ impl Metrics {
         self.fsync.render(&mut text);
         self.render_queues(&mut text);
         self.lost.render(&mut text);
+        if let Some(sources) = self.sources.get() {
+            memory::render(sources, &mut text);
+        }
         self.render_links(&mut text);
         render_process(&mut text);
         text.0

@@ -54,6 +54,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::{Clock, micros};
 use crate::http::RetryPolicy;
+use crate::memory::Budget;
 use control::Foundation;
 use data_dir::DataError;
 use discovery::Discovery;
@@ -61,7 +62,7 @@ pub(crate) use discovery::MULTICAST;
 use handle::{NodeHandle, NodeState};
 use inbox::{Inbox, Input};
 use link::own::Own;
-use link::{LinkConfig, Links, Me};
+use link::{LinkConfig, Links, Me, Room};
 use node_loop::NodeLoop;
 pub use shared::Dismissal;
 use shared::{Listeners, Parts, Shared};
@@ -112,6 +113,8 @@ pub struct Settings {
     pub retry: RetryPolicy,
     /// Clients' requests worked on at once, and waiting for it; above, the next one is refused.
     pub in_flight_max: usize,
+    /// Memory.
+    pub heap: Budget,
 }
 
 /// Why a server does not start.
@@ -202,8 +205,7 @@ impl Node {
         let writer = Writer::new(storage.clone(), boot, &recovered);
         let aligning = recovered.aligning;
         let machine = Machine::new(machine_config(&settings, (node, boot), seed), recovered);
-        let inbox = Arc::new(Inbox::new(settings.in_flight_max));
-        let own = Arc::new(Own::new(node, boot));
+        let (inbox, own) = (Arc::new(inbox(&settings)), Arc::new(Own::new(node, boot)));
         let me = Me { name: settings.name.clone(), node, boot, process, started_with };
         let links = peers.is_some().then(|| link_config(me, &settings, Arc::clone(&own)));
         let links = links.map(|config| Links::new(config, storage.clone(), inbox.clone(), clock));
@@ -226,6 +228,7 @@ impl Node {
             own,
             versions: settings.versions,
             listeners: Listeners { http: settings.http, peer: listens },
+            heap: settings.heap,
         }));
         if let Some(links) = &shared.links {
             links.set_host(&shared);
@@ -350,6 +353,11 @@ fn machine_config(settings: &Settings, (node, boot): (NodeId, Boot), seed: u64) 
     }
 }
 
+/// What the loop has taken out of it is in memory, too.
+fn inbox(settings: &Settings) -> Inbox {
+    Inbox::new(settings.in_flight_max, Budget::bytes(settings.heap.inbox / 2))
+}
+
 fn link_config(me: Me, settings: &Settings, own: Arc<Own>) -> LinkConfig {
     let founders = if settings.join.is_empty() { settings.members.names() } else { &[] };
     let others = founders.iter().filter(|name| **name != me.name);
@@ -361,6 +369,7 @@ fn link_config(me: Me, settings: &Settings, own: Arc<Own>) -> LinkConfig {
         suspect_after: settings.suspect_after,
         versions: settings.versions,
         own,
+        room: Arc::new(Room::new(Budget::bytes(settings.heap.links))),
         me,
     }
 }

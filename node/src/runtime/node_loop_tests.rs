@@ -14,10 +14,11 @@ use super::super::settling::SETTLE_MAX;
 use super::*;
 use crate::clock::Clock;
 use crate::http::backend::{Backend, NodeState, Planned, ReadError};
+use crate::memory::Budget;
 use crate::runtime::handle::NodeHandle;
 use crate::runtime::inbox::Inbox;
 use crate::runtime::shared::{Listeners, Parts};
-use crate::runtime::storage::{Storage, StorageError, SyncThread};
+use crate::runtime::storage::{Share, Storage, StorageError, SyncThread};
 
 const NODE: NodeId = NodeId(1);
 const BOOT: Boot = Boot(1);
@@ -183,7 +184,7 @@ impl Rig {
     /// A loop that the test turns.
     fn at_rest(plan: Plan, undecided: Vec<TxId>) -> (Self, NodeLoop<Fake>) {
         let dir = tempfile::tempdir().unwrap();
-        let storage = Arc::new(Storage::open(&dir.path().join("store")).unwrap());
+        let storage = Arc::new(Storage::open(&dir.path().join("store"), Share::default()).unwrap());
         let writer = Writer::new(storage.clone(), BOOT, &Recovered::default());
         let shared = Arc::new(Shared::new(Parts {
             name: "n1".into(),
@@ -192,12 +193,13 @@ impl Rig {
             members: Members::new(["n1"]).unwrap(),
             address: None,
             clock: Clock::start(),
-            inbox: Arc::new(Inbox::new(64)),
+            inbox: Arc::new(Inbox::new(64, 1 << 20)),
             storage,
             links: None,
             own: Arc::default(),
             versions: Versions::ALL,
             listeners: Listeners::default(),
+            heap: Budget::LITTLE,
         }));
         let events = Arc::new(Mutex::new(Vec::new()));
         let undecided = Arc::new(Mutex::new(undecided));

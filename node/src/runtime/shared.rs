@@ -25,6 +25,7 @@ use super::storage::{Storage, StorageError};
 use crate::clock::Clock;
 use crate::http::backend::NodeState;
 use crate::http::members::{Phase, Progress};
+use crate::memory::Budget;
 
 /// What loop, links and handles share.
 pub(crate) struct Shared {
@@ -110,12 +111,14 @@ pub(crate) struct Parts {
     pub(crate) own: Arc<Own>,
     pub(crate) versions: Versions,
     pub(crate) listeners: Listeners,
+    pub(crate) heap: Budget,
 }
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Self {
         let metrics = Metrics::default();
-        metrics.observe(&parts.name, &parts.inbox, &parts.storage, parts.links.as_ref());
+        let links = parts.links.as_ref();
+        metrics.observe(&parts.name, &parts.inbox, &parts.storage, links, parts.heap);
         Self {
             name: parts.name,
             node: parts.node,

@@ -75,17 +75,62 @@ async fn headers_are_checked() {
         .expect(200);
 }
 
+/// FEATURES: S3
 #[tokio::test]
-async fn bodies_have_a_limit_and_share_a_budget() {
-    let limits = Limits { body_bytes_max: 4096, bodies_bytes_max: 2048, ..Limits::default() };
+async fn bodies_have_a_limit_and_what_requests_hold_has_one() {
+    let requests_bytes_max = 5 * 2048;
+    let limits = Limits { body_bytes_max: 4096, requests_bytes_max, ..Limits::default() };
     let setup = Setup::with(limits);
     let big = "x".repeat(4097);
     let answer = setup.send("POST", "/document/bench", &big).await;
     answer.fails(413, "too_large", "failed");
     let answer = setup.send("POST", "/document/bench", &"x".repeat(3000)).await;
-    answer.fails(503, "overload", "failed");
+    let text = answer.fails(413, "too_large", "failed");
+    assert!(text.contains("would need 15k of memory, and all requests together may"), "{text}");
+    assert!(text.contains("have 10k here") && text.contains("--heap"), "{text}");
+    // Values take more than their text.
+    let list = format!("[{}0]", "0,".repeat(500));
+    let text = setup.send("POST", "/document/bench", &list).await;
+    text.fails(413, "too_large", "failed");
     let answer = setup.send("POST", "/document/bench", &"x".repeat(2048)).await;
     answer.fails(400, "bad_request", "failed");
+    assert_eq!(setup.counted("quorate_requests_refused_total").await, 2);
+    assert_eq!(setup.counted("quorate_requests_bytes").await, 0);
+    assert_eq!(setup.counted("quorate_requests_bytes_max").await, 10 << 10);
+}
+
+/// FEATURES: S3
+#[tokio::test]
+async fn a_result_is_held_until_its_answer_is_sent_and_the_excess_is_refused() {
+    let requests_bytes_max = 512 << 10;
+    let setup = Setup::with(Limits { requests_bytes_max, ..Limits::default() }).with_bench().await;
+    let text = "x".repeat(10_000);
+    for n in 0..14 {
+        let record = json!({"@class": "Item", "n": n, "text": text}).to_string();
+        setup.send("POST", "/document/bench", &record).await.expect(201);
+    }
+    // Answers that nobody reads.
+    let unread = async || {
+        let request = axum::http::Request::builder().method("POST").uri("/command/bench/sql");
+        let request = request.header("authorization", credentials());
+        let request = request.body(axum::body::Body::from("SELECT FROM Item LIMIT 4")).unwrap();
+        tower_service::Service::call(&mut setup.router.clone(), request).await.unwrap()
+    };
+    let unread = [unread().await, unread().await];
+    assert!(unread.iter().all(|answer| answer.status() == 200));
+    let held = setup.counted("quorate_requests_bytes").await;
+    assert!((80_000..90_000).contains(&held), "{held}");
+    let ten = "SELECT FROM Item LIMIT 10";
+    let refused = setup.send("POST", "/command/bench/sql", ten).await;
+    assert_eq!(refused.error()["retryable"], true);
+    refused.fails(503, "overload", "failed");
+    drop(unread);
+    assert_eq!(setup.counted("quorate_requests_bytes").await, 0);
+    assert_eq!(setup.sql(ten).await.len(), 10);
+    // A page of 14 records, and rows with the answer that they are put together to.
+    let all = setup.send("POST", "/command/bench/sql", "SELECT FROM Item").await;
+    let text = all.fails(413, "too_large", "failed");
+    assert!(text.contains("SKIP and LIMIT"), "{text}");
 }
 
 #[tokio::test]

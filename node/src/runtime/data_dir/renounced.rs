@@ -117,11 +117,11 @@ fn read(root: &Path) -> Result<Option<Note>, DataError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DATABASES, DataDir};
+    use super::super::{DATABASES, DataDir, Share};
     use super::*;
 
     fn open(root: &Path) -> DataDir {
-        DataDir::open(root, "n1", Versions::ALL).unwrap()
+        DataDir::open(root, "n1", Versions::ALL, Share::default()).unwrap()
     }
 
     /// FEATURES: S9
@@ -217,7 +217,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path()));
         fs::write(dir.path().join(NOTE), "{").unwrap();
-        let text = DataDir::open(dir.path(), "n1", Versions::ALL).err().unwrap().to_string();
+        let text = DataDir::open(dir.path(), "n1", Versions::ALL, Share::default())
+            .err()
+            .unwrap()
+            .to_string();
         assert!(text.contains("renounced is damaged"), "{text}");
     }
 }

@@ -117,7 +117,8 @@ fn forgets_nothing(root: &Path) -> Result<(), DataError> {
 }
 
 fn open_as_it_is(settings: &Settings) -> Result<(DataDir, RecoveredLog), StartError> {
-    let data = DataDir::open(&settings.data, &settings.name, settings.versions)?;
+    let data =
+        DataDir::open(&settings.data, &settings.name, settings.versions, settings.heap.into())?;
     let control = data.storage.recover_control()?;
     Ok((data, control))
 }
@@ -212,6 +213,7 @@ mod tests {
 
     use super::*;
     use crate::runtime::data_dir::saved_name;
+    use crate::runtime::storage::Share;
 
     fn file(path: &Path, text: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -224,7 +226,7 @@ mod tests {
         for moved in 0..=WRITTEN.len() {
             let dir = tempfile::tempdir().unwrap();
             let root = dir.path();
-            let node = DataDir::open(root, "n1", Versions::ALL).unwrap().node;
+            let node = DataDir::open(root, "n1", Versions::ALL, Share::default()).unwrap().node;
             file(&root.join("root-password"), "kept");
             let place = root.join(FOUND).join(node.to_string());
             // Killed behind so many of them.
@@ -245,8 +247,8 @@ mod tests {
             assert!(WRITTEN.iter().all(|name| !root.join(name).exists()), "{moved}");
             assert!(!root.join(MOVING).exists() && root.join("root-password").exists());
             assert_eq!(name(root), "n1");
-            let new = DataDir::open(root, "n1", Versions::ALL).unwrap();
-            let old = DataDir::open(&place, "n1", Versions::ALL).unwrap();
+            let new = DataDir::open(root, "n1", Versions::ALL, Share::default()).unwrap();
+            let old = DataDir::open(&place, "n1", Versions::ALL, Share::default()).unwrap();
             assert_eq!((old.node, old.boot.0, new.boot.0), (node, 2, 1));
             assert_ne!(new.node, node);
             let places = places(root).unwrap();

@@ -20,10 +20,11 @@ use quorate_protocol::io::{Base, Proposal, SessionToken};
 
 use super::aside::{self, Place};
 use crate::http::backend::DecideError;
+use crate::memory::Budget;
 use crate::runtime::data_dir::{DataDir, saved_name};
 use crate::runtime::handle::{NodeHandle, NodeState};
 use crate::runtime::shared::Shared;
-use crate::runtime::storage::StorageError;
+use crate::runtime::storage::{Share, StorageError};
 use crate::runtime::{Node, Settings};
 
 /// Items of one transaction; a page of them may have fewer, for their bytes.
@@ -132,7 +133,7 @@ async fn open(place: &Place, settings: &Settings) -> Result<(Node, Positions), S
         let name = saved_name(&data).map_err(|error| error.to_string())?;
         let name = name.ok_or("there is no identity in it")?;
         let positions = {
-            let opened = DataDir::open(&data, &name, settings.versions);
+            let opened = DataDir::open(&data, &name, settings.versions, Share::default());
             let opened = opened.map_err(|error| error.to_string())?;
             let control = opened.storage.recover_control().map_err(|error| error.to_string())?;
             let agreed = aside::alone(&opened, &control);
@@ -149,6 +150,8 @@ async fn open(place: &Place, settings: &Settings) -> Result<(Node, Positions), S
             advertise: None,
             multicast: false,
             dial: BTreeMap::new(),
+            // It serves nobody but this one.
+            heap: Budget::LITTLE,
             ..settings
         };
         let node = Node::start(within, None).map_err(|error| error.to_string())?;

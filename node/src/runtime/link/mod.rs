@@ -44,6 +44,7 @@ use own::Own;
 pub use metrics::LinkBytes;
 pub(crate) use need::Use;
 pub(crate) use peer::Peer;
+pub(crate) use queue::Room;
 
 /// Between two signs of life on a link.
 const HEARTBEAT: Duration = Duration::from_millis(50);
@@ -93,6 +94,8 @@ pub(crate) struct LinkConfig {
     pub(crate) versions: Versions,
     /// What is told of this server.
     pub(crate) own: Arc<Own>,
+    /// What may wait for all peers together.
+    pub(crate) room: Arc<Room>,
 }
 
 /// Other servers by name.
@@ -124,6 +127,7 @@ pub(crate) struct Links {
     inbox: Arc<Inbox>,
     clock: Clock,
     own: Arc<Own>,
+    room: Arc<Room>,
     /// One introduction is judged and remembered at a time, and not while the list changes.
     admitting: Mutex<()>,
 }
@@ -156,6 +160,7 @@ impl Links {
             inbox,
             clock,
             own: config.own,
+            room: config.room,
             admitting: Mutex::new(()),
         };
         let others = config.others.into_iter();
@@ -188,7 +193,8 @@ impl Links {
         let known = known.map(|(_, binding)| binding);
         let known = known.filter(|binding| expected.is_none_or(|node| node == binding.node));
         let (inbox, own) = (self.inbox.clone(), self.own.clone());
-        let peer = Arc::new(Peer::new((name, expected), known, inbox, self.suspect_after, own));
+        let (suspect, room) = (self.suspect_after, &self.room);
+        let peer = Arc::new(Peer::new((name, expected), known, inbox, suspect, own, room));
         if let Some(binding) = known {
             peer.bind(binding);
         }

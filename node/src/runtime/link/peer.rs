@@ -13,7 +13,7 @@ use super::handshake::{Hello, Refusal};
 use super::metrics::LinkBytes;
 use super::need::{Need, Use};
 use super::own::Own;
-use super::queue::OutQueue;
+use super::queue::{OutQueue, Room};
 use super::seen::State;
 pub(crate) use super::seen::{Current, Direction, Heartbeat};
 use crate::clock::micros;
@@ -62,13 +62,14 @@ impl Peer {
         inbox: Arc<Inbox>,
         suspect_after: Tick,
         own: Arc<Own>,
+        room: &Arc<Room>,
     ) -> Self {
         let mut state = State { binding, binding_stored: true, ..State::default() };
         state.seen = state.look();
         Self {
             name,
             expected,
-            queue: OutQueue::default(),
+            queue: OutQueue::new(room.clone()),
             out_bytes: Arc::default(),
             in_bytes: Arc::default(),
             sent: PerMessage::default(),

@@ -27,9 +27,15 @@ fn hello(boot: u32, process: u64, started_with: Durable) -> Hello {
 }
 
 fn peer() -> (Arc<Peer>, Arc<Inbox>) {
-    let inbox = Arc::new(Inbox::new(64));
-    let peer =
-        Arc::new(Peer::new(("n2".into(), None), None, inbox.clone(), SUSPECT, Arc::default()));
+    let inbox = Arc::new(Inbox::new(64, 1 << 20));
+    let peer = Arc::new(Peer::new(
+        ("n2".into(), None),
+        None,
+        inbox.clone(),
+        SUSPECT,
+        Arc::default(),
+        &Arc::default(),
+    ));
     peer.bind(peer.judge(&hello(1, 7, (Boot(0), 0))).unwrap());
     (peer, inbox)
 }
@@ -241,8 +247,15 @@ fn tell(peer: &Peer, now: Tick, state: NodeState, bulletin: Option<Bulletin>) {
 /// FEATURES: S11
 #[test]
 fn a_peer_is_what_it_says_while_it_is_reachable() {
-    let inbox = Arc::new(Inbox::new(64));
-    let peer = Arc::new(Peer::new(("n2".into(), None), None, inbox, SUSPECT, Arc::default()));
+    let inbox = Arc::new(Inbox::new(64, 1 << 20));
+    let peer = Arc::new(Peer::new(
+        ("n2".into(), None),
+        None,
+        inbox,
+        SUSPECT,
+        Arc::default(),
+        &Arc::default(),
+    ));
     assert_eq!(peer.server(Role::Master).state, ServerState::Offline);
     peer.bind(peer.judge(&hello(1, 7, (Boot(0), 0))).unwrap());
     assert_eq!(peer.server(Role::Master).state, ServerState::NotAvailable);

@@ -3,25 +3,54 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::frame::{self, FRAME_MAX, FrameError, Kind};
+use super::frame::{self, FrameError, Kind};
 use super::metrics::LinkBytes;
 use super::seen::Heartbeat;
 
 /// Frames waiting for a peer; when full, the next is dropped and counted: the protocol sends again.
 pub(crate) const QUEUE_FRAMES_MAX: usize = 16_384;
-/// Their bytes; same consequence.
-pub(crate) const QUEUE_BYTES_MAX: usize = 32 << 20;
+/// Most of their bytes with which another is taken; same consequence.
+const WAITING_MOST: usize = 16 << 20;
+/// Least of them, however many peers there are: less would be lost as soon as a peer is slow.
+const WAITING_LEAST: usize = 256 << 10;
 /// Space that an empty buffer may keep.
 const KEEP_BYTES: usize = 1 << 20;
 
-const _: () = assert!(QUEUE_BYTES_MAX >= 2 * FRAME_MAX);
+/// What all queues may hold together: each linked peer has the same share, so that one that does
+/// not read takes nothing from the others.
+#[derive(Debug)]
+pub(crate) struct Room {
+    bytes: usize,
+    linked: AtomicUsize,
+}
+
+impl Room {
+    /// Room for so many bytes.
+    pub(crate) const fn new(bytes: usize) -> Self {
+        Self { bytes, linked: AtomicUsize::new(0) }
+    }
+
+    /// Bytes that may wait for one peer when another frame is to be taken.
+    fn share(&self) -> usize {
+        // A buffer that grows takes up to twice its content.
+        let share = self.bytes / 2 / self.linked.load(Ordering::Relaxed).max(1);
+        share.clamp(WAITING_LEAST, WAITING_MOST)
+    }
+}
+
+impl Default for Room {
+    /// For tests of what is no matter of room.
+    fn default() -> Self {
+        Self::new(2 * WAITING_MOST)
+    }
+}
 
 #[derive(Default)]
 struct State {
@@ -37,10 +66,10 @@ struct State {
 
 impl State {
     /// There is a link, and not too much waits for it already.
-    fn has_room(&self) -> bool {
+    fn has_room(&self, share: usize) -> bool {
         self.stream.is_some()
             && self.ends.len() < QUEUE_FRAMES_MAX
-            && self.buffer.len() - self.taken < QUEUE_BYTES_MAX - FRAME_MAX
+            && self.buffer.len() - self.taken < share
     }
 }
 
@@ -53,14 +82,26 @@ enum Flushed {
 }
 
 /// The queue to one peer.
-#[derive(Default)]
 pub(crate) struct OutQueue {
+    room: Arc<Room>,
     state: Mutex<State>,
     wake: Notify,
     dropped: AtomicU64,
 }
 
+impl Drop for OutQueue {
+    fn drop(&mut self) {
+        self.detach();
+    }
+}
+
 impl OutQueue {
+    /// An empty queue without a link.
+    pub(crate) fn new(room: Arc<Room>) -> Self {
+        let (state, wake, dropped) = (Mutex::default(), Notify::new(), AtomicU64::new(0));
+        Self { room, state, wake, dropped }
+    }
+
     /// Appends a frame; false when it was dropped because there is no link or too much waits
     /// already.
     pub(crate) fn push<T: Serialize>(&self, kind: Kind, value: &T) -> bool {
@@ -80,7 +121,7 @@ impl OutQueue {
     ) -> bool {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if !state.has_room() {
+        if !state.has_room(self.room.share()) {
             // A missing sign of life is no loss; a message is one, and worth counting.
             self.dropped.fetch_add(u64::from(kind != Kind::Heartbeat), Ordering::Relaxed);
             return false;
@@ -98,7 +139,7 @@ impl OutQueue {
     pub(crate) fn push_frame(&self, frame: &[u8]) -> bool {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if !state.has_room() {
+        if !state.has_room(self.room.share()) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return false;
         }
@@ -118,12 +159,22 @@ impl OutQueue {
 
     /// Takes a fresh connection; what waited for the old one is gone.
     pub(crate) fn attach(&self, stream: Arc<TcpStream>, version: u16) {
-        *self.lock() = State { stream: Some(stream), version, ..State::default() };
+        self.replace(State { stream: Some(stream), version, ..State::default() });
     }
 
     /// The connection is lost, and what waits with it.
     pub(crate) fn detach(&self) {
-        *self.lock() = State::default();
+        self.replace(State::default());
+    }
+
+    fn replace(&self, state: State) {
+        let is_linked = state.stream.is_some();
+        let old = std::mem::replace(&mut *self.lock(), state);
+        match (old.stream.is_some(), is_linked) {
+            (false, true) => self.room.linked.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.room.linked.fetch_sub(1, Ordering::Relaxed),
+            (true, true) | (false, false) => return,
+        };
     }
 
     /// Sends what `flush` could not; returns when the connection breaks or is detached.
@@ -201,6 +252,7 @@ fn compact(state: &mut State) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::link::frame::FRAME_MAX;
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
@@ -213,7 +265,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_does_not_read_costs_bounded_memory_and_no_time() {
         let (stream, _blocked) = pair().await;
-        let (queue, bytes) = (OutQueue::default(), LinkBytes::default());
+        let (queue, bytes) = (OutQueue::new(Arc::default()), LinkBytes::default());
         queue.attach(stream, 9);
         let body = vec![0u8; 64 << 10];
         for _ in 0..4_000 {
@@ -221,16 +273,46 @@ mod tests {
             queue.flush(&bytes);
         }
         let (frames, waiting) = queue.depth();
-        assert!(waiting <= QUEUE_BYTES_MAX, "{waiting}");
+        assert!(waiting <= WAITING_MOST + FRAME_MAX, "{waiting}");
         assert!(queue.dropped() > 3_000, "{} dropped, {frames} wait", queue.dropped());
         let capacity = queue.lock().buffer.capacity();
-        assert!(capacity <= 2 * QUEUE_BYTES_MAX, "{capacity}");
+        assert!(capacity <= 2 * (WAITING_MOST + FRAME_MAX), "{capacity}");
+    }
+
+    #[tokio::test]
+    async fn queues_share_their_room_and_a_blocked_one_leaves_the_others_theirs() {
+        let room = Arc::new(Room::new(4 << 20));
+        let queues: Vec<OutQueue> = (0..2).map(|_| OutQueue::new(room.clone())).collect();
+        let mut streams = Vec::new();
+        for queue in &queues {
+            let (stream, reader) = pair().await;
+            // A second link of the same peer is not another peer.
+            queue.attach(stream.clone(), 9);
+            queue.attach(stream, 9);
+            streams.push(reader);
+        }
+        assert_eq!(room.share(), 1 << 20);
+        let body = vec![0u8; 64 << 10];
+        let fill = |queue: &OutQueue| while queue.push(Kind::Message, &body) {};
+        fill(&queues[0]);
+        assert!(queues[1].push(Kind::Message, &body));
+        fill(&queues[1]);
+        for queue in &queues {
+            let (_, waiting) = queue.depth();
+            assert!(((1 << 20)..(1 << 20) + (65 << 10)).contains(&waiting), "{waiting}");
+        }
+        queues[0].detach();
+        queues[0].detach();
+        assert_eq!(room.share(), 2 << 20);
+        assert!(queues[1].push(Kind::Message, &body));
+        drop(queues);
+        assert_eq!(room.linked.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn small_frames_are_bounded_by_their_number() {
         let (stream, _blocked) = pair().await;
-        let queue = OutQueue::default();
+        let queue = OutQueue::new(Arc::default());
         queue.attach(stream, 9);
         for _ in 0..QUEUE_FRAMES_MAX {
             assert!(queue.push(Kind::Heartbeat, &(1u64, 1u64)));
@@ -241,7 +323,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_socket_does_not_take_at_once_follows_in_order() {
         let (stream, mut reader) = pair().await;
-        let queue = Arc::new(OutQueue::default());
+        let queue = Arc::new(OutQueue::new(Arc::default()));
         let bytes = Arc::new(LinkBytes::default());
         queue.attach(stream, 9);
         let driver = tokio::spawn({
@@ -269,7 +351,7 @@ mod tests {
 
     #[test]
     fn without_a_link_frames_are_dropped() {
-        let queue = OutQueue::default();
+        let queue = OutQueue::new(Arc::default());
         assert!(!queue.push(Kind::Heartbeat, &(1u64, 1u64)));
         assert_eq!(queue.dropped(), 0);
         assert!(!queue.push(Kind::Message, &1u64));

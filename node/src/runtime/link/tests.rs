@@ -13,8 +13,10 @@ use super::frame::Kind;
 use super::*;
 use crate::http::backend::NodeState;
 use crate::http::members::{Bulletin, Server as PeerServer, ServerState};
+use crate::memory::Budget;
 use crate::runtime::inbox::Input;
 use crate::runtime::shared::{Dismissal, Listeners, Parts};
+use crate::runtime::storage::Share;
 
 const SUSPECT: Duration = Duration::from_millis(300);
 /// Far more than anything here takes; only a failing test waits for it.
@@ -58,8 +60,8 @@ impl Server {
         dir: &tempfile::TempDir,
     ) -> Self {
         let path = dir.path().join(who.name);
-        let storage = Arc::new(Storage::open(&path).unwrap());
-        let inbox = Arc::new(Inbox::new(64));
+        let storage = Arc::new(Storage::open(&path, Share::default()).unwrap());
+        let inbox = Arc::new(Inbox::new(64, 1 << 20));
         let config = LinkConfig {
             me: Me {
                 name: who.name.into(),
@@ -75,6 +77,7 @@ impl Server {
             suspect_after: SUSPECT,
             versions: Versions::ALL,
             own: Arc::new(Own::new(NodeId(who.node), Boot(who.boot))),
+            room: Arc::default(),
         };
         let links = Links::new(config, storage.clone(), inbox.clone(), Clock::start()).unwrap();
         let tasks = links.run(listener);
@@ -342,6 +345,7 @@ fn host(server: &Server) -> Arc<Shared> {
         own: Arc::default(),
         versions: Versions::ALL,
         listeners: Listeners::default(),
+        heap: Budget::LITTLE,
     }));
     server.links.set_host(&shared);
     shared

@@ -163,6 +163,7 @@ mod tests {
     use quorate_control::settings::NewDatabase;
     use serde_json::json;
 
+    use super::super::Share;
     use super::*;
     use crate::index::key::encode;
 
@@ -201,7 +202,7 @@ mod tests {
     }
 
     fn open(dir: &tempfile::TempDir, indexed: bool) -> (Arc<Storage>, Writer, Vec<Filling>) {
-        let storage = Arc::new(Storage::open(&dir.path().join("store")).unwrap());
+        let storage = Arc::new(Storage::open(&dir.path().join("store"), Share::default()).unwrap());
         let mut writer = Writer::new(storage.clone(), Boot(1), &storage.recover().unwrap());
         let todo = writer.set_indexes(IndexTable::of(&schema(indexed))).unwrap();
         (storage, writer, todo)

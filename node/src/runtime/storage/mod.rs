@@ -28,9 +28,11 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use entries::Filling;
 pub use error::StorageError;
+pub use options::Share;
 pub(crate) use sync::{Durability, SyncThread};
 pub use writer::Writer;
 
+use options::Pool;
 use recent::RecentWrites;
 
 /// The last batch of writes of a boot: how far a disk got. Orders over boots.
@@ -80,6 +82,7 @@ enum Cached {
 /// The store. Readers share it; only [`Writer`] writes for the machine.
 pub struct Storage {
     db: DB,
+    pool: Pool,
     durability: Durability,
     recent: RecentWrites,
 }
@@ -89,23 +92,25 @@ impl Storage {
     ///
     /// # Errors
     /// In use by another process, or the engine refuses.
-    pub fn open(path: &Path) -> Result<Self, StorageError> {
-        let mut options = options::database();
+    pub fn open(path: &Path, share: Share) -> Result<Self, StorageError> {
+        let pool = Pool::new(share);
+        let mut options = options::database(&pool);
         options.create_if_missing(true);
         options.create_missing_column_families(true);
-        Self::open_with(&options, path)
+        Self::open_with(&options, pool, path)
     }
 
     /// Opens a store that must be there, whole: nothing of it is made anew.
     ///
     /// # Errors
     /// In use by another process, damaged, or the engine refuses.
-    pub(crate) fn open_existing(path: &Path) -> Result<Self, StorageError> {
-        Self::open_with(&options::database(), path)
+    pub(crate) fn open_existing(path: &Path, share: Share) -> Result<Self, StorageError> {
+        let pool = Pool::new(share);
+        Self::open_with(&options::database(&pool), pool, path)
     }
 
-    fn open_with(options: &Options, path: &Path) -> Result<Self, StorageError> {
-        let opened = DB::open_cf_descriptors(options, path, options::families());
+    fn open_with(options: &Options, pool: Pool, path: &Path) -> Result<Self, StorageError> {
+        let opened = DB::open_cf_descriptors(options, path, options::families(&pool));
         let db = opened.map_err(|source| {
             if source.kind() == ErrorKind::IOError && source.to_string().contains("lock") {
                 StorageError::Locked { path: path.to_path_buf() }
@@ -113,7 +118,12 @@ impl Storage {
                 StorageError::Engine { action: "open the store", source }
             }
         })?;
-        Ok(Self { db, durability: Durability::new(), recent: RecentWrites::new() })
+        Ok(Self { db, pool, durability: Durability::new(), recent: RecentWrites::new() })
+    }
+
+    /// Bytes that the engine's cache holds, memtables included, and how much of it these are.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        (self.pool.cache.get_usage(), self.pool.memtables.get_usage())
     }
 
     /// How far writes are visible and durable.
@@ -169,8 +179,8 @@ impl Storage {
         Ok(found)
     }
 
-    /// Live records of a cluster from a position on, in order, at most `limit`; all from one
-    /// snapshot.
+    /// Live records of a cluster from a position on, in order, at most `limit` and none behind the
+    /// one with which they are a page of bytes; all from one snapshot.
     pub(crate) fn scan(
         &self,
         cluster: ClusterKey,
@@ -181,15 +191,16 @@ impl Storage {
         let snapshot = self.db.snapshot();
         let visible = self.durability.handed_over();
         let mode = IteratorMode::From(&start, Direction::Forward);
-        let mut page = Vec::new();
+        let (mut page, mut size) = (Vec::new(), 0);
         for entry in snapshot.iterator_cf(self.family(keys::ITEMS), mode) {
             let (key, bytes) = entry.map_err(StorageError::engine("scan a cluster"))?;
             let Some(position) = keys::record_position(cluster, &key) else { break };
-            if page.len() == limit {
+            if page.len() == limit || size >= PAGE_BYTES {
                 break;
             }
             let committed: Committed = value::decode(keys::ITEMS, &key, &bytes)?;
             if committed.live {
+                size += committed.image.as_ref().map_or(0, |image| image.0.len());
                 page.push((position, committed));
             }
         }

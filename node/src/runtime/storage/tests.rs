@@ -36,7 +36,7 @@ fn writer(storage: &Arc<Storage>) -> Writer {
 }
 
 fn open(dir: &tempfile::TempDir) -> Arc<Storage> {
-    Arc::new(Storage::open(&dir.path().join("store")).unwrap())
+    Arc::new(Storage::open(&dir.path().join("store"), Share::default()).unwrap())
 }
 
 #[test]
