@@ -3,10 +3,12 @@
 //! Measures nothing and judges nothing: figures come from `figures/`, verdicts from the checkers.
 
 mod availability;
+mod capacity;
 mod consequences;
 mod error;
 mod figure;
 mod index;
+mod ladder;
 mod load;
 mod page;
 mod plot;
@@ -20,6 +22,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use availability::{AvailabilitySummary, BrokenSummary, StallSummary};
+pub use capacity::capacity;
 pub use consequences::{SeriesSummary, Waited};
 pub use error::ReportError;
 pub use index::{Index, index, run_folders};
