@@ -16,8 +16,17 @@ fn percent(share: f64) -> String {
 /// A rung: how much memory, and what became of its runs.
 struct Rung {
     memory: Size,
-    /// Why the workload does not run there; `None` if it does.
-    reason: Option<String>,
+    /// `None` if the workload runs there.
+    reason: Option<Reason>,
+}
+
+/// Why it cannot be said that the workload runs.
+#[derive(Debug, PartialEq)]
+enum Reason {
+    /// It does not.
+    Broken(String),
+    /// No run tells: what is wrong with its figures is not the servers'.
+    Untold(String),
 }
 
 /// The smallest memory at which the workload runs, down to which it runs everywhere; `None` for a
@@ -32,12 +41,16 @@ pub(super) fn told(ledger: &Ledger) -> Option<String> {
     let mut rungs = rungs?;
     rungs.sort_by_key(|rung| std::cmp::Reverse(rung.memory));
     let runs = rungs.iter().take_while(|rung| rung.reason.is_none()).count();
-    let broken = rungs.get(runs).map(|rung| {
-        let reason = rung.reason.as_deref().unwrap_or_default();
-        format!("with {} it does not: {reason}", rung.memory)
+    let broken = rungs.get(runs).and_then(|rung| {
+        Some(match rung.reason.as_ref()? {
+            Reason::Broken(reason) => format!("with {} it does not: {reason}", rung.memory),
+            Reason::Untold(reason) => {
+                format!("with {} it cannot be told: {reason}", rung.memory)
+            }
+        })
     });
     let Some(smallest) = rungs[..runs].last() else {
-        return broken.map(|broken| format!("The workload does not run: {broken}."));
+        return broken.map(|broken| format!("No memory is known with which it runs: {broken}."));
     };
     let share = percent(SHARE_MOST);
     Some(format!(
@@ -52,33 +65,40 @@ pub(super) fn told(ledger: &Ledger) -> Option<String> {
 fn rung(ledger: &Ledger, point: usize) -> Option<Rung> {
     let memory = memory_of(&ledger.definition, point)?;
     if let Some(refused) = &ledger.definition.points[point].refused {
-        return Some(Rung { memory, reason: Some(refused.clone()) });
+        return Some(Rung { memory, reason: Some(Reason::Broken(refused.clone())) });
     }
     let runs: Vec<&Done> = ledger.runs.iter().filter(|run| run.point == point).collect();
-    let reason = if runs.is_empty() {
-        Some("it was not run".to_owned())
+    let telling = || runs.iter().filter(|run| tells(run));
+    let untold = || runs.iter().find(|run| !tells(run)).map(|run| run.remark.clone());
+    let reason = if let Some(broken) = telling().find_map(|run| wrong_with(run)) {
+        Some(Reason::Broken(broken))
+    } else if telling().next().is_none() {
+        Some(Reason::Untold(untold().unwrap_or_else(|| "it was not run".to_owned())))
     } else {
-        runs.iter().find_map(|run| wrong_with(run))
+        None
     };
     Some(Rung { memory, reason })
+}
+
+/// A run whose driver was late, or that the host spoilt, says nothing of the servers.
+fn tells(run: &Done) -> bool {
+    run.violated || run.failed || run.remark.is_empty()
 }
 
 fn memory_of(definition: &Definition, point: usize) -> Option<Size> {
     definition.points[point].set.iter().find_map(|set| {
         let (path, value) = set.split_once('=')?;
-        PATHS.contains(&path).then(|| Size::try_from(value.to_owned()).ok())?
+        // Values stand as in JSON.
+        let text = value.trim_matches('"').to_owned();
+        PATHS.contains(&path).then(|| Size::try_from(text).ok())?
     })
 }
 
-/// A run that the host spoilt says nothing of the servers; the others of its point do.
 fn wrong_with(run: &Done) -> Option<String> {
     if run.violated {
         return Some("a checker found what was not expected".to_owned());
     }
-    if run.spoilt {
-        return None;
-    }
-    if !run.remark.is_empty() {
+    if run.failed {
         return Some(run.remark.clone());
     }
     match run.figures.map(|figures| figures.refused) {
@@ -101,7 +121,7 @@ mod tests {
         let labels: Vec<String> = rungs.iter().map(|(memory, _)| (*memory).to_owned()).collect();
         let point = |label: &String| PointOfSweep {
             labels: vec![label.clone()],
-            set: vec![format!("{path}={label}")],
+            set: vec![format!("{path}=\"{label}\"")],
             refused: None,
         };
         let mut ledger = Ledger::new(Definition {
@@ -146,12 +166,17 @@ mod tests {
         let text = told(&ledger).unwrap();
         assert!(text.starts_with("The smallest memory with which the workload runs is 64MiB"));
         assert!(text.contains("with 48MiB it does not: 20"), "{text}");
-        ledger.runs[3].spoilt = true;
+        // A driver that was late says nothing of the servers, another run of the point does.
+        ledger.runs[4].remark = "late".to_owned();
         let text = told(&ledger).unwrap();
         assert!(text.contains("runs is 32MiB") && text.contains("less was not tried"), "{text}");
         ledger.runs[0].violated = true;
         let text = told(&ledger).unwrap();
-        assert!(text.starts_with("The workload does not run: with 2GiB it does not"), "{text}");
+        assert!(text.starts_with("No memory is known with which it runs: with 2GiB it does not"));
+        ledger.runs[0].violated = false;
+        ledger.runs[0].remark = "late".to_owned();
+        let text = told(&ledger).unwrap();
+        assert!(text.contains("with 2GiB it cannot be told: late"), "{text}");
         ledger.finished = false;
         assert_eq!(told(&ledger), None);
         assert_eq!(told(&ladder("load.rate", &[("10", &[0.0])])), None);
