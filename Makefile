@@ -16,7 +16,7 @@ STAGE ?= auto
 SEEDS ?= 200
 SEED ?= 1
 IMAGE ?= quorate-node:local
-SWEEPS_full := $(addprefix workloads/,sweep-replicas.yaml sweep-masters.yaml quorum-matrix.yaml)
+SWEEPS_full := $(addprefix workloads/,sweep-replicas.yaml sweep-masters.yaml quorum-matrix.yaml memory-ladder.yaml)
 SEARCHES_capacity := $(addprefix workloads/,writes.yaml reads.yaml)
 PROXY_IMAGE ?= quorate-proxy:local
 

@@ -132,6 +132,7 @@ fn plan(mode: LoadMode, seconds: u64) -> Plan {
             write_quorum: "majority".to_owned(),
             proxied: false,
             limits: quorate::plan::Limits::default(),
+            heap_bytes: None,
         },
         network: None,
         workload: Workload {

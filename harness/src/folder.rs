@@ -160,6 +160,11 @@ pub enum FaultAction {
 /// Name of the number of open files, sockets included, among the figures of a sample.
 pub const OPEN_FILES: &str = "process_open_files";
 
+/// Name of the most memory that a process has had resident so far, among the same figures.
+pub const PEAK_MEMORY: &str = "process_peak_memory_bytes";
+/// The same of a container's control group, page cache included, as cAdvisor calls it.
+pub const GROUP_PEAK_MEMORY: &str = "container_memory_max_usage_bytes";
+
 /// State of one server at one time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeSample {

@@ -24,6 +24,7 @@ pub(crate) fn plan() -> Plan {
             write_quorum: "majority".to_owned(),
             proxied: false,
             limits: crate::plan::Limits::default(),
+            heap_bytes: None,
         },
         network: None,
         workload: Workload {

@@ -206,6 +206,7 @@ fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {
             write_quorum: "majority".to_string(),
             proxied: true,
             limits: crate::plan::Limits::default(),
+            heap_bytes: None,
         },
         network: None,
         workload: Workload {

@@ -41,7 +41,7 @@ pub use faults::{FaultFigures, GroupFigures, Recovery, fault_figures};
 pub use gaps::{Gap, longest_gap, longest_gap_touching};
 pub use interruptions::Interruption;
 pub use operations::{ClassFigures, Latencies, class_figures, class_of};
-pub use resources::{Point, Resource, ResourceSeries, resources};
+pub use resources::{PeakMemory, Point, Resource, ResourceSeries, peak_memory, resources};
 pub use series::{Answers, BAD_RUN, GOOD_RUN, SeriesFigures, Served, Unavailable};
 pub use staleness::{Staleness, staleness};
 pub use timeline::{Slot, Timeline, slot_length, timeline};

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use quorate_check::history::Nanos;
+use serde::{Deserialize, Serialize};
 
-use crate::folder::NodeSample;
+use crate::folder::{GROUP_PEAK_MEMORY, NodeSample, PEAK_MEMORY};
 
 /// One figure at one time.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -106,6 +107,27 @@ pub fn resources(samples: &[NodeSample], resource: Resource) -> Vec<ResourceSeri
     by_node.into_iter().map(series).collect()
 }
 
+/// The most memory that a server had at any time, over all of its lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeakMemory {
+    /// Resident, its program included, in bytes.
+    pub resident_bytes: f64,
+    /// Of its control group, page cache included; `None` where it has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_bytes: Option<f64>,
+}
+
+/// The peak of a server; `None` where nobody looked.
+#[must_use]
+pub fn peak_memory(samples: &[NodeSample], node: &str) -> Option<PeakMemory> {
+    let most = |name: &str| {
+        let own = samples.iter().filter(|sample| sample.node == node);
+        own.filter_map(|sample| sample.metrics.get(name).copied()).reduce(f64::max)
+    };
+    let group_bytes = most(GROUP_PEAK_MEMORY);
+    most(PEAK_MEMORY).map(|resident_bytes| PeakMemory { resident_bytes, group_bytes })
+}
+
 /// The sum over all labels of a metric; `None` if the server did not name it.
 pub(super) fn metric(sample: &NodeSample, name: &str) -> Option<f64> {
     let named = sample.metrics.iter().filter(|(key, _)| {
@@ -140,6 +162,20 @@ mod tests {
         assert_eq!(values(&samples, Resource::Cpu), [0.5, 0.25]);
         assert_eq!(resources(&samples, Resource::Cpu)[0].runs.len(), 2);
         assert_eq!(values(&samples, Resource::Memory), [3.0; 4]);
+    }
+
+    /// FEATURES: S3
+    #[test]
+    fn the_peak_is_over_all_lives_of_a_server() {
+        let restarted = [
+            sample(0, 0.0, &[(PEAK_MEMORY, 7.0), (GROUP_PEAK_MEMORY, 9.0)]),
+            sample(1, 0.0, &[]),
+            sample(2, 0.0, &[(PEAK_MEMORY, 3.0)]),
+        ];
+        let peak = PeakMemory { resident_bytes: 7.0, group_bytes: Some(9.0) };
+        assert_eq!(peak_memory(&restarted, "n1"), Some(peak));
+        assert_eq!(peak_memory(&restarted, "n2"), None);
+        assert_eq!(peak_memory(&restarted[2..], "n1").unwrap().group_bytes, None);
     }
 
     #[test]

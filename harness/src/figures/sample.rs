@@ -126,6 +126,7 @@ fn plan(masters: Vec<String>, measure_ms: u64) -> Plan {
             write_quorum: "majority".to_owned(),
             proxied: true,
             limits: crate::plan::Limits::default(),
+            heap_bytes: None,
         },
         network: None,
         workload: Workload {

@@ -95,6 +95,9 @@ pub struct Topology {
     /// What each server may use.
     #[serde(default, skip_serializing_if = "Limits::are_none")]
     pub limits: Limits,
+    /// Bytes of memory that each server keeps to by itself; `None`: as it finds out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heap_bytes: Option<u64>,
 }
 
 /// What a server may use; `None` is no limit.

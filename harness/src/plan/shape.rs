@@ -162,6 +162,7 @@ mod tests {
             write_quorum: "majority".to_owned(),
             proxied: true,
             limits: Limits::default(),
+            heap_bytes: None,
         }
     }
 

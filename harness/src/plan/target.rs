@@ -88,6 +88,7 @@ mod tests {
             write_quorum: "majority".to_owned(),
             proxied: true,
             limits: crate::plan::Limits::default(),
+            heap_bytes: None,
         }
     }
 

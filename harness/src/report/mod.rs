@@ -8,6 +8,7 @@ mod consequences;
 mod error;
 mod figure;
 mod index;
+mod ladder;
 mod load;
 mod page;
 mod plot;

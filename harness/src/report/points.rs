@@ -12,7 +12,7 @@ use super::figure::{Figure, index_figure, inline};
 use super::index::percent;
 use super::page::{render, style};
 use super::plot::{Heat, HeatCell, Lines};
-use super::{words, write_file};
+use super::{ladder, words, write_file};
 use crate::figures::bootstrap::Estimate;
 use crate::figures::usl::{self, Course, UslFit};
 use crate::sweep::{Definition, Ledger, RunFigures, is_unsound, mean_of};
@@ -93,6 +93,7 @@ pub fn sweep(folder: &Path, ledger: &Ledger) -> Result<PathBuf, ReportError> {
         finished => ledger.finished,
         figures => shown,
         rows,
+        memory => ladder::told(ledger),
         law => law.zip(sizes).map(|(law, sizes)| law_words(&law, &sizes)),
     };
     let page = folder.join("index.html");

@@ -10,9 +10,10 @@ use super::consequences::{self, SeriesSummary, Waited};
 use super::load::Run;
 use crate::figures::{
     self, Availability, Bound, ClassFigures, Counts, FaultFigures, Figures, Gap, GroupFigures,
-    Interruption, Latencies, NodeAvailability, Recovery, Staleness, doubt, seconds,
+    Interruption, Latencies, NodeAvailability, PeakMemory, Recovery, Staleness, doubt, peak_memory,
+    seconds,
 };
-use crate::folder::DriverSummary;
+use crate::folder::{DriverSummary, NodeSample};
 use crate::plan::LoadMode;
 
 /// Version of `summary.json` that this program writes and reads.
@@ -171,6 +172,9 @@ pub struct NodeSummary {
     pub good: u64,
     /// Longest time without an acknowledged operation.
     pub gap: GapSummary,
+    /// The most memory it had; not in summaries of earlier versions, nor of simulated servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<PeakMemory>,
 }
 
 /// How long writers that had a majority were interrupted by faults of one kind; seconds.
@@ -285,7 +289,7 @@ pub(super) fn summary(run: &Run, figures: &Figures) -> Summary {
         gap_writes: figures.gap_writes.map(|found| gap(origin, found)),
         all: class(&figures.all),
         classes: figures.classes.iter().map(class).collect(),
-        nodes: figures.nodes.iter().map(|found| node(origin, found)).collect(),
+        nodes: figures.nodes.iter().map(|found| node(origin, found, &run.samples)).collect(),
         faults: figures.faults.iter().map(|found| fault(origin, found)).collect(),
         interruptions: figures.interruptions.iter().map(|i| interruption(origin, i)).collect(),
         staleness: figures.staleness.iter().map(staleness).collect(),
@@ -380,12 +384,13 @@ fn class(class: &ClassFigures) -> ClassSummary {
     }
 }
 
-fn node(origin: u64, node: &NodeAvailability) -> NodeSummary {
+fn node(origin: u64, node: &NodeAvailability, samples: &[NodeSample]) -> NodeSummary {
     NodeSummary {
         name: node.name.clone(),
         counts: node.counts,
         good: node.good,
         gap: gap(origin, node.gap),
+        peak_memory: peak_memory(samples, &node.name),
     }
 }
 

@@ -25,6 +25,8 @@ const CLIENTS_OPEN_MIN: f64 = 16.0;
 
 /// The least memory that container engines accept.
 const MEMORY_MIN: Size = Size::mib(6);
+/// The least heap that servers accept.
+const HEAP_MIN: Size = Size::mib(32);
 /// The least share of a processor that container engines accept.
 const CPUS_MIN: f64 = 0.01;
 /// More than any machine has.
@@ -125,6 +127,7 @@ fn topology(raw: &RawTopology, findings: &mut Findings<'_>) -> Topology {
         write_quorum,
         proxied: raw.links == RawLinks::Proxied,
         limits: limits(raw, findings),
+        heap_bytes: heap(raw, findings),
     }
 }
 
@@ -139,6 +142,21 @@ fn limits(raw: &RawTopology, findings: &mut Findings<'_>) -> Limits {
         findings.wrong("topology.cpus", what);
     }
     Limits { memory_bytes: raw.memory.map(Size::bytes), cpus: raw.cpus }
+}
+
+/// What the servers would refuse, and what they would warn of where nobody reads it.
+fn heap(raw: &RawTopology, findings: &mut Findings<'_>) -> Option<u64> {
+    if let Some(heap) = raw.heap.filter(|heap| *heap < HEAP_MIN) {
+        let what = format!("{heap} is less than a server can do with ({HEAP_MIN})");
+        findings.wrong("topology.heap", what);
+    }
+    if let (Some(heap), Some(memory)) = (raw.heap, raw.memory)
+        && heap > memory
+    {
+        let what = format!("{heap} is more than the {memory} that the server may use");
+        findings.wrong("topology.heap", what);
+    }
+    raw.heap.map(Size::bytes)
 }
 
 fn records(raw: &RawWorkload, findings: &mut Findings<'_>) -> Workload {

@@ -259,6 +259,7 @@ fn set_up(
             log: folder.logs().join(format!("{name}.log")),
             place,
             write_quorum: plan.topology.write_quorum.clone(),
+            heap_bytes: plan.topology.heap_bytes,
             dials: dials.collect(),
             secrets: options.secrets.clone(),
             first_http: sites[index].http,

@@ -99,6 +99,10 @@ pub fn simulator_can_do(plan: &Plan, options: &StageOptions) -> Result<(), Stage
         let reason = "simulated servers use no memory or processors of their own";
         return refuse("limits of memory or processors", reason, "--stage docker can");
     }
+    if plan.topology.heap_bytes.is_some() {
+        let reason = "simulated servers use no memory of their own";
+        return refuse("topology.heap", reason, INSTEAD);
+    }
     if options.toxiproxy.is_some() {
         return refuse("--toxiproxy", "simulated links have no proxies", INSTEAD);
     }
@@ -199,6 +203,7 @@ mod tests {
             write_quorum: "all".to_string(),
             proxied,
             limits: Limits::default(),
+            heap_bytes: None,
         };
         on_links(&fault(kind), &topology, foreign).err().map(|error| error.to_string())
     }

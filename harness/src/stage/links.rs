@@ -133,6 +133,7 @@ mod tests {
             write_quorum: "majority".to_string(),
             proxied: true,
             limits: crate::plan::Limits::default(),
+            heap_bytes: None,
         };
         assert_eq!(Link::proxied(&topology).len(), 6 + 3);
         topology.replicas = (1..Topology::PROXIED_MAX).map(|n| format!("r{n}")).collect();

@@ -36,6 +36,8 @@ pub(crate) struct NodeSetup {
     pub(crate) log: PathBuf,
     pub(crate) place: Place,
     pub(crate) write_quorum: String,
+    /// What it may allocate; `None`: as it finds out.
+    pub(crate) heap_bytes: Option<u64>,
     /// Address to dial, by name of the other server.
     pub(crate) dials: Vec<(String, SocketAddr)>,
     pub(crate) secrets: Vec<(String, String)>,
@@ -230,6 +232,9 @@ impl Node {
         .map(String::from)
         .to_vec();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| word.to_string()));
+        if let Some(bytes) = setup.heap_bytes {
+            add(&["--heap", &bytes.to_string()]);
+        }
         match &setup.place {
             Place::Alone => {}
             Place::Founds(masters) => {

@@ -72,6 +72,14 @@ pub fn open_files(pid: i32) -> Option<u32> {
     u32::try_from(open.count()).ok()
 }
 
+/// Most memory that a process has had resident so far, in bytes; `None` when it is gone.
+#[must_use]
+pub fn peak_memory(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
 fn ticks_per_second() -> f64 {
     let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
     #[allow(clippy::cast_precision_loss, reason = "the value is 100 or 1000")]
@@ -111,6 +119,8 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         let stat = ProcStat::read(pid).unwrap();
         assert!(stat.rss_bytes > 0);
+        let peak = peak_memory(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(peak >= stat.rss_bytes / 2, "{peak}: the kernel counts in batches");
         assert!(!stat.is_dead() && !stat.is_kernel_thread);
         // Other tests open files of their own meanwhile, and those of standard streams stay.
         assert!(open_files(pid).unwrap() >= 3);

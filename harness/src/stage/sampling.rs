@@ -14,7 +14,7 @@ use super::cluster::Cluster;
 use super::node::Node;
 use super::node_api::metrics;
 use super::{StageError, procfs};
-use crate::folder::{NodeSample, OPEN_FILES};
+use crate::folder::{NodeSample, OPEN_FILES, PEAK_MEMORY};
 use crate::run::parts::Clock;
 
 /// Time between two samples of a server, where there are as many as a quorum has.
@@ -91,6 +91,8 @@ async fn sample(node: &Node, clock: Clock) -> NodeSample {
     let mut figures = life.process.group_figures();
     let files = procfs::open_files(life.process.pid());
     figures.extend(files.map(|count| (OPEN_FILES.to_string(), f64::from(count))));
+    let peak = procfs::peak_memory(life.process.pid());
+    figures.extend(peak.map(|bytes| (PEAK_MEMORY.to_string(), bytes as f64)));
     if look.is_stopped {
         sample.state = "paused".to_string();
         sample.metrics = figures;

@@ -36,6 +36,7 @@ pub(crate) fn plan(rate: f64, measure_ms: u64) -> Plan {
             write_quorum: "majority".to_owned(),
             proxied: false,
             limits: quorate::plan::Limits::default(),
+            heap_bytes: None,
         },
         network: None,
         workload: Workload {

@@ -144,6 +144,7 @@ impl Synthetic {
                 write_quorum: self.quorum.to_owned(),
                 proxied: true,
                 limits: quorate::plan::Limits::default(),
+                heap_bytes: None,
             },
             network: None,
             workload: Workload {

@@ -30,6 +30,7 @@ pub(crate) fn plan(faults: Vec<PlannedFault>) -> Plan {
             write_quorum: "majority".to_string(),
             proxied: true,
             limits: quorate::plan::Limits::default(),
+            heap_bytes: None,
         },
         network: None,
         workload: Workload {

@@ -92,6 +92,10 @@ pub struct RawTopology {
     /// Processors that each server may use, as in 0.5. Needs containers. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<f64>,
+    /// Memory that each server keeps to by itself (`--heap`), as in 512MiB; from 32MiB. Default:
+    /// half of what it can have, as it finds out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heap: Option<Size>,
 }
 
 impl Default for RawTopology {
@@ -105,6 +109,7 @@ impl Default for RawTopology {
             links: RawLinks::Proxied,
             memory: None,
             cpus: None,
+            heap: None,
         }
     }
 }
