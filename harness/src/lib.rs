@@ -3,6 +3,7 @@
 
 pub mod capacity;
 pub mod cli;
+pub mod compare;
 pub mod disk;
 pub mod drive;
 pub mod engine;

@@ -165,7 +165,7 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReportError> {
 }
 
 /// A file whose `format` must be `known`, looked at before anything else in it.
-pub(super) fn versioned<T: DeserializeOwned>(
+pub(crate) fn versioned<T: DeserializeOwned>(
     path: &Path,
     known: u32,
 ) -> Result<Option<T>, ReportError> {
