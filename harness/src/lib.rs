@@ -14,6 +14,7 @@ pub mod guard;
 pub mod owner;
 pub mod plan;
 pub mod report;
+pub mod resume;
 pub mod run;
 pub mod sim;
 pub mod soak;

@@ -6,10 +6,9 @@ mod support;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use support::items::{NUMBERS, numbers};
 use support::people::{Answer, ask, done, ha, sql, start, start_all};
 use support::{Server, json_of, request, status, three_servers, until};
-
-const READ: &str = "/query/bench/sql/SELECT%20n%20FROM%20Item/-1";
 
 /// What a server shows of the database; nothing while it does not answer.
 fn shown(server: &Server) -> Value {
@@ -38,16 +37,9 @@ fn await_shown(servers: &[Server], name: &str, state: &str) {
     });
 }
 
-/// Records as this server itself has them, in order; `None` while it says nothing.
+/// The numbers that this server itself has; `None` while it says nothing.
 fn local(server: &Server) -> Option<Vec<u64>> {
-    let answer = request(server.address(), "GET", READ, "").ok()?;
-    if status(&answer) != 200 {
-        return None;
-    }
-    let rows = json_of(&answer);
-    let mut found: Vec<u64> =
-        rows["result"].as_array()?.iter().map(|row| row["n"].as_u64().unwrap()).collect();
-    found.sort_unstable();
+    let mut found = numbers(server)?;
     // What was in doubt is written again.
     found.dedup();
     Some(found)
@@ -65,7 +57,7 @@ fn write(server: &Server, numbers: &mut Vec<u64>) {
 fn assert_serves_nobody(server: &Server, name: &str) {
     let expected = format!("Database 'bench' is OFFLINE on server '{name}'");
     for (method, path, body) in
-        [("GET", READ, ""), ("POST", "/document/bench", r#"{"@class":"Item","n":1000}"#)]
+        [("GET", NUMBERS, ""), ("POST", "/document/bench", r#"{"@class":"Item","n":1000}"#)]
     {
         let refused = ask(server, method, path, body);
         let text = refused.body["errors"][0]["content"].as_str().unwrap_or_default();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use support::items::numbers;
 use support::people::{start, start_all};
 use support::{Server, body, request, status, three_servers, until};
 
@@ -85,11 +86,7 @@ fn quorums_change_under_load_and_nothing_acknowledged_is_lost() {
     for server in &servers {
         let mut found: Vec<u64> = Vec::new();
         until("every record everywhere", || {
-            let answer = server.http("GET", "/query/bench/sql/SELECT%20n%20FROM%20Item/-1", "");
-            let Ok(rows) = serde_json::from_str::<Value>(body(&answer)) else { return false };
-            let rows = rows["result"].as_array().unwrap();
-            found = rows.iter().map(|row| row["n"].as_u64().unwrap()).collect();
-            found.sort_unstable();
+            found = numbers(server).unwrap_or_default();
             let missing = written.iter().flatten();
             missing.copied().all(|n| found.binary_search(&(n as u64)).is_ok())
         });

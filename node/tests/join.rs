@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use support::items::numbers;
 use support::people::{ha, start, start_all};
 use support::{Server, free_port, joins, json_of, member, request, status, three_servers, until};
 
@@ -98,25 +99,11 @@ fn insert(numbers: &[u64]) -> String {
     format!(r#"{{"transaction":true,"operations":[{}]}}"#, operations.join(","))
 }
 
-/// What this server itself has, in order; `None` while it says nothing.
-fn local(server: &Server) -> Option<Vec<u64>> {
-    let path = "/query/bench/sql/SELECT%20n%20FROM%20Item/-1";
-    let answer = request(server.address(), "GET", path, "").ok()?;
-    if status(&answer) != 200 {
-        return None;
-    }
-    let rows = json_of(&answer);
-    let mut found: Vec<u64> =
-        rows["result"].as_array()?.iter().map(|row| row["n"].as_u64().unwrap()).collect();
-    found.sort_unstable();
-    Some(found)
-}
-
 /// Every server has the same, each record once, and all that was acknowledged.
 fn assert_equal(servers: &[&Server], acknowledged: &[u64]) {
     let mut all = Vec::new();
     until("the same everywhere", || {
-        all = servers.iter().map(|server| local(server)).collect();
+        all = servers.iter().map(|server| numbers(server)).collect();
         all[0].is_some() && all.windows(2).all(|two| two[0] == two[1])
     });
     let found = all[0].as_ref().unwrap();
@@ -139,7 +126,7 @@ fn a_server_joins_under_load_although_it_is_killed_twice() {
     let mut joined = start(&arguments);
     // Killed when it knows that it is in, and again while it fetches.
     joined.wait_log("updated distributed configuration");
-    assert_eq!(local(&joined), None, "it does not say what it has not");
+    assert_eq!(numbers(&joined), None, "it does not say what it has not");
     joined.end(Signal::SIGKILL);
     load.goes_on("writes without it");
     joined = start(&arguments);

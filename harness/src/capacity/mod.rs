@@ -4,8 +4,7 @@
 
 mod search;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +12,8 @@ pub use search::{Bounds, Outcome, Said, Step, TRIES, next, surely};
 
 use crate::figures::{Bound, is_workload_code};
 use crate::report::Summary;
-use crate::sweep::{LedgerError, Means};
-
-/// Name of its file in the search's folder.
-pub const CAPACITY_FILE: &str = "capacity.json";
-/// Version of it that this build writes and reads.
-pub const CAPACITY_FORMAT: u32 = 1;
+use crate::resume::Resumable;
+use crate::sweep::Means;
 
 /// What a rate must keep to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -130,7 +125,7 @@ impl Objective {
 /// A search and its runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Search {
-    /// [`CAPACITY_FORMAT`] of the writer.
+    /// [`Resumable::FORMAT`] of the writer.
     pub format: u32,
     /// What it is.
     pub definition: Definition,
@@ -142,7 +137,7 @@ impl Search {
     /// One of which nothing has been run.
     #[must_use]
     pub fn new(definition: Definition) -> Self {
-        Self { format: CAPACITY_FORMAT, definition, runs: Vec::new() }
+        Self { format: Self::FORMAT, definition, runs: Vec::new() }
     }
 
     /// What comes next.
@@ -160,54 +155,20 @@ impl Search {
         };
         (of(Said::Met) + of(Said::Missed), of(Said::Met))
     }
-
-    /// Reads that of a folder.
-    ///
-    /// # Errors
-    /// When there is none, or it cannot be understood.
-    pub fn read(folder: &Path) -> Result<Self, LedgerError> {
-        let path = folder.join(CAPACITY_FILE);
-        let json = |source| LedgerError::Json { path: path.clone(), source };
-        let text = fs::read_to_string(&path)
-            .map_err(|source| LedgerError::File { path: path.clone(), source })?;
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
-        let found = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        if found != u64::from(CAPACITY_FORMAT) {
-            return Err(LedgerError::Version { path, found, reads: CAPACITY_FORMAT });
-        }
-        serde_json::from_value(value).map_err(json)
-    }
-
-    /// Writes it into a folder; whoever is killed meanwhile leaves the one before.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, folder: &Path) -> Result<(), LedgerError> {
-        let path = folder.join(CAPACITY_FILE);
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|source| LedgerError::Json { path: path.clone(), source })?;
-        text.push('\n');
-        let fresh = folder.join(format!(".{CAPACITY_FILE}"));
-        fs::write(&fresh, text)
-            .and_then(|()| fs::rename(&fresh, &path))
-            .map_err(|source| LedgerError::File { path, source })
-    }
 }
 
-/// The latest folder below `out` with a search of this definition that did not get to its end.
-/// What cannot be read is somebody else's.
-#[must_use]
-pub fn unfinished(out: &Path, definition: &Definition) -> Option<PathBuf> {
-    let entries = fs::read_dir(out).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut folders: Vec<PathBuf> =
-        entries.filter(|path| !path.is_symlink() && path.join(CAPACITY_FILE).is_file()).collect();
-    folders.sort();
-    let found = folders.into_iter().rev().find_map(|folder| {
-        let search = Search::read(&folder).ok()?;
-        (search.definition == *definition).then_some((folder, search))
-    });
-    let goes_on = |search: &Search| matches!(search.next(), Step::Run { .. });
-    found.filter(|(_, search)| goes_on(search)).map(|(folder, _)| folder)
+impl Resumable for Search {
+    const FILE: &'static str = "capacity.json";
+    const FORMAT: u32 = 1;
+    type Definition = Definition;
+
+    fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    fn is_finished(&self) -> bool {
+        matches!(self.next(), Step::Done(_))
+    }
 }
 
 #[cfg(test)]
@@ -243,18 +204,18 @@ mod tests {
     fn a_search_that_was_killed_is_found_again_and_one_that_differs_is_not() {
         let out = tempfile::tempdir().unwrap();
         let folder = out.path().join("2026-a");
-        fs::create_dir(&folder).unwrap();
+        std::fs::create_dir(&folder).unwrap();
         let mut search = Search::new(definition(1));
         search.runs.push(probe(Said::Met));
         search.write(&folder).unwrap();
-        assert_eq!(unfinished(out.path(), &definition(1)), Some(folder.clone()));
-        assert_eq!(unfinished(out.path(), &definition(2)), None);
+        assert_eq!(Search::unfinished(out.path(), &definition(1)), Some(folder.clone()));
+        assert_eq!(Search::unfinished(out.path(), &definition(2)), None);
         let mut read = Search::read(&folder).unwrap();
         assert_eq!((&read, read.next()), (&search, Step::Run { rate: 100, repeat: 1 }));
         read.runs.push(probe(Said::Met));
         assert_eq!(read.tally(100), (2, 2));
         read.write(&folder).unwrap();
-        assert_eq!(unfinished(out.path(), &definition(1)), None);
+        assert_eq!(Search::unfinished(out.path(), &definition(1)), None);
     }
 
     #[test]
@@ -281,13 +242,5 @@ mod tests {
         ] {
             assert_eq!(objective.said(figures.as_ref(), doubt), said, "{figures:?} {doubt:?}");
         }
-    }
-
-    #[test]
-    fn a_file_of_another_version_is_refused_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(CAPACITY_FILE), "{\"format\": 9}").unwrap();
-        let error = Search::read(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("format 9"), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::VERSION;
-use crate::spec::{Overrides, Span, SpecError};
+use crate::spec::{Origin, Overrides, Problem, Span, SpecError};
 use crate::stage::StageOptions;
 
 /// Benchmark and chaos for multi-master quorum databases.
@@ -46,6 +46,12 @@ pub(super) enum Command {
     Clean(CleanArguments),
     /// Say what this machine lacks, and how to get it
     Doctor(DoctorArguments),
+}
+
+/// What is wrong with the value of an option, or with a file as a whole.
+pub(super) fn wrong(option: &str, what: impl Into<String>) -> SpecError {
+    let origin = Origin { source: option.into(), line: 0 };
+    Problem { origin, key: String::new(), what: what.into() }.into()
 }
 
 /// Which experiment.

@@ -1,61 +1,41 @@
 //! `quorate capacity`: the highest rate of a workload that meets an objective; goes on where one
 //! that was killed had come to.
 
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::arguments::CapacityArguments;
+use super::arguments::{CapacityArguments, wrong};
+use super::resume::{TakenUp, take_up};
 use super::run::{blocking, program, shown};
 use super::{Exit, Output, VERSION, verdict};
 use crate::capacity::{
     Bounds, Definition, Doubt, Figures, Objective, Outcome, Probe, Said, Search, Step, surely,
-    unfinished,
 };
 use crate::folder::SoundnessFinding;
 use crate::plan::{LoadMode, Plan, build};
+use crate::resume::Resumable;
 use crate::run::choice::{self, Choice, Offer};
 use crate::run::interrupt::Interrupt;
-use crate::run::place::{Cause, link_latest};
+use crate::run::place::Cause;
 use crate::run::{Ended, Job, identities};
-use crate::spec::{Origin, Problem, SpecError, workload};
-use crate::sweep::{Means, hold};
+use crate::spec::{SpecError, workload};
+use crate::sweep::Means;
 
 pub(super) fn capacity(arguments: &CapacityArguments) -> anyhow::Result<Exit> {
     let place = &arguments.place;
     let searching = Searching::check(arguments)?;
     let definition = searching.definition()?;
-    let earlier = if arguments.fresh { None } else { unfinished(&place.out, &definition) };
-    let went_on = earlier.is_some();
-    let folder = match earlier {
-        Some(folder) => folder,
-        None => begin(&place.out, &definition)?,
-    };
-    let _held = hold(&folder)?;
-    // Read again where it goes on: whoever had it until now may have written more.
-    let search = if went_on { Search::read(&folder)? } else { Search::new(definition) };
-    link_latest(&folder)?;
-    search.write(&folder)?;
+    let label = format!("capacity-{}-{}", definition.name, definition.seed);
+    let new = Search::new(definition);
+    let TakenUp { folder, state: search, held: _held, .. } =
+        take_up(&place.out, arguments.fresh, new, &label)?;
     if !place.json {
         searching.announce(&search, &folder)?;
     }
     let (search, exit) = blocking(searching.run(search, &folder))?;
     tell(&search, &folder, exit, place.json)?;
     Ok(exit)
-}
-
-fn wrong(option: &str, what: &str) -> SpecError {
-    let origin = Origin { source: option.into(), line: 0 };
-    Problem { origin, key: String::new(), what: what.to_owned() }.into()
-}
-
-/// Creates `out/<UTC time>-capacity-<name>-<seed>`.
-fn begin(out: &Path, definition: &Definition) -> anyhow::Result<PathBuf> {
-    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(':', "");
-    let folder = out.join(format!("{time}-capacity-{}-{}", definition.name, definition.seed));
-    std::fs::create_dir_all(&folder)?;
-    Ok(folder)
 }
 
 /// Everything that must be known before a server is started.

@@ -1,28 +1,29 @@
 //! `quorate chaos --random`: rounds of a workload under faults drawn from a seed; goes on where
 //! one that was killed had come to.
 
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::path::Path;
 
 use quorate_check::history::Phase;
 use sha2::{Digest, Sha256};
 
-use super::arguments::ChaosArguments;
+use super::arguments::{ChaosArguments, wrong};
+use super::resume::{TakenUp, take_up};
 use super::run::{blocking, program, shown};
 use super::{Exit, Output, VERSION, verdict};
 use crate::figures::bootstrap::Estimate;
 use crate::folder::{FaultAction, FaultRecord, NodeSample, PhaseMark, RunFolder};
 use crate::plan::{Plan, build};
+use crate::resume::Resumable;
 use crate::run::choice::{self, Choice, Offer};
 use crate::run::interrupt::Interrupt;
-use crate::run::place::{Cause, link_latest};
+use crate::run::place::Cause;
 use crate::run::{Ended, Job, identities};
 use crate::soak::{
     Campaign, Deck, Definition, Growth, MASTERS_MIN, ROUND_MS_MIN, Round, Slopes, Weights, round,
-    seed_of, unfinished, usual_weights, weights,
+    seed_of, usual_weights, weights,
 };
-use crate::spec::{Origin, Overrides, Problem, Span, SpecError, workload};
-use crate::sweep::{Means, hold};
+use crate::spec::{Overrides, Span, SpecError, workload};
+use crate::sweep::Means;
 
 /// How often a round is tried at which the harness itself fails.
 const TRIES_MAX: u32 = 3;
@@ -33,36 +34,16 @@ pub(super) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<Exit> {
     let place = &arguments.place;
     let ready = Ready::check(arguments)?;
     let definition = ready.definition()?;
-    let earlier = if arguments.fresh { None } else { unfinished(&place.out, &definition) };
-    let went_on = earlier.is_some();
-    let folder = match earlier {
-        Some(folder) => folder,
-        None => begin(&place.out, &definition)?,
-    };
-    let _held = hold(&folder)?;
-    // Read again where it goes on: whoever had it until now may have written more.
-    let campaign = if went_on { Campaign::read(&folder)? } else { Campaign::new(definition) };
-    link_latest(&folder)?;
-    campaign.write(&folder)?;
+    let label = format!("chaos-{}-{}", definition.name, definition.seed);
+    let new = Campaign::new(definition);
+    let TakenUp { folder, state: campaign, held: _held, .. } =
+        take_up(&place.out, arguments.fresh, new, &label)?;
     if !place.json {
         ready.announce(&campaign, &folder)?;
     }
     let (campaign, exit) = blocking(ready.run(campaign, &folder))?;
     tell(&campaign, &folder, exit, place.json)?;
     Ok(exit)
-}
-
-fn wrong(option: &str, what: String) -> SpecError {
-    let origin = Origin { source: option.into(), line: 0 };
-    Problem { origin, key: String::new(), what }.into()
-}
-
-/// Creates `out/<UTC time>-chaos-<name>-<seed>`.
-fn begin(out: &Path, definition: &Definition) -> anyhow::Result<PathBuf> {
-    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(':', "");
-    let folder = out.join(format!("{time}-chaos-{}-{}", definition.name, definition.seed));
-    std::fs::create_dir_all(&folder)?;
-    Ok(folder)
 }
 
 /// Everything that must be known before a server is started.
@@ -86,7 +67,7 @@ impl<'a> Ready<'a> {
             return Err(wrong("--round", what).into());
         }
         if arguments.duration.as_ms() == 0 {
-            return Err(wrong("--duration", "must be more than 0s".to_owned()).into());
+            return Err(wrong("--duration", "must be more than 0s").into());
         }
         let asked = arguments.weights.as_deref().map(weights).transpose();
         let asked = asked.map_err(|what| wrong("--weights", what))?;

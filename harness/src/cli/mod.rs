@@ -12,6 +12,7 @@ mod offline;
 mod output;
 mod plan;
 mod progress;
+mod resume;
 mod run;
 mod schema;
 mod suite;

@@ -4,8 +4,9 @@ use super::arguments::FolderArguments;
 use super::{Exit, Output, verdict};
 use crate::folder::RunFolder;
 use crate::report::{self, ReportError};
+use crate::resume::Resumable;
 use crate::run::judge::judge;
-use crate::sweep::{Ledger, SWEEP_FILE};
+use crate::sweep::Ledger;
 
 pub(super) fn check(arguments: &FolderArguments) -> anyhow::Result<Exit> {
     let judged = judge(&RunFolder::new(&arguments.folder))?;
@@ -45,7 +46,7 @@ pub(super) fn report(arguments: &FolderArguments) -> anyhow::Result<Exit> {
         } else {
             Output.line(format!("report: {}", written.report.display()))?;
         }
-    } else if arguments.folder.join(SWEEP_FILE).is_file() {
+    } else if arguments.folder.join(Ledger::FILE).is_file() {
         let page = report::sweep(&arguments.folder, &Ledger::read(&arguments.folder)?)?;
         Output.line(format!("index: {}", page.display()))?;
     } else {

@@ -10,7 +10,7 @@ use crate::report;
 use crate::run::choice::{self, Choice, Offer};
 use crate::run::interrupt::Interrupt;
 use crate::run::judge::Judged;
-use crate::run::place::{Cause, link_latest};
+use crate::run::place::{Cause, create, link_latest};
 use crate::run::{Ended, Job};
 use crate::spec::{self, Experiment, Suite};
 
@@ -74,9 +74,7 @@ pub(super) fn suite(arguments: &SuiteArguments) -> anyhow::Result<Exit> {
 
 /// Creates `out/<UTC time>-suite-<name>` and points `latest` at it.
 fn folder(out: &Path, suite: &Suite) -> anyhow::Result<PathBuf> {
-    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(':', "");
-    let folder = out.join(format!("{time}-suite-{}", suite.name));
-    std::fs::create_dir_all(&folder)?;
+    let folder = create(out, &format!("suite-{}", suite.name), SystemTime::now())?;
     link_latest(&folder)?;
     Ok(folder)
 }

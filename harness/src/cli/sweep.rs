@@ -2,22 +2,24 @@
 //! that was killed had come to.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::arguments::SweepArguments;
+use super::resume::{TakenUp, take_up};
 use super::run::{blocking, program, shown};
 use super::{Exit, Output, VERSION, verdict};
 use crate::figures::bootstrap::Estimate;
 use crate::plan::{Plan, estimate};
 use crate::report;
+use crate::resume::Resumable;
 use crate::run::choice::{self, Choice, Offer, StageName};
 use crate::run::interrupt::Interrupt;
 use crate::run::judge::Judged;
-use crate::run::place::{Cause, link_latest};
+use crate::run::place::Cause;
 use crate::run::{Ended, Job, identities};
 use crate::spec;
 use crate::sweep::{Definition, Done, Ledger, Means, RunFigures};
-use crate::sweep::{define, hold, is_made_good, is_wanted, mean_of, order, unfinished};
+use crate::sweep::{define, is_made_good, is_wanted, mean_of, order};
 
 pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
     let place = &arguments.place;
@@ -42,17 +44,10 @@ pub(super) fn sweep(arguments: &SweepArguments) -> anyhow::Result<Exit> {
         return Ok(Exit::BadSpec);
     };
     definition.means = means(arguments, &choice, &plans)?;
-    let earlier = if arguments.fresh { None } else { unfinished(&place.out, &definition) };
-    let went_on = earlier.is_some();
-    let folder = match earlier {
-        Some((folder, _)) => folder,
-        None => begin(&place.out, &definition)?,
-    };
-    let _held = hold(&folder)?;
-    // Read again where it goes on: whoever had it until now may have written more.
-    let ledger = if went_on { Ledger::read(&folder)? } else { Ledger::new(definition) };
-    link_latest(&folder)?;
-    ledger.write(&folder)?;
+    let label = format!("sweep-{}-{}", definition.name, definition.seed);
+    let new = Ledger::new(definition);
+    let TakenUp { folder, state: ledger, went_on, held: _held } =
+        take_up(&place.out, arguments.fresh, new, &label)?;
     if !place.json {
         announce(&choice, &ledger, went_on, &folder)?;
     }
@@ -85,14 +80,6 @@ fn means(
     let proxied = plans.iter().flatten().any(|plan| plan.topology.proxied);
     let programs = blocking(async { Ok(identities(stage, &options, proxied).await?) })?;
     Ok(Means { stage: stage.to_string(), options: place.given(), programs })
-}
-
-/// Creates `out/<UTC time>-sweep-<name>-<seed>`.
-fn begin(out: &Path, definition: &Definition) -> anyhow::Result<PathBuf> {
-    let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace(':', "");
-    let folder = out.join(format!("{time}-sweep-{}-{}", definition.name, definition.seed));
-    std::fs::create_dir_all(&folder)?;
-    Ok(folder)
 }
 
 fn announce(choice: &Choice, ledger: &Ledger, went_on: bool, folder: &Path) -> anyhow::Result<()> {

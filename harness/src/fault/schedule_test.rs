@@ -31,6 +31,7 @@ impl Levers for Recorder {
     }
 
     async fn heal(&self, until: Until<'_>) -> Result<Effect, StageError> {
+        // How long the heal is planned to take: it is what the test is about, nothing is awaited.
         tokio::time::sleep(self.heals.0).await;
         self.said.lock().unwrap().push(format!("heal {}", until.fault.name));
         let effect = self.effect();

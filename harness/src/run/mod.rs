@@ -77,7 +77,9 @@ pub async fn run(
 ) -> Result<Ended, RunError> {
     programs::find(&mut job)?;
     let started = SystemTime::now();
-    let folder = place::create(&job.out, &job.plan, started).map_err(RunError::file(&job.out))?;
+    let label = format!("{}-{}", job.plan.name, job.plan.seed);
+    let folder = place::create(&job.out, &label, started).map_err(RunError::file(&job.out))?;
+    let folder = RunFolder::new(folder);
     write_json(&folder.plan(), &job.plan)?;
     if job.latest {
         place::link_latest(folder.root()).map_err(RunError::file(&job.out))?;

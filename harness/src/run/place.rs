@@ -1,26 +1,23 @@
-//! Where a run goes: the name of its folder, the link to the latest one, and the command line that
-//! repeats it. May not know what is in the folder.
+//! Where runs go: the name of a folder, the link to the latest one, and the command line that
+//! repeats a run. May not know what is in the folder.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::folder::RunFolder;
-use crate::plan::Plan;
-
-/// Creates `out/<UTC time>-<name>-<seed>`; numbered when two runs begin in the same second.
+/// Creates `out/<UTC time>-<label>`; numbered when two begin in the same second.
 ///
 /// # Errors
 /// When it cannot be created.
-pub fn create(out: &Path, plan: &Plan, started: SystemTime) -> io::Result<RunFolder> {
+pub fn create(out: &Path, label: &str, started: SystemTime) -> io::Result<PathBuf> {
     std::fs::create_dir_all(out)?;
     let time = humantime::format_rfc3339_seconds(started).to_string().replace(':', "");
-    let name = format!("{time}-{}-{}", plan.name, plan.seed);
+    let name = format!("{time}-{label}");
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     for name in std::iter::once(name.clone()).chain(numbered) {
         let path = out.join(name);
         match std::fs::create_dir(&path) {
-            Ok(()) => return Ok(RunFolder::new(path)),
+            Ok(()) => return Ok(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
@@ -112,6 +109,18 @@ mod tests {
             "target/quorate run 'workloads/base line.yaml' --scenario chaos/pause.yaml --seed 7 \
              --set 'name=\"it'\\''s\"' --set load.rate=5 --stage process"
         );
+    }
+
+    #[test]
+    fn what_begins_in_the_same_second_has_a_folder_of_its_own() {
+        let out = tempfile::tempdir().unwrap();
+        let below = out.path().join("results");
+        let names = [1, 2, 3].map(|_| {
+            let folder = create(&below, "x-1", SystemTime::UNIX_EPOCH).unwrap();
+            folder.file_name().unwrap().to_str().unwrap().to_owned()
+        });
+        let first = "1970-01-01T000000Z-x-1";
+        assert_eq!(names, [first.to_owned(), format!("{first}-2"), format!("{first}-3")]);
     }
 
     #[test]

@@ -248,6 +248,7 @@ impl Talk {
             match self.child.try_wait() {
                 Ok(Some(status)) => break status.to_string(),
                 Ok(None) if Instant::now() < deadline => {
+                    // Its end cannot be awaited with a limit; this comes after a failure alone.
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Ok(None) => break format!("{pipe}, and runs on"),

@@ -5,8 +5,7 @@
 mod draw;
 mod slope;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,12 +14,8 @@ pub use draw::{
 };
 pub use slope::{Growth, Slopes};
 
-use crate::sweep::{LedgerError, Means};
-
-/// Name of its file in the campaign's folder.
-pub const CHAOS_FILE: &str = "chaos.json";
-/// Version of it that this build writes and reads.
-pub const CHAOS_FORMAT: u32 = 1;
+use crate::resume::Resumable;
+use crate::sweep::Means;
 
 /// What a campaign is: two with the same definition are the same campaign.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,7 +67,7 @@ fn once() -> u32 {
 /// A campaign and its rounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Campaign {
-    /// [`CHAOS_FORMAT`] of the writer.
+    /// [`Resumable::FORMAT`] of the writer.
     pub format: u32,
     /// What it is.
     pub definition: Definition,
@@ -84,7 +79,7 @@ impl Campaign {
     /// One of which nothing has been run.
     #[must_use]
     pub fn new(definition: Definition) -> Self {
-        Self { format: CHAOS_FORMAT, definition, rounds: Vec::new() }
+        Self { format: Self::FORMAT, definition, rounds: Vec::new() }
     }
 
     /// The number of the round that comes next; `None` behind the last.
@@ -93,53 +88,20 @@ impl Campaign {
         let next = u32::try_from(self.rounds.len()).unwrap_or(u32::MAX).saturating_add(1);
         (next <= self.definition.rounds).then_some(next)
     }
-
-    /// Reads that of a folder.
-    ///
-    /// # Errors
-    /// When there is none, or it cannot be understood.
-    pub fn read(folder: &Path) -> Result<Self, LedgerError> {
-        let path = folder.join(CHAOS_FILE);
-        let json = |source| LedgerError::Json { path: path.clone(), source };
-        let text = fs::read_to_string(&path)
-            .map_err(|source| LedgerError::File { path: path.clone(), source })?;
-        let value: serde_json::Value = serde_json::from_str(&text).map_err(json)?;
-        let found = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
-        if found != u64::from(CHAOS_FORMAT) {
-            return Err(LedgerError::Version { path, found, reads: CHAOS_FORMAT });
-        }
-        serde_json::from_value(value).map_err(json)
-    }
-
-    /// Writes it into a folder; whoever is killed meanwhile leaves the one before.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn write(&self, folder: &Path) -> Result<(), LedgerError> {
-        let path = folder.join(CHAOS_FILE);
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|source| LedgerError::Json { path: path.clone(), source })?;
-        text.push('\n');
-        let fresh = folder.join(format!(".{CHAOS_FILE}"));
-        fs::write(&fresh, text)
-            .and_then(|()| fs::rename(&fresh, &path))
-            .map_err(|source| LedgerError::File { path, source })
-    }
 }
 
-/// The latest folder below `out` with a campaign of this definition, if that did not get to its
-/// end. What cannot be read is somebody else's.
-#[must_use]
-pub fn unfinished(out: &Path, definition: &Definition) -> Option<PathBuf> {
-    let entries = fs::read_dir(out).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut folders: Vec<PathBuf> =
-        entries.filter(|path| !path.is_symlink() && path.join(CHAOS_FILE).is_file()).collect();
-    folders.sort();
-    let found = folders.into_iter().rev().find_map(|folder| {
-        let campaign = Campaign::read(&folder).ok()?;
-        (campaign.definition == *definition).then_some((folder, campaign))
-    });
-    found.filter(|(_, campaign)| campaign.next().is_some()).map(|(folder, _)| folder)
+impl Resumable for Campaign {
+    const FILE: &'static str = "chaos.json";
+    const FORMAT: u32 = 1;
+    type Definition = Definition;
+
+    fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    fn is_finished(&self) -> bool {
+        self.next().is_none()
+    }
 }
 
 #[cfg(test)]
@@ -170,25 +132,17 @@ mod tests {
     fn a_campaign_that_was_killed_is_found_again_and_one_that_differs_is_not() {
         let out = tempfile::tempdir().unwrap();
         let folder = out.path().join("2026-a");
-        fs::create_dir(&folder).unwrap();
+        std::fs::create_dir(&folder).unwrap();
         let mut campaign = Campaign::new(definition(1));
         campaign.rounds.push(round(1));
         campaign.write(&folder).unwrap();
-        assert_eq!(unfinished(out.path(), &definition(1)), Some(folder.clone()));
-        assert_eq!(unfinished(out.path(), &definition(2)), None);
+        assert_eq!(Campaign::unfinished(out.path(), &definition(1)), Some(folder.clone()));
+        assert_eq!(Campaign::unfinished(out.path(), &definition(2)), None);
         let mut read = Campaign::read(&folder).unwrap();
         assert_eq!((&read, read.next()), (&campaign, Some(2)));
         read.rounds.push(round(2));
         read.write(&folder).unwrap();
         assert_eq!(read.next(), None);
-        assert_eq!(unfinished(out.path(), &definition(1)), None);
-    }
-
-    #[test]
-    fn a_file_of_another_version_is_refused_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(CHAOS_FILE), "{\"format\": 9}").unwrap();
-        let error = Campaign::read(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("format 9"), "{error}");
+        assert_eq!(Campaign::unfinished(out.path(), &definition(1)), None);
     }
 }

@@ -8,7 +8,7 @@ mod order;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use ledger::{Ledger, LedgerError, SWEEP_FILE, SWEEP_FORMAT, hold, unfinished};
+pub use ledger::Ledger;
 pub use order::{is_made_good, is_unsound, is_wanted, order};
 
 use crate::figures::bootstrap::{Estimate, estimate};

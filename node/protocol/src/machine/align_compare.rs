@@ -352,7 +352,7 @@ mod tests {
 
     use super::*;
     use crate::io::Recovered;
-    use crate::machine::testing::{CLUSTER, Nothing, configured_with};
+    use crate::machine::testing::{CLUSTER, NOTHING, configured_with};
 
     const KEEPER: NodeId = NodeId(2);
     const WITNESS: NodeId = NodeId(3);
@@ -403,7 +403,7 @@ mod tests {
         let (mut machine, mut aligning) = aligning();
         let whole = state(true, Some(&[5]));
         let mut out = Vec::new();
-        let mut cx = Cx::new(&Nothing, &mut out, 0);
+        let mut cx = Cx::new(&NOTHING, &mut out, 0);
         got(&mut machine, &mut cx, &mut aligning, WITNESS, dropped(&whole));
         aligning.forget_what_came(&cx);
         assert_eq!(cx.item(&whole.0), None, "it is not taken for empty");
@@ -421,7 +421,7 @@ mod tests {
         let (mut machine, mut aligning) = aligning();
         let kept = dropped(&state(false, Some(&[5])));
         let mut out = Vec::new();
-        let mut cx = Cx::new(&Nothing, &mut out, 0);
+        let mut cx = Cx::new(&NOTHING, &mut out, 0);
         got(&mut machine, &mut cx, &mut aligning, WITNESS, kept.clone());
         assert_eq!(cx.item(&kept.0), Some(kept.1), "one digest on both sides");
         assert!(aligning.sources[&WITNESS].is_compared());

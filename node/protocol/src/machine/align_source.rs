@@ -332,7 +332,7 @@ mod tests {
     use super::*;
     use crate::io::{Effect, Event, Recovered};
     use crate::machine::READS_BITS;
-    use crate::machine::testing::{CLUSTER, Nothing, PEER, configured};
+    use crate::machine::testing::{CLUSTER, NOTHING, PEER, configured};
 
     /// Number of the first journal of a first boot.
     const FIRST: u64 = (1 << READS_BITS) + 1;
@@ -341,7 +341,7 @@ mod tests {
         let mut out = Vec::new();
         let message = Message::Align { session: 1, ask };
         let event = Event::Message { from: PEER, cfg: 1, message };
-        machine.step(machine.now, event, &Nothing, &mut out);
+        machine.step(machine.now, event, &NOTHING, &mut out);
         out.into_iter().find_map(|effect| {
             let Effect::Send { message: Message::AlignReply { answer, .. }, .. } = effect else {
                 return None;
@@ -353,7 +353,7 @@ mod tests {
     fn source() -> Machine {
         let mut machine = configured(Boot(1), Recovered::default());
         let up = Event::Peer { node: PEER, boot: Boot(1), up: true };
-        machine.step(0, up, &Nothing, &mut Vec::new());
+        machine.step(0, up, &NOTHING, &mut Vec::new());
         assert_eq!(ask(&mut machine, Ask::Begin), Some(Answer::Begun { journal: FIRST }));
         machine
     }
@@ -423,7 +423,7 @@ mod tests {
         assert_eq!(ask(&mut machine, Ask::Begin), Some(Answer::Begun { journal: FIRST }), "twice");
         for up in [false, true] {
             let peer = Event::Peer { node: PEER, boot: Boot(1), up };
-            machine.step(machine.now, peer, &Nothing, &mut Vec::new());
+            machine.step(machine.now, peer, &NOTHING, &mut Vec::new());
             machine.journal(&settled(u64::from(up), 1));
         }
         let answer = ask(&mut machine, Ask::Begin);

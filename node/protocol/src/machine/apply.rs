@@ -442,7 +442,7 @@ mod tests {
 
     use super::*;
     use crate::io::Recovered;
-    use crate::machine::testing::{CLUSTER, Nothing, PEER, configured};
+    use crate::machine::testing::{CLUSTER, NOTHING, PEER, configured};
     use crate::message::LogPosition;
 
     /// Whatever tells of it a second time, the logs that wait for it are acknowledged when it is
@@ -461,7 +461,7 @@ mod tests {
         let participants = vec![Participant { cluster: CLUSTER, generation: 1 }];
         let decision = Decision { tx, outcome: Decided::Commit, participants, ops: vec![op] };
         let mut out = Vec::new();
-        let mut cx = Cx::new(&Nothing, &mut out, 0);
+        let mut cx = Cx::new(&NOTHING, &mut out, 0);
         assert!(!machine.settle_or_park(&mut cx, decision.clone()));
         let at = LogPosition { boot: Boot(1), index: 2 };
         machine.parked.add_log(tx, PEER, at);

@@ -94,7 +94,7 @@ mod tests {
 
     use super::*;
     use crate::io::{Effect, Event, Recovered};
-    use crate::machine::testing::{CLUSTER, Nothing, PEER, configured_with};
+    use crate::machine::testing::{CLUSTER, NOTHING, PEER, configured_with};
     use crate::message::LogPosition;
 
     const REPLICA: NodeId = NodeId(4);
@@ -119,7 +119,7 @@ mod tests {
     /// What it has others carry.
     fn step(machine: &mut Machine, event: Event) -> Vec<(NodeId, Relay)> {
         let mut out = Vec::new();
-        machine.step(machine.now, event, &Nothing, &mut out);
+        machine.step(machine.now, event, &NOTHING, &mut out);
         let carried = |effect| match effect {
             Effect::Send { to, message: Message::Relay(relay @ Relay::Carry { .. }), .. } => {
                 Some((to, relay))

@@ -197,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::io::{Config, Event, Recovered};
-    use crate::machine::testing::{Nothing, PEER, configured, sent};
+    use crate::machine::testing::{NOTHING, PEER, configured, sent};
     use crate::message::{Message, TxRecord};
 
     /// A server in its third boot that has met one other, in that one's second boot.
@@ -209,7 +209,7 @@ mod tests {
 
     fn step(machine: &mut Machine, event: Event) -> Vec<Message> {
         let mut out = Vec::new();
-        machine.step(600_000, event, &Nothing, &mut out);
+        machine.step(600_000, event, &NOTHING, &mut out);
         sent(out).into_iter().map(|(_, message)| message).collect()
     }
 

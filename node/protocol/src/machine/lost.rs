@@ -178,59 +178,19 @@ impl Machine {
 mod tests {
     use alloc::vec;
 
-    use quorate_api::{Boot, Committed, Image, ItemKey, NodeId, TxId};
+    use quorate_api::{Boot, Committed, Image, NodeId, TxId};
 
     use super::*;
-    use crate::io::{Effect, Event, PersistSeq, Recovered, Store};
-    use crate::machine::testing::{CLUSTER, configured};
-    use crate::message::{Decided, LogEntry, LogPosition, TxRecord};
+    use crate::io::{Effect, Event, PersistSeq, Recovered};
+    use crate::machine::testing::{CLUSTER, Disk, configured};
 
-    /// What a disk would have.
+    /// What a disk would have, and what was said.
     #[derive(Default)]
     struct Kept {
-        rivals: BTreeMap<ItemId, Vec<Rival>>,
+        disk: Disk,
         order: BTreeMap<u64, (ItemId, Stamp)>,
         notes: Vec<Note>,
         replies: Vec<(PersistSeq, Reply)>,
-    }
-
-    impl Store for Kept {
-        fn item(&self, _: &ItemId) -> Option<Committed> {
-            None
-        }
-
-        fn tx(&self, _: TxId) -> Option<TxRecord> {
-            None
-        }
-
-        fn outcome(&self, _: TxId) -> Option<Decided> {
-            None
-        }
-
-        fn log_after(&self, _: LogPosition) -> Option<(LogPosition, LogEntry)> {
-            None
-        }
-
-        fn items_after(
-            &self,
-            _: ClusterKey,
-            _: Option<&ItemKey>,
-            _: usize,
-        ) -> Vec<(ItemKey, Committed)> {
-            Vec::new()
-        }
-
-        fn outcomes_after(&self, _: TxId, _: usize) -> Vec<(TxId, Decided)> {
-            Vec::new()
-        }
-
-        fn ancestors(&self, _: &ItemId) -> Vec<Stamp> {
-            Vec::new()
-        }
-
-        fn rivals(&self, item: &ItemId) -> Vec<Rival> {
-            self.rivals.get(item).cloned().unwrap_or_default()
-        }
     }
 
     impl Kept {
@@ -251,7 +211,7 @@ mod tests {
 
         fn put(&mut self, write: Write) {
             if let Write::Rivals(item, rivals) = &write {
-                self.rivals.insert(item.clone(), rivals.clone());
+                self.disk.rivals.insert(item.clone(), rivals.clone());
             }
             if let Write::Lost(place, content) = write {
                 match content {
@@ -262,7 +222,7 @@ mod tests {
         }
 
         fn recovered(&self) -> Recovered {
-            let listed = self.rivals.iter().flat_map(|(item, rivals)| lost_of(item, rivals));
+            let listed = self.disk.rivals.iter().flat_map(|(item, rivals)| lost_of(item, rivals));
             let lost_order = self.order.clone();
             Recovered { lost: listed.collect(), lost_order, ..Recovered::default() }
         }
@@ -273,7 +233,7 @@ mod tests {
                 let of_fate = rivals.iter().filter(|rival| rival.fate == fate);
                 of_fate.map(|r| (item.clone(), r.committed.stamp.version)).collect::<Vec<_>>()
             };
-            self.rivals.iter().flat_map(of).collect()
+            self.disk.rivals.iter().flat_map(of).collect()
         }
     }
 
@@ -303,7 +263,7 @@ mod tests {
     /// One step that changes what a store has: lists of the same item are written together.
     fn list(machine: &mut Machine, kept: &mut Kept, lists: Vec<(u64, Vec<Rival>)>) {
         let mut out = Vec::new();
-        let mut cx = Cx::new(&*kept, &mut out, machine.persist_seq);
+        let mut cx = Cx::new(&kept.disk, &mut out, machine.persist_seq);
         for (position, rivals) in lists {
             machine.write_rivals(&mut cx, &item(position), rivals);
         }
@@ -314,7 +274,7 @@ mod tests {
     fn dismiss(machine: &mut Machine, kept: &mut Kept, contents: Dismissed) -> (u64, bool) {
         let mut out = Vec::new();
         let dismiss = Dismiss { request: 7, contents };
-        machine.step(machine.now, Event::Dismiss(dismiss), kept, &mut out);
+        machine.step(machine.now, Event::Dismiss(dismiss), &kept.disk, &mut out);
         kept.take(out);
         match kept.replies.pop() {
             Some((after, Reply::Dismissed { contents, more })) => {
@@ -368,7 +328,7 @@ mod tests {
         }
         assert_eq!((first.lost(), kept.notes.len()), ((3, 54), 0));
         // What an older program listed has no place: it is the oldest.
-        kept.rivals.insert(item(6), vec![rival(1, Fate::Lost)]);
+        kept.disk.rivals.insert(item(6), vec![rival(1, Fate::Lost)]);
         let mut next = machine(bounds, kept.recovered());
         assert_eq!(next.lost(), (4, 72));
         list(&mut next, &mut kept, vec![(7, vec![rival(1, Fate::Lost)])]);
@@ -377,7 +337,7 @@ mod tests {
         // And whoever has less room now makes it without anything new.
         let mut less = machine((1, 1 << 20), kept.recovered());
         let (due, mut out) = (less.config.housekeeping, Vec::new());
-        less.step(due, Event::Tick, &kept, &mut out);
+        less.step(due, Event::Tick, &kept.disk, &mut out);
         kept.take(out);
         assert_eq!(kept.listed(Fate::Lost), [(item(7), 1)]);
     }

@@ -275,7 +275,7 @@ mod tests {
 
     use super::*;
     use crate::io::{Effect, Event, Recovered};
-    use crate::machine::testing::{CLUSTER, Nothing, PEER, configured_with, sent};
+    use crate::machine::testing::{CLUSTER, NOTHING, PEER, configured_with, sent};
     use crate::message::{Age, Ballot, TxRecord};
 
     /// Takeovers led at once.
@@ -286,7 +286,7 @@ mod tests {
     /// Transactions whose takeovers ask another server at this time.
     fn asked_at(machine: &mut Machine, now: Tick) -> BTreeSet<TxId> {
         let mut out = Vec::new();
-        machine.step(now, Event::Tick, &Nothing, &mut out);
+        machine.step(now, Event::Tick, &NOTHING, &mut out);
         let led = machine.recoveries.keys().filter(|tx| machine.is_led_here(**tx)).count();
         assert_eq!(machine.orphans.led, led);
         let asked = out.into_iter().filter_map(|effect| match effect {
@@ -380,7 +380,7 @@ mod tests {
         let hear = |machine: &mut Machine, message| {
             let mut out = Vec::new();
             let event = Event::Message { from: other, cfg: 1, message };
-            machine.step(now, event, &Nothing, &mut out);
+            machine.step(now, event, &NOTHING, &mut out);
             sent(out).into_iter().map(|(_, message)| message).collect::<Vec<_>>()
         };
         for (tx, is_work) in [(waits, false), (leads, true)] {

@@ -221,7 +221,7 @@ mod tests {
 
     use super::*;
     use crate::io::{Config, Event, LocalQuorum, Recovered};
-    use crate::machine::testing::{CLUSTER, Nothing, placement, sent};
+    use crate::machine::testing::{CLUSTER, NOTHING, placement, sent};
     use crate::message::Message;
 
     fn create(key: ItemKey, stamp: Stamp) -> Proposal {
@@ -271,14 +271,14 @@ mod tests {
             let config = Config::new(NodeId(1), Boot(1), 0);
             let mut machine = Machine::new(config, Recovered::default());
             let placements = placements.clone();
-            machine.step(0, Event::Configure { cfg: 1, placements }, &Nothing, &mut Vec::new());
+            machine.step(0, Event::Configure { cfg: 1, placements }, &NOTHING, &mut Vec::new());
             for node in (2..=4).map(NodeId) {
                 let up = Event::Peer { node, boot: Boot(1), up: true };
-                machine.step(0, up, &Nothing, &mut Vec::new());
+                machine.step(0, up, &NOTHING, &mut Vec::new());
             }
             let mut out = Vec::new();
             let submit = Submit { request: 1, ops, schema: 0, wall_us: 0, deadline: 1_000_000 };
-            machine.step(1, Event::Submit(submit), &Nothing, &mut out);
+            machine.step(1, Event::Submit(submit), &NOTHING, &mut out);
             let reads = sent(out).into_iter();
             let reads = reads.filter(|(_, message)| matches!(message, Message::Read { .. }));
             let found: BTreeSet<u64> = reads.map(|(node, _)| node.0).collect();

@@ -466,7 +466,7 @@ mod tests {
     use super::*;
     use crate::feeding::Relay;
     use crate::io::{Event, Recovered};
-    use crate::machine::testing::{Nothing, PEER, configured_with};
+    use crate::machine::testing::{NOTHING, PEER, configured_with};
 
     /// Were it sent on from where it was sent last, the log could be cut beyond that.
     #[test]
@@ -479,7 +479,7 @@ mod tests {
         let below = Relay::Below { members: vec![(PEER, at(4))] };
         let (from, message) = (NodeId(3), Message::Relay(below));
         let event = Event::Message { from, cfg: 1, message };
-        machine.step(0, event, &Nothing, &mut Vec::new());
+        machine.step(0, event, &NOTHING, &mut Vec::new());
         let peer = &machine.peers[&PEER];
         assert_eq!((peer.acked, peer.cursor), (at(4), at(4)));
         assert!(peer.sent.is_empty());

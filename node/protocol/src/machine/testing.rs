@@ -1,6 +1,7 @@
-//! What unit tests of the machine's parts share: an empty disk, and a machine on it. May not be
-//! built into anything else.
+//! What unit tests of the machine's parts share: a disk with next to nothing on it, and a machine
+//! on it. May not be built into anything else.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, TxId};
@@ -10,10 +11,19 @@ use crate::conflict::Rival;
 use crate::io::{Config, Effect, Event, Placement, Recovered, Store};
 use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
 
-/// A disk with nothing on it.
-pub(super) struct Nothing;
+/// A disk with nothing on it but this.
+#[derive(Default)]
+pub(super) struct Disk {
+    /// How many records [`CLUSTER`] has, from position 0 on, at version 1 each.
+    pub(super) records: u64,
+    /// What is listed beside what is committed.
+    pub(super) rivals: BTreeMap<ItemId, Vec<Rival>>,
+}
 
-impl Store for Nothing {
+/// One without even that.
+pub(super) static NOTHING: Disk = Disk { records: 0, rivals: BTreeMap::new() };
+
+impl Store for Disk {
     fn item(&self, _: &ItemId) -> Option<Committed> {
         None
     }
@@ -32,11 +42,22 @@ impl Store for Nothing {
 
     fn items_after(
         &self,
-        _: ClusterKey,
-        _: Option<&ItemKey>,
-        _: usize,
+        cluster: ClusterKey,
+        after: Option<&ItemKey>,
+        limit: usize,
     ) -> Vec<(ItemKey, Committed)> {
-        Vec::new()
+        let first = match after {
+            Some(ItemKey::Record(position)) => position + 1,
+            Some(ItemKey::Key(_) | ItemKey::Token(_)) | None => 0,
+        };
+        let stamp = |position| Stamp { version: 1, tx: TxId { seq: position, ..TxId::NONE } };
+        let committed = |position| {
+            let (stamp, image) = (stamp(position), None);
+            Committed { stamp, live: true, image, elsewhere: None }
+        };
+        let records = if cluster == CLUSTER { self.records } else { 0 };
+        let records = (first..records).take(limit);
+        records.map(|position| (ItemKey::Record(position), committed(position))).collect()
     }
 
     fn outcomes_after(&self, _: TxId, _: usize) -> Vec<(TxId, Decided)> {
@@ -47,8 +68,8 @@ impl Store for Nothing {
         Vec::new()
     }
 
-    fn rivals(&self, _: &ItemId) -> Vec<Rival> {
-        Vec::new()
+    fn rivals(&self, item: &ItemId) -> Vec<Rival> {
+        self.rivals.get(item).cloned().unwrap_or_default()
     }
 }
 
@@ -86,6 +107,6 @@ pub(super) fn configured(boot: Boot, recovered: Recovered) -> Machine {
 pub(super) fn configured_with(masters: u64, boot: Boot, recovered: Recovered) -> Machine {
     let mut machine = Machine::new(Config::new(NodeId(1), boot, 0), recovered);
     let placements = [(CLUSTER, placement((1..=masters).map(NodeId).collect(), 2))].into();
-    machine.step(0, Event::Configure { cfg: 1, placements }, &Nothing, &mut Vec::new());
+    machine.step(0, Event::Configure { cfg: 1, placements }, &NOTHING, &mut Vec::new());
     machine
 }

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use crate::conflict::Rival;
     use crate::io::{Effect, Event, Recovered, Store, Tombstones as Page};
-    use crate::machine::testing::{CLUSTER, Nothing, configured};
+    use crate::machine::testing::{CLUSTER, NOTHING, configured};
     use crate::message::{Decided, LogEntry, LogPosition, TxRecord};
 
     const DELETER: TxId = TxId { node: NodeId(1), boot: Boot(1), seq: 1 };
@@ -183,15 +183,15 @@ mod tests {
         }
 
         fn tx(&self, tx: TxId) -> Option<TxRecord> {
-            Nothing.tx(tx)
+            NOTHING.tx(tx)
         }
 
         fn outcome(&self, tx: TxId) -> Option<Decided> {
-            Nothing.outcome(tx)
+            NOTHING.outcome(tx)
         }
 
         fn log_after(&self, at: LogPosition) -> Option<(LogPosition, LogEntry)> {
-            Nothing.log_after(at)
+            NOTHING.log_after(at)
         }
 
         fn items_after(
@@ -217,15 +217,15 @@ mod tests {
         }
 
         fn outcomes_after(&self, after: TxId, limit: usize) -> Vec<(TxId, Decided)> {
-            Nothing.outcomes_after(after, limit)
+            NOTHING.outcomes_after(after, limit)
         }
 
         fn ancestors(&self, item: &ItemId) -> Vec<Stamp> {
-            Nothing.ancestors(item)
+            NOTHING.ancestors(item)
         }
 
         fn rivals(&self, item: &ItemId) -> Vec<Rival> {
-            Nothing.rivals(item)
+            NOTHING.rivals(item)
         }
     }
 

@@ -246,7 +246,7 @@ mod tests {
 
     use super::*;
     use crate::io::{Effect, Event, Recovered};
-    use crate::machine::testing::{Nothing, PEER, configured_with, sent};
+    use crate::machine::testing::{NOTHING, PEER, configured_with, sent};
 
     const LATE: NodeId = NodeId(3);
 
@@ -270,7 +270,7 @@ mod tests {
 
     fn effects(machine: &mut Machine, event: Event) -> Vec<Effect> {
         let mut out = Vec::new();
-        machine.step(machine.now, event, &Nothing, &mut out);
+        machine.step(machine.now, event, &NOTHING, &mut out);
         out
     }
 
@@ -287,7 +287,7 @@ mod tests {
     fn housekeep_at(machine: &mut Machine, end: LogPosition) -> bool {
         machine.log_end = end;
         let mut out = Vec::new();
-        let mut cx = Cx::new(&Nothing, &mut out, machine.persist_seq);
+        let mut cx = Cx::new(&NOTHING, &mut out, machine.persist_seq);
         machine.skip_log_to(&mut cx, machine.config.node, end);
         machine.persist_seq = cx.finish();
         tell(machine, PEER, acked(end));

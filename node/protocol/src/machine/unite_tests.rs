@@ -3,67 +3,19 @@
 use alloc::collections::BTreeSet;
 use alloc::vec;
 
-use quorate_api::{Boot, Committed, ErrorCode, NodeId, OpKind, TxId};
+use quorate_api::{Boot, Committed, ErrorCode, NodeId, OpKind};
 
 use super::*;
-use crate::conflict::Rival;
 use crate::io::{
     Base, Change, Config, Effect, Event, Failure, Proposal, ReadQuorum, ReadRequest, Recovered,
     Reply, SessionToken, Store, Submit,
 };
-use crate::machine::testing::{CLUSTER, placement, sent};
-use crate::message::{Decided, LogEntry, LogPosition, Message, TxRecord};
+use crate::machine::testing::{CLUSTER, Disk, NOTHING, placement, sent};
+use crate::message::Message;
 
-/// A disk with so many records, and nothing else.
-struct Records(u64);
-
-impl Store for Records {
-    fn item(&self, _: &ItemId) -> Option<Committed> {
-        None
-    }
-
-    fn tx(&self, _: TxId) -> Option<TxRecord> {
-        None
-    }
-
-    fn outcome(&self, _: TxId) -> Option<Decided> {
-        None
-    }
-
-    fn log_after(&self, _: LogPosition) -> Option<(LogPosition, LogEntry)> {
-        None
-    }
-
-    fn items_after(
-        &self,
-        _: ClusterKey,
-        after: Option<&ItemKey>,
-        limit: usize,
-    ) -> Vec<(ItemKey, Committed)> {
-        let first = match after {
-            Some(ItemKey::Record(position)) => position + 1,
-            Some(ItemKey::Key(_) | ItemKey::Token(_)) | None => 0,
-        };
-        let stamp = |position| Stamp { version: 1, tx: TxId { seq: position, ..TxId::NONE } };
-        let committed = |position| {
-            let (stamp, image) = (stamp(position), None);
-            Committed { stamp, live: true, image, elsewhere: None }
-        };
-        let records = (first..self.0).take(limit);
-        records.map(|position| (ItemKey::Record(position), committed(position))).collect()
-    }
-
-    fn outcomes_after(&self, _: TxId, _: usize) -> Vec<(TxId, Decided)> {
-        Vec::new()
-    }
-
-    fn ancestors(&self, _: &ItemId) -> Vec<Stamp> {
-        Vec::new()
-    }
-
-    fn rivals(&self, _: &ItemId) -> Vec<Rival> {
-        Vec::new()
-    }
+/// A disk with so many records.
+fn records(records: u64) -> Disk {
+    Disk { records, ..Disk::default() }
 }
 
 fn config() -> Config {
@@ -80,7 +32,7 @@ fn uniting(stage: Stage) -> Placement {
 }
 
 /// The first of them.
-fn at_stage(stage: Stage, disk: &Records) -> Machine {
+fn at_stage(stage: Stage, disk: &Disk) -> Machine {
     let placement = uniting(stage);
     let mut machine = Machine::new(config(), Recovered::default());
     let placements = [(CLUSTER, placement)].into();
@@ -93,7 +45,7 @@ fn at_stage(stage: Stage, disk: &Records) -> Machine {
 }
 
 /// Nothing but time passes, up to this tick.
-fn pass(machine: &mut Machine, until: Tick, disk: &Records) -> Vec<(Tick, Effect)> {
+fn pass(machine: &mut Machine, until: Tick, disk: &Disk) -> Vec<(Tick, Effect)> {
     let mut seen = Vec::new();
     while let Some(at) = machine.next_deadline().filter(|at| *at <= until) {
         let mut out = Vec::new();
@@ -132,10 +84,10 @@ fn told(effect: &Effect) -> Option<Report> {
 #[test]
 fn the_turn_is_given_back_while_masters_merge() {
     let stage = || Stage::Merging { merged: BTreeSet::new(), quiet: false };
-    let mut machine = at_stage(stage(), &Records(0));
+    let mut machine = at_stage(stage(), &NOTHING);
     let placement = Placement { turn: Some(NodeId(1)), ..uniting(stage()) };
     let (mut out, placements) = (Vec::new(), [(CLUSTER, placement)].into());
-    machine.step(1, Event::Configure { cfg: 2, placements }, &Records(0), &mut out);
+    machine.step(1, Event::Configure { cfg: 2, placements }, &NOTHING, &mut out);
     let reports: Vec<Report> = out.iter().filter_map(told).collect();
     assert_eq!(reports, [Report::Synced { cluster: CLUSTER, generation: 1 }]);
 }
@@ -143,7 +95,7 @@ fn the_turn_is_given_back_while_masters_merge() {
 /// FEATURES: A13, L7
 #[test]
 fn a_comparison_needs_nobody_else_to_go_on() {
-    let disk = Records(20 * PAGE as u64 + 1);
+    let disk = records(20 * PAGE as u64 + 1);
     let (token, synced) = (SessionToken::new(), BTreeSet::new());
     let mut machine = at_stage(Stage::Transferring { token, synced }, &disk);
     let soon = config().housekeeping / 2;
@@ -159,18 +111,18 @@ fn a_comparison_needs_nobody_else_to_go_on() {
 /// FEATURES: A13, L7
 #[test]
 fn clients_are_refused_when_a_master_does_not_come_to_what_is_sealed() {
-    let mut machine = at_stage(Stage::Sealing { sealed: [NodeId(1)].into() }, &Records(0));
+    let mut machine = at_stage(Stage::Sealing { sealed: [NodeId(1)].into() }, &NOTHING);
     let mut out = Vec::new();
-    machine.step(0, update(1, 0), &Records(0), &mut out);
+    machine.step(0, update(1, 0), &NOTHING, &mut out);
     assert!(!out.iter().any(|effect| refusal(effect).is_some()), "it may not last long");
     let patience = config().merge.patience;
-    let seen = pass(&mut machine, 2 * patience, &Records(0));
+    let seen = pass(&mut machine, 2 * patience, &NOTHING);
     let refused = seen.iter().find_map(|(at, effect)| Some((*at, refusal(effect)?))).unwrap();
     assert_eq!(refused.1, (1, ErrorCode::GenerationChanged, true));
     assert!((patience..=patience + config().resend).contains(&refused.0), "{}", refused.0);
     for event in [update(2, 2 * patience), read(2, 2 * patience)] {
         let mut out = Vec::new();
-        machine.step(2 * patience, event, &Records(0), &mut out);
+        machine.step(2 * patience, event, &NOTHING, &mut out);
         let refused: Vec<_> = out.iter().filter_map(refusal).collect();
         assert_eq!(refused, [(2, ErrorCode::GenerationChanged, true)]);
     }
@@ -182,10 +134,10 @@ fn clients_are_refused_when_a_master_does_not_come_to_what_is_sealed() {
 #[test]
 fn clients_write_again_when_merging_without_them_does_not_end() {
     let stage = Stage::Merging { merged: BTreeSet::new(), quiet: true };
-    let mut machine = at_stage(stage, &Records(0));
-    machine.step(0, update(1, 0), &Records(0), &mut Vec::new());
+    let mut machine = at_stage(stage, &NOTHING);
+    machine.step(0, update(1, 0), &NOTHING, &mut Vec::new());
     let patience = config().merge.patience;
-    let seen = pass(&mut machine, 2 * patience, &Records(0));
+    let seen = pass(&mut machine, 2 * patience, &NOTHING);
     let is_prepare = |effect: &Effect| {
         let sent = sent(vec![effect.clone()]);
         sent.iter().any(|(_, message)| matches!(message, Message::Prepare { .. }))

@@ -322,7 +322,7 @@ mod tests {
     use super::*;
     use crate::feeding::Finished;
     use crate::io::{Config, Event, Placement, Recovered};
-    use crate::machine::testing::{CLUSTER, Nothing, placement, sent};
+    use crate::machine::testing::{CLUSTER, NOTHING, placement, sent};
     use crate::message::Participant;
 
     const MASTER: NodeId = NodeId(1);
@@ -360,7 +360,7 @@ mod tests {
 
     fn step(machine: &mut Machine, event: Event) -> Vec<(NodeId, Message)> {
         let mut out = Vec::new();
-        machine.step(machine.now, event, &Nothing, &mut out);
+        machine.step(machine.now, event, &NOTHING, &mut out);
         sent(out)
     }
 

@@ -197,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::io::{Change, Config, Event, Recovered, SessionToken, Stage};
-    use crate::machine::testing::{CLUSTER, Nothing, PEER, placement};
+    use crate::machine::testing::{CLUSTER, NOTHING, PEER, placement};
 
     /// A MASTER of three that has entered a generation, and cannot enter the next one.
     fn machine(placement: Placement, entered: u32) -> Machine {
@@ -205,7 +205,7 @@ mod tests {
         let recovered = Recovered { entered, ..Recovered::default() };
         let mut machine = Machine::new(Config::new(NodeId(1), Boot(1), 0), recovered);
         let placements = [(CLUSTER, placement)].into();
-        machine.step(0, Event::Configure { cfg: 1, placements }, &Nothing, &mut Vec::new());
+        machine.step(0, Event::Configure { cfg: 1, placements }, &NOTHING, &mut Vec::new());
         machine
     }
 

@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
     use crate::io::{Base, Config, Effect, Event, Placement, Proposal, Recovered, Reply, Submit};
-    use crate::machine::testing::{CLUSTER, Nothing, placement, sent};
+    use crate::machine::testing::{CLUSTER, NOTHING, placement, sent};
 
     /// The first of three MASTERs, which are all reachable, with these witnesses among them.
     fn with_witnesses(witnesses: &[NodeId]) -> Machine {
@@ -177,7 +177,7 @@ mod tests {
         configure(&mut machine, 1, witnesses);
         for node in [2, 3].map(NodeId) {
             let up = Event::Peer { node, boot: Boot(1), up: true };
-            machine.step(0, up, &Nothing, &mut Vec::new());
+            machine.step(0, up, &NOTHING, &mut Vec::new());
         }
         machine
     }
@@ -187,7 +187,7 @@ mod tests {
         let of = Placement { witnesses, ..placement((1..=3).map(NodeId).collect(), 2) };
         let placements = [(CLUSTER, of)].into();
         let event = Event::Configure { cfg, placements };
-        machine.step(machine.now, event, &Nothing, &mut Vec::new());
+        machine.step(machine.now, event, &NOTHING, &mut Vec::new());
     }
 
     fn submit(machine: &mut Machine) -> Vec<Effect> {
@@ -196,7 +196,7 @@ mod tests {
         let ops = vec![Proposal { item, kind, base, image: None }];
         let submit = Submit { request: 1, ops, schema: 0, wall_us: 0, deadline: 1_000_000 };
         let mut out = Vec::new();
-        machine.step(1, Event::Submit(submit), &Nothing, &mut out);
+        machine.step(1, Event::Submit(submit), &NOTHING, &mut out);
         out
     }
 
@@ -226,7 +226,7 @@ mod tests {
         for (live, drops) in [(true, true), (false, false)] {
             let committed = Committed { stamp, live, image: image.clone(), elsewhere: None };
             let mut out = Vec::new();
-            let mut cx = Cx::new(&Nothing, &mut out, 0);
+            let mut cx = Cx::new(&NOTHING, &mut out, 0);
             assert_eq!(machine.drop_content(&mut cx, item.clone(), &committed), drops);
             assert_eq!(cx.item(&item).is_some_and(|now| now.lacks_content()), drops);
         }
