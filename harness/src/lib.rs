@@ -1,6 +1,7 @@
 //! The `quorate` command: spec → plan → stage → drive → record → check → report.
 //! May not know the protocol, control or simulator crates (held by the edge test).
 
+pub mod ab;
 pub mod capacity;
 pub mod cli;
 pub mod compare;

@@ -1,5 +1,5 @@
-//! How far runs of one and the same build lie apart on a machine: what an A/A comparison found, kept
-//! as a file beside the runs, by the circumstances under which it holds.
+//! How far runs of one and the same build lie apart on a machine: what an A/A comparison found,
+//! kept as a file beside the runs, by the circumstances under which it holds.
 
 use std::fs;
 use std::io;

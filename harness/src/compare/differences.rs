@@ -104,7 +104,7 @@ fn leaves(plan: &Plan) -> Vec<(String, String)> {
     let json = serde_json::to_value(plan).unwrap_or_default();
     let mut found = Vec::new();
     walk("", &json, &mut found);
-    found.retain(|(key, _)| key != "description");
+    found.retain(|(key, _)| key != "name" && key != "description");
     found
 }
 

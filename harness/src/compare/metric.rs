@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 pub enum Kind {
     /// Acknowledged operations per second.
     Throughput,
-    /// Median time from the intended start until acknowledged, operations given up included as
-    /// lower bounds; milliseconds.
+    /// Median time from the intended start until acknowledged, milliseconds. What was never
+    /// answered took for ever.
     P50,
     /// The same of 99 %.
     P99,

@@ -11,10 +11,10 @@ use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use quorate_check::history::Phase;
 
-use super::bootstrap::{Sparse, Stretches};
+use super::bootstrap::{self, NEVER, Sparse, Stretches};
 use super::metric::{Kind, Metric};
 use super::survival::Wait;
-use crate::figures::{Bound, Latencies, is_workload_code};
+use crate::figures::is_workload_code;
 use crate::folder::{Manifest, NodeSample, RunFolder};
 use crate::plan::{PLAN_FORMAT, Plan};
 use crate::report::{self, FaultSummary, Marks, Summary};
@@ -53,7 +53,8 @@ pub struct Figures {
     pub values: BTreeMap<Metric, Value>,
     /// From the heal of each fault until service was good again.
     pub recoveries: Vec<Wait>,
-    /// Acknowledged and unanswered operations by class; `None`: of all. A second each.
+    /// Acknowledged and unanswered operations by class; `None`: of all. A second each; what was
+    /// never acknowledged is [`NEVER`].
     pub latencies: BTreeMap<Option<String>, Stretches>,
 }
 
@@ -106,14 +107,16 @@ pub fn run(path: &Path) -> Result<Run, CompareError> {
     let summary = report::read_summary(&folder).map_err(failed)?;
     let summary = summary.ok_or_else(|| lacks("summary.json"))?;
     let marks = report::marks(&folder).map_err(failed)?;
-    let values = values(&summary, &marks);
     let recoveries = recoveries(&summary.faults);
-    let latencies = match std::fs::read(folder.intervals()) {
+    let log = match std::fs::read(folder.intervals()) {
         Ok(log) => by_second(&log)
             .map_err(|what| CompareError::Intervals { folder: name.clone(), what })?,
         // A run of an earlier version may lack it; what is made of it is then left out.
-        Err(_) => BTreeMap::new(),
+        Err(_) => Log::default(),
     };
+    let mut values = values(&summary, &marks);
+    values.extend(log.quantiles());
+    let latencies = log.seconds;
     let figures = Figures { values, recoveries, latencies };
     Ok(Run { name, plan, manifest, summary, figures })
 }
@@ -125,12 +128,6 @@ fn values(summary: &Summary, marks: &Marks) -> BTreeMap<Metric, Value> {
         values.insert(metric, Value { value, at_least });
     };
     put(Kind::Throughput.into(), summary.achieved_rate, false);
-    let classes = summary.classes.iter().map(|class| (Some(class.name.clone()), class));
-    for (class, of) in classes.chain([(None, &summary.all)]) {
-        for (kind, bound) in quantiles(&of.response_waiting) {
-            put(Metric { kind, class: class.clone() }, bound.micros / 1e3, bound.at_least);
-        }
-    }
     let total = summary.counts.total().max(1) as f64;
     let of_workload = summary.codes.iter().filter(|(code, _)| is_workload_code(code));
     let of_workload: u64 = of_workload.map(|(_, count)| *count).sum();
@@ -156,16 +153,6 @@ fn values(summary: &Summary, marks: &Marks) -> BTreeMap<Metric, Value> {
         put(Kind::MemoryPeak.into(), used.memory as f64 / f64::from(1 << 20), false);
     }
     values
-}
-
-/// The quantiles that enough operations lie beyond.
-fn quantiles(of: &Latencies) -> impl Iterator<Item = (Kind, Bound)> {
-    let count = of.count as f64;
-    let found = [(Kind::P50, of.p50), (Kind::P99, of.p99), (Kind::P999, of.p999)];
-    found.into_iter().filter_map(move |(kind, bound)| {
-        let beyond = (1.0 - kind.quantile()?) * count;
-        bound.filter(|_| beyond >= BEYOND_MIN - 1e-6).map(|bound| (kind, bound))
-    })
 }
 
 fn is_write(class: &str) -> bool {
@@ -226,21 +213,57 @@ fn recoveries(faults: &[FaultSummary]) -> Vec<Wait> {
     faults.iter().filter_map(of).collect()
 }
 
-/// The histograms of an interval log, by class, in order of time.
-fn by_second(log: &[u8]) -> Result<BTreeMap<Option<String>, Stretches>, String> {
+/// An interval log by class; `None`: all classes together.
+#[derive(Debug, Default)]
+struct Log {
+    /// In order of time. What was never acknowledged is [`NEVER`].
+    seconds: BTreeMap<Option<String>, Stretches>,
+    /// For how long anything was waited for, in microseconds.
+    longest: BTreeMap<Option<String>, u64>,
+}
+
+impl Log {
+    /// The quantiles that enough operations lie beyond. One that lies among operations that were
+    /// never acknowledged is as long as was waited, or more.
+    fn quantiles(&self) -> BTreeMap<Metric, Value> {
+        let mut found = BTreeMap::new();
+        for (class, seconds) in &self.seconds {
+            let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+            for (value, count) in seconds.iter().flatten() {
+                *counts.entry(*value).or_default() += count;
+            }
+            let all: u64 = counts.values().sum();
+            let counts: Sparse = counts.into_iter().collect();
+            for kind in [Kind::P50, Kind::P99, Kind::P999] {
+                let q = kind.quantile().unwrap_or_default();
+                let Some(micros) = bootstrap::quantile(&counts, q) else { continue };
+                if (1.0 - q) * all as f64 + 1e-6 < BEYOND_MIN {
+                    continue;
+                }
+                let at_least = micros == NEVER;
+                let longest = self.longest.get(class).copied().unwrap_or_default();
+                let micros = if at_least { longest } else { micros };
+                let value = Value { value: micros as f64 / 1e3, at_least };
+                found.insert(Metric { kind, class: class.clone() }, value);
+            }
+        }
+        found
+    }
+}
+
+/// Reads an interval log.
+fn by_second(log: &[u8]) -> Result<Log, String> {
     let mut seconds: BTreeMap<(Option<String>, u64), BTreeMap<u64, u64>> = BTreeMap::new();
+    let mut read = Log::default();
     let mut deserializer = Deserializer::new();
     for entry in IntervalLogIterator::new(log) {
         let LogEntry::Interval(interval) = entry.map_err(|error| format!("{error:?}"))? else {
             continue;
         };
-        let Some((tag, outcome)) = interval.tag().and_then(|tag| tag.as_str().rsplit_once('.'))
-        else {
+        let named = interval.tag().and_then(|tag| tag.as_str().rsplit_once('.'));
+        let Some((tag, outcome)) = named.filter(|(_, outcome)| *outcome != "failed") else {
             continue;
         };
-        if outcome == "failed" {
-            continue;
-        }
         let bytes = base64::engine::general_purpose::STANDARD
             .decode(interval.encoded_histogram())
             .map_err(|error| error.to_string())?;
@@ -248,18 +271,19 @@ fn by_second(log: &[u8]) -> Result<BTreeMap<Option<String>, Stretches>, String> 
             deserializer.deserialize(&mut &bytes[..]).map_err(|error| error.to_string())?;
         let second = interval.start_timestamp().as_secs();
         for class in [Some(class(tag).to_owned()), None] {
+            let longest = read.longest.entry(class.clone()).or_default();
+            *longest = found.max().max(*longest);
             let into = seconds.entry((class, second)).or_default();
             for step in found.iter_recorded() {
-                *into.entry(step.value_iterated_to()).or_default() += step.count_at_value();
+                let place = if outcome == "ok" { step.value_iterated_to() } else { NEVER };
+                *into.entry(place).or_default() += step.count_at_value();
             }
         }
     }
-    let mut classes: BTreeMap<Option<String>, Stretches> = BTreeMap::new();
     for ((class, _), counts) in seconds {
-        let sparse: Sparse = counts.into_iter().collect();
-        classes.entry(class).or_default().push(sparse);
+        read.seconds.entry(class).or_default().push(counts.into_iter().collect());
     }
-    Ok(classes)
+    Ok(read)
 }
 
 /// The class of a tag as reports name it.

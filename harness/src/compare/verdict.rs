@@ -266,8 +266,8 @@ struct Claims {
     is_bad: bool,
 }
 
-/// Judges the rows of a gate. Each claim's chances are corrected over all rows: those that something
-/// differs, and those that it does not.
+/// Judges the rows of a gate. Each claim's chances are corrected over all rows: those that
+/// something differs, and those that it does not.
 fn judge(rows: &mut [Row], blocks: &[Block]) {
     let claims: Vec<Claims> = rows.iter().map(claims).collect();
     let beyond = holm(&claims.iter().map(|of| of.beyond).collect::<Vec<_>>());

@@ -6,6 +6,7 @@
 
 mod expect;
 mod faults;
+mod gate;
 mod load;
 mod network;
 mod problem;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use quorate_check::verdict::Verdict;
 
 pub use expect::CHECKERS;
+pub use gate::gate;
 pub use load::{Overrides, scenario, workload};
 pub use problem::{Origin, Problem, SpecError, hint, nearest};
 pub use raw::Measure;
