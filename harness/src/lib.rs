@@ -14,6 +14,7 @@ pub mod folder;
 pub mod guard;
 pub mod owner;
 pub mod plan;
+pub mod render;
 pub mod report;
 pub mod resume;
 pub mod run;

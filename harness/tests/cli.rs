@@ -58,16 +58,18 @@ fn an_error_tells_its_cause_once() {
     }
 }
 
-/// A server that never comes up. When the harness asks for its version, while the run is being
-/// prepared, it answers with what `latest` points to.
-fn witness(out: &Path) -> PathBuf {
-    let program = out.join("witness");
-    let link = out.join("latest");
-    let script =
-        format!("#!/bin/sh\n[ \"$1\" = --version ] || exit 1\nreadlink '{}'\n", link.display());
+/// A server that never comes up. When the harness asks for its version, it does this.
+fn server(out: &Path, does: &str) -> PathBuf {
+    let program = out.join("server");
+    let script = format!("#!/bin/sh\n[ \"$1\" = --version ] || exit 1\n{does}\n");
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     program
+}
+
+/// One that answers with what `latest` points to while the run is being prepared.
+fn witness(out: &Path) -> PathBuf {
+    server(out, &format!("readlink '{}'", out.join("latest").display()))
 }
 
 /// What the witness saw, from the manifest of the only run below `folder`.
@@ -116,4 +118,82 @@ fn latest_points_to_a_suite_from_its_first_moment_on() {
     assert_eq!(seen(&out.path().join(&folder)), folder);
     // The experiments stand beside each other; none of them is the latest of anything.
     assert!(!out.path().join(&folder).join("latest").exists());
+}
+
+/// A workload of one server, and its place as text.
+fn short(out: &Path) -> String {
+    let spec = out.join("w.yaml");
+    fs::write(&spec, "name: short\ntopology: { masters: 1, links: direct }\n").unwrap();
+    spec.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_capacity_that_cannot_be_looked_for_is_refused_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spec, out) = (short(folder.path()), folder.path().join("results"));
+    let scenario = folder.path().join("kill.yaml");
+    fs::write(&scenario, "name: kill\nfaults:\n  - { fault: kill, at: 1s, for: 1s }\n").unwrap();
+    let scenario = scenario.to_str().unwrap();
+    for (wrong, told) in [
+        (&["--p99", "0s"][..], "--p99: must be more than 0s"),
+        (&["--p99", "soon"], "--p99"),
+        (&["--refused", "1"], "--refused: legal: 0 up to, not including, 1"),
+        (&["--refused", "nan"], "--refused: legal"),
+        (&["--within", "0"], "--within: legal: more than 0 and less than 1"),
+        (&["--within", "1"], "--within: legal"),
+        (&["--from", "20", "--most", "10"], "--from: is above --most"),
+        (&["--from", "0"], "--from"),
+        (&["--repeats", "0"], "--repeats"),
+        (&["--set", "load.nothing=1"], "load.nothing"),
+        (&["--scenario", scenario], "w.yaml: has faults; what servers can do"),
+    ] {
+        let place = ["capacity", &spec, "--out", out.to_str().unwrap(), "--json"];
+        let output = quorate(&[&place, wrong].concat());
+        assert_eq!(output.status.code(), Some(3), "{wrong:?}: {output:?}");
+        assert!(stderr(&output).contains(told), "{wrong:?}: {output:?}");
+        assert!(output.stdout.is_empty() && !out.exists(), "{wrong:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_search_that_was_stopped_goes_on_and_tells_programs_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let (spec, program) = (short(folder.path()), server(folder.path(), "echo made by hand"));
+    let out = folder.path().join("results");
+    let place = ["--stage", "process", "--node-bin", program.to_str().unwrap()];
+    let bounds = ["--p99", "20ms", "--from", "10", "--most", "40"];
+    let search = |fresh: &[&str]| {
+        let begin = ["capacity", &spec, "--json", "--out", out.to_str().unwrap()];
+        let output = quorate(&[&begin[..], &place, &bounds, fresh].concat());
+        // No server comes up: the harness failed, and says so.
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let told = search(&[]);
+    let first = PathBuf::from(told["folder"].as_str().unwrap());
+    assert_eq!(latest(&out), first.file_name().unwrap().to_str().unwrap());
+    assert_eq!((&told["capacity"], &told["exit"]), (&"short".into(), &4.into()), "{told}");
+    assert!(told["outcome"].is_null() && told["runs"] == serde_json::json!([]), "{told}");
+    assert_eq!(told["definition"]["objective"]["p99_ms"], 20.0, "{told}");
+    assert!(told["told"].as_str().unwrap().contains("the same command goes on"), "{told}");
+    // As if a run had ended before it was killed.
+    let file = first.join("capacity.json");
+    let mut kept: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let run = serde_json::json!({
+        "rate": 10, "folder": "a-run", "said": "met", "remark": "", "violated": false,
+        "figures": { "achieved": 10.0, "p99_ms": 3.0, "refused": 0.0 },
+    });
+    kept["runs"] = serde_json::json!([run]);
+    fs::write(&file, kept.to_string()).unwrap();
+    let told = search(&[]);
+    assert_eq!(Path::new(told["folder"].as_str().unwrap()), first);
+    assert_eq!(told["runs"], kept["runs"], "{told}");
+    let page = PathBuf::from(told["index"].as_str().unwrap());
+    assert!(fs::read_to_string(&page).unwrap().contains("href=\"a-run"), "{told}");
+    fs::remove_file(&page).unwrap();
+    let output = quorate(&["report", first.to_str().unwrap()]);
+    assert!(output.status.success() && page.is_file(), "{output:?}");
+    let told = search(&["--fresh"]);
+    assert_ne!(Path::new(told["folder"].as_str().unwrap()), first);
+    assert_eq!(told["runs"], serde_json::json!([]), "{told}");
 }

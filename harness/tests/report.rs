@@ -10,6 +10,7 @@ use std::path::Path;
 
 use quorate::figures::Breach;
 use quorate::folder::RunFolder;
+use quorate::plan::PLAN_FORMAT;
 use quorate::report::{self, FaultSummary, ReportError, Summary};
 use quorate_check::Verdict;
 use report_support::Synthetic;
@@ -235,9 +236,16 @@ fn a_run_that_ended_before_it_began_is_reported() {
 fn other_format_versions_are_refused_by_number() {
     let folder = Synthetic::default().write(&place("old"));
     let plan = fs::read_to_string(folder.plan()).unwrap();
-    fs::write(folder.plan(), plan.replacen("\"format\": 1", "\"format\": 9", 1)).unwrap();
-    let error = report::write(&folder).unwrap_err();
-    assert_eq!(error.to_string(), "plan.json has format version 9; this program reads version 1");
+    let of_format = |format: u32| {
+        let now = format!("\"format\": {PLAN_FORMAT}");
+        assert!(plan.contains(&now));
+        fs::write(folder.plan(), plan.replacen(&now, &format!("\"format\": {format}"), 1)).unwrap();
+        report::write(&folder)
+    };
+    of_format(1).expect("a plan of the first format stays readable");
+    let error = of_format(9).unwrap_err();
+    let known = format!("this program reads version {PLAN_FORMAT}");
+    assert_eq!(error.to_string(), format!("plan.json has format version 9; {known}"));
     let nothing = RunFolder::new(place("nothing"));
     assert!(matches!(report::write(&nothing), Err(ReportError::NotARun { .. })));
 }

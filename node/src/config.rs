@@ -76,7 +76,7 @@ pub struct ServeArgs {
     #[arg(long)]
     pub multicast: bool,
     /// Address at which another server is reached, whatever it says itself, as NAME=HOST:PORT; once
-    /// for each other MASTER
+    /// for each other MASTER. All servers can be given the same ones: its own is not dialled
     #[arg(long, value_parser = dial::parse)]
     pub dial: Vec<(String, String)>,
     /// Name of the cluster; servers of another one are refused
@@ -306,6 +306,7 @@ impl Config {
         let mut dial = file.dial;
         dial.extend(flags.dial);
         dial::check(&dial, &members, &name)?;
+        dial.remove(&name);
         let advertise = flags.advertise.or(file.advertise);
         dial::check_join(&join, advertise.as_deref())?;
         let multicast = flags.multicast || file.multicast;

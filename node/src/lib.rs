@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod health;
 pub mod http;
 mod index;
 pub mod runtime;

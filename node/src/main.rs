@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use quorate_node::config::first_run::{NameError, Terminal};
 use quorate_node::config::template::Template;
 use quorate_node::config::{Config, ConfigError, ServeArgs, password};
+use quorate_node::health;
 use quorate_node::http::auth::Authenticator;
 use quorate_node::http::{self, HttpConfig, Limits};
 use quorate_node::runtime::data_dir::{DataError, renounce};
@@ -33,6 +34,8 @@ const WORKERS: usize = 2;
 const LEAVE_BOUND: Duration = Duration::from_secs(2);
 /// Longest wait for running requests when stopping, and for what they leave to be done.
 const STOP_BOUND: Duration = Duration::from_secs(3);
+/// Variable with the password of the user `root`.
+const ROOT_PASSWORD: &str = "ORIENTDB_ROOT_PASSWORD";
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("QUORATE_COMMIT"), ")");
 
 /// Quorate's server.
@@ -50,6 +53,18 @@ enum Command {
     /// Fills a new database of a running server with a graph of songs and artists; the password of
     /// root is taken from ORIENTDB_ROOT_PASSWORD
     Sample(SampleArgs),
+    /// Asks a server whether it is ready to serve; exit code 0 if so, else 1 and why not
+    Health(HealthArgs),
+}
+
+#[derive(Args)]
+struct HealthArgs {
+    /// Address of the server for clients
+    #[arg(long, default_value = "127.0.0.1:2480")]
+    at: String,
+    /// Milliseconds that it has to answer
+    #[arg(long, default_value_t = 2_000)]
+    within_ms: u64,
 }
 
 #[derive(Args)]
@@ -64,26 +79,35 @@ struct SampleArgs {
 
 fn main() -> ExitCode {
     start_logging();
-    match Cli::parse().command {
-        Command::Serve(arguments) => start(*arguments),
-        Command::Sample(arguments) => match sample(&arguments) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                tracing::error!("{error:#}");
-                ExitCode::FAILURE
-            }
-        },
+    let done = match Cli::parse().command {
+        Command::Serve(arguments) => return start(*arguments),
+        Command::Sample(arguments) => sample(&arguments),
+        Command::Health(arguments) => healthy(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
+/// For a command that runs once and ends.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("cannot start the runtime")
+}
+
+fn healthy(HealthArgs { at, within_ms }: &HealthArgs) -> anyhow::Result<()> {
+    runtime()?.block_on(health::ask(at, Duration::from_millis(*within_ms)))?;
+    writeln!(std::io::stdout(), "{at} serves").context("cannot write to standard output")
+}
+
 fn sample(SampleArgs { at, database }: &SampleArgs) -> anyhow::Result<()> {
-    let password = std::env::var("ORIENTDB_ROOT_PASSWORD")
-        .context("the password of root is expected in ORIENTDB_ROOT_PASSWORD")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let graph = runtime.block_on(load(at, database, &password))?;
+    let password = password::secret(ROOT_PASSWORD, |name| std::env::var(name).ok())?
+        .with_context(|| format!("the password of root is expected in {ROOT_PASSWORD}"))?;
+    let graph = runtime()?.block_on(load(at, database, &password))?;
     let (songs, artists, edges) = (graph.songs.len(), graph.artists.len(), graph.edges());
     let made = format!("database '{database}': {songs} songs, {artists} artists, {edges} edges");
     writeln!(std::io::stdout(), "{made}").context("cannot write to standard output")
@@ -98,9 +122,20 @@ fn start(mut arguments: ServeArgs) -> ExitCode {
         tracing::error!(%panic, "a thread panicked; this server stops");
         std::process::abort();
     }));
-    arguments.env_name = std::env::var("ORIENTDB_NODE_NAME").ok().filter(|name| !name.is_empty());
-    arguments.cluster_password = std::env::var("QUORATE_CLUSTER_PASSWORD").ok();
-    arguments.root_password = std::env::var("ORIENTDB_ROOT_PASSWORD").ok();
+    let variable = |name: &str| std::env::var(name).ok();
+    arguments.env_name = variable("ORIENTDB_NODE_NAME").filter(|name| !name.is_empty());
+    let secrets = password::secret("QUORATE_CLUSTER_PASSWORD", variable)
+        .and_then(|cluster| Ok((cluster, password::secret(ROOT_PASSWORD, variable)?)));
+    match secrets {
+        Ok((cluster, root)) => {
+            arguments.cluster_password = cluster;
+            arguments.root_password = root;
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    }
     let config = match settle(arguments) {
         Ok(config) => config,
         Err(error) => {

@@ -3,6 +3,7 @@
 //! where it was. May not run anything.
 
 mod search;
+mod words;
 
 use std::path::PathBuf;
 
@@ -172,10 +173,10 @@ impl Resumable for Search {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn definition(seed: u64) -> Definition {
+    pub(crate) fn definition(seed: u64) -> Definition {
         Definition {
             name: "x".to_owned(),
             workload: "x.yaml".into(),
@@ -189,9 +190,9 @@ mod tests {
         }
     }
 
-    fn probe(said: Said) -> Probe {
+    pub(crate) fn probe(rate: u64, said: Said) -> Probe {
         Probe {
-            rate: 100,
+            rate,
             folder: "run".to_owned(),
             said,
             remark: String::new(),
@@ -206,13 +207,13 @@ mod tests {
         let folder = out.path().join("2026-a");
         std::fs::create_dir(&folder).unwrap();
         let mut search = Search::new(definition(1));
-        search.runs.push(probe(Said::Met));
+        search.runs.push(probe(100, Said::Met));
         search.write(&folder).unwrap();
         assert_eq!(Search::unfinished(out.path(), &definition(1)), Some(folder.clone()));
         assert_eq!(Search::unfinished(out.path(), &definition(2)), None);
         let mut read = Search::read(&folder).unwrap();
         assert_eq!((&read, read.next()), (&search, Step::Run { rate: 100, repeat: 1 }));
-        read.runs.push(probe(Said::Met));
+        read.runs.push(probe(100, Said::Met));
         assert_eq!(read.tally(100), (2, 2));
         read.write(&folder).unwrap();
         assert_eq!(Search::unfinished(out.path(), &definition(1)), None);

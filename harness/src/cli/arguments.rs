@@ -39,6 +39,8 @@ pub(super) enum Command {
     Ab(AbArguments),
     /// Show what a workload would do and how long it takes; starts nothing
     Plan(PlanArguments),
+    /// Write the servers of a workload as a file for an engine of many machines; starts nothing
+    Render(RenderArguments),
     /// Print the JSON Schema of a kind of spec file
     Schema(SchemaArguments),
     /// Judge the history of a run again, offline
@@ -332,6 +334,34 @@ pub(super) struct PlanArguments {
     /// Print the plan as plan.json has it
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RenderArguments {
+    /// For which engine
+    pub(super) target: RenderTarget,
+    #[command(flatten)]
+    pub(super) spec: SpecArguments,
+    /// Image of the server, as the machines of the engine find it
+    #[arg(long, default_value = "quorate-node:local")]
+    pub(super) image: String,
+    /// Namespace of the manifests; default: that of who applies them
+    #[arg(long)]
+    pub(super) namespace: Option<String>,
+    /// Room for each server's data in the manifests
+    #[arg(long, default_value = "10Gi")]
+    pub(super) storage: String,
+    /// Port for clients of the first server in a stack; the next server's is one above
+    #[arg(long, default_value_t = 2480)]
+    pub(super) port: u16,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum RenderTarget {
+    /// Kubernetes manifests
+    K8s,
+    /// A stack file for Docker Swarm
+    Swarm,
 }
 
 #[derive(Debug, Args)]

@@ -10,10 +10,11 @@ use super::resume::{TakenUp, take_up};
 use super::run::{blocking, program, shown};
 use super::{Exit, Output, VERSION, verdict};
 use crate::capacity::{
-    Bounds, Definition, Doubt, Figures, Objective, Outcome, Probe, Said, Search, Step, surely,
+    Bounds, Definition, Doubt, Figures, Objective, Outcome, Probe, Search, Step,
 };
 use crate::folder::SoundnessFinding;
 use crate::plan::{LoadMode, Plan, build};
+use crate::report;
 use crate::resume::Resumable;
 use crate::run::choice::{self, Choice, Offer};
 use crate::run::interrupt::Interrupt;
@@ -34,7 +35,8 @@ pub(super) fn capacity(arguments: &CapacityArguments) -> anyhow::Result<Exit> {
         searching.announce(&search, &folder)?;
     }
     let (search, exit) = blocking(searching.run(search, &folder))?;
-    tell(&search, &folder, exit, place.json)?;
+    let page = report::capacity(&folder, &search)?;
+    tell(&search, &folder, &page, exit, place.json)?;
     Ok(exit)
 }
 
@@ -102,7 +104,7 @@ impl<'a> Searching<'a> {
     fn announce(&self, search: &Search, folder: &Path) -> anyhow::Result<()> {
         let (name, folder) = (&search.definition.name, folder.display());
         Output.line(&self.choice)?;
-        Output.line(format!("{name}: {}, in {folder}", objective(&self.objective)))?;
+        Output.line(format!("{name}: {}, in {folder}", self.objective))?;
         if !search.runs.is_empty() {
             Output.line(format!("goes on behind {} runs", search.runs.len()))?;
         }
@@ -125,6 +127,7 @@ impl<'a> Searching<'a> {
             }
             search.runs.push(self.probe(rate, &ended));
             search.write(to)?;
+            report::capacity(to, &search)?;
             if let (Some(run), false) = (search.runs.last(), quiet) {
                 eprintln!("[{}] {}", search.runs.len(), cells(run).join(", "));
             }
@@ -210,24 +213,14 @@ fn plan_of(arguments: &CapacityArguments, rate: u64, repeat: u32) -> Result<Plan
     Ok(plan)
 }
 
-fn objective(objective: &Objective) -> String {
-    let Objective { p99_ms, refused } = objective;
-    format!("p99 at most {p99_ms} ms, at most {:.3} % refused or unanswered", refused * 100.0)
-}
-
 fn cells(run: &Probe) -> Vec<String> {
-    let said = match run.said {
-        Said::Met => "met",
-        Said::Missed => "missed",
-        Said::Nothing => "cannot be used",
-    };
     let figures = |of: &dyn Fn(&Figures) -> String| run.figures.as_ref().map_or("–".into(), of);
     let p99 = |figures: &Figures| {
         figures.p99_ms.map_or("no p99".to_owned(), |p99| format!("p99 {p99:.1} ms"))
     };
     vec![
         format!("{}/s", run.rate),
-        said.to_owned(),
+        run.said.word().to_owned(),
         figures(&|figures| format!("{:.0} ok/s", figures.achieved)),
         figures(&p99),
         figures(&|figures| format!("{:.3} % refused", figures.refused * 100.0)),
@@ -235,54 +228,22 @@ fn cells(run: &Probe) -> Vec<String> {
     ]
 }
 
-/// What was found, and how sure that is.
-fn sentence(search: &Search) -> String {
-    let kept = |rate: u64| {
-        let (runs, met) = search.tally(rate);
-        let share = surely(met, runs) * 100.0;
-        format!(
-            "{met} of {runs} runs of it met the objective, so with 95 % confidence at least \
-             {share:.0} % of such runs do"
-        )
-    };
-    match search.next() {
-        Step::Run { .. } => "did not get to its end; the same command goes on".to_owned(),
-        Step::Done(Outcome::Found { rate, missed }) => {
-            format!("{rate}/s; {}; {missed}/s is too much", kept(rate))
-        }
-        Step::Done(Outcome::AtLeast { rate, unusable: None }) => {
-            format!("at least {rate}/s, the most that was looked for; {}", kept(rate))
-        }
-        Step::Done(Outcome::AtLeast { rate, unusable: Some(unusable) }) => format!(
-            "at least {rate}/s; {}; at {unusable}/s the figures cannot be used, so what servers \
-             can do is not known",
-            kept(rate)
-        ),
-        Step::Done(Outcome::Never { tried }) => {
-            format!("the objective was met at no rate, not even at {tried}/s")
-        }
-        Step::Done(Outcome::Unusable { tried }) => format!(
-            "nothing was measured: not even at {tried}/s can the figures be used; the remarks say \
-             why"
-        ),
-    }
-}
-
-fn tell(search: &Search, folder: &Path, exit: Exit, json: bool) -> anyhow::Result<()> {
-    let name = &search.definition.name;
+fn tell(search: &Search, folder: &Path, page: &Path, exit: Exit, json: bool) -> anyhow::Result<()> {
+    let (name, told) = (&search.definition.name, search.told());
     if json {
         let outcome = match search.next() {
             Step::Run { .. } => None,
             Step::Done(outcome) => Some(outcome),
         };
         return Output.json(&serde_json::json!({
-            "capacity": name, "exit": exit.code(), "folder": folder, "outcome": outcome,
-            "told": sentence(search), "definition": search.definition, "runs": search.runs,
+            "capacity": name, "exit": exit.code(), "folder": folder, "index": page,
+            "outcome": outcome, "told": told, "definition": search.definition,
+            "runs": search.runs,
         }));
     }
     Output.line("")?;
     let head = ["rate", "objective", "acknowledged", "latency", "refused", "remark"];
     Output.table(&head, search.runs.iter().map(cells).collect())?;
-    let objective = objective(&search.definition.objective);
-    Ok(Output.line(format!("\n{name} ({objective}): {}", sentence(search)))?)
+    Output.line(format!("\n{name} ({}): {told}", search.definition.objective))?;
+    Ok(Output.line(format!("{name}: {}", page.display()))?)
 }

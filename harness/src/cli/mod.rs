@@ -15,6 +15,7 @@ mod offline;
 mod output;
 mod plan;
 mod progress;
+mod render;
 mod resume;
 mod run;
 mod schema;
@@ -28,6 +29,7 @@ use self::arguments::{Arguments, Command};
 pub use self::exit::Exit;
 use self::output::Output;
 use crate::compare::CompareError;
+use crate::render::RenderError;
 use crate::report::ReportError;
 use crate::run::choice::Refused;
 use crate::spec::SpecError;
@@ -65,6 +67,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Check(arguments) => offline::check(&arguments),
         Command::Report(arguments) => offline::report(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
+        Command::Render(arguments) => render::render(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::List(arguments) => list::list(&arguments),
         Command::Clean(arguments) => clean::clean(&arguments),
@@ -78,6 +81,12 @@ fn failed(error: &anyhow::Error) -> Exit {
         return Exit::BadSpec;
     }
     if let Some(refused) = error.downcast_ref::<Refused>() {
+        eprintln!("{refused}");
+        return Exit::BadSpec;
+    }
+    if let Some(refused @ (RenderError::Simulated | RenderError::Option { .. })) =
+        error.downcast_ref::<RenderError>()
+    {
         eprintln!("{refused}");
         return Exit::BadSpec;
     }

@@ -2,6 +2,7 @@
 
 use super::arguments::FolderArguments;
 use super::{Exit, Output, verdict};
+use crate::capacity::Search;
 use crate::folder::RunFolder;
 use crate::report::{self, ReportError};
 use crate::resume::Resumable;
@@ -48,6 +49,9 @@ pub(super) fn report(arguments: &FolderArguments) -> anyhow::Result<Exit> {
         }
     } else if arguments.folder.join(Ledger::FILE).is_file() {
         let page = report::sweep(&arguments.folder, &Ledger::read(&arguments.folder)?)?;
+        Output.line(format!("index: {}", page.display()))?;
+    } else if arguments.folder.join(Search::FILE).is_file() {
+        let page = report::capacity(&arguments.folder, &Search::read(&arguments.folder)?)?;
         Output.line(format!("index: {}", page.display()))?;
     } else {
         // The folder of a suite holds run folders.

@@ -156,13 +156,13 @@ fn told(kind: &FaultKind) -> String {
         }
         FaultKind::Disk { disk: DiskFault::Full, .. } => "fill the disk of".to_owned(),
         FaultKind::Partition { cut, shape: Shape::Sides, .. } => {
-            format!("partition {cut:?}").to_lowercase()
+            format!("partition {}", cut.word())
         }
         FaultKind::Partition { cut, shape, .. } => {
-            format!("partition {cut:?} {}", shape.word()).to_lowercase()
+            format!("partition {} {}", cut.word(), shape.word())
         }
-        FaultKind::Latency { delay_us, jitter_us, .. } => {
-            format!("latency {delay_us} ± {jitter_us} µs")
+        FaultKind::Latency { delay_us, jitter_us, distribution, .. } => {
+            format!("latency {}", distribution.told(*delay_us, *jitter_us))
         }
         FaultKind::Traffic { traffic, .. } => traffic.to_string(),
         FaultKind::Reconfigure { write_quorum, .. } => format!("write quorum {write_quorum}"),

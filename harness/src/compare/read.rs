@@ -16,7 +16,7 @@ use super::metric::{Kind, Metric};
 use super::survival::Wait;
 use crate::figures::is_workload_code;
 use crate::folder::{Manifest, NodeSample, RunFolder};
-use crate::plan::{PLAN_FORMAT, Plan};
+use crate::plan::{PLAN_FORMATS, Plan};
 use crate::report::{self, FaultSummary, Marks, Summary};
 
 /// So many operations must lie beyond a quantile for it to be one.
@@ -99,7 +99,7 @@ pub fn run(path: &Path) -> Result<Run, CompareError> {
     let name = path.display().to_string();
     let failed = |cause| CompareError::Report { folder: name.clone(), cause };
     let lacks = |file| CompareError::Missing { folder: name.clone(), file };
-    let plan: Plan = report::versioned(&folder.plan(), PLAN_FORMAT)
+    let plan: Plan = report::versioned_in(&folder.plan(), PLAN_FORMATS)
         .map_err(failed)?
         .ok_or_else(|| lacks("plan.json"))?;
     let manifest = report::read_manifest(&folder).map_err(failed)?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use quorate_check::history::Nanos;
 
 use super::PROOF_LIMIT;
-use crate::plan::PlannedFault;
+use crate::plan::{Event, PlannedFault};
 use crate::stage::StageError;
 
 /// A fault to inject or heal.
@@ -42,10 +42,23 @@ pub struct Effect {
     pub evidence: String,
 }
 
+/// An event that a fault waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// When it was seen.
+    pub at: Nanos,
+    /// How.
+    pub evidence: String,
+}
+
 /// A stage's means to hurt its cluster.
 pub trait Levers: Send + Sync + 'static {
     /// Nanoseconds on the run's clock.
     fn now(&self) -> Nanos;
+
+    /// Looks again and again until the event has happened, from now on; for ever, if it never does.
+    /// Of heals only the schedule knows.
+    fn happened(&self, event: &Event) -> impl Future<Output = Happened> + Send;
 
     /// Applies a fault and looks for its effect until `until.deadline()`.
     fn inject(&self, until: Until<'_>) -> impl Future<Output = Result<Effect, StageError>> + Send;

@@ -7,7 +7,7 @@ mod levers;
 mod schedule;
 
 pub use ledger::Ledger;
-pub use levers::{Effect, Levers, Until};
+pub use levers::{Effect, Happened, Levers, Until};
 pub use schedule::{heal_all, run};
 
 use crate::plan::{Cut, DiskFault, FaultKind, Shape, Survives, Target};
@@ -24,8 +24,8 @@ pub fn describe(kind: &FaultKind) -> String {
         FaultKind::Restart { .. } => format!("restart {target}"),
         FaultKind::Pause { .. } => format!("pause {target}"),
         FaultKind::Partition { cut, shape, .. } => partition(*cut, *shape, &target),
-        FaultKind::Latency { delay_us, jitter_us, .. } => {
-            format!("latency {delay_us}±{jitter_us} µs {target}")
+        FaultKind::Latency { delay_us, jitter_us, distribution, .. } => {
+            format!("latency {} {target}", distribution.told(*delay_us, *jitter_us))
         }
         FaultKind::Traffic { traffic, .. } => format!("{traffic} {target}"),
         FaultKind::Reconfigure { write_quorum, .. } => format!("write quorum {write_quorum}"),
@@ -38,10 +38,7 @@ pub fn describe(kind: &FaultKind) -> String {
 }
 
 fn partition(cut: Cut, shape: Shape, target: &str) -> String {
-    let cut = match cut {
-        Cut::Silent => "silent",
-        Cut::Closed => "closed",
-    };
+    let cut = cut.word();
     let words = [if shape.is_sides() { "" } else { shape.word() }, target];
     let told = &words[..if shape.takes_no_target() { 1 } else { 2 }];
     let told = told.iter().filter(|word| !word.is_empty()).copied().collect::<Vec<_>>();
@@ -70,6 +67,7 @@ fn describe_target(target: &Target) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::DelayDistribution;
 
     #[test]
     fn descriptions_name_kind_and_target() {
@@ -81,7 +79,11 @@ mod tests {
         assert_eq!(cut(Shape::Ring), "partition silent ring");
         let names = Target::Names(vec!["n1".to_string(), "n3".to_string()]);
         assert_eq!(describe(&FaultKind::Kill { target: names.clone() }), "kill n1+n3");
-        let kind = FaultKind::Latency { target: names, delay_us: 500, jitter_us: 50 };
-        assert_eq!(describe(&kind), "latency 500±50 µs n1+n3");
+        let latency = |distribution| {
+            let target = names.clone();
+            describe(&FaultKind::Latency { target, delay_us: 500, jitter_us: 50, distribution })
+        };
+        assert_eq!(latency(DelayDistribution::Uniform), "latency 500±50 µs n1+n3");
+        assert_eq!(latency(DelayDistribution::Pareto), "latency 500 µs pareto 50 µs n1+n3");
     }
 }

@@ -51,6 +51,7 @@ pub async fn run<L: Levers>(
             course: courses.remove(&fault.name).unwrap_or_default(),
             fault,
             servers,
+            seen: None,
             cancel: cancel.clone(),
         };
         tasks.spawn(async move { one.run().await });
@@ -101,6 +102,8 @@ struct OneFault<L> {
     course: watch::Sender<Course>,
     fault: PlannedFault,
     servers: Vec<String>,
+    /// How the event was seen that it waited for, if it was looked for.
+    seen: Option<String>,
     cancel: CancellationToken,
 }
 
@@ -143,35 +146,68 @@ impl<L: Levers> OneFault<L> {
     /// Waits for what the fault waits for.
     async fn begin(&mut self) -> Begin {
         let after_ns = self.fault.at_ms * NANOS_PER_MS;
-        let Some(trigger) = &self.fault.trigger else {
+        let Some(trigger) = self.fault.trigger.clone() else {
             return Begin::At(self.measure_start + after_ns);
         };
-        let Event::Healed { .. } = &trigger.event;
-        let mut healed = self.measure_start;
-        for (other, course) in &mut self.awaited {
-            let Some(course) = course else {
-                return Begin::Never(format!("there is no fault `{other}` to wait for"));
-            };
-            let course = tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => return Begin::Cancelled,
-                course = course.wait_for(Option::is_some) => course.ok().and_then(|c| c.clone()),
-            };
-            match course {
-                Some(Ok(proven)) => healed = healed.max(proven),
-                Some(Err(why)) => return Begin::Never(format!("`{other}` {why}")),
-                None => return Begin::Never(format!("`{other}` did not come to its end")),
+        let (came, how) = match &trigger.event {
+            Event::Healed { .. } => (self.healed().await, "healed"),
+            event @ (Event::State { .. } | Event::Committed { .. }) => {
+                (self.happened(event).await, "seen")
             }
-        }
-        let at = healed + after_ns;
+        };
+        let came = match came {
+            Ok(came) => came,
+            Err(otherwise) => return otherwise,
+        };
+        let at = came + after_ns;
         if at + self.fault.for_ms * NANOS_PER_MS > self.measure_end {
-            let late_ms = healed.saturating_sub(self.measure_start) / NANOS_PER_MS;
+            let late_ms = came.saturating_sub(self.measure_start) / NANOS_PER_MS;
             return Begin::Never(format!(
-                "what it waits for was healed {late_ms} ms after the start of the measure phase, \
+                "what it waits for was {how} {late_ms} ms after the start of the measure phase, \
                  and too little of it was left"
             ));
         }
         Begin::At(at)
+    }
+
+    /// When the heals of all that it waits for were proven.
+    async fn healed(&mut self) -> Result<Nanos, Begin> {
+        let never = |why| Err(Begin::Never(why));
+        let mut healed = self.measure_start;
+        for (other, course) in &mut self.awaited {
+            let Some(course) = course else {
+                return never(format!("there is no fault `{other}` to wait for"));
+            };
+            let course = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(Begin::Cancelled),
+                course = course.wait_for(Option::is_some) => course.ok().and_then(|c| c.clone()),
+            };
+            match course {
+                Some(Ok(proven)) => healed = healed.max(proven),
+                Some(Err(why)) => return never(format!("`{other}` {why}")),
+                None => return never(format!("`{other}` did not come to its end")),
+            }
+        }
+        Ok(healed)
+    }
+
+    /// When the event was seen, if that was within the measure phase.
+    async fn happened(&mut self, event: &Event) -> Result<Nanos, Begin> {
+        if !self.sleep_until(self.measure_start).await {
+            return Err(Begin::Cancelled);
+        }
+        let end = tokio::time::Instant::from_std(self.clock.instant(self.measure_end));
+        let happened = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(Begin::Cancelled),
+            happened = tokio::time::timeout_at(end, self.levers.happened(event)) => happened,
+        };
+        let Ok(happened) = happened else {
+            return Err(Begin::Never(format!("it waits to begin {event}, which was never seen")));
+        };
+        self.seen = Some(happened.evidence);
+        Ok(happened.at)
     }
 
     async fn inject(&self, inject_at: Nanos, heal_at: Nanos) -> Result<(), StageError> {
@@ -184,7 +220,11 @@ impl<L: Levers> OneFault<L> {
                 servers: &self.servers,
                 heal_at: Some(self.clock.instant(heal_at)),
             };
-            self.levers.inject(until).await?
+            let mut effect = self.levers.inject(until).await?;
+            if let Some(seen) = &self.seen {
+                effect.evidence = format!("begun when {seen}; {}", effect.evidence);
+            }
+            effect
         };
         let times = (inject_at, begun);
         let action = FaultAction::Inject;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::super::Happened;
 use super::*;
 use crate::plan::{FaultKind, Load, LoadMode, Phases, Target, Topology, Trigger, Workload};
 
@@ -20,6 +21,13 @@ impl Levers for Recorder {
     fn now(&self) -> Nanos {
         let since = tokio::time::Instant::now().into_std().saturating_duration_since(self.start);
         u64::try_from(since.as_nanos()).unwrap()
+    }
+
+    async fn happened(&self, event: &Event) -> Happened {
+        let Event::Committed { count } = event else { return std::future::pending().await };
+        // One a millisecond.
+        tokio::time::sleep(Duration::from_millis(*count)).await;
+        Happened { at: self.now(), evidence: format!("{count} were counted") }
     }
 
     async fn inject(&self, until: Until<'_>) -> Result<Effect, StageError> {
@@ -117,6 +125,64 @@ async fn what_waits_for_a_heal_that_was_not_seen_or_too_late_is_left_out_and_tol
         let found = findings.iter().find(|found| found.code == "fault_not_begun").unwrap();
         assert!(found.detail.contains(why) && found.fatal != may_lapse, "{found:?}");
     }
+}
+
+/// A fault 10 ms after an event, and one after its heal, in a phase of half a second.
+async fn on_event(event: Event, may_lapse: bool) -> Bench {
+    let bench = bench(None);
+    let mut plan = plan(&[("first", 10, 20, Target::One), ("second", 0, 20, Target::One)]);
+    let after = Event::Healed { faults: vec!["first".to_string()] };
+    for (fault, event) in plan.faults.iter_mut().zip([event, after]) {
+        fault.trigger = Some(Trigger { event, may_lapse });
+    }
+    plan.phases.measure_ms = 500;
+    bench.run(&plan, CancellationToken::new()).await.unwrap();
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_event_begins_when_it_was_seen_and_says_how() {
+    let bench = on_event(Event::Committed { count: 100 }, false).await;
+    assert_eq!(bench.said(), ["inject first", "heal first", "inject second", "heal second"]);
+    let records = bench.ledger.records();
+    assert!(records[0].planned >= 110 * NANOS_PER_MS, "{records:?}");
+    assert_eq!(records[0].evidence, "begun when 100 were counted; told");
+    assert!(bench.ledger.findings().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_event_that_never_comes_or_too_late_is_left_out_and_told() {
+    let state = crate::plan::ServerState::Synchronizing;
+    for (event, may_lapse, why) in [
+        (Event::Committed { count: 480 }, false, "too little of it was left"),
+        (Event::Committed { count: 9_000 }, true, "9000 transactions are committed, which"),
+        (Event::State { server: "n1".to_string(), state }, false, "n1 is SYNCHRONIZING, which"),
+    ] {
+        let bench = on_event(event, may_lapse).await;
+        assert_eq!(bench.said(), Vec::<String>::new());
+        let findings = bench.ledger.findings();
+        let told: Vec<_> = findings.iter().map(|found| (&*found.code, found.fatal)).collect();
+        assert_eq!(told, [("fault_not_begun", !may_lapse); 2]);
+        let named = |why: &str| findings.iter().any(|found| found.detail.contains(why));
+        assert!(named(why) && named("`first` was left out"), "{findings:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_wait_for_an_event_ends_at_once() {
+    let bench = bench(None);
+    let mut plan = plan(&[("first", 0, 20, Target::One)]);
+    let event = Event::Committed { count: 100_000 };
+    plan.faults[0].trigger = Some(Trigger { event, may_lapse: false });
+    plan.phases.measure_ms = 600_000;
+    let cancel = CancellationToken::new();
+    let run = bench.run(&plan, cancel.clone());
+    let (ended, ()) = tokio::join!(run, async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        cancel.cancel();
+    });
+    ended.unwrap();
+    assert!(bench.said().is_empty() && bench.levers.now() < 1_000 * NANOS_PER_MS);
 }
 
 fn plan(faults: &[(&str, u64, u64, Target)]) -> Plan {

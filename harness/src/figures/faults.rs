@@ -205,7 +205,7 @@ fn sides(input: &Input<'_>, inject: &FaultRecord) -> Vec<(String, Vec<String>)> 
     };
     let groups = match fault.map(|fault| &fault.kind) {
         Some(FaultKind::Reconfigure { .. }) => return Vec::new(),
-        Some(FaultKind::Partition { shape, .. }) => match shape {
+        Some(FaultKind::Partition { cut, shape, .. }) => match cut.felt(*shape) {
             Shape::Sides | Shape::Halves => vec![(side(&hit), hit), (side(&rest), rest)],
             Shape::Isolate => vec![("isolated", hit), ("others", rest)],
             Shape::Bridge => {

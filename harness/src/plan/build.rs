@@ -1,7 +1,8 @@
 //! From a checked spec and a seed to a plan: pure, so that both repeat a run to the byte.
 //! No clock, no network, no files here.
 
-use super::{DiskFault, FaultKind, Order, PLAN_FORMAT, Plan, PlannedFault, Topology, shape};
+use super::format::oldest_for;
+use super::{DiskFault, FaultKind, Order, Plan, PlannedFault, Topology, shape};
 use crate::spec::{Problem, Spec, SpecFault};
 
 /// The plan of `spec` under `seed`.
@@ -9,15 +10,17 @@ use crate::spec::{Problem, Spec, SpecFault};
 /// # Errors
 /// Faults that would overlap on a server, which only the seed decides.
 pub fn build(spec: &Spec, seed: u64) -> Result<Plan, Vec<Problem>> {
-    let mut faults: Vec<&SpecFault> = spec.faults.iter().collect();
-    let order = Order::of(spec.faults.iter().map(|fault| &fault.fault));
+    let drawn: Vec<SpecFault> = spec.faults.iter().map(|fault| drawn(fault, seed)).collect();
+    let mut faults: Vec<&SpecFault> = drawn.iter().collect();
+    let order = Order::of(drawn.iter().map(|fault| &fault.fault));
     faults.sort_by_cached_key(|of| (order.earliest_ms(&of.fault), of.fault.name.clone()));
     let problems = overlaps(&faults, &order, &spec.topology, seed);
     if !problems.is_empty() {
         return Err(problems);
     }
+    let faults: Vec<PlannedFault> = faults.into_iter().map(|fault| fault.fault.clone()).collect();
     Ok(Plan {
-        format: PLAN_FORMAT,
+        format: oldest_for(&faults),
         name: spec.name.clone(),
         description: spec.description.clone(),
         seed,
@@ -26,9 +29,18 @@ pub fn build(spec: &Spec, seed: u64) -> Result<Plan, Vec<Problem>> {
         workload: spec.workload.clone(),
         load: spec.load.clone(),
         phases: spec.phases.clone(),
-        faults: faults.into_iter().map(|fault| fault.fault.clone()).collect(),
+        faults,
         expect: spec.expect.clone(),
     })
+}
+
+/// The fault with what only the seed decides about its time.
+fn drawn(fault: &SpecFault, seed: u64) -> SpecFault {
+    let mut fault = fault.clone();
+    if let Some(gap) = &fault.gap {
+        fault.fault.at_ms = gap.ms(seed);
+    }
+    fault
 }
 
 /// What a fault holds on to; two of the same sort on the same server undo each other.

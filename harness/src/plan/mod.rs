@@ -4,6 +4,9 @@
 
 mod build;
 pub mod estimate;
+mod format;
+mod gaps;
+mod latency;
 mod network;
 pub mod shape;
 pub mod stream;
@@ -17,20 +20,20 @@ use quorate_check::verdict::Verdict;
 use serde::{Deserialize, Serialize};
 
 pub use build::build;
+pub use format::{PLAN_FORMAT, PLAN_FORMATS};
+pub use gaps::Gap;
+pub use latency::DelayDistribution;
 pub use network::Network;
 pub use shape::Shape;
 pub use traffic::Traffic;
-pub use trigger::{Event, Order, Trigger};
+pub use trigger::{Event, Order, ServerState, Trigger};
 
 use crate::disk::Survival;
-
-/// Version of `plan.json` that this build writes.
-pub const PLAN_FORMAT: u32 = 1;
 
 /// A complete plan. Same spec and seed, same plan, to the byte.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// [`PLAN_FORMAT`] of the writer.
+    /// Version of `plan.json`, one of [`PLAN_FORMATS`].
     pub format: u32,
     /// Name of the experiment, `[a-z0-9-]+`; part of the run folder's name.
     pub name: String,
@@ -321,8 +324,11 @@ pub enum FaultKind {
         target: Target,
         /// Added one-way delay in microseconds.
         delay_us: u64,
-        /// Half width of the uniform jitter in microseconds.
+        /// Its variation in microseconds, as the distribution takes it.
         jitter_us: u64,
+        /// How it varies.
+        #[serde(default, skip_serializing_if = "DelayDistribution::is_uniform")]
+        distribution: DelayDistribution,
     },
     /// What is sent on every server link from and to the target suffers.
     Traffic {
@@ -413,7 +419,7 @@ impl Survives {
     }
 }
 
-/// The two kinds of cut (HARNESS.md part 3, item 8).
+/// The kinds of cut, which servers see differently (HARNESS.md part 3, item 8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cut {
@@ -421,6 +427,28 @@ pub enum Cut {
     Silent,
     /// Connections are reset, then refused.
     Closed,
+    /// With the one-way shapes: who is not heard keeps its end of every connection and notices
+    /// nothing, while the other ends are reset. Nothing passes either way.
+    HalfOpen,
+}
+
+impl Cut {
+    /// For people.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+        }
+    }
+
+    /// Between whom nothing passes, as a shape: without one of its ends a connection carries
+    /// nothing either way, whoever of the two notices.
+    #[must_use]
+    pub fn felt(self, shape: Shape) -> Shape {
+        if self == Self::HalfOpen { Shape::Sides } else { shape }
+    }
 }
 
 /// Whom a fault hits.

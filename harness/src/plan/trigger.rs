@@ -29,6 +29,45 @@ pub enum Event {
         /// Their names: one, or all repeats of one.
         faults: Vec<String>,
     },
+    /// A server said that it is in this state, at the first look that showed it so.
+    State {
+        /// Its name.
+        server: String,
+        /// The state.
+        state: ServerState,
+    },
+    /// So many transactions were committed since the measure phase began.
+    Committed {
+        /// How many, as their coordinators count.
+        count: u64,
+    },
+}
+
+/// A state as servers call their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ServerState {
+    /// It runs and has not met the others yet.
+    Starting,
+    /// It serves.
+    Online,
+    /// It gets what it lacks and serves nobody.
+    Synchronizing,
+    /// It was told to stop.
+    ShuttingDown,
+}
+
+impl ServerState {
+    /// As it is said.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "STARTING",
+            Self::Online => "ONLINE",
+            Self::Synchronizing => "SYNCHRONIZING",
+            Self::ShuttingDown => "SHUTTINGDOWN",
+        }
+    }
 }
 
 impl Event {
@@ -37,6 +76,16 @@ impl Event {
     pub fn faults(&self) -> &[String] {
         match self {
             Self::Healed { faults } => faults,
+            Self::State { .. } | Self::Committed { .. } => &[],
+        }
+    }
+
+    /// True if two that wait for it count from the same moment: what is looked for again and again
+    /// is seen by each on its own.
+    fn is_one_moment(&self) -> bool {
+        match self {
+            Self::Healed { .. } => true,
+            Self::State { .. } | Self::Committed { .. } => false,
         }
     }
 }
@@ -48,6 +97,10 @@ impl fmt::Display for Event {
                 [first, .., last] => write!(f, "after {first} … {last} are healed"),
                 few => write!(f, "after {} is healed", few.concat()),
             },
+            Self::State { server, state } => write!(f, "after {server} is {}", state.word()),
+            Self::Committed { count } => {
+                write!(f, "after {count} transactions are committed")
+            }
         }
     }
 }
@@ -121,7 +174,12 @@ impl<'a> Order<'a> {
         let over_by = |first: &PlannedFault, begins: u64| {
             begins >= first.at_ms.saturating_add(first.for_ms).saturating_add(rest_ms)
         };
-        if a.trigger.as_ref().map(|t| &t.event) == b.trigger.as_ref().map(|t| &t.event) {
+        let same_moment = match (&a.trigger, &b.trigger) {
+            (None, None) => true,
+            (Some(a), Some(b)) => a.event == b.event && a.event.is_one_moment(),
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if same_moment {
             return !over_by(a, b.at_ms) && !over_by(b, a.at_ms);
         }
         let ends_before = |first: &PlannedFault, second| {
@@ -195,6 +253,31 @@ mod tests {
         assert!(order.can_meet(&all[0], &all[1], 0) && order.can_meet(&all[1], &all[0], 0));
         assert!(!order.can_meet(&all[0], &all[2], 0));
         assert!(order.can_meet(&all[0], &all[2], 1) && order.can_meet(&all[2], &all[0], 1));
+    }
+
+    #[test]
+    fn what_is_looked_for_may_meet_everything_behind_the_first_time_it_can_begin() {
+        let count = |count| Some(Event::Committed { count });
+        let when = |name, at_ms, event: Option<Event>| PlannedFault {
+            trigger: event.map(|event| Trigger { event, may_lapse: false }),
+            ..fault(name, &[], at_ms)
+        };
+        let all = [
+            fault("early", &[], 0),
+            when("a", 5, count(9)),
+            when("b", 50, count(9)),
+            fault("c", &["a"], 0),
+        ];
+        let order = Order::of(&all);
+        assert!(!order.can_meet(&all[0], &all[1], 0), "it begins after 5 ms at the earliest");
+        assert!(order.can_meet(&all[0], &all[1], 1));
+        assert!(order.can_meet(&all[1], &all[2], 0), "each sees it on its own");
+        assert!(!order.can_meet(&all[1], &all[3], 0));
+        assert_eq!(order.earliest_ms(&all[3]), 10);
+        let state = Event::State { server: "n1".to_owned(), state: ServerState::Synchronizing };
+        assert_eq!(state.to_string(), "after n1 is SYNCHRONIZING");
+        assert_eq!(serde_json::to_value(ServerState::ShuttingDown).unwrap(), "SHUTTINGDOWN");
+        assert_eq!(ServerState::ShuttingDown.word(), "SHUTTINGDOWN");
     }
 
     #[test]

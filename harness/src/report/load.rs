@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use quorate_check::Report as Verdicts;
@@ -16,7 +17,7 @@ use crate::figures::Input;
 use crate::folder::{
     DriverSummary, FaultRecord, Manifest, NodeSample, PhaseMark, RunFolder, SoundnessFinding,
 };
-use crate::plan::{PLAN_FORMAT, Plan};
+use crate::plan::{PLAN_FORMATS, Plan};
 
 /// Version of `manifest.json` that this program reads.
 pub(super) const MANIFEST_FORMAT: u32 = 1;
@@ -59,7 +60,7 @@ impl Run {
 /// Reads the folder.
 pub(super) fn load(folder: &RunFolder) -> Result<Run, ReportError> {
     let mut missing = Vec::new();
-    let Some(plan) = versioned::<Plan>(&folder.plan(), PLAN_FORMAT)? else {
+    let Some(plan) = versioned_in::<Plan>(&folder.plan(), PLAN_FORMATS)? else {
         return Err(ReportError::NotARun { folder: folder.root().display().to_string() });
     };
     let manifest = noted(
@@ -165,15 +166,24 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ReportError> {
 }
 
 /// A file whose `format` must be `known`, looked at before anything else in it.
-pub(crate) fn versioned<T: DeserializeOwned>(
+pub(super) fn versioned<T: DeserializeOwned>(
     path: &Path,
     known: u32,
+) -> Result<Option<T>, ReportError> {
+    versioned_in(path, known..=known)
+}
+
+/// The same of a file of which several versions are read.
+pub(crate) fn versioned_in<T: DeserializeOwned>(
+    path: &Path,
+    readable: RangeInclusive<u32>,
 ) -> Result<Option<T>, ReportError> {
     let Some(value) = json::<Value>(path)? else {
         return Ok(None);
     };
     let found = value.get("format").and_then(Value::as_u64).unwrap_or(0);
-    if found != u64::from(known) {
+    if u32::try_from(found).map_or(true, |found| !readable.contains(&found)) {
+        let known = *readable.end();
         return Err(ReportError::UnsupportedVersion { file: name(path), found, known });
     }
     json(path)

@@ -3,6 +3,7 @@
 //! Measures nothing and judges nothing: figures come from `figures/`, verdicts from the checkers.
 
 mod availability;
+mod capacity;
 mod consequences;
 mod error;
 mod figure;
@@ -20,11 +21,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub use availability::{AvailabilitySummary, BrokenSummary, StallSummary};
+pub use capacity::capacity;
 pub use consequences::{SeriesSummary, Waited};
 pub use error::ReportError;
 pub use index::{Index, index, run_folders};
 pub use load::Marks;
-pub(crate) use load::versioned;
+pub(crate) use load::versioned_in;
 pub use plot::PlotError;
 pub use points::sweep;
 pub use summary::{

@@ -13,7 +13,7 @@ use super::summary::Summary;
 use super::words::{self, NONE};
 use super::{availability, sections, summary};
 use crate::figures::{Bound, Figures, Timeline};
-use crate::plan::{LoadMode, PLAN_FORMAT};
+use crate::plan::LoadMode;
 
 const TEMPLATE: &str = include_str!("../../assets/report.html");
 const CSS: &str = include_str!("../../assets/report.css");
@@ -389,7 +389,7 @@ fn driver(run: &Run) -> Vec<[String; 2]> {
 fn formats(run: &Run) -> Vec<[String; 2]> {
     let manifest = run.manifest.as_ref();
     [
-        ("plan.json", PLAN_FORMAT.to_string()),
+        ("plan.json", run.plan.format.to_string()),
         ("manifest.json", manifest.map_or_else(|| NONE.to_owned(), |m| m.format.to_string())),
         ("history.jsonl", run.history.header.version.to_string()),
         ("summary.json", summary::SUMMARY_FORMAT.to_string()),

@@ -8,7 +8,7 @@ use super::error::ReportError;
 use super::load;
 use super::summary::Summary;
 use crate::folder::{Manifest, RunFolder};
-use crate::plan::{PLAN_FORMAT, Plan};
+use crate::plan::{PLAN_FORMATS, Plan};
 
 /// What runs of one matrix have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +23,7 @@ pub(super) struct Common {
 
 /// What a run has in common with those that it may be set beside; `None` for a run with faults.
 pub(super) fn common(folder: &RunFolder) -> Result<Option<Common>, ReportError> {
-    let Some(plan) = load::versioned::<Plan>(&folder.plan(), PLAN_FORMAT)? else {
+    let Some(plan) = load::versioned_in::<Plan>(&folder.plan(), PLAN_FORMATS)? else {
         return Ok(None);
     };
     if !plan.faults.is_empty() {

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::RunError;
 use crate::figures::{Availability, Input, availability, doubt};
 use crate::folder::{RunFolder, SoundnessFinding};
-use crate::plan::{PLAN_FORMAT, Plan};
+use crate::plan::{PLAN_FORMAT, PLAN_FORMATS, Plan};
 use crate::report::{self, Marks};
 
 /// All verdicts on a run.
@@ -124,7 +124,7 @@ pub fn read_plan(folder: &RunFolder) -> Result<Plan, RunError> {
     let path = folder.plan();
     let json: serde_json::Value = read_json(&path)?;
     let found = json.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    if found != u64::from(PLAN_FORMAT) {
+    if u32::try_from(found).map_or(true, |found| !PLAN_FORMATS.contains(&found)) {
         return Err(RunError::Version { path, found, known: PLAN_FORMAT });
     }
     serde_json::from_value(json).map_err(RunError::json(&path))

@@ -92,10 +92,14 @@ impl Hurt {
             Self::Kill
             | Self::Restart
             | Self::Pause
-            | Self::Latency
             | Self::Reset
             | Self::Bandwidth
             | Self::Slice => on_each(&format!("fault: {}", self.word())),
+            Self::Latency => {
+                let distributions = ["uniform", "normal", "pareto"].into_iter();
+                let what = |how| format!("fault: latency, distribution: {how}");
+                distributions.flat_map(|how| on_each(&what(how))).collect()
+            }
             Self::Partition => partitions(targets, topology),
             Self::SlowDisk => on_each("fault: disk, disk: slow"),
             Self::FullDisk => on_each("fault: disk, disk: full"),
@@ -112,7 +116,8 @@ impl Hurt {
         match self {
             Self::Latency => {
                 let delay = 5 + below(rng, 96);
-                let jitter = below(rng, delay / 2 + 1);
+                // A quarter of the delay is legal in every distribution.
+                let jitter = 1 + below(rng, delay / 4);
                 format!(", delay: {delay}ms, jitter: {jitter}ms")
             }
             Self::Reset => format!(", delay: {}ms", below(rng, 101)),
@@ -122,6 +127,11 @@ impl Hurt {
             }
             Self::SlowDisk => format!(", delay: {}ms", 10 + below(rng, 91)),
             Self::Partition if below(rng, 4) == 0 => ", flapping: 1s".to_owned(),
+            // The shortest fault has room for two times.
+            Self::Kill | Self::Restart if below(rng, 4) == 0 => {
+                let (every, down) = (800 + below(rng, 301), 100 + below(rng, 101));
+                format!(", storm: {{ every: {every}ms, down: {down}ms }}")
+            }
             Self::Partition
             | Self::Kill
             | Self::Restart
@@ -267,8 +277,8 @@ fn partitions(targets: &[&str], topology: &Topology) -> Vec<String> {
     }
     let mut forms = Vec::new();
     for shape in shapes {
-        let cuts =
-            if shape.starts_with("one-way") { &["silent"][..] } else { &["silent", "closed"] };
+        let other = if shape.starts_with("one-way") { "half_open" } else { "closed" };
+        let cuts = ["silent", other];
         for cut in cuts {
             let form = format!("fault: partition, shape: {shape}, cut: {cut}");
             match shape {
@@ -338,13 +348,14 @@ mod tests {
 
     #[test]
     fn every_round_is_a_legal_scenario_that_leaves_a_majority_together() {
-        let mut kinds = BTreeSet::new();
+        let (mut kinds, mut storms) = (BTreeSet::new(), 0);
         let decks: Vec<_> =
             (3..=7).map(|masters| (masters, deck(&usual_weights(), masters))).collect();
         let all =
             decks.iter().flat_map(|(masters, deck)| (0..40).map(move |s| (*masters, deck, s)));
         for (masters, deck, seed) in all {
             let text = round((seed, 1), deck, ROUND_MS);
+            storms += text.matches("storm:").count();
             let plan = build(&spec(masters, &text), seed).unwrap();
             assert!(plan.faults.len() > 5, "{text}");
             let order = Order::of(&plan.faults);
@@ -362,9 +373,15 @@ mod tests {
                 assert!(alone * 2 < masters, "{alone} of {masters}: {text}");
             }
         }
-        for wanted in ["partition closed ring", "partition silent halves", "power cut minority"] {
+        for wanted in [
+            "partition closed ring",
+            "partition silent halves",
+            "partition half-open one-way-in minority",
+            "power cut minority",
+        ] {
             assert!(kinds.iter().any(|kind| kind.starts_with(wanted)), "{wanted}: {kinds:?}");
         }
+        assert!(storms > 10, "{storms}");
     }
 
     #[test]

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::SpecFault;
+use super::latency;
 use super::raw::{DiskWord, Kind, QuorumWord, RawFault, RawQuorum, RawTarget, TargetWord};
+use super::storm::{self, Storm};
 use super::traffic;
 use super::triggers;
 use super::units::Span;
@@ -28,39 +30,85 @@ pub(super) fn check(
     for (index, raw) in faults.iter().enumerate() {
         let key = format!("faults.{index}");
         let name = name(raw, &names);
-        let (trigger, since_ms) = triggers::of(raw, &key, &checked, &names, findings);
+        let (trigger, since_ms) = triggers::of(raw, &key, &checked, &names, topology, findings);
         if let Some(first) = names.insert(name.clone(), index) {
             let what = format!("`{name}` is already the name of faults.{first}");
             findings.wrong(&format!("{key}.name"), what);
         }
         let every_ms = repetition(raw, &key, findings);
-        let times = u64::from(raw.times.unwrap_or(1));
-        let flaps = flaps(raw, &key, findings);
-        let later_ms = every_ms.saturating_mul(times.saturating_sub(1)).saturating_add(since_ms);
+        let count = u64::from(raw.times.unwrap_or(1));
+        let later_ms = every_ms.saturating_mul(count.saturating_sub(1)).saturating_add(since_ms);
         window(raw, later_ms, &key, phases, findings);
         let target = target_of(raw, &key, topology, findings);
+        let storm = storm::of(raw, &key, &target, topology, findings);
+        let times = times(raw, &key, (count, every_ms), storm.as_ref(), findings);
         if let Some(kind) = kind(raw, &key, target, topology, findings) {
-            let (times, every_ms, for_ms) = match &flaps {
-                Some(flaps) => (flaps.count, flaps.period_ms, flaps.cut_ms),
-                None => (times, every_ms, raw.lasts.as_ms()),
-            };
-            let drawn_as = flaps.is_some().then(|| name.clone());
-            for time in 0..times {
-                let numbered = times > 1 || flaps.is_some();
-                let name = if numbered { format!("{name}-{}", time + 1) } else { name.clone() };
-                if numbered && let Some(first) = names.insert(name.clone(), index) {
-                    let what = format!("`{name}` is already the name of faults.{first}");
+            let drawn_as = times.drawn_together.then(|| name.clone());
+            for time in 0..times.count {
+                let this = if times.numbered { numbered(&name, time) } else { name.clone() };
+                if times.numbered
+                    && let Some(first) = names.insert(this.clone(), index)
+                {
+                    let what = format!("`{this}` is already the name of faults.{first}");
                     findings.wrong(&key, what);
                 }
-                let at_ms = raw.at.as_ms().saturating_add(every_ms.saturating_mul(time));
+                let (at_ms, trigger, gap) = match storm.as_ref().filter(|_| time > 0) {
+                    Some(storm) => {
+                        let (trigger, gap) = storm.follows(raw, &name, time);
+                        (storm.every_ms, Some(trigger), Some(gap))
+                    }
+                    None => {
+                        let later = times.period_ms.saturating_mul(time);
+                        (raw.at.as_ms().saturating_add(later), trigger.clone(), None)
+                    }
+                };
                 let origin = findings.tree().origin_of(&key);
-                let (kind, drawn_as, trigger) = (kind.clone(), drawn_as.clone(), trigger.clone());
-                let fault = PlannedFault { name, at_ms, for_ms, kind, drawn_as, trigger };
-                checked.push(SpecFault { origin, fault });
+                let (kind, drawn_as, for_ms) = (kind.clone(), drawn_as.clone(), times.for_ms);
+                let fault = PlannedFault { name: this, at_ms, for_ms, kind, drawn_as, trigger };
+                checked.push(SpecFault { origin, fault, gap });
             }
         }
     }
     checked
+}
+
+/// The name of one time, from 0, of what happens several times.
+pub(super) fn numbered(name: &str, time: u64) -> String {
+    format!("{name}-{}", time + 1)
+}
+
+/// How often a fault happens, and for how long each time.
+struct Times {
+    count: u64,
+    /// From one beginning to the next, where that is known.
+    period_ms: u64,
+    for_ms: u64,
+    /// Whether each has a number in its name.
+    numbered: bool,
+    /// Whether all hit the same.
+    drawn_together: bool,
+}
+
+fn times(
+    raw: &RawFault,
+    key: &str,
+    (count, period_ms): (u64, u64),
+    storm: Option<&Storm>,
+    findings: &mut Findings<'_>,
+) -> Times {
+    let for_ms = raw.lasts.as_ms();
+    if let Some(flaps) = flaps(raw, key, findings) {
+        let Flaps { count, period_ms, cut_ms } = flaps;
+        return Times { count, period_ms, for_ms: cut_ms, numbered: true, drawn_together: true };
+    }
+    let (numbered, drawn_together) = (count > 1 || storm.is_some(), false);
+    match storm {
+        Some(Storm { count, down_ms, .. }) => {
+            let (count, period_ms, for_ms) = (*count, 0, *down_ms);
+            Times { count, period_ms, for_ms, numbered, drawn_together }
+        }
+        None => Times { count, period_ms, for_ms, numbered, drawn_together },
+    }
 }
 
 /// The given name, else the kind, numbered from the second one on.
@@ -144,7 +192,8 @@ fn window(raw: &RawFault, later_ms: u64, key: &str, phases: &Phases, findings: &
     }
     let end = raw.at.as_ms().saturating_add(raw.lasts.as_ms()).saturating_add(later_ms);
     if end > phases.measure_ms {
-        let earliest = if raw.after.is_some() { " at the earliest" } else { "" };
+        let earliest =
+            if raw.after.is_some() || raw.when.is_some() { " at the earliest" } else { "" };
         let what = format!(
             "ends at {}{earliest}, after the measure phase ({}); faults happen inside it",
             Span::millis(end),
@@ -214,6 +263,7 @@ fn kind(
         ("disk", raw.disk.is_some(), raw.fault == Kind::Disk, "disk"),
         ("survives", raw.survives.is_some(), is_power_cut, "power cuts"),
         ("jitter", raw.jitter.is_some(), raw.fault == Kind::Latency, "latency"),
+        ("distribution", raw.distribution.is_some(), raw.fault == Kind::Latency, "latency"),
         ("write_quorum", raw.write_quorum.is_some(), raw.fault == Kind::Reconfigure, "reconfigure"),
     ];
     for (part, given, belongs, of) in given {
@@ -230,7 +280,7 @@ fn kind(
         Kind::Restart => Some(FaultKind::Restart { target }),
         Kind::Pause => Some(FaultKind::Pause { target }),
         Kind::Partition => Some(partition(raw, key, target, topology, findings)),
-        Kind::Latency => latency(raw, key, target, findings),
+        Kind::Latency => latency::of(raw, key, target, findings),
         Kind::Reset | Kind::Bandwidth | Kind::Slice => traffic::of(raw, key, target, findings),
         Kind::Disk => disk(raw, key, target, findings),
         Kind::Reconfigure => reconfigure(raw, key, topology, findings),
@@ -345,7 +395,13 @@ fn partition(
         findings.wrong(&format!("{key}.shape"), what);
     }
     if shape.is_one_way() && cut == Cut::Closed {
-        let what = format!("closes connections in both directions; {word} can be silent alone");
+        let what =
+            format!("closes connections in both directions; {word} can be silent or half_open");
+        findings.wrong(&format!("{key}.cut"), what);
+    }
+    if !shape.is_one_way() && cut == Cut::HalfOpen {
+        let what = "half_open needs to know who keeps its ends; legal: `shape: one-way-out` (the \
+                    target does) or `shape: one-way-in` (the others do)";
         findings.wrong(&format!("{key}.cut"), what);
     }
     let hit = target::size(&target, topology);
@@ -361,27 +417,4 @@ fn partition(
         findings.wrong(&format!("{key}.target"), what);
     }
     FaultKind::Partition { cut, target: Target::All, shape }
-}
-
-fn latency(
-    raw: &RawFault,
-    key: &str,
-    target: Target,
-    findings: &mut Findings<'_>,
-) -> Option<FaultKind> {
-    let Some(delay) = raw.delay else {
-        let what = format!("latency needs `delay`; legal: {}", Span::LEGAL);
-        findings.wrong(key, what);
-        return None;
-    };
-    if delay.as_us() == 0 {
-        let what = "must be at least 1us: a delay of nothing never bites";
-        findings.wrong(&format!("{key}.delay"), what);
-    }
-    let jitter = raw.jitter.unwrap_or_default();
-    if jitter > delay {
-        let what = format!("{jitter} is more than the delay ({delay}), which cannot go below 0s");
-        findings.wrong(&format!("{key}.jitter"), what);
-    }
-    Some(FaultKind::Latency { target, delay_us: delay.as_us(), jitter_us: jitter.as_us() })
 }

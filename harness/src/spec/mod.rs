@@ -7,12 +7,14 @@
 mod expect;
 mod faults;
 mod gate;
+mod latency;
 mod load;
 mod network;
 mod problem;
 pub mod raw;
 pub mod schema;
 mod size;
+mod storm;
 mod suite;
 mod sweep;
 mod traffic;
@@ -35,7 +37,7 @@ pub use suite::{Experiment, Suite, suite};
 pub use sweep::{Axis, Point, Sweep, sweep};
 pub use units::{NoSpan, Span};
 
-use crate::plan::{Load, Network, Phases, PlannedFault, Topology, Workload};
+use crate::plan::{Gap, Load, Network, Phases, PlannedFault, Topology, Workload};
 
 /// A checked workload: every default filled in, every relation between keys held.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +73,8 @@ pub struct SpecFault {
     pub origin: Origin,
     /// What.
     pub fault: PlannedFault,
+    /// The pause that it comes behind, where the seed decides its length.
+    pub gap: Option<Gap>,
 }
 
 /// A checked scenario file.

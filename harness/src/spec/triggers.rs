@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::SpecFault;
-use super::raw::RawFault;
+use super::raw::{RawFault, RawWhen};
 use super::validate::Findings;
-use crate::plan::{Event, Order, PlannedFault, Trigger};
+use crate::plan::{Event, Order, PlannedFault, Topology, Trigger};
 
 /// What a fault waits for, and when that may have happened at the earliest, in milliseconds of the
 /// measure phase. Only faults above it, `checked`, can be waited for: so none waits in a circle.
@@ -15,12 +15,24 @@ pub(super) fn of(
     key: &str,
     checked: &[SpecFault],
     names: &BTreeMap<String, usize>,
+    topology: &Topology,
     findings: &mut Findings<'_>,
 ) -> (Option<Trigger>, u64) {
+    let waits = raw.after.is_some() || raw.when.is_some();
+    if raw.may_lapse.is_some() && !waits && raw.storm.is_none() {
+        let what = "has a meaning with `after`, `when` and `storm` alone";
+        findings.wrong(&format!("{key}.may_lapse"), what);
+    }
+    if raw.after.is_some() && raw.when.is_some() {
+        findings.wrong(&format!("{key}.when"), "a fault waits for one thing; it has `after`");
+    }
+    let may_lapse = raw.may_lapse.unwrap_or(false);
+    if let Some(when) = &raw.when {
+        let event = seen(when, &format!("{key}.when"), topology, findings);
+        // It may happen at once.
+        return (event.map(|event| Trigger { event, may_lapse }), 0);
+    }
     let Some(after) = &raw.after else {
-        if raw.may_lapse.is_some() {
-            findings.wrong(&format!("{key}.may_lapse"), "has a meaning with `after` alone");
-        }
         return (None, 0);
     };
     let Some(index) = names.get(after) else {
@@ -37,5 +49,29 @@ pub(super) fn of(
     let ends = awaited.iter().map(|fault| order.earliest_ms(fault).saturating_add(fault.for_ms));
     let since_ms = ends.max().unwrap_or(0);
     let event = Event::Healed { faults: awaited.iter().map(|fault| fault.name.clone()).collect() };
-    (Some(Trigger { event, may_lapse: raw.may_lapse.unwrap_or(false) }), since_ms)
+    (Some(Trigger { event, may_lapse }), since_ms)
+}
+
+/// The event that is looked for.
+fn seen(
+    when: &RawWhen,
+    key: &str,
+    topology: &Topology,
+    findings: &mut Findings<'_>,
+) -> Option<Event> {
+    match (&when.server, when.state, when.committed) {
+        (Some(server), Some(state), None) => {
+            let legal = topology.servers();
+            if !legal.contains(server) {
+                let what = format!("there is no server `{server}`; legal: {}", legal.join(", "));
+                findings.wrong(&format!("{key}.server"), what);
+            }
+            Some(Event::State { server: server.clone(), state })
+        }
+        (None, None, Some(count)) => Some(Event::Committed { count }),
+        (_, _, Some(_)) | (_, None, None) | (None, Some(_), None) => {
+            findings.wrong(key, "legal: `server` and `state` together, or `committed` alone");
+            None
+        }
+    }
 }

@@ -45,15 +45,19 @@ pub(crate) async fn cut_bites(
     while watch.goes_on() {
         let states = states(network).await?;
         for link in watch.pending() {
-            let quiet = watch.begun.elapsed() > QUIET;
             let Some(cut) = cuts.get(&link) else { continue };
-            let sign = match cut.kind {
-                CutKind::Closed => refused(network, &link, &states, before).await,
-                CutKind::Silent => held(states.get(&link), cut.stream),
+            let quiet = watch.begun.elapsed() > QUIET;
+            let (sign, wants_ours) = match (cut.kind, cut.stream) {
+                // To the dialler, a half-open cut that keeps the other end is a closed one.
+                (CutKind::Closed, _) | (CutKind::HalfOpen, Streams::Downstream | Streams::Both) => {
+                    (refused(network, &link, &states, before).await, false)
+                }
+                (CutKind::HalfOpen, Streams::Upstream) => (kept(&link, &states, before), true),
+                (CutKind::Silent, stream) => (held(states.get(&link), stream), quiet),
             };
             if let Some(sign) = sign {
                 watch.saw(&link, sign);
-            } else if cut.kind == CutKind::Silent && quiet && !ours.contains_key(&link) {
+            } else if wants_ours && !ours.contains_key(&link) {
                 ours.extend(connect(network, &link).await.map(|stream| (link, stream)));
             }
         }
@@ -78,8 +82,12 @@ pub(crate) async fn cut_is_gone(
             let state = states.get(&link);
             let sign = match state.and_then(|state| state.cut) {
                 Some(_) => Some("still cut by another fault".to_string()),
-                None if kind == CutKind::Closed => accepted(network, &link).await,
-                None => flows(state, before.get(&link), watch.begun.elapsed()),
+                None => match kind {
+                    CutKind::Silent => flows(state, before.get(&link), watch.begun.elapsed()),
+                    // The ends that were kept hear of it first.
+                    CutKind::HalfOpen if half_open(state) > 0 => None,
+                    CutKind::HalfOpen | CutKind::Closed => accepted(network, &link).await,
+                },
             };
             if let Some(sign) = sign {
                 watch.saw(&link, sign);
@@ -148,9 +156,37 @@ async fn refused(
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {}
         Ok(_) | Err(_) => return None,
     }
+    let ends = ends_of(state, before.get(link));
+    Some(format!("{ends}, a new one refused"))
+}
+
+/// Half-open means to who keeps its end: what was open is no more, and what is new waits.
+fn kept(
+    link: &Link,
+    states: &BTreeMap<Link, LinkState>,
+    before: &BTreeMap<Link, LinkState>,
+) -> Option<String> {
+    let state = states.get(link)?;
+    let (open, waiting) = (state.connections.open, state.connections.waiting);
+    // A connection of ours is among those that wait.
+    if waiting == 0 || open > waiting {
+        return None;
+    }
+    let ends = ends_of(Some(state), before.get(link));
+    Some(format!("{ends}, a new one waits"))
+}
+
+fn ends_of(state: Option<&LinkState>, before: Option<&LinkState>) -> String {
     let count = |state: Option<&LinkState>| state.map_or(0, |state| state.connections.reset);
-    let reset = count(state).saturating_sub(count(before.get(link)));
-    Some(format!("{reset} connections reset, a new one refused"))
+    let reset = count(state).saturating_sub(count(before));
+    match half_open(state) {
+        0 => format!("{reset} connections reset"),
+        kept => format!("{reset} connections reset at one end, {kept} ends kept at the other"),
+    }
+}
+
+fn half_open(state: Option<&LinkState>) -> u64 {
+    state.map_or(0, |state| state.connections.half_open)
 }
 
 async fn accepted(network: &Network, link: &Link) -> Option<String> {
@@ -179,32 +215,6 @@ fn flows(
         0 => Some("nothing held, no traffic".to_string()),
         bytes => Some(format!("{bytes} bytes delivered")),
     }
-}
-
-/// Round trips through one delayed entry, compared with the delay asked for.
-pub(crate) async fn echo_takes(
-    address: SocketAddr,
-    at_least: Duration,
-    deadline: Instant,
-) -> io::Result<Option<Duration>> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let mut times = Vec::new();
-    while times.len() < 5 && Instant::now() < deadline {
-        let begun = Instant::now();
-        let round = async {
-            stream.write_all(b"?").await?;
-            stream.read_exact(&mut [0]).await
-        };
-        match tokio::time::timeout_at(deadline.into(), round).await {
-            Ok(result) => drop(result?),
-            Err(_) => break,
-        }
-        times.push(begun.elapsed());
-    }
-    times.sort_unstable();
-    Ok(times.get(times.len() / 2).copied().filter(|median| *median >= at_least))
 }
 
 /// A server of our own that sends everything back, until dropped.

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use testcontainers::bollard::errors::Error as ApiError;
 use testcontainers::bollard::models::{
-    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, Ipam, IpamConfig,
-    NetworkCreateRequest, NetworkingConfig,
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, Ipam,
+    IpamConfig, NetworkCreateRequest, NetworkingConfig,
 };
 use testcontainers::bollard::query_parameters::CreateContainerOptionsBuilder;
 
@@ -131,6 +131,11 @@ impl Containers {
             env: Some(environment.map(|(key, value)| format!("{key}={value}")).collect()),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
+            // The harness asks by itself; a process of the image's own would join what is measured.
+            healthcheck: Some(HealthConfig {
+                test: Some(vec!["NONE".to_string()]),
+                ..HealthConfig::default()
+            }),
             host_config: Some(self.host_config(berth.limits)),
             networking_config: Some(self.endpoint(berth.address)),
             ..ContainerCreateBody::default()

@@ -2,12 +2,13 @@
 //! Setting and lifting the rules of the cluster's links lives in `network.rs`.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::canary::{Echo, echo_takes};
+use super::canary::Echo;
 use super::extension::{Delay, RuleChange};
 use super::network::Network;
 use super::proxy_client::Entry;
+use super::round_trips::{self, Trips};
 use super::toxics::{self, Milliseconds};
 use super::{Link, StageError, host};
 
@@ -27,7 +28,7 @@ impl Network {
         delay: Delay,
     ) -> Result<String, StageError> {
         // Toxics are read back where they are set.
-        if Milliseconds::from_micros(delay.latency_us, delay.jitter_us).is_none() {
+        if Milliseconds::of(delay).is_none() {
             let states = self.states().await?;
             for link in links {
                 let delays = states.get(link).map(|state| state.delays);
@@ -61,16 +62,15 @@ impl Network {
         Ok(format!("no delay read back on {} links", links.len()))
     }
 
-    /// The median round trip to an echo through an entry of our own under the delay, if it took
-    /// at least `least`.
+    /// How round trips to an echo through an entry of our own under the delay went; `None` if too
+    /// few of them ended in time to say so.
     pub(crate) async fn through_delay(
         &self,
         delay: Delay,
-        least: Duration,
         deadline: Instant,
-    ) -> Result<Option<Duration>, StageError> {
+    ) -> Result<Option<Trips>, StageError> {
         let canary = self.open_canary("canary").await?;
-        let measured = self.measure(&canary, delay, least, deadline).await;
+        let measured = self.measure(&canary, delay, deadline).await;
         self.close_canary(canary).await?;
         measured
     }
@@ -106,10 +106,9 @@ impl Network {
         &self,
         canary: &Canary,
         delay: Delay,
-        least: Duration,
         deadline: Instant,
-    ) -> Result<Option<Duration>, StageError> {
-        match Milliseconds::from_micros(delay.latency_us, delay.jitter_us) {
+    ) -> Result<Option<Trips>, StageError> {
+        match Milliseconds::of(delay) {
             Some(delay) => {
                 toxics::delay(&self.proxy, std::slice::from_ref(&canary.link), delay).await?
             }
@@ -119,7 +118,7 @@ impl Network {
                 self.proxy.step(&[change], self.lease()).await?;
             }
         }
-        echo_takes(canary.address, least, deadline).await.map_err(echo_failed)
+        round_trips::of_delay(canary.address, delay, deadline).await.map_err(echo_failed)
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StageError;
 use super::proxy_client::ProxyClient;
+use crate::plan::DelayDistribution;
 
 /// Version of the extension that this client speaks.
 const VERSION: &str = "v1";
@@ -29,6 +30,9 @@ pub struct Info {
 pub enum CutKind {
     /// Bytes are held, connections stay.
     Silent,
+    /// The sender's end of the direction stays, the receiver's is reset.
+    #[serde(rename = "half_open")]
+    HalfOpen,
     /// Connections are reset and refused.
     Closed,
 }
@@ -51,20 +55,25 @@ pub enum Streams {
 pub struct Cut {
     /// How.
     pub kind: CutKind,
-    /// Which directions; a closed one is always both.
+    /// Which directions; a closed one is always both, a half-open one never.
     #[serde(default)]
     pub stream: Streams,
 }
 
 impl Cut {
-    /// What two faults at once come to. A closed cut hides a silent one.
+    /// What two faults at once come to. A closed cut hides all others, and is what two half-open
+    /// ones come to that keep different ends.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match self.kind.cmp(&other.kind) {
             std::cmp::Ordering::Less => other,
             std::cmp::Ordering::Greater => self,
             std::cmp::Ordering::Equal if self.stream == other.stream => self,
-            std::cmp::Ordering::Equal => Self { stream: Streams::Both, ..self },
+            std::cmp::Ordering::Equal => {
+                let half_open = self.kind == CutKind::HalfOpen;
+                let kind = if half_open { CutKind::Closed } else { self.kind };
+                Self { kind, stream: Streams::Both }
+            }
         }
     }
 }
@@ -74,8 +83,11 @@ impl Cut {
 pub struct Delay {
     /// Microseconds one way.
     pub latency_us: u64,
-    /// Half width of the uniform jitter.
+    /// How much it varies.
     pub jitter_us: u64,
+    /// How it varies.
+    #[serde(default)]
+    pub distribution: DelayDistribution,
 }
 
 /// A change of some links, part of a step.
@@ -135,6 +147,9 @@ pub struct Connections {
     pub open: u64,
     /// Accepted, and held back by a silent cut.
     pub waiting: u64,
+    /// Ends that a half-open cut keeps, not among those open.
+    #[serde(default)]
+    pub half_open: u64,
     /// Accepted, then reset without having reached the server.
     pub refused: u64,
     /// Ended by a reset.

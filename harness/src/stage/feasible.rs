@@ -1,10 +1,11 @@
 //! Refuses, before anything is started, what this stage cannot do. Never skips a fault silently.
 //! Looks at the plan, the settings, and whether the machine can mount a disk.
 
+use super::extension::Delay;
 use super::toxics::Milliseconds;
 use super::{StageError, StageOptions, disks_unavailable};
 use crate::folder::SoundnessFinding;
-use crate::plan::{Cut, FaultKind, Order, Plan, PlannedFault, Topology};
+use crate::plan::{Cut, DelayDistribution, FaultKind, Order, Plan, PlannedFault, Topology};
 
 /// REPLICAs that are started on one machine at most.
 const REPLICAS_MAX: usize = 200;
@@ -144,8 +145,14 @@ fn on_links(fault: &PlannedFault, topology: &Topology, foreign: bool) -> Result<
         FaultKind::Partition { cut: Cut::Silent, .. } if foreign => {
             refuse("Toxiproxy closes connections when a timeout toxic is removed", OWN_PROXY)
         }
-        FaultKind::Latency { delay_us, jitter_us, .. }
-            if foreign && Milliseconds::from_micros(*delay_us, *jitter_us).is_none() =>
+        FaultKind::Partition { cut: Cut::HalfOpen, .. } if foreign => {
+            refuse("Toxiproxy ends both ends of a connection or none", OWN_PROXY)
+        }
+        FaultKind::Latency { distribution, .. } if foreign && !distribution.is_uniform() => {
+            refuse("Toxiproxy varies delays uniformly only", OWN_PROXY)
+        }
+        FaultKind::Latency { delay_us, jitter_us, distribution, .. }
+            if foreign && !whole(*delay_us, *jitter_us, *distribution) =>
         {
             refuse("Toxiproxy delays by whole milliseconds only", OWN_PROXY)
         }
@@ -153,6 +160,10 @@ fn on_links(fault: &PlannedFault, topology: &Topology, foreign: bool) -> Result<
             Ok(())
         }
     }
+}
+
+fn whole(latency_us: u64, jitter_us: u64, distribution: DelayDistribution) -> bool {
+    Milliseconds::of(Delay { latency_us, jitter_us, distribution }).is_some()
 }
 
 fn hurts_disk(fault: &PlannedFault) -> bool {
@@ -198,7 +209,17 @@ mod tests {
             FaultKind::Partition { cut: Cut::Silent, target: Target::One, shape: Shape::Sides };
         let closed =
             FaultKind::Partition { cut: Cut::Closed, target: Target::One, shape: Shape::Sides };
-        let fine = FaultKind::Latency { target: Target::One, delay_us: 300, jitter_us: 0 };
+        let delay = |delay_us, distribution| {
+            let target = Target::One;
+            FaultKind::Latency { target, delay_us, jitter_us: 0, distribution }
+        };
+        let fine = delay(300, DelayDistribution::Uniform);
+        let bell = delay(3_000, DelayDistribution::Normal);
+        let (cut, target, shape) = (Cut::HalfOpen, Target::One, Shape::OneWayIn);
+        let half_open = FaultKind::Partition { cut, target, shape };
+        assert!(refusal(bell.clone(), true, true).unwrap().contains("uniformly"));
+        assert!(refusal(half_open.clone(), true, true).unwrap().contains("both ends"));
+        assert_eq!(refusal(bell, true, false).or(refusal(half_open, true, false)), None);
         let text = refusal(silent.clone(), true, true).unwrap();
         assert!(text.contains("partition silent one") && text.contains("own proxy"), "{text}");
         assert!(refusal(fine.clone(), true, true).unwrap().contains("300±0"));

@@ -16,8 +16,8 @@ use super::network::Network;
 use super::node::Node;
 use super::rules::Rule;
 use super::{Link, StageError};
-use crate::fault::{Effect, Levers, Until};
-use crate::plan::{self, FaultKind, Shape};
+use crate::fault::{Effect, Happened, Levers, Until};
+use crate::plan::{self, Event, FaultKind, Shape};
 
 /// Time between two looks at a process's state.
 const POLL: Duration = Duration::from_millis(1);
@@ -27,14 +27,18 @@ impl Levers for Cluster {
         self.clock.now()
     }
 
+    async fn happened(&self, event: &Event) -> Happened {
+        self.await_event(event).await
+    }
+
     async fn inject(&self, until: Until<'_>) -> Result<Effect, StageError> {
         match until.fault.kind {
             FaultKind::Kill { .. } => self.kill(until.servers).await,
             FaultKind::Restart { .. } => self.terminate(until.servers).await,
             FaultKind::Pause { .. } => self.stop_or_continue(&until, Signal::SIGSTOP).await,
             FaultKind::Partition { cut, shape, .. } => self.cut(&until, kind_of(cut), shape).await,
-            FaultKind::Latency { delay_us, jitter_us, .. } => {
-                self.delay(&until, Delay { latency_us: delay_us, jitter_us }).await
+            FaultKind::Latency { delay_us, jitter_us, distribution, .. } => {
+                self.delay(&until, Delay { latency_us: delay_us, jitter_us, distribution }).await
             }
             FaultKind::Traffic { traffic, .. } => self.hurt_traffic(&until, traffic).await,
             FaultKind::Disk { disk, .. } => self.hurt_disk(&until, disk).await,
@@ -65,6 +69,7 @@ fn kind_of(cut: plan::Cut) -> CutKind {
     match cut {
         plan::Cut::Silent => CutKind::Silent,
         plan::Cut::Closed => CutKind::Closed,
+        plan::Cut::HalfOpen => CutKind::HalfOpen,
     }
 }
 
@@ -259,14 +264,11 @@ impl Cluster {
         let acknowledged = network.apply(&until.fault.name, rules, self.clock).await?;
         let read_back = network.delays_of(&links, delay).await?;
         // A round trip of our own under the same rule, or else real bytes held back on every link.
-        let least = 2 * Duration::from_micros(delay.latency_us.saturating_sub(delay.jitter_us));
         let deadline = until.deadline();
-        let median = network.through_delay(delay, least, deadline).await?;
-        let seen = match median {
-            Some(median) => Seen {
-                proven: Some(self.clock.now()),
-                evidence: format!("round trip under the same rule {median:?}, asked {least:?}"),
-            },
+        let seen = match network.through_delay(delay, deadline).await? {
+            Some(trips) => {
+                Seen { proven: trips.as_asked.then(|| self.clock.now()), evidence: trips.told }
+            }
             None => canary::delay_holds(network, &links, self.clock, deadline).await?,
         };
         let evidence = format!("{read_back}; {}", seen.evidence);

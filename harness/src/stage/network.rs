@@ -193,7 +193,7 @@ impl Network {
         let mut rules = self.rules.lock().await;
         let before = rules.clone();
         let links: Vec<Link> = of_fault.keys().cloned().collect();
-        let breaks = |rule: &Rule| matches!(rule, Rule::Cut(cut) if cut.kind == CutKind::Closed);
+        let breaks = |rule: &Rule| matches!(rule, Rule::Cut(cut) if cut.kind != CutKind::Silent);
         let broken = of_fault.iter().filter(|(_, rule)| breaks(rule));
         self.disturb(&broken.map(|(link, _)| link.clone()).collect::<Vec<_>>());
         rules.insert(fault.to_string(), of_fault);

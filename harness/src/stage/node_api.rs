@@ -48,6 +48,20 @@ pub async fn is_ready(direct: SocketAddr, limit: Duration) -> Result<bool, HttpE
     Ok(reply.status == StatusCode::OK)
 }
 
+/// The state that the server says it is in, serving or not.
+///
+/// # Errors
+/// When it does not answer within `limit`, or without one.
+pub async fn state(direct: SocketAddr, limit: Duration) -> Result<String, HttpError> {
+    let reply = request(direct, Method::GET, "/health", None, limit).await?;
+    let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+    let status = body.as_ref().and_then(|body| body.get("status")?.as_str());
+    status.map(str::to_string).ok_or_else(|| {
+        let reason = format!("/health answered {}: {}", reply.status, reply.text());
+        HttpError::Protocol { address: direct, reason }
+    })
+}
+
 /// Reads `/metrics`.
 ///
 /// # Errors

@@ -40,7 +40,7 @@ impl Sum {
 
     /// The delay as a standard toxic, if it can be one.
     pub(crate) fn coarse(self) -> Option<Milliseconds> {
-        self.delay.and_then(|delay| Milliseconds::from_micros(delay.latency_us, delay.jitter_us))
+        self.delay.and_then(Milliseconds::of)
     }
 
     /// The delay as a rule of the extension, if it cannot be a standard toxic.
@@ -52,6 +52,7 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::DelayDistribution;
     use crate::stage::extension::{CutKind, Streams};
 
     #[test]
@@ -74,7 +75,11 @@ mod tests {
 
     #[test]
     fn a_delay_is_a_toxic_or_a_rule_but_never_both() {
-        let sum = |latency_us| Sum { cut: None, delay: Some(Delay { latency_us, jitter_us: 0 }) };
+        let distribution = DelayDistribution::Uniform;
+        let sum = |latency_us| {
+            let delay = Delay { latency_us, jitter_us: 0, distribution };
+            Sum { cut: None, delay: Some(delay) }
+        };
         assert!(sum(2_000).coarse().is_some() && sum(2_000).fine().is_none());
         assert!(sum(300).coarse().is_none() && sum(300).fine().is_some());
     }

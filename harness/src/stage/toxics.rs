@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use toxiproxy_rust::client::Client;
 
+use super::extension::Delay;
 use super::proxy_client::{ProxyClient, Toxic};
 use super::{Link, StageError};
 
@@ -23,12 +24,15 @@ pub(crate) struct Milliseconds {
 }
 
 impl Milliseconds {
-    /// The delay, if whole milliseconds can express it.
-    pub(crate) fn from_micros(delay_us: u64, jitter_us: u64) -> Option<Self> {
+    /// The delay, if it varies uniformly and whole milliseconds can express it.
+    pub(crate) fn of(delay: Delay) -> Option<Self> {
         let whole = |micros: u64| {
             micros.is_multiple_of(1_000).then(|| u32::try_from(micros / 1_000).ok()).flatten()
         };
-        Some(Self { delay: whole(delay_us)?, jitter: whole(jitter_us)? })
+        if !delay.distribution.is_uniform() {
+            return None;
+        }
+        Some(Self { delay: whole(delay.latency_us)?, jitter: whole(delay.jitter_us)? })
     }
 
     /// Whether the toxic is this delay.
@@ -117,19 +121,29 @@ fn set(api: SocketAddr, names: &[String], delay: Milliseconds) -> Result<(), Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::DelayDistribution;
+
+    fn said(
+        latency_us: u64,
+        jitter_us: u64,
+        distribution: DelayDistribution,
+    ) -> Option<Milliseconds> {
+        Milliseconds::of(Delay { latency_us, jitter_us, distribution })
+    }
 
     #[test]
-    fn only_whole_milliseconds_can_be_said() {
-        let said = Milliseconds::from_micros(3_000, 1_000);
-        assert_eq!(said, Some(Milliseconds { delay: 3, jitter: 1 }));
-        assert_eq!(Milliseconds::from_micros(500, 0), None);
-        assert_eq!(Milliseconds::from_micros(2_000, 1), None);
+    fn only_whole_milliseconds_that_vary_uniformly_can_be_said() {
+        let uniform = DelayDistribution::Uniform;
+        assert_eq!(said(3_000, 1_000, uniform), Some(Milliseconds { delay: 3, jitter: 1 }));
+        assert_eq!(said(500, 0, uniform), None);
+        assert_eq!(said(2_000, 1, uniform), None);
+        assert_eq!(said(3_000, 1_000, DelayDistribution::Normal), None);
     }
 
     #[tokio::test]
     async fn a_client_without_a_proxy_is_an_error_and_no_panic() {
         let nobody: SocketAddr = "127.0.0.1:9".parse().unwrap();
-        let delay = Milliseconds::from_micros(1_000, 0).unwrap();
+        let delay = said(1_000, 0, DelayDistribution::Uniform).unwrap();
         let result = on_a_thread(nobody, vec!["n1->n2".to_string()], delay).await;
         assert!(matches!(result, Err(StageError::ProxyUnexpected { .. })), "{result:?}");
     }

@@ -7,7 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use quorate::folder::{FaultAction, FaultRecord, RunFolder, SoundnessFinding};
-use quorate::plan::{Cut, FaultKind, Plan, Shape, Traffic};
+use quorate::plan::{
+    Cut, DelayDistribution, Event, FaultKind, Plan, PlannedFault, ServerState, Shape, Traffic,
+    Trigger,
+};
 use quorate::run::parts::{Clock, Endpoint, Stage};
 use quorate::stage::LiveStage;
 use tokio_util::sync::CancellationToken;
@@ -23,13 +26,17 @@ macro_rules! conformance {
             endpoints_answer_and_stop_leaves_nothing,
             kill_kills_and_the_same_server_returns,
             a_restart_ends_cleanly_and_returns,
+            a_storm_waits_for_every_return,
+            an_event_is_awaited_and_one_that_never_comes_is_told,
             a_pause_stops_and_goes_on,
             a_silent_partition_bites_and_heals,
             a_closed_partition_bites_and_heals,
             a_one_way_partition_bites_and_heals,
+            a_half_open_partition_bites_and_heals_either_way,
             a_bridge_bites_and_heals,
             a_delay_of_milliseconds_is_measured_and_goes,
             a_delay_below_a_millisecond_is_measured_and_goes,
+            delays_are_spread_as_asked_and_go,
             resets_bite_and_heal,
             narrow_links_are_measured_and_heal,
             small_pieces_are_measured_and_heal,
@@ -170,6 +177,53 @@ pub(crate) async fn a_restart_ends_cleanly_and_returns<S: Starter>() {
     running.end().await;
 }
 
+pub(crate) async fn a_storm_waits_for_every_return<S: Starter>() {
+    let life = |number: u64| {
+        let fault = on_n2(300, |target| FaultKind::Kill { target });
+        let faults = vec![format!("storm-{}", number - 1)];
+        let trigger = Trigger { event: Event::Healed { faults }, may_lapse: false };
+        let trigger = (number > 1).then_some(trigger);
+        PlannedFault { name: format!("storm-{number}"), at_ms: 100, trigger, ..fault }
+    };
+    let mut plan = plan((1..=3).map(life).collect());
+    plan.phases.measure_ms = 600_000;
+    let running = Running::<S>::start(plan).await;
+    let records = running.faults(async {}).await;
+    let told: Vec<_> = records.iter().map(|record| (&*record.name, record.action)).collect();
+    let lives = ["storm-1", "storm-2", "storm-3"];
+    let both = |name| [(name, FaultAction::Inject), (name, FaultAction::Heal)];
+    assert_eq!(told, lives.into_iter().flat_map(both).collect::<Vec<_>>(), "{records:#?}");
+    for pair in records.windows(2) {
+        assert!(pair[0].proven.unwrap() <= pair[1].begun, "{pair:#?}");
+        println!("{}: {}", pair[1].requested, pair[1].evidence);
+    }
+    assert!(records[5].proven.is_some(), "{records:#?}");
+    running.end().await;
+}
+
+pub(crate) async fn an_event_is_awaited_and_one_that_never_comes_is_told<S: Starter>() {
+    let when = |name: &str, event| PlannedFault {
+        name: name.to_string(),
+        trigger: Some(Trigger { event, may_lapse: true }),
+        ..on_n2(300, |target| FaultKind::Pause { target })
+    };
+    let (server, state) = ("n1".to_string(), ServerState::Online);
+    // Nobody writes here.
+    let count = 1_000_000;
+    let mut plan = plan(vec![
+        when("seen", Event::State { server, state }),
+        when("never", Event::Committed { count }),
+    ]);
+    plan.phases.measure_ms = 5_000;
+    let running = Running::<S>::start(plan).await;
+    let records = running.faults(async {}).await;
+    proven(&records, running.folder.path());
+    assert!(records[0].evidence.starts_with("begun when n1 said ONLINE; "), "{records:#?}");
+    let findings = running.end().await;
+    let told = findings.iter().find(|finding| finding.code == "fault_not_begun").unwrap();
+    assert!(told.detail.starts_with("never ") && told.detail.contains("never seen"), "{told:?}");
+}
+
 pub(crate) async fn a_pause_stops_and_goes_on<S: Starter>() {
     let plan = plan(vec![on_n2(900, |target| FaultKind::Pause { target })]);
     let running = Running::<S>::start(plan).await;
@@ -202,6 +256,31 @@ pub(crate) async fn a_one_way_partition_bites_and_heals<S: Starter>() {
         assert!(evidence.contains(link), "{evidence}");
     }
     running.end().await;
+}
+
+pub(crate) async fn a_half_open_partition_bites_and_heals_either_way<S: Starter>() {
+    for (shape, kept, refused) in [
+        (Shape::OneWayOut, ["n2->n1", "n2->n3"], ["n1->n2", "n3->n2"]),
+        (Shape::OneWayIn, ["n1->n2", "n3->n2"], ["n2->n1", "n2->n3"]),
+    ] {
+        let kind = |target| FaultKind::Partition { cut: Cut::HalfOpen, target, shape };
+        let running = Running::<S>::start(plan(vec![on_n2(1500, kind)])).await;
+        let records = running.faults(async {}).await;
+        proven(&records, running.folder.path());
+        let of_link = |link: &str| {
+            let mut links = records[0].evidence.split("; ");
+            links.find(|sign| sign.starts_with(&format!("{link}: "))).unwrap().to_string()
+        };
+        for link in kept {
+            assert!(of_link(link).ends_with("a new one waits"), "{records:#?}");
+        }
+        for link in refused {
+            assert!(of_link(link).ends_with("a new one refused"), "{records:#?}");
+        }
+        // Servers keep connections both ways: some end was kept.
+        assert!(records[0].evidence.contains("kept at the other"), "{records:#?}");
+        running.end().await;
+    }
 }
 
 pub(crate) async fn a_bridge_bites_and_heals<S: Starter>() {
@@ -243,8 +322,23 @@ pub(crate) async fn a_delay_below_a_millisecond_is_measured_and_goes<S: Starter>
     a_delay_is_measured_and_goes::<S>(700).await;
 }
 
+pub(crate) async fn delays_are_spread_as_asked_and_go<S: Starter>() {
+    for distribution in
+        [DelayDistribution::Uniform, DelayDistribution::Normal, DelayDistribution::Pareto]
+    {
+        let (delay_us, jitter_us) = (15_000, 5_000);
+        let kind = |target| FaultKind::Latency { target, delay_us, jitter_us, distribution };
+        let running = Running::<S>::start(plan(vec![on_n2(1500, kind)])).await;
+        let records = running.faults(async {}).await;
+        proven(&records, running.folder.path());
+        assert!(records[0].evidence.contains("KS distance"), "{}", records[0].evidence);
+        running.end().await;
+    }
+}
+
 async fn a_delay_is_measured_and_goes<S: Starter>(delay_us: u64) {
-    let kind = |target| FaultKind::Latency { target, delay_us, jitter_us: 0 };
+    let distribution = DelayDistribution::Uniform;
+    let kind = |target| FaultKind::Latency { target, delay_us, jitter_us: 0, distribution };
     let running = Running::<S>::start(plan(vec![on_n2(1200, kind)])).await;
     let records = running.faults(async {}).await;
     proven(&records, running.folder.path());

@@ -177,7 +177,7 @@ marks! {
     ReadUnanswered,
     /// A commit is streamed without the operations of a cluster that this server still keeps.
     PartStreamed,
-    /// A source knows that the server that aligns keeps a cluster no more.
+    /// A source acts by a newer configuration than the server that aligns.
     SourceAhead,
     /// A source has not heard yet of the configuration of the server that aligns.
     SourceBehind,

@@ -67,6 +67,12 @@ impl Contents {
         self.logged.contains(&tx)
     }
 
+    /// Finished, so outcome and vote are forgotten: this server had applied it.
+    #[must_use]
+    pub fn has_forgotten(&self, tx: TxId) -> bool {
+        self.low.get(&(tx.node, tx.boot)).is_some_and(|low| tx.seq < *low)
+    }
+
     /// Items with contents that are not merged.
     pub fn open(&self) -> impl Iterator<Item = &ItemId> {
         let is_open = |rivals: &[Rival]| rivals.iter().any(|rival| rival.fate != Fate::Lost);

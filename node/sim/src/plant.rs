@@ -40,6 +40,8 @@ pub enum ControlBug {
     GrantsForgotten,
     /// MASTERs unite once a majority of them has sealed, merged and compared.
     UnitedByMajority,
+    /// Once a MASTER is given up the others go on at once, each with what it has.
+    GivenUpUnasked,
 }
 
 /// What differs from a correct run.

@@ -364,10 +364,14 @@ fn below_majority() -> Vec<Row> {
 }
 
 fn crossing() -> Vec<Row> {
-    let plant = Plant { control: Some(ControlBug::UnitedByMajority), ..Plant::NONE };
-    let (swarm, rule) = (Swarm::Crossing, "3.10");
+    let (swarm, rule, caught_by) = (Swarm::Crossing, "3.10", &["united"][..]);
+    let control = |name, bug| {
+        let plant = Plant { control: Some(bug), ..Plant::NONE };
+        Row { swarm, name, rule, plant, caught_by }
+    };
     let rows = vec![
-        Row { swarm, name: "a majority unites", rule, plant, caught_by: &["united"] },
+        control("a majority unites", ControlBug::UnitedByMajority),
+        control("one is given up, and nobody else asked", ControlBug::GivenUpUnasked),
         machine(
             "MASTERs unite uncompared",
             rule,

@@ -13,9 +13,6 @@ pub enum DialError {
     /// A MASTER that cannot be reached.
     #[error("dial: no address for MASTER '{0}'; give --dial {0}=HOST:PORT, or `dial:` in the file")]
     Missing(String),
-    /// The address of the server itself.
-    #[error("dial: '{0}' is this server; addresses are those of others")]
-    Itself(String),
     /// A server that others have to reach.
     #[error(
         "peer: other servers cannot reach this one at {0}; give --advertise HOST:PORT, or \
@@ -66,19 +63,17 @@ pub(super) fn parse(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A legal address for every founder but this one; servers that join may have one, too.
+/// A legal address for every founder but this one; servers that join may have one, too. Its own is
+/// none that it dials, so that all servers can be given the same list.
 ///
 /// # Errors
-/// One is missing, this server's own, or no address.
+/// One is missing, or no address.
 pub(super) fn check(
     dial: &BTreeMap<String, String>,
     members: &Members,
     own: &str,
 ) -> Result<(), DialError> {
     let others = || members.names().iter().filter(|name| *name != own);
-    if dial.contains_key(own) {
-        return Err(DialError::Itself(own.to_owned()));
-    }
     if let Some(missing) = others().find(|name| !dial.contains_key(*name)) {
         return Err(DialError::Missing(missing.clone()));
     }

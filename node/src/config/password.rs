@@ -1,13 +1,64 @@
-//! The password of `root`: as configured, else the one that an earlier start made up. May not check
-//! anybody's password.
+//! Where passwords come from: the environment, files that it names, and for `root` the one that an
+//! earlier start made up. May not check anybody's password.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Random bytes of a password that is made up.
 const RANDOM_BYTES: usize = 16;
+
+/// A password that the environment names in a wrong way.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// Which one counts would be chance.
+    #[error("{0} and {0}_FILE are both set; set one of them")]
+    Both(String),
+    /// The file cannot be read, or is no text.
+    #[error("{variable}: {}: {source}", path.display())]
+    File {
+        /// Name of the variable with the path.
+        variable: String,
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// An empty password would let everybody in.
+    #[error("{variable}: {} holds no password", path.display())]
+    Empty {
+        /// Name of the variable with the path.
+        variable: String,
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// The password in the variable `name`, or in the file that `name` with `_FILE` behind it names, as
+/// engines of containers hand out secrets; the end of its last line is not part of it.
+///
+/// # Errors
+/// Both are set, or the file cannot be read or is empty.
+pub fn secret(
+    name: &str,
+    lookup: impl Fn(&str) -> Option<String>,
+) -> Result<Option<String>, SecretError> {
+    let variable = format!("{name}_FILE");
+    let Some(path) = lookup(&variable).map(PathBuf::from) else {
+        return Ok(lookup(name));
+    };
+    if lookup(name).is_some() {
+        return Err(SecretError::Both(name.to_owned()));
+    }
+    match fs::read_to_string(&path) {
+        Ok(text) => match text.trim_end_matches(['\r', '\n']) {
+            "" => Err(SecretError::Empty { variable, path }),
+            password => Ok(Some(password.to_owned())),
+        },
+        Err(source) => Err(SecretError::File { variable, path, source }),
+    }
+}
 
 /// Returns the password, and whether it was made up just now and has to be shown to somebody. To be
 /// called by the owner of the folder alone.
@@ -82,5 +133,28 @@ mod tests {
         fs::write(dir.path().join("root-password"), "\n").unwrap();
         let error = root(None, dir.path()).unwrap_err().to_string();
         assert!(error.contains("root-password holds no password"), "{error}");
+    }
+
+    #[test]
+    fn a_password_stands_in_a_variable_or_in_the_file_that_it_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        fs::write(&path, "of the file\n").unwrap();
+        let file = path.to_string_lossy().into_owned();
+        let with = |variables: &[(&str, &str)]| {
+            let found = |name: &str| variables.iter().find(|(n, _)| *n == name);
+            secret("PASSWORD", |name| found(name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(with(&[]).unwrap(), None);
+        assert_eq!(with(&[("PASSWORD", "given")]).unwrap().as_deref(), Some("given"));
+        assert_eq!(with(&[("PASSWORD_FILE", &file)]).unwrap().as_deref(), Some("of the file"));
+        let both = with(&[("PASSWORD", "given"), ("PASSWORD_FILE", &file)]).unwrap_err();
+        assert_eq!(both.to_string(), "PASSWORD and PASSWORD_FILE are both set; set one of them");
+        fs::write(&path, "\n").unwrap();
+        let empty = with(&[("PASSWORD_FILE", &file)]).unwrap_err();
+        assert!(empty.to_string().contains("holds no password"), "{empty}");
+        fs::remove_file(&path).unwrap();
+        let gone = with(&[("PASSWORD_FILE", &file)]).unwrap_err().to_string();
+        assert!(gone.starts_with("PASSWORD_FILE: ") && gone.contains(&file), "{gone}");
     }
 }

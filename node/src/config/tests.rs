@@ -124,7 +124,7 @@ fn what_does_not_fit_together_is_refused() {
         (without("data"), "data: missing"),
         (without("cluster_password"), "cluster password: missing"),
         (GOOD.replace("[n1, n2]", "[n1, n2, n3]"), "dial: no address for MASTER 'n3'"),
-        (GOOD.replace("  n2:", "  n1:"), "dial: 'n1' is this server"),
+        (GOOD.replace("  n2:", "  n1:"), "dial: no address for MASTER 'n2'"),
         (
             format!("{GOOD}join: [\"127.0.0.1:7002\"]\n"),
             "`masters:` and `join:` exclude each other",

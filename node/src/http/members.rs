@@ -183,6 +183,9 @@ pub struct Server {
     pub role: Role,
     /// Where it is in its life.
     pub state: ServerState,
+    /// Some server hears it, or did until some seconds ago, whether it can be reached from here or
+    /// not.
+    pub is_heard: bool,
     /// What it told last since it started; kept when it cannot be reached any more.
     pub bulletin: Option<Bulletin>,
     /// Messages that came from it since this server started, by kind; those that never came are
@@ -393,7 +396,8 @@ mod tests {
         let databases = databases.iter().map(|name| (*name).to_owned()).collect();
         let bulletin = Some(Bulletin { databases, ..Bulletin::default() });
         let (name, role) = ("n2".into(), Role::Master);
-        Server { name, node: None, role, state, bulletin, received: BTreeMap::new() }
+        let received = BTreeMap::new();
+        Server { name, node: None, role, state, is_heard: false, bulletin, received }
     }
 
     /// These are OFFLINE for database `bench`.

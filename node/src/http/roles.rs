@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use quorate_api::ErrorCode;
+use quorate_api::{ErrorCode, Outcome};
 use quorate_control::command::Command;
 use quorate_control::schema::Database;
 use quorate_control::servers::Member;
 use quorate_control::status::Setting;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::access::Access;
 use super::backend::{Backend, NodeState};
 use super::error::ApiError;
-use super::members::ServerState;
+use super::members::{Server, ServerState};
 use super::reply::Answer;
 use crate::sql::HaRemoveServer;
 
@@ -84,10 +84,11 @@ impl<B: Backend> Access<'_, B> {
             // Whoever asked may never see the answer.
             tracing::warn!("the removal of server '{server}' by FORCE is asked for");
         }
-        self.change(Command::RemoveServer { server: server.clone(), force }).await?;
+        let removed = self.change(Command::RemoveServer { server: server.clone(), force }).await;
         if !force {
-            return Ok(row(&json!({"result": true})));
+            return removed.map(|_| row(&json!({"result": true})));
         }
+        removed.map_err(|error| in_doubt(error, &server, &at_stake))?;
         let warning = given_up(&server, &at_stake);
         tracing::warn!("{warning}");
         Ok(row(&json!({"result": true, "mayHaveLost": at_stake, "warning": warning})))
@@ -109,21 +110,9 @@ impl<B: Backend> Access<'_, B> {
         schema.databases.iter().filter(is_loose).map(|db| db.name.clone()).collect()
     }
 
-    /// What a server has that is there need not be given up.
+    /// What a server has that is there need not be given up, whoever reaches it.
     fn check_lost(&self, server: &str) -> Result<(), ApiError> {
-        let found = self.app.backend.servers();
-        let state = found.find(server).map(|server| server.state);
-        let Some(state @ ServerState::Is(_)) = state else { return Ok(()) };
-        if state == ServerState::Is(NodeState::Offline) {
-            return Ok(());
-        }
-        let state = state.name();
-        let text = format!(
-            "server '{server}' is {state}: FORCE gives up what it alone has acknowledged, and is \
-             for a server that is lost; give the databases with a writeQuorum below the majority \
-             one of 'majority', and remove it without FORCE"
-        );
-        Err(ApiError::new(ErrorCode::BadRequest, text))
+        self.app.backend.servers().find(server).map_or(Ok(()), is_lost)
     }
 
     fn check_distributed(&self) -> Result<(), ApiError> {
@@ -168,6 +157,38 @@ impl<B: Backend> Access<'_, B> {
         let text = format!("server '{name}' is {state}: it can be a MASTER once it is ONLINE");
         Err(ApiError::new(ErrorCode::NotReady, text))
     }
+}
+
+fn is_lost(server: &Server) -> Result<(), ApiError> {
+    let name = &server.name;
+    let how = match server.state {
+        ServerState::Is(NodeState::Offline) => return Ok(()),
+        ServerState::Is(state) => format!("is {}", state.name()),
+        ServerState::NotAvailable | ServerState::Offline if server.is_heard => {
+            "is heard by other servers, or was until some seconds ago".to_owned()
+        }
+        ServerState::NotAvailable | ServerState::Offline => return Ok(()),
+    };
+    let text = format!(
+        "server '{name}' {how}: FORCE gives up what it alone has acknowledged, and is for a server \
+         that is lost; give the databases with a writeQuorum below the majority one of \
+         'majority', and remove it without FORCE"
+    );
+    Err(ApiError::new(ErrorCode::BadRequest, text))
+}
+
+/// Where it may have happened, what it costs is said, too.
+fn in_doubt(mut error: ApiError, server: &str, databases: &[String]) -> ApiError {
+    if error.outcome() == Outcome::Unknown {
+        let names = databases.join(", ");
+        error.text = format!(
+            "{}: if it is, what server '{server}' alone had acknowledged in these databases is \
+             lost: {names}",
+            error.text
+        );
+        error.beside = Some(Box::new(Map::from_iter([("mayHaveLost".into(), json!(databases))])));
+    }
+    error
 }
 
 /// Refuses MASTERs of whom no majority can be reached. None at all are refused elsewhere.

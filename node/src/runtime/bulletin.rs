@@ -106,6 +106,7 @@ pub(super) fn servers(shared: &Shared) -> Servers {
         name: shared.name.clone(),
         node: Some(shared.node),
         state: ServerState::Is(shared.state()),
+        is_heard: true,
         bulletin: Some(compose(shared)),
         received: [].into(),
     };

@@ -115,6 +115,7 @@ mod tests {
             node: Some(NodeId(node)),
             role: Role::Master,
             state,
+            is_heard: false,
             bulletin: Some(Bulletin { addendum, ..Bulletin::default() }),
             received: BTreeMap::new(),
         }

@@ -82,6 +82,7 @@ mod tests {
             node: Some(NodeId(33)),
             role,
             state,
+            is_heard: false,
             bulletin: None,
             received: BTreeMap::new(),
         };

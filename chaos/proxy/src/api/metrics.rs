@@ -33,7 +33,7 @@ const STREAM_METRICS: [StreamMetric; 4] = [
     }),
 ];
 
-const LINK_METRICS: [LinkMetric; 6] = [
+const LINK_METRICS: [LinkMetric; 7] = [
     ("quorate_proxy_connections_accepted_total", "Connections accepted.", "counter", |view| {
         view.connections.accepted
     }),
@@ -54,6 +54,9 @@ const LINK_METRICS: [LinkMetric; 6] = [
     }),
     ("quorate_proxy_connections_waiting", "Connections waiting to be dialled.", "gauge", |view| {
         view.connections.waiting
+    }),
+    ("quorate_proxy_connections_half_open", "Ends kept by a half-open cut.", "gauge", |view| {
+        view.connections.half_open
     }),
     ("quorate_proxy_listening", "1 while the link accepts connections.", "gauge", |view| {
         u64::from(view.listening)

@@ -148,13 +148,21 @@ impl Control {
 impl Link {
     /// Takes a new state over; says whether the connections there are must end.
     fn apply(&mut self, state: LinkState, port: Option<Port>) -> bool {
-        let listened = self.state.listens();
-        let ends = (listened && !state.listens())
+        let stops = |before: bool, after: bool| before && !after;
+        let (kept, keeps) = (self.state.keeps(), state.keeps());
+        let ends = stops(self.state.listens(), state.listens())
+            || stops(self.state.enabled, state.enabled)
             || port.is_some()
-            || self.state.upstream != state.upstream;
+            || self.state.upstream != state.upstream
+            || kept != keeps;
         if ends {
             self.generation += 1;
-            self.ending = if state.is_closed() { Ending::Reset } else { Ending::Close };
+            self.ending = match keeps {
+                Some(stream) if state.enabled => Ending::HalfOpen(stream),
+                // The other end of what a half-open cut kept is long gone.
+                Some(_) | None if state.is_closed() || kept.is_some() => Ending::Reset,
+                Some(_) | None => Ending::Close,
+            };
         }
         if let Some(port) = port {
             self.port = port;

@@ -44,12 +44,17 @@ impl LinkState {
 
     /// Whether it should listen.
     pub(super) fn listens(&self) -> bool {
-        self.enabled && !self.is_closed()
+        self.enabled && !self.cut.is_some_and(Cut::refuses)
     }
 
     /// Whether a closed cut is in force.
     pub(super) fn is_closed(&self) -> bool {
         self.cut.is_some_and(|cut| cut.kind == CutKind::Closed)
+    }
+
+    /// The direction whose sender keeps its end, while a half-open cut is in force.
+    pub(super) fn keeps(&self) -> Option<Stream> {
+        self.cut.and_then(Cut::keeps)
     }
 
     /// Takes off what the extension put on; with `all`, also what the standard API did.

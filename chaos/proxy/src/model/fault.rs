@@ -37,6 +37,9 @@ pub(crate) enum CutKind {
     Silent,
     /// A crash seen from outside: connections are reset, new ones refused.
     Closed,
+    /// Who sends in the direction sees a black hole, who receives in it sees a crash.
+    #[serde(rename = "half_open")]
+    HalfOpen,
 }
 
 /// A cut of a link.
@@ -44,25 +47,55 @@ pub(crate) enum CutKind {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cut {
     pub(crate) kind: CutKind,
-    /// Directions of a silent cut; a closed one is always both.
+    /// Directions of a silent cut; a closed one is always both, a half-open one never.
     #[serde(default)]
     pub(crate) stream: Streams,
 }
 
 impl Cut {
     /// # Errors
-    /// `Invalid` for a closed cut of one direction: a connection is closed or it is not.
+    /// `Invalid` for a closed cut of one direction, as a connection is closed or it is not, and
+    /// for a half-open one of both, as then nobody would be left to keep it open.
     pub(crate) fn check(self) -> Result<(), Refusal> {
-        if self.kind == CutKind::Closed && self.stream != Streams::Both {
-            let problem = "a closed cut is always both directions";
-            return Err(Refusal::Invalid(problem.to_owned()));
-        }
-        Ok(())
+        let problem = match (self.kind, self.stream) {
+            (CutKind::Closed, Streams::Upstream | Streams::Downstream) => {
+                "a closed cut is always both directions"
+            }
+            (CutKind::HalfOpen, Streams::Both) => {
+                "a half-open cut needs `stream`, upstream or downstream: whose sender stays"
+            }
+            (CutKind::Silent, _)
+            | (CutKind::Closed, Streams::Both)
+            | (CutKind::HalfOpen, Streams::Upstream | Streams::Downstream) => return Ok(()),
+        };
+        Err(Refusal::Invalid(problem.to_owned()))
     }
 
     /// Whether bytes of a direction are held.
     pub(crate) fn silences(self, stream: Stream) -> bool {
-        self.kind == CutKind::Silent && self.stream.covers(stream)
+        match self.kind {
+            CutKind::Silent => self.stream.covers(stream),
+            CutKind::HalfOpen => true,
+            CutKind::Closed => false,
+        }
+    }
+
+    /// Whether new connections are refused: the client sees a crash.
+    pub(crate) fn refuses(self) -> bool {
+        match self.kind {
+            CutKind::Silent => false,
+            CutKind::Closed => true,
+            CutKind::HalfOpen => self.stream == Streams::Downstream,
+        }
+    }
+
+    /// The direction whose sender keeps its end of every connection, of a half-open cut.
+    pub(crate) fn keeps(self) -> Option<Stream> {
+        match (self.kind, self.stream) {
+            (CutKind::HalfOpen, Streams::Upstream) => Some(Stream::Upstream),
+            (CutKind::HalfOpen, Streams::Downstream) => Some(Stream::Downstream),
+            (CutKind::HalfOpen, Streams::Both) | (CutKind::Silent | CutKind::Closed, _) => None,
+        }
     }
 }
 
@@ -75,6 +108,8 @@ pub(crate) enum Distribution {
     Uniform,
     /// Bell curve round `latency` with standard deviation `jitter`; never below zero.
     Normal,
+    /// From `latency` up with a heavy tail of scale `jitter`, bounded.
+    Pareto,
 }
 
 /// A delay of a link in microseconds.
@@ -111,6 +146,13 @@ mod tests {
         assert!(cut.check().is_ok() && cut.silences(Stream::Upstream));
         let cut: Cut = serde_json::from_str(r#"{"kind":"closed","stream":"upstream"}"#).unwrap();
         assert!(cut.check().is_err());
+        let half = |stream: &str| {
+            let text = format!(r#"{{"kind":"half_open","stream":"{stream}"}}"#);
+            serde_json::from_str::<Cut>(&text).unwrap()
+        };
+        assert!(half("both").check().is_err() && half("upstream").check().is_ok());
+        assert!(half("downstream").refuses() && !half("upstream").refuses());
+        assert!(half("upstream").silences(Stream::Downstream), "nothing passes either way");
         assert!(serde_json::from_str::<Cut>(r#"{"kind":"silent","stream":"left"}"#).is_err());
         assert!(serde_json::from_str::<Delay>(r#"{"latency_us":5,"jiter_us":1}"#).is_err());
         let day_and_more = r#"{"latency_us":86400000001}"#;

@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::pump::{End, Pump};
+use super::counters::StreamCounters;
+use super::pump::{End, Pump, SILENT_BYTES_MAX};
 use super::{Ending, LinkPath, Rules};
 use crate::model::Stream;
 use crate::stages::{Naming, Pipeline};
+
+/// What one read from an end that is kept may bring.
+const KEPT_READ_BYTES: usize = 16 * 1024;
 
 /// How long a node may take to accept; the client is reset after that.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,6 +51,22 @@ impl<'a> WaitingGuard<'a> {
 impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.counters.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counts an end as kept by a half-open cut.
+struct KeptGuard<'a>(&'a LinkPath);
+
+impl<'a> KeptGuard<'a> {
+    fn new(link: &'a LinkPath) -> Self {
+        link.counters.half_open.fetch_add(1, Relaxed);
+        Self(link)
+    }
+}
+
+impl Drop for KeptGuard<'_> {
+    fn drop(&mut self) {
+        self.0.counters.half_open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -90,14 +111,31 @@ impl Accepted {
             (Ok(mut node), Some(rules)) => {
                 let sockets = (&mut client, &mut node);
                 let end = join(&link, index, rules.generation, sockets).await;
-                if end == Ending::Reset {
+                if end != Ending::Close {
                     link.counters.reset.fetch_add(1, Relaxed);
-                    abort(&link, &client);
-                    abort(&link, &node);
+                }
+                match end {
+                    Ending::Close => {}
+                    Ending::Reset => {
+                        abort(&link, &client);
+                        abort(&link, &node);
+                    }
+                    Ending::HalfOpen(stream) => {
+                        let (kept, gone) = match stream {
+                            Stream::Upstream => (client, node),
+                            Stream::Downstream => (node, client),
+                        };
+                        abort(&link, &gone);
+                        drop(gone);
+                        return keep(&link, stream, kept, open).await;
+                    }
                 }
             }
             (Err(NotJoined::Abandoned), _) => {}
             (Err(NotJoined::Ended(Ending::Close)), _) => {}
+            (Err(NotJoined::Ended(Ending::HalfOpen(Stream::Upstream))), _) => {
+                return keep(&link, Stream::Upstream, client, open).await;
+            }
             (Err(reason), _) => {
                 if let NotJoined::Unreachable(error) = reason {
                     tracing::warn!(link = %link.name, %error, "node cannot be reached");
@@ -111,6 +149,41 @@ impl Accepted {
         drop(client);
         drop(open);
     }
+}
+
+/// Keeps the end of whoever sends in `stream`, takes a little from it and answers nothing, until
+/// the cut is over. Then it is reset, as by a peer that has never heard of the connection.
+async fn keep(link: &LinkPath, stream: Stream, mut end: TcpStream, open: OpenGuard) {
+    let kept = KeptGuard::new(link);
+    // Half a connection is none: who waits for the ends of connections need not wait for it.
+    drop(open);
+    let counters = &link.counters.streams[stream.index()];
+    let mut changes = link.changes.subscribe();
+    let mut buffer = vec![0; KEPT_READ_BYTES];
+    let (mut held, mut ended) = (0, false);
+    while link.rules().is_some_and(|rules| rules.ending == Ending::HalfOpen(stream)) {
+        tokio::select! {
+            biased;
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+            }
+            read = end.read(&mut buffer), if !ended && held < SILENT_BYTES_MAX => match read {
+                // The end of the stream gets no answer either.
+                Ok(0) => ended = true,
+                Ok(count) => {
+                    StreamCounters::add(&counters.received, count);
+                    held += count;
+                }
+                Err(_) => break,
+            },
+        }
+    }
+    StreamCounters::add(&counters.discarded, held);
+    abort(link, &end);
+    drop(end);
+    drop(kept);
 }
 
 /// Makes the close that follows a reset. On a socket the peer has reset already it fails, and

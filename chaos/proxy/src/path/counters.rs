@@ -16,6 +16,8 @@ pub(crate) struct Counters {
     pub(crate) reset: AtomicU64,
     /// Gauge: accepted and waiting to be dialled, a silent cut being the usual reason.
     pub(crate) waiting: AtomicU64,
+    /// Gauge: ends kept by a half-open cut after the other end was reset.
+    pub(crate) half_open: AtomicU64,
     /// By `Stream::index`.
     pub(crate) streams: [StreamCounters; 2],
 }
@@ -49,6 +51,8 @@ pub(crate) struct ConnectionCounts {
     pub(crate) open: u64,
     /// Gauge.
     pub(crate) waiting: u64,
+    /// Gauge, not among those open.
+    pub(crate) half_open: u64,
     pub(crate) refused: u64,
     pub(crate) reset: u64,
 }
@@ -77,6 +81,7 @@ impl Counters {
             accepted: self.accepted.load(Relaxed),
             open,
             waiting: self.waiting.load(Relaxed),
+            half_open: self.half_open.load(Relaxed),
             refused: self.refused.load(Relaxed),
             reset: self.reset.load(Relaxed),
         }

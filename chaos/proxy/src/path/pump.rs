@@ -24,7 +24,7 @@ const BUFFER_BYTES: usize = 128 * 1024;
 /// Most bytes a silent direction takes from the sender; beyond it the proxy stops reading, the
 /// kernel's buffers fill, and the sender is held back. Enough to show in the counters that the
 /// cut bites.
-const SILENT_BYTES_MAX: usize = 64 * 1024;
+pub(super) const SILENT_BYTES_MAX: usize = 64 * 1024;
 
 /// Why a direction is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use super::Counters;
+use crate::model::Stream;
 use crate::stages::StageSpec;
 
 /// A link in this process; never used again after the link is gone.
@@ -21,6 +22,8 @@ pub(crate) enum Ending {
     Close,
     /// With a reset in both directions.
     Reset,
+    /// Half: who sends in this direction keeps its end and hears nothing; the other end is reset.
+    HalfOpen(Stream),
 }
 
 /// What one link does now.

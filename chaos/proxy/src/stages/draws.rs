@@ -5,6 +5,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
+/// Of the heavy tail; variance and mean are finite, as in netem's table of the same name.
+const PARETO_SHAPE: f64 = 3.0;
+/// The longest draw of the tail, in units of its scale. Without a bound one piece in a thousand
+/// million would hold its connection up for minutes.
+const PARETO_MAX: f64 = 19.0;
+
 /// Draws of one (seed, link, toxic, connection). Nothing done to another link, toxic or
 /// connection shifts them.
 #[derive(Clone, Debug)]
@@ -36,6 +42,14 @@ impl Draws {
         // 1 - u lies in (0, 1], where the logarithm is finite.
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
+    }
+
+    /// Bounded Pareto with shape 3, moved so that it begins at 0, in units of its scale: half of
+    /// the draws are below 0.26, one of a hundred is above 3.6, none above [`PARETO_MAX`].
+    pub(crate) fn pareto(&mut self) -> f64 {
+        let beyond = (1.0 + PARETO_MAX).powf(-PARETO_SHAPE);
+        let survives = (1.0 - beyond).mul_add(-self.unit(), 1.0);
+        survives.powf(-1.0 / PARETO_SHAPE) - 1.0
     }
 
     /// Evenly from `low` to `high`, both included; `low` when the range is empty.
@@ -75,5 +89,18 @@ mod tests {
         let variance = sample.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / 20_000.0;
         assert!(mean.abs() < 0.03, "{mean}");
         assert!((variance - 1.0).abs() < 0.05, "{variance}");
+    }
+
+    #[test]
+    fn pareto_has_the_asked_quantiles_and_a_bound() {
+        let mut draws = Draws::new(7, "a-b", "lag", 0);
+        let mut sample: Vec<f64> = (0..40_000).map(|_| draws.pareto()).collect();
+        sample.sort_unstable_by(f64::total_cmp);
+        assert!(sample[0] >= 0.0 && sample[39_999] <= PARETO_MAX, "{sample:?}");
+        // 1 - q = (1 + x)^-3.
+        for (quantile, wanted) in [(0.5, 0.26), (0.9, 1.154), (0.99, 3.64)] {
+            let at = sample[(quantile * 40_000.0) as usize];
+            assert!((at - wanted).abs() < 0.08 * (1.0 + wanted), "{quantile}: {at}");
+        }
     }
 }

@@ -37,6 +37,7 @@ impl Latency {
         match self.delay.distribution {
             Distribution::Uniform => draws.unit().mul_add(2.0, -1.0),
             Distribution::Normal => draws.normal(),
+            Distribution::Pareto => draws.pareto(),
         }
     }
 

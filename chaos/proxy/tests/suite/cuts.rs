@@ -113,6 +113,66 @@ async fn a_closed_cut_resets_refuses_and_heals_on_the_same_port() {
 }
 
 #[tokio::test]
+async fn a_half_open_cut_leaves_the_client_believing_and_resets_the_node() {
+    let proxy = Proxy::start().await;
+    let mut node = Node::start().await;
+    let link = proxy.link("a", &node).await;
+    let (mut client, mut server) = pair(link, &mut node).await;
+    passes(&mut client, &mut server, b"before").await;
+    let cut = json!({"cut": {"kind": "half_open", "stream": "upstream"}});
+    proxy.rules(&["a"], cut).await;
+    assert!(ends_by_reset(&mut server).await);
+    client.write_all(b"into the void").await.unwrap();
+    let held = |view: &serde_json::Value| view["bytes"]["upstream"]["held_bytes"] == 13;
+    let view = proxy.until("a", held).await;
+    assert_eq!(view["connections"]["half_open"], 1);
+    let counted = [&view["connections"]["open"], &view["connections"]["reset"]];
+    assert_eq!(counted, [&json!(0), &json!(1)]);
+    // A new one is taken and hears nothing; the one before has heard nothing either.
+    let mut late = TcpStream::connect(link).await.unwrap();
+    proxy.until("a", |view| view["connections"]["waiting"] == 1).await;
+    let nothing = client.try_read(&mut [0]).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+
+    proxy.rules(&["a"], json!({"cut": null})).await;
+    assert!(ends_by_reset(&mut client).await);
+    assert!(ends_by_reset(&mut late).await);
+    let view = proxy.until("a", |view| view["connections"]["half_open"] == 0).await;
+    assert_eq!(view["bytes"]["upstream"]["discarded_bytes"], 13);
+    assert!(!node.has_next());
+    let (mut client, mut server) = pair(link, &mut node).await;
+    passes(&mut client, &mut server, b"after").await;
+}
+
+#[tokio::test]
+async fn a_half_open_cut_the_other_way_leaves_the_node_believing_and_refuses_the_client() {
+    let proxy = Proxy::start().await;
+    let mut node = Node::start().await;
+    let link = proxy.link("a", &node).await;
+    let (mut client, mut server) = pair(link, &mut node).await;
+    let cut = json!({"cut": {"kind": "half_open", "stream": "downstream"}});
+    let answer = proxy.rules(&["a"], cut).await;
+    assert_eq!(answer["effective"]["settled"], true);
+    assert!(ends_by_reset(&mut client).await);
+    let refused = TcpStream::connect(link).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    server.write_all(b"still there?").await.unwrap();
+    server.shutdown().await.unwrap();
+    let held = |view: &serde_json::Value| view["bytes"]["downstream"]["held_bytes"] == 12;
+    assert_eq!(proxy.until("a", held).await["connections"]["half_open"], 1);
+    // Even a change of where the link leads tells the node's old end nothing.
+    let other = Node::start().await;
+    let change = json!({"upstream": other.address.to_string()});
+    proxy.ok("POST", "/proxies/a", change).await;
+    assert_eq!(proxy.show("a").await["connections"]["half_open"], 1);
+
+    proxy.rules(&["a"], json!({"heal": true})).await;
+    assert!(ends_by_reset(&mut server).await);
+    proxy.until("a", |view| view["connections"]["half_open"] == 0).await;
+    TcpStream::connect(link).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_silent_cut_that_closes_resets_what_waits() {
     let proxy = Proxy::start().await;
     let node = Node::start().await;

@@ -52,6 +52,7 @@ async fn a_step_with_one_bad_change_changes_nothing() {
         (json!({"links": ["zz"], "cut": {"kind": "closed"}}), 404),
         (json!({"links": ["b"], "cut": {"kind": "closed", "stream": "upstream"}}), 400),
         (json!({"links": ["b"], "cut": {"kind": "open"}}), 400),
+        (json!({"links": ["b"], "cut": {"kind": "half_open"}}), 400),
         (json!({"links": ["b"], "delay": {"latency_us": -1}}), 400),
         (json!({"links": ["b"], "delay": {"latency_us": 1, "distribution": "zipf"}}), 400),
         (json!({"links": ["b"], "remove_toxics": ["zz"]}), 404),

@@ -142,8 +142,8 @@ fn apply(topology: &Topology, deed: &Deed<'_>, known: Known, state: &mut State) 
                 }
             }
         }
-        FaultKind::Partition { shape, .. } => {
-            let unheard = shape.unheard(&names, deed.hit);
+        FaultKind::Partition { cut, shape, .. } => {
+            let unheard = cut.felt(*shape).unheard(&names, deed.hit);
             let number = |name: &String| names.iter().position(|other| other == name);
             let mut lost = vec![vec![false; names.len()]; names.len()];
             for (from, to) in &unheard {
@@ -176,6 +176,7 @@ fn worsen(known: &mut Known, by: Known) {
 mod tests {
     use super::super::super::sample::{MS, Sample};
     use super::*;
+    use crate::plan::{Cut, Shape};
 
     fn at(states: &[Since], ms: u64) -> &State {
         let index = states.partition_point(|since| since.from <= ms * MS);
@@ -230,6 +231,26 @@ mod tests {
         let states = states(&Sample::new(9_000).input(), &[stall]);
         let unsettled = |ms| at(&states, ms).unsettled;
         assert_eq!([1999, 2000, 4999, 5000].map(unsettled), [false, true, true, false]);
+    }
+
+    #[test]
+    fn nothing_passes_either_way_where_one_end_is_gone() {
+        let mut sample = Sample::new(20_000);
+        sample.partition("cut", 2000, 5000);
+        for record in &mut sample.faults {
+            record.proven = Some(record.begun);
+        }
+        let ways = |sample: &Sample| {
+            let states = states(&sample.input(), &[]);
+            let ways = &at(&states, 4000).ways;
+            (ways[2][0], ways[0][2])
+        };
+        for (cut, back) in [(Cut::Silent, Known::Works), (Cut::HalfOpen, Known::Broken)] {
+            let target = crate::plan::Target::One;
+            let kind = FaultKind::Partition { cut, target, shape: Shape::OneWayOut };
+            sample.plan.faults[0].kind = kind;
+            assert_eq!(ways(&sample), (Known::Broken, back), "{cut:?}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod matrix;
 mod nodes;
 pub(super) mod palette;
 mod percentiles;
+mod rates;
 mod resources;
 mod timeline;
 
@@ -21,6 +22,7 @@ pub(super) use lines::Lines;
 pub(super) use matrix::{Cell, Matrix};
 pub(super) use nodes::Availability;
 pub(super) use percentiles::{Curve, Percentiles, by_class, by_outcome};
+pub(super) use rates::{Mark, Rates, Unit};
 pub(super) use resources::Resources;
 pub(super) use timeline::{Geometry, Thumbnail, TimelinePlot, timeline_colours};
 

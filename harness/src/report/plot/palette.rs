@@ -30,6 +30,8 @@ pub(crate) const P50: Colour = colour(0x008F68, 0x2FC59B);
 pub(crate) const P99: Colour = colour(0x6A3D9A, 0xB48AE0);
 pub(crate) const MAX: Colour = colour(0x8A939E, 0x77828F);
 pub(crate) const NOTHING: Colour = colour(0xEEF1F4, 0x222A34);
+pub(crate) const MET: Colour = colour(0x0B5FA5, 0x6CB2F2);
+pub(crate) const MISSED: Colour = colour(0xB3261E, 0xFF8F84);
 
 /// Operation classes, in the order of [`class`].
 const CLASSES: [(&str, Colour); 7] = [
@@ -102,7 +104,8 @@ pub(crate) fn code(name: &str, index: usize) -> Colour {
 
 /// Every colour, for the style sheet and its test.
 fn all() -> impl Iterator<Item = Colour> {
-    let plain = [PAPER, INK, FAINT, GRID, FAULT, OK, FAILED, UNKNOWN, P50, P99, MAX, NOTHING];
+    let plain =
+        [PAPER, INK, FAINT, GRID, FAULT, OK, FAILED, UNKNOWN, P50, P99, MAX, NOTHING, MET, MISSED];
     plain
         .into_iter()
         .chain(CLASSES.into_iter().map(|(_, colour)| colour))
@@ -154,7 +157,7 @@ mod tests {
 
     #[test]
     fn lines_can_be_seen_in_both_schemes() {
-        for line in [OK, UNKNOWN, P50, P99, MAX].into_iter().chain(SERIES) {
+        for line in [OK, UNKNOWN, P50, P99, MAX, MET, MISSED].into_iter().chain(SERIES) {
             assert!(contrast(line.light, PAPER.light) >= 2.7, "{line:?}");
             assert!(contrast(line.dark, PAPER.dark) >= 3.0, "{line:?}");
         }

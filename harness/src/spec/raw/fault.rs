@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::RawQuorum;
-use crate::plan::{Cut, Shape, Survives};
+use crate::plan::{Cut, DelayDistribution, ServerState, Shape, Survives};
 use crate::spec::units::Span;
 
 /// One fault: it begins at `at` and is healed `for` later.
@@ -24,8 +24,12 @@ pub struct RawFault {
     /// last one if it happens several times.
     #[serde(default)]
     pub after: Option<String>,
-    /// after: leave it out, with a note, where it would end behind the measure phase, because what
-    /// it waits for was late. Default false: the run is unsound then.
+    /// `at` counts from the moment at which this was seen, instead of from a time.
+    #[serde(default)]
+    pub when: Option<RawWhen>,
+    /// after, when: leave it out, with a note, where it would end behind the measure phase, because
+    /// what it waits for was late or never came. Default false: the run is unsound then. storm: the
+    /// same of every time behind the first, default for all behind the second.
     #[serde(default)]
     pub may_lapse: Option<bool>,
     /// How long it lasts.
@@ -57,6 +61,10 @@ pub struct RawFault {
     /// times: from one beginning to the next.
     #[serde(default)]
     pub every: Option<Span>,
+    /// kill and restart: again and again instead of once, each time to targets of its own, and
+    /// never before everybody is back from the time before.
+    #[serde(default)]
+    pub storm: Option<RawStorm>,
     /// latency: added to every message in each direction. disk slow: added to every sync. reset:
     /// from a connection's first bytes to its reset, default 0s. slice: from piece to piece.
     #[serde(default)]
@@ -70,9 +78,43 @@ pub struct RawFault {
     /// reconfigure: the write quorum until the end, at least a majority.
     #[serde(default)]
     pub write_quorum: Option<RawQuorum>,
-    /// latency: half width of the uniform variation of `delay`. Default 0s.
+    /// latency: how much `delay` varies: half the width of a uniform variation, the standard
+    /// deviation of a normal one, the scale of the tail of a pareto one. Default 0s.
     #[serde(default)]
     pub jitter: Option<Span>,
+    /// latency: how `delay` varies. Default uniform.
+    #[serde(default)]
+    pub distribution: Option<DelayDistribution>,
+}
+
+/// An event of the measure phase that a fault waits for: `server` and `state`, or `committed`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawWhen {
+    /// Which server is asked for its state, again and again.
+    #[serde(default)]
+    pub server: Option<String>,
+    /// The state that it must say it is in.
+    #[serde(default)]
+    pub state: Option<ServerState>,
+    /// So many transactions committed since the measure phase began, as their coordinators count.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub committed: Option<u64>,
+}
+
+/// How often servers go and return: as often as `for` has room for if each is back at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawStorm {
+    /// From the proven return of all to the next time, on average; each is drawn from the seed,
+    /// between about half of it and about one and a half times it.
+    pub every: Span,
+    /// How long they stay away.
+    pub down: Span,
+    /// Whether more than a minority of the MASTERs may be away at once. Default false.
+    #[serde(default)]
+    pub beyond_minority: bool,
 }
 
 /// What a fault does.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::fault::{DiskWord, Kind, RawFault, RawScenarioFile, RawTarget, TargetWord};
+pub use self::fault::{DiskWord, Kind, RawFault, RawScenarioFile, RawTarget, RawWhen, TargetWord};
 pub use self::gate::{RawBetter, RawGateFile, RawGateMetric};
 pub use self::suite::{RawExperiment, RawSuiteFile};
 pub use self::sweep::{Measure, RawAxis, RawPoint, RawSweep};

@@ -72,6 +72,16 @@
 //! comes by a log, or out of votes, which a server that aligns keeps, once enough answer again. W
 //! below majority promises nothing of this (3.10).
 //!
+//! **A configuration that comes meanwhile.** Whether another state of an item is newer or another
+//! line depends on the generation that it was written in, so nothing is taken of one that is not
+//! known here. What a source says by a newer configuration is dropped, and asked for again; a
+//! commit that comes in another way waits, as at any server (`Fit::Ahead`). So whatever is taken is
+//! of generations known here, as no source applies what it does not know either. A cluster's next
+//! generation begins all comparisons anew. A commit that still waits when this server is back is no
+//! part of what its logs are skipped over: some source has applied that, and said so by a
+//! configuration that this server has. Nothing waits longer than before: no server comes back that
+//! has heard of a newer configuration than its own (`align_return`).
+//!
 //! **A server that joins** aligns from its first start on, with nothing, in a configuration that
 //! names it a REPLICA. Who has not heard of that does not count it. So a source drops questions of
 //! a newer configuration than its own, and who has heard of one forgets nothing (cuts no log,

@@ -225,7 +225,7 @@ impl Machine {
         let local = cx.stamp(&op.item);
         let after = op.stamp_after(*tx);
         let by_version = self.config.has(Bug::BaseByVersion);
-        if self.is_ahead(participants, cluster) && self.align.is_none() {
+        if self.is_ahead(participants, cluster) {
             return Fit::Ahead;
         }
         if self.is_late(participants, cluster) {
@@ -256,9 +256,6 @@ impl Machine {
             return if local.version > after.version {
                 Fit::Present
             } else if local.version < op.base.version {
-                Fit::Missing(op.base.tx)
-            } else if self.is_ahead(participants, cluster) {
-                // Its rules are not known here yet.
                 Fit::Missing(op.base.tx)
             } else {
                 Fit::Contradicts

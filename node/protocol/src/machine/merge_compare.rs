@@ -183,7 +183,7 @@ impl Machine {
                 if upto.is_some_and(|upto| key > *upto) {
                     return Range { entries, next: None };
                 }
-                if !self.everybody_had(&key, &committed) {
+                if !self.goes_anywhere(cluster, &key, &committed) {
                     let digest = Digest::of(&key, &committed);
                     entries.push((key.clone(), digest));
                 }

@@ -148,12 +148,11 @@ impl<'a> Scene<'a> {
         self.heads.iter().copied().filter(known).max_by_key(|head| head.stamp)
     }
 
-    /// Everybody has this one, and nothing else is open.
-    fn is_equal(&self, head: &Head<'_>) -> bool {
-        let is_live = head.committed.is_some_and(|committed| committed.live);
-        // A tombstone may be dropped here and there.
+    /// Everybody has this one, or nothing where that lacks nothing, and nothing else is open.
+    fn is_equal(&self, head: &Head<'_>, may_lack: impl Fn(&Committed) -> bool) -> bool {
+        let may_lack = head.committed.is_none_or(may_lack);
         let is_same = |state: &&State| {
-            state.stamp() == head.stamp || (state.stamp() == Stamp::ABSENT && !is_live)
+            state.stamp() == head.stamp || (state.stamp() == Stamp::ABSENT && may_lack)
         };
         let is_one = self.heads.len() == 1 && self.doubtful.is_empty();
         is_one && self.states.values().all(is_same)
@@ -242,7 +241,7 @@ impl Machine {
             self.stays(item, scene, logs);
             return Verdict::Wait;
         };
-        if scene.is_equal(&highest) {
+        if scene.is_equal(&highest, |committed| self.may_lack(item, committed)) {
             return Verdict::Equal(highest.stamp);
         }
         let known: Vec<&'a Committed> =

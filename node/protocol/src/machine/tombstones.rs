@@ -29,7 +29,7 @@ use quorate_api::{Boot, ClusterKey, Committed, ItemId, ItemKey, NodeId, Stamp, T
 use super::closing::END;
 
 use super::{Cx, Machine};
-use crate::io::{Note, SKIPPED_BYTES, Tick, Write};
+use crate::io::{Note, Placement, SKIPPED_BYTES, Tick, Write};
 use crate::message::Finished;
 use crate::planted::Bug;
 use crate::survey::is_droppable;
@@ -80,6 +80,32 @@ impl Machine {
     /// A tombstone that may be dropped, here or elsewhere, at any time.
     pub(super) fn everybody_had(&self, key: &ItemKey, committed: &Committed) -> bool {
         !committed.live && is_droppable(key) && self.everybody_applied(committed.stamp.tx)
+    }
+
+    /// The same where W is below a majority: not one that only marks of a server say of that is
+    /// gone, or given up. It tells nobody any more, so they differ for good (`unite`).
+    pub(super) fn goes_anywhere(
+        &self,
+        cluster: ClusterKey,
+        key: &ItemKey,
+        committed: &Committed,
+    ) -> bool {
+        self.everybody_had(key, committed) && self.is_with_us(cluster, committed.stamp.tx.node)
+    }
+
+    /// Who does not have a tombstone lacks nothing: it may be dropped, or will be told of.
+    pub(super) fn may_lack(&self, item: &ItemId, committed: &Committed) -> bool {
+        let writer = committed.stamp.tx.node;
+        !committed.live && is_droppable(&item.key) && self.is_with_us(item.cluster, writer)
+    }
+
+    /// A server of the cluster that is not about to be given up by these MASTERs.
+    fn is_with_us(&self, cluster: ClusterKey, node: NodeId) -> bool {
+        let stays = |placement: &Placement| {
+            placement.merging().contains(&node) || !placement.masters.contains(&node)
+        };
+        (self.members.contains(&node) || node == self.config.node)
+            && self.placements.get(&cluster).is_none_or(stays)
     }
 
     /// Every MASTER and every REPLICA has applied it, this server included.

@@ -11,6 +11,12 @@
 //! the next generation is active, over restarts, too, however late the report arrives. Digests that
 //! are equal, with nothing listed as open, are one content on all MASTERs.
 //!
+//! **Tombstones of who is gone.** Nobody tells any more who has them, so some servers may have
+//! dropped what others keep, or never had. They are compared all the same, and one that some lack
+//! is written anew by whoever merges, who tells again. Else a REPLICA that aligned with those who
+//! have nothing would keep the content for good, and a key, the tombstone of which goes nowhere,
+//! could be claimed as if it had never been: who has it would take that claim for an old one.
+//!
 //! A commit that comes later all the same was decided by a server that is no MASTER of the cluster:
 //! it is listed as one that has lost, but a REPLICA that has it may keep it. So REPLICAs of the
 //! server refuse writes, and leave to MASTERs what a read of theirs finds undecided (`orphans`).
@@ -219,11 +225,8 @@ impl Machine {
     fn go_on_scanning(&self, cx: &Cx<'_>, cluster: ClusterKey, scan: &mut Scan) {
         let items = cx.items_after(cluster, scan.after.as_ref(), PAGE);
         scan.is_whole = is_last_page(&items, PAGE);
-        let placement = self.placements.get(&cluster);
-        let stays = |node| placement.is_some_and(|placement| placement.merging().contains(&node));
         for (key, committed) in items {
-            let counts = committed.live || stays(committed.stamp.tx.node);
-            if counts && !self.everybody_had(&key, &committed) {
+            if !self.goes_anywhere(cluster, &key, &committed) {
                 scan.sum = scan.sum.plus(Digest::of(&key, &committed));
             }
             scan.after = Some(key);

@@ -146,3 +146,41 @@ fn clients_write_again_when_merging_without_them_does_not_end() {
     assert!((patience..=patience + config().resend).contains(&begun), "{begun}");
     assert!(!seen.iter().any(|(_, effect)| refusal(effect).is_some()));
 }
+
+/// Nobody tells any more who has the tombstones of the one that is given up, or gone before.
+///
+/// FEATURES: A13, L7
+#[test]
+fn tombstones_of_who_is_gone_are_compared_and_not_to_be_lacked() {
+    let mut placement = uniting(Stage::Merging { merged: BTreeSet::new(), quiet: false });
+    placement.change.as_mut().unwrap().masters.truncate(2);
+    let mut machine = Machine::new(config(), Recovered::default());
+    let placements = [(CLUSTER, placement)].into();
+    machine.step(0, Event::Configure { cfg: 1, placements }, &records(0), &mut Vec::new());
+    let gone = |node, seq| {
+        let stamp = Stamp { version: 2, tx: TxId { node: NodeId(node), boot: Boot(1), seq } };
+        Committed { stamp, live: false, image: None, elsewhere: None }
+    };
+    for node in 1..=4 {
+        machine.raise_everywhere(NodeId(node), Boot(1), 10);
+    }
+    let record = ItemId::record(CLUSTER, 7);
+    let key = ItemId { cluster: CLUSTER, key: ItemKey::Key([7].into()) };
+    for (item, node, seq, expected) in [
+        (&record, 1, 9, (true, true)),
+        (&record, 2, 9, (true, true)),
+        (&record, 2, 10, (false, true)),
+        (&record, 3, 9, (false, false)),
+        (&record, 4, 9, (false, false)),
+        (&key, 2, 9, (false, false)),
+        (&key, 3, 9, (false, false)),
+    ] {
+        let tombstone = gone(node, seq);
+        let goes = machine.goes_anywhere(CLUSTER, &item.key, &tombstone);
+        let found = (goes, machine.may_lack(item, &tombstone));
+        assert_eq!(found, expected, "{item} by {node}.{seq}");
+        let live = Committed { live: true, ..tombstone };
+        let goes = machine.goes_anywhere(CLUSTER, &item.key, &live);
+        assert_eq!((goes, machine.may_lack(item, &live)), (false, false), "{item} live");
+    }
+}

@@ -11,6 +11,7 @@ use quorate_control::agreement::Refusal;
 use quorate_control::generations::{Generations, Keepers};
 use quorate_control::loose::Loose;
 use quorate_control::plane::StateMachine;
+use quorate_protocol::alignment::Digest;
 use quorate_protocol::io::{CLOSED, Placement, Report, SessionToken, Stage};
 use quorate_protocol::topology::Topology;
 use serde::{Deserialize, Serialize};
@@ -177,6 +178,25 @@ impl Table {
         }
     }
 
+    /// The planted bug: whoever stays is taken to have merged, sealed and compared already.
+    fn unite_unasked(&mut self, cluster: ClusterKey) {
+        let Some(Placement { generation, change: Some(change), .. }) =
+            self.placements().remove(&cluster)
+        else {
+            return;
+        };
+        let (token, digest) = (SessionToken::new(), Digest::default());
+        for report in [
+            Report::Merged { cluster, generation },
+            Report::Sealed { cluster, generation, token },
+            Report::Compared { cluster, generation: generation + 1, digest, differs: false },
+        ] {
+            for node in &change.masters {
+                self.generations.report(*node, &report);
+            }
+        }
+    }
+
     fn go_on_without(&mut self, cluster: ClusterKey, lost: NodeId) -> Result<(), Refusal> {
         let generations = &mut self.generations;
         let next = generations.next_keepers(cluster).or(generations.keepers(cluster));
@@ -185,6 +205,9 @@ impl Table {
         next.write_quorum = next.write_quorum.min(next.masters.len());
         if generations.is_loose(cluster) {
             generations.go_on_without(cluster, next)?;
+            if self.planted == Some(ControlBug::GivenUpUnasked) {
+                self.unite_unasked(cluster);
+            }
         } else {
             generations.propose(cluster, next)?;
         }

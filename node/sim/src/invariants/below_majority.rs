@@ -6,7 +6,8 @@
 //!   on from the line that wins; what it does away with must be listed. Of what recovery aborted
 //!   this is not asked: it sees the votes of those who are reachable, and may contradict an answer.
 //!   Whoever aborts first, against a Yes of its own where one is enough, has not looked at votes.
-//!   Nor is it asked of what a MASTER that people gave up took along.
+//!   Nor is it asked of what a MASTER that people gave up took along: of what those who are left
+//!   had neither applied, nor built on, nor votes enough for.
 //! - a transaction that touches a cluster with W of a majority has one outcome.
 //! - a content is listed as one that has lost only where two commits of its item were built on one
 //!   base. Mere lag never loses. This is asked of runs without an alignment: that brings contents
@@ -33,8 +34,8 @@ pub(super) struct BelowMajority {
     aborted: BTreeSet<TxId>,
     /// Aborted by somebody whose own Yes was enough to commit.
     unheard: BTreeSet<TxId>,
-    /// Acknowledged by a MASTER that was given up, and not by the votes of those who are left.
-    lost: BTreeSet<TxId>,
+    /// What was acknowledged, and those who were left when a MASTER was given up had no trace of.
+    lost: BTreeSet<(ItemId, Stamp)>,
     /// Items that each transaction wrote, with the stamps after it.
     wrote: BTreeMap<TxId, Vec<(ItemId, Stamp)>>,
     /// W of each generation, and whether it is a majority.
@@ -226,18 +227,24 @@ impl BelowMajority {
         self.acknowledged.insert(tx);
     }
 
-    /// A MASTER is given up. What the others hold as committed, or have votes enough for, stays.
+    /// A MASTER is given up. What the others hold as committed stays, also if they have forgotten
+    /// that since, and what they have votes enough for; and whatever their contents were built on.
     pub(super) fn given_up(&mut self, left: &[&Contents]) {
-        let is_lost = |tx: &&TxId| {
-            let commits = |disk: &&Contents| disk.outcomes.get(tx) == Some(&Decided::Commit);
+        let is_known = |tx: &&TxId| {
+            let commits = |disk: &&Contents| {
+                disk.outcomes.get(tx) == Some(&Decided::Commit) || disk.has_forgotten(**tx)
+            };
             let votes = |disk: &&&Contents| {
                 disk.txs.get(tx).is_some_and(|record| record.vote == Some(Vote::Yes))
             };
             let quorums = self.participants.get(tx).into_iter().flatten();
             let needed = quorums.filter_map(|of| self.quorum(of)).max().unwrap_or(1);
-            !left.iter().any(commits) && left.iter().filter(votes).count() < needed
+            left.iter().any(commits) || left.iter().filter(votes).count() >= needed
         };
-        let lost: BTreeSet<TxId> = self.acknowledged.iter().filter(is_lost).copied().collect();
+        let known = self.history(left);
+        let unknown = self.acknowledged.iter().filter(|tx| !is_known(tx));
+        let wrote = unknown.filter_map(|tx| self.wrote.get(tx)).flatten();
+        let lost: Vec<_> = wrote.filter(|after| !known.contains(after)).cloned().collect();
         self.lost.extend(lost);
     }
 
@@ -277,9 +284,19 @@ impl BelowMajority {
 
     /// An acknowledged write that is in no history of what all have, and listed nowhere.
     fn gone(&self, items: &BTreeMap<ItemId, Committed>, disks: &[&Contents]) -> Option<String> {
-        let mut known: BTreeSet<(ItemId, Stamp)> = BTreeSet::new();
-        let mut open: Vec<(ItemId, Stamp)> =
-            items.iter().map(|(item, newest)| (item.clone(), newest.stamp)).collect();
+        let newest = items.iter().map(|(item, newest)| (item.clone(), newest.stamp));
+        let known = self.behind(newest.collect());
+        let listed = self.history(disks);
+        let asked = self.acknowledged.difference(&self.aborted);
+        let wrote = asked.filter_map(|tx| self.wrote.get(tx)).flatten();
+        let wrote = wrote.filter(|after| !self.lost.contains(after));
+        let mut gone = wrote.filter(|after| !known.contains(after) && !listed.contains(after));
+        gone.next().map(|(item, stamp)| format!("{item} at {stamp:?} is gone without a trace"))
+    }
+
+    /// What these servers have, list, or had.
+    fn history(&self, disks: &[&Contents]) -> BTreeSet<(ItemId, Stamp)> {
+        let mut open = Vec::new();
         for disk in disks {
             let held = disk.items.iter().map(|(item, held)| (item.clone(), held.stamp));
             open.extend(held);
@@ -287,6 +304,12 @@ impl BelowMajority {
                 open.extend(rivals.iter().map(|rival| (item.clone(), rival.committed.stamp)));
             }
         }
+        self.behind(open)
+    }
+
+    /// All that these were built on, and they.
+    fn behind(&self, mut open: Vec<(ItemId, Stamp)>) -> BTreeSet<(ItemId, Stamp)> {
+        let mut known = BTreeSet::new();
         while let Some(next) = open.pop() {
             let (item, before) = (next.0.clone(), self.before.get(&next).cloned());
             if known.insert(next) {
@@ -294,11 +317,7 @@ impl BelowMajority {
                 open.extend(before.map(|stamp| (item.clone(), stamp)));
             }
         }
-        let asked = self.acknowledged.difference(&self.aborted);
-        let asked = asked.filter(|tx| !self.lost.contains(tx));
-        let wrote = asked.filter_map(|tx| self.wrote.get(tx)).flatten();
-        let mut gone = wrote.filter(|after| !known.contains(after));
-        gone.next().map(|(item, stamp)| format!("{item} at {stamp:?} is gone without a trace"))
+        known
     }
 }
 
@@ -309,6 +328,59 @@ mod tests {
     use quorate_protocol::message::TxRecord;
 
     use super::*;
+    use crate::disk::Disk;
+
+    /// Of two updates in one line both were acknowledged; then their MASTER is given up. What is
+    /// left has less or more of it, and at the end there is something else.
+    #[test]
+    fn what_goes_with_a_master_is_what_the_others_had_no_trace_of() {
+        let item = ItemId::record(ClusterKey { database: 1, cluster: 10 }, 0);
+        let (node, boot) = (NodeId(1), Boot(1));
+        let tx = |seq| TxId { node, boot, seq };
+        let stamp = |seq| Stamp { version: seq, tx: tx(seq) };
+        let content =
+            |seq| Committed { stamp: stamp(seq), live: true, image: None, elsewhere: None };
+        let left = |writes: Vec<Write>| {
+            let mut disk: Disk = Disk::default();
+            disk.write(1, writes);
+            disk.visible().clone()
+        };
+        let applied = |seq| Write::Item(item.clone(), content(seq));
+        let beside = |seq| {
+            let (committed, ancestors) = (content(seq), Vec::new());
+            let rivals = vec![Rival { committed, ancestors, fate: Fate::Lost }];
+            Write::Rivals(item.clone(), rivals)
+        };
+        let outcome = |seq| Write::Outcome(tx(seq), Decided::Commit);
+        for (has, gone) in [
+            (vec![], None),
+            (vec![applied(1)], None),
+            (vec![outcome(3)], Some(3)),
+            (vec![Write::Low(node, boot, 3)], Some(2)),
+            (vec![Write::Low(node, boot, 2)], None),
+            (vec![Write::Low(node, Boot(2), 9)], None),
+            (vec![applied(2)], Some(2)),
+            // Built on the first one, which is forgotten everywhere.
+            (vec![applied(3)], Some(2)),
+            (vec![applied(1), beside(3)], Some(2)),
+        ] {
+            let mut invariant = BelowMajority::default();
+            for seq in [2, 3] {
+                let (kind, base, image) = (OpKind::Update, stamp(seq - 1), None);
+                let op = Operation { item: item.clone(), kind, base, image };
+                invariant.note_operations(tx(seq), &[op]);
+                invariant.acknowledged(tx(seq));
+            }
+            invariant.given_up(&[&left(vec![applied(1)]), &left(has.clone())]);
+            let end = [(item.clone(), content(4))].into();
+            let found = invariant.gone(&end, &[]);
+            let expected =
+                gone.map(|seq| format!("{item} at {:?} is gone without a trace", stamp(seq)));
+            assert_eq!(found, expected, "{has:?}");
+            // It is kept: nothing is wrong.
+            assert_eq!(invariant.gone(&[(item.clone(), content(3))].into(), &[]), None);
+        }
+    }
 
     #[test]
     fn what_nobody_committed_and_what_goes_back_is_caught() {

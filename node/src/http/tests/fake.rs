@@ -4,7 +4,7 @@
 mod backend;
 mod picture;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -70,6 +70,8 @@ struct State {
     bulletins: BTreeMap<String, Bulletin>,
     received: BTreeMap<String, BTreeMap<&'static str, u64>>,
     role: Role,
+    /// Servers that others hear.
+    heard: BTreeSet<String>,
     /// There are no other servers.
     alone: bool,
     /// Deadlines of waits for a session, and of transactions.
@@ -103,6 +105,11 @@ impl Fake {
     /// Transactions and majority reads are not answered from now on.
     pub(super) fn hang(&self) {
         self.state().hangs = true;
+    }
+
+    /// Other servers hear these, whatever this one does.
+    pub(super) fn heard_elsewhere(&self, servers: &[&str]) {
+        self.state().heard = servers.iter().map(|name| (*name).to_owned()).collect();
     }
 
     /// Waits until one is waiting for its answer in vain.

@@ -195,6 +195,23 @@ async fn force_gives_up_what_a_lost_server_has_and_nothing_else() {
         let refused = refused["errors"][0]["content"].as_str().unwrap().to_owned();
         assert!(refused.contains(text), "{server}: {refused}");
     }
+    setup.fake.heard_elsewhere(&["n3"]);
+    let refused = ask(&setup, "HA REMOVE SERVER n3 FORCE").await;
+    let text = refused.fails(400, "bad_request", "failed");
+    let says = "server 'n3' is heard by other servers, or was until some seconds ago: FORCE gives";
+    assert!(text.starts_with(says), "{text}");
+    setup.fake.heard_elsewhere(&[]);
+    // Nobody knows whether it happened: what it costs is said.
+    setup.fake.fail(ErrorCode::Deadline);
+    let in_doubt = ask(&setup, "HA REMOVE SERVER n3 FORCE").await;
+    assert_eq!(in_doubt.json()["mayHaveLost"], json!(["loose"]));
+    let text = in_doubt.fails(500, "deadline", "unknown");
+    let says =
+        "if it is, what server 'n3' alone had acknowledged in these databases is lost: loose";
+    assert!(text.ends_with(says), "{text}");
+    setup.fake.fail(ErrorCode::NoQuorum);
+    let refused = ask(&setup, "HA REMOVE SERVER n3 FORCE").await.json();
+    assert!(refused["mayHaveLost"].is_null(), "nothing happened: {refused}");
     let rows = setup.sql("HA REMOVE SERVER n3 FORCE").await;
     let warning = "server 'n3' was removed by FORCE while the writeQuorum of these databases was \
                    below the majority: loose. What it alone had acknowledged there is lost";

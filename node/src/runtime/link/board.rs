@@ -22,6 +22,8 @@ const UNDER_WAY: Tick = 2_000_000;
 /// What it may take to find another neighbour and to be heard of through it, at least: who stands
 /// further below tells nothing new before its next notice.
 const DOUBT: Tick = 3_000_000;
+/// How long nobody must have heard of a server that is to be given up, at least.
+const SILENCE: Tick = 10_000_000;
 
 /// What a server tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +170,16 @@ impl Board {
         known.is_some_and(|notice| notice.boot >= boot && notice.state == NodeState::Offline)
     }
 
+    /// Somebody hears a server, or did until a moment ago, or this one has just started and would
+    /// not know. What gives a server up for good goes by this.
+    pub(super) fn is_heard(&self, node: NodeId) -> bool {
+        let silence = SILENCE.max(PERIODS * self.period + UNDER_WAY);
+        let known = self.known.get(&node);
+        let has_left = known.is_some_and(|known| known.notice.state == NodeState::Offline);
+        let last = known.map_or(0, |known| known.at);
+        !has_left && self.now.saturating_sub(last) < silence
+    }
+
     /// How a server is that this one has no link with.
     pub(super) fn state(&self, node: NodeId) -> ServerState {
         let Some(Known { notice, at, .. }) = self.known.get(&node) else {
@@ -291,6 +303,34 @@ mod tests {
         assert_eq!(top.state(NodeId(4)), ONLINE, "its next notice may be under way");
         top.pass(period + UNDER_WAY);
         assert_eq!(top.state(NodeId(4)), ServerState::NotAvailable);
+    }
+
+    /// FEATURES: A20, S11
+    #[test]
+    fn who_is_lost_here_is_heard_until_nobody_has_told_of_it_for_long() {
+        let (mut a, mut b, mut c) = (board(1), board(2), board(3));
+        assert!(a.is_heard(NodeId(3)), "a has just started");
+        a.pass(SILENCE);
+        assert!(!a.is_heard(NodeId(3)), "never met");
+        c.publish(NodeState::Online, None);
+        tell(&c, &mut a);
+        tell(&c, &mut b);
+        a.lose(NodeId(3), Boot(1));
+        a.pass(2 * SILENCE - 1);
+        assert_eq!((a.state(NodeId(3)), a.is_heard(NodeId(3))), (ServerState::NotAvailable, true));
+        c.publish(NodeState::Online, None);
+        tell(&c, &mut b);
+        tell(&b, &mut a);
+        a.pass(3 * SILENCE - 2);
+        assert!(a.is_heard(NodeId(3)), "another one hears it");
+        a.pass(3 * SILENCE - 1);
+        assert!(!a.is_heard(NodeId(3)), "no more");
+        c.publish(NodeState::Online, None);
+        tell(&c, &mut a);
+        assert!(a.is_heard(NodeId(3)));
+        c.publish(NodeState::Offline, None);
+        tell(&c, &mut a);
+        assert!(!a.is_heard(NodeId(3)), "it has said that it stops");
     }
 
     #[test]

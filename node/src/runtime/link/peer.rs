@@ -111,6 +111,7 @@ impl Peer {
             node,
             role,
             state: seen.or_else(|| Some(board.state(node?))).unwrap_or_default(),
+            is_heard: node.is_some_and(|node| board.is_heard(node)),
             bulletin: node.and_then(told),
             received: self.received.by_name().collect(),
         }

@@ -21,6 +21,7 @@ impl Fake {
                 (Some(_), true) => ServerState::Is(status.state),
             },
             role: Role::Master,
+            is_heard: state.heard.contains(name),
             bulletin: state.bulletins.get(name).cloned(),
             received: state.received.get(name).cloned().unwrap_or_default(),
         });
