@@ -65,6 +65,10 @@ chaos: build ## Run a scenario against a workload: make chaos C=chaos/kill.yaml 
 soak-chaos: build ## Faults drawn at random under load, round after round; resumes: make soak-chaos [SEED=1] [FOR=30m] [W=…]
 	@$(QUORATE) chaos $(or $(W),workloads/baseline.yaml) --random --seed $(SEED) --duration $(or $(FOR),30m) --stage $(STAGE)
 
+.PHONY: compare
+compare: build ## Set two runs beside each other: make compare [A=results/baseline] [B=results/latest]
+	@$(QUORATE) compare $(or $(A),results/baseline) $(or $(B),results/latest)
+
 .PHONY: report
 report: build ## Write a run's report again: make report [RUN=results/latest]
 	@$(QUORATE) report $(or $(RUN),results/latest)

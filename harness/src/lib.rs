@@ -1,8 +1,10 @@
 //! The `quorate` command: spec → plan → stage → drive → record → check → report.
 //! May not know the protocol, control or simulator crates (held by the edge test).
 
+pub mod ab;
 pub mod capacity;
 pub mod cli;
+pub mod compare;
 pub mod disk;
 pub mod drive;
 pub mod engine;

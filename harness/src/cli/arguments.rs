@@ -32,6 +32,11 @@ pub(super) enum Command {
     /// Run a workload round after round under faults drawn from a seed; goes on where a killed one
     /// had come to
     Chaos(ChaosArguments),
+    /// Set runs beside each other, or say what the blocks of `quorate ab` came to
+    Compare(CompareArguments),
+    /// Run two builds, or two settings, in turns, and say whether B is better, worse or the same;
+    /// goes on where a killed one had come to
+    Ab(AbArguments),
     /// Show what a workload would do and how long it takes; starts nothing
     Plan(PlanArguments),
     /// Write the servers of a workload as a file for an engine of many machines; starts nothing
@@ -251,6 +256,47 @@ pub(super) struct ChaosArguments {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct CompareArguments {
+    /// Run folders, the first of which the others are compared with; or one folder of `quorate ab`
+    #[arg(default_values = ["results/baseline", "results/latest"])]
+    pub(super) folders: Vec<PathBuf>,
+    /// Which metrics must not be worse, and within which margins; blocks of `quorate ab` alone can
+    /// pass it
+    #[arg(long, value_name = "FILE")]
+    pub(super) gate: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AbArguments {
+    /// The server's program that B is compared with (an image at the docker stage)
+    pub(super) a: PathBuf,
+    /// The server's program that something is said of; the same one calibrates
+    pub(super) b: PathBuf,
+    #[command(flatten)]
+    pub(super) spec: SpecArguments,
+    /// Blocks of four runs: A B B A, then B A A B
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) blocks: u32,
+    /// Replace a value of the file for A alone; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(super) set_a: Vec<String>,
+    /// Replace a value of the file for B alone; may be repeated
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub(super) set_b: Vec<String>,
+    /// Which metrics must not be worse, and within which margins
+    #[arg(long, value_name = "FILE")]
+    pub(super) gate: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) place: PlaceArguments,
+    /// Begin anew, also where an unfinished one of the same kind is there
+    #[arg(long)]
+    pub(super) fresh: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct FolderArguments {
     /// Run folder, such as results/latest
     #[arg(default_value = "results/latest")]
@@ -333,6 +379,8 @@ pub(super) enum SchemaKind {
     Scenario,
     /// workloads/suites/*.yaml
     Suite,
+    /// The file of --gate
+    Gate,
 }
 
 #[derive(Debug, Args)]

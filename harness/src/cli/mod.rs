@@ -1,10 +1,13 @@
 //! The command line front end: arguments, tables, exit codes. The only module that writes to
 //! stdout. May not know how anything is done; each subcommand is a file that calls the library.
 
+mod ab;
 mod arguments;
 mod capacity;
 mod chaos;
 mod clean;
+mod compare;
+mod compared;
 mod doctor;
 mod exit;
 mod list;
@@ -25,6 +28,7 @@ use clap::Parser;
 use self::arguments::{Arguments, Command};
 pub use self::exit::Exit;
 use self::output::Output;
+use crate::compare::CompareError;
 use crate::render::RenderError;
 use crate::report::ReportError;
 use crate::run::choice::Refused;
@@ -58,6 +62,8 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Sweep(arguments) => sweep::sweep(&arguments),
         Command::Capacity(arguments) => capacity::capacity(&arguments),
         Command::Chaos(arguments) => chaos::chaos(&arguments),
+        Command::Compare(arguments) => compare::compare(&arguments),
+        Command::Ab(arguments) => ab::ab(&arguments),
         Command::Check(arguments) => offline::check(&arguments),
         Command::Report(arguments) => offline::report(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
@@ -85,6 +91,10 @@ fn failed(error: &anyhow::Error) -> Exit {
         return Exit::BadSpec;
     }
     if let Some(error @ ReportError::NoRuns { .. }) = error.downcast_ref::<ReportError>() {
+        eprintln!("error: {error}");
+        return Exit::BadSpec;
+    }
+    if let Some(error) = error.downcast_ref::<CompareError>() {
         eprintln!("error: {error}");
         return Exit::BadSpec;
     }

@@ -9,6 +9,7 @@ pub(super) fn schema(arguments: &SchemaArguments) -> anyhow::Result<Exit> {
         SchemaKind::Workload => FileKind::Workload,
         SchemaKind::Scenario => FileKind::Scenario,
         SchemaKind::Suite => FileKind::Suite,
+        SchemaKind::Gate => FileKind::Gate,
     };
     Output.json(&kind.schema())?;
     Ok(Exit::Good)

@@ -174,7 +174,7 @@ pub(super) fn versioned<T: DeserializeOwned>(
 }
 
 /// The same of a file of which several versions are read.
-pub(super) fn versioned_in<T: DeserializeOwned>(
+pub(crate) fn versioned_in<T: DeserializeOwned>(
     path: &Path,
     readable: RangeInclusive<u32>,
 ) -> Result<Option<T>, ReportError> {

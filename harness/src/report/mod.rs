@@ -27,6 +27,7 @@ pub use consequences::{SeriesSummary, Waited};
 pub use error::ReportError;
 pub use index::{Index, index, run_folders};
 pub use load::Marks;
+pub(crate) use load::versioned_in;
 pub use plot::PlotError;
 pub use points::sweep;
 pub use summary::{
@@ -35,7 +36,7 @@ pub use summary::{
 };
 
 use crate::figures::figures;
-use crate::folder::RunFolder;
+use crate::folder::{Manifest, RunFolder};
 
 /// What was written.
 #[derive(Debug)]
@@ -77,6 +78,14 @@ pub fn marks(folder: &RunFolder) -> Result<Marks, ReportError> {
 /// Another format version, or not a summary.
 pub fn read_summary(folder: &RunFolder) -> Result<Option<Summary>, ReportError> {
     load::versioned(&folder.summary(), SUMMARY_FORMAT)
+}
+
+/// Reads the `manifest.json` of a run folder; `None` if it has none.
+///
+/// # Errors
+/// Another format version, or not a manifest.
+pub fn read_manifest(folder: &RunFolder) -> Result<Option<Manifest>, ReportError> {
+    load::versioned(&folder.manifest(), load::MANIFEST_FORMAT)
 }
 
 /// Writes a file as a whole.

@@ -6,6 +6,7 @@
 
 mod expect;
 mod faults;
+mod gate;
 mod latency;
 mod load;
 mod network;
@@ -27,6 +28,7 @@ use std::collections::BTreeMap;
 use quorate_check::verdict::Verdict;
 
 pub use expect::CHECKERS;
+pub use gate::gate;
 pub use load::{Overrides, scenario, workload};
 pub use problem::{Origin, Problem, SpecError, hint, nearest};
 pub use raw::Measure;

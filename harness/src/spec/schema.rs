@@ -6,7 +6,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::problem::{Problem, hint, nearest};
-use super::raw::{RawScenarioFile, RawSuiteFile, RawWorkloadFile};
+use super::raw::{RawGateFile, RawScenarioFile, RawSuiteFile, RawWorkloadFile};
 use super::tree::Node;
 
 /// The kinds of spec files.
@@ -18,6 +18,8 @@ pub enum FileKind {
     Scenario,
     /// `workloads/suites/*.yaml`.
     Suite,
+    /// What `--gate` names.
+    Gate,
 }
 
 impl FileKind {
@@ -33,6 +35,7 @@ impl FileKind {
             Self::Workload => generator.into_root_schema_for::<RawWorkloadFile>(),
             Self::Scenario => generator.into_root_schema_for::<RawScenarioFile>(),
             Self::Suite => generator.into_root_schema_for::<RawSuiteFile>(),
+            Self::Gate => generator.into_root_schema_for::<RawGateFile>(),
         };
         schema.to_value()
     }

@@ -3,6 +3,7 @@
 //! in `validate.rs` and `faults.rs`; nothing is checked here.
 
 mod fault;
+mod gate;
 mod suite;
 mod sweep;
 
@@ -12,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::fault::{DiskWord, Kind, RawFault, RawScenarioFile, RawTarget, RawWhen, TargetWord};
+pub use self::gate::{RawBetter, RawGateFile, RawGateMetric};
 pub use self::suite::{RawExperiment, RawSuiteFile};
 pub use self::sweep::{Measure, RawAxis, RawPoint, RawSweep};
 use super::expect::RawExpect;
