@@ -169,7 +169,11 @@ impl Machine {
             };
             clusters.iter().map(of_cluster).min().unwrap_or_default()
         };
-        self.others().into_iter().map(|node| (node, reached(node))).collect()
+        // Also logs of those who left: nobody streams what of them a generation's entry names.
+        let told = aligning.closed().flat_map(|(_, source)| &source.reached.applied);
+        let me = self.config.node;
+        let told = told.map(|(log, _)| *log).filter(|log| *log != me);
+        told.chain(self.others()).map(|node| (node, reached(node))).collect()
     }
 
     /// A source's low-water mark: outcomes below are in, and votes below are void.
