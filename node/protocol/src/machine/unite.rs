@@ -221,8 +221,8 @@ impl Machine {
         }
     }
 
-    /// Tombstones that may be dropped anywhere at any time do not count; nor do those of a server
-    /// that is given up: who has them is not told any more, so some may drop what others keep.
+    /// Tombstones that may be dropped anywhere at any time do not count. Those of a server that is
+    /// given up do: who has them is not told any more, so what somebody lacks is written anew.
     fn go_on_scanning(&self, cx: &Cx<'_>, cluster: ClusterKey, scan: &mut Scan) {
         let items = cx.items_after(cluster, scan.after.as_ref(), PAGE);
         scan.is_whole = is_last_page(&items, PAGE);
