@@ -12,6 +12,11 @@ use std::time::{Duration, Instant};
 
 /// Name of the stack, of its networks and volumes.
 const STACK: &str = "quorate-test-stack";
+/// Names of its passwords.
+const SECRETS: [&str; 2] =
+    ["quorate-test-stack_cluster_password", "quorate-test-stack_root_password"];
+/// Label of a swarm that was made for the test.
+const OURS: &str = "org.quorate.test";
 /// MASTERs and REPLICAs.
 const SERVERS: u16 = 4;
 /// `root:secret`.
@@ -34,29 +39,41 @@ fn told(arguments: &[&str]) -> Result<String, String> {
 }
 
 /// A swarm for as long as the test lasts, and what is started in it.
-struct Swarm {
-    /// It was made for the test.
-    own: bool,
-    secrets: Vec<String>,
-}
+struct Swarm;
 
 impl Swarm {
     /// `Err`: why there is none.
     fn join(image: &str) -> Result<Self, String> {
         told(&["image", "inspect", image])?;
-        let state = told(&["info", "--format", "{{.Swarm.LocalNodeState}}"])?;
-        let own = state != "active";
-        if own {
+        if told(&["info", "--format", "{{.Swarm.LocalNodeState}}"])? != "active" {
             told(&["swarm", "init", "--advertise-addr", "127.0.0.1"])?;
+            // Told by this that it was made for the test, also after one that was killed.
+            let node = told(&["info", "--format", "{{.Swarm.NodeID}}"])?;
+            told(&["node", "update", "--label-add", OURS, &node])?;
         }
-        Ok(Self { own, secrets: Vec::new() })
+        Self::clear();
+        Ok(Self)
     }
 
-    fn secret(&mut self, name: &str, folder: &Path) {
+    fn secret(name: &str, folder: &Path) {
         let file = folder.join(name);
         std::fs::write(&file, "secret").unwrap();
         told(&["secret", "create", name, &file.to_string_lossy()]).unwrap();
-        self.secrets.push(name.to_owned());
+    }
+
+    /// Removes what there is under the names of the test.
+    fn clear() {
+        docker(&["stack", "rm", STACK]);
+        let end = Instant::now() + LIMIT;
+        while !Self::is_gone() && Instant::now() < end {
+            std::thread::sleep(POLL);
+        }
+        for secret in SECRETS {
+            docker(&["secret", "rm", secret]);
+        }
+        for server in ["n1", "n2", "n3", "r1"] {
+            docker(&["volume", "rm", &format!("{STACK}_{server}-data")]);
+        }
     }
 
     fn is_gone() -> bool {
@@ -71,18 +88,10 @@ impl Swarm {
 
 impl Drop for Swarm {
     fn drop(&mut self) {
-        docker(&["stack", "rm", STACK]);
-        let end = Instant::now() + LIMIT;
-        while !Self::is_gone() && Instant::now() < end {
-            std::thread::sleep(POLL);
-        }
-        for secret in &self.secrets {
-            docker(&["secret", "rm", secret]);
-        }
-        for server in ["n1", "n2", "n3", "r1"] {
-            docker(&["volume", "rm", &format!("{STACK}_{server}-data")]);
-        }
-        if self.own {
+        Self::clear();
+        if told(&["node", "inspect", "self", "--format", "{{.Spec.Labels}}"])
+            .is_ok_and(|labels| labels.contains(OURS))
+        {
             docker(&["swarm", "leave", "--force"]);
         }
     }
@@ -91,7 +100,7 @@ impl Drop for Swarm {
 /// Status and body; `None` while nobody answers.
 fn request(port: u16, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: node\r\nAuthorization: Basic {CREDENTIALS}\r\n\
          Connection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -121,6 +130,19 @@ fn until(status: u16, port: u16, method: &str, path: &str, body: &str) -> String
     }
 }
 
+/// Asks until it is there: an answer that was lost is no reason to fail, nor is "exists" then.
+fn make(port: u16, path: &str, there: &str) {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let answer = request(port, "POST", path, "");
+        if request(port, "GET", there, "").is_some_and(|(status, _)| status == 200) {
+            return;
+        }
+        assert!(Instant::now() < end, "POST {path} at {port}: {answer:?}");
+        std::thread::sleep(POLL);
+    }
+}
+
 /// The first of as many free ports in a row as there are servers.
 fn free_ports() -> u16 {
     let free = |port: u16| TcpListener::bind(("0.0.0.0", port)).is_ok();
@@ -132,7 +154,7 @@ fn free_ports() -> u16 {
 #[test]
 fn a_rendered_stack_becomes_a_cluster() {
     let image = std::env::var("IMAGE").unwrap_or_else(|_| "quorate-node:local".to_owned());
-    let mut swarm = match Swarm::join(&image) {
+    let _swarm = match Swarm::join(&image) {
         Ok(swarm) => swarm,
         Err(why) => {
             // Not by a macro: those are captured when a test passes, and a skip has to be heard.
@@ -152,16 +174,16 @@ fn a_rendered_stack_becomes_a_cluster() {
         .unwrap();
     assert!(rendered.status.success(), "{rendered:?}");
     std::fs::write(&stack, &rendered.stdout).unwrap();
-    for which in ["cluster", "root"] {
-        swarm.secret(&format!("{STACK}_{which}_password"), folder.path());
+    for secret in SECRETS {
+        Swarm::secret(secret, folder.path());
     }
     told(&["stack", "deploy", "--detach=true", "-c", &stack.to_string_lossy(), STACK]).unwrap();
 
     for port in first..first + SERVERS {
         until(200, port, "GET", "/health", "");
     }
-    until(200, first, "POST", "/database/smoke/plocal", "");
-    until(201, first + 1, "POST", "/class/smoke/Thing", "");
+    make(first, "/database/smoke/plocal", "/database/smoke");
+    make(first + 1, "/class/smoke/Thing", "/class/smoke/Thing");
     let made = until(201, first + 2, "POST", "/document/smoke", r#"{"@class":"Thing","n":7}"#);
     let rid = made.split("\"@rid\":\"#").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
     let read = until(200, first + SERVERS - 1, "GET", &format!("/document/smoke/{rid}"), "");

@@ -41,15 +41,23 @@ impl Set<'_> {
         let name = &self.name;
         let namespace = self.options.namespace.as_ref();
         let within = namespace.map(|name| format!(" --namespace {name}")).unwrap_or_default();
+        let growing = if self.plan.topology.standalone {
+            String::new()
+        } else {
+            format!(
+                "# More REPLICAs:\n\
+                 #   kubectl scale{within} statefulset {name}-replica --replicas=NUMBER\n\
+                 # The MASTERs are those named here; another one is a REPLICA that is made one:\n\
+                 #   HA SET ROLE `{name}-replica-0`=MASTER\n"
+            )
+        };
         format!(
             "# Servers of the workload '{}', rendered by quorate render k8s. Passwords are not in\n\
              # here; make them first, then apply this file:\n\
              #   kubectl create secret generic {name}-passwords{within} \\\n\
              #     --from-literal=cluster=CHOOSE-ONE --from-literal=root=CHOOSE-ANOTHER\n\
              #   kubectl apply{within} -f FILE\n\
-             # Clients find any ready server at {name}-clients:{HTTP}. More REPLICAs: kubectl\n\
-             # scale statefulset {name}-replica. The MASTERs are those named here; another one is\n\
-             # a REPLICA that is made one, HA SET ROLE {name}-replica-0=MASTER.\n",
+             # Clients find any ready server at {name}-clients:{HTTP}.\n{growing}",
             self.plan.name
         )
     }

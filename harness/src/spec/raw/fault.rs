@@ -24,7 +24,8 @@ pub struct RawFault {
     /// last one if it happens several times.
     #[serde(default)]
     pub after: Option<String>,
-    /// `at` counts from the moment at which this was seen, instead of from a time.
+    /// `at` counts from the moment at which this was seen, instead of from a time. A state that the
+    /// server has already counts at once.
     #[serde(default)]
     pub when: Option<RawWhen>,
     /// after, when: leave it out, with a note, where it would end behind the measure phase, because
