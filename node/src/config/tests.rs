@@ -90,12 +90,13 @@ fn a_file_is_enough_and_flags_win() {
     let from_file: File = serde_saphyr::from_str(GOOD).unwrap();
     let flags = ServeArgs {
         write_quorum: Some("all".into()),
-        dial: vec![("n2".into(), "h:1".into())],
+        dial: vec![("n1".into(), "own:1".into()), ("n2".into(), "h:1".into())],
         ..ServeArgs::default()
     };
     let config = Config::merge(flags, from_file, None).unwrap();
     assert_eq!(config.write_quorum, WriteQuorum::All);
-    assert_eq!(config.links.unwrap().dial["n2"], "h:1");
+    let dial = config.links.unwrap().dial;
+    assert_eq!(dial.into_iter().collect::<Vec<_>>(), [("n2".to_owned(), "h:1".to_owned())]);
 }
 
 #[test]
