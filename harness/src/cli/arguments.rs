@@ -47,6 +47,10 @@ pub(super) enum Command {
     Check(FolderArguments),
     /// Draw the report of a run again, offline
     Report(FolderArguments),
+    /// Say in sentences what a run came to, what to doubt, and what to run next
+    Explain(FolderArguments),
+    /// Write a commented workload to begin with; overwrites nothing
+    Init(InitArguments),
     /// List workloads, scenarios, suites and runs
     List(ListArguments),
     /// Remove processes, containers and networks that killed runs left behind
@@ -304,6 +308,13 @@ pub(super) struct FolderArguments {
     /// Print JSON instead of tables
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArguments {
+    /// Where to write it
+    #[arg(default_value = "workload.yaml")]
+    pub(super) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,8 @@ mod compare;
 mod compared;
 mod doctor;
 mod exit;
+mod explain;
+mod init;
 mod list;
 mod offline;
 mod output;
@@ -66,6 +68,8 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Ab(arguments) => ab::ab(&arguments),
         Command::Check(arguments) => offline::check(&arguments),
         Command::Report(arguments) => offline::report(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Init(arguments) => init::init(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Render(arguments) => render::render(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
@@ -90,7 +94,9 @@ fn failed(error: &anyhow::Error) -> Exit {
         eprintln!("{refused}");
         return Exit::BadSpec;
     }
-    if let Some(error @ ReportError::NoRuns { .. }) = error.downcast_ref::<ReportError>() {
+    if let Some(error @ (ReportError::NoRuns { .. } | ReportError::NoSummary { .. })) =
+        error.downcast_ref::<ReportError>()
+    {
         eprintln!("error: {error}");
         return Exit::BadSpec;
     }
