@@ -326,6 +326,8 @@ pub(super) struct CleanArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArguments {
+    /// Workload that is to run; default: any that is shipped
+    pub(super) file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) programs: ProgramArguments,
     /// Folder that would get the run folders
