@@ -209,3 +209,31 @@ fn blocks_give_a_verdict_that_a_gate_passes_on() {
     ab.write(&at("worse")).unwrap();
     assert_eq!(code_of("worse", &[]), (2, "cannot-tell".to_owned()));
 }
+
+/// `make bench` leaves a suite, and who compares it with a run means the run of the same experiment:
+/// the last of them, if the suite ran it again.
+#[test]
+fn of_a_suite_the_run_of_the_same_experiment_is_taken() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    for name in ["baseline", "suite/1-synthetic", "suite/2-synthetic", "suite/3-other"] {
+        run(&path(name), 1.0);
+    }
+    let other = RunFolder::new(path("suite/3-other")).plan();
+    let plan = fs::read_to_string(&other).unwrap();
+    assert!(plan.contains("\"synthetic\""), "{plan}");
+    fs::write(&other, plan.replace("\"synthetic\"", "\"other\"")).unwrap();
+
+    let (code, told, error) = compare(&[&text("baseline"), &text("suite")]);
+    assert_eq!(code, 0, "{told}{error}");
+    let wanted = format!("A: {}\nB: {}\n", text("baseline"), text("suite/2-synthetic"));
+    assert!(told.starts_with(&wanted), "{told}");
+
+    for again in ["suite/1-synthetic", "suite/2-synthetic"] {
+        fs::remove_dir_all(path(again)).unwrap();
+    }
+    let (code, _, error) = compare(&[&text("baseline"), &text("suite")]);
+    assert_eq!(code, 3, "{error}");
+    assert!(error.contains("has no run of `synthetic`"), "{error}");
+}

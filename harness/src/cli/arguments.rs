@@ -261,7 +261,8 @@ pub(super) struct ChaosArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArguments {
-    /// Run folders, the first of which the others are compared with; or one folder of `quorate ab`
+    /// Run folders, the first of which the others are compared with; or one folder of `quorate ab`.
+    /// The folder of a suite stands for its run of the same experiment
     #[arg(default_values = ["results/baseline", "results/latest"])]
     pub(super) folders: Vec<PathBuf>,
     /// Which metrics must not be worse, and within which margins; blocks of `quorate ab` alone can

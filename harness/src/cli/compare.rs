@@ -17,8 +17,9 @@ pub(super) fn compare(arguments: &CompareArguments) -> anyhow::Result<Exit> {
         }
         return Ok(told.exit);
     }
-    let folders = arguments.folders.iter();
-    let runs = folders.map(|folder| compare::run(folder)).collect::<Result<Vec<Run>, _>>()?;
+    let folders = compare::runs_in(&arguments.folders)?;
+    let runs =
+        folders.iter().map(|folder| compare::run(folder)).collect::<Result<Vec<Run>, _>>()?;
     let beside = Beside::of(arguments, &runs)?;
     if arguments.json {
         Output.json(&beside.json(&runs))?;

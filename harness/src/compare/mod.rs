@@ -21,7 +21,7 @@ mod verdict_test;
 pub use calibration::{CALIBRATION_FORMAT, Calibration, Spread};
 pub use differences::{Difference, apart, circumstances, differences, machine};
 pub use metric::{Kind, Metric, Scale};
-pub use read::{CompareError, Figures, Run, Value, run};
+pub use read::{CompareError, Figures, Run, Value, run, runs_in};
 pub use statistics::{ALPHA, Effect, student};
 pub use survival::{Curve, Wait};
 pub use verdict::{
