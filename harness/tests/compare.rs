@@ -210,8 +210,8 @@ fn blocks_give_a_verdict_that_a_gate_passes_on() {
     assert_eq!(code_of("worse", &[]), (2, "cannot-tell".to_owned()));
 }
 
-/// `make bench` leaves a suite, and who compares it with a run means the run of the same experiment:
-/// the last of them, if the suite ran it again.
+/// `make bench` leaves a suite, and who compares it with a run means the run of the same
+/// experiment: the last of them, if the suite ran it again.
 #[test]
 fn of_a_suite_the_run_of_the_same_experiment_is_taken() {
     let place = tempfile::tempdir().unwrap();
