@@ -173,7 +173,7 @@ impl Running<'_> {
                 continue;
             }
             let Some(job) = self.job(turn) else { anyhow::bail!("there is no plan for {turn:?}") };
-            let ended = shown(job, &interrupt, quiet).await?;
+            let ended = shown(job, &interrupt, self.arguments.place.manner()).await?;
             if interrupt.stop.is_cancelled() {
                 // Half a run is none: the next start does it again. What it found was found.
                 exit = verdict::exit_of(&ended);

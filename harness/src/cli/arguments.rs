@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::VERSION;
+use super::progress::Manner;
 use crate::spec::{Origin, Overrides, Problem, Span, SpecError};
 use crate::stage::StageOptions;
 
@@ -124,7 +125,7 @@ pub(super) struct PlaceArguments {
     pub(super) out: PathBuf,
     #[command(flatten)]
     pub(super) programs: ProgramArguments,
-    /// Print the outcome as JSON instead of tables
+    /// Print the outcome as JSON instead of tables, and progress as lines of JSON on stderr
     #[arg(long)]
     pub(super) json: bool,
     /// Print the outcome alone, no progress
@@ -133,6 +134,15 @@ pub(super) struct PlaceArguments {
 }
 
 impl PlaceArguments {
+    /// For whom progress is shown.
+    pub(super) fn manner(&self) -> Manner {
+        match (self.quiet, self.json) {
+            (true, _) => Manner::Quiet,
+            (false, true) => Manner::Json,
+            (false, false) => Manner::People,
+        }
+    }
+
     /// Settings of the stage.
     pub(super) fn options(&self) -> StageOptions {
         let node = self.programs.node_bin.clone();

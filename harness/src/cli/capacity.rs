@@ -117,7 +117,9 @@ impl<'a> Searching<'a> {
         let quiet = self.arguments.place.quiet || self.arguments.place.json;
         let mut exit = Exit::Good;
         while let Step::Run { rate, repeat } = search.next() {
-            let ended = shown(self.job(rate, repeat, to)?, &interrupt, quiet).await?;
+            let ended =
+                shown(self.job(rate, repeat, to)?, &interrupt, self.arguments.place.manner())
+                    .await?;
             let failed = verdict::exit_of(&ended) == Exit::Harness;
             if interrupt.stop.is_cancelled() || failed {
                 // Half a run is none: the next start does it again.

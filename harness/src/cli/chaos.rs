@@ -185,7 +185,8 @@ impl<'a> Ready<'a> {
         let (mut tries, mut broken) = (0, 0);
         while let Some(number) = campaign.next() {
             tries += 1;
-            let ended = shown(self.job(number, to)?, &interrupt, quiet).await;
+            let ended =
+                shown(self.job(number, to)?, &interrupt, self.arguments.place.manner()).await;
             let round = done(number, tries, &ended);
             let stopped = interrupt.stop.is_cancelled();
             let then = then(exit_of_round(&round), stopped, tries);

@@ -43,11 +43,7 @@ fn settings(plan: &Plan) -> Vec<Vec<String>> {
     } else {
         servers(&plan.topology, links)
     };
-    let mix = plan.workload.mix.iter().map(|(class, weight)| {
-        let name = serde_json::to_value(class).ok();
-        let name = name.as_ref().and_then(|name| name.as_str()).unwrap_or("?").to_owned();
-        format!("{name} {weight}")
-    });
+    let mix = plan.workload.mix.iter().map(|(class, weight)| format!("{} {weight}", class.name()));
     let rows = [
         ("name", plan.name.clone()),
         ("description", plan.description.clone()),

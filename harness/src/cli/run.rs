@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::arguments::{PlaceArguments, RunArguments};
-use super::progress::Shown;
+use super::progress::{Manner, Shown};
 use super::{Exit, Output, verdict};
 use crate::plan::build;
 use crate::run::choice::{self, Offer};
@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &RunArguments) -> anyhow::Result<Exit> {
     let name = job.plan.name.clone();
     let ended = blocking(async {
         let interrupt = Interrupt::listen()?;
-        shown(job, &interrupt, place.quiet || place.json).await
+        shown(job, &interrupt, place.manner()).await
     })?;
     tell(&name, &ended, place)?;
     Ok(verdict::exit_of(&ended))
@@ -54,8 +54,12 @@ pub(super) fn program() -> PathBuf {
 }
 
 /// Runs a job with its progress on stderr.
-pub(super) async fn shown(job: Job, interrupt: &Interrupt, quiet: bool) -> anyhow::Result<Ended> {
-    let shown = Shown::start(&job.plan, quiet);
+pub(super) async fn shown(
+    job: Job,
+    interrupt: &Interrupt,
+    manner: Manner,
+) -> anyhow::Result<Ended> {
+    let shown = Shown::start(&job.plan, manner);
     let ended = run_job(job, interrupt, &shown.watched).await;
     shown.finish().await;
     Ok(ended?)

@@ -126,7 +126,7 @@ impl Whole<'_> {
         loop {
             let begun = Instant::now();
             let job = self.job(experiment, choice.clone());
-            let ended = shown(job, &self.interrupt, quiet).await?;
+            let ended = shown(job, &self.interrupt, self.arguments.place.manner()).await?;
             let took = begun.elapsed();
             if !quiet {
                 let count = self.suite.experiments.len();

@@ -130,7 +130,7 @@ impl Sweeping<'_> {
             let expected = estimate::longest(&plan);
             let job = self.job(&definition, plan, next.0);
             let quiet = self.arguments.place.quiet || self.arguments.place.json;
-            let ended = shown(job, &interrupt, quiet).await?;
+            let ended = shown(job, &interrupt, self.arguments.place.manner()).await?;
             if interrupt.stop.is_cancelled() {
                 // Half a run is none: the next start does it again. What it found was found.
                 exit = verdict::exit_of(&ended);

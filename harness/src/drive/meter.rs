@@ -7,8 +7,10 @@ use tokio::sync::watch;
 
 use crate::drive::DriverError;
 use crate::drive::cpu;
+use crate::drive::recent::{self, Recent};
 use crate::drive::recorder::Completion;
 use crate::folder::{DriverSummary, SoundnessFinding};
+use crate::plan::OpClass;
 
 /// How often progress is published.
 const PROGRESS_NS: Nanos = 100_000_000;
@@ -41,6 +43,8 @@ pub struct Progress {
     pub in_flight: u64,
     /// Arrivals that wait for a free slot.
     pub backlog: u64,
+    /// The last whole second by operation class, in the order of [`OpClass::ALL`].
+    pub classes: [Recent; OpClass::ALL.len()],
 }
 
 /// Start, middle and end of the load on the run's clock.
@@ -64,6 +68,7 @@ pub(crate) struct Meter {
     window: Window,
     progress: watch::Sender<Progress>,
     now: Progress,
+    recent: recent::Window,
     published: Nanos,
     published_count: u64,
     pub(crate) scheduled: u64,
@@ -91,6 +96,7 @@ impl Meter {
             window,
             progress,
             now: Progress::default(),
+            recent: recent::Window::new(window.start)?,
             published: window.start,
             published_count: 0,
             scheduled: 0,
@@ -128,7 +134,10 @@ impl Meter {
     /// An operation ended.
     pub(crate) fn ended(&mut self, completion: &Completion) {
         match completion.answer.outcome {
-            Outcome::Ok => self.now.ok += 1,
+            Outcome::Ok => {
+                self.now.ok += 1;
+                self.recent.acknowledged(completion.call.class, completion.response());
+            }
             Outcome::Failed => self.now.failed += 1,
             Outcome::Unknown => self.now.unknown += 1,
         }
@@ -174,6 +183,9 @@ impl Meter {
         self.now.measuring = now >= self.window.measure;
         self.now.in_flight = in_flight as u64;
         self.now.backlog = backlog as u64;
+        if let Some(classes) = self.recent.ended(now) {
+            self.now.classes = classes;
+        }
         self.published = now;
         self.published_count = count;
         self.progress.send_replace(self.now);

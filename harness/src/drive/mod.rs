@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::drive::afterwards::ReadBack;
 pub use crate::drive::meter::Progress;
+pub use crate::drive::recent::Recent;
 pub use crate::drive::recorder::RecordError;
 pub use crate::drive::schedule::ScheduleError;
 pub use crate::drive::setup::SetupError;
@@ -66,6 +67,7 @@ mod meter;
 pub mod null_server;
 mod places;
 pub mod random;
+mod recent;
 mod recorder;
 mod recorder_thread;
 mod reply;

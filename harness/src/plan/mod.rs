@@ -182,6 +182,29 @@ pub enum OpClass {
 }
 
 impl OpClass {
+    /// Every class.
+    pub const ALL: [Self; 6] = [
+        Self::ReadMajority,
+        Self::ReadLocal,
+        Self::Update,
+        Self::UpdateVersioned,
+        Self::Create,
+        Self::Delete,
+    ];
+
+    /// Its name in a workload.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ReadMajority => "read_majority",
+            Self::ReadLocal => "read_local",
+            Self::Update => "update",
+            Self::UpdateVersioned => "update_versioned",
+            Self::Create => "create",
+            Self::Delete => "delete",
+        }
+    }
+
     /// True for operations that change nothing.
     #[must_use]
     pub fn is_read(self) -> bool {

@@ -3,6 +3,7 @@
 //! files closed.
 //! May not judge; may not know which stage it works on.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
@@ -42,13 +43,35 @@ pub enum Stand {
     Judging,
 }
 
+impl Stand {
+    /// Its name for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Loading => "loading",
+            Self::Measuring => "measuring",
+            Self::Healing => "healing",
+            Self::Settling => "settling",
+            Self::ReadingBack => "reading_back",
+            Self::Stopping => "stopping",
+            Self::Judging => "judging",
+        }
+    }
+}
+
+/// How often those who watch are told which faults are in force.
+const FORCE_TOLD: Duration = Duration::from_millis(250);
+
 /// Tells those who watch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Watched {
     /// Where the run stands.
     pub stand: watch::Sender<Stand>,
     /// How the load goes.
     pub progress: watch::Sender<Progress>,
+    /// Faults in force, with whom they hit.
+    pub in_force: watch::Sender<Vec<String>>,
 }
 
 /// Everything that one run needs beside its stage.
@@ -182,9 +205,22 @@ async fn phases<S: Stage>(
         }
         result
     };
-    let (faulted, loaded) = tokio::join!(faults, load);
+    let (faulted, loaded) = tokio::select! {
+        ended = async { tokio::join!(faults, load) } => ended,
+        never = tell_in_force(setup, stage) => match never {},
+    };
+    setup.watched.in_force.send_replace(Vec::new());
     findings.extend(loaded?.findings);
     faulted.map(|_| ())
+}
+
+/// Tells those who watch which faults are in force, until it is dropped.
+async fn tell_in_force<S: Stage>(setup: &Setup<'_>, stage: &S) -> Infallible {
+    let mut ticks = tokio::time::interval(FORCE_TOLD);
+    loop {
+        ticks.tick().await;
+        setup.watched.in_force.send_replace(stage.in_force());
+    }
 }
 
 /// Waits for convergence and reads every record back.

@@ -62,6 +62,10 @@ impl Stage for Nothing<'_> {
         Ok(Vec::new())
     }
 
+    fn in_force(&self) -> Vec<String> {
+        vec!["planted (n2)".to_owned()]
+    }
+
     async fn heal_all(&self) -> Result<(), Planted> {
         self.note("heal");
         Ok(())
@@ -102,7 +106,7 @@ async fn run(faults_fail: bool, press: bool, measure: &str) -> Run {
     write_json(&folder.plan(), &plan).unwrap();
     let (asked, pressed) = (Mutex::new(Vec::new()), AtomicBool::new(false));
     let interrupt = Interrupt::default();
-    let watched = Watched { stand: watch::Sender::default(), progress: watch::Sender::default() };
+    let watched = Watched::default();
     let clock = Clock::start();
     let setup = Setup {
         plan: &plan,
@@ -126,7 +130,12 @@ async fn run(faults_fail: bool, press: bool, measure: &str) -> Run {
             }
         }
     };
-    let (outcome, ()) = tokio::join!(executing, pressing);
+    let mut in_force = watched.in_force.subscribe();
+    let telling = in_force.wait_for(|names| names == &["planted (n2)"]);
+    let telling = tokio::time::timeout(Duration::from_secs(10), telling);
+    let (outcome, (), told) = tokio::join!(executing, pressing, telling);
+    assert!(told.unwrap().is_ok(), "nobody was told what is in force");
+    assert!(watched.in_force.borrow().is_empty(), "and that it ended");
     let marks = std::fs::read_to_string(folder.phases()).unwrap_or_default();
     let marks = marks.lines().map(|line| serde_json::from_str::<PhaseMark>(line).unwrap().phase);
     let phases = marks.collect();
@@ -173,7 +182,7 @@ async fn a_start_that_fails_is_an_error_of_the_stage() {
     std::fs::write(&file, "name: short\n").unwrap();
     let spec = workload(&file, &Overrides::default()).unwrap();
     let (plan, folder) = (build(&spec, 1).unwrap(), RunFolder::new(temp.path()));
-    let watched = Watched { stand: watch::Sender::default(), progress: watch::Sender::default() };
+    let watched = Watched::default();
     let setup = Setup {
         plan: &plan,
         folder: &folder,

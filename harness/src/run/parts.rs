@@ -93,6 +93,9 @@ pub trait Stage: Sized + Send + Sync {
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<Vec<FaultRecord>, Self::Error>> + Send;
 
+    /// Names of the faults that are in force now, with whom they hit: for people who watch.
+    fn in_force(&self) -> Vec<String>;
+
     /// Heals whatever is injected. May be called at any time, any number of times.
     fn heal_all(&self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 

@@ -22,7 +22,7 @@ use super::{Link, Program, StageError, StageOptions, accounting, feasible, host,
 use crate::fault::{self, Ledger};
 use crate::folder::{FaultRecord, RunFolder, SoundnessFinding};
 use crate::guard::Guard;
-use crate::plan::{Limits, Plan};
+use crate::plan::{Limits, Plan, PlannedFault};
 use crate::run::parts::{Clock, Endpoint, Stage};
 
 /// Where the proxy takes commands on the run's own network: Toxiproxy's usual port.
@@ -147,6 +147,14 @@ impl Stage for LiveStage {
         let (cluster, ledger) = (&self.cluster, &self.ledger);
         fault::run(cluster, ledger, self.clock, plan, measure_start, cancel).await?;
         Ok(self.ledger.records())
+    }
+
+    fn in_force(&self) -> Vec<String> {
+        let told = |(fault, servers): (PlannedFault, Vec<String>)| match servers.as_slice() {
+            [] => fault.name,
+            hit => format!("{} ({})", fault.name, hit.join(", ")),
+        };
+        self.ledger.active().into_iter().map(told).collect()
     }
 
     async fn heal_all(&self) -> Result<(), StageError> {

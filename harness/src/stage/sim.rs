@@ -90,6 +90,10 @@ impl Stage for SimStage {
         Ok(Vec::new())
     }
 
+    fn in_force(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn heal_all(&self) -> Result<(), StageError> {
         Ok(())
     }
