@@ -131,10 +131,13 @@ async fn run(faults_fail: bool, press: bool, measure: &str) -> Run {
         }
     };
     let mut in_force = watched.in_force.subscribe();
-    let telling = in_force.wait_for(|names| names == &["planted (n2)"]);
-    let telling = tokio::time::timeout(Duration::from_secs(10), telling);
+    let telling = async {
+        let told = in_force.wait_for(|names| names == &["planted (n2)"]);
+        // What it gives is a lock on the value: nobody could be told anything while it is held.
+        tokio::time::timeout(Duration::from_secs(10), told).await.map(|told| told.is_ok())
+    };
     let (outcome, (), told) = tokio::join!(executing, pressing, telling);
-    assert!(told.unwrap().is_ok(), "nobody was told what is in force");
+    assert!(told.unwrap(), "nobody was told what is in force");
     assert!(watched.in_force.borrow().is_empty(), "and that it ended");
     let marks = std::fs::read_to_string(folder.phases()).unwrap_or_default();
     let marks = marks.lines().map(|line| serde_json::from_str::<PhaseMark>(line).unwrap().phase);
