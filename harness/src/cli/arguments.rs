@@ -264,6 +264,10 @@ pub(super) struct CompareArguments {
     /// pass it
     #[arg(long, value_name = "FILE")]
     pub(super) gate: Option<PathBuf>,
+    /// Folder that gets the page and its plots; default: compare-… beside the first run, or the
+    /// folder of `quorate ab` itself
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long)]
     pub(super) json: bool,

@@ -2,6 +2,7 @@
 //! each metric with a stated margin. A run is the unit: operations of one run share its servers and
 //! its moment. `read` reads run folders; everything else is pure. Starts nothing and draws nothing.
 
+mod beside;
 pub mod bootstrap;
 mod calibration;
 mod differences;
@@ -10,6 +11,7 @@ mod read;
 mod statistics;
 mod survival;
 mod verdict;
+pub mod words;
 
 #[cfg(test)]
 mod rates_test;
@@ -18,10 +20,12 @@ mod sample;
 #[cfg(test)]
 mod verdict_test;
 
+pub use beside::{Beside, metrics};
 pub use calibration::{CALIBRATION_FORMAT, Calibration, Spread};
 pub use differences::{Difference, apart, circumstances, differences, machine};
 pub use metric::{Kind, Metric, Scale};
 pub use read::{CompareError, Figures, Run, Value, run};
+pub(crate) use statistics::median;
 pub use statistics::{ALPHA, Effect, student};
 pub use survival::{Curve, Wait};
 pub use verdict::{

@@ -15,8 +15,8 @@ use super::write_file;
 use crate::figures::{Figures, Resource, ResourceSeries, resources};
 
 /// Widths in CSS pixels: of a desktop page, and of a telephone.
-const WIDE: f64 = 1000.0;
-const NARROW: f64 = 380.0;
+pub(super) const WIDE: f64 = 1000.0;
+pub(super) const NARROW: f64 = 380.0;
 const THUMBNAIL: f64 = 300.0;
 
 /// One plot in all its forms.

@@ -4,6 +4,7 @@
 
 mod availability;
 mod capacity;
+mod comparison;
 mod consequences;
 mod error;
 mod figure;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use availability::{AvailabilitySummary, BrokenSummary, StallSummary};
 pub use capacity::capacity;
+pub use comparison::{COMPARISON_FILE, CompareSide, Found, Page, comparison};
 pub use consequences::{SeriesSummary, Waited};
 pub use error::ReportError;
 pub use index::{Index, index, run_folders};
