@@ -37,6 +37,8 @@ pub(super) enum Command {
     /// Run two builds, or two settings, in turns, and say whether B is better, worse or the same;
     /// goes on where a killed one had come to
     Ab(AbArguments),
+    /// Say where the figures of an experiment changed over all its runs
+    Trend(TrendArguments),
     /// Show what a workload would do and how long it takes; starts nothing
     Plan(PlanArguments),
     /// Write the servers of a workload as a file for an engine of many machines; starts nothing
@@ -298,6 +300,19 @@ pub(super) struct AbArguments {
     /// Begin anew, also where an unfinished one of the same kind is there
     #[arg(long)]
     pub(super) fresh: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrendArguments {
+    /// Folder with the run folders
+    #[arg(default_value = "results", value_name = "DIR")]
+    pub(super) results: PathBuf,
+    /// Folder that gets the page and its plots; default: trend, beside the runs
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

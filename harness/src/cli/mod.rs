@@ -21,6 +21,7 @@ mod run;
 mod schema;
 mod suite;
 mod sweep;
+mod trend;
 mod verdict;
 
 use clap::Parser;
@@ -64,6 +65,7 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Ab(arguments) => ab::ab(&arguments),
+        Command::Trend(arguments) => trend::trend(&arguments),
         Command::Check(arguments) => offline::check(&arguments),
         Command::Report(arguments) => offline::report(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),

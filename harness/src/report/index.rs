@@ -70,7 +70,9 @@ pub fn index(results: &Path) -> Result<Index, ReportError> {
     let sweep = sweep::largest(&comparable);
     let matrix = sweep.map(|sweep| matrix(results, &runs, &sweep)).transpose()?;
     let comparisons = comparisons(results, &mut skipped)?;
-    let values = context! { style => style(), runs => entries, comparisons, skipped, matrix };
+    let has_trend = results.join("trend/index.html").is_file();
+    let values =
+        context! { style => style(), runs => entries, comparisons, skipped, matrix, has_trend };
     let page = results.join("index.html");
     write_file(&page, render("index.html", TEMPLATE, values)?.as_bytes())?;
     Ok(Index { page, runs, skipped })

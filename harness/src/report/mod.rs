@@ -17,6 +17,7 @@ mod points;
 mod sections;
 mod summary;
 mod sweep;
+mod trend;
 mod words;
 
 use std::fs;
@@ -36,6 +37,7 @@ pub use summary::{
     ClassSummary, FaultSummary, GapSummary, GroupSummary, InterruptionSummary, Measurement,
     NodeSummary, SUMMARY_FORMAT, Safety, StalenessSummary, Summary,
 };
+pub use trend::{LeftOut, change, trend};
 
 use crate::figures::figures;
 use crate::folder::{Manifest, RunFolder};

@@ -151,9 +151,9 @@ pub(super) fn listed(folder: &Path) -> Result<Option<Listed>, ReportError> {
     load::versioned(&folder.join(COMPARISON_FILE), COMPARISON_FORMAT)
 }
 
-fn drawn(figure: &Figure, label: &str) -> minijinja::Value {
+pub(super) fn drawn(figure: &Figure, label: &str) -> minijinja::Value {
     context! {
-        id => figure.id,
+        id => figure.id.clone(),
         wide => inline(&figure.wide, label),
         narrow => inline(&figure.narrow, label),
     }

@@ -116,7 +116,7 @@ impl Forest {
         &self,
         canvas: &Canvas<DB>,
         (frame, top): (Frame, f64),
-        x: Scale,
+        (x, half): (Scale, f64),
         row: &ForestRow,
     ) -> Result<(), PlotError> {
         let height = self.row_height(canvas.width);
@@ -127,9 +127,9 @@ impl Forest {
             let corners = ((x.at(-band), bars + 2.0), (x.at(band), top + height - 2.0));
             canvas.fill(corners.0, corners.1, NOTHING, 1.0)?;
         }
-        for (at, (colour, mean, interval)) in row.effects.iter().enumerate() {
+        for (at, effect) in row.effects.iter().enumerate() {
             let offset = at as f64 - (row.effects.len() - 1) as f64 / 2.0;
-            draw_effect(canvas, x, middle + 9.0 * offset, (*colour, *mean, *interval), frame)?;
+            draw_effect(canvas, (x, half), middle + 9.0 * offset, *effect)?;
         }
         if is_narrow {
             let told = canvas.text_width(&row.told, LEGEND)?;
@@ -146,18 +146,15 @@ impl Forest {
 
 fn draw_effect<DB: DrawingBackend>(
     canvas: &Canvas<DB>,
-    x: Scale,
+    (x, half): (Scale, f64),
     y: f64,
     (colour, mean, interval): Effect,
-    frame: Frame,
 ) -> Result<(), PlotError> {
     if let Some((low, high)) = interval {
         let (from, to) = (x.at(low), x.at(high));
         canvas.line([(from, y), (to, y)], colour, 2.0)?;
         // A cap where the interval ends, an arrow where it goes on.
-        for (at, is_cut, inwards) in
-            [(from, from <= frame.left, 5.0), (to, to >= frame.right, -5.0)]
-        {
+        for (at, is_cut, inwards) in [(from, low < -half, 5.0), (to, high > half, -5.0)] {
             if is_cut {
                 canvas.line([(at + inwards, y - 4.0), (at, y)], colour, 2.0)?;
                 canvas.line([(at + inwards, y + 4.0), (at, y)], colour, 2.0)?;
@@ -188,7 +185,8 @@ impl Plot for Forest {
         // Grid lines first: texts stand on them.
         self.draw_axis(canvas, frame, (x, half))?;
         for (at, row) in self.rows.iter().enumerate() {
-            self.draw_row(canvas, (frame, frame.top + at as f64 * height), x, row)?;
+            let top = frame.top + at as f64 * height;
+            self.draw_row(canvas, (frame, top), (x, half), row)?;
         }
         canvas.dashes((x.at(0.0), frame.top), (x.at(0.0), frame.bottom), INK)
     }
