@@ -49,8 +49,12 @@ pub(super) enum Command {
     Check(FolderArguments),
     /// Draw the report of a run again, offline
     Report(FolderArguments),
+    /// Write a run as files for other tools
+    Export(ExportArguments),
     /// List workloads, scenarios, suites and runs
     List(ListArguments),
+    /// Remove old results, but for what something refers to
+    Prune(PruneArguments),
     /// Remove processes, containers and networks that killed runs left behind
     Clean(CleanArguments),
     /// Say what this machine lacks, and how to get it
@@ -321,6 +325,44 @@ pub(super) struct FolderArguments {
     #[arg(default_value = "results/latest")]
     pub(super) folder: PathBuf,
     /// Print JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExportArguments {
+    /// Run folder, such as results/latest
+    #[arg(default_value = "results/latest")]
+    pub(super) run: PathBuf,
+    /// As what
+    #[arg(long)]
+    pub(super) format: ExportFormat,
+    /// Folder that gets the files; default: export, in that of the run
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum ExportFormat {
+    /// Operations and intervals as comma separated values
+    Csv,
+    /// Response times as HdrHistogram interval logs without tags
+    Hdr,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PruneArguments {
+    /// Folder with the run folders
+    #[arg(default_value = "results", value_name = "DIR")]
+    pub(super) results: PathBuf,
+    /// How many of the newest folders stay; folders with names of their own always do, as does what
+    /// a link, a comparison or a calibration refers to
+    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(super) keep: usize,
+    /// Say what would go, and remove nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print JSON instead of a table
     #[arg(long)]
     pub(super) json: bool,
 }

@@ -10,11 +10,13 @@ mod compare;
 mod compared;
 mod doctor;
 mod exit;
+mod export;
 mod list;
 mod offline;
 mod output;
 mod plan;
 mod progress;
+mod prune;
 mod render;
 mod resume;
 mod run;
@@ -30,6 +32,7 @@ use self::arguments::{Arguments, Command};
 pub use self::exit::Exit;
 use self::output::Output;
 use crate::compare::CompareError;
+use crate::export::ExportError;
 use crate::render::RenderError;
 use crate::report::ReportError;
 use crate::run::choice::Refused;
@@ -68,6 +71,8 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Trend(arguments) => trend::trend(&arguments),
         Command::Check(arguments) => offline::check(&arguments),
         Command::Report(arguments) => offline::report(&arguments),
+        Command::Export(arguments) => export::export(&arguments),
+        Command::Prune(arguments) => prune::prune(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Render(arguments) => render::render(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
@@ -97,6 +102,10 @@ fn failed(error: &anyhow::Error) -> Exit {
         return Exit::BadSpec;
     }
     if let Some(error) = error.downcast_ref::<CompareError>() {
+        eprintln!("error: {error}");
+        return Exit::BadSpec;
+    }
+    if let Some(error @ ExportError::Missing { .. }) = error.downcast_ref::<ExportError>() {
         eprintln!("error: {error}");
         return Exit::BadSpec;
     }

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub use availability::{AvailabilitySummary, BrokenSummary, StallSummary};
 pub use capacity::capacity;
-pub use comparison::{COMPARISON_FILE, CompareSide, Found, Page, comparison};
+pub use comparison::{COMPARISON_FILE, CompareSide, Found, Page, compared_runs, comparison};
 pub use consequences::{SeriesSummary, Waited};
 pub use error::ReportError;
 pub use index::{Index, index, run_folders};

@@ -83,6 +83,8 @@ pub(super) struct Listed {
     pub(super) word: String,
     /// `good`, `bad` or `open`.
     pub(super) tone: String,
+    /// The run folders, from the folder of the page.
+    pub(super) refers: Vec<PathBuf>,
 }
 
 /// Writes `index.html`, the plots and `comparison.json` into a folder, which is made if it is not
@@ -103,11 +105,13 @@ pub fn comparison(folder: &Path, page: &Page<'_>) -> Result<PathBuf, ReportError
         figure.write(folder)?;
     }
     let rows = rows::rows(page);
+    let runs = page.sides.iter().flat_map(|side| side.runs.iter().copied());
     let listed = Listed {
         format: COMPARISON_FORMAT,
         title: page.title.clone(),
         word: badges[0].word.clone(),
         tone: badges[0].tone.to_owned(),
+        refers: runs.map(|run| way(folder, run)).collect::<Result<_, _>>()?,
     };
     write_json(folder, &listed, page.json)?;
     let values = context! {
@@ -172,8 +176,8 @@ fn badge(word: impl Into<String>, tone: &'static str, detail: impl Into<String>)
     Badge { word: word.into(), tone, detail: detail.into() }
 }
 
-/// The way from a page's folder to a run's report, as a link.
-fn href(from: &Path, run: &Run) -> Result<String, ReportError> {
+/// The way from a page's folder to a run's.
+fn way(from: &Path, run: &Run) -> Result<PathBuf, ReportError> {
     let whole = |path: &Path| {
         let failed = |source| ReportError::Io { file: load::name(path), source };
         fs::canonicalize(path).map_err(failed)
@@ -182,8 +186,23 @@ fn href(from: &Path, run: &Run) -> Result<String, ReportError> {
     let (from, to): (Vec<Component<'_>>, Vec<Component<'_>>) =
         (from.components().collect(), to.components().collect());
     let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
-    let up = from[shared..].iter().map(|_| "..".to_owned());
-    let down = to[shared..].iter().map(|part| percent(&part.as_os_str().to_string_lossy()));
-    let parts: Vec<String> = up.chain(down).chain(["report.html".to_owned()]).collect();
+    let up = from[shared..].iter().map(|_| Component::ParentDir);
+    Ok(up.chain(to[shared..].iter().copied()).collect())
+}
+
+/// The same to the run's report, as a link.
+fn href(from: &Path, run: &Run) -> Result<String, ReportError> {
+    let way = way(from, run)?;
+    let part = |part: Component<'_>| percent(&part.as_os_str().to_string_lossy());
+    let parts: Vec<String> = way.components().map(part).chain(["report.html".to_owned()]).collect();
     Ok(parts.join("/"))
+}
+
+/// The run folders that a comparison in this folder refers to; none if it is none.
+///
+/// # Errors
+/// When its file cannot be read or is of another format.
+pub fn compared_runs(folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let refers = listed(folder)?.map(|of| of.refers).unwrap_or_default();
+    Ok(refers.into_iter().map(|way| folder.join(way)).collect())
 }
