@@ -247,6 +247,13 @@ fn the_page_of_single_runs_has_no_verdict_and_the_index_links_it() {
         assert!(html.contains(wanted), "{wanted}");
     }
     assert!(!html.contains("<b>✗") && !html.contains(">worse<"), "nothing is judged");
+    assert!(!html.contains("<s>"));
+    let summary = RunFolder::new(&b).summary();
+    let text = fs::read_to_string(&summary).unwrap();
+    fs::write(&summary, text.replace("\"sound\": true", "\"sound\": false")).unwrap();
+    assert_eq!(compare(&[a.to_str().unwrap(), b.to_str().unwrap()]).0, 0);
+    let unsound = page(&place.path().join("compare-a-b/index.html"));
+    assert!(unsound.contains("unsound: 1 of them") && unsound.contains("<s>200/s</s>"));
     let index = page(&report::index(place.path()).unwrap().page);
     assert!(index.contains("<a href=\"compare-a-b/index.html\">a and b</a>"));
     let other = place.path().join("elsewhere/page");

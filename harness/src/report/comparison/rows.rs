@@ -61,13 +61,15 @@ fn sound(page: &Page<'_>) -> Badge {
     if unsound == 0 {
         return badge(format!("{} runs", all.len()), "good", "every measurement is sound");
     }
-    badge(format!("{} runs", all.len()), "bad", format!("{unsound} of them are unsound"))
+    badge(format!("{} runs", all.len()), "bad", format!("unsound: {unsound} of them"))
 }
 
 /// The sides with their colours.
 pub(super) fn sides(page: &Page<'_>) -> Vec<minijinja::Value> {
     let side = |(at, side): (usize, &super::CompareSide<'_>)| {
-        context! { letter => letter(at), name => side.name, colour => palette::side(at).hex() }
+        let unsound = side.runs.iter().any(|run| !run.summary.measurement.sound);
+        let colour = palette::side(at).hex();
+        context! { letter => letter(at), name => side.name, colour, unsound }
     };
     page.sides.iter().enumerate().map(side).collect()
 }
