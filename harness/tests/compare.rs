@@ -254,10 +254,43 @@ fn the_page_of_single_runs_has_no_verdict_and_the_index_links_it() {
     assert_eq!(compare(&[a.to_str().unwrap(), b.to_str().unwrap()]).0, 0);
     let unsound = page(&place.path().join("compare-a-b/index.html"));
     assert!(unsound.contains("unsound: 1 of them") && unsound.contains("<s>200/s</s>"));
+    // A baseline is kept without its history: everything else is said of it all the same.
+    fs::remove_file(RunFolder::new(&a).history()).unwrap();
+    assert_eq!(compare(&[a.to_str().unwrap(), b.to_str().unwrap()]).0, 0);
+    let kept = page(&place.path().join("compare-a-b/index.html"));
+    assert!(kept.contains("/a has no history: it is in no time line."), "{kept}");
     let index = page(&report::index(place.path()).unwrap().page);
     assert!(index.contains("<a href=\"compare-a-b/index.html\">a and b</a>"));
     let other = place.path().join("elsewhere/page");
     let named = [a.to_str().unwrap(), b.to_str().unwrap(), "--out", other.to_str().unwrap()];
     assert_eq!(compare(&named).0, 0);
     assert!(page(&other.join("index.html")).contains("href=\"../../a/report.html\""));
+}
+
+/// `make bench` leaves a suite, and who compares it with a run means the run of the same experiment:
+/// the last of them, if the suite ran it again.
+#[test]
+fn of_a_suite_the_run_of_the_same_experiment_is_taken() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    for name in ["baseline", "suite/1-synthetic", "suite/2-synthetic", "suite/3-other"] {
+        run(&path(name), 1.0);
+    }
+    let other = RunFolder::new(path("suite/3-other")).plan();
+    let plan = fs::read_to_string(&other).unwrap();
+    assert!(plan.contains("\"synthetic\""), "{plan}");
+    fs::write(&other, plan.replace("\"synthetic\"", "\"other\"")).unwrap();
+
+    let (code, told, error) = compare(&[&text("baseline"), &text("suite")]);
+    assert_eq!(code, 0, "{told}{error}");
+    let wanted = format!("A: {}\nB: {}\n", text("baseline"), text("suite/2-synthetic"));
+    assert!(told.starts_with(&wanted), "{told}");
+
+    for again in ["suite/1-synthetic", "suite/2-synthetic"] {
+        fs::remove_dir_all(path(again)).unwrap();
+    }
+    let (code, _, error) = compare(&[&text("baseline"), &text("suite")]);
+    assert_eq!(code, 3, "{error}");
+    assert!(error.contains("has no run of `synthetic`"), "{error}");
 }

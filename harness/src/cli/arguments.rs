@@ -51,6 +51,10 @@ pub(super) enum Command {
     Report(FolderArguments),
     /// Write a run as files for other tools
     Export(ExportArguments),
+    /// Say in sentences what a run came to, what to doubt, and what to run next
+    Explain(FolderArguments),
+    /// Write a commented workload to begin with; overwrites nothing
+    Init(InitArguments),
     /// List workloads, scenarios, suites and runs
     List(ListArguments),
     /// Remove old results, but for what something refers to
@@ -263,7 +267,8 @@ pub(super) struct ChaosArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct CompareArguments {
-    /// Run folders, the first of which the others are compared with; or one folder of `quorate ab`
+    /// Run folders, the first of which the others are compared with; or one folder of `quorate ab`.
+    /// The folder of a suite stands for its run of the same experiment
     #[arg(default_values = ["results/baseline", "results/latest"])]
     pub(super) folders: Vec<PathBuf>,
     /// Which metrics must not be worse, and within which margins; blocks of `quorate ab` alone can
@@ -368,6 +373,13 @@ pub(super) struct PruneArguments {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct InitArguments {
+    /// Where to write it
+    #[arg(default_value = "workload.yaml")]
+    pub(super) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct CleanArguments {
     /// Print JSON instead of a table
     #[arg(long)]
@@ -376,6 +388,8 @@ pub(super) struct CleanArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArguments {
+    /// Workload that is to run; default: any that is shipped
+    pub(super) file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) programs: ProgramArguments,
     /// Folder that would get the run folders

@@ -25,16 +25,17 @@ pub(super) fn compare(arguments: &CompareArguments) -> anyhow::Result<Exit> {
         }
         return Ok(told.exit);
     }
-    let folders = arguments.folders.iter();
-    let runs = folders.map(|folder| compare::run(folder)).collect::<Result<Vec<Run>, _>>()?;
-    let (Some(first), Some(folder)) = (runs.first(), arguments.folders.first()) else {
+    let folders = compare::runs_in(&arguments.folders)?;
+    let runs =
+        folders.iter().map(|folder| compare::run(folder)).collect::<Result<Vec<Run>, _>>()?;
+    let (Some(first), Some(folder)) = (runs.first(), folders.first()) else {
         return Err(CompareError::TooFew.into());
     };
     let key = circumstances(first);
     let alike = runs.iter().all(|run| circumstances(run) == key);
     let beside = Beside::of(&runs, if alike { search(folder, &key)? } else { None });
     let mut json = beside.json(&runs);
-    let page = page(arguments, &runs, &beside, &json)?;
+    let page = page(arguments, (&folders, &runs), &beside, &json)?;
     if arguments.json {
         json["page"] = page.display().to_string().into();
         Output.json(&json)?;
@@ -53,15 +54,17 @@ pub(super) fn compare(arguments: &CompareArguments) -> anyhow::Result<Exit> {
 /// Draws the page, beside the first run where no folder is named.
 fn page(
     arguments: &CompareArguments,
-    runs: &[Run],
+    (folders, runs): (&[PathBuf], &[Run]),
     beside: &Beside,
     json: &serde_json::Value,
 ) -> anyhow::Result<PathBuf> {
     // `latest` is a link: the page is of what it points to.
-    let places = arguments.folders.iter().map(std::fs::canonicalize);
+    let places = folders.iter().map(std::fs::canonicalize);
     let places = places.collect::<Result<Vec<PathBuf>, _>>()?;
     let names: Vec<String> = places.iter().map(|place| name(place)).collect();
-    let folder = match (&arguments.out, places.first().and_then(|place| place.parent())) {
+    // A suite may stand for its run: the page lies beside what was named.
+    let first = arguments.folders.first().map(std::fs::canonicalize).transpose()?;
+    let folder = match (&arguments.out, first.as_deref().and_then(Path::parent)) {
         (Some(named), _) => named.clone(),
         (None, Some(parent)) => parent.join(folder_name(&names)),
         (None, None) => PathBuf::from(folder_name(&names)),

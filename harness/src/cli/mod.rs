@@ -10,7 +10,9 @@ mod compare;
 mod compared;
 mod doctor;
 mod exit;
+mod explain;
 mod export;
+mod init;
 mod list;
 mod offline;
 mod output;
@@ -73,6 +75,8 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Report(arguments) => offline::report(&arguments),
         Command::Export(arguments) => export::export(&arguments),
         Command::Prune(arguments) => prune::prune(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Init(arguments) => init::init(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Render(arguments) => render::render(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
@@ -97,7 +101,9 @@ fn failed(error: &anyhow::Error) -> Exit {
         eprintln!("{refused}");
         return Exit::BadSpec;
     }
-    if let Some(error @ ReportError::NoRuns { .. }) = error.downcast_ref::<ReportError>() {
+    if let Some(error @ (ReportError::NoRuns { .. } | ReportError::NoSummary { .. })) =
+        error.downcast_ref::<ReportError>()
+    {
         eprintln!("error: {error}");
         return Exit::BadSpec;
     }

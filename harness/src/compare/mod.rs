@@ -27,7 +27,7 @@ pub use calibration::{CALIBRATION_FORMAT, Calibration, Spread};
 pub use change_points::{CHANGE_ALPHA, ChangePoint, FIGURES_MIN, STRETCH_MIN, change_points};
 pub use differences::{Difference, apart, circumstances, differences, machine};
 pub use metric::{Kind, Metric, Scale};
-pub use read::{CompareError, Figures, Run, Value, run};
+pub use read::{CompareError, Figures, Run, Value, run, runs_in};
 pub(crate) use statistics::median;
 pub use statistics::{ALPHA, Effect, student};
 pub use survival::{Curve, Wait};
