@@ -267,8 +267,8 @@ fn the_page_of_single_runs_has_no_verdict_and_the_index_links_it() {
     assert!(page(&other.join("index.html")).contains("href=\"../../a/report.html\""));
 }
 
-/// `make bench` leaves a suite, and who compares it with a run means the run of the same experiment:
-/// the last of them, if the suite ran it again.
+/// `make bench` leaves a suite, and who compares it with a run means the run of the same
+/// experiment: the last of them, if the suite ran it again.
 #[test]
 fn of_a_suite_the_run_of_the_same_experiment_is_taken() {
     let place = tempfile::tempdir().unwrap();
