@@ -247,13 +247,18 @@ fn the_page_of_single_runs_has_no_verdict_and_the_index_links_it() {
         assert!(html.contains(wanted), "{wanted}");
     }
     assert!(!html.contains("<b>✗") && !html.contains(">worse<"), "nothing is judged");
-    assert!(!html.contains("<s>"));
+    assert!(!html.contains("<s>") && !html.contains("simulated"));
     let summary = RunFolder::new(&b).summary();
     let text = fs::read_to_string(&summary).unwrap();
+    assert!(text.contains("\"simulated\": false"));
+    let text = text.replace("\"simulated\": false", "\"simulated\": true");
     fs::write(&summary, text.replace("\"sound\": true", "\"sound\": false")).unwrap();
     assert_eq!(compare(&[a.to_str().unwrap(), b.to_str().unwrap()]).0, 0);
     let unsound = page(&place.path().join("compare-a-b/index.html"));
     assert!(unsound.contains("unsound: 1 of them") && unsound.contains("<s>200/s</s>"));
+    assert!(unsound.contains("simulated, not measured"));
+    let plot = fs::read_to_string(place.path().join("compare-a-b/ratios.svg")).unwrap();
+    assert!(plot.contains("B divided by A, simulated"));
     // A baseline is kept without its history: everything else is said of it all the same.
     fs::remove_file(RunFolder::new(&a).history()).unwrap();
     assert_eq!(compare(&[a.to_str().unwrap(), b.to_str().unwrap()]).0, 0);

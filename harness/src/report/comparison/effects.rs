@@ -47,6 +47,8 @@ pub(super) fn forests(page: &Page<'_>) -> Result<Vec<Shown>, ReportError> {
             continue;
         }
         let (title, axis, caption) = texts(page, scale);
+        // A plot may be looked at by itself: it says what its page does.
+        let title = if page.is_simulated() { format!("{title}, simulated") } else { title };
         let table = rows.iter().map(|row| [row.label.clone(), row.told.clone()]).collect();
         let forest = Forest { title, axis, measure, rows };
         shown.push(Shown { figure: index_figure(id, &forest)?, caption, rows: table });

@@ -73,6 +73,13 @@ pub struct Page<'a> {
     pub json: &'a Value,
 }
 
+impl Page<'_> {
+    /// True if any figure is of virtual time.
+    fn is_simulated(&self) -> bool {
+        self.sides.iter().flat_map(|side| &side.runs).any(|run| run.summary.simulated)
+    }
+}
+
 /// What lists of results say of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Listed {
@@ -116,6 +123,7 @@ pub fn comparison(folder: &Path, page: &Page<'_>) -> Result<PathBuf, ReportError
     write_json(folder, &listed, page.json)?;
     let values = context! {
         title => page.title,
+        simulated => page.is_simulated(),
         style => style(),
         script => SCRIPT,
         badges,
