@@ -66,8 +66,12 @@ soak-chaos: build ## Faults drawn at random under load, round after round; resum
 	@$(QUORATE) chaos $(or $(W),workloads/baseline.yaml) --random --seed $(SEED) --duration $(or $(FOR),30m) --stage $(STAGE)
 
 .PHONY: compare
-compare: build ## Set two runs beside each other: make compare [A=results/baseline] [B=results/latest]
+compare: build ## Set two runs beside each other: make compare [A=results/baseline] [B=results/latest]; of a suite its run of the same experiment
 	@$(QUORATE) compare $(or $(A),results/baseline) $(or $(B),results/latest)
+
+.PHONY: baseline
+baseline: build ## Run the baseline workload here and keep it as results/baseline, which `make compare` takes
+	@BIN=$(BIN) STAGE=$(STAGE) .ci/baseline
 
 .PHONY: report
 report: build ## Write a run's report again: make report [RUN=results/latest]

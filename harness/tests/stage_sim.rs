@@ -142,3 +142,19 @@ fn a_write_across_regions_takes_what_the_published_round_trips_say() {
     let (found, expected) = (took(0..5), median(expected));
     assert!((found / expected - 1.0).abs() < 0.05, "all: {found} ms, expected {expected}");
 }
+
+/// What `quorate init` writes runs as it stands.
+#[test]
+fn a_first_workload_runs_as_it_was_written() {
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("mine.yaml");
+    let mut init = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    assert!(init.arg("init").arg(&file).status().unwrap().success());
+    let output = quorate(&["run", file.to_str().unwrap()], &out.path().join("results"));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let summary = json(&only_run(&out.path().join("results")).join("summary.json"));
+    assert_eq!(
+        (&summary["name"], &summary["safety"]["verdict"]),
+        (&"mine".into(), &"valid".into())
+    );
+}

@@ -1,64 +1,41 @@
 //! `quorate doctor`: what this machine lacks for a run, each with its fix. Changes nothing.
 
+mod finding;
+mod system;
+
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit};
-use serde::Serialize;
 
+use self::finding::{Finding, State};
+use self::system::System;
 use super::arguments::DoctorArguments;
 use super::{Exit, Output};
+use crate::plan::build;
 use crate::run::choice::Offer;
 use crate::run::{disk, machine};
-use crate::stage::{Program, StageOptions, disks_unavailable};
+use crate::spec::{Overrides, SpecError, workload};
+use crate::stage::{Program, StageOptions, disks_unavailable, files_needed};
 
 /// Memory that three servers, their proxy and the driver need to be comfortable.
 const MEMORY_MIN: u64 = 1 << 30;
 /// Descriptors that the largest shipped workload needs.
 const FILES_MIN: u64 = 4096;
 
-/// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Ok,
-    /// Something optional is missing.
-    Optional,
-    /// Runs work, but their figures are doubtful.
-    Doubtful,
-    /// Nothing can run.
-    Missing,
-}
-
-/// One thing looked at.
-#[derive(Debug, Serialize)]
-struct Finding {
-    what: String,
-    state: State,
-    found: String,
-    /// What to do about it; empty when nothing is to be done.
-    fix: String,
-}
-
-impl Finding {
-    fn new(what: &str, state: State, found: impl Into<String>, fix: impl Into<String>) -> Self {
-        let fix = if state == State::Ok { String::new() } else { fix.into() };
-        Self { what: what.to_owned(), state, found: found.into(), fix }
-    }
-}
-
 pub(super) fn doctor(arguments: &DoctorArguments) -> anyhow::Result<Exit> {
     let programs = &arguments.programs;
-    let findings = vec![
+    let mut findings = vec![
         program("server", Program::Node, programs.node_bin.clone()),
         program("fault proxy", Program::Proxy, programs.proxy_bin.clone()),
         program("guard", Program::Guard, None),
-        open_files(),
+        open_files(files_of(arguments.file.as_deref())?),
         disk_of(&arguments.out),
         memory(),
         failing_disks(),
         engine(&StageOptions { node: programs.node_bin.clone(), ..StageOptions::from_env() })?,
         browser(),
     ];
+    findings.extend(System::new(Path::new("/")).findings());
     let works = findings.iter().all(|finding| finding.state != State::Missing);
     if arguments.json {
         Output.json(&findings)?;
@@ -87,13 +64,21 @@ fn program(what: &str, program: Program, given: Option<PathBuf>) -> Finding {
     }
 }
 
-fn open_files() -> Finding {
+/// Descriptors that a workload needs, or the largest one that is shipped.
+fn files_of(file: Option<&Path>) -> anyhow::Result<u64> {
+    let Some(file) = file else { return Ok(FILES_MIN) };
+    let spec = workload(file, &Overrides::default())?;
+    Ok(files_needed(&build(&spec, spec.seed).map_err(SpecError::Invalid)?))
+}
+
+/// Runs raise the limit by themselves, as far as they may.
+fn open_files(needed: u64) -> Finding {
     let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return Finding::new("open files", State::Doubtful, "unknown", "ulimit -n 65536");
     };
-    let state = if hard < FILES_MIN { State::Doubtful } else { State::Ok };
+    let state = if hard < needed { State::Doubtful } else { State::Ok };
     let fix = "raise the hard limit (limits.conf, systemd LimitNOFILE, docker --ulimit nofile)";
-    Finding::new("open files", state, format!("at most {hard}"), fix)
+    Finding::new("open files", state, format!("at most {hard}; {needed} are needed"), fix)
 }
 
 fn disk_of(out: &Path) -> Finding {
@@ -103,7 +88,8 @@ fn disk_of(out: &Path) -> Finding {
         Ok(cost) => {
             let lies = cost.p50 < disk::SYNC_P50_MIN || kind == "tmpfs";
             let state = if lies { State::Doubtful } else { State::Ok };
-            let found = format!("{kind}, fdatasync p50 {:?}, p99 {:?}", cost.p50, cost.p99);
+            let sign = if lies { ": a sign that nothing reaches a disk" } else { "" };
+            let found = format!("{kind}, fdatasync p50 {:?}, p99 {:?}{sign}", cost.p50, cost.p99);
             Finding::new("disk", state, found, "--out on a disk that syncs, not tmpfs")
         }
         Err(error) => {

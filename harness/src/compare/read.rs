@@ -3,7 +3,7 @@
 //! judges nothing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use hdrhistogram::Histogram;
@@ -36,6 +36,8 @@ pub struct Value {
 pub struct Run {
     /// The folder as it was named.
     pub name: String,
+    /// The folder itself.
+    pub folder: RunFolder,
     /// What it did.
     pub plan: Plan,
     /// Who ran it, where.
@@ -85,9 +87,55 @@ pub enum CompareError {
         /// What is wrong.
         what: String,
     },
+    /// A folder of a suite without a run of the experiment that it is compared with.
+    #[error("{folder} has no run of `{name}`: name one of its runs (`quorate list`)")]
+    NotIn {
+        /// The folder as it was named.
+        folder: String,
+        /// The experiment.
+        name: String,
+    },
     /// Fewer than two.
     #[error("name at least two runs to compare")]
     TooFew,
+}
+
+/// The runs that folders stand for: themselves, and of the folder of a suite the last run of the
+/// experiment that the others did.
+///
+/// # Errors
+/// When there is no such run, or a plan cannot be understood.
+pub fn runs_in(folders: &[PathBuf]) -> Result<Vec<PathBuf>, CompareError> {
+    let mut names = Vec::new();
+    for folder in folders {
+        names.extend(experiment(folder)?);
+    }
+    let Some(name) = names.first() else { return Ok(folders.to_vec()) };
+    let runs = folders.iter().map(|folder| {
+        let is_suite = !RunFolder::new(folder).plan().exists() && folder.is_dir();
+        if is_suite { last_of(folder, name) } else { Ok(folder.clone()) }
+    });
+    runs.collect()
+}
+
+/// What the run in a folder did; `None` if there is none.
+fn experiment(folder: &Path) -> Result<Option<String>, CompareError> {
+    let named = folder.display().to_string();
+    let plan = report::versioned_in::<Plan>(&RunFolder::new(folder).plan(), PLAN_FORMATS);
+    let plan = plan.map_err(|cause| CompareError::Report { folder: named, cause })?;
+    Ok(plan.map(|plan| plan.name))
+}
+
+fn last_of(suite: &Path, name: &str) -> Result<PathBuf, CompareError> {
+    let folder = suite.display().to_string();
+    let failed = |cause| CompareError::Report { folder: folder.clone(), cause };
+    // By their names, which begin with the time.
+    for run in report::run_folders(suite).map_err(failed)?.into_iter().rev() {
+        if experiment(&run)?.as_deref() == Some(name) {
+            return Ok(run);
+        }
+    }
+    Err(CompareError::NotIn { folder, name: name.to_owned() })
 }
 
 /// Reads the run in a folder.
@@ -118,7 +166,7 @@ pub fn run(path: &Path) -> Result<Run, CompareError> {
     values.extend(log.quantiles());
     let latencies = log.seconds;
     let figures = Figures { values, recoveries, latencies };
-    Ok(Run { name, plan, manifest, summary, figures })
+    Ok(Run { name, folder, plan, manifest, summary, figures })
 }
 
 /// The figures of a run.

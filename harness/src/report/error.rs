@@ -25,6 +25,12 @@ pub enum ReportError {
         /// The folder as given.
         folder: String,
     },
+    /// The run has no report yet, or ended before it could have one.
+    #[error("{folder} has no summary.json: `quorate report {folder}` makes it")]
+    NoSummary {
+        /// The folder as given.
+        folder: String,
+    },
     /// A file could not be read or written.
     #[error("{file}: {source}")]
     Io {

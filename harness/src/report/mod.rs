@@ -4,8 +4,10 @@
 
 mod availability;
 mod capacity;
+mod comparison;
 mod consequences;
 mod error;
+mod explain;
 mod figure;
 mod index;
 mod ladder;
@@ -16,6 +18,7 @@ mod points;
 mod sections;
 mod summary;
 mod sweep;
+mod trend;
 mod words;
 
 use std::fs;
@@ -23,8 +26,10 @@ use std::path::{Path, PathBuf};
 
 pub use availability::{AvailabilitySummary, BrokenSummary, StallSummary};
 pub use capacity::capacity;
+pub use comparison::{COMPARISON_FILE, CompareSide, Found, Page, compared_runs, comparison};
 pub use consequences::{SeriesSummary, Waited};
 pub use error::ReportError;
+pub use explain::{Explanation, Part, explain};
 pub use index::{Index, index, run_folders};
 pub use load::Marks;
 pub(crate) use load::versioned_in;
@@ -34,6 +39,7 @@ pub use summary::{
     ClassSummary, FaultSummary, GapSummary, GroupSummary, InterruptionSummary, Measurement,
     NodeSummary, SUMMARY_FORMAT, Safety, StalenessSummary, Summary,
 };
+pub use trend::{LeftOut, change, trend};
 
 use crate::figures::figures;
 use crate::folder::{Manifest, RunFolder};

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::StageError;
+use super::{Link, StageError};
 use crate::folder::SoundnessFinding;
+use crate::plan::Plan;
 
 /// A sync faster than this never reached a device.
 const SYNC_P50_MIN: Duration = Duration::from_micros(5);
@@ -72,11 +73,16 @@ fn is_tmpfs(directory: &Path) -> bool {
     found
 }
 
-/// Raises the limit of open files to what the plan needs; says so when that is not allowed.
-pub(crate) fn raise_open_files(links: usize, clients: u32) -> Option<SoundnessFinding> {
-    let links = u64::try_from(links).unwrap_or(u64::MAX);
+/// Descriptors that the driver and the proxy may need for a plan, each for itself.
+#[must_use]
+pub fn files_needed(plan: &Plan) -> u64 {
+    let links = u64::try_from(Link::proxied(&plan.topology).len()).unwrap_or(u64::MAX);
     // The proxy listens for every link, and holds two descriptors a connection.
-    let needed = FILES_BASE + 2 * u64::from(clients) + 3 * links;
+    FILES_BASE + 2 * u64::from(plan.load.clients) + 3 * links
+}
+
+/// Raises the limit of open files to what the plan needs; says so when that is not allowed.
+pub(crate) fn raise_open_files(needed: u64) -> Option<SoundnessFinding> {
     let finding = |detail: String| {
         Some(SoundnessFinding { code: "open_file_limit".to_string(), fatal: true, detail })
     };
@@ -141,6 +147,6 @@ mod tests {
 
     #[test]
     fn few_files_are_always_allowed() {
-        assert_eq!(raise_open_files(1, 1), None);
+        assert_eq!(raise_open_files(FILES_BASE), None);
     }
 }

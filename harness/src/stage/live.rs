@@ -50,8 +50,7 @@ impl LiveStage {
         ground: Ground,
     ) -> Result<Self, StageError> {
         let Ground { nest, cleanup, mut findings } = ground;
-        let links = Link::proxied(&plan.topology).len();
-        findings.extend(host::raise_open_files(links, plan.load.clients));
+        findings.extend(host::raise_open_files(host::files_needed(plan)));
         let network = match plan.topology.proxied {
             true => Some(establish(plan, folder, &options, &nest).await?),
             false => None,

@@ -50,6 +50,7 @@ pub use binaries::Program;
 pub use disk_process::unavailable as disks_unavailable;
 pub use docker::DockerStage;
 pub use feasible::{can_do, containers_can_do, simulator_can_do};
+pub use host::files_needed;
 pub use links::{CLIENT, Link};
 pub use live::LiveStage;
 pub use options::StageOptions;
