@@ -8,6 +8,12 @@
   const readout = holder.querySelector(".readout");
   const number = (value) => value.toLocaleString("en").replaceAll(",", "\u202f");
 
+  const outcomes = ([, ok, failed, unknown, [p50, p99, max]]) => {
+    const rate = (count) => number(Math.round(count / data.slot));
+    return `ok ${rate(ok)}/s, failed ${rate(failed)}/s, unknown ${rate(unknown)}/s; ` +
+      `p50 ${p50 ?? "–"}, p99 ${p99 ?? "–"}, max ${max ?? "–"}`;
+  };
+
   holder.querySelectorAll(".plot").forEach((plot) => {
     const svg = plot.querySelector("svg");
     const [left, right, top, bottom] = data.frames[plot.classList.contains("narrow") ? 1 : 0];
@@ -25,15 +31,12 @@
       const index = Math.floor((at - data.slots[0][0]) / data.slot + 1e-6);
       const slot = data.slots[index];
       if (!slot || x < left || x > right) return leave();
-      const [from, ok, failed, unknown, [p50, p99, max]] = slot;
       cursor.hidden = false;
       cursor.style.left = `${x * scale}px`;
       cursor.style.top = `${top * scale}px`;
       cursor.style.height = `${(bottom - top) * scale}px`;
-      const rate = (count) => number(Math.round(count / data.slot));
-      readout.textContent =
-        `${from.toFixed(2)} s: ok ${rate(ok)}/s, failed ${rate(failed)}/s, ` +
-        `unknown ${rate(unknown)}/s; p50 ${p50 ?? "–"}, p99 ${p99 ?? "–"}, max ${max ?? "–"}`;
+      const told = typeof slot[1] === "string" ? slot[1] : outcomes(slot);
+      readout.textContent = `${slot[0].toFixed(2)} s: ${told}`;
     };
     const leave = () => {
       cursor.hidden = true;

@@ -197,3 +197,32 @@ fn a_search_that_was_stopped_goes_on_and_tells_programs_what_it_has() {
     assert_ne!(Path::new(told["folder"].as_str().unwrap()), first);
     assert_eq!(told["runs"], serde_json::json!([]), "{told}");
 }
+
+/// FEATURES: H12
+#[test]
+fn prune_says_what_would_go_before_it_goes_and_leaves_named_folders_alone() {
+    let out = tempfile::tempdir().unwrap();
+    let place = out.path().to_str().unwrap();
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let names = ["2026-01-01T000000Z-a-1", "2026-01-02T000000Z-a-1", "2026-01-03T000000Z-a-1"];
+    for name in names.iter().chain(&["baseline"]) {
+        let folder = out.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("plan.json"), "{}").unwrap();
+        for path in [folder.join("plan.json"), folder] {
+            fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+    }
+    assert_eq!(quorate(&["prune", place]).status.code(), Some(3), "--keep has no default");
+    assert_eq!(quorate(&["prune", place, "--keep", "0"]).status.code(), Some(3));
+    let tried = quorate(&["prune", place, "--keep", "2", "--dry-run"]);
+    let told = String::from_utf8(tried.stdout).unwrap();
+    assert_eq!(told.matches("would be removed").count(), 1, "{told}");
+    assert!(names.iter().all(|name| out.path().join(name).exists()));
+    let output = quorate(&["prune", place, "--keep", "2", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["freed_bytes"], 2, "{json}");
+    let left = |name: &str| out.path().join(name).exists();
+    assert_eq!(names.map(left), [false, true, true]);
+    assert!(left("baseline"));
+}

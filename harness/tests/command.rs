@@ -122,7 +122,7 @@ fn write_quorum_one_under_a_partition_exits_1_and_shows_what_was_lost() {
         return std::io::stderr().write_all(b"SKIPPED: no browser to open the report\n").unwrap();
     };
     for frame in browser_support::look(&browser, &report) {
-        browser_support::check(&frame);
+        browser_support::check(&frame, (6, 7));
     }
 }
 

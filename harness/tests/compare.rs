@@ -2,27 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere, its helpers too")]
 
+mod compare_support;
 #[allow(dead_code, reason = "every test binary uses a part of this")]
 mod report_support;
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
 
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::V2Serializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use quorate::ab::{Ab, Arm, Definition, Done, turns};
+use compare_support::{blocks, run};
+use quorate::ab::Ab;
 use quorate::folder::RunFolder;
 use quorate::report;
 use quorate::resume::Resumable as _;
-use quorate_check::history::{Outcome, Phase};
-use report_support::Synthetic;
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// Runs `quorate compare`.
 fn compare(arguments: &[&str]) -> (i32, String, String) {
@@ -33,90 +26,6 @@ fn compare(arguments: &[&str]) -> (i32, String, String) {
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
-}
-
-/// A run with its report, drawn once: that is what takes long.
-fn made() -> &'static RunFolder {
-    static MADE: OnceLock<(TempDir, RunFolder)> = OnceLock::new();
-    let (_, folder) = MADE.get_or_init(|| {
-        let place = tempfile::tempdir().unwrap();
-        let made = Synthetic { rate: 200, seconds: 10, tail: true, ..Synthetic::default() };
-        let folder = made.write(&place.path().join("made"));
-        report::write(&folder).unwrap();
-        (place, folder)
-    });
-    folder
-}
-
-/// Writes a run whose operations take `slower` times as long as they would.
-fn run(root: &Path, slower: f64) {
-    fs::create_dir_all(root).unwrap();
-    for entry in fs::read_dir(made().root()).unwrap().map(Result::unwrap) {
-        if entry.file_type().unwrap().is_file() {
-            fs::copy(entry.path(), root.join(entry.file_name())).unwrap();
-        }
-    }
-    write_intervals(&RunFolder::new(root), slower);
-}
-
-/// The log that a driver would have written beside the history.
-fn write_intervals(folder: &RunFolder, slower: f64) {
-    let history = quorate_check::format::read_path(folder.history()).unwrap().history;
-    let mut seconds: BTreeMap<u64, Histogram<u64>> = BTreeMap::new();
-    let ok = |op: &&quorate_check::history::Operation| op.outcome == Outcome::Ok;
-    for op in history.operations.iter().filter(|op| op.phase == Phase::Measure).filter(ok) {
-        let done = op.done.unwrap();
-        let empty = || Histogram::new_with_bounds(1, 3_600_000_000, 3).unwrap();
-        let micros = (done - op.intended) as f64 / 1e3 * slower;
-        seconds.entry(done / 1_000_000_000).or_insert_with(empty).record(micros as u64).unwrap();
-    }
-    let mut file = File::create(folder.intervals()).unwrap();
-    let mut serializer = V2Serializer::new();
-    let mut log = IntervalLogWriterBuilder::new()
-        .with_start_time(SystemTime::UNIX_EPOCH)
-        .begin_log_with(&mut file, &mut serializer)
-        .unwrap();
-    for (second, histogram) in seconds {
-        let (from, length) = (Duration::from_secs(second), Duration::from_secs(1));
-        log.write_histogram(&histogram, from, length, Tag::new("update.ok")).unwrap();
-    }
-}
-
-/// Blocks of `quorate ab` in which B takes `slower` times as long.
-fn blocks(root: &Path, slower: f64, finished: bool) {
-    let arm = |hash: &str| Arm {
-        program: "quorate-node".to_owned(),
-        programs: vec![("node".to_owned(), hash.to_owned())],
-        set: Vec::new(),
-    };
-    let mut ab = Ab::new(Definition {
-        name: "made-up".to_owned(),
-        harness: "test".to_owned(),
-        seed: 7,
-        blocks: 3,
-        stage: "process".to_owned(),
-        options: Vec::new(),
-        a: arm("one"),
-        b: arm("two"),
-        plans: String::new(),
-    });
-    for (at, turn) in turns(3).into_iter().enumerate() {
-        let folder = format!("run-{at}");
-        // Runs lie a little apart, those of one block less.
-        let moment = 1.0 + 0.01 * f64::from(turn.block) + 0.002 * f64::from(turn.pair);
-        let is_b = turn.side == quorate::ab::Side::B;
-        run(&root.join(&folder), moment * if is_b { slower } else { 1.0 });
-        ab.runs.push(Done {
-            turn,
-            folder,
-            remark: String::new(),
-            violated: false,
-            spoilt: false,
-            failed: false,
-        });
-    }
-    ab.finished = finished;
-    ab.write(root).unwrap();
 }
 
 /// FEATURES: H9
@@ -208,6 +117,159 @@ fn blocks_give_a_verdict_that_a_gate_passes_on() {
     ab.runs[0].remark = "the driver was saturated".to_owned();
     ab.write(&at("worse")).unwrap();
     assert_eq!(code_of("worse", &[]), (2, "cannot-tell".to_owned()));
+}
+
+/// The page's text, its slashes unescaped.
+fn page(path: &Path) -> String {
+    fs::read_to_string(path).unwrap().replace("&#x2f;", "/")
+}
+
+/// Every cell of the table below a heading, row by row, without markup.
+fn cells(html: &str, section: &str) -> Vec<Vec<String>> {
+    let (_, rest) = html.split_once(&format!("id=\"{section}\"")).unwrap();
+    let (body, _) = rest.split_once("<tbody>").unwrap().1.split_once("</tbody>").unwrap();
+    let plain = |cell: &str| {
+        let mut text = String::new();
+        let mut inside = true;
+        for letter in cell.chars() {
+            match letter {
+                '<' => inside = false,
+                '>' => inside = true,
+                other if inside => text.push(other),
+                _ => {}
+            }
+        }
+        text
+    };
+    let row = |row: &str| {
+        let row = row.replace("</td>", "\n").replace("</th>", "\n");
+        row.trim().lines().map(|cell| plain(cell).trim().to_owned()).collect()
+    };
+    body.split("</tr>").map(row).filter(|row: &Vec<String>| row.len() > 1).collect()
+}
+
+/// Fails where the elements of a page do not close as they open, void ones of HTML left aside.
+fn check_elements(html: &str) {
+    const VOID: [&str; 4] = ["meta", "link", "br", "input"];
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = html.split_once("<!doctype html>").unwrap().1;
+    while let Some((_, after)) = rest.split_once('<') {
+        let (tag, after) = after.split_once('>').unwrap();
+        rest = after;
+        let name = tag.trim_start_matches('/').split([' ', '\n', '/']).next().unwrap();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "{tag}: {open:?}");
+        } else if !tag.ends_with('/') && !VOID.contains(&name) {
+            open.push(name);
+        }
+        if tag == "script" || tag == "style" || tag.starts_with("script ") {
+            rest = &rest[rest.find(&format!("</{name}>")).unwrap()..];
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+/// FEATURES: H9
+#[test]
+fn the_page_of_blocks_says_what_the_json_does_and_stands_by_itself() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("ab");
+    fs::create_dir(&root).unwrap();
+    blocks(&root, 1.5, true);
+    let (code, told, error) = compare(&[root.to_str().unwrap(), "--json"]);
+    assert_eq!(code, 1, "{error}");
+    let json: Value = serde_json::from_str(&told).unwrap();
+    let html = page(Path::new(json["page"].as_str().unwrap()));
+    check_elements(&html);
+    assert!(!html.contains("http://") && !html.contains("https://"), "self-contained");
+    assert!(html.contains("B against A, by 3 blocks") && html.contains("✗ worse"));
+    // What is printed of a ratio is the exponential of the mean of logarithms.
+    let rows = json["comparison"]["rows"].as_array().unwrap();
+    let shown = cells(&html, "figures");
+    assert_eq!(shown.len(), rows.len());
+    let named = |row: &Value| {
+        let of = &row["wanted"]["metric"];
+        let class = of["class"].as_str().map(|class| format!(", {class}")).unwrap_or_default();
+        format!("{}{class}", of["kind"].as_str().unwrap())
+    };
+    for (row, shown) in rows.iter().zip(&shown) {
+        if row["wanted"]["metric"]["kind"] != "p99" {
+            continue;
+        }
+        assert_eq!(shown[0], named(row));
+        let effect = &row["effect"];
+        let of = |value: &Value| format!("{:.3}", value.as_f64().unwrap().exp());
+        let interval = [&effect["interval"][0], &effect["interval"][1]].map(of);
+        let wanted = format!("{} [{}, {}]", of(&effect["mean"]), interval[0], interval[1]);
+        assert_eq!(shown[3], wanted);
+        let a = row["medians"][0].as_f64().unwrap();
+        assert!(shown[1].ends_with(" ms") && shown[1].starts_with(&format!("{a:.2}")[..3]));
+    }
+    assert!(shown.iter().any(|row| row[0] == "p99" && row[5] == "worse"), "{shown:?}");
+    for name in ["ratios", "differences", "percentiles", "timeline"] {
+        let svg = fs::read_to_string(root.join(format!("{name}.svg"))).unwrap();
+        check_elements(&format!("<!doctype html>{svg}"));
+        let png = fs::read(root.join(format!("{name}.png"))).unwrap();
+        assert_eq!(&png[1..4], b"PNG", "{name}");
+    }
+    assert_eq!(html.matches("/report.html\">").count(), 12, "every run has its link");
+    // The file beside the page says the same, and `report` draws the page again.
+    let kept: Value =
+        serde_json::from_str(&fs::read_to_string(root.join("comparison.json")).unwrap()).unwrap();
+    assert_eq!((&kept["word"], &kept["comparison"]), (&"worse".into(), &json["comparison"]));
+    fs::remove_file(root.join("index.html")).unwrap();
+    let again = Command::new(env!("CARGO_BIN_EXE_quorate")).arg("report").arg(&root).output();
+    assert!(again.unwrap().status.success());
+    assert_eq!(page(&root.join("index.html")), html);
+}
+
+/// FEATURES: H9
+#[test]
+fn the_page_of_single_runs_has_no_verdict_and_the_index_links_it() {
+    let place = tempfile::tempdir().unwrap();
+    let (a, b) = (place.path().join("a"), place.path().join("b"));
+    run(&a, 1.0);
+    run(&b, 1.5);
+    let (code, told, error) = compare(&[a.to_str().unwrap(), b.to_str().unwrap()]);
+    assert_eq!(code, 0, "{error}");
+    assert!(told.contains("/compare-a-b/index.html"), "{told}");
+    let html = page(&place.path().join("compare-a-b/index.html"));
+    check_elements(&html);
+    for wanted in [
+        "? no verdict",
+        "single runs settle nothing",
+        "? not calibrated",
+        "B is 1.5",
+        "href=\"../a/report.html\"",
+        "Spec, build and environment are the same.",
+        "No A/A of these circumstances was run here.",
+    ] {
+        assert!(html.contains(wanted), "{wanted}");
+    }
+    assert!(!html.contains("<b>✗") && !html.contains(">worse<"), "nothing is judged");
+    assert!(!html.contains("<s>") && !html.contains("simulated"));
+    let summary = RunFolder::new(&b).summary();
+    let text = fs::read_to_string(&summary).unwrap();
+    assert!(text.contains("\"simulated\": false"));
+    let text = text.replace("\"simulated\": false", "\"simulated\": true");
+    fs::write(&summary, text.replace("\"sound\": true", "\"sound\": false")).unwrap();
+    assert_eq!(compare(&[a.to_str().unwrap(), b.to_str().unwrap()]).0, 0);
+    let unsound = page(&place.path().join("compare-a-b/index.html"));
+    assert!(unsound.contains("unsound: 1 of them") && unsound.contains("<s>200/s</s>"));
+    assert!(unsound.contains("simulated, not measured"));
+    let plot = fs::read_to_string(place.path().join("compare-a-b/ratios.svg")).unwrap();
+    assert!(plot.contains("B divided by A, simulated"));
+    // A baseline is kept without its history: everything else is said of it all the same.
+    fs::remove_file(RunFolder::new(&a).history()).unwrap();
+    assert_eq!(compare(&[a.to_str().unwrap(), b.to_str().unwrap()]).0, 0);
+    let kept = page(&place.path().join("compare-a-b/index.html"));
+    assert!(kept.contains("/a has no history: it is in no time line."), "{kept}");
+    let index = page(&report::index(place.path()).unwrap().page);
+    assert!(index.contains("<a href=\"compare-a-b/index.html\">a and b</a>"));
+    let other = place.path().join("elsewhere/page");
+    let named = [a.to_str().unwrap(), b.to_str().unwrap(), "--out", other.to_str().unwrap()];
+    assert_eq!(compare(&named).0, 0);
+    assert!(page(&other.join("index.html")).contains("href=\"../../a/report.html\""));
 }
 
 /// `make bench` leaves a suite, and who compares it with a run means the run of the same

@@ -35,7 +35,7 @@ pub(super) fn ab(arguments: &AbArguments) -> anyhow::Result<Exit> {
     }
     let running = Running { arguments, plans, choice, options, folder: folder.clone() };
     let (ab, ran) = blocking(running.run(ab))?;
-    let told = tell_ab(&folder, &ab, &gate, !place.json, Some(&place.out))?;
+    let told = tell_ab(&folder, &ab, &gate, !place.json, (Some(&place.out), &folder))?;
     let exit = told.exit.merge(ran);
     if place.json {
         let mut json = told.json;

@@ -38,6 +38,8 @@ pub(super) enum Command {
     /// Run two builds, or two settings, in turns, and say whether B is better, worse or the same;
     /// goes on where a killed one had come to
     Ab(AbArguments),
+    /// Say where the figures of an experiment changed over all its runs
+    Trend(TrendArguments),
     /// Show what a workload would do and how long it takes; starts nothing
     Plan(PlanArguments),
     /// Write the servers of a workload as a file for an engine of many machines; starts nothing
@@ -48,12 +50,16 @@ pub(super) enum Command {
     Check(FolderArguments),
     /// Draw the report of a run again, offline
     Report(FolderArguments),
+    /// Write a run as files for other tools
+    Export(ExportArguments),
     /// Say in sentences what a run came to, what to doubt, and what to run next
     Explain(FolderArguments),
     /// Write a commented workload to begin with; overwrites nothing
     Init(InitArguments),
     /// List workloads, scenarios, suites and runs
     List(ListArguments),
+    /// Remove old results, but for what something refers to
+    Prune(PruneArguments),
     /// Remove processes, containers and networks that killed runs left behind
     Clean(CleanArguments),
     /// Say what this machine lacks, and how to get it
@@ -279,6 +285,10 @@ pub(super) struct CompareArguments {
     /// pass it
     #[arg(long, value_name = "FILE")]
     pub(super) gate: Option<PathBuf>,
+    /// Folder that gets the page and its plots; default: compare-… beside the first run, or the
+    /// folder of `quorate ab` itself
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long)]
     pub(super) json: bool,
@@ -312,11 +322,62 @@ pub(super) struct AbArguments {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct TrendArguments {
+    /// Folder with the run folders
+    #[arg(default_value = "results", value_name = "DIR")]
+    pub(super) results: PathBuf,
+    /// Folder that gets the page and its plots; default: trend, beside the runs
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct FolderArguments {
     /// Run folder, such as results/latest
     #[arg(default_value = "results/latest")]
     pub(super) folder: PathBuf,
     /// Print JSON instead of tables
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExportArguments {
+    /// Run folder, such as results/latest
+    #[arg(default_value = "results/latest")]
+    pub(super) run: PathBuf,
+    /// As what
+    #[arg(long)]
+    pub(super) format: ExportFormat,
+    /// Folder that gets the files; default: export, in that of the run
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum ExportFormat {
+    /// Operations and intervals as comma separated values
+    Csv,
+    /// Response times as HdrHistogram interval logs without tags
+    Hdr,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PruneArguments {
+    /// Folder with the run folders
+    #[arg(default_value = "results", value_name = "DIR")]
+    pub(super) results: PathBuf,
+    /// How many of the newest folders stay; folders with names of their own always do, as does what
+    /// a link, a comparison or a calibration refers to
+    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(super) keep: usize,
+    /// Say what would go, and remove nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print JSON instead of a table
     #[arg(long)]
     pub(super) json: bool,
 }

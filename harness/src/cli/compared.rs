@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{Exit, Output};
-use crate::ab::{self, Ab, Definition};
+use crate::ab::{self, Ab, Arm, Definition};
 use crate::compare::{
-    self, BLOCKS_MIN, Calibration, Comparison, Difference, Kind, Metric, Row, Run, Scale, Verdict,
-    Wanted,
+    self, BLOCKS_MIN, Calibration, Comparison, Difference, Row, Run, Verdict, Wanted, words,
 };
+use crate::report::{self, CompareSide, Found, Page};
 use crate::resume::Resumable as _;
 use crate::spec::{self, SpecError};
 
@@ -29,13 +29,14 @@ pub(super) fn gate(file: Option<&Path>) -> Result<(Vec<Wanted>, bool), SpecError
     }
 }
 
-/// Says what the blocks in a folder of `quorate ab` come to, and keeps what an A/A found in `keep`.
+/// Says what the blocks in a folder of `quorate ab` come to, and keeps what an A/A found in `keep`;
+/// the page of it goes into the folder `page`.
 pub(super) fn tell_ab(
     folder: &Path,
     ab: &Ab,
     gate: &(Vec<Wanted>, bool),
     speaks: bool,
-    keep: Option<&Path>,
+    (keep, page): (Option<&Path>, &Path),
 ) -> anyhow::Result<Told> {
     let definition = &ab.definition;
     let blocks = ab.blocks(folder)?;
@@ -55,21 +56,64 @@ pub(super) fn tell_ab(
         Verdict::CannotTell => Exit::Inconclusive,
         Verdict::Same | Verdict::Better => Exit::Good,
     };
+    let said = summary(ab, &comparison, calibration.as_ref(), is_withheld);
+    let mut json = json!({
+        "ab": definition.name, "exit": exit.code(), "folder": folder,
+        "finished": ab.finished, "withheld": is_withheld, "definition": definition,
+        "differences": differences, "comparison": comparison,
+        "calibration": calibration.as_ref().map(|(found, _)| found), "runs": ab.runs,
+    });
+    let found = Found::Judged {
+        comparison: &comparison,
+        calibration: calibration.as_ref().map(|(found, _)| found),
+        finished: ab.finished,
+        withheld: is_withheld,
+        said: &said,
+    };
+    let page = draw(page, definition, &blocks, &differences, (found, &json))?;
     if speaks {
         tell_differences(&["A", "B"], &differences)?;
         tell_rows(&comparison)?;
         Output.line("")?;
-        for line in summary(ab, &comparison, calibration.as_ref(), is_withheld) {
+        for line in &said {
             Output.line(line)?;
         }
+        if let Some(page) = &page {
+            Output.line(format!("page: {}", page.display()))?;
+        }
     }
-    let json = json!({
-        "ab": definition.name, "exit": exit.code(), "folder": folder,
-        "finished": ab.finished, "withheld": is_withheld, "definition": definition,
-        "differences": differences, "comparison": comparison,
-        "calibration": calibration.map(|(found, _)| found), "runs": ab.runs,
-    });
+    json["page"] = page.map(|page| page.display().to_string()).into();
     Ok(Told { exit, json })
+}
+
+/// Draws the page; none before a block is done.
+fn draw(
+    folder: &Path,
+    definition: &Definition,
+    blocks: &[[Vec<Run>; 2]],
+    differences: &[Difference],
+    (found, json): (Found<'_>, &Value),
+) -> anyhow::Result<Option<PathBuf>> {
+    if blocks.is_empty() {
+        return Ok(None);
+    }
+    let side = |at: usize, arm: &Arm| {
+        let program = Path::new(&arm.program);
+        let program = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
+        let hash = arm.programs.first().map_or("", |(_, hash)| hash.get(..12).unwrap_or(hash));
+        let set = arm.set.iter().map(|set| format!(" {set}")).collect::<String>();
+        let runs = blocks.iter().flat_map(|block| &block[at]).collect();
+        CompareSide { name: format!("{program} ({hash}){set}"), runs }
+    };
+    let word = if definition.is_calibration() { "A/A" } else { "A/B" };
+    let page = Page {
+        title: format!("{}: {word}", definition.name),
+        sides: vec![side(0, &definition.a), side(1, &definition.b)],
+        differences,
+        found,
+        json,
+    };
+    Ok(Some(report::comparison(folder, &page)?))
 }
 
 /// What an A/A of the same circumstances found: this one, which is then kept, or an earlier one.
@@ -121,7 +165,7 @@ fn summary(
     if !ab.finished {
         lines.push("not finished: the same command goes on".to_owned());
     }
-    let seen: Vec<String> = comparison.rows.iter().filter_map(detectable).collect();
+    let seen: Vec<String> = comparison.rows.iter().filter_map(words::detectable).collect();
     if !seen.is_empty() {
         let seen = seen.join(", ");
         lines.push(format!("the least that so many blocks see in four of five cases: {seen}"));
@@ -161,17 +205,6 @@ fn calibrated_words(
     })
 }
 
-/// The least effect that is seen, of a metric of the gate.
-fn detectable(row: &Row) -> Option<String> {
-    row.finding.as_ref()?;
-    let metric = &row.wanted.metric;
-    let least = row.detectable?;
-    Some(match metric.kind.scale() {
-        Scale::Ratio => format!("{metric} {:.1} %", least.exp_m1() * 100.0),
-        Scale::Difference => format!("{metric} {}", metric.kind.told(least)),
-    })
-}
-
 /// What differs before any figure does.
 pub(super) fn tell_differences(names: &[&str], found: &[Difference]) -> anyhow::Result<()> {
     if found.is_empty() {
@@ -205,47 +238,15 @@ fn tell_rows(comparison: &Comparison) -> anyhow::Result<()> {
 
 fn row(row: &Row) -> Vec<String> {
     let Wanted { metric, margin, .. } = &row.wanted;
-    let value = |of: Option<f64>| of.map_or("–".to_owned(), |value| metric.kind.told(value));
     let (margin, verdict, remark) = match &row.finding {
         Some(found) => {
-            let more = found.more.map(|more| format!("{more} more blocks"));
-            let remarks: Vec<String> = more
-                .into_iter()
-                .chain([found.remark.clone()])
-                .filter(|of| !of.is_empty())
-                .collect();
-            (told_margin(metric.kind, *margin), found.verdict.to_string(), remarks.join("; "))
+            (words::margin(metric.kind, *margin), found.verdict.to_string(), words::remark(found))
         }
         None => (String::new(), String::new(), "not in the gate".to_owned()),
     };
     let (a, b) = row.medians;
-    vec![metric.to_string(), value(a), value(b), effect(row), margin, verdict, remark]
-}
-
-fn told_margin(kind: Kind, margin: f64) -> String {
-    match kind.scale() {
-        Scale::Ratio => format!("{:.3} %", margin * 100.0).replace(".000", ""),
-        Scale::Difference => kind.told(margin),
-    }
-}
-
-/// The effect with its interval.
-pub(super) fn effect(row: &Row) -> String {
-    let Some(effect) = row.effect else { return "–".to_owned() };
-    let kind = row.wanted.metric.kind;
-    let scale = kind.scale();
-    let told = |of: f64| match scale {
-        Scale::Ratio => format!("{:.3}", scale.shown(of)),
-        Scale::Difference => kind.told(of),
-    };
-    let interval = effect.interval.map(|(low, high)| format!(" [{}, {}]", told(low), told(high)));
-    format!("{}{}", told(effect.mean), interval.unwrap_or_default())
-}
-
-/// A ratio or difference of two single values.
-pub(super) fn change(metric: &Metric, a: f64, b: f64) -> Option<f64> {
-    let scale = metric.kind.scale();
-    Some(scale.place(b)? - scale.place(a)?)
+    let [a, b] = [a, b].map(|of| words::median(metric.kind, of));
+    vec![metric.to_string(), a, b, words::effect(row), margin, verdict, remark]
 }
 
 /// Reads the A/B of a folder, if it is one.

@@ -58,7 +58,7 @@ fn runs(out: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Entries of a folder that `wanted` accepts, sorted; none when there is no folder.
-fn files(folder: &Path, wanted: impl Fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn files(folder: &Path, wanted: impl Fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }

@@ -11,18 +11,21 @@ mod compared;
 mod doctor;
 mod exit;
 mod explain;
+mod export;
 mod init;
 mod list;
 mod offline;
 mod output;
 mod plan;
 mod progress;
+mod prune;
 mod render;
 mod resume;
 mod run;
 mod schema;
 mod suite;
 mod sweep;
+mod trend;
 mod verdict;
 
 use clap::Parser;
@@ -31,6 +34,7 @@ use self::arguments::{Arguments, Command};
 pub use self::exit::Exit;
 use self::output::Output;
 use crate::compare::CompareError;
+use crate::export::ExportError;
 use crate::render::RenderError;
 use crate::report::ReportError;
 use crate::run::choice::Refused;
@@ -66,8 +70,11 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Ab(arguments) => ab::ab(&arguments),
+        Command::Trend(arguments) => trend::trend(&arguments),
         Command::Check(arguments) => offline::check(&arguments),
         Command::Report(arguments) => offline::report(&arguments),
+        Command::Export(arguments) => export::export(&arguments),
+        Command::Prune(arguments) => prune::prune(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Init(arguments) => init::init(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments),
@@ -101,6 +108,10 @@ fn failed(error: &anyhow::Error) -> Exit {
         return Exit::BadSpec;
     }
     if let Some(error) = error.downcast_ref::<CompareError>() {
+        eprintln!("error: {error}");
+        return Exit::BadSpec;
+    }
+    if let Some(error @ ExportError::Missing { .. }) = error.downcast_ref::<ExportError>() {
         eprintln!("error: {error}");
         return Exit::BadSpec;
     }

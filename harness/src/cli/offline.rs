@@ -1,6 +1,7 @@
 //! `quorate check` and `quorate report`: verdicts and report of a run folder, long after the run.
 
 use super::arguments::FolderArguments;
+use super::compared::{gate, read_ab, tell_ab};
 use super::{Exit, Output, verdict};
 use crate::capacity::Search;
 use crate::folder::RunFolder;
@@ -53,6 +54,12 @@ pub(super) fn report(arguments: &FolderArguments) -> anyhow::Result<Exit> {
     } else if arguments.folder.join(Search::FILE).is_file() {
         let page = report::capacity(&arguments.folder, &Search::read(&arguments.folder)?)?;
         Output.line(format!("index: {}", page.display()))?;
+    } else if let Some(ab) = read_ab(&arguments.folder)? {
+        let told = tell_ab(&arguments.folder, &ab, &gate(None)?, false, (None, &arguments.folder))?;
+        match told.json["page"].as_str() {
+            Some(page) => Output.line(format!("page: {page}"))?,
+            None => Output.line("no block is done yet, so there is nothing to draw")?,
+        }
     } else {
         // The folder of a suite holds run folders.
         if !arguments.folder.is_dir() || report::run_folders(&arguments.folder)?.is_empty() {

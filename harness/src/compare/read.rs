@@ -36,6 +36,8 @@ pub struct Value {
 pub struct Run {
     /// The folder as it was named.
     pub name: String,
+    /// The folder itself.
+    pub folder: RunFolder,
     /// What it did.
     pub plan: Plan,
     /// Who ran it, where.
@@ -164,7 +166,7 @@ pub fn run(path: &Path) -> Result<Run, CompareError> {
     values.extend(log.quantiles());
     let latencies = log.seconds;
     let figures = Figures { values, recoveries, latencies };
-    Ok(Run { name, plan, manifest, summary, figures })
+    Ok(Run { name, folder, plan, manifest, summary, figures })
 }
 
 /// The figures of a run.

@@ -101,7 +101,7 @@ pub fn student(freedom: usize, quantile: f64) -> f64 {
 
 /// The median; `None` of nothing.
 #[must_use]
-pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;

@@ -98,26 +98,31 @@ impl Distribution {
     /// Points (quantile, duration) for a percentile curve, out to the last rank.
     #[must_use]
     pub fn curve(&self) -> Vec<(f64, Bound)> {
-        let count = self.count();
         let mut points: Vec<(f64, Bound)> = Vec::new();
-        let tail_max = 1.0 / count.max(1) as f64;
-        let mut quantiles: Vec<f64> = (0..8).map(|step| f64::from(step) / 10.0).collect();
-        for step in CURVE_STEPS_PER_DECADE / 2.. {
-            let tail = 10f64.powf(-f64::from(step) / f64::from(CURVE_STEPS_PER_DECADE));
-            if tail < tail_max {
-                break;
-            }
-            quantiles.push(1.0 - tail);
-        }
-        quantiles.push(1.0 - tail_max);
-        quantiles.sort_by(f64::total_cmp);
-        quantiles.dedup();
-        for q in quantiles {
+        for q in curve_quantiles(self.count()) {
             // Just above q, so that the last point is the longest duration.
             points.extend(self.quantile(q + 1e-7 * (1.0 - q)).map(|bound| (q, bound)));
         }
         points
     }
+}
+
+/// Quantiles at which a curve of `count` durations has points, out to the last rank.
+#[must_use]
+pub fn curve_quantiles(count: u64) -> Vec<f64> {
+    let tail_max = 1.0 / count.max(1) as f64;
+    let mut quantiles: Vec<f64> = (0..8).map(|step| f64::from(step) / 10.0).collect();
+    for step in CURVE_STEPS_PER_DECADE / 2.. {
+        let tail = 10f64.powf(-f64::from(step) / f64::from(CURVE_STEPS_PER_DECADE));
+        if tail < tail_max {
+            break;
+        }
+        quantiles.push(1.0 - tail);
+    }
+    quantiles.push(1.0 - tail_max);
+    quantiles.sort_by(f64::total_cmp);
+    quantiles.dedup();
+    quantiles
 }
 
 /// The value of the `rank`-th smallest, counted from 1. Half a rank below, so that no rounding of

@@ -33,7 +33,7 @@ use crate::plan::Plan;
 
 pub use availability::{NodeAvailability, Slice, node_availability};
 pub use convergence::Convergence;
-pub use distribution::{Bound, Distribution};
+pub use distribution::{Bound, Distribution, curve_quantiles};
 pub use expected::{
     Availability, Breach, Broken, DETECTION, Expectation, Expected, Stall, availability, doubt,
 };
@@ -44,7 +44,7 @@ pub use operations::{ClassFigures, Latencies, class_figures, class_of};
 pub use resources::{PeakMemory, Point, Resource, ResourceSeries, peak_memory, resources};
 pub use series::{Answers, BAD_RUN, GOOD_RUN, SeriesFigures, Served, Unavailable};
 pub use staleness::{Staleness, staleness};
-pub use timeline::{Slot, Timeline, slot_length, timeline};
+pub use timeline::{Slot, Timeline, slot_length, timeline, timeline_in};
 
 /// Replies that are a normal part of a workload: they prove that the server works, not that it
 /// failed.

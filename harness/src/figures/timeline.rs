@@ -86,8 +86,14 @@ pub fn slot_length(operations: u64, length: Nanos) -> Nanos {
 /// Computes the time line.
 #[must_use]
 pub fn timeline(input: &Input<'_>) -> Timeline {
+    let slot = slot_length(input.measured().count() as u64, input.measure_window().length());
+    timeline_in(input, slot)
+}
+
+/// Computes the time line in slots of a given length, so that those of several runs fit together.
+#[must_use]
+pub fn timeline_in(input: &Input<'_>, slot: Nanos) -> Timeline {
     let measure = input.measure_window();
-    let slot = slot_length(input.measured().count() as u64, measure.length());
     let shown = |op: &&Operation| match op.phase {
         Phase::Warmup | Phase::Measure => true,
         // Bursts of reads that watch the servers settle would dwarf the load.

@@ -15,15 +15,15 @@ use super::write_file;
 use crate::figures::{Figures, Resource, ResourceSeries, resources};
 
 /// Widths in CSS pixels: of a desktop page, and of a telephone.
-const WIDE: f64 = 1000.0;
-const NARROW: f64 = 380.0;
+pub(super) const WIDE: f64 = 1000.0;
+pub(super) const NARROW: f64 = 380.0;
 const THUMBNAIL: f64 = 300.0;
 
 /// One plot in all its forms.
 #[derive(Debug)]
 pub(super) struct Figure {
     /// File name without extension, and id in the page.
-    pub(super) id: &'static str,
+    pub(super) id: String,
     /// For a desktop page.
     pub(super) wide: String,
     /// For a telephone.
@@ -51,7 +51,8 @@ pub(super) struct Plots {
     thumbnail: String,
 }
 
-fn figure(id: &'static str, plot: &impl Plot) -> Result<Figure, ReportError> {
+fn figure(id: &str, plot: &impl Plot) -> Result<Figure, ReportError> {
+    let id = id.to_owned();
     Ok(Figure { id, wide: svg(plot, WIDE)?, narrow: svg(plot, NARROW)?, png: bitmap(plot, WIDE)? })
 }
 
@@ -106,7 +107,7 @@ impl Plots {
         fs::create_dir_all(folder)
             .map_err(|source| ReportError::Io { file: name(folder), source })?;
         for figure in self.all() {
-            let id = figure.id;
+            let id = &figure.id;
             write_file(&folder.join(format!("{id}.svg")), figure.wide.as_bytes())?;
             write_png(&folder.join(format!("{id}.png")), &figure.png)?;
         }
@@ -136,7 +137,7 @@ fn write_png(path: &Path, (width, height, bytes): &(u32, u32, Vec<u8>)) -> Resul
 }
 
 /// Draws a plot for the index: wide, narrow, and pixels.
-pub(super) fn index_figure(id: &'static str, plot: &impl Plot) -> Result<Figure, ReportError> {
+pub(super) fn index_figure(id: &str, plot: &impl Plot) -> Result<Figure, ReportError> {
     figure(id, plot)
 }
 

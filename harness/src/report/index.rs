@@ -13,7 +13,7 @@ use super::page::{Badge, Number, measurement, numbers, render, safety, style};
 use super::plot::{Cell, Matrix};
 use super::summary::Summary;
 use super::sweep::{self, Common, Sweep};
-use super::{load, read_summary, words, write_file};
+use super::{comparison, load, read_summary, words, write_file};
 use crate::folder::RunFolder;
 
 const TEMPLATE: &str = include_str!("../../assets/index.html");
@@ -69,7 +69,10 @@ pub fn index(results: &Path) -> Result<Index, ReportError> {
         commons.into_iter().zip(runs.iter().map(|(_, summary)| summary)).collect();
     let sweep = sweep::largest(&comparable);
     let matrix = sweep.map(|sweep| matrix(results, &runs, &sweep)).transpose()?;
-    let values = context! { style => style(), runs => entries, skipped, matrix };
+    let comparisons = comparisons(results, &mut skipped)?;
+    let has_trend = results.join("trend/index.html").is_file();
+    let values =
+        context! { style => style(), runs => entries, comparisons, skipped, matrix, has_trend };
     let page = results.join("index.html");
     write_file(&page, render("index.html", TEMPLATE, values)?.as_bytes())?;
     Ok(Index { page, runs, skipped })
@@ -83,18 +86,46 @@ fn read(folder: &RunFolder) -> Result<Option<(Summary, Option<Common>)>, ReportE
     Ok(Some((summary, sweep::common(folder)?)))
 }
 
+/// Comparisons whose pages lie directly below `results`, by name.
+fn comparisons(
+    results: &Path,
+    skipped: &mut Vec<String>,
+) -> Result<Vec<minijinja::Value>, ReportError> {
+    let mut found = Vec::new();
+    for folder in folders(results)? {
+        let name = load::name(&folder);
+        match comparison::listed(&folder) {
+            Ok(Some(of)) => found.push(context! {
+                href => format!("{}/index.html", percent(&name)),
+                title => of.title,
+                word => of.word,
+                tone => of.tone,
+                folder => name,
+            }),
+            Ok(None) => {}
+            Err(error) => skipped.push(format!("{name}: {error}")),
+        }
+    }
+    Ok(found)
+}
+
 /// Run folders directly below `results`, which are those with a plan, by name. A link is left out:
 /// `latest` would show a run twice.
 ///
 /// # Errors
 /// The folder can't be read.
 pub fn run_folders(results: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let has_plan = |folder: &PathBuf| RunFolder::new(folder).plan().exists();
+    Ok(folders(results)?.into_iter().filter(has_plan).collect())
+}
+
+/// Folders directly below `results`, by name; links are left out.
+pub(super) fn folders(results: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let failed = |source| ReportError::Io { file: load::name(results), source };
     let mut folders = Vec::new();
     for entry in fs::read_dir(results).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let is_folder = entry.file_type().map_err(failed)?.is_dir();
-        if is_folder && RunFolder::new(entry.path()).plan().exists() {
+        if entry.file_type().map_err(failed)?.is_dir() {
             folders.push(entry.path());
         }
     }

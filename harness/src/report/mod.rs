@@ -4,6 +4,7 @@
 
 mod availability;
 mod capacity;
+mod comparison;
 mod consequences;
 mod error;
 mod explain;
@@ -17,6 +18,7 @@ mod points;
 mod sections;
 mod summary;
 mod sweep;
+mod trend;
 mod words;
 
 use std::fs;
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use availability::{AvailabilitySummary, BrokenSummary, StallSummary};
 pub use capacity::capacity;
+pub use comparison::{COMPARISON_FILE, CompareSide, Found, Page, compared_runs, comparison};
 pub use consequences::{SeriesSummary, Waited};
 pub use error::ReportError;
 pub use explain::{Explanation, Part, explain};
@@ -36,6 +39,7 @@ pub use summary::{
     ClassSummary, FaultSummary, GapSummary, GroupSummary, InterruptionSummary, Measurement,
     NodeSummary, SUMMARY_FORMAT, Safety, StalenessSummary, Summary,
 };
+pub use trend::{LeftOut, change, trend};
 
 use crate::figures::figures;
 use crate::folder::{Manifest, RunFolder};

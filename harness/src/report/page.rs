@@ -43,7 +43,7 @@ pub(super) struct Number {
 /// A plot in the page.
 #[derive(Debug, Serialize)]
 struct Drawn {
-    id: &'static str,
+    id: String,
     wide: String,
     narrow: String,
 }
@@ -51,7 +51,7 @@ struct Drawn {
 impl Drawn {
     fn new(figure: &Figure, label: &str) -> Self {
         Self {
-            id: figure.id,
+            id: figure.id.clone(),
             wide: inline(&figure.wide, label),
             narrow: inline(&figure.narrow, label),
         }

@@ -210,13 +210,13 @@ fn heat(definition: &Definition, points: &[PointFigures]) -> Heat {
 }
 
 fn shown(figure: &Figure) -> minijinja::Value {
-    let label = match figure.id {
+    let label = match figure.id.as_str() {
         "map" => "Acknowledged per second and p99 of every point",
         "rate" => "Acknowledged per second over the points, with 95 % intervals",
         _ => "p99 over the points, with 95 % intervals",
     };
     context! {
-        id => figure.id,
+        id => figure.id.clone(),
         wide => inline(&figure.wide, label),
         narrow => inline(&figure.narrow, label),
     }

@@ -112,8 +112,8 @@ pub(super) fn codes(figures: &Figures) -> Vec<CodeRow> {
 /// A table behind a plot.
 #[derive(Debug, Serialize)]
 pub(super) struct Table {
-    head: Vec<String>,
-    rows: Vec<Vec<String>>,
+    pub(super) head: Vec<String>,
+    pub(super) rows: Vec<Vec<String>>,
 }
 
 fn table<const N: usize>(head: [&str; N], rows: Vec<Vec<String>>) -> Table {

@@ -123,19 +123,19 @@ pub(crate) fn look(browser: &Path, html: &str) -> Vec<Value> {
     serde_json::from_str(&results).unwrap_or_else(|error| panic!("{error}: {results:?}"))
 }
 
-/// Fails when anything of a frame is not as it should be.
-pub(crate) fn check(frame: &Value) {
+/// Fails when anything of a frame is not as it should be, or it has not so many plots and toggles.
+pub(crate) fn check(frame: &Value, wanted: (usize, usize)) {
     let width = &frame["width"];
     assert_eq!(frame["errors"], Value::Array(Vec::new()), "at width {width}");
     assert_eq!(frame["cut"], Value::Array(Vec::new()), "text is cut off at width {width}");
     assert!(frame["overflow"].as_i64().unwrap() <= 0, "scrolls sideways at width {width}: {frame}");
     assert_eq!(frame["font"], true, "the bundled font is not in use at width {width}");
     let plots = frame["plots"].as_array().unwrap();
-    assert_eq!(plots.len(), 6, "{plots:?}");
+    assert_eq!(plots.len(), wanted.0, "{plots:?}");
     for plot in plots {
         assert_eq!(plot[1], 1, "one form of {} is shown at width {width}", plot[0]);
         let size = [plot[2].as_f64().unwrap(), plot[3].as_f64().unwrap()];
         assert!(size[0] > 250.0 && size[1] > 80.0, "{} is {size:?} at width {width}", plot[0]);
     }
-    assert_eq!(frame["toggles"], 7);
+    assert_eq!(frame["toggles"], wanted.1);
 }

@@ -177,8 +177,10 @@ marks! {
     ReadUnanswered,
     /// A commit is streamed without the operations of a cluster that this server still keeps.
     PartStreamed,
-    /// A source acts by a newer configuration than the server that aligns.
+    /// A source answers by a newer configuration than that of the server that aligns.
     SourceAhead,
+    /// A source knows that the server that aligns keeps a cluster no more.
+    SourceKeepsAlone,
     /// A source has not heard yet of the configuration of the server that aligns.
     SourceBehind,
     /// What ended boots left is forgotten.

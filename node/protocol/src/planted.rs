@@ -75,6 +75,8 @@ pub enum Bug {
     DivergenceTakenForLag,
     /// MASTERs that unite say that they have the same, whatever they have.
     UnitedUncompared,
+    /// Votes with W below a majority end with their generation, although a change was taken back.
+    VotesEndWithGeneration,
     /// A merge is written above the winner's version, and not above the highest one.
     MergeBelowHighest,
 }

@@ -378,6 +378,12 @@ fn crossing() -> Vec<Row> {
             |c| c.planted = Some(Bug::UnitedUncompared),
             &["united", "no-corruption"],
         ),
+        machine(
+            "votes end with a generation that is taken back",
+            rule,
+            |c| c.planted = Some(Bug::VotesEndWithGeneration),
+            &["converges-after-heal"],
+        ),
     ];
     rows.into_iter().map(|row| Row { swarm, ..row }).collect()
 }

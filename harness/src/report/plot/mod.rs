@@ -4,10 +4,13 @@
 mod axes;
 mod canvas;
 mod codes;
+mod forest;
 mod heat;
+mod history;
 mod lines;
 mod matrix;
 mod nodes;
+mod overlay;
 pub(super) mod palette;
 mod percentiles;
 mod rates;
@@ -17,16 +20,19 @@ mod timeline;
 pub use canvas::PlotError;
 pub(super) use canvas::{FONT, Plot, bitmap, svg};
 pub(super) use codes::Codes;
+pub(super) use forest::{Forest, ForestRow, Measure};
 pub(super) use heat::{Heat, HeatCell};
+pub(super) use history::HistoryPlot;
 pub(super) use lines::Lines;
 pub(super) use matrix::{Cell, Matrix};
 pub(super) use nodes::Availability;
+pub(super) use overlay::{Over, Overlay, Side};
 pub(super) use percentiles::{Curve, Percentiles, by_class, by_outcome};
 pub(super) use rates::{Mark, Rates, Unit};
 pub(super) use resources::Resources;
 pub(super) use timeline::{Geometry, Thumbnail, TimelinePlot, timeline_colours};
 
-use axes::{Band, TimeAxis};
+pub(super) use axes::{Band, TimeAxis};
 use quorate_check::history::{Nanos, Phase};
 
 use crate::figures::{Figures, Window};

@@ -55,6 +55,16 @@ const SERIES: [Colour; 7] = [
     colour(0x555555, 0xBBBBBB),
 ];
 
+/// Sides of a comparison, by position: A, B, and so on.
+const SIDES: [Colour; 6] = [
+    colour(0x1F5FBF, 0x5E9BEA),
+    colour(0xC65A00, 0xF08F3C),
+    colour(0x2A7F3E, 0x55B96B),
+    colour(0x8E2F8A, 0xC873C4),
+    colour(0x6B5B1E, 0xB8A35A),
+    colour(0x3C4A57, 0xA3B1BE),
+];
+
 /// Codes of failures; those of an unknown outcome share the family of [`UNKNOWN`].
 const CODES: [(&str, Colour); 10] = [
     ("no_quorum", colour(0xE69F01, 0xF0B42A)),
@@ -96,6 +106,11 @@ pub(crate) fn series(index: usize) -> Colour {
     SERIES[index % SERIES.len()]
 }
 
+/// The colour of the `index`-th side of a comparison.
+pub(crate) fn side(index: usize) -> Colour {
+    SIDES[index % SIDES.len()]
+}
+
 /// The colour of a failure code; codes that have none of their own share by `index`.
 pub(crate) fn code(name: &str, index: usize) -> Colour {
     let own = CODES.iter().find(|(code, _)| *code == name);
@@ -110,6 +125,7 @@ fn all() -> impl Iterator<Item = Colour> {
         .into_iter()
         .chain(CLASSES.into_iter().map(|(_, colour)| colour))
         .chain(SERIES)
+        .chain(SIDES)
         .chain(CODES.into_iter().map(|(_, colour)| colour))
 }
 
@@ -157,7 +173,8 @@ mod tests {
 
     #[test]
     fn lines_can_be_seen_in_both_schemes() {
-        for line in [OK, UNKNOWN, P50, P99, MAX, MET, MISSED].into_iter().chain(SERIES) {
+        for line in [OK, UNKNOWN, P50, P99, MAX, MET, MISSED].into_iter().chain(SERIES).chain(SIDES)
+        {
             assert!(contrast(line.light, PAPER.light) >= 2.7, "{line:?}");
             assert!(contrast(line.dark, PAPER.dark) >= 3.0, "{line:?}");
         }

@@ -20,6 +20,13 @@ pub(crate) struct Curve {
     pub(crate) points: Vec<(f64, Bound)>,
 }
 
+impl Curve {
+    /// A curve through points in order; thin lines stand back behind strong ones.
+    pub(crate) fn new(name: String, colour: Colour, thin: bool, points: Vec<(f64, Bound)>) -> Self {
+        Self { name, colour, thin, points }
+    }
+}
+
 /// Curves over quantiles.
 pub(crate) struct Percentiles {
     pub(crate) title: &'static str,

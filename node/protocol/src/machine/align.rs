@@ -306,6 +306,17 @@ impl Machine {
         self.come_back_if_done(cx);
     }
 
+    /// It answers by a newer configuration: nothing of that is taken, but it is no silence.
+    pub(super) fn on_answer_ahead(&mut self, from: NodeId) {
+        Mark::SourceAhead.hit();
+        let Some(aligning) = &mut self.align else { return };
+        aligning.copying.note_answer(from);
+        if let Some(source) = aligning.sources.get_mut(&from) {
+            source.unanswered = 0;
+            source.following = None;
+        }
+    }
+
     fn on_answer_of_source(
         &mut self,
         cx: &mut Cx<'_>,
@@ -318,7 +329,7 @@ impl Machine {
             // It knows that this server keeps a cluster no more. It is asked again until that is
             // known here, too: half of what it settles is not taken.
             Answer::Followed { elsewhere, .. } if self.keeps_any(&elsewhere) => {
-                Mark::SourceAhead.hit();
+                Mark::SourceKeepsAlone.hit();
             }
             Answer::Followed { from: first, round, decided, end, .. } => {
                 self.on_followed(cx, aligning, from, Told { first, round, end }, decided);

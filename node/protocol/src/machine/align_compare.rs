@@ -265,7 +265,7 @@ impl Machine {
         }
     }
 
-    /// What of a listing is newer than what is here.
+    /// What of a listing is newer than what is here, or another line of it.
     fn wanted(
         &self,
         cx: &mut Cx<'_>,
@@ -284,7 +284,9 @@ impl Machine {
                         cx.note(Note::Corruption { tx: stamp.tx, detail });
                     }
                 }
-                Some(mine) if mine.stamp.version > stamp.version => {}
+                Some(mine)
+                    if mine.stamp.version > stamp.version
+                        && !self.is_line_of_its_own(cx, &item, stamp) => {}
                 Some(_) | None => items.push(item),
             }
         }

@@ -90,6 +90,11 @@ impl Copying {
         Self { clusters: clusters.collect(), ..Self::default() }
     }
 
+    /// It answers, whether that can be taken or not.
+    pub(super) fn note_answer(&mut self, from: NodeId) {
+        self.unanswered.remove(&from);
+    }
+
     fn is_patient_with(&self, node: NodeId) -> bool {
         self.unanswered.get(&node).is_none_or(|count| *count < PATIENCE)
     }
@@ -212,7 +217,7 @@ impl Machine {
         cx.note(Note::Copied { part: note, is_last: next.is_none() });
         let progress = next.map_or(Progress::Done, |next| Progress::Upto(Some(next)));
         aligning.copying.clusters.insert(cluster, progress);
-        aligning.copying.unanswered.remove(&from);
+        aligning.copying.note_answer(from);
         aligning.copying.source = Some(from);
         // Whoever was asked meanwhile may answer, too: that is out of turn then.
         if let Some(asked) = aligning.copying.asked.take() {
@@ -253,4 +258,44 @@ impl Machine {
 fn ask(cx: &mut Cx<'_>, to: NodeId, cluster: ClusterKey, from: Option<ItemKey>) {
     let ask = Ask::Copy { cluster, from };
     cx.send_now(to, Message::Align { session: COPIES, ask });
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use quorate_api::Boot;
+
+    use super::*;
+    use crate::io::{Event, Recovered};
+    use crate::machine::testing::{CLUSTER, NOTHING, configured_with, sent};
+
+    /// The configuration comes late, and sources answer by it. A copy is not given up for that.
+    #[test]
+    fn an_answer_by_a_newer_configuration_is_no_silence() {
+        for (cfg, progress) in [(Some(2), Progress::Upto(None)), (None, Progress::Done)] {
+            let recovered = Recovered { aligning: true, ..Recovered::default() };
+            let mut machine = configured_with(3, Boot(2), recovered);
+            let mut asked = 0;
+            for node in [NodeId(2), NodeId(3)] {
+                let up = Event::Peer { node, boot: Boot(1), up: true };
+                machine.step(0, up, &NOTHING, &mut Vec::new());
+            }
+            while let Some(at) = machine.next_deadline().filter(|at| *at < 60_000_000) {
+                let mut out = Vec::new();
+                machine.step(at, Event::Tick, &NOTHING, &mut out);
+                for (from, message) in sent(out) {
+                    let Message::Align { session: COPIES, .. } = message else { continue };
+                    asked += 1;
+                    let Some(cfg) = cfg else { continue };
+                    let answer = Answer::Unknown;
+                    let message = Message::AlignReply { session: COPIES, answer };
+                    let event = Event::Message { from, cfg, message };
+                    machine.step(at, event, &NOTHING, &mut Vec::new());
+                }
+            }
+            let copying = &machine.align.as_ref().unwrap().copying;
+            assert_eq!(copying.clusters[&CLUSTER], progress, "asked {asked} times");
+        }
+    }
 }

@@ -191,11 +191,14 @@ impl Machine {
                 self.keep_what_came_late(cx, decision.tx, &op);
             }
         }
+        // What waits for one of these as its base goes on from it beside the local content, too.
         for op in late {
             self.keep_late(cx, decision.tx, &op);
+            self.changed.insert(op.item);
         }
         for (local, op) in elsewhere {
             self.keep_rival_commit(cx, decision.tx, &op);
+            self.changed.insert(op.item.clone());
             let (item, other) = (op.item.clone(), op.stamp_after(decision.tx));
             cx.note(Note::Diverged { item, local, other });
         }

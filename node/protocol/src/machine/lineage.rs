@@ -47,6 +47,10 @@ impl Machine {
         let local = cx.item(item);
         let mut ancestors = cx.ancestors(item);
         if let OpKind::Merge(merge) = &op.kind {
+            // Only while this server aligns is it written over anything that it does not cover.
+            if let Some(local) = local.clone().filter(|local| !merge.covers(local.stamp)) {
+                self.keep_overtaken(cx, item, local, &ancestors);
+            }
             self.close_rivals(cx, op, merge, local);
             ancestors = [&merge.past[..], &merge.of[..]].concat();
         } else {
@@ -124,18 +128,13 @@ impl Machine {
             return false;
         }
         if local.version >= other.version {
-            if !self.is_finished(other.tx) && !self.was_written_safely(cx, item, &theirs) {
+            if !self.is_everywhere(cx, item, &theirs) {
                 self.keep_rival(cx, item, theirs, Vec::new(), Fate::Open);
                 cx.note(Note::Diverged { item: item.clone(), local, other });
             }
             return false;
         }
-        let is_lag = self.is_finished(local.tx)
-            || self.everybody_applied(local.tx)
-            || self.was_written_safely(cx, item, &mine);
-        if !is_lag {
-            self.keep_overtaken(cx, item, mine, &ancestors);
-        }
+        self.keep_overtaken(cx, item, mine, &ancestors);
         self.end_rival(cx, item, other);
         // It may be another line all the same: of that the others have listed this one.
         cx.write(Write::Ancestors(item.clone(), Vec::new()));
@@ -151,9 +150,26 @@ impl Machine {
         mine: Committed,
         ancestors: &[Stamp],
     ) {
-        if !self.is_finished(mine.stamp.tx) {
+        if !self.is_everywhere(cx, item, &mine) {
             self.keep_rival(cx, item, mine, ancestors.to_vec(), Fate::Open);
         }
+    }
+
+    /// Every server has it, or listed it, or goes on from it. That it is finished does not say so:
+    /// those that were left behind were not waited for, and may have gone on without it.
+    fn is_everywhere(&self, cx: &Cx<'_>, item: &ItemId, of: &Committed) -> bool {
+        self.everybody_applied(of.stamp.tx) || self.was_written_safely(cx, item, of)
+    }
+
+    /// A source of an alignment has another line of an item, below the local one: its log will not
+    /// tell of it, so whoever aligns lists it.
+    pub(super) fn is_line_of_its_own(&self, cx: &Cx<'_>, item: &ItemId, stamp: Stamp) -> bool {
+        let is_known =
+            |rival: &Rival| rival.committed.stamp == stamp || rival.ancestors.contains(&stamp);
+        !self.is_safe(item.cluster)
+            && !self.everybody_applied(stamp.tx)
+            && !cx.ancestors(item).contains(&stamp)
+            && !cx.rivals(item).iter().any(is_known)
     }
 
     /// Keeps a content beside the committed one, in place of what it was built on.
@@ -343,4 +359,44 @@ fn is_one_line(ancestors: &[Stamp]) -> bool {
     let mut versions: Vec<u64> = ancestors.iter().map(|stamp| stamp.version).collect();
     versions.sort_unstable();
     versions.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::boxed::Box;
+    use alloc::vec;
+
+    use quorate_api::{Boot, NodeId};
+
+    use super::*;
+    use crate::io::{Recovered, Write};
+    use crate::machine::testing::{CLUSTER, NOTHING, configured};
+
+    fn stamp(node: u64, version: u64) -> Stamp {
+        Stamp { version, tx: TxId { node: NodeId(node), boot: Boot(1), seq: version } }
+    }
+
+    fn content(stamp: Stamp) -> Committed {
+        Committed { stamp, live: true, image: None, elsewhere: None }
+    }
+
+    /// While a server aligns it is written over whatever is lower.
+    #[test]
+    fn what_a_merge_is_written_over_and_does_not_cover_stays_open() {
+        let item = ItemId::record(CLUSTER, 0);
+        let (own, covered) = (stamp(1, 2), stamp(2, 2));
+        for (local, fates) in [(own, &[(own, Fate::Open)][..]), (covered, &[])] {
+            let mut machine = configured(Boot(1), Recovered::default());
+            let mut out = Vec::new();
+            let mut cx = Cx::new(&NOTHING, &mut out, 0);
+            cx.write(Write::Item(item.clone(), content(local)));
+            let merge = Merge { of: vec![covered, stamp(2, 3)], past: vec![], live: true };
+            let (kind, base) = (OpKind::Merge(Box::new(merge)), stamp(2, 3));
+            let op = Operation { item: item.clone(), kind, base, image: None };
+            machine.extend_lineage(&mut cx, stamp(2, 4).tx, &op);
+            let rivals = cx.rivals(&item);
+            let found = rivals.iter().map(|rival| (rival.committed.stamp, rival.fate));
+            assert_eq!(found.collect::<Vec<_>>(), fates);
+        }
+    }
 }

@@ -346,7 +346,7 @@ impl Machine {
             Message::Align { session, ask } => self.on_ask(cx, from, session, ask),
             // It may tell of a generation by whose rules nothing is done here yet (`align`). It is
             // asked again.
-            Message::AlignReply { .. } if cfg > self.cfg => Mark::SourceAhead.hit(),
+            Message::AlignReply { .. } if cfg > self.cfg => self.on_answer_ahead(from),
             Message::AlignReply { session, answer } => self.on_answer(cx, from, session, answer),
             Message::Ended { stage, boot } => self.on_ended(cx, from, stage, boot),
             // What was said to an earlier boot of this server says nothing of the boots since.

@@ -9,6 +9,7 @@
 //!   its own coordinator's `low` passes it, and a server that took the tombstone by alignment took
 //!   those outcomes and marks, too. So it is never applied on the absence that the tombstone left.
 //! - it is not listed as diverged here (W below a majority): somebody may have it alive.
+//! - W is a majority, or whoever tells who has it is there: else it is compared (`unite`).
 //! - no vote here is undecided on it, no commit is parked, and this server does not align.
 //!
 //! Tombstones of transactions of boots that have ended stay until those boots are closed
@@ -112,6 +113,12 @@ impl Machine {
             && (!is_over || self.is_boot_closed(node, tx.boot))
     }
 
+    /// Where W is below a majority tombstones of who tells no more are compared (`unite`): one that
+    /// some dropped would be written anew, and dropped, for ever.
+    fn is_compared_for_good(&self, cluster: ClusterKey, tx: TxId) -> bool {
+        !self.is_safe(cluster) && !self.is_told_of(cluster, tx)
+    }
+
     /// Every MASTER and every REPLICA has applied it, this server included.
     pub(super) fn everybody_applied(&self, tx: TxId) -> bool {
         tx.seq < self.everywhere(tx.node, tx.boot)
@@ -171,7 +178,10 @@ impl Machine {
         for (key, stamp) in found {
             let item = ItemId { cluster, key };
             // What this very step wrote is not in the page.
-            if self.may_drop(&item, stamp.tx) && cx.stamp(&item) == stamp {
+            if self.may_drop(&item, stamp.tx)
+                && !self.is_compared_for_good(cluster, stamp.tx)
+                && cx.stamp(&item) == stamp
+            {
                 if !self.is_safe(cluster) || self.was_loose(cluster) {
                     cx.write(Write::Ancestors(item.clone(), Vec::new()));
                 }
@@ -190,8 +200,8 @@ mod tests {
 
     use super::*;
     use crate::conflict::Rival;
-    use crate::io::{Effect, Event, Recovered, Store, Tombstones as Page};
-    use crate::machine::testing::{CLUSTER, NOTHING, configured};
+    use crate::io::{Config, Effect, Event, Recovered, Store, Tombstones as Page};
+    use crate::machine::testing::{CLUSTER, NOTHING, configured, placement};
     use crate::message::{Decided, LogEntry, LogPosition, TxRecord};
 
     const DELETER: TxId = TxId { node: NodeId(1), boot: Boot(1), seq: 1 };
@@ -256,6 +266,28 @@ mod tests {
 
         fn rivals(&self, item: &ItemId) -> Vec<Rival> {
             NOTHING.rivals(item)
+        }
+    }
+
+    /// Of a server that is gone they are compared where W is below a majority: all keep them.
+    #[test]
+    fn tombstones_that_are_compared_are_not_dropped() {
+        for (node, write_quorum, dropped) in [(1, 1, 1), (4, 1, 0), (1, 2, 1), (4, 2, 1)] {
+            let masters = (1..=3).map(NodeId).collect();
+            let mut machine =
+                Machine::new(Config::new(NodeId(1), Boot(1), 0), Recovered::default());
+            let placements = [(CLUSTER, placement(masters, write_quorum))].into();
+            let configure = Event::Configure { cfg: 1, placements };
+            machine.step(0, configure, &NOTHING, &mut Vec::new());
+            machine.tombstones.old.insert((NodeId(node), Boot(1)), 10);
+            let tx = TxId { node: NodeId(node), boot: Boot(1), seq: 9 };
+            let (stamp, item) = (Stamp { version: 2, tx }, ItemId::record(CLUSTER, 7));
+            let mut out = Vec::new();
+            let mut cx = Cx::new(&NOTHING, &mut out, 0);
+            let tombstone = Committed { stamp, live: false, image: None, elsewhere: None };
+            cx.write(Write::Item(item.clone(), tombstone));
+            let found = machine.drop_of(&mut cx, CLUSTER, vec![(item.key, stamp)]);
+            assert_eq!(found, dropped, "by server {node}, with W of {write_quorum}");
         }
     }
 

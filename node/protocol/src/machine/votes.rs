@@ -48,7 +48,8 @@ impl Machine {
         of: &Participant,
     ) -> Option<&Placement> {
         let now = self.placements.get(&of.cluster);
-        let later = || now.filter(|_| self.outlives_its_generation(participants));
+        let ends = self.config.has(Bug::VotesEndWithGeneration);
+        let later = || now.filter(|_| !ends && self.outlives_its_generation(participants));
         self.placement_of(of).or_else(later)
     }
 

@@ -7,7 +7,8 @@
 //!   this is not asked: it sees the votes of those who are reachable, and may contradict an answer.
 //!   Whoever aborts first, against a Yes of its own where one is enough, has not looked at votes.
 //!   Nor is it asked of what a MASTER that people gave up took along: of what those who are left
-//!   had neither applied, nor built on, nor votes enough for.
+//!   had neither applied, nor built on, nor votes enough for. Lists are bounded, and servers tell
+//!   when they drop the oldest of a full one: that has left a trace.
 //! - a transaction that touches a cluster with W of a majority has one outcome.
 //! - a content is listed as one that has lost only where two commits of its item were built on one
 //!   base. Mere lag never loses. This is asked of runs without an alignment: that brings contents
@@ -16,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_api::{ClusterKey, Committed, Image, ItemId, OpKind, Stamp, TxId};
-use quorate_protocol::conflict::Fate;
+use quorate_protocol::conflict::{Fate, RIVALS_MAX, Rival};
 use quorate_protocol::io::Write;
 use quorate_protocol::message::{Decided, Participant, Vote};
 
@@ -36,6 +37,8 @@ pub(super) struct BelowMajority {
     unheard: BTreeSet<TxId>,
     /// What was acknowledged, and those who were left when a MASTER was given up had no trace of.
     lost: BTreeSet<(ItemId, Stamp)>,
+    /// Contents that had lost, and went when a list was full.
+    crowded_out: BTreeSet<(ItemId, Stamp)>,
     /// Items that each transaction wrote, with the stamps after it.
     wrote: BTreeMap<TxId, Vec<(ItemId, Stamp)>>,
     /// W of each generation, and whether it is a majority.
@@ -176,6 +179,7 @@ impl BelowMajority {
                 self.note_operations(*tx, &record.ops);
             }
         }
+        self.note_crowded_out(writes, holds);
         let mut found = Vec::new();
         for write in writes {
             let Write::Item(item, written) = write else { continue };
@@ -188,6 +192,21 @@ impl BelowMajority {
             found.push(("versions-rise", back));
         }
         found
+    }
+
+    fn note_crowded_out(&mut self, writes: &[Write], holds: &Contents) {
+        let mut lists: BTreeMap<&ItemId, &[Rival]> = BTreeMap::new();
+        for write in writes {
+            let Write::Rivals(item, after) = write else { continue };
+            let held = || holds.rivals.get(item).map(Vec::as_slice).unwrap_or_default();
+            let before = lists.insert(item, after).unwrap_or_else(held);
+            let is_left = |stamp| after.iter().any(|rival| rival.committed.stamp == stamp);
+            let gone = before.iter().filter(|rival| rival.fate == Fate::Lost);
+            let gone = gone.map(|rival| rival.committed.stamp).filter(|stamp| !is_left(*stamp));
+            if after.len() == RIVALS_MAX {
+                self.crowded_out.extend(gone.map(|stamp| (item.clone(), stamp)));
+            }
+        }
     }
 
     /// The first abort of a transaction tells whether votes were looked at.
@@ -285,7 +304,7 @@ impl BelowMajority {
     /// An acknowledged write that is in no history of what all have, and listed nowhere.
     fn gone(&self, items: &BTreeMap<ItemId, Committed>, disks: &[&Contents]) -> Option<String> {
         let newest = items.iter().map(|(item, newest)| (item.clone(), newest.stamp));
-        let known = self.behind(newest.collect());
+        let known = self.behind(newest.chain(self.crowded_out.iter().cloned()).collect());
         let listed = self.history(disks);
         let asked = self.acknowledged.difference(&self.aborted);
         let wrote = asked.filter_map(|tx| self.wrote.get(tx)).flatten();
@@ -322,142 +341,5 @@ impl BelowMajority {
 }
 
 #[cfg(test)]
-mod tests {
-    use quorate_api::{Boot, NodeId, Operation};
-    use quorate_protocol::conflict::Rival;
-    use quorate_protocol::message::TxRecord;
-
-    use super::*;
-    use crate::disk::Disk;
-
-    /// Of two updates in one line both were acknowledged; then their MASTER is given up. What is
-    /// left has less or more of it, and at the end there is something else.
-    #[test]
-    fn what_goes_with_a_master_is_what_the_others_had_no_trace_of() {
-        let item = ItemId::record(ClusterKey { database: 1, cluster: 10 }, 0);
-        let (node, boot) = (NodeId(1), Boot(1));
-        let tx = |seq| TxId { node, boot, seq };
-        let stamp = |seq| Stamp { version: seq, tx: tx(seq) };
-        let content =
-            |seq| Committed { stamp: stamp(seq), live: true, image: None, elsewhere: None };
-        let left = |writes: Vec<Write>| {
-            let mut disk: Disk = Disk::default();
-            disk.write(1, writes);
-            disk.visible().clone()
-        };
-        let applied = |seq| Write::Item(item.clone(), content(seq));
-        let beside = |seq| {
-            let (committed, ancestors) = (content(seq), Vec::new());
-            let rivals = vec![Rival { committed, ancestors, fate: Fate::Lost }];
-            Write::Rivals(item.clone(), rivals)
-        };
-        let outcome = |seq| Write::Outcome(tx(seq), Decided::Commit);
-        for (has, gone) in [
-            (vec![], None),
-            (vec![applied(1)], None),
-            (vec![outcome(3)], Some(3)),
-            (vec![Write::Low(node, boot, 3)], Some(2)),
-            (vec![Write::Low(node, boot, 2)], None),
-            (vec![Write::Low(node, Boot(2), 9)], None),
-            (vec![applied(2)], Some(2)),
-            // Built on the first one, which is forgotten everywhere.
-            (vec![applied(3)], Some(2)),
-            (vec![applied(1), beside(3)], Some(2)),
-        ] {
-            let mut invariant = BelowMajority::default();
-            for seq in [2, 3] {
-                let (kind, base, image) = (OpKind::Update, stamp(seq - 1), None);
-                let op = Operation { item: item.clone(), kind, base, image };
-                invariant.note_operations(tx(seq), &[op]);
-                invariant.acknowledged(tx(seq));
-            }
-            invariant.given_up(&[&left(vec![applied(1)]), &left(has.clone())]);
-            let end = [(item.clone(), content(4))].into();
-            let found = invariant.gone(&end, &[]);
-            let expected =
-                gone.map(|seq| format!("{item} at {:?} is gone without a trace", stamp(seq)));
-            assert_eq!(found, expected, "{has:?}");
-            // It is kept: nothing is wrong.
-            assert_eq!(invariant.gone(&[(item.clone(), content(3))].into(), &[]), None);
-        }
-    }
-
-    #[test]
-    fn what_nobody_committed_and_what_goes_back_is_caught() {
-        let cluster = ClusterKey { database: 1, cluster: 10 };
-        let item = ItemId::record(cluster, 0);
-        let tx = |seq| TxId { node: NodeId(1), boot: Boot(1), seq };
-        let committed = |version, seq| {
-            let stamp = Stamp { version, tx: tx(seq) };
-            Committed { stamp, live: true, image: None, elsewhere: None }
-        };
-        let mut invariant = BelowMajority::default();
-        let mut holds = Contents::default();
-        let bad = |found: Vec<(&'static str, Option<String>)>| {
-            found.into_iter().filter(|(_, detail)| detail.is_some()).map(|(name, _)| name).collect()
-        };
-        let write = Write::Item(item.clone(), committed(2, 2));
-        let found: Vec<&str> = bad(invariant.see(core::slice::from_ref(&write), &holds));
-        assert_eq!(found, ["no-uncommitted-read"]);
-        let batch = [write, Write::Outcome(tx(2), Decided::Commit)];
-        assert!(bad(invariant.see(&batch, &holds)).is_empty());
-        holds.items.insert(item.clone(), committed(2, 3));
-        assert_eq!(bad(invariant.see(&batch, &holds)), ["versions-rise"]);
-        invariant.wrote.insert(tx(2), vec![(item.clone(), committed(2, 2).stamp)]);
-        invariant.acknowledged(tx(2));
-        let end = [(item.clone(), committed(2, 2))].into();
-        assert_eq!(bad(invariant.check(&end, &[])), [""; 0]);
-        let end = [(item, committed(3, 3))].into();
-        assert_eq!(bad(invariant.check(&end, &[])), ["acknowledged-or-listed"]);
-        // Recovery may have aborted it; but not where the one Yes that is needed was at hand.
-        let of = Participant { cluster, generation: 1 };
-        let participants = vec![of];
-        let voted = TxRecord { participants, vote: Some(Vote::Yes), ..TxRecord::default() };
-        let abort = [Write::Outcome(tx(2), Decided::Abort)];
-        for (quorum, vote, expected) in [
-            (2, Some(Vote::Yes), &[][..]),
-            (1, None, &[]),
-            (1, Some(Vote::Yes), &["acknowledged-or-listed"]),
-        ] {
-            invariant.quorums.insert(of, (quorum, false));
-            (invariant.aborted, invariant.unheard) = Default::default();
-            holds.txs.insert(tx(2), TxRecord { vote, ..voted.clone() });
-            invariant.see(&abort, &holds);
-            // Who hears of it aborts it, too.
-            invariant.see(&abort, &Contents::default());
-            assert_eq!(bad(invariant.check(&end, &[])), expected, "{quorum}");
-        }
-    }
-
-    /// An item was updated twice, in one line; then somebody lists the first as lost.
-    #[test]
-    fn lag_that_has_lost_and_a_safe_transaction_that_was_aborted_are_caught() {
-        let item = ItemId::record(ClusterKey { database: 1, cluster: 10 }, 0);
-        let tx = |seq| TxId { node: NodeId(1), boot: Boot(1), seq };
-        let stamp = |seq| Stamp { version: seq, tx: tx(seq) };
-        let bad = |invariant: &BelowMajority, disks: &[&Contents]| {
-            let found = invariant.check(&BTreeMap::new(), disks).into_iter();
-            found.filter(|(_, detail)| detail.is_some()).map(|(name, _)| name).collect::<Vec<_>>()
-        };
-        let mut invariant = BelowMajority::default();
-        let write = |invariant: &mut BelowMajority, seq, base| {
-            let (kind, image) = (OpKind::Update, None);
-            let op = Operation { item: item.clone(), kind, base, image };
-            invariant.note_operations(tx(seq), &[op]);
-            invariant.committed.insert(tx(seq));
-        };
-        write(&mut invariant, 2, stamp(1));
-        write(&mut invariant, 3, stamp(2));
-        let committed = Committed { stamp: stamp(2), live: true, image: None, elsewhere: None };
-        let lost = Rival { committed, ancestors: Vec::new(), fate: Fate::Lost };
-        let mut disk = Contents::default();
-        disk.rivals.insert(item.clone(), vec![lost]);
-        assert_eq!(bad(&invariant, &[&disk]), ["lag-never-loses"]);
-        invariant.before.insert((item.clone(), stamp(3)), [stamp(1)].into());
-        assert_eq!(bad(&invariant, &[&disk]), [""; 0]);
-        invariant.aborted.insert(tx(2));
-        assert_eq!(bad(&invariant, &[&disk]), [""; 0]);
-        invariant.decided_safely.insert(tx(2));
-        assert_eq!(bad(&invariant, &[&disk]), ["one-outcome"]);
-    }
-}
+#[path = "below_majority_tests.rs"]
+mod tests;
