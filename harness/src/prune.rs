@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::report::{ReportError, compared_runs};
+use crate::report::{compared_runs, folders};
 
 /// Servers are looked at several times a second while they run: what nobody wrote to for so long is
 /// no run under way.
@@ -110,14 +110,17 @@ fn referred(results: &Path) -> Result<Referred, PruneError> {
     let failed = |source| PruneError::Io { folder: results.display().to_string(), source };
     let whole = fs::canonicalize(results).map_err(failed)?;
     let mut referred = Referred::new();
-    // A run may stand in the folder of a suite: then that is what lies in the results.
+    // A run may stand in the folder of a suite: then that is what lies in the results. Nothing
+    // keeps itself, as the page of an A/B would, whose runs lie beside it.
     let mut note = |place: &Path, by: &str| {
         // What is there no more needs not be kept.
         let Ok(place) = fs::canonicalize(place) else { return };
         let Ok(inside) = place.strip_prefix(&whole) else { return };
         if let Some(name) = inside.components().next() {
             let name = name.as_os_str().to_string_lossy().into_owned();
-            referred.entry(name).or_insert_with(|| by.to_owned());
+            if Path::new(by).components().next() != inside.components().next() {
+                referred.entry(name).or_insert_with(|| by.to_owned());
+            }
         }
     };
     for entry in fs::read_dir(&whole).map_err(failed)? {
@@ -127,13 +130,12 @@ fn referred(results: &Path) -> Result<Referred, PruneError> {
         if kind.is_symlink() {
             note(&path, &name);
         } else if kind.is_dir() {
-            let unclear = |cause: ReportError| unclear(&name, &cause);
-            for run in compared_runs(&path).map_err(unclear)? {
-                // The runs of an A/B lie beside its page: it would keep itself.
-                if !run.starts_with(&path) || run.components().any(|of| of == Component::ParentDir)
-                {
-                    note(&run, &name);
-                }
+            // The page of runs of suites lies in the suite of the first.
+            let inner = folders(&path).map_err(|cause| unclear(&name, &cause))?;
+            for page in std::iter::once(path).chain(inner) {
+                let by = page.strip_prefix(&whole).unwrap_or(&page).display().to_string();
+                let runs = compared_runs(&page).map_err(|cause| unclear(&by, &cause))?;
+                runs.iter().for_each(|run| note(run, &by));
             }
         } else if name.starts_with("calibration-") {
             let text = fs::read(&path).map_err(failed)?;
@@ -198,11 +200,12 @@ mod tests {
             fs::create_dir(results.join(name)).unwrap();
             fs::write(results.join(name).join("plan.json"), "{}").unwrap();
         };
-        let old: Vec<String> = ["linked", "compared", "suite-x", "ab-y", "gone", "new"]
-            .into_iter()
-            .zip(1..)
-            .map(|(what, day)| named(day, what))
-            .collect();
+        let old: Vec<String> =
+            ["linked", "compared", "suite-x", "ab-y", "gone", "suite-v", "suite-w", "new"]
+                .into_iter()
+                .zip(1..)
+                .map(|(what, day)| named(day, what))
+                .collect();
         old.iter().for_each(|name| make(name));
         make("baseline");
         std::os::unix::fs::symlink(&old[0], results.join("latest")).unwrap();
@@ -211,6 +214,11 @@ mod tests {
         fs::create_dir(results.join(&old[2]).join("one")).unwrap();
         let runs = format!("[\"../{}\",\"../{}/one\",\"../lost\"]", old[1], old[2]);
         compared(&results.join("compare-a-b"), &runs);
+        // So does the page of two runs of suites, which lies in the suite of the first.
+        fs::create_dir(results.join(&old[5]).join("compare-one-two")).unwrap();
+        fs::create_dir(results.join(&old[6]).join("two")).unwrap();
+        let runs = format!("[\"../one\",\"../../{}/two\"]", old[6]);
+        compared(&results.join(&old[5]).join("compare-one-two"), &runs);
         // An A/B does not keep itself.
         compared(&results.join(&old[4]), "[\"plan.json\"]");
         let calibration = format!("{{\"folder\":\"{}\"}}", old[3]);
@@ -224,7 +232,9 @@ mod tests {
         let all = kept(now + SILENT * 2);
         assert_eq!(all.len(), old.len(), "nothing else is looked at");
         let why: BTreeMap<String, String> = all.into_iter().collect();
-        assert_eq!(why[&old[5]], "among the newest");
+        assert_eq!(why[&old[7]], "among the newest");
+        assert_eq!(why[&old[5]], "", "a page within does not keep the suite it lies in");
+        assert_eq!(why[&old[6]], format!("{}/compare-one-two refers to it", old[5]));
         assert_eq!(why[&old[4]], "");
         for (at, by) in [(0, "latest"), (1, "compare-a-b"), (2, "compare-a-b")] {
             assert_eq!(why[&old[at]], format!("{by} refers to it"));

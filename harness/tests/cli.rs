@@ -215,6 +215,9 @@ fn prune_says_what_would_go_before_it_goes_and_leaves_named_folders_alone() {
     }
     assert_eq!(quorate(&["prune", place]).status.code(), Some(3), "--keep has no default");
     assert_eq!(quorate(&["prune", place, "--keep", "0"]).status.code(), Some(3));
+    let nowhere = quorate(&["prune", "nowhere", "--keep", "2"]);
+    assert_eq!(nowhere.status.code(), Some(3), "{}", stderr(&nowhere));
+    assert!(stderr(&nowhere).contains("nowhere: is no folder of results"), "{}", stderr(&nowhere));
     let tried = quorate(&["prune", place, "--keep", "2", "--dry-run"]);
     let told = String::from_utf8(tried.stdout).unwrap();
     assert_eq!(told.matches("would be removed").count(), 1, "{told}");
@@ -225,4 +228,21 @@ fn prune_says_what_would_go_before_it_goes_and_leaves_named_folders_alone() {
     let left = |name: &str| out.path().join(name).exists();
     assert_eq!(names.map(left), [false, true, true]);
     assert!(left("baseline"));
+}
+
+/// A name that YAML would read as something else is a name all the same.
+#[test]
+fn what_init_writes_can_be_planned_whatever_its_name() {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["2026", "true", "null", "1e3", "0x10", "mine"] {
+        let file = place.path().join(format!("{name}.yaml"));
+        let file = file.to_str().unwrap();
+        for command in ["init", "plan"] {
+            let output = quorate(&[command, file]);
+            assert_eq!(output.status.code(), Some(0), "{command} {file}: {}", stderr(&output));
+        }
+    }
+    let nowhere = place.path().join("nowhere/mine.yaml");
+    let output = quorate(&["init", nowhere.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
 }

@@ -96,6 +96,15 @@ fn a_suite_is_told_run_by_run() {
     );
     assert_eq!(told, wanted);
 
+    // One that was killed before it had figures does not silence the others.
+    let killed = Synthetic { name: "killed", ..Synthetic::default() };
+    killed.write(&place.path().join("c"));
+    let output = quorate(&["explain", place.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), wanted);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("c has no summary.json: `quorate report "), "{error}");
+
     let output = quorate(&["explain", place.path().join("nowhere").to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
 }

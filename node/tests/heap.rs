@@ -21,6 +21,7 @@ const HEAP_MIB: u64 = 64;
 /// Five times its size is what a body may come to while it is worked on: two of these fit into the
 /// budget, three do not.
 const BIG: usize = 1_300_000;
+const FAR_TOO_MUCH: usize = 64 << 20;
 const CLIENTS: u64 = 10;
 /// Records of each.
 const RECORDS: u64 = 5;
@@ -138,6 +139,20 @@ fn what_is_too_much_is_refused_before_it_is_taken() {
     assert_eq!((&error["outcome"], &error["retryable"]), (&json!("failed"), &json!(false)));
     assert!(error["content"].as_str().unwrap().contains("--heap"), "{error}");
     assert_eq!(counted(&server, "quorate_requests_refused_total"), 2);
+}
+
+/// More than any socket holds: a client that sends on when it was refused long ago gets to read
+/// why, where a connection reset under it would leave it with "broken pipe".
+#[test]
+fn who_sends_far_too_much_reads_that_it_was_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = format!("--data={}", data.path().join("n1").display());
+    let server = Server::start(&[], &["--name=n1", &folder, "--http=127.0.0.1:0"]);
+    server.wait_online();
+    let far = record(1, FAR_TOO_MUCH);
+    let answer = request(server.address(), "POST", "/document/bench", &far).unwrap();
+    assert_eq!(status(&answer), 413, "{answer:.500}");
+    assert_eq!(json_of(&answer)["errors"][0]["outcome"], "failed", "{answer:.500}");
 }
 
 /// More than fits, from all sides, for as long as it takes to be refused; and a client that does

@@ -1,7 +1,9 @@
 //! `quorate compare`: run folders beside each other, or what the blocks of `quorate ab` say.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use sha2::{Digest, Sha256};
 
 use super::arguments::CompareArguments;
@@ -35,14 +37,18 @@ pub(super) fn compare(arguments: &CompareArguments) -> anyhow::Result<Exit> {
     let alike = runs.iter().all(|run| circumstances(run) == key);
     let beside = Beside::of(&runs, if alike { search(folder, &key)? } else { None });
     let mut json = beside.json(&runs);
-    let page = page(arguments, (&folders, &runs), &beside, &json)?;
+    // What was found is told whether or not there is a place for its page.
+    let page = page(arguments, (&folders, &runs), &beside, &json);
     if arguments.json {
-        json["page"] = page.display().to_string().into();
+        json["page"] = page.as_ref().ok().map(|page| page.display().to_string()).into();
         Output.json(&json)?;
     } else {
         tell(&beside, &runs)?;
-        Output.line(format!("page: {}", page.display()))?;
+        if let Ok(page) = &page {
+            Output.line(format!("page: {}", page.display()))?;
+        }
     }
+    page?;
     // Single runs never pass a gate: how far runs of one build lie apart is not in them.
     let asked = arguments.gate.is_some();
     if asked && !arguments.json {
@@ -66,8 +72,8 @@ fn page(
     let first = arguments.folders.first().map(std::fs::canonicalize).transpose()?;
     let folder = match (&arguments.out, first.as_deref().and_then(Path::parent)) {
         (Some(named), _) => named.clone(),
-        (None, Some(parent)) => parent.join(folder_name(&names)),
-        (None, None) => PathBuf::from(folder_name(&names)),
+        (None, Some(parent)) => parent.join(folder_name(&places, &names)),
+        (None, None) => PathBuf::from(folder_name(&places, &names)),
     };
     let side = |(name, run)| CompareSide { name, runs: vec![run] };
     let page = Page {
@@ -77,22 +83,31 @@ fn page(
         found: Found::Beside(beside, runs),
         json,
     };
-    Ok(report::comparison(&folder, &page)?)
+    report::comparison(&folder, &page).with_context(|| format!("no page in {}", folder.display()))
 }
 
 fn name(folder: &Path) -> String {
     folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// The folder of the page of these runs; many are told apart by a hash of their names.
-fn folder_name(names: &[String]) -> String {
+/// The folder of the page of these runs. Many, and those of one name in several places, are told
+/// apart by a hash of where they are.
+fn folder_name(places: &[PathBuf], names: &[String]) -> String {
     let named = names.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join("-");
-    if names.len() <= NAMED_MAX {
-        return format!("compare-{named}");
+    let more = match names.len().saturating_sub(NAMED_MAX) {
+        0 if names.iter().collect::<BTreeSet<_>>().len() == names.len() => {
+            return format!("compare-{named}");
+        }
+        0 => String::new(),
+        more => format!("-and-{more}-more"),
+    };
+    let mut hash = Sha256::new();
+    for place in places {
+        hash.update(place.as_os_str().as_encoded_bytes());
+        hash.update([0]);
     }
-    let hash = Sha256::digest(names.join("\n"));
-    let hash: String = hash.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
-    format!("compare-{named}-and-{}-more-{hash}", names.len() - NAMED_MAX)
+    let hash: String = hash.finalize().iter().take(3).map(|byte| format!("{byte:02x}")).collect();
+    format!("compare-{named}{more}-{hash}")
 }
 
 fn tell(beside: &Beside, runs: &[Run]) -> anyhow::Result<()> {
@@ -116,6 +131,7 @@ fn tell(beside: &Beside, runs: &[Run]) -> anyhow::Result<()> {
         Some(why) => Output.line(format!("side by side, without a verdict: {why}"))?,
         None => {
             let spread = match &beside.calibration {
+                Some(found) if !found.alarms.is_empty() => found.alarm(),
                 Some(found) => format!(
                     "usual: what an A/A of {} blocks in {} leaves to chance",
                     found.blocks, found.folder

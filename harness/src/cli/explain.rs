@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::arguments::FolderArguments;
-use super::{Exit, Output};
+use super::{Exit, Output, failed};
 use crate::folder::RunFolder;
 use crate::plan::{PLAN_FORMATS, Plan};
 use crate::report::{self, Explanation, ReportError};
@@ -24,17 +24,25 @@ pub(super) fn explain(arguments: &FolderArguments) -> anyhow::Result<Exit> {
     if runs.is_empty() {
         return Err(ReportError::NoRuns { folder: folder.display().to_string() }.into());
     }
-    let explained = runs.iter().map(|run| of_run(run)).collect::<anyhow::Result<Vec<_>>>()?;
-    if arguments.json {
-        Output.json(&explained)?;
-        return Ok(Exit::Good);
+    // Of a suite that was killed there is what its finished runs say.
+    let mut exit = Exit::Good;
+    let mut all = Vec::new();
+    for run in runs {
+        match of_run(&run) {
+            Ok(explained) => all.push((run, explained)),
+            Err(error) => exit = exit.merge(failed(&error)),
+        }
     }
-    for (run, explained) in runs.iter().zip(&explained) {
+    if arguments.json {
+        Output.json(&all.iter().map(|(_, explained)| explained).collect::<Vec<_>>())?;
+        return Ok(exit);
+    }
+    for (run, explained) in &all {
         let command = quoted(&run.display().to_string());
         Output.line(format!("{}: {}", explained.name, explained.verdict))?;
         Output.line(format!("    quorate explain {command}"))?;
     }
-    Ok(Exit::Good)
+    Ok(exit)
 }
 
 fn of_run(path: &Path) -> anyhow::Result<Explanation> {

@@ -22,7 +22,7 @@ pub(super) fn init(arguments: &InitArguments) -> anyhow::Result<Exit> {
             let what = "is there already and is left as it is; name another file";
             return Err(wrong(&file.display().to_string(), what).into());
         }
-        Err(error) => return Err(error).with_context(|| file.display().to_string()),
+        Err(error) => return Err(wrong(&file.display().to_string(), error.to_string()).into()),
     };
     written.write_all(text.as_bytes()).with_context(|| file.display().to_string())?;
     let file = quoted(&file.display().to_string());
@@ -35,7 +35,8 @@ pub(super) fn init(arguments: &InitArguments) -> anyhow::Result<Exit> {
 /// The text for `file`, with commands that can be copied as they are.
 fn workload(file: &Path) -> String {
     WORKLOAD
-        .replace("name: NAME\n", &format!("name: {}\n", name(file)))
+        // In quotes: `2026` and `true` are names, too.
+        .replace("name: NAME\n", &format!("name: \"{}\"\n", name(file)))
         .replace("FILE", &quoted(&file.display().to_string()))
 }
 
@@ -62,7 +63,10 @@ mod tests {
             assert_eq!(name(Path::new(file)), wanted);
         }
         let text = workload(Path::new("a/b.yaml"));
-        assert!(text.contains("\nname: b\n") && text.contains("quorate run a/b.yaml "), "{text}");
+        assert!(
+            text.contains("\nname: \"b\"\n") && text.contains("quorate run a/b.yaml "),
+            "{text}"
+        );
         assert!(!text.contains("FILE") && !text.contains("NAME"), "{text}");
     }
 }

@@ -5,11 +5,15 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::arguments::PruneArguments;
+use super::arguments::{PruneArguments, wrong};
 use super::{Exit, Output};
 use crate::prune::{Found, prune as decide};
 
 pub(super) fn prune(arguments: &PruneArguments) -> anyhow::Result<Exit> {
+    if !arguments.results.is_dir() {
+        let folder = arguments.results.display().to_string();
+        return Err(wrong(&folder, "is no folder of results").into());
+    }
     let found = decide(&arguments.results, arguments.keep, SystemTime::now())?;
     let mut exit = Exit::Good;
     let mut rows = Vec::new();

@@ -82,13 +82,19 @@ fn line(trend: &Trend, row: &TrendRow) -> Vec<String> {
     let kind = row.metric.kind;
     let known = || row.values.iter().flatten().copied();
     let level = row.levels.last().map(|(_, _, level)| *level);
-    let changes: Vec<String> =
+    let mut changes: Vec<String> =
         row.changes.iter().map(|of| report::change(trend, row, of)).collect();
+    if changes.is_empty() {
+        changes.push("none".to_owned());
+    }
+    if row.has_bounds {
+        changes.push("some are lower bounds".to_owned());
+    }
     vec![
         row.metric.to_string(),
         known().count().to_string(),
         words::median(kind, known().last()),
         words::median(kind, level),
-        if changes.is_empty() { "none".to_owned() } else { changes.join("\n") },
+        changes.join("\n"),
     ]
 }

@@ -34,30 +34,39 @@ impl Beside {
         Self { differences, apart, calibration, settle }
     }
 
-    /// Changes of all runs but the first, on the metric's scale.
+    /// Changes of all runs but the first, on the metric's scale; `None` where a figure is missing
+    /// or is a bound: how far one lies from anything is not known.
     #[must_use]
     pub fn changes(&self, metric: &Metric, runs: &[Run]) -> Vec<Option<f64>> {
         let scale = metric.kind.scale();
-        let place = |run: &Run| scale.place(run.figures.values.get(metric)?.value);
+        let exact = |run: &Run| run.figures.values.get(metric).filter(|of| !of.at_least).copied();
+        let place = |run: &Run| scale.place(exact(run)?.value);
         let first = runs.first().and_then(place);
         runs.iter().skip(1).map(|run| Some(place(run)? - first?)).collect()
     }
 
-    /// What chance alone exceeds in 5 % of cases; `None` where nothing says so.
+    /// What chance alone exceeds in 5 % of cases; `None` where nothing says so. An A/A that took
+    /// something for different says nothing of chance.
     #[must_use]
     pub fn left_to_chance(&self, metric: &Metric) -> Option<f64> {
         if self.apart.is_some() {
             return None;
         }
-        Some(self.calibration.as_ref()?.spread(metric)?.usual())
+        let found = self.calibration.as_ref().filter(|found| found.alarms.is_empty())?;
+        Some(found.spread(metric)?.usual())
     }
 
     /// Whether chance alone makes such changes; `None` where nothing says so.
     #[must_use]
     pub fn usual(&self, metric: &Metric, changes: &[Option<f64>]) -> Option<&'static str> {
         let usual = self.left_to_chance(metric)?;
-        let beyond = changes.iter().flatten().any(|change| change.abs() > usual);
-        Some(if beyond { "beyond the usual" } else { "usual" })
+        let is_beyond = |change: &Option<f64>| change.map(|change| change.abs() > usual);
+        let known: Vec<Option<bool>> = changes.iter().map(is_beyond).collect();
+        match known.contains(&Some(true)) {
+            true => Some("beyond the usual"),
+            false if known.contains(&None) => None,
+            false => Some("usual"),
+        }
     }
 
     /// For programs.
@@ -118,4 +127,42 @@ fn settle(a: &Run, b: &Run) -> String {
     };
     let stage = &b.manifest.stage;
     format!("quorate ab {first} {second} {workload} --blocks 5 --stage {stage}{set}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CALIBRATION_FORMAT, Kind, Spread};
+    use super::*;
+
+    #[test]
+    fn usual_is_said_of_what_is_known_and_by_an_a_a_that_found_nothing() {
+        let metric = Metric::from(Kind::P99);
+        let spread = Spread { metric: metric.clone(), pair: 0.1, pairs: 10, detectable: None };
+        let calibration = Calibration {
+            format: CALIBRATION_FORMAT,
+            circumstances: String::new(),
+            folder: "aa".to_owned(),
+            blocks: 5,
+            alarms: Vec::new(),
+            spreads: vec![spread],
+        };
+        let mut beside = Beside {
+            differences: Vec::new(),
+            apart: None,
+            calibration: Some(calibration),
+            settle: String::new(),
+        };
+        let said = |beside: &Beside, changes: &[Option<f64>]| beside.usual(&metric, changes);
+        assert_eq!(said(&beside, &[Some(0.0), Some(-0.1)]), Some("usual"));
+        assert_eq!(said(&beside, &[Some(0.0), Some(-0.9)]), Some("beyond the usual"));
+        assert_eq!(said(&beside, &[None, Some(0.9)]), Some("beyond the usual"));
+        // A bound or a missing figure is not known to be usual.
+        assert_eq!(said(&beside, &[None, Some(0.0)]), None);
+        assert_eq!(said(&beside, &[None]), None);
+        if let Some(found) = &mut beside.calibration {
+            found.alarms.push("p99".to_owned());
+        }
+        assert_eq!(said(&beside, &[Some(0.0)]), None);
+        assert!(beside.calibration.unwrap().alarm().contains("in aa took p99 for different"));
+    }
 }

@@ -53,6 +53,16 @@ impl Spread {
 }
 
 impl Calibration {
+    /// What is said in place of what is usual when alarms were raised.
+    #[must_use]
+    pub fn alarm(&self) -> String {
+        let (blocks, folder, alarms) = (self.blocks, &self.folder, self.alarms.join(", "));
+        format!(
+            "an A/A of {blocks} blocks in {folder} took {alarms} for different although nothing \
+             was: nothing is called usual until one finds nothing"
+        )
+    }
+
     /// From an A/A comparison of two pairs of runs a block.
     #[must_use]
     pub fn of(comparison: &Comparison, circumstances: String, folder: String) -> Self {

@@ -20,7 +20,9 @@ use crate::folder::RunFolder;
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// It lacks what is asked for. What was asked for is wrong, not the harness.
-    #[error("{folder} has no {file}: the run did not get that far, or is none")]
+    #[error(
+        "{folder} has no {file}: the run did not get that far, is none, or was kept without it"
+    )]
     Missing {
         /// The folder as it was named.
         folder: String,

@@ -5,6 +5,7 @@ use std::io;
 use quorate_check::format::FormatError;
 
 use super::plot::PlotError;
+use crate::run::place::quoted;
 
 /// Why a report could not be made. Files are named as they are in the run folder.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +27,7 @@ pub enum ReportError {
         folder: String,
     },
     /// The run has no report yet, or ended before it could have one.
-    #[error("{folder} has no summary.json: `quorate report {folder}` makes it")]
+    #[error("{folder} has no summary.json: `quorate report {}` makes it", quoted(folder))]
     NoSummary {
         /// The folder as given.
         folder: String,

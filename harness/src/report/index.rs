@@ -120,7 +120,10 @@ pub fn run_folders(results: &Path) -> Result<Vec<PathBuf>, ReportError> {
 }
 
 /// Folders directly below `results`, by name; links are left out.
-pub(super) fn folders(results: &Path) -> Result<Vec<PathBuf>, ReportError> {
+///
+/// # Errors
+/// The folder can't be read.
+pub fn folders(results: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let failed = |source| ReportError::Io { file: load::name(results), source };
     let mut folders = Vec::new();
     for entry in fs::read_dir(results).map_err(failed)? {

@@ -30,7 +30,7 @@ pub use comparison::{COMPARISON_FILE, CompareSide, Found, Page, compared_runs, c
 pub use consequences::{SeriesSummary, Waited};
 pub use error::ReportError;
 pub use explain::{Explanation, Part, explain};
-pub use index::{Index, index, run_folders};
+pub use index::{Index, folders, index, run_folders};
 pub use load::Marks;
 pub(crate) use load::versioned_in;
 pub use plot::PlotError;

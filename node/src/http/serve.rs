@@ -6,7 +6,7 @@
 //!
 //! A request can be refused before all of it was read. Closing the socket then would make the
 //! kernel reset the connection, and the reset can destroy the refusal before the client has read
-//! it; so the end is announced first, and what still comes is read and thrown away, within bounds.
+//! it; so the end is announced first, and what still comes is read and thrown away, for a time.
 //!
 //! A server that is to stop refuses what is new, definitely, and ends each connection with that
 //! answer: were it only closed, whoever is just sending a request could not know what became of it.
@@ -26,7 +26,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use quorate_api::ErrorCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower_service::Service;
@@ -39,11 +39,11 @@ use super::router::router;
 /// Pause after a failed accept, so that running out of descriptors does not become a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long, and how much, is read from a client that was told that its connection ends; and how
-/// long from one when the server is about to end, too.
+/// How long is read from a client that was told that its connection ends, and how long when the
+/// server is about to end, too. The time is the only bound: whoever was refused for the size of
+/// what it sends has more than any other number of bytes would let through.
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_AT_END: Duration = Duration::from_millis(500);
-const LINGER_BYTES: usize = 1 << 20;
 
 /// Sent to connections above the limit.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
@@ -127,18 +127,11 @@ fn refuse(mut stream: TcpStream) {
 async fn linger(mut stream: TcpStream, patience: Duration) {
     let reading = async {
         stream.shutdown().await?;
-        let mut buffer = [0; 4096];
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            match stream.read(&mut buffer).await? {
-                0 => break,
-                count => left = left.saturating_sub(count),
-            }
-        }
-        std::io::Result::Ok(())
+        // The runtime's own, and small: what is read here is within no request's budget.
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
     };
     match tokio::time::timeout(patience, reading).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(_)) => {}
         // It was gone already, or does not stop: nothing is owed to it any more.
         Ok(Err(error)) => tracing::debug!(%error, "client was gone"),
         Err(_) => tracing::debug!("client did not close its side in time"),

@@ -146,7 +146,10 @@ pub(super) fn said(page: &Page<'_>) -> Vec<String> {
             vec![format!("side by side, without a verdict: {why}")]
         }
         Found::Beside(beside, _) => {
-            vec![format!("single runs settle nothing; this would: {}", beside.settle)]
+            let alarmed = beside.calibration.as_ref().filter(|found| !found.alarms.is_empty());
+            let mut said: Vec<String> = alarmed.map(Calibration::alarm).into_iter().collect();
+            said.push(format!("single runs settle nothing; this would: {}", beside.settle));
+            said
         }
     }
 }

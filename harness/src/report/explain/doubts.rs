@@ -82,6 +82,9 @@ fn samples(summary: &Summary) -> Vec<String> {
     let mut told = Vec::new();
     let few = |count: u64, of: u64| count / of < BEYOND_MIN;
     let all = summary.all.response_ok.count;
+    if all == 0 {
+        return vec!["Nothing was acknowledged, so there is no latency.".to_owned()];
+    }
     if few(all, 100) {
         told.push(format!(
             "With {} acknowledged operations p99 rests on {}.",

@@ -16,9 +16,12 @@ pub(super) fn sentences(plan: &Plan, summary: &Summary, folder: &str) -> Vec<Str
     let repeats = !summary.repeat.is_empty();
     let mut told = Vec::new();
     if summary.safety.verdict != Verdict::Valid || !summary.safety.as_expected {
-        told.push(format!(
-            "What the checkers saw, each with its smallest example: `quorate check {folder}`."
-        ));
+        let what = if summary.safety.checkers.is_empty() {
+            "To have what there is of the history judged"
+        } else {
+            "What the checkers saw, each with its smallest example"
+        };
+        told.push(format!("{what}: `quorate check {folder}`."));
     }
     if repeats && summary.safety.verdict == Verdict::Violated && is_below_majority(summary) {
         let with = again("--set topology.write_quorum=majority");
