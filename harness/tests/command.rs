@@ -7,12 +7,16 @@ mod browser_support;
 mod support;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read as _, Write};
+use std::num::NonZero;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quorate::folder::{FaultAction, FaultRecord};
@@ -166,6 +170,80 @@ async fn an_interrupted_run_is_inconclusive_and_leaves_nothing() {
     let output = harness.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
     assert_eq!(left_behind(out.path(), pid), [0; 0]);
+}
+
+/// A terminal on which a program writes; seen as people see it.
+struct Terminal {
+    seen: Arc<Mutex<vt100::Parser>>,
+    reading: thread::JoinHandle<()>,
+}
+
+impl Terminal {
+    /// One of 80 columns and 24 lines, as stderr of `command`, and what was started on it.
+    fn of(mut command: Command) -> (Self, Child) {
+        let (lines, columns) = (NonZero::new(24).unwrap(), NonZero::new(80).unwrap());
+        let (ws_row, ws_col) = (lines.get(), columns.get());
+        let size = Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+        let ends = openpty(&size, None).unwrap();
+        let child = command.stderr(Stdio::from(ends.slave)).stdout(Stdio::null()).spawn().unwrap();
+        // The last copies of the program's side are then the program's own.
+        drop(command);
+        let seen = Arc::new(Mutex::new(vt100::Parser::new(lines, columns, 0)));
+        let (screen, mut from) = (seen.clone(), fs::File::from(ends.master));
+        let reading = thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            // It ends with an error once nobody has the other side open.
+            while let Ok(count @ 1..) = from.read(&mut bytes) {
+                screen.lock().unwrap().process(&bytes[..count]);
+            }
+        });
+        (Self { seen, reading }, child)
+    }
+
+    fn shows(&self, text: &str) -> bool {
+        self.seen.lock().unwrap().screen().contents().contains(text)
+    }
+
+    /// All that was written was read: what is left on it.
+    fn left(self) -> vt100::Screen {
+        self.reading.join().unwrap();
+        self.seen.lock().unwrap().screen().clone()
+    }
+}
+
+/// FEATURES: H10
+#[tokio::test]
+async fn a_run_that_is_stopped_at_once_gives_the_terminal_back_and_leaves_nothing() {
+    for (term, is_drawn_on) in [("xterm-256color", true), ("dumb", false)] {
+        let out = tempfile::tempdir().unwrap();
+        let mut command = quorate(&["run", "workloads/baseline.yaml"], out.path());
+        command.env("TERM", term);
+        let (terminal, mut harness) = Terminal::of(command);
+        let pid = harness.id();
+        let ask = || kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGINT).unwrap();
+        let shows = |text: &'static str| {
+            let terminal = &terminal;
+            within(PATIENCE, text, move || async move { terminal.shows(text) })
+        };
+        shows("baseline: warming up").await;
+        let (alternate, hidden) = {
+            let seen = terminal.seen.lock().unwrap();
+            (seen.screen().alternate_screen(), seen.screen().hide_cursor())
+        };
+        assert_eq!((alternate, hidden), (is_drawn_on, is_drawn_on), "{term}");
+        // So that servers are waited for until the second time.
+        let n2 = server(&left_behind(out.path(), pid), "n2").expect("n2 is among them");
+        kill(Pid::from_raw(n2), Signal::SIGSTOP).unwrap();
+        ask();
+        shows(if is_drawn_on { "Ctrl-C again" } else { "baseline: waiting for" }).await;
+        ask();
+        let ended = harness.wait().unwrap();
+        let left = terminal.left();
+        assert!(left.contents().contains("stopped at once"), "{term}: {}", left.contents());
+        assert_eq!(ended.code(), Some(4), "{term}: {}", left.contents());
+        assert!(!left.alternate_screen() && !left.hide_cursor(), "{term}: {}", left.contents());
+        assert_eq!(left_behind(out.path(), pid), [0; 0], "{term}");
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ mod render;
 mod resume;
 mod run;
 mod schema;
+mod screen;
 mod suite;
 mod sweep;
 mod trend;

@@ -59,7 +59,7 @@ pub(super) async fn shown(
     interrupt: &Interrupt,
     manner: Manner,
 ) -> anyhow::Result<Ended> {
-    let shown = Shown::start(&job.plan, manner);
+    let shown = Shown::start(&job.plan, manner, interrupt);
     let ended = run_job(job, interrupt, &shown.watched).await;
     shown.finish().await;
     Ok(ended?)

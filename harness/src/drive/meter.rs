@@ -43,8 +43,13 @@ pub struct Progress {
     pub in_flight: u64,
     /// Arrivals that wait for a free slot.
     pub backlog: u64,
-    /// The last whole second by operation class, in the order of [`OpClass::ALL`].
+    /// About the last second by operation class, in the order of [`OpClass::ALL`].
     pub classes: [Recent; OpClass::ALL.len()],
+    /// How late operations of the measure phase were started, at p99 in microseconds, where slots
+    /// were free; looked at about once a second.
+    pub start_delay_p99_us: f64,
+    /// It is more than what is tolerated: if that stays so, the figures are unsound.
+    pub starts_late: bool,
 }
 
 /// Start, middle and end of the load on the run's clock.
@@ -185,6 +190,8 @@ impl Meter {
         self.now.backlog = backlog as u64;
         if let Some(classes) = self.recent.ended(now) {
             self.now.classes = classes;
+            self.now.start_delay_p99_us = self.start_delay_us(0.99);
+            self.now.starts_late = self.now.start_delay_p99_us > self.start_delay_limit_us();
         }
         self.published = now;
         self.published_count = count;
@@ -202,7 +209,7 @@ impl Meter {
             self.capped += now.saturating_sub(since);
         }
         let length = self.window.end.max(self.last_done) - self.window.measure;
-        let delay = |q: f64| self.start_delay_ns.value_at_quantile(q) as f64 / 1000.0;
+        let delay = |q: f64| self.start_delay_us(q);
         let own_cpu = self.cpu_before.map_or(0, |before| cpu::thread_ns().saturating_sub(before));
         let summary = DriverSummary {
             scheduled: self.scheduled,
@@ -223,6 +230,16 @@ impl Meter {
         (summary, findings)
     }
 
+    fn start_delay_us(&self, quantile: f64) -> f64 {
+        self.start_delay_ns.value_at_quantile(quantile) as f64 / 1000.0
+    }
+
+    /// Up to there a start delay's p99 is tolerated.
+    fn start_delay_limit_us(&self) -> f64 {
+        let response_p99 = self.response_ok_us.value_at_quantile(0.99) as f64;
+        START_DELAY_FREE_US.max(START_DELAY_SHARE * response_p99)
+    }
+
     /// `stolen` is the share of the machine's CPU time that its host withheld, 0 to 1.
     fn findings(&self, summary: &DriverSummary, stolen: f64) -> Vec<SoundnessFinding> {
         let mut findings = Vec::new();
@@ -230,8 +247,7 @@ impl Meter {
             findings.push(SoundnessFinding { code: code.to_owned(), fatal, detail });
         };
         let [_, p99, max] = summary.start_delay_us;
-        let response_p99 = self.response_ok_us.value_at_quantile(0.99) as f64;
-        let limit = START_DELAY_FREE_US.max(START_DELAY_SHARE * response_p99);
+        let limit = self.start_delay_limit_us();
         if p99 > limit {
             let detail = format!(
                 "operations started late by {p99:.0} µs at p99 (max {max:.0} µs) with \
@@ -304,6 +320,23 @@ mod tests {
         let codes: Vec<String> = findings(5 * MS).into_iter().map(|finding| finding.code).collect();
         assert_eq!(codes, ["driver_saturated"]);
         assert_eq!(findings(MS / 2), []);
+    }
+
+    /// People who watch are told what the findings will say.
+    #[test]
+    fn a_late_driver_is_told_of_while_it_runs() {
+        for (late, is_late) in [(5 * MS, true), (MS / 2, false)] {
+            let window = Window { start: 0, measure: 0, end: 2000 * MS };
+            let progress = watch::Sender::new(Progress::default());
+            let mut meter = Meter::new(window, progress.clone()).unwrap();
+            meter.begun(Phase::Measure, Some(0), late);
+            meter.tick(999 * MS, 0, 0);
+            assert!(!progress.borrow().starts_late, "not looked at yet");
+            meter.tick(1100 * MS, 0, 0);
+            let told = *progress.borrow();
+            assert_eq!(told.starts_late, is_late, "{told:?}");
+            assert!((told.start_delay_p99_us - late as f64 / 1e3).abs() < 10.0, "{told:?}");
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::drive::afterwards::ReadBack;
 pub use crate::drive::meter::Progress;
-pub use crate::drive::recent::Recent;
+pub use crate::drive::recent::{Percentiles, Recent};
 pub use crate::drive::recorder::RecordError;
 pub use crate::drive::schedule::ScheduleError;
 pub use crate::drive::setup::SetupError;

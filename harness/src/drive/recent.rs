@@ -1,4 +1,4 @@
-//! Rates and percentiles of the last whole second by operation class, for people who watch. What
+//! Rates and percentiles of about the last second by operation class, for people who watch. What
 //! reports say comes from the files; nothing here is kept.
 
 use hdrhistogram::Histogram;
@@ -7,17 +7,24 @@ use quorate_check::history::Nanos;
 use crate::drive::DriverError;
 use crate::plan::OpClass;
 
-/// Length of what a figure is of.
+/// Shortest time that a figure is of; a busy driver looks at the clock a little later.
 const SECOND: Nanos = 1_000_000_000;
 /// Longest latency told, in microseconds: an hour.
 const LONGEST_US: u64 = 3_600_000_000;
 
-/// The last whole second of a class.
+/// What was acknowledged of a class in about the last second.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Recent {
     /// Acknowledged per second.
     pub rate: f64,
-    /// Half of them took no longer from their intended start, in milliseconds.
+    /// From their intended start on; `None` if nothing was acknowledged.
+    pub response: Option<Percentiles>,
+}
+
+/// Response times in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Percentiles {
+    /// Half took no longer.
     pub p50_ms: f64,
     /// 99 of 100 took no longer.
     pub p99_ms: f64,
@@ -57,7 +64,8 @@ impl Window {
         for (figure, responses) in figures.iter_mut().zip(&mut self.responses_us) {
             let at = |q: f64| responses.value_at_quantile(q) as f64 / 1e3;
             let rate = responses.len() as f64 / seconds;
-            *figure = Recent { rate, p50_ms: at(0.5), p99_ms: at(0.99) };
+            let percentiles = || Percentiles { p50_ms: at(0.5), p99_ms: at(0.99) };
+            *figure = Recent { rate, response: (!responses.is_empty()).then(percentiles) };
             responses.reset();
         }
         self.begun = now;
@@ -82,8 +90,9 @@ mod tests {
         let figures = window.ended(2_000 * MS).unwrap();
         let of = |class: OpClass| figures[class as usize];
         assert!((of(OpClass::Update).rate - 50.0).abs() < 1e-9, "{figures:?}");
-        assert!((of(OpClass::Update).p50_ms - 50.0).abs() < 1.0, "{figures:?}");
-        assert!((of(OpClass::Update).p99_ms - 99.0).abs() < 1.0, "{figures:?}");
+        let response = of(OpClass::Update).response.unwrap();
+        assert!((response.p50_ms - 50.0).abs() < 1.0, "{figures:?}");
+        assert!((response.p99_ms - 99.0).abs() < 1.0, "{figures:?}");
         assert!((of(OpClass::Delete).rate - 0.5).abs() < 1e-9, "{figures:?}");
         assert_eq!(of(OpClass::Create), Recent::default());
         assert_eq!(window.ended(2_500 * MS), None);
