@@ -235,7 +235,8 @@ async fn a_run_that_is_stopped_at_once_gives_the_terminal_back_and_leaves_nothin
         let n2 = server(&left_behind(out.path(), pid), "n2").expect("n2 is among them");
         kill(Pid::from_raw(n2), Signal::SIGSTOP).unwrap();
         ask();
-        shows(if is_drawn_on { "Ctrl-C again" } else { "baseline: waiting for" }).await;
+        shows("baseline: stopping the servers").await;
+        assert_eq!(terminal.shows("Ctrl-C again"), is_drawn_on, "{term}");
         ask();
         let ended = harness.wait().unwrap();
         let left = terminal.left();
